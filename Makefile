@@ -3,11 +3,15 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# Tests wait more than they compute, those of real processes most of all.
+# Tests wait more than they compute, those of real processes most of all: with two of them for each core, more than half
+# of the processors' time was idle.
 WORKERS := $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN))
-WAITING := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
-# A file is one worker's, and the files are begun in the order of tests/conftest.py.
+WAITING := $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
+# Chromium computes more.
+BROWSERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
+# A file is one worker's, and the files that took longest in a recorded run begin first (tests/file_times.json).
 FILES := --dist loadfile --no-loadscope-reorder
+SLOWEST := $(if $(CI),--durations=50 --durations-min=1)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME
 # Without its bytecode each process of a test compiles the program anew, a third of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test setup check lint types fast format web-types integration conformance browser fuzz judges screenshots vendor lock wheel release image deploy undeploy clean
+.PHONY: help run test setup check lint types fast format web-types integration conformance browser fuzz nightly test-times judges screenshots vendor lock wheel release image deploy undeploy clean
 
 help: ## the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,7 +46,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/unit tests/architecture
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(SLOWEST) tests/unit tests/architecture
 
 web-types: $(VENV)/.web ## the types of the pages' scripts
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/web/node_modules/.bin/tsc -p tools/web/jsconfig.json
@@ -52,22 +56,28 @@ format: $(VENV)/.dev ## mend what the formatter and linter can
 	$(BIN)/ruff check --fix .
 
 integration: $(VENV)/.dev ## the real program, its workers and stores against peers, faults and doubles
-	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) tests/integration
+	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m "not nightly" tests/integration
 
 conformance: $(VENV)/.dev ## real clients against the real program
-	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) tests/conformance
+	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m "not nightly" tests/conformance
 
 browser: $(VENV)/.dev $(VENV)/.web ## the pages in Chromium
-	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) tests/browser
+	$(BIN)/python -m pytest -q -n $(BROWSERS) $(FILES) $(SLOWEST) -m "not nightly" tests/browser
 
 fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPLES=…)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/fuzz
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(SLOWEST) tests/fuzz
+
+nightly: $(VENV)/.dev $(VENV)/.web ## soaks, and faults on paths that other tests prove
+	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m nightly tests/integration tests/conformance tests/browser
+
+test-times: $(VENV)/.dev ## keep the measured times of `make test` for the order and the budgets of test files
+	$(BIN)/python -m tests.support.file_times
 
 judges: $(VENV)/.dev ## other projects' parsers and players, and the standards' rules, over streams of every kind (JUDGES="--kinds hevc")
 	@tools/install-judges
-	@exec $(BIN)/python -m tests.judges $(JUDGES)
+	@exec $(BIN)/python -m judges $(JUDGES)
 
--include tests/load/targets.mk
+-include bench/targets.mk
 
 screenshots: $(VENV)/.web ## take the pictures of the documentation again
 	$(BIN)/python -m tools.screenshots

@@ -1,4 +1,4 @@
-"""The entry of `millrace` and `python -m gateway`, which serves without a command. Holds signals of a start."""
+"""The entry of `millrace` and `python -m gateway`. Holds signals back while it starts. Serves without a command."""
 
 from __future__ import annotations
 

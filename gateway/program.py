@@ -63,7 +63,6 @@ def serve(
     settings = common.ready_settings(config, profile, overrides)
     if link is None and worker_count(settings) > 1:
         from gateway.processes import master
-        from gateway.processes.endpoints import gateway_endpoints
 
         command = (
             "gateway",
@@ -72,7 +71,8 @@ def serve(
             *common.config_arguments(config, profile, overrides),
         )
         load = lambda: common.ready_settings(config, profile, overrides)  # noqa: E731
-        raise typer.Exit(master.run(master.Service(command, gateway_endpoints, load, stale=STALE_FILES), settings))
+        service = master.Service(command, lambda settings: settings.listeners(), load, stale=STALE_FILES)
+        raise typer.Exit(master.run(service, settings))
     common.load_outputs()  # before the API describes the fields of channels
     from gateway.app import gateway as gateway
     from gateway.processes.worker_link import WorkerLink

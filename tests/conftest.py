@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
@@ -15,6 +16,7 @@ import pytest
 import structlog
 from hypothesis import Phase, settings
 
+from tests.support.file_times import add, by_file, over_budget, recorded
 from tests.support.ministack import ministack_server, ministack_url
 from tests.support.moto import moto_url
 from tests.support.run_folder import run_folder
@@ -57,68 +59,27 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Lists the tests that failed in the file `FAILED_TESTS`, for `tools/suites`."""
-    listed = os.environ.get("FAILED_TESTS")
-    if listed and "PYTEST_XDIST_WORKER" not in os.environ:
+    """Lists the tests that failed in the file `FAILED_TESTS`, and adds the times of files to the file `TEST_TIMES`."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    if listed := os.environ.get("FAILED_TESTS"):
         reports = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
         with Path(listed).open("a") as file:
             file.writelines(f"{name}\n" for name in dict.fromkeys(report.nodeid for report in reports))
-
-
-# What takes minutes, the longest first: begun last, it would keep one worker busy when the others have nothing left.
-# A file that is not here comes behind them, in its turn. What waits and what computes take turns.
-LONG = (
-    "integration/outputs/kinesis/test_kvs_live.py",
-    "integration/outputs/ladder/test_transcode_ladder.py",
-    "integration/proxy/test_haproxy.py",
-    "integration/outputs/test_watermark.py",
-    "integration/inputs/test_inputs.py",
-    "integration/outputs/recording/test_recording.py",
-    "integration/vod/test_vod_package.py",
-    "integration/proxy/test_edge.py",
-    "integration/outputs/ladder/test_ladder_clients.py",
-    "integration/processes/test_reload.py",
-    "integration/cli/test_cli.py",
-    "integration/workers/test_browser_container.py",
-    "integration/webrtc/test_several_nodes.py",
-    "integration/outputs/kinesis/test_kvs_objects.py",
-    "integration/adapters/test_dynamo_registry.py",
-    "integration/processes/test_one_gateway.py",
-    "integration/vod/test_vod_cli.py",
-    "integration/outputs/recording/test_clips.py",
-    "integration/vod/test_vod_runner.py",
-    "integration/playback/test_rewind.py",
-    "integration/workers/test_ecs_workers.py",
-    "integration/ingest/test_ws_gateway.py",
-    "integration/processes/test_deaths.py",
-    "integration/processes/test_begin_and_end.py",
-    "integration/adapters/test_channel_store.py",
-    "integration/cluster/test_spread.py",
-    "integration/outputs/ladder/test_ladder_packaging.py",
-    "integration/outputs/browser/test_browser_outputs.py",
-    "integration/deploy/test_templates.py",
-    "integration/playback/test_rewind_bucket.py",
-    "integration/cluster/test_nodes.py",
-    "integration/playback/test_stream_beginning.py",
-    "integration/ingest/test_ws_push.py",
-    "integration/outputs/recording/test_media.py",
-    "conformance/test_fleet.py",
-    "browser/test_console_channels.py",
-    "browser/test_broadcast.py",
-    "browser/test_ladder.py",
-    "browser/test_player_comfort.py",
-    "browser/test_player_breaks.py",
-    "browser/test_players.py",
-    "browser/test_player_states.py",
-    "browser/test_console_nodes.py",
-    "browser/test_player_quality.py",
-    "browser/test_console_views.py",
-    "browser/test_player_embed.py",
-    "browser/test_docs_page.py",
-)
+    if "TEST_TIMES" in os.environ:
+        reports = [report for found in terminalreporter.stats.values() for report in found]
+        measured = by_file((r.nodeid, r.duration) for r in reports if isinstance(r, pytest.TestReport))
+        add(measured)
+        for line in over_budget(measured):
+            terminalreporter.write_line(f"over its budget: {line}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long files first; each keeps the order of its tests."""
-    rank = {f"tests/{name}": place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+    """Begins with the files that take longest. If they began last, one worker would be busy alone at the end."""
+    known = recorded()
+    for item in items:
+        # The unit tests of these rooms use both event loops, and the program uses uvloop.
+        loop = item.callspec.params.get("_asyncio_loop_factory") if hasattr(item, "callspec") else None
+        if loop is asyncio.new_event_loop and item.nodeid.startswith("tests/integration/"):
+            item.add_marker(pytest.mark.nightly)
+    items.sort(key=lambda item: -known.get(item.nodeid.partition("::")[0], 0.0))  # stable: tests keep their order

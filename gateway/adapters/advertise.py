@@ -19,7 +19,7 @@ from gateway.settings import Settings
 log = structlog.get_logger(__name__)
 
 
-async def advertised(settings: Settings, ports: OpenPorts, environ: Mapping[str, str] | None = None) -> str:
+async def advertised_address(settings: Settings, ports: OpenPorts, environ: Mapping[str, str] | None = None) -> str:
     """Returns `host:port` of this process's playback listener, with brackets around an IPv6 address.
 
     It uses `http.advertise` if it is set, else the single address or name that the listener is bound to. For a listener

@@ -9,9 +9,8 @@ import asyncio
 import contextlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from gateway.adapters.stores import open_aws
 from gateway.ports.errors import OutputError, StoreUnusable
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from gateway.adapters.aws.ivs import AwsIvs
     from gateway.adapters.aws.session import AwsSession
     from gateway.settings.models import EcsSettings
-
-T = TypeVar("T")
 
 
 class AwsServices:
@@ -52,9 +49,8 @@ class AwsServices:
     # ---- IvsDirectory ----
 
     async def ingest(self, arn: str, *, fresh: bool = False) -> IvsIngest:
-        with _unusable_as_output_error():
-            ivs = await self._channels()
-        return await ivs.ingest(arn, fresh=fresh)
+        await self._opened_for_output()
+        return await (await self._channels()).ingest(arn, fresh=fresh)
 
     # ---- IvsChannels ----
 
@@ -72,23 +68,30 @@ class AwsServices:
         await (await self._channels()).delete(arn)
 
     async def _channels(self) -> AwsIvs:
+        session = await self._opened()
         if self._ivs is None:
-            self._ivs = await self._create(_ivs)
+            from gateway.adapters.aws.ivs import AwsIvs
+
+            self._ivs = AwsIvs(session)
         return self._ivs
 
     # ---- tasks ----
 
     async def tasks(self, settings: EcsSettings) -> TaskRunner:
         """Returns the runner of ECS tasks. All streams share it."""
+        session = await self._opened_for_output()
         if self._tasks is None:
-            with _unusable_as_output_error():
-                self._tasks = await self._create(lambda session: _tasks(session, settings))
+            from gateway.adapters.aws.tasks import EcsTasks
+
+            self._tasks = EcsTasks(session, settings)
         return self._tasks
 
     async def bucket(self, name: str) -> ObjectStore:
         """Returns an object store for the bucket `name`."""
-        with _unusable_as_output_error():
-            return await self._create(lambda session: _bucket(session, name))
+        session = await self._opened_for_output()
+        from gateway.adapters.aws.objects import S3Objects
+
+        return S3Objects(session, name)
 
     # ---- KvsEndpoints ----
 
@@ -99,14 +102,15 @@ class AwsServices:
         return await (await self._endpoints()).describe(stream)
 
     async def _endpoints(self) -> KvsEndpoints:
+        session = await self._opened_for_output()
         if self._kvs is None:
-            role = self._role
-            with _unusable_as_output_error():
-                self._kvs = await self._create(lambda session: _kvs(session, role))
+            from gateway.adapters.aws.kvs import AwsKvs
+
+            self._kvs = AwsKvs(session, self._role)
         return self._kvs
 
-    async def _create(self, factory: Callable[[AwsSession], T]) -> T:
-        """Creates an object that needs the SDK. Raises StoreUnusable.
+    async def _opened(self) -> AwsSession:
+        """Returns the session, opened at the first call. Raises StoreUnusable.
 
         Importing the SDK takes 0.5 s, so a thread does it.
         """
@@ -114,17 +118,14 @@ class AwsServices:
             if self._session is None:
                 session = await asyncio.to_thread(open_aws, "this")
                 self._session = await self._stack.enter_async_context(session)
-            open_session = self._session
-            return await asyncio.to_thread(lambda: factory(open_session))
+            return self._session
 
-
-@contextlib.contextmanager
-def _unusable_as_output_error() -> Iterator[None]:
-    """Converts StoreUnusable to OutputError, so that outputs retry: AWS may be installed or configured later."""
-    try:
-        yield
-    except StoreUnusable as error:
-        raise OutputError(str(error)) from None
+    async def _opened_for_output(self) -> AwsSession:
+        """Like `_opened`, but raises OutputError, so that outputs retry: AWS may be installed or configured later."""
+        try:
+            return await self._opened()
+        except StoreUnusable as error:
+            raise OutputError(str(error)) from None
 
 
 def _configured() -> bool:
@@ -132,27 +133,3 @@ def _configured() -> bool:
     if any(os.environ.get(name) for name in ("AWS_REGION", "AWS_DEFAULT_REGION")):
         return True
     return Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser().is_file()
-
-
-def _ivs(session: AwsSession) -> AwsIvs:
-    from gateway.adapters.aws.ivs import AwsIvs
-
-    return AwsIvs(session)
-
-
-def _bucket(session: AwsSession, name: str) -> ObjectStore:
-    from gateway.adapters.aws.objects import S3Objects
-
-    return S3Objects(session, name)
-
-
-def _tasks(session: AwsSession, settings: EcsSettings) -> TaskRunner:
-    from gateway.adapters.aws.tasks import EcsTasks
-
-    return EcsTasks(session, settings)
-
-
-def _kvs(session: AwsSession, role: str) -> KvsEndpoints:
-    from gateway.adapters.aws.kvs import AwsKvs
-
-    return AwsKvs(session, role)

@@ -173,7 +173,7 @@ class SecretResolver:
         return configured or (signing.previous if signing is not None else "")
 
 
-async def resolved(settings: Settings) -> Settings:
+async def resolve_secrets(settings: Settings) -> Settings:
     """Returns the settings with secrets in place of references, for a command. Raises like SecretResolver."""
     async with SecretResolver(settings) as resolver:
         return resolver.settings

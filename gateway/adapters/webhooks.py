@@ -94,7 +94,7 @@ class Webhooks:
         self._quiet = False  # drops are already logged
         self._closed = False
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
-        self._tasks = Tasks("webhooks", self._crashed)
+        self._tasks = Tasks("webhooks")
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -216,6 +216,3 @@ class Webhooks:
         if 200 <= status < 300:
             return False, ""
         return status >= 500 or status in _RETRY_STATUSES, f"status {status}"
-
-    def _crashed(self, name: str, error: BaseException) -> None:
-        log.error("webhook task failed", task=name, exc_info=error)

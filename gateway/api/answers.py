@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Final
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.api.cluster_queries import ForwardedRefusal
 from gateway.api.context import CONTEXT
 from gateway.lib.log_rate_limiter import LogRateLimiter
 from gateway.ports import errors
@@ -18,6 +18,7 @@ from gateway.ports import errors
 log = structlog.get_logger(__name__)
 
 _MAX_LOG_LINES: Final = 10  # log lines a second for refused requests
+_LIST_STEP: Final = 50  # items that are written without a pause
 _LIMITER: Final = web.AppKey("refusal_lines", LogRateLimiter)
 
 
@@ -94,6 +95,19 @@ def answer_text(body: str, status: int = 200, headers: Mapping[str, str] | None 
     )
 
 
+async def answer_list(items: Iterable[Any], headers: Mapping[str, str] | None = None) -> web.Response:
+    """Returns an answer with a long list as JSON.
+
+    1,000 channels or sessions take tens of milliseconds. Other tasks run in between.
+    """
+    parts: list[str] = []
+    for number, item in enumerate(items, 1):
+        parts.append(json_text(item))
+        if number % _LIST_STEP == 0:
+            await asyncio.sleep(0)
+    return answer_text(f"[{','.join(parts)}]", headers=headers)
+
+
 def refusal(status: int, message: str, *, field: str | None = None, retry_after: int | None = None) -> web.Response:
     """Returns `{"error", "field"}`; without `field` if no field is wrong. retry_after: seconds."""
     body = {"error": message} if field is None else {"error": message, "field": field}
@@ -101,9 +115,9 @@ def refusal(status: int, message: str, *, field: str | None = None, retry_after:
 
 
 def error_answer(error: Exception) -> web.Response | None:
-    """Returns the answer to a ForwardedRefusal or an error in `_STATUS`; None for any other error."""
-    if isinstance(error, ForwardedRefusal):
-        return refusal(error.status, str(error), field=error.field, retry_after=error.retry_after)
+    """Returns the answer to an error in `_STATUS`; None for any other error."""
+    if isinstance(error, errors.HolderUnavailable):
+        return refusal(503, str(error), retry_after=error.retry_after)
     status = next((status for status, kinds in _STATUS if isinstance(error, kinds)), None)
     if status is None:
         return None
@@ -138,20 +152,26 @@ def http_error_answer(request: web.Request, error: web.HTTPException) -> web.Str
 
 @web.middleware
 async def answer_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The outermost middleware.
+    """The outermost middleware. Counts every answer of `error_middleware`, and logs refusals."""
+    response = await error_middleware(request, handler)
+    request.app[CONTEXT].metrics.api_requests.add(f"{response.status // 100}xx")
+    if 400 <= response.status < 500 and response.status != 429:  # lines for 429 would flood the log
+        _log_refusal(request, response)
+    return response
 
-    Converts every result to one JSON answer with the headers, counts it, and logs refusals.
-    """
-    metrics = request.app[CONTEXT].metrics
+
+@web.middleware
+async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Converts every result to one JSON answer with the headers."""
     response: web.StreamResponse
     try:
         response = await handler(request)
     except web.HTTPException as error:
         response = http_error_answer(request, error)
-    except (errors.GatewayError, BadRequest, Conflict, Missing, ForwardedRefusal) as error:
+    except (errors.GatewayError, BadRequest, Conflict, Missing) as error:
         response = error_answer(error) or _internal_error(request, error)
     except ConnectionError as error:
-        if request.transport is None or request.transport.is_closing():
+        if not is_connected(request):
             response = refusal(400, "the client disconnected before its answer")  # never sent
         else:
             response = _internal_error(request, error)  # an error of another connection of this process
@@ -159,10 +179,36 @@ async def answer_middleware(request: web.Request, handler: Handler) -> web.Strea
         response = _internal_error(request, error)
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
-    metrics.api_requests.add(f"{response.status // 100}xx")
-    if 400 <= response.status < 500 and response.status != 429:  # 429 would flood the log
-        _log_refusal(request, response)
     return response
+
+
+def is_connected(request: web.Request) -> bool:
+    """Whether the client is still connected."""
+    return request.transport is not None and not request.transport.is_closing()
+
+
+async def send_stream(request: web.Request, response: web.StreamResponse, chunks: AsyncIterator[bytes]) -> None:
+    """Sends a long answer. An error in the middle closes the connection, because the head was sent.
+
+    A client that does not read a piece in time is disconnected, because few long answers are possible at a time.
+    """
+    stall = request.app[CONTEXT].limits.stall
+    await response.prepare(request)
+    try:
+        async for chunk in chunks:
+            try:
+                async with asyncio.timeout(stall or None):
+                    await response.write(chunk)
+            except TimeoutError:
+                raise OSError(f"its client has read less than {len(chunk)} bytes in {stall:g} s") from None
+    except (errors.GatewayError, OSError) as error:
+        if is_connected(request):
+            channel = request.match_info.get("id")
+            log.warning("an export was cut off", channel=channel, peer=request.remote, reason=str(error))
+            assert request.transport is not None  # it is connected
+            request.transport.abort()
+        return
+    await response.write_eof()
 
 
 def _internal_error(request: web.Request, error: Exception) -> web.Response:

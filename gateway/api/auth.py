@@ -17,13 +17,13 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway.api.answers import answer
+from gateway.api.answers import answer, refusal
 from gateway.api.authenticators import ADMIN, LOGIN, USER
 from gateway.api.context import CONTEXT, Context
 from gateway.api.login_sessions import ApiUser, LoginSession
 from gateway.api.route import Route
 from gateway.api.tokens import TokenRefused
-from gateway.ports.users import Role
+from gateway.ports.users import UserRole
 
 log = structlog.get_logger(__name__)
 
@@ -40,61 +40,54 @@ class AccessRefused(Exception):
         self.response, self.reason = response, reason
 
 
-class Authenticator:
-    """Authenticates requests. Only wrong tokens are counted per address; a correct token always works.
+async def _authenticate(request: web.Request) -> tuple[ApiUser, LoginSession | None]:
+    """Returns the user, and the login if a cookie authorized the request.
 
-    A wrong token from a page of another site does not count: the visitor did not enter it.
+    Only wrong tokens are counted per address; a correct token always works. A wrong token from a page of another site
+    does not count: the visitor did not enter it. Raises AccessRefused, StoreUnavailable.
     """
+    if "Authorization" in request.headers:
+        return await _bearer(request), None
+    login = await login_of(request)
+    if login is None:
+        message = "the session has ended: sign in again" if COOKIE in request.cookies else _UNAUTHORIZED
+        raise AccessRefused(_unauthorized(message), "missing")
+    if request.method not in _SAFE_METHODS:
+        _check_own_page(request, login)
+    return login.user, login
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._authenticators = context.authenticators
 
-    async def authenticate(self, request: web.Request) -> tuple[ApiUser, LoginSession | None]:
-        """Returns the user, and the login if a cookie authorized the request.
+async def _bearer(request: web.Request) -> ApiUser:
+    context = request.app[CONTEXT]
+    authenticators = context.authenticators
+    scheme, _, token = request.headers["Authorization"].partition(" ")
+    reason = ""
+    if scheme.lower() == "bearer":
+        token = token.strip()
+        if authenticators.verify_token(token):
+            return ADMIN
+        if authenticators.provider is not None and token.count(".") == 2:
+            try:
+                return await authenticators.provider.verify_bearer(token)
+            except TokenRefused as refused:
+                reason = str(refused)
+    if not from_own_page(request):
+        raise AccessRefused(refusal(403, "the token is wrong, and from a page of another origin"), "origin")
+    if seconds := authenticators.record_failure(context.client_address(request)):
+        message = "too many wrong tokens from this address"
+        raise AccessRefused(refusal(429, message, retry_after=seconds), "limited")
+    if reason:
+        log.info("bearer token refused", reason=reason, peer=context.client_address(request))
+    message = "the token is wrong" if scheme.lower() == "bearer" else _UNAUTHORIZED
+    raise AccessRefused(_unauthorized(message), "wrong")
 
-        Raises AccessRefused, StoreUnavailable.
-        """
-        if "Authorization" in request.headers:
-            return await self._bearer(request), None
-        login = await login_of(request)
-        if login is None:
-            message = "the session has ended: sign in again" if COOKIE in request.cookies else _UNAUTHORIZED
-            raise AccessRefused(_unauthorized(message), "missing")
-        if request.method not in _SAFE_METHODS:
-            self._check_own_page(request, login)
-        return login.user, login
 
-    async def _bearer(self, request: web.Request) -> ApiUser:
-        scheme, _, token = request.headers["Authorization"].partition(" ")
-        reason = ""
-        if scheme.lower() == "bearer":
-            token = token.strip()
-            if self._authenticators.verify_token(token):
-                return ADMIN
-            if self._authenticators.provider is not None and token.count(".") == 2:
-                try:
-                    return await self._authenticators.provider.bearer(token)
-                except TokenRefused as refused:
-                    reason = str(refused)
-        if not from_own_page(request):
-            raise AccessRefused(
-                answer({"error": "the token is wrong, and from a page of another origin"}, 403), "origin"
-            )
-        if seconds := self._authenticators.record_failure(self._context.client_address(request)):
-            error = {"error": "too many wrong tokens from this address"}
-            raise AccessRefused(answer(error, 429, {"Retry-After": str(seconds)}), "limited")
-        if reason:
-            log.info("bearer token refused", reason=reason, peer=self._context.client_address(request))
-        message = "the token is wrong" if scheme.lower() == "bearer" else _UNAUTHORIZED
-        raise AccessRefused(_unauthorized(message), "wrong")
-
-    def _check_own_page(self, request: web.Request, login: LoginSession) -> None:
-        if not from_own_page(request):
-            raise AccessRefused(answer({"error": "the request comes from a page of another origin"}, 403), "origin")
-        csrf = request.headers.get("X-CSRF-Token", "")
-        if not secrets.compare_digest(csrf.encode("utf-8", "replace"), login.csrf.encode()):
-            raise AccessRefused(answer({"error": "the header X-CSRF-Token is missing or wrong"}, 403), "csrf")
+def _check_own_page(request: web.Request, login: LoginSession) -> None:
+    if not from_own_page(request):
+        raise AccessRefused(refusal(403, "the request comes from a page of another origin"), "origin")
+    csrf = request.headers.get("X-CSRF-Token", "")
+    if not secrets.compare_digest(csrf.encode("utf-8", "replace"), login.csrf.encode()):
+        raise AccessRefused(refusal(403, "the header X-CSRF-Token is missing or wrong"), "csrf")
 
 
 async def login_of(request: web.Request) -> LoginSession | None:
@@ -136,9 +129,9 @@ def _unauthorized(message: str) -> web.Response:
 
 def _role_refusal(user: ApiUser, route: Route | None, request: web.Request) -> str:
     """Returns why the user's role forbids the request; "" if it is allowed. route: None if no route matches."""
-    if user.rights.role is Role.ADMINISTRATOR or request.match_info.route.resource is None:
+    if user.rights.role is UserRole.ADMINISTRATOR or request.match_info.route.resource is None:
         return ""
-    if route is None or route.role is Role.ADMINISTRATOR:
+    if route is None or route.role is UserRole.ADMINISTRATOR:
         return "only an administrator may do this: you are signed in as a broadcaster"
     id = request.match_info.get("id")
     # The answer is the same for a channel that does not exist, so that ids cannot be guessed.
@@ -147,7 +140,6 @@ def _role_refusal(user: ApiUser, route: Route | None, request: web.Request) -> s
 
 def auth_middleware(context: Context, routes: Iterable[Route]) -> Middleware:
     """Returns the middleware that authenticates requests, and checks whether the user's role allows the route."""
-    authenticator = Authenticator(context)
     by_pattern = {(route.method, re.sub(r"{(\w+):[^}]*}", r"{\1}", route.path)): route for route in routes}
 
     @web.middleware
@@ -159,13 +151,13 @@ def auth_middleware(context: Context, routes: Iterable[Route]) -> Middleware:
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return _preflight()
         try:
-            user, login = await authenticator.authenticate(request)
+            user, login = await _authenticate(request)
         except AccessRefused as refused:
             context.metrics.refused.add("api", refused.reason)
             return refused.response
         if reason := _role_refusal(user, route, request):
             context.metrics.refused.add("api", "role")
-            return answer({"error": reason}, 403)
+            return refusal(403, reason)
         request[USER] = user
         if login is not None:
             request[LOGIN] = login

@@ -22,7 +22,7 @@ ADMIN: Final = ApiUser("token", "admin")
 USER: Final = web.RequestKey("user", ApiUser)
 LOGIN: Final = web.RequestKey("login", LoginSession)  # only if a cookie authorized the request
 
-_CACHE_SECONDS: Final = 3.0  # seconds between reads of the store, because anybody can request whether there are users
+_CACHE_SECONDS: Final = 3.0  # seconds between reads of the store: anybody may ask whether there are users
 
 
 class AdminToken(Protocol):
@@ -31,11 +31,9 @@ class AdminToken(Protocol):
     @property
     def mark(self) -> str:
         """A text that differs for every token."""
-        ...
 
     def verify(self, token: str) -> bool:
         """Whether this is the token, in constant time."""
-        ...
 
 
 class Authenticators:
@@ -66,7 +64,7 @@ class Authenticators:
         self._token = token
         self._has_users = (-_CACHE_SECONDS, False)
 
-    def attempt(self, address: str, name: str = "") -> Attempt:
+    def new_attempt(self, address: str, name: str = "") -> Attempt:
         """Returns an attempt from this address for this user's name. It waits longer after more wrong attempts."""
         now = time.monotonic()
         failures = self.addresses.count(address, now)

@@ -4,36 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, Never
+from typing import Any, Never, TypeVar
 
 from aiohttp import web
+from pydantic import ValidationError
 
 from gateway.api.answers import BadRequest
+from gateway.api.context import CONTEXT
+from gateway.api.schema_base import Body, ExpectedText
+
+B = TypeVar("B", bound=Body)
 
 
-async def json_array(request: web.Request, seconds: float) -> list[Any]:
+async def json_array(request: web.Request) -> list[Any]:
     """Returns the body as a JSON array, with the checks of `json_object`."""
-    value = parse_json(await _body(request, seconds), "array")
+    value = parse_json(await read_body(request), "array")
     if not isinstance(value, list):
         raise BadRequest(f"the body is {_type_name(value)}, a JSON array is expected")
     return value
 
 
-async def json_object(request: web.Request, seconds: float) -> dict[str, Any]:
+async def json_object(request: web.Request) -> dict[str, Any]:
     """Returns the body as a JSON object.
 
-    seconds: time-out of the whole body; 0: none. Raises BadRequest if the body is not an object, and 408 after the
-    time-out. Raises ConnectionError if the client disconnects early.
+    Raises BadRequest if the body is not an object, and 408 if it does not arrive in time. Raises ConnectionError if the
+    client disconnects early.
 
     Also refuses duplicate names, NaN and infinities, text that is not UTF-8, and nesting beyond the parser's depth.
     Ignores the content type, because `curl -d` sends a form type.
     """
-    return parse_object(await _body(request, seconds))
+    return parse_object(await read_body(request))
 
 
-async def _body(request: web.Request, seconds: float) -> bytes:
+async def read(request: web.Request, model: type[B]) -> B:
+    """Returns the body as a model, with the checks of `json_object`. Raises BadRequest for the first invalid field."""
+    body = await json_object(request)
     try:
-        async with asyncio.timeout(seconds or None):
+        return model.model_validate(body, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0])
+        expected = (data.text for data in model.model_fields[name].metadata if isinstance(data, ExpectedText))
+        # If a validator raised ValueError, its text is more exact.
+        raise BadRequest(str(first.get("ctx", {}).get("error", "")) or next(expected), field=name) from None
+
+
+async def read_body(request: web.Request) -> bytes:
+    """Returns the whole body. Raises BadRequest, and 408 or 413."""
+    try:
+        async with asyncio.timeout(request.app[CONTEXT].limits.request or None):
             return await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(reason="the body did not arrive in time") from None
@@ -69,7 +88,7 @@ def parse_json(data: bytes, expected: str) -> Any:
         raise BadRequest("the body is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise BadRequest(f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
-    except ValueError:  # an integer of thousands of digits
+    except ValueError:  # int() refuses an integer of thousands of digits
         raise BadRequest("the body contains a number that is too long") from None
 
 

@@ -1,64 +1,14 @@
-"""The fields of a channel and the outputs of a stream, described for forms and openapi.json: type, default, bounds."""
+"""The fields of a channel, described for forms and openapi.json: type, default, bounds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
-from aiohttp import web
-
-from gateway.api.answers import answer
-from gateway.api.context import CONTEXT
 from gateway.channels import fields
 from gateway.channels.inputs import MAX_INPUTS
 from gateway.channels.schedule import MAX_LENGTH
-from gateway.outputs.descriptor import LocalizedText, OutputField
-from gateway.outputs.registry import all_outputs
-from gateway.playback.formats import FORMATS
 
 MAX_TRACKS_LENGTH: Final = 1_024
-
-
-async def index(request: web.Request) -> web.Response:
-    """Returns the fields in the order of a form. Those of installed outputs are in `GET /outputs`."""
-    unused = fields.unused(tasks=request.app[CONTEXT].tasks)
-    return answer(
-        [
-            {"name": name, "group": group, **described(field), "used": name not in unused}
-            for group, members in fields.GROUPS.items()
-            for name, field in members.items()
-        ]
-    )
-
-
-async def outputs(request: web.Request) -> web.Response:
-    """Returns the outputs in start order, then the playback formats with extra fields.
-
-    An output lists only its fields that are not in the contract.
-    """
-    descriptions = [_output_json(output.name, output.flag, output.label, output.fields) for output in all_outputs()]
-    return answer(
-        descriptions
-        + [
-            _output_json(play_format.output, play_format.flag, play_format.label, play_format.fields)
-            for play_format in FORMATS
-            if play_format.fields
-        ]
-    )
-
-
-def _output_json(name: str, flag: str, label: LocalizedText, fields: Mapping[str, OutputField]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "flag": flag,
-        "label": dict(label),
-        "fields": [_field_json(name, field) for name, field in fields.items()],
-    }
-
-
-def _field_json(name: str, field: OutputField) -> dict[str, Any]:
-    description = {"name": name, **described(field.field), "label": dict(field.label)}
-    return {**description, "unit": field.unit or description["unit"]}
 
 
 def described(field: fields.Field[Any]) -> dict[str, Any]:

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 import structlog
 from aiohttp import web
 
-from gateway.api import qr_code
-from gateway.api.answers import BadRequest, Missing, answer, answer_text, json_text, refusal
+from gateway.api import console_schemas, qr_code, schemas
+from gateway.api.answers import BadRequest, Missing, answer, answer_list, refusal
 from gateway.api.authenticators import USER
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT, Context
+from gateway.api.route import operation
 from gateway.api.slate_pictures import judge_pictures
 from gateway.channels import relay_urls
 from gateway.channels.channel import Channel, changes, create_item
 from gateway.channels.channel_events import channel_changed, channel_created, channel_deleted
 from gateway.channels.inputs import stored_inputs
 from gateway.channels.names import is_channel_id
-from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
 from gateway.playback.formats import ADDRESSES, LADDER, is_watchable
 from gateway.ports.errors import NoSuchChannel
-from gateway.ports.users import Role
+from gateway.ports.users import UserRole
 
 log = structlog.get_logger(__name__)
 
-_MAX_CONCURRENT: Final = 50
 _RELAY_FIELDS: Final = ("isRelay", "relayURL")
 DELETE_QUERY: Final = (
     ("media", "keep: recordings and videos on demand stay, still protected (default); delete: they are deleted too"),
@@ -48,9 +46,11 @@ async def _answer_with(request: web.Request, channel: Channel) -> web.Response:
     return answer((await context.presenter(request)).present(channel, context.clock()))
 
 
+@operation(schemas.Channel, body=schemas.NewChannel, statuses=(413,))
 async def create(request: web.Request) -> web.Response:
+    """Create a channel and its stream key."""
     context = request.app[CONTEXT]
-    body = await json_object(request, context.limits.request)
+    body = await json_object(request)
     item = create_item(body, context.clock(), context.secrets, context.limits.item)
     await judge_pictures(context.objects, stored_inputs(item))
     return await _answer_with(request, await add_channel(context, item, author(request)))
@@ -60,47 +60,48 @@ async def add_channel(context: Context, item: dict[str, Any], by: dict[str, str]
     """Stores a new channel. by: as from `author`. Raises ChannelExists."""
     channel = await context.channels.add(item)
     context.drop_cached(channel.id)
-    context.hub.channel_changed(channel)  # it may have inputs that are always on air
+    context.hub.channel_changed(channel)  # the channel may have inputs that are always on air
     log.info("channel created", channel=channel.id)
     context.events.emit(channel_created(channel, context.clock(), by))
     return channel
 
 
+@operation(schemas.Channels)
 async def index(request: web.Request) -> web.Response:
-    """Returns the user's channels as a JSON array, as in the old system."""
+    """List the channels."""
     context, rights = request.app[CONTEXT], request[USER].rights
     channels = [channel for channel in await context.channels.list() if rights.may_use(channel.id)]
     presenter, now = await context.presenter(request), context.clock()
-    parts: list[str] = []
-    for start in range(0, len(channels), _MAX_CONCURRENT):
-        parts += (json_text(presenter.present(channel, now)) for channel in channels[start : start + _MAX_CONCURRENT])
-        await asyncio.sleep(0)  # 1,000 channels take tens of milliseconds; other tasks run in between
-    return answer_text(f"[{','.join(parts)}]")
+    return await answer_list(presenter.present(channel, now) for channel in channels)
 
 
+@operation(schemas.Channel)
 async def show(request: web.Request) -> web.Response:
+    """Show a channel."""
     return await _answer_with(request, await stored_channel(request))
 
 
+@operation(schemas.Channel, body=schemas.ChannelChanges, statuses=(413,))
 async def update(request: web.Request) -> web.Response:
-    """Changes a channel.
+    """Change fields of a channel; a new outdate makes a new key.
 
     The change applies to its live streams: outputs, protection, expiry. A running push continues even after a new key.
     """
-    return await _change(request, await json_object(request, request.app[CONTEXT].limits.request))
+    return await _change(request, await json_object(request))
 
 
+@operation(schemas.Channel, body=console_schemas.RelayChanges, statuses=(413,))
 async def set_relay(request: web.Request) -> web.Response:
-    """Changes the relay of a channel, as `update`, and no other field: a broadcaster's parameters of Amazon IVS.
+    """Change only the relay of a channel.
 
-    The gateway fetches the key of an IVS channel itself. So a broadcaster may name only those that an administrator
-    stored.
+    This is for a broadcaster's parameters of Amazon IVS. The gateway fetches the key of an IVS channel itself. So a
+    broadcaster may name only those that an administrator stored.
     """
-    body = await json_object(request, request.app[CONTEXT].limits.request)
+    body = await json_object(request)
     for name in body:
         if name not in _RELAY_FIELDS:
             raise BadRequest(f"expected only {' and '.join(_RELAY_FIELDS)}", field=name[:64])
-    if request[USER].rights.role is not Role.ADMINISTRATOR:
+    if request[USER].rights.role is not UserRole.ADMINISTRATOR:
         stored = relay_urls.targets((await stored_channel(request)).item.get("relayURL")) or ()
         for target in relay_urls.targets(body.get("relayURL")) or ():
             if relay_urls.is_ivs_channel(target) and target not in stored:
@@ -113,20 +114,28 @@ async def _change(request: web.Request, body: dict[str, Any]) -> web.Response:
     channel = await stored_channel(request)
     if changed := changes(channel, body, context.secrets, context.limits.item):
         await judge_pictures(context.objects, stored_inputs(changed), stored_inputs(channel.item))
-        channel = await context.channels.update(channel.id, changed)
-        context.drop_cached(channel.id)
-        context.hub.channel_changed(channel)
-        await context.cluster.changed(channel.id)
+        channel = await store_changes(request, channel.id, changed)
         log.info("channel changed", channel=channel.id, fields=sorted(changed))
-        context.events.emit(channel_changed(channel, context.clock(), author(request), changed))
     return await _answer_with(request, channel)
 
 
-async def delete(request: web.Request) -> web.Response:
-    """Revokes the key and ends the live push, if there is one.
+async def store_changes(request: web.Request, id: str, changed: dict[str, Any]) -> Channel:
+    """Stores changed fields of a channel, which apply at once, and returns the channel."""
+    context = request.app[CONTEXT]
+    channel = await context.channels.update(id, changed)
+    context.drop_cached(id)
+    context.hub.channel_changed(channel)
+    await context.cluster.changed(id)
+    context.events.emit(channel_changed(channel, context.clock(), author(request), changed))
+    return channel
 
-    The media keep their protection, or are deleted too. A few files are deleted immediately, the rest in the
-    background.
+
+@operation(schemas.Deleted, query=DELETE_QUERY)
+async def delete(request: web.Request) -> web.Response:
+    """Delete a channel and end its push; keep or delete its media.
+
+    This revokes the key and ends the live push, if there is one. The media keep their protection, or are deleted too. A
+    few files are deleted immediately, the rest in the background.
     """
     context = request.app[CONTEXT]
     id = request.match_info["id"]
@@ -140,12 +149,12 @@ async def delete(request: web.Request) -> web.Response:
         await deletion.check()  # reports an unavailable object store before anything is deleted
     deleted = await context.channels.delete(id, context.clock(), media=media == "delete")
     context.drop_cached(id)
-    end_streams(context.hub, id, EndReason.DELETED)
+    context.hub.end_channel(id, EndReason.DELETED)
     await context.cluster.changed(id)
     log.info("channel deleted", channel=id, media=media)
     context.events.emit(channel_deleted(id, context.clock(), author(request), media))
     if deletion is not None and deletion.begin(deleted):
-        await deletion.passed(id, MEDIA_DELETION_TIMEOUT)
+        await deletion.wait_for_pass(id, MEDIA_DELETION_TIMEOUT)
     return answer("stream deleted")
 
 
@@ -156,16 +165,12 @@ def author(request: web.Request) -> dict[str, str]:
     return {"by": name, "peer": request.app[CONTEXT].client_address(request)}
 
 
-def end_streams(hub: Hub, id: str, reason: EndReason) -> bool:
-    """Ends the channel's streams on this node, renditions first. Returns True if at least one stream ended."""
-    names = [stream.name for stream in hub if stream.channel.id == id]
-    for name in sorted(names, key=len, reverse=True):
-        hub.end(name, reason)
-    return bool(names)
-
-
+@operation(
+    "image/svg+xml",
+    query=(("url", "push (default), page (a player page), flv, wsflv, rtmp, hls, cmaf, dash or ladder"),),
+)
 async def qr(request: web.Request) -> web.Response:
-    """Returns the push address or a play address as a QR code."""
+    """An address of the channel as a QR code."""
     name = request.query.get("url", "push")
     channel = await stored_channel(request)
     presenter = await request.app[CONTEXT].presenter(request)

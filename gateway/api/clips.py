@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,19 +12,20 @@ from urllib.parse import quote
 import structlog
 from aiohttp import web
 
-from gateway.api.answers import BadRequest, Conflict, Missing, answer
+from gateway.api import schemas
+from gateway.api.answers import BadRequest, Conflict, Missing, answer, is_connected, send_stream
 from gateway.api.body import json_object
 from gateway.api.channels import stored_channel
-from gateway.api.cluster_queries import ForwardedRefusal
 from gateway.api.context import CONTEXT, Context
 from gateway.api.recordings import addresses
+from gateway.api.route import operation
 from gateway.api.sessions import live
 from gateway.channels.channel import Channel
 from gateway.lib.numbers import read_decimal
 from gateway.lib.rfc3339 import rfc3339
 from gateway.live.stream import Stream
-from gateway.outputs.clips.clip_service import Clip, ClipService, Movie
-from gateway.ports.errors import GatewayError, NothingRecorded
+from gateway.outputs.clips.clip_service import ClipService
+from gateway.ports.errors import NothingRecorded
 
 log = structlog.get_logger(__name__)
 
@@ -54,140 +53,56 @@ class ClipTime:
     last: float = 0.0
 
 
+@operation(schemas.Clip, body=schemas.NewClip, status=201, statuses=(409, 429, 503))
 async def create(request: web.Request) -> web.Response:
-    """Makes a clip and returns its address. If another node has the live stream, that node makes the clip."""
+    """Make a clip of the last seconds or of a time range, also while live.
+
+    If another node has the live stream, that node makes the clip.
+    """
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
     service = _service(context)
-    body = await json_object(request, context.limits.request)
+    body = await json_object(request)
     time = clip_time(body, context.clock(), service.longest_clip, "use an export for longer times")
-    made = None
-    if live(request, channel.id) is None:
-        made = await _remote_clip(context, channel.id, time)
-    if made is None:
-        made = clip_json(await make_clip(service, context.hub.find(channel.id), channel, time))
-    url = addresses(channel, await context.presenter(request), context.clock())(made["key"])
-    return answer({**made, "start": rfc3339(made["start"]), "url": url}, 201)
-
-
-async def make_clip(service: ClipService, stream: Stream | None, channel: Channel, time: ClipTime) -> Clip:
-    """Makes a clip of the media that this node can read. Raises Missing, Conflict for a channel without recordings."""
+    stream = context.hub.find(channel.id)
     try:
-        start, end = time.start, time.end
-        if time.last:
-            start, end = await service.last(channel.id, time.last, stream)
-        return await service.clip(channel, start, end, stream)
+        start, end = await _range(service, channel, stream, time)
+        clip = await service.make_clip(channel, start, end, stream)
     except NothingRecorded:
         raise _nothing(channel) from None
+    url = addresses(channel, await context.presenter(request), context.clock())(clip.key)
+    made = {"key": clip.key, "start": rfc3339(clip.start), "seconds": clip.seconds, "size": clip.bytes, "url": url}
+    return answer(made, 201)
 
 
-def clip_json(clip: Clip) -> dict[str, Any]:
-    """Returns a clip without its address. start: seconds since the epoch."""
-    return {"key": clip.key, "start": clip.start, "seconds": clip.seconds, "size": clip.bytes}
+async def _range(service: ClipService, channel: Channel, stream: Stream | None, time: ClipTime) -> tuple[float, float]:
+    """Returns the start and the end of a requested time. Raises NothingRecorded."""
+    return await service.find_newest_range(channel.id, time.last, stream) if time.last else (time.start, time.end)
 
 
-async def _remote_clip(context: Context, id: str, time: ClipTime) -> dict[str, Any] | None:
-    """Returns the clip of the node that has the live stream; None if no other node has it.
-
-    That node answers within seconds, also before the clip is complete. Then it is asked again.
-    """
-    for _ in range(_MAX_POLLS):
-        reply = await context.cluster.ask(id, "clip", "POST", **_as_query(time))
-        if reply is None or "key" in reply:
-            return reply
-        await asyncio.sleep(_POLL_SECONDS)
-    raise Conflict("the clip takes too long")
-
-
+@operation("video/mp4", statuses=(409, 503), query=EXPORT_QUERY)
 async def export(request: web.Request) -> web.StreamResponse:
-    """Sends a time range as one MP4. The file is complete before its first byte is sent.
+    """Download a time range as one MP4.
 
-    If another node has the live stream, the file is made there. A client that disconnects ends the work, and the file
-    is deleted.
+    The file is complete before its first byte is sent.
+    A client that disconnects ends the work, and the file is deleted.
     """
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
     service, stream = _service(context), live(request, channel.id)
     time = clip_time(request.query, context.clock(), service.longest_export, "export several parts")
+    response = web.StreamResponse(headers={"Content-Type": "video/mp4", "Accept-Ranges": "none"})
     if request.method == "HEAD":
-        return _movie_head()
-    if stream is None:
-        remote = await _remote_export(request, channel, time)
-        if remote is not None:
-            return remote
-    async with exported(service, stream, channel, time, lambda: _is_connected(request)) as movie:
-        return await _send(request, channel, movie.start, movie.size, service.read(movie, 0, movie.size))
-
-
-@asynccontextmanager
-async def exported(
-    service: ClipService, stream: Stream | None, channel: Channel, time: ClipTime, is_wanted: Callable[[], bool]
-) -> AsyncIterator[Movie]:
-    """Joins the media that this node can read, see ClipService.export. Raises Missing, Conflict like `make_clip`."""
+        return response
     try:
-        start, end = time.start, time.end
-        if time.last:
-            start, end = await service.last(channel.id, time.last, stream)
-        async with service.export(channel, start, end, stream, is_wanted) as movie:
-            yield movie
+        start, end = await _range(service, channel, stream, time)
+        async with service.export(channel, start, end, stream, lambda: is_connected(request)) as movie:
+            response.headers["Content-Disposition"] = disposition(channel, movie.start)
+            response.content_length = movie.size
+            await send_stream(request, response, service.read(movie, 0, movie.size))
     except NothingRecorded:
         raise _nothing(channel) from None
-
-
-async def _remote_export(request: web.Request, channel: Channel, time: ClipTime) -> web.StreamResponse | None:
-    """Sends the export of the node that has the live stream; None if no other node has it."""
-    cluster, query = request.app[CONTEXT].cluster, _as_query(time)
-    while _is_connected(request):
-        reply = await cluster.ask(channel.id, "export", **query)
-        if reply is None:
-            return None
-        if "size" in reply:
-            async with cluster.fetch(channel.id, "exported", **query) as chunks:
-                return await _send(request, channel, reply["start"], reply["size"], chunks)
-        await asyncio.sleep(_POLL_SECONDS)
-    raise ConnectionAbortedError("the client disconnected")
-
-
-async def _send(
-    request: web.Request, channel: Channel, start: float, size: int, chunks: AsyncIterator[bytes]
-) -> web.StreamResponse:
-    """Sends a complete file. An error in the middle closes the connection, because the head was sent.
-
-    A client that does not read a piece in time is disconnected, because few exports are possible at a time.
-    """
-    stall = request.app[CONTEXT].limits.stall
-    response = _movie_head()
-    response.headers["Content-Disposition"] = disposition(channel, start)
-    response.content_length = size
-    await response.prepare(request)
-    try:
-        async for chunk in chunks:
-            try:
-                async with asyncio.timeout(stall or None):
-                    await response.write(chunk)
-            except TimeoutError:
-                raise OSError(f"its client has read less than {len(chunk)} bytes in {stall:g} s") from None
-    except (ForwardedRefusal, GatewayError, OSError) as error:
-        if _is_connected(request):
-            log.warning("an export was cut off", channel=channel.id, peer=request.remote, reason=str(error))
-            assert request.transport is not None  # it is connected
-            request.transport.abort()
-        raise ConnectionAbortedError("the export was cut off") from error
-    await response.write_eof()
     return response
-
-
-def _movie_head() -> web.StreamResponse:
-    return web.StreamResponse(headers={"Content-Type": "video/mp4", "Accept-Ranges": "none"})
-
-
-def _as_query(time: ClipTime) -> dict[str, str]:
-    """Returns a time as another node reads it."""
-    return {"start": f"{time.start:.6f}", "end": f"{time.end:.6f}", "last": f"{time.last:.6f}"}
-
-
-def _is_connected(request: web.Request) -> bool:
-    return request.transport is not None and not request.transport.is_closing()
 
 
 def _nothing(channel: Channel) -> Exception:
@@ -202,7 +117,10 @@ def _service(context: Context) -> ClipService:
 
 
 def clip_time(values: Mapping[str, Any], now: float, longest: float, hint: str) -> ClipTime:
-    """Reads `from` and `to`, or `last`. longest: seconds. hint: what to do for longer times. Raises BadRequest."""
+    """Reads `from` and `to`, or `last`. Raises BadRequest.
+
+    longest: maximum length in seconds. hint: how a client can get a longer time.
+    """
     last = values.get("last")
     if last is not None:
         if "from" in values or "to" in values:

@@ -1,4 +1,4 @@
-"""Signs playback addresses for CloudFront, of channels and of any file below the playback address."""
+"""Signs addresses for CloudFront: those of a channel, and that of any file below the playback address."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from gateway.api import schemas
 from gateway.api.answers import BadRequest, Missing, answer
 from gateway.api.body import json_object
 from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT
+from gateway.api.route import operation
 from gateway.channels.expiry import parse_outdate
 from gateway.lib.rfc3339 import rfc3339
 from gateway.playback.cloudfront_signer import (
@@ -20,45 +22,48 @@ from gateway.playback.cloudfront_signer import (
     signed_cookies,
     signed_url,
 )
-from gateway.playback.formats import play_urls
-from gateway.playback.webrtc.whep_format import ADDRESS as WHEP
+from gateway.playback.formats import OWN_PORTS, play_urls
 from gateway.ports.errors import InvalidField
 
 _DEFAULTS: Final = ("hls", "cmaf", "flv")  # the address of a channel that is signed if the request names none
 _PAGE: Final = "page"
 
 
+@operation(schemas.SignedAddresses, body=schemas.ToSignOfChannel)
 async def sign_channel(request: web.Request) -> web.Response:
-    """Signs the play addresses of a channel. `url`: the name of the one to return as `url`.
+    """Sign the play addresses of a channel for CloudFront.
 
-    A custom policy is for everything below `<id>/`: playlists, segments and pages.
+    `url` names the one to return as `url`. A custom policy applies to everything below `<id>/`:
+    playlists, segments and pages.
     """
     channel = await stored_channel(request)
-    signer, body, conditions = await _request_of(request)
+    signer, body, conditions = await _read_request(request)
     addresses = (await request.app[CONTEXT].presenter(request)).addresses
     base = addresses.play_bases(channel)["http"]
-    # CloudFront passes neither RTMP nor the requests of WHEP, whose media go past it.
+    # CloudFront does not forward RTMP. The media of WHEP do not pass through it.
     found = play_urls(addresses, channel).items()
-    urls = {name: url for name, url in found if name != WHEP.name and not url.startswith("rtmp")}
+    urls = {name: url for name, url in found if name not in OWN_PORTS}
     urls[_PAGE] = base
     name = body.get("url") or next((name for name in _DEFAULTS if name in urls), _PAGE)
     if not isinstance(name, str) or name not in urls:
         raise BadRequest(f"expected the name of a play address: {', '.join(urls)}", field="url")
     if conditions.custom:
-        parameters = signer.parameters(f"{base}*", conditions)
+        parameters = signer.sign(f"{base}*", conditions)
         signed = {name: signed_url(url, parameters) for name, url in urls.items()}
     else:
-        parameters = signer.parameters(_requested(urls[name]), conditions)
+        parameters = signer.sign(_requested(urls[name]), conditions)
         signed = {name: signed_url(urls[name], parameters)}
     return _answer(signed[name], parameters, conditions, urls=signed)
 
 
+@operation(schemas.SignedAddress, body=schemas.ToSign, statuses=(404,))
 async def sign(request: web.Request) -> web.Response:
-    """Signs one address, such as that of a video on demand. A path stands for an address of this gateway.
+    """Sign one address for CloudFront, such as that of a video on demand.
 
-    A custom policy of a playlist or a page is for its folder, that of another file for this file.
+    A path stands for an address of this gateway.
+    A custom policy for a playlist or a page applies to its folder. One for another file applies only to this file.
     """
-    signer, body, conditions = await _request_of(request)
+    signer, body, conditions = await _read_request(request)
     url = body.get("url")
     pull = (await request.app[CONTEXT].presenter(request)).addresses.pull
     if not isinstance(url, str):
@@ -66,14 +71,14 @@ async def sign(request: web.Request) -> web.Response:
     url = check_url(pull + url if url.startswith("/") else url)
     if not url.startswith(f"{pull}/"):
         raise BadRequest(f"expected an address that begins with {pull}/", field="url")
-    parameters = signer.parameters(resource_of(url) if conditions.custom else url, conditions)
+    parameters = signer.sign(resource_of(url) if conditions.custom else url, conditions)
     return _answer(signed_url(url, parameters), parameters, conditions)
 
 
-async def _request_of(request: web.Request) -> tuple[CloudFrontSigner, dict[str, Any], SigningConditions]:
+async def _read_request(request: web.Request) -> tuple[CloudFrontSigner, dict[str, Any], SigningConditions]:
     """Returns the signer, the body and its conditions. Raises Missing without a key, BadRequest, InvalidField."""
     context = request.app[CONTEXT]
-    body = await json_object(request, context.limits.request)
+    body = await json_object(request)
     if context.cloudfront is None:
         raise Missing("this node signs nothing: set cloudfront.private_key and cloudfront.key_pair_id")
     before = _time(body, "expires")

@@ -8,10 +8,13 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from gateway.api import console_schemas
 from gateway.api.answers import Missing, answer
 from gateway.api.context import CONTEXT, Context
+from gateway.api.route import operation
 from gateway.api.servers import push_origins
 from gateway.channels import addresses
+from gateway.http.response import IMMUTABLE
 from gateway.ingest.websocket import push_servers
 from gateway.lib.assets import Asset
 from gateway.ports.errors import StoreUnavailable
@@ -19,7 +22,6 @@ from gateway.ports.errors import StoreUnavailable
 _INDEX: Final = "app/index.html"
 _BROADCAST: Final = "broadcast/broadcast.html"
 _DOCS: Final = "docs/docs.html"
-_IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _MAX_SERVERS: Final = 16  # servers in a policy, because a header must stay short
 _IVS: Final = "https://*.live-video.net"  # players load Amazon IVS streams from there
 _POLICY: Final = (
@@ -30,32 +32,48 @@ _POLICY: Final = (
 )
 
 
+@operation("text/html")
 async def index(request: web.Request) -> web.StreamResponse:
-    """Returns the page of the console."""
+    """The console."""
     return await _page(request, _INDEX)
 
 
+@operation("text/html")
 async def broadcaster(request: web.Request) -> web.StreamResponse:
-    """Returns the page that streams from a camera."""
+    """A page that streams from a camera."""
     return await _page(request, _BROADCAST)
 
 
+@operation(console_schemas.PushPorts)
 async def push_ports(request: web.Request) -> web.Response:
-    """Returns the host and the ports for pushes, for the page on which a user enters a stream key."""
+    """The ports for pushes from pages.
+
+    The page on which a user enters a stream key needs them.
+    """
     context = request.app[CONTEXT]
     return answer(addresses.push_ports(await context.domains.get_domains(), context.address_defaults.ports()))
 
 
+@operation("text/html")
 async def docs(request: web.Request) -> web.StreamResponse:
-    """Returns the page of the API's documentation."""
+    """A page that shows this description."""
     return await _page(request, _DOCS)
 
 
+@operation("application/octet-stream", statuses=(404,))
 async def file(request: web.Request) -> web.StreamResponse:
-    """Returns a file of the pages. `/_player/` is the folder of the players, as on the playback listener."""
+    """Files of the pages."""
+    return await _file(request, request.match_info["path"])
+
+
+@operation("application/octet-stream", statuses=(404,))
+async def player_file(request: web.Request) -> web.StreamResponse:
+    """Files of the pages, at their addresses on the playback listener."""
     path = request.match_info["path"]
-    if request.path.startswith("/_player/") and "/" not in path:
-        path = f"players/{path}"
+    return await _file(request, path if "/" in path else f"players/{path}")
+
+
+async def _file(request: web.Request, path: str) -> web.StreamResponse:
     asset = await request.app[CONTEXT].assets.load(path)
     if asset is None:
         raise Missing("no such file")
@@ -78,7 +96,7 @@ async def _page(request: web.Request, path: str) -> web.StreamResponse:
 def _answer(request: web.Request, asset: Asset, headers: dict[str, str]) -> web.Response:
     """Returns the file, or 304 if the browser has it. If the address has its hash, it may be cached permanently."""
     versioned = request.query_string == f"v={asset.tag}"
-    headers["Cache-Control"] = _IMMUTABLE if versioned else "no-cache"
+    headers["Cache-Control"] = IMMUTABLE if versioned else "no-cache"
     headers["Vary"] = "Accept-Encoding"
     tag = f'"{asset.tag}"'
     if asset.unchanged(request.headers.get("If-None-Match", "")):
@@ -120,7 +138,7 @@ async def _origins(request: web.Request, context: Context) -> tuple[set[str], se
     origins include other gateways, which a broadcaster uses if this one fails.
     """
     found = [context.local_addresses(request)]
-    with suppress(StoreUnavailable):  # the page must load, because it shows the error
+    with suppress(StoreUnavailable):  # the page must load without the store, because it shows the error
         found.append((await context.presenter(request)).addresses)
     playback = {origin for addresses in found if (origin := _origin(addresses.pull))}
     bases = [base for addresses in found for base in push_servers(addresses)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import Field
 
-from gateway.api.schema_base import OpenSchema, Ports, Schema, Time
+from gateway.api.schema_base import Body, ExpectedText, OpenSchema, Ports, Schema, Time
 from gateway.ports.users import MAX_CHANNELS
 
 RoleName: TypeAlias = Literal["administrator", "broadcaster"]
@@ -130,7 +130,7 @@ class LoginState(Schema):
     users: bool
 
 
-class NewLogin(BaseModel):
+class NewLogin(Body):
     """Name and password. name: empty or missing for the admin token."""
 
     name: Annotated[str, Field(max_length=64)] = ""
@@ -147,7 +147,7 @@ class User(Schema):
     changed: Time
 
 
-class UserRights(BaseModel):
+class UserRights(Body):
     """The role of a user; for a broadcaster, the ids of the channels, at most 100."""
 
     role: RoleName = "administrator"
@@ -182,14 +182,14 @@ class PushPorts(Schema):
     wss: int | None
 
 
-class RelayChanges(BaseModel):
+class RelayChanges(Body):
     """The relay of a channel. What is missing stays; a masked address in relayURL leaves the stored one unchanged."""
 
     isRelay: bool | str | None = None
     relayURL: str | list[str] | None = None
 
 
-class QrText(BaseModel):
+class QrText(Body):
     """The text of a QR code, such as an address: at most 1,024 bytes."""
 
     text: Annotated[str, Field(min_length=1, max_length=1024)]
@@ -230,38 +230,17 @@ class NewIvsChannel(IvsChannel):
     streamKey: str
 
 
-class IvsChannelWanted(BaseModel):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,128}$")]
-    type: Literal["STANDARD", "BASIC", "ADVANCED_SD", "ADVANCED_HD"] = "STANDARD"
-    latencyMode: Literal["LOW", "NORMAL"] = "LOW"
+class IvsChannelWanted(Body):
+    name: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_-]{0,128}$"), ExpectedText("expected at most 128 letters, digits, - and _")
+    ]
+    type: Annotated[
+        Literal["STANDARD", "BASIC", "ADVANCED_SD", "ADVANCED_HD"],
+        ExpectedText("expected STANDARD, BASIC, ADVANCED_SD, ADVANCED_HD"),
+    ] = "STANDARD"
+    latencyMode: Annotated[Literal["LOW", "NORMAL"], ExpectedText("expected LOW, NORMAL")] = "LOW"
 
 
 class DeletedIvsChannel(Schema):
     arn: str
     deleted: bool
-
-
-# The schemas by name. Routes use these names.
-SCHEMAS: dict[str, TypeAdapter[Any]] = {
-    "Status": TypeAdapter(Status),
-    "Nodes": TypeAdapter(list[ClusterNode]),
-    "LogLevel": TypeAdapter(LogLevel),
-    "LoginState": TypeAdapter(LoginState),
-    "NewLogin": TypeAdapter(NewLogin),
-    "User": TypeAdapter(User),
-    "Users": TypeAdapter(list[User]),
-    "NewUser": TypeAdapter(NewUser),
-    "UserChanges": TypeAdapter(UserChanges),
-    "DeletedUser": TypeAdapter(DeletedUser),
-    "Profile": TypeAdapter(Profile),
-    "PushPorts": TypeAdapter(PushPorts),
-    "RelayChanges": TypeAdapter(RelayChanges),
-    "QrText": TypeAdapter(QrText),
-    "QrCode": TypeAdapter(QrCode),
-    "IvsParameters": TypeAdapter(IvsParameters),
-    "IvsParametersItem": TypeAdapter(dict[str, dict[str, str]]),
-    "IvsChannels": TypeAdapter(list[IvsChannel]),
-    "NewIvsChannel": TypeAdapter(NewIvsChannel),
-    "IvsChannelWanted": TypeAdapter(IvsChannelWanted),
-    "DeletedIvsChannel": TypeAdapter(DeletedIvsChannel),
-}

@@ -12,8 +12,6 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from gateway.api.authenticators import Authenticators
-from gateway.api.cluster_queries import ClusterQueries, SingleNode
-from gateway.api.node_status import NodeStatus
 from gateway.api.presenter import Presenter
 from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
 from gateway.channels.media_owners import MediaOwners, StoredDeletions
@@ -38,8 +36,10 @@ from gateway.outputs.clips.clip_service import ClipService
 from gateway.outputs.kinesis.kvs_jobs import KvsJobs
 from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.playback.cloudfront_signer import CloudFrontSigner
+from gateway.ports.cluster_queries import ClusterQueries, SingleNode
 from gateway.ports.events import Events
 from gateway.ports.stores import IvsChannels, ObjectStore
+from gateway.reports.node_status import NodeStatus
 from gateway.vod.vod_service import VodService
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", re.ASCII)
@@ -73,10 +73,6 @@ class AddressDefaults:
     public_url: str = ""
     play_auth: str = "none"
     sign_ttl: float = 3600
-
-
-def _drop_nothing(channel_id: str) -> None:
-    """The default for `drop_cached`: there is no cache."""
 
 
 async def _no_origin() -> str:
@@ -122,7 +118,7 @@ class Context:
     metrics: Metrics
     recorder: Recorder
     experience: Experience
-    drop_cached: Callable[[str], None] = _drop_nothing
+    drop_cached: Callable[[str], None] = lambda channel_id: None
     cluster: ClusterQueries = field(default_factory=SingleNode)
     remote_viewers: RemoteViewerCounts = field(default_factory=RemoteViewerCounts)
     refusals: RefusalLog = field(default_factory=RefusalLog)
@@ -154,6 +150,10 @@ class Context:
         """Returns the metrics of all processes on the same ports."""
         return await self.metrics_of_all() if self.metrics_of_all is not None else self.metrics.snapshot()
 
+    def holds(self, id: str) -> bool:
+        """Whether this node has the stream or inputs of a channel."""
+        return self.hub.held(id) is not None or self.inputs.holds(id)
+
     def client_address(self, request: web.Request) -> str:
         """Returns the address of the client, also behind trusted proxies."""
         peer = (request.remote or "").partition("%")[0]
@@ -174,12 +174,14 @@ class Context:
         """Returns a presenter with addresses for the client: of the configured domains, else of the requested host."""
         defaults, domains, host = self.address_defaults, await self.domains.get_domains(), host_of(request)
         push, pull = (defaults.push_host or host, defaults.pull_host or host) if is_loopback(host) else (host, host)
-        addresses = Addresses.of(domains, defaults.ports(), push, pull, defaults.public_url, host)
+        ports = request[PORTS] if PORTS in request else defaults.ports()
+        addresses = Addresses.of(domains, ports, push, pull, defaults.public_url, host)
         tls = self.scheme(request) == "https"
         return Presenter(addresses, self.secrets, push_addresses, defaults.play_auth, defaults.sign_ttl, tls)
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
+PORTS: web.RequestKey[OpenPorts] = web.RequestKey("ports", OpenPorts)  # of the node that forwarded the request
 
 
 def host_of(request: web.Request) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
 from gateway.api.answers import answer_text, json_text
 from gateway.api.context import CONTEXT
-from gateway.api.route import Route
+from gateway.api.route import Route, operation
 
 
 @dataclass(slots=True)
@@ -24,8 +24,12 @@ class CachedDocument:
 DOCUMENT: Final = web.AppKey("openapi", CachedDocument)
 
 
+@operation(dict[str, Any])
 async def openapi(request: web.Request) -> web.Response:
-    """Returns the description of all routes. It is built once, in a thread."""
+    """This description.
+
+    It is built once, in a thread.
+    """
     cached = request.app[DOCUMENT]
     async with cached.lock:
         if not cached.text:
@@ -34,6 +38,6 @@ async def openapi(request: web.Request) -> web.Response:
 
 
 def _describe(routes: Sequence[Route], version: str) -> str:
-    from gateway.api.openapi import document  # imported here, because its models are built only for this route
+    from gateway.api.openapi import document  # imported here, because only this route needs it
 
     return json_text(document(routes, version))

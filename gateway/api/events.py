@@ -8,9 +8,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from gateway.api import session_schemas
 from gateway.api.answers import BadRequest, Missing, answer
 from gateway.api.context import CONTEXT
 from gateway.api.page_limit import page_limit
+from gateway.api.route import operation
 from gateway.channels.names import is_channel_id
 from gateway.diagnosis.event_log import first_id
 from gateway.lib.numbers import read_decimal
@@ -31,12 +33,16 @@ _MAX_SECONDS: Final = 10**12
 _MAX_TIME_LENGTH: Final = 40
 
 
+@operation(list[session_schemas.LoggedEvent], statuses=(503,), query=QUERY)
 async def index(request: web.Request) -> web.Response:
-    """Returns a JSON array, newest first. For the next page, `before` is the last id of the current page."""
+    """What happened, the newest first.
+
+    For the next page, `before` is the last id of the current page.
+    """
     event_log = request.app[CONTEXT].event_log
     if event_log is None:
         raise Missing("this node stores no events")
-    events = await event_log.newest(_query(request))
+    events = await event_log.newest(_read_query(request))
     return answer([_event_json(event) for event in events])
 
 
@@ -51,7 +57,7 @@ def _event_json(event: StoredEvent) -> dict[str, Any]:
     }
 
 
-def _query(request: web.Request) -> EventQuery:
+def _read_query(request: web.Request) -> EventQuery:
     """Returns the checked query. Raises BadRequest."""
     query = request.query
     channel, type = query.get("channel", ""), query.get("type", "")

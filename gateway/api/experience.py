@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gateway.api import session_schemas
 from gateway.api.answers import answer
 from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT
+from gateway.api.route import operation
 from gateway.api.sessions import live
-from gateway.channels.names import is_channel_id
 from gateway.diagnosis.experience import summary
 
 
+@operation(session_schemas.Experience)
 async def show(request: web.Request) -> web.Response:
-    """Returns start-up time, stalls, delay and quality of the last 30 to 60 minutes, of viewers on all nodes."""
+    """What the viewers of a channel experience.
+
+    Reports start-up time, stalls, delay and quality of the last 30 to 60 minutes, of viewers on all nodes.
+    """
     context = request.app[CONTEXT]
     id = request.match_info["id"]
     if live(request, id) is None:
-        found = await context.cluster.ask(id, "experience") if is_channel_id(id) else None
-        if found is not None:
-            return answer(found)
         await stored_channel(request)
     return answer(summary(context.experience.of(id)))

@@ -1,28 +1,19 @@
-"""Checks the title and the description of a film in a request."""
+"""The title and the description of a film in a request: bounded text without control characters."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from gateway.api.answers import BadRequest
+from pydantic import BeforeValidator
+
+from gateway.api.schema_base import Body
 from gateway.ports.films import MAX_DESCRIPTION, MAX_TITLE
 
 
-def film_texts(body: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the texts `title` and `description` of a body, if it has them. Raises BadRequest."""
-    texts: dict[str, str] = {}
-    for name, most, lines in (("title", MAX_TITLE, False), ("description", MAX_DESCRIPTION, True)):
-        if name not in body:
-            continue
-        text = body[name]
-        if isinstance(text, str):
-            text = text.replace("\r\n", "\n").strip()
-        if not isinstance(text, str) or len(text) > most or not is_text(text, lines=lines):
-            raise BadRequest(f"expected a text of at most {most} characters", field=name)
-        texts[name] = text
-    return texts
+def film_texts(body: Body) -> dict[str, str]:
+    """Returns those of `title` and `description` that a body has."""
+    return body.model_dump(include={"title", "description"}, exclude_unset=True)
 
 
 def is_text(text: str, *, lines: bool = False) -> bool:
@@ -30,3 +21,14 @@ def is_text(text: str, *, lines: bool = False) -> bool:
     return all(
         (lines and char in "\n\t") or unicodedata.category(char) not in ("Cc", "Cs", "Zl", "Zp") for char in text
     )
+
+
+def _checked(value: Any, most: int, *, lines: bool) -> str:
+    text = value.replace("\r\n", "\n").strip() if isinstance(value, str) else ""
+    if not isinstance(value, str) or len(text) > most or not is_text(text, lines=lines):
+        raise ValueError(f"expected a text of at most {most} characters")
+    return text
+
+
+TITLE: Final = BeforeValidator(lambda value: _checked(value, MAX_TITLE, lines=False))
+DESCRIPTION: Final = BeforeValidator(lambda value: _checked(value, MAX_DESCRIPTION, lines=True))

@@ -9,13 +9,13 @@ from urllib.parse import quote
 import structlog
 from aiohttp import web
 
-from gateway.api import qr_code
+from gateway.api import qr_code, schemas
 from gateway.api.answers import BadRequest, answer
-from gateway.api.body import json_object
-from gateway.api.context import CONTEXT
+from gateway.api.body import read
 from gateway.api.film_texts import film_texts, is_text
 from gateway.api.jobs import film_addresses, vod_service
 from gateway.api.page_limit import page_limit
+from gateway.api.route import operation
 from gateway.channels.names import is_object_key
 from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.errors import NoSuchFilm
@@ -33,8 +33,9 @@ PAGE_QUERY: Final = (
 )
 
 
+@operation(list[schemas.Film], statuses=(503,), query=PAGE_QUERY)
 async def index(request: web.Request) -> web.Response:
-    """Returns a JSON array, newest first."""
+    """List and search the videos on demand, the newest first."""
     limit = page_limit(request.query.get("limit", str(_DEFAULT_LIMIT)), _MAX_LIMIT)
     before, search = request.query.get("before", ""), request.query.get("search", "").strip()
     if len(search) > _MAX_SEARCH or not is_text(search):
@@ -50,32 +51,40 @@ async def index(request: web.Request) -> web.Response:
     return answer(await _present(request, await store.newest(limit, after, search)))
 
 
+@operation(schemas.Film, statuses=(503,))
 async def show(request: web.Request) -> web.Response:
-    return await _answer(request, await vod_service(request).films.visible(_key(request)))
+    """Show a video on demand."""
+    return await _answer(request, await vod_service(request).films.get_visible(_key(request)))
 
 
+@operation(schemas.Film, body=schemas.FilmChanges, statuses=(409, 503))
 async def edit(request: web.Request) -> web.Response:
-    """Changes title and description; a missing field keeps its value."""
-    context = request.app[CONTEXT]
+    """Change title and description.
+
+    A missing field keeps its value.
+    """
     key = _key(request)
-    changes = film_texts(await json_object(request, context.limits.request))
-    if changes.get("title") == "":
-        raise BadRequest("expected a title", field="title")
+    changes = film_texts(await read(request, schemas.FilmChanges))
     films = vod_service(request).films
-    film = await films.edit(key, changes) if changes else await films.visible(key)
+    film = await films.edit(key, changes) if changes else await films.get_visible(key)
     return await _answer(request, film)
 
 
+@operation(schemas.DeletedFilm, statuses=(202, 409, 503))
 async def delete(request: web.Request) -> web.Response:
-    """Removes a film from all lists and deletes its files. 202: the deletion continues in the background."""
+    """Delete a video on demand with its files.
+
+    It disappears from all lists at once. 202: the deletion continues in the background.
+    """
     key = _key(request)
     done = await vod_service(request).films.delete(key)
     return answer({"key": key, "deleted": done}, 200 if done else 202)
 
 
+@operation("image/svg+xml", statuses=(503,))
 async def qr(request: web.Request) -> web.Response:
-    """Returns the address of a film's player page as a QR code."""
-    film = await vod_service(request).films.visible(_key(request))
+    """The address of a video's player page as a QR code."""
+    film = await vod_service(request).films.get_visible(_key(request))
     (presented,) = await _present(request, [film])
     return await qr_code.respond(presented["page"], "QR code of the player page")
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
+from gateway.ingest.registry import all_listeners
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample, by_label
 from gateway.live.hub import Hub
@@ -37,8 +38,8 @@ class HubSamples:
 
     def __call__(self) -> Iterator[MetricSample]:
         states: Counter[str] = Counter({str(StreamState.LIVE): 0, str(StreamState.LINGERING): 0})
-        publishers: Counter[str] = Counter({"rtmp": 0, "whip": 0, "ws": 0})
-        viewers: Counter[str] = Counter(dict.fromkeys((*FEEDS, "whep"), 0))
+        publishers: Counter[str] = Counter({listener.protocol or listener.name: 0 for listener in all_listeners()})
+        viewers: Counter[str] = Counter(dict.fromkeys(FEEDS, 0))
         outputs: Counter[tuple[str, str]] = Counter()
         received = self._ended_bytes
         renditions = 0
@@ -46,7 +47,7 @@ class HubSamples:
             if not stream.is_source:
                 renditions += stream.playable
             else:
-                received += stream.bytes_in
+                received += stream.received.bytes
                 if stream.playable:
                     states[str(stream.state)] += 1
                 if stream.publisher is not None:
@@ -56,7 +57,7 @@ class HubSamples:
             if stream.outputs is not None:
                 outputs.update(stream.outputs.states())
             if self._per_stream:
-                yield MetricSample(metric_table.STREAM_BITRATE, stream.bitrate, (stream.name,))
+                yield MetricSample(metric_table.STREAM_BITRATE, stream.received.bitrate, (stream.name,))
                 yield MetricSample(metric_table.STREAM_VIEWERS, sum(stream.viewers.values()), (stream.name,))
         yield MetricSample(metric_table.BYTES_IN, received)
         yield MetricSample(metric_table.RENDITIONS, renditions)

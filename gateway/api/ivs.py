@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 from urllib.parse import quote
 
 import structlog
 from aiohttp import web
 
+from gateway.api import console_schemas
 from gateway.api.answers import BadRequest, answer, refusal
-from gateway.api.body import json_object
+from gateway.api.body import read
 from gateway.api.context import CONTEXT, Context
+from gateway.api.route import operation
 from gateway.channels.relay_urls import is_ivs_channel
 from gateway.ports.errors import IvsRefused, StoreUnavailable, StoreUnusable
 from gateway.ports.stores import IvsChannelInfo, IvsChannels
 
 log = structlog.get_logger(__name__)
 
-TYPES: Final = ("STANDARD", "BASIC", "ADVANCED_SD", "ADVANCED_HD")
-LATENCIES: Final = ("LOW", "NORMAL")
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{0,128}", re.ASCII)
 _STATUS: Final = {"missing": 404, "conflict": 409, "full": 409, "invalid": 400, "denied": 502}
 
 
+@operation(list[console_schemas.IvsChannel], statuses=(502, 503))
 async def index(request: web.Request) -> web.Response:
-    """Returns the channels of the configured region, sorted by name, without their keys."""
+    """List the IVS channels of the region.
+
+    Sorted by name, without their keys.
+    """
     page = await _player_page(request)
 
     async def list_channels(ivs: IvsChannels) -> Any:
@@ -34,27 +36,26 @@ async def index(request: web.Request) -> web.Response:
     return await _answer_with(request.app[CONTEXT], list_channels)
 
 
+@operation(console_schemas.NewIvsChannel, body=console_schemas.IvsChannelWanted, statuses=(409, 502, 503))
 async def create(request: web.Request) -> web.Response:
-    """Creates a channel. Only this answer shows its `streamKey`."""
-    context = request.app[CONTEXT]
-    body = await json_object(request, context.limits.request)
-    name = body.get("name")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise BadRequest("expected at most 128 letters, digits, - and _", field="name")
-    kind, latency = _one_of(body, "type", TYPES), _one_of(body, "latencyMode", LATENCIES)
+    """Create an IVS channel; only this answer shows its key.
 
+    Only this answer shows its `streamKey`.
+    """
+    wanted = await read(request, console_schemas.IvsChannelWanted)
     page = await _player_page(request)
 
     async def create_channel(ivs: IvsChannels) -> Any:
-        channel = await ivs.create(name, kind, latency)
+        channel = await ivs.create(wanted.name, wanted.type, wanted.latencyMode)
         log.info("IVS channel created", arn=channel.arn)
         return {**_channel_json(channel, page), "streamKey": channel.key}
 
-    return await _answer_with(context, create_channel)
+    return await _answer_with(request.app[CONTEXT], create_channel)
 
 
+@operation(console_schemas.DeletedIvsChannel, statuses=(400, 409, 502, 503))
 async def delete(request: web.Request) -> web.Response:
-    """Deletes the channel and its keys."""
+    """Delete an IVS channel and its keys."""
     arn = request.match_info["arn"]
     if not is_ivs_channel(arn):
         raise BadRequest("expected the ARN of an IVS channel", field="arn")
@@ -85,13 +86,6 @@ async def _answer_with(context: Context, request_ivs: Any) -> web.Response:
         return refusal(503, "Amazon IVS is not available now", retry_after=error.retry_after)
     except IvsRefused as error:
         return refusal(_STATUS[error.reason], str(error))
-
-
-def _one_of(body: dict[str, Any], field: str, values: tuple[str, ...]) -> str:
-    value = body.get(field, values[0])
-    if value not in values:
-        raise BadRequest(f"expected {', '.join(values)}", field=field)
-    return str(value)
 
 
 def _channel_json(channel: IvsChannelInfo, page: str) -> dict[str, Any]:

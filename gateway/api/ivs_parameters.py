@@ -6,21 +6,26 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.api import console_schemas
 from gateway.api.answers import BadRequest, Missing, answer, refusal
 from gateway.api.authenticators import USER
 from gateway.api.body import json_object
-from gateway.api.context import CONTEXT
+from gateway.api.route import operation
 from gateway.api.users import store_profile, stored_profile
 
 _FIELDS: Final = ("channelType", "rtmpURL", "streamKey", "playURL")
 _TYPES: Final = ("IVS", "EML", "CUSTOM")
 _MAX_TEXT: Final = 2_048  # characters of a field
-_MEMBER: Final = "ivs"  # of the profile
+_MEMBER: Final = "ivs"  # the member of the profile
 
 
+@operation(console_schemas.IvsParameters, body=console_schemas.IvsParameters, statuses=(413, 503))
 async def store(request: web.Request) -> web.Response:
-    """Replaces the parameters of the signed-in user. Those of other users cannot be changed."""
-    body = await json_object(request, request.app[CONTEXT].limits.request)
+    """Store the IVS parameters of the signed-in user.
+
+    Nobody can change the parameters of another user.
+    """
+    body = await json_object(request)
     for field in ("username", *_FIELDS):
         if not isinstance(body.get(field), str) or len(body[field]) > _MAX_TEXT:
             raise BadRequest(f"expected text of at most {_MAX_TEXT} characters", field=field)
@@ -33,8 +38,12 @@ async def store(request: web.Request) -> web.Response:
     return answer({"username": body["username"], **parameters})
 
 
+@operation(dict[str, dict[str, str]], statuses=(403, 503))
 async def show(request: web.Request) -> web.Response:
-    """Returns the parameters of the signed-in user as a DynamoDB item: `{"rtmpURL": {"S": "rtmps://…"}, …}`."""
+    """Show the IVS parameters of the signed-in user.
+
+    Returns a DynamoDB item: `{"rtmpURL": {"S": "rtmps://…"}, …}`.
+    """
     name = request.match_info["username"]
     if name != request[USER].name:
         return _not_yours()

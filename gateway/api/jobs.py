@@ -10,11 +10,13 @@ from urllib.parse import quote
 import structlog
 from aiohttp import web
 
+from gateway.api import schemas
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
-from gateway.api.body import json_object
+from gateway.api.body import read
 from gateway.api.context import CONTEXT, Context
 from gateway.api.film_texts import film_texts
 from gateway.api.page_limit import page_limit
+from gateway.api.route import operation
 from gateway.channels.media_owners import MediaOwner
 from gateway.channels.names import is_channel_id
 from gateway.channels.stream_key import SignatureUse
@@ -29,7 +31,6 @@ log = structlog.get_logger(__name__)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 _MAX_LIMIT: Final = 1000
 _DEFAULT_LIMIT: Final = 100
-_MAX_SOURCE_LENGTH: Final = 2048
 
 
 def vod_service(request: web.Request) -> VodService:
@@ -41,7 +42,7 @@ def vod_service(request: web.Request) -> VodService:
 
 
 def _job_json(job: StoredJob, url: Callable[[str], str]) -> dict[str, Any]:
-    """Returns a job as the API shows it. url: returns the play address of a VOD's file."""
+    """Returns a job as the API shows it. url: returns the play address for the key of a VOD's file."""
     outputs = {name: url(key) for name, key in job.outputs.items()} if job.kind == VOD else dict(job.outputs)
     return {
         "id": job.id,
@@ -64,7 +65,7 @@ async def present_jobs(request: web.Request, jobs: Sequence[StoredJob]) -> list[
 
 
 async def film_addresses(request: web.Request, folders: Collection[str]) -> Callable[[str], str]:
-    """Returns a function that returns the play address of an object key in one of these folders of VODs."""
+    """Returns a function from an object key in one of these VOD folders to its play address."""
     context = request.app[CONTEXT]
     presenter, now = await context.presenter(request), context.clock()
     owners: dict[str, MediaOwner | None] = {}
@@ -88,20 +89,28 @@ def vod_query(context: Context, folder: str) -> str:
     return f"?sign={context.secrets.sign(play_name(folder), expires, SignatureUse.PLAY)}"
 
 
+@operation(schemas.Job, body=schemas.NewJob, status=202, statuses=(503,))
 async def submit(request: web.Request) -> web.Response:
-    """Accepts a job. The client polls its state, or a webhook reports it."""
-    context = request.app[CONTEXT]
-    body = await json_object(request, context.limits.request)
-    source = body.get("source")
-    if not isinstance(source, str) or not source or len(source) > _MAX_SOURCE_LENGTH or not source.isprintable():
-        raise BadRequest("expected the key of an object, s3://bucket/key or a path", field="source")
-    job = await vod_service(request).submit(source, **film_texts(body))
+    """Convert a video to HLS, with a poster and a thumbnail.
+
+    The client polls its state, or a webhook reports it.
+    """
+    wanted = await read(request, schemas.NewJob)
+    job = await vod_service(request).submit(wanted.source, **film_texts(wanted))
     (presented,) = await present_jobs(request, [job])
     return answer(presented, 202, {"Location": f"/jobs/{job.id}"})
 
 
+@operation(
+    list[schemas.Job],
+    statuses=(503,),
+    query=(("limit", "the number of jobs, 1 to 1000 (100)"), ("before", "the id of a job: only older ones")),
+)
 async def index(request: web.Request) -> web.Response:
-    """Returns a JSON array, newest first. For the next page, `before` is the last id of the current page."""
+    """List the jobs, the newest first.
+
+    For the next page, `before` is the last id of the current page.
+    """
     limit = page_limit(request.query.get("limit", str(_DEFAULT_LIMIT)), _MAX_LIMIT)
     before = request.query.get("before", "")
     if before and not _ID.fullmatch(before):
@@ -110,13 +119,19 @@ async def index(request: web.Request) -> web.Response:
     return answer(await present_jobs(request, jobs))
 
 
+@operation(schemas.Job, statuses=(503,))
 async def show(request: web.Request) -> web.Response:
+    """Show a job."""
     job = await vod_service(request).queue.store.get(_id(request))
     return answer((await present_jobs(request, [job]))[0])
 
 
+@operation(schemas.Job, statuses=(409, 503))
 async def cancel(request: web.Request) -> web.Response:
-    """Cancels a job on any node. Its partial results are removed."""
+    """Cancel a job.
+
+    Its partial results are removed.
+    """
     try:
         job = await vod_service(request).cancel(_id(request))
     except JobFinished as error:

@@ -9,16 +9,18 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from gateway.api import schemas
 from gateway.api.answers import Missing, answer, json_text
-from gateway.api.cluster_queries import ClusterQueries
 from gateway.api.context import CONTEXT, host_of, hostname
+from gateway.api.route import operation
 from gateway.api.servers import live_servers
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.names import is_channel_id
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.http.request import Request
-from gateway.http.response import JSON, Answer, Response, service_unavailable, text
+from gateway.http.response import JSON, Answer, Response, not_allowed, service_unavailable, text
+from gateway.ports.cluster_queries import ClusterQueries
 from gateway.ports.errors import NotAuthorized, StoreUnavailable
 
 _REFUSED: Final = "a valid stream key of this channel is needed: ?sign=<expiry>-<hash>"  # also for unknown channels
@@ -26,9 +28,9 @@ _REFUSED: Final = "a valid stream key of this channel is needed: ?sign=<expiry>-
 
 @dataclass(frozen=True, slots=True)
 class KeyServers:
-    """Lists the push servers for a valid push key, and tells nothing else.
+    """Lists the push servers for a valid push key.
 
-    channels: may be cached, because a key that was just revoked shows only the servers' names.
+    channels: may be a cache: with a key that was just revoked, a client only learns the names of servers.
     A wrong signature causes no read of the store. ports: returns the open ports. clock: seconds since the epoch.
     """
 
@@ -54,7 +56,7 @@ class KeyServers:
     async def respond(self, request: Request, id: str) -> Answer:
         """Answers on the playback listener. id: the rest of the path."""
         if request.method not in ("GET", "HEAD"):
-            return text(405, "this method is not served here", headers={"Allow": "GET, HEAD"})
+            return not_allowed("GET, HEAD")
         try:
             listed = await self.list(id, request.query.get("sign", ""), hostname(request.host))
         except NotAuthorized as error:
@@ -64,8 +66,11 @@ class KeyServers:
         return Response(200, json_text(listed).encode(), JSON)
 
 
+@operation(
+    list[schemas.Server], statuses=(403, 503), query=(("sign", "the stream key of the channel, <expiry>-<hash>"),)
+)
 async def servers(request: web.Request) -> web.Response:
-    """Answers on the admin listener."""
+    """The live gateways, for a publisher that has only a stream key."""
     servers_by_key = request.app[CONTEXT].servers_by_key
     if servers_by_key is None:
         raise Missing("this node lists no servers")

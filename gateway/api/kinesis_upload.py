@@ -7,30 +7,42 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from gateway.api import schemas
 from gateway.api.answers import BadRequest, answer, refusal
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
 from gateway.api.jobs import present_jobs
+from gateway.api.route import operation
 from gateway.outputs.kinesis.kvs_jobs import ObjectRequest
 from gateway.ports.errors import OutputError, OutputUnsupported, StoreUnavailable
 
-# Seconds. A download may be necessary before the first acknowledgement. Clients usually wait one minute.
+# Seconds for the first acknowledgement. The gateway may have to download the object first. Clients usually wait one
+# minute.
 _TIMEOUT: Final = 50.0
 _MAX_RECORDS: Final = 100
+_MAX_KEY: Final = 3_072  # bytes
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 
 
+@operation(
+    schemas.Processed,
+    body=schemas.ProcessObject,
+    statuses=(404, 413, 422, 502, 503),
+    other_answers=((202, schemas.QueuedProcess),),
+    query=(("wait", "1 (default): until Kinesis has the first fragment, at most 50 s; 0: answers at once"),),
+)
 async def process_object(request: web.Request) -> web.Response:
-    """Returns the number of the first fragment. The upload continues as a job, when its turn comes.
+    """Send a stored object to a Kinesis video stream.
 
-    202 with the job and without a number: with `?wait=0` at once, otherwise if the upload does not start in time.
-    502 with the reason if Kinesis or the object store refuses, 503 if too many jobs wait.
+    Returns the number of the first fragment. The upload continues as a job, when its turn comes.
+    202 with the job and without a number: with `?wait=0` at once, otherwise if the upload does not start in time. 502
+    with the reason if Kinesis or the object store refuses, 503 if too many jobs wait.
     """
     context = request.app[CONTEXT]
     wait = request.query.get("wait", "1")
     if wait not in ("0", "1"):
         raise BadRequest("expected 0 or 1", field="wait")
-    requests = _parse_requests(await json_object(request, context.limits.request))
+    requests = _parse_requests(await json_object(request))
     if context.kvs is None:
         return refusal(503, "this node has no Kinesis Video Streams")
     try:
@@ -59,13 +71,12 @@ def _parse_requests(body: dict[str, Any]) -> list[ObjectRequest]:
         event = record.get("eventName", "ObjectCreated:") if isinstance(record, dict) else ""
         if not isinstance(event, str) or not event.removeprefix("s3:").startswith("ObjectCreated:"):
             continue  # deleted and restored objects are not new
-        s3: Any = record.get("s3")
-        bucket, object = (s3.get("bucket"), s3.get("object")) if isinstance(s3, dict) else (None, None)
-        if not isinstance(bucket, dict) or not isinstance(object, dict):
-            raise BadRequest("expected records with s3.bucket.name and s3.object.key", field="Records")
-        requests.append(
-            ObjectRequest(_bucket(bucket.get("name"), "Records"), _key(object.get("key"), "Records"), encoded=True)
-        )
+        match record.get("s3"):
+            case {"bucket": dict(bucket), "object": dict(object)}:
+                name, key = _bucket(bucket.get("name"), "Records"), _key(object.get("key"), "Records")
+                requests.append(ObjectRequest(name, key, encoded=True))
+            case _:
+                raise BadRequest("expected records with s3.bucket.name and s3.object.key", field="Records")
     if not requests:
         raise BadRequest("no record reports a created object", field="Records")
     return requests
@@ -78,11 +89,7 @@ def _bucket(value: Any, field: str) -> str:
 
 
 def _key(value: Any, field: str) -> str:
-    if (
-        not isinstance(value, str)
-        or not value
-        or len(value.encode("utf-8", "replace")) > 3072
-        or not value.isprintable()
-    ):
+    # A lone surrogate is not printable, so the key can be encoded.
+    if not (isinstance(value, str) and value.isprintable() and 0 < len(value.encode()) <= _MAX_KEY):
         raise BadRequest("expected the key of an object", field=field)
     return value

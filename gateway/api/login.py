@@ -7,12 +7,14 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from gateway.api.answers import BadRequest, answer
+from gateway.api import console_schemas
+from gateway.api.answers import BadRequest, answer, refusal
 from gateway.api.auth import COOKIE, from_own_page, login_of
 from gateway.api.authenticators import ADMIN, LOGIN
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
 from gateway.api.login_sessions import ApiUser, LoginSession
+from gateway.api.route import operation
 from gateway.lib.passwords import MAX_LENGTH
 from gateway.ports.errors import StoreUnavailable, TooManyRefusals
 
@@ -21,37 +23,45 @@ log = structlog.get_logger(__name__)
 _MAX_TEXT: Final = 4 * MAX_LENGTH  # the admin token may be longer than a password
 
 
+@operation(console_schemas.LoginState)
 async def show(request: web.Request) -> web.Response:
-    """Returns the signed-in user and the ways to sign in. The console sends `csrf` back as X-CSRF-Token."""
+    """The signed-in user, and the ways to sign in.
+
+    The console sends `csrf` back as X-CSRF-Token.
+    """
     try:
         login = await login_of(request)
     except StoreUnavailable:
-        login = None  # signing in with the token still works
+        login = None  # a user can still sign in with the token
     return answer(await _state(request, login))
 
 
+@operation(console_schemas.LoginState, body=console_schemas.NewLogin, statuses=(401, 403, 413, 429, 503))
 async def sign_in(request: web.Request) -> web.Response:
-    """Opens a session for the admin token or a user's password. Scripts in the page cannot read its cookie."""
+    """Sign in with the admin token, or a user's name and password.
+
+    This opens a session. Scripts in the page cannot read its cookie.
+    """
     context = request.app[CONTEXT]
     authenticators = context.authenticators
     if not from_own_page(request):
         context.metrics.refused.add("login", "origin")
-        return answer({"error": "the request comes from a page of another origin"}, 403)
-    body = await json_object(request, context.limits.request)
+        return refusal(403, "the request comes from a page of another origin")
+    body = await json_object(request)
     name, password = _text(body, "name", 64), _text(body, "password", _MAX_TEXT)
     address = context.client_address(request)
     try:
         user, credential_hash = await _verify(request, name, password, address)
     except TooManyRefusals as error:
         context.metrics.refused.add("login", "limited")
-        return answer({"error": str(error)}, 429, {"Retry-After": "1"})
+        return refusal(429, str(error), retry_after=1)
     if user is not None:
         return await open_session(request, user, credential_hash, answer)
     if seconds := authenticators.record_failure(address, name):
         context.metrics.refused.add("login", "limited")
-        return answer({"error": "too many wrong attempts: wait a moment"}, 429, {"Retry-After": str(seconds)})
+        return refusal(429, "too many wrong attempts: wait a moment", retry_after=seconds)
     context.metrics.refused.add("login", "wrong")
-    return answer({"error": "the token or password is wrong"}, 401)
+    return refusal(401, "the token or password is wrong")
 
 
 async def _verify(request: web.Request, name: str, password: str, address: str) -> tuple[ApiUser | None, str]:
@@ -60,7 +70,7 @@ async def _verify(request: web.Request, name: str, password: str, address: str) 
         return ADMIN, await authenticators.credential_hash(ADMIN)
     if not name:
         return None, ""
-    account = await authenticators.users.check(name, password, authenticators.attempt(address, name))
+    account = await authenticators.users.check(name, password, authenticators.new_attempt(address, name))
     return (
         (None, "") if account is None else (ApiUser("user", account.name, account.name, account.rights), account.mark)
     )
@@ -86,8 +96,12 @@ async def open_session(request: web.Request, user: ApiUser, credential_hash: str
     return response
 
 
+@operation(console_schemas.LoginState)
 async def sign_out(request: web.Request) -> web.Response:
-    """Ends the session here and in the browser. Does nothing for a bearer token, which has no session."""
+    """Sign out.
+
+    Does nothing for a bearer token, which has no session.
+    """
     login = request.get(LOGIN)
     if login is not None:
         await request.app[CONTEXT].authenticators.logins.close(request.cookies[COOKIE])

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias
 
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import ConsoleStore
 from gateway.ports.users import ADMINISTRATOR, Rights, rights_value, stored_rights
 
-V = TypeVar("V")
 SignInKind: TypeAlias = Literal["token", "user", "oidc"]
 
 _KIND: Final = "session"
@@ -64,7 +63,7 @@ class LoginSession:
 
 
 class LoginSessions:
-    """Logins in a store that nodes may share, by the hash of the cookie. The stored hashes cannot be used to sign in.
+    """Logins in a store that nodes may share, by the hash of the cookie. Nobody can sign in with a stored hash.
 
     credential_hash(user): returns the hash of the user's current credential; "" if the user may not sign in. A login
     with another hash has ended.
@@ -78,9 +77,9 @@ class LoginSessions:
         self.limits = limits
         self._store = store
         self._credential_hash = credential_hash
-        self._cached: OrderedDict[str, tuple[float, LoginSession]] = OrderedDict()
-        self._memory_only: OrderedDict[str, LoginSession] = OrderedDict()
-        self._deletions = 0  # number of deletions: a lookup during a deletion must not cache the deleted login
+        self._cached: BoundedDict[str, tuple[float, LoginSession]] = BoundedDict(_MAX_CACHED)
+        self._memory_only: BoundedDict[str, LoginSession] = BoundedDict(_MAX_PER_USER)
+        self._deletions = 0  # number of deletions: a lookup that runs meanwhile must not cache the deleted login
 
     async def open(self, user: ApiUser, credential_hash: str, now: float) -> tuple[str, LoginSession]:
         """Returns a new login and the value of its cookie. If a user has too many logins, ends the oldest.
@@ -97,7 +96,7 @@ class LoginSessions:
         except StoreUnavailable:
             if user.kind != "token":
                 raise
-            _put_bounded(self._memory_only, key, login, _MAX_PER_USER)
+            self._memory_only[key] = login
         return cookie, login
 
     async def get(self, cookie: str, now: float) -> LoginSession | None:
@@ -127,12 +126,12 @@ class LoginSessions:
             return None
         if now - login.seen >= min(_SEEN_UPDATE_SECONDS, self.limits.idle / 4):
             login = replace(login, seen=now)
-            with suppress(StoreUnavailable):  # a later request tries again
+            with suppress(StoreUnavailable):  # a later request writes it
                 if not await self._store.replace(_KIND, key, _value(login), login.expires_at(self.limits)):
                     self._cached.pop(key, None)
                     return None  # closed meanwhile
         if deletions == self._deletions:
-            _put_bounded(self._cached, key, (read_at, login), _MAX_CACHED)
+            self._cached[key] = read_at, login
         return login
 
     async def _read(self, key: str) -> LoginSession | None:
@@ -182,13 +181,6 @@ class LoginSessions:
         await self._store.delete(_KIND, key)
         self._cached.pop(key, None)
         self._deletions += 1
-
-
-def _put_bounded(cache: OrderedDict[str, V], key: str, value: V, limit: int) -> None:
-    cache[key] = value
-    cache.move_to_end(key)
-    if len(cache) > limit:
-        cache.popitem(last=False)
 
 
 def _key(cookie: str) -> str:

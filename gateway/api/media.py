@@ -11,12 +11,13 @@ from urllib.parse import quote
 import structlog
 from aiohttp import web
 
-from gateway.api import recordings
+from gateway.api import recordings, schemas
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.channels import MEDIA_DELETION_TIMEOUT
 from gateway.api.context import CONTEXT, Context
 from gateway.api.jobs import vod_query
 from gateway.api.presenter import Presenter
+from gateway.api.route import operation
 from gateway.channels.channel import ID, Channel
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.channels.media_owners import MediaOwner
@@ -43,8 +44,9 @@ PAGE_QUERY: Final = (
 RECORDING_QUERY: Final = (*CHANNEL_QUERY, ("key", "the key of one recording (all media of the channel)"))
 
 
+@operation(list[schemas.Media], statuses=(503,), query=PAGE_QUERY)
 async def index(request: web.Request) -> web.Response:
-    """Returns the media of one channel, newest first, or of all deleted channels."""
+    """List the media of deleted channels, or of one channel."""
     context = request.app[CONTEXT]
     names = [name for name in request.query.get("kind", "").split(",") if name]
     recorded = ",".join(name for name in names if name != VOD_KIND)
@@ -64,18 +66,23 @@ async def index(request: web.Request) -> web.Response:
     return answer(await lister.page(id, await context.media_owners.find(id), limit, after))
 
 
+@operation(list[schemas.MediaChannel], statuses=(503,))
 async def channels(request: web.Request) -> web.Response:
-    """Returns the deleted channels, the newest deletion first. Some no longer have media."""
+    """List the deleted channels with stored media.
+
+    The newest deletion comes first. Some channels no longer have media.
+    """
     return answer(
         [
             {"id": deleted.id, "videoname": deleted.channel.name, "deleted": rfc3339(deleted.deleted_at)}
-            for deleted in await _deleted(request.app[CONTEXT])
+            for deleted in await _deleted_channels(request.app[CONTEXT])
         ]
     )
 
 
+@operation(schemas.DeletedMedia, statuses=(202, 404, 409, 503), query=RECORDING_QUERY)
 async def delete(request: web.Request) -> web.Response:
-    """Deletes all media of a deleted channel, or one recording of it.
+    """Delete the media of a deleted channel, or one recording of it.
 
     Playback of them stops immediately. 202: the deletion continues in the background.
     """
@@ -93,26 +100,18 @@ async def delete(request: web.Request) -> web.Response:
     else:
         raise Conflict("the channel exists: delete its recordings, or the channel with media=delete")
     if key is not None:
-        return await _delete_one(objects, id, key)
+        if not key.startswith(f"{id}/"):
+            raise BadRequest("expected the key of a recording of this channel", field="key")
+        await recordings.delete_stored(objects, id, key)
+        return answer({"channel": id, "key": key, "deleted": True})
     await deletion.check()
     deleted = await _marked_for_deletion(context, deletion, id)
     await context.channels.put_deleted(deleted)
     context.drop_cached(id)
     await context.cluster.changed(id)
     log.info("media of a deleted channel are to be deleted", channel=id)
-    done = deletion.begin(deleted) and await deletion.passed(id, MEDIA_DELETION_TIMEOUT)
+    done = deletion.begin(deleted) and await deletion.wait_for_pass(id, MEDIA_DELETION_TIMEOUT)
     return answer({"channel": id, "key": None, "deleted": done}, 200 if done else 202)
-
-
-async def _delete_one(objects: ObjectStore, id: str, key: str) -> web.Response:
-    if not key.startswith(f"{id}/"):
-        raise BadRequest("expected the key of a recording of this channel", field="key")
-    try:
-        await RecordingIndex(objects).delete(key)
-    except NoSuchObject:
-        raise Missing("no such recording") from None
-    log.info("recording deleted", channel=id, object=key)
-    return answer({"channel": id, "key": key, "deleted": True})
 
 
 async def _marked_for_deletion(context: Context, deletion: MediaDeletion, id: str) -> DeletedChannel:
@@ -123,12 +122,12 @@ async def _marked_for_deletion(context: Context, deletion: MediaDeletion, id: st
     try:
         return (await context.channels.get_deleted(id)).with_media_deletion()
     except NoSuchChannel:
-        if not await deletion.any_of(id, films=False):  # a folder that holds only VODs may not belong to a channel
+        if not await deletion.has_media(id, films=False):  # VODs alone do not prove that there was a channel
             raise Missing("this channel has no stored media") from None
         return DeletedChannel.of(Channel({ID: id}), context.clock(), media=True)
 
 
-async def _deleted(context: Context) -> list[DeletedChannel]:
+async def _deleted_channels(context: Context) -> list[DeletedChannel]:
     """Returns the deleted channels with stored media, the newest deletion first."""
     found = [d for d in await context.channels.list_deleted() if not d.without_media]
     existing = {channel.id for channel in await context.channels.list()} if found else set()
@@ -146,7 +145,7 @@ async def _media_of_deleted(
 
     after_channel, after: channel and position of the last item of the previous page; "" and None: the first page.
     """
-    channels = await _deleted(context)
+    channels = await _deleted_channels(context)
     if after_channel:
         try:
             begin = _sort_key(await context.channels.get_deleted(after_channel))
@@ -167,7 +166,7 @@ async def _media_of_deleted(
 
 @dataclass(frozen=True, slots=True)
 class _MediaLister:
-    """Lists the stored media of a channel. with_vods: also the VODs stored below its id."""
+    """Lists the stored media of a channel. with_vods: includes the VODs that are stored below its id."""
 
     context: Context
     objects: ObjectStore
@@ -184,13 +183,13 @@ class _MediaLister:
             try:
                 return (await self.objects.head(key)).modified, key
             except NoSuchObject:
-                pass  # it was deleted, so its position is unknown
+                pass  # the item was deleted, so its position is unknown
         raise BadRequest("expected the key of an item", field="before")
 
     async def has_media(self, id: str) -> bool:
         """Whether the channel may have media."""
         deletion = self.context.media_deletion
-        return deletion is None or await deletion.any_of(id)
+        return deletion is None or await deletion.has_media(id)
 
     async def page(
         self, id: str, owner: MediaOwner | None, limit: int, after: tuple[float, str] | None

@@ -10,29 +10,29 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from aiohttp import web
 
+from gateway.api import schemas
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT
-from gateway.api.node_status import machine_memory
-from gateway.api.sessions import live, session, unanswered_nodes_header
+from gateway.api.route import operation
+from gateway.api.sessions import live, unanswered_nodes_header
 from gateway.channels.addresses import APP
-from gateway.channels.names import is_channel_id
-from gateway.lib.rfc3339 import rfc3339
-from gateway.live.hub import Hub
-from gateway.live.stream import Stream, StreamState
-from gateway.media.codecs import describe
-from gateway.media.track import MediaTrack
+from gateway.live.stream import StreamState
+from gateway.reports.nms_streams import entries
+from gateway.reports.node_status import machine_memory
+from gateway.reports.sessions import session
 
 _STARTED = time.monotonic()
 
 
+@operation(schemas.NmsServer)
 async def server(request: web.Request) -> web.Response:
-    """Returns machine, memory, traffic and clients.
+    """Machine, traffic and clients.
 
     `cpu.load`: the load average of one minute, as percent of all cores.
     """
@@ -83,13 +83,14 @@ def _client_kind(protocol: str) -> str:
     return "ws" if protocol.startswith("ws") else "http"
 
 
+@operation(schemas.NmsStreams)
 async def streams(request: web.Request) -> web.Response:
-    """Returns `{"stream": {"<id>": {"publisher", "subscribers"}}}`.
+    """The live streams.
 
-    Subscribers are not listed one by one, only counted.
+    Returns `{"stream": {"<id>": {"publisher", "subscribers"}}}`. Subscribers are not listed one by one, only counted.
     """
     context = request.app[CONTEXT]
-    nodes = await context.cluster.everywhere("streams")
+    nodes = await context.cluster.ask_all("streams")
     streams_by_id: dict[str, Any] = dict(entries(context.hub))
     for reported in nodes.answers.values():
         for item in reported:
@@ -97,64 +98,16 @@ async def streams(request: web.Request) -> web.Response:
     return answer({APP: streams_by_id} if streams_by_id else {}, headers=unanswered_nodes_header(nodes.silent))
 
 
-def entries(hub: Hub) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields the streams of this node, by channel id."""
-    for stream in hub:
-        if stream.playable and stream.is_source:
-            yield stream.name, {"publisher": _publisher(stream), "subscribers": []}
-
-
-def _publisher(stream: Stream) -> dict[str, Any] | None:
-    publisher, tracks = stream.publisher, stream.tracks
-    if publisher is None or tracks is None:
-        return None
-    return {
-        "app": APP,
-        "stream": stream.name,
-        "clientId": publisher.peer,
-        "connectCreated": rfc3339(time.time() - (time.monotonic() - publisher.since)),
-        "bytes": stream.bytes_in,
-        "ip": publisher.peer,
-        "audio": _audio(tracks.audio),
-        "video": _video(tracks.video),
-    }
-
-
-def _audio(track: MediaTrack | None) -> dict[str, Any] | None:
-    if track is None:
-        return None
-    reported = describe(track)
-    return {
-        "codec": str(track.codec).upper(),
-        "profile": reported["profile"] or "",
-        "samplerate": reported["sampleRate"] or 0,
-        "channels": reported["channels"] or 0,
-    }
-
-
-def _video(track: MediaTrack | None) -> dict[str, Any] | None:
-    if track is None:
-        return None
-    reported = describe(track)
-    return {
-        "codec": str(track.codec).upper(),
-        "width": reported["width"] or 0,
-        "height": reported["height"] or 0,
-        "profile": reported["profile"] or "",
-        "level": 0,
-        "fps": reported["frameRate"] or 0,
-    }
-
-
+@operation(schemas.NmsStream)
 async def stream(request: web.Request) -> web.Response:
-    """Returns `{"isLive", "viewers", "duration", "bitrate", "startTime"}` in seconds and kbit/s.
+    """One stream.
 
-    Values are 0 or null if the stream is not live.
+    Returns `{"isLive", "viewers", "duration", "bitrate", "startTime"}` in seconds and kbit/s. Values are 0 or null if
+    the stream is not live.
     """
     id = request.match_info["id"] if request.match_info["app"] == APP else ""
     context, live_stream = request.app[CONTEXT], live(request, id)
-    reported = await context.cluster.ask(id, "session") if live_stream is None and is_channel_id(id) else None
-    return answer(_stream_json(reported or session(id, live_stream, context.remote_viewers.of(id))))
+    return answer(_stream_json(session(id, live_stream, context.remote_viewers.of(id))))
 
 
 def _stream_json(session: Mapping[str, Any]) -> dict[str, Any]:

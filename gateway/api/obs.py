@@ -7,9 +7,11 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.api import schemas
 from gateway.api.answers import BadRequest, answer
 from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT
+from gateway.api.route import operation
 from gateway.channels import obs_multitrack
 from gateway.channels.obs_multitrack import ENCODERS, MAX_RUNGS, Canvas, EncoderLimits
 
@@ -24,8 +26,9 @@ _FPS = re.compile(r"([0-9]{1,7})(?:/([0-9]{1,7}))?", re.ASCII)
 _TRACKS = re.compile(r"[1-4]", re.ASCII)
 
 
+@operation(schemas.ObsMultitrack, query=QUERY)
 async def multitrack(request: web.Request) -> web.Response:
-    """Returns the configuration of OBS Multitrack Video for a channel."""
+    """The configuration of OBS Multitrack Video for a channel."""
     query = request.query
     size = _SIZE.fullmatch(query.get("size", "1920x1080"))
     if size is None:
@@ -46,4 +49,4 @@ async def multitrack(request: web.Request) -> web.Response:
     channel = await stored_channel(request)
     presenter = await request.app[CONTEXT].presenter(request)
     server, key = presenter.addresses.rtmp_server(channel), f"{channel.id}?sign={channel.key}"
-    return answer(obs_multitrack.configuration(canvas, EncoderLimits(encoder, int(tracks)), server, key))
+    return answer(obs_multitrack.make_configuration(canvas, EncoderLimits(encoder, int(tracks)), server, key))

@@ -24,6 +24,7 @@ from gateway.api.context import CONTEXT, Context
 from gateway.api.login import open_session
 from gateway.api.openid_provider import OpenIdProvider
 from gateway.api.own_channels import create_own_channel
+from gateway.api.route import operation
 from gateway.api.tokens import TokenRefused
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.attempt_limiter import AttemptLimiter, TooManyAttempts
@@ -66,7 +67,7 @@ class PendingSignIns:
 
     A signed cookie binds each sign-in to one browser, which can use it once. Nothing is stored when a sign-in starts:
     anybody may start many, and the browser may return to another node. The last 10,000 used sign-ins are stored until
-    they expire, so that none works twice.
+    they expire, so that a client can use each only once.
     """
 
     def __init__(self, signing: SigningSecrets) -> None:
@@ -123,8 +124,12 @@ async def _close_provider(app: web.Application) -> None:
         await provider.close()
 
 
+@operation("text/html", status=302, statuses=(404, 503), other_answers=((503, "text/html"),))
 async def start(request: web.Request) -> web.StreamResponse:
-    """Redirects to the provider. A cookie stores the values that the callback needs."""
+    """Go to the sign-in provider.
+
+    A cookie stores the values that the callback needs.
+    """
     provider = _provider(request)
     sign_in, cookie = request.app[_PENDING].begin(request.app[CONTEXT].clock())
     try:
@@ -145,8 +150,18 @@ async def start(request: web.Request) -> web.StreamResponse:
     return response
 
 
+@operation(
+    "text/html",
+    status=303,
+    statuses=(403, 404, 429, 503),
+    other_answers=((403, "text/html"), (429, "text/html"), (503, "text/html")),
+    query=(("code", "from the provider"), ("state", "from the provider"), ("error", "from the provider")),
+)
 async def callback(request: web.Request) -> web.StreamResponse:
-    """Handles the return from the provider: opens a session, or shows the reason of the refusal."""
+    """Return from the sign-in provider.
+
+    Opens a session, or shows the reason of the refusal.
+    """
     context = request.app[CONTEXT]
     provider = _provider(request)
     response: web.StreamResponse
@@ -172,7 +187,7 @@ async def _finish(request: web.Request, provider: OpenIdProvider) -> web.StreamR
     if error or not code:
         raise TokenRefused("the provider refused the sign-in" + (f" ({_printable(error)})" if error else ""))
     # Only the provider can check a code. A few are checked at a time; addresses with wrong attempts come last.
-    async with request.app[_CODE_CHECKS].turn(context.authenticators.attempt(context.client_address(request))):
+    async with request.app[_CODE_CHECKS].turn(context.authenticators.new_attempt(context.client_address(request))):
         user = await provider.finish(_redirect_uri(request), code[:4096], sign_in.nonce, sign_in.verifier)
     if own := provider.own_channel(user):
         await create_own_channel(request, user, own, provider.sign_up)
@@ -180,7 +195,7 @@ async def _finish(request: web.Request, provider: OpenIdProvider) -> web.StreamR
 
 
 def _refuse(request: web.Request, message: str) -> web.Response:
-    """Returns the page for a refused sign-in. If the address is over its limit: 429, and nothing is logged."""
+    """Returns the page for a refused sign-in. An address over its limit gets 429, which is not logged."""
     context = request.app[CONTEXT]
     address = context.client_address(request)
     if seconds := context.authenticators.record_failure(address):

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from gateway.api.route import Route
-from gateway.api.schemas import SCHEMAS
+from gateway.api.schemas import Error
 
 _REF: Final = "#/components/schemas/{model}"
 _DESCRIPTIONS: Final = {
@@ -32,12 +32,15 @@ _DESCRIPTIONS: Final = {
 
 def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
     """Returns the whole description as JSON values."""
-    inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = []
-    bodies = {route.body for route in routes if route.body}
-    for name, adapter in SCHEMAS.items():
-        inputs.append((name, "validation" if name in bodies else "serialization", adapter))
-    references, definitions = TypeAdapter.json_schemas(inputs, ref_template=_REF)
-    schemas = {name: _clean(schema) for (name, _), schema in references.items()}
+    operations = [route.operation for route in routes]
+    bodies = {operation.body for operation in operations if operation.body is not None}
+    answers = {answer for operation in operations for _, answer in ((0, operation.answer), *operation.other_answers)}
+    types = sorted((type for type in bodies | answers | {Error} if not isinstance(type, str)), key=str)
+    modes: dict[Any, JsonSchemaMode] = {type: "validation" if type in bodies else "serialization" for type in types}
+    references, definitions = TypeAdapter.json_schemas(
+        [(type, modes[type], TypeAdapter(type)) for type in types], ref_template=_REF
+    )
+    schemas = {type: _clean(schema) for (type, _), schema in references.items()}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(_template(route), {})[route.method.lower()] = _operation(route, schemas)
@@ -91,38 +94,42 @@ def _clean(schema: Any, names: bool = False) -> Any:
     }
 
 
-def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
-    names = re.findall(r"{(\w+)}", _template(route))
-    operation: dict[str, Any] = {
+def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
+    operation, names = route.operation, re.findall(r"{(\w+)}", _template(route))
+    described: dict[str, Any] = {
         "operationId": _operation_id(route),
-        "summary": route.summary,
+        "summary": operation.summary,
         "tags": [route.tag],
         "responses": {
-            str(route.status): {"description": route.summary + ".", "content": _content(route.answer, schemas)}
+            str(operation.status): {
+                "description": operation.summary + ".",
+                "content": _content(operation.answer, schemas),
+            }
         },
     }
     parameters = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]
     parameters += [
         {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": "string"}}
-        for name, text in route.query
+        for name, text in operation.query
     ]
     if parameters:
-        operation["parameters"] = parameters
-    if route.body:
-        operation["requestBody"] = {"required": True, "content": _content(route.body, schemas)}
+        described["parameters"] = parameters
+    if operation.body:
+        described["requestBody"] = {"required": True, "content": _content(operation.body, schemas)}
     if route.public:
-        operation["security"] = []
+        described["security"] = []
     for status in sorted(_other_statuses(route, names)):
-        name = dict(route.other_answers).get(status, route.answer if status < 300 else "Error")
-        operation["responses"][str(status)] = {"description": _DESCRIPTIONS[status], "content": _content(name, schemas)}
-    return operation
+        type = dict(operation.other_answers).get(status, operation.answer if status < 300 else Error)
+        described["responses"][str(status)] = {"description": _DESCRIPTIONS[status], "content": _content(type, schemas)}
+    return described
 
 
 def _other_statuses(route: Route, names: list[str]) -> set[int]:
-    statuses = set(route.statuses)
+    operation = route.operation
+    statuses = set(operation.statuses)
     if not route.public:
         statuses |= {401, 403, 429}
-    if route.body or route.query:
+    if operation.body or operation.query:
         statuses.add(400)
     if names and route.tag != "node-media-server":
         statuses.add(404)
@@ -131,11 +138,11 @@ def _other_statuses(route: Route, names: list[str]) -> set[int]:
     return statuses
 
 
-def _content(name: str, schemas: dict[str, Any]) -> dict[str, Any]:
-    """Returns the content of a body. name: a schema, or a media type if the body is not JSON."""
-    if "/" in name:
-        return {name: {"schema": {"type": "string"}}}
-    return {"application/json": {"schema": schemas[name]}}
+def _content(type: Any, schemas: dict[Any, Any]) -> dict[str, Any]:
+    """Returns the content of a body. type: of the JSON, or a media type if the body is not JSON."""
+    if isinstance(type, str):
+        return {type: {"schema": {"type": "string"}}}
+    return {"application/json": {"schema": schemas[type]}}
 
 
 def _template(route: Route) -> str:

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 _TIMEOUT: Final = 5.0  # seconds for one request to the provider
 _MAX_BYTES: Final = 256_000
 _CACHE_SECONDS: Final = 3_600.0  # seconds for which configuration and keys are cached
-_UNKNOWN_KEY_SECONDS: Final = 60.0  # seconds between fetches for unknown keys: anybody can send one
+_UNKNOWN_KEY_SECONDS: Final = 60.0  # seconds between fetches for unknown keys: anybody can send a token with one
 _RETRY_SECONDS: Final = 5.0  # after a failure
 
 
@@ -89,11 +89,11 @@ class OpenIdProvider:
             await self._session.close()
 
     def own_channel(self, user: ApiUser) -> str:
-        """Returns the id of the channel of a user who signed up; "" for other users."""
+        """Returns the id of the channel that a user got at sign-up; "" for other users."""
         own = self._rules.own_channel(user.id) if self.sign_up else ""
         return own if user.rights.channels == (own,) else ""
 
-    async def bearer(self, token: str) -> ApiUser:
+    async def verify_bearer(self, token: str) -> ApiUser:
         """Returns the user of an access or ID token. Raises TokenRefused, StoreUnavailable."""
         return self._rules.user(await self._verified(token))
 

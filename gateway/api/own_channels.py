@@ -25,7 +25,7 @@ _NEVER: Final = "9999-12-31T23:59:59Z"
 async def create_own_channel(request: web.Request, user: ApiUser, id: str, limit: int) -> None:
     """Creates a user's channel, unless it exists.
 
-    limit: of own channels. It may be exceeded if users sign in at several nodes in the same moment.
+    limit: the maximum number of such channels. Sign-ins at several nodes in the same moment may exceed it.
 
     Raises AtCapacity, StoreUnavailable.
     """
@@ -36,10 +36,11 @@ async def create_own_channel(request: web.Request, user: ApiUser, id: str, limit
         if sum(_FIELD in channel.item for channel in await context.channels.list()) >= limit:
             log.warning("a user cannot sign up: oidc.sign_up is reached", user=user.name, limit=limit)
             raise AtCapacity("no more people can sign up here")
-        name = user.name.partition("@")[0]  # viewers see it, so it has no e-mail address
+        # Viewers see this name. So only the part of an e-mail address before the @ is used.
+        name = user.name.partition("@")[0]
         body = {"videoname": name, "outdate": _NEVER, "isHls": True, _FIELD: user.name}
         item = create_item(body, context.clock(), context.secrets, context.limits.item, id)
         try:
             await add_channel(context, item, {"by": user.name, "peer": context.client_address(request)})
         except ChannelExists:
-            return  # the user signs in elsewhere at the same time
+            return  # another sign-in of this user has just created it

@@ -20,7 +20,7 @@ class Presenter:
     push: returns the address fields for publishers: `ingest.registry.push_addresses`.
     play_auth: for channels without their own `playAuth`.
     sign_ttl: seconds for which the play signatures in `playUrls` are valid.
-    tls: whether the administrator uses TLS. A page over TLS can open only TLS addresses.
+    tls: whether the administrator uses TLS. A page that was loaded over TLS can open only TLS addresses.
     """
 
     addresses: Addresses

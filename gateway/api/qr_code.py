@@ -9,16 +9,21 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.api import console_schemas
 from gateway.api.answers import BadRequest, answer
 from gateway.api.body import json_object
-from gateway.api.context import CONTEXT
+from gateway.api.route import operation
 
-MAX_BYTES: Final = 1_024  # of the text; longer ones are too dense for a phone
+MAX_BYTES: Final = 1_024  # bytes of the text; a phone cannot read the QR code of a longer one
 
 
+@operation(console_schemas.QrCode, body=console_schemas.QrText, statuses=(413,))
 async def create(request: web.Request) -> web.Response:
-    """Returns a text as a QR code. The text is in the body, because an address may contain a stream key."""
-    body = await json_object(request, request.app[CONTEXT].limits.request)
+    """A text as a QR code.
+
+    The text is in the body, because an address may contain a stream key.
+    """
+    body = await json_object(request)
     text = body.get("text")
     if not isinstance(text, str) or not 0 < len(text.encode("utf-8", "surrogatepass")) <= MAX_BYTES:
         raise BadRequest(f"expected text of 1 to {MAX_BYTES} bytes", field="text")

@@ -9,16 +9,20 @@ from urllib.parse import quote
 import structlog
 from aiohttp import web
 
+from gateway.api import schemas
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.channels import stored_channel
-from gateway.api.context import CONTEXT, Context
+from gateway.api.context import CONTEXT
+from gateway.api.forwarding import session_elsewhere
 from gateway.api.page_limit import page_limit
 from gateway.api.presenter import Presenter
+from gateway.api.route import operation
 from gateway.channels.channel import Channel
 from gateway.lib.rfc3339 import rfc3339
 from gateway.outputs.storage.recording_index import LISTED, RECORDED, RecordingIndex, StoredRecording
 from gateway.ports.errors import NoSuchObject
 from gateway.ports.media_keys import MediaKind
+from gateway.ports.stores import ObjectStore
 
 log = structlog.get_logger(__name__)
 
@@ -31,8 +35,9 @@ PAGE_QUERY: Final = (
 )
 
 
+@operation(list[schemas.Recording], query=PAGE_QUERY)
 async def index(request: web.Request) -> web.Response:
-    """Returns the recordings of a channel, newest first."""
+    """List the recordings of a channel, the newest first."""
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
     kinds, limit = kinds_of(request.query.get("kind", "")), limit_of(request.query.get("limit", ""))
@@ -71,32 +76,39 @@ def present(recording: StoredRecording, url: Callable[[str], str | None]) -> dic
     }
 
 
+@operation(schemas.DeletedRecording, statuses=(409,))
 async def delete(request: web.Request) -> web.Response:
-    """Deletes a recording. The segments of an on-demand session are deleted too.
+    """Delete a recording; an on-demand session with its segments.
 
+    The segments of an on-demand session are deleted too.
     Raises Conflict for a session that is still being recorded.
     """
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
     key = f"{channel.id}/{request.match_info['path']}"
-    if any(output.get("playlist") == key for output in await _live_outputs(context, channel.id)):
+    if any(output.get("playlist") == key for output in await _live_outputs(request, channel.id)):
         raise Conflict("this session is being recorded: end it first")
     if context.objects is None:
         raise Missing("this node has no object store")
-    try:
-        await RecordingIndex(context.objects).delete(key)
-    except NoSuchObject:
-        raise Missing("no such recording") from None
-    log.info("recording deleted", channel=channel.id, object=key)
+    await delete_stored(context.objects, channel.id, key)
     return answer({"key": key, "deleted": True})
 
 
-async def _live_outputs(context: Context, id: str) -> Sequence[Mapping[str, Any]]:
+async def delete_stored(objects: ObjectStore, id: str, key: str) -> None:
+    """Deletes a recording of a channel. Raises Missing."""
+    try:
+        await RecordingIndex(objects).delete(key)
+    except NoSuchObject:
+        raise Missing("no such recording") from None
+    log.info("recording deleted", channel=id, object=key)
+
+
+async def _live_outputs(request: web.Request, id: str) -> Sequence[Mapping[str, Any]]:
     """Returns the outputs of the channel's live stream, on any node."""
-    stream = context.hub.find(id)
+    stream = request.app[CONTEXT].hub.find(id)
     if stream is not None:
         return stream.outputs.status() if stream.outputs is not None else ()
-    session = await context.cluster.ask(id, "session")
+    session = await session_elsewhere(request, id)
     return session["outputs"] if session is not None else ()
 
 

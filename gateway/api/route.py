@@ -1,39 +1,65 @@
-"""One route of the admin listener, with its description for openapi.json."""
+"""The routes of the admin listener, and the description of their handlers for openapi.json."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp.typedefs import Handler
 
-from gateway.ports.users import Role
+from gateway.ports.users import UserRole
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A handler and its description.
+
+    body, answer: the type of the JSON, such as a model of gateway.api.schemas; a media type if it is not JSON.
+    status: on success; statuses: additional possible statuses.
+    other_answers: types of answers with additional statuses, if they are not Error.
+    query: (name, description) pairs.
+    """
+
+    handler: Handler
+    answer: Any
+    body: Any = None
+    status: int = 200
+    statuses: tuple[int, ...] = ()
+    other_answers: tuple[tuple[int, Any], ...] = ()
+    query: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The first line of the handler's docstring, without the full stop."""
+        return (inspect.getdoc(self.handler) or "").partition("\n")[0].removesuffix(".")
+
+
+def operation(answer: Any, **description: Any) -> Callable[[Handler], Operation]:
+    """Describes the handler below it. description: the other fields of `Operation`."""
+    return lambda handler: Operation(handler, answer, **description)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """A route. endpoint: method and path pattern.
 
-    body, answer: names in gateway.api.schemas, or a media type if the body is not JSON.
-    status: on success; statuses: further possible statuses.
-    other_answers: schemas of answers with further statuses, if they are not Error.
-    query: (name, description) pairs. public: needs no token.
-    role: the least role that may use it. A broadcaster may use a route with `{id}` only for the own channels.
+    public: needs no token.
+    role: the least role that may use it. A broadcaster may use a route with `{id}` only for own channels.
     page: a page of the console or a file of it, which `admin.console` turns off.
+    held: whether the node that holds the stream `{id}` answers; see gateway.api.forwarding.
+    slow: whether the answer of that node may begin only after minutes.
     """
 
     endpoint: str
-    handler: Handler
-    summary: str
-    answer: str
-    body: str | None = None
-    statuses: tuple[int, ...] = ()
-    query: tuple[tuple[str, str], ...] = ()
-    public: bool = False
-    status: int = 200
-    other_answers: tuple[tuple[int, str], ...] = ()
+    operation: Operation
     tag: str = ""
-    role: Role = Role.ADMINISTRATOR
+    public: bool = False
+    role: UserRole = UserRole.ADMINISTRATOR
     page: bool = False
+    held: bool = False
+    slow: bool = False
 
     @property
     def method(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,13 +14,26 @@ Number: TypeAlias = float | Annotated[str, Field(pattern=r"^\s*-?[0-9]+(\.[0-9]+
 Time: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
+@dataclass(frozen=True, slots=True)
+class ExpectedText:
+    """Annotates a field of a body with the text for a client that sent another value, or none."""
+
+    text: str
+
+
 class Schema(BaseModel):
     """An answer. All its fields are always present."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(extra="forbid", defer_build=True, json_schema_serialization_defaults_required=True)
 
 
-class OpenSchema(BaseModel):
+class Body(BaseModel):
+    """The body of a request. Unknown fields are ignored."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class OpenSchema(Body):
     """Unknown fields are stored and shown unchanged."""
 
     model_config = ConfigDict(extra="allow")

@@ -1,4 +1,4 @@
-"""Pydantic models of the API's JSON. openapi.json is made from them.
+"""Pydantic models of the API's JSON. They read bodies, and openapi.json is made from them.
 
 gateway.channels validates stored values.
 """
@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from gateway.api.channel_fields import described
-from gateway.api.console_schemas import SCHEMAS as CONSOLE
-from gateway.api.schema_base import Flag, Number, OpenSchema, Ports, Schema, Time
-from gateway.api.session_schemas import SCHEMAS as SESSIONS
+from gateway.api.film_texts import DESCRIPTION, TITLE
+from gateway.api.schema_base import Body, ExpectedText, Flag, Number, OpenSchema, Ports, Schema, Time
 from gateway.api.session_schemas import NewInput
 from gateway.channels import fields
 from gateway.ingest.registry import all_listeners
@@ -88,20 +87,31 @@ Channel: type[BaseModel] = create_model(
 )
 
 
-class Switch(BaseModel):
-    enabled: Flag
+class Switch(Body):
+    enabled: Annotated[Flag, ExpectedText("expected true or false")]
 
 
-class NewJob(BaseModel):
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError
+    return text
+
+
+class NewJob(Body):
     """A job to submit.
 
     source: the key of a stored object, s3://bucket/key, or a path below a folder of `vod.sources`.
     title, description: of the video; without a title it is the name of the source.
     """
 
-    source: Annotated[str, Field(min_length=1, max_length=2048, examples=["a.mp4", "s3://bucket/films/a.mp4"])]
-    title: Annotated[str, Field(max_length=MAX_TITLE)] = ""
-    description: Annotated[str, Field(max_length=MAX_DESCRIPTION)] = ""
+    source: Annotated[
+        str,
+        Field(min_length=1, max_length=2048, examples=["a.mp4", "s3://bucket/films/a.mp4"]),
+        AfterValidator(_printable),
+        ExpectedText("expected the key of an object, s3://bucket/key or a path"),
+    ]
+    title: Annotated[str, Field(max_length=MAX_TITLE), TITLE] = ""
+    description: Annotated[str, Field(max_length=MAX_DESCRIPTION), DESCRIPTION] = ""
 
 
 class Film(Schema):
@@ -128,11 +138,13 @@ class Film(Schema):
     preview: str | None
 
 
-class FilmChanges(BaseModel):
+class FilmChanges(Body):
     """The texts of a video on demand. A missing field keeps its value."""
 
-    title: Annotated[str, Field(min_length=1, max_length=MAX_TITLE)] | None = None
-    description: Annotated[str, Field(max_length=MAX_DESCRIPTION)] | None = None
+    title: Annotated[
+        Annotated[str, Field(min_length=1, max_length=MAX_TITLE)] | None, TITLE, ExpectedText("expected a title")
+    ] = None
+    description: Annotated[Annotated[str, Field(max_length=MAX_DESCRIPTION)] | None, DESCRIPTION] = None
 
 
 class DeletedFilm(Schema):
@@ -252,7 +264,7 @@ class Recording(Schema):
     poster: str | None
 
 
-class NewClip(BaseModel):
+class NewClip(Body):
     """The time of a clip: `last` seconds up to now, or `from` and `to` in ISO form or in seconds since the epoch.
 
     Without `to`, it ends now.
@@ -317,12 +329,16 @@ class DeletedRecording(Schema):
     deleted: bool
 
 
-class NewUpload(BaseModel):
+class NewUpload(Body):
     """An upload to announce. name: of the video file; its extension is kept. Without a title it is the name."""
 
-    name: Annotated[str, Field(min_length=1, max_length=1024, examples=["holiday.mp4"])]
-    title: Annotated[str, Field(max_length=MAX_TITLE)] = ""
-    description: Annotated[str, Field(max_length=MAX_DESCRIPTION)] = ""
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=1024, examples=["holiday.mp4"]),
+        ExpectedText("expected the name of the video file"),
+    ]
+    title: Annotated[str, Field(max_length=MAX_TITLE), TITLE] = ""
+    description: Annotated[str, Field(max_length=MAX_DESCRIPTION), DESCRIPTION] = ""
 
 
 class Upload(Schema):
@@ -432,6 +448,7 @@ class NmsEntry(Schema):
     subscribers: list[dict[str, Any]]
 
 
+Channels: Any = list[Channel]  # type: ignore[valid-type]
 Deleted: TypeAlias = Literal["stream deleted"]
 NmsStreams: TypeAlias = dict[str, dict[str, NmsEntry]]
 
@@ -474,53 +491,3 @@ class KnownOutput(Schema):
     flag: str
     label: dict[str, str]
     fields: list[OutputField]
-
-
-# The schemas by name. Routes use these names.
-SCHEMAS: dict[str, TypeAdapter[Any]] = {
-    "NewChannel": TypeAdapter(NewChannel),
-    "ChannelChanges": TypeAdapter(ChannelChanges),
-    "Channel": TypeAdapter(Channel),
-    "Channels": TypeAdapter(list[Channel]),  # type: ignore[valid-type]
-    "Deleted": TypeAdapter(Deleted),
-    **SESSIONS,
-    "Switch": TypeAdapter(Switch),
-    "KnownOutputs": TypeAdapter(list[KnownOutput]),
-    "FormFields": TypeAdapter(list[FormField]),
-    "NewJob": TypeAdapter(NewJob),
-    "Job": TypeAdapter(Job),
-    "Film": TypeAdapter(Film),
-    "Films": TypeAdapter(list[Film]),
-    "FilmChanges": TypeAdapter(FilmChanges),
-    "DeletedFilm": TypeAdapter(DeletedFilm),
-    "Jobs": TypeAdapter(list[Job]),
-    "ProcessObject": TypeAdapter(ProcessObject),
-    "ObsMultitrack": TypeAdapter(ObsMultitrack),
-    "Processed": TypeAdapter(Processed),
-    "QueuedProcess": TypeAdapter(QueuedProcess),
-    "ToSignOfChannel": TypeAdapter(ToSignOfChannel),
-    "ToSign": TypeAdapter(ToSign),
-    "SignedAddress": TypeAdapter(SignedAddress),
-    "SignedAddresses": TypeAdapter(SignedAddresses),
-    "Recordings": TypeAdapter(list[Recording]),
-    "DeletedRecording": TypeAdapter(DeletedRecording),
-    "NewClip": TypeAdapter(NewClip),
-    "Clip": TypeAdapter(Clip),
-    "Media": TypeAdapter(list[Media]),
-    "MediaChannels": TypeAdapter(list[MediaChannel]),
-    "DeletedMedia": TypeAdapter(DeletedMedia),
-    "NewUpload": TypeAdapter(NewUpload),
-    "Upload": TypeAdapter(Upload),
-    "Uploaded": TypeAdapter(Uploaded),
-    "Domains": TypeAdapter(Domains),
-    "DomainChanges": TypeAdapter(DomainChanges),
-    "Servers": TypeAdapter(list[Server]),
-    "BroadcastServers": TypeAdapter(BroadcastServers),
-    **CONSOLE,
-    "Ready": TypeAdapter(Ready),
-    "Error": TypeAdapter(Error),
-    "OpenApi": TypeAdapter(dict[str, Any]),
-    "NmsServer": TypeAdapter(NmsServer),
-    "NmsStream": TypeAdapter(NmsStream),
-    "NmsStreams": TypeAdapter(NmsStreams),
-}

@@ -9,11 +9,13 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
+from gateway.api import schemas
 from gateway.api.answers import answer, refusal
-from gateway.api.cluster_queries import ClusterQueries
 from gateway.api.context import CONTEXT, Context, host_of, is_host
+from gateway.api.route import operation
 from gateway.api.sessions import unanswered_nodes_header
 from gateway.channels.addresses import OpenPorts
+from gateway.ports.cluster_queries import ClusterQueries
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.nodes import Node, NodeRole
 
@@ -25,11 +27,15 @@ _ROLES: Final = ("primary", "secondary")  # all others are "standby"
 NO_SERVERS = "You need to deploy the backend container before loading this page"  # the old system's text
 
 
+@operation(list[schemas.Server])
 async def servers(request: web.Request) -> web.Response:
-    """Returns the live gateways, the preferred one first. A broadcaster tries them in this order."""
+    """The live gateways, the preferred one first.
+
+    A broadcaster tries them in this order.
+    """
     context = request.app[CONTEXT]
     # This request to all nodes detects a dead node before its missing heartbeats do.
-    reported = await context.cluster.everywhere("node")
+    reported = await context.cluster.ask_all("node")
     listed = await live_servers(context.cluster, context.address_defaults.ports(), host_of(request))
     return answer(listed, headers=unanswered_nodes_header(reported.silent))
 
@@ -42,11 +48,12 @@ async def live_servers(cluster: ClusterQueries, ports: OpenPorts, host: str) -> 
     return [{"role": _role(position), **server} for position, server in enumerate(usable)]
 
 
+@operation(schemas.BroadcastServers, statuses=(503,))
 async def broadcast_servers(request: web.Request) -> web.Response:
-    """Returns the push servers for the old system's browser client, as a DynamoDB scan, the primary first.
+    """The two push servers for the old system's browser client.
 
-    The client pushes to the first and uses the second if the first fails. `Items` have `role`, `dns`, `replaced` and
-    `eventid`.
+    Returns a DynamoDB scan, the primary first. The client pushes to the first and uses the second if the first fails.
+    `Items` have `role`, `dns`, `replaced` and `eventid`.
     """
     list_servers = request.app[CONTEXT].broadcast_servers
     try:
@@ -91,14 +98,6 @@ def age_order(node: Node) -> tuple[float, str]:
     if isinstance(since, bool) or not isinstance(since, int | float) or not 0 <= since < _MAX_TIME:
         since = math.inf
     return float(since), node.id
-
-
-def registry_entry(host: str, ports: OpenPorts, since: float) -> dict[str, Any]:
-    """Returns a gateway's entry in the registry (`Node.shown`).
-
-    host: for publishers and pages. since: start of the gateway, seconds since the epoch.
-    """
-    return {"address": host, "ports": ports.as_json(), "since": round(since, 3)}
 
 
 def server_of(node: Node) -> dict[str, Any] | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field
 
-from gateway.api.schema_base import Schema, Time
+from gateway.api.schema_base import Body, Schema, Time
 from gateway.channels.inputs import MAX_ADDRESS, MAX_ITEMS, MAX_TEXT, MAX_ZONE, InputKind
 from gateway.inputs.channel_input import InputState
 
@@ -61,7 +61,7 @@ class Track(Schema):
 
     width, height, frameRate: of video. sampleRate, channels: of audio.
     id: the publisher's number; 0 is the default track. language: BCP 47. name: for viewers. "": unknown.
-    rendition: a further track is the stream `<channel>@<rendition>`; "" for the default tracks.
+    rendition: an additional track is the stream `<channel>@<rendition>`; "" for the default tracks.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
@@ -128,7 +128,7 @@ class Refusal(Schema):
     expired: Time | None = None
 
 
-class NewInput(BaseModel):
+class NewInput(Body):
     """An input of a channel, for PUT. Members that another kind has are ignored; computed ones too.
 
     url: of a pull. items: of a playlist: keys of films (`<p>.mp4`, `<p>/`) and recordings in the store. An item
@@ -256,16 +256,3 @@ class LoggedEvent(Schema):
     channel: str
     node: str
     data: dict[str, Any]
-
-
-# The schemas by name. Routes use these names.
-SCHEMAS: dict[str, TypeAdapter[Any]] = {
-    "NewInputs": TypeAdapter(list[NewInput]),
-    "Inputs": TypeAdapter(list[Input]),
-    "Session": TypeAdapter(Session),
-    "Experience": TypeAdapter(Experience),
-    "History": TypeAdapter(History),
-    "Sessions": TypeAdapter(list[OnlineSession]),
-    "Output": TypeAdapter(Output),
-    "Events": TypeAdapter(list[LoggedEvent]),
-}

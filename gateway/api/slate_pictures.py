@@ -14,7 +14,7 @@ from gateway.vod.uploads import CONTENT_TYPES, PICTURE_TYPES
 
 _FIELD: Final = "picture"
 _SUFFIXES: Final = {*CONTENT_TYPES, *PICTURE_TYPES, "gif"}
-_HEAD: Final = 512  # bytes that are read of a file
+_HEAD: Final = 512  # bytes that are read from the beginning of a file
 _SPACES: Final = "\t\n\f\r"
 
 
@@ -23,8 +23,8 @@ async def judge_pictures(
 ) -> None:
     """Raises InvalidField for a new slate whose picture is text, StoreUnavailable.
 
-    The file of a key may come later, but then the key has the suffix of a picture or film. Addresses are not fetched
-    here: an address may answer later, and the state of its input has the reason.
+    A file may be uploaded later, but then its key must have the suffix of a picture or film. Addresses are not fetched
+    here: the server may answer later. If it does not, the state of the input shows the reason.
     """
     known = {spec.picture for spec in before}
     for key in {spec.picture for spec in specs} - known:

@@ -3,46 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
 from aiohttp import web
 
+from gateway.api import console_schemas, schemas
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT, host_of
-from gateway.api.node_status import NodeStatus
+from gateway.api.route import operation
 from gateway.api.servers import age_order, role
-from gateway.lib import metric_table
 from gateway.lib.log import levels
-from gateway.lib.metrics import CONTENT_TYPE, Metrics
-from gateway.lib.metrics_snapshot import MetricsSnapshot
+from gateway.lib.metrics import CONTENT_TYPE
 from gateway.ports.nodes import Node, NodeRole
+from gateway.reports.node_summary import summary, traffic
 
 _SUMMARY_FIELDS: Final = ("version", "uptime", "cpu", "streams", "publishers", "viewers", "bytesIn", "bytesOut")
 
 
+@operation("text/plain")
 async def healthcheck(request: web.Request) -> web.Response:
-    """Answers OK while the process runs, even if other things are wrong."""
+    """Whether the process answers.
+
+    Answers OK while the process runs, even if other things are wrong.
+    """
     return web.Response(text="OK")
 
 
+@operation(schemas.Ready, statuses=(503,), other_answers=((503, schemas.Ready),))
 async def ready(request: web.Request) -> web.Response:
-    """Answers 200, or 503 if services are missing that live streams need. Has the names of all missing services."""
+    """Whether the node is ready for requests.
+
+    Answers 200, or 503 if services are missing that live streams need. The body names all missing services.
+    """
     readiness = request.app[CONTEXT].readiness
     missing = await readiness.missing()
     body = {"ready": not missing, "missing": [*missing, *readiness.degraded()]}
     return answer(body, 503, {"Retry-After": "5"}) if missing else answer(body)
 
 
+@operation("text/plain")
 async def metrics(request: web.Request) -> web.Response:
-    """Returns the metrics for Prometheus, summed over all processes that share the ports."""
+    """Metrics for Prometheus.
+
+    They are summed over all processes that share the ports.
+    """
     snapshot = await request.app[CONTEXT].metrics_snapshot()
     return web.Response(body=snapshot.render(), headers={"Content-Type": CONTENT_TYPE})
 
 
+@operation(console_schemas.Status)
 async def show(request: web.Request) -> web.Response:
-    """Returns machine, traffic, drops and missing services. Checks whether the stores answer."""
+    """The node's health: machine, traffic, missing services.
+
+    Checks whether the stores answer.
+    """
     context = request.app[CONTEXT]
     node = context.node_status
     missing = await context.readiness.missing()
@@ -69,14 +84,18 @@ async def show(request: web.Request) -> web.Response:
     )
 
 
+@operation(list[console_schemas.ClusterNode])
 async def nodes(request: web.Request) -> web.Response:
-    """Returns all nodes with their reported state; nulls for a node that does not answer."""
+    """All nodes of the cluster.
+
+    The state of a node that does not answer is null.
+    """
     context = request.app[CONTEXT]
     local_id = context.cluster.node
     local = summary(context.node_status, context.metrics, context.version)
     if not local_id:
         return answer([_node_json(Node("", NodeRole.GATEWAY, host_of(request)), "", local)])
-    reported = await context.cluster.everywhere("node")
+    reported = await context.cluster.ask_all("node")
     entries = []
     for node in sorted(
         await context.cluster.nodes(), key=lambda n: (n.id != local_id, n.role != NodeRole.GATEWAY, age_order(n))
@@ -95,32 +114,4 @@ def _node_json(node: Node, local_id: str, report: Mapping[str, Any] | None) -> d
         "here": node.id == local_id,
         "answers": report is not None,
         **{name: values.get(name) for name in _SUMMARY_FIELDS},
-    }
-
-
-def summary(node: NodeStatus, metrics: Metrics, version: str) -> dict[str, Any]:
-    """Returns this node's summary for other nodes: uptime, load, publishers and viewers."""
-    return {"version": version, "uptime": round(node.uptime, 1), "cpu": node.cpu(), **traffic(metrics)}
-
-
-def traffic(metrics: Metrics | MetricsSnapshot) -> dict[str, Any]:
-    """Returns current streams and publishers, viewers by protocol, and bytes and drops since the start."""
-    sums: Counter[str] = Counter()
-    viewers: Counter[str] = Counter()
-    dropped: Counter[str] = Counter()
-    for sample in metrics.samples():
-        metric = sample.metric
-        sums[metric.name] += sample.value  # type: ignore[assignment]
-        if metric is metric_table.VIEWERS:
-            viewers[sample.labels[0]] += int(sample.value)
-        elif metric is metric_table.DROPPED:
-            dropped[sample.labels[0]] += int(sample.value)
-    return {
-        "streams": int(sums[metric_table.STREAMS.name]),
-        "renditions": int(sums[metric_table.RENDITIONS.name]),
-        "publishers": int(sums[metric_table.PUBLISHERS.name]),
-        "viewers": dict(viewers),
-        "bytesIn": int(sums[metric_table.BYTES_IN.name]),
-        "bytesOut": int(sums[metric_table.BYTES_OUT.name]),
-        "dropped": dict(dropped),
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.api.login_sessions import ApiUser
-from gateway.ports.users import ADMINISTRATOR, MAX_CHANNELS, Rights, Role
+from gateway.ports.users import ADMINISTRATOR, MAX_CHANNELS, Rights, UserRole
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -32,7 +32,7 @@ class TokenRules:
     audience: of access tokens, if it differs from `client_id`.
     claim, allow: the claim to check, and its accepted values.
     broadcasters: the values of users who are broadcasters. channels_claim: the claim with the ids of their channels.
-    own_channels: whether a broadcaster without that claim has a channel of the own.
+    own_channels: whether a broadcaster without that claim has an own channel.
     """
 
     issuer: str
@@ -60,7 +60,7 @@ class TokenRules:
             channels = _listed(claims.get(self.channels_claim))
             if self.own_channels and not channels:
                 channels = (self.own_channel(subject),)
-            rights = Rights(Role.BROADCASTER, channels)
+            rights = Rights(UserRole.BROADCASTER, channels)
         names = (claims.get(name) for name in _NAME_CLAIMS)
         name = next(n for n in names if isinstance(n, str) and n)
         return ApiUser("oidc", "".join(c for c in name if c.isprintable())[:64] or "?", subject, rights)

@@ -10,34 +10,42 @@ from typing import Final
 from aiohttp import web
 from aiohttp.client_exceptions import ClientError
 
+from gateway.api import schemas
 from gateway.api.answers import BadRequest, Conflict, answer
-from gateway.api.body import decoding_error, json_object
-from gateway.api.context import CONTEXT
+from gateway.api.body import decoding_error, read
 from gateway.api.film_texts import film_texts
 from gateway.api.jobs import present_jobs, vod_service
+from gateway.api.route import operation
 from gateway.vod.uploads import UploadExists
 
 _CHUNK_BYTES: Final = 1 << 18
 _READ_TIMEOUT: Final = 60  # seconds in which the next chunk must arrive
 
 
+@operation(schemas.Upload, body=schemas.NewUpload, statuses=(503,))
 async def create_upload(request: web.Request) -> web.Response:
-    """Returns an upload address. An uploaded video becomes a job automatically, a picture does not.
+    """Get an address for the upload of a video, or of a picture for a slate.
 
+    An uploaded video becomes a job automatically, a picture does not.
     The job starts at once if this node receives the upload, otherwise after the bucket's event.
     """
-    context = request.app[CONTEXT]
-    body = await json_object(request, context.limits.request)
-    name = body.get("name")
-    if not isinstance(name, str) or not name or len(name) > 1024:
-        raise BadRequest("expected the name of the video file", field="name")
+    wanted = await read(request, schemas.NewUpload)
     base = f"{request.scheme}://{request.host}"
-    key, upload = await vod_service(request).uploads.offer(name, base, **film_texts(body))
+    key, upload = await vod_service(request).uploads.offer(wanted.name, base, **film_texts(wanted))
     return answer({"key": key, "url": upload.url, "method": upload.method, "headers": upload.headers})
 
 
+@operation(
+    schemas.Uploaded,
+    status=201,
+    statuses=(400, 403, 404, 409, 413, 507, 503),
+    query=(("expires", "from the address"), ("sign", "from the address")),
+)
 async def receive(request: web.Request) -> web.Response:
-    """Receives an upload. The signature in the address is the authorization."""
+    """Upload a file to this address; a video becomes a job.
+
+    The signature in the address is the authorization.
+    """
     uploads = vod_service(request).uploads
     key = request.match_info["key"]
     size = request.content_length

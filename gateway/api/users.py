@@ -13,41 +13,53 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from gateway.api import console_schemas
 from gateway.api.answers import BadRequest, answer
 from gateway.api.authenticators import USER
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
 from gateway.api.login_sessions import ApiUser
+from gateway.api.route import operation
 from gateway.channels.stores import find_channel
 from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.errors import TooLarge
-from gateway.ports.users import ADMINISTRATOR, PROFILE, ConsoleUser, Rights, Role, profile_key
+from gateway.ports.users import ADMINISTRATOR, PROFILE, ConsoleUser, Rights, UserRole, profile_key
 
 log = structlog.get_logger(__name__)
 
 
+@operation(list[console_schemas.User], statuses=(503,))
 async def index(request: web.Request) -> web.Response:
-    """Returns all users by name, without anything about their passwords."""
+    """List the users of the console.
+
+    Sorted by name, without anything about their passwords.
+    """
     return answer([_user_json(user) for user in await request.app[CONTEXT].authenticators.users.list()])
 
 
+@operation(console_schemas.User, body=console_schemas.NewUser, statuses=(409, 503))
 async def create(request: web.Request) -> web.Response:
+    """Create a user."""
     context = request.app[CONTEXT]
-    body = await json_object(request, context.limits.request)
+    body = await json_object(request)
     name, password = _text(body, "name"), _text(body, "password")
-    rights = await _rights(request, {"role": Role.ADMINISTRATOR, **body})
+    rights = await _read_rights(request, {"role": UserRole.ADMINISTRATOR, **body})
     user = await context.authenticators.users.add(name, password, time.time(), rights or ADMINISTRATOR)
     context.authenticators.drop_users_cache()
     log.info("user created", user=user.name, role=str(user.rights.role), by=request[USER].name)
     return answer(_user_json(user))
 
 
+@operation(console_schemas.User, body=console_schemas.UserChanges, statuses=(503,))
 async def update(request: web.Request) -> web.Response:
-    """Sets a new password, new rights, or both. Ends the user's sessions in every browser."""
+    """Change a user's password, role or channels, which ends the user's sessions.
+
+    The sessions end in every browser.
+    """
     context = request.app[CONTEXT]
     authenticators = context.authenticators
-    body = await json_object(request, context.limits.request)
-    rights = await _rights(request, body)
+    body = await json_object(request)
+    rights = await _read_rights(request, body)
     password = _text(body, "password") if rights is None or "password" in body else None
     user = await authenticators.users.change(request.match_info["name"], password, time.time(), rights)
     await authenticators.logins.close_all(ApiUser("user", user.name, user.name))
@@ -56,7 +68,7 @@ async def update(request: web.Request) -> web.Response:
     return answer(_user_json(user))
 
 
-async def _rights(request: web.Request, body: dict[str, Any]) -> Rights | None:
+async def _read_rights(request: web.Request, body: dict[str, Any]) -> Rights | None:
     """Returns the rights in a body; None if it has no role. Raises BadRequest, also for channels that do not exist."""
     if "role" not in body:
         if "channels" in body:
@@ -72,8 +84,9 @@ async def _rights(request: web.Request, body: dict[str, Any]) -> Rights | None:
     return rights
 
 
+@operation(console_schemas.DeletedUser, statuses=(503,))
 async def delete(request: web.Request) -> web.Response:
-    """Deletes the user with all sessions and the profile."""
+    """Delete a user with sessions and profile."""
     authenticators = request.app[CONTEXT].authenticators
     name = request.match_info["name"]
     await authenticators.users.delete(name)
@@ -83,14 +96,22 @@ async def delete(request: web.Request) -> web.Response:
     return answer({"name": name, "deleted": True})
 
 
+@operation(console_schemas.Profile, statuses=(503,))
 async def profile(request: web.Request) -> web.Response:
-    """Returns the profile of the signed-in user; an empty object if nothing is stored."""
+    """Show the profile of the signed-in user.
+
+    Returns an empty object if nothing is stored.
+    """
     return answer(await stored_profile(request))
 
 
+@operation(console_schemas.Profile, body=console_schemas.Profile, statuses=(413, 503))
 async def update_profile(request: web.Request) -> web.Response:
-    """Replaces the whole profile. Members that are missing in the request are removed."""
-    profile = await json_object(request, request.app[CONTEXT].limits.request)
+    """Replace the profile of the signed-in user; nobody else can read it.
+
+    Members that are missing in the request are removed.
+    """
+    profile = await json_object(request)
     await store_profile(request, profile)
     return answer(profile)
 

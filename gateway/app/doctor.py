@@ -18,106 +18,107 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from gateway.lib.aws_extra import INSTALL_AWS
-from gateway.lib.port_owner import port_owner, taken_words
+from gateway.lib.port_owner import port_in_use_text, port_owner
 from gateway.ports.errors import GatewayError
 from gateway.settings import Settings, missing_files
+from gateway.settings.models import PortSharing, Transport
 from gateway.webrtc.sockets import DEFAULT_PORT
 
 _MIN_BYTES: Final = 100_000_000  # bytes; below it the database may fail
 _RECOMMENDED_BYTES: Final = 2_000_000_000  # bytes; enough for recordings
 _RECOMMENDED_FILES: Final = 4_096  # each viewer is an open file
-_WARNING_DAYS: Final = 14  # days before a certificate's end
+_WARNING_DAYS: Final = 14  # days before the end of a certificate at which a warning begins
 _MAX_PORT: Final = 65_535
 _TIME_ERROR: Final = 5  # adjtimex(2): "The system clock is not synchronized to a reliable server"
 
 
-class FindingState(StrEnum):
+class CheckState(StrEnum):
     OK = "ok"
     WARNING = "warning"  # works, but not well, or will fail soon
     MISSING = "missing"  # the gateway cannot start or serve
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One checked item. words: the result, and the remedy if something is wrong."""
+class CheckResult:
+    """The result of one check. text: the result, and the remedy if something is wrong."""
 
     name: str
-    state: FindingState
-    words: str
+    state: CheckState
+    text: str
 
 
-def _ok(name: str, text: str) -> Finding:
-    return Finding(name, FindingState.OK, text)
+def _ok(name: str, text: str) -> CheckResult:
+    return CheckResult(name, CheckState.OK, text)
 
 
-def _warning(name: str, text: str) -> Finding:
-    return Finding(name, FindingState.WARNING, text)
+def _warning(name: str, text: str) -> CheckResult:
+    return CheckResult(name, CheckState.WARNING, text)
 
 
-def _missing(name: str, text: str) -> Finding:
-    return Finding(name, FindingState.MISSING, text)
+def _missing(name: str, text: str) -> CheckResult:
+    return CheckResult(name, CheckState.MISSING, text)
 
 
 def main(settings: Settings, as_json: bool = False) -> int:
     """Checks everything and prints the findings. Returns 1 if something is missing, else 0."""
     findings = examine(settings)
     sys.stdout.write(report_json(findings) if as_json else report(findings))
-    return int(any(f.state is FindingState.MISSING for f in findings))
+    return int(any(f.state is CheckState.MISSING for f in findings))
 
 
-def examine(settings: Settings) -> list[Finding]:
+def examine(settings: Settings) -> list[CheckResult]:
     """Returns all findings, in the order of printing. Changes nothing on the machine."""
     return [
-        python(),
-        *modules(settings),
-        *programs(),
-        *workers(),
-        processes(settings),
-        open_files(),
-        clock(),
-        *data_folder(settings.data),
-        *files(settings),
-        *certificate(settings.tls.cert, settings.tls.key),
-        *ports(settings),
-        *stores(settings),
+        check_python(),
+        *check_modules(settings),
+        *check_programs(),
+        *check_workers(),
+        check_processes(settings),
+        check_open_files(),
+        check_clock(),
+        *check_data_folder(settings.data),
+        *check_files(settings),
+        *check_certificate(settings.tls.cert, settings.tls.key),
+        *check_ports(settings),
+        *check_stores(settings),
     ]
 
 
-def report(findings: Iterable[Finding]) -> str:
+def report(findings: Iterable[CheckResult]) -> str:
     """Returns one line for each finding, and a summary as the last line."""
     findings = list(findings)
     width = max(len(f.name) for f in findings)
-    lines = [f"{f.state:<7}  {f.name:<{width}}  {f.words}" for f in findings]
-    counts = {state: sum(f.state is state for f in findings) for state in (FindingState.MISSING, FindingState.WARNING)}
+    lines = [f"{f.state:<7}  {f.name:<{width}}  {f.text}" for f in findings]
+    counts = {state: sum(f.state is state for f in findings) for state in (CheckState.MISSING, CheckState.WARNING)}
     if not any(counts.values()):
         lines.append("everything is in place")
     else:
-        lines.append(f"{counts[FindingState.MISSING]} missing, {counts[FindingState.WARNING]} to look at")
+        lines.append(f"{counts[CheckState.MISSING]} missing, {counts[CheckState.WARNING]} to look at")
     return "\n".join(lines) + "\n"
 
 
-def report_json(findings: Iterable[Finding]) -> str:
+def report_json(findings: Iterable[CheckResult]) -> str:
     """Returns `[{"name", "state", "words"}]`."""
-    return json.dumps([asdict(f) for f in findings], indent=2) + "\n"
+    return json.dumps([{"name": f.name, "state": f.state, "words": f.text} for f in findings], indent=2) + "\n"
 
 
-def python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Finding:
+def check_python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> CheckResult:
     text = ".".join(map(str, version))
     if version < (3, 11):
         return _missing("python", f"{text}; 3.11 or later is needed")
     return _ok("python", text)
 
 
-def modules(
+def check_modules(
     settings: Settings, installed: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None
-) -> list[Finding]:
+) -> list[CheckResult]:
     """Checks packages that are loaded only when they are used."""
     findings = []
     if installed("uvloop"):
@@ -133,7 +134,7 @@ def modules(
     return findings
 
 
-def programs(which: Callable[[str], str | None] = shutil.which) -> list[Finding]:
+def check_programs(which: Callable[[str], str | None] = shutil.which) -> list[CheckResult]:
     """Checks programs for a first test by the user. The gateway never runs them."""
     findings = []
     for name, use in (("ffmpeg", "push a test stream"), ("ffplay", "watch it")):
@@ -158,7 +159,7 @@ print(av.__version__, ",".join(missing), int(features.check("raqm")), int(featur
 """
 
 
-def workers(program: str = _WORKER, which: Callable[[str], str | None] = shutil.which) -> list[Finding]:
+def check_workers(program: str = _WORKER, which: Callable[[str], str | None] = shutil.which) -> list[CheckResult]:
     """Checks whether media workers can encode, and draw watermark texts in every script."""
     command = [sys.executable, "-c", program]
     child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 a constant command
@@ -182,7 +183,7 @@ def workers(program: str = _WORKER, which: Callable[[str], str | None] = shutil.
     return findings
 
 
-def processes(settings: Settings, available: int | None = None, shares_ports: bool | None = None) -> Finding:
+def check_processes(settings: Settings, available: int | None = None, shares_ports: bool | None = None) -> CheckResult:
     """Checks the number of processes that share the ports."""
     from gateway.processes.worker_settings import SHARES_PORTS, cores, worker_count
 
@@ -199,7 +200,7 @@ def processes(settings: Settings, available: int | None = None, shares_ports: bo
     return _ok("processes", text)
 
 
-def open_files(limit: int | None = None) -> Finding:
+def check_open_files(limit: int | None = None) -> CheckResult:
     """Checks the hard limit of open files. The gateway raises the soft limit itself at start."""
     maximum = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if limit is None else limit
     if maximum != resource.RLIM_INFINITY and maximum < _RECOMMENDED_FILES:
@@ -207,7 +208,7 @@ def open_files(limit: int | None = None) -> Finding:
     return _ok("open files", "no limit" if maximum == resource.RLIM_INFINITY else f"at most {maximum}")
 
 
-def clock(now: float | None = None, synchronized: bool | None = None) -> Finding:
+def check_clock(now: float | None = None, synchronized: bool | None = None) -> CheckResult:
     """Checks the clock. It decides when signatures expire, and players compare it with their clock."""
     now = time.time() if now is None else now
     installed = Path(__file__).stat().st_mtime
@@ -222,13 +223,13 @@ def clock(now: float | None = None, synchronized: bool | None = None) -> Finding
 def _synchronized() -> bool | None:
     """Returns whether the kernel reports a synchronized clock; None if it does not report it."""
     try:
-        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(512))  # modes = 0: it only reads
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(512))  # modes = 0 only reads
     except (OSError, AttributeError):
         return None
     return None if state < 0 else state != _TIME_ERROR
 
 
-def data_folder(folder: Path) -> list[Finding]:
+def check_data_folder(folder: Path) -> list[CheckResult]:
     """Checks whether the data folder is writable or can be created, and the free space."""
     existing = folder
     while not existing.exists() and existing != existing.parent:
@@ -243,11 +244,11 @@ def data_folder(folder: Path) -> list[Finding]:
     return [_ok("data folder", text), make_finding("disk space", f"{free / 1e9:.1f} GB free")]
 
 
-def files(settings: Settings) -> list[Finding]:
+def check_files(settings: Settings) -> list[CheckResult]:
     return [_missing("file", line) for line in missing_files(settings)]
 
 
-def certificate(cert: Path | None, key: Path | None, now: datetime | None = None) -> list[Finding]:
+def check_certificate(cert: Path | None, key: Path | None, now: datetime | None = None) -> list[CheckResult]:
     """Checks whether certificate and key are readable, belong together and are valid now."""
     if cert is None:
         return [_ok("certificate", "none set: RTMPS, HTTPS and WSS stay closed")]
@@ -276,23 +277,23 @@ def certificate(cert: Path | None, key: Path | None, now: datetime | None = None
     return [make_finding("certificate", f"{cert} is valid for {days} days")]
 
 
-def ports(settings: Settings) -> list[Finding]:
+def check_ports(settings: Settings) -> list[CheckResult]:
     """Checks which ports are in use, and whether a running gateway uses them."""
-    findings, seen = [], dict[tuple[str, int], str]()
+    findings, seen = [], dict[tuple[str, int, str], str]()
     is_running: bool | None = None
-    for name, host, port, kind in _bindings(settings):
+    for name, host, port, transport in _bindings(settings):
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        if kind is socket.SOCK_DGRAM:
+        if transport == "udp":
             address += " for UDP"
         if port > _MAX_PORT:
             findings.append(
-                _missing(f"port {name}", f"{address}: webrtc.port + serve.workers - 1 is above {_MAX_PORT}")
+                _missing(f"port {name}", f"{address}: {name}.port + serve.workers - 1 is above {_MAX_PORT}")
             )
             continue
-        if port and (other := seen.setdefault((host, port), name)) != name:
+        if port and (other := seen.setdefault((host, port, transport), name)) != name:
             findings.append(_missing(f"port {name}", f"{address} is set for {other} too"))
             continue
-        error = _cannot_bind(host, port, kind)
+        error = _cannot_bind(host, port, transport)
         if error is None:
             findings.append(_ok(f"port {name}", f"{address} is free" if port else "any free port"))
             continue
@@ -300,33 +301,31 @@ def ports(settings: Settings) -> list[Finding]:
             if is_running is None:
                 is_running = _is_millrace(settings)
             if is_running:
-                owner = port_owner(port)
+                owner = port_owner(port, transport=transport)
                 text = f"{address}: used by the Millrace that runs here"
                 findings.append(_ok(f"port {name}", f"{text} ({owner})" if owner else text))
             elif name == "webrtc" and settings.webrtc.port == DEFAULT_PORT:
                 findings.append(_warning(f"port {name}", f"{address} is in use: another port will be used"))
             else:
-                findings.append(_missing(f"port {name}", taken_words(name, port, host)))
+                findings.append(_missing(f"port {name}", port_in_use_text(name, port, host, transport=transport)))
         else:
             findings.append(_missing(f"port {name}", f"{address}: {(error.strerror or str(error)).lower()}"))
     return findings
 
 
-def _bindings(settings: Settings) -> Iterator[tuple[str, str, int, socket.SocketKind]]:
-    """Yields name, host, port and kind of all ports. WebRTC has a TCP and a UDP port in each process."""
+def _bindings(settings: Settings) -> Iterator[tuple[str, str, int, Transport]]:
+    """Yields name, host, port and transport of all ports of all processes."""
     from gateway.processes.worker_settings import worker_count
 
     for listener in sorted(settings.listeners(), key=lambda listener: listener.tls):
-        name, host, port = listener.name, listener.host, listener.port
-        yield name, host, port, socket.SOCK_STREAM
-        if name == "webrtc" and port:
-            yield name, host, port, socket.SOCK_DGRAM
-            for more in range(1, worker_count(settings)):
-                yield name, host, port + more, socket.SOCK_STREAM
-                yield name, host, port + more, socket.SOCK_DGRAM
+        each = listener.sharing is PortSharing.OWN_PORTS and listener.port
+        for number in range(worker_count(settings) if each else 1):
+            for transport in listener.transports if listener.port else listener.transports[:1]:
+                yield listener.name, listener.host, listener.port + number, transport
 
 
-def _cannot_bind(host: str, port: int, kind: socket.SocketKind) -> OSError | None:
+def _cannot_bind(host: str, port: int, transport: Transport) -> OSError | None:
+    kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
     try:
         family, _, protocol, _, address = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -352,7 +351,7 @@ def _is_millrace(settings: Settings) -> bool:
         return False
 
 
-def stores(settings: Settings) -> Iterator[Finding]:
+def check_stores(settings: Settings) -> Iterator[CheckResult]:
     """Checks whether the stores answer. Does not create a missing database of channels."""
     from gateway.adapters.stores import open_stores, sqlite_path
 

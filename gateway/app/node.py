@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -15,51 +14,24 @@ from gateway.adapters.local.credentials import admin_token, signing_secret
 from gateway.adapters.local.data_folder import data_folder
 from gateway.adapters.local.host import write_ports
 from gateway.adapters.secret_resolver import SecretResolver, warn_of_short_secrets
-from gateway.app.listeners import Listeners, NodeServers
+from gateway.app.listeners import Listeners
 from gateway.app.node_parts import NodeParts
+from gateway.app.own_address import OwnAddress
 from gateway.app.process import crashed
+from gateway.app.role import Role
 from gateway.app.shutdown import ShutdownSignals
-from gateway.channels.addresses import OpenPorts
-from gateway.cluster.node_identity import NodeIdentity
+from gateway.cluster.members.node_identity import NodeIdentity
 from gateway.diagnosis.experience import Experience
 from gateway.lib.metrics import Metrics
 from gateway.lib.readiness import Readiness
 from gateway.lib.tasks import Tasks
 from gateway.lib.tuning import raise_file_limit, tune_garbage_collector
-from gateway.live.hub import Hub
 from gateway.ports.events import Events
 from gateway.processes.worker_link import WorkerLink
 from gateway.processes.worker_settings import settings_for_worker
 from gateway.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-
-class Role(NodeServers, Protocol):
-    """The differences between a gateway and an edge. hub: has the streams that viewers play on this node."""
-
-    ready: str = "ready"  # the log event when it serves
-    words: Mapping[str, str] = {}  # more fields of this event
-    hub: Hub
-
-    async def join(self, ports: OpenPorts) -> None:
-        """Finds addresses and joins the cluster; called when the ports are open."""
-
-    async def welcome(self) -> None:
-        """Prints a first channel for the operator. Called in the first process, when all processes serve."""
-
-    def retire(self) -> None:
-        """Stops jobs that another process runs from now on. Connections continue."""
-
-    def is_needed(self) -> bool:
-        """Returns whether there is a publisher or a viewer. A replaced process waits for them."""
-        return False
-
-    def drain(self) -> None:
-        """Notifies publishers and viewers that this node forwards to other nodes of its end."""
-
-    async def flush(self) -> None:
-        """Waits until all files of ended streams are finished and stored."""
 
 
 async def serve(
@@ -88,7 +60,7 @@ async def serve(
             settings = secret_resolver.settings
             secrets = signing_secret(settings)
             verifier, new_token = admin_token(settings)
-            if new_token is not None:  # at once: a start that fails or is stopped must not lose it
+            if new_token is not None:  # printed now, because a failed start must not lose it
                 print(f"Admin token, shown only now: {new_token}\n", flush=True)  # noqa: T201
             secret_resolver.follow(secrets, verifier)
             parts = NodeParts(
@@ -104,6 +76,7 @@ async def serve(
                 shutdown_signals=shutdown_signals,
                 stack=stack,
                 tasks=Tasks(name, crashed),
+                own_address=OwnAddress(settings),
             )
             role = await open_role(parts)
             listeners = Listeners(parts, role)
@@ -112,14 +85,14 @@ async def serve(
             parts.tasks.start(metrics.sample_loop_lag(), "loop lag")
             metrics.read_from(listeners.samples)
             await listeners.open()
-            await role.join(listeners.ports)
+            await role.join()
             if link is None:
-                write_ports(settings.data, listeners.ports)
+                write_ports(settings.data, parts.own_address.ports)
             tune_garbage_collector()
             seconds = round(time.monotonic() - started, 2)
-            log.info(role.ready, seconds=seconds, **role.words, **listeners.ports.opened())
+            log.info(role.ready, seconds=seconds, **role.ready_fields, **parts.own_address.ports.opened())
             if link is not None:
-                link.ready()
+                link.report_ready()
         if role is None:
             log.info("stopped while it started")
             return 0

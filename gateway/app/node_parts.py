@@ -6,9 +6,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from gateway.adapters.local.credentials import TokenVerifier
+from gateway.app.own_address import OwnAddress
 from gateway.app.shutdown import ShutdownSignals
 from gateway.channels.stream_key import SigningSecrets
-from gateway.cluster.node_identity import NodeIdentity
+from gateway.cluster.members.node_identity import NodeIdentity
 from gateway.diagnosis.experience import Experience
 from gateway.lib.metrics import Metrics
 from gateway.lib.readiness import Readiness
@@ -38,6 +39,7 @@ class NodeParts:
     shutdown_signals: ShutdownSignals
     stack: AsyncExitStack
     tasks: Tasks
+    own_address: OwnAddress
 
     @property
     def first(self) -> bool:

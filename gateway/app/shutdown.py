@@ -24,15 +24,15 @@ _POLL_SECONDS: Final = 0.5  # seconds between two checks whether a replaced proc
 class ShutdownSignals:
     """Handles signals, and the master's commands if there is a master.
 
-    The first SIGTERM or SIGINT requests the shutdown; a second one ends the process at once. So does SIGHUP from a
-    closed terminal. Any other SIGHUP requests a replacement of the processes: a single process cannot do that and logs
-    a warning. A worker ignores SIGINT and SIGHUP, because a terminal sends them to its master too.
+    The first SIGTERM or SIGINT requests the shutdown; a second one ends the process at once. SIGHUP from a closed
+    terminal counts like these. Any other SIGHUP asks for new processes: a single process cannot do that and logs a
+    warning. A worker ignores SIGINT and SIGHUP, because a terminal sends them to its master too.
     """
 
     def __init__(self, link: WorkerLink | None = None) -> None:
         loop = asyncio.get_running_loop()
         self._signalled_once = False
-        self._starting: asyncio.Timeout | None = None  # the time limit of the start: none until it must end
+        self._starting: asyncio.Timeout | None = None  # has no limit until the process must end
         self._stop: asyncio.Future[None] = loop.create_future()
         self._retire: asyncio.Future[None] = loop.create_future()
         self._opened: asyncio.Future[None] = loop.create_future()
@@ -55,7 +55,7 @@ class ShutdownSignals:
 
     @contextlib.asynccontextmanager
     async def ends_start(self) -> AsyncIterator[None]:
-        """Cancels and leaves the block when this process must end. So a stop does not wait for a slow start."""
+        """Cancels and leaves the block when this process must end, so that it does not wait for a slow start."""
         try:
             async with asyncio.timeout(0.0 if self._stop.done() else None) as self._starting:
                 yield

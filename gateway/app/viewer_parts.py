@@ -1,17 +1,77 @@
-"""Creates the services that count players and take their reports, for a gateway and an edge."""
+"""Creates the services for players: they find channels, check access, count viewers and take reports."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from gateway.app.node_parts import NodeParts
-from gateway.cluster.http_cache_proxy import HttpCacheProxy
+from gateway.channels.cached_channels import CachedChannels
+from gateway.channels.media_owners import MediaOwners
+from gateway.channels.stores import ChannelReader
+from gateway.cluster.files.http_cache_proxy import HttpCacheProxy
+from gateway.packaging.backlog import Backlogs
+from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.protection import PlaybackProtection
 from gateway.playback.reports import RequestReports, ViewerReports
+from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.playback.cloudfront_keys import PublicKey
 
 
-def http_viewers(parts: NodeParts) -> HttpViewers:
-    """Returns the counts of HTTP players. It reads the CMCD of their requests, if the settings allow reports."""
-    wanted = parts.settings.playback.reports
-    return HttpViewers(reports=RequestReports(parts.experience, parts.metrics.viewer_reports) if wanted else None)
+@dataclass(frozen=True, slots=True)
+class ChannelCaches:
+    """The caches of channels and of the records of deleted channels, in front of their stores.
+
+    store: reads channels. owners: finds the channel whose protection applies to stored media.
+    """
+
+    store: ChannelReader
+    cached: CachedChannels
+    deleted: CachedChannels
+    owners: MediaOwners
+
+    @classmethod
+    def of(cls, store: ChannelReader, deleted: ChannelReader) -> ChannelCaches:
+        """Returns new caches. deleted: reads the records of deleted channels."""
+        channels, records = CachedChannels(store), CachedChannels(deleted)
+        return cls(store, channels, records, MediaOwners(channels, records))
+
+    def forget(self, id: str) -> None:
+        """Removes a changed or deleted channel from the caches, so that the next read uses its store."""
+        self.cached.forget(id)
+        self.deleted.forget(id)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerParts:
+    """The services for viewers, of this node's streams and of other nodes' streams.
+
+    counts: counts HTTP players. memory: limits the bytes that wait for viewers.
+    """
+
+    channels: ChannelCaches
+    protection: PlaybackProtection
+    counts: HttpViewers
+    memory: Backlogs
+
+
+def build_viewers(parts: NodeParts, store: ChannelReader, deleted: ChannelReader) -> ViewerParts:
+    """Returns the services for viewers. store, deleted: see `ChannelCaches.of`. Raises UnusableKey."""
+    settings = parts.settings
+    wanted = settings.playback.reports
+    protection = PlaybackProtection(
+        auth=settings.playback.auth,
+        referers=settings.playback.referer_allow,
+        secrets=parts.secrets,
+        cloudfront=_cloudfront(settings),
+        refusals_per_minute=settings.limits.refusals_per_minute,
+    )
+    # If the settings allow reports, `counts` also reads the CMCD of requests.
+    counts = HttpViewers(reports=RequestReports(parts.experience, parts.metrics.viewer_reports) if wanted else None)
+    return ViewerParts(ChannelCaches.of(store, deleted), protection, counts, Backlogs(settings.limits.viewer_memory))
 
 
 def viewer_reports(parts: NodeParts, http_cache: HttpCacheProxy | None) -> ViewerReports | None:
@@ -20,3 +80,17 @@ def viewer_reports(parts: NodeParts, http_cache: HttpCacheProxy | None) -> Viewe
         return None
     is_held = http_cache.upstream.is_held if http_cache is not None else None
     return ViewerReports(parts.experience, parts.metrics.viewer_reports, is_held)
+
+
+def _cloudfront(settings: Settings) -> CloudFrontVerifier | None:
+    """Returns the verifier of CloudFront's signatures; None if CloudFront is not configured."""
+    cloudfront = settings.cloudfront
+    keys: dict[str, PublicKey] = {}
+    if cloudfront.public_keys:
+        from gateway.playback.cloudfront_keys import load_keys
+
+        keys = load_keys(cloudfront.public_keys)
+    origin_secret = cloudfront.origin_secret.get_secret_value()
+    if not keys and not origin_secret:
+        return None
+    return CloudFrontVerifier(keys, settings.playback.public_url, origin_secret)

@@ -15,10 +15,10 @@ import structlog
 from gateway.adapters.secret_resolver import SecretResolver
 from gateway.app import process
 from gateway.channels.names import is_channel_id
-from gateway.cluster.forward import RenditionPush
-from gateway.cluster.node_address import NodeAddress
-from gateway.cluster.peers import Peers
-from gateway.cluster.source_pull import SourcePull
+from gateway.cluster.members.node_address import NodeAddress
+from gateway.cluster.members.peers import Peers
+from gateway.cluster.streams.forward import RenditionPush
+from gateway.cluster.streams.source_pull import SourcePull
 from gateway.lib import held_signals
 from gateway.lib.metric_table import DROPPED, WORKER_RESTARTS
 from gateway.lib.metrics import Counter
@@ -124,5 +124,5 @@ async def work(settings: Settings, assignment: Assignment) -> int:
 
 
 def _crashed(name: str, error: BaseException) -> None:
-    if not isinstance(error, GatewayError):  # the caller reports it
+    if not isinstance(error, GatewayError):  # the caller reports a GatewayError
         process.crashed(name, error)

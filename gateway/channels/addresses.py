@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from urllib.parse import urlsplit
 
 from gateway.channels.channel import Channel
 from gateway.ports.errors import InvalidField
+from gateway.settings import load
 from gateway.settings.models import LISTENERS
 
 APP: Final = "stream"
-_STANDARD: Final = {"rtmp": 1935, "rtmps": 1938, "http": 80, "https": 443, "ws": 8081, "wss": 8444}
+_WEB: Final = {"http": 80, "https": 443}
 _DOMAIN = re.compile(
     r"(?=.{1,260}\Z)([A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?",
     re.ASCII,
@@ -39,6 +41,13 @@ class OpenPorts(Mapping[str, int | None]):
 
     def as_json(self) -> dict[str, int | None]:
         return dict(self._ports)
+
+    def registry_entry(self, host: str, since: float) -> dict[str, Any]:
+        """Returns the entry of a gateway with these ports in the registry (`Node.shown`).
+
+        host: for publishers and pages. since: start of the gateway, seconds since the epoch.
+        """
+        return {"address": host, "ports": self.as_json(), "since": round(since, 3)}
 
     def opened(self) -> dict[str, int]:
         """Returns the ports that are open."""
@@ -149,7 +158,7 @@ class Addresses:
 
 
 def push_ports(domains: PublicDomains, ports: OpenPorts, host: str = "") -> dict[str, Any]:
-    """Returns the answer to `GET /broadcast.json`: where pages push to.
+    """Returns the answer to `GET /broadcast.json`: the host and the ports to which pages push.
 
     host: of the ports if no push domain is configured; "": the host of the page.
     """
@@ -159,12 +168,18 @@ def push_ports(domains: PublicDomains, ports: OpenPorts, host: str = "") -> dict
 
 def _with_port(scheme: str, host: str, port: int | None) -> str:
     url_host = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{url_host}:{port or _STANDARD[scheme]}"
+    return f"{scheme}://{url_host}:{port or _standard(scheme)}"
+
+
+@functools.cache
+def _standard(scheme: str) -> int:
+    """Returns the standard port of a scheme: that of the web, or the default one of the listener with its name."""
+    return _WEB.get(scheme) or int(getattr(load(environ={}), scheme).port)
 
 
 def _base(domain: str, scheme: str) -> str:
     own_scheme, separator, rest = domain.partition("://")
     scheme, host = (own_scheme.lower(), rest) if separator else (scheme, domain)
     if scheme.startswith("rtmp") and not re.search(r":[0-9]+\Z", host):
-        host += f":{_STANDARD[scheme]}"  # users copy it into encoders, and some encoders need the standard port too
+        host += f":{_standard(scheme)}"  # users copy it into encoders, and some encoders need the standard port too
     return f"{scheme}://{host}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import Channel
 from gateway.channels.stores import ChannelReader, DomainStore
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 
 
@@ -48,8 +48,8 @@ class CachedChannels:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._ttl, self._stale, self._max_channels, self._clock = ttl, stale, max_channels, clock
-        self._answers: OrderedDict[str, _CachedAnswer] = OrderedDict()
+        self._ttl, self._stale, self._clock = ttl, stale, clock
+        self._answers: BoundedDict[str, _CachedAnswer] = BoundedDict(max_channels)
         self._pending: dict[str, _PendingRead] = {}
         self._unavailable: StoreUnavailable | None = None
         self._next_read = 0.0
@@ -118,9 +118,6 @@ class CachedChannels:
 
     def _store_answer(self, id: str, channel: Channel | None) -> _CachedAnswer:
         answer = self._answers[id] = _CachedAnswer(channel, self._clock())
-        self._answers.move_to_end(id)
-        while len(self._answers) > self._max_channels:
-            self._answers.popitem(last=False)
         return answer
 
 

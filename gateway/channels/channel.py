@@ -151,12 +151,12 @@ class Channel:
 
     @property
     def relay_tracks(self) -> fields.TrackChoice:
-        """The further tracks that relays send, to targets that take several tracks."""
+        """The additional tracks that relays send, to targets that take several tracks."""
         return fields.read("relayTracks", self.item, fields.RELAY_TRACKS)
 
     @property
     def record_tracks(self) -> fields.TrackChoice:
-        """The further tracks in MP4 recordings."""
+        """The additional tracks in MP4 recordings."""
         return fields.read("recordTracks", self.item, fields.RECORD_TRACKS)
 
     @property

@@ -13,7 +13,7 @@ MAX_TEXT: Final = 100  # characters of a name
 
 
 def channel_created(channel: Channel, time: float, author: Mapping[str, str]) -> Event:
-    """Returns the event of a new channel. author: who made it: `by` and, over the network, `peer`."""
+    """Returns the event of a new channel. author: `by` and, over the network, `peer`."""
     return Event(EventType.CHANNEL_CREATED, time, channel.id, {"name": channel.name[:MAX_TEXT], **author})
 
 

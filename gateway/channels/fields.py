@@ -195,7 +195,7 @@ class InputList:
 
 @dataclass(frozen=True, slots=True)
 class TrackChoice:
-    """The further tracks that an output has besides the default ones.
+    """The additional tracks that an output has besides the default ones.
 
     names: names of renditions, or languages; None: all of them.
     """
@@ -290,7 +290,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "isOnDemand": Flag(),
         "ondemand_time": Number(60, 1, 3_600, unit="s"),
         "ondemand_list_size": Number(2, 0, 1_000, integer=True),
-        # How far viewers and clips reach back, from on-demand segments. Without isOnDemand, older ones are deleted.
+        # How far viewers and clips reach back, in on-demand segments. Without isOnDemand, older segments are deleted.
         "rewind": Number(0, 0, MAX_REWIND_HOURS, unit="h"),
         "recordSchedule": RECORD_SCHEDULE,
         "retentionDays": RETENTION_DAYS,
@@ -372,7 +372,7 @@ def add(new_fields: Mapping[str, Field[Any]]) -> None:
 
 for _group in GROUPS.values():
     add(_group)
-add({INPUT_LIST: INPUTS})  # not in the form: it has an own editor
+add({INPUT_LIST: INPUTS})  # not in the form: the list has its own editor
 
 
 def unused(*, tasks: bool) -> frozenset[str]:

@@ -45,7 +45,8 @@ class InputSpec:
 
     url: the address of a pull. items: keys of the object store, of a playlist; with `@HH:MM` or `@HH:MM:SS`, the item
     begins at this time of day. zone: the time zone of these times; "": UTC. loop: whether the playlist repeats.
-    picture: the address or the key of a slate's picture or film; "": a card. text: the card's text; "": the standard.
+    picture: the address or the key of a slate's picture or film; "": a card. text: the card's text; "": the standard
+    text.
     always: a slate or playlist is on air whenever nothing better delivers; a pull runs without viewers too.
     """
 

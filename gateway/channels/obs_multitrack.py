@@ -19,7 +19,8 @@ _SCHEMA: Final = "2025-01-25"
 _SMALLEST: Final = 64  # pixels
 _LOW_FPS: Final = 30.0  # the lower half of the ladder has at most this rate
 _AUDIO_KBIT: Final = 160
-# Height of the shorter side, and kbit/s of the video at up to 30 frames a second. More frames need half as much again.
+# Height of the shorter side, and kbit/s of the video at up to 30 frames a second. More frames need 1.5 times the
+# bitrate.
 _RUNGS: Final = ((2160, 12_000), (1440, 8_000), (1080, 4_500), (720, 2_500), (480, 1_200), (360, 700), (240, 400))
 _NVIDIA, _AMD, _INTEL = 0x10DE, 0x1002, 0x8086  # PCI ids of vendors
 # Encoders of OBS by name, with the settings that turn off B-frames: viewers with WebRTC cannot show them.
@@ -73,7 +74,7 @@ class Rung:
     halved: bool
 
 
-def ladder(canvas: Canvas, limits: EncoderLimits) -> list[Rung]:
+def make_ladder(canvas: Canvas, limits: EncoderLimits) -> list[Rung]:
     """Returns the video tracks, the largest first: at least one, at most MAX_RUNGS. The first has the canvas's size."""
     short = min(canvas.width, canvas.height)
     sizes = [short, *(height for height, _ in _RUNGS if height <= short * 0.85)]
@@ -96,7 +97,7 @@ def _even(pixels: float) -> int:
     return max(2, round(pixels / 2) * 2)
 
 
-def configuration(canvas: Canvas, limits: EncoderLimits, server: str, stream_key: str) -> dict[str, Any]:
+def make_configuration(canvas: Canvas, limits: EncoderLimits, server: str, stream_key: str) -> dict[str, Any]:
     """Returns the configuration. server: rtmp:// or rtmps:// address with the app. stream_key: as in OBS."""
     kind, options = _ENCODERS[limits.encoder]
     encoders = [
@@ -118,7 +119,7 @@ def configuration(canvas: Canvas, limits: EncoderLimits, server: str, stream_key
             },
             "canvas_index": 0,
         }
-        for rung in ladder(canvas, limits)
+        for rung in make_ladder(canvas, limits)
     ]
     protocol = server.partition("://")[0].upper()
     audio = {"codec": "aac", "track_id": 1, "channels": 2, "settings": {"bitrate": _AUDIO_KBIT}}
@@ -134,8 +135,8 @@ def configuration(canvas: Canvas, limits: EncoderLimits, server: str, stream_key
     }
 
 
-def client_wishes(body: Mapping[str, Any]) -> tuple[Canvas, EncoderLimits]:
-    """Reads the canvas and the limits of the computer from what OBS sends. Raises ValueError for a bad canvas.
+def read_client_request(body: Mapping[str, Any]) -> tuple[Canvas, EncoderLimits]:
+    """Reads the canvas and the limits of the computer from a request of OBS. Raises ValueError for a bad canvas.
 
     A value that is missing or has another form counts as not sent.
     """

@@ -63,7 +63,7 @@ class Schedule:
         return any(begin <= now < end for begin, end in self._spans(now))
 
     def next_change(self, now: float) -> float:
-        """Returns the time of the next begin or end of a window; infinity if the windows cover the whole week."""
+        """Returns the time at which the next window begins or ends; infinity if the windows cover the whole week."""
         spans = sorted(self._spans(now))
         end: float | None = None
         for begin, until in spans:

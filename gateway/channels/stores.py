@@ -19,49 +19,39 @@ class ChannelStore(Protocol):
 
     async def get(self, id: str) -> Channel:
         """Returns the stored channel, without a cache. Raises NoSuchChannel."""
-        ...
 
     async def list(self) -> list[Channel]:
         """Returns all channels, in no defined order."""
-        ...
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
         """Stores a new channel under its `id`. Raises ChannelExists."""
-        ...
 
     async def update(self, id: str, changes: Mapping[str, Any]) -> Channel:
         """Sets these fields in one step; others stay unchanged. Returns the changed channel. Raises NoSuchChannel."""
-        ...
 
     async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
         """Removes the channel and stores the DeletedChannel that protects its media, in one step.
 
         now: seconds since the epoch. media: whether to delete its media too. Raises NoSuchChannel.
         """
-        ...
 
     async def get_deleted(self, id: str) -> DeletedChannel:
         """Returns the record of a deleted channel, even if a channel with this id exists again.
 
         Raises NoSuchChannel.
         """
-        ...
 
     async def list_deleted(self) -> Sequence[DeletedChannel]:
         """Returns all deleted channels, in no defined order."""
-        ...
 
     async def put_deleted(self, deleted: DeletedChannel) -> None:
         """Stores a deleted channel. Replaces an existing record."""
-        ...
 
     async def remove_deleted(self, id: str) -> None:
         """Removes the record of a deleted channel. An unknown id is not an error."""
-        ...
 
     async def check(self) -> None:
         """Returns if the store responds; used by the readiness check. Raises StoreUnavailable."""
-        ...
 
 
 class ChannelReader(Protocol):
@@ -69,7 +59,6 @@ class ChannelReader(Protocol):
 
     async def get(self, id: str) -> Channel:
         """Returns the channel. Raises NoSuchChannel, StoreUnavailable."""
-        ...
 
 
 class DomainStore(Protocol):
@@ -77,11 +66,9 @@ class DomainStore(Protocol):
 
     async def get_domains(self) -> PublicDomains:
         """Returns the configured domains; empty ones if none are configured."""
-        ...
 
     async def set_domains(self, domains: PublicDomains) -> None:
         """Stores the domains. Removes a domain that is empty."""
-        ...
 
 
 async def find_channel(channels: ChannelReader, id: str) -> Channel | None:

@@ -169,7 +169,7 @@ def delete(
     """Delete a channel and revoke its key. A running gateway deletes recordings that are finished later."""
 
     async def run_command(context: _CommandContext) -> None:
-        from gateway.app.background_jobs import media_deletion
+        from gateway.app.parts.background_jobs import media_deletion
         from gateway.channels.channel_events import channel_deleted
 
         deletion = media_deletion(context.settings, context.stores) if media is MediaOnDelete.DELETE else None
@@ -177,7 +177,7 @@ def delete(
             await deletion.check()
         deleted = await context.stores.channels.delete(id, time.time(), media=deletion is not None)
         await _record(context, channel_deleted(id, time.time(), _AUTHOR, str(media)))
-        files = await deletion.once(deleted) if deletion is not None else 0
+        files = await deletion.delete_once(deleted) if deletion is not None else 0
         if as_json:
             typer.echo(json.dumps({"id": id, "deleted": True, "media": str(media), "files": files}))
         else:
@@ -275,12 +275,12 @@ def _run(config: Path | None, profile: str | None, run_command: Callable[[_Comma
 async def _command_context(settings: Settings) -> AsyncIterator[_CommandContext]:
     from gateway.adapters.local.credentials import signing_secret
     from gateway.adapters.local.host import known_ports, shown_addresses
-    from gateway.adapters.secret_resolver import resolved
+    from gateway.adapters.secret_resolver import resolve_secrets
     from gateway.adapters.stores import open_stores
     from gateway.api.presenter import Presenter
     from gateway.ingest.registry import push_addresses
 
-    secrets = signing_secret(await resolved(settings))
+    secrets = signing_secret(await resolve_secrets(settings))
     async with open_stores(settings) as stores:
         addresses = shown_addresses(settings, await stores.domains.get_domains(), known_ports(settings))
         presenter = Presenter(addresses, secrets, push_addresses, settings.playback.auth, settings.playback.sign_ttl)

@@ -91,7 +91,7 @@ def sign(
             common.fail(common.USAGE, "--resource: a canned policy is for the address itself")
         signed_resource = check_url(resource)
     signer = _signer(settings, key_pair_id, private_key)
-    parameters = signer.parameters(signed_resource, conditions)
+    parameters = signer.sign(signed_resource, conditions)
     signed, named_cookies = signed_url(url, parameters), signed_cookies(parameters)
     if as_json:
         common.print_json({"url": signed, "cookies": named_cookies, "expires": rfc3339(conditions.before, "seconds")})
@@ -119,7 +119,7 @@ async def _pull_address(settings: Settings) -> str:
 
 
 def _signer(settings: Settings, key_pair_id: str, private_key: Path | None) -> CloudFrontSigner:
-    from gateway.adapters.secret_resolver import resolved
+    from gateway.adapters.secret_resolver import resolve_secrets
     from gateway.playback.cloudfront_keys import load_private_key
     from gateway.playback.cloudfront_signer import CloudFrontSigner
 
@@ -129,7 +129,7 @@ def _signer(settings: Settings, key_pair_id: str, private_key: Path | None) -> C
     if private_key is not None:
         pem = private_key.read_text(encoding="ascii", errors="replace")
     else:
-        pem = asyncio.run(resolved(settings)).cloudfront.private_key.get_secret_value()
+        pem = asyncio.run(resolve_secrets(settings)).cloudfront.private_key.get_secret_value()
     if not pem:
         common.fail(common.USAGE, "--private-key: the private key is needed (or set cloudfront.private_key)")
     return CloudFrontSigner(key_pair_id, load_private_key(pem))

@@ -88,7 +88,7 @@ def _secrets(
         secrets = SigningSecrets(secret, algorithm=Algorithm(settings.signing.algorithm))
     else:
         from gateway.adapters.local.credentials import signing_secret
-        from gateway.adapters.secret_resolver import resolved
+        from gateway.adapters.secret_resolver import resolve_secrets
 
-        secrets = signing_secret(asyncio.run(resolved(settings)))
+        secrets = signing_secret(asyncio.run(resolve_secrets(settings)))
     return replace(secrets, algorithm=algorithm) if algorithm else secrets

@@ -71,7 +71,7 @@ def vod(
         return
     if not out:
         common.fail(common.USAGE, "--out is missing: a folder, or s3://bucket/prefix")
-    raise typer.Exit(asyncio.run(_Command(settings, source, out, as_json, unbounded).run()))
+    raise typer.Exit(asyncio.run(_VodCommand(settings, source, out, as_json, unbounded).run()))
 
 
 def _print_mediaconvert(settings: Settings, source: str, out: str | None) -> None:
@@ -110,7 +110,7 @@ def _names(source: str) -> VodNames:
     return names_in(base)
 
 
-class _Command:
+class _VodCommand:
     """Makes one VOD and saves it in the output folder or bucket."""
 
     def __init__(self, settings: Settings, source: str, out: str, as_json: bool, unbounded: bool) -> None:

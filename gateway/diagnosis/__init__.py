@@ -1,4 +1,4 @@
-"""What happened to streams and what is wrong with them: health, refusals, events, history, viewers' reports.
+"""Diagnoses streams: their health, refused pushes, events, history, and the reports of viewers.
 
 The modules observe and report. They never change a stream.
 """

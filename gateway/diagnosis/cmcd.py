@@ -17,10 +17,10 @@ from urllib.parse import unquote
 MAX_CHARACTERS: Final = 1024  # of a line; a longer one is not read
 _HEADERS: Final = ("cmcd-session", "cmcd-status", "cmcd-request", "cmcd-object")
 _MAX_SESSION: Final = 64  # characters (CTA-5004-B)
-# A string without an end reaches to the end of the line. Otherwise each quote would begin a search through the rest.
+# A string without an end reaches to the end of the line. Otherwise each quote would begin a search of the whole rest.
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)', re.DOTALL)
 # The keys bs and su in a query. Hot path: a search for the plain letters comes first, which is faster.
-_NEWS: Final = re.compile(r"(?:bs|su)(?:%2C|[,&]|\Z)")
+_START_OR_STALL: Final = re.compile(r"(?:bs|su)(?:%2C|[,&]|\Z)")
 _MAX_DIGITS: Final = 10
 _TOKEN: Final = re.compile(r"[a-z]{1,16}", re.ASCII)
 
@@ -48,14 +48,14 @@ class Cmcd(NamedTuple):
     height: int | None = None
 
 
-def is_news(raw_query: str, headers: dict[str, str]) -> bool:
-    """Whether a request says that the player starts or had an empty buffer. Other requests only repeat values."""
+def is_start_or_stall(raw_query: str, headers: dict[str, str]) -> bool:
+    """Returns whether a request reports a start or an empty buffer. Other requests only repeat values."""
     if "CMCD=" in raw_query:
-        return ("bs" in raw_query or "su" in raw_query) and _NEWS.search(raw_query) is not None
+        return ("bs" in raw_query or "su" in raw_query) and _START_OR_STALL.search(raw_query) is not None
     return "cmcd-status" in headers or "su" in headers.get("cmcd-request", "")
 
 
-def of_query(raw_query: str) -> Cmcd | None:
+def read_query(raw_query: str) -> Cmcd | None:
     """Reads the parameter `CMCD` of a query as sent; None if it has none, or no session. Hot path."""
     start = raw_query.find("CMCD=")
     if start < 0 or (start and raw_query[start - 1] != "&"):
@@ -73,7 +73,7 @@ def of_query(raw_query: str) -> Cmcd | None:
     return parse(text)
 
 
-def of_headers(headers: dict[str, str]) -> Cmcd | None:
+def read_headers(headers: dict[str, str]) -> Cmcd | None:
     """Reads the four headers; None if there is no session. headers: names are lower case. Hot path."""
     return parse(",".join([headers[name] for name in _HEADERS if name in headers]))
 

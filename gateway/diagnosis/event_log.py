@@ -109,7 +109,7 @@ class EventLog:
         self._stored.set()  # no event waits
         self._unavailable = False  # the last write failed
         self._closed = False
-        self._tasks = Tasks("events", self._crashed)
+        self._tasks = Tasks("events")
 
     async def __aenter__(self) -> Self:
         self._tasks.start(self._write_all(), "write")
@@ -229,6 +229,3 @@ class EventLog:
                 await self._stored.wait()
         kept = first_id(self._clock() - self._seconds)
         return await self._store.newest(replace(query, since=max(query.since, kept)))
-
-    def _crashed(self, name: str, error: BaseException) -> None:
-        log.error("a task of the events log failed", task=name, exc_info=error)

@@ -1,4 +1,4 @@
-"""Adds up what viewers experience: start-up time, stalls, delay and quality, for each channel and protocol.
+"""Sums what viewers experience: start-up time, stalls, delay and quality, for each channel and protocol.
 
 Only numbers are kept, no text of a viewer. Everything has a fixed size.
 """
@@ -15,19 +15,21 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.diagnosis.cmcd import Cmcd
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.metrics import Metrics
 from gateway.lib.token_bucket import AddressBuckets
 
 PROTOCOLS: Final[tuple[str, ...]] = ("flv", "wsflv", "hls", "cmaf", "dash", "instant", "whep", "other")
 WINDOW_SECONDS: Final = 1800.0  # totals show the last one to two windows
-MAX_TOTALS: Final = 2000  # pairs of channel and protocol, about 3 kB each; the least recently reported one goes first
+MAX_TOTALS: Final = 2000  # pairs of channel and protocol, about 3 kB each; the least recent pair is dropped first
 MAX_SESSIONS: Final = 20_000  # players, about 300 bytes each; see `_make_room`
 PER_MINUTE: Final = 600  # reports of one address; a page sends two a minute, and many viewers may share an address
 _SAME_STALL_SECONDS: Final = 1.0  # requests for sound and picture report the same empty buffer
-_EARLIER_SECONDS: Final = 60.0  # before the first report of a player, of which it may report stalls
+_EARLIER_SECONDS: Final = 60.0  # before the first report of a player; its stalls count from then on
 _SPARSE: Final = re.compile(r"(?:[0-9]{1,2}-[0-9]{1,7}(?:\.[0-9]{1,2}-[0-9]{1,7}){0,30})?", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
-# The largest values of these two forms. Viewers can report any number of long stalls while a node does not answer.
+# The largest values that these two expressions accept. Viewers can report any number of long stalls while a node does
+# not answer.
 _MAX_COUNT: Final = 9_999_999
 _MAX_NUMBER: Final = 999_999_999
 
@@ -144,7 +146,7 @@ class Totals:
 
 
 def _quantiles(values: Distribution, factor: float = 1, worst: float = 0.95) -> dict[str, float | None]:
-    """Returns p50, and as p95 the value that 95 of 100 viewers reach or better. worst: share of that value."""
+    """Returns `p50`, and as `p95` the quantile `worst`: 5 of 100 viewers have a worse value."""
     found = {"p50": values.quantile(0.5), "p95": values.quantile(worst)}
     return {name: None if value is None else round(value * factor, 3) for name, value in found.items()}
 
@@ -155,13 +157,13 @@ def _bucket_of(height: float | None) -> int | None:
 
 
 @dataclass(slots=True)
-class _Session:
+class _PlayerState:
     """The state of one player.
 
-    began: its first request. starved: its last empty buffer. earliest: of the stalls that it may report. These are
-    monotonic seconds.
-    stalls, stalled_ms: as last reported.
-    counted_stalls, counted_seconds: of the stalls that count.
+    began: time of its first request. starved: time of its last empty buffer. earliest: time from which its stalls
+    count. These times are monotonic seconds.
+    stalls, stalled_ms: of its last report.
+    counted_stalls, counted_seconds: number and duration of the stalls that were counted.
     """
 
     began: float
@@ -191,7 +193,7 @@ class _Windows:
             self.now = Totals()
             self.began = at
 
-    def both(self) -> Totals:
+    def combine(self) -> Totals:
         totals = Totals()
         totals.merge(self.before)
         totals.merge(self.now)
@@ -203,18 +205,18 @@ class Experience:
 
     metrics: gets only the viewers of this node.
 
-    Reports are claims of strangers. So an address may send PER_MINUTE of them, a player cannot stall for longer than it
-    exists, and the players of a channel with many reports push out only each other.
+    Any client can send false reports. So an address may send PER_MINUTE of them. A player cannot stall for longer than
+    it exists. If there are too many players, the channel with the most loses its oldest ones.
     """
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics
         self._clock = clock
         self._limit = AddressBuckets(PER_MINUTE / 60, PER_MINUTE)
-        self._sessions: dict[str, OrderedDict[int, _Session]] = {}  # by channel
+        self._sessions: dict[str, OrderedDict[int, _PlayerState]] = {}  # by channel
         self.players = 0  # number of sessions
-        self._totals: OrderedDict[tuple[str, str], _Windows] = OrderedDict()  # by channel and protocol
-        self._unsent: OrderedDict[tuple[str, str], Totals] = OrderedDict()  # since the last `take`
+        self._totals: BoundedDict[tuple[str, str], _Windows] = BoundedDict(MAX_TOTALS)  # by channel and protocol
+        self._unsent: BoundedDict[tuple[str, str], Totals] = BoundedDict(MAX_TOTALS)  # since the last `take`
 
     def __len__(self) -> int:
         return len(self._totals)
@@ -239,7 +241,7 @@ class Experience:
         startup = self._startup(session, data, now)
         stalls, seconds = self._stalls(session, data, now)
         self._count(protocol, startup, stalls, seconds, data.latency)
-        for totals in self._both(channel, protocol, now):
+        for totals in self._current_and_unsent(channel, protocol, now):
             totals.viewers += new
             totals.stalls += stalls
             totals.stall_seconds += seconds
@@ -256,16 +258,16 @@ class Experience:
         """Adds the totals of another node, by protocol."""
         now = self._clock()
         for protocol, added in totals.items():
-            for into in self._both(channel, protocol, now):
+            for into in self._current_and_unsent(channel, protocol, now):
                 into.merge(added)
 
     def put_back(self, channel: str, totals: Mapping[str, Totals]) -> None:
-        """Keeps totals from `take` that could not be sent for the next call."""
+        """Returns totals that could not be sent, for the next call of `take`."""
         for protocol, unsent in totals.items():
             self._unsent_of(channel, protocol).merge(unsent)
 
     def take(self, held_here: Callable[[str], bool]) -> dict[str, dict[str, Totals]]:
-        """Returns what is new since the last call, by channel and protocol, for channels that another node holds."""
+        """Returns the totals since the last call, by channel and protocol, for channels that another node holds."""
         found: dict[str, dict[str, Totals]] = {}
         for (channel, protocol), totals in self._unsent.items():
             if not held_here(channel):
@@ -280,23 +282,23 @@ class Experience:
             windows = self._totals.get((channel, protocol))
             if windows is not None:
                 windows.advance(now)
-                totals = windows.both()
+                totals = windows.combine()
                 if totals.viewers or any(any(d.counts) for d in totals.distributions()):
                     found[protocol] = totals
         return found
 
     # ---- details ----
 
-    def _begin(self, channel: str, id: int, began: float, now: float) -> _Session:
+    def _begin(self, channel: str, id: int, began: float, now: float) -> _PlayerState:
         if self.players >= MAX_SESSIONS:
             self._make_room()
-        session = _Session(began, now - _EARLIER_SECONDS)
+        session = _PlayerState(began, now - _EARLIER_SECONDS)
         self._sessions.setdefault(channel, OrderedDict())[id] = session
         self.players += 1
         return session
 
     def _make_room(self) -> None:
-        """Forgets a hundredth of the players, those of the channel with most that reported least recently."""
+        """Removes a hundredth of the players: the least recent ones of the channel with the most players."""
         channel = max(self._sessions, key=lambda name: len(self._sessions[name]))
         sessions = self._sessions[channel]
         for _ in range(min(len(sessions), MAX_SESSIONS // 100 + 1)):
@@ -305,15 +307,9 @@ class Experience:
         if not sessions:
             del self._sessions[channel]
 
-    def _both(self, channel: str, protocol: str, now: float) -> Iterator[Totals]:
-        """Yields the current totals, and those that are not sent yet."""
-        windows = self._totals.get((channel, protocol))
-        if windows is None:
-            windows = self._totals[channel, protocol] = _Windows(now)
-            if len(self._totals) > MAX_TOTALS:
-                self._totals.popitem(last=False)
-        else:
-            self._totals.move_to_end((channel, protocol))
+    def _current_and_unsent(self, channel: str, protocol: str, now: float) -> Iterator[Totals]:
+        """Yields the current totals, and the totals that are not sent yet."""
+        windows = self._totals[channel, protocol] = self._totals.get((channel, protocol)) or _Windows(now)
         windows.advance(now)
         yield windows.now
         yield self._unsent_of(channel, protocol)
@@ -322,13 +318,11 @@ class Experience:
         totals = self._unsent.get((channel, protocol))
         if totals is None:
             totals = self._unsent[channel, protocol] = Totals()
-            if len(self._unsent) > MAX_TOTALS:
-                self._unsent.popitem(last=False)
         return totals
 
     @staticmethod
-    def _startup(session: _Session, data: Cmcd, now: float) -> float | None:
-        """Returns the seconds of start-up if this report ends it: as sent, else until the buffer was filled."""
+    def _startup(session: _PlayerState, data: Cmcd, now: float) -> float | None:
+        """Returns the start-up time in seconds if this report ends the start-up: as sent, else as measured here."""
         if session.started:
             return None
         if data.startup is not None:
@@ -341,7 +335,7 @@ class Experience:
         return now - session.began if session.starting else None
 
     @staticmethod
-    def _stalls(session: _Session, data: Cmcd, now: float) -> tuple[int, float]:
+    def _stalls(session: _PlayerState, data: Cmcd, now: float) -> tuple[int, float]:
         """Returns number and seconds of the stalls since the last report of this player."""
         stalls, seconds = 0, 0.0
         if data.stalls is not None:
@@ -372,7 +366,7 @@ class Experience:
 
 
 def summary(totals: Mapping[str, Totals]) -> dict[str, Any]:
-    """Returns the totals of a channel for the API: of all protocols together, and of each."""
+    """Returns the totals of a channel for the API: of all protocols together, and of each protocol."""
     together = Totals()
     for one in totals.values():
         together.merge(one)

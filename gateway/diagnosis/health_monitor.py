@@ -14,19 +14,24 @@ from gateway.live.hub import Hub
 from gateway.live.stream import Stream
 from gateway.ports.events import Event, Events, EventType
 
-_AT_ONCE: Final = 20  # streams; after these, other tasks run
+_STREAMS_PER_TURN: Final = 20  # streams that are evaluated before other tasks run
 
 
 class HealthMonitor:
-    """Gives each new source stream its `health`. `run` evaluates them; calling it yields samples for the metrics.
+    """Gives each new source stream its `health`, and evaluates it in `run`. A call yields samples for the metrics.
 
-    by_webrtc: whether viewers of a stream watch by WebRTC. Only then, B-frames are a fault.
+    by_webrtc: whether viewers of a stream watch by WebRTC. Only for them, B-frames are a fault.
     """
 
-    def __init__(self, hub: Hub, events: Events) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        events: Events,
+        by_webrtc: Callable[[Stream], bool] = lambda stream: stream.viewers["whep"] > 0,
+    ) -> None:
         self._hub = hub
         self._events = events
-        self.by_webrtc: Callable[[Stream], bool] = lambda stream: stream.viewers["whep"] > 0
+        self._by_webrtc = by_webrtc
         self._streams: dict[str, StreamHealth] = {}
         events.listen(self._on_event)
 
@@ -34,9 +39,10 @@ class HealthMonitor:
         if event.type is EventType.STREAM_STARTED:
             stream = self._hub.find(str(event.data["stream"]))
             if stream is not None and stream.is_source:
-                clock = time.time() - time.monotonic()
-                health = StreamHealth(stream, self._events.emit, clock, lambda stream: self.by_webrtc(stream))
-                stream.health = self._streams[stream.name] = health
+                clock_offset = time.time() - time.monotonic()
+                health = StreamHealth(stream, self._events.emit, clock_offset, self._by_webrtc)
+                self._streams[stream.name] = health
+                stream.health = health
         elif event.type is EventType.STREAM_ENDED:
             self._streams.pop(str(event.data["stream"]), None)
 
@@ -44,10 +50,10 @@ class HealthMonitor:
         """Evaluates each stream once a second, spread over the second, until it is cancelled."""
         while True:
             streams = list(self._streams.values())
-            pause = 1 / max(1, -(-len(streams) // _AT_ONCE))
-            for first in range(0, max(1, len(streams)), _AT_ONCE):
+            pause = 1 / max(1, -(-len(streams) // _STREAMS_PER_TURN))
+            for first in range(0, max(1, len(streams)), _STREAMS_PER_TURN):
                 await asyncio.sleep(pause)
-                for health in streams[first : first + _AT_ONCE]:
+                for health in streams[first : first + _STREAMS_PER_TURN]:
                     health.evaluate(time.monotonic(), time.time())
 
     def __call__(self) -> Iterator[MetricSample]:

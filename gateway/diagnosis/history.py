@@ -1,4 +1,4 @@
-"""Remembers values of the last 24 hours, coarser with age. It has no clock and no I/O: the caller passes the time."""
+"""Keeps values of the last 24 hours, the older ones in larger steps. No clock and no I/O: callers pass the time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import math
 import struct
 from array import array
 from bisect import bisect_left
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, Self, TypeAlias
+
+from gateway.lib.bounded_dict import BoundedDict
 
 # One point: the time of its bucket, seconds since 1970, and by series (average, minimum, maximum).
 Point: TypeAlias = tuple[int, dict[str, tuple[float, float, float]]]
@@ -26,8 +27,9 @@ class Resolution:
 
 
 RESOLUTIONS: Final = (Resolution(5, 600), Resolution(60, 10_800), Resolution(300, 86_400))
-MAX_CHANNELS: Final = 500  # the least recently live ones are dropped
-MAX_SERIES: Final = 32  # of one timeline; further ones are ignored
+MAX_SECONDS: Final = RESOLUTIONS[-1].span
+MAX_CHANNELS: Final = 500  # the channel whose last point is oldest is dropped first
+MAX_SERIES: Final = 32  # of one timeline; additional ones are ignored
 MAX_FILE_BYTES: Final = 64 << 20
 _MAGIC: Final = b"millrace history 1\n"
 _LENGTH: Final = struct.Struct("<I")
@@ -53,7 +55,7 @@ class _Points:
         self.times.append(at)
         for name, column in self.series.items():
             column.extend(values.get(name, (_NAN, _NAN, _NAN)))
-        if at - self.times[0] > self.resolution.span * 1.1:  # many at once: deletion copies the rest
+        if at - self.times[0] > self.resolution.span * 1.1:  # many points at once, because a deletion copies the others
             self.forget_before(at - self.resolution.span)
 
     def forget_before(self, at: int) -> None:
@@ -131,7 +133,7 @@ class Timeline:
     def points(self, now: float, seconds: float) -> tuple[int, list[Point]]:
         """Returns the points of the last `seconds`, and their step in seconds.
 
-        The finest resolution that covers the time is used. After its last whole bucket, the points are finer.
+        The finest resolution that covers the time is used. Points after its last complete bucket have smaller steps.
         """
         which = next((n for n, level in enumerate(self._levels) if level.resolution.span >= seconds), 2)
         start = int(now - seconds)
@@ -188,20 +190,15 @@ class History:
 
     def __init__(self) -> None:
         self.node = Timeline()
-        self._channels: OrderedDict[str, Timeline] = OrderedDict()  # ordered by the time of the last point
+        self._channels: BoundedDict[str, Timeline] = BoundedDict(MAX_CHANNELS)  # ordered by the time of the last point
 
     def __len__(self) -> int:
         return len(self._channels)
 
     def add_channel(self, id: str, now: float, values: Mapping[str, float]) -> None:
         """Adds the current values of a live channel. now: seconds since 1970."""
-        timeline = self._channels.get(id)
-        if timeline is None:
-            timeline = self._channels[id] = Timeline()
-        self._channels.move_to_end(id)
+        timeline = self._channels[id] = self._channels.get(id) or Timeline()
         timeline.add(now, values)
-        if len(self._channels) > MAX_CHANNELS:
-            self._channels.popitem(last=False)
 
     def channel(self, id: str) -> Timeline | None:
         """Returns the timeline of a channel, also if it is not live; None if it has none."""
@@ -235,8 +232,6 @@ class History:
                 history._channels[bytes(name).decode("ascii")] = timeline
             else:
                 history.node = timeline
-        while len(history._channels) > MAX_CHANNELS:
-            history._channels.popitem(last=False)
         return history
 
 
@@ -255,7 +250,7 @@ def merged(
 ) -> list[Point]:
     """Returns the points of several processes or nodes in one list, in the order of time.
 
-    step: of the points, seconds. Older points of all parts are brought to this step, so that equal times meet.
+    step: of the points, seconds. Older points are combined to this step, so that all parts have points of equal times.
     together(series): combines the values of one time: `sum` or `max`.
     """
     if len(parts) == 1:
@@ -263,7 +258,7 @@ def merged(
     recent = _bucket(now, step) - step
     found: dict[int, dict[str, list[tuple[float, float, float]]]] = {}
     for points in parts:
-        for at, values in _brought_to(points, step, recent):
+        for at, values in _combined_to_step(points, step, recent):
             into = found.setdefault(at, {})
             for name, triple in values.items():
                 into.setdefault(name, []).append(triple)
@@ -273,8 +268,8 @@ def merged(
     ]
 
 
-def _brought_to(points: Sequence[Point], step: int, recent: int) -> Iterator[Point]:
-    """Yields the points with the step `step`; those from `recent` on as they are. Unknown values are left out."""
+def _combined_to_step(points: Sequence[Point], step: int, recent: int) -> Iterator[Point]:
+    """Yields the points with the step `step`. Points from `recent` on are unchanged. Unknown values are left out."""
     for at, group in groupby(points, lambda point: point[0] if point[0] >= recent else _bucket(point[0], step)):
         found: dict[str, list[tuple[float, float, float]]] = {}
         for _, values in group:
@@ -290,6 +285,11 @@ def _combined(
 ) -> tuple[float, float, float]:
     average, low, high = (call(column) for call, column in zip(together, zip(*triples, strict=True), strict=True))
     return average, low, high
+
+
+def rounded(value: float) -> float | None:
+    """Returns a value with the digits that are shown; None for an unknown one."""
+    return round(value, 4 if abs(value) < 100 else 1) if math.isfinite(value) else None
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -36,10 +36,10 @@ class Second:
     """The units that arrived between two samples, about one second apart.
 
     seconds: the time between them. frames, sounds: number of units. heard: whether any sound was not silent.
-    delay: smallest wall time minus decode time of a unit, milliseconds; only differences mean something.
+    delay: smallest wall time minus decode time of a unit, milliseconds; only its changes have a meaning.
     offset: how far the sound's times are ahead of the picture's, milliseconds.
-    excess: how far the sound's times are ahead of its samples, milliseconds; only differences mean something.
-    gop: longest distance of key frames that ended, seconds. gap: longest pause between two units, seconds.
+    excess: how far the sound's times are ahead of its samples, milliseconds; only its changes have a meaning.
+    gop: longest time between two key frames, seconds. gap: longest pause between two units, seconds.
     delay, offset and excess are None if there were no units to measure.
     """
 
@@ -70,28 +70,28 @@ class Measurement:
 
     def __init__(self, on_end: Callable[[], None]) -> None:
         self._on_end = on_end
-        # The sink of the pushed Opus, which is measured instead of its AAC: that is missing while nobody listens.
+        # The sink of the pushed Opus. It is measured instead of the AAC, which is made only while somebody listens.
         self.opus = PushedOpus(lambda: None, self.on_unit)
         self.tracks: Tracks | None = None
         self.size: tuple[int, int] | None = None
         self.size_changes = 0
         self.declared_fps: float | None = None
-        self.jumps = 0  # of the timestamps, as far as the intake has not repaired them
-        self.jump_ms = 0  # of the last one
+        self.jumps = 0  # of the timestamps; without those that the intake has repaired
+        self.jump_ms = 0  # size of the last jump
         self.forget_times()
         self.begin(0.0)
 
     def begin(self, now: float) -> None:
         """Starts a new measurement soon after a push began. now: monotonic seconds.
 
-        `on_tracks` or the caller has forgotten the times of an earlier push before.
+        Before this call, `on_tracks` or the caller has called `forget_times`.
         """
         self.began = now
         self.history: deque[Second] = deque(maxlen=HISTORY_SECONDS)
         self.cells: deque[Cell] = deque(maxlen=_CELLS)
         self._bytes: deque[tuple[float, int]] = deque(maxlen=_MINUTE)
         self.last_video = self.last_audio = now  # monotonic time of the last sample with units of this kind
-        self.last_heard = now  # … with sound that is not silent
+        self.last_heard = now  # monotonic time of the last sample with sound that is not silent
         self.video_since = now  # monotonic time since which each sample had pictures
         self.has_video = self.has_audio = False  # whether any unit has arrived
         self._silent_frame = b""
@@ -104,11 +104,11 @@ class Measurement:
         self._high: int | None = None  # latest decode time, milliseconds
         self._audio_high = 0
         self._audio_ms = 0.0  # duration of all sound units so far
-        self._frame_ms: float | None = None  # … and of one; None if it is not known yet
+        self._frame_ms: float | None = None  # duration of one sound unit; None if it is not known yet
         self._key: int | None = None  # decode time of the last key frame
         self._video_high = 0
         self._shown = -_NEVER  # latest presentation time
-        self._reorders = self._reordered = False  # in this GOP; in the last GOP
+        self._reorders = self._reordered = False  # whether pictures are reordered in this GOP; in the last GOP
         self._opens = self._opened = False  # whether this GOP is open; the last one
         self._cell_start: int | None = None
         self._cell_bytes = 0
@@ -169,7 +169,7 @@ class Measurement:
             self._audio_delay += delay
             self._audio_high = dts
             if not self._heard:
-                self._listen(unit)
+                self._check_silence(unit)
 
     def on_timed(self, timed: Timed) -> None:
         """Does nothing."""
@@ -197,7 +197,7 @@ class Measurement:
             self.cells.append(Cell(dts, self._cell_bytes * 8000 / (dts - start)))
             self._cell_start, self._cell_bytes = dts, 0
 
-    def _listen(self, unit: AccessUnit) -> None:
+    def _check_silence(self, unit: AccessUnit) -> None:
         """Sets `_heard` unless the frame is silent. Encoders usually repeat the same bytes for silence."""
         if self._frame_ms is None:
             self._frame_ms = _frame_ms(unit)
@@ -254,12 +254,12 @@ class Measurement:
 
     @property
     def age(self) -> float:
-        """Seconds from the begin of the push to the last sample."""
+        """Seconds from the beginning of the push to the last sample."""
         return self._sampled - self.began
 
     @property
     def fps(self) -> float | None:
-        """Frames a second that arrived in the last five seconds. Reads are merged, so it varies by 4 %."""
+        """Frames a second that arrived in the last five seconds. Several may arrive at once, so it varies by 4 %."""
         seconds, frames = 0.0, 0
         for second in islice(reversed(self.history), 5):
             seconds += second.seconds
@@ -282,7 +282,7 @@ class Measurement:
 
     @property
     def gop(self) -> float | None:
-        """Longest distance of key frames in the last eight seconds, or the time since the last one, if that is longer.
+        """Longest time between key frames in the last eight seconds, or the time since the last one if that is longer.
 
         Seconds; None without video.
         """
@@ -293,7 +293,7 @@ class Measurement:
 
     @property
     def has_open_gops(self) -> bool:
-        """Whether this GOP or the last one is an open one of H.264 with B-frames."""
+        """Whether this GOP or the last one is an open GOP of H.264 with B-frames."""
         return (self._opens or self._opened) and bool(self.reorders)
 
     @property

@@ -1,4 +1,4 @@
-"""A small gray copy of a decoded picture, which tells whether pictures are black or equal."""
+"""A small gray copy of a decoded picture, to detect black and equal pictures."""
 
 from __future__ import annotations
 

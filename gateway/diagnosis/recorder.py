@@ -1,4 +1,7 @@
-"""Adds the values of the process and of its live channels to the history, every 5 s, and stores it every minute."""
+"""Adds the values of the process and of its live channels to the history, every 5 s, and stores it every minute.
+
+The file in the data folder is replaced as a whole, so it is never half-written.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,24 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from gateway.diagnosis import history_file
-from gateway.diagnosis.history import RESOLUTIONS, History
+import structlog
+
+from gateway.diagnosis.history import MAX_FILE_BYTES, RESOLUTIONS, History, rounded
+from gateway.lib.whole_file import replace_file
 from gateway.live.hub import Hub
 from gateway.live.stream import Stream, StreamState
 
+log = structlog.get_logger(__name__)
+
 SAVE_SECONDS: Final = 60
+_PARTS_PER_YIELD: Final = 25  # timelines that are copied before other tasks run; about 1 ms
 _STEP: Final = RESOLUTIONS[0].step
 
 # values(stream): the values of one live stream, by series.
 StreamValues = Callable[[Stream], Mapping[str, float]]
+NODE: Final = "-"  # stands for the node itself in the place of a channel, between nodes
 
 
 class Recorder:
@@ -46,7 +55,7 @@ class Recorder:
     async def run(self) -> None:
         """Records until it is cancelled."""
         if self._path is not None:
-            self.history = await asyncio.to_thread(history_file.load, self._path)
+            self.history = await asyncio.to_thread(load_history, self._path)
             self._loaded = True
         saved = self._clock()
         while True:
@@ -69,10 +78,16 @@ class Recorder:
         """The current time, seconds since 1970."""
         return self._clock()
 
+    def points(self, channel: str, seconds: float) -> list[list[Any]]:
+        """Returns the points of a channel; "": of the process. As JSON: [time, {series: [avg, min, max]}]."""
+        timeline = self.history.channel(channel) if channel else self.history.node
+        found = [] if timeline is None else timeline.points(self.now(), seconds)[1]
+        return [[at, {name: [rounded(v) for v in triple] for name, triple in values.items()}] for at, values in found]
+
     async def save(self) -> None:
         """Writes the file, unless it was not read yet or another process has it now."""
         if self._path is not None and self._loaded:
-            await history_file.save(self.history, self._path)
+            await save_history(self.history, self._path)
 
     def stop_saving(self) -> None:
         """Leaves the file to the process that replaces this one. Recording continues."""
@@ -87,9 +102,41 @@ def stream_values(viewers: Callable[[Stream], int]) -> StreamValues:
         fps = stream.health.measured()["fps"] if stream.health is not None else None
         return {
             "live": 1.0 if live else 0.0,
-            "bitrate": float(stream.bitrate) if live else 0.0,
+            "bitrate": float(stream.received.bitrate) if live else 0.0,
             "viewers": float(viewers(stream)),
             **({"fps": fps} if isinstance(fps, float) else {}),
         }
 
     return values
+
+
+def load_history(path: Path) -> History:
+    """Returns the stored history; an empty one if there is no usable file. Blocks."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise ValueError("too large")
+        return History.decode(data)
+    except FileNotFoundError:
+        return History()
+    except (OSError, ValueError) as error:
+        log.warning("the stored history cannot be used, a new one begins", file=path.name, reason=str(error))
+        return History()
+
+
+async def save_history(history: History, path: Path) -> None:
+    """Writes the history. A thread does the disk's work. A disk error is only logged."""
+    parts = []
+    for number, part in enumerate(history.encode()):
+        parts.append(part)
+        if number % _PARTS_PER_YIELD == _PARTS_PER_YIELD - 1:
+            await asyncio.sleep(0)
+    await asyncio.to_thread(_replace, path, parts)
+
+
+def _replace(path: Path, parts: list[bytes]) -> None:
+    try:
+        replace_file(path, parts)
+    except OSError as error:
+        log.warning("the history cannot be saved", file=path.name, reason=error.strerror)

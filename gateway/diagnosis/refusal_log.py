@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.network import client_network
 from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.errors import RefusalReason
@@ -14,7 +15,7 @@ from gateway.ports.events import Event, EventType
 
 MAX_REFUSALS: Final = 10  # of a channel
 MAX_SIGNED: Final = 1_000  # channels for which a key with a genuine signature was refused
-MAX_UNSIGNED: Final = 1_000  # other ids, of which many may not exist
+MAX_UNSIGNED: Final = 1_000  # other ids; many of them may not exist
 # Only somebody with a genuine key of the channel can cause these.
 _SIGNED: Final = frozenset((RefusalReason.EXPIRED, RefusalReason.REVOKED, RefusalReason.IN_USE))
 
@@ -45,14 +46,14 @@ class Refusal:
 class RefusalLog:
     """Remembers the last MAX_REFUSALS refusals of each channel: `events.listen(log.listen)`.
 
-    Wrong keys cause no read of the channel store, so nobody knows whether their ids exist. Such ids have a table of
-    their own. When it is full, the address with the most ids loses its oldest one. So a client that tries random ids
-    only pushes out its own.
+    Wrong keys cause no read of the channel store, so their ids may not exist. Such ids have a table of their own. When
+    it is full, the network with the most ids loses its oldest id. So a client that tries random ids removes only its
+    own.
     """
 
     def __init__(self, max_signed: int = MAX_SIGNED, max_unsigned: int = MAX_UNSIGNED) -> None:
-        self._max_signed, self._max_unsigned = max_signed, max_unsigned
-        self._signed: OrderedDict[str, deque[Refusal]] = OrderedDict()  # the last refused one last
+        self._max_unsigned = max_unsigned
+        self._signed: BoundedDict[str, deque[Refusal]] = BoundedDict(max_signed)  # the id with the latest refusal last
         self._unsigned: OrderedDict[str, deque[Refusal]] = OrderedDict()
         self._networks: dict[str, str] = {}  # of the ids in _unsigned: network of the first refused client
         self._counts: Counter[str] = Counter()  # ids in _unsigned by network
@@ -84,8 +85,6 @@ class RefusalLog:
             if found is not None:
                 self._remove_unsigned(id)
             found = self._signed[id] = deque(found or (), MAX_REFUSALS)
-            if len(self._signed) > self._max_signed:
-                self._signed.popitem(last=False)
         elif found is not None:
             self._unsigned.move_to_end(id)
         else:

@@ -9,17 +9,17 @@ from typing import Final
 
 from gateway.diagnosis.measurement import HISTORY_SECONDS, Measurement
 
-SETTLE_SECONDS: Final = 3.0  # after the begin of a push, in which bursts are normal
+SETTLE_SECONDS: Final = 3.0  # at the beginning of a push, when bursts are normal
 STALL_SECONDS: Final = 2.5  # without any unit
 MAX_GOP: Final = 4.1  # seconds; contract: above 4 s. 120 frames at 29.97 a second take 4.004 s
 MIN_FPS_SHARE: Final = 0.9
-FPS_SECONDS: Final = 5.0  # of pictures, for a frame rate
-FPS_SHARE_AGAIN: Final = 0.93
+FPS_SECONDS: Final = 5.0  # of pictures that are needed to judge the frame rate
+RECOVERED_FPS_SHARE: Final = 0.93
 NO_AUDIO_SECONDS: Final = 10.0
 NO_VIDEO_SECONDS: Final = 5.0
 SILENT_SECONDS: Final = 8.0
 LATE_SECONDS: Final = 1.5
-LATE_SECONDS_AGAIN: Final = 0.4
+RECOVERED_LATE_SECONDS: Final = 0.4
 JUMP_SHOWN_SECONDS: Final = 10.0
 FAST_DRIFT: Final = (8, 10.0)  # seconds of history; milliseconds a second
 SLOW_DRIFT: Final = (30, 4.0)
@@ -38,10 +38,10 @@ FROZEN_SECONDS: Final = 6.0  # between the first and the last equal picture
 class Facts:
     """The values that the rules read. now: monotonic seconds. stalled: seconds without any unit.
 
-    jumped_at: when the timestamps jumped last. jump: by how many seconds.
+    jumped_at: time of the last jump of the timestamps. jump: its size in seconds.
     pictured_at: time of the last decoded picture.
-    black_since, frozen_since: time of the first one of the black or equal pictures; None if the last picture is not
-    black, or not equal to the one before.
+    black_since: time of the first black picture; None if the last picture is not black.
+    frozen_since: time of the first equal picture; None if the last picture differs from the previous one.
     by_webrtc: whether viewers watch by WebRTC.
     """
 
@@ -60,27 +60,27 @@ class Facts:
         return self.now - self.measurement.began >= SETTLE_SECONDS
 
 
-# A rule gets the facts, and whether the fault was found before: then it needs more to be withdrawn.
+# A rule gets the facts, and whether the fault is already found. Then it uses the limit for the end of the fault.
 Check = Callable[[Facts, bool], float | None]
 
 
 def gop_long(facts: Facts, active: bool) -> float | None:
-    """Seconds between key frames. It does not wait for the end of a GOP."""
+    """Returns the seconds between key frames if they are too many. It does not wait for the end of a GOP."""
     gop = facts.measurement.gop
     return gop if gop is not None and gop > MAX_GOP else None
 
 
 def fps_low(facts: Facts, active: bool) -> float | None:
-    """Frames a second. Missing video is another fault, also soon after it."""
+    """Returns the frames a second if they are too few. Missing video, and the time soon after it, is another fault."""
     measurement = facts.measurement
     declared, fps = measurement.declared_fps, measurement.fps
     if declared is None or fps is None or facts.now - measurement.video_since < FPS_SECONDS:
         return None
-    return fps if fps < declared * (FPS_SHARE_AGAIN if active else MIN_FPS_SHARE) else None
+    return fps if fps < declared * (RECOVERED_FPS_SHARE if active else MIN_FPS_SHARE) else None
 
 
 def bitrate_unsteady(facts: Facts, active: bool) -> float | None:
-    """The factor between the highest and the lowest bitrate, if the bitrate goes up and down again and again.
+    """Returns the factor between the highest and the lowest bitrate if the bitrate rises and falls repeatedly.
 
     Compares whole GOPs, so key frames do not count. A still picture with rare changes has too few swings, or too low
     a mean. An encoder that stays below its declared bitrate is steady enough for every network.
@@ -110,19 +110,19 @@ def _count_swings(rates: Sequence[float]) -> int:
 
 
 def audio_missing(facts: Facts, active: bool) -> float | None:
-    """Seconds without a sound unit, whether or not a sound track was announced."""
+    """Returns the seconds without a sound unit if they are too many, also if no sound track was announced."""
     seconds = facts.now - facts.measurement.last_audio
     return seconds if seconds >= NO_AUDIO_SECONDS else None
 
 
 def audio_silent(facts: Facts, active: bool) -> float | None:
-    """Seconds in which sound arrives, and all of it is digital silence."""
+    """Returns the seconds in which sound arrived and all of it was digital silence, if they are too many."""
     seconds = facts.now - facts.measurement.last_heard
     return seconds if facts.measurement.has_audio and seconds >= SILENT_SECONDS else None
 
 
 def video_missing(facts: Facts, active: bool) -> float | None:
-    """Seconds without a picture, if a video track was announced. A push that has only sound is meant so."""
+    """Returns the seconds without a picture if they are too many. A push that announced no video has no such fault."""
     measurement = facts.measurement
     tracks = measurement.tracks
     if tracks is None or not (measurement.has_video or tracks.video or tracks.metadata.get("videocodecid")):
@@ -132,10 +132,10 @@ def video_missing(facts: Facts, active: bool) -> float | None:
 
 
 def av_drift(facts: Facts, active: bool) -> float | None:
-    """Milliseconds a second by which the sound's times run ahead of the picture's, or of its own samples.
+    """Returns by how many milliseconds a second the sound's times run ahead of the picture's, or of its own samples.
 
-    Below 0: behind. Encoders that send both in the order of their times hide a drift from the picture, but not from the
-    samples. A step is no drift, and a very fast one is a pause or discontinuous transmission.
+    A negative value: sound is behind. If an encoder sends sound and pictures in the order of their times, only the
+    samples show a drift. A single step is no drift. A very fast drift is a pause or discontinuous transmission.
     """
     if not facts.is_settled:
         return None
@@ -180,16 +180,16 @@ def _steady_drift(values: Sequence[float]) -> float:
 
 
 def timestamps_jump(facts: Facts, active: bool) -> float | None:
-    """Seconds of the last jump; below 0: backwards."""
+    """Returns the seconds of a recent jump; negative: backwards."""
     return facts.jump if facts.now - facts.jumped_at < JUMP_SHOWN_SECONDS else None
 
 
 def arrivals_late(facts: Facts, active: bool) -> float | None:
-    """Seconds that the media fell behind in the last ten seconds, or seconds without any media."""
+    """Returns the seconds that the media fell behind in the last ten seconds, or the seconds without any media."""
     if facts.stalled >= STALL_SECONDS:
         return facts.stalled
     late = lateness(facts.measurement)
-    return late if late is not None and late >= (LATE_SECONDS_AGAIN if active else LATE_SECONDS) else None
+    return late if late is not None and late >= (RECOVERED_LATE_SECONDS if active else LATE_SECONDS) else None
 
 
 def lateness(measurement: Measurement) -> float | None:
@@ -206,13 +206,13 @@ def lateness(measurement: Measurement) -> float | None:
 
 
 def picture_black(facts: Facts, active: bool) -> float | None:
-    """Seconds of black pictures, where pictures are decoded."""
+    """Returns the seconds of black pictures, if an output decodes pictures."""
     since = facts.black_since
     return facts.now - since if since is not None and facts.pictured_at - since >= BLACK_SECONDS else None
 
 
 def picture_frozen(facts: Facts, active: bool) -> float | None:
-    """Seconds of equal pictures that are not black, where pictures are decoded."""
+    """Returns the seconds of equal pictures that are not black, if an output decodes pictures."""
     since = facts.frozen_since
     if since is None or facts.black_since is not None or facts.pictured_at - since < FROZEN_SECONDS:
         return None
@@ -220,12 +220,12 @@ def picture_frozen(facts: Facts, active: bool) -> float | None:
 
 
 def open_gop(facts: Facts, active: bool) -> float | None:
-    """1 if GOPs of H.264 are open: browsers get them without the pictures before each key frame."""
+    """Returns 1 if GOPs of H.264 are open: browsers get them without the pictures before each key frame."""
     return 1.0 if facts.measurement.has_open_gops else None
 
 
 def b_frames(facts: Facts, active: bool) -> float | None:
-    """1 if viewers watch by WebRTC, and pictures are shown in another order than they are sent.
+    """Returns 1 if viewers watch by WebRTC, and pictures are shown in another order than they are sent.
 
     The order is that of this GOP or of the last one.
     """

@@ -15,20 +15,25 @@ from gateway.diagnosis.picture_overview import SIZE, PictureOverview
 from gateway.diagnosis.rules import Facts
 from gateway.diagnosis.texts import text_of
 from gateway.live.health_report import Finding
+from gateway.live.sink import SinkNeeds
 from gateway.live.stream import ActivePublisher, Stream
 from gateway.ports.events import Event, EventType
 
 log = structlog.get_logger(__name__)
 
-EVENT_SECONDS: Final = 60.0  # between two begins of the same fault that are reported as events
+EVENT_SECONDS: Final = 60.0  # minimum time between two events for the beginning of one fault
 _CLOCK_STEP: Final = 0.5  # seconds; a larger change of the wall clock is a correction of the clock
 _LATE_SAMPLE: Final = 1.5  # seconds; after a longer pause, this process itself was busy
-_PICTURES_EXPIRE: Final = 60.0  # seconds after which the last decoded picture says nothing
+_PICTURES_EXPIRE: Final = 60.0  # seconds after which the last decoded picture is too old
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How a fault is found. begin, end: seconds for which the check must find it, or no longer find it."""
+    """A fault and its check.
+
+    begin: seconds for which the check must find the fault before it counts. end: seconds without the fault before it
+    is withdrawn.
+    """
 
     code: str
     check: rules.Check
@@ -36,7 +41,7 @@ class Rule:
     end: float = 2.0
 
 
-# The order is that of the importance: the console shows the first one on a card.
+# In the order of importance: the console shows the first found fault on a card.
 RULES: Final = (
     Rule("video_missing", rules.video_missing),
     Rule("picture_black", rules.picture_black, end=0.0),
@@ -53,11 +58,11 @@ RULES: Final = (
     Rule("b_frames", rules.b_frames),
 )
 CODES: Final = tuple(rule.code for rule in RULES)
-# They say nothing while no media arrives at all; they are neither found nor withdrawn then.
+# While no media arrives, the rules of these faults are not applied: the faults neither begin nor end.
 _NEED_MEDIA: Final = frozenset(CODES) - {"arrivals_late", "timestamps_jump"}
 
 
-class _State:
+class _FaultState:
     """A fault that is found, or may be found soon. All times are monotonic seconds."""
 
     __slots__ = ("changing_since", "finding", "reported_at", "reported_begin")
@@ -65,40 +70,40 @@ class _State:
     def __init__(self) -> None:
         self.finding: Finding | None = None
         self.changing_since: float | None = None  # since when the check contradicts `finding`
-        self.reported_at = float("-inf")  # the last event for a begin
-        self.reported_begin = False  # whether that event waits for its end
+        self.reported_at = float("-inf")  # time of the last event for a beginning
+        self.reported_begin = False  # whether the end of this fault must still be reported
 
 
 class StreamHealth:
     """Implements HealthReport. `evaluate` is called about once a second.
 
-    A fault is reported as an event at most once in EVENT_SECONDS, with its end. If it begins again sooner and stays,
-    it is reported when that time has passed.
+    The beginning of a fault is reported at most once in EVENT_SECONDS, and then its end too. A fault that begins again
+    sooner, and stays, is reported when this time has passed.
 
-    clock: the wall clock minus the monotonic clock, seconds. by_webrtc: whether viewers watch by WebRTC.
+    clock_offset: the wall clock minus the monotonic clock, seconds. by_webrtc: whether viewers watch by WebRTC.
     """
 
     def __init__(
         self,
         stream: Stream,
         emit: Callable[[Event], None],
-        clock: float,
+        clock_offset: float,
         by_webrtc: Callable[[Stream], bool] = lambda stream: False,
     ) -> None:
         self.findings: tuple[Finding, ...] = ()
         self._stream = stream
         self._emit = emit
-        self._clock = clock
+        self._clock_offset = clock_offset
         self._by_webrtc = by_webrtc
         self._is_over = False  # the stream has ended, or its measurement failed
         self._measured: tuple[ActivePublisher, str | None] | None = None  # the publisher, and its input
         self._measurement = Measurement(self._end)
         self._facts = Facts(self._measurement, 0.0)
-        self._states = [(rule, _State()) for rule in RULES]
+        self._states = [(rule, _FaultState()) for rule in RULES]
         self._jumps: tuple[int, int] = 0, 0  # of the timestamps: repaired by the intake, and found here
         self._overview: PictureOverview | None = None
-        stream.original.attach(self._measurement, waits=lambda: False, hears=False)
-        stream.pushed_opus.attach(self._measurement.opus, replay=False)
+        stream.original.attach(self._measurement, SinkNeeds(audio=False, is_urgent=lambda: False))
+        stream.pushed_sound.opus.attach(self._measurement.opus, SinkNeeds(cache=False))
 
     def evaluate(self, now: float, wall_clock: float) -> None:
         """Applies the rules. now: monotonic seconds. wall_clock: seconds since the epoch."""
@@ -107,13 +112,13 @@ class StreamHealth:
             self._withdraw(now, wall_clock)
             self._measured = None
             return
-        if self._measured is None or (publisher, self._stream.input) != self._measured:
+        if self._measured is None or (publisher, self._stream.received.input) != self._measured:
             self._begin_push(publisher, now)
             return
         late = now - measurement.began - measurement.age > _LATE_SAMPLE
-        measurement.sample(now, self._stream.bytes_in)
-        if abs(wall_clock - now - self._clock) > _CLOCK_STEP:
-            self._clock = wall_clock - now
+        measurement.sample(now, self._stream.received.bytes)
+        if abs(wall_clock - now - self._clock_offset) > _CLOCK_STEP:
+            self._clock_offset = wall_clock - now
             measurement.forget_delays()
         if late:
             return  # units may wait in the sockets: this process was busy, not the publisher
@@ -137,7 +142,7 @@ class StreamHealth:
     def _begin_push(self, publisher: ActivePublisher, now: float) -> None:
         if self._measured is not None and self._measured[0] is publisher:
             self._measurement.forget_times()  # another input is on air, perhaps without an announcement
-        self._measured = publisher, self._stream.input
+        self._measured = publisher, self._stream.received.input
         self._measurement.begin(now)
         self._facts = Facts(self._measurement, now)
         self._overview = None
@@ -151,7 +156,7 @@ class StreamHealth:
             self._facts.jump = (timeline.jumped if timeline is not None and repaired else measurement.jump_ms) / 1000
             self._facts.jumped_at = now
 
-    def _apply(self, rule: Rule, state: _State, value: float | None, now: float, wall_clock: float) -> None:
+    def _apply(self, rule: Rule, state: _FaultState, value: float | None, now: float, wall_clock: float) -> None:
         active = state.finding is not None
         if (value is not None) == active:
             state.changing_since = None
@@ -171,7 +176,7 @@ class StreamHealth:
         state.finding = Finding(rule.code, text, since, round(value, 2))
         self._report(state, state.finding, "begun", now, wall_clock)
 
-    def _report(self, state: _State, finding: Finding, what: str, now: float, wall_clock: float) -> None:
+    def _report(self, state: _FaultState, finding: Finding, what: str, now: float, wall_clock: float) -> None:
         """Logs and emits the begin or end of a fault, unless that was done, or was done too recently."""
         begun = what == "begun"
         if begun == state.reported_begin or (begun and now - state.reported_at < EVENT_SECONDS):
@@ -193,12 +198,12 @@ class StreamHealth:
 
     def _end(self) -> None:
         self._is_over = True
-        self._withdraw(self._facts.now, self._facts.now + self._clock)
+        self._withdraw(self._facts.now, self._facts.now + self._clock_offset)
 
     # ---- HealthReport ----
 
     def add_picture(self, overview: bytes, arrived: float) -> None:
-        before, at, facts = self._overview, arrived - self._clock, self._facts
+        before, at, facts = self._overview, arrived - self._clock_offset, self._facts
         if len(overview) != SIZE or (before is not None and at <= before.at):
             return  # several outputs may decode the same picture
         self._overview = picture = PictureOverview(overview, at)
@@ -221,7 +226,7 @@ class StreamHealth:
         return {
             "fps": _rounded(measurement.fps),
             "declaredFps": _rounded(measurement.declared_fps),
-            "bitrate": self._stream.bitrate,
+            "bitrate": self._stream.received.bitrate,
             "bitrate1m": measurement.bitrate,
             "bitrateSpread": _rounded((max(rates) - min(rates)) * len(rates) / sum(rates)) if sum(rates) else None,
             "gop": _rounded(measurement.gop),

@@ -1,4 +1,4 @@
-"""The sentences for operators: what is wrong with a stream, and what to do."""
+"""The sentences for operators: the fault of a stream, and its remedy."""
 
 from __future__ import annotations
 

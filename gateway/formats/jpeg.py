@@ -10,7 +10,7 @@ _MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
 
 
-def scans(data: bytes, limit: int) -> int:
+def count_scans(data: bytes, limit: int) -> int:
     """Returns the number of scans in the file, at most `limit` + 1. The data must be a JPEG.
 
     A scan can have only a dozen bytes, but in each scan of a progressive file a decoder visits every block.

@@ -61,7 +61,7 @@ class AdminListener:
     """Serves an aiohttp application on any number of sockets. Used by one loop.
 
     A connection above the limit of its address gets 429. A connection above `connections` is closed at once. `refused`
-    counts both. The limit by address does not count connections of trusted proxies.
+    counts both kinds. The limit by address does not count connections of trusted proxies.
     """
 
     def __init__(self, app: web.Application, limits: AdminLimits, forwarded: Forwarded) -> None:
@@ -71,8 +71,8 @@ class AdminListener:
         self.scheduler = ReadScheduler()
         self.connections: set[AdminConnection] = set()
         self.refused = 0
-        self._tasks = Tasks("admin connections", _accept_failed)
-        self._retiring = Tasks("admin", _accept_failed)
+        self._tasks = Tasks("admin connections")
+        self._retiring = Tasks("admin")
         self._closed = False
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, logger=_logger(), keepalive_timeout=_KEEP_ALIVE
@@ -90,7 +90,7 @@ class AdminListener:
         loop = asyncio.get_running_loop()
         for listening in sockets:
             if tls is None:
-                self._servers.append(await loop.create_server(self._connection, sock=listening, backlog=BACKLOG))
+                self._servers.append(await loop.create_server(self._make_connection, sock=listening, backlog=BACKLOG))
             else:
                 self._tasks.start(
                     accept_tls(listening, tls, self.limits.head_seconds, self._accept_tls_client, self._tasks),
@@ -149,7 +149,7 @@ class AdminListener:
 
     # ---- details ----
 
-    def _connection(self) -> AdminConnection:
+    def _make_connection(self) -> AdminConnection:
         server = self._runner.server
         assert server is not None  # it accepts only after its setup
         connection = AdminConnection(self, server())
@@ -158,7 +158,7 @@ class AdminListener:
 
     def _accept_tls_client(self, address: str) -> AdminConnection | None:
         """Returns the connection of a TCP client before its TLS handshake; None if it is refused."""
-        connection = self._connection()
+        connection = self._make_connection()
         if self.admit(connection, plain_address(address)):
             return connection
         self.release(connection)
@@ -224,7 +224,7 @@ class AdminConnection(ScheduledProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is not derived from asyncio's
         self.deadline = self._after(self._listener.limits.head_seconds)
-        if self not in self._listener.connections:  # a TLS connection was counted_address at accept
+        if self not in self._listener.connections:  # a TLS connection was counted at accept
             name = transport.get_extra_info("peername")
             if not self._listener.admit(self, plain_address(name[0]) if name else ""):
                 self.deadline = self._loop.time() + _LINGER
@@ -376,7 +376,3 @@ def _logger() -> logging.Logger:
     if not logger.filters:
         logger.addFilter(_PeerErrorFilter())
     return logger
-
-
-def _accept_failed(name: str, error: BaseException) -> None:
-    logging.getLogger(__name__).error("%s: %s", name, error)

@@ -90,14 +90,12 @@ class ConnectionServer(Protocol):
 
     def count_client(self, slot: ConnectionSlot, client: str) -> bool:
         """Counts a connection for the client behind the proxy too. Returns False if that client has too many."""
-        ...
 
     async def compress(self, response: Response) -> None:
         """Compresses a large body in a thread."""
 
     def error_response(self, request: Request, error: Exception) -> Response:
         """Returns the answer if the handler raised `error`."""
-        ...
 
     def task_failed(self, name: str, error: BaseException) -> None:
         """Logs an error outside of an answer."""

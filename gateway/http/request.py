@@ -124,7 +124,7 @@ def decode_path(raw: str) -> str:
     """Decodes a raw path once. Raises RequestError for paths that another program could understand differently.
 
     They have dot segments, empty segments, encoded slashes, backslashes or control characters. Or they have escapes
-    that are malformed, are not UTF-8, or decode to further escapes.
+    that are malformed, are not UTF-8, or decode to other escapes.
     """
     return _decode_cached(raw) if len(raw) <= _MAX_CACHED_PATH else _decode_path(raw)
 

@@ -162,7 +162,7 @@ def not_allowed(methods: str) -> Response:
 def preflight(methods: str, more: Mapping[str, str] | None = None) -> Response:
     """Returns the answer to OPTIONS, also to the CORS preflight of a page.
 
-    methods: those of the path. more: further headers.
+    methods: those of the path. more: additional headers.
     """
     return Response(
         204,

@@ -20,7 +20,7 @@ class UnsentAnswers:
         self._clients: Counter[int] = Counter()  # by identity of the shared bytes
 
     def hold(self, unsent: int, shared: bytes | None) -> Callable[[], None] | None:
-        """Counts the unsent bytes of one client. Returns the function that ends this; None if no memory is left.
+        """Counts the unsent bytes of one client. Returns the function that ends the count; None without memory.
 
         shared: the bytes that the transport refers to; None: it has `unsent` bytes of its own.
         """

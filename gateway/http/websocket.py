@@ -128,14 +128,14 @@ class ClientFrames:
                     self._check_text(self._text, data[at : at + step])
                 at += step
                 continue
-            step = self._frame(data, at, end, controls)
+            step = self._read_frame(data, at, end, controls)
             if not step:
                 break
             at += step
         self._buffer = data[at:]
         return controls
 
-    def _frame(self, data: bytes, at: int, end: int, controls: list[Control]) -> int:
+    def _read_frame(self, data: bytes, at: int, end: int, controls: list[Control]) -> int:
         """Reads the head of a data frame, or a whole control frame. Returns its length; 0 if bytes are missing."""
         if end - at < 2:
             return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +15,7 @@ from gateway.channels.inputs import InputKind, backup_subject, push_input
 from gateway.channels.names import is_channel_id
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.channels.stream_key import SigningSecrets, StreamKey, Verdict
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.quota import Quota
 from gateway.lib.refusals import Refusals
 from gateway.ports.errors import (
@@ -60,12 +60,10 @@ class Admission:
         self._refusals = refusals
         self._monotonic = monotonic
         # Signed but not stored: the time of the read, and REVOKED or WRONG.
-        self._revoked: OrderedDict[tuple[str, str], tuple[float, Verdict]] = OrderedDict()
+        self._revoked: BoundedDict[tuple[str, str], tuple[float, Verdict]] = BoundedDict(_MAX_REVOKED)
         self.refused: dict[str, int] = {}
 
-    async def channel(
-        self, id: str, key: str | None, address: str, *, exempt: bool = False, input: str = ""
-    ) -> Channel:
+    async def admit(self, id: str, key: str | None, address: str, *, exempt: bool = False, input: str = "") -> Channel:
         """Returns the channel if this key may push to it now.
 
         input: the name of the channel's input; "": the push with the channel's own key.
@@ -77,7 +75,7 @@ class Admission:
         # A key with a wrong signature causes no read of the store.
         verdict = self._secrets.verify(subject, key, now) if is_channel_id(id) or not key else Verdict.WRONG
         if verdict is Verdict.WRONG and input and is_channel_id(id):
-            verdict = self._secrets.verify(id, key, now)  # the name may be that of the main push
+            verdict = self._secrets.verify(id, key, now)  # `input` may be the name of the push with the channel's key
         if verdict is Verdict.VALID and key is not None:
             earlier = None if exempt else self._earlier_verdict(subject, key, address)
             if earlier is not None:
@@ -88,8 +86,6 @@ class Admission:
                 if channel is not None and verdict is Verdict.VALID:
                     return channel
                 self._revoked[subject, key] = self._monotonic(), verdict
-                if len(self._revoked) > _MAX_REVOKED:
-                    self._revoked.popitem(last=False)
         if not exempt and self._refusals.add(address, self._monotonic()):
             raise TooManyRefusals("too many refused signs from this address")
         parsed = StreamKey.parse(key or "") if verdict is Verdict.EXPIRED else None

@@ -13,8 +13,8 @@ from gateway.channels.addresses import Addresses
 from gateway.channels.channel import Channel
 
 if TYPE_CHECKING:
-    from gateway.ingest.open_listeners import OpenListeners
     from gateway.ingest.services import ListenerServices
+    from gateway.listeners.port_listener import OpenListeners
     from gateway.outputs.services import OutputServices
 
 
@@ -29,6 +29,7 @@ class ListenerDescriptor:
     fields: names and descriptions of the channel fields in the API that contain addresses for publishers.
     addresses: returns these fields of a channel: (addresses, channel, tls). tls: whether the client uses TLS; a page
     over TLS can push only over TLS.
+    protocol: its name in the metrics, if that is another one.
     order: protocols are opened and closed from the lowest to the highest.
     """
 
@@ -36,4 +37,5 @@ class ListenerDescriptor:
     open: Callable[[ListenerServices, OutputServices], OpenListeners]
     fields: Mapping[str, str] = field(default_factory=dict)
     addresses: Callable[[Addresses, Channel, bool], Mapping[str, str]] = lambda addresses, channel, tls: {}
+    protocol: str = ""
     order: int = 100

@@ -14,9 +14,9 @@ import structlog
 from gateway.channels.inputs import InputKind, InputSpec
 from gateway.inputs.program import Program
 from gateway.inputs.selection import Candidate, SwitchReason
-from gateway.live.further_relay import FurtherRelay
+from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.pushed_tracks import TrackInfo
-from gateway.live.sink import EndReason
+from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 STILL_SECONDS: Final = 5.0  # without a picture, while sound arrives, until an input counts as silent
 START_SECONDS: Final = 3.0  # in which an input that starts on demand must deliver
-EXCLUDED_SECONDS: Final = 10.0  # until an input that did not is tried again
+EXCLUDED_SECONDS: Final = 10.0  # until an input that delivered nothing in START_SECONDS is tried again
 KEY_FRAME_SECONDS: Final = 10.0  # from the first media without a key frame until the input has an error
 _VIDEO: Final = Kind.VIDEO
 
@@ -56,7 +56,7 @@ class InputListener(Protocol):
 class ChannelInput:
     """An input of a channel. It is a sink of the hidden stream into which the input publishes.
 
-    It also takes the further tracks of a push (`FurtherTaker`).
+    It also takes the additional tracks of a push (`AdditionalTaker`).
 
     silence: seconds without media after which the input counts as silent.
     on_demand: whether its media begin when it goes on air.
@@ -66,21 +66,21 @@ class ChannelInput:
         self.spec = spec
         self.on_demand = on_demand
         self.stream: Stream | None = None  # while it has a publisher
-        self._media: Stream | None = None  # what is shown of it
-        self._further: FurtherRelay | None = None  # its further tracks; None: they are not shown
+        self._media: Stream | None = None  # the stream that is shown: `stream`, or another one in its place
+        self._additional: AdditionalRelay | None = None  # its additional tracks; None: they are not shown
         self.on_air = asyncio.Event()
         self.off_air = asyncio.Event()
         self.off_air.set()
         self._listener = listener
         self._silence = silence
         self._program: Program | None = None  # while it is on air
-        self._begun = False  # whether the program has media of it
+        self._begun = False  # whether the program has media of this input
         # Monotonic seconds; 0: none yet.
         self._first_unit = self._last_unit = self._last_picture = 0.0
         self._sound: int | None = None  # the time of the last sound before it went on air
         self._since = 0.0  # since when it delivers without a gap, from a key frame on
         self._aired = 0.0  # when it went on air
-        self._excluded_until = 0.0  # it went on air and delivered nothing
+        self._excluded_until = 0.0  # set when it went on air and delivered nothing
 
     # ---- its media ----
 
@@ -91,12 +91,12 @@ class ChannelInput:
         """
         self.stream = stream
         self._media = media or stream
-        self._further = stream.further if media is None else None
-        if self._further is not None:
-            self._further.attach(self, time.monotonic())
+        self._additional = stream.additional if media is None else None
+        if self._additional is not None:
+            self._additional.attach(self, time.monotonic())
         self._first_unit = self._last_unit = self._last_picture = self._since = 0.0
         self._sound = None
-        self._media.attach(self, replay=False)
+        self._media.attach(self, SinkNeeds(cache=False))
 
     @property
     def tracks(self) -> Tracks | None:
@@ -124,12 +124,12 @@ class ChannelInput:
         return f"no key frame for {waited:.0f} s" if waited > KEY_FRAME_SECONDS else None
 
     def candidate(self, now: float, *, ready: bool) -> Candidate:
-        """Returns its part in the choice. ready: whether its source could deliver at once."""
+        """Returns the input as a candidate for the choice. ready: whether its source could deliver at once."""
         # A playlist goes on air again without a delay: its media are in the store, and it may begin at a time of day.
         steady = math.inf if self.spec.kind is InputKind.PLAYLIST else 0.0
         if self.delivers(now):
             return Candidate(True, steady or now - self._since)
-        # A source on air that has delivered, and no longer does, is not ready, whatever it says.
+        # A source on air that has stopped delivering is not ready, even if it reports that it is.
         usable = ready and self.on_demand and not self._begun and now >= self._excluded_until
         return Candidate(usable, steady)
 
@@ -163,7 +163,7 @@ class ChannelInput:
                 self._begin(self._media.tracks, units, now)
 
     def stay_on_air(self, program: Program, now: float) -> None:
-        """Puts the input on air whose media the channel's stream has already: its times go on unchanged."""
+        """Puts this input on air. The channel's stream has its media already, so its times go on unchanged."""
         assert self._media is not None, "the input is attached"
         self._set_program(program, now)
         self._begun = True
@@ -186,22 +186,22 @@ class ChannelInput:
         assert self._program is not None, "only an input on air begins"
         self._begun = True
         self._listener.input_shown(self, tracks)
-        self._program.begin(tracks, units, now, self._sound, self._further)
+        self._program.begin(tracks, units, now, self._sound, self._additional)
 
-    # ---- FurtherTaker ----
+    # ---- AdditionalTaker ----
 
-    def set_further(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
+    def set_additional(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
         if self._program is not None and self._begun:
-            self._program.publisher.set_further(track_id, track, info, now)
+            self._program.publisher.set_additional(track_id, track, info, now)
 
-    def describe_further(self, info: Callable[[Kind, int], TrackInfo]) -> None:
+    def describe_additional(self, info: Callable[[Kind, int], TrackInfo]) -> None:
         if self._program is not None and self._begun:
-            self._program.publisher.describe_further(info)
+            self._program.publisher.describe_additional(info)
 
-    def push_further(self, number: int, unit: AccessUnit, now: float) -> None:
-        """Takes one unit of a further track. Hot path."""
+    def push_additional(self, number: int, unit: AccessUnit, now: float) -> None:
+        """Takes one unit of an additional track. Hot path."""
         if self._program is not None and self._begun:
-            self._program.push_further(number, unit, now)
+            self._program.push_additional(number, unit, now)
 
     # ---- Sink ----
 
@@ -213,7 +213,7 @@ class ChannelInput:
     def on_unit(self, unit: AccessUnit) -> None:
         """Takes one unit of the input. Hot path."""
         assert self._media is not None, "the input is attached"
-        now = self._media.last_push
+        now = self._media.received.last_push
         is_picture = unit.track.kind is _VIDEO
         if self._program is not None and self._begun:
             self._last_unit = now
@@ -254,12 +254,12 @@ class ChannelInput:
         self._lose(SwitchReason.FAILED)
 
     def _lose(self, reason: SwitchReason) -> None:
-        self.stream = self._media = self._further = None
+        self.stream = self._media = self._additional = None
         self._since = 0.0
         self._listener.input_lost(self, reason)
 
 
 def _units_to_show(stream: Stream) -> list[AccessUnit]:
-    """Returns the units with which a picture can be shown at once; of a stream without video, nothing is old."""
+    """Returns the units since the last key frame; of a stream without video, the last unit."""
     tracks = stream.tracks
     return stream.gop.units() if tracks is not None and tracks.video is not None else stream.gop.units()[-1:]

@@ -1,4 +1,36 @@
-"""The inputs of all channels of a process. Pushes of channels with inputs go through it."""
+"""The inputs of all channels of a process. Pushes of channels with inputs go through it.
+
+A channel has a list of inputs, best first: the push, backups, pulls, playlists, slates. One at a time is on air. These
+objects do the work, from the publisher to the channel's stream:
+
+- Each input publishes into a hidden stream `<id>/<name>` of a hub of its own. Viewers cannot reach this hub. It has no
+  outputs, and it relays additional tracks.
+- `ChannelInput` is a sink of that stream. It knows whether the input delivers media from a key frame on.
+- `Matching` encodes an input in the form of the push, if the channel wants it. Then `ChannelInput` takes its stream.
+- `ChannelSwitcher` has the inputs of one channel. It chooses the input on air (`selection.choose`), and starts and
+  stops the sources.
+- `Program` is the only publisher of the channel's stream. It writes the input on air, with times that go on.
+
+An input goes on air when it is the best one that delivers, or when it is taken by hand. A better input replaces one
+that delivers only after it was steady for some seconds. This happens at one of its key frames, so nothing is missing.
+If the input on air falls silent, the next one goes on air at once. If no input delivers, the last one stays on air
+while it is connected.
+
+Slates and playlists only replace other inputs, unless they are `always` on air. They replace a push while it is
+connected, and for some time after its end. They also replace a pull. A pull runs while somebody watches.
+
+A channel has a switcher while one of its inputs is connected or on air. A channel whose only input is the push has
+none: the push goes straight into the hub. If such a channel gets inputs while it is live, the switcher adopts the push.
+The channel's stream goes on without a gap.
+
+Each part of the state has one writer:
+
+- `ChannelInputs` makes and removes switchers, and claims channels that start without a push.
+- A switcher decides who is on air. Inputs report to it (`InputListener`), and it checks them twice a second.
+- An input counts its own media. The source of an input (`SourceRunner`) connects, and reports its faults.
+
+Events of the hidden hub are not events of the gateway. The begin and end of pushes are emitted again for the channel.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +50,6 @@ from gateway.inputs.channel_input import InputState
 from gateway.inputs.descriptor import InputServices
 from gateway.inputs.registry import all_inputs
 from gateway.inputs.selection import SwitchReason
-from gateway.inputs.source_runner import SourceRunner
 from gateway.inputs.switcher import ChannelSwitcher, SwitcherParts
 from gateway.lib.metric_table import INPUT_SWITCHES, INPUTS, MetricSample, by_label
 from gateway.lib.tasks import Tasks
@@ -42,10 +73,9 @@ Claim: TypeAlias = Callable[[Channel, Callable[[int], Stream]], Awaitable[bool]]
 class ChannelInputs:
     """The switchers of this process. `run` must be running. Its `publish` is for `Hub.use_inputs`.
 
-    A channel has a switcher while one of its inputs is connected or on air. Channels without a list of inputs have
-    none: their pushes go straight into the hub.
-
-    hub: of the channels' streams. viewers: returns the viewers of a stream on all nodes.
+    hub: of the channels' streams. viewers: returns the viewers of a stream on all nodes. channels: may be a cache.
+    claim: claims a channel for this node. It calls its function, which makes the stream with this first number, or
+    returns False if another node holds the stream. None: there is no other node.
     """
 
     def __init__(
@@ -53,14 +83,14 @@ class ChannelInputs:
         hub: Hub,
         settings: InputsSettings,
         services: InputServices,
-        events: Events,
         viewers: Callable[[Stream], int],
+        channels: ChannelReader,
+        claim: Claim | None = None,
     ) -> None:
         limits = hub.limits
         hidden_events = Events()
         hidden_events.listen(self._on_hidden_event)
         self._hub = hub
-        self._events = events
         self._hidden = Hub(
             StreamLimits(limits.takeover_after, 0, limits.gop_seconds, limits.gop_bytes),
             (),
@@ -68,29 +98,17 @@ class ChannelInputs:
             renditions=False,
         )
         self._switches: Counter[str] = Counter(dict.fromkeys(SwitchReason, 0))
-        self._parts = SwitcherParts(
-            hub, self._hidden, settings, services, all_inputs(), events, viewers, self._count_switch
-        )
+        self._parts = SwitcherParts(hub, self._hidden, settings, services, all_inputs(), viewers, self._count_switch)
         self._switchers: dict[str, ChannelSwitcher] = {}
         self._waiting: set[str] = set()  # channels for which a viewer waits, until the next tick
         self._starting: set[str] = set()
-        self._closed = False  # no further channels start
-        self._tasks = Tasks("inputs", self._crashed)
+        self._closed = False  # after `retire`, no more channels start
+        self._tasks = Tasks("inputs")
         hub.use_inputs(self.publish)
         hub.when_awaited(self._on_awaited)
         hub.when_changed(self._on_changed)
-        self._claim: Claim = _claim_alone
-        self._channels: ChannelReader | None = None
-
-    def join(self, channels: ChannelReader, claim: Claim | None) -> None:
-        """Sets the ways to find channels, and to claim one for this node; None: there is no other node.
-
-        channels: may be a cache. claim: calls its function, which makes the stream with this first number; returns
-        False if another node holds the stream.
-        """
+        self._claim: Claim = claim or _claim_alone
         self._channels = channels
-        if claim is not None:
-            self._claim = claim
 
     # ---- pushes ----
 
@@ -152,15 +170,9 @@ class ChannelInputs:
         """Whether this process runs inputs of a channel."""
         return id in self._switchers
 
-    def stream_of(self, id: str, name: str) -> Stream | None:
-        """Returns the hidden stream of an input while it has a publisher."""
-        switcher = self._switchers.get(id)
-        return None if switcher is None else switcher.stream_of(name)
-
-    def source_of(self, id: str, name: str) -> SourceRunner | None:
-        """Returns the source of an input; None for a push."""
-        switcher = self._switchers.get(id)
-        return None if switcher is None else switcher.source_of(name)
+    def switcher_of(self, id: str) -> ChannelSwitcher | None:
+        """Returns the switcher of a channel; None if this process runs no inputs of it."""
+        return self._switchers.get(id)
 
     # ---- channels without a push ----
 
@@ -188,7 +200,7 @@ class ChannelInputs:
             await self._tasks.close()
 
     def retire(self) -> None:
-        """Starts no further channels. Those without a push end, so that another process of this host takes them."""
+        """Starts no more channels. Channels without a push end, so that another process of this host takes them."""
         self._closed = True
         for id in list(self._switchers):
             self._give_up_without_push(id)
@@ -239,7 +251,7 @@ class ChannelInputs:
     async def _start_awaited(self, id: str) -> None:
         """Starts a channel for a viewer, if it has a pull."""
         try:
-            channel = await find_channel(self._channels, id) if self._channels is not None else None
+            channel = await find_channel(self._channels, id)
         except GatewayError as error:
             log.warning("the inputs of a channel cannot be read", stream=id, reason=str(error))
             return
@@ -273,13 +285,10 @@ class ChannelInputs:
         if event.type in (EventType.PUBLISH_STARTED, EventType.PUBLISH_ENDED):
             id, _, name = str(event.data["stream"]).partition("/")
             if event.data["protocol"] not in _SOURCES:
-                self._events.emit(Event(event.type, event.time, id, {**event.data, "stream": id, "input": name}))
-
-    def _crashed(self, name: str, error: BaseException) -> None:
-        log.error("a task of the inputs failed", task=name, exc_info=error)
+                self._hub.events.emit(Event(event.type, event.time, id, {**event.data, "stream": id, "input": name}))
 
 
 async def _claim_alone(channel: Channel, begin: Callable[[int], Stream]) -> bool:
-    """The claim of a node without a cluster."""
+    """Claims a channel on a node without a cluster."""
     begin(0)
     return True

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Final, Protocol, TypeAlias
 
 import structlog
@@ -42,7 +43,6 @@ class ByteReader(Protocol):
 
     async def read(self, offset: int, size: int) -> bytes:
         """Returns 1 to `size` bytes, or b"" at the end. A stream ignores `offset`. Raises GatewayError."""
-        ...
 
 
 class SourceFailed(OutputUnsupported):
@@ -104,7 +104,7 @@ class DemuxedSource:
     def on_failed(self, error: GatewayError) -> None:
         """Notes a failure of the worker.
 
-        error: of the worker. An earlier error of the reader caused it, and is the one to show.
+        error: of the worker. An earlier error of the reader caused this failure, so that one is shown instead.
         """
         self._error = self._error or error
         self._changed.set()
@@ -166,7 +166,7 @@ class DemuxClient:
             raise self._error
         self._sources[number] = source
         request = DemuxRequest(number, size, format, probe_seconds, start)
-        await self.send(DemuxMessage.OPEN, wire.write_json(request.to_json()))
+        await self.send(DemuxMessage.OPEN, wire.write_json(asdict(request)))
         return source
 
     async def close(self, number: int) -> None:

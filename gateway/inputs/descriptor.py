@@ -5,10 +5,11 @@ Importing a descriptor must be fast, because every gateway imports all of them. 
 
 from __future__ import annotations
 
+import abc
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind, InputSpec
@@ -71,50 +72,36 @@ class InputContext(Protocol):
         """
 
 
-class InputSource(Protocol):
+class InputSource(abc.ABC):
     """Delivers the media of one input. The gateway runs it for as long as the channel wants this input.
 
-    is_ready: whether an input that starts on demand can deliver now. A source that delivers always is ready when its
-    media arrive, and returns False here.
+    problem: one line for the API if something is wrong but the source goes on, such as a broken film of a playlist.
     """
 
-    @property
-    def is_ready(self) -> bool: ...
+    problem: str | None = None
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a source that starts on demand can deliver now. Others are ready when their media arrive."""
+        return False
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether it has nothing to deliver before its next time. The input is then off."""
+        return False
+
+    @property
+    def key_frame(self) -> AccessUnit | None:
+        """The key frame with which it would begin on air; None: it has none before it is on air."""
+        return None
+
+    @abc.abstractmethod
     async def run(self, context: InputContext) -> None:
         """Delivers media until it is cancelled.
 
         If it returns, the input has no more media (a playlist without loop). If it raises OutputError, the input has
         failed with this text and is run again later. OutputUnsupported: it cannot work until it is configured anew.
         """
-
-
-@runtime_checkable
-class ReportsProblem(Protocol):
-    """A source that goes on although something is wrong, such as one film of a playlist.
-
-    problem: one line for the API; empty or None: nothing is wrong.
-    """
-
-    problem: str | None
-
-
-@runtime_checkable
-class Rests(Protocol):
-    """A source that delivers only at times."""
-
-    @property
-    def is_resting(self) -> bool:
-        """Whether it has nothing to deliver before its next time. The input is then off."""
-
-
-@runtime_checkable
-class ShowsKeyFrame(Protocol):
-    """A source that has pictures before it is on air."""
-
-    @property
-    def key_frame(self) -> AccessUnit | None:
-        """The key frame with which it would begin on air; None: it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

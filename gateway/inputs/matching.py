@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from gateway.lib.backoff import Backoff
-from gateway.lib.tasks import Tasks
-from gateway.live.sink import EndReason
+from gateway.lib.tasks import Tasks, awaited
+from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.live.subscription import End, Subscription
 from gateway.media.track import Tracks
@@ -33,30 +34,26 @@ _MAX_FAILURES: Final = 3  # then the input is used as it is
 
 
 class Matching:
-    """The media of one input: as they are while they fit, else matched by a worker. A sink of the input's stream.
+    """The media of one input. A worker encodes them again while they do not fit. A sink of the input's stream.
 
     media: the stream that the switcher takes. error: why the media are not matched; None: nothing is wrong.
     `set_reference` gives the tracks to match. `run` must be running.
     """
 
     def __init__(self, raw: Stream, workers: WorkerPool, transcode: TranscodeSettings, stream: StreamSettings) -> None:
-        self.media = Stream(raw.name, raw.channel, raw.started, stream.gop_bytes, stream.gop_seconds)
+        spec = replace(raw.spec, gop_bytes=stream.gop_bytes, gop_seconds=stream.gop_seconds, relays=False)
+        self.media = Stream(spec, raw.channel)
         self.error: str | None = None
         self._raw = raw
         self._workers = workers
         self._settings = transcode
         self._tracks: Tracks | None = None  # of the input
         self._reference: Tracks | None = None
-        self._passes = True  # units go on unchanged
+        self.passes = True  # the input's media are used as they are
         self._key_due = False  # the next unchanged unit must be a key frame
         self._failures = 0
         self._changed = asyncio.Event()
         self._matched: Tracks | None = None  # of the worker
-
-    @property
-    def passes(self) -> bool:
-        """Whether the input's media are used as they are."""
-        return self._passes
 
     def set_reference(self, reference: Tracks | None) -> None:
         """Sets the tracks that decoders have now; None: unknown."""
@@ -67,14 +64,14 @@ class Matching:
 
     def attach(self) -> None:
         """Takes the input's media from now on."""
-        self._raw.attach(self, replay=False)
+        self._raw.attach(self, SinkNeeds(cache=False))
 
     async def run(self) -> None:
         """Runs a worker whenever one is needed, until the input ends."""
         backoff = Backoff(0.5, 10.0)
         while self._raw.ended is None:
             self._changed.clear()
-            if self._passes:
+            if self.passes:
                 await self._changed.wait()
                 continue
             try:
@@ -94,9 +91,9 @@ class Matching:
             return
         fits = self._reference is None or is_same(self._tracks, self._reference)
         passes = fits or self._failures >= _MAX_FAILURES
-        if passes and not self._passes:
+        if passes and not self.passes:
             self._key_due = True
-        self._passes = passes
+        self.passes = passes
         if fits:
             self.error = None
         self._changed.set()
@@ -111,7 +108,7 @@ class Matching:
         async with (
             Subscription(self._raw, max_bytes=_MAX_BYTES, max_seconds=self._settings.backlog) as items,
             self._workers.start(MODULE, "match", stream=self._raw.name, stuck=_HANG_SECONDS) as worker,
-            Tasks(f"match {self._raw.name}") as tasks,
+            Tasks(f"match {self._raw.name}", awaited) as tasks,
         ):
             settings = {"preset": self._settings.preset, "threads": self._settings.threads}
             await worker.send_json(MatchMessage.SETUP, {**StreamForm.of(reference).to_json(), **settings})
@@ -143,7 +140,7 @@ class Matching:
         self._write(wire.decode_unit(body, self._matched))
 
     def _write(self, unit: AccessUnit) -> None:
-        self.media.last_push = time.monotonic()
+        self.media.received.add(unit, time.monotonic())
         self.media.push(unit)
 
     # ---- Sink of the input's stream ----
@@ -151,12 +148,12 @@ class Matching:
     def on_tracks(self, tracks: Tracks) -> None:
         before, self._tracks = self._tracks, tracks
         self._decide()
-        if self._passes and not self._key_due:
+        if self.passes and not self._key_due:
             continuous = before is not None and before.epoch == tracks.epoch
             self.media.set_tracks(tracks.video, tracks.audio, tracks.metadata, continuous)
 
     def on_unit(self, unit: AccessUnit) -> None:
-        if not self._passes:
+        if not self.passes:
             return
         if self._key_due:
             tracks = self._tracks
@@ -194,7 +191,7 @@ def _fail(body: bytes) -> bool:
 
 
 def is_same(one: Tracks | None, other: Tracks | None) -> bool:
-    """Whether both have the same tracks; their metadata may differ."""
+    """Whether the tracks are equal. The metadata may differ."""
     if one is None or other is None:
         return one is other
     return (one.video, one.audio) == (other.video, other.audio)

@@ -17,10 +17,10 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-_AHEAD_MS: Final = 2_000  # media that wait in the queue, at most …
-_AHEAD_BYTES: Final = 16_000_000  # … and bytes
+_AHEAD_MS: Final = 2_000  # most media that wait in the queue
+_AHEAD_BYTES: Final = 16_000_000  # most bytes that wait in the queue
 _LATE_SECONDS: Final = 0.5  # if media are later than this, the clock starts again: no burst follows
-_MAX_LEAD_SECONDS: Final = 15.0  # servers begin with the pictures since a key frame, all at once
+_MAX_LEAD_SECONDS: Final = 15.0  # servers first send all pictures since a key frame at once
 _LEAD_RATE: Final = 1.02
 _SLACK_SECONDS: Final = 0.005  # units that are due within this time are published together
 
@@ -31,8 +31,7 @@ class MediaQueue(Generic[T]):
     `put` waits while 2 s of media or 16 MB are in the queue.
     """
 
-    def __init__(self, ahead_ms: int = _AHEAD_MS) -> None:
-        self._ahead_ms = ahead_ms
+    def __init__(self) -> None:
         self._items: deque[T] = deque()
         self._bytes = 0
         self._last_in: int | None = None
@@ -88,7 +87,7 @@ class MediaQueue(Generic[T]):
         first = next((item for item in self._items if isinstance(item, AccessUnit)), None)
         if first is None or self._last_in is None:
             return False
-        return self._last_in - first.dts >= self._ahead_ms or self._bytes >= _AHEAD_BYTES
+        return self._last_in - first.dts >= _AHEAD_MS or self._bytes >= _AHEAD_BYTES
 
 
 class MediaClock:
@@ -102,7 +101,7 @@ class MediaClock:
         self._start: tuple[float, int] | None = None
 
     def restart(self) -> None:
-        """The next unit is due at once."""
+        """Starts the clock again: the next unit is due at once."""
         self._start = None
 
     def delay(self, dts: int) -> float:
@@ -120,7 +119,7 @@ class MediaClock:
 class LeadLimiter:
     """Slows down a server that sends faster than its media play, such as one that sends a file.
 
-    Media may be 15 s ahead of the clock, and 2 % faster: then different clocks never matter.
+    Media may be 15 s ahead of the clock, and 2 % faster, so that a server whose clock is a little fast is not slowed.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:

@@ -60,10 +60,11 @@ class InputPreviews:
         """Whether this process has the inputs of a channel."""
         return self._inputs.holds(id) or self._hub.find(id) is not None
 
-    async def picture(self, id: str, name: str) -> bytes:
+    async def make_picture(self, id: str, name: str) -> bytes:
         """Returns a picture of an input as JPEG. Raises NoSuchStream if there is none; its message says why."""
-        stream = self._stream_of(id, name)
-        source = self._inputs.source_of(id, name) if stream is None else None
+        switcher = self._inputs.switcher_of(id)
+        stream = self._push_of(id, name) if switcher is None else switcher.stream_of(name)
+        source = switcher.source_of(name) if switcher is not None and stream is None else None
         key = _newest_key_frame(stream) if stream is not None else None if source is None else source.key_frame
         origin = stream or (source if key is not None else None)
         if origin is None:
@@ -74,10 +75,8 @@ class InputPreviews:
         except OutputError as error:
             raise NoSuchStream(f"the input {name[:64]} has no picture: {error}") from None
 
-    def _stream_of(self, id: str, name: str) -> Stream | None:
-        """Returns the stream of an input with a publisher. The only input of a channel has no hidden stream."""
-        if self._inputs.holds(id):
-            return self._inputs.stream_of(id, name)
+    def _push_of(self, id: str, name: str) -> Stream | None:
+        """Returns the stream of a push that is the only input of its channel: it has no hidden stream."""
         stream = self._hub.find(id)
         if stream is None or stream.publisher is None:
             return None

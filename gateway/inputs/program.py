@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.live.further_relay import FurtherRelay
+from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_publisher import TrackPublisher
 from gateway.media.silent_frames import silent_frame
@@ -13,7 +13,7 @@ from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
 _FRAME_MS: Final = 33  # from the last unit of an input to the first of the next one, if no time has passed
-_MAX_SILENCE_MS: Final = 5_000  # a longer hole in the sound is left
+_MAX_SILENCE_MS: Final = 5_000  # a longer gap in the sound is not filled
 _VIDEO: Final = Kind.VIDEO
 
 
@@ -21,22 +21,23 @@ class Program:
     """Writes one input after the other into a stream. All times are milliseconds: tracks have a timescale of 1,000.
 
     An input begins at a key frame. Its times are moved, so that the stream's time goes on as the clock does. Audio and
-    video are moved alike, so they stay in sync. If the sound of both is coded alike, it has no hole: frames of silence
-    fill the time between, and the input is moved by at most half a frame of sound, so that its frames follow exactly.
+    video are moved alike, so they stay in sync. If two inputs have equally coded sound, the sound has no gap. Frames of
+    silence fill the time between the inputs. The second one moves by at most half a frame of sound, so that its frames
+    follow exactly.
 
-    Further tracks are moved like the default ones. Each of them that an input lacks has the default media
-    (`TrackPublisher`). Then the program announces a discontinuity, so that it is in all renditions at one time.
+    Additional tracks are moved like the default ones. If an input lacks one, its rendition shows the default media
+    (`TrackPublisher`). Then the program announces a discontinuity, so that all renditions have it at one time.
 
     publisher: of the channel's stream; it must leave times unchanged (`keep_time`).
     """
 
     def __init__(self, publisher: StreamPublisher) -> None:
-        self._publisher = publisher
-        further = publisher.further
-        self._renditions = further if isinstance(further, TrackPublisher) else None
-        self._returns = False  # at its next key frame, the input's further tracks take the place of default media
+        self.publisher = publisher
+        additional = publisher.additional
+        self._renditions = additional if isinstance(additional, TrackPublisher) else None
+        self._returns = False  # at its next key frame, the input's additional tracks take the place of default media
         self._shift = 0
-        self._sound_from = 0  # earlier sound of the input is left out, because its pictures were
+        self._sound_from = 0  # decode time of the input; its earlier sound is left out
         self._video: MediaTrack | None = None
         self._audio: MediaTrack | None = None
         self._is_new = True  # nothing was announced yet
@@ -45,17 +46,13 @@ class Program:
         self._last_shown = 0  # presentation time of the stream's last picture
         self._joins = False  # the first sound of this input is still to come
 
-    @property
-    def publisher(self) -> StreamPublisher:
-        return self._publisher
-
     def begin(
         self,
         tracks: Tracks,
         units: Sequence[AccessUnit],
         now: float,
         sound: int | None = None,
-        further: FurtherRelay | None = None,
+        additional: AdditionalRelay | None = None,
     ) -> None:
         """Begins another input.
 
@@ -63,31 +60,31 @@ class Program:
         units: from a key frame to the newest one. If there are several, the pictures are squeezed into the time since
         the last unit of the stream, without their sound: players catch up at once, and the delay does not grow.
         now: monotonic seconds. sound: the time of any frame of the input's sound; None: unknown.
-        further: the further tracks of the input.
+        additional: the additional tracks of the input.
         """
         self._announce(tracks, begins=True)
         if self._renditions is not None:
             self._renditions.leave()
-            self._publisher.has_further |= bool(self._publisher.stream.pushed_tracks)
+            self.publisher.has_additional |= bool(self.publisher.stream.pushed_tracks)
         self._begin(tracks, units, now, sound)
-        if further is not None and self._renditions is not None:
-            self._returns = len(units) > 1 and bool(further.tracks)
-            further.announce(self._publisher, now)
+        if additional is not None and self._renditions is not None:
+            self._returns = len(units) > 1 and bool(additional.tracks)
+            additional.announce(self.publisher, now)
 
     def _begin(self, tracks: Tracks, units: Sequence[AccessUnit], now: float, sound: int | None) -> None:
         self._returns = False
-        stream = self._publisher.stream
+        received = self.publisher.stream.received
         first, newest = units[0], units[-1]
         self._sound_from, self._joins = first.dts, True
-        if not stream.last_push:
+        if not received.last_push:
             self._shift = 0
             for unit in units:
                 self.push(unit, now)
             return
-        last, elapsed = stream.last_dts_ms, round((now - stream.last_push) * 1000)
+        last, elapsed = received.last_dts_ms, round((now - received.last_push) * 1000)
         pictures = [unit for unit in units if unit.track.kind is _VIDEO] if tracks.video is not None else []
         if len(pictures) < 2:
-            least = max(last, self._last_shown - first.cts) + 1 - first.dts  # also reordered pictures are over
+            least = max(last, self._last_shown - first.cts) + 1 - first.dts  # reordered pictures have ended, too
             self._shift = self._aligned(max(last + max(_FRAME_MS, elapsed) - first.dts, least), least, sound)
             for unit in units:
                 self.push(unit, now)
@@ -108,7 +105,7 @@ class Program:
         return round(aligned if aligned >= least else aligned + frame)
 
     def go_on(self, tracks: Tracks | None) -> None:
-        """Goes on with an input whose tracks and media the stream has already."""
+        """Goes on with an input. The stream has its tracks and media already."""
         self._is_new = False
         if tracks is not None:
             self._use(tracks)
@@ -119,30 +116,30 @@ class Program:
         self._announce(tracks)
         if self._renditions is not None and before != (self._video, self._audio):
             self._renditions.change_default()
-        original = self._publisher.stream.original.tracks
+        original = self.publisher.stream.original.tracks
         if original is not None and original.metadata != tracks.metadata:
-            self._publisher.set_tracks(self._video, self._audio, tracks.metadata)
+            self.publisher.set_tracks(self._video, self._audio, tracks.metadata)
 
     def _announce(self, tracks: Tracks, *, begins: bool = False) -> None:
         """Announces tracks that differ from those of the stream. After a break, tracks are always announced.
 
         begins: whether another input begins. Then renditions may change their tracks.
         """
-        original = self._publisher.stream.original.tracks
+        original = self.publisher.stream.original.tracks
         if self._is_new or original is None or (original.video, original.audio) != (tracks.video, tracks.audio):
             self._is_new = False
-            self._publisher.set_tracks(tracks.video, tracks.audio, tracks.metadata)
+            self.publisher.set_tracks(tracks.video, tracks.audio, tracks.metadata)
             self._use(tracks)
         elif self._video is not original.video or self._audio is not original.audio:
             self._use(original)  # units refer to the track objects that consumers know
-        if begins and original is not None and self._publisher.stream.original.tracks is original:
+        if begins and original is not None and self.publisher.stream.original.tracks is original:
             self._discontinue()
 
     def _discontinue(self) -> None:
         """Announces a discontinuity, if renditions change their tracks now."""
-        tracks = self._publisher.stream.original.tracks
+        tracks = self.publisher.stream.original.tracks
         if self._renditions is not None and tracks is not None and self._renditions.differs(tracks.video, tracks.audio):
-            self._publisher.set_tracks(tracks.video, tracks.audio, tracks.metadata, continuous=False)
+            self.publisher.set_tracks(tracks.video, tracks.audio, tracks.metadata, continuous=False)
 
     def _use(self, tracks: Tracks) -> None:
         self._video, self._audio, self._last_sound = tracks.video, tracks.audio, None
@@ -188,17 +185,17 @@ class Program:
             last = self._last_sound
             for number in range(1, missing + 1):
                 time = last + round(number * frame)
-                self._publisher.push(AccessUnit(self._audio, time, 0, True, unit.wall, payload), now)
+                self.publisher.push(AccessUnit(self._audio, time, 0, True, unit.wall, payload), now)
         return True
 
-    def push_further(self, number: int, unit: AccessUnit, now: float) -> None:
-        """Writes the next unit of a further track. Hot path. number: twice its id, and one more for audio."""
+    def push_additional(self, number: int, unit: AccessUnit, now: float) -> None:
+        """Writes the next unit of an additional track. Hot path. number: twice its id, and one more for audio."""
         if unit.track.kind is _VIDEO or unit.dts >= self._sound_from:
-            unit.dts += self._shift  # its stream keeps no further units
-            self._publisher.push_further(number, unit, now)
+            unit.dts += self._shift  # its stream keeps no additional units, so this one may be changed
+            self.publisher.push_additional(number, unit, now)
 
     def push_timed(self, timed: Timed) -> None:
-        self._publisher.push_timed(Timed(timed.dts + self._shift, timed.name, timed.amf))
+        self.publisher.push_timed(Timed(timed.dts + self._shift, timed.name, timed.amf))
 
     def _write(self, unit: AccessUnit, dts: int, cts: int, now: float) -> None:
         # A new unit, because the input's stream still has this one in its cache.
@@ -207,4 +204,4 @@ class Program:
         else:
             track = self._audio
         if track is not None:
-            self._publisher.push(AccessUnit(track, dts, cts, unit.key, unit.wall, unit.payload), now)
+            self.publisher.push(AccessUnit(track, dts, cts, unit.key, unit.wall, unit.payload), now)

@@ -10,7 +10,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.inputs.channel_input import ChannelInput
-from gateway.inputs.descriptor import InputSource, ReportsProblem, Rests, ShowsKeyFrame
+from gateway.inputs.descriptor import InputSource
 from gateway.inputs.selection import SwitchReason
 from gateway.lib.backoff import Backoff
 from gateway.live.publisher import StreamPublisher
@@ -62,7 +62,7 @@ class SourceRunner:
     @property
     def problem(self) -> str | None:
         """Why it does not deliver, or what is wrong although it delivers."""
-        if self.error is None and self.running and isinstance(self._source, ReportsProblem) and self._source.problem:
+        if self.error is None and self.running and self._source.problem:
             return self._source.problem[:_MAX_ERROR]
         return self.error
 
@@ -74,12 +74,12 @@ class SourceRunner:
     @property
     def is_resting(self) -> bool:
         """Whether the source has nothing to deliver before its next time."""
-        return isinstance(self._source, Rests) and self._source.is_resting
+        return self._source.is_resting
 
     @property
     def key_frame(self) -> AccessUnit | None:
         """The key frame with which the source would begin on air; None: it has none."""
-        return self._source.key_frame if self.running and isinstance(self._source, ShowsKeyFrame) else None
+        return self._source.key_frame if self.running else None
 
     def stop(self) -> None:
         """Ends the source. It may be started again."""

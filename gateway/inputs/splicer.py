@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from gateway.inputs.demux_client import DemuxedSource, Item
-from gateway.inputs.interleaver import LEAD_MS, Interleaver
 from gateway.media.clock import PublisherTimeline
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
@@ -17,14 +17,16 @@ from gateway.ports.errors import OutputError
 _DEFAULT_STEP: Final = 33  # ms of a frame whose duration is unknown
 _MAX_STEP: Final = 1_000
 _INDEX: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
+LEAD_MS: Final = 2_000  # films have their tracks at most this far apart
+_MAX_UNITS: Final = 1_000
+_MAX_BYTES: Final = 16_000_000
 
 
 class Splicer:
     """Yields the media of one part after the other. Times go on; equal tracks are not announced again.
 
-    silence: seconds without a unit after which a part has failed. missing: what then did not come, for the error.
-
-    missing: before the first unit; later, media are missing. lead_ms: see Interleaver.
+    silence: seconds without a unit after which a part has failed. lead_ms: see Interleaver.
+    missing: text of this error before the first unit. Later, the text is "no media".
     """
 
     def __init__(self, silence: float, missing: str = "no media", lead_ms: int = LEAD_MS) -> None:
@@ -38,7 +40,7 @@ class Splicer:
     async def play(self, sources: Sequence[DemuxedSource]) -> AsyncGenerator[Item]:
         """Yields tracks if they differ from the previous ones, and units in order. Raises GatewayError.
 
-        sources: of one part; if there are two, the first has the pictures and the second the sound.
+        sources: of one part. If there are two, the first has the pictures and the second has the sound.
         """
         part = _Part(sources, self._silence, self._missing)
         interleaver = Interleaver(self._lead_ms)
@@ -85,13 +87,13 @@ class Splicer:
         return replace(unit, dts=at, track=self._known_track(unit.track))
 
     def _known_track(self, track: MediaTrack) -> MediaTrack:
-        """Returns the announced track: an equal one of another part is another object."""
+        """Returns the announced track that is equal to `track`, because another part has another object for it."""
         assert self._tracks is not None, "the tracks come first"
         return (self._tracks.video if track.kind is Kind.VIDEO else self._tracks.audio) or track
 
 
 class _Part:
-    """The items of one or two sources: of two, the one that is behind is read next."""
+    """The items of one or two sources. If there are two, the one with the earlier time is read next."""
 
     def __init__(self, sources: Sequence[DemuxedSource], silence: float, missing: str) -> None:
         self._sources = list(sources)
@@ -133,3 +135,54 @@ class _Part:
             raise OutputError(f"{self._missing} for {self._silence:.0f} s") from None
         self._missing = "no media"
         return item
+
+
+class Interleaver:
+    """Merges two tracks, each in decode order, with times in milliseconds.
+
+    A unit waits until the other track has a later one. It waits for at most `lead_ms` of media, 1,000 units or 16 MB.
+    """
+
+    def __init__(self, lead_ms: int = LEAD_MS) -> None:
+        self._lead_ms = lead_ms
+        self._waiting: dict[Kind, deque[AccessUnit]] = {Kind.VIDEO: deque(), Kind.AUDIO: deque()}
+        self._bytes = 0
+        self.kinds = frozenset((Kind.VIDEO, Kind.AUDIO))
+
+    def push(self, unit: AccessUnit) -> list[AccessUnit]:
+        """Adds a unit; returns the units that are in order now."""
+        self._waiting[unit.track.kind].append(unit)
+        self._bytes += len(unit.payload)
+        ready: list[AccessUnit] = []
+        while (kind := self._ready_kind()) is not None:
+            ready.append(self._pop(kind))
+        return ready
+
+    @property
+    def waiting(self) -> list[AccessUnit]:
+        """The next unit of each track that has one."""
+        return [queue[0] for queue in self._waiting.values() if queue]
+
+    def flush(self) -> list[AccessUnit]:
+        """Returns the remaining units in order."""
+        units = sorted((u for queue in self._waiting.values() for u in queue), key=lambda u: u.dts)
+        for queue in self._waiting.values():
+            queue.clear()
+        self._bytes = 0
+        return units
+
+    def _ready_kind(self) -> Kind | None:
+        video, audio = self._waiting[Kind.VIDEO], self._waiting[Kind.AUDIO]
+        if video and audio:
+            return Kind.VIDEO if video[0].dts <= audio[0].dts else Kind.AUDIO
+        kind, queue = (Kind.VIDEO, video) if video else (Kind.AUDIO, audio)
+        if not queue:
+            return None
+        alone = len(self.kinds) < 2
+        late = queue[-1].dts - queue[0].dts > self._lead_ms or len(queue) > _MAX_UNITS or self._bytes > _MAX_BYTES
+        return kind if alone or late else None
+
+    def _pop(self, kind: Kind) -> AccessUnit:
+        unit = self._waiting[kind].popleft()
+        self._bytes -= len(unit.payload)
+        return unit

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -29,12 +28,13 @@ from gateway.live.track_publisher import TrackPublisher
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import GatewayError, NoSuchStream, NotAuthorized, RefusalReason
-from gateway.ports.events import Event, Events, EventType
+from gateway.ports.events import Event, EventType
 from gateway.settings.models import InputsSettings
 
 log = structlog.get_logger(__name__)
 
-PROTOCOL: Final = "inputs"  # of the program before the first input is on air
+PROTOCOL: Final = "inputs"  # protocol of the stream's publisher until the first input is on air
+STEADY_SECONDS: Final = 2.0  # for which a better input must deliver until it goes on air again
 _IDLE_SECONDS: Final = 20.0  # without viewers, until a pull on demand ends
 _MATCHED: Final = frozenset((InputKind.BACKUP, InputKind.PULL, InputKind.PLAYLIST))
 _MARGIN: Final = 0.005  # seconds; a timer may be early
@@ -56,22 +56,21 @@ class SwitcherParts:
     inputs: InputsSettings
     services: InputServices
     descriptors: dict[InputKind, InputDescriptor]
-    events: Events
     viewers: Callable[[Stream], int]
     count: Callable[[SwitchReason], None]
 
 
 class ChannelSwitcher:
-    """The inputs of one channel, of which one at a time is on air.
+    """Runs the inputs of one channel. One at a time is on air.
 
-    It has the publisher of the channel's stream while an input is connected or on air. Without any, the stream lingers.
+    It has the publisher of the channel's stream while an input is connected or on air. Otherwise the stream lingers.
     """
 
     def __init__(self, parts: SwitcherParts, channel: Channel, specs: Sequence[InputSpec]) -> None:
         self.channel = channel
         self.reference: Tracks | None = None
         self._parts = parts
-        self._tasks = Tasks(f"inputs of {channel.id}", self._crashed)
+        self._tasks = Tasks(f"inputs of {channel.id}")
         self._inputs: list[ChannelInput] = []
         self._runners: dict[ChannelInput, SourceRunner] = {}
         self._matchings: dict[ChannelInput, Matching] = {}
@@ -81,10 +80,10 @@ class ChannelSwitcher:
         self._reference_changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._limiter = IntervalLimiter()  # of switches
-        self._was_live = False  # whether an input that needs no other has been on air since the stream began
+        self._was_live = False  # whether an input other than a slate was on air since the stream began
         self._stand_in_until = 0.0  # monotonic time until which slates and playlists replace a push that has ended
         self._watched_at = -_IDLE_SECONDS  # monotonic time of the last viewer
-        self._ended = False
+        self.ended = False  # the channel's stream was ended: by a kick, a deletion, or the expiry of its key
         self.configure(channel, specs)
 
     # ---- configuration and state ----
@@ -188,7 +187,7 @@ class ChannelSwitcher:
         return publisher
 
     def _matched(self, entry: ChannelInput, stream: Stream) -> Stream | None:
-        """Returns the stream with the media of an input in the form of the push; None: they are used as they are."""
+        """Returns the stream with the matched media of an input; None: its own media are used."""
         self._matchings.pop(entry, None)
         if entry.spec.kind not in _MATCHED or not self.channel.flag("inputsMatch"):
             return None
@@ -211,8 +210,8 @@ class ChannelSwitcher:
             hidden.set_tracks(tracks.video, tracks.audio, tracks.metadata, True)
         for unit in stream.original.gop.units():
             hidden.gop.add(unit)
-        if hidden.further is not None and isinstance(program.further, TrackPublisher):
-            hidden.further.tracks |= program.further.known
+        if hidden.additional is not None and isinstance(program.additional, TrackPublisher):
+            hidden.additional.tracks |= program.additional.known
         self._program = Program(program)
         entry.attach(hidden)
         if tracks is not None:
@@ -254,7 +253,7 @@ class ChannelSwitcher:
 
     def tick(self, now: float) -> None:
         """Starts and stops sources, and checks the choice. Called twice a second. now: monotonic seconds."""
-        if self._ended:
+        if self.ended:
             return
         stream = self._program.publisher.stream if self._program is not None else None
         if stream is not None and self._parts.viewers(stream):
@@ -271,14 +270,9 @@ class ChannelSwitcher:
             self._close_program()
 
     @property
-    def ended(self) -> bool:
-        """Whether the channel's stream was ended: by a kick, a deletion, or the expiry of its key."""
-        return self._ended
-
-    @property
     def is_idle(self) -> bool:
-        """Whether the channel needs its switcher no longer."""
-        return self._ended or (self._program is None and not self._is_active(time.monotonic()))
+        """Whether the channel no longer needs its switcher."""
+        return self.ended or (self._program is None and not self._is_active(time.monotonic()))
 
     def demand(self, now: float) -> None:
         """Called when somebody waits for the channel's stream."""
@@ -355,7 +349,7 @@ class ChannelSwitcher:
         self, reason: SwitchReason, starting: ChannelInput | None = None, key_frame: AccessUnit | None = None
     ) -> None:
         """Chooses the input on air. starting: an input with a key frame in this moment."""
-        if self._ended:
+        if self.ended:
             return
         now = time.monotonic()
         if self._current is not None:
@@ -365,7 +359,7 @@ class ChannelSwitcher:
         current_index = inputs.index(current) if current in inputs else None
         taken = inputs.index(self._taken) if self._taken is not None else None
         returns = not self.channel.flag("inputsManual")
-        index = choose(candidates, current_index, taken, self._parts.inputs.steady, returns=returns)
+        index = choose(candidates, current_index, taken, STEADY_SECONDS, returns=returns)
         if index is None and current is not None and current.stream is not None:
             index = current_index  # nothing else delivers: it goes on as if it were the only input
         elif current_index is not None and candidates[current_index].usable and reason in _LOST:
@@ -412,27 +406,20 @@ class ChannelSwitcher:
         data = {"from": None if previous is None else previous.spec.name, "to": chosen.spec.name, "reason": str(reason)}
         log.info("input on air", stream=self.channel.id, **data)
         if previous is not None:
-            self._parts.events.emit(Event(EventType.INPUT_SWITCHED, time.time(), self.channel.id, data))
+            self._parts.hub.events.emit(Event(EventType.INPUT_SWITCHED, time.time(), self.channel.id, data))
 
     def _show_publisher(self, entry: ChannelInput) -> None:
         """Lets the stream's session show the publisher of the input on air."""
         assert self._program is not None, "an input is on air"
-        self._program.publisher.stream.input = entry.spec.name
-        shown, publisher = self._program.publisher, None if entry.stream is None else entry.stream.publisher
-        if publisher is None:
-            shown.protocol, shown.peer, shown.timeline, shown.dropped = str(entry.spec.kind), "", None, Counter()
-        else:
-            shown.protocol, shown.peer, shown.timeline = publisher.protocol, publisher.peer, publisher.timeline
-            shown.dropped = publisher.dropped
-        shown.ask_key_frame = entry.ask_key_frame
-        shown.since = time.monotonic() if publisher is None else publisher.since
+        publisher = None if entry.stream is None else entry.stream.publisher
+        self._program.publisher.show(entry.spec.name, str(entry.spec.kind), publisher, entry.ask_key_frame)
 
     def _arm(self) -> None:
         """Sets the timer to the moment at which the input on air would be silent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._current is not None and not self._ended:
+        if self._current is not None and not self.ended:
             delay = self._current.check_at - time.monotonic()
             delay = delay + _MARGIN if delay > 0 else _RETRY_SECONDS
             self._timer = asyncio.get_running_loop().call_later(delay, self._check_silence)
@@ -447,7 +434,7 @@ class ChannelSwitcher:
     # ---- the end ----
 
     def _close_program(self) -> None:
-        """Returns the channel's stream, which lingers."""
+        """Closes the publisher of the channel's stream, which then lingers."""
         program, self._program = self._program, None
         if self._current is not None:
             self._current.leave_air()
@@ -461,7 +448,7 @@ class ChannelSwitcher:
         self._end_inputs(reason)
 
     def _end_inputs(self, reason: EndReason) -> None:
-        self._ended = True
+        self.ended = True
         if self._timer is not None:
             self._timer.cancel()
         if self._current is not None:
@@ -473,10 +460,7 @@ class ChannelSwitcher:
 
     async def close(self, reason: EndReason = EndReason.SHUTDOWN) -> None:
         """Ends all inputs and their sources."""
-        if not self._ended:
+        if not self.ended:
             self._close_program()
             self._end_inputs(reason)
         await self._tasks.close()
-
-    def _crashed(self, name: str, error: BaseException) -> None:
-        log.error("an input's task failed", stream=self.channel.id, task=name, exc_info=error)

@@ -78,7 +78,7 @@ class Assets:
         return frozenset(file.name for file in files if file.name.endswith(suffix) and file.is_file())
 
     def ready(self, path: str) -> Asset | None:
-        """Returns the loaded file if it has not changed since then. None does not mean that the file is missing."""
+        """Returns the file if it is loaded and has not changed. After None, call `load`: the file may exist."""
         modified, asset = self._loaded.get(path, (0, None))
         file = self._find(path) if asset is not None else None
         return asset if file is not None and _modified(file) == modified else None
@@ -101,7 +101,7 @@ class Assets:
         if len(parts) > _MAX_PARTS or parts[-1].rpartition(".")[2] not in TYPES:
             return None
         if not all(_PART.fullmatch(part) for part in parts):
-            return None  # no path may leave the folder or name a hidden file
+            return None  # the path leaves the folder or names a hidden file
         file = self._root.joinpath(*parts)
         if file.is_file():
             return file

@@ -1,14 +1,14 @@
-"""Limits expensive work that anyone can request: a few attempts at a time, fewer for addresses that failed before."""
+"""Limits expensive work that anyone can request. Addresses with recent failures come last and may queue less."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.network import client_network
 
 # later(seconds, call): like AbstractEventLoop.call_later
@@ -36,7 +36,7 @@ class Attempt:
     """One attempt that waits for a turn.
 
     failures: recent failures of the address; attempts with fewer failures go first.
-    pauses: by key, such as the address or a name: minimum of seconds since the last turn with this key.
+    pauses: by key, such as the address or a name: minimum number of seconds since the last turn with this key.
     """
 
     address: str = ""
@@ -68,7 +68,7 @@ class AttemptLimiter:
         self._clock = clock
         self._later = later
         self._waiting: list[_Waiting] = []  # oldest first
-        self._began: OrderedDict[str, float] = OrderedDict()  # by key: start of its last turn
+        self._began: BoundedDict[str, float] = BoundedDict(_MAX_KEYS)  # by key: start of its last turn
         self._timer: Any = None
 
     @contextlib.asynccontextmanager
@@ -101,7 +101,7 @@ class AttemptLimiter:
             raise
 
     def _reject_above_limits(self, new: _Waiting) -> None:
-        """Removes a waiting attempt if the queue is full. Raises TooManyAttempts if the new one has most failures."""
+        """Removes a waiting attempt if the queue is full. Raises TooManyAttempts if that is the new one."""
         of_address = [w for w in self._waiting if w.network == new.network]
         if len(of_address) >= (MAX_PER_FAILED_ADDRESS if new.attempt.failures else MAX_PER_ADDRESS):
             self._reject(of_address[0], own_limit=True)
@@ -135,9 +135,6 @@ class AttemptLimiter:
             self._free -= 1
             for key in first.attempt.pauses:
                 self._began[key] = now
-                self._began.move_to_end(key)
-            while len(self._began) > _MAX_KEYS:
-                self._began.popitem(last=False)
             first.turn.set_result(None)
 
     def _earliest_start(self, waiting: _Waiting) -> float:
@@ -152,7 +149,7 @@ class AttemptLimiter:
 
 
 def attempt_pause(failures: int, per_minute: int) -> float:
-    """Returns the minimum of seconds between two attempts of a key.
+    """Returns the minimum number of seconds between two attempts of a key.
 
     failures: failed attempts of the key within a minute.
     per_minute: allowed attempts a minute; 0: no limit.

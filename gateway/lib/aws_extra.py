@@ -1,4 +1,4 @@
-"""How to add the AWS libraries to the environment in which this program runs."""
+"""The command that adds the AWS libraries to the environment in which this program runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import shlex
 import sys
 from typing import Final
 
-# The requirement itself: a name in a package index may be another project.
+# The requirement of the extra, because the name `millrace` in a package index may be another project.
 _REQUIREMENT: Final = "aioboto3>=15.5"
 INSTALL_AWS: Final = f"{shlex.quote(sys.executable)} -m pip install '{_REQUIREMENT}'"

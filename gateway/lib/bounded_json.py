@@ -1,4 +1,4 @@
-"""Parses JSON of other processes and nodes. Its numbers are saturated, so that counters and clocks can use them."""
+"""Parses JSON of other processes and nodes. Limits its numbers, so that counters and clocks can use them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 # RFC 8259 §6: integers in this range "are interoperable in the sense that implementations will agree exactly".
 MAX_NUMBER: Final = 2**53 - 1
-_MAX_DIGITS: Final = 20  # of an integer; a float suffices for a longer one
+_MAX_DIGITS: Final = 20  # digits of an integer; a longer one is read as a float
 
 
 def loads(text: str | bytes) -> Any:

@@ -74,7 +74,7 @@ _SPECIAL: Final[tuple[tuple[Network, str], ...]] = tuple(
 _PUBLIC_V6: Final = ipaddress.IPv6Network("2000::/3")  # all global unicast addresses that IANA has allocated
 _6TO4: Final = ipaddress.IPv6Network("2002::/16")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-# Only an entry with the network allows these kinds: a host name must not lead to a metadata service.
+# Only an entry of `allow` with a network allows these kinds, because a host name could lead to a metadata service.
 _NEVER_BY_NAME: Final = ("a link-local", "a multicast", "an unspecified")
 _NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*", re.ASCII)
 
@@ -111,7 +111,7 @@ class _Prefix:
             return False
         plain = unquote(path)
         if any(part in (".", "..") for part in re.split(r"[/\\]", plain)):
-            return False  # it could leave the prefix
+            return False  # such a path could leave the prefix
         return not self.path or plain == self.path or plain.startswith(self.path + "/")
 
 
@@ -159,8 +159,8 @@ class Egress:
     def connector(self, schemes: Sequence[str] = HTTP, **options: Any) -> aiohttp.TCPConnector:
         """Returns a connector for an aiohttp session. Requests and redirects connect only to allowed addresses.
 
-        A refused request raises EgressRefused. Connections are not reused, because of two URLs of one host, one may be
-        allowed and the other not.
+        A refused request raises EgressRefused. Connections are not reused, because `allow` may list one URL of a
+        host and not another.
         options: for TCPConnector (`ssl`, `limit`).
         """
         return _Connector(self, schemes, **options)
@@ -182,7 +182,7 @@ class Egress:
         return permitted
 
     def _refused_kind(self, ip: Ip, named: bool) -> str:
-        """Returns the kind of address, with its article, if it is not allowed; otherwise ""."""
+        """Returns the kind of an address that is not allowed, with its article; "" for an allowed address."""
         forms = _forms(ip)
         if any(form in network for form in forms for network in self._networks if form.version == network.version):
             return ""
@@ -208,7 +208,7 @@ class _Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Does nothing: there is nothing to close."""
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -218,7 +218,7 @@ class _Connector(aiohttp.TCPConnector):
         self._egress, self._schemes = egress, schemes
 
     async def _wrap_create_connection(self, *args: Any, **options: Any) -> tuple[asyncio.Transport, ResponseHandler]:
-        """Reads each connection in turns, because a response of tiny chunks costs much. aiohttp has no public way."""
+        """Reads each connection in turns, because a response of tiny chunks costs much. aiohttp has no public API."""
         factory, *rest = args
         scheduled: Any
         transport, scheduled = await super()._wrap_create_connection(
@@ -255,7 +255,7 @@ async def _resolve(name: str, port: int) -> list[tuple[socket.AddressFamily, Ip]
             found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
     except TimeoutError:
         raise OSError(f"{name}: the name could not be resolved within {_DNS_SECONDS:.0f} s") from None
-    except (OSError, UnicodeError, ValueError) as error:  # the last two: not a valid name
+    except (OSError, UnicodeError, ValueError) as error:  # UnicodeError and ValueError: the name is not valid
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "no such name"
         raise OSError(f"{name}: {reason}") from None
     addresses = [
@@ -272,7 +272,7 @@ def _forms(ip: Ip) -> tuple[Ip, ...]:
     """Returns an address and the IPv4 address inside it, if any. Both must be allowed."""
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
-            return (ip.ipv4_mapped,)  # the system connects to this one
+            return (ip.ipv4_mapped,)  # the system connects to this IPv4 address
         if ip in _6TO4:
             return ip, ipaddress.IPv4Address(int(ip) >> 80 & 0xFFFFFFFF)
         if ip in _NAT64:

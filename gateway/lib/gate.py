@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Waiters:
-    """The number of tasks that wait at several gates together.
+    """The number of tasks that wait at several gates in total.
 
     catch_up: called before a task begins to wait. It processes input that has already arrived.
     """
@@ -20,7 +20,7 @@ class Waiters:
 
 
 class Gate:
-    """Waiting tasks check their condition each time the gate opens. Only one event loop may use it.
+    """Lets waiting tasks check their conditions each time it opens. Only one event loop may use it.
 
     waiters: counts the tasks of this gate together with the tasks of other gates.
     """
@@ -29,7 +29,7 @@ class Gate:
 
     def __init__(self, waiters: Waiters | None = None) -> None:
         self._waiters = waiters or Waiters()
-        # In order of arrival. A dict, because thousands of tasks may leave it one by one.
+        # In the order of arrival. A dict, because thousands of tasks may leave it, and each must leave fast.
         self._waiting: dict[asyncio.Future[None], None] = {}
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Holds signals of a process that starts, until it can handle them.
+"""Holds signals back while a process starts, until it can handle them.
 
 Otherwise SIGTERM during the imports kills the process, or is lost if this is the first process of a container.
 """

@@ -24,7 +24,7 @@ class DownloadFailed(Exception):
 class HttpDownloader:
     """Downloads files from addresses in channels.
 
-    timeout: seconds for the whole file. max_bytes: of a file. option: the setting with this limit, for the error.
+    timeout: seconds for the whole file. max_bytes: limit of a file. option: the setting with this limit, for the error.
     accept: the header with the wanted types. tls: trusted authorities for https; None: the system's.
     """
 

@@ -33,7 +33,7 @@ LEVELS: Final[Mapping[str, int]] = {
 }
 _NUMBER: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
-# Events that anybody can cause at will, with a connection or a request each.
+# Anybody can cause any number of these events: one connection or request causes one.
 FROM_STRANGERS: Final = frozenset(
     (
         *("bearer token refused", "connection dropped", "connection refused", "play refused", "playback refused"),
@@ -125,7 +125,7 @@ class _Lines:
         try:
             out.write(line + "\n")
             out.flush()
-        except (OSError, ValueError):  # ValueError: the stream is closed. This error cannot be logged
+        except (OSError, ValueError):  # ValueError: the stream is closed. The log cannot report its own error
             return
 
     debug = info = warning = error = critical = msg
@@ -206,7 +206,7 @@ def drop_below_level(logger: object, method: str, event: EventDict) -> EventDict
 
 
 def limit_strangers(limiters: Mapping[str, LogRateLimiter], logger: object, method: str, event: EventDict) -> EventDict:
-    """Drops lines of FROM_STRANGERS above their limit, so that a flood fills no disk. `left_out` has their number."""
+    """Drops lines of FROM_STRANGERS above their limit, so that they do not fill the disk. `left_out` counts them."""
     limiter = limiters.get(event.get("event", ""))
     if limiter is None:
         return event
@@ -252,7 +252,7 @@ def _text(value: object) -> str:
 
 
 def _plain(text: str, quote: bool = True) -> str:
-    """Escapes control characters. Clients choose parts of a line; they must not start lines or control a terminal."""
+    """Escapes control characters. Clients choose parts of a line, but must not start lines or control a terminal."""
     if text.isprintable() and not (quote and (not text or " " in text or '"' in text or "=" in text)):
         return text
     escaped = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
@@ -271,8 +271,9 @@ def _finite(value: Any) -> Any:
 
 
 def compact(error: BaseException) -> str:
-    """Returns `KeyError: 'x' (live/hub.py:12 publish < http/server.py:80 receive)` and the causes, in one bounded
-    line.
+    """Returns an error and its causes in one bounded line.
+
+    Example: `KeyError: 'x' (live/hub.py:12 publish < http/server.py:80 receive)`.
     """
     parts: list[str] = []
     seen: set[int] = set()

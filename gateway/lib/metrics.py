@@ -48,7 +48,7 @@ Source: TypeAlias = Callable[[], Iterable[MetricSample]]
 class Counter:
     """Counts by labels.
 
-    There are at most `MAX_SERIES` combinations, because clients must not create series. Further combinations
+    There are at most `MAX_SERIES` combinations, because clients must not create series. Additional combinations
     are counted as "other".
     """
 
@@ -68,7 +68,7 @@ class Counter:
 
 
 class Histogram:
-    """Observations in buckets, by labels. `observe` costs a bisection: use it for each part, not for each frame."""
+    """Observations in buckets, by labels. `observe` searches the buckets: call it for each part, not for each frame."""
 
     __slots__ = ("_bounds", "metric", "series")
 
@@ -120,7 +120,7 @@ class Metrics:
             *(self.segment_seconds, self.part_seconds, self.part_delay, self.loop_lag),
             *(self.viewer_startup, self.viewer_latency),
         )
-        self.last_lag = 0.0  # seconds that the loop was late at the last sample
+        self.last_lag = 0.0  # seconds by which the loop was late at the last sample
         self._version = version
         self._sources: list[Source] = []
 

@@ -12,7 +12,7 @@ from gateway.lib.metric_table import BUILD, TABLE, Labels, Metric, MetricKind, M
 
 T = TypeVar("T")
 
-_MAX_SERIES: Final = 20_000  # of one process; a text with more is not from Millrace
+_MAX_SERIES: Final = 20_000  # series of one process; a text with more is not from Millrace
 # Metrics of a process from prometheus-client.
 _PROCESS: Final[Mapping[str, tuple[MetricKind, str]]] = {
     "process_virtual_memory_bytes": (MetricKind.GAUGE, "Virtual memory size in bytes."),
@@ -56,7 +56,7 @@ class MetricsSnapshot:
         self.processes |= other.processes
 
     def cumulative_metrics(self) -> MetricsSnapshot:
-        """Returns the counters and histograms. They never decrease, so they still count after their process ended."""
+        """Returns the counters and histograms. They never decrease, so they stay valid when their process ends."""
         counters = {name: series for name, series in self.values.items() if TABLE[name].kind is MetricKind.COUNTER}
         return MetricsSnapshot(counters, self.rows)
 

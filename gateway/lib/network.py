@@ -7,7 +7,7 @@ from functools import lru_cache
 
 
 def client_network(address: str) -> str:
-    """Returns the text under which an address is counted.
+    """Returns the key under which the uses of an address are counted.
 
     IPv4: the address itself, also if it is mapped into IPv6. IPv6: its /64, because a subscriber has at least one
     (RFC 6177). A zone (`%eth0`) is removed.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_MAX_DIGITS: Final = 20  # with leading zeros, which HTTP allows
+_MAX_DIGITS: Final = 20  # digits, including leading zeros, which HTTP allows
 _DECIMAL: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{0,15})?", re.ASCII)
 
 

@@ -13,7 +13,7 @@ from gateway.lib.scheduled_reads import LARGEST_READ, ReadScheduler, ScheduledPr
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
-CLOSING_SECONDS: Final = 5.0  # for the end of TLS
+CLOSING_SECONDS: Final = 5.0  # time in which TLS must end
 
 
 class ConnectFailed(Exception):
@@ -29,8 +29,8 @@ async def connect(
 ) -> P:
     """Connects to the first address that answers, and returns its protocol.
 
-    The connection is read in turns, and not while the server does not take what was written.
-    seconds: in total; each address gets its part. tls: None: without TLS. Raises ConnectFailed.
+    The connection is read in turns. While the write buffer is full, it is not read.
+    seconds: limit for all addresses; each address gets its part. tls: None: without TLS. Raises ConnectFailed.
     """
     loop = asyncio.get_running_loop()
     text = "it has no address"
@@ -60,7 +60,7 @@ async def connect(
 
 
 class _Outgoing(ScheduledProtocol):
-    """Holds reading at a full write buffer: else the answers to a server that only asks would fill the memory."""
+    """Stops reading while the write buffer is full. A server that sends only requests would fill it with answers."""
 
     __slots__ = ()
 

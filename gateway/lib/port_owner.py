@@ -5,32 +5,39 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from gateway.lib.numbers import read_integer
 from gateway.lib.process import MAX_PID
 
-_LISTENING: Final = "0A"  # state of a socket in /proc/net/tcp: TCP_LISTEN
+# States of a socket in /proc/net/tcp and udp: TCP_LISTEN, and TCP_CLOSE for a UDP socket that is not connected.
+_LISTENING: Final = {"tcp": "0A", "udp": "07"}
 _MAX_COMMAND: Final = 4_096  # bytes of a command line
 _OURS: Final = ("gateway", "millrace")  # the module in `python -m gateway`, and the installed command
 
 
-def taken_words(name: str, port: int, host: str = "", proc: Path = Path("/proc")) -> str:
-    """Returns the message for a port in use: its program, where that can be found, and how to choose another port.
+def port_in_use_text(
+    name: str, port: int, host: str = "", proc: Path = Path("/proc"), transport: Literal["tcp", "udp"] = "tcp"
+) -> str:
+    """Returns the message for a port in use: its program, if it can be found, and how to choose another port.
 
     name: of the listener, which is also its section of the settings.
     """
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if host else f"port {port}"
-    owner = port_owner(port, proc)
+    if transport == "udp":
+        address = f"UDP port {port} of {host}"
+    owner = port_owner(port, proc, transport)
     return f"{address} is in use{f' by {owner}' if owner else ''}; choose another with --set {name}.port=…"
 
 
-def port_owner(port: int, proc: Path = Path("/proc")) -> str:
-    """Returns the program that listens on a TCP port, such as "Millrace, pid 1234".
+def port_owner(port: int, proc: Path = Path("/proc"), transport: Literal["tcp", "udp"] = "tcp") -> str:
+    """Returns the program that listens on a port, such as "Millrace, pid 1234".
 
     Returns "" on other systems, and if the program belongs to another user.
     """
-    sockets = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listening(proc / "net" / table, port)}
+    state, tables = _LISTENING[transport], (transport, f"{transport}6")
+    found = (inode for table in tables for inode in _listening(proc / "net" / table, port, state))
+    sockets = {f"socket:[{inode}]" for inode in found}
     if not sockets or not proc.is_dir():
         return ""
     numbered = ((read_integer(process.name, MAX_PID), process) for process in proc.iterdir())
@@ -41,12 +48,12 @@ def port_owner(port: int, proc: Path = Path("/proc")) -> str:
     return ""
 
 
-def _listening(table: Path, port: int) -> list[str]:
+def _listening(table: Path, port: int, state: str) -> list[str]:
     """Returns the inodes of the sockets that listen on a port. The format is described in proc(5), /proc/net/tcp."""
     with suppress(OSError):
         rows = (line.split() for line in table.read_text().splitlines()[1:])
         ending = f":{port:04X}"
-        return [row[9] for row in rows if len(row) > 9 and row[3] == _LISTENING and row[1].endswith(ending)]
+        return [row[9] for row in rows if len(row) > 9 and row[3] == state and row[1].endswith(ending)]
     return []
 
 

@@ -1,4 +1,4 @@
-"""Child processes, a unique name of this process for a shared store, and whether another process is alive."""
+"""Child processes, a unique name of this process for a shared store, and a check whether a process is alive."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def is_dead(name: str, own_name: str) -> bool:
     if machine != _machine() or pid is None:
         return False
     if pid == os.getpid():
-        return name != own_name  # an earlier process with this number
+        return name != own_name  # another name with this number is of an earlier process
     return not alive(pid)
 
 

@@ -10,7 +10,7 @@ from gateway.lib.network import client_network
 class Quota:
     """Counts by address. IPv6 addresses are counted by their /64.
 
-    limit: of one address; 0 means no limit.
+    limit: maximum for one address; 0 means no limit.
     """
 
     def __init__(self, limit: int) -> None:
@@ -18,7 +18,7 @@ class Quota:
         self._counts: Counter[str] = Counter()
 
     def take(self, address: str) -> bool:
-        """Counts one more. Returns False if the address is at its limit."""
+        """Counts one more use of the address. Returns False if the address is at its limit."""
         network = client_network(address)
         if self._limit and self._counts[network] >= self._limit:
             return False
@@ -26,7 +26,7 @@ class Quota:
         return True
 
     def give(self, address: str) -> None:
-        """Counts one less."""
+        """Counts one use less."""
         network = client_network(address)
         self._counts[network] -= 1
         if self._counts[network] <= 0:

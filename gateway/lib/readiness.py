@@ -13,18 +13,15 @@ log = structlog.get_logger(__name__)
 Check = Callable[[], Awaitable[None]]
 
 CACHE_SECONDS = 1.0  # how long a result is reused, because any client may ask
-TIMEOUT_SECONDS = 5.0  # of one check; load balancers stop waiting soon after that
+TIMEOUT_SECONDS = 5.0  # limit of one check; load balancers wait only a little longer
 
 
 class Readiness:
-    """Named checks. A check raises if its part is missing. Names are public; reasons are only logged.
-
-    degraded: returns the names of missing parts that live streams do not need.
-    """
+    """Named checks. A check raises if its part is missing. Names are public; reasons are only logged."""
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
-        self.degraded: Callable[[], Iterable[str]] = tuple
+        self._optional: list[Callable[[], Iterable[str]]] = []
         self._closing = False
         self._missing: tuple[str, ...] = ()
         self._checked_at = -CACHE_SECONDS
@@ -32,6 +29,14 @@ class Readiness:
 
     def add(self, name: str, check: Check) -> None:
         self._checks[name] = check
+
+    def add_optional(self, missing: Callable[[], Iterable[str]]) -> None:
+        """Adds parts that live streams do not need. missing: returns the names of those that are missing."""
+        self._optional.append(missing)
+
+    def degraded(self) -> list[str]:
+        """Returns the names of missing parts that live streams do not need."""
+        return [name for missing in self._optional for name in missing()]
 
     def close(self) -> None:
         """Makes the node not ready because it shuts down. The checks no longer matter."""

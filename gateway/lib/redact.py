@@ -35,9 +35,10 @@ _MEMBER: Final = re.compile(
 _PARAMETER: Final = re.compile(
     _NAMED + r"(\s{0,2}=\s{0,2}|%(?:25){0,3}3D)(?:" + _VALUE_QUOTED + r"|[^\s&\"<>]*)", re.I | re.S
 )
-# <expiry>-<md5 or sha-256>, anywhere, also with more digits.
+# <expiry>-<MD5 or SHA-256>, found anywhere, also with more digits.
 _STREAM_KEY: Final = re.compile(r"(?<![0-9])[0-9]+(?:-|%2D)[0-9a-f]{32,}", re.I)
-# Names that only headers have: anywhere. Other names: at the start of a line, because "wrong key: …" is prose.
+# A name that only headers have is found anywhere. Other names are found at the start of a line, because
+# "wrong key: …" is prose.
 _HEADER: Final = re.compile(
     r"(?<![A-Za-z0-9-])((?:proxy-)?authorization|(?:set-)?cookie|x-[a-z0-9-]{0,40}(?:token|key|sign|signature|node|origin|credential))"
     r"(\s{0,4}:\s{0,4})[^\r\n]+",
@@ -57,7 +58,7 @@ _MAX_TEXT = 8000
 def mask(text: str) -> str:
     """Returns `text`, cut at 8,000 characters, with every secret replaced by MASK."""
     if len(text) > _MAX_TEXT:
-        # Cut between words: half a secret would not be recognised.
+        # Cut between words, because half a secret would not be found.
         text = text[:_MAX_TEXT].rpartition(" ")[0] + "…"
     text = _HEADER.sub(rf"\1\2{MASK}", text)
     text = _HEADER_LINE.sub(rf"\1\2{MASK}", text)

@@ -1,11 +1,12 @@
-"""Counts wrong credentials by address, and limits further attempts."""
+"""Counts wrong credentials by address, and limits additional attempts."""
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from typing import Final
 
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.network import client_network
 
 WINDOW: Final = 60.0  # seconds
@@ -22,8 +23,7 @@ class Refusals:
 
     def __init__(self, per_minute: int, max_addresses: int = 10_000) -> None:
         self.per_minute = per_minute
-        self._max_addresses = max_addresses
-        self._attempts: OrderedDict[str, deque[float]] = OrderedDict()
+        self._attempts: BoundedDict[str, deque[float]] = BoundedDict(max_addresses)
 
     def __len__(self) -> int:
         return len(self._attempts)
@@ -38,14 +38,12 @@ class Refusals:
         if seconds := self.wait(address, now):
             return seconds
         key = client_network(address)
-        self._attempts.setdefault(key, deque(maxlen=self.per_minute)).append(now)
-        self._attempts.move_to_end(key)
-        if len(self._attempts) > self._max_addresses:
-            self._attempts.popitem(last=False)
+        attempts = self._attempts[key] = self._attempts.get(key) or deque(maxlen=self.per_minute)
+        attempts.append(now)
         return 0
 
     def wait(self, address: str, now: float) -> int:
-        """Returns the full seconds until a refused attempt of the address is below the limit; 0: it is now."""
+        """Returns the whole seconds until a refused attempt of the address is below the limit; 0: it is so now."""
         attempts = self._recent(address, now)
         if attempts is None or len(attempts) < self.per_minute:
             return 0

@@ -1,4 +1,4 @@
-"""Times as they stand in answers, playlists and logs."""
+"""The text form of times in answers, playlists and logs."""
 
 from datetime import UTC, datetime
 

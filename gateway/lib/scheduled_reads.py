@@ -15,14 +15,14 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final, cast
 
-TURN_SECONDS: Final = 0.004  # for all waiting connections, per turn of the loop
+TURN_SECONDS: Final = 0.004  # time for all waiting connections in one turn of the loop
 SLICE_SECONDS: Final = 0.001  # work of one connection before it must wait
 DISCARD_SECONDS: Final = 0.0002  # cost to copy the discarded bytes of a full read
 LARGEST_READ: Final = 65_536  # bytes; size of the shared buffer
 SMALLEST_READ: Final = 1024  # bytes; minimum for connections with expensive bytes
-MERGED_SECONDS: Final = 0.2  # between two reads of a connection with merged reads
+MERGED_SECONDS: Final = 0.2  # pause between two reads of a connection with merged reads
 
-# One call fills and copies it, so that no connection gets bytes of another one.
+# The buffer is filled and copied in one call, so that no connection gets bytes of another one.
 _buffer: Final = memoryview(bytearray(LARGEST_READ))
 
 
@@ -35,7 +35,7 @@ class ReadScheduler:
     """Resumes busy connections in the order of their arrival.
 
     Each turn of the event loop resumes at least one connection. It continues until the cost of their last reads reaches
-    `turn_seconds`. So all of them together delay other work by about this time per turn. Connections with merged reads
+    `turn_seconds`. So they delay other work by about this time per turn. Connections with merged reads
     join the queue after MERGED_SECONDS.
     """
 
@@ -51,22 +51,22 @@ class ReadScheduler:
         """Returns the number of connections in both queues."""
         return len(self._waiting) + len(self._merging)
 
-    def rest(self, resume: Callable[[], None], cost: float) -> None:
-        """Queues `resume` after MERGED_SECONDS. cost: seconds that the last read needed."""
+    def wait_to_merge(self, resume: Callable[[], None], cost: float) -> None:
+        """Calls `resume` in a turn after MERGED_SECONDS. cost: seconds that the last read needed."""
         loop = asyncio.get_running_loop()
         self._merging.append((loop.time() + MERGED_SECONDS, resume, cost))
         if len(self._merging) == 1:
-            loop.call_later(MERGED_SECONDS, self._queue_resting)
+            loop.call_later(MERGED_SECONDS, self._queue_merged)
 
-    def _queue_resting(self) -> None:
+    def _queue_merged(self) -> None:
         loop = asyncio.get_running_loop()
         merging = self._merging
-        until = loop.time() + MERGED_SECONDS / 20  # also connections that are due soon: saves wake-ups
+        until = loop.time() + MERGED_SECONDS / 20  # includes connections that are due soon, which saves wake-ups
         while merging and merging[0][0] <= until:
             _, resume, cost = merging.popleft()
             self.wait(resume, cost)
         if merging:
-            loop.call_later(merging[0][0] - loop.time(), self._queue_resting)
+            loop.call_later(merging[0][0] - loop.time(), self._queue_merged)
 
     def wait(self, resume: Callable[[], None], cost: float) -> None:
         """Calls `resume` in a later turn of the event loop. cost: seconds that the last reads needed."""
@@ -94,8 +94,7 @@ class ScheduledReads(asyncio.BufferedProtocol):
 
     `read_at_most` limits one read in bytes (at most LARGEST_READ), and so the work of one call. If a read costs more
     than a slice, the next ones are half as large, down to SMALLEST_READ. Cheap reads grow again.
-    `hold_reading` and `release_reading` are for the back-pressure of the owner. They work together with the
-    scheduler.
+    The owner calls `hold_reading` and `release_reading` for back-pressure.
     """
 
     __slots__ = (
@@ -136,7 +135,7 @@ class ScheduledReads(asyncio.BufferedProtocol):
         self._set_read_size(min(self._read_size, size))
 
     def discard_reads(self) -> None:
-        """Discards all further bytes of the client. The end of the connection is still noticed."""
+        """Discards all additional bytes of the client. The end of the connection is still noticed."""
         self._discards = True
         self._max_read = LARGEST_READ
         self._set_read_size(LARGEST_READ)
@@ -158,7 +157,7 @@ class ScheduledReads(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._discards:
             if nbytes >= self._read_size:
-                # There may be much more, and the copy costs time too.
+                # The client may send much more, and the copy costs time too.
                 self._wait_in_queue(self._scheduler.wait, DISCARD_SECONDS)
             return
         began = time.perf_counter()
@@ -167,7 +166,7 @@ class ScheduledReads(asyncio.BufferedProtocol):
         if took < SLICE_SECONDS and nbytes < self._read_size:
             self._slice_used = 0.0  # hot path: the socket is empty
             if self._merges:
-                self._wait_in_queue(self._scheduler.rest, took)
+                self._wait_in_queue(self._scheduler.wait_to_merge, took)
         else:
             self._charge(took, nbytes)
 
@@ -176,7 +175,7 @@ class ScheduledReads(asyncio.BufferedProtocol):
         size = self._read_size
         slice_used = took
         if nbytes >= size:
-            slice_used += self._slice_used  # there may be more to read
+            slice_used += self._slice_used  # the socket may have more to read
         if slice_used < SLICE_SECONDS:
             self._slice_used = slice_used
             if size < self._max_read and took < SLICE_SECONDS / 4:
@@ -239,7 +238,7 @@ class ScheduledProtocol(ScheduledReads):
         self._inner_transport: _InnerTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not derived from asyncio's
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class is not derived from asyncio's
         self._inner_transport = _InnerTransport(self, self._transport)
         self.inner.connection_made(cast(asyncio.Transport, self._inner_transport))
 
@@ -308,8 +307,8 @@ class ScheduledTls(ScheduledProtocol):
 class _InnerTransport:
     """The transport of the inner protocol.
 
-    After the connection is lost, it does not refer to it. Libraries hold transports in reference cycles until the next
-    garbage collection, and TLS has a buffer of 256 kB.
+    It does not refer to a lost connection. Libraries hold transports in reference cycles until the next garbage
+    collection, and a TLS connection has a buffer of 256 kB.
     """
 
     __slots__ = ("_reads", "_transport", "write")

@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import structlog
 
-from gateway.lib.port_owner import taken_words
+from gateway.lib.port_owner import port_in_use_text
 from gateway.lib.tasks import Tasks
 
 log = structlog.get_logger(__name__)
 
 BACKLOG = 4096
-# Limit of unsent bytes of a connection in the kernel: few for a stalled viewer, but enough for full speed.
+# Limit of unsent bytes of a connection in the kernel. It keeps a stalled viewer cheap, but allows full speed.
 UNSENT = 128 * 1024
-_MAX_ATTEMPTS = 16  # to find one port that is free on every address of a name
+_MAX_ATTEMPTS = 16  # attempts to find one port that is free on every address of a name
 _MAX_HANDSHAKE_SECONDS: Final = 60.0
 _OUT_OF_FILES_SECONDS: Final = 0.1  # pause before the next accept if no file descriptor is left
 
@@ -32,37 +32,50 @@ class ListenError(Exception):
     """A listener cannot be opened. The message is one line: `http: 0.0.0.0:8080 is in use by Millrace, pid 7; …`."""
 
 
-Opener: TypeAlias = Callable[[str, str, int], list[socket.socket]]  # like `listen`
+Transport: TypeAlias = Literal["tcp", "udp"]
+_KINDS: Final[dict[Transport, socket.SocketKind]] = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+
+
+class Opener(Protocol):
+    """Opens the sockets of a listener, like `listen`."""
+
+    def __call__(self, name: str, host: str, port: int, transport: Transport = "tcp") -> list[socket.socket]: ...
 
 
 class _Sharing(Enum):
-    """Whether several sockets share a port. FIRST: others may join later. JOINED: it joins the first."""
+    """Whether several sockets share a port. FIRST: other sockets may join it later. JOINED: it joins the first one."""
 
     NONE = auto()
     FIRST = auto()
     JOINED = auto()
 
 
-def listen(name: str, host: str, port: int) -> list[socket.socket]:
-    """Returns listening TCP sockets on every address of `host`, all on one port. Raises ListenError.
+def listen(name: str, host: str, port: int, transport: Transport = "tcp") -> list[socket.socket]:
+    """Returns listening TCP sockets or bound UDP sockets on every address of `host`, all on one port.
+
+    Raises ListenError.
 
     name: of the listener, for error messages.
     port: 0 means any free port.
     Accepted sockets inherit TCP_NODELAY and the limit of unsent bytes. `::` also accepts IPv4.
     """
-    return _listen(name, host, port, _Sharing.NONE)
+    return _listen(name, host, port, transport, _Sharing.NONE)
 
 
-def listen_shared(name: str, host: str, port: int, count: int) -> list[list[socket.socket]]:
+def listen_shared(
+    name: str, host: str, port: int, count: int, transport: Transport = "tcp"
+) -> list[list[socket.socket]]:
     """Returns `count` results of `listen`, all on one port.
 
     The kernel distributes connections to them. A connection that waits at one of them does not move to another.
+    All datagrams of one address of a client reach the same UDP socket, until one of the sockets is closed. The
+    kernel chooses the socket by a hash of the addresses and by the number of sockets.
     """
     results: list[list[socket.socket]] = []
-    # Only finds a free port: a socket bound to port 0 would lose its port when it stops to listen.
-    first = _listen(name, host, port, _Sharing.FIRST)
+    # This socket only finds a free port. A socket bound to port 0 loses its port when it stops listening.
+    first = _listen(name, host, port, transport, _Sharing.FIRST)
     try:
-        results.extend(_listen(name, host, port_of(first), _Sharing.JOINED) for _ in range(count))
+        results.extend(_listen(name, host, port_of(first), transport, _Sharing.JOINED) for _ in range(count))
     except BaseException:
         _close_all(opened for result in results for opened in result)
         raise
@@ -71,10 +84,10 @@ def listen_shared(name: str, host: str, port: int, count: int) -> list[list[sock
     return results
 
 
-def _listen(name: str, host: str, port: int, sharing: _Sharing) -> list[socket.socket]:
+def _listen(name: str, host: str, port: int, transport: Transport, sharing: _Sharing) -> list[socket.socket]:
     address_text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host or None, port, type=_KINDS[transport], flags=socket.AI_PASSIVE)
     except OSError as error:
         raise ListenError(f"{name}: {address_text}: {error.strerror or error}") from None
     addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
@@ -83,14 +96,14 @@ def _listen(name: str, host: str, port: int, sharing: _Sharing) -> list[socket.s
         try:
             chosen = port
             for family, address in addresses:
-                sockets.append(_open(family, (address[0], chosen, *address[2:]), sharing))
+                sockets.append(_open(family, (address[0], chosen, *address[2:]), transport, sharing))
                 chosen = port_of(sockets)
         except OSError as error:
             _close_all(sockets)
             if error.errno == errno.EADDRINUSE and port == 0 and attempt < _MAX_ATTEMPTS:
-                continue  # free on one address, in use on another
+                continue  # the port is free on one address and in use on another
             if error.errno == errno.EADDRINUSE:
-                raise ListenError(f"{name}: {taken_words(name, port, host)}") from None
+                raise ListenError(f"{name}: {port_in_use_text(name, port, host, transport=transport)}") from None
             raise ListenError(f"{name}: {address_text} {_reason(error)}") from None
         except BaseException:
             _close_all(sockets)
@@ -145,7 +158,7 @@ async def accept_tls(
         None to refuse the connection. If the handshake fails, the protocol gets `connection_lost` without
         `connection_made`.
 
-    The servers of asyncio report a connection only after its handshake. So clients could open any number.
+    The servers of asyncio report a connection only after its handshake. So with them, clients could open any number.
     """
     loop = asyncio.get_running_loop()
     seconds = min(seconds or _MAX_HANDSHAKE_SECONDS, _MAX_HANDSHAKE_SECONDS)
@@ -183,24 +196,27 @@ async def _handshake(
             protocol.connection_lost(None)
 
 
-def _open(family: int, address: tuple[object, ...], sharing: _Sharing) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_STREAM)
+def _open(family: int, address: tuple[object, ...], transport: Transport, sharing: _Sharing) -> socket.socket:
+    opened = socket.socket(family, _KINDS[transport])
     try:
         opened.setblocking(False)
-        if os.name == "posix":  # on other systems, two processes could open one port
+        # On other systems, this option would let two processes open one port. For UDP, it would do so on all systems.
+        if os.name == "posix" and transport == "tcp":
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sharing is _Sharing.JOINED:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            with suppress(OSError):  # saves memory if the kernel supports it
-                opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+        if transport == "tcp":
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                with suppress(OSError):  # saves memory if the kernel supports it
+                    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         opened.bind(address)
-        if sharing is _Sharing.FIRST:  # after bind: otherwise bind would succeed on a shared port of another program
+        if sharing is _Sharing.FIRST:  # after bind, which else would accept a shared port of another program
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        opened.listen(BACKLOG)
+        if transport == "tcp":
+            opened.listen(BACKLOG)
     except BaseException:
         opened.close()
         raise

@@ -6,16 +6,29 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Self
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+def log_failure(name: str, error: BaseException) -> None:
+    """Logs the error of a task that nobody awaits."""
+    log.error("a task failed", task=name, exc_info=error)
+
+
+def awaited(name: str, error: BaseException) -> None:
+    """Does nothing: the code that awaits the task gets its error."""
+
 
 class Tasks:
     """A group of tasks that start and end while their owner exists.
 
     Use `async with Tasks("outputs") as tasks: tasks.start(coro)`. The end of the block cancels the running tasks and
-    waits for them. If a task fails, the others continue, and `on_error` gets its name and exception. Only one event
-    loop may use the group.
+    waits for them. If a task fails, the others continue, and `on_error` gets its name and exception; without it, they
+    are logged. Only one event loop may use the group.
     """
 
-    def __init__(self, name: str, on_error: Callable[[str, BaseException], None] | None = None) -> None:
+    def __init__(self, name: str, on_error: Callable[[str, BaseException], None] = log_failure) -> None:
         self._name = name
         self._on_error = on_error
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -65,7 +78,7 @@ class Tasks:
         if task.cancelled():
             return
         error = task.exception()
-        if error is not None and self._on_error is not None:
+        if error is not None:
             self._on_error(task.get_name(), error)
 
 

@@ -1,9 +1,8 @@
-"""A token bucket: limits how often something may happen, on average and at once."""
+"""A token bucket: limits the average rate of an action, and the number of actions at once."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.network import client_network
 
 
@@ -34,17 +33,10 @@ class AddressBuckets:
     def __init__(self, per_second: float, burst: float, max_addresses: int = 10_000) -> None:
         self._per_second = per_second
         self._burst = burst
-        self._max_addresses = max_addresses
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._buckets: BoundedDict[str, TokenBucket] = BoundedDict(max_addresses)
 
     def take(self, address: str, now: float) -> bool:
         """Takes one token of an address. Returns False if there is none. now: monotonic seconds."""
         network = client_network(address)
-        bucket = self._buckets.get(network)
-        if bucket is None:
-            bucket = self._buckets[network] = TokenBucket(self._per_second, self._burst)
-            if len(self._buckets) > self._max_addresses:
-                self._buckets.popitem(last=False)
-        else:
-            self._buckets.move_to_end(network)
+        bucket = self._buckets[network] = self._buckets.get(network) or TokenBucket(self._per_second, self._burst)
         return bucket.take(1, now)

@@ -2,105 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from gateway.live.gop_cache import GopCache
-from gateway.live.sink import EndReason, Item, Sink, SoundSource
+from gateway.live.sink import ALL_MEDIA, EndReason, Item, Sink, SinkNeeds, SoundSource
 from gateway.live.start_buffer import StartBuffer
 from gateway.media.track import AmfValue, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
+
+
+@dataclass(slots=True, eq=False)
+class _Attachment:
+    """One attached sink. waits: whether it gets nothing until the audio of the cache is made."""
+
+    sink: Sink
+    needs: SinkNeeds
+    waits: bool = False
 
 
 class Fanout:
     """Passes each unit to the GOP cache and to every sink. It runs on one event loop; `push` is the hot path.
 
     A sink that raises is detached and gets `on_failed`. Other sinks and the publisher are not affected.
+    audio: makes the audio of the units while a sink wants it; None: the units have it always.
     """
 
-    def __init__(self, gop: GopCache) -> None:
+    def __init__(self, gop: GopCache, audio: SoundSource | None = None) -> None:
         self.tracks: Tracks | None = None
         self.ended: EndReason | None = None
         self.gop = gop
-        self.beginning: StartBuffer | None = None  # the first seconds of the stream, for a limited time
+        self.start_buffer: StartBuffer | None = None  # the first seconds of the stream, for a limited time
+        self._audio = audio
         self._epoch = -1
-        self._sinks: tuple[Sink, ...] = ()
-        self._waits: dict[int, Callable[[], bool]] = {}  # by id of the sink
-        # Sinks that wait for the sound of the cache: whether they get the cache, and what is called then.
-        self._joining: tuple[tuple[Sink, bool, Callable[[], None]], ...] = ()
-        self._deaf: set[int] = set()  # ids of the sinks that need no sound
-        self.sound: SoundSource | None = None  # None: the units have their sound always
+        self._attached: tuple[_Attachment, ...] = ()
+        self._sinks: tuple[Sink, ...] = ()  # those that do not wait
 
     @property
     def is_awaited(self) -> bool:
         """Whether any sink needs units as soon as they arrive."""
-        waits = self._waits
-        for sink in self._sinks:
-            is_waiting = waits.get(id(sink))
-            if is_waiting is None or is_waiting():
+        for entry in self._attached:
+            if not entry.waits and (entry.needs.is_urgent is None or entry.needs.is_urgent()):
                 return True
         return False
 
     @property
-    def is_heard(self) -> bool:
-        """Whether any sink needs the sound."""
-        return len(self._sinks) + len(self._joining) > len(self._deaf)
+    def wants_audio(self) -> bool:
+        """Whether any sink wants audio."""
+        return any(entry.needs.audio for entry in self._attached)
 
-    def attach(
-        self,
-        sink: Sink,
-        *,
-        replay: bool = True,
-        early: bool = False,
-        waits: Callable[[], bool] | None = None,
-        hears: bool = True,
-        replayed: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Adds a sink. It gets the tracks now (if known), then the GOP cache if `replay` is set, then new units.
-
-        early: whether the sink waited for the stream. It then gets `beginning`, if that exists, not the GOP cache.
-        waits: returns whether the sink needs its next units without delay; None: always.
-        hears: whether it needs the sound. If the sound has to be made first, the cache and new units come after that.
-        replayed: called when it has got the cache.
-        """
-        if waits is not None:
-            self._waits[id(sink)] = waits
-        if not hears:
-            self._deaf.add(id(sink))
-        if hears and self.sound is not None and self.tracks is not None and not self.sound.begin():
-            self._joining = (*self._joining, (sink, replay, replayed))
-            self._send_tracks(self.tracks, sink)
+    def attach(self, sink: Sink, needs: SinkNeeds = ALL_MEDIA) -> None:
+        """Adds a sink. It gets the tracks now (if known), then what it needs of the past, then new units."""
+        entry = _Attachment(sink, needs)
+        tracks = self.tracks
+        if needs.audio and tracks is not None and self._audio is not None and not self._audio.begin():
+            entry.waits = True
+            self._attached = (*self._attached, entry)
+            self._send_tracks(tracks, sink)
             return
+        self._attached = (*self._attached, entry)
         items: Iterable[Item] = ()
-        if early and self.beginning is not None:
-            items = self.beginning
-        elif self.tracks is not None:
-            items = (self.tracks, *(self.gop.units() if replay else ()))
-        self._admit(sink, items, replayed)
+        if needs.from_start and self.start_buffer is not None:
+            items = self.start_buffer
+        elif tracks is not None:
+            items = (tracks, *(self.gop.units() if needs.cache else ()))
+        self._replay(entry, items)
 
     def admit(self) -> None:
-        """Sends the cache to the sinks that wait for its sound. They get new units from now on."""
-        joining, self._joining = self._joining, ()
-        for sink, replay, replayed in joining:
-            self._admit(sink, self.gop.units() if replay else (), replayed)
+        """Sends the cache to the sinks that wait for its audio. They get new units from now on."""
+        for entry in self._attached:
+            if entry.waits:
+                entry.waits = False
+                self._replay(entry, self.gop.units() if entry.needs.cache else ())
 
-    def _admit(self, sink: Sink, items: Iterable[Item], replayed: Callable[[], None]) -> None:
-        """Sends items to a sink, which gets everything new from now on."""
+    def _replay(self, entry: _Attachment, items: Iterable[Item]) -> None:
+        """Sends items to a sink. From now on it also gets each new item."""
+        sink = entry.sink
         self._sinks = (*self._sinks, sink)
         try:
-            _replay(items, sink)
+            _send_items(items, sink)
         except Exception as error:  # an error of the sink must not stop the stream
             self._fail(sink, error)
             return
-        replayed()
+        if entry.needs.on_replayed is not None:
+            entry.needs.on_replayed()
         if self.ended is not None:
             self.detach(sink)
             sink.on_end(self.ended)
 
     def detach(self, sink: Sink) -> None:
+        self._attached = tuple(entry for entry in self._attached if entry.sink is not sink)
         self._sinks = tuple(s for s in self._sinks if s is not sink)
-        self._joining = tuple(entry for entry in self._joining if entry[0] is not sink)
-        self._waits.pop(id(sink), None)
-        self._deaf.discard(id(sink))
+
+    def keep_start(self, buffer: StartBuffer) -> None:
+        """Stores everything from now on in this buffer, for the sinks that waited for the stream."""
+        self.start_buffer = buffer
+        self.attach(buffer)
+
+    def drop_start(self, buffer: StartBuffer) -> None:
+        """Forgets the buffer. It may be called more than once."""
+        self.detach(buffer)
+        if self.start_buffer is buffer:
+            self.start_buffer = None
 
     def set_tracks(
         self, video: MediaTrack | None, audio: MediaTrack | None, metadata: dict[str, AmfValue], continuous: bool
@@ -112,8 +115,8 @@ class Fanout:
             self.gop.clear()
         self.gop.has_video = video is not None
         self.tracks = tracks = Tracks(video, audio, self._epoch, metadata)
-        for sink in (*self._sinks, *(entry[0] for entry in self._joining)):
-            self._send_tracks(tracks, sink)
+        for entry in self._attached:
+            self._send_tracks(tracks, entry.sink)
         return tracks
 
     def _send_tracks(self, tracks: Tracks, sink: Sink) -> None:
@@ -148,9 +151,7 @@ class Fanout:
             return
         self.admit()
         self.ended = reason
-        sinks, self._sinks = self._sinks, ()
-        self._waits.clear()
-        self._deaf.clear()
+        sinks, self._sinks, self._attached = self._sinks, (), ()
         for sink in sinks:
             try:
                 sink.on_end(reason)
@@ -163,7 +164,7 @@ class Fanout:
         sink.on_failed(error)
 
 
-def _replay(items: Iterable[Item], sink: Sink) -> None:
+def _send_items(items: Iterable[Item], sink: Sink) -> None:
     for item in items:
         if isinstance(item, AccessUnit):
             sink.on_unit(item)

@@ -36,7 +36,7 @@ class GopCache:
         return list(self._units)
 
     def replace_sound(self, sound: Sequence[AccessUnit]) -> None:
-        """Replaces the sound in the cache. sound: in order; what is before the key frame is left out."""
+        """Replaces the sound in the cache. sound: in order; units before the key frame are left out."""
         units = [unit for unit in self._units if unit.track.kind is _VIDEO]
         if self.has_video:
             if not units:

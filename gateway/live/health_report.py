@@ -30,7 +30,6 @@ class HealthReport(Protocol):
 
     def measured(self) -> dict[str, object]:
         """Returns the measured values by their names in the API; None for unknown values."""
-        ...
 
     def add_picture(self, overview: bytes, arrived: float) -> None:
         """Adds a decoded picture. overview: pixels, see PictureOverview. arrived: seconds since the epoch."""

@@ -6,19 +6,18 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from gateway.channels.channel import Channel
 from gateway.lib.tasks import Tasks
-from gateway.live.further_relay import FurtherRelay
 from gateway.live.output import Outputs, OutputSpec
 from gateway.live.publisher import PublishSource, PushOrigin, StreamPublisher
-from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget
+from gateway.live.pushed_tracks import MAX_PUSHED
 from gateway.live.sink import EndReason
 from gateway.live.start_buffer import StartBuffer, StartBufferBudget
-from gateway.live.stream import ActivePublisher, Stream
+from gateway.live.stream import ActivePublisher, Stream, StreamKind, StreamSpec
 from gateway.live.track_publisher import TrackPublisher
 from gateway.ports.errors import AtCapacity, NameInUse, NoSuchStream, NotAuthorized, RefusalReason
 from gateway.ports.events import Event, Events, EventType
@@ -27,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 KEEP_ENDED = 60.0  # contract: seconds for which an ended stream's playlists stay
 TRANSCODE = "transcode"  # protocol of the publishers that workers are
-# A further track's GOP cache has this part of `gop_bytes`, so that all of them have less than four streams.
+# An additional track's GOP cache has this part of `gop_bytes`, so that all of them have less than four streams.
 TRACK_GOP_SHARE = 4
 # Seconds for which a start buffer exists:
 WAITERS_SECONDS = 2.0  # for viewers that wait at this node; they join within a few turns of the event loop
@@ -53,7 +52,7 @@ class StreamLimits:
 class Hub:
     """The streams of this process. Only one event loop may use it. `run` must run for the streams to work.
 
-    renditions: whether the further tracks of a push are streams of their own; else they are relayed.
+    renditions: whether the additional tracks of a push are streams of their own; else they are relayed.
     """
 
     def __init__(
@@ -67,11 +66,12 @@ class Hub:
         self._ended: dict[str, Stream] = {}
         self._waiting: dict[str, set[asyncio.Future[Stream]]] = {}
         self._lingering: dict[str, asyncio.TimerHandle] = {}
+        self._announced: set[str] = set()  # streams whose start was an event
         self._draining = False
         self._retiring = False
         self._start_budget = StartBufferBudget()
-        self._tasks = Tasks("hub", self._crashed)
-        self._publish_source: PublishSource = self._publish_directly
+        self._tasks = Tasks("hub")
+        self.publish_source: PublishSource = self._publish_directly
         self._on_awaited: list[Callable[[str], None]] = []
         self._on_changed: list[Callable[[Channel], None]] = []
 
@@ -80,8 +80,8 @@ class Hub:
         self._specs = (*self._specs, *specs)
 
     def use_inputs(self, publish: PublishSource) -> None:
-        """Lets the inputs of channels take their pushes."""
-        self._publish_source = publish
+        """Lets the inputs of channels take their pushes: `publish_source` is this function from now on."""
+        self.publish_source = publish
 
     def when_awaited(self, call: Callable[[str], None]) -> None:
         """Calls `call` with the name of each stream that somebody begins to wait for."""
@@ -98,7 +98,7 @@ class Hub:
                 await asyncio.sleep(1)
                 now, wall_clock = time.monotonic(), time.time()
                 for stream in list(self._streams.values()):
-                    stream.sample(now)
+                    stream.received.sample(now)
                     if stream.publisher is not None and stream.channel.expires <= wall_clock - 1:
                         self.end(stream.name, EndReason.EXPIRED)
         finally:
@@ -162,28 +162,30 @@ class Hub:
         evict: Callable[[EndReason], None],
         keep_time: bool = False,
         trusted: bool = False,
-        first_number: int = 0,
     ) -> StreamPublisher:
-        """Returns the lease on `name`.
+        """Returns a publisher of the stream `name`.
 
         keep_time, trusted: see StreamPublisher.
-        first_number: the first playlist number of a new stream, see Stream.
         Raises NameInUse while another publisher sends media, AtCapacity at the limit or during shutdown.
         """
-        return self.publish_from(PushOrigin(protocol, peer, keep_time, trusted), channel, name, evict, first_number)
+        return self.publish_from(PushOrigin(protocol, peer, keep_time, trusted), channel, name, evict)
 
     def publish_from(
-        self,
-        origin: PushOrigin,
-        channel: Channel,
-        name: str,
-        evict: Callable[[EndReason], None],
-        first_number: int = 0,
-        *,
-        shares: MediaBudget | None = None,
-        aligned: bool = True,
+        self, origin: PushOrigin, channel: Channel, name: str, evict: Callable[[EndReason], None], first_number: int = 0
     ) -> StreamPublisher:
-        """Returns the lease on `name`, like `publish`. shares, aligned: for a further track, see Stream."""
+        """Returns a publisher of the stream `name`, like `publish`. first_number: of the playlists of a new stream."""
+        return self._publish(origin, channel, self._spec(name, first_number), evict)
+
+    def _spec(self, name: str, first_number: int = 0) -> StreamSpec:
+        """Describes a new stream."""
+        size, seconds, kind = self.limits.gop_bytes, self.limits.gop_seconds, StreamKind.of(name)
+        return StreamSpec(name, time.time(), size, seconds, kind, first_number, relays=not self._renditions)
+
+    def _publish(
+        self, origin: PushOrigin, channel: Channel, spec: StreamSpec, evict: Callable[[EndReason], None]
+    ) -> StreamPublisher:
+        """Returns a publisher of a stream. spec: of the stream, if it does not exist yet."""
+        name = spec.name
         now = time.monotonic()
         if self._retiring and name == channel.id:
             self._end_if_inactive(name, now)
@@ -197,7 +199,7 @@ class Hub:
         if limit and adds and self._count_publishers() >= limit:
             raise AtCapacity(f"{limit} publishers are on this node")
         if stream is None:
-            stream = self._make_stream(channel, name, first_number, shares, aligned=aligned)
+            stream = self._make_stream(channel, spec)
         else:
             current = stream.publisher
             if current is not None:
@@ -210,17 +212,17 @@ class Hub:
             self._stop_linger(name)
             self.channel_changed(channel)
         stream.publisher = publisher = StreamPublisher(stream, origin, now, evict, self.publisher_left)
-        if stream.further is not None:
-            stream.further.begin(publisher)
-            publisher.further = stream.further
+        if stream.additional is not None:
+            stream.additional.begin(publisher)
+            publisher.additional = stream.additional
         elif name == channel.id:
-            publisher.further = TrackPublisher(publisher, self._publish_track)
+            publisher.additional = TrackPublisher(publisher, self._publish_track)
         if stream.is_source and origin.announced:
             self._emit(EventType.PUBLISH_STARTED, stream, protocol=origin.protocol, peer=origin.peer)
         return publisher
 
     def _publish_track(self, source: StreamPublisher, track: str, aligned: bool) -> StreamPublisher:
-        """Returns the lease on the rendition `<id>@<track>`, which the source's publisher sends itself.
+        """Returns a publisher of the rendition `<id>@<track>`, which the source's publisher sends itself.
 
         aligned: whether its segments begin with those of the channel's other streams.
         It takes the name from a worker's rendition. Renditions of earlier pushes end first if there are too many.
@@ -239,10 +241,16 @@ class Hub:
                 if rendition is not None and rendition.publisher is None:
                     self.end(rendition.name, EndReason.PUBLISHER_GONE)
         origin = PushOrigin(source.protocol, source.peer, keep_time=True, trusted=True)
-        shares = stream.pushed_tracks.budget
-        publisher = self.publish_from(origin, stream.channel, name, lambda reason: None, shares=shares, aligned=aligned)
+        spec = replace(
+            self._spec(name),
+            kind=StreamKind.PUSHED_TRACK,
+            gop_bytes=self.limits.gop_bytes // TRACK_GOP_SHARE,
+            budget=stream.pushed_tracks.budget,
+            is_aligned=aligned,
+        )
+        publisher = self._publish(origin, stream.channel, spec, lambda reason: None)
         rendition = publisher.stream
-        rendition.gop.max_bytes = self.limits.gop_bytes // TRACK_GOP_SHARE
+        rendition.gop.max_bytes = spec.gop_bytes  # a rendition that it took from a worker had more
         if rendition is not current:
             rendition.when_ended(lambda reason: self._forget_soon(stream, rendition))
         return publisher
@@ -256,22 +264,6 @@ class Hub:
         if source.ended is None:
             asyncio.get_running_loop().call_soon(self._forget, rendition)
 
-    def publish_source(
-        self,
-        channel: Channel,
-        origin: PushOrigin,
-        evict: Callable[[EndReason], None],
-        *,
-        input: str = "",
-        first_number: int = 0,
-    ) -> StreamPublisher:
-        """Returns the lease of a push to a channel. It publishes into the source stream, or into one of the inputs.
-
-        input: the name of the input; "": the push with the channel's own key.
-        Raises NameInUse, AtCapacity; NotAuthorized for an input that takes no pushes.
-        """
-        return self._publish_source(channel, origin, evict, input=input, first_number=first_number)
-
     def _publish_directly(
         self, channel: Channel, origin: PushOrigin, evict: Callable[[EndReason], None], *, input: str, first_number: int
     ) -> StreamPublisher:
@@ -280,65 +272,57 @@ class Hub:
             raise NotAuthorized("there are no inputs", RefusalReason.WRONG)
         return self.publish_from(origin, channel, channel.id, evict, first_number)
 
-    async def lease(
+    async def acquire_publisher(
         self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None], input: str = ""
     ) -> StreamPublisher:
         """Implements AcquirePublisher for a node without a cluster."""
-        return self.publish_source(channel, PushOrigin(protocol, peer), evict, input=input)
+        return self.publish_source(channel, PushOrigin(protocol, peer), evict, input=input, first_number=0)
 
     def replace_publisher(
         self, earlier: StreamPublisher, origin: PushOrigin, evict: Callable[[EndReason], None]
     ) -> StreamPublisher:
-        """Gives the lease of a publisher to another one, without an event. The earlier one must move (`adopt`)."""
+        """Replaces the publisher of a stream, without an event. The earlier one must move (`adopt`)."""
         stream = earlier.stream
         stream.publisher = publisher = StreamPublisher(stream, origin, time.monotonic(), evict, self.publisher_left)
-        further = publisher.replace(earlier)
-        if isinstance(further, TrackPublisher):
-            further.move(publisher)
+        additional = publisher.replace(earlier)
+        if isinstance(additional, TrackPublisher):
+            additional.move(publisher)
         return publisher
 
     def adopt(self, channel: Channel, name: str, publisher: StreamPublisher) -> Stream:
         """Makes a stream for a publisher of another hub, which publishes into it from now on. Returns the stream."""
-        stream = self._make_stream(channel, name)
-        if stream.further is not None:
-            stream.further.begin(publisher)
-        publisher.move(stream, self.publisher_left, stream.further)
+        stream = self._make_stream(channel, self._spec(name))
+        if stream.additional is not None:
+            stream.additional.begin(publisher)
+        publisher.move(stream, self.publisher_left, stream.additional)
         stream.publisher = publisher
         return stream
 
-    def _make_stream(
-        self,
-        channel: Channel,
-        name: str,
-        first_number: int = 0,
-        shares: MediaBudget | None = None,
-        *,
-        aligned: bool = True,
-    ) -> Stream:
-        stream = Stream(name, channel, time.time(), self.limits.gop_bytes, self.limits.gop_seconds, self._playable)
-        stream.first_number = first_number
-        stream.budget, stream.is_aligned = shares, aligned
-        if not self._renditions:
-            stream.further = FurtherRelay()
-        if name in self._ended:  # otherwise a reconnection would allow more track changes, and so more files
-            stream.change_limiter = self._ended[name].change_limiter
-            stream.rendition_limiter = self._ended[name].rendition_limiter
+    def _make_stream(self, channel: Channel, spec: StreamSpec) -> Stream:
+        name = spec.name
+        ended = self._ended.get(name)
+        limiters = ended.limiters if ended is not None else None
+        stream = Stream(spec, channel, limiters, self._playable, self._make_outputs)
         self._streams[name] = stream
-        stream.outputs = outputs = Outputs(stream, self._specs, self.events)
+        outputs = stream.outputs
+        assert outputs is not None
         outputs.open()
         self._tasks.start(outputs.run(), name)
         return stream
 
+    def _make_outputs(self, stream: Stream) -> Outputs:
+        return Outputs(stream, self._specs, self.events)
+
     def _playable(self, stream: Stream) -> None:
         """Called when the tracks of the stream are known: resumes waiting viewers."""
-        if not stream.announced:
-            stream.announced = True
+        if stream.name not in self._announced:
+            self._announced.add(stream.name)
             # Before the first unit: viewers that wait join later, perhaps after a whole burst.
             wait_seconds = WAITERS_SECONDS if self._waiting.get(stream.name) else 0.0
             if seconds := max(wait_seconds, self.limits.beginning):
                 StartBuffer(stream, seconds, self.limits.gop_bytes, self._start_budget)
             self._ended.pop(stream.name, None)
-            if not stream.is_pushed_track:  # it is a part of its source's push
+            if stream.kind is not StreamKind.PUSHED_TRACK:  # it is a part of its source's push
                 self._emit(EventType.STREAM_STARTED, stream)
         for future in self._waiting.get(stream.name, ()):
             if not future.done():
@@ -374,21 +358,28 @@ class Hub:
             self._emit_publish_ended(stream, publisher, reason)
             publisher.evict(reason)
         stream.end(reason)
-        if stream.announced:
+        if name in self._announced:
+            self._announced.discard(name)
             self._ended[name] = stream
             asyncio.get_running_loop().call_later(KEEP_ENDED, self._forget, stream)
-            seconds = round(time.time() - stream.started, 3)
-            if not stream.is_pushed_track:
-                self._emit(EventType.STREAM_ENDED, stream, reason=str(reason), seconds=seconds, bytes=stream.bytes_in)
+            seconds = round(time.time() - stream.spec.started, 3)
+            if stream.kind is not StreamKind.PUSHED_TRACK:
+                size = stream.received.bytes
+                self._emit(EventType.STREAM_ENDED, stream, reason=str(reason), seconds=seconds, bytes=size)
         return True
+
+    def end_channel(self, id: str, reason: EndReason) -> bool:
+        """Ends the streams of a channel, renditions first. Returns whether there was one."""
+        names = [stream.name for stream in self._streams.values() if stream.channel.id == id]
+        for name in sorted(names, key=len, reverse=True):
+            self.end(name, reason)
+        return bool(names)
 
     def channel_changed(self, channel: Channel) -> None:
         """Applies a changed channel to its live streams (expiry, protection, outputs)."""
         for stream in self._streams.values():
             if stream.channel.id == channel.id:
-                stream.channel = channel
-                if stream.outputs is not None:
-                    stream.outputs.channel_changed()
+                stream.change_channel(channel)
         for call in self._on_changed:
             call(channel)
 
@@ -442,6 +433,3 @@ class Hub:
             origin = {"protocol": publisher.protocol, "peer": publisher.peer}
             seconds = round(time.monotonic() - publisher.since, 1)
             self._emit(EventType.PUBLISH_ENDED, stream, **origin, reason=str(reason), seconds=seconds)
-
-    def _crashed(self, name: str, error: BaseException) -> None:
-        log.error("a stream's task failed", task=name, exc_info=error)

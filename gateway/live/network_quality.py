@@ -1,4 +1,4 @@
-"""The quality of a WebRTC connection, as the reports of its receiver tell."""
+"""The quality of a WebRTC connection, from the reports of its receiver."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class NetworkQuality:
     """The quality of a WebRTC connection.
 
-    round_trip, jitter: seconds; None: not known yet. lost: share of the packets, of the last report.
+    round_trip, jitter: seconds; None: not known yet. lost: share of lost packets in the last report, 0 to 1.
     """
 
     round_trip: float | None

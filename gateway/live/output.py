@@ -163,7 +163,7 @@ class Outputs:
 
     async def run(self) -> None:
         """Runs the enabled outputs until the stream has ended and all have finished, at most FINISH_SECONDS later."""
-        async with Tasks(f"outputs of {self._stream.name}", self._crashed) as tasks:
+        async with Tasks(f"outputs of {self._stream.name}") as tasks:
             self._tasks = tasks
             for handle in self._handles.values():
                 self._reconcile(handle)
@@ -232,6 +232,3 @@ class Outputs:
 
     def _emit(self, kind: EventType, **data: object) -> None:
         self._events.emit(Event(kind, time.time(), self._stream.channel.id, data))
-
-    def _crashed(self, name: str, error: BaseException) -> None:
-        log.error("output's supervisor failed", stream=self._stream.name, task=name, exc_info=error)

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.channels.channel import Channel
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason, SoundSource
-from gateway.live.stream import Stream
+from gateway.live.stream import ActivePublisher, Stream
 from gateway.live.track_changes import DelayedChange, IntervalLimiter, KeepsChanging, TrackChangeLimit
 from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
+KEY_FRAME_SECONDS: Final = 1.0  # between two requests for a key frame
 _MIN_GAP_MS = 33  # between the last unit before a reconnection and the first one after it: one frame
 
 
-class FurtherTracks(Protocol):
-    """The further tracks of a push; implemented by `TrackPublisher` and `FurtherRelay`."""
+class AdditionalTracks(Protocol):
+    """The additional tracks of a push; implemented by `TrackPublisher` and `AdditionalRelay`."""
 
     def set_track(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
         """Announces or changes a track. Raises KeepsChanging."""
@@ -31,13 +33,13 @@ class FurtherTracks(Protocol):
         """Applies a changed onMetaData. info(kind, id): returns the info of a track."""
 
     def push(self, number: int, unit: AccessUnit, now: float) -> None:
-        """Pushes one unit of a further track. number: twice its id, and one more for audio."""
+        """Pushes one unit of an additional track. number: twice its id, and one more for audio."""
 
-    def default(self, unit: AccessUnit, now: float) -> None:
+    def take_default(self, unit: AccessUnit, now: float) -> None:
         """Takes each unit of the default tracks, after the stream got it."""
 
     def close(self) -> None:
-        """Ends the push of all further tracks."""
+        """Ends the push of all additional tracks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +59,15 @@ class PushOrigin:
 
 
 class StreamPublisher:
-    """The publisher of a stream: the lease of an ingest connection, from the accepted key until it closes.
+    """The publisher of a stream: the right of a connection to push, from the accepted key until it closes.
 
-    evict: called when the lease is taken away (kick, take-over, expiry, shutdown). The connection then informs its
-    peer and closes.
+    evict: called when the hub takes this right away (kick, take-over, expiry, shutdown). The connection then informs
+    its peer and closes.
     keep_time: leaves timestamps unchanged, for renditions, which have the timestamps of their source.
     Otherwise the units of a returning publisher are shifted: the stream's time continues. The gap is as long as the
     time without units.
-    trusted: does not limit the changes of its tracks (`gateway.live.track_changes`). Another node has limited them,
-    or they come from one of our workers.
+    trusted: does not limit the changes of its tracks (`gateway.live.track_changes`). Another node has limited the
+    changes, or the units come from one of our workers.
 
     now: monotonic seconds. on_close: called once when the publisher closes without eviction.
     """
@@ -87,9 +89,10 @@ class StreamPublisher:
         self.network: Callable[[], NetworkQuality] | None = None  # set by its intake, if reports tell it
         self.dropped: Counter[str] = Counter()
         self.timeline: PublisherTimeline | None = None  # set by its intake
-        self.ask_key_frame: Callable[[], None] | None = None  # set by its intake
-        self.further: FurtherTracks | None = None  # None: this push can only have the default tracks
-        self.has_further = False  # a further track was announced
+        self.ask_key_frame: Callable[[], None] | None = None  # set by its intake, if its protocol can ask
+        self._key_frame_asked = -math.inf
+        self.additional: AdditionalTracks | None = None  # None: this push can only have the default tracks
+        self.has_additional = False  # an additional track was announced
         self._has_opus = False  # Opus was announced beside the tracks
         self._sound_source: SoundSource | None = None
         self._on_close = on_close
@@ -130,7 +133,7 @@ class StreamPublisher:
         waits, current = self._delayed is not None and self._delayed.media, stream.original.tracks
         if waits or not continuous or changed or current is None:
             self._announce(
-                DelayedChange(video, audio, dict(metadata), continuous, media=True), stream.change_limiter, now
+                DelayedChange(video, audio, dict(metadata), continuous, media=True), stream.limiters.tracks, now
             )
         elif metadata != current.metadata:
             self._announce(DelayedChange(video, audio, dict(metadata), True, media=False), self._metadata_limiter, now)
@@ -170,31 +173,38 @@ class StreamPublisher:
             shift = self._shift_ms = self._first_shift(unit.dts * 1000 // scale, now)
         if shift:
             unit.dts += shift * scale // 1000
-        self.last_media = stream.last_push = now
-        dts_ms = unit.dts if scale == 1000 else unit.dts * 1000 // scale
-        if dts_ms > stream.last_dts_ms:
-            stream.last_dts_ms = dts_ms
+        self.last_media = now
+        stream.received.add(unit, now)
         stream.push(unit)
-        if self.has_further and self.further is not None:
-            self.further.default(unit, now)
+        if self.has_additional and self.additional is not None:
+            self.additional.take_default(unit, now)
+
+    def push_shifted(self, unit: AccessUnit, now: float) -> None:
+        """Pushes one unit that has the time of the stream already. Its tracks are never delayed. Hot path."""
+        self.last_media = now
+        self.stream.received.add(unit, now)
+        self.stream.push(unit)
 
     def set_opus(self, track: MediaTrack | None, source: SoundSource | None = None) -> None:
-        """Announces the pushed Opus that the tracks have as AAC; None: there is none any more.
+        """Announces the pushed Opus, whose AAC is in the tracks; None: the push has no Opus any more.
 
         source: makes the AAC on demand, with `push`, and with `add_sound` for what a sink waits for.
         """
         if track is not None or self._has_opus:
             self._has_opus, self._sound_source = track is not None, source
-            self.stream.pushed_opus.set_tracks(None, track, {}, False)
-            self.stream.set_sound_source(source)
+            self.stream.pushed_sound.announce(track, source)
 
     def push_opus(self, unit: AccessUnit, now: float) -> None:
         """Pushes one unit of the announced Opus. Hot path. now: monotonic seconds."""
         stream = self.stream
         unit.dts += self.shift(unit, now)
-        self.last_media = stream.last_push = now
-        stream.last_dts_ms = max(stream.last_dts_ms, unit.dts * 1000 // unit.track.timescale)
-        stream.pushed_opus.send(unit)
+        self.last_media = now
+        stream.received.add_time(unit, now)
+        stream.pushed_sound.opus.send(unit)
+
+    def count_unused(self, unit: AccessUnit) -> None:
+        """Counts a unit of the announced Opus that becomes no AAC."""
+        self.stream.received.bytes += len(unit.payload)
 
     def add_sound(self, units: Sequence[AccessUnit], now: float) -> None:
         """Gives the AAC of the cached pictures to the stream. now: monotonic seconds."""
@@ -202,23 +212,44 @@ class StreamPublisher:
             units = ()  # the change empties the cache
         for unit in units:
             unit.dts += self.shift(unit, now)
+            self.stream.received.bytes += len(unit.payload)
         self.stream.add_sound(units)
 
-    def set_further(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
-        """Announces or changes a further track. Raises KeepsChanging. now: monotonic seconds."""
-        if self.further is not None:
-            self.has_further = True
-            self.further.set_track(track_id, track, info, now)
+    def request_key_frame(self, now: float) -> None:
+        """Asks the client for a key frame, at most once a second. now: monotonic seconds."""
+        if self.ask_key_frame is not None and now - self._key_frame_asked >= KEY_FRAME_SECONDS:
+            self._key_frame_asked = now
+            self.ask_key_frame()
 
-    def describe_further(self, info: Callable[[Kind, int], TrackInfo]) -> None:
+    def show(self, input: str, kind: str, publisher: ActivePublisher | None, ask_key_frame: Callable[[], None]) -> None:
+        """Shows the input on air in the status of this publisher.
+
+        publisher: of the input; without it, its kind is the protocol. ask_key_frame: asks it for a key frame.
+        """
+        self.stream.received.input = input
+        if publisher is None:
+            self.protocol, self.peer, self.timeline, self.dropped = kind, "", None, Counter()
+        else:
+            self.protocol, self.peer, self.timeline = publisher.protocol, publisher.peer, publisher.timeline
+            self.dropped = publisher.dropped
+        self.ask_key_frame = ask_key_frame
+        self.since = time.monotonic() if publisher is None else publisher.since
+
+    def set_additional(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
+        """Announces or changes an additional track. Raises KeepsChanging. now: monotonic seconds."""
+        if self.additional is not None:
+            self.has_additional = True
+            self.additional.set_track(track_id, track, info, now)
+
+    def describe_additional(self, info: Callable[[Kind, int], TrackInfo]) -> None:
         """Applies a changed onMetaData. info(kind, id): returns the info of a track."""
-        if self.further is not None:
-            self.further.describe(info)
+        if self.additional is not None:
+            self.additional.describe(info)
 
-    def push_further(self, number: int, unit: AccessUnit, now: float) -> None:
-        """Pushes one unit of a further track. Hot path. number: twice its id, and one more for audio."""
-        if self.further is not None:
-            self.further.push(number, unit, now)
+    def push_additional(self, number: int, unit: AccessUnit, now: float) -> None:
+        """Pushes one unit of an additional track. Hot path. number: twice its id, and one more for audio."""
+        if self.additional is not None:
+            self.additional.push(number, unit, now)
 
     def shift(self, unit: AccessUnit, now: float) -> int:
         """Returns what is added to the unit's dts, in its ticks, for the time of the stream."""
@@ -239,7 +270,7 @@ class StreamPublisher:
 
     def _delays(self, change: DelayedChange, unit: AccessUnit, now: float) -> bool:
         """Whether the unit is delayed with a change. Announces the change if it is due, and pushes its units."""
-        if now >= change.due and (self.stream.change_limiter if change.media else self._metadata_limiter).take(now):
+        if now >= change.due and (self.stream.limiters.tracks if change.media else self._metadata_limiter).take(now):
             self._delayed = None
             self._apply(change)
         elif change.media:
@@ -256,7 +287,7 @@ class StreamPublisher:
         self.stream.push_timed(timed)
 
     def close(self) -> None:
-        """Returns the lease at the end of the push or connection. The stream lingers. It may be called repeatedly."""
+        """Ends the push. The stream lingers. It may be called repeatedly."""
         change, self._delayed = self._delayed, None
         if change is not None and change.lost:
             self.dropped["changes"] += change.lost
@@ -265,65 +296,74 @@ class StreamPublisher:
         if self._evict is not None:
             self._evict = None
             self._on_close(self)
-        self._close_further()
+        self._close_additional()
 
     def evict(self, reason: EndReason) -> None:
-        """Revokes the lease. Only the hub calls it."""
+        """Takes the right to push away. Only the hub calls it."""
         self.set_opus(None)
         evict, self._evict = self._evict, None
         if evict is not None:
             evict(reason)
-        self._close_further()
+        self._close_additional()
 
-    def _close_further(self) -> None:
-        further, self.further = self.further, None
-        if further is not None:
-            further.close()
+    def _close_additional(self) -> None:
+        additional, self.additional = self.additional, None
+        if additional is not None:
+            additional.close()
 
     @property
     def active(self) -> bool:
         return self._evict is not None
 
-    def replace(self, earlier: StreamPublisher) -> FurtherTracks | None:
-        """Takes the further tracks of the stream's earlier publisher, and returns them. Only the hub calls it."""
-        self.further, earlier.further = earlier.further, None
-        self.has_further = earlier.has_further
-        return self.further
+    def replace(self, earlier: StreamPublisher) -> AdditionalTracks | None:
+        """Takes the additional tracks of the stream's earlier publisher, and returns them. Only the hub calls it."""
+        self.additional, earlier.additional = earlier.additional, None
+        self.has_additional = earlier.has_additional
+        return self.additional
 
-    def move(self, stream: Stream, on_close: Callable[[StreamPublisher], None], further: FurtherTracks | None) -> None:
-        """Publishes into another stream from now on. further: of that stream. Only the hub calls it."""
-        self._close_further()
-        opus, source = self.stream.pushed_opus.tracks if self._has_opus else None, self._sound_source
+    def move(
+        self, stream: Stream, on_close: Callable[[StreamPublisher], None], additional: AdditionalTracks | None
+    ) -> None:
+        """Publishes into another stream from now on. additional: of that stream. Only the hub calls it."""
+        self._close_additional()
+        opus, source = self.stream.pushed_sound.opus.tracks if self._has_opus else None, self._sound_source
         self.set_opus(None)
-        self.stream, self.further = stream, further
+        self.stream, self.additional = stream, additional
         self.set_opus(None if opus is None else opus.audio, source)
         self._on_close = on_close
 
     def _first_shift(self, first_ms: int, now: float) -> int:
-        stream = self.stream
-        if not stream.last_push:
+        received = self.stream.received
+        if not received.last_push:
             return 0
-        gap = max(_MIN_GAP_MS, round((now - stream.last_push) * 1000))
-        return stream.last_dts_ms + gap - first_ms
+        gap = max(_MIN_GAP_MS, round((now - received.last_push) * 1000))
+        return received.last_dts_ms + gap - first_ms
 
 
 class AcquirePublisher(Protocol):
-    """`Hub.lease`, or a function that asks other nodes first. It awaits nothing between the grant and the return."""
+    """`Hub.acquire_publisher`, or a function that asks other nodes first.
+
+    It awaits nothing after the publisher exists, so that a cancelled caller leaves none behind.
+    """
 
     async def __call__(
         self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None], input: str = ""
     ) -> StreamPublisher:
-        """Returns the lease on the channel's source stream, on this node or on the node that holds the stream.
+        """Returns a publisher of the channel's source stream, on this node or on the node that holds the stream.
 
         input: the name of the channel's input; "": the push with the channel's own key.
         Raises NameInUse, AtCapacity, StoreUnavailable.
         """
-        ...
 
 
 class PublishSource(Protocol):
-    """Publishes into a channel whose stream this node holds, or may hold. See `Hub.publish_source`."""
+    """`Hub.publish_source`: publishes into a channel whose stream this node holds, or may hold."""
 
     def __call__(
         self, channel: Channel, origin: PushOrigin, evict: Callable[[EndReason], None], *, input: str, first_number: int
-    ) -> StreamPublisher: ...
+    ) -> StreamPublisher:
+        """Returns the publisher of a push to the source stream or to one of the inputs.
+
+        input: the name of the input; "": the push with the channel's own key.
+        Raises NameInUse, AtCapacity; NotAuthorized for an input that takes no pushes.
+        """

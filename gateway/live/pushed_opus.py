@@ -39,10 +39,10 @@ class PushedOpus:
             self._push(unit)
 
     def on_timed(self, timed: Timed) -> None:
-        """Sound has no script data."""
+        """Does nothing: sound has no script data."""
 
     def on_end(self, reason: EndReason) -> None:
-        """The stream tells its end itself."""
+        """Does nothing: the stream reports its end itself."""
 
     def on_failed(self, error: Exception) -> None:
         self.tracks, self.was_withdrawn = None, True

@@ -1,4 +1,4 @@
-"""The further tracks of a push, beside the default ones. Each is published as a rendition `<id>@<name>`."""
+"""The additional tracks of a push, beside the default ones. Each is published as a rendition `<id>@<name>`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_BUDGET: Final = 256_000_000  # bytes; the playlists of one stream may have t
 _MAX_LABEL: Final = 64
 _MAX_BITRATE: Final = 1_000_000_000
 _MAX_SIDE: Final = 16_384
-# BCP 47: a language of two to eight letters and up to three further parts.
+# BCP 47: a language of two to eight letters and up to three additional parts.
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}", re.ASCII)
 _INFO_MAPS: Final = {Kind.VIDEO: "videoTrackIdInfoMap", Kind.AUDIO: "audioTrackIdInfoMap"}
 _RATES: Final = {Kind.VIDEO: "videodatarate", Kind.AUDIO: "audiodatarate"}
@@ -41,10 +41,10 @@ NO_INFO: Final = TrackInfo()
 
 
 def track_info(metadata: Mapping[str, AmfValue], kind: Kind, track_id: int) -> TrackInfo:
-    """Returns the info of one track: of the default track (id 0) also from the fields at the top.
+    """Returns the info of one track. For the default track (id 0), the fields at the top count too.
 
-    Enhanced RTMP defines the maps by track id, and the sizes and rates in them. `language`, and `name`, `title` or
-    `label` are what encoders add.
+    Enhanced RTMP defines maps by track id, with sizes and rates. Encoders add `language`, and `name`, `title` or
+    `label`.
     """
     infos = metadata.get(_INFO_MAPS[kind])
     found = infos.get(str(track_id)) if isinstance(infos, dict) else None
@@ -69,7 +69,7 @@ def _number(value: AmfValue, maximum: float) -> float:
 
 @dataclass(slots=True, eq=False)
 class PushedTrack:
-    """One further track of a push.
+    """One additional track of a push.
 
     name: of its rendition: the stream `<id>@<name>`.
     stream: the rendition. size: of the pictures, pixels; None if unknown.
@@ -85,9 +85,9 @@ class PushedTrack:
 
 
 class MediaBudget:
-    """The memory that the playlists of all further tracks of a push share, in bytes.
+    """The memory that the playlists of all additional tracks of a push share, in bytes.
 
-    A user that is dropped returns its part.
+    A playlist that is garbage-collected gives its part back.
     """
 
     __slots__ = ("_parts", "max_bytes")
@@ -106,7 +106,7 @@ class MediaBudget:
 
 
 class PushedTracks:
-    """The further tracks of one stream, by the names of their renditions; also those that linger.
+    """The additional tracks of one stream, by the names of their renditions; also those that linger.
 
     default: the info of the default audio track. budget: the memory for the playlists of all of them.
     """

@@ -15,7 +15,7 @@ _FLAGS: Final = ("isFlv", "isHls", "isCMAF", "isImage", "isOnDemand", "isVideo",
 def session_item(
     channel: Channel, address: str, started: float, tasks: Sequence[str] = (), ports: OpenPorts | None = None
 ) -> dict[str, Any]:
-    """Returns the attributes of a session, with the names of the old system; without the key `UUID` (the channel's id).
+    """Returns the attributes of a session, with the names of the old system, except the key `UUID`.
 
     The URL is the internal one of the old system: RTMPS if the channel asks for it and the node has it, otherwise RTMP.
     address: `host:port` at which other nodes reach the playback listener of the node that holds the stream.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
@@ -44,8 +46,29 @@ class Sink(Protocol):
         """Called with the error that another method of the sink raised. The sink is already detached."""
 
 
+@dataclass(frozen=True, slots=True)
+class SinkNeeds:
+    """The needs of one sink, fixed while it is attached.
+
+    cache: whether it first gets the units of the GOP cache.
+    from_start: whether it waited for the stream. It then gets the start buffer, if there is one, not the GOP cache.
+    audio: whether it wants audio. If the audio must be made first, the cache and new units wait for it.
+    is_urgent: returns whether it needs its next units without delay; None: always.
+    on_replayed: called when it has got the cache.
+    """
+
+    cache: bool = True
+    from_start: bool = False
+    audio: bool = True
+    is_urgent: Callable[[], bool] | None = None
+    on_replayed: Callable[[], None] | None = None
+
+
+ALL_MEDIA: Final = SinkNeeds()
+
+
 class SoundSource(Protocol):
-    """Makes the sound of a stream only while a sink needs it; implemented by `SoundOnDemand`."""
+    """Makes the audio of a stream only while a sink wants it; implemented by `SoundOnDemand`."""
 
     def begin(self) -> bool:
-        """Returns whether the units have sound now. If not, it is made, and then `Stream.add_sound` is called."""
+        """Returns whether the units have audio now. If not, it is made, and then `Stream.add_sound` is called."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from gateway.live.sink import EndReason, Item, Sink
+from gateway.live.sink import EndReason, Item
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
@@ -26,11 +26,9 @@ class StartBufferBudget:
 class BufferedStream(Protocol):
     """The stream of a StartBuffer: the source of its items."""
 
-    beginning: StartBuffer | None
+    def keep_start(self, buffer: StartBuffer) -> None: ...
 
-    def attach(self, sink: Sink) -> None: ...
-
-    def detach(self, sink: Sink) -> None: ...
+    def drop_start(self, buffer: StartBuffer) -> None: ...
 
 
 class StartBuffer:
@@ -53,8 +51,7 @@ class StartBuffer:
         self._bytes = 0
         self._has_key = False  # or no picture is needed
         self._timer = asyncio.get_running_loop().call_later(seconds, self.drop)
-        stream.beginning = self
-        stream.attach(self)
+        stream.keep_start(self)
 
     def __iter__(self) -> Iterator[Item]:
         """Yields tracks first, then units in order. They begin with a decodable picture and the audio before it."""
@@ -63,9 +60,7 @@ class StartBuffer:
     def drop(self) -> None:
         """Drops the buffer. New viewers then get the GOP cache. It may be called more than once."""
         self._timer.cancel()
-        self._stream.detach(self)
-        if self._stream.beginning is self:
-            self._stream.beginning = None
+        self._stream.drop_start(self)
         self._budget.bytes -= self._bytes
         self._bytes = 0
         self.items = []
@@ -99,7 +94,7 @@ class StartBuffer:
 
     def on_failed(self, error: Exception) -> None:
         self.drop()
-        asyncio.get_running_loop().call_exception_handler({"message": "a beginning failed", "exception": error})
+        asyncio.get_running_loop().call_exception_handler({"message": "a start buffer failed", "exception": error})
 
     def _add(self, item: Item, size: int) -> None:
         self._bytes += size

@@ -1,33 +1,71 @@
-"""A live stream with a name: one publisher, any number of sinks, and an override of what its viewers get."""
+"""A live stream with a name: one publisher, any number of sinks, and an override of what its viewers get.
+
+The stream has two timelines. Each is a `Fanout`: it has tracks, a GOP cache and sinks.
+
+- `stream.original` is what the publisher sends. Relays, ladders and diagnosis read it.
+- The stream itself is what viewers are shown. Packagers, recordings and feeds read it.
+
+While nothing replaces the original, both are equal: they have the same units, and one GOP cache together.
+
+An override (`PictureOverride`) replaces the shown timeline, for example by pictures with a watermark. There is at most
+one. The shown timeline is in one of three states:
+
+1. It shows the original. An override may be open, but it is not engaged yet.
+2. It shows the override, from `engage` on. The original keeps the common cache; the shown timeline gets a new one.
+3. It shows nothing: the override was closed without units to resume from. It lasts until the original's next key frame.
+
+The tracks of the original are announced again when it is shown again. That starts a new epoch for viewers.
+
+Each unit goes to the sinks of the original first. The owner of an override is a sink of the original. So it can engage
+at a key frame before viewers get that frame.
+
+A sink joins with `attach`. It gets the tracks at once, if they are known. Then it gets units of the past: the GOP
+cache, the start buffer, or none (`SinkNeeds`). From then on, it gets every new unit. If the publisher makes audio only
+on demand, a sink that wants audio first gets the tracks only. It gets the cache and new units when the audio is made.
+The start buffer has the first seconds of the stream, for sinks that waited for the stream.
+
+The stream ends once. The original ends first. The shown timeline ends with it, or when an engaged override has sent its
+last units. Then the calls of `when_ended` are made.
+
+Each part of the state has one writer:
+
+- `spec` is fixed. `publisher` and `channel` are set by the hub.
+- The stream's `StreamPublisher` calls `set_tracks`, `push` and `push_timed`. It counts in `received`, announces Opus in
+  `pushed_sound`, and uses `limiters`.
+- `pushed_tracks` belongs to the publisher of additional tracks (`TrackPublisher`). In a hub that relays these tracks,
+  `additional` has them instead.
+- `viewers` counts the viewers of this node by protocol. Each playback protocol changes its own count.
+- `outputs` belongs to itself. `health` is set once by diagnosis.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
 import structlog
 
 from gateway.channels.channel import Channel
-from gateway.channels.inputs import MAIN
 from gateway.channels.names import channel_of
+from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.fanout import Fanout
-from gateway.live.further_relay import FurtherRelay
 from gateway.live.gop_cache import GopCache
 from gateway.live.health_report import HealthReport
 from gateway.live.network_quality import NetworkQuality
-from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget, PushedTracks
+from gateway.live.pushed_tracks import MediaBudget, PushedTracks
+from gateway.live.received import ReceivedMedia
 from gateway.live.sink import EndReason, SoundSource
-from gateway.live.track_changes import IntervalLimiter
+from gateway.live.track_changes import ChangeLimiters
 from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
 log = structlog.get_logger(__name__)
 
-KEY_FRAME_SECONDS: Final = 1.0  # between two requests for a key frame
 FINISH_SECONDS: Final = 3.0  # time for an override to send its last pictures after the end of the original
 _VIDEO: Final = Kind.VIDEO
 
@@ -44,7 +82,6 @@ class ActivePublisher(Protocol):
     since, last_media: monotonic seconds. dropped: units by reason.
     timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
     announced: whether its begin and end are events.
-    ask_key_frame: asks the client for a key frame; None: its protocol cannot.
     network: returns the quality of its connection; None: unknown.
     """
 
@@ -55,8 +92,10 @@ class ActivePublisher(Protocol):
     dropped: Counter[str]
     timeline: PublisherTimeline | None
     announced: bool
-    ask_key_frame: Callable[[], None] | None
     network: Callable[[], NetworkQuality] | None
+
+    def request_key_frame(self, now: float) -> None:
+        """Asks the client for a key frame, at most once a second. now: monotonic seconds."""
 
     def evict(self, reason: EndReason) -> None:
         """Takes the stream away from the publisher. Only the hub calls it."""
@@ -75,77 +114,104 @@ class OutputSwitch(Protocol):
     def switch(self, name: str, enabled: bool) -> None:
         """Switches an output on or off. Raises KeyError for an unknown name."""
 
+    def open(self) -> None:
+        """Creates the outputs that are enabled from the start, before the first unit. `run` must follow."""
+
+    async def run(self) -> None:
+        """Runs the enabled outputs until the stream has ended and all have finished."""
+
     def channel_changed(self) -> None:
         """Called when the stored channel was changed: the outputs follow its flags."""
 
     def status(self) -> list[dict[str, object]]:
         """Returns `[{"name", "enabled", "state", "error", and the output's report}]` for the API."""
-        ...
 
     def states(self) -> list[tuple[str, str]]:
         """Returns names and states only."""
-        ...
+
+
+class StreamKind(StrEnum):
+    """The origin of a stream's media."""
+
+    SOURCE = "source"  # a publisher outside this process, into a channel or into one of its inputs
+    RENDITION = "rendition"  # a worker that encodes the source, on this node or another one
+    PUSHED_TRACK = "pushed track"  # the source's publisher, as an additional track: a rendition without a worker
+
+    @classmethod
+    def of(cls, name: str) -> StreamKind:
+        """Returns the kind of a stream with this name that is no additional track."""
+        return cls.SOURCE if name == channel_of(name) else cls.RENDITION
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """The fixed properties of a stream.
+
+    started: seconds since the epoch.
+    gop_bytes, gop_seconds: limits of the GOP cache.
+    first_number: of its playlists: higher than on the node that held the stream before.
+    is_aligned: whether its segments begin with those of the channel's other streams.
+    budget: the memory that its playlists share with other streams; None: they share none.
+    relays: whether additional tracks are relayed, because the hub has no renditions.
+    """
+
+    name: str
+    started: float
+    gop_bytes: int
+    gop_seconds: float
+    kind: StreamKind = StreamKind.SOURCE
+    first_number: int = 0
+    is_aligned: bool = True
+    budget: MediaBudget | None = None
+    relays: bool = False
 
 
 class Stream(Fanout):
-    """The stream that viewers get. `original` is what the publisher sends.
+    """The stream that viewers get; see the top of this file.
 
-    Both are equal, unless an override is engaged (PictureOverride).
-    The stream also has the counters.
+    limiters: of the earlier stream with this name. on_playable: called whenever tracks are shown.
+    outputs: makes the outputs. The caller opens and runs them.
     It exists from the first publisher's media until the linger time after the last publisher.
     """
 
     def __init__(
         self,
-        name: str,
+        spec: StreamSpec,
         channel: Channel,
-        started: float,
-        gop_bytes: int,
-        gop_seconds: float,
+        limiters: ChangeLimiters | None = None,
         on_playable: Callable[[Stream], None] = lambda stream: None,
+        outputs: Callable[[Stream], OutputSwitch] | None = None,
     ) -> None:
-        super().__init__(GopCache(gop_bytes, gop_seconds))
-        self.name = name
+        self.pushed_sound = PushedSound(self._admit_all)
+        super().__init__(GopCache(spec.gop_bytes, spec.gop_seconds), self.pushed_sound)
+        self.original = Fanout(self.gop, self.pushed_sound)
+        self.spec = spec
         self.channel = channel
-        self.started = started
-        self.original = Fanout(self.gop)  # one cache for both while they are equal
-        # The sound of a push by WebRTC as it came; the tracks have it as AAC. Its tracks are None without such a push.
-        self.pushed_opus = Fanout(GopCache(0, 0))
         self.publisher: ActivePublisher | None = None
-        self.change_limiter = IntervalLimiter()  # limits track changes, also across publishers
-        self.input: str | None = MAIN  # the name of the channel's input that is on air
-        # The same for its further tracks together: a push, and two reconnections of it, change all of them at once.
-        self.rendition_limiter = IntervalLimiter(3 * MAX_PUSHED)
+        self.received = ReceivedMedia()
+        self.limiters = limiters or ChangeLimiters()
         self.pushed_tracks = PushedTracks()
-        self.further: FurtherRelay | None = None  # in hubs where further tracks are no renditions
-        self.budget: MediaBudget | None = None  # the memory that its playlists share with those of other streams
-        self.is_aligned = True  # whether its segments begin with those of the channel's other streams
-        self.outputs: OutputSwitch | None = None
-        self.health: HealthReport | None = None  # of a source stream
-        self.first_number = 0  # of its playlists: higher than on the node that held the stream before
-        self.announced = False  # whether the hub sent the event for its start
+        self.additional = AdditionalRelay() if spec.relays else None
         self.viewers: Counter[str] = Counter()
-        self.bytes_in = 0
-        self.last_dts_ms = 0
-        self.last_push = 0.0
-        self._key_frame_asked = -KEY_FRAME_SECONDS
-        self._gop_bounds = (gop_bytes, gop_seconds)
+        self.health: HealthReport | None = None  # of a source stream
         self._on_playable = on_playable
-        self._override: PictureOverride | None = None
-        self._original_hidden = False  # the original is replaced, or viewers wait for its next key frame
-        self._ending: EndReason | None = None
-        self._rates: deque[tuple[float, int]] = deque(maxlen=6)
         self._on_end: list[Callable[[EndReason], None]] = []
+        self._override: PictureOverride | None = None
+        self._original_hidden = False  # an override replaces the original, or viewers wait for its next key frame
+        self.outputs = outputs(self) if outputs is not None else None
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def kind(self) -> StreamKind:
+        return self.spec.kind
 
     @property
     def is_source(self) -> bool:
         """Whether the stream is pushed from outside; false for a rendition."""
-        return self.name == channel_of(self.name)
-
-    @property
-    def is_pushed_track(self) -> bool:
-        """Whether the stream is a rendition that the channel's publisher sends as a further track."""
-        return self.budget is not None
+        return self.spec.kind is StreamKind.SOURCE
 
     @property
     def is_awaited(self) -> bool:
@@ -153,9 +219,15 @@ class Stream(Fanout):
         return super().is_awaited or self.original.is_awaited
 
     @property
-    def is_heard(self) -> bool:
-        """Whether any sink, also of the original, needs the sound."""
-        return super().is_heard or self.original.is_heard
+    def wants_audio(self) -> bool:
+        """Whether any sink, also of the original, wants audio."""
+        return super().wants_audio or self.original.wants_audio
+
+    def change_channel(self, channel: Channel) -> None:
+        """Applies a changed channel: expiry, protection, outputs. Only the hub calls it."""
+        self.channel = channel
+        if self.outputs is not None:
+            self.outputs.channel_changed()
 
     def output(self, name: str) -> object | None:
         """Returns the output of this name if it is enabled. Starts an output that waits for its first request."""
@@ -167,10 +239,8 @@ class Stream(Fanout):
 
     def request_key_frame(self, now: float) -> None:
         """Asks the publisher for a key frame, at most once a second. now: monotonic seconds."""
-        ask = self.publisher.ask_key_frame if self.publisher is not None else None
-        if ask is not None and now - self._key_frame_asked >= KEY_FRAME_SECONDS:
-            self._key_frame_asked = now
-            ask()
+        if self.publisher is not None:
+            self.publisher.request_key_frame(now)
 
     # ---- called by the publisher ----
 
@@ -185,7 +255,6 @@ class Stream(Fanout):
 
     def push(self, unit: AccessUnit) -> None:
         """Adds a unit to the caches and sends it to every sink, first to those of the original. Hot path."""
-        self.bytes_in += len(unit.payload)
         original = self.original
         original.gop.add(unit)
         if original._sinks:
@@ -196,15 +265,8 @@ class Stream(Fanout):
         elif self._override is None and unit.key and (unit.track.kind is _VIDEO or not original.gop.has_video):
             self._show_original([unit])
 
-    def set_sound_source(self, source: SoundSource | None) -> None:
-        """Sets who makes the sound while a sink needs it; None: the units have their sound always."""
-        self.sound = self.original.sound = source
-        if source is None:
-            self._admit_all()
-
     def add_sound(self, units: Sequence[AccessUnit]) -> None:
         """Puts sound that was made later into the cache, and sends the cache to the sinks that wait for it."""
-        self.bytes_in += sum([len(unit.payload) for unit in units])
         self.original.gop.replace_sound(units)
         self._admit_all()
 
@@ -224,7 +286,7 @@ class Stream(Fanout):
         if self._override is not None:
             raise RuntimeError(f"{self.name} has an override already")
         override = PictureOverride(self)
-        if self.ended is not None or self._ending is not None:
+        if self.original.ended is not None:
             override.close()
         else:
             self._override = override
@@ -237,17 +299,11 @@ class Stream(Fanout):
         self._on_playable(self)
         return tracks
 
-    def _show(self, unit: AccessUnit) -> None:
-        super().push(unit)
-
-    def _show_timed(self, timed: Timed) -> None:
-        super().push_timed(timed)
-
     def _hide_original(self) -> None:
         """Called when an override engages. The current cache stays with the original; viewers get a new one."""
         if not self._original_hidden:
             self._original_hidden = True
-            self.gop = GopCache(*self._gop_bounds)
+            self.gop = GopCache(self.spec.gop_bytes, self.spec.gop_seconds)
             if self.tracks is not None:
                 self.gop.has_video = self.tracks.video is not None
 
@@ -265,8 +321,8 @@ class Stream(Fanout):
     def _override_closed(self, override: PictureOverride, resume: Sequence[AccessUnit]) -> None:
         if self._override is override:
             self._override = None
-        if self._ending is not None:
-            self._end_view(self._ending)
+        if self.original.ended is not None:
+            self._end_view(self.original.ended)
         elif self._original_hidden and resume:
             self._show_original(resume)
 
@@ -302,9 +358,8 @@ class Stream(Fanout):
         The sinks of the original are informed at once. The other sinks are informed when the override has sent its
         last units, or after FINISH_SECONDS.
         """
-        if self.ended is not None or self._ending is not None:
+        if self.original.ended is not None:
             return
-        self._ending = reason
         override = self._override
         self._admit_all()
         self.original.end(reason)
@@ -326,19 +381,29 @@ class Stream(Fanout):
             except Exception as error:  # an error of one callback must not stop the others
                 log.error("the end of a stream was not taken", stream=self.name, exc_info=error)
 
-    # ---- counters ----
 
-    def sample(self, now: float) -> None:
-        """Records the number of bytes received so far. The hub calls it once a second."""
-        self._rates.append((now, self.bytes_in))
+class PushedSound:
+    """Passes the pushed Opus on, and knows the maker of the AAC. Only the stream's publisher announces it.
 
-    @property
-    def bitrate(self) -> int:
-        """Bits of media payload per second, averaged over the last seconds."""
-        if len(self._rates) < 2:
-            return 0
-        (t0, b0), (t1, b1) = self._rates[0], self._rates[-1]
-        return round((b1 - b0) * 8 / (t1 - t0)) if t1 > t0 else 0
+    opus: passes the Opus as it came, without a cache. Its tracks are None until a push has Opus.
+    complete: called when every unit has its AAC again.
+    """
+
+    def __init__(self, complete: Callable[[], None]) -> None:
+        self.opus: Final = Fanout(GopCache(0, 0))
+        self._complete = complete
+        self._source: SoundSource | None = None  # None: the units have their AAC always
+
+    def announce(self, track: MediaTrack | None, source: SoundSource | None) -> None:
+        """Announces the Opus; None: the push no longer has any. source: makes the AAC while a sink wants audio."""
+        self.opus.set_tracks(None, track, {}, False)
+        self._source = source
+        if source is None:
+            self._complete()
+
+    def begin(self) -> bool:
+        """Implements SoundSource."""
+        return self._source is None or self._source.begin()
 
 
 class PictureOverride:
@@ -385,11 +450,11 @@ class PictureOverride:
     def push(self, unit: AccessUnit) -> None:
         """Shows a unit of the current tracks. Its dts must not be before that of an earlier unit of its track."""
         if self._stream is not None:
-            self._stream._show(unit)
+            Fanout.push(self._stream, unit)  # to viewers alone
 
     def push_timed(self, timed: Timed) -> None:
         if self._stream is not None:
-            self._stream._show_timed(timed)
+            Fanout.push_timed(self._stream, timed)
 
     def close(self, resume: Sequence[AccessUnit] = ()) -> None:
         """Ends the override. It may be called more than once.

@@ -23,14 +23,14 @@ class End:
 
 
 @dataclass(slots=True)
-class FurtherUnit:
-    """A unit of another stream with the same times, such as a further track. name: of this stream's rendition."""
+class AdditionalUnit:
+    """A unit of another stream with the same times, such as an additional track. name: of this stream's rendition."""
 
     name: str
     unit: AccessUnit
 
 
-Item: TypeAlias = "Tracks | AccessUnit | FurtherUnit | Timed | End"
+Item: TypeAlias = "Tracks | AccessUnit | AdditionalUnit | Timed | End"
 
 
 class Subscription:
@@ -42,25 +42,22 @@ class Subscription:
     `async with Subscription(stream) as items:` yields what viewers get; with `stream.original`, what was pushed.
     """
 
-    def __init__(
-        self, stream: Fanout, *, max_bytes: int = 16_000_000, max_seconds: float = 10.0, replay: bool = True
-    ) -> None:
+    def __init__(self, stream: Fanout, *, max_bytes: int = 16_000_000, max_seconds: float = 10.0) -> None:
         self._stream = stream
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
-        self._replay = replay
         self._items: deque[Item] = deque()
         self._bytes = 0
         self._first_dts: float | None = None
         self._skipping = False
         self._has_video = False
-        self._whole: set[str] = set()  # further tracks whose key frame was queued since units were last dropped
+        self._whole: set[str] = set()  # additional tracks whose key frame was queued since units were last dropped
         self._wake: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self.dropped = 0
 
     async def __aenter__(self) -> Self:
-        self._stream.attach(self, replay=self._replay)
+        self._stream.attach(self)
         return self
 
     async def __aexit__(
@@ -75,7 +72,7 @@ class Subscription:
                 if isinstance(item, AccessUnit):
                     self._bytes -= len(item.payload)
                     self._first_dts = item.dts / item.track.timescale
-                elif isinstance(item, FurtherUnit):
+                elif isinstance(item, AdditionalUnit):
                     self._bytes -= len(item.unit.payload)
                 yield item
                 if isinstance(item, End):
@@ -120,8 +117,8 @@ class Subscription:
         self._bytes += len(unit.payload)
         self._put(unit)
 
-    def on_further(self, name: str, unit: AccessUnit) -> None:
-        """Queues a unit of a further track within the same limits. After a drop, it begins again at a key frame."""
+    def on_additional(self, name: str, unit: AccessUnit) -> None:
+        """Queues a unit of an additional track within the same limits. After a drop, it begins again at a key frame."""
         size = len(unit.payload)
         if self._skipping or (not unit.key and name not in self._whole) or self._bytes + size > self._max_bytes:
             self._whole.discard(name)
@@ -129,7 +126,7 @@ class Subscription:
             return
         self._whole.add(name)
         self._bytes += size
-        self._put(FurtherUnit(name, unit))
+        self._put(AdditionalUnit(name, unit))
 
     def on_timed(self, timed: Timed) -> None:
         if not self._skipping:
@@ -145,7 +142,7 @@ class Subscription:
     def _drop_waiting(self) -> None:
         tracks = [i for i in self._items if isinstance(i, Tracks)]
         ends = [i for i in self._items if isinstance(i, End)]
-        self.dropped += sum(isinstance(i, AccessUnit | FurtherUnit) for i in self._items)
+        self.dropped += sum(isinstance(i, AccessUnit | AdditionalUnit) for i in self._items)
         self._whole.clear()
         self._items = deque([*tracks[-1:], *ends])
         self._bytes = 0

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Final, TypeAlias
 
+from gateway.live.pushed_tracks import MAX_PUSHED
 from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue, Kind, MediaTrack
 from gateway.media.unit import AccessUnit, Timed
 
-INTERVAL_SECONDS: Final = 1.0  # between two changes of a stream …
-MAX_BURST: Final = 5  # … after these: tracks may come late, and a publisher may reconnect at once
-MAX_CHANGES: Final = 12  # changes of a publisher; those within one second count as one …
-WINDOW_SECONDS: Final = 30.0  # … in this time; an encoder that adapts its picture size changes a few times a minute
+INTERVAL_SECONDS: Final = 1.0  # between two changes of a stream, after the first MAX_BURST changes
+MAX_BURST: Final = 5  # changes at once: tracks may come late, and a publisher may reconnect at once
+MAX_CHANGES: Final = 12  # changes of a publisher in WINDOW_SECONDS; changes within one second count as one
+WINDOW_SECONDS: Final = 30.0  # an encoder that adapts its picture size changes it a few times a minute
 HELD_BYTES: Final = 8_000_000  # of delayed media: more than a second of 4K
 HELD_ITEMS: Final = 2_000
 
@@ -58,6 +59,19 @@ class IntervalLimiter:
         self._last = now
         self._burst_ready = max(self._burst_ready, now) + self.every
         return True
+
+
+@dataclass(slots=True, eq=False)
+class ChangeLimiters:
+    """The limiters of one stream's changes. A later stream of this name uses these limiters again.
+
+    Otherwise, a publisher that connects again could change its tracks more often, and so make more files.
+    tracks: for the default tracks. additional: for all additional tracks together. It allows a push and two
+    reconnections at once, which each change all of these tracks.
+    """
+
+    tracks: IntervalLimiter = field(default_factory=IntervalLimiter)
+    additional: IntervalLimiter = field(default_factory=lambda: IntervalLimiter(3 * MAX_PUSHED))
 
 
 class TrackChangeLimit:

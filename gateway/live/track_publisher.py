@@ -1,4 +1,28 @@
-"""Publishes the further tracks of one push as renditions of its stream."""
+"""Publishes the additional tracks of one push as renditions of its stream.
+
+The default tracks of a push are in the stream itself. Each additional track has an id and a kind, and its own stream
+`<id>@<name>`: a rendition. So every output that can play renditions can play it. A video rendition also has the default
+audio track. An audio rendition has its own track only. All have the times of the stream.
+
+A rendition begins with two steps. It waits until its tracks are announced (`waits`). Then it needs a key frame, because
+units before it are useless (`key_due`). Each change of tracks begins both steps again. Units until then are dropped
+and counted, so that nothing is stored.
+
+Changes are limited as those of one stream (`track_changes`). Each one counts as a change of the publisher, which is
+ended if it keeps changing. All renditions of a stream share one limiter. A change that comes too soon waits.
+
+If a channel has several inputs, these take turns (`leave`). The input on air may lack a track that an earlier input
+had. Then the rendition is away (`is_away`): it shows the default media instead, so its viewers go on. At the next key
+frame of its own track, it returns. A default picture is held until the next one (`held`). If the own track begins at
+its time, the picture is left out.
+
+Two tables have the renditions. `_by_name` has all of them, and decides their names. `_renditions` has those that the
+input on air sends, by number: twice the track's id, and one more for audio. The tuples `_video`, `_away_video` and
+`_away_audio` follow from them (`_sort`), for the hot path.
+
+The publisher of the stream owns this object, and calls it with its units. Other code only reads `Stream.pushed_tracks`,
+which lists the renditions, also those that linger after their push.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +49,9 @@ _NEVER: Final = -(1 << 62)
 
 @dataclass(slots=True)
 class _Rendition:
-    """One published track and its state.
+    """One published track and its state; see the top of this file.
 
-    waits: its tracks are not announced yet. key_due: units before the next key frame are useless.
-
-    is_away: whether it has the default media, because nobody sends its own track.
-    held: the newest default picture, until the next one shows that the own track does not begin at its time.
+    held: the newest default picture while it is away.
     last: decode time of its newest unit, without the default audio of a video rendition.
     """
 
@@ -45,24 +66,15 @@ class _Rendition:
 
 
 class TrackPublisher:
-    """Publishes each further track as a rendition `<id>@<name>`, for one publisher.
+    """Publishes each additional track of one publisher as a rendition.
 
-    A video rendition also has the default audio track. All renditions have the times of the stream.
-    Changes of all tracks together are limited as those of one stream (`track_changes`): each counts as a change of the
-    publisher, and the renditions of a stream share one limiter. A change that comes too soon waits; the units until
-    then are dropped, so that nothing is stored.
-
-    If the inputs of a channel take turns (`leave`), the rendition of a track that the input on air lacks goes on with
-    the default media, so its viewers go on. At the next key frame of its own track, it has this track again.
+    publish(source, name, aligned): returns a publisher of the rendition of this name. Raises GatewayError.
+    aligned: whether its segments begin with those of the stream.
     """
 
     def __init__(
         self, source: StreamPublisher, publish: Callable[[StreamPublisher, str, bool], StreamPublisher]
     ) -> None:
-        """publish(source, name, aligned): returns the lease on the rendition of this name. Raises GatewayError.
-
-        aligned: whether its segments begin with those of the stream.
-        """
         self._source = source
         self._publish = publish
         self._renditions: dict[int, _Rendition] = {}  # of the input on air: by twice the id, and one more for audio
@@ -85,14 +97,14 @@ class TrackPublisher:
     # ---- several inputs ----
 
     def differs(self, video: MediaTrack | None, audio: MediaTrack | None) -> bool:
-        """Whether a rendition changes its tracks, if these default tracks take its place or it returns from them."""
+        """Whether a rendition would change its tracks if it began or stopped showing these default tracks."""
         default = {Kind.VIDEO: video, Kind.AUDIO: audio}
         return any(r.pushed.track != default[r.pushed.kind] for r in self._by_name.values())
 
     def leave(self) -> None:
         """Shows the default media in all renditions. Called before the first unit of another input.
 
-        The default tracks of that input are announced, its further tracks (`set_track`) are not.
+        The default tracks of that input are announced, its additional tracks (`set_track`) are not.
         """
         stream = self._source.stream
         tracks = stream.original.tracks
@@ -101,7 +113,7 @@ class TrackPublisher:
         self._audio = None if tracks is None else tracks.audio
         for rendition in self._by_name.values():
             if rendition.held is not None and not rendition.waits:
-                _push(rendition, rendition.held, stream.last_push)
+                rendition.publisher.push_shifted(rendition.held, stream.received.last_push)
                 rendition.last = rendition.held.dts
             rendition.waits = rendition.key_due = rendition.is_away = True
             rendition.held = None
@@ -135,7 +147,7 @@ class TrackPublisher:
             rendition.held = None
 
     def set_track(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
-        """Announces or changes a further track. Raises KeepsChanging."""
+        """Announces or changes an additional track. Raises KeepsChanging."""
         key = 2 * track_id + (track.kind is _AUDIO)
         rendition = self._renditions.get(key)
         if rendition is None:
@@ -158,7 +170,7 @@ class TrackPublisher:
         tracks.changed()
 
     def push(self, number: int, unit: AccessUnit, now: float) -> None:
-        """Pushes one unit of a further track. Hot path.
+        """Pushes one unit of an additional track. Hot path.
 
         number: twice its id, and one more for audio. unit.dts: in the publisher's time. now: monotonic seconds.
         """
@@ -176,9 +188,9 @@ class TrackPublisher:
             source.dropped["tracks"] += 1
             return
         rendition.last = unit.dts
-        _push(rendition, unit, now)
+        rendition.publisher.push_shifted(unit, now)
 
-    def default(self, unit: AccessUnit, now: float) -> None:
+    def take_default(self, unit: AccessUnit, now: float) -> None:
         """Pushes a unit of a default track to the renditions that have it. Hot path. Its dts is in stream time."""
         if unit.track.kind is _AUDIO:
             self._default_audio(unit, now)
@@ -199,7 +211,7 @@ class TrackPublisher:
             self._audio = unit.track
         for rendition in self._video:
             if not rendition.waits and not rendition.key_due:
-                _push(rendition, unit, now)
+                rendition.publisher.push_shifted(unit, now)
 
     def close(self) -> None:
         """Ends the push of all renditions. They linger as their source does."""
@@ -223,10 +235,10 @@ class TrackPublisher:
         """Pushes a unit of a default track instead of the rendition's own."""
         if self._begin(rendition, unit, now):
             rendition.last = unit.dts
-            _push(rendition, unit, now)
+            rendition.publisher.push_shifted(unit, now)
 
     def _return(self, rendition: _Rendition, key_frame: AccessUnit, now: float) -> None:
-        """Lets a rendition have its own track again. If this key frame is too early, it begins with the next one."""
+        """Lets a rendition show its own track again. If this key frame is too early, the next one is used."""
         held, rendition.held = rendition.held, None
         if held is not None and held.dts < key_frame.dts:
             self._push_default(rendition, held, now)
@@ -269,10 +281,10 @@ class TrackPublisher:
         if stream.pushed_tracks.add(pushed):
             own = publisher.stream
             own.when_ended(lambda reason: stream.pushed_tracks.remove(name, own))
-        log.info("further track", stream=stream.name, kind=str(kind), track=track_id, rendition=name,
+        log.info("additional track", stream=stream.name, kind=str(kind), track=track_id, rendition=name,
                  codec=str(track.codec), language=info.language)  # fmt: skip
         if stream.outputs is not None:
-            stream.outputs.channel_changed()  # a ladder makes no rendition of this name any more
+            stream.outputs.channel_changed()  # from now on, a ladder makes no rendition of this name
 
     def _name(self, track_id: int, kind: Kind, size: tuple[int, int] | None) -> str:
         """Returns `720p` for video of this height (or width, if it is smaller), and `audio2` for sound with id 2."""
@@ -301,21 +313,11 @@ class TrackPublisher:
             video, audio = None, pushed.track if default is None else default.audio
         known = rendition.stream.original.tracks if rendition.last > _NEVER else None
         changes = known is None or (known.video, known.audio) != (video, audio)
-        if changes and not stream.rendition_limiter.take(now):
+        if changes and not stream.limiters.additional.take(now):
             return False
         rendition.waits = False
         rendition.publisher.set_tracks(video, audio, _metadata(pushed) if default is None else default.metadata)
         return True
-
-
-def _push(rendition: _Rendition, unit: AccessUnit, now: float) -> None:
-    """Does what `StreamPublisher.push` does for a publisher with the times of its stream. Hot path."""
-    stream, scale = rendition.stream, unit.track.timescale
-    rendition.publisher.last_media = stream.last_push = now
-    dts = unit.dts if scale == 1000 else unit.dts * 1000 // scale
-    if dts > stream.last_dts_ms:
-        stream.last_dts_ms = dts
-    stream.push(unit)
 
 
 def _size(track: MediaTrack, info: TrackInfo) -> tuple[int, int] | None:

@@ -137,7 +137,7 @@ class Adts:
         profile, index = asc.object_type - 1, RATES.index(asc.core_rate)
         self._fixed = 0xFFF1 << 40 | (profile << 14 | index << 10 | channels << 6) << 24 | 0x7FF << 2
 
-    def header(self, size: int) -> bytes:
+    def make_header(self, size: int) -> bytes:
         """Returns the seven bytes before a raw frame of `size` bytes. Raises InvalidData if `size` exceeds 8184."""
         if size > 8184:
             raise InvalidData(f"ADTS cannot carry an AAC frame of {size} bytes")

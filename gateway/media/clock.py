@@ -38,9 +38,9 @@ class PublisherTimeline:
         self._leap = leap
         self._tracks: dict[int, _TrackClock] = {}
         self._latest = 0
-        self._offset = 0  # of the track that began or jumped last
+        self._offset = 0  # offset of the track that began or jumped last
         self.rebased = 0  # number of jumps that re-based the clock
-        self.jumped = 0  # milliseconds of the last of them; below 0: backwards
+        self.jumped = 0  # milliseconds of the last jump; below 0: backwards
 
     @property
     def latest(self) -> int:

@@ -6,4 +6,4 @@ class InvalidData(ValueError):
 
 
 class UnsupportedCodec(InvalidData):
-    """A codec, or a profile of it, that this container cannot carry. The message names both."""
+    """A codec, or a profile of it, that this container cannot carry. The message names the codec or profile."""

@@ -50,7 +50,7 @@ class PpsCoding:
 
 @dataclass(frozen=True, slots=True)
 class CodingParameters:
-    """What slices of one stream depend on."""
+    """The parameters that the slices of one stream depend on."""
 
     sps: SpsCoding
     pps: PpsCoding
@@ -59,7 +59,7 @@ class CodingParameters:
 def parse_pps(unit: bytes) -> PpsCoding:
     """Reads a picture parameter set. unit: NAL unit with its header byte. Raises InvalidData.
 
-    Slice groups are not read further: `slice_groups` is then above 1, and the elements after it are 0.
+    If there are slice groups, `slice_groups` is above 1, and the elements after it are not read but 0.
     """
     if not 2 <= len(unit) <= h264.MAX_CONFIG or unit[0] & 0x1F != h264.PPS:
         raise InvalidData(f"not a PPS: {unit[:4].hex()}, {len(unit)} bytes")
@@ -134,7 +134,7 @@ def coding_parameters(config: bytes) -> CodingParameters:
 class SliceRewriter:
     """Rewrites access units with I and P slices, one reference and no B-frames, from our encoder to other sets.
 
-    own: of the encoder. target: of the sets that decoders have.
+    own: parameters of the encoder. target: those of the sets that decoders have.
 
     Raises UnsupportedCodec if macroblocks of the encoder mean something else with the other sets.
     """
@@ -162,9 +162,9 @@ class SliceRewriter:
         if not slices:
             raise InvalidData("an access unit without slices")
         self._frame = 0 if slices[0][0] & 0x1F == h264.SLICE_IDR else self._frame + 1
-        return nal.join([self._slice(unit) for unit in slices])
+        return nal.join([self._rewrite_slice(unit) for unit in slices])
 
-    def _slice(self, unit: bytes) -> bytes:
+    def _rewrite_slice(self, unit: bytes) -> bytes:
         own, target = self._own, self.target
         idr = unit[0] & 0x1F == h264.SLICE_IDR
         rbsp = nal.unescape(unit[1:])
@@ -192,18 +192,18 @@ class SliceRewriter:
         if target.pps.redundant:
             out.ue(0)
         if kind % 5 == _P:
-            self._references(bits, out)
-        self._marking(bits, out, idr, reference=bool(unit[0] & 0x60))
+            self._copy_references(bits, out)
+        self._copy_marking(bits, out, idr, reference=bool(unit[0] & 0x60))
         if own.pps.cabac and kind % 5 != _I:
             out.ue(bits.ue())  # cabac_init_idc
         out.se(own.pps.quantizer + bits.se() - target.pps.quantizer)  # slice_qp_delta
-        self._deblocking(bits, out)
+        self._copy_deblocking(bits, out)
         if own.pps.cabac:
             bits.align()
             out.align_with_ones()
         return unit[:1] + escape(out.followed_by(rbsp, bits.position))
 
-    def _references(self, bits: BitReader, out: BitWriter) -> None:
+    def _copy_references(self, bits: BitReader, out: BitWriter) -> None:
         """Copies `num_ref_idx_active_override_flag` to `pred_weight_table` of a P slice."""
         count = bits.ue() + 1 if bits.flag() else self._own.pps.references
         if count > self.target.sps.reference_frames:
@@ -220,7 +220,7 @@ class SliceRewriter:
             for _ in range(count):
                 out.u(0, 2 if self.target.sps.chroma_format else 1)  # the default weights
 
-    def _marking(self, bits: BitReader, out: BitWriter, idr: bool, reference: bool) -> None:
+    def _copy_marking(self, bits: BitReader, out: BitWriter, idr: bool, reference: bool) -> None:
         """Copies `dec_ref_pic_marking`."""
         if idr:
             bits.u(2)
@@ -230,7 +230,7 @@ class SliceRewriter:
                 raise InvalidData("a slice that marks references")
             out.u(0, 1)
 
-    def _deblocking(self, bits: BitReader, out: BitWriter) -> None:
+    def _copy_deblocking(self, bits: BitReader, out: BitWriter) -> None:
         disabled, alpha, beta = 0, 0, 0
         if self._own.pps.deblocking_control:
             disabled = bits.ue()

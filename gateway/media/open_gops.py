@@ -14,9 +14,9 @@ class OpenGops:
     """Closes the open GOPs of one track. Other codecs than H.264 stay as they are.
 
     In an open GOP, pictures that are decoded after the key frame and shown before it (leading pictures) refer to the
-    GOP before. A decoder that begins with the key frame skips them in H.265, which marks them. H.264 does not, so they
-    are left out. The key frame becomes an IDR picture, so the numbers of all pictures up to the next one are written
-    anew, and nothing refers to pictures before it. The coded pictures themselves stay as they are.
+    GOP before. A decoder that begins with the key frame skips them in H.265, which marks them. H.264 has no marks, so
+    they are left out. The key frame becomes an IDR picture. So the numbers of all pictures up to the next one are
+    written anew, and nothing refers to pictures before it. The coded pictures themselves stay as they are.
 
     access: the type of the last key frame, as it is returned. is_open: whether its GOP was open.
     """
@@ -29,8 +29,8 @@ class OpenGops:
         self._coding = _coding_of(track)
         self._shown = 0  # presentation time of the key frame
         self._order = 0  # its pic_order_cnt_lsb
-        self._frame = 0  # frame_num of the last picture …
-        self._number = 0  # … and its distance from that of the key frame
+        self._frame = 0  # frame_num of the last picture
+        self._number = 0  # distance of `_frame` from the frame_num of the key frame
         self._removed: int | None = None  # references that are left out; None until the first picture after them
         self._leading = False  # leading pictures may come
         self.access = RandomAccess.CLOSED
@@ -51,15 +51,15 @@ class OpenGops:
         self._leading = key or (self._leading and shown < self._shown)
         if self._leading and not key:
             return None
-        if self._coding is None:  # pictures behind an IDR picture need its numbers
+        if self._coding is None:  # pictures after an IDR picture need its numbers
             return payload if self.access is RandomAccess.OPEN else None
         try:
-            return self._closed(payload, self._coding, key)
+            return self._close(payload, self._coding, key)
         except InvalidData:
             self._coding = None  # from here on, later GOPs stay open
             return payload if key else None
 
-    def _closed(self, payload: bytes, coding: CodingParameters, key: bool) -> bytes:
+    def _close(self, payload: bytes, coding: CodingParameters, key: bool) -> bytes:
         """Returns a picture with numbers that begin with the key frame. Raises InvalidData."""
         units = nal.split(payload)
         headers = {n: SliceHeader(unit, coding) for n, unit in enumerate(units) if unit[0] & 0x1F == SLICE}
@@ -74,12 +74,12 @@ class OpenGops:
                 self._removed = max(self._number - 1, 0)
         self._frame = numbers.frame
         for n, header in headers.items():
-            units[n] = header.written(self._renumbered(header.numbers, coding), idr=key)
+            units[n] = header.rewrite(self._renumber(header.numbers, coding), idr=key)
         if key:
             self.access = RandomAccess.CLOSED
         return nal.join(units)
 
-    def _renumbered(self, old: SliceNumbers, coding: CodingParameters) -> SliceNumbers:
+    def _renumber(self, old: SliceNumbers, coding: CodingParameters) -> SliceNumbers:
         frames, orders = 1 << coding.sps.frame_number_bits, 1 << coding.sps.order_bits
         marking = old.marking
         if marking:
@@ -89,11 +89,11 @@ class OpenGops:
         return SliceNumbers(
             (self._number - (self._removed or 0)) % frames,
             (old.order - self._order) % orders,
-            tuple(self._relisted(operations, frames) for operations in old.lists),
+            tuple(self._renumber_list(operations, frames) for operations in old.lists),
             marking,
         )
 
-    def _relisted(self, operations: Operations, frames: int) -> Operations:
+    def _renumber_list(self, operations: Operations, frames: int) -> Operations:
         """Returns the changes of a reference list for the new numbers (§8.2.4.3.1). frames: MaxFrameNum."""
         if operations is None:
             return None

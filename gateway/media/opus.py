@@ -108,6 +108,6 @@ def joined(first: bytes, second: bytes) -> bytes | None:
     size = len(first) - 1
     if size == len(second) - 1:
         return bytes((first[0] | 1,)) + first[1:] + second[1:]
-    # RFC 6716 §3.2.1: sizes from 252 on take two bytes, of which the second counts four times.
+    # RFC 6716 §3.2.1: a size from 252 on takes two bytes: first + 4 * second.
     coded = bytes((size,)) if size < 252 else bytes((252 + (size & 3), (size - 252) >> 2))
     return bytes((first[0] | 2,)) + coded + first[1:] + second[1:]

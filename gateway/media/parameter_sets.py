@@ -45,7 +45,7 @@ def cropped_size(bits: BitReader, width: int, height: int, unit_x: int, unit_y: 
 
 
 def read_video_signal(bits: BitReader) -> VideoSignal:
-    """Reads the VUI from `overscan_info_present_flag` to the end of the chroma sample location (Annex E.1 of both)."""
+    """Reads the VUI from `overscan_info_present_flag` to the chroma sample location (Annex E.1 of each standard)."""
     signal = UNSPECIFIED_SIGNAL
     if bits.flag():  # overscan_info_present_flag
         bits.skip(1)

@@ -22,7 +22,7 @@ _TOLERANCE: Final = Fraction(1, 100)  # sizes rounded to whole pixels differ by 
 
 
 def read_pixel_aspect(bits: BitReader) -> PixelAspect:
-    """Reads a VUI from its first bit, `aspect_ratio_info_present_flag`, to the end of the ratio (Annex E.1 of both)."""
+    """Reads a VUI from its first bit, `aspect_ratio_info_present_flag`, to the end of the ratio (Annex E.1)."""
     if not bits.flag():
         return SQUARE
     kind = bits.u(8)

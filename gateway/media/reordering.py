@@ -16,9 +16,9 @@ _ROUNDING: Final = 0.002  # seconds by which the milliseconds of both times may 
 
 
 def declared_reordering(track: MediaTrack) -> bool | None:
-    """Whether the parameter sets allow reordering; None if they do not say it."""
+    """Whether the parameter sets allow reordering; None if they do not specify it."""
     if track.codec not in (Codec.H264, Codec.H265):
-        return False  # a unit of VP8, VP9 and AV1 has its hidden pictures with the shown one
+        return False  # a unit of VP8, VP9 or AV1 contains its hidden pictures
     try:
         if track.codec is Codec.H265:
             sets = h265.parse_hvcc(track.config).sps

@@ -77,9 +77,9 @@ def _is_silent_pair(bits: BitReader) -> bool:
 
 
 class _Groups:
-    """The part of `ics_info` that `section_data` needs. Reads it.
+    """Reads the part of `ics_info` that `section_data` needs.
 
-    count: window groups. bands: scale factor bands that are sent of each.
+    count: window groups. bands: scale factor bands that are sent of each group.
     """
 
     __slots__ = ("bands", "count", "is_short")
@@ -98,7 +98,7 @@ class _Groups:
 
 
 def _is_silent_channel(bits: BitReader, groups: _Groups | None) -> bool:
-    """Reads an `individual_channel_stream` up to its first sound."""
+    """Whether an `individual_channel_stream` is silent. Reads it up to its first sound."""
     bits.skip(8)  # global_gain
     if groups is None:
         groups = _Groups(bits)

@@ -35,7 +35,7 @@ class SliceNumbers:
     """The numbers in a slice header, which give the order of pictures.
 
     frame: `frame_num`. order: `pic_order_cnt_lsb`. lists: the changes of reference lists.
-    marking: of references; None in a picture that is no reference.
+    marking: operations on references; None in a picture that is no reference.
     """
 
     frame: int
@@ -45,7 +45,7 @@ class SliceNumbers:
 
 
 class SliceHeader:
-    """The header of a slice that is no IDR picture. `numbers` are those that it has.
+    """The header of a slice that is no IDR picture. numbers: those in the header.
 
     Raises InvalidData, also for other picture parameter sets and rare tools: long-term references, switching slices.
 
@@ -105,7 +105,7 @@ class SliceHeader:
                         for _ in range(count):
                             bits.se()
 
-    def written(self, numbers: SliceNumbers, *, idr: bool) -> bytes:
+    def rewrite(self, numbers: SliceNumbers, *, idr: bool) -> bytes:
         """Returns the slice with other numbers. idr: as slice of an IDR picture."""
         out, sps, rbsp = BitWriter(), self._coding.sps, self._rbsp
         out.copy(rbsp, 0, self._frame_at)
@@ -135,7 +135,7 @@ class SliceHeader:
 
 
 def _read_operations(bits: BitReader, *, end: int) -> OperationList:
-    """Reads operations up to `end`. Those above 1 are for long-term references and fields."""
+    """Reads operations up to `end`. Operations above 1 are for long-term references and fields."""
     start, found = bits.position, list[tuple[int, int]]()
     if not bits.flag():
         return OperationList(None, start, bits.position)

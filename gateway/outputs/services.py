@@ -49,4 +49,6 @@ class OutputServices(Protocol):
     kvs: KvsStreams
     ladders: Mapping[str, LadderSettings]
     task_sets: TaskSets
-    address: str
+
+    @property
+    def address(self) -> str: ...

@@ -136,14 +136,14 @@ class Alignment:
         self.next_epoch += 1
         return self._origin
 
-    def boundary(
+    def decide_boundary(
         self, member: Member, at: CutCandidate, wants_cut: bool, segmenter: Segmenter | None = None
     ) -> Boundary | None:
         """Returns the boundary at this picture; None if no segment may begin with it.
 
         wants_cut: whether `member` alone would begin a segment here. For a rendition without an open segment,
         `segmenter` decides instead, with the time since the newest boundary. Without a source in the alignment, a
-        rendition that had segments before begins its new epoch at once: nobody else would.
+        rendition that had segments before begins its new epoch at once: no other member would.
         """
         returns = at.is_new_epoch and self.source is None and member in self._last_times
         if segmenter is not None and not (at.segment_open or returns or member is self.source) and self._boundaries:

@@ -9,7 +9,7 @@ from typing import Final
 # needs about one key frame. The seconds are for scenes with a higher bitrate. A longer backlog would be lost at the
 # stream's end, because the remaining bytes must be sent within 5 s.
 SECONDS: Final = 3.0
-_PEAK_DECAY: Final = 0.9  # factor for the earlier peaks at each measurement: a large GOP matters for several
+_PEAK_DECAY: Final = 0.9  # factor for earlier peaks at each measurement, so a large GOP counts for several
 _MIN_INTERVAL_MS: Final = 500  # minimum media time between two measurements, because all frames may be key frames
 TIGHT_SECONDS: Final = 5.0  # the stall limit while at most a quarter of the shared memory is free
 
@@ -17,7 +17,7 @@ TIGHT_SECONDS: Final = 5.0  # the stall limit while at most a quarter of the sha
 class PeakRate:
     """Measures a stream's highest recent bitrate and its largest recent key frame, in sent bytes.
 
-    The feed adds to `bytes` for each batch and calls `key_frame` for each GOP.
+    The feed adds to `bytes` for each batch and calls `note_key_frame` for each GOP.
     """
 
     __slots__ = ("_measured_at", "_peak_key_frame", "_peak_rate", "bytes")
@@ -28,7 +28,7 @@ class PeakRate:
         self._peak_rate = 0.0  # bytes a second
         self._peak_key_frame = 0.0
 
-    def key_frame(self, size: int, dts_ms: int) -> None:
+    def note_key_frame(self, size: int, dts_ms: int) -> None:
         """Notes a key frame of `size` bytes that will be sent next. dts_ms: its decode time, milliseconds."""
         self._peak_key_frame = max(size, self._peak_key_frame * _PEAK_DECAY)
         if self._measured_at is None:

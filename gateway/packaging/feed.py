@@ -32,19 +32,19 @@ SLICE_VIEWERS = 32  # viewers between two checks of the time
 class Rendering(Protocol):
     """Turns units into bytes for one kind of connection. Only the rendering knows the format."""
 
-    def head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
+    def render_head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
         """Returns the bytes that a viewer needs before its first unit: headers, metadata, sequence headers.
 
         later: tracks that follow in the same bytes.
         """
 
-    def change(self, tracks: Tracks, dts_ms: int) -> bytes:
+    def render_change(self, tracks: Tracks, dts_ms: int) -> bytes:
         """Returns the new headers for a viewer that plays already: metadata and sequence headers."""
 
-    def unit(self, unit: AccessUnit) -> bytes:
-        """Returns the bytes of a unit. They are empty for a picture that is left out, which is no key frame."""
+    def render_unit(self, unit: AccessUnit) -> bytes:
+        """Returns the bytes of a unit. Empty for a picture that is left out, never a key frame."""
 
-    def timed(self, timed: Timed) -> bytes: ...
+    def render_timed(self, timed: Timed) -> bytes: ...
 
 
 def render_beginning(rendering: Rendering, beginning: StartBuffer) -> bytes:
@@ -59,11 +59,13 @@ def render_beginning(rendering: Rendering, beginning: StartBuffer) -> bytes:
     for item in beginning:
         if isinstance(item, AccessUnit):
             dts_ms = item.dts * 1000 // item.track.timescale
-            pieces.append(rendering.unit(item))
+            pieces.append(rendering.render_unit(item))
         elif isinstance(item, Timed):
-            pieces.append(rendering.timed(item))
+            pieces.append(rendering.render_timed(item))
         else:
-            pieces.append(rendering.change(item, dts_ms) if pieces else rendering.head(item, dts_ms, changes))
+            pieces.append(
+                rendering.render_change(item, dts_ms) if pieces else rendering.render_head(item, dts_ms, changes)
+            )
     return b"".join(pieces)
 
 
@@ -138,7 +140,7 @@ class Feed:
 
         If the stream has ended, this ends the viewer immediately. A viewer that waited for the start gets all units
         since the stream's first one, while they are stored.
-        burst: False: nothing is sent until the next key frame, for a viewer that has received the GOP before.
+        burst: if False, the viewer has received the GOP before, and gets nothing until the next key frame.
         """
         if not self._attached:
             self._attached = True
@@ -148,7 +150,7 @@ class Feed:
             self._reset()
             viewer.on_end(self.stream.ended or EndReason.OUTPUT_OFF)
             return
-        if self._pending and (not self._gop or (viewer.waited_for_start and self.stream.beginning is not None)):
+        if self._pending and (not self._gop or (viewer.waited_for_start and self.stream.start_buffer is not None)):
             # The burst must contain these bytes: they are the GOP's first batch, or part of the stream's beginning.
             self.flush()
         self._viewers[viewer] = None
@@ -185,7 +187,7 @@ class Feed:
         self._write_rest()
         if tracks.epoch != old.epoch:
             self._drop_gop()
-        change, now = self._rendering.change(tracks, self._dts_ms), time.monotonic()
+        change, now = self._rendering.render_change(tracks, self._dts_ms), time.monotonic()
         for viewer in self._viewers:
             if not viewer.late:
                 framed = viewer.framing.wrap(change)
@@ -205,23 +207,23 @@ class Feed:
             if self._pending:
                 self.flush()
             self._pending_key = True
-            if self.stream.beginning is None:
+            if self.stream.start_buffer is None:
                 self._start_bursts = (None, {})
             if video or not self._gop or dts_ms - self._gop_dts_ms >= AUDIO_ONLY_SECONDS * 1000:
                 self._gop, self._gop_bytes, self._gop_bursts = [], 0, {}
                 self._gop_dts_ms = dts_ms
                 self._startable = True
-            rendered = self._rendering.unit(unit)
+            rendered = self._rendering.render_unit(unit)
             if video:
-                self._peak_rate.key_frame(len(rendered), dts_ms)
-        elif not (rendered := self._rendering.unit(unit)):
+                self._peak_rate.note_key_frame(len(rendered), dts_ms)
+        elif not (rendered := self._rendering.render_unit(unit)):
             return
         self._dts_ms = dts_ms
         self._pending.append(rendered)
         self._schedule(video or tracks.video is None)
 
     def on_timed(self, timed: Timed) -> None:
-        self._pending.append(self._rendering.timed(timed))
+        self._pending.append(self._rendering.render_timed(timed))
         self._schedule(False)
 
     def on_end(self, reason: EndReason) -> None:
@@ -334,7 +336,7 @@ class Feed:
                     written = 0
                     yield
                 transport = viewer.transport
-                if transport.is_closing() or viewer not in viewers:  # it left while others were written to
+                if transport.is_closing() or viewer not in viewers:  # it left while the batch was written
                     continue
                 waiting = transport.get_write_buffer_size()
                 if viewer.late:
@@ -375,7 +377,7 @@ class Feed:
         if needed > allowed:
             # The rate is read only if needed, because this is a hot path.
             allowed = self.backlog(viewer.limit) + viewer.burst_allowance
-            if needed > allowed and viewer.waited_for_start and self.stream.beginning is not None:
+            if needed > allowed and viewer.waited_for_start and self.stream.start_buffer is not None:
                 viewer.burst_allowance = allowed = needed  # an encoder's first burst does not show a slow link
         if needed > allowed or viewer.counted_bytes + size > backlogs.left:
             viewer.late = True
@@ -410,7 +412,7 @@ class Feed:
             viewer.bytes_after_burst += len(framed)
             if viewer.epoch != self._version and self._tracks is not None:
                 viewer.epoch = self._version
-                self._write(viewer, viewer.framing.wrap(self._rendering.change(self._tracks, self._dts_ms)))
+                self._write(viewer, viewer.framing.wrap(self._rendering.render_change(self._tracks, self._dts_ms)))
             self._write(viewer, framed)
             self._count_waiting(viewer)
         else:
@@ -434,7 +436,7 @@ class Feed:
         assert self._tracks is not None  # a feed has viewers only on a playable stream
         viewer.epoch = self._version
         framing = viewer.framing
-        beginning = self.stream.beginning if viewer.waited_for_start else None
+        beginning = self.stream.start_buffer if viewer.waited_for_start else None
         if beginning is not None:
             burst, viewer.late = self._start_burst(framing, beginning), beginning.torn
         else:
@@ -444,7 +446,7 @@ class Feed:
         shared = viewer.fd >= 0  # TLS encrypts into separate bytes for each viewer
         cost = 0 if shared and burst.users else size
         if cost > backlogs.left:
-            burst = Burst(framing.wrap(self._rendering.head(self._tracks, self._dts_ms)))
+            burst = Burst(framing.wrap(self._rendering.render_head(self._tracks, self._dts_ms)))
             size = cost = len(burst.data)
             viewer.late = True
             self._counts.dropped += 1
@@ -465,7 +467,7 @@ class Feed:
         assert self._tracks is not None  # see `_write_first_burst`
         burst = self._gop_bursts.get(framing)
         if burst is None:
-            head = self._rendering.head(self._tracks, self._gop_dts_ms)
+            head = self._rendering.render_head(self._tracks, self._gop_dts_ms)
             burst = self._gop_bursts[framing] = Burst(framing.wrap(head + b"".join(self._gop)))
         return burst
 

@@ -17,20 +17,20 @@ from gateway.packaging.feed import Feed, Rendering
 class FlvRendering:
     """Renders FLV tags. A viewer's first bytes are the file header."""
 
-    def head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
+    def render_head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
         # Players may ignore tracks that the file header does not announce.
         every = (tracks, *later)
         header = muxer.file_header(any(t.video is not None for t in every), any(t.audio is not None for t in every))
         # The first metadata has timestamp 0. With any other timestamp, ffmpeg's probing detects a subtitle track.
         return header + muxer.metadata_tag(tracks, 0) + muxer.sequence_headers(tracks, dts_ms)
 
-    def change(self, tracks: Tracks, dts_ms: int) -> bytes:
+    def render_change(self, tracks: Tracks, dts_ms: int) -> bytes:
         return muxer.metadata_tag(tracks, dts_ms) + muxer.sequence_headers(tracks, dts_ms)
 
-    def unit(self, unit: AccessUnit) -> bytes:
+    def render_unit(self, unit: AccessUnit) -> bytes:
         return muxer.unit_tag(unit)
 
-    def timed(self, timed: Timed) -> bytes:
+    def render_timed(self, timed: Timed) -> bytes:
         return muxer.timed_tag(timed)
 
 
@@ -41,7 +41,7 @@ class BrowserFlvRendering(FlvRendering):
         self._track: MediaTrack | None = None
         self._gops: OpenGops | None = None
 
-    def unit(self, unit: AccessUnit) -> bytes:
+    def render_unit(self, unit: AccessUnit) -> bytes:
         """Returns the tag; nothing for a picture that is left out. Hot path."""
         track = unit.track
         if track.kind is Kind.VIDEO:

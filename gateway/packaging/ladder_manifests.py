@@ -81,9 +81,9 @@ def master(source: CmafPackager, renditions: Sequence[CmafRendition]) -> str:
     """
     manifests = source.manifests
     audio = manifests.track("audio") if len(manifests.tracks) > 1 else None
-    further = [track for track in manifests.tracks if track.media == "audio" and track is not audio]
+    additional = [track for track in manifests.tracks if track.media == "audio" and track is not audio]
     return manifests.master(
-        [r.output.manifests.variant(f"{r.name}/video/index.m3u8", audio, r.max_bitrate, further) for r in renditions]
+        [r.output.manifests.variant(f"{r.name}/video/index.m3u8", audio, r.max_bitrate, additional) for r in renditions]
     )
 
 

@@ -11,7 +11,7 @@ import structlog
 
 from gateway.lib.gate import Gate, Waiters
 from gateway.live.pushed_tracks import MediaBudget
-from gateway.live.sink import EndReason
+from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
@@ -83,7 +83,7 @@ class Packager:
     def begin(self, stream: Stream) -> None:
         """Attaches to the stream immediately, so that no GOP is missed before the task of `run` starts."""
         self._end = asyncio.get_running_loop().create_future()
-        stream.attach(self, waits=lambda: self._quiet_batches < _QUIET_BATCHES)
+        stream.attach(self, SinkNeeds(is_urgent=lambda: self._quiet_batches < _QUIET_BATCHES))
 
     async def run(self, stream: Stream) -> None:
         """Runs until the stream has ended. Raises OutputUnsupported for tracks that this format cannot carry."""

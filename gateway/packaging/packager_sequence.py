@@ -6,11 +6,11 @@ A new packager is necessary when an output is switched off and on, or restarts a
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 from weakref import WeakKeyDictionary, ref
 
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.metrics import Metrics
 from gateway.live.stream import Stream
 from gateway.packaging.alignment import Alignment, Alignments
@@ -57,11 +57,11 @@ class PackagerFactory(Generic[P, N]):
         return self.make(stream, channel.hls_time, channel.hls_list_size, time.time())
 
     def make(self, stream: Stream, seconds: float, size: int, now: float) -> P:
-        aligned = stream.is_aligned and (self._aligns_source or not stream.is_source)
+        aligned = stream.spec.is_aligned and (self._aligns_source or not stream.is_source)
         alignment = self._alignments.of(stream) if aligned else None
         next_numbers = self._next.get(stream)
         numbers = next_numbers() if next_numbers is not None else self._first_numbers(stream)
-        plan = SegmentPlan(seconds, size, self._part, stream.budget)
+        plan = SegmentPlan(seconds, size, self._part, stream.spec.budget)
         packager = self._create(stream.name, plan, now, numbers, self._metrics, alignment)
         self._set_last(stream, packager)
         return packager
@@ -92,7 +92,9 @@ class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         super().__init__(TsPackager, self._first, metrics, aligns_source=False)
-        self._epochs: OrderedDict[str, int] = OrderedDict()  # the next epoch of channels that were live, by stream
+        self._epochs: BoundedDict[str, int] = BoundedDict(
+            _MAX_NAMES
+        )  # the next epoch of channels that were live, by stream
 
     def make(self, stream: Stream, seconds: float, size: int, now: float) -> TsPackager:
         packager = super().make(stream, seconds, size, now)
@@ -103,9 +105,6 @@ class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
             def remember() -> None:
                 stopped()
                 self._epochs[name] = packager.numbers[1]
-                self._epochs.move_to_end(name)
-                if len(self._epochs) > _MAX_NAMES:
-                    self._epochs.popitem(last=False)
 
             packager.on_stopped = remember
         return packager
@@ -114,7 +113,7 @@ class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
         number, epoch, file_number = _first_of_ts(stream)
         if stream.is_source and stream.channel.rewind_reach:
             # A rewind playlist also lists earlier pieces, with lower epochs. So epochs begin with the clock.
-            epoch = max(epoch, sequence_start(stream.started) // _EPOCH_SECONDS, self._epochs.get(stream.name, 0))
+            epoch = max(epoch, sequence_start(stream.spec.started) // _EPOCH_SECONDS, self._epochs.get(stream.name, 0))
         return number, epoch, file_number
 
 
@@ -137,12 +136,12 @@ def _first_of_ts(stream: Stream) -> tuple[int, int, int]:
 
     If another node packaged the stream before, with its own clock, these numbers are above all that it may have used.
     """
-    if not stream.first_number:
+    if not stream.spec.first_number:
         return 0, 0, 0
-    first = sequence_start(stream.started) + CLOCKS_APART
+    first = sequence_start(stream.spec.started) + CLOCKS_APART
     return first, first // _EPOCH_SECONDS, 0
 
 
 def _first_of_cmaf(stream: Stream) -> SequenceNumbers:
-    first = stream.first_number
-    return SequenceNumbers((first + 1, 1), (first + 1, 1), first, int(stream.started))
+    first = stream.spec.first_number
+    return SequenceNumbers((first + 1, 1), (first + 1, 1), first, int(stream.spec.started))

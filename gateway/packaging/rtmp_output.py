@@ -25,11 +25,11 @@ class RtmpRendering:
         self._chunk_size = chunk_size
         self._stream_id = stream_id
 
-    def head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
+    def render_head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
         # The first metadata has timestamp 0. With any other timestamp, ffmpeg's probing detects a subtitle track.
         return self._headers(tracks, 0, dts_ms)
 
-    def change(self, tracks: Tracks, dts_ms: int) -> bytes:
+    def render_change(self, tracks: Tracks, dts_ms: int) -> bytes:
         return self._headers(tracks, dts_ms, dts_ms)
 
     def _headers(self, tracks: Tracks, metadata_ms: int, dts_ms: int) -> bytes:
@@ -39,7 +39,7 @@ class RtmpRendering:
             messages.append(shared_message(CSID[kind], kind, dts_ms, body, size, to))
         return b"".join(messages)
 
-    def unit(self, unit: AccessUnit) -> bytes:
+    def render_unit(self, unit: AccessUnit) -> bytes:
         if unit.track.kind is _VIDEO:
             csid, kind = CSID_VIDEO, VIDEO_MESSAGE
         else:
@@ -47,7 +47,7 @@ class RtmpRendering:
         body = muxer.unit_body(unit)
         return shared_message(csid, kind, muxer.unit_time(unit), body, self._chunk_size, self._stream_id)
 
-    def timed(self, timed: Timed) -> bytes:
+    def render_timed(self, timed: Timed) -> bytes:
         body = muxer.timed_body(timed)
         return shared_message(CSID_DATA, DATA, timed.dts, body, self._chunk_size, self._stream_id)
 

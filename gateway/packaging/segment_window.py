@@ -118,8 +118,8 @@ class SegmentWindow:
         self.seconds = 0.0  # duration of the listed segments
         self._unlisted_seconds = 0.0
         self.longest = 0.0  # maximum duration of all segments so far, seconds
-        self.total_bytes = 0  # bytes of all segments so far …
-        self.total_seconds = 0.0  # … and their seconds
+        self.total_bytes = 0  # bytes of all segments so far
+        self.total_seconds = 0.0  # seconds of all segments so far
         self.peak = 0.0  # the highest bitrate of a segment
         self._first_epoch = 0
 

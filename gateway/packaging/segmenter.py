@@ -66,13 +66,13 @@ class Segmenter:
         return False
 
     def _note_key(self, elapsed: int) -> None:
-        # A ladder's boundary may have begun the segment at another time: such a GOP is unknown.
+        # A ladder's boundary may have begun the segment at another time: then the length of the GOP is unknown.
         if elapsed > self._key:
             self._gops.append(elapsed - self._key)
         self._key = elapsed
 
     def _is_last_chance(self, elapsed: int) -> bool:
-        """Whether the segment would exceed its bound before the next key frame, if that one comes as it did lately."""
+        """Whether the segment would exceed its bound before the next key frame, if GOPs stay as long as lately."""
         gop = max(self._gops, default=0)
         return elapsed > 0 and gop <= self._bound < elapsed + gop
 

@@ -28,7 +28,7 @@ class PackagingServices:
     feeds: FeedCounts = field(default_factory=FeedCounts)
     metrics: Metrics | None = None
 
-    def feed(self, stream: Stream, rendering: Rendering) -> Feed:
+    def make_feed(self, stream: Stream, rendering: Rendering) -> Feed:
         """Returns a feed with the counters and the memory limit of the process."""
         flush_seconds, stall_seconds = self.settings.http.flush_ms / 1000, self.settings.limits.viewer_stall
         return Feed(stream, rendering, flush_seconds, stall_seconds, self.feeds, self.backlogs)

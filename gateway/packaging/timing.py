@@ -61,8 +61,8 @@ class VideoTiming:
         self._anchor = 0  # time of frame 0 of the grid
         self._count = 0  # number of the last frame on the grid
         self._regular_steps = 0  # consecutive steps of exactly one frame
-        self._base = 0  # time at which the measurement of the period began …
-        self._before = 0  # … and the number of frames from there to the anchor
+        self._base = 0  # time at which the measurement of the period began
+        self._before = 0  # number of frames from `_base` to the anchor
         self._last: int | None = None  # the last returned decode time
         self._recent: deque[int] = deque(maxlen=_ESTIMATE_INTERVALS + 1)
         self.step: int | None = None

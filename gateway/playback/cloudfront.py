@@ -11,12 +11,12 @@ import binascii
 import hmac
 import ipaddress
 import json
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.http.request import Request
+from gateway.lib.bounded_dict import BoundedDict
 
 if TYPE_CHECKING:
     from gateway.playback.cloudfront_keys import PublicKey
@@ -83,11 +83,11 @@ class CloudFrontVerifier:
         self._keys = dict(keys)
         self._public_url = public_url
         self._origin_secret = origin_secret.encode()
-        self._verified: OrderedDict[tuple[str, str, str, str], Policy] = OrderedDict()
+        self._verified: BoundedDict[tuple[str, str, str, str], Policy] = BoundedDict(_MAX_VERIFIED)
         self.verifications = 0
 
     def from_origin(self, request: Request) -> bool:
-        """Whether CloudFront sent the request and so has checked it: the request contains the origin secret."""
+        """Whether CloudFront sent the request, and so has checked it. Such a request contains the origin secret."""
         secret = request.headers.get("x-millrace-origin")
         if secret is None or not self._origin_secret:
             return False
@@ -138,7 +138,7 @@ class CloudFrontVerifier:
         except ValueError:
             return "the signature is malformed"
         self.verifications += 1
-        from gateway.playback.cloudfront_keys import is_valid_signature  # not above: it needs 7 MB of memory
+        from gateway.playback.cloudfront_keys import is_valid_signature  # here, because it needs 7 MB of memory
 
         if not is_valid_signature(key, signature, message, algorithm):
             return "the signature is wrong"
@@ -147,8 +147,6 @@ class CloudFrontVerifier:
         except ValueError as error:
             return f"the policy cannot be used: {error}"
         self._verified[identity] = policy
-        if len(self._verified) > _MAX_VERIFIED:
-            self._verified.popitem(last=False)
         return policy
 
 

@@ -63,12 +63,12 @@ class CloudFrontSigner:
         self._key_id = key_id
         self._key = key
 
-    def parameters(self, resource: str, conditions: SigningConditions) -> dict[str, str]:
-        """Returns the parameters for a URL. With the prefix `CloudFront-`, these are the names of the cookies.
+    def sign(self, resource: str, conditions: SigningConditions) -> dict[str, str]:
+        """Signs a URL, and returns its parameters. With the prefix `CloudFront-`, these are the names of the cookies.
 
         resource: the address that may be requested. In a custom policy, "*" stands for any characters.
         """
-        from gateway.playback.cloudfront_keys import make_signature  # not above: it needs 7 MB of memory
+        from gateway.playback.cloudfront_keys import make_signature  # here, because it needs 7 MB of memory
 
         if conditions.custom:
             policy = custom_policy(resource, conditions)

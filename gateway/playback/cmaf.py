@@ -33,9 +33,9 @@ _PATH: Final = re.compile(
     r"(video|audio(?:-[0-9]{1,3})?)/([0-9]{1,12})-(init-|part-)?([0-9]{1,12})\.(m4s|mp4)", re.ASCII
 )
 MANIFEST_LOAD_SECONDS: Final = 1.0  # after the update period; then every player has loaded the last manifest
-# Folders of the publisher's further audio tracks: ids are one byte.
-FURTHER_AUDIO: Final = tuple(f"audio-{track_id}" for track_id in range(1, 256))
-_MEDIA_PLAYLISTS: Final = {f"{folder}/index.m3u8": folder for folder in ("video", "audio", *FURTHER_AUDIO)}
+# Folders of the publisher's additional audio tracks: ids are one byte.
+ADDITIONAL_AUDIO: Final = tuple(f"audio-{track_id}" for track_id in range(1, 256))
+_MEDIA_PLAYLISTS: Final = {f"{folder}/index.m3u8": folder for folder in ("video", "audio", *ADDITIONAL_AUDIO)}
 
 
 def cmaf(
@@ -90,7 +90,7 @@ def _fragment(stream: Stream, rest: str, match: re.Match[str], source: CmafTrack
     if uri == track.segment_uri(number):
         if source is not None and source.window[0].number <= number <= max(track.number, source.number) + 1:
             return _rendition_segment(output, track, stream, number)
-        if _expected(output, track, stream, number):
+        if _is_expected(output, track, stream, number):
             return _unfinished(output, track, stream, number)
     return _missing_segment(track, rest, uri)
 
@@ -146,7 +146,7 @@ async def _unfinished(output: CmafPackager, track: CmafTrack, stream: Stream, nu
         if output.ended:
             return Response(200, STYP, f"{track.media}/mp4", cache="no-store")
         return _not_found(uri) if output.stopped else service_unavailable("the segment has not begun yet", 1)
-    return Response(200, _pieces(output, track, stream, number, first), f"{track.media}/mp4", cache=SEGMENT_CACHE)
+    return Response(200, _read_parts(output, track, stream, number, first), f"{track.media}/mp4", cache=SEGMENT_CACHE)
 
 
 async def _rendition_segment(output: CmafPackager, track: CmafTrack, stream: Stream, number: int) -> Response:
@@ -170,7 +170,7 @@ async def _rendition_segment(output: CmafPackager, track: CmafTrack, stream: Str
     return await _unfinished(output, track, stream, number)
 
 
-def _expected(output: CmafPackager, track: CmafTrack, stream: Stream, number: int) -> bool:
+def _is_expected(output: CmafPackager, track: CmafTrack, stream: Stream, number: int) -> bool:
     """Whether a player may request segment `number`, which has not begun.
 
     It may request the open segment or the next one, because its clock may be a little ahead.
@@ -182,7 +182,7 @@ def _expected(output: CmafPackager, track: CmafTrack, stream: Stream, number: in
     return track.number <= number <= track.number + ahead and not (output.stopped and not output.ended)
 
 
-async def _pieces(
+async def _read_parts(
     output: CmafPackager, track: CmafTrack, stream: Stream, number: int, first: bytes
 ) -> AsyncIterator[bytes]:
     """Yields the parts of an open segment.
@@ -198,12 +198,12 @@ async def _pieces(
             yield piece
         elif track.number > number:
             return
-        elif output.over or not await _more(output, track, stream, number, index):
+        elif output.over or not await _wait_for_part(output, track, stream, number, index):
             raise RequestError(503, f"segment {number} of {track.kind} stays unfinished")
         piece = track.part_at(number, index)
 
 
-async def _more(output: CmafPackager, track: CmafTrack, stream: Stream, number: int, index: int) -> bool:
+async def _wait_for_part(output: CmafPackager, track: CmafTrack, stream: Stream, number: int, index: int) -> bool:
     """Waits until an open segment has another part, or is complete."""
     hold = HOLD * track.window.target
     return await wait_until(
@@ -230,5 +230,5 @@ FORMAT: Final = PlayFormat(
         "m4s": CacheClass.MEDIA,
         "mp4": CacheClass.MEDIA,
     },
-    folders=("video", "audio", *FURTHER_AUDIO),
+    folders=("video", "audio", *ADDITIONAL_AUDIO),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from email.utils import formatdate
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.http import websocket
 from gateway.http.connection_slot import ConnectionSlot
@@ -28,13 +28,6 @@ _MAX_BYTES_PER_SECOND: Final = 65_536  # bytes that a WebSocket viewer may send 
 _READ_BYTES: Final = 4_096  # bytes of one read: viewers send pings and a close
 _CLOSE_SECONDS: Final = 1.0  # time limit for the peer's close frame
 _FLUSH_SECONDS: Final = 5.0  # time for a slow viewer to read the data that was sent before the end
-
-
-class HasFeed(Protocol):
-    """The output `flv`."""
-
-    feed: Feed
-    browser_feed: Feed
 
 
 class FlvViewers:
@@ -72,7 +65,7 @@ class FlvViewers:
         The stream is playable, and its output `flv` is enabled.
         early: whether the viewer waited for the stream. It then gets the stream from the first frame.
         """
-        output: HasFeed | None = stream.output("flv")  # type: ignore[assignment]
+        output: FlvOutput | None = stream.output("flv")  # type: ignore[assignment]
         if output is None:
             return service_unavailable(f"flv of {stream.name} is about to start again", 1)
         # Every browser calls itself Mozilla. Other players and servers get all pictures.
@@ -221,6 +214,6 @@ FORMAT: Final = PlayFormat(
     output="flv",
     flag="isFlv",
     addresses=(PlayAddress("flv", LIVE_FLV, "HTTP-FLV"), PlayAddress("wsflv", LIVE_FLV, "WS-FLV", "ws")),
-    packager=lambda services: lambda stream: FlvOutput(lambda rendering: services.feed(stream, rendering)),
+    packager=lambda services: lambda stream: FlvOutput(lambda rendering: services.make_feed(stream, rendering)),
     pulled=True,
 )

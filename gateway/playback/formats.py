@@ -29,6 +29,8 @@ OPTIONAL_OUTPUTS: Final = {format.flag: format.output for format in FORMATS if f
 ALWAYS_ON: Final = tuple(
     format.output for format in FORMATS if not format.flag and format.addresses[0].scheme == "http"
 )
+# The addresses whose media do not come from the playback port, so that no cache in front of it can pass them.
+OWN_PORTS: Final = frozenset(address.name for format in FORMATS if format.listener for address in format.addresses)
 # The outputs with lasting connections. Their metrics exist from the start.
 FEEDS: Final = tuple(format.output for format in FORMATS if format.pulled)
 # The cache class of each file by suffix. Other files are cached only by their `Cache-Control`.
@@ -60,6 +62,8 @@ def is_watchable(channel: Channel) -> bool:
 def play_urls(addresses: Addresses, channel: Channel, query: str = "") -> dict[str, str]:
     """Returns the play URLs of the enabled outputs. query: "" or "?…", appended to each URL."""
     bases = addresses.play_bases(channel)
+    for scheme in {address.scheme for address in ADDRESSES} - bases.keys():  # of a format with a port of its own
+        bases[scheme] = f"{addresses.server(scheme)}/{channel.id}/"
     enabled = [format for format in FORMATS if not format.flag or channel.flag(format.flag)]
     urls = {a.name: bases[a.scheme] + a.path for format in enabled for a in format.addresses}
     if channel.renditions:
@@ -89,9 +93,9 @@ def output_specs(services: PackagingServices, *, pulled: bool = False) -> list[O
 
 
 def _rewind_spec(spec: OutputSpec) -> OutputSpec:
-    """Returns the output with the segments for viewers who go back, where the channel has no HLS of MPEG-TS.
+    """Returns the output whose segments let viewers go back in a channel without HLS of MPEG-TS.
 
-    spec: that of `hls`. Both count segments together. It is not listed, because no field switches it.
+    spec: of the output `hls`. The new output is not listed, because no field switches it.
     """
 
     def wanted(stream: Stream) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeAlias
 
 from gateway.formats.hls import media_playlist
@@ -117,30 +118,25 @@ def _media_playlist(
     part_index = None if part_text is None else read_integer(part_text, MAX_NUMBER)
     if number is None or (part_text is not None and part_index is None):
         return text(400, "_HLS_msn and _HLS_part are whole numbers")
+    render = partial(_render, output, variant, suffix, track, reports)
     if output.over or track.has(number, part_index):
-        return _render(output, variant, suffix, track, reports)
+        return render()
     if number > track.window[-1].number + _MAX_SEGMENTS_AHEAD:
         return text(400, f"_HLS_msn {number} is too far ahead of {track.window[-1].number}")
     target = track.part_target or 1.0
     ahead = math.ceil(3 / target) if target < 1 else 3  # §6.2.5.2, the Advance Part Limit
     if number == track.number and part_index is not None and part_index >= len(track.parts) + ahead:
         return text(400, f"_HLS_part {part_index} is too far ahead of {len(track.parts) - 1}")
-    return _wait_and_render(output, track, number, part_index, variant, suffix, reports)
+    return _when_complete(output, track, number, part_index, render)
 
 
-async def _wait_and_render(
-    output: CmafPackager,
-    track: CmafTrack,
-    number: int,
-    part_index: int | None,
-    variant: str,
-    suffix: str,
-    reports: Reports | None,
+async def _when_complete(
+    output: CmafPackager, track: CmafTrack, number: int, part_index: int | None, render: Callable[[], Response]
 ) -> Response:
     if not await track.changed.until(lambda: track.has(number, part_index) or output.over, HOLD * track.window.target):
         # §6.2.5.2: the server "SHOULD" answer 503 after three Target Durations.
         return service_unavailable("the segment is not there yet", 1)
-    return _render(output, variant, suffix, track, reports)
+    return render()
 
 
 def _render(

@@ -23,8 +23,10 @@ _MEDIA: Final = suffixes(CacheClass.MEDIA)
 class WatchedStream(Protocol):
     """A stream of this node or of another."""
 
-    name: str
     viewers: Counter[str]
+
+    @property
+    def name(self) -> str: ...
 
 
 @dataclass(slots=True)

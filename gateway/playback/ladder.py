@@ -13,7 +13,7 @@ from gateway.formats.dash import mpd
 from gateway.formats.hls import media_playlist
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, Takeover, service_unavailable, text
-from gateway.live.stream import Stream
+from gateway.live.stream import Stream, StreamKind
 from gateway.packaging import ladder_manifests
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
@@ -34,7 +34,8 @@ from gateway.playback.ladder_view import (
     transcoder_failure,
     wait_for_rendition,
 )
-from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams, PlayFormat, Responder
+from gateway.playback.play_format import AnswerOrAwaitable, PlayFormat, Responder
+from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.playlist_response import (
     FIRST_WAIT,
     M3U8,
@@ -178,7 +179,7 @@ class LadderPlayback:
     def _rendition(self, request: Request, stream: Stream, rendition: Stream, path: str) -> AnswerOrAwaitable:
         index = path == "index.m3u8"
         ts = path.endswith(".ts") or (index and ladder_format(stream) is TS)
-        if rendition.is_pushed_track and not stream.has_output(TS[0] if ts else CMAF[0]):
+        if rendition.kind is StreamKind.PUSHED_TRACK and not stream.has_output(TS[0] if ts else CMAF[0]):
             return not_enabled(TS[0] if ts else CMAF[0], stream.name)
         answering: AnswerOrAwaitable
         if ts:

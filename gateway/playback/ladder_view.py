@@ -18,7 +18,7 @@ from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.ladder_manifests import CmafRendition, TsRendition
 from gateway.packaging.packager import Packager
 from gateway.packaging.ts.packager import TsPackager
-from gateway.playback.play_format import PlayableStreams
+from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.playlist_response import packager
 from gateway.ports.errors import NoSuchStream
 from gateway.workers.ladder_plan import LadderStep
@@ -33,10 +33,10 @@ CMAF: Final[LadderFormat] = ("cmaf", CmafPackager)
 
 @runtime_checkable
 class LadderTranscoder(Protocol):
-    """The output `codec`. rungs: the planned renditions, the smallest first; empty until they are planned."""
+    """The output `codec`. active_steps: the renditions that are encoded now, smallest first; empty while unknown."""
 
     @property
-    def rungs(self) -> Sequence[LadderStep]: ...
+    def active_steps(self) -> Sequence[LadderStep]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +107,19 @@ def ladder_format(stream: Stream) -> LadderFormat:
 def current_ladder(hub: PlayableStreams, stream: Stream, format: LadderFormat) -> LadderView:
     """Returns the current ladder of a source. It includes lingering renditions, but not ended ones."""
     transcoder = stream.output(OUTPUT)
-    rungs: Sequence[LadderStep] = transcoder.rungs if isinstance(transcoder, LadderTranscoder) else ()
+    planned: Sequence[LadderStep] = transcoder.active_steps if isinstance(transcoder, LadderTranscoder) else ()
     pushed = stream.pushed_tracks
     own = [LadderStep(t.name, *(t.size or (0, 0)), t.info.bitrate, 0, 1.0) for t in pushed.video]
     source: Packager | None = None
-    if pushed and (own or not rungs):
+    if pushed and (own or not planned):
         found = packager(stream, *format)
         source = found if isinstance(found, Packager) and found.ready else None
     if own:
-        rungs = sorted([*rungs, *own], key=lambda step: (step.height * step.width, step.bitrate))
+        planned = sorted([*planned, *own], key=lambda step: (step.height * step.width, step.bitrate))
     find = hub.find if stream.ended is None else hub.find_recent
     steps: list[tuple[LadderStep, Packager]] = []
     missing: list[str] = []
-    for plan in rungs:
+    for plan in planned:
         rendition = find(f"{stream.name}@{plan.name}")
         output = packager(rendition, *format) if rendition is not None else None
         if not isinstance(output, Packager):
@@ -131,7 +131,7 @@ def current_ladder(hub: PlayableStreams, stream: Stream, format: LadderFormat) -
         else:
             missing.append(plan.name)
     audio = _audio(stream, find) if format is TS and pushed else ()
-    return LadderView(steps, missing, bool(rungs) or bool(pushed), source, audio, pushed.by_name)
+    return LadderView(steps, missing, bool(planned) or bool(pushed), source, audio, pushed.by_name)
 
 
 def _audio(stream: Stream, find: Callable[[str], Stream | None]) -> list[AudioRendition]:

@@ -66,9 +66,9 @@ class ObsConfiguration:
         if channel is None or verdict is not Verdict.VALID:
             return _REFUSED
         try:
-            canvas, limits = obs_multitrack.client_wishes(sent)
+            canvas, limits = obs_multitrack.read_client_request(sent)
         except ValueError as error:
             return text(400, f"preferences.canvases: {error}")
         server = addresses.rtmp_server(channel)
-        answer = obs_multitrack.configuration(canvas, limits, server, f"{id}?sign={channel.key}")
+        answer = obs_multitrack.make_configuration(canvas, limits, server, f"{id}?sign={channel.key}")
         return Response(200, json.dumps(answer).encode(), _JSON, cache="no-store")

@@ -105,7 +105,7 @@ class Pages:
         """Answers `/<name>/`: a page that chooses the player itself.
 
         channel: its name and description are in the page, for link previews. None: unknown, or the viewer may not see
-        it. Both get the same page.
+        it. Both cases get the same page.
         """
         if channel is None or not channel.name:
             return await self._load(request, f"players/{_WATCH}")

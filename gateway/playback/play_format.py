@@ -5,33 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gateway.http.request import Request
 from gateway.http.response import Answer
 from gateway.live.output import OutputSpec, StreamOutput
-from gateway.live.stream import Stream
+from gateway.live.stream import Stream, StreamKind
 from gateway.outputs.descriptor import LocalizedText, OutputField
 from gateway.packaging.services import PackagingServices
 from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.listeners.port_listener import OpenListeners
+    from gateway.playback.services import PlayServices
 
 AnswerOrAwaitable: TypeAlias = "Answer | Coroutine[Any, Any, Answer]"
 # respond(request, stream, the path below the stream). The stream is live, or ended less than a minute ago. Its output
 # is enabled, and the viewer is authorized.
 Responder: TypeAlias = Callable[[Request, Stream, str], AnswerOrAwaitable]
-
-
-class PlayableStreams(Protocol):
-    """The streams that viewers can play: those of the hub, possibly also those of other nodes."""
-
-    def find(self, name: str) -> Stream | None:
-        """Returns a stream that can be played now, at least by FLV and RTMP."""
-
-    def find_recent(self, name: str) -> Stream | None:
-        """Returns a stream of this node with all its outputs. The stream is live or has just ended."""
-
-    async def wait(self, name: str, seconds: float) -> Stream:
-        """Waits until the stream can be played. Raises NoSuchStream, AtCapacity."""
 
 
 class CacheClass(Enum):
@@ -56,6 +47,19 @@ class PlayAddress:
     scheme: str = "http"
 
 
+@dataclass(frozen=True, slots=True)
+class PlayListener:
+    """How viewers connect to a format whose media do not come from the playback port.
+
+    name: of the listener: its section of the settings.
+    open: binds its ports, or returns the responders of the HTTP requests that open its sessions. It imports the
+    listener itself, because every command imports the formats. None: the ingest protocol with this name also plays.
+    """
+
+    name: str
+    open: Callable[[PlayServices], OpenListeners] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlayFormat:
     """A playback format as router, edge, addresses, API, console and metrics use it.
@@ -65,6 +69,7 @@ class PlayFormat:
     packager: returns the factory of a stream's output.
     on_demand: whether the output starts at the first request.
     pulled: whether the output also exists on nodes that pull the stream, because it needs only units.
+    listener: for media that do not come from the playback port; None: they do.
     rendition_codec: the renditions of a ladder with this encoder also have the output.
     fields, label: for a format that is not in the contract, see `OutputDescriptor`.
 
@@ -79,6 +84,7 @@ class PlayFormat:
     packager: Callable[[PackagingServices], Callable[[Stream], StreamOutput]]
     on_demand: Callable[[Settings], bool] = lambda settings: False
     pulled: bool = False
+    listener: PlayListener | None = None
     rendition_codec: str = ""
     respond: Responder | None = None
     files: Mapping[str, CacheClass] = field(default_factory=dict)
@@ -98,7 +104,7 @@ class PlayFormat:
             channel = stream.channel
             if not self.flag or channel.flag(self.flag):
                 return True
-            return not stream.is_source and not stream.is_pushed_track and channel.codec == self.rendition_codec
+            return stream.kind is StreamKind.RENDITION and channel.codec == self.rendition_codec
 
         on_demand = self.on_demand(services.settings)
         return OutputSpec(self.output, self.packager(services), wanted, on_demand, listed=bool(self.flag))

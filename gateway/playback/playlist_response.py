@@ -133,7 +133,7 @@ def copied_query(request: Request) -> str | Response:
     """Returns the query to add to every URI of a playlist: the request's query without delivery directives, or "".
 
     So the signature of a protected playlist is also sent with its segments. The player's own data (CMCD) are left out,
-    because it sends new ones with each request. REWIND is left out too: it says nothing about segments.
+    because it sends new ones with each request. REWIND is left out too, because segments do not depend on it.
     Characters that could end a URI, an attribute or a line are escaped.
     """
     raw = request.raw_query

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import quote
 
 from gateway.channels.channel import Channel
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.tasks import Tasks
 from gateway.ports import media_keys
 from gateway.ports.errors import StoreUnavailable
@@ -33,7 +33,7 @@ class Posters:
         self._objects = objects
         self._tasks = tasks
         self._clock = clock
-        self._cache: OrderedDict[str, tuple[float, str | None]] = OrderedDict()
+        self._cache: BoundedDict[str, tuple[float, str | None]] = BoundedDict(_MAX_CHANNELS)
         self._searches: dict[str, asyncio.Event] = {}
 
     async def latest(self, channel: str) -> str | None:
@@ -69,9 +69,6 @@ class Posters:
             return  # the next status starts a new search
         else:
             self._cache[channel] = (now, found)
-            self._cache.move_to_end(channel)
-            if len(self._cache) > _MAX_CHANNELS:
-                self._cache.popitem(last=False)
         finally:
             del self._searches[channel]
             done.set()

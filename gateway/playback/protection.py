@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +16,7 @@ from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.http.origin_policy import host_name
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.clocks import SYSTEM_CLOCKS, Clocks
 from gateway.lib.refusals import Refusals
 from gateway.playback.cloudfront import CloudFrontVerifier
@@ -25,7 +25,7 @@ from gateway.ports.errors import NotAuthorized, TooManyRefusals
 log = structlog.get_logger(__name__)
 
 _MAX_SIGNS: Final = 10_000
-_MAX_POLICIES: Final = 4096
+_MAX_RULES: Final = 4096
 _MAX_WARNINGS: Final = 1024
 _NEEDS_SIGN: Final = text(403, "a play sign is needed: ?sign=<expiry>-<hash>")
 _INVALID_PROTECTION: Final = text(403, "this channel's protection is not understood: nobody may play it")
@@ -33,7 +33,7 @@ _REFERER_REFUSED: Final = text(403, "this channel may not be embedded by that pa
 
 
 @dataclass(frozen=True, slots=True)
-class _Policy:
+class _Rules:
     """The rules of one channel, read once from its fields. channel: None for unknown channels."""
 
     channel: Channel | None
@@ -69,11 +69,11 @@ class PlaybackProtection:
         self._refusals = Refusals(refusals_per_minute)
         self._clock = clocks.wall
         self._monotonic = clocks.monotonic
-        self._default = _Policy(None, auth, self._referers)
-        self._policies: OrderedDict[str, _Policy] = OrderedDict()
-        self._warnings = ProtectionWarnings()
-        self._signs: OrderedDict[tuple[str, str], int] = OrderedDict()  # valid signs and their expiry times
-        self._rotations = secrets.rotations  # rotation count of the secrets that verified them
+        self._default = _Rules(None, auth, self._referers)
+        self._rules: BoundedDict[str, _Rules] = BoundedDict(_MAX_RULES)
+        self._logged: BoundedDict[tuple[str, str, str], None] = BoundedDict(_MAX_WARNINGS)  # invalid fields
+        self._signs: BoundedDict[tuple[str, str], int] = BoundedDict(_MAX_SIGNS)  # valid signs and their expiry times
+        self._rotations = secrets.rotations  # rotation count of the secrets that verified `_signs`
         self.refused: dict[str, int] = {}
 
     def judge(self, request: Request, name: str, channel: Channel | None) -> Response | None:
@@ -81,10 +81,10 @@ class PlaybackProtection:
 
         channel: the stream's channel; None if it is unknown.
         """
-        policy = self._policies.get(channel.id) if channel is not None else self._default
-        if policy is None or policy.channel is not channel:
-            policy = self._read_policy(channel)
-        auth, referers = policy.auth, policy.referers
+        rules = self._rules.get(channel.id) if channel is not None else self._default
+        if rules is None or rules.channel is not channel:
+            rules = self._read_rules(channel)
+        auth, referers = rules.auth, rules.referers
         if referers and not embeddable(request, referers):
             self._count("referer")
             return _REFERER_REFUSED
@@ -102,7 +102,7 @@ class PlaybackProtection:
 
         address: None for a trusted proxy, whose address is not limited.
         """
-        auth = self._read_policy(channel).auth
+        auth = self._read_rules(channel).auth
         if auth == "none":
             return
         verdict = Verdict.MISSING
@@ -136,8 +136,6 @@ class PlaybackProtection:
         verdict = self._secrets.verify_play(id, sign, now)
         if verdict is Verdict.VALID:
             self._signs[id, sign] = int(sign.partition("-")[0])
-            if len(self._signs) > _MAX_SIGNS:
-                self._signs.popitem(last=False)
             return None
         if verdict is Verdict.EXPIRED:
             return self._refuse(request, "expired", "the play sign has expired")
@@ -177,28 +175,17 @@ class PlaybackProtection:
     def _count(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
-    def _read_policy(self, channel: Channel | None) -> _Policy:
+    def _read_rules(self, channel: Channel | None) -> _Rules:
         if channel is None:
             return self._default
-        self._warnings.check(channel)
+        self._log_invalid(channel)
         referers = channel.referer_allow
-        policy = _Policy(channel, channel.play_auth or self._auth, self._referers if referers is None else referers)
-        self._policies[channel.id] = policy
-        if len(self._policies) > _MAX_POLICIES:
-            self._policies.popitem(last=False)
-        return policy
+        rules = _Rules(channel, channel.play_auth or self._auth, self._referers if referers is None else referers)
+        self._rules[channel.id] = rules
+        return rules
 
-
-class ProtectionWarnings:
-    """Logs channels with invalid protection fields, once for each channel and value.
-
-    Remembers the last 1,024 warnings.
-    """
-
-    def __init__(self) -> None:
-        self._logged: OrderedDict[tuple[str, str, str], None] = OrderedDict()
-
-    def check(self, channel: Channel) -> None:
+    def _log_invalid(self, channel: Channel) -> None:
+        """Logs invalid protection fields, once for each channel and value."""
         for field, value in invalid_protection_fields(channel.item).items():
             warning = (channel.id, field, repr(value)[:1000])
             if warning not in self._logged:
@@ -209,9 +196,6 @@ class ProtectionWarnings:
                     value=repr(value)[:100],
                 )
             self._logged[warning] = None
-            self._logged.move_to_end(warning)
-            if len(self._logged) > _MAX_WARNINGS:
-                self._logged.popitem(last=False)
 
 
 def embeddable(request: Request, allowed: Sequence[str]) -> bool:

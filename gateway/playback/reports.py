@@ -65,7 +65,7 @@ class RequestReports:
     """Reads the CMCD of players' requests for playlists and media."""
 
     _ALWAYS: Final = 40  # requests of a player after its start that are all read
-    _EVERY: Final = 10  # after that every tenth one, and all that tell of a start or an empty buffer
+    _EVERY: Final = 10  # later, every tenth request is read, and each one that reports a start or an empty buffer
 
     def __init__(self, experience: Experience, counter: Counter) -> None:
         self._experience = experience
@@ -74,13 +74,13 @@ class RequestReports:
     def read(self, request: Request, name: str, protocol: str, number: int, began: float | None = None) -> None:
         """Reads the data of a request that has any. number: of the player's requests so far. Hot path.
 
-        protocol: that of the file; the player's own data distinguish DASH from HLS.
+        protocol: of the file. The player's own data distinguish DASH from HLS.
         began: time of an earlier first request of the player, monotonic seconds.
         """
         query, headers = request.raw_query, request.headers
-        if number > self._ALWAYS and number % self._EVERY and not cmcd.is_news(query, headers):
+        if number > self._ALWAYS and number % self._EVERY and not cmcd.is_start_or_stall(query, headers):
             return
-        data = cmcd.of_query(query) if "CMCD=" in query else cmcd.of_headers(headers)
+        data = cmcd.read_query(query) if "CMCD=" in query else cmcd.read_headers(headers)
         if data is None:
             return
         if not request.exempt and not self._experience.may_report(request.peer):

@@ -1,7 +1,29 @@
 """Answers `live.m3u8?rewind=<seconds>` and `master.m3u8?rewind=<seconds>`, and the segments that left the memory.
 
-Segments keep their names and numbers of `live.m3u8`. While they are in memory, they are answered from there; later from
-the pieces of the on-demand recording. Stored pieces of earlier publishes are listed with their address below `vod/`.
+A rewind playlist lists segments from three places, from the newest to the oldest:
+
+1. Segments in the memory of the TS packager: those of `live.m3u8`. They are answered from there.
+2. Segments of this packager that left its memory. They keep their names and numbers. Their bytes are in the pieces of
+   the on-demand recording, which runs beside the packager.
+3. Stored pieces of earlier publishes, before the packager began. Each is one segment, with its address below `vod/`.
+
+The packager's `history` knows number, date and length of all of them. Numbers of the packager's own segments begin at
+`history.own`. Stored pieces have the numbers before it, counted back.
+
+A playlist must list no segment that cannot be fetched, and a listed segment must not change. This has four
+consequences:
+
+- Stored pieces are read before the first answer, once for each packager. If the store does not answer, viewers get 503.
+  Otherwise, the playlist would later grow at its beginning.
+- Each segment that leaves the memory is checked once: the recording must have it. `checked` is the number of the next
+  segment to check. If a segment is missing, `floor` goes above it, and no playlist lists earlier ones.
+- All playlists of a packager have the same numbers, dates and discontinuities, whatever their length.
+- The first listed number of a length never decreases.
+
+A channel may get `rewind` while it is live. Then the history begins with the segments in memory.
+
+The state of a packager (`_State`) lives as long as the packager. Only `Rewind` changes it. Rendered playlists are in
+`TsPackager.cache`, which the packager empties with every new segment.
 """
 
 from __future__ import annotations
@@ -9,6 +31,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -50,8 +73,8 @@ from gateway.ports.stores import ObjectStore
 
 log = structlog.get_logger(__name__)
 
-# A playlist: seconds, whether a delta update, whether the answer to a blocking request.
-_Variant: TypeAlias = tuple[int, bool, bool]
+# Identifies a playlist: its seconds, whether it is a delta update, and whether the request was blocking.
+_PlaylistKey: TypeAlias = tuple[int, bool, bool]
 
 _NAME: Final = re.compile(r"([0-9]{1,15})\.ts", re.ASCII)
 _MAX_SEGMENTS_AHEAD: Final = 2  # segments after the last one for which a request is held (§6.2.5.2)
@@ -62,9 +85,9 @@ _OVERLAP: Final = 0.5  # seconds by which the dates of two pieces may overlap
 
 
 class _State:
-    """The rewind playlist of one packager.
+    """The rewind playlist of one packager, and how far its segments are checked.
 
-    checked: number of the oldest segment of which it is not known whether the recording has it.
+    checked: the recording was searched for all segments before this number.
     """
 
     def __init__(self, rewind: RewindPlaylist) -> None:
@@ -75,13 +98,10 @@ class _State:
 
 
 class Rewind:
-    """Answers for source streams whose channel has `rewind` or isOnDemand. Other streams are answered as without it.
+    """Answers for source streams whose channel has `rewind` or `isOnDemand`. Other streams get the answers of `hls`.
 
-    The segments are those of the output `hls`. Without it, they are those of the output `rewind`, and `live.m3u8`
-    exists only with the parameter.
-
-    The stored pieces of earlier publishes are read once for each packager, when a viewer first asks.
-    If the store does not answer, viewers get 503: a playlist without them must not grow at its beginning later.
+    The segments come from the output `hls`. If it is off, they come from the output `rewind`, and `live.m3u8` exists
+    only with the parameter.
     """
 
     def __init__(self, objects: ObjectStore, tasks: Tasks) -> None:
@@ -113,7 +133,7 @@ class Rewind:
         return hls.hls(request, stream, rest)
 
     def master(self, request: Request, stream: Stream) -> EventualResponse | None:
-        """Answers `master.m3u8` if it has the parameter `rewind`; None: it is answered as without it.
+        """Answers `master.m3u8` if the request has the parameter `rewind`; None: the caller answers.
 
         The playlist has one variant, the rewind playlist of MPEG-TS. None also for codecs that MPEG-TS cannot carry.
         """
@@ -217,42 +237,26 @@ class Rewind:
         if number is None or (part is not None and read_integer(part, MAX_NUMBER) is None):
             return text(400, "_HLS_msn and _HLS_part are whole numbers")
         last = output.window[-1].number
+        render = partial(self._text, stream, output, state, (seconds, delta, True), suffix)
         if output.over or number <= last:
-            answer = self._text(stream, output, state, (seconds, delta, True), suffix)
-            return self._cached(request, output, answer, delta)
+            return self._cached(request, output, render(), delta)
         if number > last + _MAX_SEGMENTS_AHEAD:
             return text(400, f"_HLS_msn {number} is too far ahead of {last}")
-        return self._wait(stream, output, state, (seconds, delta, True), suffix, number)
+        return _when_complete(stream, output, number, render)
 
     @staticmethod
     def _cached(request: Request, output: TsPackager, answer: Response, delta: bool) -> Response:
-        """Keeps the answer to equal requests until the next segment. It is small, and only some are kept."""
+        """Caches a delta update for equal requests until the next segment. At most `_MAX_QUERIES` are cached."""
         cache = output.cache
         if delta and len(cache) < _MAX_QUERIES:
             cache["query", request.raw_query] = answer
         return answer
 
-    async def _wait(
-        self,
-        stream: Stream,
-        output: TsPackager,
-        state: _State,
-        variant: _Variant,
-        suffix: str,
-        number: int,
-    ) -> Response:
-        """Answers when segment `number` is complete (§6.2.5.2), or with the old playlist while no publisher sends."""
-        hold = HOLD * output.window.target
-        await wait_until(output, output.changed, hold, stream, lambda: output.window[-1].number >= number)
-        if output.window[-1].number < number and not output.over:
-            return service_unavailable("the segment is not there yet", 1)
-        return self._text(stream, output, state, variant, suffix)
-
-    def _text(self, stream: Stream, output: TsPackager, state: _State, variant: _Variant, suffix: str) -> Response:
+    def _text(self, stream: Stream, output: TsPackager, state: _State, key: _PlaylistKey, suffix: str) -> Response:
         """Returns the current playlist."""
-        seconds, delta, blocking = variant
+        seconds, delta, blocking = key
         cache = output.cache
-        cached = cache.get(("rewind", variant)) if not suffix else None
+        cached = cache.get(("rewind", key)) if not suffix else None
         if isinstance(cached, Response):
             return cached
         template = cache.get(("rewind", seconds, delta))
@@ -260,17 +264,17 @@ class Rewind:
             self._check_some(stream, output, state, MAX_SEGMENTS)
             rewind, window = state.rewind, output.window
             template = rewind.text(seconds, window, ended=output.ended, delta=delta)
-            if delta or suffix:  # otherwise the answer itself is cached, and both would need 350 kB
+            if delta or suffix:  # otherwise only the answer is cached: with the text, it would need 350 kB
                 self._keep(cache, ("rewind", seconds, delta), template, delta)
         control = f"max-age={output.window.target}" if blocking and not output.over else PLAYLIST_CACHE
         answer = Response(200, media_playlist.with_suffix(template, suffix), M3U8, cache=control, compress=True)
         if not suffix:
-            self._keep(cache, ("rewind", variant), answer, delta)
+            self._keep(cache, ("rewind", key), answer, delta)
         return answer
 
     @staticmethod
     def _keep(cache: dict[object, object], key: object, value: object, delta: bool) -> None:
-        """Caches a playlist until the next segment. Whole playlists are large, so that only some are cached."""
+        """Caches a playlist until the next segment. Whole playlists are large, so only some are cached."""
         if not delta:
             count = cache.get("rewinds", 0)
             assert isinstance(count, int)
@@ -323,12 +327,12 @@ class Rewind:
         history = state.rewind.history
         end = history[history.own].wall
         try:
-            found = SegmentHistory()  # not a list, because it has 32 bytes for a piece, and a bound
+            found = SegmentHistory()  # needs 32 bytes for each piece, and is bounded, unlike a list
 
             def add(piece: StoredPiece) -> None:
                 found.add(found.end, _past(piece))
 
-            await self._pieces.each(stream.channel.id, history.end_wall - history.reach, end, add)
+            await self._pieces.for_each(stream.channel.id, history.end_wall - history.reach, end, add)
             for _ in range(0, MAX_SEGMENTS, _PER_TURN):
                 if self._check_some(stream, output, state, _PER_TURN):
                     break
@@ -356,6 +360,15 @@ class Rewind:
                 rewind.floor = number + 1
         state.checked = max(state.checked, end)
         return state.checked >= in_memory
+
+
+async def _when_complete(stream: Stream, output: TsPackager, number: int, render: Callable[[], Response]) -> Response:
+    """Answers when segment `number` is complete (§6.2.5.2), or with the old playlist while no publisher sends."""
+    hold = HOLD * output.window.target
+    await wait_until(output, output.changed, hold, stream, lambda: output.window[-1].number >= number)
+    if output.window[-1].number < number and not output.over:
+        return service_unavailable("the segment is not there yet", 1)
+    return render()
 
 
 def _output_name(stream: Stream) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from gateway.formats.ts.reader import TsReader
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.tasks import Tasks
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
@@ -32,14 +32,16 @@ _NO_PICTURE: Final = text(404, "there is no picture of that time")
 class RewindPictures:
     """Makes each picture once, from the first key frame of its segment, and caches it.
 
-    picture(unit, longest): returns a key frame as JPEG, or raises OutputError.
+    make_picture(unit, longest): returns a key frame as JPEG, or raises OutputError.
     """
 
-    def __init__(self, rewind: Rewind, picture: Callable[[AccessUnit, int], Awaitable[bytes]], tasks: Tasks) -> None:
+    def __init__(
+        self, rewind: Rewind, make_picture: Callable[[AccessUnit, int], Awaitable[bytes]], tasks: Tasks
+    ) -> None:
         self._rewind = rewind
-        self._picture = picture
+        self._make_picture = make_picture
         self._tasks = tasks
-        self._cache: OrderedDict[tuple[str, int], Response] = OrderedDict()
+        self._cache: BoundedDict[tuple[str, int], Response] = BoundedDict(_MAX_PICTURES)
         self._running: dict[tuple[str, int], asyncio.Task[Response]] = {}
         self._slot = asyncio.Semaphore(1)  # so that viewers who move over the time bar delay no other pictures
 
@@ -67,7 +69,7 @@ class RewindPictures:
                 unit = await _first_picture(read())
                 if unit is None:
                     return _NO_PICTURE
-                picture = await self._picture(unit, _LONGEST)
+                picture = await self._make_picture(unit, _LONGEST)
         except (NoSuchObject, InvalidData):
             return _NO_PICTURE
         except (OutputError, StoreUnavailable, OSError):
@@ -75,8 +77,6 @@ class RewindPictures:
         finally:
             del self._running[key]
         answer = self._cache[key] = Response(200, picture, "image/jpeg", cache=SEGMENT_CACHE)
-        if len(self._cache) > _MAX_PICTURES:
-            self._cache.popitem(last=False)
         return answer
 
 

@@ -13,6 +13,7 @@ from gateway.channels.names import PULL_HEADER, channel_of, is_channel_id, is_st
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, moved, not_allowed, preflight, service_unavailable, text
+from gateway.listeners.port_listener import SessionResponder
 from gateway.live.stream import Stream
 from gateway.playback import hls
 from gateway.playback.flv import FORMAT as FLV
@@ -22,7 +23,8 @@ from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.obs_configuration import PATH as OBS_CONFIGURATION
 from gateway.playback.pages import Pages
-from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams, PlayFormat, Responder
+from gateway.playback.play_format import AnswerOrAwaitable, PlayFormat, Responder
+from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.playlist_response import not_enabled, not_streaming
 from gateway.playback.posters import Posters
 from gateway.playback.protection import PlaybackProtection
@@ -30,13 +32,11 @@ from gateway.playback.recording_files import NO_RECORDING
 from gateway.playback.reports import PATH as REPORT
 from gateway.playback.reports import ViewerReports
 from gateway.playback.status import StatusResponder
-from gateway.playback.webrtc.signalling import FRAGMENT, SDP
 from gateway.ports.errors import AtCapacity, NoSuchStream, StoreUnavailable
+from gateway.webrtc.signalling import FRAGMENT, SDP
 
 # For paths that do not belong to a stream: respond(request, the path below the folder).
 FolderResponder: TypeAlias = Callable[[Request, str], AnswerOrAwaitable]
-# For requests other than GET: respond(request, name of the stream). For WHIP, the name may be "".
-SessionResponder: TypeAlias = Callable[[Request, str], AnswerOrAwaitable]
 # For stored media of a channel: respond(request, channel id, the path below `vod/`).
 StoredResponder: TypeAlias = Callable[[Request, str, str], Awaitable[Answer]]
 
@@ -68,6 +68,11 @@ _PREFLIGHTS: Final = {methods: preflight(methods) for methods in (_READ, _POSTED
 }
 
 
+def _no_snapshot(request: Request, stream: Stream, rest: str) -> AnswerOrAwaitable:
+    """Answers at a node without streams of its own, which makes no pictures."""
+    return not_streaming(stream.name)
+
+
 class RemoteFiles(Protocol):
     """The files of streams on other nodes."""
 
@@ -97,7 +102,7 @@ class MediaRoute:
 
     output: the output that must be enabled; "": none.
     protocol: the protocol under which players are counted; "": they are not counted.
-    instead: an output that suffices too. Then the responder decides which files there are.
+    instead: another output that suffices. The responder then decides which files exist.
     """
 
     output: str
@@ -119,7 +124,12 @@ class MediaRoutes:
     other_folders: MediaRoute | None = None
 
     @classmethod
-    def of(cls, ladders: LadderResponders, snapshot: Responder, rewind_pictures: Responder | None = None) -> Self:
+    def of(
+        cls,
+        ladders: LadderResponders,
+        snapshot: Responder = _no_snapshot,
+        rewind_pictures: Responder | None = None,
+    ) -> Self:
         """Returns the routes of all formats, of ladders with a folder for each rendition, and of pictures."""
         names = {
             LADDER_INDEX: MediaRoute("", ladders.index),
@@ -460,7 +470,7 @@ class PlaybackRouter:
         return self._remote_report(request, name, reports)
 
     async def _remote_report(self, request: Request, name: str, reports: ViewerReports) -> Answer:
-        """Answers for a stream that another node may hold. The viewer's media may come from another process."""
+        """Answers a report for a stream that another node may hold."""
         channel = await self._find_permitted(request, name)
         if isinstance(channel, Response):
             return channel

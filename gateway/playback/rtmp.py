@@ -14,7 +14,7 @@ from gateway.packaging.rtmp_output import RtmpOutput
 from gateway.packaging.services import PackagingServices
 from gateway.packaging.viewer import Viewer
 from gateway.playback.framing import RTMP
-from gateway.playback.play_format import PlayAddress, PlayFormat
+from gateway.playback.play_format import PlayAddress, PlayFormat, PlayListener
 
 
 @dataclass(slots=True, eq=False)
@@ -72,10 +72,15 @@ class RtmpPlayback:
 
 def _packager(services: PackagingServices) -> Callable[[Stream], RtmpOutput]:
     chunk = services.settings.rtmp.chunk_size
-    return lambda stream: RtmpOutput(chunk, lambda rendering: services.feed(stream, rendering))
+    return lambda stream: RtmpOutput(chunk, lambda rendering: services.make_feed(stream, rendering))
 
 
-# `ingest.rtmp` handles its players, because players and publishers connect in one way.
+# `ingest.rtmp` handles its players, because players and publishers use one port.
 FORMAT: Final = PlayFormat(
-    output="rtmp", flag="", addresses=(PlayAddress("rtmp", "", "RTMP", "rtmp"),), packager=_packager, pulled=True
+    output="rtmp",
+    flag="",
+    addresses=(PlayAddress("rtmp", "", "RTMP", "rtmp"),),
+    packager=_packager,
+    pulled=True,
+    listener=PlayListener("rtmp"),
 )

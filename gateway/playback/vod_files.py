@@ -29,7 +29,6 @@ class VodFileSource(Protocol):
 
     async def serve(self, request: Request, key: str, cache: str) -> Response:
         """Serves the file `key`. cache: how long players may keep it."""
-        ...
 
 
 class VodFiles:

@@ -4,10 +4,11 @@ GatewayError
 ├── NotAuthorized        the key is missing, wrong, expired or revoked, or the channel is unknown
 ├── NameInUse            another publisher holds the stream
 ├── HeldByOtherNode      another node holds the stream
+├── HolderUnavailable    the node that holds the stream does not answer
 ├── NoSuchStream         no stream of this name is live
 ├── AtCapacity           a limit of this node is reached
 │   └── TooManyRefusals  too many wrong credentials came from an address
-├── TooManyClips         a channel has had its clips for this time
+├── TooManyClips         too many clips of a channel were made in this time
 ├── PushesNotAccepted    this node serves players and accepts no pushes
 ├── NoSuchChannel        no channel is stored under this id
 ├── ChannelExists        a channel is stored under this id already
@@ -75,6 +76,12 @@ class HeldByOtherNode(GatewayError):
     def __init__(self, claim: StreamClaim) -> None:
         super().__init__(f"{claim.stream} is held by node {claim.node}")
         self.claim = claim
+
+
+class HolderUnavailable(GatewayError):
+    """The node that holds a stream does not answer, or not correctly. retry_after: seconds."""
+
+    retry_after = 2
 
 
 class NoSuchStream(GatewayError):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
+from gateway.lib.records import read_record
+
 MAX_TITLE: Final = 200  # characters
 MAX_DESCRIPTION: Final = 5_000  # characters
 
@@ -68,19 +70,7 @@ class Film:
     @classmethod
     def of_item(cls, item: Mapping[str, Any]) -> Film:
         """Returns the film for the values of `as_item`. Ignores fields of newer programs."""
-        return cls(
-            key=str(item["key"]),
-            title=str(item["title"]),
-            created=float(item["created"]),
-            description=str(item.get("description", "")),
-            state=FilmState(item["state"]),
-            source=str(item.get("source", "")),
-            duration=float(item.get("duration", 0)),
-            size=int(item.get("size", 0)),
-            files=dict(item.get("files") or {}),
-            error=str(item.get("error", "")),
-            version=int(item["version"]),
-        )
+        return read_record(cls, item, defaults=True)
 
 
 def search_form(text: str) -> str:
@@ -93,39 +83,30 @@ class FilmStore(Protocol):
 
     async def add(self, film: Film) -> bool:
         """Stores a new film. Returns False if there is one with its key."""
-        ...
 
     async def get(self, key: str) -> Film:
         """Returns a film, read consistently. Raises NoSuchFilm."""
-        ...
 
     async def change(self, film: Film) -> bool:
         """Stores the next version of a film. Returns False if the stored version is not the previous one."""
-        ...
 
     async def delete(self, film: Film) -> bool:
         """Deletes this version of a film. Returns False if another version is stored, or none."""
-        ...
 
     async def newest(self, limit: int, after: tuple[int, str] | None = None, search: str = "") -> list[Film]:
         """Returns at most `limit` films in the states of LISTED, the newest first.
 
         after: the `order` of a film; only films behind it. search: only films whose `search_text` contains it.
         """
-        ...
 
     async def in_state(self, state: FilmState) -> list[Film]:
         """Returns all films in one state, the oldest first."""
-        ...
 
     async def marked(self, name: str) -> bool:
         """Returns whether work that is done only once, such as an import, has ended."""
-        ...
 
     async def mark(self, name: str) -> None:
         """Remembers that this work has ended."""
-        ...
 
     async def check(self) -> None:
         """Returns if the store answers, else raises."""
-        ...

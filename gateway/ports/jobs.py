@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from gateway.lib.records import read_record
+
 
 class JobState(StrEnum):
     SUBMITTED = "SUBMITTED"
@@ -50,7 +52,7 @@ class StoredJob:
     error: one line, for the state ERROR.
     owner: the process that works on the job.
     attempts: number of starts.
-    detail: further values for this kind.
+    detail: additional values for this kind.
     version: increases with each change. A change is stored only if it is based on the stored version.
     """
 
@@ -82,18 +84,4 @@ class StoredJob:
     @classmethod
     def of_item(cls, item: Mapping[str, Any]) -> StoredJob:
         """Returns the job for the values of `as_item`. Ignores fields of newer programs."""
-        return cls(
-            id=str(item["id"]),
-            kind=str(item["kind"]),
-            source=str(item["source"]),
-            created=float(item["created"]),
-            updated=float(item["updated"]),
-            state=JobState(item["state"]),
-            progress=int(item["progress"]),
-            outputs=dict(item.get("outputs") or {}),
-            error=item.get("error"),
-            owner=str(item.get("owner", "")),
-            attempts=int(item.get("attempts", 0)),
-            detail=dict(item.get("detail") or {}),
-            version=int(item["version"]),
-        )
+        return read_record(cls, item, defaults=True)

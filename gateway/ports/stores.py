@@ -39,42 +39,33 @@ class ObjectStore(Protocol):
         It replaces an object with this key. The key's suffix sets the content type. Raises OSError for problems of
         the local disk.
         """
-        ...
 
     async def head(self, key: str) -> Object:
         """Returns the properties of an object. Raises NoSuchObject."""
-        ...
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Yields the bytes from start to end (exclusive) in chunks of at most 256 KiB. Raises NoSuchObject."""
-        ...
 
     def list(self, prefix: str) -> AsyncIterator[Object]:
         """Yields the objects whose keys begin with `prefix`, in no defined order."""
-        ...
 
     async def delete(self, key: str) -> None:
         """Deletes an object. A missing one is not an error."""
-        ...
 
     async def delete_many(self, keys: Sequence[str]) -> None:
         """Deletes at most 1,000 objects. Missing ones are not an error. After StoreUnavailable, some may be deleted."""
-        ...
 
     async def fetch(self, key: str, to: Path, max_bytes: int = 0) -> None:
         """Copies an object to a local file. max_bytes: 0 for no limit. Raises NoSuchObject, TooLarge."""
-        ...
 
     async def upload(self, key: str, seconds: int) -> DirectUpload | None:
         """Returns a request that uploads this object from a client; it is valid for `seconds`.
 
         Returns None if clients cannot reach the store.
         """
-        ...
 
     async def check(self) -> None:
         """Returns if the store answers, else raises."""
-        ...
 
 
 class JobStore(Protocol):
@@ -82,41 +73,34 @@ class JobStore(Protocol):
 
     async def add(self, job: StoredJob) -> None:
         """Stores a new job. Raises JobExists."""
-        ...
 
     async def get(self, id: str) -> StoredJob:
         """Returns the stored job, read consistently. Raises NoSuchJob."""
-        ...
 
     async def newest(self, limit: int, before: str = "") -> list[StoredJob]:
         """Returns at most `limit` jobs, sorted by id, the newest first. before: only jobs older than this id."""
-        ...
 
     async def unfinished(self) -> list[StoredJob]:
         """Returns all jobs in SUBMITTED or PROGRESSING, the oldest first."""
-        ...
 
     async def change(self, job: StoredJob) -> None:
         """Stores the next version of a job, if the stored version is the previous one.
 
         Raises JobChanged, NoSuchJob.
         """
-        ...
 
     async def trim(self, limit: int) -> None:
         """Deletes the oldest finished jobs. At most `limit` finished jobs remain."""
-        ...
 
     async def check(self) -> None:
         """Returns if the store answers, else raises."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class EventQuery:
     """Selects events of the log, the newest first.
 
-    limit: at most so many. channel, type: "": all. since: no smaller ids. before: only smaller ids; "": all.
+    limit: maximum number of events. channel, type: "": all. since: no smaller ids. before: only smaller ids; "": all.
     """
 
     limit: int
@@ -131,11 +115,9 @@ class EventStore(Protocol):
 
     async def append(self, events: Sequence[StoredEvent]) -> None:
         """Stores events. An event that is stored already is not stored again, so that a caller may retry."""
-        ...
 
     async def newest(self, query: EventQuery) -> list[StoredEvent]:
         """Returns the selected events, the greatest id first."""
-        ...
 
     async def trim(self, oldest: str, most: int) -> None:
         """Deletes events with ids smaller than `oldest`, and the oldest ones until `most` events remain.
@@ -143,7 +125,6 @@ class EventStore(Protocol):
         Refused pushes never fill more than half of `most`, because any client can cause them. If there are many, one
         call deletes only a part. A store that deletes old events itself does nothing.
         """
-        ...
 
 
 class Registry(Protocol):
@@ -151,23 +132,18 @@ class Registry(Protocol):
 
     async def join(self, node: Node) -> None:
         """Adds a node."""
-        ...
 
     async def beat(self, node: Node) -> None:
         """Stores the current state of a node, with a greater `beat`. Adds a deleted node again."""
-        ...
 
     async def leave(self, id: str) -> None:
         """Removes a node. It is not an error if the node is unknown."""
-        ...
 
     async def node(self, id: str) -> Node | None:
         """Returns a stored node, read consistently; None if it does not exist."""
-        ...
 
     async def nodes(self) -> list[Node]:
         """Returns all nodes that have joined and not left, also crashed ones, in no defined order."""
-        ...
 
     async def claim(self, claim: StreamClaim, item: Mapping[str, Any], replaces: str = "") -> None:
         """Stores the claim of a stream.
@@ -175,29 +151,24 @@ class Registry(Protocol):
         It succeeds if the stream has no claim, if the stored claim has `left`, or if the stored claim's id is
         `replaces`. item: the other fields of the session's row, by the old system's names. Raises HeldByOtherNode.
         """
-        ...
 
     async def release(self, stream: str, claim: str, *, left: bool = False) -> None:
         """Releases a stream, if `claim` is still the id of the stored claim.
 
         left: keeps the row for LEFT_SECONDS, for the next node.
         """
-        ...
 
     async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         """Returns the claims of these channels' streams (at most 100), by channel id. Leaves out claims with `left`.
 
         The result may be slightly stale.
         """
-        ...
 
     async def claim_of(self, stream: str) -> StreamClaim | None:
         """Returns the stored claim of one stream, read consistently, also one with `left`."""
-        ...
 
     async def check(self) -> None:
         """Returns if the registry answers, else raises."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +189,6 @@ class IvsDirectory(Protocol):
 
         Raises OutputError if the channel has none.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,19 +226,15 @@ class IvsChannels(Protocol):
     @property
     def available(self) -> bool:
         """Whether AWS seems to be configured. Makes no request."""
-        ...
 
     async def channels(self) -> list[IvsChannelInfo]:
         """Returns all channels of the configured region, sorted by name."""
-        ...
 
     async def create(self, name: str, kind: str, latency: str, authorized: bool = False) -> IvsChannelInfo:
         """Creates a channel. Returns it with its key. authorized: whether players need a signed token."""
-        ...
 
     async def delete(self, arn: str) -> None:
         """Deletes a channel and its keys."""
-        ...
 
 
 class ConsoleStore(Protocol):
@@ -283,31 +249,24 @@ class ConsoleStore(Protocol):
 
     async def get(self, kind: str, key: str) -> dict[str, Any] | None:
         """Returns the stored entry, read consistently; None if it does not exist."""
-        ...
 
     async def add(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
         """Stores a new entry. Returns False if it exists already."""
-        ...
 
     async def put(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> None:
         """Stores an entry. Replaces an existing one."""
-        ...
 
     async def replace(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
         """Replaces an existing entry. Returns False if it does not exist."""
-        ...
 
     async def delete(self, kind: str, key: str) -> bool:
         """Deletes an entry. Returns whether it existed."""
-        ...
 
     async def list(self, kind: str) -> dict[str, dict[str, Any]]:
         """Returns all entries of one kind, by key."""
-        ...
 
     async def check(self) -> None:
         """Returns if the store answers, else raises."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,11 +288,9 @@ class KvsEndpoints(Protocol):
         start: producer start time, seconds since the epoch.
         fresh: ignores the cached endpoint.
         """
-        ...
 
     async def describe(self, stream: str) -> tuple[str, int]:
         """Returns the stream's ARN and its retention in hours. Raises StoreUnavailable, OutputError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,11 +329,9 @@ class TaskRunner(Protocol):
 
         Call it repeatedly. Then surplus tasks do not remain, even if this process crashes between two steps.
         """
-        ...
 
     async def stop(self, channel: str, kind: str, address: str, reason: str) -> None:
         """Stops all tasks that work for this address. It is not an error if none exist."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,4 +348,3 @@ class SecretStore(Protocol):
 
     async def read(self, name: str) -> SecretValue:
         """Returns the current secret. Raises StoreUnusable for problems that an operator must fix."""
-        ...

@@ -22,10 +22,10 @@ _KIND: Final = "user"
 _MAX_USERS: Final = 1_000
 MAX_CHANNELS: Final = 100  # channels of one broadcaster
 _MAX_ID: Final = 128  # characters of a channel's id
-_UNLIMITED: Final = Attempt(failures=-1)  # an administrator who adds a user comes before sign-ins
+_UNLIMITED: Final = Attempt(failures=-1)  # a new user is added before waiting sign-ins
 
 
-class Role(StrEnum):
+class UserRole(StrEnum):
     """The rights of a user. A broadcaster may only use some channels: see them, push to them, end their sessions."""
 
     ADMINISTRATOR = "administrator"
@@ -36,23 +36,23 @@ class Role(StrEnum):
 class Rights:
     """A role and, for a broadcaster, the ids of the channels."""
 
-    role: Role = Role.ADMINISTRATOR
+    role: UserRole = UserRole.ADMINISTRATOR
     channels: tuple[str, ...] = ()
 
     @classmethod
     def checked(cls, role: str, channels: Sequence[str]) -> Rights:
         """Returns the rights of a role's name. Raises InvalidField."""
-        if role not in tuple(Role):
-            raise InvalidField("role", f"expected {' or '.join(Role)}")
-        if channels and role == Role.ADMINISTRATOR:
+        if role not in tuple(UserRole):
+            raise InvalidField("role", f"expected {' or '.join(UserRole)}")
+        if channels and role == UserRole.ADMINISTRATOR:
             raise InvalidField("channels", "expected none, because an administrator may use all channels")
         if len(channels) > MAX_CHANNELS or any(not 0 < len(id) <= _MAX_ID for id in channels):
             raise InvalidField("channels", f"expected the ids of at most {MAX_CHANNELS} channels")
-        return cls(Role(role), tuple(dict.fromkeys(channels)))
+        return cls(UserRole(role), tuple(dict.fromkeys(channels)))
 
     def may_use(self, channel_id: str) -> bool:
         """Whether the channel may be seen and pushed to."""
-        return self.role is Role.ADMINISTRATOR or channel_id in self.channels
+        return self.role is UserRole.ADMINISTRATOR or channel_id in self.channels
 
 
 ADMINISTRATOR: Final = Rights()
@@ -108,7 +108,7 @@ class Users:
         return user
 
     async def change(self, name: str, password: str | None, now: float, rights: Rights | None = None) -> ConsoleUser:
-        """Sets a new password, new rights, or both; None: it stays. Sessions that began before end.
+        """Sets a new password, new rights, or both; None: unchanged. Earlier sessions of the user end.
 
         Raises InvalidField, NoSuchUser, AtCapacity.
         """
@@ -179,16 +179,16 @@ def name_problem(name: str) -> str:
 
 
 def stored_rights(value: dict[str, Any]) -> Rights:
-    """Returns the rights in a stored user or session. Those from before there were roles are administrators'.
+    """Returns the rights in a stored user or session. An entry of an old version has no role: it is an administrator.
 
-    A role that only a later version knows becomes the least one.
+    A role that only a later version knows becomes the role with the fewest rights.
     """
-    role = value.get("role", Role.ADMINISTRATOR)
-    return Rights(Role(role) if role in tuple(Role) else Role.BROADCASTER, tuple(value.get("channels", ())))
+    role = value.get("role", UserRole.ADMINISTRATOR)
+    return Rights(UserRole(role) if role in tuple(UserRole) else UserRole.BROADCASTER, tuple(value.get("channels", ())))
 
 
 def rights_value(rights: Rights) -> dict[str, Any]:
-    """Returns the members of a stored user or session from which `stored_rights` reads."""
+    """Returns the members of a stored user or session that `stored_rights` reads."""
     return {"role": str(rights.role), "channels": list(rights.channels)}
 
 

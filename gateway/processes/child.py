@@ -87,7 +87,7 @@ class Child:
 
     async def _spawn(self, link: int) -> Process:
         sockets = [descriptor for descriptors in self._begin.sockets.values() for descriptor in descriptors]
-        held_signals.hold()  # the child delivers them when it can drain: a supervisor may signal all processes at once
+        held_signals.hold()  # the child gets signals when it can drain; a supervisor may signal all processes
         try:
             return await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", *self._command, "--link", str(link)),

@@ -11,31 +11,15 @@ from typing import Final
 from gateway.channels.addresses import OpenPorts
 from gateway.lib.sockets import ListenError, listen, listen_shared, port_of
 from gateway.settings import Settings
+from gateway.settings.models import ListenAddress, PortSharing
 from gateway.webrtc.sockets import WebRtcSockets, open_port
 
-EDGE_LISTENERS: Final = frozenset({"rtmp", "rtmps", "http", "https", "webrtc", "admin"})
-WEBRTC: Final = "webrtc"  # each worker has a port of its own, because all packets of a viewer must reach one worker
 _MAX_PORT: Final = 65_535
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A listener: its name, host and port. first: True if only the first worker opens it."""
-
-    name: str
-    host: str
-    port: int
-    first: bool = False
-
-
-def gateway_endpoints(settings: Settings) -> list[Endpoint]:
-    """Returns the listeners of a gateway."""
-    return [Endpoint(a.name, a.host, a.port, a.name == "admin") for a in settings.listeners()]
-
-
-def edge_endpoints(settings: Settings) -> list[Endpoint]:
+def edge_endpoints(settings: Settings) -> list[ListenAddress]:
     """Returns the listeners of an edge: those of a gateway except listeners that only accept pushes."""
-    return [endpoint for endpoint in gateway_endpoints(settings) if endpoint.name in EDGE_LISTENERS]
+    return [address for address in settings.listeners() if address.is_for_edges]
 
 
 @dataclass(slots=True)
@@ -48,26 +32,30 @@ class OpenSockets:
     ports: OpenPorts
     _sockets: Mapping[str, list[list[socket.socket]]] = field(repr=False)
     _webrtc: list[WebRtcSockets] = field(default_factory=list, repr=False)
+    _shared: set[socket.socket] = field(default_factory=set, repr=False)  # the sockets on ports that all workers share
 
     @classmethod
-    def open(cls, endpoints: Sequence[Endpoint], workers: int) -> OpenSockets:
+    def open(cls, addresses: Sequence[ListenAddress], workers: int) -> OpenSockets:
         """Opens all listeners. Raises ListenError if one cannot be opened; then closes the others."""
         sockets: dict[str, list[list[socket.socket]]] = {}
         opened = cls(OpenPorts(), sockets)
         try:
-            for endpoint in endpoints:
-                if endpoint.name == WEBRTC:
-                    if endpoint.port + workers - 1 > _MAX_PORT:
-                        raise ListenError(f"webrtc: webrtc.port + serve.workers - 1 is above {_MAX_PORT}")
-                    sockets[endpoint.name] = []
-                    for number in range(workers):
-                        bound = open_port(endpoint.host, endpoint.port, number)
-                        opened._webrtc.append(bound)
-                        sockets[endpoint.name].append(bound.all)
-                elif endpoint.first:
-                    sockets[endpoint.name] = [listen(endpoint.name, endpoint.host, endpoint.port)]
-                else:
-                    sockets[endpoint.name] = listen_shared(endpoint.name, endpoint.host, endpoint.port, workers)
+            for address in addresses:
+                name, host, port = address.name, address.host, address.port
+                match address.sharing:
+                    case PortSharing.OWN_PORTS:
+                        if port + workers - 1 > _MAX_PORT:
+                            raise ListenError(f"{name}: {name}.port + serve.workers - 1 is above {_MAX_PORT}")
+                        sockets[name] = []
+                        for number in range(workers):
+                            bound = open_port(host, port, number)
+                            opened._webrtc.append(bound)
+                            sockets[name].append(bound.all)
+                    case PortSharing.FIRST:
+                        sockets[name] = [listen(name, host, port)]
+                    case PortSharing.ONE_PORT:
+                        sockets[name] = listen_shared(name, host, port, workers, address.transports[0])
+                        opened._shared.update(sock for slot in sockets[name] for sock in slot)
         except BaseException:
             opened.close()
             raise
@@ -91,10 +79,11 @@ class OpenSockets:
         """Takes the sockets of a slot out of the groups of their ports. Its next worker listens again.
 
         The kernel then gives new connections to the other slots. Connections that wait in these sockets are reset.
+        UDP sockets stay in their groups. Otherwise the clients of the other slots would change their processes too.
         """
-        for name, slots in self._sockets.items():
-            if len(slots) > 1 and name != WEBRTC:
-                for sock in slots[number - 1]:
+        for slots in self._sockets.values():
+            for sock in slots[number - 1] if len(slots) > 1 else ():
+                if sock in self._shared and sock.type == socket.SOCK_STREAM:
                     with suppress(OSError):  # it does not listen
                         sock.shutdown(socket.SHUT_RD)
 

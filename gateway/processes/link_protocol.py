@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.channels.addresses import OpenPorts
-from gateway.cluster.worker_slot import WorkerSlot
+from gateway.cluster.members.worker_slot import WorkerSlot
 
 MAX_LINE: Final = 65_536
 ALIVE_SECONDS: Final = 1.0

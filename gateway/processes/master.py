@@ -19,14 +19,14 @@ import structlog
 
 from gateway.adapters.local.data_folder import GATEWAY_RUN, LOCK, data_folder, folder_lock
 from gateway.adapters.local.host import write_ports
-from gateway.cluster.worker_slot import SOCKET, WorkerSlot
+from gateway.cluster.members.worker_slot import SOCKET, WorkerSlot
 from gateway.lib import held_signals
 from gateway.lib import log as logs
 from gateway.lib.process import describe_exit
 from gateway.lib.tasks import Tasks
 from gateway.lib.tuning import private_files
 from gateway.processes.child import Child
-from gateway.processes.endpoints import Endpoint, OpenSockets
+from gateway.processes.endpoints import OpenSockets
 from gateway.processes.link_protocol import ALIVE_SECONDS, Begin, WorkerCommand
 from gateway.processes.rolling_restart import (
     Action,
@@ -45,11 +45,12 @@ from gateway.processes.rolling_restart import (
 )
 from gateway.processes.worker_settings import worker_count
 from gateway.settings import Settings, SettingsError
+from gateway.settings.models import ListenAddress
 
 log = structlog.get_logger(__name__)
 
 START_SECONDS: Final = 60.0  # a worker that is not ready after this time is killed
-SILENT_MESSAGES: Final = 5  # a worker that leaves out so many messages (ALIVE) is killed
+SILENT_MESSAGES: Final = 5  # a worker that misses this number of ALIVE messages is killed
 LATE_SECONDS: Final = 10.0  # after serve.drain, until workers that have not ended are killed
 _MAX_PATH_BYTES: Final = 103  # of a Unix socket; with the final NUL the limit is 104 on BSD and 108 on Linux
 _LONGEST_NAME: Final = f"01234567.999-99999{SOCKET}"
@@ -66,7 +67,7 @@ class Service:
     """
 
     command: Sequence[str]
-    endpoints: Callable[[Settings], list[Endpoint]]
+    endpoints: Callable[[Settings], list[ListenAddress]]
     load: Callable[[], Settings]
     folder: str = GATEWAY_RUN
     stale: Sequence[str] = ()
@@ -91,7 +92,7 @@ async def _serve(service: Service, settings: Settings) -> int:
             (data / name).unlink(missing_ok=True)
         opened = OpenSockets.open(service.endpoints(settings), worker_count(settings))
         try:
-            async with Tasks("master", _crashed) as tasks:
+            async with Tasks("master") as tasks:
                 return await Master(service, settings, opened, folder, tasks).run()
         finally:
             opened.close()
@@ -205,7 +206,7 @@ class Master:
                 case StopWorker(worker):
                     self._children[worker].send(WorkerCommand.STOP)
                 case AllServing():
-                    self._all_serve()
+                    self._on_all_serving()
                 case RestartDone(failed=0):
                     log.info("reloaded", processes=self._restart.count)
                 case RestartDone(failed):
@@ -218,7 +219,7 @@ class Master:
         slot = self._slot(worker, self._slot(succeeds).id if succeeds is not None else "")
         begin = Begin(slot, self._opened.ports, self._opened.of(worker.number))
         child = Child(
-            self._service.command, begin, lambda: self._execute(self._restart.ready(worker, time.monotonic()))
+            self._service.command, begin, lambda: self._execute(self._restart.on_ready(worker, time.monotonic()))
         )
         self._children[worker] = child
         self._tasks.start(self._run_worker(worker, child, slot), f"worker {slot.name}")
@@ -239,9 +240,9 @@ class Master:
             log.info("worker ended", worker=slot.name, reason=describe_exit(status))
         elif not printed_reason:
             log.error("worker died", worker=slot.name, reason=describe_exit(status))
-        self._execute(self._restart.ended(worker, status, time.monotonic()))
+        self._execute(self._restart.on_ended(worker, status, time.monotonic()))
 
-    def _all_serve(self) -> None:
+    def _on_all_serving(self) -> None:
         write_ports(self._settings.data, self._opened.ports)
         self._opened.warn()
         seconds = round(time.monotonic() - self._started_at, 2)
@@ -251,7 +252,7 @@ class Master:
                 child.send(WorkerCommand.OPENED)
 
     def _end_pause(self, number: int) -> None:
-        self._execute(self._restart.pause_over(number, time.monotonic()))
+        self._execute(self._restart.on_pause_over(number, time.monotonic()))
 
     def _slot(self, worker: WorkerInstance, succeeds: str = "") -> WorkerSlot:
         return WorkerSlot(
@@ -290,14 +291,10 @@ class Master:
             child.kill()
 
 
-def needs_restart(old: Settings, new: Settings, endpoints: Callable[[Settings], list[Endpoint]]) -> list[str]:
+def needs_restart(old: Settings, new: Settings, endpoints: Callable[[Settings], list[ListenAddress]]) -> list[str]:
     """Returns the changed options that a reload cannot apply: data folder, number of workers, ports."""
     fixed = (("data", old.data, new.data), ("serve.workers", worker_count(old), worker_count(new)))
     changed = [name for name, before, after in fixed if before != after]
     ports_before, ports_after = ({port.name: port for port in endpoints(settings)} for settings in (old, new))
     names = sorted(ports_before.keys() | ports_after.keys())
     return [*changed, *(name for name in names if ports_before.get(name) != ports_after.get(name))]
-
-
-def _crashed(name: str, error: BaseException) -> None:
-    log.error("a task failed", task=name, exc_info=error)

@@ -12,9 +12,9 @@ from typing import Final
 
 import structlog
 
-from gateway.cluster.node_address import NodeAddress
-from gateway.cluster.peers import Peers
-from gateway.cluster.worker_slot import SOCKET, WorkerSlot
+from gateway.cluster.members.node_address import NodeAddress
+from gateway.cluster.members.peers import Peers
+from gateway.cluster.members.worker_slot import SOCKET, WorkerSlot
 from gateway.http.request import Request
 from gateway.http.response import JSON, Response
 from gateway.lib.metric_table import PROCESSES
@@ -51,7 +51,7 @@ class MetricsAggregator:
         """Answers a sibling with this worker's metrics. This method is an Operation of NodeEndpoint."""
         return Response(200, (await self._own_metrics()).encode(), JSON)
 
-    async def keep(self) -> None:
+    async def save_counters(self) -> None:
         """Writes the counters to the file, at the end of this worker."""
         await self._own_metrics()
 

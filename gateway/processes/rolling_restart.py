@@ -36,7 +36,7 @@ class WorkerInstance:
 
 
 @dataclass(slots=True)
-class _Slot:
+class _SlotState:
     serving: WorkerInstance | None = None
     starting: WorkerInstance | None = None
     starts: int = 0
@@ -65,7 +65,7 @@ class StopListening:
 
 @dataclass(frozen=True, slots=True)
 class RestartLater:
-    """Call `RollingRestart.pause_over(number)` after these seconds."""
+    """Call `RollingRestart.on_pause_over(number)` after these seconds."""
 
     number: int
     seconds: float
@@ -124,17 +124,17 @@ class RollingRestart:
     count: int
     state: MasterState = MasterState.STARTING
     workers: list[WorkerInstance] = field(default_factory=list)  # all living workers, including retiring ones
-    _slots: dict[int, _Slot] = field(default_factory=dict)
+    _slots: dict[int, _SlotState] = field(default_factory=dict)
     _rolling: int = 0  # the slot that the reload replaces now
     _reload_began: float = 0.0
     _reload_requested: bool = False  # another reload was requested during a start or reload
     _exit_code: int = 0
 
     def begin(self, now: float) -> list[Action]:
-        self._slots = {number: _Slot() for number in range(1, self.count + 1)}
+        self._slots = {number: _SlotState() for number in range(1, self.count + 1)}
         return [self._start(1, now)]
 
-    def ready(self, worker: WorkerInstance, now: float) -> list[Action]:
+    def on_ready(self, worker: WorkerInstance, now: float) -> list[Action]:
         """Call when a worker is ready."""
         if worker not in self.workers or worker.state is not WorkerState.STARTING:
             return []
@@ -160,7 +160,7 @@ class RollingRestart:
             actions += self._next(now) if has_new_settings else [self._start(worker.number, now)]
         return actions
 
-    def ended(self, worker: WorkerInstance, status: int, now: float) -> list[Action]:
+    def on_ended(self, worker: WorkerInstance, status: int, now: float) -> list[Action]:
         """Call when a process has ended. status: its exit code; -n if signal n ended it."""
         if worker not in self.workers:
             return []
@@ -185,7 +185,7 @@ class RollingRestart:
             return [RestartDone(failed=worker.number), *self._replace(worker, now)]
         return self._replace(worker, now)
 
-    def pause_over(self, number: int, now: float) -> list[Action]:
+    def on_pause_over(self, number: int, now: float) -> list[Action]:
         """Call when the pause of RestartLater has ended."""
         slot = self._slots[number]
         if not slot.pausing or self.state in (MasterState.STOPPING, MasterState.OVER):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
-from gateway.cluster.worker_slot import WorkerSlot
+from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.http.connection import HttpLimits
 from gateway.http.request import Request
 from gateway.http.response import text
@@ -26,15 +26,19 @@ class SiblingServer:
 
     limits: those of the playback listener; its limits of connections and memory are not used.
 
-    last: called before closing.
+    before_close: called first by `close`.
     """
 
     def __init__(
-        self, slot: WorkerSlot, respond: FolderResponder, limits: HttpLimits, last: Callable[[], Awaitable[None]]
+        self,
+        slot: WorkerSlot,
+        respond: FolderResponder,
+        limits: HttpLimits,
+        before_close: Callable[[], Awaitable[None]],
     ) -> None:
         self._path = slot.socket
         self._respond = respond
-        self._last = last
+        self._before_close = before_close
         self._server = HttpServer(
             self._answer, replace(limits, per_address=0, connections=0, memory=None), methods=("GET", "HEAD", "POST")
         )
@@ -53,8 +57,8 @@ class SiblingServer:
         await self._server.listen([sock])
 
     async def close(self) -> None:
-        """Calls `last`, deletes the socket and closes the server. Siblings that connect later are refused."""
-        await self._last()
+        """Calls `before_close`, deletes the socket and closes the server. Siblings that connect later are refused."""
+        await self._before_close()
         self._path.unlink(missing_ok=True)
         await self._server.close()
 

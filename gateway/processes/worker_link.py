@@ -12,8 +12,8 @@ from typing import Any, Final
 import structlog
 
 from gateway.channels.addresses import OpenPorts
-from gateway.cluster.worker_slot import WorkerSlot
-from gateway.lib.sockets import BACKLOG, ListenError
+from gateway.cluster.members.worker_slot import WorkerSlot
+from gateway.lib.sockets import BACKLOG, ListenError, Transport
 from gateway.processes.link_protocol import ALIVE_SECONDS, Begin, LineReader, LinkBroken, WorkerCommand, encode_message
 
 log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ class WorkerLink:
         self._link.close()
         raise LinkBroken("no master answers on the link")
 
-    def sockets(self, name: str, host: str, port: int) -> list[socket.socket]:
+    def sockets(self, name: str, host: str, port: int, transport: Transport = "tcp") -> list[socket.socket]:
         """Returns the sockets of a listener; the caller then owns them. This method is an Opener.
 
         Raises ListenError if the master has not opened this listener.
@@ -75,7 +75,7 @@ class WorkerLink:
         self._tell_alive()
         self._obey(self._early)
 
-    def ready(self) -> None:
+    def report_ready(self) -> None:
         """Reports to the master that this worker accepts connections."""
         try:
             self._link.sendall(encode_message(WorkerCommand.READY))

@@ -11,7 +11,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from gateway.cluster.worker_slot import WorkerSlot
+from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.settings import Settings
 
 REGISTRY_FILE: Final = "nodes.db"  # in the data folder, if the settings name no registry

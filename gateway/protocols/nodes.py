@@ -27,18 +27,18 @@ _SIGNATURE = re.compile(r"([0-9]{1,15})-([0-9a-f]{64})", re.ASCII)
 class LinkMessage(IntEnum):
     """Frames of a link between nodes, in addition to `wire.StreamMessage`."""
 
-    HELLO = 16  # first of a pull: JSON, see Hello
+    HELLO = 16  # the first frame of a pull: JSON, see `Hello`
     PING = 17  # empty
     CHANNEL = 18  # JSON: the channel's fields changed
     EVICT = 19  # to a publishing node: JSON {"reason"}; the last frame
     OVER = 20  # JSON {"reason"}: the stream ended; the last frame of a pull
-    # Further tracks of a push, as TRACKS and UNIT. `to` is twice the id, and one more for audio.
-    FURTHER_TRACK = 21
-    FURTHER_UNIT = 22
+    # Additional tracks of a push, with the bodies of TRACKS and UNIT. `to` is twice the track id, plus one for audio.
+    ADDITIONAL_TRACK = 21
+    ADDITIONAL_UNIT = 22
 
 
 class PullForm(StrEnum):
-    """The query parameter `form` of a pull: the stream as viewers by WebRTC get it. The sender converts it."""
+    """The query parameter `form` of a pull: the sender converts the stream for viewers by WebRTC."""
 
     WEBRTC = "webrtc"  # pictures without reordering, in any codec; sound in Opus
     WEBRTC_H264 = "webrtc-h264"  # H.264 without reordering, for viewers who lack the codec of the other form; no sound

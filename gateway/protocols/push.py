@@ -84,7 +84,7 @@ class AudioConfig:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """The configuration of the chunks that follow; at least one of the two is set."""
+    """The configuration of the chunks that follow; `video`, `audio` or both are set."""
 
     video: VideoConfig | None
     audio: AudioConfig | None

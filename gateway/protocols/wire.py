@@ -6,12 +6,15 @@ import json
 import struct
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from gateway.lib import bounded_json
+from gateway.lib.records import read_record
 from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
+
+T = TypeVar("T")
 
 # bytes. The largest body is a picture of 4096 x 4096 as RGBA; an access unit has at most 8 MB.
 MAX_FRAME: Final = 80_000_000
@@ -28,7 +31,7 @@ _AUDIO: Final = 2
 _MAX_CONFIG: Final = 1 << 20
 _MAX_TIME: Final = 1 << 53  # of a unit, in its timescale
 # Seconds since the epoch; calendars begin at -6.2e10 and end at 2.5e11. An encoder's first sound precedes its input,
-# so a unit of a clock that begins at 0 may be before 0.
+# so on a clock that begins at 0, its time is below 0.
 MIN_WALL: Final = -6e10
 MAX_WALL: Final = 1e11
 
@@ -202,6 +205,15 @@ def write_json(value: dict[str, Any]) -> bytes:
 def read_json(body: bytes) -> dict[str, Any]:
     """Reads the object of a JSON body. Its numbers are bounded. Raises InvalidData."""
     return _read_object(body, bounded_json.loads)
+
+
+def decode_record(kind: type[T], body: bytes) -> T:
+    """Reads a dataclass from a JSON body with all of its fields. Raises InvalidData."""
+    fields = read_json(body)
+    try:
+        return read_record(kind, fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidData(f"invalid {kind.__name__}: {error}") from None
 
 
 def _read_object(body: bytes, parse: Callable[[bytes], Any]) -> dict[str, Any]:

@@ -12,12 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from gateway.settings.display import without_secrets
 from gateway.settings.models import STORES, Section, Settings
 from gateway.settings.option_types import Expected, expand_home, is_short
 
@@ -35,6 +34,12 @@ ALIASES = {
     "ECS_CONTAINER_NAME": "ecs.container",
     "SECURITY_GROUP": "ecs.security_groups",
 }
+_MASK: Final = "***"
+_ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/?#]*)(.*)", re.S)
+_HOST: Final = re.compile(r"(?:[^:\s]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+# A password may contain any character, also a slash that ends the address for a parser. So the last "@" counts.
+_USER: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/{1,2})?[^\s,]*@")
+_QUERY: Final = re.compile(r"(://[^\s,?]*\?)[^\s,]+")
 
 
 class SettingsError(Exception):
@@ -79,6 +84,8 @@ def _fields() -> dict[str, FieldInfo]:
 
 
 OPTIONS: dict[str, FieldInfo] = _fields()
+# Options of earlier versions, which are constants now. A configuration that has them is accepted; they have no effect.
+REMOVED: Final = frozenset(("edge.stale", "inputs.steady", "vod.job_turn", "webrtc.tcp_first_check"))
 SECTIONS: frozenset[str] = frozenset(name.split(".")[0] for name in OPTIONS if "." in name)
 
 
@@ -291,7 +298,9 @@ def merge(
             # Only the name is printed: after a wrong separator, the rest may be a secret.
             named = next((f" {option}" for option in OPTIONS if re.match(rf"\s*{re.escape(option)}\b", override)), "")
             merged.problems.append(f"--set{named}: expected section.option=value")
-        elif (name := name.strip()) not in OPTIONS:
+        elif (name := name.strip()) in REMOVED:
+            continue
+        elif name not in OPTIONS:
             merged.problems.append(f"--set {name}: no such option{nearest(name, OPTIONS)}")
         else:
             merged.put(name, value, "command line")
@@ -341,7 +350,7 @@ def _put_file(merged: MergedOptions, file: Path, source: str) -> None:
 def _put_key(merged: MergedOptions, name: str, value: object, source: str) -> None:
     if name in OPTIONS:
         merged.put(name, value, source)
-    else:
+    elif name not in REMOVED:
         merged.problems.append(f"{source}: no such option {name}{nearest(name, [*OPTIONS, *SECTIONS])}")
 
 
@@ -351,6 +360,7 @@ def _put_environment(merged: MergedOptions, environ: Mapping[str, str]) -> None:
         if environ.get(alias):
             merged.put(option, environ[alias], alias)
     options = {variable(name): name for name in OPTIONS}
+    removed = {variable(name) for name in REMOVED}
     secret_files = {f"{variable(name)}_FILE": name for name in OPTIONS if is_secret(name)}
     variables = sorted(name for name in environ if name.startswith(PREFIX) and name not in (PROFILE, CONFIG))
     for name in variables:
@@ -365,7 +375,37 @@ def _put_environment(merged: MergedOptions, environ: Mapping[str, str]) -> None:
     for name in variables:
         if name in options:
             merged.put(options[name], environ[name], name)
-        elif name not in secret_files:
+        elif name not in secret_files and name not in removed:
             merged.problems.append(
                 f"unknown variable {name}{nearest(name, [*options, *secret_files, PROFILE, CONFIG])}"
             )
+
+
+def without_secrets(name: str, value: Any) -> Any:
+    """Returns the value of an option for display, also of an invalid one. name: of the option."""
+    if isinstance(value, list | tuple):
+        return type(value)(without_secrets(name, entry) for entry in value)
+    if isinstance(value, Mapping):
+        return {key: without_secrets(name, entry) for key, entry in value.items()}
+    if not isinstance(value, str):
+        return value
+    if name == "hooks.url":  # receivers put a token into the path
+        return _origin(value)
+    if name == "webrtc.ice_servers":  # turn:host:port <user> <password>
+        server, space, _ = value.partition(" ")
+        value = f"{server} {_MASK}" if space else server
+    if ":" in value.partition("@")[0]:  # not the mail address of a user
+        value = _USER.sub(rf"\1{_MASK}@", value)
+    return _QUERY.sub(rf"\1{_MASK}", value)
+
+
+def _origin(address: str) -> str:
+    """Returns scheme and host, as far as they are certain."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        return _MASK if address else ""
+    scheme, authority, path = match.groups()
+    user, at, host = authority.rpartition("@")
+    if "@" in path or (host and not _HOST.fullmatch(host)):
+        return f"{scheme}{_MASK}"
+    return f"{scheme}{_MASK if user else ''}{at}{host}{f'/{_MASK}' if path not in ('', '/') else path}"

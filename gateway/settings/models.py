@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 from operator import attrgetter
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,8 +18,23 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+Transport: TypeAlias = Literal["tcp", "udp"]
+
+
+class PortSharing(Enum):
+    """How the processes of one host share the port of a listener."""
+
+    ONE_PORT = auto()  # The kernel chooses a process for each TCP connection, and for each client address over UDP.
+    OWN_PORTS = auto()  # Each process has a port of its own: that of the settings and the next ones.
+    FIRST = auto()  # Only the first process opens the port.
+
+
 class ListenerSettings(Section):
     """The address of a listener. The section's name is also the listener's name in the ports file, logs and errors."""
+
+    transports: ClassVar[tuple[Transport, ...]] = ("tcp",)
+    sharing: ClassVar[PortSharing] = PortSharing.ONE_PORT
+    is_for_edges: ClassVar[bool] = False  # An edge opens it too. It accepts no pushes.
 
     host: option.Host
     port: option.Port
@@ -30,7 +46,15 @@ class TlsListenerSettings(Section):
     port: option.Port
 
 
+class UdpListenerSettings(ListenerSettings):
+    """The address of a listener on UDP."""
+
+    transports = ("udp",)
+
+
 class RtmpSettings(ListenerSettings):
+    is_for_edges = True
+
     proxy_from: option.Networks
     chunk_size: option.ChunkSize
     ping_interval: option.Seconds
@@ -46,6 +70,8 @@ class TlsSettings(Section):
 
 
 class HttpSettings(ListenerSettings):
+    is_for_edges = True
+
     flush_ms: option.Milliseconds
     forwarded_from: option.Networks
     advertise: option.Advertised
@@ -63,6 +89,10 @@ class WsSettings(ListenerSettings):
 
 
 class WebRtcSettings(ListenerSettings):
+    is_for_edges = True
+    transports = ("tcp", "udp")
+    sharing = PortSharing.OWN_PORTS  # all packets of a peer must reach one process, also after its address changes
+
     advertise: option.Hosts
     peers: option.PositiveCount
     half_open: option.PositiveCount
@@ -71,11 +101,13 @@ class WebRtcSettings(ListenerSettings):
     consent_timeout: option.PositiveSeconds
     key_frame_interval: option.Seconds
     tcp_connections: option.Count
-    tcp_first_check: option.PositiveSeconds
     ice_servers: option.IceServers
 
 
 class AdminSettings(ListenerSettings):
+    is_for_edges = True
+    sharing = PortSharing.FIRST
+
     token: option.SecretOrReference
     tls: option.OnOff
     console: option.OnOff
@@ -115,7 +147,6 @@ class StreamSettings(Section):
 
 class InputsSettings(Section):
     silence: option.PositiveSeconds
-    steady: option.Seconds
     hold: option.Seconds
     slate_seconds: option.PositiveSeconds
     slate_bytes: option.PositiveCount
@@ -222,7 +253,6 @@ class VodSettings(Section):
     output_bytes: option.Count
     job_ratio: option.Seconds
     job_seconds: option.Seconds
-    job_turn: option.Seconds
     keep_free: option.Count
     history: option.PositiveCount
     sources: option.Folders
@@ -272,7 +302,6 @@ class HooksSettings(Section):
 class EdgeSettings(Section):
     upstream: option.NodeAddresses
     cache: option.PositiveCount
-    stale: option.Seconds
     channel: option.ChannelId
 
 
@@ -333,6 +362,9 @@ class ListenAddress:
     host: str
     port: int
     tls: bool = False
+    transports: tuple[Transport, ...] = ("tcp",)
+    sharing: PortSharing = PortSharing.ONE_PORT
+    is_for_edges: bool = False
 
 
 # The options with the URLs of stores.
@@ -394,9 +426,13 @@ class Settings(Section):
         found = []
         for name, section in self:
             if isinstance(section, ListenerSettings):
-                found.append(ListenAddress(name, section.host, section.port))
+                plain, is_tls = section, False
             elif isinstance(section, TlsListenerSettings) and self.has_tls:
-                found.append(ListenAddress(name, getattr(self, name[:-1]).host, section.port, tls=True))
+                plain, is_tls = getattr(self, name[:-1]), True
+            else:
+                continue
+            about = (plain.transports, plain.sharing, plain.is_for_edges)
+            found.append(ListenAddress(name, plain.host, section.port, is_tls, *about))
         return found
 
     def store_urls(self) -> tuple[str, ...]:

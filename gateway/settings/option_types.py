@@ -188,7 +188,7 @@ def _hosts(value: object) -> tuple[str, ...]:
 
 def _host_patterns(value: object) -> tuple[str, ...]:
     hosts = tuple(text.lower() for text in _texts(value))
-    # They become part of a header, so nothing else may stand in them.
+    # The hosts become part of a header, so no other characters are allowed.
     if not all(re.fullmatch(r"(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*", host, re.ASCII) for host in hosts):
         raise ValueError
     return hosts

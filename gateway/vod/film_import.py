@@ -23,7 +23,7 @@ _EXTINF: Final = re.compile(rb"^#EXTINF:([0-9]{1,6}(?:\.[0-9]{1,9})?)", re.MULTI
 
 
 class FilmImport:
-    """Makes the missing records. It reads the list of all objects once; then the store has a mark."""
+    """Adds the missing records. It lists all objects only once: afterwards the store has a mark."""
 
     def __init__(self, store: FilmStore, objects: ObjectStore, jobs: JobStore) -> None:
         self._store = store
@@ -40,7 +40,7 @@ class FilmImport:
             log.info("films imported", films=found)
 
     async def complete(self, film: Film) -> None:
-        """Stores the end of a film whose job has ended: it is ready if its files exist."""
+        """Stores the final state of a film whose job has ended: READY if its files exist, else ERROR."""
         names = vod_names_of(film.files.get("hls", "")) or names_in(film.key)
         made = await find_files(self._objects, names)
         end = film.to(state=FilmState.READY, **made) if made else film.to(state=FilmState.ERROR, error="the job ended")

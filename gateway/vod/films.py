@@ -22,8 +22,8 @@ from gateway.vod.store_wait import wait_for_store
 
 log = structlog.get_logger(__name__)
 
-_ATTEMPTS: Final = 20  # of a change that others interrupt
-_ABANDONED_UPLOAD: Final = 2 * 86_400.0  # seconds after which an upload that never came is forgotten
+_ATTEMPTS: Final = 20  # of a change, because others may change the film at the same time
+_ABANDONED_UPLOAD: Final = 2 * 86_400.0  # seconds after which the record of an upload that never came is deleted
 _ROUND_SECONDS: Final = 6 * 3600.0  # between two rounds over unfinished films
 _RETRY_SECONDS: Final = 60.0
 _PAGE_KEYS: Final = 1_000
@@ -33,20 +33,17 @@ _DELETION_SECONDS: Final = 3.0  # that a request waits for a deletion; it contin
 class Films:
     """The films of a gateway. Nodes share them through the store. Every method may raise StoreUnavailable.
 
-    store: of the records. sources: also contains the store of the files. jobs: of the history.
+    store: has the records. sources: has the store of the files. jobs: has the history of jobs.
     Start `run` as a task. It continues deletions that a stopped process began.
     """
 
-    def __init__(
-        self, store: FilmStore, sources: VodSources, jobs: JobStore, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, store: FilmStore, sources: VodSources, jobs: JobStore) -> None:
         self.store = store
         self.sources = sources
         self._objects = sources.objects
         self._jobs = jobs
-        self._clock = clock
         self._import = FilmImport(store, sources.objects, jobs)
-        self._tasks = Tasks("films", _failed)
+        self._tasks = Tasks("films")
         self._closed = False
         self._deletions: dict[str, asyncio.Task[Any]] = {}
 
@@ -54,11 +51,11 @@ class Films:
 
     async def expect_upload(self, key: str, title: str, description: str) -> None:
         """Stores a film that becomes visible with its job. key: of the upload."""
-        film = Film(names_of(key).prefix, title, self._clock(), description, FilmState.UPLOADING, key)
+        film = Film(names_of(key).prefix, title, time.time(), description, FilmState.UPLOADING, key)
         await self.store.add(film)
 
     async def judge(self, names: VodNames) -> None:
-        """Raises FilmInUse if the film is being deleted, so that no job may make it again now."""
+        """Raises FilmInUse if the film is being deleted. Then no job may make it."""
         try:
             film = await self.store.get(names.prefix)
         except NoSuchFilm:
@@ -66,7 +63,7 @@ class Films:
         _refuse_deleted(film)
 
     async def begin(self, names: VodNames, source: str, title: str = "", description: str = "") -> None:
-        """Stores that a job makes this film. A film that can be played stays so meanwhile.
+        """Records that a job makes this film. A film that can be played stays playable.
 
         title, description: "": unchanged, or made from the source. Raises FilmInUse while the film is being deleted.
         """
@@ -76,45 +73,48 @@ class Films:
             _refuse_deleted(film)
             if film.state is FilmState.READY:
                 return film.to(source=source, **given) if given or film.source != source else film
-            # An uploaded film appears in lists at the time of its job, not of its address.
-            created = self._clock() if film.state is FilmState.UPLOADING else film.created
+            # Lists show the time of an uploaded film's job, not the time of its upload URL.
+            created = time.time() if film.state is FilmState.UPLOADING else film.created
             return film.to(state=FilmState.PROCESSING, source=source, error="", created=created, **given)
 
-        first = Film(names.prefix, title or title_of(source), self._clock(), description, source=source)
+        first = Film(names.prefix, title or title_of(source), time.time(), description, source=source)
         await self._store(first, begun)
 
-    async def ready(self, names: VodNames, source: str, made: dict[str, Any]) -> None:
-        """Stores that a film can be played. made: its `files`, `duration` and `size`.
+    async def mark_ready(self, names: VodNames, source: str, made: dict[str, Any]) -> None:
+        """Records that a film can be played. made: its `files`, `duration` and `size`.
 
         Waits for an unavailable store.
         """
-        first = Film(names.prefix, title_of(source), self._clock(), source=source, state=FilmState.READY, **made)
+        first = Film(names.prefix, title_of(source), time.time(), source=source, state=FilmState.READY, **made)
         await wait_for_store(
             lambda: self._store(first, lambda film: film.to(state=FilmState.READY, source=source, error="", **made)),
             film=first.key,
         )
 
     async def fail(self, names: VodNames, error: str) -> None:
-        """Stores that the job of a film failed. A film from an earlier job stays as it is."""
-        await self._change_unmade(names.prefix, lambda film: film.to(state=FilmState.ERROR, error=error[:500]))
+        """Records that the job of a film failed. A film from an earlier job is not changed."""
+        for _ in range(_ATTEMPTS):
+            film = await self._get_processing(names.prefix)
+            if film is None or await self.store.change(film.to(state=FilmState.ERROR, error=error[:500])):
+                return
 
     async def cancel(self, names: VodNames) -> None:
-        """Removes a film whose job was canceled. A film from an earlier job stays as it is."""
-        film = await self._unmade(names.prefix)
+        """Removes a film whose job was canceled. A film from an earlier job is not changed."""
+        film = await self._get_processing(names.prefix)
         if film is not None:
             await self.store.delete(film)
 
     async def edit(self, key: str, changes: dict[str, str]) -> Film:
         """Changes title or description. Raises NoSuchFilm."""
         for _ in range(_ATTEMPTS):
-            film = await self.visible(key)
+            film = await self.get_visible(key)
             changed = film.to(**changes)
             if await self.store.change(changed):
                 return changed
         raise FilmInUse(f"film {key} changes all the time")
 
-    async def visible(self, key: str) -> Film:
-        """Returns a film that lists show. Raises NoSuchFilm."""
+    async def get_visible(self, key: str) -> Film:
+        """Returns a film that appears in lists. Raises NoSuchFilm."""
         film = await self.store.get(key)
         if film.state in (FilmState.UPLOADING, FilmState.DELETING):
             raise NoSuchFilm(key)
@@ -123,12 +123,12 @@ class Films:
     # ---- deletion ----
 
     async def delete(self, key: str) -> bool:
-        """Removes a film from all lists at once, then deletes its files. Returns whether all are deleted already.
+        """Removes a film from all lists at once, then deletes its files. Returns whether all files are deleted already.
 
         Raises NoSuchFilm, FilmInUse while a job makes it.
         """
         for _ in range(_ATTEMPTS):
-            film = await self.visible(key)
+            film = await self.get_visible(key)
             if key in await self._in_progress():
                 raise FilmInUse(f"a job makes film {key}: cancel it first")
             deleting = film.to(state=FilmState.DELETING)
@@ -218,14 +218,14 @@ class Films:
         for film in await self.store.in_state(FilmState.DELETING):
             await self._delete_files(film)
         for film in await self.store.in_state(FilmState.UPLOADING):
-            if film.created < self._clock() - _ABANDONED_UPLOAD:
+            if film.created < time.time() - _ABANDONED_UPLOAD:
                 await self.store.delete(film)
         processing = await self.store.in_state(FilmState.PROCESSING)
         in_progress = await self._in_progress() if processing else set()
         for film in processing:
             if film.key in in_progress:
                 continue
-            current = await self._unmade(film.key)
+            current = await self._get_processing(film.key)
             if current is not None and current.version == film.version:  # its process ended between two writes
                 await self._import.complete(current)
 
@@ -245,19 +245,13 @@ class Films:
                 return
         raise FilmInUse(f"film {first.key} changes all the time")
 
-    async def _unmade(self, key: str) -> Film | None:
+    async def _get_processing(self, key: str) -> Film | None:
         """Returns the film if it waits for its job, else None."""
         try:
             film = await self.store.get(key)
         except NoSuchFilm:
             return None
         return film if film.state is FilmState.PROCESSING else None
-
-    async def _change_unmade(self, key: str, change: Callable[[Film], Film]) -> None:
-        for _ in range(_ATTEMPTS):
-            film = await self._unmade(key)
-            if film is None or await self.store.change(change(film)):
-                return
 
 
 async def forget_film(store: FilmStore, key: str) -> None:
@@ -271,7 +265,3 @@ async def forget_film(store: FilmStore, key: str) -> None:
 def _refuse_deleted(film: Film) -> None:
     if film.state is FilmState.DELETING:
         raise FilmInUse(f"film {film.key} is being deleted: try again later")
-
-
-def _failed(name: str, error: BaseException) -> None:
-    log.error("a film's task failed", film=name, exc_info=error)

@@ -30,8 +30,8 @@ log = structlog.get_logger(__name__)
 MODULE: Final = "gateway.workers.programs.vod.play_worker"
 KEEP_FREE: Final = 200_000_000  # bytes of the disk that a download leaves free
 _BOUNDS: Final = Bounds(keep_free=KEEP_FREE)
-_MAX_WAIT_SECONDS: Final = 600.0  # maximum seconds in total to wait for a file …
-_WAIT_PER_SECOND: Final = 20.0  # … plus these for each second of played media
+_MAX_WAIT_SECONDS: Final = 600.0  # seconds in which a worker must send a file, however short
+_WAIT_PER_SECOND: Final = 20.0  # additional seconds for each second of played media
 _REPLY_TIMEOUT: Final = 60.0  # seconds without a message until a worker counts as hung
 
 

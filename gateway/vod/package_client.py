@@ -6,10 +6,12 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Final
 
 import structlog
 
+from gateway.protocols import wire
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodMessage
 from gateway.workers.vod_bounds import Bounds, UnusableMedia, format_duration
 from gateway.workers.worker_pool import WorkerDied, WorkerPool
@@ -47,7 +49,7 @@ class _TimeLimit:
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._began = time.monotonic()
-        self.made = 0.0  # maximum seconds of output of an attempt
+        self.made = 0.0  # seconds of output; the maximum of all attempts
 
     def remaining(self) -> float | None:
         """Returns the remaining seconds; None: no limit. Raises UnusableMedia if none remain."""
@@ -71,7 +73,7 @@ async def _attempt(
     time_limit: _TimeLimit,
 ) -> PackageResult:
     async with workers.start(MODULE, "vod", writes=True, memory=memory) as worker:
-        await worker.send(VodMessage.ORDER, request.to_json())
+        await worker.send(VodMessage.ORDER, wire.write_json(asdict(request)))
         while True:
             try:
                 async with asyncio.timeout(time_limit.remaining()):
@@ -85,4 +87,4 @@ async def _attempt(
             elif kind == VodMessage.FAILED:
                 raise UnusableMedia(body.decode("utf-8", "replace"))
             elif kind == VodMessage.DONE:
-                return PackageResult.from_json(body)
+                return wire.decode_record(PackageResult, body)

@@ -40,7 +40,7 @@ CONTENT_TYPES: Final = {
     "mxf": "application/mxf", "m4a": "audio/mp4", "mp3": "audio/mpeg", "wav": "audio/wav", "flac": "audio/flac",
     "ogg": "audio/ogg", "aac": "audio/aac",
 }  # fmt: skip
-# Pictures become no video; slates show them.
+# Pictures are not converted to video; slates use them.
 PICTURE_TYPES: Final = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 _ALL_TYPES: Final = {**CONTENT_TYPES, **PICTURE_TYPES}
 _MAX_PICTURE_BYTES: Final = 20_000_000
@@ -59,7 +59,7 @@ class UploadExists(Exception):
 class UploadLock:
     """Ensures that an upload URL is used only once, also if several processes use the folder.
 
-    It locks a hidden file next to the upload. `done` writes a mark into the file, `release` deletes it.
+    It locks a hidden file next to the upload. `mark_used` writes a mark into the file, `release` deletes it.
     The lock of a dead process is free, so the client may send again. All methods block.
     """
 
@@ -88,7 +88,7 @@ class UploadLock:
             os.close(descriptor)  # another process deleted the file between open and lock
         raise UploadExists(key)
 
-    def done(self) -> None:
+    def mark_used(self) -> None:
         """Marks the URL as used."""
         try:
             os.write(self._descriptor, b"used\n")
@@ -189,7 +189,7 @@ class Uploads:
         except BaseException:
             await asyncio.shield(asyncio.to_thread(lock.release))
             raise
-        await asyncio.shield(asyncio.to_thread(lock.done))
+        await asyncio.shield(asyncio.to_thread(lock.mark_used))
         if _is_picture(key):
             log.info("picture uploaded", object=key, bytes=size)
             return None

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -34,13 +33,14 @@ from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
 
-_POLL_SECONDS: Final = 5.0  # between reads of the job store while there are unfinished jobs …
-_IDLE_POLL_SECONDS: Final = 30.0  # … and otherwise, because DynamoDB reads cost money; `submit` here calls `wake`
+_POLL_SECONDS: Final = 5.0  # between reads of the job store while there are unfinished jobs
+_IDLE_POLL_SECONDS: Final = 30.0  # between reads without unfinished jobs, because DynamoDB reads cost money
 _CHECK_SECONDS: Final = 1.0  # seconds between checks of a job's progress
 _MAX_WRITE_INTERVAL: Final = 10.0  # maximum seconds between two writes of a running job
 _ABANDONED_SECONDS: Final = 60.0  # without a write, after which a job counts as abandoned
 _MAX_ATTEMPTS: Final = 5  # starts of a job; then the job itself probably kills its processes
 _TRIM_INTERVAL: Final = 50
+_TURN_SECONDS: Final = 900.0  # of a job, after which the next one may begin in parallel
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,6 @@ class VodRunner:
         self._scratch = scratch
         self.owner = owner()
         self._bounds = Bounds.of(settings)
-        self._turn_seconds = settings.job_turn or inf
         self._encoding = VodEncoding(settings.crf, settings.preset, settings.bitrate, settings.segment)
         self.running: dict[str, _RunningInfo] = {}  # by job id
         self._seen: dict[str, tuple[int, float]] = {}  # jobs of other processes: version, time of its first read
@@ -86,7 +85,7 @@ class VodRunner:
         """Runs until cancelled. Then it releases running jobs, so that another process starts them again."""
         await asyncio.to_thread(self._remove_abandoned)
         unavailable, pause = False, _POLL_SECONDS
-        async with Tasks("vod", _failed) as tasks:
+        async with Tasks("vod") as tasks:
             while True:
                 self._woken.clear()
                 try:
@@ -132,10 +131,10 @@ class VodRunner:
     def _has_room(self) -> bool:
         """Returns whether one more job may start.
 
-        Jobs that run longer than `vod.job_turn` are not counted, so that they do not block the queue. At most twice
+        Jobs that run longer than _TURN_SECONDS are not counted, so that they do not block the queue. At most twice
         the number of workers run in total.
         """
-        since = time.monotonic() - self._turn_seconds
+        since = time.monotonic() - _TURN_SECONDS
         recent = sum(running.begun > since for running in self.running.values())
         return recent < self._max_jobs and len(self.running) < 2 * self._max_jobs
 
@@ -181,7 +180,7 @@ class VodRunner:
         outputs = await publish(self._sources.objects, source.names, output, result)
         files = dict(outputs) | ({"preview": source.names.key(source.names.preview)} if result.previews else {})
         made = {"files": files, "duration": result.duration, "size": size}
-        await self.films.ready(source.names, source.text, made)
+        await self.films.mark_ready(source.names, source.text, made)
         return outputs
 
     async def _package(
@@ -210,8 +209,8 @@ class VodRunner:
         except NoSuchObject:
             raise UnusableMedia("there is no such object") from None
 
-    async def finished(self) -> None:
-        """Called after each job."""
+    async def count_job(self) -> None:
+        """Counts an ended job. Deletes old jobs of the history from time to time."""
         self._done += 1
         if self._done % _TRIM_INTERVAL == 1:
             with suppress(StoreUnavailable):
@@ -251,7 +250,7 @@ class _RunningJob:
         outcome: dict[str, str] | str
         try:
             with self._queue.cancelling(self._job.id, self._stop):
-                async with Tasks("beat", _failed) as update:
+                async with Tasks("beat") as update:
                     update.start(self._update())
                     outcome = await self._outcome(folder)
                 await _remove(folder)  # before the end of the job is stored
@@ -263,7 +262,7 @@ class _RunningJob:
             log.info("a job was stopped", job=self._job.id)
         finally:
             await asyncio.shield(_remove(folder))
-        await self._runner.finished()
+        await self._runner.count_job()
 
     async def _outcome(self, folder: Path) -> dict[str, str] | str:
         """Returns the outputs, or the reason of the failure."""
@@ -327,10 +326,6 @@ class _RunningJob:
         with suppress(StoreUnavailable, JobChanged, NoSuchJob, TimeoutError):
             async with asyncio.timeout(3):
                 await self._queue.requeue(await self._get_owned())
-
-
-def _failed(name: str, error: BaseException) -> None:
-    log.error("a job's task failed", task=name, exc_info=error)
 
 
 async def _remove(folder: Path) -> None:

@@ -26,7 +26,7 @@ _REPORTED_V4: Final = "192.0.2.1"
 
 
 def machine_addresses(ipv6: bool) -> list[str]:
-    """Returns the addresses of this machine without loopback; those of the default routes first."""
+    """Returns the addresses of this machine without loopback; those of default routes first."""
     found = [_source(socket.AF_INET, _REPORTED_V4), *_ipv4_addresses()]
     if ipv6:
         found += [_source(socket.AF_INET6, _REPORTED_V6), *_ipv6_addresses()]
@@ -35,9 +35,9 @@ def machine_addresses(ipv6: bool) -> list[str]:
 
 
 async def resolve(names: Iterable[str]) -> list[str]:
-    """Returns the addresses of addresses, names and URLs, in their order. Those that fail give none.
+    """Returns the addresses of names and URLs, in their order. An address stands for itself; failures are left out.
 
-    A URL answers with the address from which this machine reaches it.
+    A URL answers with the address of its client, which is this machine.
     """
     found: list[str] = []
     for name in names:
@@ -57,8 +57,8 @@ async def _lookup(name: str) -> list[str]:
 
 
 async def _answer(url: str) -> str:
-    """Returns the address in the answer of a URL. Raises OSError if the answer is none."""
-    # A proxy of the environment would be answered with its own address.
+    """Returns the address in the answer of a URL. Raises OSError if it has none."""
+    # Through a proxy of the environment, the answer would be the address of the proxy.
     async with aiohttp.ClientSession(trust_env=False) as http, http.get(url) as reply:
         text = (await reply.content.read(_MAX_ANSWER)).decode("ascii", "replace").strip()
         if reply.status != 200 or usable_address(text) is None:

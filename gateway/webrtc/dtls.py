@@ -14,7 +14,7 @@ from gateway.webrtc.dtls_alerts import SUITES, DtlsAlerts
 from gateway.webrtc.srtp import SrtpKeys, keys_of, material_size
 
 MAX_DATAGRAM: Final = 1_200  # bytes of a handshake datagram: fits every path, also a tunnel
-# RFC 8827 §6.5: all endpoints must support the first one.
+# RFC 8827 §6.5: all endpoints must support the first cipher.
 _CIPHERS: Final = ":".join(SUITES).encode()
 _PROFILES: Final = b"SRTP_AEAD_AES_128_GCM:SRTP_AEAD_AES_256_GCM:SRTP_AES128_CM_SHA1_80"
 _DTLS_1_2: Final = 0xFEFD  # on the wire, and for OpenSSL
@@ -45,7 +45,7 @@ def make_context(certificate: Certificate) -> SSL.Context:
 
 
 class DtlsSession:
-    """One DTLS connection. After each call, `outgoing` has the datagrams to send.
+    """One DTLS connection. After each call, `take_outgoing` has the datagrams to send.
 
     client: we begin the handshake. connected: the handshake is finished. closed: the peer sent `close_notify`.
     """
@@ -60,7 +60,7 @@ class DtlsSession:
         else:
             self._connection.set_accept_state()
         self._connection.set_ciphertext_mtu(MAX_DATAGRAM)
-        self._sequence = 0  # of our next record in epoch 1
+        self._sequence = 0  # number of our next record in epoch 1
         self.connected = False
         self.closed = False
 
@@ -89,7 +89,7 @@ class DtlsSession:
         except SSL.Error as error:
             raise DtlsError(_reason(error)) from None
 
-    def outgoing(self) -> list[bytes]:
+    def take_outgoing(self) -> list[bytes]:
         """Returns the datagrams to send, each of at most MAX_DATAGRAM bytes."""
         try:
             data = self._connection.bio_read(_READ_SIZE)
@@ -103,7 +103,7 @@ class DtlsSession:
         return self._connection.DTLSv1_get_timeout()
 
     def resend(self) -> None:
-        """Sends the last flight again if its timeout has passed (RFC 6347 §4.2.4). Raises DtlsError after the last."""
+        """Sends the last flight again if its timeout has passed (RFC 6347 §4.2.4). Raises DtlsError after too many."""
         try:
             self._connection.DTLSv1_handle_timeout()
         except SSL.Error as error:
@@ -117,8 +117,8 @@ class DtlsSession:
             except SSL.Error:  # after a fatal alert nothing can be sent
                 self.closed = True
 
-    def alerts(self) -> DtlsAlerts:
-        """Returns what reads and writes `close_notify` without this session. The handshake must be finished."""
+    def make_alerts(self) -> DtlsAlerts:
+        """Returns the alerts of the connection, which need no session. The handshake must be finished."""
         connection = self._connection
         cipher = connection.get_cipher_name()
         assert cipher in SUITES, "the context offers no other"

@@ -20,7 +20,7 @@ _CLOSE_NOTIFY: Final = 0
 _HEADER: Final = 13  # bytes: type, version, epoch, sequence number, length
 _EXPLICIT_NONCE: Final = 8
 _SALT: Final = 4  # implicit part of the nonce, RFC 5288 §3
-_OVERHEAD: Final = _EXPLICIT_NONCE + 16  # and the tag
+_OVERHEAD: Final = _EXPLICIT_NONCE + 16  # nonce and tag
 _ALERT_SIZE: Final = 2
 
 # Hash of the PRF and bytes of a key, by the cipher names of OpenSSL.

@@ -1,4 +1,4 @@
-"""The WebRTC ports of a process: admits peers, and gives each datagram to the peer that it is for."""
+"""The WebRTC ports of a process: admits peers, and gives each datagram to its peer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
-import structlog
-
-from gateway.lib.log import compact
 from gateway.lib.network import client_network, is_loopback
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.sockets import BACKLOG
 from gateway.lib.tasks import Tasks
+from gateway.listeners.datagrams import Address
+from gateway.listeners.udp_socket import UdpSocket
 from gateway.ports.errors import AtCapacity
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.sdp.offer import OfferedTransport
@@ -26,7 +25,6 @@ from gateway.webrtc.addresses import machine_addresses, resolve
 from gateway.webrtc.candidates import candidate_lines, usable_address
 from gateway.webrtc.certificate import make_certificate
 from gateway.webrtc.counters import Dropped, EndpointCounters
-from gateway.webrtc.datagrams import Address
 from gateway.webrtc.dtls import make_context
 from gateway.webrtc.handler import PeerEnd, PeerHandler
 from gateway.webrtc.handshakes import HandshakeQueue
@@ -35,16 +33,15 @@ from gateway.webrtc.paths import Path
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.sockets import WebRtcSockets
 from gateway.webrtc.tcp import TcpConnection, TcpLimits, TcpPath
-from gateway.webrtc.udp import UdpPath, UdpSocket
-
-log = structlog.get_logger(__name__)
+from gateway.webrtc.udp import UdpPath
 
 Route: TypeAlias = tuple[Peer, Path]
 
+TCP_FIRST_CHECK: Final = 5.0  # seconds for the first check on a TCP connection
 _TICK_SECONDS: Final = 0.1
-_TICKS: Final = 10  # in which each connected peer has one turn
+_TICKS: Final = 10  # ticks in which each connected peer has one turn
 _REFRESH_SECONDS: Final = 60.0  # addresses of the machine and of advertised names
-_CHECKS: Final = 3  # during `consent_timeout`, at least
+_CHECKS: Final = 3  # checks during `consent_timeout`, at least
 _KEPT_SHARE: Final = 10  # one of so many peers is kept for pushes
 _QUIET_SECONDS: Final = 15.0  # without a check: then another peer may take over an address
 
@@ -52,8 +49,8 @@ _QUIET_SECONDS: Final = 15.0  # without a check: then another peer may take over
 class WebRtcEndpoint:
     """One UDP port and one TCP port for all peers of a process.
 
-    Bounds: `peers`, `half_open` (in all and by address), `tcp_connections` of the settings; 8 addresses a peer. At the
-    bounds in all, the oldest half-open viewer or TCP connection without a check goes. So strangers keep nobody out.
+    Bounds: `peers`, `half_open` (in all and by address), `tcp_connections` of the settings; 8 addresses a peer. At a
+    total bound, the oldest half-open viewer or TCP connection without a check is closed, so strangers block nobody.
     A datagram from an unknown address costs no memory, except for a check with right credentials.
 
     fingerprint: SHA-256 of our certificate. counters: for the metrics. check_interval: see `PeerHost`.
@@ -79,10 +76,10 @@ class WebRtcEndpoint:
         self._webrtc = settings
         self._clock = clock
         self._sockets = sockets
-        self._tasks = Tasks("webrtc", _task_failed)
+        self._tasks = Tasks("webrtc")
         self._addresses: list[str] = []
         self._has_ipv6 = any(opened.family == socket.AF_INET6 for opened in sockets.udp)
-        self._udp = [UdpSocket(opened, self.udp_datagrams, self._may_rest) for opened in sockets.udp]
+        self._udp = [UdpSocket(opened, self.receive_datagrams, self._may_rest) for opened in sockets.udp]
         self._servers: list[asyncio.Server] = []
         self._tcp_reads = ReadScheduler()
         self._timer: asyncio.TimerHandle | None = None
@@ -91,7 +88,7 @@ class WebRtcEndpoint:
         self._peers: dict[str, Peer] = {}  # by our ufrags: two during an ICE restart
         self._open: dict[Peer, None] = {}
         self._half_open: dict[Peer, None] = {}  # in order of their opening
-        self._impatient: Peer | None = None  # one that needs its packets at once
+        self._impatient: Peer | None = None  # a peer that needs its packets at once
         self._half_open_of = Quota(settings.half_open_per_address)
         self._turns: deque[Peer] = deque()  # connected peers in the order of their next tick
         self._udp_routes: dict[tuple[UdpSocket, Address], Route] = {}
@@ -150,8 +147,7 @@ class WebRtcEndpoint:
     def candidates(self, host: str) -> list[str]:
         """Returns the values of our `a=candidate` lines.
 
-        host: as the client addressed us. If nothing is advertised or no name has an address, it is the first address,
-        unless it is a name.
+        host: as the client addressed us. If it is an address, and nothing is advertised or found, it is the first one.
         """
         own = self._addresses
         if not own or not self._webrtc.advertise:
@@ -189,13 +185,13 @@ class WebRtcEndpoint:
         return peer
 
     def _make_room(self) -> bool:
-        """Ends the oldest half-open viewer, best one that has sent no check. Returns False if there is none."""
+        """Ends the oldest half-open viewer, preferably one that has sent no check. Returns False if there is none."""
         viewers = [peer for peer in self._half_open if not peer.has_key]
         if viewers:
             next((peer for peer in viewers if not peer.ice.paths), viewers[0]).end(PeerEnd.REPLACED)
         return bool(viewers)
 
-    # ---- of the peers ----
+    # ---- called by peers ----
 
     def peer_connected(self, peer: Peer) -> None:
         """Called by a peer whose handshake is finished."""
@@ -203,7 +199,7 @@ class WebRtcEndpoint:
         self._turns.append(peer)
 
     def peer_restarted(self, peer: Peer) -> None:
-        """Called by a peer with new credentials. Older ones than the previous are no longer valid."""
+        """Called by a peer with new credentials. Only these and the previous ones are valid."""
         peer.ufrags.append(peer.ufrag)
         self._peers[peer.ufrag] = peer
         while len(peer.ufrags) > 2:
@@ -230,10 +226,10 @@ class WebRtcEndpoint:
             self._udp_routes.pop(path.key, None)
         elif isinstance(path, TcpPath):
             path.connection.close()
-            self._tcp_deadlines[path.connection] = self._clock() + self._webrtc.tcp_first_check
+            self._tcp_deadlines[path.connection] = self._clock() + TCP_FIRST_CHECK
 
     def _may_rest(self) -> bool:
-        """Whether packets may wait: no peer needs its own at once."""
+        """Whether packets may wait, because no peer needs them at once."""
         if self._half_open:
             return False
         impatient = self._impatient
@@ -243,12 +239,12 @@ class WebRtcEndpoint:
 
     # ---- datagrams ----
 
-    def udp_datagrams(
+    def receive_datagrams(
         self, udp: UdpSocket, address: Address, datagrams: Sequence[bytes], arrivals: Sequence[float]
     ) -> bool:
-        """Handles UDP datagrams of one address, if all are media of a connected peer; else the first one. Hot path.
+        """Handles UDP datagrams of one address if all are media of a connected peer; else only the first. Hot path.
 
-        Returns False in the second case. The other ones may be slow, so they are handled one by one.
+        Returns False in the second case: other datagrams may be slow, so each one is handled in its own call.
         """
         route = self._udp_routes.get((udp, address))
         if (
@@ -263,10 +259,10 @@ class WebRtcEndpoint:
             counters.bytes_in += sum(map(len, datagrams))
             route[0].receive_rtp(datagrams, arrivals)
             return True
-        self.udp_datagram(udp, address, datagrams[0], arrivals[0])
+        self.receive_datagram(udp, address, datagrams[0], arrivals[0])
         return False
 
-    def udp_datagram(self, udp: UdpSocket, address: Address, data: bytes, now: float) -> None:
+    def receive_datagram(self, udp: UdpSocket, address: Address, data: bytes, now: float) -> None:
         """Handles one UDP datagram. Hot path."""
         counters = self.counters
         counters.datagrams_in += 1
@@ -283,7 +279,7 @@ class WebRtcEndpoint:
             if data and data[0] > 3:
                 peer.receive(path, data, now)
                 return
-        found = self._datagram(route, data, now, lambda: UdpPath(udp, address, now))
+        found = self._handle_datagram(route, data, now, lambda: UdpPath(udp, address, now))
         if found is not None:
             self._udp_routes[key] = found
 
@@ -310,9 +306,11 @@ class WebRtcEndpoint:
 
     def passed_on(self, index: int, address: Address, data: bytes, now: float) -> None:
         if index < len(self._udp):
-            self.udp_datagram(self._udp[index], address, data, now)
+            self.receive_datagram(self._udp[index], address, data, now)
 
-    def _datagram(self, route: Route | None, data: bytes, now: float, new_path: Callable[[], Path]) -> Route | None:
+    def _handle_datagram(
+        self, route: Route | None, data: bytes, now: float, new_path: Callable[[], Path]
+    ) -> Route | None:
         """Handles a packet that is STUN, or comes from an unknown address. Returns a new route.
 
         new_path: makes the path for a check with right credentials.
@@ -327,16 +325,16 @@ class WebRtcEndpoint:
             dropped[Dropped.MALFORMED] += 1
             return None
         if message.kind == StunKind.REQUEST:
-            return self._request(route, message, now, new_path)
+            return self._handle_request(route, message, now, new_path)
         if message.kind in (StunKind.SUCCESS, StunKind.ERROR) and route is not None:
             peer, path = route
-            if not peer.response(message, path, now):
+            if not peer.handle_response(message, path, now):
                 dropped[Dropped.UNAUTHORIZED] += 1
         elif message.kind != StunKind.INDICATION:  # RFC 8445 §11: an indication keeps a NAT binding and needs no answer
             dropped[Dropped.UNKNOWN_ADDRESS] += 1
         return None
 
-    def _request(
+    def _handle_request(
         self, route: Route | None, message: StunMessage, now: float, new_path: Callable[[], Path]
     ) -> Route | None:
         """Handles a check. Wrong credentials get no answer: the sender may be forged."""
@@ -345,7 +343,7 @@ class WebRtcEndpoint:
             self.counters.dropped[Dropped.UNAUTHORIZED] += 1
             return None
         if route is not None and route[0] is peer:
-            peer.request(message, route[1], now)
+            peer.handle_request(message, route[1], now)
             return None
         if route is not None:
             other, old = route
@@ -360,7 +358,7 @@ class WebRtcEndpoint:
         replaced = peer.ice.add(path)
         if replaced is not None:
             self._forget(replaced)
-        peer.request(message, path, now)
+        peer.handle_request(message, path, now)
         return peer, path
 
     # ---- ICE-TCP ----
@@ -380,11 +378,11 @@ class WebRtcEndpoint:
             del self._tcp_deadlines[oldest]
             oldest.abort()
         self._tcp[connection] = None
-        self._tcp_deadlines[connection] = self._clock() + self._webrtc.tcp_first_check
+        self._tcp_deadlines[connection] = self._clock() + TCP_FIRST_CHECK
         self._start_timer()
         return True
 
-    def tcp_frame(self, connection: TcpConnection, packet: bytes, now: float) -> bool:
+    def receive_frame(self, connection: TcpConnection, packet: bytes, now: float) -> bool:
         """Handles one packet. Returns False if it is not a check with right credentials, and it is the first."""
         self.counters.datagrams_in += 1
         self.counters.bytes_in += len(packet)
@@ -393,7 +391,7 @@ class WebRtcEndpoint:
             peer, path = route
             peer.receive(path, packet, now)
             return True
-        found = self._datagram(route, packet, now, lambda: TcpPath(connection, now))
+        found = self._handle_datagram(route, packet, now, lambda: TcpPath(connection, now))
         if found is not None:
             del self._tcp_deadlines[connection]
             self._pending_tcp_of.give(connection.address)
@@ -460,10 +458,6 @@ class WebRtcEndpoint:
             return
         bound = [str(opened.getsockname()[0]) for opened in self._sockets.udp]
         found = [address for host in bound if (address := usable_address(host))]
-        if len(found) < len(bound):  # an unspecified address: all of the machine
+        if len(found) < len(bound):  # an unspecified address means all addresses of the machine
             found += machine_addresses(ipv6="::" in bound)
         self._addresses = [address for address in found if len(found) == 1 or not is_loopback(address)]
-
-
-def _task_failed(name: str, error: BaseException) -> None:
-    log.error("a task of WebRTC failed", task=name, reason=compact(error))

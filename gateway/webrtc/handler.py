@@ -10,15 +10,15 @@ from typing import Protocol
 class PeerEnd(StrEnum):
     """Why a peer ended."""
 
-    CLOSED = "closed"  # by us
+    CLOSED = "closed"  # we closed it
     CLOSED_BY_PEER = "closed_by_peer"
     CONNECT_TIMEOUT = "connect_timeout"  # no finished handshake in time
     REPLACED = "replaced"  # no finished handshake when another client needed the place
     CONSENT_EXPIRED = "consent_expired"  # no answer to our checks, see `Peer`
     HANDSHAKE_FAILED = "handshake_failed"
-    WRONG_FINGERPRINT = "wrong_fingerprint"  # the certificate is not that of the offer
+    WRONG_FINGERPRINT = "wrong_fingerprint"  # the certificate does not match the offer
     HANDLER_FAILED = "handler_failed"  # its handler raised an exception
-    SHUTDOWN = "shutdown"  # of the endpoint
+    SHUTDOWN = "shutdown"  # the endpoint shuts down
 
 
 class PeerHandler(Protocol):
@@ -29,13 +29,13 @@ class PeerHandler(Protocol):
         """Whether its packets may come up to 50 ms late."""
 
     def connected(self) -> None:
-        """The handshake is finished, the fingerprint is right, and packets can be sent."""
+        """Called when the handshake is finished and the fingerprint is right: packets can be sent."""
 
-    def rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
-        """Authentic RTP packets, decrypted, in the order in which they came. arrivals: monotonic seconds of each."""
+    def receive_rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        """Takes authentic, decrypted RTP packets in order of arrival. arrivals: monotonic seconds of each."""
 
-    def rtcp(self, packet: bytes, now: float) -> None:
-        """An authentic compound RTCP packet, decrypted. now: monotonic seconds."""
+    def receive_rtcp(self, packet: bytes, now: float) -> None:
+        """Takes an authentic, decrypted compound RTCP packet. now: monotonic seconds."""
 
     def closed(self, reason: PeerEnd) -> None:
-        """The end, once, whoever caused it. The peer has left the endpoint already."""
+        """Called once at the end, whoever caused it. The endpoint has already forgotten the peer."""

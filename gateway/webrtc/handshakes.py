@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 MAX_WAITING: Final = 512  # datagrams; a handshake sends lost ones again
-TURN_SECONDS: Final = 0.002  # of work in one turn of the event loop. A handshake takes nearly 1 ms.
+TURN_SECONDS: Final = 0.002  # seconds of work in one turn of the event loop. A handshake takes nearly 1 ms.
 
 
 class HandshakeQueue:

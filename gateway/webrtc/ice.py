@@ -1,6 +1,6 @@
 """ICE-lite (RFC 8445 §2.5) for one peer, without I/O: credentials, paths, nomination and consent.
 
-A lite agent answers checks and sends none for connectivity. This one also checks each path by itself. The answer proves
+A lite agent answers checks and needs to send none. This agent also sends checks on each path. The answer proves
 that the peer receives there (otherwise anybody with credentials could direct media to a foreign address), and
 it measures the round trip.
 """
@@ -17,11 +17,11 @@ from gateway.protocols.sdp.offer import valid_credentials
 from gateway.protocols.stun.message import Attribute, StunKind, StunMessage, error_value, write, xor_address
 from gateway.webrtc.paths import Path
 
-MAX_PATHS: Final = 8  # of one peer; further ones replace the one that was silent for the longest time
+MAX_PATHS: Final = 8  # of one peer; a new path replaces the one that was silent for the longest time
 _RESEND_SECONDS: Final = 0.1  # between two copies of a check, doubled with each
 _MAX_TRIES: Final = 7  # RFC 8489 §6.2.1
 CHECK_INTERVAL: Final = 5.0  # seconds; each time 20 % more or less, at random (RFC 7675 §5.1)
-_STALE_SECONDS: Final = 30.0  # after the last answer, a path that is not used has to answer again before it is used
+_STALE_SECONDS: Final = 30.0  # after its last answer, an unused path must answer again before it is used
 # RFC 8445 §5.1.2.1: type preference of a peer-reflexive candidate, component 1.
 _PRIORITY: Final = ((110 << 24) | (65_535 << 8) | 255).to_bytes(4, "big")
 
@@ -78,7 +78,7 @@ class IceAgent:
                 return message.is_signed_by(local.password)
         return False
 
-    def request(self, message: StunMessage, path: Path, now: float) -> bytes:
+    def handle_request(self, message: StunMessage, path: Path, now: float) -> bytes:
         """Handles an authentic request on a path of this peer. Returns the answer."""
         receiver, _ = message.username
         if receiver == self.local.ufrag:
@@ -102,14 +102,14 @@ class IceAgent:
         address = xor_address(path.address, path.port, message.transaction)
         return write(StunKind.SUCCESS, message.transaction, [(Attribute.XOR_MAPPED_ADDRESS, address)], password)
 
-    def response(self, message: StunMessage, path: Path, now: float) -> bool:
+    def handle_response(self, message: StunMessage, path: Path, now: float) -> bool:
         """Handles an answer to one of our checks. Returns False if it answers none or is not authentic."""
         if not path.check or message.transaction != path.check:
             return False
         if message.kind != StunKind.SUCCESS or not message.is_signed_by(self.remote.password):
             return False
         if path.check_tries == 1:  # otherwise unknown which copy was answered (RFC 6298 §3)
-            self.round_trip = max(0.0, now - path.check_sent)  # the kernel's times are those of another clock
+            self.round_trip = max(0.0, now - path.check_sent)  # `now` may be a time of the kernel's clock, and earlier
         path.check = b""
         self.heard = path.heard = now
         self.verified(path, now)
@@ -121,7 +121,7 @@ class IceAgent:
         self._select()
 
     def due_check(self, path: Path, now: float) -> bytes | None:
-        """Returns a check to send on this path now; None if it has time. Unverified paths get them first and often."""
+        """Returns a check to send on this path now; None if none is due. Unverified paths are checked often."""
         if path.check:
             if now < path.check_sent + _RESEND_SECONDS * 2 ** (path.check_tries - 1):
                 return None
@@ -172,7 +172,7 @@ class IceAgent:
         return (current,) if self._previous is None else (current, self._previous)
 
     def _select(self) -> None:
-        """Chooses the path to send on: the nominated one, but a verified one before one that is not."""
+        """Chooses the path to send on: the nominated one, but verified paths before unverified ones."""
         nominated, selected = self._nominated, self.selected
         if nominated is not None and nominated.verified:
             self.selected = nominated

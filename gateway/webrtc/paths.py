@@ -16,7 +16,7 @@ class Path(ABC):
 
     address: of the peer, without a zone; IPv4 also if the socket is an IPv6 socket.
     heard: monotonic time of the last authentic check.
-    answered: monotonic time at which the receiver has shown it last; of an unverified path, of its first check.
+    answered: monotonic time of the last such proof; of an unverified path, time of its first check.
     """
 
     __slots__ = (
@@ -42,7 +42,7 @@ class Path(ABC):
         self._surplus += size
 
     def allows(self, size: int) -> bool:
-        """Whether so many bytes may be sent now."""
+        """Whether `size` bytes may be sent now."""
         return self.verified or self._surplus >= size
 
     def send(self, datagrams: Sequence[bytes]) -> int:

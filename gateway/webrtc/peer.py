@@ -27,13 +27,13 @@ log = structlog.get_logger(__name__)
 
 _MAX_WAITING: Final = 8  # handshake datagrams of one peer in the queue
 _MAX_HANDSHAKE_BYTES: Final = 65_536  # received; a handshake with a certificate takes 1 to 5 kB
-# Seconds after the handshake until its session is freed at the latest. Until then it repeats our last flight if that
-# was lost (RFC 6347 §4.2.4).
+# Seconds after the handshake until its DTLS session is freed at the latest. Until then, the session repeats our last
+# flight if it was lost (RFC 6347 §4.2.4).
 _SETTLE_SECONDS: Final = 10.0
 # RTCP of one peer, bytes a second and at once; further packets are dropped. Browsers send some hundred bytes a second,
 # and while they lose packets about 10 kB.
 _RTCP_RATE: Final = 25_000.0
-_LEAST_RTCP: Final = 100  # bytes that a packet counts at least
+_LEAST_RTCP: Final = 100  # bytes that the limit counts for a packet, at least
 
 
 class PeerHost(Protocol):
@@ -55,7 +55,7 @@ class Peer:
     """One connection. `WebRtcEndpoint.open_peer` makes it.
 
     client: address of the request that opened it. opened: monotonic time. has_key: see `WebRtcEndpoint.open_peer`.
-    ufrags: those under which the endpoint finds it, oldest first.
+    ufrags: ours, under which the endpoint finds the peer, oldest first.
     """
 
     __slots__ = (
@@ -129,10 +129,6 @@ class Peer:
         return self.ice.round_trip
 
     @property
-    def is_connected(self) -> bool:
-        return self._sender is not None
-
-    @property
     def has_ended(self) -> bool:
         return self._ended
 
@@ -144,7 +140,7 @@ class Peer:
     # ---- sending ----
 
     def send(self, packets: Sequence[bytes]) -> None:
-        """Sends RTP packets, best those of one frame: of equal length except the last. Hot path.
+        """Sends RTP packets, preferably of one frame: of equal length except the last. Hot path.
 
         Packets that the network does not take are dropped and counted. Packets with one SSRC and sequence number must
         be the same bytes: see SrtpSender.
@@ -234,7 +230,7 @@ class Peer:
                 return
         else:
             plain = cast("list[bytes]", opened)
-        self._deliver(partial(self._handler.rtp, plain, arrivals))
+        self._deliver(partial(self._handler.receive_rtp, plain, arrivals))
 
     def _receive_rtcp(self, data: bytes, now: float) -> None:
         receiver = self._receiver
@@ -246,7 +242,7 @@ class Peer:
         elif not self._rtcp.take(max(len(plain), _LEAST_RTCP), now):
             dropped[Dropped.RTCP] += 1
         else:
-            self._deliver(partial(self._handler.rtcp, plain, now))
+            self._deliver(partial(self._handler.receive_rtcp, plain, now))
 
     def _deliver(self, call: Callable[[], None]) -> None:
         """Gives authentic packets to the handler."""
@@ -261,25 +257,25 @@ class Peer:
             log.exception("a handler of a WebRTC peer failed")
             self.end(PeerEnd.HANDLER_FAILED)
 
-    def request(self, message: StunMessage, path: Path, now: float) -> None:
-        """Answers an authentic check, and sends what waited for the bytes of the peer."""
+    def handle_request(self, message: StunMessage, path: Path, now: float) -> None:
+        """Answers an authentic check, and sends waiting handshake datagrams that its bytes allow."""
         if (self._remote.passive or self._remote.active) and not path.verified:
-            # ffmpeg 8 sends no check after the answer to its own, and answers none. So its address must be verified
-            # before: it answers our check, and repeats its own.
+            # After our answer to its check, ffmpeg 8 sends and answers no checks. So we verify its address first:
+            # it answers our check, and repeats its own.
             self._send_check(path, now)
             return
-        path.send((self.ice.request(message, path, now),))
+        path.send((self.ice.handle_request(message, path, now),))
         self._send_check(path, now)
         if self._remote.passive and self._dtls is None and self._sender is None:
             dtls = self._dtls = DtlsSession(self._host.context, client=True)
             dtls.begin()
-            self._flight, self._flight_path = dtls.outgoing(), path
+            self._flight, self._flight_path = dtls.take_outgoing(), path
             self._schedule_resend(dtls, now)
         self._send_flight()
 
-    def response(self, message: StunMessage, path: Path, now: float) -> bool:
+    def handle_response(self, message: StunMessage, path: Path, now: float) -> bool:
         """Handles an answer to our check. Returns False if it is not authentic."""
-        if not self.ice.response(message, path, now):
+        if not self.ice.handle_response(message, path, now):
             return False
         self._send_flight()
         return True
@@ -302,7 +298,7 @@ class Peer:
         """Returns when the peer has agreed last to receive.
 
         RFC 7675 §5.1: consent ends "if a valid STUN binding response has not been received from the remote peer's
-        transport address". A publisher gets no media, and ffmpeg answers no check: its own checks count, too.
+        transport address". A publisher gets no media, and ffmpeg answers no check: checks of a publisher count, too.
         """
         return self.ice.heard if self.has_key else self.ice.consented
 
@@ -334,7 +330,7 @@ class Peer:
             self._waiting += 1
 
     def _handshake(self, path: Path, data: bytes, now: float) -> None:
-        """One step of the handshake, or what follows it. The queue calls it."""
+        """Handles one datagram of the handshake, or after it. The queue calls it."""
         self._waiting -= 1
         if self._ended or self._alerts is not None:
             return
@@ -351,7 +347,7 @@ class Peer:
         except DtlsError as error:
             log.debug("DTLS failed", reason=str(error))
             failed = True
-        if flight := dtls.outgoing():
+        if flight := dtls.take_outgoing():
             self._flight, self._flight_path = flight, path
             self._send_flight()
         if failed or dtls.closed:
@@ -377,7 +373,7 @@ class Peer:
         self._resend_at = None
         self._settle_at = now + _SETTLE_SECONDS
         if path in self.ice.paths:
-            self.ice.verified(path, now)  # its Finished depends on our random bytes
+            self.ice.verified(path, now)  # the Finished of the peer depends on our random bytes
         self._send_flight()
         self._host.counters.connected += 1
         self._host.peer_connected(self)
@@ -386,7 +382,7 @@ class Peer:
     def _settle(self) -> None:
         """Frees the session of the handshake. Only its alerts are needed from now on."""
         assert self._dtls is not None, "the callers checked it"
-        self._alerts = self._dtls.alerts()
+        self._alerts = self._dtls.make_alerts()
         self._dtls = None
         self._flight, self._flight_path = [], None
 
@@ -401,7 +397,7 @@ class Peer:
         except DtlsError:
             self.end(PeerEnd.HANDSHAKE_FAILED)
             return
-        if flight := self._dtls.outgoing():
+        if flight := self._dtls.take_outgoing():
             self._flight = flight
             self._send_flight()
         self._schedule_resend(self._dtls, now)
@@ -426,4 +422,4 @@ class Peer:
             path.send((self._alerts.close_notify(),))
         elif self._dtls is not None:
             self._dtls.close()
-            path.send(self._dtls.outgoing())
+            path.send(self._dtls.take_outgoing())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -15,14 +14,14 @@ from gateway.lib.sockets import ListenError, listen, port_of
 log = structlog.get_logger(__name__)
 
 DEFAULT_PORT: Final = 8189
-_ATTEMPTS: Final = 16  # to find a port that is free for both
+_ATTEMPTS: Final = 16  # to find a port that is free for UDP and TCP
 
 
 @dataclass(frozen=True, slots=True)
 class WebRtcSockets:
     """Bound UDP sockets and listening TCP sockets, one of each for each address of the host, all on `port`.
 
-    default_error: why the default port is not used; empty: it is, or it was not asked for.
+    default_error: why the default port is not used; empty if it is used or was not requested.
     """
 
     udp: tuple[socket.socket, ...]
@@ -53,19 +52,18 @@ class WebRtcSockets:
 
 
 def open_sockets(host: str, port: int) -> WebRtcSockets:
-    """Opens the sockets of an address. port: 0 means any that is free for both. Raises ListenError."""
+    """Opens the sockets of an address. port: 0 means any free one. Raises ListenError."""
     for attempt in range(1, _ATTEMPTS + 1):
         tcp = listen("webrtc", host, port)
         chosen = port_of(tcp)
-        udp: list[socket.socket] = []
         try:
-            udp.extend(map(_udp_socket, tcp))
-        except OSError as error:
-            for opened in (*tcp, *udp):
+            udp = listen("webrtc", host, chosen, "udp")
+        except ListenError:
+            for opened in tcp:
                 opened.close()
-            if error.errno == errno.EADDRINUSE and port == 0 and attempt < _ATTEMPTS:
+            if port == 0 and attempt < _ATTEMPTS:
                 continue  # free for TCP, in use for UDP
-            raise ListenError(f"webrtc: UDP port {chosen} of {host}: {error.strerror or error}") from None
+            raise
         return WebRtcSockets(tuple(udp), tuple(tcp), chosen)
     raise AssertionError("the last attempt returns or raises")
 
@@ -82,18 +80,3 @@ def open_port(host: str, port: int, number: int = 0) -> WebRtcSockets:
         if port != DEFAULT_PORT:
             raise
         return replace(open_sockets(host, 0), default_error=str(error))
-
-
-def _udp_socket(listening: socket.socket) -> socket.socket:
-    """Returns a UDP socket on the address of a TCP socket."""
-    opened = socket.socket(listening.family, socket.SOCK_DGRAM)
-    try:
-        opened.setblocking(False)
-        address = listening.getsockname()
-        if listening.family == socket.AF_INET6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
-        opened.bind(address)
-    except BaseException:
-        opened.close()
-        raise
-    return opened

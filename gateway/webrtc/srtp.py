@@ -74,7 +74,7 @@ class SrtpSender:
     def protect_run(self, packets: Sequence[bytes]) -> memoryview | None:
         """Returns packets of equal length (the last may be shorter), protected, one after the other. Hot path.
 
-        The result is valid until the next call for any peer. None: they must be protected one by one.
+        The result is valid until the next call for any peer. None: the packets must be protected one by one.
         """
         return None if self._runs is None else self._runs.protect(self._handle, packets, self.tag)
 
@@ -87,7 +87,7 @@ class SrtpSender:
             return self._protect_each(packets)
 
     def _protect_each(self, packets: Sequence[bytes]) -> list[bytes]:
-        """Returns what can be protected. A packet that was protected before becomes the same bytes again."""
+        """Returns the packets that can be protected. Protecting a packet again gives equal bytes."""
         protected = []
         for packet in packets:
             try:

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import structlog
 from pylibsrtp import Policy, Session
 
-from gateway.webrtc.datagrams import MAX_BATCH
+from gateway.listeners.datagrams import MAX_BATCH
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class _Layout:
     def __init__(
         self, packets: Sequence[bytes], tag: int, lengths: list[int], places: list[tuple[Any, Any]], result: memoryview
     ) -> None:
-        self.packets = packets  # the layout is found by its id
+        self.packets = packets  # kept, because the layout is found by their id
         self.tag = tag
         self.plain = bytes(tag).join(packets)
         self.lengths = array("i", lengths).tobytes()
@@ -87,14 +87,14 @@ class RunProtector:
         count, size, last = len(lengths), lengths[0], lengths[-1]
         step = size + tag
         total = (count - 1) * step + last + tag
-        # Packets at other places than libsrtp assumes would be encrypted with the numbers of others.
+        # `places` holds for packets of equal length only: libsrtp would encrypt others from the wrong byte.
         if not _MIN_PACKET <= last <= size <= MAX_PACKET or lengths[:-1] != [size] * (count - 1):
             return None
         if count > MAX_PACKETS or total > _MAX_BYTES:
             return None
         places = [(self._buffer + at * step, self._lengths + at) for at in range(count)]
         layout = _Layout(packets, tag, lengths, places, self._view[:total])
-        if isinstance(packets, tuple):  # others may change before the next call
+        if isinstance(packets, tuple):  # a list may change before the next call
             layouts = self._layouts
             if len(layouts) >= _MAX_LAYOUTS:
                 del layouts[next(iter(layouts))]
@@ -116,7 +116,7 @@ class BatchOpener:
         self._bytes = binding.ffi.buffer(buffer)
         self._length_bytes = binding.ffi.buffer(lengths)
         self._lengths = memoryview(self._length_bytes).cast("B").cast("i")
-        # These pointers do not keep what they point to; the buffers do.
+        # These pointers do not keep the memory alive; the buffers do.
         self._places = [(buffer + n * _PLACE, lengths + n, n * _PLACE) for n in range(MAX_BATCH)]
 
     def unprotect(self, session: Any, packets: Sequence[bytes]) -> list[bytes | None] | None:
@@ -151,13 +151,13 @@ def session_of(session: Session) -> Any:
 
 @cache
 def run_protector() -> RunProtector | None:
-    """Returns the protector of this process; None if the binding does not do what is expected of it."""
+    """Returns the protector of this process; None if the binding fails the test."""
     return _checked(RunProtector, _is_right, "encrypted")
 
 
 @cache
 def batch_opener() -> BatchOpener | None:
-    """Returns the opener of this process; None if the binding does not do what is expected of it."""
+    """Returns the opener of this process; None if the binding fails the test."""
     return _checked(BatchOpener, _opens, "decrypted")
 
 
@@ -193,7 +193,7 @@ def _is_right(protector: RunProtector, profile: int, key_size: int, tag: int) ->
 
 
 def _opens(opener: BatchOpener, profile: int, key_size: int, tag: int) -> bool:
-    """Whether packets become what they were, a forged and a repeated one fail, and the others do not."""
+    """Whether the opener decrypts packets, and rejects only the forged and the repeated one."""
     key = os.urandom(key_size)
     sender = Session(Policy(key, Policy.SSRC_ANY_OUTBOUND, 0, profile))
     receiver = Session(Policy(key, Policy.SSRC_ANY_INBOUND, 0, profile))

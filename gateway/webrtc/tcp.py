@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Protocol, cast
 
+from gateway.http.forwarded import plain_address
 from gateway.lib.scheduled_reads import ReadScheduler, ScheduledReads
 from gateway.lib.viewer_memory import ViewerMemory
+from gateway.listeners.framing import FrameReader, framed
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.webrtc.framing import FrameReader, framed
 from gateway.webrtc.paths import Path
-from gateway.webrtc.udp import plain_address
 
 # Bytes that wait for a slow client. Above it packets are dropped: 1 s of 4 Mbit/s.
 MAX_UNSENT: Final = 512 * 1024
-_ROOM_FOR_CHECKS: Final = 16_384  # more bytes, because a slow client would lose its consent without our checks
+_ROOM_FOR_CHECKS: Final = 16_384  # additional bytes for checks: without them, a slow client loses its consent
 _EARLY_READ: Final = 2_050  # bytes of a read before the first check: one frame
 _READ: Final = 16_384  # bytes of a later read: all of its frames are handled at once
 
@@ -38,7 +38,7 @@ class TcpOwner(Protocol):
     def tcp_opened(self, connection: TcpConnection) -> bool:
         """Counts a new connection. Returns False if it must be closed."""
 
-    def tcp_frame(self, connection: TcpConnection, packet: bytes, now: float) -> bool:
+    def receive_frame(self, connection: TcpConnection, packet: bytes, now: float) -> bool:
         """Handles one packet. Returns False if the connection must be closed."""
 
     def tcp_lost(self, connection: TcpConnection) -> None: ...
@@ -56,10 +56,10 @@ class TcpConnection(ScheduledReads):
         self._owner = owner
         self._frames = FrameReader()
         self._transport: Any = None
-        self._counted = 0  # of the waiting bytes, in the memory of all viewers
+        self._counted = 0  # waiting bytes that the memory of all viewers counts
         self._written = 0  # bytes
-        self._taken = 0  # of them, by the kernel, when it took some last …
-        self._moved_at = 0.0  # … which was at this monotonic time
+        self._taken = 0  # bytes that the kernel has taken
+        self._moved_at = 0.0  # monotonic time at which `_taken` grew last
         self.address = ""
         self.port = 0
 
@@ -74,7 +74,7 @@ class TcpConnection(ScheduledReads):
         now = time.monotonic()
         try:
             for packet in self._frames.receive(data):
-                if not self._owner.tcp_frame(self, packet, now):
+                if not self._owner.receive_frame(self, packet, now):
                     self.abort()
                     return
         except RemoteProtocolError:
@@ -86,7 +86,7 @@ class TcpConnection(ScheduledReads):
         self._owner.tcp_lost(self)
 
     def accepted(self) -> None:
-        """The client has shown right credentials: reads may be large."""
+        """Allows large reads, because the client has shown right credentials."""
         self.read_at_most(_READ)
 
     def write(self, packets: Sequence[bytes]) -> int:
@@ -107,7 +107,7 @@ class TcpConnection(ScheduledReads):
             self.abort()
             return 0
         is_check = packets[0][0] < 4  # RFC 7983: STUN
-        # The last quarter is for players, which need what waits: here it would come too late.
+        # The last quarter is for players, which need all bytes that wait. Here they would come too late.
         most = min(MAX_UNSENT, max(0, memory.left - memory.limit // 4))
         if waiting > most + (_ROOM_FOR_CHECKS if is_check else 0):
             return 0

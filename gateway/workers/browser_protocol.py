@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any
 
-from gateway.media.errors import InvalidData
+from gateway.protocols import wire
 
 
 class BrowserMessage(IntEnum):
@@ -38,20 +36,6 @@ class BrowserPlan:
     max_lag: float = 0.5
     backlog: float = 6.0
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the plan as JSON for the worker."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> BrowserPlan:
-        """Reads the JSON of `to_json`. Raises InvalidData."""
-        try:
-            return cls(
-                str(fields["preset"]), int(fields["threads"]), float(fields["max_lag"]), float(fields["backlog"])
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidData(f"invalid browser plan: {error}") from None
-
 
 @dataclass(frozen=True, slots=True)
 class BrowserReport:
@@ -69,17 +53,9 @@ class BrowserReport:
     behind: float = 0.0
     unusable_tracks: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the report as JSON for the gateway."""
-        return asdict(self)
-
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> BrowserReport:
-        """Reads the JSON of `to_json`. Raises InvalidData."""
-        try:
-            unusable_tracks = tuple(str(line)[:300] for line in list(fields["unusable_tracks"])[:64])
-            video, audio = (None if fields[kind] is None else str(fields[kind]) for kind in ("video", "audio"))
-            dropped, damaged = max(0, int(fields["dropped"])), max(0, int(fields["damaged"]))
-            return cls(video, audio, dropped, damaged, float(fields["behind"]), unusable_tracks)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidData(f"invalid browser report: {error}") from None
+    def decode(cls, body: bytes) -> BrowserReport:
+        """Reads the body of a REPORT frame. Raises InvalidData."""
+        report = wire.decode_record(cls, body)
+        lines = tuple(line[:300] for line in report.unusable_tracks[:64])
+        return replace(report, dropped=max(0, report.dropped), damaged=max(0, report.damaged), unusable_tracks=lines)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Final
 
 from gateway.media.errors import InvalidData
 from gateway.protocols import wire
@@ -17,11 +17,11 @@ _CREDIT: Final = struct.Struct(">HI")
 
 
 class DemuxMessage(IntEnum):
-    """Kinds of frames of a demux worker, in addition to `wire.StreamMessage`, whose `to` is the source's number."""
+    """Kinds of frames of a demux worker, in addition to `wire.StreamMessage`. Its `to` is the source's number."""
 
     OPEN = 16  # to the worker: a DemuxRequest
     DATA = 17  # to the worker: source, bytes; no bytes: the end of the source
-    MORE = 18  # to the worker: source, number of bytes of units that it may send in addition
+    MORE = 18  # to the worker: source, number of additional bytes of units that the worker may send
     CLOSE = 19  # to the worker: source
     READ = 20  # from the worker: source, offset, maximum number of bytes
     FAILED = 21  # from the worker: {"source", "reason"}
@@ -34,8 +34,8 @@ class DemuxRequest:
 
     source: its number on the link. size: bytes of a file that can be read at any offset; 0: a stream, read in order.
     format: libav's name of the container of a stream; "": found from the bytes.
-    probe_seconds: media that are read at most before the tracks are known.
-    start: seconds of a file that are left out; it begins at the key frame before. A shorter file ends at once.
+    probe_seconds: maximum seconds of media that are read to find the tracks.
+    start: seconds of a file to skip; reading begins at the key frame before. A shorter file ends at once.
     """
 
     source: int
@@ -43,16 +43,6 @@ class DemuxRequest:
     format: str = ""
     probe_seconds: float = 5.0
     start: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the members of the OPEN message."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> DemuxRequest:
-        """Reads an OPEN message."""
-        numbers = float(fields["probe_seconds"]), float(fields["start"])
-        return cls(int(fields["source"]), int(fields["size"]), str(fields["format"]), *numbers)
 
 
 def encode_read(source: int, offset: int, size: int) -> bytes:

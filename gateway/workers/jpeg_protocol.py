@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
 
@@ -39,10 +39,10 @@ class JpegRequest:
     """A request to the JPEG worker.
 
     number: the reply has the number of its request.
-    units: if `fresh`, they begin with a key frame; else they follow the last units of the session.
+    units: if `fresh`, the first unit is a key frame; else the units follow those of the session's last request.
     quality: of the JPEG, 1 to 95.
     difference: a pixel counts as changed if its brightness differs by more than this, 0 to 255.
-    longest: a larger picture is made smaller, until its longer side has these pixels; 0: its own size.
+    longest: maximum pixels of the longer side; a larger picture is scaled down. 0: no maximum.
     """
 
     number: int
@@ -133,15 +133,3 @@ class PictureDifference:
     region: int = 1
     lost: bool = False
     first: bool = False
-
-    def encode(self) -> bytes:
-        return wire.write_json(asdict(self))
-
-    @classmethod
-    def decode(cls, body: bytes) -> PictureDifference:
-        """Raises InvalidData."""
-        fields = wire.read_json(body)
-        changed, region = fields.get("changed"), fields.get("region")
-        if not isinstance(changed, int | float) or type(region) is not int:
-            raise InvalidData("a comparison without result")
-        return cls(float(changed), region, fields.get("lost") is True, fields.get("first") is True)

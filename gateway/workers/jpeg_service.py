@@ -23,6 +23,7 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
+from gateway.protocols import wire
 from gateway.settings.models import SnapshotSettings
 from gateway.workers.jpeg_protocol import JpegAction, JpegMessage, JpegReply, JpegRequest, PictureDifference
 from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
@@ -59,7 +60,7 @@ class JpegService:
         self._quality = settings.quality
         self._numbers = itertools.count(1)
         self._queues = [_WorkerQueue(workers) for _ in range(min(_MAX_WORKERS, os.cpu_count() or 1))]
-        self._tasks = Tasks("stills", _crashed)
+        self._tasks = Tasks("jpeg", _crashed)
         self._latest: WeakKeyDictionary[Stream, tuple[int, asyncio.Future[bytes]]] = WeakKeyDictionary()
         self._last_pictures: WeakKeyDictionary[Stream, bytes] = WeakKeyDictionary()
 
@@ -73,11 +74,11 @@ class JpegService:
     ) -> None:
         await self._tasks.close()
 
-    async def picture(self, units: Sequence[AccessUnit], stream: Stream | None = None, longest: int = 0) -> bytes:
+    async def make_picture(self, units: Sequence[AccessUnit], stream: Stream | None = None, longest: int = 0) -> bytes:
         """Returns the last picture of these units as JPEG. Raises JpegUnavailable.
 
         units: the first one has to be a key frame. stream: its health gets the decoded picture.
-        longest: pixels of the longer side, to which a larger picture is scaled; 0: its own size.
+        longest: maximum pixels of the longer side; a larger picture is scaled down. 0: no maximum.
         """
         if not units:
             raise JpegUnavailable("there is no picture yet")
@@ -92,10 +93,10 @@ class JpegService:
         return reply.body
 
     def start_picture(self, units: Sequence[AccessUnit], longest: int) -> asyncio.Task[bytes]:
-        """Starts `picture` for several callers, which shield the task that they await."""
-        return self._tasks.start(self.picture(units, longest=longest), "preview")
+        """Starts `make_picture` as a task for several callers. Each caller has to shield the task."""
+        return self._tasks.start(self.make_picture(units, longest=longest), "preview")
 
-    async def latest(self, stream: Stream) -> bytes:
+    async def make_latest(self, stream: Stream) -> bytes:
         """Returns the latest key frame of the stream as JPEG, with overlays. Raises JpegUnavailable.
 
         Each key frame is encoded once for all callers. If no key frame is available (a very long group of pictures),
@@ -113,14 +114,14 @@ class JpegService:
         # Shielded: a caller that is cancelled must not cancel the picture of the other callers.
         return await asyncio.shield(latest[1])
 
-    def session(self, stream: Stream | None = None) -> JpegSession:
+    def open_session(self, stream: Stream | None = None) -> JpegSession:
         """Returns a session for comparisons of one stream. stream: its health gets the decoded pictures."""
         queue = min(self._queues, key=lambda queue: queue.sessions)
         return JpegSession(next(self._numbers), queue, self._quality, stream)
 
     async def _encode(self, stream: Stream, key: AccessUnit) -> bytes:
         try:
-            picture = await self.picture([key], stream)
+            picture = await self.make_picture([key], stream)
         except JpegUnavailable:
             if stream in self._last_pictures:
                 return self._last_pictures[stream]
@@ -152,7 +153,7 @@ class JpegSession:
         reply = await self._queue.ask(request)
         _report(reply, units, self._stream)
         try:
-            return PictureDifference.decode(reply.body)
+            return wire.decode_record(PictureDifference, reply.body)
         except InvalidData as error:
             raise JpegUnavailable(str(error)) from None
 

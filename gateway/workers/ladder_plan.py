@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from fractions import Fraction
-from typing import Any, Final
-
-from gateway.media.errors import InvalidData
+from typing import Final
 
 COPY: Final = 0
-_RATE_TOLERANCE: Final = Fraction(6, 5)  # above `max_rate`, before pictures are left out
+_RATE_TOLERANCE: Final = Fraction(6, 5)  # a source up to this multiple of `max_rate` keeps all pictures
 FALLBACK_AUDIO: Final = 128_000  # bits per second; used for COPY if the source audio is not AAC
 
 
@@ -34,7 +32,7 @@ class LadderStep:
     width, height: maximum size of the pictures, even numbers. bitrate: of the video, bits per second.
     vbv: maximum bits in one second, and buffer size, as a multiple of `bitrate`.
     audio: AAC, bits per second; COPY: the source's audio. slot: number of the rendition in messages, 0 to 15.
-    max_rate: about the maximum of pictures per second; 0: all pictures.
+    max_rate: approximate maximum of pictures per second; 0: all pictures.
     """
 
     name: str
@@ -47,7 +45,7 @@ class LadderStep:
     max_rate: int = 0
 
     def every(self, rate: Fraction) -> int:
-        """Returns n, if only every n-th picture of a source with this rate is encoded."""
+        """Returns n: every n-th picture of a source with this rate is encoded."""
         return max(1, math.ceil(rate / (self.max_rate * _RATE_TOLERANCE))) if self.max_rate else 1
 
 
@@ -73,20 +71,6 @@ class LadderPlan:
     threads: int = 1
     profile: str = ""
     instant: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the plan as JSON for the worker."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> LadderPlan:
-        """Reads the JSON of `to_json`. Raises InvalidData."""
-        try:
-            steps = tuple(LadderStep(**step) for step in fields["rungs"])
-            encoder, preset, profile = (str(fields[name]) for name in ("encoder", "preset", "profile"))
-            return cls(steps, encoder, preset, int(fields["threads"]), profile, bool(fields["instant"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidData(f"invalid ladder plan: {error}") from None
 
 
 def display_size(width: int, height: int, sample_aspect: Fraction) -> tuple[int, int]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Final
 
-from gateway.lib import bounded_json
 from gateway.workers.vod_bounds import Bounds
 
 # JPEG qualities, those of the MediaConvert jobs of the old system.
@@ -52,14 +50,6 @@ class PackageRequest:
     bounds: Bounds
     previews: bool = False
 
-    def to_json(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def from_json(cls, body: bytes) -> PackageRequest:
-        fields: dict[str, Any] = json.loads(body)
-        return cls(**fields | {"encoding": VodEncoding(**fields["encoding"]), "bounds": Bounds(**fields["bounds"])})
-
 
 @dataclass(frozen=True, slots=True)
 class PackageResult:
@@ -77,10 +67,3 @@ class PackageResult:
     poster: bool
     damaged: int = 0
     previews: bool = False
-
-    def to_json(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def from_json(cls, body: bytes) -> PackageResult:
-        return cls(**bounded_json.loads(body))

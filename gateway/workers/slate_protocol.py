@@ -6,12 +6,8 @@ sound and END, or with FAILED.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
-
-from gateway.media.errors import InvalidData
 
 
 class SlateMessage(IntEnum):
@@ -37,20 +33,3 @@ class SlateRequest:
     max_bytes: int = 16_000_000
     font: str = "sans"
     preset: str = "veryfast"
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> SlateRequest:
-        """Reads the members that the gateway sends. Raises InvalidData."""
-        try:
-            return cls(
-                str(fields["path"]),
-                str(fields["name"]),
-                str(fields["text"]),
-                tuple(str(label) for label in fields["labels"]),
-                float(fields["seconds"]),
-                int(fields["max_bytes"]),
-                str(fields["font"]),
-                str(fields["preset"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidData(f"invalid request for a slate: {error}") from None

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Final
 
 import structlog
@@ -27,7 +28,7 @@ _MAX_DEATHS: Final = 3  # after this many early deaths in a row, the audio count
 _FINISH_SECONDS: Final = 2.0  # for the last units of the worker
 _RETRY_SECONDS: Final = 1.0  # before the next try if no worker could be started
 _USUAL_DELAY: Final = 0.1  # seconds in decoder and encoder
-_BATCH_UNITS: Final = 5  # that nobody needs at once are sent together, about 100 ms
+_BATCH_UNITS: Final = 5  # units that may wait are sent in batches of this size, about 100 ms
 _TO_AAC: Final = SoundSetup()
 
 
@@ -106,7 +107,8 @@ class SoundWorkerClient:
     def give(self, unit: AccessUnit, *, at_once: bool = True) -> None:
         """Queues the next unit of the source. Hot.
 
-        at_once: whether it is sent now. If not, it waits until five units are queued or the next one is sent at once.
+        at_once: whether the unit is sent now. Otherwise it waits until five units are queued or another one is sent at
+        once.
         """
         if len(self._queue) >= _MAX_UNITS:
             self._drop_oldest()
@@ -173,7 +175,7 @@ class SoundWorkerClient:
 
     async def _send_queue(self, worker: WorkerProcess) -> None:
         source, queue = self._source, self._queue
-        await worker.send_json(SoundMessage.SETUP, self._setup.to_json())
+        await worker.send_json(SoundMessage.SETUP, asdict(self._setup))
         if source is not None and source not in queue:
             await worker.send_item(source)  # a new worker does not have it
         while True:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final, Self
+from typing import Final
 
 from gateway.media import aac, codecs, opus
 from gateway.media.errors import InvalidData
@@ -41,19 +41,6 @@ class SoundSetup:
 
     target: Codec = Codec.AAC
     foreign: ForeignSound | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the members of the SETUP message."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Self:
-        """Reads a SETUP message. Raises InvalidData."""
-        try:
-            foreign = fields["foreign"]
-            return cls(Codec(fields["target"]), None if foreign is None else ForeignSound(**foreign))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidData(f"invalid setup of a sound worker: {error}") from None
 
 
 def channels_of(track: MediaTrack) -> int:

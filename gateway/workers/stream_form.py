@@ -27,7 +27,7 @@ _MAX_BITRATE: Final = 20_000_000
 class StreamForm:
     """The form of media that continue a publisher's stream.
 
-    video, audio: the publisher's tracks; video None and `has_video`: a publisher is not known yet.
+    video, audio: the publisher's tracks. If `video` is None but `has_video` is True, no publisher is known yet.
     size: pixels. rate: pictures per second. bitrate: maximum bits per second of the pictures.
     """
 

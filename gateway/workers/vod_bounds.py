@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, awaited
 
 if TYPE_CHECKING:
     from gateway.settings.models import VodSettings
@@ -100,7 +100,7 @@ async def while_room(bounds: Bounds, folder: Path, work: Callable[[], Coroutine[
     Raises UnusableMedia in that case, and every error of `work`.
     """
     await asyncio.to_thread(bounds.judge_room, folder)
-    async with Tasks("room") as tasks:
+    async with Tasks("room", awaited) as tasks:
         working = tasks.start(work(), "work")
         watching = tasks.start(_watch(bounds, folder), "watch")
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)

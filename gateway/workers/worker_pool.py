@@ -20,7 +20,7 @@ import structlog
 from gateway.channels.names import channel_of
 from gateway.lib.metrics import Counter
 from gateway.lib.process import describe_exit, with_python_path
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, awaited
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
@@ -32,7 +32,7 @@ from gateway.settings import models
 
 log = structlog.get_logger(__name__)
 
-# The environment variables that a worker may need. It does not get the others, and so no secrets.
+# The environment variables that a worker may need. It gets no others, so it gets no secrets.
 _ENVIRONMENT_NAMES: Final = frozenset(
     ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 )
@@ -58,7 +58,7 @@ class WorkerPool:
 
     settings: number of workers, nice level and memory. restarts: counts the workers that died, by name.
 
-    events: get a `worker.died` for each of them.
+    events: get a `worker.died` for each worker that died.
     """
 
     def __init__(self, settings: models.WorkersSettings, restarts: Counter, events: Events | None = None) -> None:
@@ -73,7 +73,7 @@ class WorkerPool:
         self._name = "media workers are busy (workers.most)"
 
     def share(self, limit: int, name: str) -> Self:
-        """Returns a pool of at most `limit` of these workers. They count in both pools. name: for its error."""
+        """Returns a pool of at most `limit` workers. Its workers also count in this pool. name: for its error text."""
         part = copy.copy(self)
         part.limit, part.running, part._whole, part._name = limit, 0, self, name
         return part
@@ -123,7 +123,7 @@ class WorkerPool:
                 try:
                     # The transport owns and closes its socket, so it gets a duplicate.
                     await worker.open(gateway_end.dup())
-                    async with Tasks(f"worker {name}") as tasks:
+                    async with Tasks(f"worker {name}", awaited) as tasks:
                         tasks.start(worker.read_errors(), "stderr")
                         if stuck is not None:
                             tasks.start(worker.watch(stuck), "watch")
@@ -248,7 +248,7 @@ class WorkerProcess(asyncio.Protocol):
         Returns False if the worker ended after `feed` without a last frame. Raises WorkerDied if it ended before that
         or sent an invalid frame, and all errors of `feed` and the handlers.
         """
-        async with Tasks("worker") as tasks:
+        async with Tasks("worker", awaited) as tasks:
             feeding = tasks.start(feed, "feed")
             reading = tasks.start(self._read(handlers), "read")
             await asyncio.wait((feeding, reading), return_when=asyncio.FIRST_COMPLETED)

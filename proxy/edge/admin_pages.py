@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 from gateway.adapters.local.credentials import TokenVerifier
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
+from gateway.lib.metric_table import REFUSED, MetricSample
 from gateway.lib.metrics import CONTENT_TYPE, Metrics
 from gateway.lib.metrics_snapshot import MetricsSnapshot
 from gateway.lib.refusals import Refusals
@@ -26,8 +27,16 @@ class AdminPages:
     refused: number of refused requests by reason.
     """
 
-    def __init__(self, health: Health, metrics: Metrics, verifier: TokenVerifier, refusals_per_minute: int) -> None:
+    def __init__(
+        self,
+        health: Health,
+        metrics: Metrics,
+        verifier: TokenVerifier,
+        refusals_per_minute: int,
+        total_metrics: Callable[[], Awaitable[MetricsSnapshot]] | None = None,
+    ) -> None:
         self._metrics = metrics
+        self._total_metrics = total_metrics
         self._verifier = verifier
         self._refusals = Refusals(refusals_per_minute)
         self._pages: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
@@ -35,12 +44,16 @@ class AdminPages:
             "/ready": health.ready,
             "/metrics": self._metrics_page,
         }
-        self.total_metrics: Callable[[], Awaitable[MetricsSnapshot]] | None = None
         self.refused: dict[str, int] = {}
 
     def __call__(self, request: Request) -> AnswerOrAwaitable:
         page = self._pages.get(request.path)
         return page(request) if page is not None else _NO_PAGE
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yields the refused requests."""
+        for reason, count in self.refused.items():
+            yield MetricSample(REFUSED, count, ("api", reason))
 
     def _metrics_page(self, request: Request) -> AnswerOrAwaitable:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -50,8 +63,8 @@ class AdminPages:
                     "limited", service_unavailable("too many wrong tokens from this address", wait, 429)
                 )
             return self._refuse("wrong" if token else "missing", _TOKEN_NEEDED)
-        if self.total_metrics is not None:
-            return _render(self.total_metrics)
+        if self._total_metrics is not None:
+            return _render(self._total_metrics)
         return Response(200, self._metrics.render(), CONTENT_TYPE)
 
     def _refuse(self, reason: str, answer: Response) -> Response:

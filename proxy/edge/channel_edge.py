@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.channels.names import channel_of
-from gateway.cluster.browser_replicas import BrowserReplicas
-from gateway.cluster.http_cache_proxy import HttpCacheProxy
-from gateway.cluster.node_endpoint import NOT_HERE
-from gateway.cluster.pull import PullSource
-from gateway.cluster.replicas import Replicas
+from gateway.cluster.calls.node_endpoint import NOT_HERE
+from gateway.cluster.files.http_cache_proxy import HttpCacheProxy
+from gateway.cluster.streams.browser_replicas import BrowserReplicas
+from gateway.cluster.streams.pull import UnitSource
+from gateway.cluster.streams.replicas import Replicas
 from gateway.http.request import Request
 from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.ports.errors import NoSuchStream
@@ -31,7 +31,7 @@ class ChannelEdge:
         self._browser_replicas = browser_replicas
         self._http_cache = http_cache
 
-    async def find_replica(self, request: Request, name: str) -> PullSource:
+    async def find_replica(self, request: Request, name: str) -> UnitSource:
         """Returns a replica for another node's pull. Implements node_endpoint.FindReplica.
 
         Rejects requests for the original stream, because this edge only has a replica. Raises NoSuchStream,

@@ -10,17 +10,17 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
-from gateway.cluster.peers import Peers
-from gateway.cluster.upstream_client import UpstreamClient, UpstreamResponse
+from gateway.cluster.files.upstream_client import UpstreamClient, UpstreamResponse
+from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
+from gateway.cluster.members.peers import Peers
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
 
 log = structlog.get_logger(__name__)
 
 _MAX_FILES: Final = 1_024  # concurrent requests for files
-_MAX_GATEWAYS: Final = 8  # for one request
-_FAILED_SECONDS: Final = 5.0  # for which a gateway that did not answer is used last
+_MAX_GATEWAYS: Final = 8  # gateways that are tried for one request
+_FAILED_SECONDS: Final = 5.0  # time for which a gateway that did not answer is used last
 _ASK_SECONDS: Final = 3.0
 _MAX_PER_GATEWAY: Final = 64  # concurrent requests to one gateway
 
@@ -156,7 +156,7 @@ class UpstreamFinder:
         return found
 
     async def check(self) -> None:
-        """Returns if a gateway answers. Raises StoreUnavailable if none does."""
+        """Checks whether a gateway answers. Raises StoreUnavailable if none answers."""
         await self.find(())
 
     async def _claims_of(self, address: str, streams: Collection[str]) -> dict[str, StreamClaim] | None:

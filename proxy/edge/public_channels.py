@@ -8,8 +8,8 @@ from typing import Any, Final
 import structlog
 
 from gateway.channels.names import is_channel_id
-from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable
-from gateway.cluster.peers import Peers
+from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable
+from gateway.cluster.members.peers import Peers
 from gateway.lib import bounded_json
 from gateway.playback.public_channels import MAX_CHANNELS, Entries, first_entries
 from gateway.ports.errors import StoreUnavailable
@@ -24,7 +24,8 @@ _TYPES: Final = {"id": str, "name": str, "description": str, "live": bool, "view
 class RemotePublicChannels:
     """Reads the entries of `channels.json` from gateways.
 
-    separate_stores: whether the gateways may have separate stores. Then all are asked, else the first that answers.
+    separate_stores: whether the gateways may have separate stores. If so, all gateways are asked. Otherwise the first
+    that answers is enough.
     """
 
     def __init__(self, gateways: Gateways, peers: Peers, *, separate_stores: bool) -> None:

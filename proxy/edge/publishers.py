@@ -8,8 +8,8 @@ from urllib.parse import quote, urlencode
 
 import structlog
 
-from gateway.cluster.node_address import NodeAddress, PeerUnavailable
-from gateway.cluster.peers import Peers
+from gateway.cluster.members.node_address import NodeAddress, PeerUnavailable
+from gateway.cluster.members.peers import Peers
 from gateway.http.body import read_body
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, not_allowed, service_unavailable
@@ -32,7 +32,7 @@ _AWAY: Final = "no gateway can be asked now"
 class PublisherRequests:
     """The responders of PublisherRoutes at an edge.
 
-    limit: counts the requests of an address that have a stream key. The gateways check the keys.
+    limit: counts the requests with a stream key by address. The gateways check the keys.
     """
 
     def __init__(self, gateways: Gateways, peers: Peers, tasks: Tasks, limit: Refusals) -> None:
@@ -74,7 +74,7 @@ class PublisherRequests:
             return service_unavailable(str(error), error.retry_after)
 
     async def _ask(self, method: str, operation: str, body: bytes = b"") -> Response:
-        """Returns the answer of the first gateway that has 200, else the last answer.
+        """Returns the first answer with status 200; the last answer if there is none.
 
         Gateways may have separate stores, so another one may know the channel. Raises StoreUnavailable.
         """

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from contextlib import AsyncExitStack
 from typing import Final, Self
 from urllib.parse import quote
 
 from gateway.channels.names import is_served_key
-from gateway.cluster.cached_response import Cache, CachedResponse, to_cached_response
-from gateway.cluster.request_coalescer import RequestCoalescer, SharedRequest, TruncatedBody
-from gateway.cluster.upstream_client import UpstreamResponse
+from gateway.cluster.files.cached_response import Cache, CachedResponse, to_cached_response
+from gateway.cluster.files.request_coalescer import RequestCoalescer, SharedRequest, TruncatedBody
+from gateway.cluster.files.upstream_client import UpstreamResponse
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.playback.playlist_response import M3U8, copied_query
 from gateway.playback.recording_files import is_recording
 from gateway.ports.errors import GatewayError
@@ -22,7 +22,7 @@ from proxy.edge.gateways import GatewayFiles
 _SMALL_SUFFIXES: Final = (".m3u8", ".ts", ".jpg", ".vtt", "/")  # requested by many viewers at once; rarely large
 _MAX_FILE: Final = 8 << 20  # bytes of a cached file; a larger one is requested for each viewer
 _MAX_PLAYLIST: Final = 32 << 20  # bytes of a cached playlist without a declared length
-_MAX_LARGE: Final = 1_000  # remembered targets of larger files
+_MAX_LARGE: Final = 1_000  # number of remembered targets of larger files
 _MAX_CACHE_SECONDS: Final = 600.0  # for a file
 _NOT_FOUND_SECONDS: Final = 0.5  # for which "not found" is cached
 _TIMEOUT_SECONDS: Final = 60.0
@@ -46,7 +46,7 @@ class EdgeRecordings:
         self._files = files
         self._cache = Cache(cache_bytes)
         self._coalescer: RequestCoalescer[CachedResponse] = RequestCoalescer("recordings")
-        self._large: OrderedDict[str, None] = OrderedDict()
+        self._large: BoundedDict[str, None] = BoundedDict(_MAX_LARGE)
 
     async def __aenter__(self) -> Self:
         await self._coalescer.__aenter__()
@@ -58,7 +58,7 @@ class EdgeRecordings:
     async def __call__(self, request: Request, id: str, path: str) -> Response:
         """Answers with the recording `<id>/vod/<path>`, or its page. Implements playback.router.StoredResponder."""
         if not is_recording(f"{id}/{path.removesuffix('/')}"):
-            return _NOT_FOUND  # the gateways would answer this too
+            return _NOT_FOUND  # the gateways would give this answer too
         return await self._file(request, f"{id}/{path}", f"/_node/{id}/vod/{quote(path)}", id)
 
     async def serve(self, request: Request, key: str, cache: str) -> Response:
@@ -73,7 +73,7 @@ class EdgeRecordings:
         return await self._file(request, f"{folder}/", f"/_node/.node/film/{quote(folder)}/", "")
 
     async def _file(self, request: Request, key: str, target: str, channel: str) -> Response:
-        name = key.removesuffix("/")  # of a page, the key ends in a slash
+        name = key.removesuffix("/")  # the key of a page ends in a slash
         if not is_served_key(name):
             return _NOT_FOUND
         try:
@@ -82,8 +82,6 @@ class EdgeRecordings:
                     return await self._cached_file(request, target, channel)
                 except _TooLarge:
                     self._large[target] = None
-                    if len(self._large) > _MAX_LARGE:
-                        self._large.popitem(last=False)
             return await self._streamed_file(request, target, channel)
         except GatewayError:
             return service_unavailable("recordings cannot be read now", 2)

@@ -9,8 +9,8 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.channels.names import is_channel_id
 from gateway.channels.stores import ChannelReader
-from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
-from gateway.cluster.peers import Peers
+from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
+from gateway.cluster.members.peers import Peers
 from gateway.lib import bounded_json
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from proxy.edge.gateways import Gateways
@@ -24,8 +24,8 @@ _MAX_CONCURRENT: Final = 256  # requests; limited, because viewers can request a
 class RemoteChannels:
     """Reads channels from the gateways, which may have separate stores. A ChannelReader; use it behind CachedChannels.
 
-    A channel counts as missing only if all gateways answer this. If one sends no answer, StoreUnavailable is raised,
-    because anyone may play a missing channel.
+    A channel counts as missing only if all gateways answer this. If one gateway sends no answer, StoreUnavailable is
+    raised, because anyone may play a missing channel.
 
     operation: "channel", or "deleted" for the remaining data of deleted channels.
     """
@@ -72,7 +72,7 @@ class RemoteChannels:
 class HolderFirstChannels:
     """Reads the channel of a live stream from the node that holds the stream, else from the shared store.
 
-    A ChannelReader. So not every edge reads the store for every stream.
+    A ChannelReader. It avoids that every edge reads the store for every stream.
     """
 
     def __init__(self, store: ChannelReader, locator: StreamLocator, peers: Peers) -> None:

@@ -18,11 +18,6 @@ def modules() -> dict[str, ast.Module]:
     return {name(path): ast.parse(path.read_text("utf-8")) for path in packaged("*.py")}
 
 
-def paths() -> list[str]:
-    """The paths of `modules`, without reading the files: parametrized tests need them at collection."""
-    return [name(path) for path in packaged("*.py")]
-
-
 def packaged(pattern: str) -> list[Path]:
     """The files of the packages whose names match the pattern."""
     return sorted(path for package in PACKAGES for path in package.rglob(pattern))

@@ -15,7 +15,7 @@ import pytest
 
 from gateway.lib.aws_extra import INSTALL_AWS
 from tests.architecture.sources import ROOT, files, name, packaged, texts
-from tests.conftest import LONG
+from tests.support.file_times import recorded
 
 # Written in two parts, so that this file is not its own find.
 BESIDE = "../" + "shared"
@@ -110,8 +110,8 @@ def test_every_dependency_of_the_project_is_locked() -> None:
     assert [d for d in wanted if re.split(r"[^A-Za-z0-9._-]", d)[0].lower() not in locked] == []
 
 
-def test_the_long_test_files_that_conftest_names_exist() -> None:
-    assert [one for one in LONG if not (ROOT / "tests" / one).is_file()] == []
+def test_the_files_with_recorded_times_exist() -> None:
+    assert [file for file in recorded() if not (ROOT / file).is_file()] == []
 
 
 def test_installation_commands_name_our_package() -> None:

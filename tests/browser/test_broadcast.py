@@ -3,18 +3,19 @@
 import asyncio
 import re
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Route
 
-from tests.support.broadcaster import CAMERAS, NO_STREAMS, SlowRoad, from_console, from_key
+from tests.support.broadcaster import CAMERAS, NO_STREAMS, SlowProxy, from_console, from_key
 from tests.support.browser import axe, chromium, opened
 from tests.support.clients import probe, push, until
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import Film
+from tests.support.shared_gateway import shared_gateway
 from tests.support.tabs import window
 from tests.support.tools import need
 
@@ -38,11 +39,7 @@ async def browser() -> AsyncIterator[Browser]:
         yield instance
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("chromium", "ffmpeg")
-    with running(MILLRACE_STREAM__LINGER="5", MILLRACE_EGRESS__ALLOW="127.0.0.0/8") as instance:
-        yield instance
+gateway = shared_gateway("chromium", "ffmpeg", MILLRACE_STREAM__LINGER="5", MILLRACE_EGRESS__ALLOW="127.0.0.0/8")
 
 
 async def codecs(channel: Channel) -> dict[str, str]:
@@ -264,22 +261,22 @@ def packets(channel: Channel, seconds: int) -> dict[str, int]:
 
 async def test_a_slow_network_lowers_the_bitrate_with_a_warning(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("slow")
-    async with SlowRoad(gateway.ports["ws"]).open() as road:
-        key = f"ws://127.0.0.1:{road.port}/stream/{channel.obs_key}"
+    async with SlowProxy(gateway.ports["ws"]).open() as proxy:
+        key = f"ws://127.0.0.1:{proxy.port}/stream/{channel.obs_key}"
         async with from_key(browser, channel, key="") as studio:
             await studio.page.get_by_label("Stream key").fill(key)
             await studio.press("Use this key")
-            await studio.press("Send to that server")  # the slow road's port is not this page's server
+            await studio.press("Send to that server")  # the slow proxy's port is not this page's server
             await studio.page.get_by_label("Bit rate", exact=True).select_option("1500000")
             await studio.go_live()
-            road.rate = 25_000
+            proxy.rate = 25_000
             await studio.page.locator("#warning", has_text="network is slow").wait_for(timeout=30_000)
             assert any("The network is slow" in line for line in await studio.log())
             await studio.says("Live")
             # Functions, for the page's policy forbids to evaluate text again when it is not true at once.
             slow = "() => /^[0-9]{2,3} kbit/.test(document.getElementById('sent').textContent)"
             await studio.page.wait_for_function(slow)
-            road.rate = None
+            proxy.rate = None
             await studio.page.wait_for_function("() => parseInt(document.getElementById('rate').textContent) >= 15")
             await studio.stop()
             assert not studio.complaints

@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +16,7 @@ from tests.support.clients import push
 from tests.support.console import WIDE, address, log_in, signed_in
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import Film
-from tests.support.tools import need
+from tests.support.shared_gateway import shared_gateway
 
 expect.set_options(timeout=15_000)
 FILM = Film("console", seconds=90)
@@ -28,12 +27,7 @@ SCRIPT = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("chromium", "ffmpeg")
-    FILM.path()
-    with running(MILLRACE_STREAM__LINGER="2") as instance:
-        yield instance
+gateway = shared_gateway("chromium", "ffmpeg", films=[FILM], MILLRACE_STREAM__LINGER="2")
 
 
 def stored(gateway: Gateway, channel: Channel) -> dict[str, object]:

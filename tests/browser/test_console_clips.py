@@ -1,25 +1,18 @@
 """Clips in the console: made while the channel is live, and played from their own page."""
 
-from collections.abc import Iterator
-
-import pytest
 from playwright.async_api import expect
 
 from tests.support.browser import Watched, chromium
 from tests.support.clients import push, until
 from tests.support.console import signed_in
-from tests.support.gateway import Gateway, running
+from tests.support.gateway import Gateway
 from tests.support.media import Film
-from tests.support.tools import need
+from tests.support.shared_gateway import shared_gateway
 
 FILM = Film("console-clips", seconds=60)
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("chromium")
-    with running() as instance:
-        yield instance
+gateway = shared_gateway("chromium")
 
 
 async def test_the_last_seconds_become_a_clip_that_plays(gateway: Gateway) -> None:

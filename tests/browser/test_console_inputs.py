@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ from playwright.async_api import Browser, Locator, Page, expect
 from tests.support.browser import axe
 from tests.support.clients import Program
 from tests.support.console import WIDE, address, signed_in
-from tests.support.gateway import Channel, Gateway, running
-from tests.support.tools import need
+from tests.support.gateway import Channel, Gateway
+from tests.support.shared_gateway import shared_gateway
 
 # The colour in the middle of a picture, 0 to 255 each.
 _MIDDLE = """async (image) => {
@@ -32,11 +31,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 expect.set_options(timeout=15_000)
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("chromium", "ffmpeg")
-    with running(MILLRACE_STREAM__LINGER="2") as instance:
-        yield instance
+gateway = shared_gateway("chromium", "ffmpeg", MILLRACE_STREAM__LINGER="2")
 
 
 def push(color: str, url: str) -> Program:

@@ -22,6 +22,7 @@ from tests.support.films import plain
 from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.ivs import KEY, ivs_api
 from tests.support.media import Film
+from tests.support.shared_gateway import shared_gateway
 from tests.support.tools import need
 
 VIEWS = ["live", "recordings", "recordings?kind=image", "films", "events", "domains", "ivs", "users", "system"]
@@ -45,12 +46,9 @@ def looping(url: str) -> Program:
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("chromium", "ffmpeg")
-    FILM.path()
-    with running(MILLRACE_EGRESS__ALLOW="127.0.0.0/8", MILLRACE_STREAM__LINGER="2", AWS_REGION="") as instance:
-        yield instance
+gateway = shared_gateway(
+    "chromium", "ffmpeg", films=[FILM], MILLRACE_EGRESS__ALLOW="127.0.0.0/8", MILLRACE_STREAM__LINGER="2", AWS_REGION=""
+)
 
 
 @pytest.fixture(scope="module")

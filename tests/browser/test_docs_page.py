@@ -1,22 +1,16 @@
 """The API's documentation page of the real gateway: read, searched and tried out, with a session and with a token."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from playwright.async_api import Locator, Page
 
 from tests.support.browser import axe, chromium, opened
-from tests.support.gateway import Gateway, http, running
-from tests.support.tools import need
+from tests.support.gateway import Gateway, http
+from tests.support.shared_gateway import shared_gateway
 
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("chromium")
-    with running() as instance:
-        yield instance
+gateway = shared_gateway("chromium")
 
 
 def base(gateway: Gateway) -> str:

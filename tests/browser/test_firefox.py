@@ -1,7 +1,7 @@
 """Debian's Firefox by WebRTC, both ways. It has VP8, VP9 and AV1; Mozilla's plugin for H.264 is not in the package."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
@@ -11,8 +11,9 @@ from tests.support.broadcaster import CAMERAS
 from tests.support.browser import chromium, opened
 from tests.support.clients import probe, pull, push, so_far, until
 from tests.support.firefox import Firefox, firefox
-from tests.support.gateway import Channel, Gateway, running
+from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film
+from tests.support.shared_gateway import shared_gateway
 from tests.support.tools import need
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -65,12 +66,7 @@ async def fox() -> AsyncIterator[Firefox]:
         yield instance
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("ffmpeg")
-    FILM.path()
-    with running(MILLRACE_STREAM__LINGER="1") as instance:
-        yield instance
+gateway = shared_gateway("ffmpeg", films=[FILM], MILLRACE_STREAM__LINGER="1")
 
 
 def whip(channel: Channel) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
@@ -10,8 +10,9 @@ from playwright.async_api import Browser, BrowserContext, WebSocketRoute
 
 from tests.support.browser import Watched, chromium, opened
 from tests.support.clients import new_ffmpeg, push
-from tests.support.gateway import Gateway, running
+from tests.support.gateway import Gateway
 from tests.support.media import Film
+from tests.support.shared_gateway import shared_gateway
 from tests.support.tabs import window
 from tests.support.tools import need
 
@@ -33,12 +34,7 @@ async def browser() -> AsyncIterator[Browser]:
         yield instance
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("chromium", "ffmpeg")
-    FILM.path()
-    with running(MILLRACE_STREAM__LINGER="20") as instance:
-        yield instance
+gateway = shared_gateway("chromium", "ffmpeg", films=[FILM], MILLRACE_STREAM__LINGER="20")
 
 
 async def decoder(watched: Watched) -> str:

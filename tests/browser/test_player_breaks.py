@@ -1,16 +1,15 @@
 """The player pages while a publisher's connection breaks and comes back: what they say, and how far behind they are."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.browser import Watched, chromium, opened
 from tests.support.clients import push
-from tests.support.gateway import Channel, Gateway, running
+from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film
+from tests.support.shared_gateway import shared_gateway
 from tests.support.tabs import window
-from tests.support.tools import need
 
 FILM = Film("breaks", seconds=120, size="640x360", bframes=2)
 SOUND = Film("breaks-sound", seconds=120, video=None)
@@ -26,13 +25,7 @@ AHEAD = """(() => { const v = document.querySelector("video"), n = v.buffered.le
   return n ? v.buffered.end(n - 1) - v.currentTime : NaN; })()"""
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("chromium", "ffmpeg")
-    FILM.path()
-    SOUND.path()
-    with running(MILLRACE_STREAM__LINGER="60") as instance:
-        yield instance
+gateway = shared_gateway("chromium", "ffmpeg", films=[FILM, SOUND], MILLRACE_STREAM__LINGER="60")
 
 
 async def shows_what_is_new(watched: Watched) -> None:

@@ -1,7 +1,7 @@
 """The player pages embedded in another page show only the picture and its controls."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
@@ -9,9 +9,9 @@ from playwright.async_api import Browser, Frame
 
 from tests.support.browser import Watched, opened
 from tests.support.clients import push
-from tests.support.gateway import Gateway, running
+from tests.support.gateway import Gateway
 from tests.support.media import Film
-from tests.support.tools import need
+from tests.support.shared_gateway import shared_gateway
 
 FILM = Film("embedded", seconds=120, size="640x360", bframes=2)
 PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
@@ -29,12 +29,7 @@ SIZES = """() => { const { width, height, x, y } = document.querySelector("#stag
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("chromium", "ffmpeg")
-    FILM.path()
-    with running() as instance:
-        yield instance
+gateway = shared_gateway("chromium", "ffmpeg", films=[FILM])
 
 
 @contextlib.asynccontextmanager

@@ -1,26 +1,22 @@
 """The four player pages play a real push from the real gateway, without a console error or a policy violation."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from tests.support.browser import Watched, chromium, opened
 from tests.support.clients import push
-from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import Film
-from tests.support.tools import need
+from tests.support.shared_gateway import shared_gateway
+from tests.support.waiting import until
 
 FILM = Film("players", seconds=120, size="640x360", bframes=2)
 PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("chromium", "ffmpeg")
-    FILM.path()
-    with running(MILLRACE_STREAM__LINGER="5") as instance:
-        yield instance
+gateway = shared_gateway("chromium", "ffmpeg", films=[FILM], MILLRACE_STREAM__LINGER="5")
 
 
 async def on_all_pages(channel: Channel, judge: Callable[[Watched, str], Awaitable[None]], query: str = "") -> None:
@@ -34,12 +30,6 @@ async def on_all_pages(channel: Channel, judge: Callable[[Watched, str], Awaitab
         ends = await asyncio.gather(*(one(name) for name in PAGES), return_exceptions=True)
     wrong = [f"{name}: {end}" for name, end in zip(PAGES, ends, strict=True) if end is not None]
     assert not wrong, "\n".join(wrong)
-
-
-async def until(condition: Callable[[], bool], within: float) -> None:
-    async with asyncio.timeout(within):
-        while not condition():
-            await asyncio.sleep(0.1)
 
 
 async def test_all_pages_play_a_live_push(gateway: Gateway) -> None:
@@ -122,7 +112,7 @@ async def test_the_last_snapshot_is_shown_while_the_channel_is_not_live(gateway:
         with push(FILM, channel.push):
             await watched.plays()
             images = gateway.data / "media" / channel.id / "images"
-            await until(lambda: len([*images.rglob("*.jpg")]) > 1, 30)
+            await until(lambda: len([*images.rglob("*.jpg")]) > 1, within=30)
         await watched.comes_to_say("The stream has ended")
         await watched.page.locator(".poster").wait_for(state="visible", timeout=20_000)
         latest = max(path.name for path in images.rglob("*.jpg"))

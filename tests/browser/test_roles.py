@@ -1,7 +1,6 @@
 """A broadcaster in Chromium: the own channel and the broadcast page, without administrators' views."""
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -10,8 +9,9 @@ from playwright.async_api import Browser, BrowserContext, Route, expect
 from tests.support.browser import axe, opened
 from tests.support.clients import Program
 from tests.support.console import WIDE, address, signed_in
-from tests.support.gateway import Gateway, http, running
+from tests.support.gateway import Gateway, http
 from tests.support.media import Film
+from tests.support.shared_gateway import shared_gateway
 from tests.support.tools import need
 
 PASSWORD = "a long password"
@@ -20,11 +20,7 @@ FILM = Film("roles", seconds=20, size="320x180")
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("chromium")
-    with running(AWS_REGION="") as instance:
-        yield instance
+gateway = shared_gateway("chromium", AWS_REGION="")
 
 
 async def test_a_broadcaster_sees_only_the_own_channel_and_can_go_live(browser: Browser, gateway: Gateway) -> None:

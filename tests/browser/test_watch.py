@@ -7,9 +7,9 @@ from playwright.async_api import Browser, WebSocketRoute
 
 from tests.support.browser import Watched, axe, opened
 from tests.support.clients import push
-from tests.support.gateway import Channel, Gateway, running
+from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film
-from tests.support.tools import need
+from tests.support.shared_gateway import shared_gateway
 
 FILM = Film("players", seconds=120, size="640x360", bframes=2)
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
@@ -17,12 +17,7 @@ PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touc
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("chromium", "ffmpeg")
-    FILM.path()
-    with running(MILLRACE_STREAM__LINGER="4") as instance:
-        yield instance
+gateway = shared_gateway("chromium", "ffmpeg", films=[FILM], MILLRACE_STREAM__LINGER="4")
 
 
 @pytest.fixture(scope="module")

@@ -45,8 +45,8 @@ class Echo(Recorder):
     peer: Peer | None = None
     enough: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
-        super().rtp(packets, arrivals)
+    def receive_rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        super().receive_rtp(packets, arrivals)
         assert self.peer is not None
         for packet in packets:
             if packet[1] & 0x7F == 96:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,10 +11,10 @@ from playwright.async_api import Browser, BrowserContext, Route
 
 from tests.support.browser import Watched, opened
 from tests.support.clients import push, until
-from tests.support.gateway import Channel, Gateway, running
+from tests.support.gateway import Channel, Gateway
 from tests.support.lossy_udp import lossy_udp
 from tests.support.media import Film
-from tests.support.tools import need
+from tests.support.shared_gateway import shared_gateway
 
 FILM = Film("whep", seconds=120, size="640x360", bframes=0)
 # The connections of the page, so that a test can break them.
@@ -35,12 +34,9 @@ BROKEN = "The broadcaster's connection broke, waiting"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("chromium", "ffmpeg")
-    FILM.path()
-    with running(MILLRACE_STREAM__LINGER="3", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1") as instance:
-        yield instance
+gateway = shared_gateway(
+    "chromium", "ffmpeg", films=[FILM], MILLRACE_STREAM__LINGER="3", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1"
+)
 
 
 async def fact(watched: Watched, name: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
@@ -12,7 +12,8 @@ from tests.support.broadcaster import CAMERAS, from_console, from_key
 from tests.support.browser import axe, chromium, opened
 from tests.support.clients import until
 from tests.support.console import signed_in
-from tests.support.gateway import Channel, Gateway, running
+from tests.support.gateway import Channel, Gateway
+from tests.support.shared_gateway import shared_gateway
 from tests.support.tools import need
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -25,11 +26,7 @@ async def browser() -> AsyncIterator[Browser]:
         yield instance
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("chromium")
-    with running(MILLRACE_STREAM__LINGER="5") as instance:
-        yield instance
+gateway = shared_gateway("chromium", MILLRACE_STREAM__LINGER="5")
 
 
 async def has_publisher(channel: Channel, *, there: bool) -> None:

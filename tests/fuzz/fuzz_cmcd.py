@@ -30,8 +30,8 @@ _TEXT = 1024
 def fuzz(data: bytes) -> None:
     """Oracle: the promise of the module; numbers are not negative; totals stay readable."""
     text = data.decode("utf-8", "replace")
-    found = (cmcd.parse(text), cmcd.of_query(text), cmcd.of_headers({"cmcd-session": text}))
-    cmcd.is_news(text, {"cmcd-request": text})
+    found = (cmcd.parse(text), cmcd.read_query(text), cmcd.read_headers({"cmcd-session": text}))
+    cmcd.is_start_or_stall(text, {"cmcd-request": text})
     experience = Experience(Metrics("1"), lambda: 0.0)
     for one in found:
         if one is None:

@@ -22,7 +22,7 @@ def seeds() -> list[bytes]:
     return [stream, *(m.payload for m in media), *MULTITRACK]
 
 
-# Sequence headers and frames of further tracks: one track, many tracks, many tracks with many codecs.
+# Sequence headers and frames of additional tracks: one track, many tracks, many tracks with many codecs.
 _AVCC = b"\x01\x64\x00\x1f\xff\xe1\x00\x00"
 MULTITRACK = (
     b"\x96\x00avc1\x01" + _AVCC,
@@ -40,7 +40,7 @@ def fuzz(data: bytes) -> None:
     step = 1 + (data[0] if data else 0)
     for at in range(0, len(data), step):
         body = data[at : at + step]
-        for take in (demux.video, demux.audio):
+        for take in (demux.read_video, demux.read_audio):
             try:
                 event = take(at, body)
             except InvalidData:
@@ -52,8 +52,8 @@ def fuzz(data: bytes) -> None:
                 again = MediaDemuxer()
                 for header in (muxer.track_body(event.track),):
                     if header:
-                        (again.video if take == demux.video else again.audio)(0, header)
-                back = (again.video if take == demux.video else again.audio)(at, muxer.unit_body(event))
+                        (again.read_video if take == demux.read_video else again.read_audio)(0, header)
+                back = (again.read_video if take == demux.read_video else again.read_audio)(at, muxer.unit_body(event))
                 assert (back.unit if isinstance(back, TrackStart) else back) in (event, None)
 
 

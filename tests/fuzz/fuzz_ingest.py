@@ -6,12 +6,13 @@ import json
 from contextlib import suppress
 
 from gateway.formats.flv.demuxer import parse_script
-from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
+from gateway.live.flv_intake import FlvIntake
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.track_publisher import TrackPublisher
+from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
@@ -32,27 +33,27 @@ _AUDIO, _VIDEO, _SCRIPT = 8, 9, 18
 def seeds() -> list[bytes]:
     """Returns the first messages of each captured client, three times: the next key frame closes a segment.
 
-    The last two have the media of the first one as further tracks too, one of them as many tracks in one body.
+    The last two have the media of the first one as additional tracks too, one of them as many tracks in one body.
     """
     pushes = captures.pushes()
     plain = [
         b"".join(_record(m.type_id, m.timestamp + later, m.payload) for later in (0, 800, 1600) for m in push[:18])
         for push in pushes
     ]
-    further = [
+    additional = [
         b"".join(
             _record(m.type_id, m.timestamp + later, body)
             for later in (0, 800, 1600)
             for m in pushes[0][:18]
-            for body in (m.payload, *_further(m.type_id, m.payload, many))
+            for body in (m.payload, *_additional(m.type_id, m.payload, many))
         )
         for many in (False, True)
     ]
-    return plain + further
+    return plain + additional
 
 
-def _further(kind: int, body: bytes, many: bool) -> list[bytes]:
-    """A legacy H.264 or AAC body as two further tracks; nothing for others."""
+def _additional(kind: int, body: bytes, many: bool) -> list[bytes]:
+    """A legacy H.264 or AAC body as two additional tracks; nothing for others."""
     if kind == _VIDEO and len(body) > 5 and body[0] & 15 == 7 and body[1] < 2:
         first, fourcc = bytes((0x80 | body[0] & 0x70 | 6,)), b"avc1"
         data = body[2:] if body[1] else body[5:]
@@ -91,15 +92,15 @@ class _Viewers:
 
     def on_tracks(self, tracks: Tracks) -> None:
         for form in self._forms:
-            form.head(tracks, 0)
+            form.render_head(tracks, 0)
 
     def on_unit(self, unit: AccessUnit) -> None:
         for form in self._forms:
-            form.unit(unit)
+            form.render_unit(unit)
 
     def on_timed(self, timed: Timed) -> None:
         for form in self._forms:
-            form.timed(timed)
+            form.render_timed(timed)
 
     def on_end(self, reason: EndReason) -> None:
         pass
@@ -116,7 +117,7 @@ def _judge(error: Exception) -> None:
 
 def fuzz(data: bytes) -> None:
     """Messages: type, time, body. Oracle: only InvalidData ends a push, no output fails, what is made is bounded."""
-    stream = Stream("f", builders.channel("f"), _WALL, 100_000, 5.0)
+    stream = Stream(builders.spec("f", _WALL, 100_000, 5.0), builders.channel("f"))
     publisher = StreamPublisher(
         stream, PushOrigin("rtmp", "192.0.2.1"), 0.0, lambda reason: None, lambda publisher: None
     )
@@ -129,13 +130,13 @@ def fuzz(data: bytes) -> None:
     renditions: list[Stream] = []
 
     def publish(source: StreamPublisher, name: str, aligned: bool) -> StreamPublisher:
-        rendition = Stream(f"f@{name}", stream.channel, _WALL, 100_000, 5.0)
+        rendition = Stream(builders.spec(f"f@{name}", _WALL, 100_000, 5.0), stream.channel)
         rendition.attach(_Viewers())
         renditions.append(rendition)
         origin = PushOrigin("rtmp", "192.0.2.1", keep_time=True, trusted=True)
         return StreamPublisher(rendition, origin, 0.0, lambda reason: None, lambda publisher: None)
 
-    publisher.further = TrackPublisher(publisher, publish)
+    publisher.additional = TrackPublisher(publisher, publish)
     parts.follow_tracks(stream)
     with suppress(InvalidData):
         _push(FlvIntake(publisher), data)
@@ -163,11 +164,11 @@ def _push(intake: FlvIntake, data: bytes) -> None:
         end = at + 6 + int.from_bytes(data[at + 4 : at + 6], "big")
         body = data[at + 6 : end]
         if kind == _VIDEO or kind & 0xC0 == 0x80:
-            intake.media(VIDEO_INDEX, time, body, _WALL + now, now)
+            intake.take_media(VIDEO_INDEX, time, body, _WALL + now, now)
         elif kind == _SCRIPT:
             with suppress(InvalidData):  # the connection drops it, too
-                intake.script(parse_script(time, body), now)
+                intake.take_script(parse_script(time, body), now)
         else:
-            intake.media(AUDIO_INDEX, time, body, _WALL + now, now)
+            intake.take_media(AUDIO_INDEX, time, body, _WALL + now, now)
         at, now = end, now + 0.02
     intake.finish(now)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.cluster.peers import _parse
-from gateway.cluster.pull import PullLink
+from gateway.cluster.members.peers import _parse
+from gateway.cluster.streams.pull import PullLink
 from gateway.live.sink import EndReason
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
@@ -96,7 +96,7 @@ class _Outcome:
 
 async def _take(data: bytes, size: int) -> _Outcome:
     taken, transport = _Taken(), _Closed()
-    link = PullLink(taken)
+    link = PullLink(taken, "c1")
     link.opened(transport, b"")
     for at in range(0, len(data), size):
         link.data_received(data[at : at + size])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from gateway.cluster.unit_receiver import UnitReceiver
+from gateway.cluster.streams.unit_receiver import UnitReceiver
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import PushOrigin
 from gateway.live.sink import EndReason
@@ -28,14 +28,14 @@ def _unit(kind: int, track: MediaTrack, dts: int, to: int = 0) -> bytes:
 
 _FRAMES = [
     wire.frame(StreamMessage.TRACKS, wire.encode_tracks(Tracks(_VIDEO, _AUDIO, 0, cast(Any, _NAMES)))),
-    wire.frame(LinkMessage.FURTHER_TRACK, wire.encode_tracks(Tracks(_VIDEO, None), 2)),
-    wire.frame(LinkMessage.FURTHER_TRACK, wire.encode_tracks(Tracks(None, _AUDIO), 3)),
+    wire.frame(LinkMessage.ADDITIONAL_TRACK, wire.encode_tracks(Tracks(_VIDEO, None), 2)),
+    wire.frame(LinkMessage.ADDITIONAL_TRACK, wire.encode_tracks(Tracks(None, _AUDIO), 3)),
     _unit(StreamMessage.UNIT, _VIDEO, 0),
-    _unit(LinkMessage.FURTHER_UNIT, _VIDEO, 0, 2),
+    _unit(LinkMessage.ADDITIONAL_UNIT, _VIDEO, 0, 2),
     _unit(StreamMessage.UNIT, _AUDIO, 0),
-    _unit(LinkMessage.FURTHER_UNIT, _AUDIO, 0, 3),
-    _unit(LinkMessage.FURTHER_UNIT, _AUDIO, 1024, 2),  # sound for a picture's track
-    _unit(LinkMessage.FURTHER_UNIT, _VIDEO, 40, 4),  # not announced
+    _unit(LinkMessage.ADDITIONAL_UNIT, _AUDIO, 0, 3),
+    _unit(LinkMessage.ADDITIONAL_UNIT, _AUDIO, 1024, 2),  # sound for a picture's track
+    _unit(LinkMessage.ADDITIONAL_UNIT, _VIDEO, 40, 4),  # not announced
     wire.frame(StreamMessage.TIMED, wire.encode_timed(Timed(5, "onCuePoint", b"\x02\0\1a"))),
     wire.frame(LinkMessage.PING, b""),
     wire.frame(99, b"of a later version"),
@@ -98,7 +98,8 @@ async def _take(data: bytes, size: int) -> tuple[bool, list[list[str]]]:
         return recordings[-1]
 
     hub = builders.hub([OutputSpec("recording", record, lambda stream: True)])
-    publisher = hub.publish_source(builders.channel(), PushOrigin("node", "", trusted=True), lambda reason: None)
+    origin = PushOrigin("node", "", trusted=True)
+    publisher = hub.publish_source(builders.channel(), origin, lambda reason: None, input="", first_number=0)
     transport = _Transport()
     receiver = UnitReceiver(transport, cast(Any, _Slot()), "c1")
     receiver.begin(publisher, b"")

@@ -14,7 +14,8 @@ from gateway.protocols.rtp.packetizers.packetizer import RtpPacketizer
 from gateway.protocols.rtp.packetizers.vp8 import Vp8Packetizer
 from gateway.protocols.rtp.packetizers.vp9 import Vp9Packetizer
 from gateway.protocols.rtp.packets import parse_packet
-from gateway.protocols.rtp.sender import RtpSender, segments
+from gateway.protocols.rtp.sender import segments
+from tests.support.rtp_sender import RtpSender
 
 AVCC = bytes.fromhex("0142c00dffe1000b6742c00d8c8d404181269001000468ce3c80")
 HVCC = b"\x01" + bytes(20) + b"\x03\x00"

@@ -37,8 +37,8 @@ def fuzz(data: bytes) -> None:
     with suppress(RemoteProtocolError):
         assert len(parse_description(data).media) <= MAX_MEDIA
     credentials = Credentials("u", "p")
-    if credentials.challenge(data.decode("latin-1")):
-        assert credentials.header("PLAY", "rtsp://x", "r")
+    if credentials.take_challenge(data.decode("latin-1")):
+        assert credentials.make_header("PLAY", "rtsp://x", "r")
     parse_sender_report(data)
     packet = parse_packet(data)
     if packet is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import asdict
 
 from gateway.media.errors import InvalidData
+from gateway.protocols import wire
 from gateway.workers.jpeg_protocol import JpegAction, JpegReply, JpegRequest, PictureDifference
 from tests.support.builders import VIDEO, picture
 
@@ -14,7 +16,7 @@ SEEDS = [
     JpegRequest(3, JpegAction.LAST_PICTURE, 9).encode(),
     JpegRequest(4, JpegAction.CLOSE, 9).encode(),
     JpegReply(1, True, b"\xff\xd8\xff").encode(),
-    PictureDifference(12.5, 9).encode(),
+    wire.write_json(asdict(PictureDifference(12.5, 9))),
 ]
 
 
@@ -28,4 +30,4 @@ def fuzz(data: bytes) -> None:
         answer = JpegReply.decode(data)
         assert JpegReply.decode(answer.encode()) == answer
     with suppress(InvalidData):
-        PictureDifference.decode(data)
+        wire.decode_record(PictureDifference, data)

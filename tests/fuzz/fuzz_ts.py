@@ -16,13 +16,13 @@ def seeds() -> list[bytes]:
     pictures = [nal.join([(b"\x65" if n == 0 else b"\x41") + b"\xab" * (150 * n + 9)]) for n in range(5)]
     found = []
     for muxer in (both, video):
-        data = muxer.tables()
+        data = muxer.write_tables()
         for n, payload in enumerate(pictures):
-            data += muxer.video(3000 * n, 3000 * (n % 3), n == 0, payload).render()
+            data += muxer.write_video(3000 * n, 3000 * (n % 3), n == 0, payload).render()
             if muxer is both:
-                data += b"".join(p.render() for p in muxer.audio([b"a" * 40, b"b" * 50], 3000 * n))
+                data += b"".join(p.render() for p in muxer.write_audio([b"a" * 40, b"b" * 50], 3000 * n))
         found.append(data)
-    return [*found, audio.tables() + b"".join(p.render() for p in audio.audio([b"a" * 40] * 3, 9000))]
+    return [*found, audio.write_tables() + b"".join(p.render() for p in audio.write_audio([b"a" * 40] * 3, 9000))]
 
 
 def read(data: bytes, step: int) -> list[AccessUnit] | None:

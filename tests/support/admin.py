@@ -17,14 +17,14 @@ from aiohttp.test_utils import TestClient, TestServer
 from gateway.adapters.local.channels import SqliteChannels
 from gateway.adapters.local.console import SqliteConsole
 from gateway.adapters.local.events import SqliteEvents
+from gateway.api.application import make_app
 from gateway.api.authenticators import Authenticators
-from gateway.api.cluster_queries import SingleNode
 from gateway.api.context import AddressDefaults, Context, RequestLimits
 from gateway.api.hub_samples import HubSamples
 from gateway.api.key_servers import KeyServers
 from gateway.api.login_sessions import LoginLimits
-from gateway.api.node_status import NodeStatus
-from gateway.api.routes import make_app
+from gateway.api.route import Route
+from gateway.api.routes import ROUTES
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.stream_key import SigningSecrets
 from gateway.diagnosis.event_log import EventLog
@@ -40,7 +40,9 @@ from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
+from gateway.ports.cluster_queries import SingleNode
 from gateway.ports.events import Events
+from gateway.reports.node_status import NodeStatus
 from gateway.settings.models import EventsSettings
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO
@@ -66,6 +68,7 @@ class Admin:
     node: NodeStatus
     inputs: ChannelInputs
     previews: InputPreviews
+    context: Context
 
     async def call(
         self, method: str, path: str, body: Any = None, *, raw: bytes | None = None, token: str | None = TOKEN
@@ -148,12 +151,13 @@ async def admin(
     clock: Callable[[], float] = time.time,
     checks: Any = None,
     jpegs: Any = None,
+    routes: Sequence[Route] = ROUTES,
     **context_options: Any,
 ) -> AsyncIterator[Admin]:
     """Runs the API while the block runs.
 
-    console: replaces the SQLite file. clock: time of logins. jpegs: source of input previews. Other arguments are those
-    of `Context`.
+    console: replaces the SQLite file. clock: time of logins. jpegs: source of input previews.
+    routes: of the API. Other arguments are those of `Context`.
     """
     events = Events()
     hub = builders.hub(specs, events=events)
@@ -183,7 +187,9 @@ async def admin(
         node = NodeStatus(folder, {"channels": "sqlite", "objects": "file", "jobs": "sqlite", "console": "sqlite"})
         values = stream_values(lambda stream: sum(stream.viewers.values()))
         context_options.setdefault("recorder", Recorder(hub, dict, values))
-        inputs = ChannelInputs(hub, INPUTS, cast(Any, None), events, lambda stream: sum(stream.viewers.values()))
+        inputs = ChannelInputs(
+            hub, INPUTS, cast(Any, None), lambda stream: sum(stream.viewers.values()), store or sqlite
+        )
         previews = InputPreviews(hub, inputs, jpegs)
         context = Context(
             version="1.2.3",
@@ -206,9 +212,20 @@ async def admin(
             event_log=event_log,
             **context_options,
         )
-        async with TestClient(TestServer(make_app(context))) as client:
+        async with TestClient(TestServer(make_app(context, routes))) as client:
             yield Admin(
-                client, sqlite, hub, events, metrics, readiness, forgotten, authenticators, node, inputs, previews
+                client,
+                sqlite,
+                hub,
+                events,
+                metrics,
+                readiness,
+                forgotten,
+                authenticators,
+                node,
+                inputs,
+                previews,
+                context,
             )
         hub.drain()
         await hub.drained()

@@ -126,7 +126,7 @@ def _prepare(options: dict[str, Any], *steps: Any) -> Any:
     return prepare
 
 
-class SlowRoad:
+class SlowProxy:
     """A TCP proxy that limits the bytes per second towards one port. None: no limit."""
 
     def __init__(self, port: int) -> None:
@@ -135,9 +135,9 @@ class SlowRoad:
         self.port = 0
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator["SlowRoad"]:
+    async def open(self) -> AsyncIterator["SlowProxy"]:
         listener = socket.create_server(("127.0.0.1", 0))
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)  # what waits does so at the sender
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)  # unread bytes wait at the sender
         server = await asyncio.start_server(self._serve, sock=listener, limit=4096)
         self.port = listener.getsockname()[1]
         async with server:

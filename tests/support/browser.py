@@ -107,12 +107,12 @@ async def axe(page: Page) -> list[str]:
     """Returns the serious and critical findings of axe-core on the page, one line each."""
     if not _AXE.exists():
         raise AssertionError("axe-core is not installed: run `make setup`")
-    # What is still fading in has not its own colours yet; what moves for ever is left to it.
+    # Elements that fade in do not have their final colours yet. Endless animations continue.
     await page.evaluate(
         "() => Promise.allSettled(document.getAnimations()"
         ".filter((a) => a.effect?.getComputedTiming().endTime !== Infinity).map((a) => a.finished))"
     )
-    # Evaluated by the debugger: the page's own policy, which forbids strangers' scripts, stays on.
+    # The debugger evaluates the script, because the policy of the page forbids foreign scripts.
     await page.evaluate(_AXE.read_text(encoding="utf-8"))
     found = await page.evaluate(
         "async () => (await axe.run(document, {resultTypes: ['violations'], preload: false})).violations"

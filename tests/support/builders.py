@@ -10,7 +10,7 @@ from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
-from gateway.live.stream import Stream
+from gateway.live.stream import Stream, StreamKind, StreamSpec
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.ports.events import Events
@@ -47,12 +47,16 @@ def publish(on: Hub, name: str = "c1", evicted: list[EndReason] | None = None, *
     return on.publish(channel(name, **fields), name, protocol="rtmp", peer="127.0.0.1", evict=told.append)
 
 
+def spec(name: str = "c1", started: float = 1.7e9, gop_bytes: int = 1_000_000, gop_seconds: float = 15.0) -> StreamSpec:
+    return StreamSpec(name, started, gop_bytes, gop_seconds, StreamKind.of(name))
+
+
 def stream(gop_bytes: int = 1_000_000, gop_seconds: float = 15.0) -> Stream:
-    return Stream("c1", channel(), 1.7e9, gop_bytes, gop_seconds)
+    return Stream(spec(gop_bytes=gop_bytes, gop_seconds=gop_seconds), channel())
 
 
 def inputs_settings(**fields: float) -> InputsSettings:
-    values: dict[str, float] = {"silence": 0.2, "steady": 0.1, "hold": 60.0}
+    values: dict[str, float] = {"silence": 0.2, "hold": 60.0}
     values |= {"slate_seconds": 60, "slate_bytes": 8_000_000, "slate_file": 200_000_000}
     return InputsSettings.model_validate(values | fields)
 

@@ -81,7 +81,7 @@ class Program:
         file = self._files[which]
         if file.closed:
             return self._read[which]
-        # pread leaves alone the position at which the program goes on writing.
+        # pread does not move the position at which the program continues to write.
         return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
 
     @property
@@ -197,7 +197,7 @@ def recorded(player: tuple[Program, Path], seconds: float) -> Take:
     program, out = player
     until(lambda: _pictures(out) >= seconds * FRAMES_PER_SECOND, f"VLC has {seconds} s of {program.command[-2]}", 40)
     take = parse_framehash(subprocess.run(framehash_command(out), capture_output=True, text=True, timeout=60).stdout)
-    # The file is still being written: the last of each kind may be there by half.
+    # The file is still being written, so the last frame of each kind may be incomplete.
     return Take(take.video[:-1], take.audio[:-1])
 
 

@@ -14,7 +14,7 @@ ACCOUNT = "123456789012"
 NOTHING = object()  # AWS::NoValue
 
 
-# What AWS would make of a resource, as far as somebody looks at its form: of `Ref` (None) or of an attribute.
+# Typical values of resources whose form matters: the value of `Ref` (None) or of an attribute.
 _FAKES = {
     ("AWS::IAM::Role", "Arn"): "arn:{partition}:iam::{account}:role/{id}",
     ("AWS::SecretsManager::Secret", None): "arn:{partition}:secretsmanager:{region}:{account}:secret:{id}-AbCdEf",

@@ -29,7 +29,7 @@ _SIGNED = re.compile(
     r"AWS4-HMAC-SHA256 Credential=[A-Z0-9]+/[0-9]{8}/[a-z0-9-]+/ecs/aws4_request, "
     r"SignedHeaders=\S+, Signature=[0-9a-f]{64}"
 )
-# Fargate's CPU units and what memory (MiB) goes with them, as far as Millrace's sizes reach.
+# Fargate's CPU units and the memory (MiB) that each allows, for the sizes that Millrace uses.
 _FARGATE = {
     256: {512, 1024, 2048},
     512: set(range(1024, 4097, 1024)),
@@ -55,7 +55,7 @@ class Task:
     last: str = "PROVISIONING"
     desired: str = "RUNNING"
     reason: str = ""
-    born: int = 0  # calls that had been made by then
+    born: int = 0  # number of calls before the task started
     running: asyncio.Task[None] | None = None
 
     @property
@@ -96,7 +96,7 @@ class Ecs:
     room: int = 1_000
     lag: int = 0
     lose: int = 0
-    broken: int = 0  # so many answers are HTTP 500 first
+    broken: int = 0  # number of first answers that are HTTP 500
     refuse: tuple[str, str] | None = None  # code and message of every RunTask
     launch: Launch | None = None
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)

@@ -60,7 +60,7 @@ class Containers:
                     await process.wait()
             raise
         finally:
-            if process.returncode is None:  # it does not end, or its task is canceled again meanwhile
+            if process.returncode is None:  # the process does not end, or this task was canceled again
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from gateway.cluster.liveness_monitor import LivenessMonitor
-from gateway.cluster.node_address import StreamLocator
-from gateway.cluster.peers import Peers
-from gateway.cluster.upstream_client import UpstreamClient
+from gateway.cluster.files.upstream_client import UpstreamClient
+from gateway.cluster.members.liveness_monitor import LivenessMonitor
+from gateway.cluster.members.node_address import StreamLocator
+from gateway.cluster.members.peers import Peers
 from proxy.edge.gateways import GatewayFiles, Gateways
 
 

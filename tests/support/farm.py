@@ -34,7 +34,7 @@ class Farm:
         self.ports = dict(zip(_PORTS, free_ports(len(_PORTS), *_GATEWAYS, *_EDGES), strict=True))
         self.gateways: dict[str, Gateway] = {}
         self.edges: dict[str, Edge] = {}
-        # Where other nodes reach one, instead of at its own address: for links that a test cuts.
+        # The address at which other nodes reach a node, if it is not its own: for links that a test cuts.
         self.reached_at: dict[str, str] = {}
         self._settings = settings
         self._started = 0
@@ -91,7 +91,7 @@ class Farm:
         known = self.names.records.get(name, ())
         self.names.records[name] = (*(h for h in known if h != host), host)
 
-    # ---- what they say ----
+    # ---- requests to nodes ----
 
     @property
     def alive(self) -> list[str]:

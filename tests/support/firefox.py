@@ -22,7 +22,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.support.clients import Program
 
-# Of a browser that is driven: nothing of its own goes to the network, a page may play, and cameras are made up.
+# Settings for tests: the browser sends no own requests, pages may play without a click, and cameras are fake.
 _PREFERENCES: Final[dict[str, bool | int | str]] = {
     "app.normandy.enabled": False,
     "app.update.disabledForTesting": True,
@@ -33,7 +33,7 @@ _PREFERENCES: Final[dict[str, bool | int | str]] = {
     "dom.min_background_timeout_value": 4,
     "extensions.update.enabled": False,
     "media.autoplay.default": 0,
-    # A machine without a sound card: AudioContext would never begin.
+    # Without a sound card, AudioContext would not begin.
     "media.cubeb.force_mock_context": True,
     "media.gmp-manager.url": "",
     "media.navigator.permission.disabled": True,

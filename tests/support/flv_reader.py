@@ -120,9 +120,9 @@ class FlvFileDemuxer:
         for tag in self._reader.receive(data):
             try:
                 if tag.type_id == VIDEO:
-                    event: FlvEvent | None = self.media.video(tag.timestamp, tag.payload, wall)
+                    event: FlvEvent | None = self.media.read_video(tag.timestamp, tag.payload, wall)
                 elif tag.type_id == AUDIO:
-                    event = self.media.audio(tag.timestamp, tag.payload, wall)
+                    event = self.media.read_audio(tag.timestamp, tag.payload, wall)
                 else:
                     event = parse_script(tag.timestamp, tag.payload)
             except InvalidData:

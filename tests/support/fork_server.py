@@ -147,7 +147,7 @@ def serve(connection: socket.socket) -> None:
     """Answers each request with the pid of a new child, until the tests close the connection."""
     for name in _MODULES:  # importing them starts no thread and keeps no file open
         importlib.import_module(name)
-    # A child collects garbage at its start. It need not examine, and so copy, what the imports made.
+    # A child collects garbage at its start. Without this, it would examine and so copy the objects of the imports.
     gc.collect()
     gc.freeze()
     statuses: dict[int, int] = {}
@@ -183,7 +183,7 @@ def _report_ended(statuses: dict[int, int]) -> None:
             if pid == 0:
                 return
             status = statuses.pop(pid)
-            with contextlib.suppress(BrokenPipeError):  # nobody waits for it any more
+            with contextlib.suppress(BrokenPipeError):  # the reader has ended
                 os.write(status, str(os.waitstatus_to_exitcode(code)).encode())
             os.close(status)
 

@@ -20,7 +20,7 @@ class Gate:
         self._asks = asyncio.Event()
         self._answers = asyncio.Event()
         self._passing: dict[asyncio.StreamWriter, asyncio.StreamWriter | None] = {}
-        self.late = 0.0  # seconds that each piece of what passes is held back, in either direction
+        self.late = 0.0  # seconds by which each piece of data is delayed, in both directions
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -52,7 +52,7 @@ class Gate:
             for end in ends:
                 if end is not None:
                     end.transport.abort()
-        self._asks.set()  # what waits in silence has nowhere to go any more
+        self._asks.set()  # delayed bytes have no destination any more
         self._answers.set()
         while self._passing:
             await asyncio.sleep(0)

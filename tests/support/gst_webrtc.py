@@ -53,14 +53,14 @@ RECEIVING = {
 }
 
 
-# Looked up here once: gi finds such names late, and not safely in several threads.
+# Looked up once here, because gi looks up names at first use, which is not safe in several threads.
 SENDONLY = GstWebRTC.WebRTCRTPTransceiverDirection.SENDONLY
 RECVONLY = GstWebRTC.WebRTCRTPTransceiverDirection.RECVONLY
 SOURCE_PAD = Gst.PadDirection.SRC
 PASS_ON = Gst.PadProbeReturn.OK
 GATHERED = GstWebRTC.WebRTCICEGatheringState.COMPLETE
 CONNECTED, FAILED = GstWebRTC.WebRTCPeerConnectionState.CONNECTED, GstWebRTC.WebRTCPeerConnectionState.FAILED
-_PRINTING = threading.Lock()  # sound and video are said by threads of their own
+_PRINTING = threading.Lock()  # separate threads print the lines of sound and video
 
 
 def say(**what: object) -> None:

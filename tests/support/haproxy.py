@@ -18,8 +18,8 @@ from tests.support.http import Wire
 from tests.support.tools import need
 
 CONFIG = Path(__file__).resolve().parents[2] / "proxy" / "haproxy" / "haproxy.cfg"
-GATEWAYS, PLAYERS = "gateways.example", "edges.example"  # the names that gateways and edges are found by
-SOURCE = "127.0.0.2"  # the address that gateways see of it
+GATEWAYS, PLAYERS = "gateways.example", "edges.example"  # the names by which HAProxy finds gateways and edges
+SOURCE = "127.0.0.2"  # the address of HAProxy that gateways see
 _LISTENERS = ("rtmp", "rtmps", "http", "https", "ws", "wss", "metrics")
 
 
@@ -92,7 +92,7 @@ def checked(**variables: str) -> Program:
 def haproxy(dns: str, certificate: Path | None = None, **variables: str) -> Iterator[Front]:
     """Runs HAProxy on free ports. dns: address:port of the name server. variables: FRONT_ variables."""
     need("haproxy")
-    # Where it is started by root the socket must not lie in a folder that is somebody's own.
+    # If root starts HAProxy, the socket must not be in a private folder of another user.
     with tempfile.TemporaryDirectory(prefix="millrace-haproxy-") as folder:
         path = Path(folder) / "admin"
         ports = dict(zip(_LISTENERS, free_ports(len(_LISTENERS), "127.0.0.1"), strict=True))

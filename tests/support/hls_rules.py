@@ -178,7 +178,7 @@ def check(p: Playlist) -> Playlist:
                     assert part.duration >= 0.85 * p.part_target - 1e-5, f"§4.4.4.9: part {part.duration} under 85 %"
             if s is not p.open and s.parts:
                 total = sum(x.duration for x in s.parts)
-                # A frame that stays longer than a part may last is said to last as long as one may.
+                # The declared duration of a longer frame is the maximum duration of a part.
                 longer = any(abs(x.duration - p.part_target) < 1e-5 for x in s.parts)
                 assert -0.1 < s.duration - total < (math.inf if longer else 0.1), (
                     f"parts {total} of segment {s.duration}"

@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
-from gateway.cluster.node_address import NodeAddress
+from gateway.cluster.members.node_address import NodeAddress
 
-# What answers a request: whole bytes, or something that writes them when it likes.
+# The answer to a request: all bytes, or a function that writes them later.
 Saying: TypeAlias = "bytes | Callable[[asyncio.StreamWriter], Awaitable[None]]"
 
 

@@ -8,12 +8,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from gateway.cluster.node_address import NodeAddress
-from gateway.cluster.node_authenticator import NodeAuthenticator
-from gateway.cluster.node_endpoint import NodeEndpoint, Operation, PullableStreams
-from gateway.cluster.node_identity import SiblingProcesses
-from gateway.cluster.peers import Peers
-from gateway.cluster.replicas import Replicas
+from gateway.cluster.calls.node_endpoint import NodeEndpoint, Operation, PullableStreams
+from gateway.cluster.members.node_address import NodeAddress
+from gateway.cluster.members.node_authenticator import NodeAuthenticator
+from gateway.cluster.members.node_identity import SiblingProcesses
+from gateway.cluster.members.peers import Peers
+from gateway.cluster.streams.replicas import Replicas
 from gateway.http.request import Request
 from gateway.http.response import Response, text
 from gateway.http.server import HttpServer
@@ -38,8 +38,8 @@ SECRET = "the cluster's"
 class Holder:
     """A node that holds streams. `cut` ends its connections, `stop` also its listener."""
 
-    def __init__(self, hub: Hub, server: HttpServer, port: int, metrics: Metrics, door: NodeEndpoint) -> None:
-        self.hub, self.server, self.port, self.metrics, self.door = hub, server, port, metrics, door
+    def __init__(self, hub: Hub, server: HttpServer, port: int, metrics: Metrics, endpoint: NodeEndpoint) -> None:
+        self.hub, self.server, self.port, self.metrics, self.endpoint = hub, server, port, metrics, endpoint
         self.session = "s1"
         self._dts = 0
 
@@ -94,7 +94,7 @@ async def holder(
         return text(200, f"{name} {path}") if hub.find(name) is not None else text(404, f"{name} is not live")
 
     async with Peers(SECRET) as peers, Tasks("holder") as tasks:
-        door = NodeEndpoint(
+        endpoint = NodeEndpoint(
             NodeAuthenticator(secret, refusals, Clocks(clock)),
             SiblingProcesses("", peers, node_with=held),
             PullableStreams(hub, lambda stream: one.session, metrics.dropped),
@@ -103,13 +103,13 @@ async def holder(
             operations or {},
         )
         listener = HttpServer(
-            lambda request: door(request, request.path.removeprefix("/_node/")),
+            lambda request: endpoint(request, request.path.removeprefix("/_node/")),
             limits(**(server or {})),
             hidden_methods=("POST",),
-            exempts=door.signed,
+            exempts=endpoint.is_signed,
         )
         sockets = listen("http", "127.0.0.1", 0)
-        one = Holder(hub, listener, port_of(sockets), metrics, door)
+        one = Holder(hub, listener, port_of(sockets), metrics, endpoint)
         await listener.listen(sockets)
         tasks.start(hub.run())
         try:

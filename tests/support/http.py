@@ -17,7 +17,7 @@ from gateway.http.response import Handler
 from gateway.http.server import HttpServer
 from gateway.lib.sockets import listen, port_of
 
-SECONDS = 10  # after which a test has failed, whatever it waits for
+SECONDS = 10  # limit of every wait; after it, the test fails
 
 
 def limits(**changes: Any) -> HttpLimits:
@@ -123,7 +123,7 @@ class Wire:
 
     async def close(self) -> None:
         self.writer.close()
-        with suppress(OSError):  # the server was first
+        with suppress(OSError):  # the server has closed the connection first
             await self.writer.wait_closed()
 
 
@@ -168,10 +168,3 @@ async def serving(
     finally:
         await server.close()
         assert not server.connections
-
-
-async def until(condition: Any) -> None:
-    """Runs the loop until `condition()` is true."""
-    async with asyncio.timeout(SECONDS):
-        while not condition():
-            await asyncio.sleep(0.002)

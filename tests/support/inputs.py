@@ -24,7 +24,7 @@ from gateway.settings import load
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 
-SECONDS = 30.0  # for whatever is waited for
+SECONDS = 30.0  # limit of every wait
 
 
 def worker_pool() -> WorkerPool:

@@ -35,6 +35,7 @@ from tests.support.flv_reader import FlvFileDemuxer
 from tests.support.kvs_rules import Frame
 from tests.support.media import Film
 from tests.support.putmedia import KvsDouble, VideoStream
+from tests.support.waiting import until
 
 ROLE = "arn:aws:iam::123456789012:role/kvs"
 WORKERS = WorkersSettings(runner="local", most=4, nice=0, memory=0)
@@ -133,15 +134,6 @@ class Live:
         """Waits until the entry meets the condition and returns it."""
         await until(lambda: met(self.report), lambda: f"{what}: {self.report}", within)
         return self.report
-
-
-async def until(met: Callable[[], Any], what: str | Callable[[], str], within: float = 20.0) -> None:
-    """Waits until `met()` is true; fails after `within` seconds."""
-    end = time.monotonic() + within
-    while not met():
-        if time.monotonic() > end:
-            raise AssertionError(f"after {within:g} s still not: {what if isinstance(what, str) else what()}")
-        await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager

@@ -134,7 +134,7 @@ class Judge:
         match event:
             case Start(ebml.SEGMENT):
                 self._once(ebml.SEGMENT, "Segment", after=ebml.EBML)
-                # Its size is written as it came: not known.
+                # The size is written as unknown, as it was received.
                 self._header += b"\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff"
             case Start(ebml.CLUSTER):
                 if ebml.TRACKS not in self._seen:

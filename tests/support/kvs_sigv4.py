@@ -14,7 +14,7 @@ from botocore.compat import HTTPHeaders
 from botocore.credentials import ReadOnlyCredentials
 
 EMPTY = hashlib.sha256(b"").hexdigest()
-# The SDK for Java signs this text, the producer SDK in C the hash of nothing, without a header that says so.
+# The SDK for Java signs this text. The producer SDK in C signs the hash of an empty body, without a header for it.
 FORMS = (EMPTY, "STREAMING-AWS4-HMAC-SHA256-PAYLOAD")
 SKEW_SECONDS = 300
 

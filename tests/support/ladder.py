@@ -53,7 +53,7 @@ class StandIn:
     """Replaces the output `codec` and announces the rungs. fails: the reason if there will be none."""
 
     def __init__(self, rungs: Sequence[LadderStep], fails: str = "") -> None:
-        self.rungs = rungs
+        self.active_steps = rungs
         self._fails = fails
 
     async def run(self, stream: Stream) -> None:

@@ -33,7 +33,7 @@ class Film:
         if self.video:
             command += ["-f", "lavfi", "-i", f"testsrc2=size={self.size}:rate={FRAMES_PER_SECOND}"]
         if self.audio:
-            # Noise, so that no two coded audio frames are alike.
+            # Noise, so that all coded audio frames differ.
             command += ["-f", "lavfi", "-i", "anoisesrc=amplitude=0.2:sample_rate=48000:seed=7"]
         command += ["-t", str(self.seconds)]
         if self.video:

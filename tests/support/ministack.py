@@ -25,7 +25,7 @@ def ministack(folder: Path) -> Iterator[str]:
     """Runs an empty server with its files in the folder. Yields its address."""
     python = separate_environment(_LOCK) / "python"
     with socket.socket() as listener, (folder / "log").open("wb") as log:
-        # The listening socket is ours: a port is never lost to somebody else, and who connects early only waits.
+        # The test opens the listening socket, so no other program can take the port, and an early client only waits.
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)
         port, fd = listener.getsockname()[1], listener.fileno()

@@ -60,7 +60,7 @@ def nginx_rtmp(port: int = 0) -> Iterator[NginxRtmp]:
         folder = Path(name)
         folder.chmod(0o755)
         (folder / "keep").mkdir()
-        (folder / "keep").chmod(0o777)  # where it is started by root it works as nobody
+        (folder / "keep").chmod(0o777)  # if root starts nginx, its workers run as nobody
         rtmp, http = free_ports(2, "127.0.0.1")
         rtmp = port or rtmp
         (folder / "nginx.conf").write_text(_CONF.format(folder=folder, rtmp=rtmp, http=http))

@@ -15,7 +15,7 @@ NODE = Path(sys.executable).with_name("node")  # of the development tools
 def run(module: str, names: str, script: str, input: Any) -> Any:
     """Runs `script` with these names of a console module. Returns the value given to `out`."""
     code = f'import {{ {names} }} from "{(CONSOLE / module).as_uri()}";\n'
-    # The input comes by the standard input, because a command line has a limit.
+    # The program reads its input from stdin, because the length of a command line is limited.
     code += 'import { readFileSync } from "node:fs";\nconst input = JSON.parse(readFileSync(0, "utf8"));\n'
     code += f"const out = (x) => console.log(JSON.stringify(x));\n{script}"
     command = [str(NODE), "--input-type=module", "-e", code]

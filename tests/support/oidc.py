@@ -51,7 +51,7 @@ class Provider:
     asked: list[str] = field(default_factory=list)
     broken: dict[str, int] = field(default_factory=dict)
     configuration: dict[str, Any] = field(default_factory=dict)
-    nonce: str | None = None  # instead of the one that was asked for
+    nonce: str | None = None  # replaces the nonce of the request
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def token(self, *, kid: str = "first", key: Any = None, algorithm: str | None = None, **claims: Any) -> str:
@@ -63,7 +63,7 @@ class Provider:
         said = {name: value for name, value in said.items() if value is not None}
         return jwt.encode(said, key, algorithm=algorithm, headers={"kid": kid})
 
-    # ---- what it answers ----
+    # ---- answers ----
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path)

@@ -2,7 +2,7 @@
 
 from tests.support.browser import Watched
 
-# errors: those that end playback; holes: the times at which the player went over one.
+# errors: errors that end playback. holes: the times at which the player skipped a hole.
 HLS = """async (url) => {
   const { default: Hls } = await import("/_player/hls.min.js");
   const video = document.querySelector("video");

@@ -38,7 +38,8 @@ from gateway.playback.router import (
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture, publish, sound
-from tests.support.http import Listener, limits, serving, until
+from tests.support.http import Listener, limits, serving
+from tests.support.waiting import until
 
 SECRETS = SigningSecrets("a-secret")
 

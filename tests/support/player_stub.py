@@ -19,7 +19,7 @@ from tests.support.media import Film
 CONSOLE = Path(gateway.__file__).parent / "console"
 CHANNEL = "70ef9b07-adbe-478d-b098-d7c8efd84a98"
 
-# What the gateway sends with the player pages: nothing inline, nothing foreign; blob: is what MSE plays from.
+# The policy that the gateway sends with player pages: no inline or foreign scripts. MSE plays from `blob:`.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
     "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'"

@@ -16,7 +16,6 @@ from gateway.http.forwarded import Forwarded
 from gateway.http.origin_policy import OriginPolicy
 from gateway.ingest.admission import Admission
 from gateway.ingest.browser_intake import Intake, IntakeFailed, IntakeStats
-from gateway.ingest.pending_connections import PendingConnections
 from gateway.ingest.services import ListenerServices
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.ingest.websocket.frames_intake import FramesIntake
@@ -27,6 +26,7 @@ from gateway.lib.metrics import Counter
 from gateway.lib.refusals import Refusals
 from gateway.lib.sockets import listen
 from gateway.lib.tasks import Tasks
+from gateway.listeners.pending_connections import PendingConnections
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
@@ -201,17 +201,18 @@ async def rig(
             opener=listen,
             tls=tls,
             tasks=tasks,
-            lease=hub.lease,
+            acquire_publisher=hub.acquire_publisher,
             admission=admission,
             pending=PendingConnections() if pending is None else pending,
             streams=hub,
             channels=store,  # type: ignore[arg-type]
             protection=PROTECTION,
-            webrtc=cast(Any, None),
+            browser_streams=cast(Any, None),
+            browser_media=cast(Any, None),
             sessions=cast(Any, None),
             ports=OpenPorts,
         )
-        door = WsServices(
+        services = WsServices(
             shared,
             container=make_container,
             frames=lambda publisher: FramesIntake(publisher, workers),
@@ -219,7 +220,7 @@ async def rig(
             forwarded=forwarded or Forwarded(()),
             compatible=compatible,
         )
-        listener = WsListener(door, "127.0.0.1", 0, tls)
+        listener = WsListener(services, "127.0.0.1", 0, tls)
         await listener.start()
         tasks.start(hub.run())
         tasks.start(listener.run())

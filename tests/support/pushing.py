@@ -21,7 +21,7 @@ from gateway.protocols.push import AudioConfig, Chunk, Configured, VideoConfig
 from tests.support.push_messages import chunk_bytes, config_text
 from tests.support.sources import X264, Source, pictures, source, tone
 
-SECONDS = 15.0  # after which a test has failed, whatever it waits for
+SECONDS = 15.0  # limit of every wait; after it, the test fails
 OPUS = ("-c:a", "libopus", "-b:a", "96k", "-ac", "2", "-frame_duration", "20")
 
 

@@ -13,11 +13,12 @@ from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.channel import Channel
 from gateway.formats.flv.tag import AUDIO, VIDEO
 from gateway.lib.tasks import Tasks
-from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
+from gateway.live.flv_intake import FlvIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.subscription import Subscription
+from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
@@ -89,7 +90,7 @@ class RunningArchive:
 
 
 def stream_of(id: str = "c1", **fields: Any) -> Stream:
-    return Stream(id, Channel(dict(builders.channel(id, **fields).item)), 1.7e9, 1_000_000, 15.0)
+    return Stream(builders.spec(id), Channel(dict(builders.channel(id, **fields).item)))
 
 
 async def record(output: RecordingOutput, stream: Stream, *tables: Timetable, end: bool = True) -> None:
@@ -140,9 +141,9 @@ def play(film: Film, publisher: StreamPublisher) -> Iterable[None]:
     for tag in FlvReader().receive(film.path().read_bytes()):
         wall = began + tag.timestamp / 1000
         if tag.type_id == VIDEO:
-            intake.media(VIDEO_INDEX, tag.timestamp, tag.payload, wall, time.monotonic())
+            intake.take_media(VIDEO_INDEX, tag.timestamp, tag.payload, wall, time.monotonic())
         elif tag.type_id == AUDIO:
-            intake.media(AUDIO_INDEX, tag.timestamp, tag.payload, wall, time.monotonic())
+            intake.take_media(AUDIO_INDEX, tag.timestamp, tag.payload, wall, time.monotonic())
         yield
 
 

@@ -13,12 +13,13 @@ from typing import Any
 from gateway.channels.channel import Channel
 from gateway.formats.flv.tag import AUDIO, VIDEO
 from gateway.lib.egress import Egress
-from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
+from gateway.live.flv_intake import FlvIntake
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
+from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.outputs.relay.relay_output import RelayFactory
 from gateway.ports.stores import IvsDirectory
 from gateway.settings import load
@@ -158,5 +159,5 @@ async def play(film: Film, into: Live, *, speed: float = 20.0, until: float | No
         if ahead > 0.01:
             await asyncio.sleep(ahead)
         lane = VIDEO_INDEX if tag.type_id == VIDEO else AUDIO_INDEX
-        intake.media(lane, tag.timestamp, tag.payload, time.time(), time.monotonic())
+        intake.take_media(lane, tag.timestamp, tag.payload, time.time(), time.monotonic())
     intake.finish(time.monotonic())

@@ -24,7 +24,7 @@ from gateway.protocols.rtmp.chunk_reader import ChunkReader
 from gateway.protocols.rtmp.message import Message
 from tests.support.builders import AVCC
 
-SECONDS = 10.0  # after which a test has failed, whatever it waits for
+SECONDS = 10.0  # limit of every wait; after it, the test fails
 AUDIO, VIDEO, DATA, COMMAND, COMMAND_AMF3, AGGREGATE = 8, 9, 18, 20, 17, 22
 _CSID = {AUDIO: 4, DATA: 5, VIDEO: 6}
 
@@ -83,7 +83,7 @@ def digest_c1(schema: int, *, version: bytes = b"\x80\x00\x07\x02") -> bytes:
 
 
 @dataclass(frozen=True)
-class Said:
+class ServerCommand:
     """A command of the server: its name and its information object, if any."""
 
     name: str
@@ -92,16 +92,16 @@ class Said:
     stream: int
 
     @property
-    def words(self) -> dict[str, Any]:
+    def info(self) -> dict[str, Any]:
         return next((v for v in reversed(self.values) if isinstance(v, dict)), {})
 
     @property
     def code(self) -> str:
-        return str(self.words.get("code", ""))
+        return str(self.info.get("code", ""))
 
     @property
     def level(self) -> str:
-        return str(self.words.get("level", ""))
+        return str(self.info.get("level", ""))
 
 
 class Peer:
@@ -152,7 +152,7 @@ class Peer:
             await self.send(message(4, b"\0\7" + found.payload[2:], csid=2, size=self.size))
         return found
 
-    async def until(self, *wanted: str, timeout: float = SECONDS) -> Said:
+    async def until(self, *wanted: str, timeout: float = SECONDS) -> ServerCommand:
         """Reads up to the next command with one of these names or codes, or an error. Raises like `read`."""
         async with asyncio.timeout(timeout):
             while True:
@@ -160,7 +160,7 @@ class Peer:
                 if found.type_id not in (COMMAND, COMMAND_AMF3):
                     continue
                 values = amf0.decode(found.payload)
-                said = Said(str(values[0]), float(values[1]), tuple(values[2:]), found.stream_id)  # type: ignore[arg-type]
+                said = ServerCommand(str(values[0]), float(values[1]), tuple(values[2:]), found.stream_id)  # type: ignore[arg-type]
                 if said.name in wanted or said.code in wanted or said.level == "error" or said.name == "_error":
                     return said
 
@@ -211,7 +211,7 @@ class Peer:
         await self.send(message(1, size.to_bytes(4, "big"), csid=2, size=self.size))
         self.size = size
 
-    async def connect(self, app: str = "stream", **more: Any) -> Said:
+    async def connect(self, app: str = "stream", **more: Any) -> ServerCommand:
         """Sends connect and reads the answer; the handshake must be complete."""
         await self.command("connect", 1, {"app": app, "tcUrl": f"rtmp://127.0.0.1/{app}", **more})
         return await self.until("_result")
@@ -222,7 +222,7 @@ class Peer:
             pass  # answers to what was asked before
         return int(said.values[-1])
 
-    async def publish(self, key: str, *, app: str = "stream", kind: str = "live") -> Said:
+    async def publish(self, key: str, *, app: str = "stream", kind: str = "live") -> ServerCommand:
         """Does everything from the handshake to the answer to publish."""
         await self.handshake()
         said = await self.connect(app)
@@ -231,11 +231,11 @@ class Peer:
         await self.create_stream()
         return await self.publish_again(key, kind=kind)
 
-    async def publish_again(self, key: str, *, kind: str = "live", stream: int = 1) -> Said:
+    async def publish_again(self, key: str, *, kind: str = "live", stream: int = 1) -> ServerCommand:
         await self.command("publish", 5, None, key, kind, stream=stream)
         return await self.until("NetStream.Publish.Start")
 
-    async def play(self, name: str, *, app: str = "stream", timeout: float = SECONDS) -> Said:
+    async def play(self, name: str, *, app: str = "stream", timeout: float = SECONDS) -> ServerCommand:
         await self.handshake()
         said = await self.connect(app)
         if said.level == "error":

@@ -30,7 +30,7 @@ class Session:
     query: dict[str, str] = field(default_factory=dict)
     tags: list[Tag] = field(default_factory=list)
     scripts: list[Script] = field(default_factory=list)
-    finished: bool = False  # the peer ended its push in good order
+    finished: bool = False  # the peer ended its push with the closing commands
     closed: bool = False
 
     @property
@@ -80,8 +80,8 @@ class RtmpTarget:
         self._running: set[asyncio.Task[Any]] = set()
         self.port = port
         self.sessions: list[Session] = []
-        self.mute = False  # set: no publish is answered
-        self.reading = asyncio.Event()  # cleared: nothing more is read
+        self.mute = False  # if true, no publish is answered
+        self.reading = asyncio.Event()  # if cleared, nothing more is read
         self.reading.set()
 
     async def __aenter__(self) -> Self:

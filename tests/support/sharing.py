@@ -5,26 +5,27 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateway.api.servers import registry_entry
-from gateway.api.status import summary
+from gateway.api.application import NodeServer
+from gateway.api.route import Route
+from gateway.api.routes import ROUTES
 from gateway.channels.media_owners import StoredDeletions
-from gateway.cluster.cluster_client import ClusterClient
-from gateway.cluster.diagnosis_operations import DiagnosisOperations
-from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
-from gateway.cluster.input_operations import InputOperations
-from gateway.cluster.node_identity import SiblingProcesses
-from gateway.cluster.peers import Peers
-from gateway.cluster.registry_locator import RegistryLocator
+from gateway.cluster.calls.cluster_client import ClusterClient
+from gateway.cluster.calls.diagnosis_operations import DiagnosisOperations
+from gateway.cluster.calls.forwarded_requests import FORWARDED, ForwardedRequests
+from gateway.cluster.calls.gateway_operations import ChannelReaders, GatewayOperations
+from gateway.cluster.members.node_identity import SiblingProcesses
+from gateway.cluster.members.peers import Peers
+from gateway.cluster.members.registry_locator import RegistryLocator
 from gateway.diagnosis.experience import Experience
 from gateway.diagnosis.recorder import Recorder
 from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.request import Request
-from gateway.http.response import Response, text
+from gateway.http.response import Answer, text
 from gateway.http.server import HttpServer
 from gateway.lib.sockets import listen, port_of
 from gateway.lib.tasks import Tasks
@@ -34,6 +35,7 @@ from gateway.live.sink import EndReason
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
 from gateway.protocols import nodes
+from gateway.reports.node_summary import summary
 from tests.support.admin import PORTS, Admin, admin
 from tests.support.http import limits
 
@@ -94,20 +96,20 @@ async def nobody(stream: str) -> None:
     """Reports that no sibling process holds a stream."""
 
 
-class Door:
+class Dispatcher:
     """Checks the signature of a request and dispatches it to its operation."""
 
     def __init__(self) -> None:
         self.table: Mapping[str, Any] = {}
         self.asked: list[str] = []
 
-    async def __call__(self, request: Request) -> Response:
+    async def __call__(self, request: Request) -> Answer:
         target = f"{request.raw_path}?{request.raw_query}" if request.raw_query else request.raw_path
         if nodes.verify(SECRET, request.method, target, request.headers.get(nodes.HEADER, ""), time.time()):
             return text(401, "not signed")
         name, _, rest = request.path.removeprefix("/_node/.node/").partition("/")
         self.asked.append(name)
-        answer: Response = await self.table[name](request, rest)
+        answer: Answer = await self.table[name](request, rest)
         return answer
 
 
@@ -121,16 +123,17 @@ async def member(
     clock: Any = time.monotonic,
     sockets: Mapping[str, str] | None = None,
     ports_of: Member | None = None,
+    routes: Sequence[Route] = ROUTES,
     **options: Any,
 ) -> AsyncIterator[Member]:
     """Runs a node on the channel store of `folder`.
 
     sockets: of the processes of its host by node, including its own. ports_of: the process that accepts connections to
-    their port. options: of the API.
+    their port. routes, options: of the API.
     """
     siblings = {node: path for node, path in (sockets or {}).items() if node != id}
-    door, distant, refused = Door(), RemoteViewerCounts(), RefusalLog()
-    server = HttpServer(door, limits(), methods=("GET", "HEAD", "POST"))
+    dispatcher, distant, refused = Dispatcher(), RemoteViewerCounts(), RefusalLog()
+    server = HttpServer(dispatcher, limits(), methods=("GET", "HEAD", "POST"))
     listening = listen("http", "127.0.0.1", 0)
     address = f"127.0.0.1:{port_of(listening)}" if ports_of is None else ports_of.address
     if sockets is not None:
@@ -142,7 +145,8 @@ async def member(
         Peers(SECRET) as peers,
         Tasks(id) as tasks,
         ClusterClient(id, directory, locator, peers, siblings=lambda: siblings, clock=clock) as cluster,
-        admin(folder, cluster=cluster, remote_viewers=distant, refusals=refused, **options) as api,
+        admin(folder, cluster=cluster, remote_viewers=distant, refusals=refused, routes=routes, **options) as api,
+        NodeServer(api.context, routes) as node_server,
     ):
         tasks.start(locator.run())
         node = api.node
@@ -157,13 +161,13 @@ async def member(
         )
         recorder = Recorder(api.hub, dict, lambda stream: {})
         diagnosis = DiagnosisOperations(processes, api.hub, recorder, Experience(api.metrics), refused)
-        inputs = InputOperations(processes, api.inputs, api.previews)
-        door.table = {**operations.table(), **diagnosis.table(), **inputs.table()}
+        forwarded = ForwardedRequests(processes, node_server.connection)
+        dispatcher.table = {**operations.table(), **diagnosis.table(), FORWARDED: forwarded.operate}
         await server.listen(listening)
         directory.members[id] = Node(
-            id, NodeRole.GATEWAY, address, 1, shown=registry_entry(f"{id}.example.com", PORTS, since)
+            id, NodeRole.GATEWAY, address, 1, shown=PORTS.registry_entry(f"{id}.example.com", since)
         )
         try:
-            yield Member(id, api, cluster, distant, peers, operations, directory, address, door.asked, server)
+            yield Member(id, api, cluster, distant, peers, operations, directory, address, dispatcher.asked, server)
         finally:
             await server.close()

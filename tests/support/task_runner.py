@@ -50,4 +50,4 @@ class Runner:
             while not condition(self):
                 self._changed.clear()
                 await self._changed.wait()
-            await asyncio.sleep(0)  # whoever asked goes on
+            await asyncio.sleep(0)  # lets the caller continue

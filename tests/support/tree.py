@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from gateway.channels.cached_channels import CachedChannels
-from gateway.cluster.browser_replicas import BrowserReplicas
-from gateway.cluster.http_cache_proxy import HttpCacheProxy
-from gateway.cluster.node_address import NodeAddress, StreamLocator
-from gateway.cluster.node_authenticator import NodeAuthenticator
-from gateway.cluster.node_endpoint import NodeEndpoint, PullableStreams
-from gateway.cluster.node_identity import SiblingProcesses
-from gateway.cluster.peers import Peers
-from gateway.cluster.replicas import Replicas
-from gateway.cluster.upstream_client import UpstreamClient
+from gateway.cluster.calls.node_endpoint import NodeEndpoint, PullableStreams
+from gateway.cluster.files.http_cache_proxy import HttpCacheProxy
+from gateway.cluster.files.upstream_client import UpstreamClient
+from gateway.cluster.members.node_address import NodeAddress, StreamLocator
+from gateway.cluster.members.node_authenticator import NodeAuthenticator
+from gateway.cluster.members.node_identity import SiblingProcesses
+from gateway.cluster.members.peers import Peers
+from gateway.cluster.streams.browser_replicas import BrowserReplicas
+from gateway.cluster.streams.replicas import Replicas
 from gateway.http.server import HttpServer
 from gateway.lib.metrics import Metrics
 from gateway.lib.sockets import listen, port_of
@@ -60,7 +60,7 @@ async def branch(where: StreamLocator, of: str = "c1", *, secret: str = SECRET) 
     hub = builders.hub([OutputSpec("flv", lambda s: Idle(), lambda s: s.channel.flag("isFlv"))])
     audience = HttpViewers()
     protection = PlaybackProtection(auth="sign", referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100)
-    settings = EdgeSettings(upstream=(), cache=64_000_000, stale=6, channel=of)
+    settings = EdgeSettings(upstream=(), cache=64_000_000, channel=of)
     channels = CachedChannels(Channels(channel("c1")))
     async with (
         Peers(secret, headers={HEADER: of}) as peers,
@@ -70,7 +70,7 @@ async def branch(where: StreamLocator, of: str = "c1", *, secret: str = SECRET) 
     ):
         browser_replicas = BrowserReplicas(hub.limits, (), where, peers)
         given = ChannelEdge(of, replicas, browser_replicas, relay)
-        door = NodeEndpoint(
+        endpoint = NodeEndpoint(
             NodeAuthenticator(secret),
             SiblingProcesses("", peers),
             PullableStreams(builders.hub(), lambda stream: "", Metrics("0").dropped, given.find_replica),
@@ -79,7 +79,7 @@ async def branch(where: StreamLocator, of: str = "c1", *, secret: str = SECRET) 
             {},
         )
         server = HttpServer(
-            lambda request: door(request, request.path.removeprefix("/_node/")), limits(), hidden_methods=("POST",)
+            lambda request: endpoint(request, request.path.removeprefix("/_node/")), limits(), hidden_methods=("POST",)
         )
         sockets = listen("http", "127.0.0.1", 0)
         port = port_of(sockets)

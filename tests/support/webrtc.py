@@ -14,6 +14,7 @@ from typing import Any
 from OpenSSL import SSL
 from pylibsrtp import Policy, Session
 
+from gateway.listeners.framing import FrameReader, framed
 from gateway.packaging.backlog import Backlogs
 from gateway.protocols.sdp.offer import OfferedTransport
 from gateway.protocols.stun.message import Attribute, StunKind, StunMessage, parse, write, xor_address
@@ -21,7 +22,6 @@ from gateway.settings.models import WebRtcSettings
 from gateway.webrtc.certificate import fingerprint_of, make_certificate
 from gateway.webrtc.dtls import datagrams_of
 from gateway.webrtc.endpoint import WebRtcEndpoint
-from gateway.webrtc.framing import FrameReader, framed
 from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.sockets import WebRtcSockets
@@ -42,7 +42,7 @@ def webrtc_settings(**fields: Any) -> WebRtcSettings:
     defaults: dict[str, Any] = {
         "host": "127.0.0.1", "port": 0, "advertise": (), "peers": 5000, "half_open": 1000, "half_open_per_address": 100,
         "connect_timeout": 10, "consent_timeout": 30, "key_frame_interval": 2, "tcp_connections": 2000,
-        "tcp_first_check": 5, "ice_servers": (),
+        "ice_servers": (),
     }  # fmt: skip
     return WebRtcSettings(**{**defaults, **fields})
 
@@ -74,11 +74,11 @@ class Recorder:
     def connected(self) -> None:
         self.was_connected += 1
 
-    def rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
+    def receive_rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
         self.rtp_packets += packets
         self.arrived.set()
 
-    def rtcp(self, packet: bytes, now: float) -> None:
+    def receive_rtcp(self, packet: bytes, now: float) -> None:
         self.rtcp_packets.append(packet)
         self.arrived.set()
 
@@ -262,7 +262,8 @@ class Wire:
 
     def __init__(self, **fields: Any) -> None:
         self.clock = Clock(1000.0)
-        self.endpoint = WebRtcEndpoint(webrtc_settings(**fields), WebRtcSockets((), (), 8189), tcp_limits(), self.clock)
+        sockets = WebRtcSockets((), (), 8189)
+        self.endpoint = WebRtcEndpoint(webrtc_settings(**fields), sockets, tcp_limits(), self.clock)
         self.udp = MemoryUdp()
         self.clients: list[Client] = []
 
@@ -286,7 +287,7 @@ class Wire:
         """Delivers several datagrams together. Returns whether all were media of a connected peer."""
         for first in range(len(datagrams)):
             rest, times = datagrams[first:], [self.clock()] * (len(datagrams) - first)
-            if self.endpoint.udp_datagrams(self.udp, address, rest, times):  # type: ignore[arg-type]
+            if self.endpoint.receive_datagrams(self.udp, address, rest, times):  # type: ignore[arg-type]
                 return not first
         return False
 

@@ -12,8 +12,8 @@ import aiohttp
 
 from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, packetizer_of
-from gateway.protocols.rtp.sender import RtpSender
 from tests.support.elementary import elementary
+from tests.support.rtp_sender import RtpSender
 from tests.support.webrtc import Client, NetworkClient
 
 SOUND, PICTURES = 111, 96  # payload types

@@ -19,17 +19,17 @@ class Figure:
     how: str
 
 
-_BENCH: Final = "tests/load/bench.py"
-_EDGE: Final = "tests/load/bench_edge.py"
+_BENCH: Final = "-m bench"
+_EDGE: Final = "-m bench.bench_edge"
 
 # ---- holders ----
 INGEST: Final = Figure(0.072, "CPU-s per publisher-minute", f"{_BENCH} ingest -m 50 --rounds 3")
 PACKAGED: Final = Figure(0.13, "CPU-s per publisher-minute, HLS and CMAF offered", f"{_BENCH} ingest-packaged -m 50")
 STREAM_MEMORY: Final = Figure(31.0, "MB per packaged 2.5 Mbit/s stream", f"{_BENCH} ingest-packaged -m 10 -t 120")
 MEASURED_WINDOW: Final = 40.0  # seconds of playlist that those streams had (hls_list_size 20)
-LADDER: Final = Figure(0.5, "cores for a ladder of three rungs from 720p30", "tests/load/bench_transcode.py")
-WATERMARK: Final = Figure(0.33, "cores for a watermark on 720p30", "tests/load/bench_watermark.py")
-RECORDING: Final = Figure(0.0014, "cores for an MP4 recording", "-m tests.load.bench_sinks")
+LADDER: Final = Figure(0.5, "cores for a ladder of three rungs from 720p30", "-m bench.bench_transcode")
+WATERMARK: Final = Figure(0.33, "cores for a watermark on 720p30", "-m bench.bench_watermark")
+RECORDING: Final = Figure(0.0014, "cores for an MP4 recording", "-m bench.bench_sinks")
 PULL_OUT: Final = Figure(0.0009, "cores for each pull of a 2.5 Mbit/s stream by another node", f"{_EDGE} pulls")
 HANDED: Final = Figure(0.0005, "CPU-s per file that another node fetches, made for it", f"{_EDGE} relay")
 

@@ -26,6 +26,16 @@ def to_attribute(value: Any) -> dict[str, Any]:
     raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
+def to_item(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the attributes of an item with these fields."""
+    return {name: to_attribute(value) for name, value in fields.items()}
+
+
+def from_item(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of an item as JSON values."""
+    return {name: from_attribute(value) for name, value in item.items()}
+
+
 def from_attribute(attribute: Mapping[str, Any]) -> Any:
     """Returns an attribute value as a JSON value.
 

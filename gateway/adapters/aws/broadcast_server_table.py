@@ -12,7 +12,7 @@ import structlog
 from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.dynamo_table import DynamoTable
-from gateway.adapters.aws.network_interfaces import NetworkInterfaces
+from gateway.adapters.aws.network_interfaces import public_name
 from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.ports.errors import StoreUnavailable
 
@@ -75,7 +75,7 @@ class BroadcastServerTable:
     def __init__(self, session: AwsSession, table: str, clock: Callable[[], float] = time.time) -> None:
         self._table = DynamoTable(session, table)
         self._clock = clock
-        self._interfaces = NetworkInterfaces(session)
+        self._session = session
         self._read_lock = asyncio.Lock()
         self._servers: list[dict[str, str]] = []
         self._read_at = -_CACHE_SECONDS
@@ -116,7 +116,7 @@ class BroadcastServerTable:
     async def _task_running(
         self, event: TaskEvent, known: Mapping[str, str], rows: Mapping[str, Mapping[str, str]]
     ) -> None:
-        dns = known.get("dns") or await self._interfaces.public_name(event.interface)
+        dns = known.get("dns") or await public_name(self._session, event.interface)
         if not dns:
             log.warning("a task has no public address, so broadcasters cannot reach it", task=event.task)
             return
@@ -135,7 +135,7 @@ class BroadcastServerTable:
         self, event: TaskEvent, known: Mapping[str, str], rows: Mapping[str, Mapping[str, str]]
     ) -> None:
         # Its network interface may be deleted already, but the task's row has the name.
-        dns = known.get("dns") or (await self._interfaces.public_name(event.interface) if event.interface else "")
+        dns = known.get("dns") or (await public_name(self._session, event.interface) if event.interface else "")
         role = next(
             (r for r in ROLES if dns and rows.get(r, {}).get("dns") == dns and rows[r].get("replaced") == "no"), None
         )

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from gateway.adapters.aws.attributes import from_attribute, to_attribute
+from gateway.adapters.aws.attributes import from_item, to_attribute, to_item
 from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
 from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.channels.channel import ID, Channel
@@ -34,11 +34,9 @@ class DynamoChannels:
         return [_channel(item) for item in await self._table.read_all() if not item[ID]["S"].startswith(_DELETED)]
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
-        stored = {name: to_attribute(value) for name, value in item.items()}
-        try:
-            await self._table.call("put_item", Item=stored, ConditionExpression="attribute_not_exists(id)")
-        except ConditionFailed:
-            raise ChannelExists(item[ID]) from None
+        stored = to_item(item)
+        if not await self._table.write("put_item", Item=stored, ConditionExpression="attribute_not_exists(id)"):
+            raise ChannelExists(item[ID])
         return _channel(stored)
 
     async def update(self, id: str, changes: Mapping[str, Any]) -> Channel:
@@ -88,7 +86,7 @@ class DynamoChannels:
 
     async def check(self) -> None:
         # Does not call DescribeTable: a push reads an item too, so this needs no other permission.
-        await self._table.call("get_item", Key=_key("-"), ProjectionExpression="id")
+        await self._table.get(_key("-"))
 
     async def _item(self, id: str) -> dict[str, Any]:
         item = await self._table.get(_key(id)) if is_channel_id(id) else None
@@ -129,13 +127,13 @@ def _key(id: str) -> dict[str, Any]:
 
 
 def _channel(item: Mapping[str, Any]) -> Channel:
-    return Channel({name: from_attribute(value) for name, value in item.items()})
+    return Channel(from_item(item))
 
 
 def _deleted(item: Mapping[str, Any]) -> DeletedChannel:
-    fields = {name: from_attribute(value) for name, value in item.items()}
+    fields = from_item(item)
     return DeletedChannel({**fields, ID: fields[ID].removeprefix(_DELETED)})
 
 
 def _deleted_item(deleted: DeletedChannel) -> dict[str, Any]:
-    return {name: to_attribute(value) for name, value in deleted.item.items()} | _key(_DELETED + deleted.id)
+    return to_item(deleted.item) | _key(_DELETED + deleted.id)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
+from gateway.adapters.aws.dynamo_table import DynamoTable
 from gateway.adapters.aws.session import AwsSession
 
 _VALID: Final = "(attribute_not_exists(#expires) OR #expires > :now)"
@@ -48,25 +48,16 @@ class DynamoConsole:
         return {item["key"]["S"]: _value(item) for item in items if self._is_valid(item)}
 
     async def check(self) -> None:
-        await self._table.call(
-            "get_item",
-            Key=_key("-", "-"),
-            ProjectionExpression="#key",
-            ExpressionAttributeNames={"#key": "key"},  # a reserved word
-        )
+        await self._table.get(_key("-", "-"))
 
     async def _put_if(self, condition: str, item: dict[str, Any]) -> bool:
-        try:
-            await self._table.call(
-                "put_item",
-                Item=item,
-                ConditionExpression=condition,
-                ExpressionAttributeNames={"#key": "key", "#expires": "expires"},
-                ExpressionAttributeValues={":now": {"N": repr(self._clock())}},
-            )
-        except ConditionFailed:
-            return False
-        return True
+        return await self._table.write(
+            "put_item",
+            Item=item,
+            ConditionExpression=condition,
+            ExpressionAttributeNames={"#key": "key", "#expires": "expires"},
+            ExpressionAttributeValues={":now": {"N": repr(self._clock())}},
+        )
 
     def _is_valid(self, item: Mapping[str, Any]) -> bool:
         expires = float(item.get("expires", {}).get("N", 0))

@@ -41,6 +41,14 @@ class DynamoTable:
                     raise ConditionFailed from None
                 raise
 
+    async def write(self, operation: str, **parameters: Any) -> bool:
+        """Calls a write with a condition. Returns False if the condition was not met."""
+        try:
+            await self.call(operation, **parameters)
+        except ConditionFailed:
+            return False
+        return True
+
     async def get(self, key: dict[str, Any]) -> dict[str, Any] | None:
         """Returns an item, or None if it does not exist."""
         answer = await self.call("get_item", Key=key, ConsistentRead=True)

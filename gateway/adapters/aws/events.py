@@ -1,8 +1,8 @@
 """The events log in DynamoDB: partition key `type`, sort key `id`, TTL attribute `expires`.
 
 The index `channel` has the partition key `channel` and the sort key `id`. Events without a channel are not in it.
-Each type has its own key, so 1,000 streams that start within a second write the 1,000 units that one key allows.
-Events above that wait in the queue of their node.
+Each type has its own partition key. DynamoDB allows 1,000 writes a second for one key, so 1,000 streams may start at
+once. More events wait in the queue of their node.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class DynamoEvents:
     async def _query(self, partition: Mapping[str, str], query: EventQuery) -> list[StoredEvent]:
         """Returns the newest events of one partition, of the table or of the index. Reads all pages that it needs."""
         ((key, value),) = partition.items()
-        since, before = query.since or "0", query.before or "g"  # ids are hexadecimal: "g" is greater than all of them
+        since, before = query.since or "0", query.before or "g"  # ids are hexadecimal: "g" is greater than all ids
         if since >= before:
             return []  # DynamoDB rejects such a range
         # DynamoDB allows one condition on the sort key. So `since` and `before` become one range; `before` itself is

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.adapters.aws.attributes import from_attribute, to_attribute
-from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
+from gateway.adapters.aws.attributes import from_item, to_item
+from gateway.adapters.aws.dynamo_table import DynamoTable
 from gateway.adapters.aws.session import AwsSession
 from gateway.ports.errors import NoSuchFilm
 from gateway.ports.films import LISTED, Film, FilmState, search_form
 
 _FILM, _MARK = "film", "mark"  # values of `kind`
 _INDEX: Final = "position"
-_SAME_VERSION: Final = "#version = :version"
 _PAGE: Final = 250  # items that one request of a search reads at most
 
 
@@ -24,7 +23,8 @@ class DynamoFilms:
         self._table = DynamoTable(session, table)
 
     async def add(self, film: Film) -> bool:
-        return await self._put(film, ConditionExpression="attribute_not_exists(kind)")
+        condition = "attribute_not_exists(kind)"
+        return await self._table.write("put_item", Item=_item(film), ConditionExpression=condition)
 
     async def get(self, key: str) -> Film:
         item = await self._table.get(_key(_FILM, key))
@@ -33,19 +33,10 @@ class DynamoFilms:
         return _film(item)
 
     async def change(self, film: Film) -> bool:
-        return await self._put(film, ConditionExpression=_SAME_VERSION, **_version(film.version - 1))
+        return await self._table.write("put_item", Item=_item(film), **_same_version(film.version - 1))
 
     async def delete(self, film: Film) -> bool:
-        try:
-            await self._table.call(
-                "delete_item",
-                Key=_key(_FILM, film.key),
-                ConditionExpression=_SAME_VERSION,
-                **_version(film.version),
-            )
-        except ConditionFailed:
-            return False
-        return True
+        return await self._table.write("delete_item", Key=_key(_FILM, film.key), **_same_version(film.version))
 
     async def newest(self, limit: int, after: tuple[int, str] | None = None, search: str = "") -> list[Film]:
         wanted = search_form(search)
@@ -58,7 +49,7 @@ class DynamoFilms:
             "FilterExpression": "listed = :listed",
             "ExpressionAttributeValues": values,
         }
-        names: dict[str, str] = {}  # these two are reserved words
+        names: dict[str, str] = {}  # `position` and `search` are reserved words
         if after is not None:
             names["#position"], values[":after"] = "position", {"S": _position(after)}
             parameters["KeyConditionExpression"] += " AND #position < :after"
@@ -92,18 +83,12 @@ class DynamoFilms:
         await self._table.call("put_item", Item=_key(_MARK, name))
 
     async def check(self) -> None:
-        await self._table.call("get_item", Key=_key("-", "-"), ProjectionExpression="kind")
-
-    async def _put(self, film: Film, **condition: Any) -> bool:
-        try:
-            await self._table.call("put_item", Item=_item(film), **condition)
-        except ConditionFailed:
-            return False
-        return True
+        await self._table.get(_key("-", "-"))
 
 
-def _version(version: int) -> dict[str, Any]:
+def _same_version(version: int) -> dict[str, Any]:
     return {
+        "ConditionExpression": "#version = :version",
         "ExpressionAttributeNames": {"#version": "version"},
         "ExpressionAttributeValues": {":version": {"N": str(version)}},
     }
@@ -119,17 +104,10 @@ def _position(order: tuple[int, str]) -> str:
 
 
 def _item(film: Film) -> dict[str, Any]:
-    item = {name: to_attribute(value) for name, value in film.as_item().items()}
-    return (
-        item
-        | _key(_FILM, film.key)
-        | {
-            "position": {"S": _position(film.order)},
-            "listed": {"BOOL": film.state in LISTED},
-            "search": {"S": film.search_text},
-        }
-    )
+    position, listed = _position(film.order), film.state in LISTED
+    index = {"kind": _FILM, "position": position, "listed": listed, "search": film.search_text}
+    return to_item(film.as_item() | index)
 
 
 def _film(item: Mapping[str, Any]) -> Film:
-    return Film.of_item({name: from_attribute(value) for name, value in item.items()})
+    return Film.of_item(from_item(item))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.adapters.aws.attributes import from_attribute, to_attribute
-from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
+from gateway.adapters.aws.attributes import from_item, to_item
+from gateway.adapters.aws.dynamo_table import DynamoTable
 from gateway.adapters.aws.session import AwsSession
 from gateway.ports.errors import JobChanged, JobExists, NoSuchJob
 from gateway.ports.jobs import JobState, StoredJob
@@ -21,16 +20,15 @@ class DynamoJobs:
         self._table = DynamoTable(session, table)
 
     async def add(self, job: StoredJob) -> None:
-        try:
-            await self._table.call("put_item", Item=_item(job), ConditionExpression="attribute_not_exists(id)")
-        except ConditionFailed:
-            raise JobExists(job.id) from None
+        condition = "attribute_not_exists(id)"
+        if not await self._table.write("put_item", Item=to_item(job.as_item()), ConditionExpression=condition):
+            raise JobExists(job.id)
 
     async def get(self, id: str) -> StoredJob:
         item = await self._table.get({"id": {"S": id}})
         if item is None:
             raise NoSuchJob(id)
-        return _job(item)
+        return StoredJob.of_item(from_item(item))
 
     async def newest(self, limit: int, before: str = "") -> list[StoredJob]:
         jobs = [job for job in await self._scan() if not before or job.id < before]
@@ -47,17 +45,16 @@ class DynamoJobs:
         return sorted(jobs, key=lambda job: job.id)
 
     async def change(self, job: StoredJob) -> None:
-        try:
-            await self._table.call(
-                "put_item",
-                Item=_item(job),
-                ConditionExpression="#version = :expected_version",
-                ExpressionAttributeNames={"#version": "version"},
-                ExpressionAttributeValues={":expected_version": {"N": str(job.version - 1)}},
-            )
-        except ConditionFailed:
+        changed = await self._table.write(
+            "put_item",
+            Item=to_item(job.as_item()),
+            ConditionExpression="#version = :expected_version",
+            ExpressionAttributeNames={"#version": "version"},
+            ExpressionAttributeValues={":expected_version": {"N": str(job.version - 1)}},
+        )
+        if not changed:
             await self.get(job.id)  # raises NoSuchJob if the job was deleted
-            raise JobChanged(job.id) from None
+            raise JobChanged(job.id)
 
     async def trim(self, limit: int) -> None:
         finished = sorted((job.id for job in await self._scan() if job.state.finished), reverse=True)
@@ -65,15 +62,7 @@ class DynamoJobs:
             await self._table.call("delete_item", Key={"id": {"S": id}})
 
     async def check(self) -> None:
-        await self._table.call("get_item", Key={"id": {"S": "-"}}, ProjectionExpression="id")
+        await self._table.get({"id": {"S": "-"}})
 
     async def _scan(self, **parameters: Any) -> list[StoredJob]:
-        return [_job(item) for item in await self._table.read_all(**parameters)]
-
-
-def _item(job: StoredJob) -> dict[str, Any]:
-    return {name: to_attribute(value) for name, value in job.as_item().items()}
-
-
-def _job(item: Mapping[str, Any]) -> StoredJob:
-    return StoredJob.of_item({name: from_attribute(value) for name, value in item.items()})
+        return [StoredJob.of_item(from_item(item)) for item in await self._table.read_all(**parameters)]

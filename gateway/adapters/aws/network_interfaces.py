@@ -10,32 +10,24 @@ from botocore.exceptions import ClientError
 from gateway.adapters.aws.session import AwsSession, error_code
 
 
-class NetworkInterfaces:
-    """Network interfaces of tasks. Raises StoreUnavailable if AWS does not answer or rejects the request.
+async def public_name(session: AwsSession, interface: str) -> str:
+    """Returns the public DNS name of a network interface (eni-…), else its public address.
 
-    Needs `ec2:DescribeNetworkInterfaces`.
+    Returns "" if the interface has neither or no longer exists. Raises StoreUnavailable if AWS does not answer or
+    rejects the request. Needs `ec2:DescribeNetworkInterfaces`.
     """
-
-    def __init__(self, session: AwsSession) -> None:
-        self._session = session
-
-    async def public_name(self, interface: str) -> str:
-        """Returns the public DNS name of a network interface (eni-…), else its public address.
-
-        Returns "" if the interface has neither or no longer exists.
-        """
-        async with self._session.client_for("ec2", f"interface {interface}") as client:
-            try:
-                answer = await client.describe_network_interfaces(NetworkInterfaceIds=[interface])
-            except ClientError as error:
-                if not error_code(error).startswith("InvalidNetworkInterfaceI"):  # …ID.NotFound, …Id.Malformed
-                    raise
-                return ""
-        for found in answer.get("NetworkInterfaces", ()):
-            association = found.get("Association") or {}
-            if name := association.get("PublicDnsName") or association.get("PublicIp"):
-                return str(name)
-        return ""
+    async with session.client_for("ec2", f"interface {interface}") as client:
+        try:
+            answer = await client.describe_network_interfaces(NetworkInterfaceIds=[interface])
+        except ClientError as error:
+            if not error_code(error).startswith("InvalidNetworkInterfaceI"):  # …ID.NotFound, …Id.Malformed
+                raise
+            return ""
+    for found in answer.get("NetworkInterfaces", ()):
+        association = found.get("Association") or {}
+        if name := association.get("PublicDnsName") or association.get("PublicIp"):
+            return str(name)
+    return ""
 
 
 def interface_of(reply: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,8 +10,8 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from gateway.adapters.aws.attributes import from_attribute, to_attribute
-from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
+from gateway.adapters.aws.attributes import from_attribute, to_attribute, to_item
+from gateway.adapters.aws.dynamo_table import DynamoTable
 from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.channels.names import is_channel_id
 from gateway.lib.bounded_json import MAX_NUMBER
@@ -78,9 +77,8 @@ class DynamoRegistry:
 
     async def leave(self, id: str) -> None:
         self._listed.discard(id)
-        async with self._table.client() as client:
-            await client.delete_item(TableName=self._table.name, Key=_key(_NODE + id))
-            await self._drop(client, [id])
+        await self._table.call("delete_item", Key=_key(_NODE + id))
+        await self._drop([id])
 
     async def node(self, id: str) -> Node | None:
         item = await self._table.get(_key(_NODE + id))
@@ -93,8 +91,8 @@ class DynamoRegistry:
             ids = set(listed.get("ids", {}).get("SS", ()))
             self._listed &= ids
             rows = await self._batch(client, [_NODE + id for id in ids], ConsistentRead=True)
-            if missing := ids - {row[_KEY]["S"].removeprefix(_NODE) for row in rows}:
-                await self._drop(client, sorted(missing), listed.get("version", {"N": "0"}))
+        if missing := ids - {row[_KEY]["S"].removeprefix(_NODE) for row in rows}:
+            await self._drop(sorted(missing), listed.get("version", {"N": "0"}))
         return [node for node in map(_node, rows) if node is not None]
 
     async def claim(self, claim: StreamClaim, item: Mapping[str, Any], replaces: str = "") -> None:
@@ -136,8 +134,7 @@ class DynamoRegistry:
             parameters["ExpressionAttributeNames"] |= {"#left": "left", "#expires": "expires"}
             expires = math.ceil(self._clock() + LEFT_SECONDS)
             parameters["ExpressionAttributeValues"] |= {":yes": {"BOOL": True}, ":expires": {"N": str(expires)}}
-        with contextlib.suppress(ConditionFailed):
-            await self._table.call("update_item" if left else "delete_item", **parameters)
+        await self._table.write("update_item" if left else "delete_item", **parameters)
 
     async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         wanted = [stream for stream in set(streams) if is_channel_id(stream)]
@@ -177,7 +174,7 @@ class DynamoRegistry:
                 await asyncio.sleep(pause)
         return items
 
-    async def _drop(self, client: Any, ids: Sequence[str], version: Mapping[str, Any] | None = None) -> None:
+    async def _drop(self, ids: Sequence[str], version: Mapping[str, Any] | None = None) -> None:
         """Removes ids from the set of nodes. version: removes them only if the set still has this version."""
         parameters: dict[str, Any] = {
             "UpdateExpression": "DELETE #ids :gone",
@@ -188,11 +185,7 @@ class DynamoRegistry:
             parameters["ConditionExpression"] = "#version = :version"
             parameters["ExpressionAttributeNames"]["#version"] = "version"
             parameters["ExpressionAttributeValues"][":version"] = version
-        try:
-            await client.update_item(TableName=self._table.name, Key=_key(_NODES), **parameters)
-        except ClientError as e:
-            if error_code(e) != _CONDITION_FAILED:
-                raise
+        await self._table.write("update_item", Key=_key(_NODES), **parameters)
 
     def _unexpired_claim(self, item: Mapping[str, Any]) -> StreamClaim | None:
         """Returns the claim of a row like `_to_claim`, but None if the claim has `left` and has expired."""
@@ -242,7 +235,7 @@ def _session(claim: StreamClaim, item: Mapping[str, Any]) -> dict[str, Any]:
         "left": claim.left,
         "cluster": claim.cluster,
     }
-    return {name: to_attribute(value) for name, value in (dict(item) | attributes).items()} | _key(claim.stream)
+    return to_item(dict(item) | attributes) | _key(claim.stream)
 
 
 def _to_claim(item: Mapping[str, Any]) -> StreamClaim | None:

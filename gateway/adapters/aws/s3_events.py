@@ -1,7 +1,4 @@
-"""Reads S3 notifications of new objects from an SQS queue.
-
-The handler is called again if SQS delivers the message again.
-"""
+"""Handles S3 notifications of new objects from an SQS queue."""
 
 from __future__ import annotations
 
@@ -10,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
-from gateway.adapters.aws.session import AwsSession
-from gateway.adapters.aws.sqs_reader import SqsReader, UnexpectedMessage, message_json
+from gateway.adapters.aws.sqs_reader import UnexpectedMessage, message_json
 
 # handle(bucket, key): returns when the object is processed. It raises StoreUnavailable to receive the object again.
 ObjectHandler = Callable[[str, str], Awaitable[None]]
@@ -35,29 +31,16 @@ class ObjectRule:
         return not self.suffixes or key.lower().endswith(tuple(suffix.lower() for suffix in self.suffixes))
 
 
-class S3Events(SqsReader):
-    """Reads the queue at `url`. Calls the handlers of all rules that accept a key.
+def object_handler(rules: Sequence[ObjectRule]) -> Callable[[str], Awaitable[None]]:
+    """Returns the handler for SqsReader. It calls the handlers of all rules that accept a key."""
 
-    retry_seconds, room: see SqsReader.
-    """
-
-    def __init__(
-        self,
-        session: AwsSession,
-        url: str,
-        rules: Sequence[ObjectRule],
-        *,
-        retry_seconds: int = 30,
-        room: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        super().__init__(session, url, retry_seconds=retry_seconds, room=room)
-        self._rules = tuple(rules)
-
-    async def handle(self, body: str) -> None:
+    async def handle(body: str) -> None:
         for bucket, key in created_objects(body):
-            for rule in self._rules:
+            for rule in rules:
                 if rule.accepts(key):
                     await rule.handle(bucket, key)
+
+    return handle
 
 
 def created_objects(body: str) -> list[tuple[str, str]]:

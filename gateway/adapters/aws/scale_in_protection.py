@@ -59,7 +59,7 @@ class ScaleInProtection:
         self._backoff = backoff or Backoff(2, 60)
         self._lock = _FileLock(shared)
         self.protected = False
-        self._perhaps = False  # whether the protection may be on: it was requested after it was last known to be off
+        self._may_be_protected = False  # a request to protect was sent since the last known end
         self._until = 0.0  # end of the protection as far as known, by `clock`
         self._failing = False  # a failure is already logged
 
@@ -79,7 +79,7 @@ class ScaleInProtection:
                     pause = await self._step(http)
                     await asyncio.sleep(pause)
             finally:
-                if self._perhaps and self._lock.acquire_exclusive():
+                if self._may_be_protected and self._lock.acquire_exclusive():
                     await self._end(http)
                 self._lock.release()
 
@@ -91,10 +91,10 @@ class ScaleInProtection:
             return self._poll
         if not (self._lock.acquire_shared() if busy else self._lock.acquire_exclusive()):
             if not busy:  # other processes have publishers and keep the protection
-                self.protected = self._perhaps = False
+                self.protected = self._may_be_protected = False
                 self._lock.release()
             return self._poll
-        self._perhaps |= busy
+        self._may_be_protected |= busy
         try:
             await self._ask(http, busy)
         except ProtectionFailed as failed:
@@ -111,7 +111,7 @@ class ScaleInProtection:
         self._backoff.reset()
         if not busy:
             self._lock.release()
-        self.protected = self._perhaps = busy
+        self.protected = self._may_be_protected = busy
         self._until = now + MINUTES * 60
         return self._poll
 
@@ -119,7 +119,7 @@ class ScaleInProtection:
         """Ends the protection at the end of the process, after all publishers have ended."""
         try:
             await self._ask(http, False)
-            self.protected = self._perhaps = False
+            self.protected = self._may_be_protected = False
         except ProtectionFailed as failed:
             log.info("task may stay protected from scale-in for a while", minutes=MINUTES, reason=str(failed))
 

@@ -33,12 +33,7 @@ class SsmSecrets:
             raise StoreUnusable(f"there is no parameter {name}")
         version = int(parameter.get("Version", 1))
         previous = await self._get(name, f"{name}:{version - 1}") if version > 1 else None
-        modified = parameter.get("LastModifiedDate")
-        return SecretValue(
-            _text(parameter.get("Value"), name),
-            str(previous.get("Value", "")) if previous is not None else "",
-            modified.timestamp() if modified is not None else 0.0,
-        )
+        return _value(name, parameter, previous, "Value", "LastModifiedDate")
 
     async def _get(self, name: str, selector: str) -> Any:
         """Returns None if the parameter or version does not exist."""
@@ -65,12 +60,7 @@ class ManagedSecrets:
         if current is None:
             raise StoreUnusable(f"there is no secret {name}, or it has no value yet")
         previous = await self._get(name, "AWSPREVIOUS")
-        modified = current.get("CreatedDate")
-        return SecretValue(
-            _text(current.get("SecretString"), name),
-            str(previous.get("SecretString") or "") if previous is not None else "",
-            modified.timestamp() if modified is not None else 0.0,
-        )
+        return _value(name, current, previous, "SecretString", "CreatedDate")
 
     async def _get(self, name: str, version_stage: str) -> Any:
         """Returns None if the secret or version does not exist."""
@@ -90,10 +80,13 @@ def _none_or_raise(error: ClientError, label: str) -> None:
     raise error
 
 
-def _text(value: Any, name: str) -> str:
+def _value(name: str, current: Any, previous: Any, text: str, time: str) -> SecretValue:
+    """Returns the value of two answers. text, time: the members with the text and the time of an answer."""
+    value, modified = current.get(text), current.get(time)
     if not isinstance(value, str) or not value.strip():
         raise StoreUnusable(f"{name} has no text value")
-    return value.strip()
+    earlier = str(previous.get(text) or "") if previous is not None else ""
+    return SecretValue(value.strip(), earlier, modified.timestamp() if modified is not None else 0.0)
 
 
 def _region(name: str) -> str | None:

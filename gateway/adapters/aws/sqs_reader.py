@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
@@ -47,12 +46,14 @@ def _object(text: str) -> dict[str, Any]:
     return value
 
 
-class SqsReader(abc.ABC):
-    """Reads the queue at `url`. Calls `handle` for each message.
+class SqsReader:
+    """Reads the queue at `url`. Calls `handle` with the body of each message.
 
     A handled message is deleted. An unreadable message is deleted at once. A message that raises unexpected errors is
     deleted after five attempts. A redrive policy of the queue may remove it earlier.
 
+    handle: returns when a message is processed. Raises StoreUnavailable to receive the message again, and
+    UnexpectedMessage if it can never be processed.
     retry_seconds: time until a message that could not be handled is delivered again.
     room: awaited before each read of at most ten messages; it returns when the handler can accept them.
     """
@@ -61,6 +62,7 @@ class SqsReader(abc.ABC):
         self,
         session: AwsSession,
         url: str,
+        handle: Callable[[str], Awaitable[None]],
         *,
         retry_seconds: int = 30,
         room: Callable[[], Awaitable[None]] | None = None,
@@ -68,15 +70,9 @@ class SqsReader(abc.ABC):
         self._session = session
         self._url = url
         self._name = url.rpartition("/")[2]
+        self._handle_body = handle
         self._retry_seconds = retry_seconds
         self._room = room
-
-    @abc.abstractmethod
-    async def handle(self, body: str) -> None:
-        """Returns when a message is processed.
-
-        Raises StoreUnavailable to receive the message again, and UnexpectedMessage if it can never be processed.
-        """
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -113,7 +109,7 @@ class SqsReader(abc.ABC):
     async def _handle(self, message: dict[str, Any]) -> None:
         body = str(message.get("Body", ""))
         try:
-            await self.handle(body)
+            await self._handle_body(body)
         except UnexpectedMessage as error:
             log.warning(
                 "a message that is not an event was dropped", queue=self._name, reason=str(error), body=body[:200]

@@ -1,33 +1,28 @@
-"""Reads ECS task events, which EventBridge sends to an SQS queue, and updates the table of broadcast servers."""
+"""Handles ECS task events, which EventBridge sends to an SQS queue: updates the table of broadcast servers."""
 
 from __future__ import annotations
 
 from gateway.adapters.aws.broadcast_server_table import BroadcastServerTable, TaskEvent
 from gateway.adapters.aws.network_interfaces import interface_of
-from gateway.adapters.aws.session import AwsSession
-from gateway.adapters.aws.sqs_reader import SqsReader, UnexpectedMessage, message_json
+from gateway.adapters.aws.sqs_reader import UnexpectedMessage, message_json
 from gateway.adapters.aws.tasks import CHANNEL, environment_of
 from gateway.settings.models import EcsSettings
 
 
-class TaskEvents(SqsReader):
-    """Reads the queue `ecs.events`. Several gateways may read it concurrently.
+class TaskEvents:
+    """Handles the messages of the queue `ecs.events`. Several gateways may read it concurrently.
 
     Ignores tasks of other clusters, and tasks of other services if `ecs.service` is set. Also ignores the tasks that
     gateways start for one channel.
-
-    retry_seconds: see SqsReader.
     """
 
-    def __init__(
-        self, session: AwsSession, settings: EcsSettings, servers: BroadcastServerTable, *, retry_seconds: int = 30
-    ) -> None:
-        super().__init__(session, settings.events, retry_seconds=retry_seconds)
+    def __init__(self, settings: EcsSettings, servers: BroadcastServerTable) -> None:
         self._cluster = settings.cluster.rpartition("/")[2]
         self._service = settings.service
         self._servers = servers
 
     async def handle(self, body: str) -> None:
+        """The handler for SqsReader."""
         event = read_event(body)
         if event is not None and self._is_broadcast_server(event):
             await self._servers.apply(event)

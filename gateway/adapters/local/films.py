@@ -1,4 +1,4 @@
-"""Films in SQLite, one row each: its fields as JSON, and what lists are sorted and searched by."""
+"""Films in SQLite. Each film is one row: its fields as JSON, and columns for sorted lists and searches."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ class Template:
     """SegmentTemplate (§5.3.9.4).
 
     offset: presentationTimeOffset, the media time at the Period's start, in ticks.
-    duration: ticks of each segment, the first of which has the number `start_number`. None: `timeline` is used, and
-    this is the number of its first entry.
+    start_number: the number of the first segment, or of the first entry of `timeline`.
+    duration: ticks of each segment; None: `timeline` is used.
     available_early: availabilityTimeOffset in seconds; None if unfinished segments are not sent in chunks.
     """
 

@@ -1,1 +1,1 @@
-"""FLV: tags, the tag bodies that RTMP messages share with FLV files, and Enhanced RTMP's additions to both."""
+"""FLV: tags, the tag bodies that RTMP messages share with FLV files, and the additions of Enhanced RTMP."""

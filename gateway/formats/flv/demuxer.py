@@ -55,18 +55,18 @@ def track_number(kind: Kind, track_id: int) -> int:
 class MediaDemuxer:
     """Demuxes the audio and video bodies of one publisher. It stores only the current tracks.
 
-    `video_track` and `audio_track` are the default tracks (id 0). `others` has a demuxer for each further track, by
+    `video_track` and `audio_track` are the default tracks (id 0). `others` has a demuxer for each additional track, by
     `track_number`. Each kind has at most MAX_TRACKS tracks.
 
-    `video` and `audio` read a body and return
+    `read_video` and `read_audio` read a body and return
     - `MediaTrack` if a sequence header set or changed the track (None for an identical repetition),
     - `AccessUnit` for a frame: `dts` is the parameter, `cts` signed milliseconds, `track` the current track,
     - `TrackStart` for the first frame of a codec without sequence header,
     - `Unsupported` once for each unsupported case,
-    - a list of track ids, each with one of the values above, for a multitrack body with further tracks,
+    - a list of track ids, each with one of the values above, for a multitrack body with additional tracks,
     - None for bodies without picture or sound: end of sequence, commands, metadata, empty bodies, and frames before
     their sequence header (counted in `dropped`).
-    Both raise InvalidData for a body that violates its specification. The demuxer is still usable then.
+    They raise InvalidData for a body that violates its specification. Afterwards, the demuxer is still usable.
     dts: milliseconds. The caller unwraps 32-bit timestamps. wall: arrival time, seconds since the epoch.
     """
 
@@ -81,7 +81,7 @@ class MediaDemuxer:
 
     # Hot
 
-    def video(self, dts: int, body: bytes, wall: float = 0.0) -> Demuxed:
+    def read_video(self, dts: int, body: bytes, wall: float = 0.0) -> Demuxed:
         """Reads one video body; see the class. Hot path."""
         frame = _LEGACY_FRAMES.get(body[:2])
         if frame is not None:
@@ -95,7 +95,7 @@ class MediaDemuxer:
             return self._ex_video(dts, body, wall)
         return self._legacy_video(body)
 
-    def audio(self, dts: int, body: bytes, wall: float = 0.0) -> Demuxed:
+    def read_audio(self, dts: int, body: bytes, wall: float = 0.0) -> Demuxed:
         """Reads one audio body; see the class. Hot path."""
         track = self.audio_track
         if track is not None and track.codec is _AAC and len(body) > 2 and body[0] >> 4 == AAC and body[1] == 1:
@@ -232,7 +232,7 @@ class MediaDemuxer:
         return media or None
 
     def _other(self, kind: Kind, track_id: int) -> MediaDemuxer | None:
-        """Returns the demuxer of a further track; None if the kind has MAX_TRACKS other tracks."""
+        """Returns the demuxer of an additional track; None if the kind has MAX_TRACKS other tracks."""
         number = track_number(kind, track_id)
         demuxer = self.others.get(number)
         if demuxer is not None:
@@ -243,7 +243,7 @@ class MediaDemuxer:
         demuxer._refused = self._refused
         return demuxer
 
-    # Both
+    # Legacy and Ex bodies
 
     def _video_config(self, codec: Codec, config: bytes) -> MediaTrack | None:
         if codec in (Codec.VP8, Codec.VP9):
@@ -311,7 +311,7 @@ def _vp_record(config: bytes) -> bytes:
 def _skip_mod_ex(body: bytes, mod_ex: int) -> tuple[int, int]:
     """Skips the ModEx prefixes. Returns the packet type after them and the position of its data.
 
-    Their nanosecond offset is finer than the gateway's clock.
+    Their nanosecond offset is ignored: it is finer than the gateway's clock.
     """
     position, end = 1, len(body)
     packet = mod_ex

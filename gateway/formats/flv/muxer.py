@@ -15,7 +15,8 @@ from gateway.media.codecs import describe
 from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
-# 11 bytes of tag header, then the body's header, in 32-bit words: type|size, time|high time byte, id 0|byte 0, …
+# The tag header has 11 bytes, and the header of the body follows. Both are written together as 32-bit words:
+# type|size, time|high time byte, id 0|byte 0, and the other bytes of the header of the body.
 _head12 = struct.Struct(">III").pack
 _head13 = struct.Struct(">IIIB").pack
 _head16 = struct.Struct(">IIII").pack
@@ -34,7 +35,7 @@ _STALE = frozenset(
     {"duration", "filesize", "keyframes", "lasttimestamp", "lastkeyframetimestamp", "lastkeyframelocation"}
 )
 _STALE_PREFIXES = ("has", "canseek")
-_FURTHER_TRACKS = frozenset({"audiotrackidinfomap", "videotrackidinfomap"})  # in lower case
+_ADDITIONAL_TRACKS = frozenset({"audiotrackidinfomap", "videotrackidinfomap"})  # in lower case
 # Names in onMetaData, and those of the same values in `codecs.describe`.
 _DESCRIBED = {"width": "width", "height": "height", "audiosamplerate": "sampleRate", "audiochannels": "channels"}
 
@@ -106,8 +107,8 @@ def unit_body(unit: AccessUnit) -> bytes:
     return b"".join((b"\x91", FOURCC[codec], unit.payload))
 
 
-def further_body(track_id: int, unit: AccessUnit) -> bytes:
-    """Returns the body of one frame of a further track: Enhanced RTMP multitrack, one track."""
+def additional_body(track_id: int, unit: AccessUnit) -> bytes:
+    """Returns the body of one frame of an additional track: Enhanced RTMP multitrack, one track."""
     codec = unit.track.codec
     if unit.track.kind is not _VIDEO_KIND:
         return b"".join((b"\x95\x01", FOURCC[codec], bytes((track_id,)), unit.payload))
@@ -119,8 +120,8 @@ def further_body(track_id: int, unit: AccessUnit) -> bytes:
     return b"".join((first, b"\x01", FOURCC[codec], bytes((track_id,)), shift, unit.payload))
 
 
-def further_track_body(track_id: int, track: MediaTrack) -> bytes:
-    """Returns the sequence header of a further track; empty for codecs without one."""
+def additional_track_body(track_id: int, track: MediaTrack) -> bytes:
+    """Returns the sequence header of an additional track; empty for codecs without one."""
     config, codec = track.config, track.codec
     if not config:
         return b""
@@ -170,10 +171,10 @@ def sequence_headers(tracks: Tracks, timestamp: int) -> bytes:
     return b"".join(tag(kind, timestamp, body) for kind, body in sequence_bodies(tracks))
 
 
-def metadata_body(tracks: Tracks, *, further: bool = False) -> bytes:
+def metadata_body(tracks: Tracks, *, additional: bool = False) -> bytes:
     """Returns onMetaData: the publisher's values without those that are wrong in a live stream.
 
-    further: whether further tracks follow; otherwise their descriptions are left out.
+    additional: whether additional tracks follow; otherwise their descriptions are left out.
 
     Codec ids are those of the sent tags. Sizes, sample rates and channels are those of the sequence headers, because
     the publisher's values are wrong after a change during the stream, and for a rendition.
@@ -183,7 +184,7 @@ def metadata_body(tracks: Tracks, *, further: bool = False) -> bytes:
         for key, value in tracks.metadata.items()
         if key.lower() not in _STALE
         and not key.lower().startswith(_STALE_PREFIXES)
-        and (further or key.lower() not in _FURTHER_TRACKS)
+        and (additional or key.lower() not in _ADDITIONAL_TRACKS)
     )
     if tracks.video is not None:
         codec = tracks.video.codec

@@ -61,7 +61,7 @@ class Multitrack(IntEnum):
     MANY_TRACKS_MANY_CODECS = 2
 
 
-# Tracks of each kind that one publisher may send, with the default track. Further tracks are refused.
+# Tracks of each kind that one publisher may send, including the default track. More tracks are refused.
 MAX_TRACKS = 8
 
 AVC, HEVC = 7, 12  # supported legacy video codec ids

@@ -31,14 +31,14 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A URI as written in the playlist, and the part of it that is meant; None: all of it."""
+    """A URI as written in the playlist. range: the part to read; None: all."""
 
     uri: str
     range: Range | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class RemoteSegment:
     """One media segment.
 
     number: its media sequence number. seconds: its duration. start: its initialization section (EXT-X-MAP), if any.
@@ -57,13 +57,13 @@ class MediaPlaylist:
     """The segments that are available now. target: seconds. ended: no segments will follow."""
 
     target: float
-    segments: tuple[Segment, ...]
+    segments: tuple[RemoteSegment, ...]
     ended: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
-    """A variant stream. audio: the URI of the default rendition of its audio group; "": its sound is inside."""
+class RemoteVariant:
+    """A variant stream. audio: the URI of the default rendition of its audio group; "": it has its own sound."""
 
     uri: str
     bandwidth: int
@@ -75,10 +75,10 @@ class Variant:
 class MultivariantPlaylist:
     """Variants in the order of the playlist."""
 
-    variants: tuple[Variant, ...]
+    variants: tuple[RemoteVariant, ...]
 
     @property
-    def best(self) -> Variant:
+    def best(self) -> RemoteVariant:
         """The variant with most pixels, then most bits."""
         return max(self.variants, key=lambda v: (v.pixels, v.bandwidth))
 
@@ -120,7 +120,7 @@ def _multivariant(lines: list[str]) -> MultivariantPlaylist:
                 sounds[group] = uri
             else:
                 sounds.setdefault(group, uri)
-    variants: list[Variant] = []
+    variants: list[RemoteVariant] = []
     pending: dict[str, str] | None = None
     for line in lines:
         if line.startswith("#EXT-X-STREAM-INF:"):
@@ -129,7 +129,7 @@ def _multivariant(lines: list[str]) -> MultivariantPlaylist:
             width, _, height = pending.get("RESOLUTION", "").partition("x")
             pixels = (read_integer(width, _MAX_SIDE) or 0) * (read_integer(height, _MAX_SIDE) or 0)
             sound = sounds.get(pending.get("AUDIO", ""), "")
-            variants.append(Variant(_uri(line), _integer(pending.get("BANDWIDTH", "0")), pixels, sound))
+            variants.append(RemoteVariant(_uri(line), _integer(pending.get("BANDWIDTH", "0")), pixels, sound))
             pending = None
     if not variants:
         raise InvalidData("the playlist has no variants")
@@ -141,7 +141,7 @@ class _MediaReader:
 
     def __init__(self) -> None:
         self._target = 0.0
-        self._segments: list[Segment] = []
+        self._segments: list[RemoteSegment] = []
         self._ended = False
         self._number = 0
         self._seconds: float | None = None
@@ -193,13 +193,13 @@ class _MediaReader:
             part, self._range_end[uri] = Range(begin, size), begin + size
         assert self._seconds is not None, "the caller checks it"
         resource = Resource(uri, part)
-        self._segments.append(Segment(self._number, self._seconds, resource, self._start, self._discontinuity))
+        self._segments.append(RemoteSegment(self._number, self._seconds, resource, self._start, self._discontinuity))
         self._number += 1
         self._seconds, self._range, self._discontinuity = None, None, False
 
 
 def _attributes(line: str) -> dict[str, str]:
-    """Returns the attribute list of a tag, or of its value (§4.2). Leaves out what is no attribute."""
+    """Returns the attribute list of a tag, or of its value (§4.2). Leaves out other text."""
     name, _, rest = line.partition(":")
     text = (rest if name.startswith("#") else line)[:_MAX_ATTRIBUTES]
     found: dict[str, str] = {}
@@ -208,7 +208,7 @@ def _attributes(line: str) -> dict[str, str]:
         match = _ATTRIBUTE.match(text, at)
         if match is not None:
             found[match[1]] = match[2].strip('"')
-        # Goes on behind the next comma. A search for the next attribute has quadratic cost.
+        # Continues after the next comma. A search for the next attribute has quadratic cost.
         at = match.end() if match is not None else text.find(",", at) + 1 or len(text)
     return found
 

@@ -35,8 +35,8 @@ _MAX_TIME: Final = 1 << 62  # nanoseconds
 class MatroskaReader:
     """Reads Matroska and WebM. It stores at most one incomplete element, as far as it has arrived.
 
-    It reads inside Segments and Clusters of known and unknown size, so it returns each block with its last byte. A new
-    EBML header starts another recording.
+    It reads inside Segments and Clusters of known and unknown size, so it returns each block when its last byte
+    arrives. A new EBML header starts another recording.
     """
 
     def __init__(self) -> None:
@@ -110,9 +110,9 @@ class MatroskaReader:
 
     def _take(self, id: bytes, body: bytes, events: list[Event]) -> None:
         if id == ebml.SIMPLE_BLOCK:
-            self._block(body, None, events)
+            self._add_block(body, None, events)
         elif id == BLOCK_GROUP:
-            self._group(body, events)
+            self._add_group(body, events)
         elif id == ebml.TIMESTAMP:
             self._cluster = uint(body, "Timestamp")
         elif id == ebml.EBML:
@@ -128,14 +128,14 @@ class MatroskaReader:
         elif body != self._tracks:
             self._tracks, self._entries = body, None
 
-    def _group(self, body: bytes, events: list[Event]) -> None:
+    def _add_group(self, body: bytes, events: list[Event]) -> None:
         fields = children(body)
         key = all(id != REFERENCE_BLOCK for id, _ in fields)
         for id, block in fields:
             if id == BLOCK:
-                self._block(block, key, events)
+                self._add_block(block, key, events)
 
-    def _block(self, body: bytes, key: bool | None, events: list[Event]) -> None:
+    def _add_block(self, body: bytes, key: bool | None, events: list[Event]) -> None:
         """Adds a block's sample (RFC 9559 §10: track number, 16 bits of time in the cluster, flags, payload)."""
         entries, cluster = self._entries, self._cluster
         if entries is None or cluster is None:

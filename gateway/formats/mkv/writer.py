@@ -37,7 +37,7 @@ def header(tracks: Iterable[MediaTrack], app: str = "Millrace") -> bytes:
 
 
 def browser_header(size: tuple[int, int], opus_head: bytes, app: str = "Millrace") -> bytes:
-    """Returns the same for VP8 and Opus. size: width and height of the pictures. opus_head: b"": no sound."""
+    """Returns the header for VP8 and Opus. size: width and height of the pictures. opus_head: b"": no sound."""
     picture = ebml.element(ebml.VIDEO, ebml.uint(ebml.PIXEL_WIDTH, size[0]), ebml.uint(ebml.PIXEL_HEIGHT, size[1]))
     entries = [_described(Kind.VIDEO, "V_VP8", picture)]
     if opus_head:

@@ -101,7 +101,7 @@ def _moov(traks: Sequence[MovieTrack], positions: list[array[int]], wide: bool, 
         first = table.shown_start - table.decode_start
         lift = max(-first, 0)
         hdlr, header, dinf = trak.kept
-        stbl = table.boxes(trak.stsd, positions[n], wide=wide, lift=lift)
+        stbl = table.write_boxes(trak.stsd, positions[n], wide=wide, lift=lift)
         mdia = box(
             b"mdia", media_header(scale, table.duration, created, trak.language), hdlr, box(b"minf", header, dinf, stbl)
         )

@@ -68,7 +68,7 @@ class MovieReader:
     def select(self, start: float, end: float) -> tuple[int, int]:
         """Selects the samples that are shown from `start` to `end`, in seconds of the movie.
 
-        Also selects those that they need. Returns the position of the first byte, and that after the last one.
+        Also selects the samples that their decoding needs. Returns the positions of the first byte and after the last.
         """
         first, last = int(start * _CLOCK) + _EARLY, int(end * _CLOCK) + _EARLY
         found: list[_Sample] = []
@@ -170,7 +170,7 @@ class _SampleTable:
         end = index(last)
         at = max(index(first) - 1, 0)
         if self._keys is not None:
-            # The key frame may be shown later than it is decoded: one before it is surely early enough.
+            # A key frame may be shown later than it is decoded, so the key frame before it is used.
             before = bisect_right(self._keys, at + 1)
             at = self._keys[max(before - 2, 0)] - 1 if before > 1 else 0
         return at, end

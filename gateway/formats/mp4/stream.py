@@ -21,8 +21,8 @@ _MAX_TIME: Final = 1 << 62
 class FragmentReader:
     """Reads a fragmented MP4. It stores at most one incomplete fragment, as far as it has arrived.
 
-    It returns the samples of a fragment with its last byte, those of both tracks in the order of their times. A new
-    moov starts another recording.
+    It returns the samples of a fragment when its last byte arrives, those of all tracks in the order of their times.
+    A new moov starts another recording.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class FragmentReader:
         return events
 
     def jump(self) -> None:
-        """Continues at another fragment of the same recording. An incomplete one is left out.
+        """Continues at another fragment of the same recording. Drops an incomplete fragment.
 
         Not for writers with offsets from the start of the file.
         """
@@ -109,7 +109,7 @@ class FragmentReader:
             self._fragment = at
         elif kind == b"mdat" and self._fragment is not None:
             start, self._fragment = self._fragment, None
-            self._samples(bytes(self._buffer[start : self._at]), self._position + start, events)
+            self._add_samples(bytes(self._buffer[start : self._at]), self._position + start, events)
 
     def _open(self, moov: bytes, events: list[Event]) -> None:
         movie = self._movie = read_movie(moov)
@@ -120,7 +120,7 @@ class FragmentReader:
         self._cts_shifts = {}
         events.append(found)
 
-    def _samples(self, data: bytes, origin: int, events: list[Event]) -> None:
+    def _add_samples(self, data: bytes, origin: int, events: list[Event]) -> None:
         """Adds the samples of `data`: a moof and the boxes after it up to its mdat."""
         assert self._movie is not None, "checked for the moof"
         # At most one sample for each byte: runs of empty samples would need much time without any result.

@@ -26,7 +26,7 @@ class Runs:
             self.values.append(value)
             self.counts.append(count)
 
-    def table(self) -> bytes:
+    def write_table(self) -> bytes:
         """Returns `entry_count`, then `sample_count` and value of each run. Negative values are in two's complement."""
         return _u32(
             n & 0xFFFF_FFFF
@@ -59,11 +59,11 @@ class Table:
         self.decode_start = 0
         self.shown_start = 0
         self.shown_end = 0
-        self.positions = array("Q")  # of each run (a chunk of the finished movie): its position …
-        self.lengths = array("Q")  # … and its bytes
+        self.positions = array("Q")  # position of each run, which is a chunk of the finished movie
+        self.lengths = array("Q")  # bytes of each run
         self._last = 0  # decode time of the last sample
         self._last_duration = 0
-        self._durations = Runs()  # without the last sample's
+        self._durations = Runs()  # without the last sample
         self._offsets = Runs()
         self._sizes = array("I")
         self._keys = array("I")
@@ -117,7 +117,7 @@ class Table:
         """Ticks from the first sample's decode time to the end of the last."""
         return self._last + self._last_duration - self.decode_start if self.samples else 0
 
-    def boxes(self, stsd: bytes, positions: Iterable[int], *, wide: bool, lift: int = 0) -> bytes:
+    def write_boxes(self, stsd: bytes, positions: Iterable[int], *, wide: bool, lift: int = 0) -> bytes:
         """Returns stbl (ISO/IEC 14496-12 §8.5).
 
         stsd: the box with the sample entry, copied unchanged.
@@ -129,28 +129,28 @@ class Table:
         durations.counts, durations.values = self._durations.counts[:], self._durations.values[:]
         if self.samples:
             durations.add(self._last_duration)
-        parts = [stsd, full_box(b"stts", 0, 0, durations.table())]
+        parts = [stsd, full_box(b"stts", 0, 0, durations.write_table())]
         if any(v + lift for v in self._offsets.values):
             lifted = Runs()
             lifted.counts = self._offsets.counts
             lifted.values = array("q", (v + lift for v in self._offsets.values))
             # §8.6.1.3: every reader supports version 0, but it cannot contain negative offsets.
-            parts.append(full_box(b"ctts", int(min(lifted.values) < 0), 0, lifted.table()))
+            parts.append(full_box(b"ctts", int(min(lifted.values) < 0), 0, lifted.write_table()))
         if len(self._keys) < self.samples:
             parts.append(full_box(b"stss", 0, 0, _u32((len(self._keys),)), _u32(self._keys)))
         if any(self._opens.values):
             # §10.4: the group of open random access points, without their numbers of leading samples. Players that
             # seek need it, because stss does not list these samples.
             parts.append(full_box(b"sgpd", 1, 0, b"rap ", _u32((1, 1)), b"\0"))
-            parts.append(full_box(b"sbgp", 0, 0, b"rap ", self._opens.table()))
-        parts.append(full_box(b"stsc", 0, 0, self._chunk_table()))
+            parts.append(full_box(b"sbgp", 0, 0, b"rap ", self._opens.write_table()))
+        parts.append(full_box(b"stsc", 0, 0, self._write_chunk_table()))
         size = self._sizes[0] if self.samples and self._sizes.count(self._sizes[0]) == self.samples else 0
         parts.append(full_box(b"stsz", 0, 0, _u32((size, self.samples)), b"" if size else _u32(self._sizes)))
         places = array("Q" if wide else "I", positions)
         parts.append(full_box(b"co64" if wide else b"stco", 0, 0, _u32((len(places),)), _big_endian(places)))
         return box(b"stbl", *parts)
 
-    def _chunk_table(self) -> bytes:
+    def _write_chunk_table(self) -> bytes:
         """Returns the stsc entries (§8.7.4): the first chunk of each run of chunks, and the samples in each of them."""
         entries = array("I")
         first = 1

@@ -1,4 +1,4 @@
-"""Reads the transport streams that `TsMuxer` writes: cuts packets into PES packets, strictly and within bounds."""
+"""Reads the transport streams that `TsMuxer` writes: joins packets to PES packets, strictly and within bounds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ERROR, _START, _RANDOM_ACCESS = 0x80, 0x40, 0x40
 _PAYLOAD, _FIELD = 0x10, 0x20
 _UPPER: Final = bytes(n & 0xF0 for n in range(256))
 _LOWER: Final = bytes(n & 0x0F for n in range(256))
-_BLOCK: Final = 64  # packets that are cut together
+_BLOCK: Final = 64  # packets that one call splits
 _CUT: Final = [struct.Struct("4x184s" * n) for n in range(_BLOCK + 1)]
 _COUNTERS: Final = bytes(n & 15 for n in range(16 + _BLOCK))
 # Runs of packets that contain only payload and continue a PES packet: three bytes of each header.
@@ -52,13 +52,13 @@ class Pes:
     payload: bytes
 
 
-class _Stream:
+class _OpenPes:
     """The open PES packet of one PID."""
 
     __slots__ = ("counter", "key", "pieces", "size")
 
     def __init__(self) -> None:
-        self.counter = -1  # of the last packet with payload; -1: none yet
+        self.counter = -1  # counter of the last packet with payload; -1: none yet
         self.key = False
         self.pieces: list[bytes] | None = None
         self.size = 0
@@ -77,7 +77,7 @@ class TsDemuxer:
         self._rest = b""
         self._jumped = False
         self._tables = 0
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, _OpenPes] = {}
 
     def receive(self, data: bytes) -> list[Pes]:
         """Reads bytes, cut anywhere. Returns the PES packets that they complete."""
@@ -98,7 +98,7 @@ class TsDemuxer:
             pid = int.from_bytes(heads[3 * n : 3 * n + 2], "big") & 0x1FFF
             run = _RUNS[pid].match(heads, 3 * n) if pid in _RUNS else None
             if run is None:
-                self._packet(pid, data[n * PACKET : (n + 1) * PACKET], found)
+                self._read_packet(pid, data[n * PACKET : (n + 1) * PACKET], found)
                 n += 1
                 continue
             length = (run.end() - 3 * n) // 3
@@ -128,7 +128,7 @@ class TsDemuxer:
             raise InvalidData("MPEG-TS: a packet is cut short")
         return [pes for pid in self._streams if (pes := self._close(pid)) is not None]
 
-    def _packet(self, pid: int, packet: bytes, found: list[Pes]) -> None:
+    def _read_packet(self, pid: int, packet: bytes, found: list[Pes]) -> None:
         """Reads a packet that starts a PES packet, ends one, has a table or only a clock."""
         flags, control = packet[1], packet[3] & 0xF0
         if flags & _ERROR or control not in (_PAYLOAD, _FIELD, _PAYLOAD | _FIELD):
@@ -140,7 +140,7 @@ class TsDemuxer:
                 raise InvalidData("MPEG-TS: an adaptation field that exceeds its packet")
             random_access = packet[4] > 0 and bool(packet[5] & _RANDOM_ACCESS)
         if pid in (psi.PAT_PID, psi.PMT_PID):
-            self._table(pid, packet[at:])
+            self._read_table(pid, packet[at:])
             return
         stream = self._streams.get(pid)
         if stream is None:
@@ -159,12 +159,12 @@ class TsDemuxer:
             stream.pieces, stream.size, stream.key = [], 0, random_access
         self._add(stream, (packet[at:],), PACKET)
 
-    def _check_jumped(self, stream: _Stream | None) -> None:
+    def _check_jumped(self, stream: _OpenPes | None) -> None:
         if stream is None or not self._jumped:
             raise InvalidData("MPEG-TS: payload without the start of a PES packet")
 
     @staticmethod
-    def _add(stream: _Stream, pieces: tuple[bytes, ...], size: int) -> None:
+    def _add(stream: _OpenPes, pieces: tuple[bytes, ...], size: int) -> None:
         assert stream.pieces is not None  # both callers have checked it
         stream.size += size
         if stream.size > MAX_PES:
@@ -176,8 +176,8 @@ class TsDemuxer:
         pieces, stream.pieces = stream.pieces, None
         return None if pieces is None else _pes(pid == VIDEO_PID, stream.key, b"".join(pieces))
 
-    def _table(self, pid: int, payload: bytes) -> None:
-        """Reads PAT or PMT. Only the first ones count, because TsMuxer repeats equal ones."""
+    def _read_table(self, pid: int, payload: bytes) -> None:
+        """Reads PAT or PMT. Only the first tables count, because TsMuxer repeats them unchanged."""
         if pid == psi.PAT_PID or self._tables:
             return
         section = payload[1:]
@@ -197,7 +197,7 @@ class TsDemuxer:
                 self.video = codec
             else:
                 self.audio = codec
-            self._streams[stream_pid] = _Stream()
+            self._streams[stream_pid] = _OpenPes()
             at += 5 + (int.from_bytes(section[at + 3 : at + 5], "big") & 0xFFF)
 
 

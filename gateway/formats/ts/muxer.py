@@ -31,7 +31,7 @@ _MAX_PCR_FILL = 12  # PCR packets in one gap; a longer gap is an interruption, n
 _MAX_AUDIO_PES = 0xFFFF - 16  # audio needs PES_packet_length, which has 16 bits
 
 _STUFFING = b"\xff" * 184
-_BLOCK = 64  # packets that are cut together
+_BLOCK = 64  # packets that one call joins
 _CUT = [struct.Struct("184s" * n) for n in range(_BLOCK + 1)]
 _COUNTERS = bytes(0x10 | n & 15 for n in range(16 + _BLOCK))  # the fourth byte of a packet with payload only
 
@@ -92,7 +92,7 @@ class TsMuxer:
             self._aud, self._aud_type, self._sps_type, self._type_mask = _H265_AUD, h265.AUD << 1, h265.SPS << 1, 0x7E
             self._parameter_sets = nal.join_annexb([*hvcc.vps, *hvcc.sps, *hvcc.pps])
 
-    def tables(self) -> bytes:
+    def write_tables(self) -> bytes:
         """Returns PAT and PMT, the first two packets of each segment."""
         out = []
         for pid, body in ((psi.PAT_PID, self._pat), (psi.PMT_PID, self._pmt)):
@@ -100,7 +100,7 @@ class TsMuxer:
             self._counters[pid] = self._counters[pid] + 1 & 15
         return b"".join(out)
 
-    def video(self, dts: int, cts: int, key: bool, payload: bytes) -> Packets:
+    def write_video(self, dts: int, cts: int, key: bool, payload: bytes) -> Packets:
         """Returns the packets of one picture. payload: a length-prefixed sample, shown at dts + cts.
 
         An access unit delimiter is written first and replaces the sample's delimiter, which is not always first.
@@ -129,7 +129,7 @@ class TsMuxer:
             pcr = self._last_pcr = dts
         return Packets(self._video, pieces, pcr, key, filled)
 
-    def audio(self, frames: Sequence[bytes], pts: int) -> list[Packets]:
+    def write_audio(self, frames: Sequence[bytes], pts: int) -> list[Packets]:
         """Returns the packets of consecutive raw frames. pts: presentation time of the first frame.
 
         About 100 ms of frames avoid most of the overhead. Without video the frames carry the PCR, and 90 ms are better.
@@ -139,7 +139,7 @@ class TsMuxer:
         if not frames:
             return []
         if self._adts is not None:
-            header = self._adts.header
+            header = self._adts.make_header
             frames = [piece for frame in frames for piece in (header(len(frame)), frame)]
         out: list[Packets] = []
         for offset, pieces in self._audio_groups(frames):

@@ -28,8 +28,8 @@ class TsReader:
     def __init__(self, near: int | None = None) -> None:
         self._demuxer = TsDemuxer()
         self._near = near
-        self._pictures: _Pictures | None = None
-        self._sounds: MediaTrack | None = None
+        self._picture_converter: _PictureConverter | None = None
+        self._audio_track: MediaTrack | None = None
 
     @property
     def has_video(self) -> bool:
@@ -56,10 +56,10 @@ class TsReader:
             assert self._demuxer.audio is not None  # else the demuxer refuses its PID
             yield from self._audio(self._demuxer.audio, dts + cts, pes.payload)
             return
-        if self._pictures is None:
+        if self._picture_converter is None:
             assert self._demuxer.video is not None  # as above
-            self._pictures = _Pictures(self._demuxer.video)
-        track, payload = self._pictures.sample(pes.payload, pes.key)
+            self._picture_converter = _PictureConverter(self._demuxer.video)
+        track, payload = self._picture_converter.make_sample(pes.payload, pes.key)
         if track is not None:
             yield AccessUnit(track, dts, cts, pes.key, 0.0, payload)
 
@@ -71,13 +71,13 @@ class TsReader:
             start, end, config, rate, length = _frame(codec, payload, at)
             if not at < end <= len(payload) or count > _MAX_FRAMES:
                 raise InvalidData(f"MPEG-TS: an {codec} frame that exceeds its PES packet")
-            if self._sounds is None or self._sounds.config != config:
-                self._sounds = MediaTrack(Kind.AUDIO, codec, CLOCK, config)
-            yield AccessUnit(self._sounds, time + samples * CLOCK // rate, 0, True, 0.0, payload[start:end])
+            if self._audio_track is None or self._audio_track.config != config:
+                self._audio_track = MediaTrack(Kind.AUDIO, codec, CLOCK, config)
+            yield AccessUnit(self._audio_track, time + samples * CLOCK // rate, 0, True, 0.0, payload[start:end])
             at, samples = end, samples + length
 
 
-class _Pictures:
+class _PictureConverter:
     """Converts pictures to length-prefixed samples without delimiters and without the sets of their configuration."""
 
     def __init__(self, codec: Codec) -> None:
@@ -87,7 +87,7 @@ class _Pictures:
         self._sets: dict[int, tuple[bytes, ...]] = {}  # by NAL unit type
         self._types = (h264.SPS, h264.PPS) if self._h264 else (h265.VPS, h265.SPS, h265.PPS)
 
-    def sample(self, payload: bytes, key: bool) -> tuple[MediaTrack | None, bytes]:
+    def make_sample(self, payload: bytes, key: bool) -> tuple[MediaTrack | None, bytes]:
         """Returns the sample and its track; None before the first key frame."""
         delimiter = h264.AUD if self._h264 else h265.AUD
         units = [(unit[0] & 0x1F if self._h264 else unit[0] >> 1 & 0x3F, unit) for unit in nal.split_annexb(payload)]

@@ -12,8 +12,8 @@ from gateway.channels.channel import Channel
 from gateway.ingest.descriptor import ListenerDescriptor
 
 if TYPE_CHECKING:
-    from gateway.ingest.open_listeners import OpenListeners
     from gateway.ingest.services import ListenerServices
+    from gateway.listeners.port_listener import OpenListeners
     from gateway.outputs.services import OutputServices
 
 

@@ -12,21 +12,21 @@ from typing import Final
 
 import structlog
 
-from gateway.ingest.open_listeners import OpenListeners, PortListener, peer_address
-from gateway.ingest.pending_connections import TLS_READ
 from gateway.ingest.rtmp.services import RtmpServices
 from gateway.ingest.rtmp.session import RtmpSession
 from gateway.ingest.services import ListenerServices
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ScheduledTls
 from gateway.lib.sockets import BACKLOG, Opener, listen
+from gateway.listeners.pending_connections import TLS_READ
+from gateway.listeners.port_listener import OpenListeners, PortListener, peer_address
 from gateway.protocols import proxy_v2
 from gateway.protocols.errors import RemoteProtocolError
 
 log = structlog.get_logger(__name__)
 
 PROXY_SECONDS: Final = 3.0  # contract: time limit for the header
-# Time for peers to read the reason and close first: the exit of the process resets connections that still send.
+# Time for peers to read the reason and to close. When the process exits, connections that still send are reset.
 HANG_UP_SECONDS: Final = 0.5
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -12,7 +12,11 @@ import structlog
 
 from gateway.channels.names import channel_of, is_stream_name, pull_mark
 from gateway.formats.flv.tag import Script
-from gateway.ingest.pending_connections import (
+from gateway.ingest.push import PushRequest
+from gateway.ingest.rtmp.services import EVICTIONS, RtmpServices, play_refusal, publish_refusal
+from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledReads
+from gateway.lib.token_bucket import TokenBucket
+from gateway.listeners.pending_connections import (
     EARLY_BYTES,
     EARLY_READ,
     RTMP_BYTES,
@@ -20,13 +24,11 @@ from gateway.ingest.pending_connections import (
     TLS_UNREAD,
     PendingConnection,
 )
-from gateway.ingest.rtmp.services import EVICTIONS, RtmpServices, play_refusal, publish_refusal
-from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledReads
-from gateway.lib.token_bucket import TokenBucket
-from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
+from gateway.live.flv_intake import FlvIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import KeepsChanging
+from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media.errors import InvalidData
 from gateway.packaging.rtmp_output import RtmpOutput
 from gateway.playback.rtmp import RtmpPlayback
@@ -51,8 +53,8 @@ log = structlog.get_logger(__name__)
 CLOSE_GRACE: Final = 0.25  # seconds over TLS between the last message and the close, so that the peer reads it
 CLOSE_BOUND: Final = 2.5  # seconds until a peer that does not read is disconnected; contract: closed within 3 s
 PLAY_CLOSE_BOUND: Final = 10.0  # like CLOSE_BOUND, for a player whose stream has ended: it still gets its backlog
-MAX_UNREAD_BYTES: Final = 262_144  # of answers for a peer that sends requests without reading
-MAX_IDLE_SECONDS: Final = 60.0  # for which a connection may neither publish nor play
+MAX_UNREAD_BYTES: Final = 262_144  # bytes of answers for a peer that sends requests without reading
+MAX_IDLE_SECONDS: Final = 60.0  # seconds for which a connection may neither publish nor play
 
 # Messages without media. An encoder sends a dozen commands and at most a few data messages per picture. A player sends
 # an acknowledgement from time to time. After a network stall, delayed messages arrive all at once.
@@ -181,7 +183,7 @@ class RtmpSession(ScheduledReads):
                 if intake is None:
                     continue  # media of a publish that ended in this read
                 index = VIDEO_INDEX if event.type_id == VIDEO else AUDIO_INDEX
-                intake.media(index, event.timestamp, event.payload, wall_clock, now)
+                intake.take_media(index, event.timestamp, event.payload, wall_clock, now)
             else:
                 self._on_event(event, now)
                 intake = self._intake
@@ -294,7 +296,7 @@ class RtmpSession(ScheduledReads):
         match event:
             case Script():
                 if self._intake is not None:
-                    self._intake.script(event, now)
+                    self._intake.take_script(event, now)
             case PublishRequested():
                 if self._may_request(now):
                     self._start(self._publish(event))
@@ -344,13 +346,9 @@ class RtmpSession(ScheduledReads):
         try:
             if not self._exempt and not self._take_quota("push"):
                 raise AtCapacity("too many publishers from this address")
-            name = request.query.get("input", "")
-            channel = await self._shared.admission.channel(
-                request.name, request.query.get("sign"), self.address, exempt=self._exempt, input=name
-            )
-            self._publisher = await self._shared.lease(
-                channel, protocol=self._protocol, peer=self.address, evict=self._evicted, input=name
-            )
+            key, input = request.query.get("sign"), request.query.get("input", "")
+            push = PushRequest(request.name, key, self.address, self._protocol, self._exempt, input)
+            self._publisher = await self._shared.publishers.acquire_publisher(push, self._evicted)
         except GatewayError as error:
             self._shared.admission.refuse(request.name, self.address, self._protocol, error)
             if isinstance(error, TooManyRefusals):
@@ -368,7 +366,7 @@ class RtmpSession(ScheduledReads):
         if self._protocol == "rtmp":
             self._merge_after = self._accepted_at + MERGE_READS_AFTER
         self._intake = FlvIntake(self._publisher)
-        log.info("publishing", stream=channel.id, peer=self.address, protocol=self._protocol)
+        log.info("publishing", stream=request.name, peer=self.address, protocol=self._protocol)
         try:
             self._handle_events(self._core.accept_publish())  # messages that the peer sent while it waited
         except (RemoteProtocolError, InvalidData) as error:
@@ -399,11 +397,11 @@ class RtmpSession(ScheduledReads):
             reason=reason,
             seconds=round(time.monotonic() - publisher.since, 1),
             bytes=self._core.received,
-            malformed=intake.malformed if intake is not None else 0,
+            malformed=intake.malformed.count if intake is not None else 0,
         )
 
     def _evicted(self, reason: EndReason) -> None:
-        """Ends the publish when the hub revokes the lease."""
+        """Ends the publish when the hub evicts the publisher."""
         self._intake = None
         if self._core.state is RtmpState.PUBLISHING:
             code = "NetStream.Publish.BadName" if reason is EndReason.PUBLISHER_GONE else "NetStream.Publish.Failed"

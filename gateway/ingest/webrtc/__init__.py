@@ -9,8 +9,8 @@ from gateway.channels.channel import Channel
 from gateway.ingest.descriptor import ListenerDescriptor
 
 if TYPE_CHECKING:
-    from gateway.ingest.open_listeners import OpenListeners
     from gateway.ingest.services import ListenerServices
+    from gateway.listeners.port_listener import OpenListeners
     from gateway.outputs.services import OutputServices
 
 
@@ -30,6 +30,7 @@ def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
 
 LISTENER = ListenerDescriptor(
     name="webrtc",
+    protocol="whip",
     open=_open,
     fields={
         "whipUrl": "The address to push to over WebRTC (WHIP).",

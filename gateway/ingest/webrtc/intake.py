@@ -1,4 +1,4 @@
-"""WhipIntake: publishes the tracks of a WHIP push, and tells the sender what is missing."""
+"""WhipIntake: publishes the tracks of a WHIP push, and asks the sender for missing packets and key frames."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Final, Protocol
 import structlog
 
 from gateway.ingest.webrtc.converted_pictures import ConvertedPictures
-from gateway.ingest.webrtc.key_frame_requests import KeyFrameRequests
-from gateway.ingest.webrtc.received_track import TICKS, ReceivedTrack, TrackParameters
+from gateway.ingest.webrtc.received_track import ReceivedTrack, TrackParameters
 from gateway.ingest.webrtc.sound_on_demand import AAC_TRACK, SoundOnDemand
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.publisher import StreamPublisher
@@ -20,6 +19,7 @@ from gateway.live.track_changes import KeepsChanging
 from gateway.media import opus
 from gateway.media.clock import AudioClock, PublisherTimeline
 from gateway.media.errors import InvalidData
+from gateway.media.framed_units import TICKS
 from gateway.media.track import AmfValue, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols.errors import RemoteProtocolError
@@ -35,13 +35,15 @@ log = structlog.get_logger(__name__)
 
 _SSRC: Final = 1  # of our reports; we send no media
 GOODBYE: Final = rtcp.receiver_report(_SSRC, (), "millrace") + rtcp.bye(_SSRC)
-_REPAIR_SECONDS: Final = 0.01  # between two looks at what is missing
+_REPAIR_SECONDS: Final = 0.01  # between two checks for missing packets
 _SOON_SECONDS: Final = 0.011  # the reorder wait of a missing packet, and the millisecond to which timers are rounded
 _FEEDBACK_SECONDS: Final = 0.05  # between two transport-wide feedbacks
 _REPORT_SECONDS: Final = 1.0
 _VIDEO: Final = 0  # in the timeline
 _AUDIO: Final = 1
 OPUS_TRACK: Final = opus_track(2)
+_REPEAT_SECONDS: Final = 1.0  # until the next request, if no key frame came
+_LATE_SECONDS: Final = 1.0  # that a sender's own key frames may be later than the interval
 
 
 class ReportSender(Protocol):
@@ -55,7 +57,7 @@ class ReportSender(Protocol):
 
 
 class WhipIntake:
-    """One push. Pictures are published when they are complete. A worker converts Opus to AAC while a sink needs it.
+    """One push. It publishes each complete picture. A worker converts Opus to AAC while a sink needs AAC.
 
     Nothing is published before the first key frame. `begin` starts its timer, `close` stops it.
     on_error: called with the reason if the push cannot continue.
@@ -101,7 +103,7 @@ class WhipIntake:
         self._feedback = TransportFeedback()
         self._peer: ReportSender | None = None
         self._began = time.monotonic()
-        # The worker makes key frames of its own.
+        # A converting worker makes its own key frames.
         interval = settings.webrtc.key_frame_interval if self._converted is None else 0.0
         self._key_frames = KeyFrameRequests(interval, self._began)
         if self._converted is None:
@@ -123,7 +125,7 @@ class WhipIntake:
 
     @property
     def is_patient(self) -> bool:
-        """Whether nobody waits for the next picture, and nothing is to be repaired."""
+        """Whether no sink waits for the next picture, and no packet is missing."""
         return self._has_announced and not self._is_hurried and not self._publisher.stream.is_awaited
 
     def begin(self, peer: ReportSender) -> None:
@@ -132,7 +134,7 @@ class WhipIntake:
         self._start_timer(self._idle_seconds)
 
     async def run(self) -> None:
-        """Runs the worker of the sound, or of all, until `close`. Raises SoundWorkerFailed, IntakeFailed."""
+        """Runs the worker for sound, or for all media, until `close`. Raises SoundWorkerFailed, IntakeFailed."""
         if self._converted is not None:
             await self._converted.run()
         elif self._sound is not None:
@@ -150,7 +152,7 @@ class WhipIntake:
 
     # ---- packets ----
 
-    def rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
+    def receive_rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
         """Takes packets in the order in which they came. Hot path. arrivals: monotonic seconds of each."""
         self.received += sum(map(len, packets))
         types = [packet[1] & 0x7F if len(packet) >= 12 else -1 for packet in packets]
@@ -179,8 +181,8 @@ class WhipIntake:
         if not self._is_hurried and (receiver := track.receiver) is not None and receiver.is_repairing:
             self._hurry()
 
-    def rtcp(self, packet: bytes, now: float) -> bool:
-        """Takes a compound packet. Returns False if the sender says goodbye."""
+    def receive_rtcp(self, packet: bytes, now: float) -> bool:
+        """Takes a compound packet. Returns False if the sender has sent BYE."""
         try:
             items = rtcp.parse(packet)
         except RemoteProtocolError:
@@ -189,7 +191,7 @@ class WhipIntake:
             if isinstance(item, rtcp.SenderReport):
                 for index, track in enumerate(self.tracks):
                     if track.ssrc == item.ssrc and track.receiver is not None:
-                        track.receiver.sender_report(item, now)
+                        track.receiver.take_sender_report(item, now)
                         self._received_times.report(index, item)
             elif isinstance(item, rtcp.Bye):
                 return False
@@ -223,9 +225,9 @@ class WhipIntake:
         publisher.push(unit, now)
 
     def _push_sound(self, unit: AccessUnit) -> None:
-        """Publishes sound as it came, and for the AAC, with repaired times.
+        """Publishes sound as Opus, and gives it to the maker of AAC, with repaired times.
 
-        The times of the Opus count samples: players conceal each gap, also one of a millisecond.
+        The times of the Opus count samples, because players conceal each gap, even one of a millisecond.
         """
         assert self._sound is not None, "pushes with converted pictures do not come here"
         if not self._publisher.active:
@@ -246,7 +248,7 @@ class WhipIntake:
         if Kind.AUDIO in kinds:
             audio = AAC_TRACK
             if not self._has_announced and self._publisher.active:
-                # Before the tracks: those who want Opus need no worker.
+                # Before the tracks, because sinks that want Opus need no worker.
                 self._publisher.set_opus(OPUS_TRACK, self._sound)
         try:
             self._publisher.set_tracks(video, audio, self._metadata)
@@ -274,7 +276,7 @@ class WhipIntake:
             self._hurry()
 
     def _hurry(self) -> None:
-        """Looks soon at what has to be requested, and every 10 ms from then on while packets are missing."""
+        """Checks soon for missing packets, and then every 10 ms while packets are missing."""
         self._is_hurried = True
         if self._timer is not None:
             self._start_timer(_SOON_SECONDS)
@@ -317,3 +319,40 @@ class WhipIntake:
             self._reports = blocks
             peer.send_rtcp(rtcp.receiver_report(_SSRC, blocks, "millrace"))
         self._start_timer(_REPAIR_SECONDS if self._is_hurried else self._idle_seconds)
+
+
+class KeyFrameRequests:
+    """Requests a key frame if a consumer wants one, or after an interval without any. Times are in seconds.
+
+    A sender that sends key frames without a request has its own interval, and gets some more time.
+    After a loss, the receiver requests key frames itself.
+
+    interval: longest time without a key frame; 0: no limit.
+    """
+
+    __slots__ = ("_asked", "_interval", "_last", "_next", "_patience", "_wanted")
+
+    def __init__(self, interval: float, now: float) -> None:
+        self._interval = self._patience = interval
+        self._last = now
+        self._asked = True  # since the last key frame; true at first, because the first one comes without a request
+        self._next = 0.0  # before this time, nothing is requested
+        self._wanted = False
+
+    def want(self) -> None:
+        """Requests a key frame as soon as possible."""
+        self._wanted = True
+
+    def came(self, now: float) -> None:
+        """Notes that a key frame has come."""
+        self._patience = self._interval + (0.0 if self._asked else _LATE_SECONDS)
+        self._last, self._wanted, self._asked = now, False, False
+
+    def due(self, now: float) -> bool:
+        """Whether a key frame is to be requested now."""
+        overdue = self._interval and now - self._last > self._patience
+        if not (self._wanted or overdue) or now < self._next:
+            return False
+        self._next = now + _REPEAT_SECONDS
+        self._asked = True
+        return True

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
-from gateway.ingest.webrtc.coded_pictures import CodedPictures
-from gateway.inputs.pull.camera_tracks import Pictures, Sound
-from gateway.media import opus
+from gateway.media import av1, opus, vp9
 from gateway.media.errors import InvalidData
+from gateway.media.framed_units import TICKS, FramedSound, NalPictures
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols.rtp import retransmission
@@ -26,7 +25,6 @@ from gateway.protocols.rtp.timeline import RtpTimeline
 from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketizer
 from gateway.protocols.sdp.answer import AcceptedMedia
 
-TICKS: Final = 1_000  # a second; as in FLV and RTMP
 # The encoding names that can be published, the best first.
 VIDEO_NAMES: Final = ("H264", "H265", "VP9", "AV1", "VP8")
 AUDIO_NAMES: Final = ("OPUS",)
@@ -77,13 +75,13 @@ class ReceivedTrack:
         self._timeline = timeline
         self._index = index
         self._last_packet = 0.0
-        self._samples: Pictures | CodedPictures | Sound
+        self._samples: NalPictures | CodedPictures | FramedSound
         if parameters.kind is Kind.VIDEO:
             codec = _CODECS[parameters.name]
-            self._samples = Pictures(codec) if codec in _NAL_CODECS else CodedPictures(codec)
+            self._samples = NalPictures(codec) if codec in _NAL_CODECS else CodedPictures(codec)
         else:
             head = opus.head_bytes(opus.OpusHead(2, 0, opus.RATE, 0, 0, b""))
-            self._samples = Sound(MediaTrack(Kind.AUDIO, Codec.OPUS, TICKS, head))
+            self._samples = FramedSound(MediaTrack(Kind.AUDIO, Codec.OPUS, TICKS, head))
 
     @property
     def track(self) -> MediaTrack | None:
@@ -131,16 +129,16 @@ class ReceivedTrack:
         return self._units(receiver.push(packet, now, repaired=repaired), arrival)
 
     def _begin(self, ssrc: int) -> None:
-        """Expects a new source: it has other numbers and timestamps."""
+        """Expects a new source, which has other sequence numbers and timestamps."""
         parameters = self.parameters
         depacketizer = _DEPACKETIZERS[parameters.name]()
         self.ssrc = ssrc
         self.receiver = RtpReceiver(ssrc, parameters.payload_type, parameters.clock, depacketizer, nack=parameters.nack)
-        if not isinstance(self._samples, Sound):
+        if not isinstance(self._samples, FramedSound):
             self._samples.restart()
 
     def take(self, received: Iterable[Received], arrival: float) -> list[AccessUnit]:
-        """Returns the units of what a timer of the receiver has released."""
+        """Returns the units of packets that the receiver has released by a timer."""
         return self._units(received, arrival)
 
     def _units(self, received: Iterable[Received], arrival: float) -> list[AccessUnit]:
@@ -152,11 +150,49 @@ class ReceivedTrack:
             try:
                 samples = self._samples
                 if isinstance(samples, CodedPictures):
-                    unit = samples.unit(frame.payload, time, frame.key)
+                    unit = samples.make_unit(frame.payload, time, frame.key)
                 else:
-                    unit = samples.unit(frame.payload, time)
+                    unit = samples.make_unit(frame.payload, time)
             except InvalidData:
                 continue  # the receiver counts broken packets; a broken picture is dropped like a lost one
             if unit is not None:
                 units.append(unit)
         return units
+
+
+class CodedPictures:
+    """Makes access units of whole frames, from a key frame on. Frames are shown in the order in which they are sent.
+
+    codec: AV1, VP9 or VP8, which has no configuration.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        self.track: MediaTrack | None = None
+        self._codec = codec
+        self._begun = False
+
+    def make_unit(self, payload: bytes, time: int, key: bool) -> AccessUnit | None:
+        """Returns the unit; None before the first key frame. time: milliseconds. Raises InvalidData."""
+        if not (self._begun or key):
+            return None
+        if key:
+            config = _config(self._codec, payload)
+            if self.track is None or config != self.track.config:
+                self.track = MediaTrack(Kind.VIDEO, self._codec, TICKS, config)
+            self._begun = True
+        assert self.track is not None, "set by the first key frame"
+        return AccessUnit(self.track, time, 0, key, 0.0, payload)
+
+    def restart(self) -> None:
+        """Waits for the next key frame."""
+        self._begun = False
+
+
+def _config(codec: Codec, key_frame: bytes) -> bytes:
+    """Returns the record for a key frame. Raises InvalidData."""
+    if codec is not Codec.AV1:
+        return vp9.vpcc_of(key_frame).record if codec is Codec.VP9 else b""
+    for kind, start, _, end in av1.obus(key_frame):
+        if kind == av1.SEQUENCE_HEADER:
+            return av1.build_av1c(key_frame[start:end])
+    raise InvalidData("an AV1 key frame without a sequence header")

@@ -15,7 +15,7 @@ from gateway.workers.sound_client import SoundWorkerClient
 from gateway.workers.sound_protocol import aac_track
 from gateway.workers.worker_pool import WorkerPool
 
-AAC_TRACK: Final = aac_track(2, 1_000)  # a decoder makes stereo of mono Opus (RFC 7587 §4.1)
+AAC_TRACK: Final = aac_track(2, 1_000)  # stereo, because a decoder makes stereo of mono Opus (RFC 7587 §4.1)
 _LINGER_MS: Final = 5_000  # after the last sink that needs the sound
 _CODEC_MS: Final = 60  # delay in decoder and encoder, see SoundWorkerClient
 _LONGEST_WAIT: Final = 1.0  # seconds until the sinks that wait for sound get the pictures without it
@@ -38,7 +38,7 @@ class SoundOnDemand:
         self._client = SoundWorkerClient(workers, publisher.stream.name, self._deliver)
         self._kept: deque[AccessUnit] = deque(maxlen=_MAX_KEPT)
         self._is_on = False
-        self._heard_ms = 0  # when a sink needed the sound, in the times of the push
+        self._wanted_ms = 0  # when a sink wanted audio, in the times of the push
         self._made: list[AccessUnit] = []  # for the cache
         self._until: int | None = None  # dts of the unit that completes it; None: nobody waits
         self._timer: asyncio.TimerHandle | None = None
@@ -59,8 +59,8 @@ class SoundOnDemand:
             self._is_on = True
             self._client.change(self._source, AAC_TRACK)
             if self._kept:
-                self._heard_ms = self._kept[-1].dts
-                self._until = self._heard_ms - _CODEC_MS
+                self._wanted_ms = self._kept[-1].dts
+                self._until = self._wanted_ms - _CODEC_MS
                 self._timer = asyncio.get_running_loop().call_later(_LONGEST_WAIT, self._complete)
                 for unit in self._kept:
                     self._client.give(unit)
@@ -77,15 +77,15 @@ class SoundOnDemand:
         if not self._has_video:
             self.key_frame(unit.dts - int(AUDIO_ONLY_SECONDS * 1_000))
         stream = self._publisher.stream
-        if stream.is_heard:
-            self._heard_ms = unit.dts
+        if stream.wants_audio:
+            self._wanted_ms = unit.dts
             self.begin()
         self._kept.append(unit)
-        if self._is_on and unit.dts - self._heard_ms <= _LINGER_MS:
+        if self._is_on and unit.dts - self._wanted_ms <= _LINGER_MS:
             self._client.give(unit, at_once=self._until is not None or stream.is_awaited)
         else:
             self._is_on = False
-            stream.bytes_in += len(unit.payload)  # `push` counts the AAC
+            self._publisher.count_unused(unit)
 
     def _deliver(self, unit: AccessUnit) -> None:
         """Takes a unit of the worker."""
@@ -101,7 +101,7 @@ class SoundOnDemand:
             self._complete()
 
     def _complete(self) -> None:
-        """Gives the sinks that wait what was made for them."""
+        """Gives the converted sound to the sinks that wait for it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

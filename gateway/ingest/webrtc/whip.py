@@ -9,24 +9,20 @@ from typing import Final
 
 import structlog
 
-from gateway.channels.channel import Channel
 from gateway.channels.names import is_channel_id
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, service_unavailable, text
-from gateway.ingest.admission import Admission
 from gateway.ingest.browser_intake import IntakeFailed
-from gateway.ingest.open_listeners import OpenListeners
+from gateway.ingest.push import Push, PushRequest
 from gateway.ingest.refusal_texts import refusal_text
 from gateway.ingest.services import ListenerServices
 from gateway.ingest.webrtc.intake import GOODBYE, WhipIntake
 from gateway.ingest.webrtc.received_track import AUDIO_NAMES, VIDEO_NAMES, TrackParameters
-from gateway.live.publisher import StreamPublisher
+from gateway.listeners.port_listener import OpenListeners
 from gateway.live.sink import EndReason
 from gateway.media.track import Kind
 from gateway.playback.play_format import AnswerOrAwaitable
-from gateway.playback.webrtc.signalling import NOT_ALLOWED, OfferRefused, bearer
 from gateway.ports.errors import (
-    AtCapacity,
     GatewayError,
     NameInUse,
     NotAuthorized,
@@ -38,6 +34,7 @@ from gateway.protocols.sdp.codec_choice import no_codec_to_receive, receiving_co
 from gateway.protocols.sdp.offer import TRANSPORT_CC, Offer
 from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.peer import Peer
+from gateway.webrtc.signalling import NOT_ALLOWED, OfferRefused, bearer
 from gateway.workers.sound_client import SoundWorkerFailed
 from gateway.workers.worker_pool import WorkerPool
 
@@ -47,8 +44,8 @@ PROTOCOL: Final = "whip"
 _PLACE: Final = "the address is /<id>/whip?sign=<expiry>-<hash>, or the bearer token is <id>?sign=<expiry>-<hash>"
 _NAMES: Final = {Kind.VIDEO: VIDEO_NAMES, Kind.AUDIO: AUDIO_NAMES}
 _CHECK_SECONDS: Final = 1.0
-_WORDS: Final = {
-    PeerEnd.CLOSED: "closed by the client",  # by DELETE; all other reasons of ours are set before
+_REASONS: Final = {
+    PeerEnd.CLOSED: "closed by the client",  # by DELETE; this side sets its own reasons before it closes
     PeerEnd.CLOSED_BY_PEER: "closed by the client",
     PeerEnd.CONNECT_TIMEOUT: "the client did not connect",
     PeerEnd.CONSENT_EXPIRED: "connection lost",
@@ -65,7 +62,7 @@ def open_whip(services: ListenerServices, workers: WorkerPool) -> OpenListeners:
 
 
 class WhipPushes:
-    """Answers /whip, /<id>/whip and what is below it."""
+    """Answers `/whip`, `/<id>/whip` and the paths below."""
 
     def __init__(self, services: ListenerServices, workers: WorkerPool) -> None:
         self.services = services
@@ -74,108 +71,97 @@ class WhipPushes:
     def respond(self, request: Request, name: str) -> AnswerOrAwaitable:
         """Answers a request. name: of the channel in the path; "": the bearer token has it."""
         if request.path not in (f"/{name}/{PROTOCOL}", f"/{PROTOCOL}"):
-            return self.services.sessions.request(request, request.path)
+            return self.services.sessions.answer_request(request, request.path)
         if request.method != "POST":
             return NOT_ALLOWED
         return self._post(request, name)
 
     async def _post(self, request: Request, name: str) -> Answer:
         id, sign, input = _credentials(request, name)
-        admission = self.services.admission
+        push = self.services.make_push(PushRequest(id, sign, request.peer, PROTOCOL, request.exempt, input))
         try:
-            channel = await admission.channel(id, sign, request.peer, exempt=request.exempt, input=input)
+            await push.check_key()
         except GatewayError as error:
-            admission.refuse(id, request.peer, PROTOCOL, error)
             return _refusal(error)
 
         async def accept(offer: Offer) -> Response:
-            return await self._open(request, channel, input, offer)
+            return await self._open(request, WhipPush(self, push), offer)
 
         return self.services.sessions.read_offer(request, accept)
 
-    async def _open(self, request: Request, channel: Channel, input: str, offer: Offer) -> Response:
+    async def _open(self, request: Request, handler: WhipPush, offer: Offer) -> Response:
         accepted, parameters = _accept(offer)
-        admission = self.services.admission
-        if not request.exempt and not admission.connections.take(request.peer):
-            error = AtCapacity("too many publishers from this address")
-            admission.refuse(channel.id, request.peer, PROTOCOL, error)
-            return _refusal(error)
-        push = WhipPush(self, channel.id, request.peer, None if request.exempt else admission)
+        push = handler.push
         try:
-            publisher = await self.services.lease(
-                channel, protocol=PROTOCOL, peer=request.peer, evict=push.evicted, input=input
-            )
+            publisher = await push.begin(handler.evicted)
+        except GatewayError as error:
+            return _refusal(error)
+        try:
             encoder = request.headers.get("user-agent", "")[:200]
             settings = self.services.settings
-            push.use(publisher, WhipIntake(publisher, self.workers, parameters, encoder, push.fail, settings))
-            push.peer, response = self.services.sessions.open(
-                request, f"/{channel.id}/{PROTOCOL}", offer, accepted, push, has_key=True
+            handler.use(WhipIntake(publisher, self.workers, parameters, encoder, handler.fail, settings))
+            handler.peer, response = self.services.sessions.open(
+                request, f"/{push.request.id}/{PROTOCOL}", offer, accepted, handler, has_key=True
             )
         except GatewayError as error:
-            push.release("refused")
-            admission.refuse(channel.id, request.peer, PROTOCOL, error)
+            handler.release("refused")
+            push.refuse(error)
             return _refusal(error)
         except BaseException:
-            push.release("refused")
+            handler.release("refused")
             raise
         return response
 
 
 class WhipPush:
-    """One push; a PeerHandler. `release` is called once, at its end.
+    """The connection of one push; a PeerHandler. `release` is called once, at its end."""
 
-    counted: the admission that counts the address of this push; None: it is not counted.
-    """
-
-    def __init__(self, pushes: WhipPushes, id: str, address: str, counted: Admission | None) -> None:
+    def __init__(self, pushes: WhipPushes, push: Push) -> None:
         self._pushes = pushes
-        self._id = id
-        self._address = address
-        self._counted = counted
-        self._publisher: StreamPublisher | None = None
+        self.push = push
         self._intake: WhipIntake | None = None
         self._sound: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._began = time.monotonic()
         self._reason = ""
         self.peer: Peer | None = None
 
-    def use(self, publisher: StreamPublisher, intake: WhipIntake) -> None:
-        """Sets where the media go."""
-        self._publisher, self._intake = publisher, intake
+    def use(self, intake: WhipIntake) -> None:
+        """Sets the intake that takes the media."""
+        self._intake = intake
 
     # ---- PeerHandler ----
 
     @property
     def is_patient(self) -> bool:
-        """Whether nobody waits for the next picture, and nothing is to be repaired."""
+        """Whether no sink waits for the next picture, and no packet is missing."""
         return self._intake is not None and self._intake.is_patient
 
     def connected(self) -> None:
         assert self.peer is not None and self._intake is not None, "the answer has been sent"
-        self._began = time.monotonic()
-        log.info("publishing", stream=self._id, peer=self._address, protocol=PROTOCOL, over=self.peer.protocol)
+        self.push.began = time.monotonic()
+        id, address = self.push.request.id, self.push.request.address
+        log.info("publishing", stream=id, peer=address, protocol=PROTOCOL, over=self.peer.protocol)
         self._intake.begin(self.peer)
-        self._sound = self._pushes.services.tasks.start(self._run_sound(self._intake), f"sound of {self._id}")
+        self._sound = self._pushes.services.tasks.start(self._run_sound(self._intake), f"sound of {id}")
         self._check()
 
-    def rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
+    def receive_rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
         if self._intake is not None:
-            self._intake.rtp(packets, arrivals)
+            self._intake.receive_rtp(packets, arrivals)
 
-    def rtcp(self, packet: bytes, now: float) -> None:
-        if self._intake is not None and not self._intake.rtcp(packet, now):
+    def receive_rtcp(self, packet: bytes, now: float) -> None:
+        if self._intake is not None and not self._intake.receive_rtcp(packet, now):
             self._end("closed by the client")
 
     def closed(self, reason: PeerEnd) -> None:
         if self.peer is not None:
             self._pushes.services.sessions.forget(self.peer)
-        self.release(self._reason or _WORDS.get(reason, str(reason)))
+        self.release(self._reason or _REASONS.get(reason, str(reason)))
 
     # ---- the end ----
 
     def evicted(self, reason: EndReason) -> None:
-        """Ends the push when the hub revokes the lease."""
+        """Ends the push when the hub evicts its publisher."""
         self._end("another publisher has taken over" if reason is EndReason.PUBLISHER_GONE else str(reason))
 
     def fail(self, reason: str) -> None:
@@ -190,26 +176,12 @@ class WhipPush:
 
     def release(self, reason: str) -> None:
         """Frees everything. The stream lingers."""
-        publisher, self._publisher = self._publisher, None
         intake, self._intake = self._intake, None
         if intake is not None:
             intake.close()
         if self._timer is not None:
             self._timer.cancel()
-        if self._counted is not None:
-            self._counted.connections.give(self._address)
-            self._counted = None
-        if publisher is not None:
-            publisher.close()
-            log.info(
-                "publish ended",
-                stream=self._id,
-                peer=self._address,
-                protocol=PROTOCOL,
-                reason=reason,
-                seconds=round(time.monotonic() - self._began, 1),
-                bytes=intake.received if intake is not None else 0,
-            )
+        self.push.end(reason, bytes=intake.received if intake is not None else 0)
 
     # ---- time ----
 
@@ -221,15 +193,18 @@ class WhipPush:
 
     def _check(self) -> None:
         """Ends a push that sends nothing. Called every second."""
-        intake, publisher = self._intake, self._publisher
-        if intake is None or publisher is None:
+        intake, settings = self._intake, self._pushes.services.settings
+        if intake is None:
             return
-        now, limits = time.monotonic(), self._pushes.services.settings.limits
-        if not intake.is_publishing and limits.first_media and now - self._began > limits.first_media:
-            self._end("no media in time")
-            return
-        if (idle := self._pushes.services.settings.rtmp.idle_timeout) and now - intake.last_packet > idle:
-            self._end("nothing received for too long")
+        reason = self.push.overdue(
+            time.monotonic(),
+            intake.last_packet,
+            settings.limits,
+            settings.rtmp.idle_timeout,
+            has_media=intake.is_publishing,
+        )
+        if reason:
+            self._end(reason)
             return
         self._timer = asyncio.get_running_loop().call_later(_CHECK_SECONDS, self._check)
 
@@ -260,7 +235,7 @@ def _accept(offer: Offer) -> tuple[dict[int, AcceptedMedia], Sequence[TrackParam
         if kind in parameters:  # RFC 9725 §4.4.2
             raise OfferRefused(422, f"the offer has several tracks of {kind}; one is accepted")
         codec = receiving_codec(media, _NAMES[kind])
-        if codec is None:  # RFC 9725 §4.4.3: a push without one of its tracks would mislead its user
+        if codec is None:  # RFC 9725 §4.4.3; users would not notice that a track is missing
             raise OfferRefused(406, no_codec_to_receive(_NAMES[kind], offer.media))
         accepted[index] = chosen = AcceptedMedia(codec, rid=largest_rid(media.rids))
         extension = media.extensions.get(TRANSPORT_CC)

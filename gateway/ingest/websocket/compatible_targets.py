@@ -100,7 +100,7 @@ class RelayDestination:
     def name(self) -> str:
         return str(relay_urls.masked([self._target])[0])
 
-    async def publisher(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
+    async def acquire_publisher(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
         id = f"compatible-{uuid.uuid4().hex[:16]}"
         channel = Channel({"id": id, "key": "", "outdate": _NEVER, "isRelay": True, "relayURL": [self._target]})
         publisher = self._hub.publish(channel, id, protocol=self._protocol, peer=self._address, evict=evict)

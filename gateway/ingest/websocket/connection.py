@@ -13,8 +13,10 @@ from websockets.protocol import Event
 from websockets.server import ServerProtocol
 
 from gateway.http.request import HeadParser, RequestError, too_large
-from gateway.ingest.open_listeners import peer_address
-from gateway.ingest.pending_connections import (
+from gateway.ingest.websocket.services import WsServices
+from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledProtocol, ScheduledTls
+from gateway.lib.token_bucket import TokenBucket
+from gateway.listeners.pending_connections import (
     EARLY_BYTES,
     EARLY_READ,
     TLS_BYTES,
@@ -23,12 +25,10 @@ from gateway.ingest.pending_connections import (
     WS_BYTES,
     PendingConnection,
 )
-from gateway.ingest.websocket.services import WsServices
-from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledProtocol, ScheduledTls
-from gateway.lib.token_bucket import TokenBucket
+from gateway.listeners.port_listener import peer_address
 from gateway.protocols.push import CloseCode
 
-HEAD_BYTES: Final = 16_384  # of a request
+HEAD_BYTES: Final = 16_384  # of the head of a request
 TARGET_BYTES: Final = 8192  # of its first line
 
 EARLY_MESSAGE: Final = 65_536  # bytes of a message before a push is accepted, or after it has ended
@@ -80,7 +80,7 @@ class PushConnection(ServerConnection):
                 self._parse(data)
 
     async def refuse(self, code: CloseCode, reason: str) -> None:
-        """Closes without reading further data, and waits until the connection is closed."""
+        """Closes without reading additional data, and waits until the connection is closed."""
         self._early = None
         self._fail(code, reason)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import asdict
 from typing import Final, cast
 
 import structlog
@@ -47,7 +48,7 @@ class ContainerIntake:
         self._worker: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
         self._finished = asyncio.Event()
         self._ended = False
-        self._feeding = asyncio.Lock()  # frames of two calls must not mix, and END must not be sent between them
+        self._feeding = asyncio.Lock()  # two calls must not mix their frames, and END must not come between them
         self._tracks: Tracks | None = None
         self._frames = 0
         self._report = BrowserReport()
@@ -59,7 +60,7 @@ class ContainerIntake:
         stream = self._publisher.stream.name
         try:
             async with self._workers.start(_MODULE, "browser", stream=stream, stuck=_STUCK_SECONDS) as worker:
-                await worker.send_json(BrowserMessage.PLAN, self._plan.to_json())
+                await worker.send_json(BrowserMessage.PLAN, asdict(self._plan))
                 self._worker.set_result(worker)
                 finished = await worker.exchange(
                     self._end(worker),
@@ -140,7 +141,7 @@ class ContainerIntake:
         raise IntakeFailed(str(wire.read_json(body).get("reason"))[:300])
 
     def _store_report(self, body: bytes) -> None:
-        report = BrowserReport.from_json(wire.read_json(body))
+        report = BrowserReport.decode(body)
         last, self._report = self._report, report
         stream, dropped = self._publisher.stream.name, self._publisher.dropped
         if report.dropped:

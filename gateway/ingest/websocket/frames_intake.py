@@ -13,6 +13,7 @@ import structlog
 
 from gateway.ingest.browser_intake import IntakeFailed, IntakeStats
 from gateway.live.publisher import StreamPublisher
+from gateway.live.unit_intake import MalformedMedia
 from gateway.media import aac, codecs, h264, nal, opus
 from gateway.media.clock import PublisherTimeline
 from gateway.media.errors import InvalidData
@@ -30,7 +31,6 @@ _TIMESCALE: Final = 1000  # ticks per second of the units: milliseconds, as in F
 _VIDEO_INDEX, _AUDIO_INDEX = 0, 1  # of the timeline
 _START_MS: Final = 1_000  # time of the first frame; not 0, because the other track may begin a little earlier
 _MAX_REORDER_MS: Final = 1_000
-_MAX_MALFORMED: Final = 100
 _MASK: Final = 0xFFFFFFFF
 
 
@@ -58,7 +58,7 @@ class FramesIntake:
         self._ended = False
         self._frames = 0
         self._dropped = 0
-        self._malformed = 0
+        self._malformed = MalformedMedia(publisher)
 
     # ---- Intake ----
 
@@ -111,7 +111,6 @@ class FramesIntake:
         if not well_formed(chunk.payload, self._length_size):
             self._count_malformed('pictures are not length-prefixed NAL units: encode with avc: {format: "avc"}')
             return
-        self._malformed = 0
         self._key_due = False
         pts = self._timeline.stamp(_VIDEO_INDEX, self._relative_ms(chunk.pts))
         dts = self._order.dts(pts)
@@ -144,12 +143,7 @@ class FramesIntake:
 
     def _count_malformed(self, reason: str) -> None:
         self._dropped += 1
-        self._malformed += 1
-        self._publisher.dropped["ingest"] += 1
-        if self._malformed == 1:
-            log.info("malformed media dropped", stream=self._publisher.stream.name, reason=reason)
-        if self._malformed >= _MAX_MALFORMED:
-            raise InvalidData(reason)
+        self._malformed.add(InvalidData(reason), self._frames)
 
     # ---- configuration ----
 

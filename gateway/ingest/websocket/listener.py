@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 from gateway.channels import relay_urls
 from gateway.http.forwarded import Forwarded
 from gateway.http.origin_policy import OriginPolicy, host_name
-from gateway.ingest.open_listeners import OpenListeners, PortListener, peer_address
+from gateway.ingest.push import PushRequest
 from gateway.ingest.services import ListenerServices
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets, RelayDestination
 from gateway.ingest.websocket.connection import CLOSE_SECONDS, EARLY_MESSAGE, PlainPush, PushConnection, SecurePush
@@ -31,6 +31,7 @@ from gateway.ingest.websocket.services import WsServices
 from gateway.ingest.websocket.session import PushSession
 from gateway.lib.scheduled_reads import ScheduledProtocol
 from gateway.lib.sockets import BACKLOG, Opener, listen
+from gateway.listeners.port_listener import OpenListeners, PortListener, peer_address
 from gateway.live.hub import StreamLimits
 from gateway.outputs.services import OutputServices
 from gateway.ports.errors import NotAuthorized
@@ -114,8 +115,8 @@ class WsListener(PortListener[PushSession]):
                 sock=sock,
                 backlog=BACKLOG,
                 subprotocols=[_FRAMES],
-                compression=None,  # media does not compress further
-                process_request=self._opening,
+                compression=None,  # media cannot be compressed further
+                process_request=self._answer_opening,
                 process_response=_without_body,
                 server_header=None,
                 open_timeout=self._services.shared.settings.limits.handshake or None,
@@ -125,7 +126,7 @@ class WsListener(PortListener[PushSession]):
                 max_size=EARLY_MESSAGE,
                 max_queue=QUEUE,
                 logger=_quiet,
-                create_connection=cast(Any, self._connection),  # a function, though its type requires a class
+                create_connection=cast(Any, self._make_connection),  # a function, though its type requires a class
             )
             self._servers.append(server)
 
@@ -150,7 +151,7 @@ class WsListener(PortListener[PushSession]):
                 for connection in list(server.all_connections):
                     connection.transport.abort()
 
-    def _connection(self, protocol: ServerProtocol, server: Server, **options: Any) -> ScheduledProtocol:
+    def _make_connection(self, protocol: ServerProtocol, server: Server, **options: Any) -> ScheduledProtocol:
         """Returns the asyncio protocol of a new socket."""
         # Set here: the library's own option would keep every connection alive until the garbage collector runs.
         setattr(protocol, "select_subprotocol", _subprotocol)  # noqa: B010
@@ -161,9 +162,9 @@ class WsListener(PortListener[PushSession]):
 
     # ---- the opening handshake ----
 
-    def _opening(self, connection: ServerConnection, request: Request) -> Response | None:
+    def _answer_opening(self, connection: ServerConnection, request: Request) -> Response | None:
         """Returns the answer that replaces the upgrade; None if the upgrade is allowed."""
-        assert isinstance(connection, PushConnection), "_connection creates them"
+        assert isinstance(connection, PushConnection), "`_make_connection` creates them"
         headers = request.headers
         address, exempt = self._client(connection)
         if not exempt and connection.pending is not None and not connection.pending.move(address):
@@ -202,10 +203,10 @@ class WsListener(PortListener[PushSession]):
     # ---- pushes ----
 
     async def _handle(self, connection: ServerConnection) -> None:
-        assert isinstance(connection, PushConnection), "_connection creates them"
+        assert isinstance(connection, PushConnection), "`_make_connection` creates them"
         address, exempt = self._client(connection)
         client = PushClient(address, self.name, exempt)
-        destination, messages = self._destination(connection, client)
+        destination, messages = self._make_destination(connection, client)
         session = PushSession(self._services, connection, destination, messages, client)
         self._sessions.add(session)
         try:
@@ -213,7 +214,9 @@ class WsListener(PortListener[PushSession]):
         finally:
             self._sessions.discard(session)
 
-    def _destination(self, connection: ServerConnection, client: PushClient) -> tuple[PushDestination, PushMessages]:
+    def _make_destination(
+        self, connection: ServerConnection, client: PushClient
+    ) -> tuple[PushDestination, PushMessages]:
         """Returns the destination of an upgraded push, and the texts for its client."""
         services = self._services
         assert connection.request is not None, "it was upgraded"
@@ -221,7 +224,8 @@ class WsListener(PortListener[PushSession]):
 
         def channel(id: str, query: Mapping[str, str]) -> PushDestination:
             sign, input = query.get("sign"), query.get("input", "")
-            return ChannelDestination(services.shared.lease, services.shared.admission, id, sign, client, input)
+            request = PushRequest(id, sign, client.address, client.protocol, client.exempt, input)
+            return ChannelDestination(services.shared.publishers, request)
 
         if path.startswith(STREAM):
             id, _, query = path.removeprefix(STREAM).partition("?")
@@ -252,7 +256,7 @@ def _subprotocol(offered: Sequence[Subprotocol]) -> Subprotocol | None:
 
 
 def _parameters(query: str) -> Mapping[str, str]:
-    """Returns the parameters of a query; of several with one name the first. Too many: none."""
+    """Returns the parameters of a query; the first of each name. Returns none if there are too many."""
     try:
         return dict(reversed(parse_qsl(query, max_num_fields=_MAX_PARAMETERS)))
     except ValueError:

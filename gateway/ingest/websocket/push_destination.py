@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.channels.names import is_channel_id
-from gateway.ingest.admission import Admission
-from gateway.live.publisher import AcquirePublisher, StreamPublisher
+from gateway.ingest.push import PublisherSource, PushRequest
+from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.protocols.push import CloseCode
 
@@ -45,7 +45,7 @@ class PushDestination(Protocol):
     def problem(self) -> str:
         """The current problem, or ""."""
 
-    async def publisher(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
+    async def acquire_publisher(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
         """Acquires the publisher of the stream. Raises GatewayError."""
 
     def check(self, now: float) -> CloseReason | None:
@@ -56,24 +56,16 @@ class PushDestination(Protocol):
 class ChannelDestination:
     """The stream of a channel. The key is checked like that of an RTMP push."""
 
-    lease: AcquirePublisher
-    admission: Admission
-    id: str
-    sign: str | None
-    client: PushClient
-    input: str = ""
+    publishers: PublisherSource
+    request: PushRequest
     problem: str = field(default="", init=False)
 
     @property
     def name(self) -> str:
-        return self.id if is_channel_id(self.id) else ""
+        return self.request.id if is_channel_id(self.request.id) else ""
 
-    async def publisher(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
-        client = self.client
-        channel = await self.admission.channel(
-            self.id, self.sign, client.address, exempt=client.exempt, input=self.input
-        )
-        return await self.lease(channel, protocol=client.protocol, peer=client.address, evict=evict, input=self.input)
+    async def acquire_publisher(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
+        return await self.publishers.acquire_publisher(self.request, evict)
 
     def check(self, now: float) -> CloseReason | None:
         return None

@@ -28,7 +28,7 @@ from gateway.protocols.push import CloseCode, Stats
 
 log = structlog.get_logger(__name__)
 
-FINISH_SECONDS: Final = 2.0  # for the last pictures after the end of a push
+FINISH_SECONDS: Final = 2.0  # seconds for the last pictures after the end of a push
 MAX_UNREAD_TEXT: Final = 65_536  # bytes of texts that wait for a client; above this limit it gets no further texts
 MESSAGES_PER_TURN: Final = 32  # messages that are processed before other connections get a turn
 _RATE_SECONDS: Final = 4  # seconds over which rates are measured
@@ -79,12 +79,12 @@ class PushSession:
 
     async def _publish(self) -> None:
         try:
-            publisher = self._publisher = await self._destination.publisher(self._evicted)
+            publisher = self._publisher = await self._destination.acquire_publisher(self._evicted)
         except GatewayError as error:
             await self._refuse(error)
             return
         self._accepted = self._last = time.monotonic()
-        self._bytes_before = publisher.stream.bytes_in
+        self._bytes_before = publisher.stream.received.bytes
         self._rates.append((self._accepted, 0, 0))
         if self._ws.subprotocol == push.SUBPROTOCOL:
             self._intake = self._frames = self._services.frames(publisher)
@@ -182,7 +182,7 @@ class PushSession:
         idle_timeout = self._shared.settings.ws.idle_timeout
         if self._close_reason.done() or intake is None or publisher is None:
             return
-        media = publisher.stream.bytes_in > self._bytes_before
+        media = publisher.stream.received.bytes > self._bytes_before
         if not media and limits.first_media and now - self._accepted > limits.first_media:
             self._end(CloseCode.POLICY, "no media in time")
         elif idle_timeout and now - self._last > idle_timeout:
@@ -216,7 +216,7 @@ class PushSession:
     # ---- the end ----
 
     def _evicted(self, reason: EndReason) -> None:
-        """Ends the push when the hub revokes the lease."""
+        """Ends the push when the hub evicts the publisher."""
         self._end(*EVICTIONS.get(reason, (CloseCode.TRY_LATER, str(reason))))
 
     def _end_failed(self, failure: IntakeFailed) -> None:

@@ -21,7 +21,7 @@ class ScheduledItem:
     """The next item of a playlist. Times are seconds since the epoch.
 
     key: of the item; None: nothing is played until `until`.
-    begin: when it begins; None: when the previous one has ended. until: it is cut then; infinity: it is not.
+    begin: when it begins; None: when the previous one has ended. until: when it is cut; infinity: it is not cut.
     offset: seconds of the film that are left out at its beginning.
     """
 
@@ -32,7 +32,7 @@ class ScheduledItem:
 
 
 class ItemOrder(Protocol):
-    """Decides which item is next. It keeps its place when the source runs again."""
+    """Decides which item is next. When the source runs again, the order goes on where it was."""
 
     def next(self, now: float) -> ScheduledItem | None:
         """Returns the next item; None: the playlist has ended. now: when the previous one has ended."""
@@ -53,7 +53,7 @@ def order_of(spec: InputSpec) -> ItemOrder:
 
 
 class ListOrder:
-    """The items one after the other, once or in a loop."""
+    """Plays the items one after the other, once or in a loop."""
 
     def __init__(self, items: Sequence[PlaylistItem], *, loop: bool) -> None:
         self._items = items
@@ -79,10 +79,10 @@ class ListOrder:
 
 
 class DayOrder:
-    """Items with a time of day begin at it, every day. Those without a time fill the time between, in order.
+    """Begins items with a time of day at this time, every day. Items without a time fill the time between, in order.
 
-    An item that still plays when the next time comes is cut. An item whose time is past begins in the middle, where it
-    would be now. Without `loop`, the items without a time play at most once between two times.
+    An item that still plays at the time of another one is cut. If its time is past, an item begins where it would be
+    now. Without `loop`, the items without a time play at most once between two times.
 
     zone: name of the time zone; "": UTC.
     """

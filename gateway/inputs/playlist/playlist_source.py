@@ -16,14 +16,13 @@ import structlog
 
 from gateway.channels.inputs import InputSpec
 from gateway.inputs.demux_client import DemuxClient, DemuxedSource
-from gateway.inputs.descriptor import InputContext
+from gateway.inputs.descriptor import InputContext, InputSource
 from gateway.inputs.paced_media import MediaClock, MediaQueue
 from gateway.inputs.playlist.order import DayOrder, ScheduledItem, order_of
 from gateway.inputs.playlist.stored_film import open_film
 from gateway.inputs.splicer import Splicer
+from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.tasks import Tasks
-from gateway.live.publisher import StreamPublisher
-from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import GatewayError, NoSuchObject, OutputError
@@ -32,31 +31,31 @@ from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
 
-_SILENT_SECONDS: Final = 30.0  # an item of which nothing can be read for this long is broken
+_SILENT_SECONDS: Final = 30.0  # an item without a unit for this long is broken
 _MAX_GOP_BYTES: Final = 16_000_000  # of the pictures since the last key frame, which are repeated after a pause
 _STEP: Final = 33  # ms from the last frame before a pause to the first one after it
-_OPEN_SECONDS: Final = 5.0  # an item is opened so long before its time
+_OPEN_SECONDS: Final = 5.0  # before its time, an item is opened
 _MAX_LATE: Final = 5.0  # seconds; after a longer pause of the reader, the order begins with what is due now
 _STILL_SECONDS: Final = 0.5  # a shorter wait for the next time is no interruption
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """The wall-clock time of the next units. begin: None: they follow the previous ones. until: they end then."""
+class ItemTime:
+    """The wall-clock time of the next units. begin: None: they follow the previous ones. until: when they end."""
 
     begin: float | None
     until: float
 
 
-QueueItem: TypeAlias = Tracks | AccessUnit | Slot
+QueueItem: TypeAlias = Tracks | AccessUnit | ItemTime
 
 
-class PlaylistSource:
+class PlaylistSource(InputSource):
     """Plays the items of one input. One worker stays open and has the next seconds of media ready.
 
     Off air it stops, and goes on at the last key frame when it is on air again. With `always` or with times of the day,
     it goes on by the clock, like a television channel.
-    problem: the last item that could not be played, and why; "": none.
+    problem: the last item that could not be played, with the reason; "": none.
 
     clock: seconds since the epoch.
     """
@@ -70,14 +69,13 @@ class PlaylistSource:
         self._clock = clock
         self._order = order_of(spec)
         self._by_day = isinstance(self._order, DayOrder)
-        self._queue: MediaQueue[QueueItem] | None = None
         self._player: _Player | None = None
-        self.problem = ""
+        self.problem: str = ""
 
     @property
     def is_ready(self) -> bool:
-        """Whether media are in memory. Items with a time are published when it comes, and not before."""
-        return self._queue is not None and not self._by_day and len(self._queue) > 0
+        """Whether media are in memory. Items with a time are not published before it."""
+        return self._player is not None and not self._by_day and len(self._player.queue) > 0
 
     @property
     def is_resting(self) -> bool:
@@ -98,13 +96,12 @@ class PlaylistSource:
             Tasks("playlist", queue.on_crash) as tasks,
         ):
             always = self._spec.always or self._by_day
-            self._queue = queue
             self._player = _Player(queue, context, self._clock, always=always)
             tasks.start(self._read(demuxer, queue), "read")
             try:
                 await self._player.run()
             finally:
-                self._queue = self._player = None
+                self._player = None
 
     async def _read(self, demuxer: DemuxClient, queue: MediaQueue[QueueItem]) -> None:
         """Reads to the end. The queue gets the error if no item can be played."""
@@ -118,12 +115,12 @@ class PlaylistSource:
                 queue.end()
                 return
             if item.key is None:
-                await queue.put(Slot(item.until, math.inf))
+                await queue.put(ItemTime(item.until, math.inf))
                 await asyncio.sleep(item.until - _OPEN_SECONDS - self._clock())
                 position = item.until
                 continue
             if self._by_day:
-                await queue.put(Slot(item.begin, item.until))
+                await queue.put(ItemTime(item.begin, item.until))
             problem, seconds = await reader.read(item, position)
             position = min(position + seconds, item.until)
             text = self._note(item.key, problem)
@@ -194,25 +191,25 @@ class _Player:
         self, queue: MediaQueue[QueueItem], context: InputContext, wall: Callable[[], float], *, always: bool
     ) -> None:
         self.is_resting = False  # it waits for the next time, without media
-        self._queue = queue
+        self.queue = queue
         self._context = context
+        self._output = UnitOutput(context)
         self._wall = wall
         self._always = always
         self._clock = MediaClock()
         self._tracks: Tracks | None = None
-        self._publisher: StreamPublisher | None = None
-        self._shift = 0  # milliseconds that pauses added
+        self._shift = 0  # milliseconds from an item's times to the published times
         self._last = 0  # time of the last unit that was published
         self._gop: list[AccessUnit] = []  # since the last key frame
         self._gop_bytes = 0
         self._again: deque[AccessUnit] = deque()  # to be repeated after a pause
         self._key_due = False
-        self._waited = 0  # milliseconds for the next time
+        self._waited = 0  # milliseconds that the player has waited for the next time
         self._until = math.inf  # wall-clock time at which the item ends
 
     def waiting(self) -> Iterator[QueueItem]:
         """Yields the media that would follow on air."""
-        return chain(self._again, self._gop, self._queue)
+        return chain(self._again, self._gop, self.queue)
 
     async def run(self) -> None:
         """Plays to the end of the queue. Raises its error."""
@@ -220,29 +217,30 @@ class _Player:
             while True:
                 if not self._always and not self._context.on_air:
                     await self._pause()
-                item = self._again.popleft() if self._again else await self._queue.get()
+                item = self._again.popleft() if self._again else await self.queue.get()
                 if item is None:
                     return
                 if isinstance(item, Tracks):
                     self._tracks = item
-                    self._announce()
-                elif isinstance(item, Slot):
+                    if self._output.begun:
+                        self._output.announce(item)
+                elif isinstance(item, ItemTime):
                     await self._begin(item)
                 elif self._wall() < self._until:  # media that are late are cut too
                     await self._play(item)
         finally:
-            self._close()
+            self._output.close()
 
-    async def _begin(self, slot: Slot) -> None:
+    async def _begin(self, item: ItemTime) -> None:
         """Waits for the time of an item. Without media until then, the input is off."""
-        self._until = slot.until
-        if slot.begin is None:
+        self._until = item.until
+        if item.begin is None:
             return
         began = self._wall()
-        self.is_resting = slot.begin - began > _STILL_SECONDS
+        self.is_resting = item.begin - began > _STILL_SECONDS
         if self.is_resting:
-            self._close()
-        await asyncio.sleep(slot.begin - began)
+            self._output.close()
+        await asyncio.sleep(item.begin - began)
         self.is_resting = False
         self._waited += round((self._wall() - began) * 1000)
         self._clock.restart()
@@ -262,16 +260,16 @@ class _Player:
         self._publish(unit)
 
     def _publish(self, unit: AccessUnit) -> None:
-        if self._publisher is None:
-            self._publisher = self._context.publish()
-            self._announce()
+        if not self._output.begun:
+            assert self._tracks is not None, "the tracks come first"
+            self._output.announce(self._tracks)
         at = unit.dts + self._shift
         self._last = max(self._last, at)
-        self._publisher.push(replace(unit, dts=at, wall=time.time()), time.monotonic())
+        self._output.push(replace(unit, dts=at))
 
     async def _pause(self) -> None:
         """Waits until the input is on air, then repeats the pictures since the last key frame."""
-        self._close()
+        self._output.close()
         await self._context.until_on_air()
         self._clock.restart()
         self._again.extendleft(reversed(self._gop))
@@ -291,15 +289,3 @@ class _Player:
     @property
     def _has_video(self) -> bool:
         return self._tracks is not None and self._tracks.video is not None
-
-    def _announce(self) -> None:
-        if self._publisher is not None and self._tracks is not None:
-            try:
-                self._publisher.set_tracks(self._tracks.video, self._tracks.audio, {})
-            except InvalidData as error:
-                raise OutputError(str(error)) from error
-
-    def _close(self) -> None:
-        publisher, self._publisher = self._publisher, None
-        if publisher is not None:
-            publisher.close()

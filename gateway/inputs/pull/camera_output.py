@@ -9,10 +9,12 @@ from typing import Final, Self
 import structlog
 
 from gateway.inputs.descriptor import InputContext
-from gateway.inputs.pull.camera_tracks import TICKS, CameraTrack, synchronize
-from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS, UnitOutput
+from gateway.inputs.pull.camera_tracks import CameraTrack, synchronize
+from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS
+from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.tasks import Tasks
 from gateway.media.clock import PublisherTimeline
+from gateway.media.framed_units import TICKS
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
@@ -27,7 +29,7 @@ _INDEX: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
 
 
 class CameraOutput:
-    """Takes the packets of a session. Sound that no track can have goes through a worker, the rest does not.
+    """Takes the packets of a session. A worker encodes sound that no track can carry.
 
     Nothing is published before the first key frame. Sound before it is dropped.
     """
@@ -42,7 +44,7 @@ class CameraOutput:
         self._last_times: dict[Kind, int] = {}
         self._began = self._last_packet = time.monotonic()
         self._first_packet = 0.0
-        self._unsynchronized = False  # the reports of both tracks are known and not used
+        self._unsynchronized = False  # the reports of both tracks are known, but not used yet
         self._encoder: SoundWorkerClient | None = None
         self._encoded: MediaTrack | None = None
         self._tasks = Tasks("camera", self._crashed)

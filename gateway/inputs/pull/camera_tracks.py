@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.lib.numbers import read_integer
 from gateway.media import aac, h264, h265, nal, opus
-from gateway.media.clock import DecodeTimes
 from gateway.media.errors import InvalidData
-from gateway.media.nal_samples import NalSamples
+from gateway.media.framed_units import TICKS, FramedSound, NalPictures
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
@@ -21,65 +20,10 @@ from gateway.protocols.rtp.depacketizers import (
     NalDepacketizer,
 )
 from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket
-from gateway.protocols.rtsp.session_description import Media
+from gateway.protocols.rtsp.session_description import RtspMedia
 from gateway.workers.sound_protocol import ForeignSound
 
-TICKS: Final = 1_000
-_JUMP_MS: Final = 2_000  # a larger step between two pictures begins new decode times
 _FOREIGN: Final = {"PCMU": "pcm_mulaw", "PCMA": "pcm_alaw", "L16": "pcm_s16be"}
-
-
-class Samples(Protocol):
-    """Makes units of assembled bytes."""
-
-    track: MediaTrack | None
-
-    def unit(self, payload: bytes, time: int) -> AccessUnit | None:
-        """Returns the unit; None if it cannot be decoded. Raises InvalidData."""
-
-
-class Pictures:
-    """H.264 or H.265, from a key frame on. After a loss, it begins again at the next key frame.
-
-    config: the record of known parameter sets; empty if only the pictures bring them.
-    """
-
-    def __init__(self, codec: Codec, config: bytes = b"") -> None:
-        self.track: MediaTrack | None = None
-        self._codec = codec
-        self._samples = NalSamples(codec, config)
-        self._times: DecodeTimes | None = None
-        self._last = 0
-        self._begun = False
-
-    def unit(self, payload: bytes, time: int) -> AccessUnit | None:
-        sample = self._samples.take(payload, True)
-        if sample is None or not (self._begun or sample.key):
-            return None
-        if self.track is None or (sample.key and self.track.config != sample.config):
-            self.track = MediaTrack(Kind.VIDEO, self._codec, TICKS, sample.config)
-            self._times = None
-        self._begun = True
-        if self._times is None or abs(time - self._last) > _JUMP_MS:
-            self._times = DecodeTimes(self._samples.reorder)
-        self._last = time
-        dts = self._times.stamp(time)
-        return AccessUnit(self.track, dts, time - dts, sample.key, 0.0, sample.payload)
-
-    def restart(self) -> None:
-        """Waits for the next key frame."""
-        self._begun = False
-
-
-class Sound:
-    """Frames of sound that need no change."""
-
-    def __init__(self, track: MediaTrack) -> None:
-        self.track: MediaTrack | None = track
-
-    def unit(self, payload: bytes, time: int) -> AccessUnit | None:
-        assert self.track is not None, "set at the beginning"
-        return AccessUnit(self.track, time, 0, True, 0.0, payload)
 
 
 class CameraTrack:
@@ -88,7 +32,7 @@ class CameraTrack:
     over_udp: whether packets may be lost or come in another order.
     """
 
-    def __init__(self, medium: Media) -> None:
+    def __init__(self, medium: RtspMedia) -> None:
         """Raises OutputError if it cannot be carried."""
         self.medium = medium
         self.kind = Kind.VIDEO if medium.kind == "video" else Kind.AUDIO
@@ -124,7 +68,7 @@ class CameraTrack:
             for assembled in self._depacketizer.push(packet):
                 time = self.clock.stamp(assembled.timestamp, arrival)
                 time += assembled.offset * TICKS // self.medium.rate
-                unit = self.samples.unit(assembled.payload, time)
+                unit = self.samples.make_unit(assembled.payload, time)
                 if unit is not None:
                     units.append(unit)
         except InvalidData:
@@ -134,30 +78,30 @@ class CameraTrack:
     def _lost(self) -> None:
         self.damaged += 1
         self._depacketizer.lost()
-        if isinstance(self.samples, Pictures):
+        if isinstance(self.samples, NalPictures):
             self.samples.restart()
 
-    def _open(self) -> tuple[Depacketizer, Pictures | Sound]:
+    def _open(self) -> tuple[Depacketizer, NalPictures | FramedSound]:
         medium = self.medium
         parameters = medium.parameters
         if self.kind is Kind.VIDEO and medium.encoding in ("H264", "H265"):
             if medium.encoding == "H264":
-                return NalDepacketizer(h265=False), Pictures(Codec.H264, _avcc(medium))
-            return NalDepacketizer(h265=True), Pictures(Codec.H265, _hvcc(medium))
+                return NalDepacketizer(h265=False), NalPictures(Codec.H264, _avcc(medium))
+            return NalDepacketizer(h265=True), NalPictures(Codec.H265, _hvcc(medium))
         if self.kind is Kind.AUDIO:
             if medium.encoding == "MPEG4-GENERIC":
                 config = bytes.fromhex(parameters.get("config", ""))
                 samples = aac.parse_asc(config).samples_per_frame
                 bits = [read_integer(parameters.get(name, "0"), 32) for name in ("sizelength", "indexlength")]
-                return AacDepacketizer(bits[0] or 0, bits[1] or 0, samples), Sound(
+                return AacDepacketizer(bits[0] or 0, bits[1] or 0, samples), FramedSound(
                     MediaTrack(Kind.AUDIO, Codec.AAC, TICKS, config)
                 )
             if medium.encoding == "OPUS":
                 head = opus.head_bytes(opus.OpusHead(2, 0, opus.RATE, 0, 0, b""))
-                return FrameDepacketizer(), Sound(MediaTrack(Kind.AUDIO, Codec.OPUS, TICKS, head))
+                return FrameDepacketizer(), FramedSound(MediaTrack(Kind.AUDIO, Codec.OPUS, TICKS, head))
             if medium.encoding in _FOREIGN:
                 self.foreign = ForeignSound(_FOREIGN[medium.encoding], medium.rate, medium.channels)
-                return FrameDepacketizer(), Sound(MediaTrack(Kind.AUDIO, Codec.AAC, TICKS, b""))
+                return FrameDepacketizer(), FramedSound(MediaTrack(Kind.AUDIO, Codec.AAC, TICKS, b""))
         raise OutputError(f"{self.kind} codec {medium.encoding[:32] or 'without a name'} cannot be carried")
 
 
@@ -178,7 +122,7 @@ def synchronize(video: CameraTrack, audio: CameraTrack) -> bool:
     return True
 
 
-def _avcc(medium: Media) -> bytes:
+def _avcc(medium: RtspMedia) -> bytes:
     """Returns the avcC record of sprop-parameter-sets (RFC 6184 §8.1); b"" without them."""
     units = _base64_units(medium.parameters.get("sprop-parameter-sets", ""))
     sps = [u for u in units if u[0] & 0x1F == h264.SPS]
@@ -189,7 +133,7 @@ def _avcc(medium: Media) -> bytes:
         return b""  # the pictures bring them too
 
 
-def _hvcc(medium: Media) -> bytes:
+def _hvcc(medium: RtspMedia) -> bytes:
     """Returns the hvcC record of sprop-vps, -sps and -pps (RFC 7798 §7.1); b"" without them."""
     sets = [_base64_units(medium.parameters.get(f"sprop-{name}", "")) for name in ("vps", "sps", "pps")]
     try:

@@ -16,16 +16,17 @@ from gateway.formats.hls.playlist_reader import (
     MediaPlaylist,
     MultivariantPlaylist,
     Playlist,
+    RemoteSegment,
     Resource,
-    Segment,
     parse_playlist,
 )
 from gateway.inputs.demux_client import DemuxClient, Item
-from gateway.inputs.descriptor import InputContext
+from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.paced_media import MediaClock, MediaQueue
 from gateway.inputs.pull.http_client import opened
-from gateway.inputs.pull.pull_parts import SILENCE_SECONDS, PullParts, UnitOutput, peer_of
+from gateway.inputs.pull.pull_parts import SILENCE_SECONDS, peer_of
 from gateway.inputs.splicer import Splicer
+from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.egress import HTTP
 from gateway.lib.tasks import Tasks
 from gateway.media.errors import InvalidData
@@ -39,7 +40,7 @@ _PROBE_SECONDS: Final = 5.0
 _MAX_CHUNK: Final = 1 << 18
 
 
-async def pull_hls(session: aiohttp.ClientSession, url: str, parts: PullParts, context: InputContext) -> None:
+async def pull_hls(session: aiohttp.ClientSession, url: str, services: InputServices, context: InputContext) -> None:
     """Plays the best variant until the playlist ends. Raises OutputError."""
     address, playlist, _ = await _load(session, url)
     sound = ""
@@ -49,7 +50,10 @@ async def pull_hls(session: aiohttp.ClientSession, url: str, parts: PullParts, c
         address = urljoin(address, best.uri)
     followers = [_Follower(session, address)] + ([_Follower(session, sound)] if sound and sound != address else [])
     queue, output = MediaQueue[Item](), UnitOutput(context, peer_of(url))
-    async with DemuxClient.started(parts.workers, context.channel.id) as demuxer, Tasks("hls", queue.on_crash) as tasks:
+    async with (
+        DemuxClient.started(services.workers, context.channel.id) as demuxer,
+        Tasks("hls", queue.on_crash) as tasks,
+    ):
         tasks.start(_read(demuxer, followers, queue), "read")
         clock = MediaClock()
         try:
@@ -105,7 +109,7 @@ class _Follower:
         self._url = url
         self._base = url
         self._next_number: int | None = None
-        self._segments: list[Segment] = []  # known and not read
+        self._segments: list[RemoteSegment] = []  # known and not read
         self._ended = False
         self._target = 1.0
         self._rest_until = 0.0  # monotonic seconds; before, the playlist is not loaded again
@@ -117,13 +121,13 @@ class _Follower:
             return None
         return _PartReader(self._part(first), "mp4" if first.start is not None else "")
 
-    async def _part(self, first: Segment) -> AsyncGenerator[bytes]:
+    async def _part(self, first: RemoteSegment) -> AsyncGenerator[bytes]:
         """Yields the bytes of the initialization section and of the segments that continue it."""
         if first.start is not None:
             async with aclosing(self._fetch(first.start)) as chunks:
                 async for chunk in chunks:
                     yield chunk
-        segment: Segment | None = first
+        segment: RemoteSegment | None = first
         while segment is not None and (segment is first or not segment.discontinuity) and segment.start == first.start:
             self._segments.pop(0)
             async with aclosing(self._fetch(segment.media)) as chunks:
@@ -131,7 +135,7 @@ class _Follower:
                     yield chunk
             segment = await self._peek()
 
-    async def _peek(self) -> Segment | None:
+    async def _peek(self) -> RemoteSegment | None:
         """Returns the next segment without taking it; waits for it; None at the end of the playlist."""
         pause, since = 0.0, time.monotonic()
         while not self._segments:

@@ -9,25 +9,21 @@ from typing import Final
 import aiohttp
 
 from gateway.channels.names import PULL_HEADER, pull_mark
-from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, SILENCE_SECONDS, USER_AGENT, PullParts
+from gateway.inputs.descriptor import InputServices
+from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, REFUSALS, SILENCE_SECONDS, USER_AGENT
 from gateway.lib.egress import HTTP, EgressRefused
 from gateway.lib.http_download import reason_of
 from gateway.ports.errors import OutputError
 
 _MAX_REDIRECTS: Final = 5
-_WORDS: Final = {
-    401: "it wants a user name and a password, or they are wrong (401)",
-    403: "it refuses (403)",
-    404: "there is no stream at this address (404)",
-    508: "it is the output of this channel (508)",
-}
+_REASONS: Final = REFUSALS | {508: "it is the output of this channel (508)"}
 
 
-def open_session(parts: PullParts, id: str) -> aiohttp.ClientSession:
+def open_session(services: InputServices, id: str) -> aiohttp.ClientSession:
     """Returns a session that connects only to allowed addresses. Use it as a context manager. id: of the channel."""
     timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
     return aiohttp.ClientSession(
-        connector=parts.egress.connector(HTTP, ssl=parts.tls or True),
+        connector=services.egress.connector(HTTP, ssl=services.tls or True),
         timeout=timeout,
         trust_env=False,
         headers={"User-Agent": USER_AGENT, PULL_HEADER: pull_mark(id)},
@@ -45,7 +41,7 @@ async def opened(
     response = await _request(session, url, headers)
     try:
         if response.status not in (200, 206):
-            raise OutputError(_WORDS.get(response.status) or f"it answers {response.status}")
+            raise OutputError(_REASONS.get(response.status) or f"it answers {response.status}")
         yield response
     except aiohttp.SocketTimeoutError:
         raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s") from None

@@ -12,20 +12,20 @@ from gateway.formats.flv.demuxer import parse_script
 from gateway.formats.flv.reader import SIGNATURE, FlvReader
 from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO
 from gateway.inputs.demux_client import DemuxClient
-from gateway.inputs.descriptor import InputContext
+from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.paced_media import LeadLimiter
 from gateway.inputs.pull.hls_pull import pull_hls
 from gateway.inputs.pull.http_client import open_session, opened
 from gateway.inputs.pull.pull_parts import (
     KEY_FRAME_SECONDS,
     SILENCE_SECONDS,
-    PullParts,
-    UnitOutput,
     peer_of,
 )
 from gateway.inputs.splicer import Splicer
-from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
+from gateway.inputs.unit_output import UnitOutput
+from gateway.live.flv_intake import FlvIntake
 from gateway.live.publisher import StreamPublisher
+from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.ports.errors import OutputError
@@ -33,19 +33,19 @@ from gateway.ports.errors import OutputError
 _HEAD_BYTES: Final = 189  # two sync bytes of a transport stream
 _PACKET: Final = 188
 _READ_BYTES: Final = 16_384  # in one turn: tiny tags cost milliseconds
-_LEAD_MS: Final = 300  # between the tracks of a live stream; more would delay one whose sound has stopped
+_LEAD_MS: Final = 300  # between the tracks of a live stream; more would delay the pictures when the sound has stopped
 _PROBE_SECONDS: Final = 1.0  # media that libav reads until the tracks of a transport stream are known
 
 
-async def pull_http(url: str, parts: PullParts, context: InputContext) -> None:
+async def pull_http(url: str, services: InputServices, context: InputContext) -> None:
     """Fetches to the end of the response. Raises OutputError, EgressRefused, OSError."""
-    async with open_session(parts, context.channel.id) as session:
+    async with open_session(services, context.channel.id) as session:
         async with opened(session, url) as response:
             head = await _head(response)
             if not head.lstrip(b"\xef\xbb\xbf").startswith(b"#EXTM3U"):
-                await _pull_stream(head, response, parts, context, peer_of(url))
+                await _pull_stream(head, response, services, context, peer_of(url))
                 return
-        await pull_hls(session, url, parts, context)
+        await pull_hls(session, url, services, context)
 
 
 async def _head(response: aiohttp.ClientResponse) -> bytes:
@@ -57,12 +57,12 @@ async def _head(response: aiohttp.ClientResponse) -> bytes:
 
 
 async def _pull_stream(
-    head: bytes, response: aiohttp.ClientResponse, parts: PullParts, context: InputContext, peer: str
+    head: bytes, response: aiohttp.ClientResponse, services: InputServices, context: InputContext, peer: str
 ) -> None:
     if head.startswith(SIGNATURE):
         await _pull_flv(head, response, context, peer)
     elif head[:1] == b"\x47" and head[_PACKET : _PACKET + 1] == b"\x47":
-        await _pull_ts(head, response, parts, context, peer)
+        await _pull_ts(head, response, services, context, peer)
     elif not head:
         raise OutputError("it sends nothing")
     else:
@@ -80,7 +80,7 @@ async def _pull_flv(head: bytes, response: aiohttp.ClientResponse, context: Inpu
         while data:
             _push_tags(reader, data, intake)
             await limiter.wait(_time_of(publisher))
-            await asyncio.sleep(0)  # else all that waits is read in one turn of the loop
+            await asyncio.sleep(0)  # otherwise all waiting bytes are read in one turn of the event loop
             data = await response.content.read(_READ_BYTES)
         intake.finish(time.monotonic())
     except InvalidData as error:
@@ -94,12 +94,12 @@ def _push_tags(reader: FlvReader, data: bytes, intake: FlvIntake) -> None:
     wall, now = time.time(), time.monotonic()
     for kind, timestamp, body in reader.receive(data):
         if kind == VIDEO:
-            intake.media(VIDEO_INDEX, timestamp, body, wall, now)
+            intake.take_media(VIDEO_INDEX, timestamp, body, wall, now)
         elif kind == AUDIO:
-            intake.media(AUDIO_INDEX, timestamp, body, wall, now)
+            intake.take_media(AUDIO_INDEX, timestamp, body, wall, now)
         elif kind == SCRIPT:
             try:
-                intake.script(parse_script(timestamp, body), now)
+                intake.take_script(parse_script(timestamp, body), now)
             except InvalidData:
                 continue  # script data are not needed
 
@@ -129,11 +129,11 @@ class _ResponseReader:
 
 
 async def _pull_ts(
-    head: bytes, response: aiohttp.ClientResponse, parts: PullParts, context: InputContext, peer: str
+    head: bytes, response: aiohttp.ClientResponse, services: InputServices, context: InputContext, peer: str
 ) -> None:
     output, limiter = UnitOutput(context, peer), LeadLimiter()
     try:
-        async with DemuxClient.started(parts.workers, context.channel.id) as demuxer:
+        async with DemuxClient.started(services.workers, context.channel.id) as demuxer:
             source = await demuxer.open(_ResponseReader(head, response), format="mpegts", probe_seconds=_PROBE_SECONDS)
             async for item in Splicer(KEY_FRAME_SECONDS, "no key frame", _LEAD_MS).play((source,)):
                 if isinstance(item, Tracks):

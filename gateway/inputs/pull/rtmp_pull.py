@@ -8,12 +8,13 @@ from typing import Final, cast
 
 from gateway.channels.names import pull_mark
 from gateway.formats.flv.tag import Script
-from gateway.inputs.descriptor import InputContext
-from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, SILENCE_SECONDS, PullParts, peer_of
+from gateway.inputs.descriptor import InputContext, InputServices
+from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, SILENCE_SECONDS, peer_of, tls_for
 from gateway.lib.egress import RTMP
 from gateway.lib.outgoing import ConnectFailed, connect, os_error_text
-from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
+from gateway.live.flv_intake import FlvIntake
 from gateway.live.publisher import StreamPublisher
+from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media.errors import InvalidData
 from gateway.outputs.relay.redact_target import redact_text, target_secrets
 from gateway.ports.errors import OutputError
@@ -36,13 +37,13 @@ class _Refused(OutputError):
     """The server refused, with a text of its own."""
 
 
-async def pull_rtmp(url: str, parts: PullParts, context: InputContext) -> None:
+async def pull_rtmp(url: str, services: InputServices, context: InputContext) -> None:
     """Plays until the server ends the stream. Raises OutputError, EgressRefused, OSError."""
     try:
         target = parse_url(url)
     except ValueError as error:
         raise OutputError(str(error)) from None
-    addresses = await parts.egress.check(url, RTMP)
+    addresses = await services.egress.check(url, RTMP)
     try:
         play = await connect(
             lambda: _RtmpPlay(
@@ -54,8 +55,8 @@ async def pull_rtmp(url: str, parts: PullParts, context: InputContext) -> None:
             ),
             addresses,
             CONNECT_SECONDS,
-            parts.context_for("rtmps" if target.secure else "rtmp"),
-            parts.egress.reads,
+            tls_for("rtmps" if target.secure else "rtmp", services),
+            services.egress.reads,
         )
     except ConnectFailed as error:
         raise OutputError(str(error)) from None
@@ -122,9 +123,9 @@ class _RtmpPlay(asyncio.Protocol):
                     self._last_media = now
                     index = VIDEO_INDEX if event.type_id == VIDEO else AUDIO_INDEX
                     if event.type_id in (VIDEO, AUDIO):
-                        self._open_intake().media(index, event.timestamp, event.payload, wall, now)
+                        self._open_intake().take_media(index, event.timestamp, event.payload, wall, now)
                 elif isinstance(event, Script):
-                    self._open_intake().script(event, now)
+                    self._open_intake().take_script(event, now)
                 elif isinstance(event, Accepted):
                     self._last_media = now
                 elif isinstance(event, Rejected):

@@ -14,10 +14,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import structlog
 
-from gateway.inputs.descriptor import InputContext
+from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.pull.camera_output import CameraOutput
 from gateway.inputs.pull.camera_tracks import CameraTrack
-from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, USER_AGENT, PullParts, peer_of
+from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, REFUSALS, USER_AGENT, peer_of, tls_for
 from gateway.lib.egress import RTSP
 from gateway.lib.numbers import read_integer
 from gateway.lib.outgoing import CLOSING_SECONDS, ConnectFailed, connect, os_error_text
@@ -26,17 +26,14 @@ from gateway.media.track import Kind
 from gateway.ports.errors import OutputError
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtsp.authentication import Credentials
-from gateway.protocols.rtsp.messages import Interleaved, Response, RtspReader, answer, request
+from gateway.protocols.rtsp.messages import Interleaved, RtspReader, RtspResponse, answer, request
 from gateway.protocols.rtsp.session_description import SessionDescription, control_address, parse_description
 
 log = structlog.get_logger(__name__)
 
 _MAX_REDIRECTS: Final = 3
 _UNSUPPORTED_TRANSPORT: Final = 461
-_WORDS: Final = {
-    401: "it wants a user name and a password, or they are wrong (401)",
-    403: "it refuses (403)",
-    404: "there is no stream at this address (404)",
+_REASONS: Final = REFUSALS | {
     453: "it has not enough bandwidth for another viewer (453)",
     454: "it has ended the session (454)",
     503: "it is busy (503)",
@@ -44,7 +41,7 @@ _WORDS: Final = {
 _SESSION_SECONDS: Final = 60.0  # of a server that names no timeout (RFC 2326 §12.37)
 _MAX_TIMEOUT: Final = 99_999  # seconds
 _MAX_CHANNEL: Final = 254  # of RTP; RTCP has the next one
-_MAX_PORT: Final = 65_534  # as above
+_MAX_PORT: Final = 65_534  # of RTP; RTCP has the next one
 _UDP_TRIES: Final = 20
 _UDP_BUFFER: Final = 2_000_000  # bytes; a key frame of a 4K camera comes at once
 
@@ -60,34 +57,34 @@ class _Redirected(Exception):
         self.url = url
 
 
-async def pull_rtsp(url: str, parts: PullParts, context: InputContext) -> None:
+async def pull_rtsp(url: str, services: InputServices, context: InputContext) -> None:
     """Fetches until the camera ends. Raises OutputError, EgressRefused, OSError."""
     for _ in range(_MAX_REDIRECTS + 1):
         try:
-            await _pull_once(url, parts, context)
+            await _pull_once(url, services, context)
             return
         except _Redirected as redirected:
             url = redirected.url  # its address is checked like the first one
     raise OutputError(f"it redirects more than {_MAX_REDIRECTS} times")
 
 
-async def _pull_once(url: str, parts: PullParts, context: InputContext) -> None:
+async def _pull_once(url: str, services: InputServices, context: InputContext) -> None:
     target = urlsplit(url)
-    addresses = await parts.egress.check(url, RTSP)
+    addresses = await services.egress.check(url, RTSP)
     try:
-        tls = parts.context_for(target.scheme.lower())
-        connection = await connect(_Connection, addresses, CONNECT_SECONDS, tls, parts.egress.reads)
+        tls = tls_for(target.scheme.lower(), services)
+        connection = await connect(_Connection, addresses, CONNECT_SECONDS, tls, services.egress.reads)
     except ConnectFailed as error:
         raise OutputError(str(error)) from None
     try:
-        async with CameraOutput(parts.workers, context, peer_of(url)) as output:
+        async with CameraOutput(services.workers, context, peer_of(url)) as output:
             await _Session(connection, target, output).run()
     finally:
         connection.abort()
 
 
 class _Session:
-    """The requests of one session, in order: DESCRIBE, SETUP for each track, PLAY; then a sign of life now and then."""
+    """Sends the requests of one session: DESCRIBE, SETUP for each track, PLAY, then keep-alive requests."""
 
     def __init__(self, connection: _Connection, target: SplitResult, output: CameraOutput) -> None:
         self._connection = connection
@@ -115,7 +112,7 @@ class _Session:
             await self._output.begin(tracks)
             response = await self._request("PLAY", control_address(base, description.control), {"Range": "npt=0.000-"})
             self._output.synchronize(_rtp_times(response.headers.get("rtp-info", ""), tracks))
-            async with Tasks("rtsp", _log_crash) as tasks:
+            async with Tasks("rtsp") as tasks:
                 tasks.start(self._stay_alive(base), "alive")
                 await self._until_silent()
         finally:
@@ -134,7 +131,7 @@ class _Session:
                     await self._connection.closed.wait()
 
     async def _stay_alive(self, base: str) -> None:
-        """Repeats a request, so that the server keeps the session. Without an answer, media decide."""
+        """Repeats a request, so that the server keeps the session. Only missing media end it, not a missing answer."""
         while True:
             await asyncio.sleep(max(1.0, self._timeout / 2 - 1))
             with suppress(OutputError):
@@ -172,20 +169,20 @@ class _Session:
         headers = {"User-Agent": USER_AGENT}
         if self._session:
             headers["Session"] = self._session
-        if (authorization := self._credentials.header(method, url, secrets.token_hex(8))) is not None:
+        if (authorization := self._credentials.make_header(method, url, secrets.token_hex(8))) is not None:
             headers["Authorization"] = authorization
         return headers
 
-    async def _request(self, method: str, url: str, headers: dict[str, str], *, but: int = 0) -> Response:
+    async def _request(self, method: str, url: str, headers: dict[str, str], *, but: int = 0) -> RtspResponse:
         """Sends a request, with credentials if the server wants them. but: an error status that is returned."""
         response = await self._connection.request(method, url, self._headers(method, url) | headers)
         challenge = response.headers.get("www-authenticate", "")
-        if response.status == 401 and self._credentials.user and self._credentials.challenge(challenge):
+        if response.status == 401 and self._credentials.user and self._credentials.take_challenge(challenge):
             response = await self._connection.request(method, url, self._headers(method, url) | headers)
         if 300 <= response.status < 400 and method == "DESCRIBE":
             raise _Redirected(response.headers.get("location", ""))
         if response.status not in (200, but):
-            raise OutputError(_WORDS.get(response.status) or f"it answers {response.status} to {method}")
+            raise OutputError(_REASONS.get(response.status) or f"it answers {response.status} to {method}")
         name, _, rest = response.headers.get("session", "").partition(";")
         if method == "SETUP" and name and name.strip().isprintable():
             self._session = name.strip()[:256]
@@ -193,10 +190,6 @@ class _Session:
             if seconds is not None:
                 self._timeout = max(2.0, seconds)
         return response
-
-
-def _log_crash(name: str, error: BaseException) -> None:
-    log.error("a task of a pull failed", task=name, exc_info=error)
 
 
 def _choose(description: SessionDescription) -> list[CameraTrack]:
@@ -246,7 +239,7 @@ class _Connection(asyncio.Protocol):
         self._reader = RtspReader()
         self._transport: asyncio.Transport | None = None
         self._number = 0
-        self._pending: dict[int, asyncio.Future[Response]] = {}
+        self._pending: dict[int, asyncio.Future[RtspResponse]] = {}
 
     @property
     def addresses(self) -> tuple[str, str]:
@@ -257,10 +250,10 @@ class _Connection(asyncio.Protocol):
         local, remote = self._transport.get_extra_info("sockname"), self._transport.get_extra_info("peername")
         return str(local[0]), str(remote[0])
 
-    async def request(self, method: str, url: str, headers: dict[str, str]) -> Response:
+    async def request(self, method: str, url: str, headers: dict[str, str]) -> RtspResponse:
         """Sends a request and returns its answer. Raises OutputError."""
         number = self.send(method, url, headers)
-        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[RtspResponse] = asyncio.get_running_loop().create_future()
         self._pending[number] = future
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -305,7 +298,7 @@ class _Connection(asyncio.Protocol):
                 receive = self.channels.get(item.channel)
                 if receive is not None:
                     receive(item.payload)
-            elif isinstance(item, Response):
+            elif isinstance(item, RtspResponse):
                 pending = self._pending.get(item.number)
                 if pending is not None and not pending.done():
                     pending.set_result(item)

@@ -14,37 +14,33 @@ from gateway.inputs.descriptor import InputDescriptor, InputServices, InputSourc
 from gateway.workers.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
-    from gateway.inputs.slate.slate_library import SlateLibrary
+    from gateway.inputs.slate.slate_library import SlateLibrary, SlateLimits
 
 _DOWNLOAD_SECONDS: Final = 120.0  # for a whole file
 
 
 @lru_cache(maxsize=1)
-def _library(workers: WorkerPool, seconds: float, max_bytes: int, font: str, preset: str) -> SlateLibrary:
+def _library(workers: WorkerPool, limits: SlateLimits) -> SlateLibrary:
     """Returns the library of a gateway's pool of workers: equal slates of all its channels are shared."""
-    from gateway.inputs.slate.slate_library import SlateLibrary, SlateLimits
+    from gateway.inputs.slate.slate_library import SlateLibrary
 
-    return SlateLibrary(workers, SlateLimits(seconds, max_bytes, font, preset))
+    return SlateLibrary(workers, limits)
 
 
 def _make(services: InputServices, spec: InputSpec) -> InputSource:
     from gateway.inputs.slate.slate_files import SlateFiles
+    from gateway.inputs.slate.slate_library import SlateLimits
     from gateway.inputs.slate.slate_source import SlateSource
     from gateway.lib.http_download import HttpDownloader
 
     settings = services.settings
     inputs = settings.inputs
-    library = _library(
-        services.workers,
-        inputs.slate_seconds,
-        inputs.slate_bytes,
-        settings.watermark.font,
-        settings.transcode.preset,
-    )
+    limits = SlateLimits(inputs.slate_seconds, inputs.slate_bytes, settings.watermark.font, settings.transcode.preset)
     downloader = HttpDownloader(
         services.egress, _DOWNLOAD_SECONDS, inputs.slate_file, "inputs.slate_file", tls=services.tls
     )
-    return SlateSource(library, SlateFiles(downloader, services.objects, settings.data / "slates"), spec)
+    files = SlateFiles(downloader, services.objects, settings.data / "slates")
+    return SlateSource(_library(services.workers, limits), files, spec)
 
 
 INPUT = InputDescriptor(kind=InputKind.SLATE, make=_make, on_demand=True)

@@ -58,7 +58,7 @@ class _Key:
 class SlateLibrary:
     """All slates of a process. timer: publishes those on air.
 
-    A slate stays in memory while a channel uses it. Above that, the slates used last stay, up to 64 MB.
+    A slate stays in memory while a channel uses it. Of the other slates, the last used ones stay, up to 64 MB.
     """
 
     def __init__(self, workers: WorkerPool, limits: SlateLimits) -> None:
@@ -71,16 +71,18 @@ class SlateLibrary:
         self._running: dict[_Key, asyncio.Lock] = {}
         self._places = asyncio.Semaphore(_MAX_WORKERS)
 
-    async def card(self, name: str, text: str, form: StreamForm) -> SlateLoop:
+    async def make_card(self, name: str, text: str, form: StreamForm) -> SlateLoop:
         """Returns a card without a clock. Raises OutputError."""
         return await self._get(("card", name, text), self._request(name=name, text=text), form)
 
-    async def file(self, path: Path, digest: str, form: StreamForm) -> SlateLoop:
+    async def encode_file(self, path: Path, digest: str, form: StreamForm) -> SlateLoop:
         """Returns the slate of a picture or a film. digest: of the file. Raises OutputError."""
         return await self._get(("file", digest), self._request(path=str(path)), form)
 
-    async def clocked_cards(self, name: str, text: str, labels: Sequence[str], form: StreamForm) -> list[SlateLoop]:
-        """Returns a card for each text of the clock. They are not kept. Raises OutputError."""
+    async def make_clocked_cards(
+        self, name: str, text: str, labels: Sequence[str], form: StreamForm
+    ) -> list[SlateLoop]:
+        """Returns a card for each text of the clock. The library does not keep these cards. Raises OutputError."""
         return await self._encode(self._request(name=name, text=text, labels=tuple(labels)), form)
 
     def _request(

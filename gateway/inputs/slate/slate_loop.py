@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.media.track import MediaTrack
 from gateway.media.unit import AccessUnit
@@ -42,59 +42,51 @@ class SlateLoop:
         return sum(map(len, self.pictures)) + sum(map(len, self.sounds))
 
 
-class LoopTarget(Protocol):
-    """The part of a publisher that a playback needs; implemented by `StreamPublisher`."""
-
-    def push(self, unit: AccessUnit, now: float) -> None: ...
-
-
 class LoopPlayback:
     """Publishes a loop from its first key frame on, again and again, each unit at its time.
 
     All times come from counts of pictures and frames since the start: they do not drift, and sound has no gaps.
 
+    loop: the one that is published now. push: publishes a unit at a monotonic time.
     announce: called before the first unit, and before units of other tracks.
     """
 
-    def __init__(self, loop: SlateLoop, target: LoopTarget, announce: Callable[[SlateLoop], None]) -> None:
+    def __init__(
+        self, loop: SlateLoop, push: Callable[[AccessUnit, float], None], announce: Callable[[SlateLoop], None]
+    ) -> None:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # gets the error of a push
-        self._loop = loop
+        self.loop = loop
         self._next_loop: SlateLoop | None = None
-        self._target = target
+        self._push = push
         self._announce = announce
         self._started: float | None = None  # monotonic seconds
-        self._picture = 0  # number of the next picture …
-        self._sound = 0  # … and frame of sound, since the times in `_origin`
+        self._picture = 0  # number of the next picture, counted since `_origin`
+        self._sound = 0  # number of the next frame of sound, counted since `_origin`
         self._origin = Fraction(0), Fraction(0)  # seconds at which the counts of pictures and sound began
         self._first_picture = self._first_sound = 0  # of this repetition of the loop
-        self._last_sounds: tuple[bytes, ...] = ()  # of the repetition before …
-        self._last_first_sound = 0  # … with its first frame
+        self._last_sounds: tuple[bytes, ...] = ()  # of the previous repetition
+        self._last_first_sound = 0  # of the previous repetition
         self._picture_ms = self._sound_ms = 0
         self._set_grids()
 
-    @property
-    def loop(self) -> SlateLoop:
-        """The loop that is published now."""
-        return self._loop
-
     def change(self, loop: SlateLoop) -> None:
         """Goes on with another loop at the next key frame."""
-        self._next_loop = None if loop is self._loop else loop
+        self._next_loop = None if loop is self.loop else loop
 
     def push_due(self, now: float) -> None:
         """Publishes the units that are due. now: monotonic seconds."""
         if self._started is None:
             self._started = now
-            self._announce(self._loop)
+            self._announce(self.loop)
         due = int((now - self._started) * 1000)
-        next_ms = self._picture_ms if self._loop.video is not None else self._sound_ms
+        next_ms = self._picture_ms if self.loop.video is not None else self._sound_ms
         if due - next_ms > _MAX_LATE_MS:
             self._started += (due - next_ms) / 1000
             due = next_ms
         wall = time.time()
         pictures = 0
         while pictures < _MAX_PICTURES:
-            loop = self._loop
+            loop = self.loop
             if loop.video is not None and (loop.audio is None or self._picture_ms <= self._sound_ms):
                 if self._picture_ms > due:
                     return
@@ -108,13 +100,13 @@ class LoopPlayback:
 
     def _push_picture(self, now: float, wall: float) -> None:
         index = self._picture - self._first_picture
-        if index % self._loop.gop == 0 and (self._next_loop is not None or index >= len(self._loop.pictures)):
-            self._begin_loop(self._next_loop or self._loop)
+        if index % self.loop.gop == 0 and (self._next_loop is not None or index >= len(self.loop.pictures)):
+            self._begin_loop(self._next_loop or self.loop)
             index = 0
-        loop = self._loop
+        loop = self.loop
         assert loop.video is not None, "the caller checks it"
         key = index % loop.gop == 0
-        self._target.push(AccessUnit(loop.video, self._picture_ms, 0, key, wall, loop.pictures[index]), now)
+        self._push(AccessUnit(loop.video, self._picture_ms, 0, key, wall, loop.pictures[index]), now)
         self._picture += 1
         if index + 1 == len(loop.pictures) and self._next_loop is None:
             self._begin_loop(loop)
@@ -122,24 +114,24 @@ class LoopPlayback:
         self._picture_ms = (base + self._picture * step) // divisor
 
     def _push_sound(self, audio: MediaTrack, now: float, wall: float) -> None:
-        loop = self._loop
+        loop = self.loop
         # Sound follows the pictures: each frame is chosen by its time in the loop, so both repeat together.
         sounds, first = loop.sounds, self._first_sound
         if self._sound < first:  # the next repetition has been set already, after its last picture
             sounds, first = self._last_sounds, self._last_first_sound
         payload = sounds[min(max(0, self._sound - first), len(sounds) - 1)]
-        self._target.push(AccessUnit(audio, self._sound_ms, 0, True, wall, payload), now)
+        self._push(AccessUnit(audio, self._sound_ms, 0, True, wall, payload), now)
         self._sound += 1
         base, step, divisor = self._sound_grid
         self._sound_ms = (base + self._sound * step) // divisor
 
     def _set_grids(self) -> None:
-        self._picture_grid = _grid(self._origin[0], 1 / self._loop.rate)
-        self._sound_grid = _grid(self._origin[1], self._loop.sound_seconds)
+        self._picture_grid = _grid(self._origin[0], 1 / self.loop.rate)
+        self._sound_grid = _grid(self._origin[1], self.loop.sound_seconds)
 
     def _begin_loop(self, loop: SlateLoop) -> None:
         """Begins a repetition, or another loop, with the next picture."""
-        old, self._loop, self._next_loop = self._loop, loop, None
+        old, self.loop, self._next_loop = self.loop, loop, None
         begin = self._origin[0] + self._picture / old.rate
         if loop.rate != old.rate or loop.sound_seconds != old.sound_seconds:
             self._origin = begin, self._origin[1] + self._sound * old.sound_seconds
@@ -172,7 +164,7 @@ class LoopTimer:
             self._arm()
 
     def remove(self, playback: LoopPlayback) -> None:
-        """Ends a playback. It is not an error if it has ended."""
+        """Ends a playback. Idempotent."""
         self._playbacks.pop(playback, None)
 
     def _arm(self) -> None:

@@ -10,12 +10,12 @@ from typing import Final
 import structlog
 
 from gateway.channels.inputs import InputSpec
-from gateway.inputs.descriptor import InputContext
+from gateway.inputs.descriptor import InputContext, InputSource
 from gateway.inputs.slate.slate_files import SlateFiles
 from gateway.inputs.slate.slate_library import SlateLibrary
 from gateway.inputs.slate.slate_loop import LoopPlayback, SlateLoop
 from gateway.lib.backoff import Backoff
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, awaited
 from gateway.live.publisher import StreamPublisher
 from gateway.media.track import AmfValue, Codec, Tracks
 from gateway.media.unit import AccessUnit
@@ -30,10 +30,10 @@ _CLOCK_RETRY: Final = 60.0  # seconds until the clock is tried again
 _MAX_CLOCK_PIXELS: Final = 1_920 * 1_080 * 60  # per second; larger cards have no clock, to save processor time
 
 
-class SlateSource:
-    """Delivers a picture, a film, or a card with the channel's name. Implements InputSource.
+class SlateSource(InputSource):
+    """Delivers a picture, a film, or a card with the channel's name.
 
-    A card is shown until the picture or film is encoded, and while it cannot be used. `problem` is then the reason.
+    It shows a card until the picture or film is encoded. If that fails, the card stays, and `problem` says why.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class SlateSource:
 
     async def run(self, context: InputContext) -> None:
         """Runs until it is cancelled. Raises OutputError if not even a card can be made."""
-        async with Tasks(f"slate of {context.channel.id}") as tasks:
+        async with Tasks(f"slate of {context.channel.id}", awaited) as tasks:
             preparing = tasks.start(self._prepare(context), "encode")
             playing = tasks.start(self._play(context), "play")
             done, _ = await asyncio.wait((preparing, playing), return_when=asyncio.FIRST_COMPLETED)
@@ -77,8 +77,8 @@ class SlateSource:
         backoff = Backoff(2.0, 300.0)
         while True:
             reference = context.reference
-            async with Tasks(f"form of {context.channel.id}") as tasks:
-                # A long film for tracks that nobody has any more must not delay the slate for the new ones.
+            async with Tasks(f"form of {context.channel.id}", awaited) as tasks:
+                # The encoding of a long film for earlier tracks must not delay the slate for the current tracks.
                 changing = tasks.start(context.until_reference_changes(reference), "change")
                 encoding = tasks.start(self._encode(context, StreamForm.of(reference)), "encode")
                 await asyncio.wait((changing, encoding), return_when=asyncio.FIRST_COMPLETED)
@@ -98,7 +98,7 @@ class SlateSource:
             self._set(await self._card(context, form), form)
         try:
             async with self._files.fetch(self._spec.picture) as file:
-                self._set(await self._library.file(file.path, file.digest, form), form)
+                self._set(await self._library.encode_file(file.path, file.digest, form), form)
         except OutputError as error:
             text = str(error)
             if text != self.problem:
@@ -109,7 +109,7 @@ class SlateSource:
         return True
 
     async def _card(self, context: InputContext, form: StreamForm) -> SlateLoop:
-        return await self._library.card(context.channel.name, self._spec.text or STANDARD_TEXT, form)
+        return await self._library.make_card(context.channel.name, self._spec.text or STANDARD_TEXT, form)
 
     def _set(self, loop: SlateLoop, form: StreamForm) -> None:
         self._loop, self._form = loop, form
@@ -131,11 +131,11 @@ class SlateSource:
         loop = self._loop
         assert loop is not None, "it is encoded"
         publisher = context.publish()
-        playback = LoopPlayback(loop, publisher, lambda loop: _announce(publisher, loop, context.reference))
+        playback = LoopPlayback(loop, publisher.push, lambda loop: _announce(publisher, loop, context.reference))
         self._playback = playback
         try:
             self._library.timer.add(playback)
-            async with Tasks(f"slate of {context.channel.id} on air") as tasks:
+            async with Tasks(f"slate of {context.channel.id} on air", awaited) as tasks:
                 off_air = tasks.start(context.until_off_air(), "off air")
                 tasks.start(self._run_clock(context, playback), "clock")
                 await asyncio.wait((off_air, playback.failed), return_when=asyncio.FIRST_COMPLETED)
@@ -162,7 +162,7 @@ class SlateSource:
                 first = minute if minute not in loops else minute + 1
                 minutes = range(first, first + _CLOCK_MINUTES)
                 try:
-                    cards = await self._library.clocked_cards(
+                    cards = await self._library.make_clocked_cards(
                         context.channel.name,
                         self._spec.text or STANDARD_TEXT,
                         [clock_text(m) for m in minutes],

@@ -32,7 +32,7 @@ def browser_specs(services: OutputServices, renditions: Hub) -> list[OutputSpec]
         return opus_sound.OpusSound(stream, workers)
 
     return [
-        # Renditions and further tracks may have another sound than the source.
+        # Renditions and additional tracks may have another sound than the source.
         OutputSpec(opus_sound.OUTPUT, sound, lambda stream: True, on_demand=True, listed=False),
         OutputSpec(browser_pictures.OUTPUT, pictures, _is_source, on_demand=True, listed=False),
     ]

@@ -25,21 +25,22 @@ from gateway.workers.worker_pool import WorkerPool
 log = structlog.get_logger(__name__)
 
 OUTPUT: Final = "browserpictures"
-RENDITION: Final = "webrtc"  # its name is `<id>@webrtc`
+RENDITION: Final = "webrtc"  # the stream's name is `<id>@webrtc`
 _LONG_SIDE, _SHORT_SIDE = 1920, 1080  # maximum size
 _MAX_RATE: Final = 30  # pictures per second
 _MAX_BITRATE: Final = 8_000_000
 _VBV: Final = 1.25
-_EXTRA_BITS: Final = 1.5  # H.264 needs this factor for the quality of a newer codec
-_START_SECONDS: Final = 15.0  # from the first request to the first picture; also where GOPs are long
+_EXTRA_BITS: Final = 1.5  # H.264 needs this many times the bits of a newer codec
+_START_SECONDS: Final = 15.0  # maximum from the first request to the first picture; GOPs may be long
 
 
 class BrowserPictures:
     """A hidden output of a source stream: finds or makes pictures without reordering, in a codec of the viewer.
 
-    It returns the source itself, a rendition of the channel's ladder, or one that a worker makes only for this. This
-    one has at most 1080p30 and no sound. It exists in a hub of its own, which players cannot reach, from the first
-    viewer to a few seconds after the last one.
+    It returns the source itself, a rendition of the channel's ladder, or a rendition that a worker makes for browsers.
+    That rendition has at most 1080p30 and no sound. It is in a hub of its own, which players cannot reach. It ends a
+    few
+    seconds after its last viewer has left.
 
     hubs: of the channels' streams, and of the renditions for browsers. dropped: counts units by reason.
     """
@@ -95,7 +96,7 @@ class BrowserPictures:
         await self._demand.run(stream)
 
     def _find(self, playable: Collection[Codec]) -> Stream | None:
-        """Returns the source or a rendition of its full size, if a viewer can play it as it is."""
+        """Returns the source or a rendition of its full size, if a viewer can play it unchanged."""
         stream = self._stream
         if stream.tracks is None or stream.tracks.video is None or _is_playable(stream, playable):
             return stream
@@ -104,11 +105,11 @@ class BrowserPictures:
         return next((other for other in renditions if PictureSize.of(other).side >= height), None)
 
     def renditions(self) -> list[Stream]:
-        """Returns the live renditions that some viewer can play as they are. They need no release."""
+        """Returns the live renditions that some viewer can play unchanged. They need no release."""
         return list(self._renditions(tuple(Codec)))
 
     def _renditions(self, playable: Collection[Codec]) -> Iterator[Stream]:
-        """Yields the live renditions of the channel's ladder that a viewer can play as they are."""
+        """Yields the live renditions of the channel's ladder that a viewer can play unchanged."""
         for other in self._ladder_hub:
             is_rendition = other.channel.id == self._stream.name and other.name not in (self._stream.name, self._name)
             if is_rendition and other.publisher is not None and _is_playable(other, playable):
@@ -121,7 +122,7 @@ class BrowserPictures:
     def _plan(self, channel: Channel) -> LadderPlan:
         form = StreamForm.of(self._stream.tracks)
         width, height = (_LONG_SIDE, _SHORT_SIDE) if form.size[0] >= form.size[1] else (_SHORT_SIDE, _LONG_SIDE)
-        bitrate = float(self._stream.bitrate or form.bitrate)
+        bitrate = float(self._stream.received.bitrate or form.bitrate)
         if form.video is not None and form.video.codec is not Codec.H264:
             bitrate *= _EXTRA_BITS
         bits = round(min(bitrate, _MAX_BITRATE))
@@ -137,7 +138,7 @@ def _is_playable(stream: Stream, playable: Collection[Codec]) -> bool:
 
 
 class PicturesOnDemand:
-    """Finds pictures for viewers of the streams of this node. A rendition has them as they are."""
+    """Finds pictures for viewers of streams on this node. Viewers of a rendition get its own pictures."""
 
     async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
         """Returns the stream with the pictures. `release` must be called with it. Raises OutputError, AtCapacity."""
@@ -154,12 +155,12 @@ class PicturesOnDemand:
             take(renditions.get(name, pictures))
 
     def renditions(self, stream: Stream) -> list[Stream]:
-        """Returns the live renditions of a source stream that some viewer can play as they are."""
+        """Returns the live renditions of a source stream that some viewer can play unchanged."""
         output = browser_pictures(stream)
         return [] if output is None else output.renditions()
 
     def release(self, stream: Stream, pictures: Stream) -> None:
-        """Ends the use of what `acquire` returned, also after the end of the stream."""
+        """Ends the use of the pictures that `acquire` returned, also after the end of the stream."""
         output = browser_pictures(stream)
         if output is not None:
             output.release(pictures)

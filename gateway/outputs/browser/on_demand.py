@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 LINGER_SECONDS: Final = 5.0  # after the last user
 _LONGEST_PAUSE: Final = 8.0  # seconds between two attempts, while somebody waits
-_GOOD_SECONDS: Final = 30.0  # after which the next attempt is the first one again
+_GOOD_SECONDS: Final = 30.0  # an attempt of this length resets the pauses
 
 
 class OnDemand:
@@ -44,7 +44,7 @@ class OnDemand:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether it has a user, or still runs."""
+        """Whether the work has a user, or still runs."""
         return self._users > 0 or self.is_running
 
     def release(self) -> None:
@@ -55,7 +55,7 @@ class OnDemand:
 
     async def run(self, stream: Stream) -> None:
         """Runs the work on demand until the stream has ended."""
-        async with Tasks(f"{self._name} of {stream.name}", self._crashed) as tasks:
+        async with Tasks(f"{self._name} of {stream.name}") as tasks:
             tasks.start(self._serve(stream))
             await stream.over()
 
@@ -65,7 +65,7 @@ class OnDemand:
             log.info("work begins", work=self._name, stream=stream.name)
             self.is_running, self.error = True, None
             try:
-                async with Tasks(self._name, self._crashed) as tasks:
+                async with Tasks(self._name) as tasks:
                     tasks.start(self._repeat(stream), stream.name)
                     await self._until(in_use=False)
             finally:
@@ -100,6 +100,3 @@ class OnDemand:
             if time.monotonic() - began > _GOOD_SECONDS:
                 backoff.reset()
             await asyncio.sleep(backoff.next())
-
-    def _crashed(self, name: str, error: BaseException) -> None:
-        log.error("work on demand failed", task=name, exc_info=error)

@@ -10,13 +10,12 @@ import structlog
 from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
 from gateway.live.pushed_opus import PushedOpus
-from gateway.live.sink import EndReason, Sink
+from gateway.live.sink import EndReason, Sink, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media import opus
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.outputs.browser.late_units import LateUnits
 from gateway.outputs.browser.on_demand import OnDemand
 from gateway.ports.errors import OutputError
 from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
@@ -29,12 +28,14 @@ OUTPUT: Final = "opus"
 _TO_OPUS: Final = SoundSetup(Codec.OPUS)
 _CACHE_BYTES: Final = 100_000  # of the last second
 _AUDIO: Final = Kind.AUDIO
+LATE_MS: Final = 60  # behind the newest unit of the source; a worker that has caught up is at most 50 ms behind
+LONGEST: Final = 2.0  # seconds without sound, if a worker never catches up
 
 
 class OpusSound:
     """A hidden output of a stream: passes its sound to sinks, as Opus.
 
-    Opus of the publisher with one or two channels is passed on unchanged, also if the stream has it as AAC
+    Opus of the publisher with one or two channels is passed on unchanged, even if the stream itself has AAC
     (`Stream.pushed_opus`). Other sound is converted by a worker, which runs from the first sink to a few seconds after
     the last one. Times are those of the stream; converted units count them in samples.
     A worker that dies is replaced; the sound then has a gap, up to the first unit that is not late.
@@ -55,7 +56,7 @@ class OpusSound:
 
     def acquire(self, sink: Sink) -> None:
         """Adds a consumer. It gets the tracks (only audio) when they are known, and units from now on."""
-        self._fanout.attach(sink, replay=False)
+        self._fanout.attach(sink, SinkNeeds(cache=False))
         self._demand.acquire()
 
     def release(self, sink: Sink) -> None:
@@ -78,9 +79,10 @@ class OpusSound:
     async def _work(self) -> None:
         self._client = client = SoundWorkerClient(self._workers, self._stream.name, self._deliver, _TO_OPUS)
         self._source, self._converts, self._late = None, False, LateUnits()
-        pushed = self._stream.pushed_opus
-        pushed.attach(self._pushed, replay=False)
-        self._stream.attach(self, replay=False, hears=False)  # a stream whose sound is made on demand has pushed Opus
+        pushed = self._stream.pushed_sound.opus
+        pushed.attach(self._pushed, SinkNeeds(cache=False))
+        # If the audio of a stream is made on demand, its pushed Opus is used. So this sink does not want the audio.
+        self._stream.attach(self, SinkNeeds(cache=False, audio=False))
         try:
             await client.run()
         except SoundWorkerFailed as error:
@@ -101,7 +103,7 @@ class OpusSound:
         self._choose()
 
     def _choose(self) -> None:
-        """Takes the sound from where it is best now."""
+        """Chooses the sound to pass on: the publisher's Opus if there is any, else the stream's sound."""
         client, tracks, pushed = self._client, self._stream.tracks, self._pushed
         chosen = pushed.tracks or tracks
         if client is None or chosen is None:
@@ -162,3 +164,37 @@ def opus_sound(stream: Stream) -> OpusSound | None:
     """Returns the Opus sound of a stream; None if it is not live."""
     output = stream.output(OUTPUT)
     return output if isinstance(output, OpusSound) else None
+
+
+def has_sound(stream: Stream) -> bool:
+    """Whether viewers by WebRTC get sound: it is Opus, or this node converts it."""
+    audio = None if stream.tracks is None else stream.tracks.audio
+    return audio is not None and (audio.codec is Codec.OPUS or opus_sound(stream) is not None)
+
+
+class LateUnits:
+    """Decides which units of a new worker are too late.
+
+    A receiver that plays a late unit plays all later sound with its delay. So late units are dropped until the worker
+    has caught up, for at most LONGEST seconds. Afterwards late sound is better than none.
+    """
+
+    __slots__ = ("_since", "_worker")
+
+    def __init__(self) -> None:
+        self._worker = 0  # the number of the worker that has caught up
+        self._since: float | None = None  # monotonic time of the first late unit
+
+    def is_late(self, worker: int, behind_ms: float, now: float) -> bool:
+        """Returns whether to drop a unit. worker: number of the worker that made it, from 1. now: monotonic seconds.
+
+        behind_ms: time from this unit to the newest unit of the source.
+        """
+        if worker == self._worker:
+            return False
+        if self._since is None:
+            self._since = now
+        if behind_ms > LATE_MS and now - self._since < LONGEST:
+            return True
+        self._worker, self._since = worker, None
+        return False

@@ -1,4 +1,4 @@
-"""The sizes in which a viewer can get the pictures of a stream, and the next one of them."""
+"""The sizes in which a viewer can get the pictures of a stream, and the choice of the next size."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PictureSize:
 
 
 def next_size(largest: PictureSize, renditions: Iterable[PictureSize], shown: str, step: int) -> str | None:
-    """Returns the name of the next smaller (-1) or larger (1) pictures of the codec of `largest`; None: none exist."""
+    """Returns the name of the next smaller (-1) or larger (1) pictures with the codec of `largest`; else None."""
     fitting = [size for size in renditions if size.codec == largest.codec and size.side < largest.side]
     names = [largest.name, *(size.name for size in sorted(fitting, key=lambda size: size.side, reverse=True))]
     at = (names.index(shown) if shown in names else 0) - step

@@ -1,12 +1,13 @@
-"""Makes clips in the object store, and exports as files to send."""
+"""Makes clips, which are stored, and exports, which are sent to one client."""
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -19,14 +20,15 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.formats.mp4.movie import MovieHead
 from gateway.formats.ts.reader import TsReader
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
-from gateway.outputs.clips.clip_quota import ClipQuota
-from gateway.outputs.clips.joiner import CannotJoin, Joiner, JumpedTooFar
+from gateway.outputs.clips.joiner import Joiner, JumpedTooFar
+from gateway.outputs.clips.movie_file import CannotJoin
 from gateway.outputs.clips.sources import JUMP_HEAD, ClipSources, FragmentUnits, SourcePiece, UnitReader
 from gateway.outputs.storage.archive import Archive
 from gateway.ports import media_keys
-from gateway.ports.errors import AtCapacity, CannotCut, NoSuchObject, NothingRecorded, OutputError
+from gateway.ports.errors import AtCapacity, CannotCut, NoSuchObject, NothingRecorded, OutputError, TooManyClips
 from gateway.ports.events import Event, Events, EventType
 from gateway.ports.stores import ObjectStore
 from gateway.settings.models import ClipsSettings
@@ -34,13 +36,16 @@ from gateway.settings.models import ClipsSettings
 log = structlog.get_logger(__name__)
 
 _SCRATCH: Final = "clips"
-_PER_CHANNEL: Final = 2  # clips, and exports, of one channel at a time
+_PER_CHANNEL: Final = 2  # clips of one channel at a time, and as many exports
 _COPY_BYTES: Final = 8 << 20  # bytes that the kernel copies in one call
 _CHECK_BYTES: Final = 64 << 20  # bytes after which the free space is checked again
+_MINUTE: Final = 60.0
+_HOUR: Final = 3600.0
+_MAX_CHANNELS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class StoredClip:
     """A clip in the store. start: seconds since the epoch."""
 
     key: str
@@ -68,9 +73,9 @@ class Movie:
 class ClipService:
     """Joins the stored and the newest media of a time range, without encoding.
 
-    Media are read, joined and written in a thread, 256 kB at a time, so that live streams do not notice. They grow in
-    a file without a name on the disk of the recordings. The file of a clip gets its head and moves to the store as a
-    whole. Memory: about 25 bytes for each frame.
+    Media are read, joined and written in a thread, 256 kB at a time, so that live streams are not delayed. They are
+    collected in a file without a name on the disk of the recordings. A clip is then written to a second file after its
+    head, and this file moves to the store. Memory: about 25 bytes for each frame.
     longest_clip, longest_export: seconds; callers check them.
     Limits: `settings.concurrent` clips and as many exports in this process, two of each for one channel; `ClipQuota`.
     """
@@ -88,22 +93,22 @@ class ClipService:
         self.longest_clip = settings.seconds
         self.longest_export = settings.export_seconds
 
-    async def last(self, channel: str, seconds: float, stream: Stream | None) -> tuple[float, float]:
+    async def find_newest_range(self, channel: str, seconds: float, stream: Stream | None) -> tuple[float, float]:
         """Returns the time range of the newest `seconds`, seconds since the epoch. Raises NothingRecorded."""
         with ExitStack() as files:
             await self._sources.flush(stream)
-            end = await self._sources.newest(channel, stream, files)
+            end = await self._sources.find_newest(channel, stream, files)
         if end is None:
             raise NothingRecorded("nothing of this channel is recorded")
         return end - seconds, end
 
-    async def clip(self, channel: Channel, start: float, end: float, stream: Stream | None) -> Clip:
+    async def make_clip(self, channel: Channel, start: float, end: float, stream: Stream | None) -> StoredClip:
         """Stores a clip. start, end: seconds since the epoch. stream: the channel's live stream on this node.
 
         Raises NothingRecorded, CannotCut, AtCapacity, TooManyClips, StoreUnavailable.
         """
         began = time.monotonic()
-        with self._slot("clip", channel.id), self._counted(channel.id, end - start, began), _disk_errors():
+        with self._reserve("clip", channel.id), self._count(channel.id, end - start, began), _disk_errors():
             async with self._joined(channel.id, start, end, stream) as movie:
                 file = await self._sources.threads.run(partial(self._write_file, movie))
                 try:
@@ -113,7 +118,7 @@ class ClipService:
                     await self._objects.put(key, file)
                 finally:
                     file.unlink(missing_ok=True)
-        clip = Clip(key, movie.start, round(seconds, 3), movie.size)
+        clip = StoredClip(key, movie.start, round(seconds, 3), movie.size)
         log.info("clip made", channel=channel.id, object=key, seconds=clip.seconds, bytes=clip.bytes,
                  took=round(time.monotonic() - began, 3))  # fmt: skip
         data = {"kind": "clip", "key": key, "start": clip.start, "seconds": clip.seconds, "bytes": clip.bytes}
@@ -124,11 +129,11 @@ class ClipService:
     async def export(
         self, channel: Channel, start: float, end: float, stream: Stream | None, is_wanted: Callable[[], bool]
     ) -> AsyncIterator[Movie]:
-        """Joins a time range to a movie, whose file is deleted at the end. Raises like `clip`.
+        """Joins a time range to a movie, whose file is deleted at the end. Raises like `make_clip`.
 
-        is_wanted: whether somebody still waits for it. If not, raises ConnectionAbortedError.
+        is_wanted: whether somebody still waits for the movie. If not, raises ConnectionAbortedError.
         """
-        with self._slot("export", channel.id), _disk_errors():
+        with self._reserve("export", channel.id), _disk_errors():
             async with self._joined(channel.id, start, end, stream, is_wanted) as movie:
                 log.info("export made", channel=channel.id, seconds=round(movie.head.seconds, 3), bytes=movie.size)
                 yield movie
@@ -150,7 +155,7 @@ class ClipService:
     # ---- details ----
 
     @contextmanager
-    def _slot(self, kind: str, channel: str) -> Iterator[None]:
+    def _reserve(self, kind: str, channel: str) -> Iterator[None]:
         running = self._running[kind]
         if running[channel] >= _PER_CHANNEL or running.total() >= self._concurrent:
             raise AtCapacity(f"too many {kind}s are made at this time: try again in some seconds")
@@ -163,12 +168,12 @@ class ClipService:
                 del running[channel]
 
     @contextmanager
-    def _counted(self, channel: str, seconds: float, now: float) -> Iterator[None]:
+    def _count(self, channel: str, seconds: float, now: float) -> Iterator[None]:
         entry = self._quota.take(channel, seconds, now)
         try:
             yield
         except BaseException:
-            self._quota.give(channel, entry)
+            self._quota.give_back(channel, entry)
             raise
 
     @asynccontextmanager
@@ -208,10 +213,10 @@ class ClipService:
         continues = previous is not None and not piece.piece.discontinuity and previous.end - piece.start > -0.5
         near = joiner.last_dts if continues else None
         try:
-            jump = 0 if joiner.began else await self._sources.position_before(piece, wanted[0])
+            jump = 0 if joiner.began else await self._sources.find_position_before(piece, wanted[0])
             for position in (jump, 0) if jump else (0,):
                 try:
-                    reader, first, last = await self._sources.reader(piece, near, *wanted)
+                    reader, first, last = await self._sources.open_reader(piece, near, *wanted)
                     joiner.begin_piece(piece.start, continues)
                     if position:
                         await self._jump(joiner, reader, piece)
@@ -233,7 +238,7 @@ class ClipService:
             log.warning("a damaged recording is left out of a clip", object=piece.piece.key, reason=str(error))
 
     async def _jump(self, joiner: Joiner, reader: UnitReader, piece: SourcePiece) -> None:
-        """Reads the tables and the first picture of a piece, which has its time. What follows is read elsewhere."""
+        """Reads the tables and the first picture of a piece, to learn its times. The caller continues elsewhere."""
         async with aclosing(self._sources.read(piece, 0, JUMP_HEAD)) as chunks:
             async for chunk in chunks:
                 await self._sources.threads.run(partial(self._receive, joiner, reader, chunk))
@@ -305,3 +310,43 @@ def _copy(source: int, target: int, size: int) -> None:
         if not copied:
             raise OSError(errno.EIO, "the file became shorter")
         at += copied
+
+
+class ClipQuota:
+    """Counts the clips of each channel in the last hour, for the last 10,000 channels.
+
+    per_minute: clips of a channel in a minute. seconds_per_hour: length of all its clips in an hour. One clip is always
+    allowed. 0: no limit.
+    """
+
+    def __init__(self, per_minute: int, seconds_per_hour: float) -> None:
+        self._per_minute = per_minute
+        self._seconds = seconds_per_hour
+        self._clips: BoundedDict[str, deque[tuple[float, float]]] = BoundedDict(
+            _MAX_CHANNELS
+        )  # times and lengths, by channel
+
+    def take(self, channel: str, seconds: float, now: float) -> tuple[float, float]:
+        """Counts a clip of `seconds`. Returns the entry for `give_back`. now: monotonic time. Raises TooManyClips."""
+        clips = self._clips[channel] = self._clips.get(channel) or deque()
+        while clips and now - clips[0][0] >= _HOUR:
+            clips.popleft()
+        recent = [at for at, _ in clips if now - at < _MINUTE]
+        if self._per_minute and len(recent) >= self._per_minute:
+            raise TooManyClips(
+                f"at most {self._per_minute} clips of a channel are made in a minute (clips.per_minute)",
+                math.ceil(recent[-self._per_minute] + _MINUTE - now),
+            )
+        used = sum(length for _, length in clips)
+        if self._seconds and used and used + seconds > self._seconds:
+            raise TooManyClips(
+                f"at most {self._seconds:g} seconds of clips of a channel are made in an hour (clips.seconds_per_hour)",
+                math.ceil(clips[0][0] + _HOUR - now),
+            )
+        clips.append((now, seconds))
+        return clips[-1]
+
+    def give_back(self, channel: str, entry: tuple[float, float]) -> None:
+        """Removes the entry of a clip that was not made."""
+        if entry in (clips := self._clips.get(channel, deque())):
+            clips.remove(entry)

@@ -91,7 +91,7 @@ class ClipSources:
         for recorder in _recorders(stream):
             await recorder.flush()
 
-    async def newest(self, channel: str, stream: Stream | None, files: ExitStack) -> float | None:
+    async def find_newest(self, channel: str, stream: Stream | None, files: ExitStack) -> float | None:
         """Returns the end of the newest piece, seconds since the epoch; None if there is none."""
         segments = await self._live_segments(channel, stream, float("inf"), float("inf"), files)
         if segments:
@@ -123,12 +123,12 @@ class ClipSources:
         movies |= {p.piece.key: p for p in growing if p.end > start and p.start < end}
         return _filled(segments, sorted(movies.values(), key=lambda p: (p.start, p.piece.key)), gaps)
 
-    async def reader(
+    async def open_reader(
         self, piece: SourcePiece, near: int | None, start: float, end: float
     ) -> tuple[UnitReader, int, int]:
         """Returns the reader of a piece and the range of bytes that it takes; an end of -1: all bytes.
 
-        near: a time near the first one of a segment that continues another; start, end: the range to read.
+        near: for a segment that continues the previous one, a time near its first time. start, end: the range to read.
         Raises InvalidData, NoSuchObject.
         """
         if piece.piece.kind is MediaKind.SEGMENT:
@@ -143,10 +143,11 @@ class ClipSources:
 
         return await self.threads.run(select)
 
-    async def position_before(self, piece: SourcePiece, start: float) -> int:
+    async def find_position_before(self, piece: SourcePiece, start: float) -> int:
         """Returns a position in a piece that is probably before a key frame at or before `start`.
 
-        0 for short segments and finished MP4 recordings, which have an index. Raises NoSuchObject, InvalidData.
+        Returns 0 for short segments and for finished MP4 recordings, which have an index. Raises NoSuchObject,
+        InvalidData.
         """
         ahead = start - piece.start - _JUMP_MARGIN
         if ahead < _MIN_JUMP:
@@ -161,7 +162,7 @@ class ClipSources:
         else:
             try:
                 size = (await self._objects.head(piece.piece.key)).size
-            except NoSuchObject:  # it still waits for the store
+            except NoSuchObject:  # the file was not moved to the store yet
                 return 0
         return int(size * min(ahead / piece.piece.seconds, 1.0)) // PACKET * PACKET
 
@@ -260,7 +261,7 @@ class _MovieUnits:
 
 
 class FragmentUnits:
-    """The UnitReader of a growing recording. What follows its last complete fragment is ignored."""
+    """The UnitReader of a growing recording. Bytes after its last complete fragment are ignored."""
 
     def __init__(self) -> None:
         self._reader = FragmentReader()
@@ -374,7 +375,7 @@ def _filled(
 ) -> list[SourcePiece]:
     """Returns the segments and the recordings that lie in the gaps.
 
-    Between segments only whole recordings are used, so that nothing is shown twice.
+    Between segments only whole recordings are used, so that no picture is shown twice.
     """
     if not segments:
         return movies

@@ -149,12 +149,12 @@ class FragmentBacklog:
             self.size -= fragment.size
             self._count_dropped()
 
-    def replayed(self) -> None:
+    def count_replayed(self) -> None:
         """Counts a fragment that is sent again."""
         self.counts.replayed += 1
         self._total.replayed += 1
 
-    async def changed(self) -> None:
+    async def wait_for_change(self) -> None:
         """Waits for the next change of the backlog."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(future)
@@ -164,7 +164,7 @@ class FragmentBacklog:
             self._waiters.discard(future)
 
     def notify(self) -> None:
-        """Wakes every call of `changed`."""
+        """Wakes every call of `wait_for_change`."""
         waiters, self._waiters = self._waiters, set()
         for future in waiters:
             if not future.done():

@@ -53,7 +53,7 @@ class EpochClock:
         self._window_start = 0
 
     def restart(self) -> None:
-        """The next unit sets the clock again, because its timestamps do not continue the earlier ones."""
+        """Lets the next unit set the clock again, because its timestamps do not continue the earlier ones."""
         self._base = None
 
     def time(self, ms: int, wall_clock: float, floor: int) -> int:

@@ -90,7 +90,7 @@ class KvsDelivery:
             self._resolve_first(OutputError(self.error))
             await asyncio.sleep(max(BETWEEN_SECONDS, pause))
 
-    async def started(self) -> str:
+    async def wait_for_first_fragment(self) -> str:
         """Returns the first acknowledged fragment number. Call it before `run`, and again after each error.
 
         Raises OutputError if an error occurs first.
@@ -120,13 +120,13 @@ class KvsDelivery:
         while (first := self._backlog.first) is None or first.header is None:
             if first is None and self._backlog.closed:
                 return False
-            await self._backlog.changed()
+            await self._backlog.wait_for_change()
         return True
 
     async def _wait_for_growth(self) -> None:
         bytes_added = self._backlog.bytes_added
         while self._backlog.bytes_added == bytes_added and not self._backlog.closed:
-            await self._backlog.changed()
+            await self._backlog.wait_for_change()
 
     async def _connect(self, refresh: bool) -> ConnectionOutcome:
         now = time.time()

@@ -15,7 +15,7 @@ from urllib.parse import unquote_plus
 import structlog
 
 from gateway.lib import process
-from gateway.outputs.kinesis.kvs_running_job import FirstFragment, KvsRunningJob, Player
+from gateway.outputs.kinesis.kvs_running_job import FirstFragment, KvsRunningJob, ObjectReader
 from gateway.outputs.kinesis.kvs_streams import KvsStreams
 from gateway.ports import media_keys
 from gateway.ports.errors import (
@@ -34,8 +34,8 @@ from gateway.ports.vod_names import is_vod_file
 log = structlog.get_logger(__name__)
 
 _ABANDONED_SECONDS: Final = 120.0  # without an update, after which a running job counts as abandoned
-_POLL_SECONDS: Final = 5.0  # between reads of the store while jobs wait …
-_IDLE_POLL_SECONDS: Final = 30.0  # … and otherwise, for jobs of processes that have ended
+_POLL_SECONDS: Final = 5.0  # between reads of the store while jobs wait
+_IDLE_POLL_SECONDS: Final = 30.0  # between reads without waiting jobs; an ended process may leave some
 _CALLER_POLL_SECONDS: Final = 1.0  # a waiting caller's job may run on another node
 _TRIM_INTERVAL: Final = 50
 _PROCESS_ENDED: Final = "the gateway that did it has ended"
@@ -78,7 +78,7 @@ class KvsJobs:
     most: maximum number of waiting jobs. history: number of finished jobs that are kept.
     """
 
-    def __init__(self, streams: KvsStreams, player: Player, queue: JobQueue, *, most: int, history: int) -> None:
+    def __init__(self, streams: KvsStreams, player: ObjectReader, queue: JobQueue, *, most: int, history: int) -> None:
         self._streams = streams
         self._player = player
         self._queue = queue
@@ -118,7 +118,7 @@ class KvsJobs:
         """Queues a job for an object in an event of a bucket. Raises StoreUnavailable.
 
         The job's id depends on key, size and time of the object, so a repeated event creates no second job. Media that
-        Millrace recorded or converted are ignored. See `room` for the bound.
+        Millrace recorded or converted are ignored. See `wait_for_room` for the bound.
         """
         if media_keys.parse(key) is not None or is_vod_file(key):
             return
@@ -139,7 +139,7 @@ class KvsJobs:
         await self._add(stream, source, f"{int(found.modified * 1000)}-{fingerprint}")
         self._woken.set()
 
-    async def room(self) -> None:
+    async def wait_for_room(self) -> None:
         """Waits until a job may be queued. Events wait in their queue meanwhile. Each call admits one batch of them."""
         while True:
             with suppress(StoreUnavailable):

@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.channels.channel import Channel
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, awaited
 from gateway.live.stream import Stream
 from gateway.live.subscription import End, Item, Subscription
 from gateway.media.track import Tracks
@@ -103,11 +103,11 @@ class KvsOutput:
 
     async def _send(self) -> None:
         """Sends until the stream ends or the channel's settings change, and the media that was read is stored."""
-        backlog = self._streams.backlog()
+        backlog = self._streams.make_backlog()
         self._fragmenter = fragmenter = Fragmenter(backlog)
-        self._delivery = delivery = self._streams.delivery(self._target, backlog)
+        self._delivery = delivery = self._streams.make_delivery(self._target, backlog)
         self._changed = changed = asyncio.get_running_loop().create_future()
-        async with Tasks(f"kvs of {self._stream.name}") as tasks:
+        async with Tasks(f"kvs of {self._stream.name}", awaited) as tasks:
             sending = tasks.start(delivery.run(), "delivery")
             reading = tasks.start(self._read(fragmenter, backlog), "reading")
             # The delivery ends only after the backlog is closed, or with an internal error.
@@ -200,7 +200,7 @@ async def reencoded(
     while True:
         began = time.monotonic()
         async with workers.start(_MODULE, "kvs", stream=stream) as worker:
-            async with Tasks("reencoding") as tasks:
+            async with Tasks("reencoding", awaited) as tasks:
                 task = tasks.start(feed(worker), "feed")
                 output_tracks: Tracks | None = None
                 while (received := await worker.receive()) is not None:

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, awaited
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog
@@ -40,7 +40,7 @@ _CHECK_SECONDS: Final = 10.0  # between checks of these limits
 FirstFragment: TypeAlias = "asyncio.Future[tuple[str, str]]"
 
 
-class Player(Protocol):
+class ObjectReader(Protocol):
     """Reads media from stored objects; implemented by `gateway.vod.object_player`."""
 
     async def find(self, bucket: str, names: Sequence[str]) -> Object: ...
@@ -58,7 +58,7 @@ class KvsRunningJob:
     """
 
     streams: KvsStreams
-    player: Player
+    player: ObjectReader
     queue: JobQueue
     job: StoredJob
     started: FirstFragment | None
@@ -71,8 +71,8 @@ class KvsRunningJob:
     async def run(self, stream: str) -> None:
         """Runs the job and stores its result. Raises only cancellation, JobChanged and NoSuchJob."""
         bucket, _, key = self.job.source.removeprefix("s3://").partition("/")
-        backlog = self.streams.backlog()
-        delivery = self.streams.delivery(stream, backlog)
+        backlog = self.streams.make_backlog()
+        delivery = self.streams.make_delivery(stream, backlog)
         try:
             with self.queue.cancelling(self.job.id, self._stop):
                 await self._conclude(await self._outcome(bucket, key, backlog, delivery), delivery)
@@ -86,7 +86,7 @@ class KvsRunningJob:
         self, bucket: str, key: str, backlog: FragmentBacklog, delivery: KvsDelivery
     ) -> GatewayError | OSError | None:
         """Sends the object. Returns the error, or None if it is completely stored."""
-        async with Tasks(f"kvs job {self.job.id}") as tasks:
+        async with Tasks(f"kvs job {self.job.id}", awaited) as tasks:
             tasks.start(self._update(), "beat")
             first = tasks.start(self._wait_for_first(delivery), "first")
             sending = tasks.start(delivery.run(), "delivery")
@@ -142,7 +142,7 @@ class KvsRunningJob:
     async def _wait_for_first(self, delivery: KvsDelivery) -> None:
         while True:
             try:
-                self.number = await delivery.started()
+                self.number = await delivery.wait_for_first_fragment()
                 break
             except OutputError:
                 # The delivery has logged it and tries again. A caller gets the error at once.
@@ -163,7 +163,7 @@ class KvsRunningJob:
                         fragmenter.start(item)
                     while backlog.half_full:
                         # Reading a stored object can wait, so no fragment is dropped.
-                        await backlog.changed()
+                        await backlog.wait_for_change()
         finally:
             fragmenter.finish()
             backlog.close()

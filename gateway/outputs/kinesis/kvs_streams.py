@@ -79,14 +79,14 @@ class KvsStreams:
                     return
             await self._released.wait()
 
-    def backlog(self) -> FragmentBacklog:
+    def make_backlog(self) -> FragmentBacklog:
         return FragmentBacklog(self._kvs.backlog, self._counts)
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metric samples of all streams."""
         yield from by_label(KVS_FRAGMENTS, asdict(self._counts))
 
-    def delivery(self, stream: str, backlog: FragmentBacklog) -> KvsDelivery:
+    def make_delivery(self, stream: str, backlog: FragmentBacklog) -> KvsDelivery:
         """Returns the sender of the backlog to the claimed stream."""
         if self._http is None:
             # Each connection is used once, so the session does not pool them.

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, awaited
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog, KvsFragment
 from gateway.ports.stores import PutMediaRequest
 from gateway.protocols.errors import RemoteProtocolError
@@ -156,7 +156,7 @@ class PutMediaConnection:
     async def _paced(self, fragment: KvsFragment) -> AsyncIterator[bytes]:
         """Yields the fragment's bytes as they arrive, within the service's limits of fragments and bytes a second."""
         if fragment.sends:
-            self._backlog.replayed()
+            self._backlog.count_replayed()
         fragment.sends += 1
         fragment.fully_sent = False
         self._current = fragment
@@ -195,7 +195,7 @@ class PutMediaConnection:
         """Waits for the backlog to change. Returns False if the body must end."""
         if not self._stopping:
             self._idle_since = self._loop.time()
-            await self._backlog.changed()
+            await self._backlog.wait_for_change()
             self._idle_since = None
         return not self._stopping
 
@@ -208,7 +208,7 @@ class PutMediaConnection:
 
     async def _handle_response(self, response: aiohttp.ClientResponse) -> ConnectionOutcome:
         self._last_ack_at = self._loop.time()
-        async with Tasks("kvs answer") as tasks:
+        async with Tasks("kvs answer", awaited) as tasks:
             reading = tasks.start(self._read(response))
             try:
                 return await self._wait_for_end(reading)

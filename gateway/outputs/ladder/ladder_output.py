@@ -7,14 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import structlog
 
 from gateway.channels.channel import Channel
 from gateway.lib.metrics import Counter
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, awaited
 from gateway.live.fanout import Fanout
 from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
@@ -65,7 +65,7 @@ class LadderKind:
 
     plan: returns the renditions of a channel, without slots. Raises OutputError.
     backlog: maximum seconds behind the source.
-    for_viewers: whether the source is the stream of viewers, without its sound; else it is the push.
+    for_viewers: True: encodes the stream that viewers get, without its sound; False: the publisher's stream.
     """
 
     plan: Callable[[Channel], LadderPlan]
@@ -173,7 +173,7 @@ class LadderOutput:
                 self._end(slot)
 
     @property
-    def rungs(self) -> tuple[LadderStep, ...]:
+    def active_steps(self) -> tuple[LadderStep, ...]:
         """The active renditions, smallest first; empty while unknown."""
         return tuple(r for r in self._plan.rungs if r.name in self._active_renditions) if self._plan is not None else ()
 
@@ -202,17 +202,17 @@ class LadderOutput:
     # ---- the worker ----
 
     def _make_plan(self, channel: Channel) -> LadderPlan:
-        pushed = self._stream.pushed_tracks.by_name  # the publisher's own renditions win
+        pushed = self._stream.pushed_tracks.by_name  # renditions that the publisher sends are not encoded
         plan = self._kind.plan(channel)
-        rungs = tuple(step for step in plan.rungs if step.name not in pushed)
-        slots = {step.name: self._slots[step.name] for step in rungs if step.name in self._slots}
+        steps = tuple(step for step in plan.rungs if step.name not in pushed)
+        slots = {step.name: self._slots[step.name] for step in steps if step.name in self._slots}
         used = {*slots.values(), *self._renditions}
-        for step in rungs:
+        for step in steps:
             if step.name not in slots:
                 slots[step.name] = next(n for n in range(_SLOTS) if n not in used)
                 used.add(slots[step.name])
         self._slots = slots
-        return replace(plan, rungs=tuple(replace(step, slot=slots[step.name]) for step in rungs))
+        return replace(plan, rungs=tuple(replace(step, slot=slots[step.name]) for step in steps))
 
     async def _with_worker(self) -> None:
         stream = self._stream
@@ -221,7 +221,7 @@ class LadderOutput:
         with self._subscribed() as items:
             async with (
                 self._workers.start(_MODULE, "ladder", stream=stream.name, stuck=_HANG_SECONDS) as worker,
-                Tasks(f"transcoder of {stream.name}") as tasks,
+                Tasks(f"transcoder of {stream.name}", awaited) as tasks,
             ):
                 tasks.start(self._watch(items), "watch")
                 await worker.exchange(
@@ -270,7 +270,7 @@ class LadderOutput:
         async for item in items:
             if plan is not self._plan and self._plan is not None:
                 plan = self._plan
-                await worker.send_json(LadderMessage.PLAN, plan.to_json())
+                await worker.send_json(LadderMessage.PLAN, asdict(plan))
             if isinstance(item, AccessUnit):
                 if silent and item.track.kind is not Kind.VIDEO:
                     continue
@@ -305,7 +305,7 @@ class LadderOutput:
         """Returns the last decode time, in ms, that earlier workers published; -1 if none."""
         names = [f"{self._stream.channel.id}@{step}" for step in self._slots]
         existing = [rendition for name in names if (rendition := self._hub.find(name)) is not None]
-        return max((rendition.last_dts_ms for rendition in existing), default=-1)
+        return max((rendition.received.last_dts_ms for rendition in existing), default=-1)
 
     def _push(self, body: bytes) -> None:
         rendition = self._renditions.get(_slot(body))

@@ -30,13 +30,13 @@ _SOURCE_ONLY_FIELDS: Final = frozenset(
 
 
 class PublishedRendition:
-    """The publisher and the state of the rendition `<id>@<rung>`.
+    """The publisher and the state of the rendition `<id>@<name>`.
 
     timed: earlier script data whose pictures may still follow. Raises NameInUse, AtCapacity.
     """
 
-    def __init__(self, hub: Hub, stream: Stream, rung: str, timed: Iterable[Timed]) -> None:
-        self.name = f"{stream.channel.id}@{rung}"
+    def __init__(self, hub: Hub, stream: Stream, name: str, timed: Iterable[Timed]) -> None:
+        self.name = f"{stream.channel.id}@{name}"
         self.tracks: Tracks | None = None
         self.interrupted = False  # the worker died, so the next units do not continue the earlier ones
         self.delay = 0.0  # seconds from the source's last picture to its encoded picture

@@ -11,7 +11,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.channels.fields import SIZES, read
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, awaited
 from gateway.live.hub import Hub
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
@@ -80,7 +80,7 @@ class RemoteLadderOutput:
         """Runs the task until the stream ends. Raises OutputError if no task can be started."""
         ladder_steps(self._ladders, stream.channel)  # raises for an unknown ladder here, not only in the task
         try:
-            async with Tasks(f"renditions of {stream.name}") as tasks:
+            async with Tasks(f"renditions of {stream.name}", awaited) as tasks:
                 tasks.start(self._hold(), "hold")
                 await self._tasks.run(stream)
         finally:
@@ -90,7 +90,7 @@ class RemoteLadderOutput:
             self._held.clear()
 
     @property
-    def rungs(self) -> tuple[LadderStep, ...]:
+    def active_steps(self) -> tuple[LadderStep, ...]:
         """The renditions that can be played now, smallest first; empty before a task has begun."""
         try:
             wanted = ladder_steps(self._ladders, self._stream.channel)

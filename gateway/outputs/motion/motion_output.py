@@ -1,12 +1,13 @@
 """The output `motion`: stores a picture and a clip for each motion, including the time before it.
 
 Each second of media, a worker compares the newest picture with the one a second earlier, scaled down and in gray. All
-streams share the worker. `motion_rule` decides. A clip contains the unchanged media from a key frame on.
+streams share the worker. `MotionRule` decides. A clip contains the unchanged media from a key frame on.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -24,8 +25,6 @@ from gateway.live.track_changes import IntervalLimiter
 from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.outputs.motion.motion_rule import MotionLimits, MotionRule
-from gateway.outputs.motion.pre_roll import PreRoll
 from gateway.outputs.recording.cutter import Cutter, PieceStart
 from gateway.outputs.recording.mp4_piece import Mp4Piece
 from gateway.outputs.recording.recording_output import RecordingCounts, RecordingOutput
@@ -63,7 +62,7 @@ class Trigger:
         return f"{channel}/motion/{folder}/{media_keys.day_folder(at)}/{name}"
 
 
-class _Clip:
+class _MotionClip:
     """A clip that is being written, as fragments in a scratch file. Its end converts them to an MP4."""
 
     def __init__(self, trigger: Trigger, tracks: Tracks) -> None:
@@ -108,8 +107,8 @@ class MotionOutput(RecordingOutput):
         self._clip_limiter = IntervalLimiter(_MAX_BURST)  # by wall-clock time
         self._pre_roll = PreRoll(pre_roll, _MAX_PRE_ROLL_BYTES)
         self._tracks: Tracks | None = None
-        self._clip: _Clip | None = None
-        self._finished: list[_Clip] = []
+        self._clip: _MotionClip | None = None
+        self._finished: list[_MotionClip] = []
         self._ended_at = float("-inf")  # decode time of the last clip's end, seconds
         self._uncompared: list[AccessUnit] = []  # for the next comparison; from a key frame on if `_from_key_frame`
         self._uncompared_bytes = 0
@@ -126,9 +125,9 @@ class MotionOutput(RecordingOutput):
 
     async def run(self, stream: Stream) -> None:
         name = f"motion of {stream.name}"
-        async with Tasks(name, self._crashed) as tasks, Tasks(name, self._crashed) as pictures:
+        async with Tasks(name) as tasks, Tasks(name) as pictures:
             self._tasks, self._pictures = tasks, pictures
-            self._session = self._jpegs.session(stream)
+            self._session = self._jpegs.open_session(stream)
             try:
                 await super().run(stream)
             finally:
@@ -181,7 +180,7 @@ class MotionOutput(RecordingOutput):
         return bool(self._finished) or (self._clip is not None and self._clip.has_data)
 
     def flush_pieces(self) -> None:
-        """Does nothing: clips are not made of motion clips."""
+        """Does nothing: `ClipService` does not read motion clips."""
 
     async def store(self) -> None:
         if self._clip is not None:
@@ -269,7 +268,7 @@ class MotionOutput(RecordingOutput):
             self._rule.clip_from = None  # too many clips: the timeline runs faster than the clock
             return
         trigger = Trigger(wall_clock, difference.region, min(100, round(difference.changed)))
-        clip = self._clip = _Clip(trigger, self._tracks)
+        clip = self._clip = _MotionClip(trigger, self._tracks)
         for unit in self._pre_roll.units(after=self._ended_at):
             clip.cutter.add(unit)
         log.info("motion", stream=self._stream.name, changed=difference.changed, region=difference.region)
@@ -307,18 +306,18 @@ class MotionOutput(RecordingOutput):
             clip.cutter.finish()
             self._finished.append(clip)
 
-    async def _write(self, clip: _Clip) -> None:
+    async def _write(self, clip: _MotionClip) -> None:
         if data := clip.pop_data():
             await self._archive.threads.run(partial(self._append, clip, data))
 
-    def _append(self, clip: _Clip, data: list[bytes]) -> None:
+    def _append(self, clip: _MotionClip, data: list[bytes]) -> None:
         """Appends to the clip's file. Runs in a thread."""
         self._archive.check_free_space()
         if clip.file is None:
             clip.file = LockedFile(self._archive.scratch(SCRATCH_FOLDER) / f"{uuid4().hex}.part")
         clip.file.append(data)
 
-    async def _store_clip(self, clip: _Clip) -> None:
+    async def _store_clip(self, clip: _MotionClip) -> None:
         if clip.file is None:
             return
         result = await self._archive.threads.run(partial(_make_mp4, clip.file, clip.trigger.wall_clock))
@@ -331,9 +330,6 @@ class MotionOutput(RecordingOutput):
         self._clips += 1
         self._counts.finished["motion"] += 1
         log.info("motion clip finished", stream=self._stream.name, object=key, seconds=seconds)
-
-    def _crashed(self, name: str, error: BaseException) -> None:
-        log.error("motion detection crashed", stream=self._stream.name, exc_info=error)
 
 
 def _limits(channel: Channel) -> MotionLimits:
@@ -359,9 +355,122 @@ def _make_mp4(file: LockedFile, created: float) -> tuple[Path, float] | None:
             return None
 
 
-def _remove(clip: _Clip) -> None:
+def _remove(clip: _MotionClip) -> None:
     """Removes a clip's files. Runs in a thread."""
     if clip.file is not None:
         clip.file.close()
         clip.file.path.unlink(missing_ok=True)
         clip.file.path.with_suffix(".done").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MotionLimits:
+    """The limits that decide about motion and its clips.
+
+    percent: minimum changed area of the picture, in percent.
+
+    duration: seconds that a clip continues after the last motion.
+    timeout: maximum seconds of a clip after its trigger.
+    """
+
+    percent: float
+    duration: float
+    timeout: float
+
+
+class MotionRule:
+    """The rule for one stream. Times are media seconds, so drift of the system clock has no effect.
+
+    `clip_from`: start of the current clip; None if there is none.
+    """
+
+    def __init__(self, limits: MotionLimits) -> None:
+        self.limits = limits
+        self.clip_from: float | None = None
+        self._last_motion = 0.0  # time of the last motion
+        self._clip_ended_at = float("-inf")  # end of the previous clip
+
+    def add_comparison(self, at: float, changed: float) -> bool:
+        """Records the changed percentage of the picture at `at`. Returns whether a clip begins.
+
+        0 % change is never motion, even if `percent` is 0.
+        Pictures before the end of the previous clip start no clip. The next comparison detects continuing motion.
+        """
+        if not changed or changed < self.limits.percent or at <= self._clip_ended_at:
+            return False
+        self._last_motion = at
+        if self.clip_from is None:
+            self.clip_from = at
+            return True
+        return False
+
+    def check_end(self, at: float, compared_until: float | None = None) -> bool:
+        """Returns whether the clip ends now, at the stream's time `at`.
+
+        compared_until: time of the last compared picture; None: `at`.
+        Results may arrive late on a busy machine. A result from before the end can still extend the clip.
+        """
+        began, limits = self.clip_from, self.limits
+        if began is None:
+            return False
+        compared_until = at if compared_until is None else compared_until
+        if at - began < limits.timeout and compared_until - self._last_motion < limits.duration:
+            return False
+        self.clip_from, self._clip_ended_at = None, at
+        return True
+
+
+class PreRoll:
+    """Stores at least `seconds` before the newest picture, or before an older one (see `add`), from a key frame on.
+
+    Above `max_bytes` bytes the oldest GOPs are removed.
+    A single GOP that is too large is removed too.
+    """
+
+    def __init__(self, seconds: float, max_bytes: int) -> None:
+        self._seconds = seconds
+        self._max_bytes = max_bytes
+        self._groups: deque[list[AccessUnit]] = deque()  # each begins with a key frame
+        self._sizes: deque[int] = deque()
+        self._bytes = 0
+
+    def add(self, unit: AccessUnit, comparing_at: float | None = None) -> None:
+        """Adds the stream's next unit. Hot path.
+
+        comparing_at: decode time, in seconds, of the picture being compared, which needs earlier units; None if none.
+        """
+        groups = self._groups
+        if unit.track.kind is Kind.VIDEO:
+            newest = _seconds(unit) if comparing_at is None else comparing_at
+            # The second group is old enough, so the first is not needed.
+            while len(groups) > 1 and newest - _seconds(groups[1][0]) >= self._seconds:
+                self._remove_first()
+            if unit.key:
+                if len(groups) == 1 and not self._seconds:
+                    self._remove_first()
+                groups.append([])
+                self._sizes.append(0)
+        if not groups:
+            return
+        groups[-1].append(unit)
+        self._sizes[-1] += len(unit.payload)
+        self._bytes += len(unit.payload)
+        while groups and self._bytes > self._max_bytes:
+            self._remove_first()
+
+    def units(self, after: float = float("-inf")) -> list[AccessUnit]:
+        """Returns the units of all groups that end after `after` (decode time, seconds)."""
+        return [unit for group in self._groups if _seconds(group[-1]) > after for unit in group]
+
+    def clear(self) -> None:
+        self._groups.clear()
+        self._sizes.clear()
+        self._bytes = 0
+
+    def _remove_first(self) -> None:
+        self._groups.popleft()
+        self._bytes -= self._sizes.popleft()
+
+
+def _seconds(unit: AccessUnit) -> float:
+    return unit.dts / unit.track.timescale

@@ -24,15 +24,15 @@ _PICTURE_TIMEOUT: Final = 10 * VIDEO_CLOCK  # without a picture, after which pie
 _MAX_HELD: Final = 2_000  # audio frames ahead of the picture, about 40 s
 
 
-class Piece(Protocol):
+class RecordingPiece(Protocol):
     """One file of a recording. Frames arrive in time order.
 
     Times of pictures are in ticks of 90 kHz, times of sound in ticks of its sample rate.
     """
 
-    def picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None: ...
+    def add_picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None: ...
 
-    def sound(self, time: int, samples: int, payload: bytes) -> None: ...
+    def add_sound(self, time: int, samples: int, payload: bytes) -> None: ...
 
     def close(self, end: int | None) -> None:
         """Ends the piece. end: decode time of the next piece's first picture, 90 kHz; None if there is none."""
@@ -76,11 +76,11 @@ class Cutter:
         self,
         tracks: Tracks,
         seconds: float,
-        make_piece: Callable[[PieceStart], Piece],
+        make_piece: Callable[[PieceStart], RecordingPiece],
         limiter: IntervalLimiter | None = None,
     ) -> None:
         self.seconds = seconds
-        self.waits = False  # whether a piece stays open for late units of further tracks
+        self.waits = False  # whether a piece stays open for late units of additional tracks
         self._limiter = limiter or IntervalLimiter(MAX_BURST)
         self.dropped = 0
         self._make_piece = make_piece
@@ -92,8 +92,8 @@ class Cutter:
         self._rate = VIDEO_CLOCK
         self._frame_samples = 0  # 0: different for each frame
         self._first_audio: bytes | None = None
-        self._piece: Piece | None = None  # the open piece
-        self._previous: Piece | None = None  # the previous piece, while sound for it may still arrive
+        self._piece: RecordingPiece | None = None  # the open piece
+        self._previous: RecordingPiece | None = None  # the previous piece, while sound for it may still arrive
         self._cut = 0  # presentation time of the first picture of the open piece
         self._start = 0  # decode time of its first picture, or of its first sound without a picture
         self._has_picture = False  # the open piece has a picture
@@ -159,7 +159,7 @@ class Cutter:
         assert self._piece is not None
         if self._held:
             self._write_held(dts)
-        self._piece.picture(dts, cts, key, unit.payload)
+        self._piece.add_picture(dts, cts, key, unit.payload)
 
     def _cut_at(self, dts: int, pts: int, unit: AccessUnit) -> None:
         self._end_previous()
@@ -234,14 +234,14 @@ class Cutter:
     def _write_sound(self, time: int, ticks: int, samples: int, payload: bytes) -> None:
         if self._previous is not None:
             if time < self._cut:
-                self._previous.sound(ticks, samples, payload)
+                self._previous.add_sound(ticks, samples, payload)
                 return
             if not self.waits:
                 self._end_previous()
         if self._piece is None:
             self.dropped += 1
             return
-        self._piece.sound(ticks, samples, payload)
+        self._piece.add_sound(ticks, samples, payload)
 
     def _open_piece(self, wall: float, first_video: bytes | None) -> None:
         start = PieceStart(self._video, self._audio, first_video, self._first_audio, wall, self._continues)

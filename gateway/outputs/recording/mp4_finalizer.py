@@ -65,7 +65,7 @@ class Mp4Finalizer:
         self.finished = 0
         self.failed = 0
 
-    def new(self, channel: str, start_ms: int) -> Path:
+    def new_path(self, channel: str, start_ms: int) -> Path:
         """Returns the path for a new recording of a channel. Raises OutputError. Blocks."""
         folder = self._archive.scratch(SCRATCH_FOLDER)
         return folder / (recording_name(channel, self.claim(SCRATCH_FOLDER, channel, start_ms)) + _UNFINISHED)
@@ -116,7 +116,7 @@ class Mp4Finalizer:
 
     async def run(self) -> None:
         """Recovers the recordings of earlier processes, then finishes new ones. Runs until cancelled."""
-        async with Tasks("finalizer", _crashed) as tasks:
+        async with Tasks("finalizer") as tasks:
             self._tasks = tasks
             try:
                 waiting, self._waiting = self._waiting, []
@@ -253,7 +253,3 @@ def _make(path: Path, start_ms: int) -> _Movie | None:
             return _Movie(done, seconds, lock)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _crashed(name: str, error: BaseException) -> None:
-    log.error("a recording could not be finished", task=name, exc_info=error)

@@ -12,21 +12,21 @@ from gateway.media.errors import InvalidData
 from gateway.media.open_gops import OpenGops
 from gateway.media.random_access import RandomAccess, RandomAccessOf, random_access_of
 from gateway.media.track import Kind, MediaTrack
+from gateway.outputs.recording.additional_track import AdditionalMedia, AdditionalSample
 from gateway.outputs.recording.cutter import PieceStart
-from gateway.outputs.recording.further_track import FurtherMedia, FurtherSample
 from gateway.packaging.timing import VIDEO_CLOCK
 
 _SECOND: Final = VIDEO_CLOCK
 _MAX_BYTES: Final = 4_000_000  # of media; a larger second becomes several fragments
-_VIDEO_ID, _AUDIO_ID, _FIRST_FURTHER_ID = 1, 2, 3
+_VIDEO_ID, _AUDIO_ID, _FIRST_ADDITIONAL_ID = 1, 2, 3
 _VIDEO_GROUP, _AUDIO_GROUP = 1, 2  # players play one track of each
 
 
 @dataclass(slots=True)
-class _Further:
-    """A further track of the piece. at, last: decode times of its waiting samples. id: 0 without header."""
+class _Additional:
+    """An additional track of the piece. at, last: decode times of its waiting samples. id: 0 without header."""
 
-    media: FurtherMedia
+    media: AdditionalMedia
     access: RandomAccessOf
     samples: list[Mp4Sample]
     at: int
@@ -36,7 +36,7 @@ class _Further:
 
 
 class Mp4Piece:
-    """A Piece as MP4 fragments. The caller appends the bytes of `pop_data` to a file.
+    """A RecordingPiece as MP4 fragments. The caller appends the bytes of `pop_data` to a file.
 
     formats.mp4.finish makes the final MP4 from that file.
     Every fragment is complete, so a crash loses at most the last second.
@@ -62,14 +62,14 @@ class Mp4Piece:
         self._pictures_at = 0  # decode time of the first of them
         self._last = 0  # decode time of the last picture, whose duration is still unknown
         self._step = VIDEO_CLOCK // 30
-        self._further: dict[str, _Further] = {}
+        self._additional: dict[str, _Additional] = {}
         self._sounds: list[Mp4Sample] = []
         self._sounds_at = 0
         self._sounds_end = 0
         self._size = 0
         self._data: list[bytes] = []
 
-    def picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None:
+    def add_picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None:
         """Adds one picture. Hot path."""
         pictures = self._pictures
         gops, opens = self._gops, False
@@ -91,7 +91,7 @@ class Mp4Piece:
         self._last = dts
         self._size += len(payload)
 
-    def sound(self, time: int, samples: int, payload: bytes) -> None:
+    def add_sound(self, time: int, samples: int, payload: bytes) -> None:
         """Adds one audio frame. Hot path."""
         if not self._has_audio:
             self.dropped += 1
@@ -115,37 +115,37 @@ class Mp4Piece:
         self._sounds_end = time + samples
         self._size += len(payload)
 
-    def further(self, media: FurtherMedia, sample: FurtherSample) -> None:
-        """Adds a unit of a further track. Hot path.
+    def add_additional(self, media: AdditionalMedia, sample: AdditionalSample) -> None:
+        """Adds a unit of an additional track. Hot path.
 
         The header has the tracks that come within the first second; units of other tracks are dropped.
         """
-        of = self._further.get(media.name)
-        if of is None:
+        state = self._additional.get(media.name)
+        if state is None:
             if self._header_written:
                 self.dropped += 1
                 return
             is_video = media.track.kind is Kind.VIDEO
             access = random_access_of(media.track) if is_video else self._closed
-            of = self._further[media.name] = _Further(media, access, [], sample.time, sample.time, self._step)
-        if of.media.track != media.track or (self._header_written and not of.id):
+            state = self._additional[media.name] = _Additional(media, access, [], sample.time, sample.time, self._step)
+        if state.media.track != media.track or (self._header_written and not state.id):
             self.dropped += 1
             return
-        samples = of.samples
+        samples = state.samples
         if samples:
-            samples[-1].duration = of.step = max(sample.time - of.last, 1)  # also over a gap
+            samples[-1].duration = state.step = max(sample.time - state.last, 1)  # also over a gap
         else:
-            of.at = sample.time
-        kind = OpenKey if sample.key and of.access(sample.payload) is RandomAccess.OPEN else Mp4Sample
-        samples.append(kind(sample.length or of.step, sample.cts, sample.key, sample.payload))
-        of.last = sample.time
+            state.at = sample.time
+        kind = OpenKey if sample.key and state.access(sample.payload) is RandomAccess.OPEN else Mp4Sample
+        samples.append(kind(sample.length or state.step, sample.cts, sample.key, sample.payload))
+        state.last = sample.time
         self._size += len(sample.payload)
 
     def close(self, end: int | None) -> None:
         if self._pictures:
             self._pictures[-1].duration = max(end - self._last, 1) if end is not None else self._step
         self._flush()
-        self._flush_further(last=True)
+        self._flush_additional(last=True)
         self.closed = True
 
     def flush(self) -> None:
@@ -175,7 +175,7 @@ class Mp4Piece:
             return
         if self.unsupported is not None or (not self._header_written and not self._write_header()):
             return
-        self._flush_further(last=False)
+        self._flush_additional(last=False)
         if pictures:
             self._sequence += 1
             self._data.append(fragment(self._sequence, _VIDEO_ID, at, pictures))
@@ -185,16 +185,16 @@ class Mp4Piece:
             self._sequence += 1
             self._data.append(fragment(self._sequence, _AUDIO_ID, self._sounds_at, sounds))
 
-    def _flush_further(self, *, last: bool) -> None:
-        """Converts the samples of further tracks. last: whether to include the last ones, which get longer by a gap."""
+    def _flush_additional(self, *, last: bool) -> None:
+        """Converts the samples of additional tracks. last: include the last ones, which get longer by a gap."""
         if not self._header_written:
             return
-        for of in self._further.values():
-            samples, of.samples = (of.samples, []) if last else (of.samples[:-1], of.samples[-1:])
-            if samples and of.id:
+        for state in self._additional.values():
+            samples, state.samples = (state.samples, []) if last else (state.samples[:-1], state.samples[-1:])
+            if samples and state.id:
                 self._sequence += 1
-                self._data.append(fragment(self._sequence, of.id, of.at, samples))
-            of.at = of.last
+                self._data.append(fragment(self._sequence, state.id, state.at, samples))
+            state.at = state.last
 
     def _write_header(self) -> bool:
         """Writes the header. Returns False if MP4 does not support the tracks."""
@@ -211,7 +211,7 @@ class Mp4Piece:
             if audio is not None and (init := self._audio_init(audio)) is not None:
                 tracks.append(init)
             self._has_audio = any(t.track_id == _AUDIO_ID for t in tracks)
-            tracks += self._further_inits()
+            tracks += self._additional_inits()
             self._data.append(movie_init(tracks))
         except InvalidData as error:
             self.unsupported = str(error)
@@ -228,24 +228,24 @@ class Mp4Piece:
         return TrackInit(audio, _AUDIO_ID, rate, None, self._first_audio, language, name, group)
 
     def _group(self, kind: Kind) -> int:
-        if not any(of.media.track.kind is kind for of in self._further.values()):
+        if not any(state.media.track.kind is kind for state in self._additional.values()):
             return 0
         return _VIDEO_GROUP if kind is Kind.VIDEO else _AUDIO_GROUP
 
-    def _further_inits(self) -> list[TrackInit]:
-        """Returns the further tracks for the header. A track that MP4 does not support is left out."""
+    def _additional_inits(self) -> list[TrackInit]:
+        """Returns the additional tracks for the header. A track that MP4 does not support is left out."""
         inits: list[TrackInit] = []
-        for of in self._further.values():
-            media, first = of.media, of.samples[0].payload if of.samples else None
+        for state in self._additional.values():
+            media, first = state.media, state.samples[0].payload if state.samples else None
             try:
                 size = codecs.video_size(media.track, first) if media.track.kind is Kind.VIDEO else None
                 init = TrackInit(
-                    media.track, _FIRST_FURTHER_ID + len(inits), media.timescale, size, first, media.language,
+                    media.track, _FIRST_ADDITIONAL_ID + len(inits), media.timescale, size, first, media.language,
                     media.label, self._group(media.track.kind),
                 )  # fmt: skip
                 movie_init([init])  # raises here, not for the whole movie
             except InvalidData:
                 continue
-            of.id = init.track_id
+            state.id = init.track_id
             inits.append(init)
         return inits

@@ -8,14 +8,14 @@ from functools import partial
 from typing import Any
 
 from gateway.channels.channel import Channel
-from gateway.live.further_sinks import FurtherSinks
+from gateway.live.additional_sinks import AdditionalSinks
 from gateway.live.pushed_tracks import MAX_PUSHED
 from gateway.live.stream import Stream
-from gateway.live.subscription import FurtherUnit, Subscription
+from gateway.live.subscription import AdditionalUnit, Subscription
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
+from gateway.outputs.recording.additional_track import AdditionalTrack
 from gateway.outputs.recording.cutter import PieceStart
-from gateway.outputs.recording.further_track import FurtherTrack
 from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
 from gateway.outputs.recording.mp4_piece import Mp4Piece
 from gateway.outputs.recording.recording_output import RecordingCounts, SegmentedRecording
@@ -25,7 +25,7 @@ from gateway.ports.errors import OutputUnsupported
 
 
 @dataclass(slots=True)
-class _Piece:
+class _PieceFile:
     """A piece and its file, which is created with the first data."""
 
     movie: Mp4Piece
@@ -38,16 +38,16 @@ class Mp4Recording(SegmentedRecording):
     Memory is constant, about a second of media.
     A new epoch of the stream (the publisher reconnected, or tracks changed) begins a new piece.
     If writing fails, the part on disk becomes a shorter piece.
-    Further tracks that the channel chose (`recordTracks`) are in the same files.
+    Additional tracks that the channel chose (`recordTracks`) are in the same files.
     """
 
     def __init__(self, stream: Stream, archive: Archive, finalizer: Mp4Finalizer, counts: RecordingCounts) -> None:
         super().__init__(stream, counts, "video_time")
         self._archive = archive
         self._finalizer = finalizer
-        self._open: list[_Piece] = []  # oldest first
-        self._further: dict[str, FurtherTrack] = {}
-        self._sinks: FurtherSinks | None = None
+        self._open: list[_PieceFile] = []  # oldest first
+        self._additional: dict[str, AdditionalTrack] = {}
+        self._sinks: AdditionalSinks | None = None
         self._pieces = 0
         self._bytes = 0
 
@@ -60,10 +60,10 @@ class Mp4Recording(SegmentedRecording):
     def begin_epoch(self, tracks: Tracks) -> None:
         """Does nothing: every piece contains its own tracks."""
 
-    # ---- further tracks ----
+    # ---- additional tracks ----
 
-    def subscribed(self, stream: Stream, subscription: Subscription) -> Callable[[], None]:
-        sinks = self._sinks = FurtherSinks(
+    def add_additional_tracks(self, stream: Stream, subscription: Subscription) -> Callable[[], None]:
+        sinks = self._sinks = AdditionalSinks(
             stream, subscription, lambda track: self._channel.record_tracks.includes(track.name, track.info.language)
         )
         return sinks.close
@@ -73,40 +73,40 @@ class Mp4Recording(SegmentedRecording):
         if self._sinks is not None:
             self._sinks.update()
 
-    def on_further(self, item: FurtherUnit) -> None:
-        further = self._further.get(item.name)
-        if further is None or further.track != item.unit.track:
+    def on_additional(self, item: AdditionalUnit) -> None:
+        additional = self._additional.get(item.name)
+        if additional is None or additional.track != item.unit.track:
             pushed = self._stream.pushed_tracks.by_name.get(item.name)
-            if pushed is None or len(self._further) > MAX_PUSHED:
+            if pushed is None or len(self._additional) > MAX_PUSHED:
                 return
             try:
-                further = self._further[item.name] = FurtherTrack(pushed, item.unit)
+                additional = self._additional[item.name] = AdditionalTrack(pushed, item.unit)
             except InvalidData:  # only this track cannot be recorded
                 self._dropped += 1
                 return
-        further.hold(item.unit)
+        additional.hold(item.unit)
         if self._cutter is not None:
             self._cutter.waits = True
 
-    def _write_further(self, *, all_held: bool = False) -> None:
-        """Writes the units of further tracks that the default tracks have reached."""
+    def _write_additional(self, *, all_held: bool = False) -> None:
+        """Writes the units of additional tracks that the default tracks have reached."""
         cutter = self._cutter
         if cutter is None or not self._open:
             return
         current = self._open[-1].movie
         previous = self._open[-2].movie if len(self._open) > 1 and not self._open[-2].movie.closed else None
-        for further in self._further.values():
-            further.write(None if all_held else cutter.reached, cutter.cut, previous, current)
+        for additional in self._additional.values():
+            additional.write(None if all_held else cutter.reached, cutter.cut, previous, current)
 
     def _end_cutter(self) -> None:
-        self._write_further(all_held=True)
+        self._write_additional(all_held=True)
         super()._end_cutter()
-        self._count_dropped(sum(further.dropped for further in self._further.values()))
-        self._further = {}
+        self._count_dropped(sum(additional.dropped for additional in self._additional.values()))
+        self._additional = {}
 
     def check_pieces(self) -> None:
-        if self._further:
-            self._write_further()
+        if self._additional:
+            self._write_additional()
         for piece in self._open:
             movie = piece.movie
             if movie.has_data or movie.closed:
@@ -142,17 +142,17 @@ class Mp4Recording(SegmentedRecording):
     def begin_piece(self, start: PieceStart) -> Mp4Piece:
         about = self._stream.pushed_tracks.default
         movie = Mp4Piece(replace(start, language=about.language, label=about.label))
-        self._open.append(_Piece(movie))
+        self._open.append(_PieceFile(movie))
         return movie
 
-    def _write(self, piece: _Piece, data: list[bytes]) -> None:
+    def _write(self, piece: _PieceFile, data: list[bytes]) -> None:
         """Appends to the piece's file. Runs in a thread."""
         self._archive.check_free_space()
         if piece.file is None:
-            piece.file = LockedFile(self._finalizer.new(self._stream.name, int(piece.movie.wall_clock * 1000)))
+            piece.file = LockedFile(self._finalizer.new_path(self._stream.name, int(piece.movie.wall_clock * 1000)))
         piece.file.append(data)
 
-    def _finalize(self, piece: _Piece) -> None:
+    def _finalize(self, piece: _PieceFile) -> None:
         self._count_dropped(piece.movie.dropped)
         if piece.file is not None:
             self._pieces += 1

@@ -36,15 +36,15 @@ from gateway.ports.errors import OutputUnsupported
 
 _FRAMES_PER_PES: Final = 5  # about 100 ms of AAC, to avoid most padding of packets
 _MAX_BYTES: Final = 2_000_000  # of packets that wait for the disk; at high bitrates less than a second
-_LARGE: Final = 4_000  # segments, about 200 kB; a longer playlist is written only every …
-_LARGE_INTERVAL: Final = 60.0  # … 60 seconds
+_LARGE: Final = 4_000  # segments of a large playlist, about 200 kB
+_LARGE_INTERVAL: Final = 60.0  # seconds between two writes of a large playlist
 # Seconds for which segments stay stored after they are too old for rewinding, because players may know them.
 REWIND_MARGIN: Final = 600.0
 _TRIM_SECONDS: Final = 60.0  # of segments that are deleted at once
 
 
 class TsPiece:
-    """A Piece as transport packets. The caller appends the packets of `pop_data` to a file.
+    """A RecordingPiece as transport packets. The caller appends the packets of `pop_data` to a file.
 
     `seconds`: its duration so far. `dropped` counts frames that MPEG-TS does not support.
     `points`: the times and offsets at which players may begin, see RecordedPieces. They belong to the popped data.
@@ -68,12 +68,12 @@ class TsPiece:
         self._frames_end = 0  # ticks of the audio rate
         self.points: list[tuple[int, int]] = []
         self._point = 0  # time of the last point
-        self._data: list[bytes] = [muxer.tables()]
+        self._data: list[bytes] = [muxer.write_tables()]
         self._size = 0
         self._offset = len(self._data[0])  # bytes so far
         self._popped_until = 0  # end of the data that was popped, ticks of 90 kHz
 
-    def picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None:
+    def add_picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None:
         """Adds one picture. Hot path."""
         if self._gops is not None and (key or self._gops.is_open):
             prepared = self._gops.add(payload, dts + cts, key)
@@ -86,14 +86,14 @@ class TsPiece:
             self._step = max(dts - self._end + self._step, 1)
         self._end = dts + self._step
         if key or dts - self._point >= POINT_TICKS:
-            self._flush()  # earlier sound belongs to what is before this picture
+            self._flush()  # earlier sound is written before this picture
             self._add_point(dts)
         try:
-            self._put(self._muxer.video(dts, cts, key, payload).render())
+            self._put(self._muxer.write_video(dts, cts, key, payload).render())
         except InvalidData:
             self.dropped += 1
 
-    def sound(self, ticks: int, samples: int, payload: bytes) -> None:
+    def add_sound(self, ticks: int, samples: int, payload: bytes) -> None:
         """Adds one audio frame. Hot path."""
         if not self._frames_end and self._audio is not None:
             self._rate = codecs.audio_rate(self._audio, payload)
@@ -145,7 +145,7 @@ class TsPiece:
             if not self._has_picture and (not self.points or self._frames_at - self._point >= POINT_TICKS):
                 self._add_point(self._frames_at)
             try:
-                for packets in self._muxer.audio(frames, self._frames_at):
+                for packets in self._muxer.write_audio(frames, self._frames_at):
                     self._put(packets.render())
             except InvalidData:
                 self.dropped += len(frames)
@@ -161,7 +161,7 @@ class TsPiece:
 
 
 @dataclass(slots=True)
-class _Segment:
+class _OpenSegment:
     """A segment that is being written."""
 
     piece: TsPiece
@@ -173,7 +173,7 @@ class OnDemandRecording(SegmentedRecording):
     """Records a session as segments in the session's folder.
 
     A complete segment is stored before its playlist, so the playlist contains only stored segments.
-    A session lasts from the start of the stream, the schedule's window or the output to its end.
+    A session lasts as long as the stream, the schedule's window or the output.
     The name of a session is its start time.
     A publisher that reconnects continues the session, after a discontinuity.
     If the channel has `rewind`, segments are as short as those of the live playlist. Without isOnDemand they are only
@@ -186,8 +186,8 @@ class OnDemandRecording(SegmentedRecording):
         self._archive = archive
         self._finalizer = finalizer
         self._muxer: TsMuxer | None = None
-        self._open: list[_Segment] = []  # oldest first
-        self._completing: list[_Segment] = []  # closed, but not in `_entries` yet
+        self._open: list[_OpenSegment] = []  # oldest first
+        self._completing: list[_OpenSegment] = []  # closed, but not in `_entries` yet
         self._session: OnDemandSession | None = None
         self._start_ms = 0
         self._number = 0
@@ -289,10 +289,10 @@ class OnDemandRecording(SegmentedRecording):
         else:
             self._number = self._finalizer.claim(SCRATCH_FOLDER, self._stream.name, self._number + 1)
         piece = TsPiece(self._muxer, start)
-        self._open.append(_Segment(piece, self._number))
+        self._open.append(_OpenSegment(piece, self._number))
         return piece
 
-    def _write(self, segment: _Segment, data: list[bytes], seconds: float) -> None:
+    def _write(self, segment: _OpenSegment, data: list[bytes], seconds: float) -> None:
         """Writes to the session's files. Runs in a thread."""
         self._archive.check_free_space()
         if self._session is None:
@@ -303,12 +303,12 @@ class OnDemandRecording(SegmentedRecording):
             segment.started = True
         self._session.append(segment.number, data, seconds)
 
-    async def _complete(self, segment: _Segment) -> None:
+    async def _complete(self, segment: _OpenSegment) -> None:
         """Stores a complete segment, then the playlist."""
         session, piece = self._session, segment.piece
         assert session is not None  # created with the segment's first bytes
         self._count_dropped(piece.dropped)
-        path, size = await self._archive.threads.run(lambda: session.done(segment.number, piece.seconds))
+        path, size = await self._archive.threads.run(lambda: session.complete(segment.number, piece.seconds))
         self._entries.append(
             RecordedSegment(segment.number, piece.seconds, size, piece.discontinuity, piece.wall_clock)
         )

@@ -107,7 +107,7 @@ class OnDemandSession:
         """Records whether the session is kept, for recovery. See `playlist`."""
         self._write_line({"kept": kept})
 
-    def done(self, number: int, seconds: float) -> tuple[Path, int]:
+    def complete(self, number: int, seconds: float) -> tuple[Path, int]:
         """Completes a segment and returns its file and its size in bytes."""
         file = self._segments.pop(number)
         file.close()

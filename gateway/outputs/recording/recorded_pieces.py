@@ -12,7 +12,7 @@ from gateway.packaging.timing import VIDEO_CLOCK
 
 POINT_TICKS: Final = VIDEO_CLOCK  # between two points without a key frame
 _MAX_POINTS: Final = 100_000  # of a stream, 27 hours with a key frame in each second; 20 bytes each
-_TRIM: Final = 1_000  # points that are dropped at once, because it moves all others
+_TRIM: Final = 1_000  # points that are dropped at once, because dropping moves all later points
 _ROUNDING: Final = VIDEO_CLOCK // 100  # two packagers may round a frame's time differently
 _TABLES: Final = 2 * 188  # bytes of PAT and PMT at the start of each piece
 
@@ -41,8 +41,8 @@ class RecordedPieces:
         self._times = array("q")
         self._pieces = array("q")
         self._offsets = array("I")
-        self._complete = array("q")  # numbers of complete pieces, in order …
-        self._sizes = array("I")  # … and their bytes
+        self._complete = array("q")  # numbers of complete pieces, in order
+        self._sizes = array("I")  # bytes of each complete piece
 
     def add(self, piece: int, points: Sequence[tuple[int, int]]) -> None:
         """Adds places of a piece, whose bytes are on disk: times and offsets."""

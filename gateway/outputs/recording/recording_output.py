@@ -15,11 +15,11 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.lib.metric_table import DROPPED, RECORDED, MetricSample, by_label
 from gateway.live.stream import Stream
-from gateway.live.subscription import End, FurtherUnit, Subscription
+from gateway.live.subscription import AdditionalUnit, End, Subscription
 from gateway.live.track_changes import IntervalLimiter
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
-from gateway.outputs.recording.cutter import MAX_BURST, Cutter, Piece, PieceStart
+from gateway.outputs.recording.cutter import MAX_BURST, Cutter, PieceStart, RecordingPiece
 
 log = structlog.get_logger(__name__)
 
@@ -72,12 +72,12 @@ class RecordingOutput(abc.ABC):
     def on_unit(self, unit: AccessUnit) -> None:
         """Receives one unit. Raises OutputUnsupported. Hot path."""
 
-    def on_further(self, item: FurtherUnit) -> None:
-        """Receives one unit of a further track. Only for subclasses that subscribe to further tracks."""
+    def on_additional(self, item: AdditionalUnit) -> None:
+        """Receives one unit of an additional track. Only for subclasses that subscribe to additional tracks."""
         raise AssertionError(f"{item.name} was not subscribed")
 
-    def subscribed(self, stream: Stream, subscription: Subscription) -> Callable[[], None]:
-        """Called with each subscription, for its further tracks. Returns a function that ends theirs."""
+    def add_additional_tracks(self, stream: Stream, subscription: Subscription) -> Callable[[], None]:
+        """Adds additional tracks to a new subscription. Returns a function that removes them."""
         return lambda: None
 
     @property
@@ -105,9 +105,9 @@ class RecordingOutput(abc.ABC):
         """Prepares all received media for `store`, even if too few wait to be written."""
 
     async def flush(self) -> None:
-        """Returns when all received media are on disk, so that a clip can have them. Waits at most FLUSH_SECONDS.
+        """Returns when all received media are on disk, so that a clip can contain them. Waits at most FLUSH_SECONDS.
 
-        The output itself writes after its next unit. So errors of the disk end it as usual.
+        The output itself writes after its next unit. So errors of the disk end the output as usual.
         """
         if self._subscription is None:
             return
@@ -155,7 +155,7 @@ class RecordingOutput(abc.ABC):
     def _subscribe(self, stream: Stream) -> None:
         self._subscription = subscription = Subscription(stream)
         stream.attach(subscription)
-        self._unsubscribe = self.subscribed(stream, subscription)
+        self._unsubscribe = self.add_additional_tracks(stream, subscription)
 
     def _set_window_end(self) -> None:
         schedule, now = self._channel.record_schedule, time.time()
@@ -192,8 +192,8 @@ class RecordingOutput(abc.ABC):
                         failed = False
                         return False
                     self.on_unit(item)
-                elif isinstance(item, FurtherUnit):
-                    self.on_further(item)
+                elif isinstance(item, AdditionalUnit):
+                    self.on_additional(item)
                 elif isinstance(item, Tracks):
                     self.on_tracks(item)
                 elif isinstance(item, End):
@@ -256,7 +256,7 @@ class SegmentedRecording(RecordingOutput):
         """Receives new tracks or a new timeline. Raises OutputUnsupported."""
 
     @abc.abstractmethod
-    def begin_piece(self, start: PieceStart) -> Piece:
+    def begin_piece(self, start: PieceStart) -> RecordingPiece:
         """Returns a new piece; called by the cutter."""
 
     @abc.abstractmethod

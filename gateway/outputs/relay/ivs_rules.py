@@ -60,7 +60,7 @@ class IvsRules:
     def warnings(self) -> list[str]:
         return list(self._warnings.values())
 
-    def tracks(self, tracks: Tracks) -> None:
+    def check_tracks(self, tracks: Tracks) -> None:
         """Checks the stream's tracks. Raises OutputUnsupported for tracks that IVS never accepts."""
         video, audio = tracks.video, tracks.audio
         if video is None:
@@ -74,7 +74,7 @@ class IvsRules:
         self._second, self._last_key, self._longest_gop = None, None, 0.0
         self._check_size(video)
 
-    def unit(self, unit: AccessUnit) -> None:
+    def check_unit(self, unit: AccessUnit) -> None:
         """Checks each sent unit, in order."""
         time = unit.dts / unit.track.timescale
         self._count_bytes(time, len(unit.payload))

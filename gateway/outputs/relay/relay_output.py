@@ -102,7 +102,7 @@ class RelayOutput:
         self._stream = stream
         self._relays.running.add(self)
         try:
-            async with Tasks(f"relay of {stream.name}", self._crashed) as tasks:
+            async with Tasks(f"relay of {stream.name}") as tasks:
                 self._tasks = tasks
                 for address, target in self.targets.items():
                     self._running[address] = tasks.start(target.run(), target.shown)
@@ -156,9 +156,6 @@ class RelayOutput:
     def _add(self, address: str, stream: Stream) -> RelayTarget:
         target = self.targets[address] = RelayTarget(address, stream, self._relays.context, self._bodies.of)
         return target
-
-    def _crashed(self, name: str, error: BaseException) -> None:
-        log.error("a relay's task failed", task=name, exc_info=error)
 
 
 class FlvBodyCache:

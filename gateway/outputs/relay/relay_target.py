@@ -21,11 +21,11 @@ from gateway.lib.aws_extra import INSTALL_AWS
 from gateway.lib.backoff import Backoff
 from gateway.lib.egress import RTMP, Egress, EgressRefused
 from gateway.lib.rfc3339 import rfc3339
-from gateway.live.further_sinks import FurtherSinks
+from gateway.live.additional_sinks import AdditionalSinks
 from gateway.live.pushed_tracks import PushedTrack
-from gateway.live.sink import EndReason
+from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
-from gateway.live.subscription import End, FurtherUnit, Item, Subscription
+from gateway.live.subscription import AdditionalUnit, End, Item, Subscription
 from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.relay import redact_target
@@ -96,7 +96,7 @@ class RelayTarget:
         self._dropped = 0
         self._push: RtmpPush | None = None
         self._items: Subscription | None = None
-        self._further: FurtherSinks | None = None
+        self._additional: AdditionalSinks | None = None
         self._rules: IvsRules | None = None
         self._refresh = False  # request the ingest endpoint again, because the last connection failed
         self._logged_error = ""
@@ -128,10 +128,10 @@ class RelayTarget:
         """Subscribes to the stream, before `run`."""
         self._items = Subscription(self._stream.original, max_seconds=self._context.relay.backlog)
         self._stream.original.attach(self._items)
-        self._further = FurtherSinks(self._stream, self._items, self._chosen)
+        self._additional = AdditionalSinks(self._stream, self._items, self._chosen)
 
     def _chosen(self, track: PushedTrack) -> bool:
-        """Whether the channel relays a further track. IVS takes only the default tracks."""
+        """Whether the channel relays an additional track. IVS takes only the default tracks."""
         if relay_urls.is_ivs_channel(self._text) or is_ivs_address(self._text):
             return False
         return self._stream.channel.relay_tracks.includes(track.name, track.info.language)
@@ -177,7 +177,7 @@ class RelayTarget:
                 target = await self._resolve()
                 self._rules = target.rules
                 if target.rules is not None:
-                    target.rules.tracks(first)
+                    target.rules.check_tracks(first)
                 began = time.monotonic()
                 try:
                     await self._relay(target, first, feed, items)
@@ -187,8 +187,8 @@ class RelayTarget:
                     raise OutputError(redact_target.redact_text(str(error), target.secrets)) from None
         finally:
             self._stream.original.detach(items)
-            if self._further is not None:
-                self._further.close()
+            if self._additional is not None:
+                self._additional.close()
             self._dropped += items.dropped
             self._items = None
 
@@ -213,12 +213,12 @@ class RelayTarget:
         context = self._context
         addresses = await context.egress.check(target.address, RTMP)
         fourccs = [FOURCC[track.codec].decode() for track in tracks if track.codec not in _PLAIN]
-        further = [t.track for t in self._stream.pushed_tracks.by_name.values() if self._chosen(t)]
-        if further:  # only then, because older servers fail with the list
-            fourccs = sorted({FOURCC[track.codec].decode() for track in (*tracks, *further)})
+        additional = [t.track for t in self._stream.pushed_tracks.by_name.values() if self._chosen(t)]
+        if additional:  # only then, because older servers fail with the list
+            fourccs = sorted({FOURCC[track.codec].decode() for track in (*tracks, *additional)})
         tls = context.tls() if target.url.secure else None
         push = self._push = await open_push(
-            target.url, addresses, context.relay, tls, ConnectFeatures(fourccs, bool(further)), context.egress.reads
+            target.url, addresses, context.relay, tls, ConnectFeatures(fourccs, bool(additional)), context.egress.reads
         )
         push.on_lost = items.on_failed
         try:
@@ -239,7 +239,7 @@ class RelayTarget:
         head_due, key_due = True, tracks.video is not None
         # The first metadata has time 0. With another time, ffmpeg's probing detects a subtitle track.
         now = metadata_at = 0
-        begun: dict[str, MediaTrack] = {}  # further tracks whose sequence header was sent
+        begun: dict[str, MediaTrack] = {}  # additional tracks whose sequence header was sent
         async for item in feed:
             if isinstance(item, AccessUnit):
                 video = item.track.kind is _VIDEO
@@ -255,12 +255,12 @@ class RelayTarget:
                         push.send(kind, now, header)
                 send(VIDEO if video else AUDIO, now, body(item))
                 if rules is not None:
-                    rules.unit(item)
+                    rules.check_unit(item)
                 if push.full:
                     await push.drain()
-            elif isinstance(item, FurtherUnit):
+            elif isinstance(item, AdditionalUnit):
                 if push.takes_multitrack and not head_due:
-                    self._send_further(push, item, begun)
+                    self._send_additional(push, item, begun)
             elif isinstance(item, Timed):
                 if not head_due:
                     send(SCRIPT, item.dts & 0xFFFFFFFF, muxer.timed_body(item))
@@ -272,13 +272,13 @@ class RelayTarget:
                     head_due, key_due = True, item.video is not None
                     begun.clear()
                     if rules is not None:
-                        rules.tracks(item)
+                        rules.check_tracks(item)
                 tracks = item
             elif isinstance(item, End):
                 return
 
-    def _send_further(self, push: RtmpPush, item: FurtherUnit, begun: dict[str, MediaTrack]) -> None:
-        """Sends a unit of a further track, from a key frame on, after its sequence header."""
+    def _send_additional(self, push: RtmpPush, item: AdditionalUnit, begun: dict[str, MediaTrack]) -> None:
+        """Sends a unit of an additional track, from a key frame on, after its sequence header."""
         pushed = self._stream.pushed_tracks.by_name.get(item.name)
         unit = item.unit
         if pushed is None:
@@ -288,12 +288,12 @@ class RelayTarget:
             if not unit.key:
                 return
             begun[item.name] = unit.track
-            if header := muxer.further_track_body(pushed.id, unit.track):
+            if header := muxer.additional_track_body(pushed.id, unit.track):
                 push.send(kind, now, header)
-        push.send(kind, now, muxer.further_body(pushed.id, unit))
+        push.send(kind, now, muxer.additional_body(pushed.id, unit))
 
     def _described(self, push: RtmpPush, tracks: Tracks) -> Tracks:
-        """Returns the tracks with the languages and names of the further audio tracks, if the target takes them."""
+        """Returns the tracks with the languages and names of the additional audio tracks, if the target takes them."""
         pushed = self._stream.pushed_tracks
         if not push.takes_multitrack or not pushed.audio:
             return tracks
@@ -308,7 +308,7 @@ class RelayTarget:
     async def _pause(self, seconds: float | None, *, for_tracks: bool = False) -> None:
         """Waits `seconds`, or until the stream has ended. for_tracks: or until its tracks change."""
         watcher = _ChangeWatcher(for_tracks)
-        self._stream.original.attach(watcher, replay=False, hears=False)
+        self._stream.original.attach(watcher, SinkNeeds(cache=False, audio=False))
         try:
             async with asyncio.timeout(seconds):
                 await watcher.changed.wait()
@@ -365,4 +365,4 @@ def _parse(address: str) -> RtmpUrl:
 
 
 def _send_metadata(push: RtmpPush, tracks: Tracks, now: int) -> None:
-    push.send(SCRIPT, now, _SET_DATA_FRAME + muxer.metadata_body(tracks, further=push.takes_multitrack))
+    push.send(SCRIPT, now, _SET_DATA_FRAME + muxer.metadata_body(tracks, additional=push.takes_multitrack))

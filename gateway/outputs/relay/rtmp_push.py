@@ -69,7 +69,7 @@ async def open_push(
         raise OutputError(str(error)) from None
     try:
         async with asyncio.timeout_at(end):
-            await push.accepted()
+            await push.wait_until_accepted()
     except TimeoutError:
         pending = _PENDING_REQUESTS.get(push.state, "publish")
         push.abort()
@@ -114,7 +114,7 @@ class RtmpPush(asyncio.Protocol):
         """Whether this side and the server announced several tracks."""
         return self._connection.takes_multitrack
 
-    async def accepted(self) -> None:
+    async def wait_until_accepted(self) -> None:
         """Waits until the server has accepted the push. Raises OutputError."""
         await asyncio.shield(self._accepted)
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 import structlog
 
 from gateway.channels.channel import Channel
-from gateway.live.sink import EndReason
+from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
@@ -60,7 +60,7 @@ class SnapshotOutput:
 
     async def run(self, stream: Stream) -> None:
         """Makes snapshots until the stream has ended."""
-        stream.attach(self, hears=False)
+        stream.attach(self, SinkNeeds(audio=False))
         try:
             due = time.monotonic()
             while not self._ended:
@@ -102,7 +102,7 @@ class SnapshotOutput:
         """Encodes and stores the picture. Returns False if encoding failed."""
         self._last_used = units[-1].dts
         try:
-            picture = await self._jpegs.picture(units, self._stream)
+            picture = await self._jpegs.make_picture(units, self._stream)
         except OutputError as error:
             if self._error is None:
                 log.warning("a snapshot could not be made", stream=self._stream.name, reason=str(error))

@@ -32,8 +32,8 @@ _ABANDONED_SECONDS: Final = 3600.0  # seconds after which an unchanged scratch f
 _MAX_CONCURRENT: Final = 4  # channels whose files are sent in parallel; files of one channel are sent in order
 _MAX_NAMES: Final = 100
 _CHUNK: Final = 256 * 1024  # bytes that are read at once
-_DELETED_AT_ONCE: Final = 500  # objects
-_SCAN_SECONDS: Final = 5.0  # until an unreadable spool is read again
+_DELETED_IN_ONE_CALL: Final = 500  # objects
+_SCAN_SECONDS: Final = 5.0  # between two attempts to read the spool
 
 
 class Archive:
@@ -155,8 +155,8 @@ class Archive:
     async def delete(self, keys: Sequence[str]) -> None:
         """Deletes objects that no playlist lists any more. If the store does not answer, they stay until retention."""
         try:
-            for first in range(0, len(keys), _DELETED_AT_ONCE):
-                await self._objects.delete_many(keys[first : first + _DELETED_AT_ONCE])
+            for first in range(0, len(keys), _DELETED_IN_ONE_CALL):
+                await self._objects.delete_many(keys[first : first + _DELETED_IN_ONE_CALL])
         except StoreUnavailable as error:
             log.warning("old segments could not be deleted", reason=str(error), files=len(keys))
 
@@ -206,7 +206,7 @@ class Archive:
             await asyncio.get_running_loop().create_future()
             return
         try:
-            async with Tasks("archive", _crashed) as tasks:
+            async with Tasks("archive") as tasks:
                 self._tasks = tasks
                 recovered = await self._scan(spool)
                 if recovered:
@@ -282,7 +282,7 @@ class Archive:
             except BaseException:
                 await self._spool_thread.run(lambda: spool.give_back(key))
                 raise
-            note = await self._spool_thread.run(lambda: spool.sent(key))
+            note = await self._spool_thread.run(lambda: spool.confirm_sent(key))
         except (StoreUnavailable, OSError) as error:
             if not self._store_unavailable:
                 self._store_unavailable = True
@@ -353,7 +353,3 @@ def _open(file: Path) -> BinaryIO | None:
         return file.open("rb")
     except FileNotFoundError:
         return None
-
-
-def _crashed(name: str, error: BaseException) -> None:
-    log.error("sending recordings failed", task=name, exc_info=error)

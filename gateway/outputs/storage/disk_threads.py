@@ -13,9 +13,9 @@ _TIMEOUT: Final = 10.0  # seconds that a cancelled caller waits for a slow disk
 
 
 class DiskThreads:
-    """A small thread pool. Running work always ends, even if its caller is cancelled.
+    """A small thread pool. Work that has begun is finished, even if its caller is cancelled.
 
-    So two threads never write a file at once. A cancelled call waits for the running work, at most 10 s.
+    A cancelled call waits for its work, at most 10 s. So two threads do not write one file at the same time.
     """
 
     def __init__(self, count: int, name: str) -> None:

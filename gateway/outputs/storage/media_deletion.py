@@ -70,14 +70,14 @@ class MediaDeletion:
     # ---- for the app ----
 
     async def run(self) -> None:
-        """Runs `round` regularly, until cancelled."""
-        async with Tasks("media deletion", _crashed) as tasks:
+        """Runs `run_round` regularly, until cancelled."""
+        async with Tasks("media deletion") as tasks:
             self._tasks = tasks
             try:
                 while True:
                     pause = _ROUND_SECONDS
                     try:
-                        await self.round()
+                        await self.run_round()
                     except (StoreUnavailable, OSError) as error:
                         pause = _RETRY_SECONDS
                         log.warning("deleted channels cannot be checked now", reason=str(error))
@@ -85,7 +85,7 @@ class MediaDeletion:
             finally:
                 self._tasks = None
 
-    async def round(self) -> None:
+    async def run_round(self) -> None:
         """Starts due deletions, and removes the records of channels without media. Raises StoreUnavailable."""
         now, without_media = self._clock(), []
         for deleted in await self._channels.list_deleted():
@@ -95,7 +95,7 @@ class MediaDeletion:
                     without_media.append(deleted.id)
             elif not old:
                 self.begin(deleted)
-            elif not await self.once(deleted) and self._shared:
+            elif not await self.delete_once(deleted) and self._shared:
                 await self._channels.remove_deleted(deleted.id)
         if self._shared:
             await self._remove_records(sorted(without_media))
@@ -106,7 +106,7 @@ class MediaDeletion:
         """Raises StoreUnavailable if media cannot be deleted now."""
         await self._objects.check()
 
-    async def any_of(self, id: str, *, films: bool = True) -> bool:
+    async def has_media(self, id: str, *, films: bool = True) -> bool:
         """Returns whether a recording of this channel, or a VOD below its id, is stored. Raises StoreUnavailable."""
         return await self._has_object(
             id, lambda key: media_keys.parse(key) is not None or (films and self._is_media(key))
@@ -122,7 +122,7 @@ class MediaDeletion:
         self._tasks.start(self._delete_in_passes(deleted), deleted.id)
         return True
 
-    async def passed(self, id: str, seconds: float) -> bool:
+    async def wait_for_pass(self, id: str, seconds: float) -> bool:
         """Waits at most `seconds` for the first pass over a channel's media. Returns whether it has ended."""
         first_pass = self._in_progress.get(id)
         if first_pass is None:
@@ -134,7 +134,7 @@ class MediaDeletion:
             return False
         return True
 
-    async def once(self, deleted: DeletedChannel) -> int:
+    async def delete_once(self, deleted: DeletedChannel) -> int:
         """Deletes the channel's current media and returns the number of objects. Raises StoreUnavailable."""
         latest_start = await self._latest_start(deleted)
         count, page = 0, []
@@ -169,7 +169,7 @@ class MediaDeletion:
         while True:
             try:
                 async with self._slots:
-                    count = await self.once(deleted)
+                    count = await self.delete_once(deleted)
                 if count:
                     log.info("media of a deleted channel were deleted", channel=deleted.id, files=count)
                 return
@@ -220,7 +220,3 @@ def _start_time(item: Object) -> float:
     """Returns the start of a recording from its name, or the storage time of a VOD."""
     parsed = media_keys.parse(item.key)
     return parsed.start if parsed is not None else item.modified
-
-
-def _crashed(name: str, error: BaseException) -> None:
-    log.error("media of a deleted channel could not be deleted", task=name, exc_info=error)

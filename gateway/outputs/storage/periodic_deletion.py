@@ -1,4 +1,4 @@
-"""Runs a deletion of old objects again and again."""
+"""Runs a deletion of old objects at a fixed interval."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class _ChannelMedia:
 class Retention:
     """Deletes old media. It ignores objects whose keys do not match the gateway's layout.
 
-    The age of an object starts at the later of two times: its name and its storage time.
+    The age of an object starts at the time in its name or at its storage time, whichever is later.
     An on-demand session is deleted as a whole: its playlist first, then its segments.
     A segment in a newer playlist is kept.
     Media of a deleted channel follow the channel's setting.

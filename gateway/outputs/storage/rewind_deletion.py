@@ -24,16 +24,16 @@ log = structlog.get_logger(__name__)
 _START_DELAY_SECONDS: Final = 90.0
 _INTERVAL_SECONDS: Final = 900.0
 _HEAD_BYTES: Final = 512  # of a playlist, with its mark
-_AT_ONCE: Final = 500  # objects that one call deletes …
-_PAUSE_SECONDS: Final = 1.0  # … before this pause
+_DELETED_IN_ONE_CALL: Final = 500  # objects that one call deletes
+_PAUSE_SECONDS: Final = 1.0  # pause between two such calls
 _MAX_KEPT: Final = 100_000  # remembered playlists of sessions that are kept
 
 
 class RewindDeletion:
     """Deletes whole sessions: the playlist first, then its segments. A running session deletes its old segments itself.
 
-    Only sessions with REWIND_MARK in their playlist are deleted, so those that isOnDemand keeps are never touched.
-    A session is old when its last segment is. Channels that never had the field `rewind` are skipped.
+    Only sessions with REWIND_MARK in their playlist are deleted, so sessions that isOnDemand keeps stay. A session is
+    old when its last segment is old. Channels that never had the field `rewind` are skipped.
     """
 
     def __init__(self, objects: ObjectStore, channels: ChannelStore, clock: Callable[[], float] = time.time) -> None:
@@ -64,7 +64,7 @@ class RewindDeletion:
         playlists = [item async for item in self._objects.list(f"{channel.id}/vod-")]
         for item in playlists:
             parsed = media_keys.parse(item.key)
-            # A session that grows is stored again and again.
+            # The playlist of a growing session is stored again after each segment.
             if parsed is None or item.modified >= oldest or item.key in self._kept:
                 continue
             if not await self._is_for_rewinding(item.key):
@@ -76,8 +76,8 @@ class RewindDeletion:
                 continue
             await self._objects.delete(item.key)
             keys = [piece.key for piece in pieces]
-            for first in range(0, len(keys), _AT_ONCE):
-                await self._objects.delete_many(keys[first : first + _AT_ONCE])
+            for first in range(0, len(keys), _DELETED_IN_ONE_CALL):
+                await self._objects.delete_many(keys[first : first + _DELETED_IN_ONE_CALL])
                 await asyncio.sleep(_PAUSE_SECONDS)
             count += 1 + len(keys)
         return count

@@ -124,7 +124,7 @@ class Spool:
         self._sending[key] = entry
         return target
 
-    def sent(self, key: str) -> str | None:
+    def confirm_sent(self, key: str) -> str | None:
         """Removes a file that was sent, and returns its note."""
         entry = self._sending.pop(key)
         self.bytes -= entry.size

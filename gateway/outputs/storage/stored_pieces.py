@@ -75,10 +75,10 @@ class StoredPieces:
         await self._read(key, start, end, found.append)
         return found
 
-    async def each(self, channel: str, start: float, end: float, add: Callable[[StoredPiece], None]) -> None:
-        """Passes the on-demand segments of a time range to `add`, in order of time. It runs in a thread.
+    async def for_each(self, channel: str, start: float, end: float, add: Callable[[StoredPiece], None]) -> None:
+        """Passes the on-demand segments of a time range to `add`, in order of time. `add` runs in a thread.
 
-        For callers that keep less than a StoredPiece of each segment.
+        For callers that keep only a few values of each segment.
         """
         for key in await self._keys_of(channel, start, end):
             await self._read(key, start, end, add)
@@ -108,7 +108,7 @@ class StoredPieces:
                 found.append((parsed.start, item))
         found.sort(key=lambda entry: (entry[0], entry[1].key))
         pieces: list[StoredPiece] = []
-        for at, item in reversed(found[-_MAX_MOVIES:]):  # the newest first, because only the first can begin before
+        for at, item in reversed(found[-_MAX_MOVIES:]):  # the newest first
             seconds = await self._movie_seconds(item)
             if seconds is not None and at + seconds > start:
                 pieces.append(StoredPiece(item.key, MediaKind.VIDEO, at, seconds, True))

@@ -19,7 +19,7 @@ _DELAY_WEIGHT: Final = 0.1  # weight of one picture in the average delay
 
 
 class OverrideWriter:
-    """Writes items to an override, in order: those of the original (`add`) and of the worker (`coded`, `picture`).
+    """Writes the items of the original and the pictures of the worker to an override, in order.
 
     max_ms: limit of the original's items that wait for pictures, in ms of media; above it sound is dropped.
     """
@@ -53,7 +53,7 @@ class OverrideWriter:
         if self.engaged:
             self.order.add(item)
 
-    def coded(self, tracks: Tracks) -> None:
+    def set_coded_tracks(self, tracks: Tracks) -> None:
         """Sets the worker's tracks.
 
         Its next pictures have a new configuration, or do not continue the previous ones.
@@ -61,7 +61,7 @@ class OverrideWriter:
         self._coded = tracks
         self._discontinuity = True
 
-    def picture(self, unit: AccessUnit) -> None:
+    def add_picture(self, unit: AccessUnit) -> None:
         """Adds the worker's next picture."""
         at = milliseconds(unit)
         if not self.engaged or at < self._engaged_from or at <= self.last:
@@ -73,9 +73,9 @@ class OverrideWriter:
             self._announce(False)
         self._write(items)
 
-    def rest(self) -> None:
+    def write_rest(self) -> None:
         """Writes the items after the worker's last picture."""
-        items = list(self.order.rest())
+        items = list(self.order.take_rest())
         end = next((n for n, item in enumerate(items) if isinstance(item, Tracks)), len(items))
         if self.begun:
             self._write(items[:end])
@@ -145,7 +145,7 @@ class Interleave:
         yield picture
         yield from self._until_picture()
 
-    def rest(self) -> Iterator[StreamItem]:
+    def take_rest(self) -> Iterator[StreamItem]:
         """Yields all items except pictures, at the end."""
         while self._items:
             item = self._items.popleft()

@@ -37,7 +37,7 @@ class PictureQueue:
         self._refilled.extend(items)
         self._changed.set()
 
-    def tracks(self, tracks: Tracks) -> None:
+    def add_tracks(self, tracks: Tracks) -> None:
         self._items.append(tracks)
         self._changed.set()
 

@@ -63,7 +63,7 @@ class WatermarkAssets:
         self._worker_notes = notes
         self._log_once(notes)
 
-    async def ready(self, seconds: float) -> None:
+    async def wait_for_first_fetch(self, seconds: float) -> None:
         """Waits at most `seconds` until the first fetch has succeeded or failed."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):

@@ -7,7 +7,7 @@ the next key frame.
 2. The sink puts pictures into `_feed`, and all items into `_writer` while the override is engaged.
 3. `_send_feed` sends the feed to the worker, `_receive_pictures` receives its pictures. A dead worker is replaced, from
 the last key frame on. Viewers continue after the last picture that they saw.
-4. When it is switched off, viewers get the worker's pictures up to the next key frame, then the original.
+4. When the watermark is switched off, viewers get the worker's pictures up to the next key frame, then the original.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gateway.channels.channel import Channel
 from gateway.lib.backoff import Backoff
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
-from gateway.live.sink import EndReason
+from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import PictureOverride, Stream
 from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
@@ -45,7 +45,7 @@ _CAUGHT_UP_MS: Final = 500  # maximum delay of a worker when its pictures are fi
 _HANG_SECONDS: Final = 10.0  # seconds without a picture, while the source sends, until a worker is replaced
 _PAUSED_SECONDS: Final = 2.0  # seconds without pictures until a source counts as paused
 _FLUSH_SECONDS: Final = 2.0  # seconds to wait for the worker's last pictures
-_RETURN_SECONDS: Final = 12.0  # seconds to wait for the original's next key frame, when it is switched off
+_RETURN_SECONDS: Final = 12.0  # seconds to wait for the original's next key frame when the watermark is switched off
 _FIRST_PICTURE_TIMEOUT: Final = 2.0  # seconds to wait for the watermark's picture before the first frame
 _MAX_RESUME_UNITS: Final = 2_000  # maximum units of the original to hold while the last pictures arrive
 _WORKER_METADATA: Final = ("videodatarate", "framerate")  # the metadata that the worker needs
@@ -95,7 +95,7 @@ class WatermarkOutput:
         self._tracks: Tracks | None = None  # the original's tracks
         self._sent_version: tuple[MediaTrack | None, int] | None = None  # the last video track and epoch for the worker
         self._coded: Tracks | None = None  # the worker's tracks
-        self._attaching = False  # attaching the sink: the following refill contains the current tracks
+        self._attaching = False  # while the sink is attached: the refill that follows contains the current tracks
         self._newest = 0  # decode time of the original's latest picture, milliseconds
         self._source_at = self._worker_at = 0.0  # monotonic times of the original's and the worker's latest picture
         self._ready = False  # a worker has caught up
@@ -157,7 +157,7 @@ class WatermarkOutput:
         if stream.original.tracks is None:
             self._writer.engage(None)
         self._attaching = True
-        stream.original.attach(self, replay=False)
+        stream.original.attach(self, SinkNeeds(cache=False))
         self._attaching = False
         self._refill(stream)
 
@@ -177,7 +177,7 @@ class WatermarkOutput:
         """Runs workers, one after the other, until the last picture was written."""
         assert self._writer is not None, "set by _start_override"
         backoff = Backoff(0.2, 5.0)
-        await self._assets.ready(_FIRST_PICTURE_TIMEOUT)
+        await self._assets.wait_for_first_fetch(_FIRST_PICTURE_TIMEOUT)
         while True:
             started = time.monotonic()
             self._raise_failure()
@@ -294,16 +294,16 @@ class WatermarkOutput:
             self._error = None
             picture = wire.decode_unit(body, self._coded)
             self._ready = self._newest - milliseconds(picture) <= _CAUGHT_UP_MS
-            self._writer.picture(picture)
+            self._writer.add_picture(picture)
         elif kind == wire.StreamMessage.TRACKS:
             self._coded = wire.decode_tracks(body)
-            self._writer.coded(self._coded)
+            self._writer.set_coded_tracks(self._coded)
         elif kind == WatermarkMessage.NOTES:
             self._assets.set_worker_notes([str(note) for note in wire.read_json(body).get("notes", [])])
         elif kind == WatermarkMessage.UNFIT:
             raise OutputUnsupported(str(wire.read_json(body).get("reason")))
         elif kind == wire.StreamMessage.END:
-            self._writer.rest()
+            self._writer.write_rest()
             self._return_ready.set()
             return True
         return False
@@ -317,7 +317,7 @@ class WatermarkOutput:
             return
         if (tracks.video, tracks.epoch) != self._sent_version:
             if not self._attaching:
-                self._feed.tracks(tracks)
+                self._feed.add_tracks(tracks)
             self._sent_version = (tracks.video, tracks.epoch)
         if self._writer is not None:
             self._writer.add(tracks)

@@ -1,4 +1,4 @@
-"""Packages the audio tracks of a stream: the default one, and further ones that the publisher sends beside it."""
+"""Packages the audio tracks of a stream: the default one, and additional ones that the publisher sends beside it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gateway.packaging.timing import VIDEO_CLOCK
 
 log = structlog.get_logger(__name__)
 
-_BATCH: Final = 32  # units of a further track that may wait to be packaged
+_BATCH: Final = 32  # units of an additional track that may wait to be packaged
 
 
 class AudioPackaging:
@@ -110,8 +110,8 @@ class AudioPackaging:
         self.builder = self._begin_epoch = None
 
 
-class FurtherAudio:
-    """A Sink: packages a further audio track of the publisher, in the folder `audio-<id>` of its source.
+class AdditionalAudio:
+    """A Sink: packages an additional audio track of the publisher, in the folder `audio-<id>` of its source.
 
     Units are packaged in batches, and before each read. A track that cannot be packaged is left out.
     """

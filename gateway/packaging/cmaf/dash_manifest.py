@@ -127,7 +127,7 @@ class MpdSnapshot:
     """The content of an MPD at one moment.
 
     epochs: by number.
-    alternates: further renditions; listed if they cover the source.
+    alternates: additional renditions; listed if they cover the source.
     start: availabilityStartTime.
     now: publishTime.
     part: seconds of a chunk.
@@ -172,8 +172,8 @@ class MpdSnapshot:
                 if not segments or header is None:
                     continue
                 label = self.audio.get(track.kind)
-                is_further = label is not None and track.kind != "audio"
-                if is_further and not sets:
+                is_additional = label is not None and track.kind != "audio"
+                if is_additional and not sets:
                     continue  # its Period has no media of the main tracks
                 own_end, own_grid = end, grid
                 end = max(end, (segments[-1].time + segments[-1].length) / header.clock - e.origin / VIDEO_CLOCK)
@@ -187,7 +187,7 @@ class MpdSnapshot:
                     grid = min(grid, (segments[-1].number - template.start_number + 1) * (e.typical or 0) / VIDEO_CLOCK)
                 else:
                     template = _by_time(header, e, segments)
-                if is_further:  # the main tracks decide where a Period ends
+                if is_additional:  # the main tracks decide where a Period ends
                     end, grid = own_end, own_grid
                 main = representation(track, header, frame_rate)
                 set_alternates = alternates if not index else ()
@@ -199,7 +199,7 @@ class MpdSnapshot:
                     AdaptationSet(
                         index + 1, track.media, template, (main, *same_codec), wall_time, sap,
                         label.language if label is not None else "", label.name if label is not None else "",
-                        "" if label is None else "alternate" if is_further else "main",
+                        "" if label is None else "alternate" if is_additional else "main",
                     )
                 )  # fmt: skip
                 if other_codecs:

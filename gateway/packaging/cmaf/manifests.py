@@ -21,7 +21,7 @@ AUDIO_GROUP = "audio"
 # Number of video segments after which a playlist is served without audio. The first applies if no audio arrived, the
 # second if audio arrived, but no whole segment.
 _WAIT_FOR_AUDIO, _WAIT_FOR_MORE_AUDIO = 2, 3
-_MAX_BEHIND = 3.0  # seconds besides a segment by which a further audio track may be late and still be listed
+_MAX_BEHIND = 3.0  # seconds besides a segment by which an additional audio track may be late and still be listed
 
 
 class CmafManifests:
@@ -42,7 +42,7 @@ class CmafManifests:
         now: float,
         metrics: Metrics | None = None,
     ) -> None:
-        self.tracks: tuple[CmafTrack, ...] = ()  # the tracks with media: video, audio, further audio
+        self.tracks: tuple[CmafTrack, ...] = ()  # the tracks with media: video, audio, additional audio
         self.target: int | None = None
         self.epoch: Epoch | None = None  # the current epoch
         self.now = now  # arrival time of the last unit, seconds since the epoch
@@ -55,13 +55,13 @@ class CmafManifests:
         self._metrics = metrics
         self._epochs: dict[int, Epoch] = {}
         self._last_noted: dict[str, int] = {}  # number of the last evaluated segment, by track
-        self._further: list[tuple[CmafTrack, PushedTrack]] = []  # further audio tracks of the publisher
+        self._additional: list[tuple[CmafTrack, PushedTrack]] = []  # additional audio tracks of the publisher
         self._default_info = NO_INFO  # of the default audio track
 
-    def set_further(self, further: list[tuple[CmafTrack, PushedTrack]], default: TrackInfo) -> None:
-        """Sets the publisher's further audio tracks, and what it says about its default audio track."""
-        self._further, self._default_info = further, default
-        known = [self._video, self._audio, *(track for track, _ in further)]
+    def set_additional(self, additional: list[tuple[CmafTrack, PushedTrack]], default: TrackInfo) -> None:
+        """Sets the publisher's additional audio tracks, and what it says about its default audio track."""
+        self._additional, self._default_info = additional, default
+        known = [self._video, self._audio, *(track for track, _ in additional)]
         self.tracks = tuple(track for track in self.tracks if track in known)
 
     def track(self, kind: str) -> CmafTrack | None:
@@ -80,18 +80,18 @@ class CmafManifests:
         uri: str = "video/index.m3u8",
         audio: CmafTrack | None = None,
         min_bandwidth: int = 0,
-        further: Sequence[CmafTrack] = (),
+        additional: Sequence[CmafTrack] = (),
     ) -> Variant:
         """Returns this stream as one variant of a multivariant playlist.
 
         audio: the audio track of another stream, to use instead of its own.
         min_bandwidth: lower bound of its peak bitrate, bits a second.
-        further: further audio tracks of another stream, instead of its own.
+        additional: additional audio tracks of another stream, instead of its own.
         """
         tracks = self._current_tracks()
         if audio is not None:
             tracks = [tracks[0], audio]
-        also = further or [track for track, _ in self._listed_further()]
+        also = additional or [track for track, _ in self._listed_additional()]
         main_track = tracks[0]
         header = main_track.header
         rate = self.frame_rate
@@ -112,10 +112,10 @@ class CmafManifests:
     def _audio_renditions(self) -> list[AudioRendition]:
         """Returns the audio of a multivariant playlist: the default track first."""
         main = self._current_tracks()
-        further = self._listed_further()
+        additional = self._listed_additional()
         audio: list[AudioRendition] = []
-        names = labels(self._default_info, [pushed for _, pushed in further]) if further else ["audio"]
-        if len(main) > 1 or (further and main and main[0] is self._audio):
+        names = labels(self._default_info, [pushed for _, pushed in additional]) if additional else ["audio"]
+        if len(main) > 1 or (additional and main and main[0] is self._audio):
             header = self._audio.header
             channels = header.channels if header else 0
             audio.append(
@@ -123,21 +123,21 @@ class CmafManifests:
                     AUDIO_GROUP, names[0], "audio/index.m3u8", channels, language=self._default_info.language
                 )
             )
-        for (track, pushed), name in zip(further, names[1:], strict=False):
+        for (track, pushed), name in zip(additional, names[1:], strict=False):
             channels = track.header.channels if track.header else 0
             audio.append(
                 AudioRendition(AUDIO_GROUP, name, f"{track.kind}/index.m3u8", channels, not audio, pushed.info.language)
             )
         return audio
 
-    def _listed_further(self) -> list[tuple[CmafTrack, PushedTrack]]:
-        """Returns the further audio tracks that players can play now: those that are not far behind the main track."""
-        if not self._further or not self.tracks:
+    def _listed_additional(self) -> list[tuple[CmafTrack, PushedTrack]]:
+        """Returns the additional audio tracks that can be played now: not far behind the main track."""
+        if not self._additional or not self.tracks:
             return []
         main = self.tracks[0].window[-1]
         end = main.wall + main.duration
         listed: list[tuple[CmafTrack, PushedTrack]] = []
-        for track, pushed in self._further:
+        for track, pushed in self._additional:
             if track in self.tracks:
                 last = track.window[-1]
                 if end - last.wall - last.duration <= self.tracks[0].window.longest + _MAX_BEHIND:
@@ -161,7 +161,7 @@ class CmafManifests:
     def manifest(self, alternates: Sequence[AlternateRendition] = ()) -> str:
         """Returns `manifest.mpd` with mpd.MARK and mpd.NOW in it.
 
-        alternates: further renditions; listed if they cover this stream.
+        alternates: additional renditions; listed if they cover this stream.
         """
         return mpd.mpd(self._snapshot(alternates).manifest(ended=self.ended, frame_rate=self.frame_rate))
 
@@ -176,14 +176,14 @@ class CmafManifests:
         # The longest duration of a part of any track, in seconds.
         part = max(track.part_target for track in self.tracks if track.part_target is not None)
         main = [track for track in self.tracks if track in (self._video, self._audio)]
-        further = self._listed_further()
+        additional = self._listed_additional()
         audio: dict[str, AudioLabel] = {}
-        if further:
-            infos = [self._default_info, *(pushed.info for _, pushed in further)]
-            names = labels(self._default_info, [pushed for _, pushed in further])
-            kinds = ["audio", *(track.kind for track, _ in further)]
+        if additional:
+            infos = [self._default_info, *(pushed.info for _, pushed in additional)]
+            names = labels(self._default_info, [pushed for _, pushed in additional])
+            kinds = ["audio", *(track.kind for track, _ in additional)]
             audio = {k: AudioLabel(i.language, n) for k, i, n in zip(kinds, infos, names, strict=True)}
-        tracks = [*main, *(track for track, _ in further)]
+        tracks = [*main, *(track for track, _ in additional)]
         return MpdSnapshot(tracks, self._epochs, alternates, self._alignment.start, self.now, part, audio)
 
     def _current_tracks(self) -> Sequence[CmafTrack]:
@@ -225,7 +225,7 @@ class CmafManifests:
             del self._epochs[number]
 
     def _all(self) -> list[CmafTrack]:
-        return [self._video, self._audio, *(track for track, _ in self._further)]
+        return [self._video, self._audio, *(track for track, _ in self._additional)]
 
     def list_tracks(self, *, is_source: bool, forced: bool) -> bool:
         """Lists the tracks with segments when the durations can be fixed. Returns whether any track is listed.
@@ -239,7 +239,7 @@ class CmafManifests:
         video, audio = self._video, self._audio
         complete = tuple(track for track in self._all() if len(track.window))
         if not self.tracks:
-            expected = (tracks.video is not None) + (tracks.audio is not None) + len(self._further)
+            expected = (tracks.video is not None) + (tracks.audio is not None) + len(self._additional)
             max_segments = _WAIT_FOR_MORE_AUDIO if audio.open else _WAIT_FOR_AUDIO
             waits = len(complete) < expected and len(video.window) < max_segments and not self.ended
             first = video if tracks.video is not None else audio

@@ -16,7 +16,7 @@ from gateway.media.pixel_aspect import SQUARE
 from gateway.media.track import Codec, Kind, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, EpochOrigin
-from gateway.packaging.cmaf.audio_packaging import AudioPackaging, FurtherAudio
+from gateway.packaging.cmaf.audio_packaging import AdditionalAudio, AudioPackaging
 from gateway.packaging.cmaf.dash_manifest import Epoch
 from gateway.packaging.cmaf.manifests import CmafManifests
 from gateway.packaging.cmaf.track import CmafTrack, TrackHeader
@@ -50,7 +50,7 @@ class CmafPackager(Packager):
     Video decides: a segment begins at its first key frame after `seconds`, and audio follows. Target Durations are
     fixed when the first segments are complete. A new epoch (other parameters, a returning publisher) is a
     discontinuity and a Period, with its own initialization segments. Memory: segment_window.MAX_BYTES for each track.
-    Further audio tracks of the publisher are packaged too, each in a folder of its own.
+    Additional audio tracks of the publisher are packaged too, each in a folder of its own.
 
     name: of the stream. now: seconds since the epoch. metrics: counts parts and segments.
 
@@ -86,7 +86,7 @@ class CmafPackager(Packager):
         self._is_new_epoch = True  # nothing of this epoch was packaged yet
         self._video_builder: VideoTrackBuilder | None = None
         self._default = AudioPackaging(self._audio, self._video, self.manifests, self._segmenter)
-        self._further: list[FurtherAudio] = []
+        self._additional: list[AdditionalAudio] = []
         self._stream: Stream | None = None
         self._segmenters: list[Segmenter] = []
 
@@ -101,7 +101,7 @@ class CmafPackager(Packager):
             self._prefix,
         )
 
-    # ---- further audio tracks ----
+    # ---- additional audio tracks ----
 
     def begin(self, stream: Stream) -> None:
         if stream.is_source:
@@ -109,7 +109,7 @@ class CmafPackager(Packager):
         super().begin(stream)
 
     def follow_tracks(self, stream: Stream) -> None:
-        """Packages the further audio tracks of a source, also those that come later."""
+        """Packages the additional audio tracks of a source, also those that come later."""
         self._stream = stream
         stream.pushed_tracks.watch(self._find_tracks)
         self._find_tracks()
@@ -119,14 +119,14 @@ class CmafPackager(Packager):
             await super().run(stream)
         finally:
             stream.pushed_tracks.unwatch(self._find_tracks)
-            for further in self._further:
-                further.pushed.stream.detach(further)
+            for additional in self._additional:
+                additional.pushed.stream.detach(additional)
 
     def catch_up(self) -> None:
         super().catch_up()
-        for further in self._further:
-            further.catch_up()
-            if further.track.dirty:
+        for additional in self._additional:
+            additional.catch_up()
+            if additional.track.dirty:
                 self._publish()
 
     def _find_tracks(self) -> None:
@@ -134,23 +134,23 @@ class CmafPackager(Packager):
         assert self._stream is not None
         tracks = self._stream.pushed_tracks
         by_stream = {id(track.stream): track for track in tracks.audio}
-        for further in list(self._further):
-            now = by_stream.pop(id(further.pushed.stream), None)
+        for additional in list(self._additional):
+            now = by_stream.pop(id(additional.pushed.stream), None)
             if now is not None:
-                further.pushed = now  # the publisher has returned, or it is unchanged
+                additional.pushed = now  # the publisher has returned, or it is unchanged
             else:
-                self._further.remove(further)
-                further.pushed.stream.detach(further)
+                self._additional.remove(additional)
+                additional.pushed.stream.detach(additional)
         for new in by_stream.values():
-            if new.id not in [f.pushed.id for f in self._further]:
+            if new.id not in [f.pushed.id for f in self._additional]:
                 size = max(self._plan.size, _MIN_WINDOW)
                 track = CmafTrack(f"audio-{new.id}", self._plan.part, size, (1, 1), self.waiters, tracks.budget)
                 audio = AudioPackaging(track, self._video, self.manifests, self._segmenter)
-                further = FurtherAudio(new, audio, self._begin_further)
-                self._further.append(further)
-                new.stream.attach(further)
-        self._further.sort(key=lambda f: f.pushed.id)
-        self.manifests.set_further([(f.track, f.pushed) for f in self._further], tracks.default)
+                additional = AdditionalAudio(new, audio, self._begin_additional)
+                self._additional.append(additional)
+                new.stream.attach(additional)
+        self._additional.sort(key=lambda f: f.pushed.id)
+        self.manifests.set_additional([(f.track, f.pushed) for f in self._additional], tracks.default)
         self.cache.clear()
 
     # ---- input ----
@@ -227,7 +227,7 @@ class CmafPackager(Packager):
             candidate = CutCandidate(
                 decoded, first, manifests.now, self._is_new_epoch, track.open, track.number + track.open
             )
-            self._boundary = alignment.boundary(self, candidate, wants_cut, segmenter)
+            self._boundary = alignment.decide_boundary(self, candidate, wants_cut, segmenter)
             return self._boundary is not None
 
         def cut(first: int) -> None:
@@ -246,8 +246,8 @@ class CmafPackager(Packager):
                 )  # fmt: skip
                 track.begin(header, init, manifests.now)
             self._default.cut(first, begins=begins, follows=follows)
-            for further in self._further:
-                further.packaging.cut(first, begins=begins, follows=follows)
+            for additional in self._additional:
+                additional.packaging.cut(first, begins=begins, follows=follows)
 
         return VideoTrackBuilder(track, segmenter, timing, may_begin, cut, OpenGops(media_track))
 
@@ -267,8 +267,8 @@ class CmafPackager(Packager):
         else:
             audio.join()
 
-    def _begin_further(self, audio: AudioPackaging, unit: AccessUnit) -> bool:
-        """Begins a further audio track. Without video, it begins after the default audio track."""
+    def _begin_additional(self, audio: AudioPackaging, unit: AccessUnit) -> bool:
+        """Begins an additional audio track. Without video, it begins after the default audio track."""
         tracks = self.manifests.publisher_tracks
         if tracks is None or (tracks.video is None and self._is_new_epoch):
             return False
@@ -296,8 +296,8 @@ class CmafPackager(Packager):
         if self._video_builder is not None:
             self._video_builder.finish()
         self._default.end_epoch()
-        for further in self._further:
-            further.packaging.end_epoch()
+        for additional in self._additional:
+            additional.packaging.end_epoch()
         if self._video.dirty or self._audio.dirty:
             self._publish()
 
@@ -313,7 +313,7 @@ class CmafPackager(Packager):
     def _publish(self) -> None:
         video, audio, manifests = self._video, self._audio, self.manifests
         manifests.update()
-        tracks = (video, audio) if not self._further else self._all_tracks()
+        tracks = (video, audio) if not self._additional else self._all_tracks()
         if len(manifests.tracks) < len(tracks):
             self._list_tracks()
         if self.ready:
@@ -329,7 +329,7 @@ class CmafPackager(Packager):
             track.new_part_seconds.clear()
 
     def _all_tracks(self) -> tuple[CmafTrack, ...]:
-        return (self._video, self._audio, *(f.track for f in self._further))
+        return (self._video, self._audio, *(f.track for f in self._additional))
 
     def _measure(self, metrics: Metrics) -> None:
         # Batches delay parts, but only while no client waits: that delay is not measured.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.formats.hls import media_playlist
 from gateway.formats.mp4.fragment import Mp4Sample, fragment, fragment_size
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.gate import Gate, Waiters
 from gateway.lib.numbers import read_integer
 from gateway.live.pushed_tracks import MediaBudget
@@ -28,7 +28,7 @@ _SHORT_PART = 0.2
 _MAX_USUAL_PART = 1.5  # factor of the wanted duration; a longer part contains a very long frame
 _MAX_FIRST_PARTS = 1000
 _MAX_INITS = 64
-_MAX_NUMBER = 10**12  # of a segment
+_MAX_NUMBER = 10**12  # largest number of a segment in a URI
 _PEAK = 1.1  # bitrate of the largest segment, as a factor of the mean bitrate
 _MAX_ANNOUNCED_FACTOR = 4  # the announced bitrate is limited to this multiple of the measured one
 _MANIFEST_LOAD_SECONDS = 1.0  # maximum time that a player needs to load the manifest
@@ -68,7 +68,7 @@ class CmafTrack:
     time of a segment minus the decode time of its first frame. Part numbers continue across segments. So the hinted
     part will exist, unless the epoch ends first.
 
-    kind: the folder: "video", "audio", or "audio-<id>" for a further audio track.
+    kind: the folder: "video", "audio", or "audio-<id>" for an additional audio track.
     part: wanted duration of a part, seconds.
     size: number of segments in the playlist.
     first: numbers of the first segment and of the first part.
@@ -92,18 +92,18 @@ class CmafTrack:
         self.announced_bitrate = 0.0  # from the publisher, bits a second; 0 if it announces none
         self.header: TrackHeader | None = None
         self.headers: dict[int, TrackHeader] = {}  # by epoch, for the segments in the window
-        self.inits: OrderedDict[str, bytes] = OrderedDict()
-        self.number, self.part_number = first  # of the open segment, of the next part
-        self.first_number = self.number  # of the first segment
-        self.parts: list[Part] = []  # of the open segment
+        self.inits: BoundedDict[str, bytes] = BoundedDict(_MAX_INITS)
+        self.number, self.part_number = first  # numbers of the open segment and of the next part
+        self.first_number = self.number  # number of the first segment
+        self.parts: list[Part] = []  # parts of the open segment
         self.open = False
-        self.dirty = False  # a part or segment was completed since the last check of the packager …
-        self.new_part_seconds: list[float] = []  # … and the durations of these parts
+        self.dirty = False  # a part or segment was completed since the last check of the packager
+        self.new_part_seconds: list[float] = []  # durations of the parts completed since then
         self.size = 0  # bytes of the open segment
         self.start = 0
         self.part_ticks = 1  # maximum duration of a part
         self.part_target: float | None = None  # the Part Target Duration; None until it is fixed
-        self._first_parts: list[float] = []  # durations of the parts until then
+        self._first_parts: list[float] = []  # durations of the parts before it is fixed
         self._wanted_part = part
         self._rounded_part = part  # the wanted duration, rounded to whole frames
         self._expected_numbers: dict[str, range] = {}  # of ended epochs, by prefix: see `may_be_requested`
@@ -111,7 +111,7 @@ class CmafTrack:
         self.sap = 1  # type of the stream access point with which the open segment begins, 0: none
         self._leading = 0  # ticks from its earliest presentation time to the presentation time of its first frame
         self._date_offset: int | None = None
-        self.date_shift = 0  # `shift` when its first part was listed; fixed, so that its date does not change
+        self.date_shift = 0  # `shift` when the first part was listed, so that the date does not change
         self._recent: dict[str, Part] = {}  # by URI, the parts that can still be fetched
 
     # ---- writing ----
@@ -126,8 +126,6 @@ class CmafTrack:
         self.header = header
         self.headers[header.epoch] = header
         self.inits[header.uri] = init
-        if len(self.inits) > _MAX_INITS:
-            self.inits.popitem(last=False)
         self.part_ticks = max(int((self.part_target or self._wanted_part) * header.clock + 1e-6), 1)
 
     def round_parts(self, frame: int) -> None:
@@ -346,7 +344,7 @@ class CmafTrack:
         return True
 
     def playlist(self, hold_back: float, *, ended: bool, report: str = "", skip: bool = False) -> str:
-        """Returns the Media Playlist with media_playlist.MARK after its URIs. Only after `fix_durations`.
+        """Returns the Media Playlist with media_playlist.MARK after its URIs. `fix_durations` must come first.
 
         hold_back: seconds, for all tracks of the presentation.
         report: rendition reports of other tracks.

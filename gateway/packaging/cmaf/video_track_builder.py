@@ -12,9 +12,9 @@ from gateway.packaging.segment_window import MAX_PART_BYTES, MAX_SEGMENT_BYTES
 from gateway.packaging.segmenter import Segmenter
 from gateway.packaging.timing import VideoTiming
 
-# Types of stream access points, ISO/IEC 14496-12 Annex I; 0: none. For a key frame without leading pictures …
+# Types of stream access points, ISO/IEC 14496-12 Annex I; 0: none. For a key frame without leading pictures.
 _SAP = {RandomAccess.CLOSED: 1, RandomAccess.CLEAN: 1, RandomAccess.OPEN: 3, RandomAccess.GRADUAL: 0}
-# … and for a key frame with leading pictures after it: 2 if they can be decoded when decoding starts there.
+# For a key frame with leading pictures after it: 2 if they can be decoded when decoding starts there.
 _SAP_WITH_LEADING = _SAP | {RandomAccess.CLOSED: 2, RandomAccess.CLEAN: 3}
 _DEFAULT_STEP = 3_000  # duration of a single frame if it is unknown: a thirtieth of a second
 

@@ -27,12 +27,12 @@ class RtpBurst:
         self._first = first
         self._starts = [0, *accumulate(len(payloads) for _, payloads in frames)]
 
-    def runs(self) -> Iterator[Run]:
+    def make_runs(self) -> Iterator[Run]:
         """Makes the runs of packets that are sent with one call each, in order."""
         for start, (stamp, payloads) in zip(self._starts, self._frames, strict=False):
             yield from segments(packets_of(payloads, self._type, self._first + start, stamp))
 
-    def packet(self, sequence: int) -> bytes | None:
+    def make_packet(self, sequence: int) -> bytes | None:
         """Returns the packet of this number; None if it is not one of the burst."""
         index = (sequence - self._first) & 0xFFFF
         if index >= self._starts[-1]:

@@ -26,9 +26,10 @@ def timestamp(unit: AccessUnit, rate: int) -> int:
 def report_times(source: Stream) -> tuple[float, dict[int, int]]:
     """Returns the wall clock (seconds since 1970) and the RTP timestamps of this moment, by rate.
 
-    source: the pushed stream. All tracks of a viewer must have its times: a rendition arrives later, and a viewer that
-    relates both to their arrival would show it later than the sound.
+    source: the pushed stream. The reports of all tracks use its times. A rendition arrives later. If its reports used
+    the time of arrival, a viewer would show it later than the sound.
     """
-    milliseconds = source.last_dts_ms + (time.monotonic() - source.last_push) * 1000
+    received = source.received
+    milliseconds = received.last_dts_ms + (time.monotonic() - received.last_push) * 1000
     stamps = {rate: (round(milliseconds * rate / 1000) + offset) & 0xFFFFFFFF for rate, offset in _OFFSET.items()}
     return time.time(), stamps

@@ -1,4 +1,4 @@
-"""LinkQuality: whether a viewer's link carries its pictures, from the reports of the viewer."""
+"""Decides from a viewer's reports whether its link carries its pictures."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from typing import Final
 
 _BAD_LOSS: Final = 0.12  # share of the packets; lower losses are repaired
 _GOOD_LOSS: Final = 0.04
-_BAD_DELAY: Final = 0.4  # seconds of round trip beyond the shortest one: a queue before a thin link
-_BAD_REPORTS: Final = 3  # in a row, of about one second each
-_SETTLE_SECONDS: Final = 5.0  # after a change, in which reports still concern what was before
-_FIRST_TRIAL, _LAST_TRIAL = 15.0, 240.0  # seconds of good reports before more is tried; doubles after each failure
+_BAD_DELAY: Final = 0.4  # seconds of round trip beyond the shortest one: a queue before a slow link
+_BAD_REPORTS: Final = 3  # reports in a row; one comes about each second
+_SETTLE_SECONDS: Final = 5.0  # after a change; reports still describe the earlier pictures
+_FIRST_TRIAL, _LAST_TRIAL = (
+    15.0,
+    240.0,
+)  # seconds of good reports before larger pictures are tried; doubles after each failure
 
 
 class LinkQuality:
-    """Asks for smaller pictures after losses or delay, and for larger ones after a time without. Times are seconds."""
+    """Asks for smaller pictures after losses or delay, and for larger ones after good reports. Times are seconds."""
 
     __slots__ = ("_bad", "_good_since", "_shortest", "_trial", "_tried_at", "_until")
 
@@ -23,10 +26,10 @@ class LinkQuality:
         self._shortest = float("inf")  # round trip
         self._trial = _FIRST_TRIAL
         self._tried_at = float("-inf")  # when larger pictures began
-        self._until = float("-inf")  # before this time, reports say nothing
+        self._until = float("-inf")  # reports before this time are ignored
 
     def report(self, lost: float, round_trip: float | None, now: float) -> int:
-        """Takes a report. Returns -1 for smaller pictures, 1 for larger ones, else 0. lost: share of the packets."""
+        """Takes a report. Returns -1 for smaller pictures, 1 for larger ones, else 0. lost: share of lost packets."""
         delay = 0.0
         if round_trip is not None:
             self._shortest = min(self._shortest, round_trip)

@@ -18,7 +18,7 @@ from gateway.packaging.rtp.viewer import RtpViewer
 from gateway.protocols.rtp import rtcp
 
 KIND: Final = "whep"
-_TURNS: Final = 10  # in a second; each viewer gets its report in one of them
+_TURNS: Final = 10  # turns in a second; each viewer gets its report in one of them
 
 
 class ViewerConnection(Protocol):
@@ -34,9 +34,9 @@ class ViewerConnection(Protocol):
 
 
 class RtpOutput:
-    """It is always on; without viewers it costs nothing.
+    """The output `whep`. It is always on; without viewers it costs nothing.
 
-    connections: of the viewers that receive.
+    connections: those of the viewers that receive media.
     sound: source(sink) attaches a sink to the Opus sound of the stream, and returns the function that detaches it.
     """
 
@@ -48,11 +48,11 @@ class RtpOutput:
         self._cname = stream.name  # RFC 3550 §6.5.1: equal for all tracks, so that receivers synchronise them
         self._pictures: dict[Stream, VideoFeed] = {}
         self._viewers: dict[RtpViewer, VideoFeed | None] = {}
-        self._moves: dict[RtpViewer, VideoFeed] = {}  # that are to happen
+        self._moves: dict[RtpViewer, VideoFeed] = {}  # moves that wait for a key frame
         self._turns: deque[RtpViewer] = deque()  # in the order of their next report
         self._timer: asyncio.TimerHandle | None = None
 
-    def video(self, pictures: Stream) -> VideoFeed:
+    def feed_for(self, pictures: Stream) -> VideoFeed:
         """Returns the feed of the stream itself, or of another stream with its pictures."""
         feed = self._pictures.get(pictures)
         if feed is None:
@@ -78,12 +78,12 @@ class RtpOutput:
             self._timer = asyncio.get_running_loop().call_later(1 / _TURNS, self._next_turn)
 
     def video_of(self, viewer: RtpViewer) -> VideoFeed | None:
-        """Returns the feed that a viewer gets its pictures from now."""
+        """Returns the feed whose pictures a viewer gets now."""
         return self._viewers.get(viewer)
 
     def move(self, viewer: RtpViewer, pictures: Stream) -> None:
         """Gives a viewer the pictures of a rendition with the same codec, from its next key frame on."""
-        current, feed = self._viewers.get(viewer), self.video(pictures)
+        current, feed = self._viewers.get(viewer), self.feed_for(pictures)
         self._cancel_move(viewer)
         if current is not None and feed is not current:
             self._moves[viewer] = feed

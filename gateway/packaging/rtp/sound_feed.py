@@ -17,11 +17,11 @@ from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD
 from gateway.protocols.rtp.rtcp import SenderReport, ntp_time
 from gateway.protocols.rtp.sender import rtp_packet
 
-# From so many viewers on, two units share a packet. That saves half of the sound's CPU, and delays it by one unit.
+# From this number of viewers on, two units share a packet. This halves the CPU for sound, and delays it by one unit.
 JOINED_FROM: Final = 32
 _LONGEST_WAIT: Final = 0.06  # seconds for the next unit; after a gap, the waiting unit would be late
 _LONGEST: Final = 960  # ticks, 20 ms: longer units do not wait for the next one
-_LONGEST_PACKET: Final = 5760  # ticks, 120 ms (RFC 7587 §4.2); times that differ more are a gap
+_LONGEST_PACKET: Final = 5760  # ticks, 120 ms (RFC 7587 §4.2); a larger step between two timestamps is a gap
 _ROUNDING_TICKS: Final = 96  # 2 ms: times of a publisher may be rounded to milliseconds
 
 
@@ -35,12 +35,12 @@ class SoundFeed:
         self._source = source
         self._count = count
         self._groups: dict[tuple[int, int], dict[RtpViewer, None]] = {}  # by payload type and shift
-        self._sequence = 0  # of the next packet
+        self._sequence = 0  # sequence number of the next packet
         self._packets = self._octets = 0
         self._detach: Callable[[], None] | None = None
-        self._stamp = 0  # of the last packet
-        self._waiting: AccessUnit | None = None  # for the next unit, which shares its packet
-        self._timer: asyncio.TimerHandle | None = None  # of the waiting unit
+        self._stamp = 0  # timestamp of the last packet
+        self._waiting: AccessUnit | None = None  # waits for the next unit, which shares its packet
+        self._timer: asyncio.TimerHandle | None = None  # sends the waiting unit alone
 
     def join(self, viewer: RtpViewer) -> None:
         viewer.sound_shift = first_shift(self._sequence)
@@ -66,7 +66,7 @@ class SoundFeed:
     # ---- Sink ----
 
     def on_tracks(self, tracks: Tracks) -> None:
-        """Opus packets describe themselves. Called at each start of a worker."""
+        """Drops the waiting unit. It is called at each start of a worker."""
         self._take_waiting()
 
     def on_unit(self, unit: AccessUnit) -> None:
@@ -114,10 +114,10 @@ class SoundFeed:
             self._count(len(packets[0]) * len(members))
 
     def on_timed(self, timed: Timed) -> None:
-        """WebRTC has no script data."""
+        """Does nothing, because WebRTC has no script data."""
 
     def on_end(self, reason: EndReason) -> None:
-        """The video feed or the session ends the viewers."""
+        """Does nothing, because the video feed or the session ends the viewers."""
 
     def on_failed(self, error: Exception) -> None:
         asyncio.get_running_loop().call_exception_handler({"message": "a sound feed failed", "exception": error})

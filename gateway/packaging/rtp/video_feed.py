@@ -1,4 +1,36 @@
-"""Sends the pictures of one stream to its WebRTC viewers."""
+"""Sends the pictures of one stream to its WebRTC viewers.
+
+Each picture is packetised once, with the numbers of the feed: its sequence numbers and RTP timestamps. Each viewer has
+numbers of its own. They differ from those of the feed by two values, which stay fixed between two bursts:
+
+- `viewer.shift` is added to sequence numbers.
+- `viewer.offset` is added to timestamps.
+
+Viewers with the same payload type, shift and offset are one group. The packets of a picture are made once per group.
+
+A viewer joins with a burst: all pictures since the last key frame. So it shows the current picture at once. A burst has
+the numbers just before the next live picture. Its timestamps are a few ticks apart and end with that of the current
+picture. So the viewer decodes all pictures quickly, and shows the last one.
+
+A viewer that cannot decode (PLI) gets the burst again. The numbers that it has seen must not be used twice. So its
+shift grows by the packets of the burst, and its offset by the ticks of the burst. It keeps both from then on.
+
+Without a key frame in the cache, or if the GOP is too large, there is no burst. The viewer is `waiting`: it gets
+nothing until the next key frame, for which the publisher is asked.
+
+A viewer moves to another feed, such as a smaller rendition, with `take`. It stays in its current feed until the new
+feed has a key frame. Then the new feed computes shift and offset so that the numbers of the viewer go on. The
+timestamps of a rendition may be earlier than those that the viewer has seen: then the offset lifts them.
+
+Lost packets are repeated from the burst of the viewer, or from the last live packets of the feed (`SentPackets`). A
+number before the last burst is never looked up there: it was used for another packet of that viewer.
+
+A picture is written to many viewers in slices, so that the event loop is not held. The next picture, a burst or a move
+first writes the rest, so that packets stay in order.
+
+The feed is attached to its stream only while it has viewers. Only the feed changes the shift, the offset, `live_from`
+and `waiting` of a viewer.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +41,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from gateway.live.sink import EndReason
+from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, MediaTrack, Tracks
@@ -31,21 +63,16 @@ _MAX_REPEATED: Final = 256  # packets of one request that are looked for
 
 
 class VideoFeed:
-    """A sink that packetises each picture once. It is attached to its stream only while it has viewers.
-
-    A new viewer gets the GOP so far in a burst, so it shows the current picture at once. The timestamps of the burst
-    are a few ticks apart, and end with that of the current picture. A viewer that has lost its place (PLI) gets such a
-    burst again. Its timestamps then have an offset from there on, of the ticks of the burst, because they must rise.
-
-    count: counts sent bytes.
-    """
+    """A sink that packetises each picture once; see the top of this file. count: counts sent bytes."""
 
     def __init__(self, stream: Stream, count: Callable[[int], None]) -> None:
         self.stream = stream
         self._count = count
         # By payload type, shift and offset.
         self._groups: dict[tuple[int, int, int], dict[RtpViewer, None]] = {}
-        self._coming: dict[RtpViewer, tuple[VideoFeed, Callable[[RtpViewer], None]]] = {}  # at the next key frame
+        self._coming: dict[
+            RtpViewer, tuple[VideoFeed, Callable[[RtpViewer], None]]
+        ] = {}  # viewers that move here at the next key frame
         self._track: MediaTrack | None = None
         self._packetizer: RtpPacketizer | None = None
         self._sequence = 0  # of the next packet
@@ -53,7 +80,7 @@ class VideoFeed:
         self._stamp = 0  # of the last picture
         self._packets = self._octets = 0
         self._attached = False
-        self._gop: list[tuple[AccessUnit, list[bytes]]] = []  # its pictures and their payloads, as bursts needed them
+        self._gop: list[tuple[AccessUnit, list[bytes]]] = []  # the pictures of the last burst with their payloads
         self._writing: Iterator[None] | None = None
         self._next_slice: asyncio.Handle | None = None
 
@@ -72,7 +99,7 @@ class VideoFeed:
         self._send_burst(viewer, frames, self._sequence - count + viewer.shift)
 
     def leave(self, viewer: RtpViewer) -> None:
-        """Removes a viewer, also one that was to come. Idempotent."""
+        """Removes a viewer, also one that waits to move here. Idempotent."""
         self._coming.pop(viewer, None)
         self._remove(viewer)
         if not self._groups and not self._coming:
@@ -87,7 +114,7 @@ class VideoFeed:
         """Returns False if the stream has ended."""
         if not self._attached:
             self._attached = True
-            self.stream.attach(self, replay=False, hears=False)
+            self.stream.attach(self, SinkNeeds(cache=False, audio=False))
         return self._attached
 
     def _move_here(self, stamp: int) -> None:
@@ -116,16 +143,16 @@ class VideoFeed:
     # ---- what viewers ask for ----
 
     def repeat(self, viewer: RtpViewer, sequences: Iterable[int], now: float) -> None:
-        """Sends lost packets again (RFC 4585 §6.2.1), as far as they are still known and the viewer's share allows."""
-        types, rate = viewer.types, self.stream.bitrate / 8
+        """Sends lost packets again (RFC 4585 §6.2.1), if they are still known and the viewer's share allows it."""
+        types, rate = viewer.types, self.stream.received.bitrate / 8
         for sequence in islice(sequences, _MAX_REPEATED):
-            packet = viewer.of_burst(sequence)
+            packet = viewer.make_burst_packet(sequence)
             if packet is None and self._was_live(viewer, sequence):
                 stored = self._sent.get((sequence - viewer.shift) & 0xFFFF)
                 packet = None if stored is None else _renumbered(stored, types.video, sequence, viewer.offset)
             if packet is None:
                 continue
-            for _ in range(viewer.copies_of(sequence)):
+            for _ in range(viewer.count_copies(sequence)):
                 if not viewer.may_repeat(len(packet), rate, now):
                     return
                 sent = packet
@@ -136,9 +163,9 @@ class VideoFeed:
                 self._count(len(sent))
 
     def _was_live(self, viewer: RtpViewer, sequence: int) -> bool:
-        """Whether a viewer got this number after its last burst. Before it, the ring has other packets by its numbers.
+        """Whether a viewer got this number after its last burst.
 
-        They must not be sent: SRTP allows no other bytes with an earlier number.
+        For earlier numbers, `_sent` has other packets. SRTP forbids to send them: a number may have one content only.
         """
         age = (self._sequence + viewer.shift - 1 - sequence) & 0xFFFF
         return age < self._packets - viewer.live_from
@@ -146,7 +173,7 @@ class VideoFeed:
     def refresh(self, viewer: RtpViewer) -> None:
         """Sends the GOP again to a viewer that cannot decode (RFC 4585 §6.3.1).
 
-        At most every two seconds, and no more bytes than the stream has meanwhile: a GOP may last longer.
+        It does so at most every two seconds. Bursts have no more bytes than the stream in the same time.
         """
         now = time.monotonic()
         if viewer.waiting:
@@ -199,7 +226,7 @@ class VideoFeed:
         self._write_slice()
 
     def on_timed(self, timed: Timed) -> None:
-        """WebRTC has no script data."""
+        """Does nothing, because WebRTC has no script data."""
 
     def on_end(self, reason: EndReason) -> None:
         self.close(reason)
@@ -276,7 +303,7 @@ class VideoFeed:
     # ---- the beginning ----
 
     def _send_burst(self, viewer: RtpViewer, frames: Sequence[tuple[int, list[bytes]]], first: int) -> None:
-        """Sends the GOP so far. Without one, the viewer waits for the next key frame. first: its sequence number."""
+        """Sends the GOP so far as a burst; if `frames` is empty, the viewer waits. first: sequence number."""
         viewer.live_from = self._packets
         if not frames:
             viewer.waiting = True
@@ -284,7 +311,8 @@ class VideoFeed:
             return
         if viewer.offset:
             frames = [(stamp + viewer.offset & 0xFFFFFFFF, payloads) for stamp, payloads in frames]
-        rate, size = self.stream.bitrate / 8, sum(len(payload) for _, payloads in frames for payload in payloads)
+        rate = self.stream.received.bitrate / 8
+        size = sum(len(payload) for _, payloads in frames for payload in payloads)
         viewer.start(RtpBurst(frames, viewer.types.video, first & 0xFFFF), rate)
         viewer.burst_seconds = size / rate if rate else 0.0
         self._count(size)
@@ -309,12 +337,12 @@ class VideoFeed:
 
 
 def _ticks_apart(pictures: int) -> int:
-    """Returns the ticks between two pictures of a burst: short, but no two pictures share a tick."""
+    """Returns the ticks between two pictures of a burst: few, but at least one."""
     return max(1, min(8, _BURST_TICKS // max(1, pictures)))
 
 
 def _payloads(packetizer: RtpPacketizer, unit: AccessUnit) -> list[bytes]:
-    """Returns the payloads of a picture; none for an invalid one, which players of other formats drop, too."""
+    """Returns the payloads of a picture; none if it is invalid. Players of other formats drop it, too."""
     try:
         return packetizer.split(unit.payload, MAX_PAYLOAD, unit.key)
     except InvalidData:

@@ -1,4 +1,4 @@
-"""One WebRTC viewer as the feeds see it: its payload types, its numbers, and what it may ask for again."""
+"""One WebRTC viewer as the feeds see it: its payload types, its numbers, and the packets that it may request again."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gateway.packaging.rtp.burst import RtpBurst, Run
 PACE_SECONDS: Final = 0.005
 _PACE_RATE: Final = 1_250_000.0  # bytes a second at least; less would delay the first picture
 _PACE_FACTOR: Final = 8  # times the bytes a second of the stream
-_KEPT_SECONDS: Final = 3.0  # for which the packets of a burst can be repeated
+_KEPT_SECONDS: Final = 3.0  # seconds in which the packets of a burst can be repeated
 _REPAIR_SHARE: Final = 0.5  # of the stream's bytes a second, for repeated packets
-_REPAIR_BYTES: Final = 64_000.0  # that may be repeated at once, and in each second at least
+_REPAIR_BYTES: Final = 64_000.0  # bytes that may be repeated at once, and at least in each second
 _REMEMBERED: Final = 64  # packets that were repeated
 
 
@@ -41,7 +41,7 @@ class PacketSender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PayloadTypes:
-    """The payload types that the viewer has offered and this side has chosen; -1: it does not get this."""
+    """The payload types that the viewer has offered and this side has chosen; -1: none."""
 
     video: int = -1
     video_rtx: int = -1
@@ -51,12 +51,12 @@ class PayloadTypes:
 class RtpViewer:
     """One viewer. on_end: called when the stream or its output has ended.
 
-    shift, sound_shift: are added to the sequence numbers of the feeds. Each repeated burst increases `shift`.
-    offset: is added to the timestamps of its pictures, so that they never go back. Each repeated burst increases it,
-    and a move between renditions, because these arrive later than their source.
+    shift, sound_shift: added to the sequence numbers of the feeds. Each repeated burst increases `shift`.
+    offset: added to the timestamps of its pictures, so that they never go back. Repeated bursts increase it. Moves
+    between renditions increase it, too, because renditions arrive later than their source.
     waiting: whether the viewer gets no pictures until the next key frame.
-    live_from: number of packets of the feed before those that the viewer gets when they are made.
-    burst_seconds: for which the stream needs the bytes of the last burst.
+    live_from: number of packets that the feed made before the viewer's first live packet.
+    burst_seconds: seconds in which the stream has as many bytes as the last burst.
     """
 
     __slots__ = (
@@ -91,7 +91,7 @@ class RtpViewer:
         self.burst_seconds = 0.0
         self.started = -1e9  # monotonic time of the last burst
         self._burst: RtpBurst | None = None
-        self._queue: deque[Iterable[Run]] | None = None  # what follows the burst's packets that were sent
+        self._queue: deque[Iterable[Run]] | None = None  # the rest of the burst, and the frames after it
         self._runs: Iterator[Run] = iter(())  # of the queue
         self._timer: asyncio.TimerHandle | None = None
         self._rate = _PACE_RATE
@@ -101,11 +101,11 @@ class RtpViewer:
         self._asked: dict[int, None] | None = None  # the packets that were repeated last
 
     def start(self, burst: RtpBurst, bytes_per_second: float) -> None:
-        """Sends a burst at a limited rate; what is sent afterwards follows it."""
+        """Sends a burst at a limited rate; later packets follow it."""
         self.waiting, self.started = False, time.monotonic()
         self._burst = burst
         self._rate = max(_PACE_RATE, _PACE_FACTOR * bytes_per_second)
-        self._queue = deque((burst.runs(),))
+        self._queue = deque((burst.make_runs(),))
         self._runs = _runs_of(self._queue)
         if self._timer is not None:
             self._timer.cancel()
@@ -141,12 +141,12 @@ class RtpViewer:
         """Whether a burst is being sent."""
         return self._queue is not None
 
-    def of_burst(self, sequence: int) -> bytes | None:
-        """Returns a packet of the last burst; None if it was not one of them, or some seconds after the burst."""
-        return None if self._burst is None else self._burst.packet(sequence)
+    def make_burst_packet(self, sequence: int) -> bytes | None:
+        """Returns a packet of the last burst; None for other packets, and some seconds after the burst."""
+        return None if self._burst is None else self._burst.make_packet(sequence)
 
     def may_repeat(self, size: int, bytes_per_second: float, now: float) -> bool:
-        """Counts a packet that is to be repeated. False: this viewer has had its share for the moment."""
+        """Counts a packet that is to be repeated. Returns False if the viewer has used its share for now."""
         rate = max(_REPAIR_BYTES, _REPAIR_SHARE * bytes_per_second)
         self._repair_left = min(rate, self._repair_left + (now - self._repair_at) * rate)
         self._repair_at = now
@@ -155,7 +155,7 @@ class RtpViewer:
         self._repair_left -= size
         return True
 
-    def copies_of(self, sequence: int) -> int:
+    def count_copies(self, sequence: int) -> int:
         """Returns how often a requested packet is repeated: twice if it was repeated before, and lost again."""
         asked = self._asked
         if asked is None:
@@ -180,6 +180,6 @@ class RtpViewer:
 
 
 def _runs_of(queue: deque[Iterable[Run]]) -> Iterator[Run]:
-    """Returns the runs in order, also of what is added meanwhile."""
+    """Yields the runs of a queue in order, including those added meanwhile."""
     while queue:
         yield from queue.popleft()

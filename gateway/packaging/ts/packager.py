@@ -69,14 +69,14 @@ class UnmuxedSegment:
         on_error: called with the error of each unreadable unit, which is left out.
         """
         muxer = self.muxer
-        tables = muxer.tables()
+        tables = muxer.write_tables()
         packets: list[Packets] = []
         for item in self.items:
             try:
                 if len(item) == 4:
-                    packets.append(muxer.video(*item))
+                    packets.append(muxer.write_video(*item))
                 else:
-                    packets += muxer.audio(item[1], item[0])
+                    packets += muxer.write_audio(item[1], item[0])
             except InvalidData as error:
                 on_error(error)
         self.items = []
@@ -148,8 +148,8 @@ class TsPackager(Packager):
         self._last_video = 0
         self._step = 0
         self._audio_end = 0
-        self._frames: list[bytes] = []  # audio of the open PES packet …
-        self._times: list[int] = []  # … and their times, ticks of 90 kHz
+        self._frames: list[bytes] = []  # audio of the open PES packet
+        self._times: list[int] = []  # times of `_frames`, ticks of 90 kHz
         self._date: int | None = None  # media time of the open segment's date, if it has no key frame
         self._first_presentation = 0  # presentation time of the first picture or audio frame of the open segment
 
@@ -332,7 +332,7 @@ class TsPackager(Packager):
         if alignment is None:
             return wants_cut
         candidate = CutCandidate(dts, pts, wall, self._is_new_epoch, self._open, self._number + self._open)
-        self._boundary = alignment.boundary(self, candidate, wants_cut, self.segmenter)
+        self._boundary = alignment.decide_boundary(self, candidate, wants_cut, self.segmenter)
         return self._boundary is not None
 
     def _begin(self, dts: int, pts: int, wall: float) -> None:
@@ -408,7 +408,7 @@ class TsPackager(Packager):
             name = self._number + self._name_offset
             self.history.add(self._number, PastSegment(name, duration, wall, self._epoch, self._start))
         if removed := window.add(Segment(self._number, uri, duration, body, lines, self._epoch, wall)):
-            # They can no longer be fetched.
+            # The removed segments can no longer be fetched.
             unmuxed = self._unmuxed
             while unmuxed and unmuxed[0].number <= removed[-1].number:
                 unmuxed.popleft()

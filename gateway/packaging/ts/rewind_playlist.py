@@ -6,12 +6,12 @@ pieces of earlier packagers are counted back from the first segment of this one.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from itertools import chain
 from typing import Final
 
 from gateway.formats.hls import media_playlist
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.packaging.segment_window import SegmentWindow
 from gateway.packaging.ts.segment_history import PastSegment, SegmentHistory
 from gateway.ports import media_keys
@@ -34,17 +34,17 @@ class RewindPlaylist:
         self.floor = 0
         self._oldest = history.first
         self._blocks: dict[int, str] = {}
-        # By seconds: the first number that was listed, and the Target Duration. Neither may go back.
-        self._lengths: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        # By seconds: the first number that was listed, and the Target Duration. Neither may decrease.
+        self._lengths: BoundedDict[int, tuple[int, int]] = BoundedDict(_MAX_LENGTHS)
 
     def prepend(self, pieces: Iterable[PastSegment]) -> None:
         """Adds stored pieces before the segments of the packager.
 
-        Their epochs are set here. Epochs are not negative, so that pieces before too many discontinuities are left out.
+        Their epochs are set here. Epochs are not negative, so pieces before too many discontinuities are left out.
         pieces: the newest one first. The epoch of a piece is 1 if it begins with a discontinuity, otherwise 0.
         """
         history = self.history
-        epoch = history[history.own].epoch - 1  # the packager's first segment does not continue them
+        epoch = history[history.own].epoch - 1  # the packager's first segment does not continue the pieces
         older = SegmentHistory()
         for piece in pieces:
             if epoch < 0:
@@ -88,8 +88,6 @@ class RewindPlaylist:
         first = min(first, window[0].number)  # the live playlist's segments are always listed
         target = target or max(window.target, int(history.longest(first) + 0.5))
         lengths[seconds] = first, target
-        if len(lengths) > _MAX_LENGTHS:
-            lengths.popitem(last=False)
         return first, target
 
     def _dated(self, number: int, lowest: int) -> int:

@@ -94,7 +94,7 @@ class SegmentHistory:
             values[:0] = added
 
     def since(self, wall: float) -> int:
-        """Returns the number of the segment that contains this date; of the oldest one if it is later."""
+        """Returns the number of the segment that contains this date, or of the oldest one if the date is earlier."""
         return self.first + max(bisect_right(self._walls, wall) - 1, 0)
 
     def longest(self, first: int) -> float:
@@ -102,7 +102,7 @@ class SegmentHistory:
         return max(self._durations[first - self.first : max(self.own - self.first, 0)], default=0) / _UNITS
 
     def append(self, segment: PastSegment) -> None:
-        """Adds a segment with the next number. The caller knows the bound."""
+        """Adds a segment with the next number. The caller must keep the bound."""
         self._names.append(segment.name)
         self._durations.append(round(segment.seconds * _UNITS))
         self._walls.append(segment.wall)

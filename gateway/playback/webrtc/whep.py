@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 from urllib.parse import quote
 
 import structlog
 
 from gateway.channels.channel import Channel
 from gateway.channels.names import channel_of
-from gateway.channels.stores import ChannelReader, find_channel
+from gateway.channels.stores import find_channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, service_unavailable, text
 from gateway.lib.quota import Quota
+from gateway.listeners.port_listener import OpenListeners
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import Codec, Kind
+from gateway.outputs.browser.opus_sound import has_sound
 from gateway.packaging.rtp.clock import AUDIO_SSRC, VIDEO_RTX_SSRC, VIDEO_SSRC
 from gateway.packaging.rtp.link_quality import LinkQuality
 from gateway.packaging.rtp.output import KIND, RtpOutput
 from gateway.packaging.rtp.video_feed import VideoFeed
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer
-from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams
+from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.playback.playlist_response import not_streaming
-from gateway.playback.protection import PlaybackProtection
-from gateway.playback.webrtc.signalling import NOT_ALLOWED, OfferRefused, Signalling, bearer
-from gateway.playback.webrtc.whep_format import ADDRESS, has_sound
+from gateway.playback.services import PlayServices
 from gateway.ports.errors import AtCapacity, NoSuchStream, OutputError, StoreUnavailable
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtp import rtcp
@@ -37,62 +37,42 @@ from gateway.protocols.rtp.rtcp import ReportBlock
 from gateway.protocols.sdp.answer import AcceptedMedia, SentTrack
 from gateway.protocols.sdp.codec_choice import NAMES, no_codec_to_send, sending_codec
 from gateway.protocols.sdp.offer import Offer, OfferedMedia
-from gateway.settings import Settings
 from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.peer import Peer
+from gateway.webrtc.signalling import NOT_ALLOWED, OfferRefused, bearer
 
 log = structlog.get_logger(__name__)
 
 
-class BrowserMedia(Protocol):
-    """Finds the pictures of a stream in a form that a viewer can show."""
-
-    async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
-        """Returns the stream itself or another one with its pictures. Raises OutputError, AtCapacity."""
-
-    def change(
-        self, stream: Stream, pictures: Stream, shown: Stream, step: int, take: Callable[[Stream], None]
-    ) -> None:
-        """Gives the next smaller (-1) or larger (1) pictures to `take`, now or when they have come; else nothing.
-
-        pictures: those of `acquire`, the largest ones. shown: those that the viewer gets now.
-        """
-
-    def release(self, stream: Stream, pictures: Stream) -> None:
-        """Ends the use of what `acquire` returned."""
+def open_whep(services: PlayServices) -> OpenListeners:
+    """Returns the responder for viewers. The port is that of `services.sessions`."""
+    return OpenListeners((), services.tasks, {KIND: WhepPlayback(services).respond})
 
 
 class WhepPlayback:
     """Answers below /<id>/whep."""
 
-    def __init__(
-        self,
-        sessions: Signalling,
-        streams: PlayableStreams,
-        channels: ChannelReader,
-        protection: PlaybackProtection,
-        media: BrowserMedia,
-        settings: Settings,
-    ) -> None:
-        self._sessions = sessions
-        self._streams = streams
-        self._channels = channels
-        self._protection = protection
-        self._media = media
+    def __init__(self, services: PlayServices) -> None:
+        settings = services.settings
+        self._sessions = services.sessions
+        self._streams = services.browser_streams
+        self._channels = services.channels
+        self._protection = services.protection
+        self._media = services.browser_media
         self._wait = settings.stream.wait_for_publisher
         self._quota = Quota(settings.limits.playback_per_address)
 
     def respond(self, request: Request, name: str) -> AnswerOrAwaitable:
         """Answers a request for the viewers of a stream, or for one of its sessions."""
-        if request.path != f"/{name}/{ADDRESS.path}":
-            return self._sessions.request(request, request.path)
+        if request.path != f"/{name}/{KIND}":
+            return self._sessions.answer_request(request, request.path)
         if request.method != "POST":
             return NOT_ALLOWED
         return self._post(request, name)
 
     async def _post(self, request: Request, name: str) -> Answer:
         token = bearer(request)
-        if token and "sign=" not in request.raw_query:  # as for WHIP, "<id>?sign=…"; or only the sign
+        if token and "sign=" not in request.raw_query:  # "<id>?sign=…" as for WHIP, or only the sign
             request.raw_query = f"sign={quote(token.rpartition('sign=')[2])}"
         stream = self._streams.find(name)
         try:
@@ -103,7 +83,7 @@ class WhepPlayback:
         if refusal is not None:
             return refusal
 
-        try:  # the offer is not read before: those who wait hold none
+        try:  # the offer is read later, so that waiting requests need no memory for it
             await self._streams.wait(name, self._wait)
         except NoSuchStream:
             return not_streaming(name)
@@ -129,14 +109,14 @@ class WhepPlayback:
             raise AtCapacity(f"{stream.name} is about to start again")
         if not request.exempt and not self._quota.take(request.peer):
             raise AtCapacity("too many viewers from this address")
-        session = _Session(self, request, output)
+        session = _WhepViewer(self, output, request.peer, request.exempt)
         try:
             return await self._describe(session, request, offer)
         except BaseException:
             session.release()
             raise
 
-    async def _describe(self, session: _Session, request: Request, offer: Offer) -> Response:
+    async def _describe(self, session: _WhepViewer, request: Request, offer: Offer) -> Response:
         stream = session.output.stream
         assert stream.tracks is not None, "the caller has checked it"
         accepted: dict[int, AcceptedMedia] = {}
@@ -145,7 +125,7 @@ class WhepPlayback:
             if media.rejected or not media.receives:
                 continue
             if media.kind == Kind.VIDEO and stream.tracks.video is not None and video is None:
-                pictures = session.pictures = await self._pictures(stream, media)
+                pictures = session.pictures = await self._find_pictures(stream, media)
                 track = pictures.tracks.video if pictures.tracks is not None else None
                 codec = sending_codec(media, track) if track is not None else None
                 if codec is not None:
@@ -164,24 +144,24 @@ class WhepPlayback:
             video.codec.rtx if video is not None and video.codec.rtx is not None else -1,
             audio.codec.payload_type if audio is not None else -1,
         )
-        folder = f"/{stream.name}/{ADDRESS.path}"
+        folder = f"/{stream.name}/{KIND}"
         session.peer, response = self._sessions.open(request, folder, offer, accepted, session)
         log.info("WHEP viewer joins", stream=stream.name, peer=request.peer)
         return response
 
-    async def _pictures(self, stream: Stream, media: OfferedMedia) -> Stream:
+    async def _find_pictures(self, stream: Stream, media: OfferedMedia) -> Stream:
         names = {codec.name for codec in media.codecs}
         try:
             return await self._media.acquire(stream, [codec for codec, name in NAMES.items() if name in names])
         except OutputError as error:
             raise OfferRefused(406, str(error)) from None
 
-    def change(self, session: _Session, shown: Stream, step: int, take: Callable[[Stream], None]) -> None:
-        """Gives the next smaller (-1) or larger (1) pictures for a viewer to `take`, if they exist."""
+    def change(self, session: _WhepViewer, shown: Stream, step: int, take: Callable[[Stream], None]) -> None:
+        """Passes the next smaller (-1) or larger (1) pictures to `take`, if they exist."""
         if session.pictures is not None:
             self._media.change(session.output.stream, session.pictures, shown, step, take)
 
-    def ended(self, session: _Session) -> None:
+    def ended(self, session: _WhepViewer) -> None:
         """Called by a session at its end."""
         if session.peer is not None:
             self._sessions.forget(session.peer)
@@ -191,43 +171,31 @@ class WhepPlayback:
             self._quota.give(session.address)
 
 
-class _Session:
-    """One viewer; a PeerHandler. pictures: the stream whose pictures it gets; None: only sound."""
+@dataclass(slots=True, eq=False)
+class _WhepViewer:
+    """One viewer; a PeerHandler. pictures: the stream whose pictures it gets; None: only sound.
 
-    __slots__ = (
-        "_link",
-        "_playback",
-        "_viewer",
-        "address",
-        "exempt",
-        "jitter",
-        "lost",
-        "output",
-        "peer",
-        "pictures",
-        "round_trip",
-        "types",
-    )
+    lost: share of the packets, of the last report. jitter, round_trip: seconds.
+    """
 
-    def __init__(self, playback: WhepPlayback, request: Request, output: RtpOutput) -> None:
-        self._playback = playback
-        self.output = output
-        self.address = request.peer
-        self.exempt = request.exempt
-        self.pictures: Stream | None = None
-        self.peer: Peer | None = None
-        self.types = PayloadTypes()
-        self.lost = 0.0  # share of the packets, of the last report
-        self.jitter = 0.0  # seconds
-        self.round_trip: float | None = None  # seconds
-        self._viewer: RtpViewer | None = None
-        self._link = LinkQuality()
+    playback: WhepPlayback
+    output: RtpOutput
+    address: str
+    exempt: bool
+    pictures: Stream | None = None
+    peer: Peer | None = None
+    types: PayloadTypes = field(default_factory=PayloadTypes)
+    lost: float = 0.0
+    jitter: float = 0.0
+    round_trip: float | None = None
+    _viewer: RtpViewer | None = field(default=None, init=False)
+    _link: LinkQuality = field(default_factory=LinkQuality, init=False)
 
     # ---- PeerHandler ----
 
     @property
     def is_patient(self) -> bool:
-        """A viewer waits for repeated packets."""
+        """True: a viewer waits for repeated packets."""
         return False
 
     def connected(self) -> None:
@@ -238,13 +206,13 @@ class _Session:
             return
         self._viewer = RtpViewer(peer, self.types, self._stream_ended)
         pictures = self.pictures if self.types.video >= 0 else None
-        self.output.join(self._viewer, self.output.video(pictures) if pictures is not None else None)
+        self.output.join(self._viewer, self.output.feed_for(pictures) if pictures is not None else None)
         self.output.connections.add(self)
 
-    def rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
+    def receive_rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
         """A viewer sends no media."""
 
-    def rtcp(self, packet: bytes, now: float) -> None:
+    def receive_rtcp(self, packet: bytes, now: float) -> None:
         viewer = self._viewer
         if viewer is None or self.peer is None:
             return
@@ -272,7 +240,7 @@ class _Session:
 
     @property
     def network(self) -> NetworkQuality:
-        """The quality of the connection; the viewer's reports tell a round trip sooner than the connection's checks."""
+        """The quality of the connection. The viewer's reports contain a round trip before the connection's checks."""
         trip = self.round_trip
         if trip is None and self.peer is not None:
             trip = self.peer.round_trip
@@ -289,7 +257,7 @@ class _Session:
                 trip = rtcp.round_trip(block, time.time())
                 self.round_trip = self.round_trip if trip is None else trip
                 if video is not None and (step := self._link.report(self.lost, trip, now)):
-                    self._playback.change(self, video.stream, step, partial(self._change_pictures, viewer))
+                    self.playback.change(self, video.stream, step, partial(self._change_pictures, viewer))
 
     def _change_pictures(self, viewer: RtpViewer, chosen: Stream) -> None:
         log.info("WHEP viewer changes", stream=self.output.stream.name, peer=self.address, pictures=chosen.name)
@@ -303,8 +271,8 @@ class _Session:
         self.release()
 
     def release(self) -> None:
-        """Frees what the session holds. Called once."""
-        self._playback.ended(self)
+        """Releases the pictures and the quota of the session. Called once."""
+        self.playback.ended(self)
 
     def _stream_ended(self, reason: EndReason) -> None:
         if self.peer is not None:
@@ -313,7 +281,7 @@ class _Session:
 
 
 def _unauthorized(refusal: Response) -> Response:
-    """Returns the refusal as RFC 9725 §4.7 has it, with the same text."""
+    """Returns the refusal in the form of RFC 9725 §4.7, with its text unchanged."""
     body = refusal.body
-    words = body.decode().strip() if isinstance(body, bytes) else ""
-    return text(401, words, headers={"WWW-Authenticate": "Bearer"})
+    reason = body.decode().strip() if isinstance(body, bytes) else ""
+    return text(401, reason, headers={"WWW-Authenticate": "Bearer"})

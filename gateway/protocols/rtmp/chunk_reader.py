@@ -170,7 +170,7 @@ class ChunkReader:
                         stream.extended = extended
                     elif stream.extended:
                         stream.extended = b""
-                    stream.delta = time  # also after fmt 0: with §5.3.1.2.4, its timestamp is the delta of fmt 3
+                    stream.delta = time  # §5.3.1.2.4: for fmt 3 after fmt 0, the timestamp is the delta
                     if fmt == 0:
                         stream.timestamp = time
                         stream.stream_id = int.from_bytes(data[position + 7 : position + 11], "little")

@@ -20,7 +20,7 @@ class _LastHeader:
     length: int
     type_id: int
     stream_id: int
-    delta: int = -1  # none yet: receivers differ in the delta of fmt 3 directly after fmt 0
+    delta: int = -1  # -1: none yet. fmt 3 never follows fmt 0 directly, because receivers disagree about its delta
 
 
 class ChunkWriter:

@@ -58,7 +58,7 @@ class ConnectFeatures:
 
     fourccs: codecs ("hvc1", "av01" …). Leave it empty for H.264 and AAC, because older servers fail with the list.
     multitrack: several tracks in one stream.
-    pull_mark: for play, of the channel that gets the media; "": none.
+    pull_mark: for play, the mark of the channel that gets the media; "": none.
     """
 
     fourccs: Sequence[str] = ()
@@ -70,7 +70,7 @@ class ClientConnection(Connection):
     """One connection to `url`, for one stream. Send `data_to_send` after construction and after every call.
 
     Events: `Accepted` when media may be sent or will follow. For play, `Message` for audio and video, and `Script`.
-    `Rejected` if the server refuses, `Ended` if it ends the stream normally. After the last two, and after
+    `Rejected` if the server refuses, `Ended` if it ends the stream normally. After `Rejected`, `Ended` and
     RemoteProtocolError, the connection is `closing`: send the queued bytes, then close.
 
     chunk_size: for sending, up to 65536; some ingest services accept only 128 at first.
@@ -127,9 +127,9 @@ class ClientConnection(Connection):
     def finish(self) -> None:
         """Ends the publish or the play normally. Then the connection is closing."""
         if self._machine.state is RtmpState.PUBLISHING:
-            self._command("FCUnpublish", 6.0, None, self._url.name)
+            self._send_command("FCUnpublish", 6.0, None, self._url.name)
         if self.stream_id:
-            self._command("deleteStream", 7.0, None, float(self.stream_id))
+            self._send_command("deleteStream", 7.0, None, float(self.stream_id))
         self._close("finished")
 
     # Messages
@@ -150,7 +150,7 @@ class ClientConnection(Connection):
             properties["fourCcList"] = list(self._features.fourccs)
         if self._features.multitrack:
             properties["capsEx"] = float(CAPS_MULTITRACK)
-        self._command("connect", _CONNECT, properties)
+        self._send_command("connect", _CONNECT, properties)
 
     def _dispatch(self, message: Message, events: _Events) -> None:
         type_id = message.type_id
@@ -171,7 +171,7 @@ class ClientConnection(Connection):
             if self._machine.state is RtmpState.PLAYING:  # StreamEOF of the current play, not of an earlier one
                 self._end("StreamEOF", events)
         elif type_id < AUDIO:
-            event = self._wire.control(message)
+            event = self._wire.handle_control(message)
             if event is not None:
                 events.append(event)
         else:
@@ -187,7 +187,7 @@ class ClientConnection(Connection):
     def _on_data(self, message: Message, events: _Events) -> None:
         if self._role is ClientRole.PUBLISH:
             return
-        event = self._wire.script(message)
+        event = self._wire.read_script(message)
         if isinstance(event, CommandIgnored) or event.name not in ("|RtmpSampleAccess", "onStatus"):
             events.append(event)
 
@@ -214,11 +214,11 @@ class ClientConnection(Connection):
             if self._chunk_size != self._wire.chunk_size:
                 self._wire.send_chunk_size(self._chunk_size)
             if self._role is ClientRole.PUBLISH:
-                self._command("releaseStream", _RELEASE, None, self._url.name)
-                self._command("FCPublish", _FC_PUBLISH, None, self._url.name)
+                self._send_command("releaseStream", _RELEASE, None, self._url.name)
+                self._send_command("FCPublish", _FC_PUBLISH, None, self._url.name)
             else:
                 self._wire.send_window(_WINDOW)
-            self._command("createStream", _CREATE, None)
+            self._send_command("createStream", _CREATE, None)
         elif reply.transaction == _CREATE and state is RtmpState.CREATING:
             if failed:
                 self._reject_with(reply, "NetConnection.Call.Failed", events)
@@ -226,15 +226,15 @@ class ClientConnection(Connection):
             self.stream_id = int(min(max(reply.number(0, 1.0), 1.0), 0xFFFFFFFF))
             if self._role is ClientRole.PUBLISH:
                 self._machine.on_own_step(Step.PUBLISH)
-                self._command("publish", _PUBLISH, None, self._url.name, "live", stream_id=self.stream_id)
+                self._send_command("publish", _PUBLISH, None, self._url.name, "live", stream_id=self.stream_id)
             else:
                 self._machine.on_own_step(Step.PLAY)
                 buffer = user_control(UserControl.SET_BUFFER_LENGTH, self.stream_id, _BUFFER_MS)
-                self._command("play", 0.0, None, self._url.name, -2000.0, stream_id=self.stream_id)
+                self._send_command("play", 0.0, None, self._url.name, -2000.0, stream_id=self.stream_id)
                 self._wire.send_control(USER_CONTROL, buffer)
         elif failed and reply.transaction == _PUBLISH:
             self._reject_with(reply, "NetStream.Publish.Failed", events)
-        # Answers to releaseStream and FCPublish are ignored: many servers refuse both.
+        # Answers to releaseStream and FCPublish are ignored, because many servers refuse these commands.
 
     def _on_status(self, info: dict[str, AmfValue], events: _Events) -> None:
         code, level, description = (text_of(info, key) for key in ("code", "level", "description"))
@@ -262,7 +262,7 @@ class ClientConnection(Connection):
         events.append(Ended(reason))
         self._close(reason)
 
-    def _command(self, name: str, transaction: float, *values: AmfValue, stream_id: int = 0) -> None:
+    def _send_command(self, name: str, transaction: float, *values: AmfValue, stream_id: int = 0) -> None:
         self._wire.send_command(stream_id, command(name, transaction, *values))
 
 

@@ -41,7 +41,7 @@ class Connection:
         return self._wire.data_to_send()
 
     def ping(self, stamp: int) -> None:
-        """Sends a ping with a 32-bit `stamp`. Its answer is a sign of life like all received bytes."""
+        """Sends a ping with a 32-bit `stamp`. Like all received bytes, the answer shows that the peer is alive."""
         self._wire.send_control(USER_CONTROL, user_control(UserControl.PING_REQUEST, stamp))
 
     def _continue_handshake(self, handshake: Handshake, data: bytes) -> bytes:

@@ -33,7 +33,7 @@ class PublishRequested:
     """The peer wants to publish. Answer at any later time with `accept_publish` or `reject_publish`.
 
     name: without its query.
-    query: parameters of name, app and tcUrl (`sign`).
+    query: parameters of name, app and tcUrl, such as `sign`.
     type: "live", "record", "append" or "".
     """
 

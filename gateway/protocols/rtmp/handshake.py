@@ -125,7 +125,7 @@ class ServerHandshake(Handshake):
 
 
 class ClientHandshake(Handshake):
-    """The client side of the handshake. digest: offers the digest form. Other servers see random bytes."""
+    """The client side of the handshake. digest: whether to offer the digest form. Other servers see random bytes."""
 
     def __init__(self, *, digest: bool = True, random: Random = os.urandom) -> None:
         super().__init__(random)
@@ -174,6 +174,6 @@ def _signed(version: bytes, random: Random, schema: int, key: bytes) -> bytes:
 
 
 def _response(digest: bytes, key: bytes, random: Random) -> bytes:
-    """Returns a second packet: random bytes with their signature. digest: of the first packet of the peer."""
+    """Returns a second packet: random bytes with their signature. digest: that in the first packet of the peer."""
     body = random(SIZE - _DIGEST)
     return body + hmac.digest(hmac.digest(key, digest, "sha256"), body, "sha256")

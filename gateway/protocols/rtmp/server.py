@@ -50,7 +50,7 @@ from gateway.protocols.rtmp.state import SERVER, RtmpState, StateMachine, Step
 from gateway.protocols.rtmp.url import StreamTarget, app_allowed, resolve
 from gateway.protocols.rtmp.wire import Wire, WireLimits
 
-CHUNK_SIZE = 65536  # ffmpeg adopts the announced size: 3.5 times less work for both sides than with 128
+CHUNK_SIZE = 65536  # ffmpeg adopts the announced size: 3.5 times less work for peer and server than with 128
 WINDOW = 5_000_000
 _MAX_STREAMS = 8
 _CSID_STREAM_DATA = 7  # not CSID_DATA, which is for shared messages with full headers
@@ -91,7 +91,7 @@ class ServerConnection(Connection):
         self._set_limits(False)
         self._app_field = ""
         self._tc_url = ""
-        self.pull_mark = ""  # of the gateway's channel that wants to play; "": another client
+        self.pull_mark = ""  # the mark of the gateway's channel that plays; "": any other client
         self._connect: Command | None = None  # an accepted `connect` without an answer yet
         self._streams: set[int] = set()
         self._fc_publish = False
@@ -199,8 +199,8 @@ class ServerConnection(Connection):
         if self._fc_publish:
             info = status("status", "NetStream.Publish.Start", "Publishing.")
             self._wire.send_command(0, command("onFCPublish", 0, None, info))
-        self._stream_event(UserControl.STREAM_BEGIN)
-        self._status("status", "NetStream.Publish.Start", "Publishing.")
+        self._send_stream_event(UserControl.STREAM_BEGIN)
+        self._send_status("status", "NetStream.Publish.Start", "Publishing.")
         return self._read_held()
 
     def reject_publish(self, code: str, description: str) -> None:
@@ -215,9 +215,9 @@ class ServerConnection(Connection):
         """
         self._require("accept of a play", RtmpState.PLAY_PENDING)
         self._machine.on_own_step(Step.ACCEPT)
-        self._stream_event(UserControl.STREAM_BEGIN)
-        self._status("status", "NetStream.Play.Reset", "Playing and resetting.")
-        self._status("status", "NetStream.Play.Start", "Started playing.")
+        self._send_stream_event(UserControl.STREAM_BEGIN)
+        self._send_status("status", "NetStream.Play.Reset", "Playing and resetting.")
+        self._send_status("status", "NetStream.Play.Start", "Started playing.")
         # Without it, Flash shows no picture; other players ignore it.
         sample_access = amf0.encode("|RtmpSampleAccess", True, True)
         self._wire.send(_CSID_STREAM_DATA, DATA, self.stream_id, sample_access)
@@ -234,9 +234,9 @@ class ServerConnection(Connection):
     def end_play(self, reason: str) -> None:
         """Sends UnpublishNotify and StreamEOF, because the stream ended. Then the connection is closing."""
         self._require("end of a play", RtmpState.PLAYING)
-        self._status("status", "NetStream.Play.UnpublishNotify", "The stream is over.")
-        self._stream_event(UserControl.STREAM_EOF)
-        self._status("status", "NetStream.Play.Stop", "Stopped playing.")
+        self._send_status("status", "NetStream.Play.UnpublishNotify", "The stream is over.")
+        self._send_stream_event(UserControl.STREAM_EOF)
+        self._send_status("status", "NetStream.Play.Stop", "Stopped playing.")
         self._machine.on_own_step(Step.END)
         self._close(reason)
 
@@ -275,20 +275,20 @@ class ServerConnection(Connection):
         type_id = message.type_id
         self.asked += 1
         if type_id in (AUDIO, VIDEO, DATA, DATA_AMF3):
-            self._media(message, events)
+            self._handle_media(message, events)
         elif type_id in (COMMAND, COMMAND_AMF3):
-            self._command(parse_command(message), message, events)
+            self._handle_command(parse_command(message), message, events)
         elif type_id == AGGREGATE:
             for part in self._wire.split(message):
-                self._media(part, events)
+                self._handle_media(part, events)
         elif type_id < AUDIO:
-            event = self._wire.control(message)
+            event = self._wire.handle_control(message)
             if event is not None:
                 events.append(event)
         else:
             events.append(CommandIgnored(f"message type {type_id}", f"{len(message.payload)} bytes"))
 
-    def _media(self, message: Message, events: Events) -> None:
+    def _handle_media(self, message: Message, events: Events) -> None:
         """Handles audio, video and data outside the hot path. Before and after a publish, drops them up to a limit."""
         if not message.payload:
             return
@@ -297,9 +297,9 @@ class ServerConnection(Connection):
         elif message.type_id in (AUDIO, VIDEO):
             events.append(message)
         else:
-            events.append(self._wire.script(message))
+            events.append(self._wire.read_script(message))
 
-    def _command(self, request: Command, message: Message, events: Events) -> None:
+    def _handle_command(self, request: Command, message: Message, events: Events) -> None:
         if self._connect is not None:
             self._answer_connect()
         handle = self._commands.get(request.name)
@@ -310,7 +310,7 @@ class ServerConnection(Connection):
             return
         events.append(CommandIgnored(_short(request.name), "unknown"))
         if request.transaction > 0 and not request.name.startswith(("_", "on")):
-            self._result(request, None)  # a client must not wait forever for the answer to an unknown command
+            self._send_result(request, None)  # a client must not wait forever for the answer to an unknown command
 
     # Commands on the connection
 
@@ -336,7 +336,7 @@ class ServerConnection(Connection):
         events.append(Connected(target.app, instance, target.query, self._tc_url, flash_ver, listed))
 
     def _answer_connect(self) -> None:
-        """Answers `connect`. Delayed until the next message or sending, so that `connect` can still be refused."""
+        """Answers `connect`, at the next message or sending. Until then, `connect` can be refused."""
         request, self._connect = self._connect, None
         assert request is not None, "only called if there is one"
         raw = request.object if isinstance(request.object, dict) else {}
@@ -358,19 +358,19 @@ class ServerConnection(Connection):
         wire.send_command(0, command("_result", request.transaction, properties, info))
 
     def _on_answered(self, request: Command, message: Message, events: Events) -> None:
-        self._result(request, None)
+        self._send_result(request, None)
 
     def _on_fc_publish(self, request: Command, message: Message, events: Events) -> None:
         self._fc_publish = True  # onFCPublish means Publish.Start, so it is sent when the publish is accepted
-        self._result(request, None)
+        self._send_result(request, None)
 
     def _on_fc_subscribe(self, request: Command, message: Message, events: Events) -> None:
         info = status("status", "NetStream.Play.Start", "Subscribed.")
-        self._result(request, None)
+        self._send_result(request, None)
         self._wire.send_command(0, command("onFCSubscribe", 0, None, info))
 
     def _on_stream_length(self, request: Command, message: Message, events: Events) -> None:
-        self._result(request, 0.0)  # a live stream has no length
+        self._send_result(request, 0.0)  # a live stream has no length
 
     def _on_create_stream(self, request: Command, message: Message, events: Events) -> None:
         stream_id = next(i for i in range(1, _MAX_STREAMS + 2) if i not in self._streams)
@@ -379,14 +379,14 @@ class ServerConnection(Connection):
             self._wire.send_command(0, command("_error", request.transaction, None, info))
             return
         self._streams.add(stream_id)
-        self._result(request, float(stream_id))
+        self._send_result(request, float(stream_id))
 
     # Commands on a stream
 
     def _on_publish(self, request: Command, message: Message, events: Events) -> None:
         stream_id = message.stream_id or 1  # some clients send it on stream 0
         if not self._machine.allows(Step.PUBLISH):
-            self._status_on(stream_id, "error", "NetStream.Publish.BadConnection", "One publish on a connection.")
+            self._send_status_on(stream_id, "error", "NetStream.Publish.BadConnection", "One publish on a connection.")
             events.append(CommandIgnored("publish", f"while {self._machine.state.name.lower()}"))
             return
         target = self._target(request.text(0))
@@ -411,7 +411,7 @@ class ServerConnection(Connection):
         if self._machine.state is RtmpState.PLAYING:
             self._end("play", events)  # the player changes to another stream
         if not self._machine.allows(Step.PLAY):
-            self._status_on(stream_id, "error", "NetStream.Play.Failed", "This connection publishes.")
+            self._send_status_on(stream_id, "error", "NetStream.Play.Failed", "This connection publishes.")
             events.append(CommandIgnored("play", f"while {self._machine.state.name.lower()}"))
             return
         target = self._target(field)
@@ -431,20 +431,20 @@ class ServerConnection(Connection):
             return
         paused = bool(request.arguments and request.arguments[0])
         if paused:
-            self._status("status", "NetStream.Pause.Notify", "Paused.")
+            self._send_status("status", "NetStream.Pause.Notify", "Paused.")
         else:
-            self._stream_event(UserControl.STREAM_BEGIN)
-            self._status("status", "NetStream.Unpause.Notify", "Playing on.")
+            self._send_stream_event(UserControl.STREAM_BEGIN)
+            self._send_status("status", "NetStream.Unpause.Notify", "Playing on.")
         events.append(Paused(paused))
 
     def _on_seek(self, request: Command, message: Message, events: Events) -> None:
         # Live cannot seek, but an error would stop ffmpeg. So the answer says that the stream continues.
-        self._status_on(message.stream_id, "status", "NetStream.Seek.Notify", "Live plays on.")
+        self._send_status_on(message.stream_id, "status", "NetStream.Seek.Notify", "Live plays on.")
         events.append(CommandIgnored("seek", "live"))
 
     def _on_receiving(self, request: Command, message: Message, events: Events) -> None:
         if request.transaction > 0:  # the player gets audio and video in any case
-            self._result(request, None)
+            self._send_result(request, None)
 
     def _on_fc_unpublish(self, request: Command, message: Message, events: Events) -> None:
         if self._machine.state is RtmpState.PUBLISHING:
@@ -452,7 +452,7 @@ class ServerConnection(Connection):
             self._wire.send_command(0, command("onFCUnpublish", 0, None, info))
             self._end("FCUnpublish", events)
         if request.transaction > 0:
-            self._result(request, None)
+            self._send_result(request, None)
 
     def _on_close_stream(self, request: Command, message: Message, events: Events) -> None:
         stream_id = message.stream_id
@@ -471,11 +471,11 @@ class ServerConnection(Connection):
         if state in (RtmpState.PUBLISHING, RtmpState.PUBLISH_PENDING):
             self._machine.on_peer_step(Step.END)
             self._set_limits(False)
-            self._status("status", "NetStream.Unpublish.Success", "Unpublished.")
+            self._send_status("status", "NetStream.Unpublish.Success", "Unpublished.")
             events.append(PublishEnded(reason))
         elif state in (RtmpState.PLAYING, RtmpState.PLAY_PENDING):
             self._machine.on_peer_step(Step.END)
-            self._status("status", "NetStream.Play.Stop", "Stopped playing.")
+            self._send_status("status", "NetStream.Play.Stop", "Stopped playing.")
             events.append(PlayEnded(reason))
         self._fc_publish = False
 
@@ -492,22 +492,22 @@ class ServerConnection(Connection):
         if self._machine.state not in states:
             raise LocalProtocolError(f"{action} while {self._machine.state.name.lower()}")
 
-    def _result(self, request: Command, value: AmfValue) -> None:
+    def _send_result(self, request: Command, value: AmfValue) -> None:
         self._wire.send_command(0, command("_result", request.transaction, None, value))
 
-    def _status(self, level: str, code: str, description: str) -> None:
-        self._status_on(self.stream_id, level, code, description)
+    def _send_status(self, level: str, code: str, description: str) -> None:
+        self._send_status_on(self.stream_id, level, code, description)
 
-    def _status_on(self, stream_id: int, level: str, code: str, description: str) -> None:
+    def _send_status_on(self, stream_id: int, level: str, code: str, description: str) -> None:
         self._wire.send_command(stream_id, on_status(level, code, description))
 
-    def _stream_event(self, event: UserControl) -> None:
+    def _send_stream_event(self, event: UserControl) -> None:
         self._wire.send_control(USER_CONTROL, user_control(event, self.stream_id))
 
     def _refuse(self, stream_id: int, code: str, description: str) -> None:
         """Sends onStatus with an error. Then the connection is closing."""
         self._machine.on_own_step(Step.REJECT)
-        self._status_on(stream_id, "error", code, description)
+        self._send_status_on(stream_id, "error", code, description)
         self._close(code)
 
     def _close(self, reason: str) -> None:

@@ -98,7 +98,7 @@ class Wire:
         """Adds bytes received earlier, because acknowledgements count from the start of the connection."""
         self.received += size
 
-    def control(self, message: Message) -> CommandIgnored | None:
+    def handle_control(self, message: Message) -> CommandIgnored | None:
         """Handles a protocol or user control message. Raises RemoteProtocolError if it is too short.
 
         Returns an event if the message is unknown. Acknowledgements and answers to pings need no handling: every
@@ -131,7 +131,7 @@ class Wire:
             self.send_control(USER_CONTROL, user_control(UserControl.PING_RESPONSE, value))
         return None  # buffer length, stream begin and others; 26, 31 and 32 are answers of Flash to its server
 
-    def script(self, message: Message) -> Script | CommandIgnored:
+    def read_script(self, message: Message) -> Script | CommandIgnored:
         """Returns a data message as an event. Invalid data is ignored, because metadata must not end a stream."""
         try:
             return parse_script(message.timestamp, amf_payload(message))

@@ -17,7 +17,7 @@ _FRAME_HEADER, _FRAME = 3, 6  # AV1 §6.2.2
 
 
 class Av1Depacketizer:
-    """A temporal unit ends at its marker. Its OBUs get size fields, which packets leave out."""
+    """A temporal unit ends at the packet with the marker. Its OBUs get size fields, because packets have none."""
 
     def __init__(self) -> None:
         self._obus: list[bytes] = []
@@ -48,7 +48,7 @@ class Av1Depacketizer:
         header, at, end = payload[0], 1, len(payload)
         if bool(header & _CONTINUES) != bool(self._open):
             raise InvalidData("an AV1 OBU without its begin or its end")
-        count = header >> 4 & 3  # W: elements, of which the last has no length; 0: all have one
+        count = header >> 4 & 3  # W: number of elements, the last without a length; 0: all have a length
         if end == 1:
             raise InvalidData("an AV1 packet without elements")
         number = 0
@@ -69,7 +69,7 @@ class Av1Depacketizer:
             raise InvalidData(f"an AV1 packet of {number} elements instead of {count}")
 
     def _close(self) -> None:
-        """Ends the open element. Empty elements are allowed, and say nothing."""
+        """Ends the open element. Empty elements are allowed, and are dropped."""
         element = self._open[0] if len(self._open) == 1 else b"".join(self._open)
         self._open = []
         if not element or element[0] >> 3 & 0xF in _LEFT_OUT:

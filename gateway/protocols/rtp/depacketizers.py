@@ -11,7 +11,7 @@ from gateway.protocols.rtp.packets import RtpPacket
 
 MAX_FRAME: Final = 8_000_000  # bytes of one access unit
 PACKET_COST: Final = 64  # bytes that Python needs beside each payload; counted, so that tiny packets are bounded, too
-_MAX_FRAMES: Final = 64  # of AAC in one packet
+_MAX_FRAMES: Final = 64  # AAC frames in one packet
 _MAX_AAC_FRAME: Final = 8_191  # bytes: AAC-hbr has sizes of 13 bits (RFC 3640 §3.3.6), whatever the description says
 
 _STAP_A, _FU_A = 24, 28  # RFC 6184 §5.2, table 1
@@ -25,9 +25,9 @@ _RASL: Final = (8, 9)
 class AssembledFrame:
     """The bytes of one access unit. Do not modify it. (`frozen` would be slower.)
 
-    offset: samples from the packet's timestamp. key: whether decoding can start here; every frame of sound is one.
-    leading: a picture that refers to pictures before the last key frame. It is skipped if decoding starts there.
-    payload: H.264 and H.265 in Annex B form; AV1 a temporal unit of OBUs with sizes, without delimiter.
+    offset: samples after the packet's timestamp. key: whether decoding can start here; true for every frame of sound.
+    leading: refers to pictures before the last key frame. It is skipped if decoding starts at that key frame.
+    payload: H.264 and H.265 in Annex B form; AV1 as a temporal unit of OBUs with sizes, without delimiter.
     """
 
     timestamp: int
@@ -55,7 +55,7 @@ class ResumableDepacketizer(Depacketizer, Protocol):
 
 
 class NalDepacketizer:
-    """H.264 (RFC 6184, packetization modes 0 and 1) and H.265 (RFC 7798). A unit ends at its marker.
+    """H.264 (RFC 6184, packetization modes 0 and 1) and H.265 (RFC 7798). A unit ends at the packet with the marker.
 
     STAP-B, MTAP and FU-B belong to the interleaved mode, which we do not offer: they are errors.
     """
@@ -183,9 +183,9 @@ class NalDepacketizer:
 
 
 class AacDepacketizer:
-    """AAC in mode AAC-hbr or AAC-lbr (RFC 3640). frame_samples: of one frame, in ticks of the timestamps.
+    """AAC in mode AAC-hbr or AAC-lbr (RFC 3640). frame_samples: ticks of the timestamps in one frame.
 
-    size_bits, index_bits: of each header of a frame. Raises InvalidData for other than whole bytes.
+    size_bits, index_bits: fields of the header of each frame. Raises InvalidData unless they fill whole bytes.
     """
 
     def __init__(self, size_bits: int, index_bits: int, frame_samples: int) -> None:
@@ -226,13 +226,13 @@ class AacDepacketizer:
 
 
 class FrameDepacketizer:
-    """Sound whose packets are frames: Opus (RFC 7587), G.711 and PCM (RFC 3551)."""
+    """Sound with one frame in each packet: Opus (RFC 7587), G.711 and PCM (RFC 3551)."""
 
     def push(self, packet: RtpPacket) -> list[AssembledFrame]:
         return [AssembledFrame(packet.timestamp, packet.payload)]
 
     def lost(self) -> None:
-        """Nothing is unfinished."""
+        """Does nothing, because no frame is ever unfinished."""
 
     def begins_key(self, payload: bytes) -> bool:
         """Decoding can start at each packet."""

@@ -18,7 +18,7 @@ _CYCLE: Final = 1 << 16
 class Lost:
     """A gap in the packets.
 
-    packets: how many are missing here, and will not come.
+    packets: how many are missing here and were given up.
     """
 
     packets: int
@@ -28,7 +28,7 @@ Ordered: TypeAlias = "RtpPacket | Lost"
 
 
 class JitterBuffer:
-    """Numbers are extended sequence numbers. A packet without a missing one before it is returned at once.
+    """Numbers are extended sequence numbers. A packet is returned at once if no packet before it is missing.
 
     If the gap before a packet is larger than the list of missing packets allows, everything before it is given up.
     """
@@ -49,7 +49,7 @@ class JitterBuffer:
         return self._next
 
     def push(self, number: int, packet: RtpPacket, now: float) -> list[Ordered]:
-        """Returns what is in order now. Hot path."""
+        """Returns the packets and gaps that are in order now. Hot path."""
         following = self._next
         if number == following:
             self._next = number + 1
@@ -84,19 +84,19 @@ class JitterBuffer:
         return ready
 
     def passed(self, count: int) -> None:
-        """Takes notice of packets that are in order, while nothing is missing. They need not be pushed."""
+        """Counts packets that came in order and were not pushed. No packet may be missing."""
         self._next += count
         self._highest += count
 
     def expire(self, now: float) -> list[Ordered]:
-        """Gives up the packets that have been missing for too long. Returns what is in order then."""
+        """Gives up packets that have been missing for too long. Returns the packets and gaps that are then in order."""
         ready: list[Ordered] = []
         while self._missing.expired(now):
             self._give_up(self._next + 1, ready)
         return ready
 
     def skip_to(self, number: int) -> int:
-        """Drops all packets before `number`, except if it has come already. Returns how many of them were missing."""
+        """Drops all packets before `number`, unless it is held. Returns how many dropped packets were missing."""
         if number in self._held:
             return 0
         dropped: list[Ordered] = []
@@ -104,7 +104,7 @@ class JitterBuffer:
         return sum(item.packets for item in dropped if isinstance(item, Lost))
 
     def _give_up(self, until: int, ready: list[Ordered]) -> None:
-        """Appends the packets before `until`, with `Lost` in place of missing ones, and those that follow in order.
+        """Appends the packets before `until`, with `Lost` for missing ones, and the packets that follow in order.
 
         Costs one step for each packet that is held or missing, not for each number.
         """
@@ -122,9 +122,9 @@ class JitterBuffer:
                 ready.append(packet)
             elif self._missing.give_up(number):
                 lost += 1
-            else:  # higher than all that came
+            else:  # no packet from here on has come
                 gap = until - number
-                lost += gap if gap < _CYCLE else 1  # after new numbers, nobody knows
+                lost += gap if gap < _CYCLE else 1  # the sender began with new numbers, so the count is unknown
                 break
             number += 1
         if lost:

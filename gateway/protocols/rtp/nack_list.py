@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_MISSING: Final = 512
-MAX_ASKED: Final = 256  # in one turn: if no two are neighbours, their NACK has 1,036 bytes
+MAX_ASKED: Final = 256  # in one call. If no two numbers are neighbours, the NACK has 1,036 bytes.
 
 _REORDER_WAIT: Final = 0.01  # seconds before the first request, because packets overtake each other
 _MAX_TRIES: Final = 10
 _SHORTEST_REPEAT: Final = 0.02
-# In round trips, the time until the second request, and until further ones. Further ones do not wait for the answer: a
-# packet that comes twice costs less than a picture that stands.
+# Round trips until the second request, and between later requests. Later requests do not wait for the answer, because
+# a duplicate packet costs less than a frozen picture.
 _FIRST_REPEAT, _FURTHER_REPEATS = 1.1, 0.55
 _UNKNOWN_ROUND_TRIP: Final = 0.1
 _LONGEST_ROUND_TRIP: Final = 2.0
-# Seconds from the notice of a loss until it is given up. Longer waits would let the picture stand.
+# Seconds from the first sign of a loss until the packet is given up. A longer wait would freeze the picture.
 _SHORTEST_PATIENCE, _LONGEST_PATIENCE = 0.25, 1.0
 _PATIENCE_WITHOUT_NACK: Final = 0.06  # for packets that overtake each other
 
@@ -36,7 +36,7 @@ class _Missing:
 class NackList:
     """Missing packets in ascending order. The caller adds at most MAX_MISSING. Times are seconds.
 
-    nack: whether the sender answers requests. If not, packets are only waited for.
+    nack: whether the sender answers requests. If not, the list only waits for packets.
     """
 
     __slots__ = ("_missing", "_nack", "_round_trip", "repaired")
@@ -52,12 +52,12 @@ class NackList:
 
     @property
     def round_trip(self) -> float:
-        """From a request to its packet; 0.1 before it is known."""
+        """Seconds from a request to its packet; 0.1 before it is measured."""
         return _UNKNOWN_ROUND_TRIP if self._round_trip is None else self._round_trip
 
     @property
     def patience(self) -> float:
-        """Time until a missing packet is given up."""
+        """Seconds until a missing packet is given up."""
         if not self._nack:
             return _PATIENCE_WITHOUT_NACK
         return min(_LONGEST_PATIENCE, max(_SHORTEST_PATIENCE, 6 * self.round_trip + 0.1))
@@ -78,7 +78,7 @@ class NackList:
         missing = self._missing.pop(number)
         if missing.tries:
             self.repaired += 1
-            if missing.tries == 1:  # after several requests, nobody knows which was answered
+            if missing.tries == 1:  # after several requests, it is unknown which was answered
                 self.measured(now - missing.asked)
 
     def give_up(self, number: int) -> bool:
@@ -86,13 +86,13 @@ class NackList:
         return self._missing.pop(number, None) is not None
 
     def expired(self, now: float) -> bool:
-        """Whether the lowest has been missing for too long."""
+        """Whether the packet with the lowest number has been missing for too long."""
         for missing in self._missing.values():
             return now - missing.noticed >= self.patience
         return False
 
     def due(self, now: float) -> list[int]:
-        """Returns the numbers to ask for now, at most MAX_ASKED. They are asked for again."""
+        """Returns the numbers to ask for now, at most MAX_ASKED. Later calls repeat them until they arrive."""
         if not self._nack or not self._missing:
             return []
         round_trip = self.round_trip

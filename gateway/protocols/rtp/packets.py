@@ -18,7 +18,7 @@ _REPORT: Final = struct.Struct(">III")
 class RtpPacket:
     """An RTP packet (RFC 3550 §5.1).
 
-    payload_type, marker, sequence, timestamp: of the header. Do not modify it. (`frozen` would be slower.)
+    payload_type, marker, sequence, timestamp: of the header. Do not modify the object. (`frozen` would be slower.)
     """
 
     payload_type: int
@@ -29,7 +29,7 @@ class RtpPacket:
 
 
 def parse_packet(data: bytes, *, empty: bool = False) -> RtpPacket | None:
-    """Reads a packet; None if it is none, or has no payload. Hot path.
+    """Reads a packet. Returns None if the data is no RTP packet, or has no payload. Hot path.
 
     empty: whether packets without payload are returned, too. Browsers probe the network with packets of padding, which
     have sequence numbers of their stream.
@@ -108,7 +108,7 @@ class PacketOrder:
         self._held: dict[int, RtpPacket] = {}
 
     def push(self, packet: RtpPacket) -> list[RtpPacket]:
-        """Returns the packets that are in order now. Late and repeated ones are dropped."""
+        """Returns the packets that are in order now. Late and repeated packets are dropped."""
         if self._next is None:
             self._next = packet.sequence
         ahead = (packet.sequence - self._next) & 0xFFFF
@@ -144,7 +144,7 @@ class RtpClock:
         """Returns the time of a packet. arrival: milliseconds on the shared clock."""
         extended = self._extend(timestamp)
         if self._base is None or (not self._begun and abs(self._time(extended) - arrival) > _MAX_OFF_MS):
-            self._base = (extended, arrival)  # an anchor that cannot be right: some cameras announce anything
+            self._base = (extended, arrival)  # no anchor, or a wrong one: some cameras announce times at random
         self._begun = True
         return round(self._time(extended))
 
@@ -159,7 +159,7 @@ class RtpClock:
         return _distance(second, first) * 1000 / self._rate
 
     def anchor(self, timestamp: int, time: float) -> None:
-        """From now on, `timestamp` has this time, in milliseconds."""
+        """Sets the time of `timestamp`, in milliseconds. All later times follow from it."""
         if self._last is None:
             self._last = timestamp
         self._base = (self._extended + _distance(timestamp, self._last), time)

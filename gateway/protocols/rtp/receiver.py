@@ -1,4 +1,4 @@
-"""RtpReceiver: the packets of one track become whole frames in order, with requests for what is missing."""
+"""RtpReceiver: joins the packets of one track to frames in order, and requests missing packets."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from gateway.protocols.rtp.packets import RtpPacket
 from gateway.protocols.rtp.reception import Reception
 from gateway.protocols.rtp.rtcp import ReportBlock, SenderReport
 
-_PLI_SECONDS: Final = 0.5  # between two requests; an encoder needs time, and its key frame is large
+_PLI_SECONDS: Final = 0.5  # between two requests: an encoder needs time, and its key frame is large
 
 Received: TypeAlias = "AssembledFrame | Lost"
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The things to do at a time.
+    """The result of `due`.
 
-    received: packets and gaps that are given up, as from `push`. nacks: sequence numbers to request, in order.
+    received: frames and gaps, as from `push`. nacks: sequence numbers to request, in order.
     pli: whether to request a key frame.
     """
 
@@ -36,11 +36,11 @@ _NOTHING: Final = Due()
 
 
 class RtpReceiver:
-    """Receives one track, which has one SSRC. Retransmitted packets come from the caller, unwrapped (RFC 4588).
+    """Receives one track, which has one SSRC. The caller unwraps retransmitted packets (RFC 4588).
 
-    A frame is returned when all its packets have come. If one is given up, frames are dropped up to the next key
-    frame. Sound has only key frames, so a loss leaves a gap in its times. Packets without payload, and those of another
-    payload type, only keep the order. Times are monotonic seconds.
+    A frame is returned when all its packets have come. If a packet is given up, frames are dropped up to
+    the next key frame. Every frame of sound is a key frame, so a loss of sound leaves only a gap. Packets without
+    payload or with another payload type only count for the order. Times are monotonic seconds.
 
     rate: ticks a second of the timestamps. nack: whether the sender answers requests for packets.
     """
@@ -58,14 +58,14 @@ class RtpReceiver:
         self._reception = Reception(ssrc, rate)
         self._missing = NackList(nack=nack)
         self._buffer = JitterBuffer(self._missing)
-        self._searching = True  # for a packet that surely begins a frame
+        self._searching = True  # waits for a packet that surely begins a frame
         self._awaiting_key = True
         self._resumed = False  # the last key frame was the first one after a loss
-        self._picture_lost = False  # and no key frame has begun since
+        self._picture_lost = False  # a frame was lost, and no key frame has begun since
         self._next_pli = 0.0
         self.lost = 0  # packets that were given up
         self.broken = 0  # frames with invalid packets
-        self.dropped = 0  # frames whose end came, and that were not given on
+        self.dropped = 0  # frames whose last packet came, but that were not returned
 
     @property
     def round_trip(self) -> float:
@@ -109,14 +109,14 @@ class RtpReceiver:
             return []
         buffer = self._buffer
         if self._picture_lost and 0 <= buffer.next < number and self._begins_key(packet):
-            # Nothing before this packet can be shown, so nothing before it is waited for.
+            # Earlier packets cannot be shown, so the buffer does not wait for them.
             skipped = buffer.skip_to(number)
             if skipped:
                 return self._assemble([Lost(skipped), *buffer.push(number, packet, now)])
         return self._assemble(buffer.push(number, packet, now))
 
     def push_all(self, packets: Sequence[RtpPacket], arrivals: Sequence[float]) -> list[Received]:
-        """Takes packets as they came, none of them repaired. Returns what `push` returns for all of them. Hot path."""
+        """Takes packets in order of arrival, without repaired ones. Returns all that `push` would return. Hot path."""
         reception, buffer = self._reception, self._buffer
         if not len(self._missing) and buffer.next == reception.next and reception.receive_all(packets, arrivals):
             buffer.passed(len(packets))
@@ -127,7 +127,7 @@ class RtpReceiver:
         return received
 
     def due(self, now: float) -> Due:
-        """Returns what has to be done now. It is called every few milliseconds while `is_repairing`."""
+        """Gives up and requests missing packets. It is called every few milliseconds while `is_repairing`."""
         received: list[Received] = []
         nacks: list[int] = []
         if len(self._missing):
@@ -140,9 +140,9 @@ class RtpReceiver:
             return _NOTHING
         return Due(tuple(received), tuple([number & 0xFFFF for number in nacks]), pli)
 
-    def sender_report(self, report: SenderReport, now: float) -> None:
-        """Takes a report of the sender, which the next report confirms."""
-        self._reception.sender_report(report, now)
+    def take_sender_report(self, report: SenderReport, now: float) -> None:
+        """Takes a report of the sender. The next receiver report refers to it."""
+        self._reception.take_sender_report(report, now)
 
     def report(self, now: float) -> ReportBlock:
         """Returns the block of a receiver report. The next one counts from here."""
@@ -153,7 +153,7 @@ class RtpReceiver:
         return bool(payload) and packet.payload_type == self._payload_type and self._depacketizer.begins_key(payload)
 
     def _lose(self, packets: int) -> None:
-        """Begins again at the next key frame."""
+        """Counts lost packets, and waits for the next key frame."""
         self.lost += packets
         self._depacketizer.lost()
         self._searching = self._awaiting_key = self._picture_lost = True
@@ -172,7 +172,7 @@ class RtpReceiver:
                     self._searching = self._picture_lost = False
                 elif self._searching:
                     self._picture_lost = True
-                    self._searching = not packet.marker  # a frame begins behind it
+                    self._searching = not packet.marker  # the next packet begins a frame
                     self.dropped += packet.marker
                     continue
             try:

@@ -8,7 +8,7 @@ from typing import Final
 from gateway.protocols.rtp.packets import RtpPacket
 from gateway.protocols.rtp.rtcp import ReportBlock, SenderReport, short_time
 
-# RFC 3550 §A.1. Repaired packets may come late, so packets far behind are no new numbers at once.
+# RFC 3550 §A.1. Repaired packets may come late, so one packet far behind does not yet mean new numbers.
 _MAX_DROPOUT: Final = 3_000
 _MAX_MISORDER: Final = 100
 _RESTARTED_BEHIND: Final = 32  # packets in order and far behind: the sender began with new numbers
@@ -36,7 +36,7 @@ class Reception:
         self._ssrc = ssrc
         self._rate = rate
         self._base = self._highest = -1  # extended numbers; -1: none has come
-        self._suspect = -1  # the next number after a jump that is not believed yet
+        self._suspect = -1  # the next number after a jump that is not confirmed yet
         self._behind = 0
         self._received = self._received_before = self._expected_before = 0
         self._jitter = 0.0
@@ -62,7 +62,7 @@ class Reception:
             )
             self._jitter += (abs(difference) - self._jitter) / 16
         else:
-            number = self._unusual(sequence, ahead)
+            number = self._number_after_jump(sequence, ahead)
             if number <= highest:
                 self._received += number >= 0
                 return number
@@ -72,7 +72,7 @@ class Reception:
 
     @property
     def next(self) -> int:
-        """The extended number behind the highest one."""
+        """The extended number after the highest one."""
         return self._highest + 1
 
     def receive_all(self, packets: Sequence[RtpPacket], arrivals: Sequence[float]) -> bool:
@@ -96,12 +96,12 @@ class Reception:
         return True
 
     def near(self, sequence: int) -> int:
-        """Returns the extended number of a repaired packet; -1 if it is ahead of all others: nobody asked for it."""
+        """Returns the extended number of a repaired packet; -1 if it is ahead of all others, so not requested."""
         behind = (self._highest - sequence) & 0xFFFF
         return self._highest - behind if self._highest >= 0 and behind < _HALF_CYCLE else -1
 
-    def sender_report(self, report: SenderReport, now: float) -> None:
-        """Takes a report of the source, which the next receiver report confirms."""
+    def take_sender_report(self, report: SenderReport, now: float) -> None:
+        """Takes a report of the source. The next receiver report refers to it."""
         self._report, self._report_arrival = short_time(report.ntp), now
 
     def report(self, now: float) -> ReportBlock:
@@ -123,8 +123,8 @@ class Reception:
             max(0, min(_MASK, delay)),
         )
 
-    def _unusual(self, sequence: int, ahead: int) -> int:
-        """Returns the number of a packet that is not ahead, or far ahead; -1 if it is not believed."""
+    def _number_after_jump(self, sequence: int, ahead: int) -> int:
+        """Returns the number of a packet that is not ahead, or far ahead; -1 for a jump without confirmation."""
         behind = -ahead & 0xFFFF
         confirmed = sequence == self._suspect
         if behind < _MAX_DROPOUT:

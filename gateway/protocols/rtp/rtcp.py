@@ -37,7 +37,7 @@ _LOST_PACKETS: Final = struct.Struct(">HH")
 class ReportBlock:
     """The report of a receiver about one source (RFC 3550 §6.4.1).
 
-    fraction_lost: of 256, since the last report. lost: packets since the begin, negative where duplicates came.
+    fraction_lost: lost packets of 256, since the last report. lost: packets since the begin, negative after duplicates.
     highest: the extended highest sequence number. jitter: ticks of the timestamps.
     last_report: middle 32 bits of the NTP time of the last sender report, 0 for none. delay: since then, 1/65536 s.
     """
@@ -221,7 +221,7 @@ def receiver_report(ssrc: int, blocks: Sequence[ReportBlock], cname: str) -> byt
 
 
 def nack(sender: int, media: int, sequences: Sequence[int]) -> bytes:
-    """Returns a request for these packets, in order of sequence. Not compound: RFC 5506 allows that where agreed."""
+    """Returns a request for these packets, in order of sequence. Not compound: RFC 5506 allows it if agreed."""
     entries = bytearray()
     first, later = -1, 0
     for sequence in sequences:
@@ -238,12 +238,12 @@ def nack(sender: int, media: int, sequences: Sequence[int]) -> bytes:
 
 
 def pli(sender: int, media: int) -> bytes:
-    """Returns a request for a key frame. Not compound: RFC 5506 allows that where agreed."""
+    """Returns a request for a key frame. The packet is not compound: RFC 5506 allows it if agreed."""
     return feedback(_PAYLOAD_FEEDBACK, _PLI, sender, media, b"")
 
 
 def bye(ssrc: int) -> bytes:
-    """Returns the goodbye of one source. It goes behind a report in one datagram."""
+    """Returns the goodbye of one source. It follows a report in one datagram."""
     return packet(_BYE, 1, _WORD.pack(ssrc))
 
 
@@ -294,4 +294,4 @@ def round_trip(block: ReportBlock, wall: float) -> float | None:
     if not block.last_report:
         return None
     trip = (short_time(ntp_time(wall)) - block.last_report - block.delay) & 0xFFFFFFFF
-    return trip / 65536 if trip < 1 << 31 else 0.0  # a receiver that rounds its delay up
+    return trip / 65536 if trip < 1 << 31 else 0.0  # the receiver rounded its delay up

@@ -12,7 +12,7 @@ MAX_SECONDS: Final = 2.0
 
 
 class SentPackets:
-    """Keeps whole access units until one of three bounds is exceeded: packets, bytes or seconds. Then the oldest goes.
+    """Keeps whole access units up to three bounds: packets, bytes and seconds. Beyond a bound, it drops the oldest.
 
     The newest unit always stays. Every call costs O(1) for each packet that comes or goes.
 

@@ -29,7 +29,7 @@ class RtpTimeline:
     def __init__(self, rates: tuple[int, ...]) -> None:
         self._clocks = tuple(RtpClock(rate) for rate in rates)
         self._last: list[tuple[float, int] | None] = [None] * len(rates)  # reports: milliseconds of NTP, timestamp
-        self._reports: list[tuple[float, int] | None] = [None] * len(rates)  # those that count
+        self._reports: list[tuple[float, int] | None] = [None] * len(rates)  # the reports that count
         self.moved = 0.0  # milliseconds, of the last correction: positive if track 1 moved
 
     def stamp(self, track: int, timestamp: int, arrival: float) -> int:
@@ -52,7 +52,7 @@ class RtpTimeline:
         last, latest = self._last[track], (report.ntp * 1000 / (1 << 32), report.timestamp)
         self._last[track] = latest
         if last is not None and not _agree(last, latest, self._clocks[track]):
-            self._reports = [None] * len(self._clocks)  # those of the other track are older
+            self._reports = [None] * len(self._clocks)  # the report of the other track is older
             return
         self._reports[track] = latest
         if len(self._clocks) != 2:
@@ -63,7 +63,7 @@ class RtpTimeline:
         times = (self._clocks[0].time_of(first[1]), self._clocks[1].time_of(second[1]))
         if times[0] is None or times[1] is None:
             return
-        # How much track 1 is too early, beside track 0.
+        # Milliseconds by which track 1 is too early, compared with track 0.
         early = (second[0] - first[0]) - (times[1] - times[0])
         if not _SMALL_MS < abs(early) < _UNBELIEVABLE_MS:
             return

@@ -9,13 +9,11 @@ import struct
 from itertools import takewhile
 from typing import Final
 
-EXTENSION: Final = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
-
 _TICKS: Final = 4_000  # a second: deltas are multiples of 250 µs
 _REFERENCE_TICKS: Final = 256  # the reference time is a multiple of 64 ms
 _KEPT: Final = 4_096  # packets
-_KEPT_TICKS: Final = _TICKS // 2  # for feedback on packets that were overtaken
-_MAX_JUMP: Final = 8_192  # numbers; behind a larger jump, the numbers begin anew
+_KEPT_TICKS: Final = _TICKS // 2  # overtaken packets are reported again with later ones
+_MAX_JUMP: Final = 8_192  # numbers; after a larger jump, the numbers begin anew
 _MAX_RECEIVED: Final = 400  # packets in one feedback, so that it fits a datagram
 
 _NOT_RECEIVED, _SMALL, _LARGE = 0, 1, 2  # §3.1.1
@@ -26,7 +24,7 @@ _HEADER: Final = struct.Struct(">BBHIIHHI")
 class TransportFeedback:
     """Remembers at most 4,096 packets of all tracks of a transport, and writes feedback on them.
 
-    A packet that was reported lost and comes within 0.5 s is reported again, with those behind it.
+    A packet that was reported lost and comes within 0.5 s is reported again, with the packets after it.
     """
 
     __slots__ = ("_arrivals", "_begin", "_count", "_forgotten", "_highest")
@@ -49,14 +47,14 @@ class TransportFeedback:
         else:
             number = highest - (-ahead & 0xFFFF)
             if number in self._arrivals or number <= self._forgotten:
-                return  # repeated, or too old: what was reported with it is forgotten
+                return  # repeated, or too old: the packets after it are forgotten
             self._begin = min(self._begin, number)
         self._arrivals[number] = int(now * _TICKS)
         if len(self._arrivals) > _KEPT:
             self._forget(next(iter(self._arrivals)))
 
     def write(self, sender: int, media: int, now: float) -> list[bytes]:
-        """Returns RTCP packets on all packets since the last call; none if there are none.
+        """Returns RTCP packets on all packets since the last call; empty if none came.
 
         sender: our SSRC. media: one SSRC of the peer. Each packet may end with padding, so in a compound it has to be
         the last (RFC 3550 §6.4.1).
@@ -126,7 +124,7 @@ class TransportFeedback:
 
 
 def _chunks(statuses: list[tuple[int, int]]) -> list[int]:
-    """Returns packet chunks for runs of equal statuses: a run length where it says more than a vector (§3.1.2)."""
+    """Returns packet chunks for runs of equal statuses: a run length where it covers more than a vector (§3.1.2)."""
     chunks: list[int] = []
     runs = [[status, count] for status, count in reversed(statuses)]
     while runs:
@@ -151,7 +149,7 @@ def _chunks(statuses: list[tuple[int, int]]) -> list[int]:
 
 
 def _take(runs: list[list[int]], most: int) -> list[int]:
-    """Takes the first `most` symbols, or all of them."""
+    """Removes and returns the first `most` symbols, or all if there are fewer."""
     taken: list[int] = []
     while runs and most:
         status, count = runs[-1]

@@ -16,7 +16,7 @@ _PICTURE_ID, _PREDICTED, _LAYERS, _FLEXIBLE, _BEGIN, _END, _STRUCTURE = 0x80, 0x
 
 
 class Vp8Depacketizer:
-    """A frame begins with the first packet of partition 0, and ends at its marker."""
+    """A frame begins with the first packet of partition 0, and ends at the packet with the marker."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -57,15 +57,15 @@ class Vp8Depacketizer:
 
 
 class Vp9Depacketizer:
-    """A frame of one layer, or a superframe of all spatial layers of a picture, which ends at its marker.
+    """A frame of one layer, or a superframe of all spatial layers of a picture. Both end at the packet with the marker.
 
-    A sender with spatial layers (scalable video) encodes a picture several times. The highest needs the lower ones, so
+    A sender with spatial layers (scalable video) encodes a picture in several sizes. Each needs the smaller ones, so
     all become one superframe (VP9, annex B), as libvpx writes it.
     """
 
     def __init__(self) -> None:
         self._layers: list[bytes] = []  # whole frames of lower layers
-        self._parts: list[bytes] = []  # of the unfinished frame
+        self._parts: list[bytes] = []  # parts of the unfinished frame
         self._size = 0
         self._timestamp = 0
 
@@ -92,7 +92,7 @@ class Vp9Depacketizer:
         self._layers, self._parts, self._size = [], [], 0
 
     def begins_key(self, payload: bytes) -> bool:
-        """Only the lowest layer of a key picture is predicted from nothing."""
+        """Whether the payload begins the lowest layer of a key picture, which needs no other picture."""
         if payload[0] & (_BEGIN | _PREDICTED) != _BEGIN:
             return False
         if not payload[0] & _LAYERS:
@@ -115,7 +115,7 @@ class Vp9Depacketizer:
 
 
 def _superframe(frames: list[bytes]) -> bytes:
-    """Returns these frames with an index behind them (VP9, annex B.2)."""
+    """Returns these frames, followed by their index (VP9, annex B.2)."""
     marker = bytes((0xC0 | 3 << 3 | len(frames) - 1,))  # sizes of four bytes
     sizes = [len(frame).to_bytes(4, "little") for frame in frames]
     return b"".join([*frames, marker, *sizes, marker])

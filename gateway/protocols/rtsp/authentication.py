@@ -18,10 +18,12 @@ class Credentials:
 
     user: str
     password: str
-    _challenge: dict[str, str] | None = field(default=None, init=False)  # of Digest; {}: Basic
+    _challenge: dict[str, str] | None = field(
+        default=None, init=False
+    )  # parameters of Digest; {}: Basic; None: no challenge yet
     _count: int = field(default=0, init=False)
 
-    def challenge(self, header: str) -> bool:
+    def take_challenge(self, header: str) -> bool:
         """Takes the value of WWW-Authenticate. Returns whether an answer is possible; Digest is preferred."""
         basic = False
         for line in header.split("\n"):
@@ -37,7 +39,7 @@ class Credentials:
             self._challenge = {}
         return basic
 
-    def header(self, method: str, url: str, random: str) -> str | None:
+    def make_header(self, method: str, url: str, random: str) -> str | None:
         """Returns the value of Authorization; None before a challenge. random: a new random text."""
         challenge = self._challenge
         if challenge is None:

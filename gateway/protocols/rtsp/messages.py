@@ -17,8 +17,8 @@ _DOLLAR: Final = 0x24
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
-    """An answer. headers: by lower-case name; of a repeated one, all values, joined by newlines."""
+class RtspResponse:
+    """An answer of the server. headers: by lower-case name; of a repeated one, all values, joined by newlines."""
 
     status: int
     headers: Mapping[str, str]
@@ -47,7 +47,7 @@ class Interleaved:
     payload: bytes
 
 
-Received: TypeAlias = Response | ServerRequest | Interleaved
+Received: TypeAlias = RtspResponse | ServerRequest | Interleaved
 
 
 class RtspReader:
@@ -77,7 +77,7 @@ class RtspReader:
             if buffer[at] in b"\r\n":  # some cameras send empty lines between messages
                 at += 1
                 continue
-            message, at = self._message(at)
+            message, at = self._read_message(at)
             if message is None:
                 break
             found.append(message)
@@ -85,7 +85,7 @@ class RtspReader:
             del buffer[:at]
         return found
 
-    def _message(self, at: int) -> tuple[Received | None, int]:
+    def _read_message(self, at: int) -> tuple[Received | None, int]:
         head_end = self._buffer.find(b"\r\n\r\n", at, at + _MAX_HEAD)
         if head_end < 0:
             if len(self._buffer) - at > _MAX_HEAD:
@@ -113,7 +113,7 @@ class RtspReader:
 def _parsed(first: str, headers: Mapping[str, str], body: bytes) -> Received:
     words = first.split(" ", 2)
     if words[0].startswith("RTSP/") and len(words) > 1 and (status := read_integer(words[1], 999, 100)) is not None:
-        return Response(status, headers, body)
+        return RtspResponse(status, headers, body)
     if len(words) == 3 and words[2].startswith("RTSP/"):
         return ServerRequest(words[0][:32], headers)
     raise RemoteProtocolError("it does not speak RTSP")

@@ -9,7 +9,7 @@ from gateway.protocols.sdp.sections import RtpFormat, SdpSection, parse_sections
 
 
 @dataclass(slots=True)
-class Media(RtpFormat):
+class RtspMedia(RtpFormat):
     """One medium with its first format. kind: "video", "audio" … control: its address as written; "": the session's."""
 
     kind: str = ""
@@ -23,7 +23,7 @@ class SessionDescription:
     control: the address of the whole session as written; "" if it has none.
     """
 
-    media: tuple[Media, ...]
+    media: tuple[RtspMedia, ...]
     control: str
 
 
@@ -45,9 +45,9 @@ def control_address(base: str, control: str) -> str:
     return urljoin(base, control) if control.startswith("/") else base.rstrip("/") + "/" + control
 
 
-def _medium(section: SdpSection) -> Media | None:
+def _medium(section: SdpSection) -> RtspMedia | None:
     for first in section.rtp_formats().values():
-        return Media(
+        return RtspMedia(
             first.payload_type, first.encoding, first.rate, first.channels, first.parameters,
             section.kind, section.value("control") or "",
         )  # fmt: skip

@@ -1,1 +1,1 @@
-"""Session descriptions: lines of any, offers and answers of WebRTC, and the fragments of trickle ICE."""
+"""Session descriptions: their lines, the offers and answers of WebRTC, and the fragments of trickle ICE."""

@@ -21,8 +21,14 @@ from gateway.protocols.sdp.offer import (
 from gateway.protocols.sdp.sections import decimal
 
 _NO_ADDRESS: Final = "c=IN IP4 0.0.0.0"  # the addresses are in the candidates
-_SENDER_FEEDBACK: Final = tuple(name for name in FEEDBACK if name != "transport-cc")  # a viewer's is not used
-_REVERSED: Final = {"": "", "sendrecv": "/recvonly", "sendonly": "/recvonly"}  # of extensions that the client sends
+_SENDER_FEEDBACK: Final = tuple(
+    name for name in FEEDBACK if name != "transport-cc"
+)  # transport-cc of viewers is not used
+_REVERSED: Final = {
+    "": "",
+    "sendrecv": "/recvonly",
+    "sendonly": "/recvonly",
+}  # by the client's direction, for extensions that it sends
 _OPUS: Final = "minptime=10;stereo=1;useinbandfec=1"  # browsers send mono unless the answer has stereo=1
 # Names of layers by size, as clients choose them.
 _LARGE_TO_SMALL: Final = (
@@ -32,7 +38,7 @@ _LARGE_TO_SMALL: Final = (
 
 @dataclass(frozen=True, slots=True)
 class LocalTransport:
-    """Our side. fingerprint: SHA-256 of our certificate. candidates: values of a=candidate lines."""
+    """Our side of the transport. fingerprint: SHA-256 of our certificate. candidates: values of a=candidate lines."""
 
     ufrag: str
     password: str
@@ -42,7 +48,7 @@ class LocalTransport:
 
 @dataclass(frozen=True, slots=True)
 class SentTrack:
-    """What we send in a medium. stream: the id of the stream that its tracks share, and their CNAME."""
+    """The track that we send in a medium. stream: an id that all tracks of the stream share, also their CNAME."""
 
     stream: str
     ssrc: int
@@ -51,7 +57,10 @@ class SentTrack:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedMedia:
-    """How we use a medium. sent: what we send; None: we receive. rid: the layer that we receive; "": no simulcast."""
+    """The use of a medium.
+
+    sent: the track that we send; None: we receive. rid: the layer that we receive; "": no simulcast.
+    """
 
     codec: OfferedCodec
     sent: SentTrack | None = None
@@ -109,8 +118,8 @@ def remote_transport(offer: Offer, accepted: Mapping[int, AcceptedMedia]) -> Off
 def largest_rid(rids: tuple[Rid, ...]) -> str:
     """Returns the name of the largest layer; "" without layers.
 
-    Clients do not say which layer is the largest. It is that with the largest restrictions, else that with the largest
-    known name, else the first one, as OBS numbers its layers.
+    Clients do not say which layer is the largest. Millrace takes the one with the largest restrictions, then with the
+    largest known name, and otherwise the first one, as OBS numbers its layers.
     """
 
     def size(rid: Rid) -> tuple[int, ...]:
@@ -162,7 +171,7 @@ def _media_lines(media: OfferedMedia, chosen: AcceptedMedia) -> Iterator[str]:
     if media.reduced_rtcp:
         yield "a=rtcp-rsize"
     yield "a=sendonly" if sent is not None else "a=recvonly"
-    name = "opus" if codec.name == "OPUS" else codec.name  # as everybody writes it
+    name = "opus" if codec.name == "OPUS" else codec.name  # the usual spelling
     yield f"a=rtpmap:{number} {name}/{codec.clock}" + (f"/{codec.channels}" if codec.channels > 1 else "")
     parameters = ";".join(f"{name}={value}" for name, value in codec.parameters.items())
     parameters = _OPUS if codec.name == "OPUS" else parameters

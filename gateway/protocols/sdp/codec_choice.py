@@ -21,10 +21,10 @@ NAMES: Final = {
     Codec.OPUS: "OPUS",
 }
 _SHOWN: Final = {"H264": "H.264", "H265": "H.265", "OPUS": "Opus"}
-# They carry no media of their own.
+# Formats that carry no media of their own.
 _AUXILIARY: Final = {"RED", "ULPFEC", "FLEXFEC", "FLEXFEC-03", "CN", "TELEPHONE-EVENT"}
 _MAX_SHOWN: Final = 12  # names in a reason
-_EIGHT_BIT: Final = (66, 77, 100)  # Baseline, Main, High: a decoder of one decodes those before it, but for rare tools
+_EIGHT_BIT: Final = (66, 77, 100)  # Baseline, Main, High: a decoder of one decodes those before it, except rare tools
 _PROFILE_LEVEL_ID = re.compile(r"[0-9A-Fa-f]{6}")
 _NO_FIT: Final = 99
 
@@ -84,7 +84,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _receivable(codec: OfferedCodec) -> bool:
-    """Whether we can depacketize this. Mode 2 of H.264 is interleaved, and nobody sends it."""
+    """Whether we can depacketize this codec. Mode 2 of H.264 is interleaved, and nobody sends it."""
     return codec.name != "H264" or codec.parameters.get("packetization-mode", "0") in ("0", "1")
 
 
@@ -125,7 +125,7 @@ def _h264_rank(codec: OfferedCodec, stream: str) -> int:
     """
     mode, offered = codec.parameters.get("packetization-mode"), codec.parameters.get("profile-level-id")
     if mode is None and offered is None:
-        return 6  # GStreamer's webrtcbin says nothing and reads everything
+        return 6  # GStreamer's webrtcbin declares nothing and decodes all profiles
     if mode != "1":
         return _NO_FIT  # mode 0 has no fragments
     # RFC 6184 §8.1: Baseline, level 1 by default.

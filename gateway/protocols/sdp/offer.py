@@ -15,7 +15,7 @@ MID: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
 RID: Final = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
 REPAIRED_RID: Final = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
 
-FEEDBACK: Final = ("nack", "nack pli", "ccm fir", "transport-cc")  # what we understand
+FEEDBACK: Final = ("nack", "nack pli", "ccm fir", "transport-cc")  # the kinds that we understand
 # The parameters of a format that both sides use alike. Others describe what the client sends or receives.
 PARAMETERS: Final = {
     "H264": ("level-asymmetry-allowed", "packetization-mode", "profile-level-id"),
@@ -43,7 +43,7 @@ class OfferedTransport:
     fingerprint: ("sha-256", "AB:CD:…"), the strongest one that is offered.
     passive: the client is the DTLS server ("a=setup:passive", as ffmpeg offers). Then we must be the DTLS client.
     active: the client is the DTLS client and nothing else ("a=setup:active", as ffmpeg with `dtls_active`). It may
-    read no check meanwhile.
+    read no ICE check during the handshake.
     """
 
     ufrag: str
@@ -90,9 +90,9 @@ class Rid:
 class OfferedMedia:
     """One m-line.
 
-    rejected: it is switched off, is no RTP, or cannot share the transport of the others: the answer rejects it. It has
-    no codecs, extensions and layers then.
-    format: the first one of the m-line, for that answer.
+    rejected: it is switched off, is no RTP, or cannot share the transport of the others: the answer rejects it. Then
+    it has no codecs, extensions and layers.
+    format: the first one of the m-line, for the answer that rejects it.
     transport: None if it has no own attributes; then that of the offer counts.
     codecs: in the client's order, without those of retransmissions.
     extensions: by URI, those that we know.
@@ -139,7 +139,7 @@ class Offer:
 
 
 def parse_offer(body: bytes) -> Offer:
-    """Reads an offer. What is not understood is ignored.
+    """Reads an offer. Unknown lines are ignored.
 
     Raises RemoteProtocolError with a reason for the client: malformed, too large, or without ICE, DTLS, RTCP
     multiplexing or BUNDLE.

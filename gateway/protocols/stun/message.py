@@ -153,14 +153,6 @@ def xor_address(address: str, port: int, transaction: bytes) -> bytes:
     return struct.pack(">BBH", 0, family, port ^ _COOKIE >> 16) + _xor(packed, mask)
 
 
-def read_xor_address(value: bytes, transaction: bytes) -> tuple[str, int]:
-    """Returns address and port of XOR-MAPPED-ADDRESS. Raises RemoteProtocolError."""
-    if len(value) not in (8, 20) or value[1] != (1 if len(value) == 8 else 2):
-        raise RemoteProtocolError("STUN address of an unknown family")
-    packed = _xor(value[4:], _COOKIE_BYTES if len(value) == 8 else _COOKIE_BYTES + transaction)
-    return str(ipaddress.ip_address(packed)), int.from_bytes(value[2:4], "big") ^ _COOKIE >> 16
-
-
 def error_value(code: int, reason: str) -> bytes:
     """Returns the value of ERROR-CODE (RFC 8489 §14.8). code: 300 to 699."""
     return struct.pack(">HBB", 0, code // 100, code % 100) + reason.encode()

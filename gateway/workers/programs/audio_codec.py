@@ -15,13 +15,13 @@ from av.codec.context import Flags
 from gateway.media.clock import AudioClock
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
-from gateway.workers.programs.codec import CodecFailed, decoder, packet
+from gateway.workers.programs.codec import CodecFailed, make_packet, open_decoder
 from gateway.workers.sound_protocol import BITRATES, OPUS_BITRATES, SoundSetup, channels_of, opus_track
 
 RATE: Final = 48_000
 _FRAME_SAMPLES: Final = {Codec.AAC: 1024, Codec.OPUS: 960}  # 20 ms of Opus
 _OPUS_COMPLEXITY: Final = "5"  # of 10, libopus's measure of processor time
-_MAX_FILL: Final = 1.0  # seconds; a longer gap in the source stays. Chromium pauses Opus for at most 0.4 s
+_MAX_FILL: Final = 1.0  # seconds; a longer gap is not filled. Chromium pauses Opus for at most 0.4 s
 _MAX_EXCESS: Final = 1.0  # seconds of samples that are dropped; after a larger step back, no sample is dropped
 
 
@@ -46,7 +46,7 @@ _FOR_OPUS: Final = SampleForm(format="flt", fills=True)
 class AudioSamples:
     """Decoded samples: floats, mono or stereo.
 
-    start: time of the first sample, in samples. discontinuity: True if they do not follow the previous samples.
+    start: time of the first sample, in samples. discontinuity: True if a gap or a jump is before these samples.
     wall: wall clock time of arrival, in seconds.
     """
 
@@ -59,8 +59,8 @@ class AudioSamples:
 class AudioResampler:
     """Resamples decoded audio, and mixes it to 1 or 2 channels.
 
-    Output time is counted in samples. It is corrected only if the units' times differ from it by 40 ms. Then samples
-    whose time has passed already are dropped.
+    Output time is counted in samples. It is corrected only if the units' times differ from it by 40 ms. Samples whose
+    time has passed are then dropped.
 
     timescale: of the units' times. channels: of the output, 1 or 2. form: of the output.
     """
@@ -132,7 +132,7 @@ class AudioDecoder:
     ) -> None:
         assert track.kind is Kind.AUDIO
         self.damaged = 0
-        context = context or decoder(track, 1)
+        context = context or open_decoder(track, 1)
         assert isinstance(context, AudioCodecContext)
         self._context = context
         self._resampler = AudioResampler(track.timescale, channels, form)
@@ -143,7 +143,7 @@ class AudioDecoder:
             return []
         push = self._resampler.push
         try:
-            frames = self._context.decode(packet(unit))
+            frames = self._context.decode(make_packet(unit))
             return [samples for frame in frames for samples in push(frame, unit.dts, unit.wall)]
         except (av.FFmpegError, ValueError):
             self.damaged += 1

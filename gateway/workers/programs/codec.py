@@ -64,7 +64,7 @@ class DecodedPicture:
     aspect: Fraction = Fraction(1)
 
 
-def decoder(track: MediaTrack, threads: int) -> av.CodecContext:
+def open_decoder(track: MediaTrack, threads: int) -> av.CodecContext:
     """Returns an open decoder for a track. Packet times are in ticks of the track's timescale. Raises CodecFailed.
 
     threads: number of slice threads. Frame threads are not used, because each would delay the output by one picture.
@@ -87,7 +87,7 @@ def decoder(track: MediaTrack, threads: int) -> av.CodecContext:
     return context
 
 
-def packet(unit: AccessUnit) -> av.Packet[Any]:
+def make_packet(unit: AccessUnit) -> av.Packet[Any]:
     """Returns a unit as a packet for its decoder."""
     result: av.Packet[Any] = av.Packet(unit.payload)
     result.time_base = Fraction(1, unit.track.timescale)
@@ -127,7 +127,7 @@ class VideoDecoder:
         if len(self._timestamps) > _MAX_TIMESTAMPS:
             del self._timestamps[next(iter(self._timestamps))]
         try:
-            frames = self._context.decode(packet(unit))
+            frames = self._context.decode(make_packet(unit))
         except (av.FFmpegError, ValueError):
             self.damaged += 1
             frames = []
@@ -155,7 +155,7 @@ class VideoDecoder:
             return None
 
     def _open(self) -> VideoCodecContext:
-        context = decoder(self.track, self._threads)
+        context = open_decoder(self.track, self._threads)
         assert isinstance(context, VideoCodecContext)
         return context
 
@@ -289,7 +289,7 @@ class VideoEncoder:
         return units
 
 
-def frame_rate(times: list[int], timescale: int, declared: float | None) -> Fraction:
+def estimate_frame_rate(times: list[int], timescale: int, declared: float | None) -> Fraction:
     """Returns the frames per second of pictures at these times.
 
     times: increasing, in ticks of `timescale`. declared: the rate in the stream's configuration; used if it fits.

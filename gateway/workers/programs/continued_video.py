@@ -1,7 +1,7 @@
-"""Encodes pictures in the form of another encoder's stream, so that decoders of that stream go on.
+"""Encodes pictures in the form of another encoder's stream, so that players of that stream can continue.
 
-H.264 is written with the parameter sets of the other stream (`gateway.media.h264_slices`): its configuration is then
-equal. Where that is impossible, size, rate, profile, level and colors are equal, but the configuration differs.
+H.264 is written with the parameter sets of the other stream (`gateway.media.h264_slices`). Then both streams have
+the same configuration. Where that is impossible, only size, rate, profile, level and colors are equal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.media.parameter_sets import VideoSignal
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
-from gateway.workers.programs.filters import Chain
+from gateway.workers.programs.filters import FULL_RANGE, MATRICES, Chain, shown_matrix
 
 _PIXELS: Final = {
     (1, 8): "yuv420p",
@@ -30,10 +30,7 @@ _PIXELS: Final = {
     (3, 10): "yuv444p10le",
 }  # by chroma_format_idc and bits of a sample
 _PROFILES: Final = {66: "baseline", 77: "main", 100: "high", 110: "high10", 122: "high422", 244: "high444"}
-_MATRICES: Final = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
-_BT709, _SMPTE170M = 1, 6
-_LIMITED_RANGE, _FULL_RANGE = 1, 2  # of FFmpeg
-_HD: Final = 720  # from this height on, players use BT.709 if the matrix is unspecified
+_LIMITED_RANGE: Final = 1  # of FFmpeg
 _MAX_COPY_BYTES: Final = 1_000  # with headers; a picture of level 6.2 needs about 400
 _BASIC_TOOLS: Final = "ref=1:bframes=0:weightp=0:psy=0:deblock=0,0:cqm=flat"
 
@@ -44,7 +41,7 @@ Box: TypeAlias = tuple[int, int, int, int]  # left, top, width, height
 class ContinuedForm:
     """The form of pictures that continue a stream.
 
-    aspect: width of a pixel divided by its height. coding: of the parameter sets to write with; None: own sets.
+    aspect: width of a pixel divided by its height. coding: the parameter sets to write with; None: the encoder's.
     config: the stream's configuration if `coding` is set.
     """
 
@@ -107,12 +104,10 @@ class ContinuedForm:
     @property
     def matrix(self) -> int:
         """The matrix that players use for these pictures."""
-        if self.signal.matrix in _MATRICES:
-            return self.signal.matrix
-        return _BT709 if self.height >= _HD else _SMPTE170M
+        return shown_matrix(self.signal.matrix, self.height)
 
     def fit(self, width: int, height: int) -> Box:
-        """Returns the part of the picture that shows another picture of this size (square pixels), with even sides."""
+        """Returns the box that shows a picture of this size (square pixels). All its numbers are even."""
         display_width, display_height = self.display_size
         scale = min(Fraction(display_width, width), Fraction(display_height, height))
         inner_width = min(self.width, max(2, round(width * scale / self.aspect / 2) * 2))
@@ -122,23 +117,23 @@ class ContinuedForm:
 
     def scaling(self, width: int, height: int) -> tuple[str, ...]:
         """Returns the filters that scale a picture to this size, and convert its colors and its pixel format."""
-        colors = f"out_color_matrix={_MATRICES[self.matrix]}:out_range={'pc' if self.signal.full_range else 'tv'}"
+        colors = f"out_color_matrix={MATRICES[self.matrix]}:out_range={'pc' if self.signal.full_range else 'tv'}"
         return f"scale={width}:{height}:flags=bicubic:{colors}", f"format={self.pixels}"
 
     def letterbox(self, box: Box) -> tuple[str, ...]:
-        """Returns the filters that scale a picture into a box, and make the rest black."""
+        """Returns the filters that scale a picture into a box. Outside the box, pictures are black."""
         left, top, width, height = box
         steps = self.scaling(width, height)
         if (width, height) == (self.width, self.height):
             return steps
         return *steps, f"pad={self.width}:{self.height}:{left}:{top}:black"
 
-    def describe(self, frame: Any) -> None:
+    def set_colors(self, frame: Any) -> None:
         """Sets the colors of a converted frame, as the stream declares them."""
         frame.colorspace = self.signal.matrix
         frame.color_primaries = self.signal.primaries
         frame.color_trc = self.signal.transfer
-        frame.color_range = _FULL_RANGE if self.signal.full_range else _LIMITED_RANGE
+        frame.color_range = FULL_RANGE if self.signal.full_range else _LIMITED_RANGE
 
 
 class Letterbox:
@@ -157,16 +152,17 @@ class Letterbox:
             box = self._form.fit(max(1, round(frame.width * aspect)), frame.height)
             self._chain = Chain(self._form.letterbox(box))
         (converted,) = self._chain.push(frame)
-        self._form.describe(converted)
+        self._form.set_colors(converted)
         return converted
 
 
 class ContinuedEncoder:
     """Encodes pictures of a form. `track` is equal to the continued track if its parameter sets could be used.
 
-    Key frames begin closed GOPs. There are no B-frames. Each unit is returned at once, except with H.265.
+    Each GOP is closed. There are no B-frames. Each unit is returned at once, except with H.265.
 
-    like: the first picture. bitrate: bits per second. crf: quality at which fewer bits suffice; 0: all bits.
+    like: the first picture. bitrate: bits per second. crf: constant quality, with at most `bitrate`; 0: the encoder
+    aims at `bitrate`.
 
     Raises CodecFailed.
     """
@@ -215,7 +211,10 @@ class ContinuedEncoder:
 
 
 def _open(recipe: VideoRecipe, form: ContinuedForm, like: av.VideoFrame) -> tuple[VideoEncoder, SliceRewriter | None]:
-    """Opens an encoder, and the rewriter of its slices: to the form's parameter sets if possible, else to its own."""
+    """Opens an encoder, and the rewriter of its slices.
+
+    Slices are written for the form's parameter sets if possible, else for the encoder's own.
+    """
     if form.coding is not None:
         try:
             encoder = VideoEncoder(replace(recipe, tools=_tools(form.coding)), like)
@@ -259,7 +258,7 @@ def _tools(coding: CodingParameters) -> str:
 
 
 def _open_similar(recipe: VideoRecipe, form: ContinuedForm, like: av.VideoFrame) -> VideoEncoder:
-    """Opens an encoder with its own parameter sets. A profile or level that it refuses is left to the encoder."""
+    """Opens an encoder with its own parameter sets. If it refuses a profile or level, it chooses one itself."""
     for profile, level in ((form.profile, form.level), (form.profile, ""), ("", "")):
         try:
             return VideoEncoder(replace(recipe, profile=profile, level=level), like)

@@ -25,6 +25,12 @@ _UPRIGHT: Final = {
     -180: ("hflip", "vflip"),
 }
 
+# The names of matrices that FFmpeg can convert, by their numbers in ITU-T H.273.
+MATRICES: Final = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+FULL_RANGE: Final = 2  # of FFmpeg
+_BT709, _SMPTE170M = 1, 6
+_HD: Final = 720  # from this height on, players use BT.709 if the matrix is unspecified
+
 _Ends: TypeAlias = tuple[Graph, FilterContext, FilterContext]
 
 
@@ -50,6 +56,13 @@ def build_graph(
     nodes.append(graph.add("buffersink"))
     graph.link_nodes(*nodes).configure()
     return graph, source, nodes[-1]
+
+
+def shown_matrix(declared: int, height: int) -> int:
+    """Returns the matrix that players use for pictures of this height. declared: by the stream."""
+    if declared in MATRICES:
+        return declared
+    return _BT709 if height >= _HD else _SMPTE170M
 
 
 def pull_frames(sink: FilterContext) -> Iterator[Any]:
@@ -138,16 +151,16 @@ class Preparation:
         if self._chain is None:
             return [*out, picture]
         self._held[picture.pts] = picture
-        return out + self._through(self._chain.push(frame))
+        return out + self._restore_times(self._chain.push(frame))
 
     def flush(self) -> list[DecodedPicture]:
         """Returns the pictures that were delayed, and resets the filters."""
-        out = [] if self._chain is None else self._through(self._chain.flush())
+        out = [] if self._chain is None else self._restore_times(self._chain.flush())
         self._held.clear()
         self._interlaced, self._rotation, self._chain = False, 0, None
         return out
 
-    def _through(self, frames: list[av.VideoFrame]) -> list[DecodedPicture]:
+    def _restore_times(self, frames: list[av.VideoFrame]) -> list[DecodedPicture]:
         out = []
         for frame in frames:
             # bwdif changes the time base to half ticks.
@@ -164,32 +177,32 @@ class Preparation:
 class PreparedVideo:
     """Decodes one video track and prepares its pictures, in presentation order. Raises CodecFailed.
 
-    unfit: called if a picture cannot be prepared; this picture is dropped. None: the error is raised.
+    on_error: called if a picture cannot be prepared; this picture is dropped. None: the error is raised.
     """
 
     def __init__(
-        self, track: MediaTrack, threads: int = 1, unfit: Callable[[av.FFmpegError], None] | None = None
+        self, track: MediaTrack, threads: int = 1, on_error: Callable[[av.FFmpegError], None] | None = None
     ) -> None:
         self.decoder = VideoDecoder(track, threads)
         self._preparation = Preparation(track.timescale)
-        self._unfit = unfit
+        self._on_error = on_error
 
     def decode(self, unit: AccessUnit) -> Iterator[DecodedPicture]:
         """Yields the pictures that are ready after this unit."""
         for picture in self.decoder.decode(unit):
-            yield from self._prepared(picture)
+            yield from self._prepare(picture)
 
     def flush(self) -> Iterator[DecodedPicture]:
         """Yields the pictures that were delayed, and resets decoder and filters."""
         for picture in self.decoder.flush():
-            yield from self._prepared(picture)
+            yield from self._prepare(picture)
         yield from self._preparation.flush()
 
-    def _prepared(self, picture: DecodedPicture) -> list[DecodedPicture]:
+    def _prepare(self, picture: DecodedPicture) -> list[DecodedPicture]:
         try:
             return self._preparation.push(picture)
         except av.FFmpegError as error:
-            if self._unfit is None:
+            if self._on_error is None:
                 raise
-            self._unfit(error)
+            self._on_error(error)
             return []

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Final
 
@@ -14,14 +13,16 @@ from av.video.reformatter import Colorspace, Interpolation
 from PIL import Image, ImageChops
 
 from gateway.diagnosis.picture_overview import HEIGHT, WIDTH
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.media.errors import InvalidData
 from gateway.media.track import MediaTrack
 from gateway.media.unit import AccessUnit
+from gateway.protocols import wire
 from gateway.workers.jpeg_protocol import GRID, JpegAction, JpegMessage, JpegReply, JpegRequest, PictureDifference
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoDecoder
 
-_SHRINK: Final = 6  # the old system detects motion at a sixth of the width and height
+_MOTION_SCALE: Final = 6  # the old system detects motion at a sixth of the width and height
 _MAX_SESSIONS: Final = 256
 _MAX_WIDTH: Final = 16_384
 _UNSPECIFIED: Final = 2
@@ -33,8 +34,8 @@ class NoPicture(Exception):
 
 
 @dataclass(slots=True)
-class _Session:
-    """The state of comparisons of one stream. small: its last picture, small and gray. picture: the last picture."""
+class _Comparison:
+    """The state of comparisons of one stream. picture: its last picture. small: this picture, small and gray."""
 
     track: MediaTrack
     decoder: VideoDecoder
@@ -42,10 +43,10 @@ class _Session:
     picture: DecodedPicture | None = None
 
 
-def last_picture(track: MediaTrack, units: Sequence[AccessUnit]) -> DecodedPicture:
+def decode_last_picture(track: MediaTrack, units: Sequence[AccessUnit]) -> DecodedPicture:
     """Returns the last picture, in presentation order, of units that begin with a key frame. Raises NoPicture."""
     decoder = VideoDecoder(track)
-    last = _decode_last(decoder, units)
+    last = _decode_units(decoder, units)
     for picture in decoder.flush():
         last = picture
     if last is None:
@@ -53,7 +54,7 @@ def last_picture(track: MediaTrack, units: Sequence[AccessUnit]) -> DecodedPictu
     return last
 
 
-def _decode_last(decoder: VideoDecoder, units: Sequence[AccessUnit]) -> DecodedPicture | None:
+def _decode_units(decoder: VideoDecoder, units: Sequence[AccessUnit]) -> DecodedPicture | None:
     last: DecodedPicture | None = None
     for unit in units:
         for picture in decoder.decode(unit):
@@ -61,10 +62,10 @@ def _decode_last(decoder: VideoDecoder, units: Sequence[AccessUnit]) -> DecodedP
     return last
 
 
-def jpeg(picture: DecodedPicture, quality: int, longest: int = 0) -> bytes:
+def encode_jpeg(picture: DecodedPicture, quality: int, longest: int = 0) -> bytes:
     """Returns the picture as JPEG with square pixels.
 
-    longest: a larger picture is made smaller, until its longer side has these pixels; 0: the height is unchanged.
+    longest: maximum pixels of the longer side; a larger picture is scaled down. 0: the height is unchanged.
     """
     frame, aspect = picture.frame, picture.aspect
     width, height = frame.width, frame.height
@@ -82,7 +83,7 @@ def jpeg(picture: DecodedPicture, quality: int, longest: int = 0) -> bytes:
     return out.getvalue()
 
 
-def difference(before: Image.Image, now: Image.Image, threshold: int) -> PictureDifference:
+def compare_pictures(before: Image.Image, now: Image.Image, threshold: int) -> PictureDifference:
     """Compares two gray pictures of equal size. A pixel has changed if it differs by more than `threshold`."""
     changed = ImageChops.difference(before, now).point([0] * (threshold + 1) + [255] * (255 - threshold))
     fraction = changed.histogram()[255] / (now.width * now.height)
@@ -95,7 +96,7 @@ def _gray(frame: av.VideoFrame, width: int, height: int) -> Image.Image:
 
 
 def _shrink(frame: av.VideoFrame) -> Image.Image:
-    return _gray(frame, max(1, frame.width // _SHRINK), max(1, frame.height // _SHRINK))
+    return _gray(frame, max(1, frame.width // _MOTION_SCALE), max(1, frame.height // _MOTION_SCALE))
 
 
 def _overview(frame: av.VideoFrame) -> bytes:
@@ -112,7 +113,7 @@ class JpegWorker:
     """Answers requests one after the other, and keeps the sessions."""
 
     def __init__(self) -> None:
-        self._sessions: OrderedDict[int, _Session] = OrderedDict()
+        self._sessions: BoundedDict[int, _Comparison] = BoundedDict(_MAX_SESSIONS)
 
     def answer(self, request: JpegRequest) -> JpegReply:
         """Returns the reply. Raises NoPicture, CodecFailed."""
@@ -121,17 +122,17 @@ class JpegWorker:
             case JpegAction.PICTURE:
                 if request.track is None:
                     raise NoPicture("the stream has no video")
-                picture = last_picture(request.track, request.units)
-                made = jpeg(picture, request.quality, request.longest)
+                picture = decode_last_picture(request.track, request.units)
+                made = encode_jpeg(picture, request.quality, request.longest)
                 return JpegReply(number, True, made, _overview(picture.frame))
             case JpegAction.COMPARE:
                 difference, overview = self._compare(request)
-                return JpegReply(number, True, difference.encode(), overview)
+                return JpegReply(number, True, wire.write_json(asdict(difference)), overview)
             case JpegAction.LAST_PICTURE:
                 session = self._sessions.get(request.session)
                 if session is None or session.picture is None:
                     raise NoPicture("the picture is no longer available")
-                return JpegReply(number, True, jpeg(session.picture, request.quality))
+                return JpegReply(number, True, encode_jpeg(session.picture, request.quality))
         raise NoPicture(f"{request.action} has no reply")
 
     def close(self, session: int) -> None:
@@ -145,14 +146,12 @@ class JpegWorker:
             return PictureDifference(lost=True), b""
         if session is None or request.fresh or session.track != track:
             small = session.small if session is not None and session.track == track else None
-            session = self._sessions[request.session] = _Session(track, VideoDecoder(track), small)
-            while len(self._sessions) > _MAX_SESSIONS:
-                self._sessions.popitem(last=False)
-        self._sessions.move_to_end(request.session)
-        picture = _decode_last(session.decoder, request.units)
+            session = _Comparison(track, VideoDecoder(track), small)
+        self._sessions[request.session] = session
+        picture = _decode_units(session.decoder, request.units)
         if picture is None and request.fresh:
             # The decoder delays the picture for reordering. A second decoder, which is flushed, returns it.
-            picture = last_picture(track, request.units)
+            picture = decode_last_picture(track, request.units)
         if picture is None:
             raise NoPicture("no picture could be decoded")
         before, now = session.small, _shrink(picture.frame)
@@ -160,7 +159,7 @@ class JpegWorker:
         if before is None or before.size != now.size:
             found = PictureDifference(first=True)
         else:
-            found = difference(before, now, request.difference)
+            found = compare_pictures(before, now, request.difference)
         return found, _overview(picture.frame)
 
 

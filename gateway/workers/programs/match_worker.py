@@ -1,4 +1,4 @@
-"""The match worker encodes a stream again in the form of another one, so that decoders of that one go on.
+"""The match worker encodes a stream in the form of another stream, so that players of that stream can continue.
 
 `python -m gateway.workers.programs.match_worker <fd>`
 
@@ -15,12 +15,10 @@ from typing import Any, Final
 import av
 import av.logging
 
-from gateway.media.errors import InvalidData
 from gateway.media.silent_frames import silent_frame
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
-from gateway.protocols.wire import StreamMessage
 from gateway.workers.match_protocol import MatchMessage
 from gateway.workers.programs import program
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SampleForm
@@ -42,8 +40,8 @@ class MatchWorker:
         self._form = form
         self._preset = str(setup["preset"])
         self._threads = int(setup["threads"])
-        self._pictures: _Pictures | None = None
-        self._sound: _Sound | None = None
+        self._pictures: _VideoMatcher | None = None
+        self._sound: _AudioMatcher | None = None
         self._sent: Tracks | None = None
 
     def change(self, tracks: Tracks) -> None:
@@ -54,8 +52,8 @@ class MatchWorker:
         target = ContinuedForm.of(form.video, form.size, rate)
         self._pictures = None
         if form.video is not None:
-            self._pictures = _Pictures(tracks.video, target, form.bitrate, self._preset, self._threads)
-        self._sound = None if form.audio is None else _Sound(tracks.audio, form.audio)
+            self._pictures = _VideoMatcher(tracks.video, target, form.bitrate, self._preset, self._threads)
+        self._sound = None if form.audio is None else _AudioMatcher(tracks.audio, form.audio)
         self._sent = None
 
     def take(self, unit: AccessUnit) -> None:
@@ -65,10 +63,10 @@ class MatchWorker:
             if pictures is not None:
                 self._send(pictures.take(unit))
             if sound is not None and sound.missing:
-                self._send(sound.until(unit.dts, unit.wall))
+                self._send(sound.fill_until(unit.dts, unit.wall))
         else:
             if pictures is not None and pictures.missing:
-                self._send(pictures.until(unit.dts, unit.wall))
+                self._send(pictures.fill_until(unit.dts, unit.wall))
             if sound is not None and not sound.missing:
                 self._send(sound.take(unit))
 
@@ -95,7 +93,7 @@ class MatchWorker:
         self._link.send_units(units)
 
 
-class _Pictures:
+class _VideoMatcher:
     """Decodes and encodes pictures. missing: whether the source has none; then they are black."""
 
     def __init__(self, source: MediaTrack | None, form: ContinuedForm, bitrate: int, preset: str, threads: int) -> None:
@@ -108,7 +106,7 @@ class _Pictures:
         self._encoder: ContinuedEncoder | None = None
         self._key_at = 0  # decode time from which the next picture is a key frame
         self._lead = 0  # of the last key picture
-        self._begin: int | None = None  # of the black pictures
+        self._begin: int | None = None  # time of the first black picture
         self._count = 0
 
     @property
@@ -131,7 +129,7 @@ class _Pictures:
             self._key_at = picture.pts + _GOP_MS
         return self._open(frame).encode(frame, picture)
 
-    def until(self, dts: int, wall: float) -> list[AccessUnit]:
+    def fill_until(self, dts: int, wall: float) -> list[AccessUnit]:
         """Returns black pictures up to a time."""
         if self._begin is None:
             self._begin = dts
@@ -159,7 +157,7 @@ class _Pictures:
         return self._encoder
 
 
-class _Sound:
+class _AudioMatcher:
     """Copies or converts sound. missing: whether it can only be silent."""
 
     def __init__(self, source: MediaTrack | None, target: MediaTrack) -> None:
@@ -173,7 +171,7 @@ class _Sound:
         is_equal = source is not None and (source.codec, source.config) == (target.codec, target.config)
         self.missing = source is None or (asc is None and not is_equal)
         if self.missing and self._silence is None and source is not None:
-            self.track, self.missing = source, False  # as it is: the change is announced
+            self.track, self.missing = source, False  # copied; players get the new track
         elif source is not None and asc is not None and not is_equal:
             self._decoder = AudioDecoder(source, asc.channels, form=SampleForm(asc.core_rate))
             self._encoder = AudioEncoder(_BITS_PER_CHANNEL * asc.channels, asc.channels, TIMESCALE, rate=asc.core_rate)
@@ -185,7 +183,7 @@ class _Sound:
         coded = [c for samples in self._decoder.decode(unit) for c in self._encoder.encode(samples)]
         return [replace(c, track=self.track) for c in coded]
 
-    def until(self, dts: int, wall: float) -> list[AccessUnit]:
+    def fill_until(self, dts: int, wall: float) -> list[AccessUnit]:
         """Returns silence up to a time."""
         if self._silence is None:
             return []
@@ -213,13 +211,11 @@ def _black(form: ContinuedForm) -> av.VideoFrame:
 def work(link: program.ParentLink) -> None:
     """Runs until END or until the gateway closes the link. The first frames must be SETUP and the tracks to match."""
     av.logging.set_level(av.logging.PANIC)
-    setup, reference = link.receive_request(MatchMessage.SETUP), link.receive()
+    setup, reference = link.receive_request(MatchMessage.SETUP), link.receive_tracks()
     if setup is None or reference is None:
         return
-    if reference[0] != StreamMessage.TRACKS:
-        raise InvalidData(f"tracks are expected, not a frame of kind {reference[0]}")
     fields = wire.read_json(setup)
-    form = StreamForm.from_json(fields, wire.decode_tracks(reference[1]))
+    form = StreamForm.from_json(fields, reference)
     try:
         program.serve(link, MatchWorker(link, form, fields), {})
     except CodecFailed as error:

@@ -65,6 +65,13 @@ class ParentLink:
             raise InvalidData(f"a request is expected, not a frame of kind {first[0]}")
         return first and first[1]
 
+    def receive_tracks(self) -> Tracks | None:
+        """Returns the tracks of the next frame; None like `receive`. Raises InvalidData for a frame of another kind."""
+        received = self.receive()
+        if received is not None and received[0] != StreamMessage.TRACKS:
+            raise InvalidData(f"tracks are expected, not a frame of kind {received[0]}")
+        return received and wire.decode_tracks(received[1])
+
     def send(self, kind: int, body: bytes) -> None:
         """Sends a frame. Blocks while the socket's buffer is full: this is the back-pressure.
 

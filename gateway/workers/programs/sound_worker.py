@@ -1,6 +1,6 @@
 """The worker that converts the sound of one stream to AAC or Opus.
 
-It returns units as soon as all that it has received is converted: few units that come together return together.
+It sends units when it has converted all units received so far. So units that arrive together are sent together.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gateway.workers.programs.codec import CodecFailed
 from gateway.workers.programs.program import ParentLink
 from gateway.workers.sound_protocol import SoundMessage, SoundSetup
 
-_MAX_UNSENT: Final = 8  # units: those of one batch from the gateway, and some more
+_MAX_UNSENT: Final = 8  # units: more than one batch from the gateway completes
 
 
 class SoundWorker:
@@ -31,7 +31,7 @@ class SoundWorker:
 
     def set_up(self, body: bytes) -> None:
         """Sets the codecs of the next tracks. Raises InvalidData."""
-        self._setup = SoundSetup.from_json(wire.read_json(body))
+        self._setup = wire.decode_record(SoundSetup, body)
 
     def change(self, tracks: Tracks) -> None:
         """Sends the last units of the previous track, then starts the new one."""
@@ -45,7 +45,7 @@ class SoundWorker:
         self._link.send_tracks(tracks)
 
     def take(self, unit: AccessUnit) -> None:
-        """Converts a unit. Sends the units that are complete, if no further one waits or they are many."""
+        """Converts a unit. Sends the complete units if no received unit waits, or if there are _MAX_UNSENT."""
         if self._converter is not None:
             self._units += self._converter.convert(unit)
         if self._units and (len(self._units) >= _MAX_UNSENT or not self._link.has_received):

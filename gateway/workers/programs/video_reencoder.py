@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
-from gateway.workers.programs.codec import DecodedPicture, VideoEncoder, frame_rate
+from gateway.workers.programs.codec import DecodedPicture, VideoEncoder, estimate_frame_rate
 from gateway.workers.programs.filters import PreparedVideo
 from gateway.workers.programs.program import ParentLink
 
@@ -53,7 +53,7 @@ class VideoReencoder(ABC):
 
     def _rate(self, times: list[int]) -> Fraction:
         assert self._video is not None
-        return frame_rate(times, self._video.decoder.track.timescale, self._declared_rate())
+        return estimate_frame_rate(times, self._video.decoder.track.timescale, self._declared_rate())
 
     def _flush(self) -> None:
         """Sends all delayed units, and closes the encoder."""

@@ -19,7 +19,7 @@ SESSIONS = "video-streaming"
 BUCKET = "millrace-media"
 
 
-# What stands for AWS in the contract suites, and the fixture that makes this process its client.
+# The double of AWS for the contract suites, and the fixture that makes this process its client.
 DOUBLES = {"moto": "aws", "ministack": "ministack"}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.advertise import advertised
+from gateway.adapters.advertise import advertised_address
 from gateway.adapters.aws.task_metadata import own_task, read_task
 from gateway.adapters.local.host import shown_host
 from gateway.channels.addresses import OpenPorts
@@ -25,27 +25,27 @@ def settings(folder: Path, **environ: str) -> Settings:
 async def test_a_configured_address_takes_precedence_over_all_other_sources(tmp_path: Path) -> None:
     async with agent() as at:
         chosen = settings(tmp_path, MILLRACE_HTTP__ADVERTISE="edge-1.example.com:80")
-        assert await advertised(chosen, PORTS, at.environ) == "edge-1.example.com:80"
+        assert await advertised_address(chosen, PORTS, at.environ) == "edge-1.example.com:80"
         assert at.looked == 0
 
 
 async def test_a_listener_bound_to_one_address_advertises_that_address(tmp_path: Path) -> None:
     async with agent() as at:
         chosen = settings(tmp_path, MILLRACE_HTTP__HOST="127.0.0.1")
-        assert await advertised(chosen, PORTS, at.environ) == "127.0.0.1:18080"
+        assert await advertised_address(chosen, PORTS, at.environ) == "127.0.0.1:18080"
 
 
 async def test_an_ipv6_address_is_written_in_brackets(tmp_path: Path) -> None:
-    assert await advertised(settings(tmp_path, MILLRACE_HTTP__HOST="::1"), PORTS, {}) == "[::1]:18080"
+    assert await advertised_address(settings(tmp_path, MILLRACE_HTTP__HOST="::1"), PORTS, {}) == "[::1]:18080"
 
 
 async def test_on_ecs_a_node_advertises_the_private_address_of_its_task(tmp_path: Path) -> None:
     async with agent() as at:
-        assert await advertised(settings(tmp_path), PORTS, at.environ) == "10.0.2.106:18080"
+        assert await advertised_address(settings(tmp_path), PORTS, at.environ) == "10.0.2.106:18080"
 
 
 async def test_outside_ecs_a_node_advertises_the_address_of_its_machine(tmp_path: Path) -> None:
-    host, _, port = (await advertised(settings(tmp_path), PORTS, {})).rpartition(":")
+    host, _, port = (await advertised_address(settings(tmp_path), PORTS, {})).rpartition(":")
     assert port == "18080"
     assert host in (shown_host("0.0.0.0"), socket.gethostname())
 
@@ -53,7 +53,7 @@ async def test_outside_ecs_a_node_advertises_the_address_of_its_machine(tmp_path
 async def test_an_agent_that_is_busy_at_first_is_asked_again(tmp_path: Path) -> None:
     async with agent() as at:
         at.broken = 2
-        assert await advertised(settings(tmp_path), PORTS, at.environ) == "10.0.2.106:18080"
+        assert await advertised_address(settings(tmp_path), PORTS, at.environ) == "10.0.2.106:18080"
         assert at.looked == 3
 
 
@@ -62,15 +62,15 @@ async def test_an_agent_that_never_answers_does_not_stop_the_start(tmp_path: Pat
         at.broken = 100
         with pytest.raises(StoreUnavailable, match="500"):
             await own_task(at.environ)
-        with_agent = await advertised(settings(tmp_path), PORTS, at.environ)
-        assert with_agent == await advertised(settings(tmp_path), PORTS, {})
+        with_agent = await advertised_address(settings(tmp_path), PORTS, at.environ)
+        assert with_agent == await advertised_address(settings(tmp_path), PORTS, {})
 
 
 async def test_the_address_of_a_container_behind_a_bridge_is_not_advertised(tmp_path: Path) -> None:
     """Such an address is valid only on that one machine."""
     async with agent() as at:
         at.task = metadata("172.17.0.3", "bridge")
-        assert await advertised(settings(tmp_path), PORTS, at.environ) == await advertised(
+        assert await advertised_address(settings(tmp_path), PORTS, at.environ) == await advertised_address(
             settings(tmp_path), PORTS, {}
         )
 

@@ -97,7 +97,7 @@ async def test_the_bucket_reports_new_films_to_the_queue(stores: Stores, outputs
     boto3.client("s3").put_object(Bucket=outputs["MediaBucket"], Key=key, Body=b"-")
     queue = boto3.client("sqs", region_name="eu-central-1")
     told: list[tuple[str, str]] = []
-    while not told:  # S3 tests a new queue with a message of its own
+    while not told:  # S3 tests a new queue with its own message
         messages = queue.receive_message(QueueUrl=outputs["FilmsQueue"], WaitTimeSeconds=5).get("Messages", [])
         assert messages, "nothing was told"
         for message in messages:

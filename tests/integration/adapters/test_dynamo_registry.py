@@ -103,7 +103,7 @@ async def test_rows_carry_the_time_when_dynamodb_may_remove_them(registry: Dynam
     await registry.claim(holding("live"), ITEM)
     for key, seconds in (("/node/0a1b2c.1", FORGOTTEN_SECONDS), ("gone", LEFT_SECONDS)):
         assert (row(key) or {})["expires"] == {"N": str(int(NOW + seconds))}
-    assert "expires" not in (row("live") or {})  # nobody rewrites it while the stream lasts
+    assert "expires" not in (row("live") or {})  # the row is not rewritten while the stream is live
     assert "expires" not in (row("/nodes") or {})
 
 
@@ -347,7 +347,7 @@ def test_waiting_for_unread_keys_ends_within_the_bound_of_a_call() -> None:
     assert sum(adapter._RETRY_SECONDS) < aws_session.CALL_TIMEOUT / 2
 
 
-# ---- a service that is away ----
+# ---- an unavailable service ----
 
 CALLS: dict[str, Callable[[DynamoRegistry], Awaitable[object]]] = {
     "join": lambda r: r.join(node()),

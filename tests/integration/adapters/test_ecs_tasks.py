@@ -90,7 +90,7 @@ async def test_a_task_gets_the_originals_environment_and_carries_its_channel(mon
         assert network["assignPublicIp"] == "DISABLED" and len(network["subnets"]) == 2
 
 
-async def test_a_repeated_order_starts_no_further_task(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_repeated_order_starts_no_additional_task(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         first = await tasks.reconcile(ORDER)

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from gateway.adapters import cloud
 from gateway.adapters.cloud import AwsServices
-from gateway.api.console_schemas import SCHEMAS
+from gateway.api import console_schemas
 from gateway.lib.aws_extra import INSTALL_AWS
 from gateway.ports.errors import IvsRefused, StoreUnavailable
 from tests.support.admin import Admin, admin
@@ -38,11 +38,11 @@ async def api(service: IvsApi, tmp_path: Path) -> AsyncIterator[Admin]:
 async def test_a_channel_is_made_listed_and_deleted(api: Admin) -> None:
     assert await api.json("GET", "/ivs/channels") == []
     made = await api.json("POST", "/ivs/channels", {"name": "stage", "type": "BASIC", "latencyMode": "NORMAL"})
-    SCHEMAS["NewIvsChannel"].validate_python(made)
+    console_schemas.NewIvsChannel.model_validate(made)
     assert (made["name"], made["type"], made["latencyMode"], made["streamKey"]) == ("stage", "BASIC", "NORMAL", KEY)
     assert made["rtmpUrl"] == f"rtmps://{made['ingestEndpoint']}:443/app/"
     (listed,) = await api.json("GET", "/ivs/channels")
-    SCHEMAS["IvsChannels"].validate_python([listed])
+    console_schemas.IvsChannel.model_validate(listed)
     assert listed == {name: value for name, value in made.items() if name != "streamKey"}
     assert KEY not in str(listed)
     gone = await api.json("DELETE", f"/ivs/channels/{quote(made['arn'], safe='')}")

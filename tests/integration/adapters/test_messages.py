@@ -20,14 +20,13 @@ async def test_waiting_at_an_empty_queue_is_no_error(aws: str) -> None:
     queue = sqs.create_queue(QueueName="quiet")["QueueUrl"]
     came = asyncio.Event()
 
-    class Reader(SqsReader):
-        async def handle(self, body: str) -> None:
-            assert body == "late"
-            came.set()
+    async def handle(body: str) -> None:
+        assert body == "late"
+        came.set()
 
     with structlog.testing.capture_logs() as logs:
         async with AwsSession() as session, Tasks("messages") as tasks:
-            tasks.start(Reader(session, queue).run())
+            tasks.start(SqsReader(session, queue, handle).run())
             await asyncio.sleep(7)  # beyond what any other call gets
             await asyncio.to_thread(sqs.send_message, QueueUrl=queue, MessageBody="late")
             async with asyncio.timeout(10):

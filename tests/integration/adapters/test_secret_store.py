@@ -19,7 +19,7 @@ import structlog
 from gateway.adapters.aws.secret_stores import ManagedSecrets, SsmSecrets
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.local.credentials import FileSecrets, admin_token, signing_secret
-from gateway.adapters.secret_resolver import SecretResolver, resolved
+from gateway.adapters.secret_resolver import SecretResolver, resolve_secrets
 from gateway.channels.stream_key import Verdict
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
@@ -159,9 +159,9 @@ async def test_a_configured_previous_secret_takes_precedence_over_the_stored_one
         chosen = settings(
             tmp_path, MILLRACE_SIGNING__SECRET=at.reference, MILLRACE_SIGNING__PREVIOUS_SECRET="kept-secret-of-keys"
         )
-        assert signing_secret(await resolved(chosen)).previous == "kept-secret-of-keys"
+        assert signing_secret(await resolve_secrets(chosen)).previous == "kept-secret-of-keys"
         chosen = settings(tmp_path, MILLRACE_SIGNING__SECRET=at.reference)
-        assert signing_secret(await resolved(chosen)).previous == "one-secret-of-keys"
+        assert signing_secret(await resolve_secrets(chosen)).previous == "one-secret-of-keys"
 
 
 async def test_a_rotated_admin_token_replaces_the_old_one(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ async def test_a_rotated_admin_token_replaces_the_old_one(tmp_path: Path) -> Non
         path.write_text("second-token-of-admin\n")
         await vault.refresh()
         assert token.verify("second-token-of-admin") and not token.verify("first-token-of-admin")
-        assert token.mark != mark  # who signed in with it has to sign in again
+        assert token.mark != mark  # users who signed in with the old token have to sign in again
 
 
 async def test_nodes_accept_each_other_while_the_cluster_secret_is_rotated(tmp_path: Path) -> None:
@@ -271,8 +271,8 @@ def test_a_secret_in_a_file_loads_no_aws_library(tmp_path: Path) -> None:
     program = (
         "import sys, asyncio\n"
         "from gateway.settings import load\n"
-        "from gateway.adapters.secret_resolver import resolved\n"
-        "print(asyncio.run(resolved(load())).signing.secret.get_secret_value(), 'botocore' in sys.modules)\n"
+        "from gateway.adapters.secret_resolver import resolve_secrets\n"
+        "print(asyncio.run(resolve_secrets(load())).signing.secret.get_secret_value(), 'botocore' in sys.modules)\n"
     )
     environ = os.environ | {"MILLRACE_DATA": str(tmp_path), "MILLRACE_SIGNING__SECRET": f"file:{path}"}
     done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, cwd=ROOT)
@@ -304,7 +304,7 @@ async def test_a_secret_with_fewer_than_16_characters_is_refused(aws: str, tmp_p
         at.put("fifteen letters")
         for option in ("SIGNING__SECRET", "SIGNING__PREVIOUS_SECRET", "CLUSTER__SECRET", "ADMIN__TOKEN"):
             with pytest.raises(StoreUnusable, match="holds fewer than 16 characters"):
-                await resolved(settings(tmp_path, **{f"MILLRACE_{option}": at.reference}))
+                await resolve_secrets(settings(tmp_path, **{f"MILLRACE_{option}": at.reference}))
 
 
 async def test_a_short_secret_does_not_replace_a_valid_one(tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ async def test_a_short_previous_value_is_not_accepted(aws: str, tmp_path: Path, 
         at.put("change-me")
         at.put("one-secret-of-keys")
         with structlog.testing.capture_logs() as logs:
-            chosen = await resolved(settings(tmp_path, MILLRACE_SIGNING__SECRET=at.reference))
+            chosen = await resolve_secrets(settings(tmp_path, MILLRACE_SIGNING__SECRET=at.reference))
         assert signing_secret(chosen).previous == ""
         assert [line["log_level"] for line in logs] == ["warning"]
 

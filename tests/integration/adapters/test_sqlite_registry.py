@@ -22,7 +22,7 @@ from tests.integration.adapters.test_registry import ITEM, Clock, clock, holding
 
 __all__ = ["clock"]  # a fixture
 
-# One node of several: says that it is ready, waits for its turn, and does what it is told with the registry at argv[1].
+# One of several nodes: reports that it is ready, waits for its turn, and runs commands on the registry at argv[1].
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
@@ -84,7 +84,7 @@ asyncio.run(main())
 @contextlib.contextmanager
 def processes(path: Path, task: str, count: int) -> Iterator[list[subprocess.Popen[str]]]:
     """Starts `count` nodes that begin their task at the same time."""
-    # Each says the same in the same order, so a plain pipe is enough: nothing is ever left to read but short answers.
+    # All nodes give the same answers in the same order. The answers are short, so a plain pipe is enough.
     command = [sys.executable, "-c", PROGRAM, str(path)]
     pipe = subprocess.PIPE
     started = [
@@ -160,7 +160,7 @@ async def test_rows_of_long_dead_nodes_are_removed(tmp_path: Path, clock: Clock)
     async with SqliteRegistry(tmp_path / "r.db", clock) as registry:
         await registry.join(node("dead"))
         clock.now += FORGOTTEN_SECONDS + 1
-        assert [n.id for n in await registry.nodes()] == ["dead"]  # age alone says nothing about life
+        assert [n.id for n in await registry.nodes()] == ["dead"]  # an old entry does not prove that the node is dead
         await registry.join(node("new"))
         assert [n.id for n in await registry.nodes()] == ["new"]
         await registry.beat(node("dead", beat=2))

@@ -15,8 +15,9 @@ import boto3
 import pytest
 
 from gateway.adapters.aws.broadcast_server_table import BroadcastServerTable
-from gateway.adapters.aws.network_interfaces import NetworkInterfaces, interface_of
+from gateway.adapters.aws.network_interfaces import interface_of, public_name
 from gateway.adapters.aws.session import AwsSession
+from gateway.adapters.aws.sqs_reader import SqsReader
 from gateway.adapters.aws.task_events import TaskEvents, read_event
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnavailable
@@ -177,7 +178,7 @@ async def test_two_readers_of_one_queue_agree(ministack: str, monkeypatch: pytes
         other = Rig(BroadcastServerTable(at.session, TABLE), at.ec2, at.session)
         story = [*starts("a"), *starts("b"), *stops("a"), *starts("c")]
         await asyncio.gather(*(one.take(body) for body in story for one in (at, other)), return_exceptions=True)
-        await at.take(*story)  # what lost every race comes again
+        await at.take(*story)  # an update that lost every race is repeated
         assert {s["dns"] for s in await at.told()} == {B, C}
 
 
@@ -232,7 +233,7 @@ async def test_the_queue_is_read_into_the_table(aws: str, monkeypatch: pytest.Mo
         for body in itertools.chain(starts("a"), foreign):
             sqs.send_message(QueueUrl=queue, MessageBody=body)
         at.ec2.broken = 2
-        tasks.start(TaskEvents(at.session, chosen, at.servers, retry_seconds=0).run())
+        tasks.start(SqsReader(at.session, chosen.events, TaskEvents(chosen, at.servers).handle, retry_seconds=0).run())
         async with asyncio.timeout(30):
             while await asyncio.to_thread(left, sqs, queue):
                 await asyncio.sleep(0.1)
@@ -281,8 +282,8 @@ async def test_the_public_name_of_an_own_task_is_looked_up(aws: str, monkeypatch
         double.names[interface] = A
         monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", double.url)
         async with AwsSession() as session:
-            assert await NetworkInterfaces(session).public_name(interface) == A
-            assert await NetworkInterfaces(session).public_name("eni-" + "0" * 17) == ""
+            assert await public_name(session, interface) == A
+            assert await public_name(session, "eni-" + "0" * 17) == ""
 
 
 async def test_frequent_requests_are_answered_from_a_cache(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:

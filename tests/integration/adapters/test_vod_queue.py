@@ -16,8 +16,9 @@ from typing import Any
 import boto3
 import pytest
 
-from gateway.adapters.aws.s3_events import ObjectHandler, ObjectRule, S3Events
+from gateway.adapters.aws.s3_events import ObjectHandler, ObjectRule, object_handler
 from gateway.adapters.aws.session import AwsSession
+from gateway.adapters.aws.sqs_reader import SqsReader
 from gateway.adapters.stores import open_stores
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.metric_table import WORKER_RESTARTS
@@ -101,7 +102,8 @@ async def cloud(folder: Path) -> AsyncIterator[Cloud]:
             workers=WorkerPool(chosen.workers, Counter(WORKER_RESTARTS)),
             secrets=SigningSecrets("s"),
         )
-        reader = S3Events(stores.aws, chosen.vod.queue, [ObjectRule(studio.submit_object, chosen.vod.suffixes)])
+        rules = [ObjectRule(studio.submit_object, chosen.vod.suffixes)]
+        reader = SqsReader(stores.aws, chosen.vod.queue, object_handler(rules))
         tasks.start(studio.runner.run())
         tasks.start(reader.run())
         yield Cloud(studio, s3, sqs, queue)
@@ -160,7 +162,7 @@ async def test_a_repeated_event_makes_one_job_and_a_new_film_makes_another(
         for _ in range(3):
             at.send(event("a.mp4"))
         assert len(await at.jobs(1)) == 1
-        await asyncio.sleep(1.1)  # S3 tells times in seconds
+        await asyncio.sleep(1.1)  # S3 reports times in whole seconds
         at.s3.put_object(Bucket=BUCKET, Key="a.mp4", Body=film)
         assert len(await at.jobs(2)) == 2
 
@@ -208,7 +210,7 @@ async def reading(take: ObjectHandler) -> AsyncIterator[tuple[Any, str]]:
     sqs = boto3.client("sqs", region_name=REGION)
     queue = sqs.create_queue(QueueName="alone")["QueueUrl"]
     async with AwsSession() as session, Tasks("reader") as tasks:
-        tasks.start(S3Events(session, queue, [ObjectRule(take, [".mp4"])], retry_seconds=0).run())
+        tasks.start(SqsReader(session, queue, object_handler([ObjectRule(take, [".mp4"])]), retry_seconds=0).run())
         yield sqs, queue
 
 
@@ -226,7 +228,7 @@ async def test_a_message_is_kept_until_its_job_is_stored(aws: str) -> None:
         nonlocal tries
         tries += 1
         assert left(sqs, queue) == 1
-        if tries < 8:  # more often than a fault of ours is forgiven
+        if tries < 8:  # more attempts than the queue allows after a fault of the gateway
             raise StoreUnavailable("dynamodb does not answer")
         stored.set()
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from gateway.api.context import AddressDefaults, RequestLimits
-from gateway.api.node_status import NodeStatus
 from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.diagnosis.stream_health import UNMEASURED
 from gateway.live.sink import EndReason
 from gateway.ports.errors import StoreUnavailable
+from gateway.reports.node_status import NodeStatus
 from tests.support.admin import FAR, PORTS, SECRET, TOKEN, Admin, admin
 from tests.support.builders import picture
 
-# The body of the guide's curl example, as it is there.
+# The body of the curl example in the guide, unchanged.
 GUIDE = b"""{
     "isFlv":true,
     "isHls":false,

@@ -8,17 +8,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientError, web
 
+from gateway.api import forwarding
+from gateway.api.answers import is_connected, send_stream
+from gateway.api.authenticators import USER
+from gateway.api.channels import author
 from gateway.api.console import _MAX_SERVERS
-from gateway.api.servers import registry_entry
+from gateway.api.context import CONTEXT
+from gateway.api.route import Route, operation
+from gateway.api.routes import ROUTES
 from gateway.channels.addresses import OpenPorts
 from gateway.live.sink import EndReason
+from gateway.ports.cluster_queries import ForwardedRequest, HolderAnswer
+from gateway.ports.errors import OutputError
 from gateway.ports.events import Event, EventType
 from gateway.ports.nodes import ALIVE_SECONDS, Node, NodeRole
 from tests.support.admin import FAR, PORTS
 from tests.support.builders import picture
-from tests.support.http import until
+from tests.support.http import SECONDS
 from tests.support.sharing import Directory, Member, member
+from tests.support.waiting import until
 
 
 @dataclass
@@ -302,7 +312,7 @@ async def test_a_gateway_without_new_beats_is_not_listed_as_a_server(tmp_path: P
     now = 1000.0
     directory = Directory()
     async with member("b2", tmp_path, directory, since=1, clock=lambda: now) as here, silence() as address:
-        far = Node("a1", NodeRole.GATEWAY, address, 5, shown=registry_entry("a1.example.com", PORTS, 2))
+        far = Node("a1", NodeRole.GATEWAY, address, 5, shown=PORTS.registry_entry("a1.example.com", 2))
         directory.members["a1"] = far
         assert len(await here.api.json("GET", "/servers")) == 2
         now += ALIVE_SECONDS / 2
@@ -318,7 +328,7 @@ async def test_processes_of_one_host_are_one_server(tmp_path: Path):
     directory = Directory()
     async with member("h.1", tmp_path, directory, since=1) as here, member("h.2", tmp_path, directory, since=2):
         for id in ("h.1", "h.2"):
-            directory.members[id] = replace(directory.members[id], shown=registry_entry("h.example.com", PORTS, 1))
+            directory.members[id] = replace(directory.members[id], shown=PORTS.registry_entry("h.example.com", 1))
         assert [one["address"] for one in await here.api.json("GET", "/servers")] == ["127.0.0.1"]
 
 
@@ -350,7 +360,7 @@ async def test_pages_may_push_to_the_other_gateways(pair: Pair):
             NodeRole.GATEWAY,
             "192.0.2.1:1",
             1,
-            shown=registry_entry(f"n{number}.example.com", far, 10 + number),
+            shown=far.registry_entry(f"n{number}.example.com", 10 + number),
         )
     hostile = {"address": "x; script-src *", "ports": far.as_json(), "since": 0}
     pair.directory.members["odd"] = Node("odd", NodeRole.GATEWAY, "192.0.2.1:1", 1, shown=hostile)
@@ -376,6 +386,24 @@ async def test_viewers_of_other_nodes_are_added_up(pair: Pair):
         assert (await asked.api.json("GET", f"/api/streams/stream/{item['id']}"))["viewers"] == 18
 
 
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"outputs":[]}' + b" " * 1_000_000])
+async def test_an_invalid_session_of_the_holder_deletes_no_recording(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, body: bytes
+):
+    item = await pair.here.api.create()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield body
+
+    @contextlib.asynccontextmanager
+    async def forward(id: str, request: ForwardedRequest) -> AsyncIterator[HolderAnswer]:
+        yield HolderAnswer(200, {}, pieces())
+
+    monkeypatch.setattr(pair.here.cluster, "forward", forward)
+    answer = await pair.here.api.call("DELETE", f"/videostream/{item['id']}/recordings/v")
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+
+
 async def test_an_on_demand_session_recorded_on_another_node_is_not_deleted(pair: Pair, tmp_path: Path):
     item = await pair.here.api.create(outdate=FAR)
     publisher = await pair.there.push(item["id"])
@@ -384,6 +412,124 @@ async def test_an_on_demand_session_recorded_on_another_node_is_not_deleted(pair
     publisher.stream.outputs.status = lambda: status  # type: ignore[method-assign]
     answer = await pair.here.api.json("DELETE", f"/videostream/{item['id']}/recordings/v", status=409)
     assert "being recorded" in answer["error"]
+
+
+# ---- any route ----
+
+
+class Probe:
+    """Handlers of routes that exist only in these tests, and what they got."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, str, bytes, str, str]] = []
+        self.left = asyncio.Event()
+
+    async def show(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        user, node = request[USER], request.app[CONTEXT].cluster.node
+        self.requests.append((node, request.method, request.path_qs, body, user.name, str(request.remote)))
+        return web.json_response({"node": node, **author(request)}, status=418, headers={"Retry-After": "7"})
+
+    async def send(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "video/mp4"})
+        await send_stream(request, response, self._pieces(int(request.query["pieces"])))
+        return response
+
+    @staticmethod
+    async def _pieces(count: int) -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield bytes(65_536)
+        if count == 1:
+            raise OutputError("the disk is gone")
+
+    async def wait(self, request: web.Request) -> web.Response:
+        self.requests.append(("", "", "", b"", "", ""))
+        while is_connected(request):
+            await asyncio.sleep(0.01)
+        self.left.set()
+        return web.Response()
+
+
+@dataclass
+class Probed:
+    pair: Pair
+    probe: Probe
+    id: str
+
+
+@pytest.fixture
+async def probed(tmp_path: Path) -> AsyncIterator[Probed]:
+    """Yields two nodes with additional routes. The second one holds the stream `id`."""
+    directory, probe = Directory(), Probe()
+    handlers = (("GET", "show", probe.show), ("PUT", "show", probe.show), ("GET", "send", probe.send))
+    routes = (
+        *ROUTES,
+        *(
+            Route(f"{method} /probe/{{id}}/{name}", operation("text/plain")(handler), held=True, slow=True)
+            for method, name, handler in (*handlers, ("GET", "wait", probe.wait))
+        ),
+    )
+    async with (
+        member("b2", tmp_path, directory, routes=routes) as here,
+        member("a1", tmp_path, directory, routes=routes) as there,
+    ):
+        item = await here.api.create()
+        await there.push(item["id"])
+        yield Probed(Pair(here, there, directory), probe, item["id"])
+
+
+async def test_a_new_route_is_answered_by_the_holder_without_more_code(probed: Probed):
+    path = f"/probe/{probed.id}/show?a=b%26c&d=%C3%A9"
+    body = b'{"any": "body \xc3\xa9"}' + b" " * 200_000
+    response = await probed.pair.here.api.call("PUT", path, raw=body)
+    assert (response.status, response.headers["Retry-After"]) == (418, "7")
+    assert await response.json() == {"node": "a1", "by": "admin token", "peer": "127.0.0.1"}
+    assert (await probed.pair.here.api.json("GET", path, status=418))["node"] == "a1"
+    got = probed.probe.requests
+    assert [(one[0], one[1], one[3:]) for one in got] == [
+        ("a1", "PUT", (body, "admin", "127.0.0.1")),
+        ("a1", "GET", (b"", "admin", "127.0.0.1")),
+    ]
+    assert {one[2] for one in got} == {path}
+    assert (await probed.pair.here.api.call("HEAD", path)).status == 418
+    idle = await probed.pair.here.api.create()
+    assert (await probed.pair.here.api.json("GET", f"/probe/{idle['id']}/show", status=418))["node"] == "b2"
+
+
+async def test_a_long_answer_of_the_holder_arrives_in_pieces(probed: Probed):
+    path = f"/probe/{probed.id}/send"
+    response = await probed.pair.here.api.call("GET", f"{path}?pieces=40")
+    assert (response.status, response.content_type) == (200, "video/mp4")
+    assert len(await response.read()) == 40 * 65_536
+    with pytest.raises(ClientError):  # the node that holds the stream breaks the answer off
+        await probed.pair.here.api.call("GET", f"{path}?pieces=1")
+
+
+async def test_a_client_that_leaves_ends_the_request_at_the_holder(probed: Probed):
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await probed.pair.here.api.call("GET", f"/probe/{probed.id}/wait")
+    assert probed.probe.requests
+    async with asyncio.timeout(SECONDS):
+        await probed.probe.left.wait()
+
+
+async def test_a_forwarded_request_with_another_body_is_refused(probed: Probed, monkeypatch: pytest.MonkeyPatch):
+    digests = iter(("one", "another"))
+    monkeypatch.setattr(forwarding, "_digest", lambda body: next(digests))
+    answer = await probed.pair.here.api.json("PUT", f"/probe/{probed.id}/show", {}, status=400)
+    assert "digest" in answer["error"] and not probed.probe.requests
+
+
+async def test_the_author_of_a_change_at_another_node_is_kept(pair: Pair):
+    item = await pair.here.api.create()
+    await pair.there.push(item["id"])
+    got: list[Event] = []
+    pair.there.api.events.listen(got.append)
+    inputs = [{"name": "main", "kind": "push"}, {"name": "second", "kind": "backup"}]
+    await pair.here.api.json("PUT", f"/videostream/{item['id']}/inputs", inputs)
+    (changed,) = [event for event in got if event.type is EventType.CHANNEL_CHANGED]
+    assert (changed.data["by"], changed.data["peer"]) == ("admin token", "127.0.0.1")
 
 
 # ---- processes of one host ----
@@ -411,8 +557,8 @@ async def test_a_stream_is_reachable_through_every_process_of_a_host(host: tuple
     for asked in host:
         assert (await asked.api.json("GET", path))["node"] == "h.2"
     sessions = [[name for name in member.asked if name != "refusals"] for member in (first, second)]
-    assert sessions[0] == ["session"], "passed on to its sibling for the node elsewhere, and asked by it directly"
-    assert sessions[1] == ["session", "session"]
+    assert sessions[0] == ["forwarded"], "passed on to its sibling for the node elsewhere, which asks it directly"
+    assert sessions[1] == ["forwarded", "forwarded"]
     online = await far.api.json("GET", "/videostreams/online")
     assert [(one["videoname"], one["node"]) for one in online] == [("stage", "h.2")]
     assert [one["node"] for one in await far.api.json("GET", "/nodes") if one["answers"]] == ["z9", "h.1", "h.2"]

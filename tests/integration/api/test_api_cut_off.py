@@ -12,7 +12,7 @@ import pytest
 
 from gateway.lib import log
 from tests.support.admin import TOKEN, Admin, admin
-from tests.support.http import until
+from tests.support.waiting import until
 
 BODY = b'{"password": "wrong", "outdate": "2090-01-01"}'
 GZIP = b"\x1f\x8b not gzip at all"

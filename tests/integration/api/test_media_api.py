@@ -22,7 +22,7 @@ from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.vod_names import is_vod_file
 from tests.integration.api.test_recordings_api import MS, add, session
 from tests.support.admin import Admin, admin
-from tests.support.http import until
+from tests.support.waiting import until
 
 FILM = "holiday/holiday"
 
@@ -72,7 +72,7 @@ async def test_kept_media_stay_listed_and_protected_after_the_channels_deletion(
         id, video, index = await recorded(api, folder, playAuth="sign", videoname="Stage")
         before = await api.json("GET", f"/media?channel={id}")
         assert [(m["key"], m["deleted"]) for m in before] == [(video, None), (index, None)]
-        assert await api.json("GET", "/media") == []  # of channels that exist nothing has to be found again
+        assert await api.json("GET", "/media") == []  # the list has only media of deleted channels
         assert await api.json("DELETE", f"/videostream/{id}") == "stream deleted"
         assert (await api.call("GET", f"/videostream/{id}")).status == 404
         found = await api.json("GET", f"/media?channel={id}")
@@ -134,7 +134,7 @@ async def test_a_long_deletion_continues_in_the_background(tmp_path: Path, monke
         gone = await api.json("DELETE", f"/media?channel={id}", status=202)
         assert gone == {"channel": id, "key": None, "deleted": False}
         assert video in folder.keys
-        assert await api.json("GET", f"/media?channel={id}") == []  # nobody sees what is half deleted
+        assert await api.json("GET", f"/media?channel={id}") == []  # media are not listed while they are being deleted
         folder.gate.set()
         await until(lambda: not folder.keys)
 

@@ -93,7 +93,7 @@ async def test_a_signal_disconnects_all_clients_and_ends_the_program_soon(start,
         began = time.monotonic()
         told = await peer.until(timeout=5)
         assert (told.level, told.code) == ("error", "NetStream.Publish.Failed")
-        assert "shutting down" in told.words["description"]
+        assert "shutting down" in told.info["description"]
         assert (await player.until("NetStream.Play.UnpublishNotify", timeout=5)).level == "status"
         assert await peer.closed()
         assert await player.closed()

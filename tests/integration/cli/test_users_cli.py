@@ -10,13 +10,11 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.support.gateway import Gateway, Reply, http, running
+from tests.support.gateway import Gateway, Reply, http
+from tests.support.shared_gateway import shared_gateway
 
 PASSWORD, ANOTHER = "correct horse battery", "another password"
 
@@ -37,10 +35,7 @@ def done(data: Path, *arguments: str, stdin: str | None = None) -> str:
     return found.stdout
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with running() as found:
-        yield found
+gateway = shared_gateway()
 
 
 def sign_in(gateway: Gateway, password: str, name: str = "") -> Reply:

@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
-from gateway.cluster import claims, http_cache_proxy, membership, peers, registry_locator, replicas, viewer_reporter
-from gateway.cluster.registry_locator import RegistryLocator
+from gateway.cluster.calls import viewer_reporter
+from gateway.cluster.files import http_cache_proxy
+from gateway.cluster.members import membership, peers, registry_locator
+from gateway.cluster.members.registry_locator import RegistryLocator
+from gateway.cluster.streams import claims, replicas
 from gateway.ports.nodes import ALIVE_SECONDS, StreamClaim
 from gateway.protocols import nodes as link
 from tools.capacity import demand, plan, replica

@@ -26,7 +26,7 @@ class Pair:
         return f"http://127.0.0.1:{gateway.ports['http']}/{channel.id}/{path}"
 
     @staticmethod
-    def door(gateway: Gateway, channel: Channel) -> str:
+    def push_url(gateway: Gateway, channel: Channel) -> str:
         """Returns the channel's push address at one of them."""
         return f"rtmp://127.0.0.1:{gateway.ports['rtmp']}/stream/{channel.obs_key}"
 
@@ -56,7 +56,7 @@ FILM = Film("nodes-20", seconds=20)
 
 def test_every_protocol_plays_at_a_node_that_does_not_hold_the_stream(pair: Pair) -> None:
     channel = pair.a.channel(isFlv=True, isHls=True, isCMAF=True)
-    with push(FILM, pair.door(pair.a, channel)):
+    with push(FILM, pair.push_url(pair.a, channel)):
         channel.wait_playable("live.m3u8", "master.m3u8", "manifest.mpd")
         players = {
             "flv": pull(pair.at(pair.b, channel)),
@@ -72,7 +72,7 @@ def test_every_protocol_plays_at_a_node_that_does_not_hold_the_stream(pair: Pair
 
 def test_both_nodes_give_the_same_bytes(pair: Pair) -> None:
     channel = pair.a.channel(isFlv=True, isHls=True, isCMAF=True)
-    with push(FILM, pair.door(pair.a, channel)):
+    with push(FILM, pair.push_url(pair.a, channel)):
         channel.wait_playable("live.m3u8", "master.m3u8")
         segment = http("GET", pair.at(pair.a, channel, "live.m3u8")).text.split()[-1]
         for path in (segment, "master.m3u8"):
@@ -86,10 +86,10 @@ def test_a_publisher_that_reconnects_at_the_other_node_continues_its_stream(pair
     channel = pair.a.channel(isFlv=True, isHls=True)
     viewer = pull(pair.at(pair.b, channel), seconds=None)
     with viewer:
-        with push(Film("nodes-6", seconds=6), pair.door(pair.a, channel)) as first:
+        with push(Film("nodes-6", seconds=6), pair.push_url(pair.a, channel)) as first:
             channel.wait_live()
             first.wait()
-        with push(Film("nodes-6", seconds=6), pair.door(pair.b, channel)) as second:
+        with push(Film("nodes-6", seconds=6), pair.push_url(pair.b, channel)) as second:
             until(lambda: channel.session()["publisher"], "the push reaches the stream's holder")
             assert http("GET", pair.at(pair.b, channel, "live.m3u8")).text.count("#EXT-X-DISCONTINUITY\n") <= 1
             second.wait()
@@ -106,14 +106,14 @@ def test_a_publisher_that_reconnects_at_the_other_node_continues_its_stream(pair
 def test_a_killed_holder_is_replaced_and_viewers_of_other_nodes_stay_connected(pair: Pair) -> None:
     channel = pair.a.channel(isFlv=True, isHls=True)
     with pull(pair.at(pair.b, channel), seconds=None) as viewer:
-        with push(FILM, pair.door(pair.a, channel)):
+        with push(FILM, pair.push_url(pair.a, channel)):
             channel.wait_playable("live.m3u8")
             until(lambda: so_far(viewer).video, "the viewer sees something")
             before = http("GET", pair.at(pair.b, channel, "live.m3u8")).text
             pair.a.process.send_signal(signal.SIGKILL)
             pair.a.process.wait(10)
         again = Film("nodes-8", seconds=8)
-        with push(again, pair.door(pair.b, channel)) as second:
+        with push(again, pair.push_url(pair.b, channel)) as second:
             url = pair.at(pair.b, channel, "live.m3u8")
             first = _number(before, "DISCONTINUITY-SEQUENCE")
             until(lambda: _number(http("GET", url).text, "DISCONTINUITY-SEQUENCE") > first, "the stream is there again")
@@ -130,11 +130,11 @@ def test_a_killed_holder_is_replaced_and_viewers_of_other_nodes_stay_connected(p
 def test_a_publisher_continues_at_another_node_when_its_holder_stops(pair: Pair) -> None:
     channel = pair.a.channel(isFlv=True, isHls=True)
     with pull(pair.at(pair.b, channel), seconds=None) as viewer:
-        with push(FILM, pair.door(pair.a, channel)):
+        with push(FILM, pair.push_url(pair.a, channel)):
             until(lambda: so_far(viewer).video, "the viewer sees something")
             assert pair.a.stop() == 0
         again = Film("nodes-6", seconds=6)
-        with push(again, pair.door(pair.b, channel)) as second:
+        with push(again, pair.push_url(pair.b, channel)) as second:
             second.wait()
         pair.b.api("DELETE", f"/videostream/{channel.id}/session")
         seen = [f.digest for f in take_of(viewer).video]

@@ -61,7 +61,7 @@ class Tree:
         """Kills the edge at this address."""
         mark = f'"http":{address.rpartition(":")[2]},'
         for process in self.containers.running:
-            # The process's own log: its id stands in no line.
+            # The log of this process, whose lines do not contain its id.
             log = Path(f"/proc/{process.pid}/fd/1").resolve()
             if mark in log.read_text():
                 process.kill()

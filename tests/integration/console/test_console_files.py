@@ -127,7 +127,7 @@ async def test_all_files_that_a_page_references_exist(api: Admin, page: str):
         path = waiting.pop()
         if path in seen or not (
             path == page or path.startswith(("/console/", "/_player/"))
-        ):  # a link, nothing that it loads
+        ):  # a link, which the page does not load
             continue
         seen.add(path)
         response = await api.call("GET", path, token=None)
@@ -196,7 +196,7 @@ async def test_a_head_request_for_a_file_is_answered(api: Admin):
 async def test_other_paths_are_not_served(api: Admin, path: str):
     url = URL(f"http://127.0.0.1:{api.client.port}{path}", encoded=True)  # as it is, not tidied up by the client
     async with api.client.session.get(url) as response:
-        assert response.status in (401, 404)  # 401: which other routes there are is not told without a token
+        assert response.status in (401, 404)  # 401: without a token, clients do not learn which routes exist
         assert (await response.json())["error"]
 
 

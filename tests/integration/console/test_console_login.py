@@ -307,7 +307,7 @@ async def test_many_guesses_at_a_name_delay_its_sign_ins_without_a_lock(tmp_path
         authenticators = api.authenticators
         for n in range(9):
             assert (await Browser(api).sign_in("wrong", "eva", X_Forwarded_For=f"198.51.{n}.1")).status == 401
-        paused = [authenticators.attempt("203.0.113.9", name).pauses for name in ("EVA", "adam")]
+        paused = [authenticators.new_attempt("203.0.113.9", name).pauses for name in ("EVA", "adam")]
         assert max(paused[0].values()) == 1.0
         assert max(paused[1].values()) == 0.0, "other names are not concerned"
         assert (await Browser(api).sign_in(PASSWORD, "EVA", X_Forwarded_For="203.0.113.9")).status == 401
@@ -441,7 +441,7 @@ async def test_a_new_session_beyond_the_limit_ends_the_oldest_session(tmp_path: 
         assert [await b.opens() for b in browsers] == [False] * 3 + [True] * 20
 
 
-# ---- the store is away ----
+# ---- the store is unavailable ----
 
 
 class Flaky:

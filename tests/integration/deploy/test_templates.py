@@ -104,7 +104,7 @@ def test_behind_a_load_balancer_with_tls_its_ports_are_shown(tmp_path: Path):
 
 # ---- make deploy ----
 
-# Stands for aws and docker: writes down what it is asked, and answers as they do.
+# Replaces aws and docker: records its arguments and gives their answers.
 FAKE = """#!{python}
 import json, os, sys
 folder = os.environ["FAKES"]
@@ -147,7 +147,7 @@ class Fakes:
         for name in ("aws", "docker"):
             path = folder / name
             _program(path, FAKE.format(python=sys.executable))
-        # Whatever stands for python3 here may put programs of its own before these.
+        # The python3 of this machine may put its own programs before these.
         _program(folder / "python3", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         kept = {
             "ImageRepository": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/images",

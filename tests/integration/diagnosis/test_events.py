@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -23,6 +22,7 @@ from tests.support.fleet import sharing
 from tests.support.gateway import FAR, Channel, Gateway, running
 from tests.support.media import Film
 from tests.support.pushing import page
+from tests.support.shared_gateway import shared_gateway
 from tests.support.tools import need
 
 SECRET = "the-secret-of-these-tests"
@@ -39,16 +39,13 @@ TEXTS = {
 CODES = {"in_use": 4409, "full": 1013}
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("ffmpeg")
-    with running(
-        MILLRACE_SIGNING__SECRET=SECRET,
-        MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0",
-        MILLRACE_LIMITS__PUBLISHERS="1",
-        MILLRACE_STREAM__LINGER="0",
-    ) as gateway:
-        yield gateway
+gateway = shared_gateway(
+    "ffmpeg",
+    MILLRACE_SIGNING__SECRET=SECRET,
+    MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0",
+    MILLRACE_LIMITS__PUBLISHERS="1",
+    MILLRACE_STREAM__LINGER="0",
+)
 
 
 def events(gateway: Gateway, **query: object) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.clients import Program, until
-from tests.support.gateway import Channel, Gateway, running
-from tests.support.tools import need
+from tests.support.gateway import Channel, Gateway
+from tests.support.shared_gateway import shared_gateway
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=160x90:r=25")
 TONE = ("-f", "lavfi", "-i", "sine=f=440:r=44100")
@@ -28,11 +28,7 @@ PUSHES = {
 }
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("ffmpeg")
-    with running(MILLRACE_STREAM__LINGER="60") as instance:
-        yield instance
+gateway = shared_gateway("ffmpeg", MILLRACE_STREAM__LINGER="60")
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,15 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.support.clients import push
-from tests.support.gateway import Gateway, http, running
+from tests.support.gateway import Gateway, http
 from tests.support.media import Film
+from tests.support.shared_gateway import shared_gateway
 from tests.support.tools import need
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -22,11 +22,7 @@ FILM = Film("example", seconds=60, size="320x180")
 sys.path.insert(0, str(EXAMPLE.parent))
 from millrace_client import Millrace, MillraceError  # type: ignore[import-not-found]  # noqa: E402
 
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with running() as instance:
-        yield instance
+gateway = shared_gateway()
 
 
 def client(gateway: Gateway, token: str | None = None) -> Millrace:

@@ -54,7 +54,7 @@ def test_vp9_has_the_form_that_ffmpeg_writes(film: bytes, before: bytes) -> None
     tracks, units = Tracks(None, None), []
     demux = MediaDemuxer()
     for tag in FlvReader().receive(with_config(film, before)):
-        event = demux.video(tag.timestamp, tag.payload) if tag.type_id == VIDEO else None
+        event = demux.read_video(tag.timestamp, tag.payload) if tag.type_id == VIDEO else None
         if isinstance(event, MediaTrack):
             tracks = Tracks(event, None)
         elif isinstance(event, AccessUnit):

@@ -12,7 +12,9 @@ from urllib.parse import urljoin
 import pytest
 
 from tests.support import clients
-from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.clients import until
+from tests.support.gateway import Channel, Gateway, http
+from tests.support.shared_gateway import shared_gateway
 
 SIZES = ("640x360", "426x240", "256x144")
 TONES = (400, 800, 1200)  # Hz of each audio track
@@ -31,10 +33,7 @@ def push_command(address: str) -> list[str]:
     return [clients.new_ffmpeg(), "-loglevel", "error", *inputs, "-filter_complex", scales, *maps, *video, *rest]
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with running(MILLRACE_EGRESS__ALLOW="127.0.0.0/8") as gateway:
-        yield gateway
+gateway = shared_gateway(MILLRACE_EGRESS__ALLOW="127.0.0.0/8")
 
 
 @pytest.fixture(scope="module")
@@ -151,11 +150,16 @@ def test_each_rendition_decodes_in_its_size(channel: Channel, path: str, height:
 
 
 def test_renditions_have_equal_segments(channel: Channel) -> None:
-    own = dict(zip(*segments(channel, "video/index.m3u8"), strict=True))
-    other = dict(zip(*segments(channel, "240p/video/index.m3u8"), strict=True))
-    common = own.keys() & other.keys()
-    assert len(common) >= 3
-    assert [own[n] for n in sorted(common)] == [other[n] for n in sorted(common)]
+    own, other = {}, {}
+
+    def have_three_in_common() -> bool:
+        own.update(zip(*segments(channel, "video/index.m3u8"), strict=True))
+        other.update(zip(*segments(channel, "240p/video/index.m3u8"), strict=True))
+        return len(own.keys() & other.keys()) >= 3
+
+    until(have_three_in_common, "three segments of both renditions", 60)
+    common = sorted(own.keys() & other.keys())
+    assert [own[n] for n in common] == [other[n] for n in common]
 
 
 def segments(channel: Channel, path: str) -> tuple[list[str], list[str]]:

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.clients import until
-from tests.support.gateway import Gateway, running
+from tests.support.gateway import Gateway
 from tests.support.rtmp import (
     AUDIO,
     VIDEO,
@@ -19,16 +19,14 @@ from tests.support.rtmp import (
     picture,
     sound,
 )
+from tests.support.shared_gateway import shared_gateway
 
 STARTED = "NetStream.Publish.Start"
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with running(
-        MILLRACE_STREAM__LINGER="0", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="5", MILLRACE_LIMITS__RTMP_MESSAGE="2000000"
-    ) as gateway:
-        yield gateway
+gateway = shared_gateway(
+    MILLRACE_STREAM__LINGER="0", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="5", MILLRACE_LIMITS__RTMP_MESSAGE="2000000"
+)
 
 
 @contextlib.asynccontextmanager

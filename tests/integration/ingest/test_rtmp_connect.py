@@ -1,22 +1,19 @@
 """The connect command and related commands, as encoders, players and faulty clients send them."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from gateway.formats import amf0
-from tests.support.gateway import Channel, Gateway, running
+from tests.support.gateway import Channel, Gateway
 from tests.support.rtmp import COMMAND_AMF3, VIDEO, command, connected, message
+from tests.support.shared_gateway import shared_gateway
 
 STARTED = "NetStream.Publish.Start"
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with running(MILLRACE_STREAM__WAIT_FOR_PUBLISHER="5", MILLRACE_STREAM__LINGER="0") as gateway:
-        yield gateway
+gateway = shared_gateway(MILLRACE_STREAM__WAIT_FOR_PUBLISHER="5", MILLRACE_STREAM__LINGER="0")
 
 
 @pytest.fixture
@@ -37,7 +34,7 @@ async def test_an_unknown_app_is_refused_and_closed(gateway: Gateway, channel: C
         await peer.command("connect", 1, {"app": app, "tcUrl": f"rtmp://127.0.0.1/{app}"})
         said = await peer.until("_result")
         assert (said.level, said.code) == ("error", "NetConnection.Connect.InvalidApp")
-        assert len(str(said.words["description"])) < 300
+        assert len(str(said.info["description"])) < 300
         assert await peer.closed()
 
 
@@ -65,8 +62,8 @@ async def test_the_answer_to_connect_repeats_transaction_and_encoding(gateway: G
         await peer.command("connect", 77, {"app": "stream", "objectEncoding": 3.0, "fourCcList": ["hvc1", "av01"]})
         said = await peer.until("_result")
         assert said.transaction == 77
-        assert said.words["objectEncoding"] == 3
-        assert {"hvc1", "av01"} <= set(said.words["fourCcList"])
+        assert said.info["objectEncoding"] == 3
+        assert {"hvc1", "av01"} <= set(said.info["fourCcList"])
         assert [m.type_id for m in peer.heard[:2]] == [5, 6], "window and bandwidth come first"
         assert peer.told_chunk_size == 65536
 

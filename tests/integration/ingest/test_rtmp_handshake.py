@@ -3,20 +3,17 @@
 import asyncio
 import os
 import ssl
-from collections.abc import Iterator
 
 import pytest
 
-from tests.support.gateway import Gateway, running
+from tests.support.gateway import Gateway
 from tests.support.rtmp import Peer, command, connected, digest_c1, message
+from tests.support.shared_gateway import shared_gateway
 
 CONNECT = command("connect", 1, {"app": "stream", "tcUrl": "rtmp://127.0.0.1/stream"})
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with running(MILLRACE_LIMITS__HANDSHAKE="2") as gateway:
-        yield gateway
+gateway = shared_gateway(MILLRACE_LIMITS__HANDSHAKE="2")
 
 
 async def _connects(peer: Peer) -> bool:

@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.clients import until
-from tests.support.gateway import Gateway, running
+from tests.support.gateway import Gateway
 from tests.support.rtmp import DATA, Peer, connected, metadata
+from tests.support.shared_gateway import shared_gateway
 
 STARTED, FULL = "NetStream.Publish.Start", "NetStream.Publish.Failed"
 
@@ -24,21 +24,18 @@ def _ipv6() -> bool:
 IPV6 = _ipv6()
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with running(
-        MILLRACE_RTMP__HOST="::" if IPV6 else "0.0.0.0",
-        MILLRACE_RTMP__PING_INTERVAL="2",
-        MILLRACE_RTMP__PING_TIMEOUT="2",
-        MILLRACE_RTMP__IDLE_TIMEOUT="6",
-        MILLRACE_STREAM__LINGER="0",
-        MILLRACE_STREAM__TAKEOVER_AFTER="1",
-        MILLRACE_LIMITS__FIRST_MEDIA="2",
-        MILLRACE_LIMITS__REFUSALS_PER_MINUTE="3",
-        MILLRACE_LIMITS__PUBLISHERS_PER_ADDRESS="3",
-        MILLRACE_LIMITS__PUBLISHERS="5",
-    ) as gateway:
-        yield gateway
+gateway = shared_gateway(
+    MILLRACE_RTMP__HOST="::" if IPV6 else "0.0.0.0",
+    MILLRACE_RTMP__PING_INTERVAL="2",
+    MILLRACE_RTMP__PING_TIMEOUT="2",
+    MILLRACE_RTMP__IDLE_TIMEOUT="6",
+    MILLRACE_STREAM__LINGER="0",
+    MILLRACE_STREAM__TAKEOVER_AFTER="1",
+    MILLRACE_LIMITS__FIRST_MEDIA="2",
+    MILLRACE_LIMITS__REFUSALS_PER_MINUTE="3",
+    MILLRACE_LIMITS__PUBLISHERS_PER_ADDRESS="3",
+    MILLRACE_LIMITS__PUBLISHERS="5",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +97,7 @@ async def test_the_number_of_publishers_on_the_node_is_limited(gateway: Gateway)
         peers = [await _live(stack, gateway, f"127.0.0.{13 + n}") for n in range(4)]
         assert await _code(gateway, "127.0.0.20", waiting.obs_key) == FULL
         assert await _code(gateway, "127.0.0.20", first.obs_key) == "NetStream.Publish.BadName"
-        await asyncio.sleep(1.1)  # the silence that is meant
+        await asyncio.sleep(1.1)  # the pause under test
         assert await _code(gateway, "127.0.0.20", first.obs_key) == STARTED, "who takes over adds none"
         await peers[0].reset()
         until(lambda: len(gateway.api("GET", "/videostreams/online").json()) <= 3, "one has left")

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import pytest
 
 from gateway.formats import amf0
 from tests.support.clients import found, until
-from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.gateway import Channel, Gateway, http
 from tests.support.rtmp import (
     AAC_HEADER,
     AGGREGATE,
@@ -27,16 +27,14 @@ from tests.support.rtmp import (
     picture,
     sound,
 )
+from tests.support.shared_gateway import shared_gateway
 
 STARTED = "NetStream.Publish.Start"
 # Another resolution's record: a different SPS makes a different track.
 OTHER_AVC_HEADER = AVC_HEADER[:-1] + b"\x23"
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with running(MILLRACE_STREAM__LINGER="0", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="8") as gateway:
-        yield gateway
+gateway = shared_gateway(MILLRACE_STREAM__LINGER="0", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="8")
 
 
 class Tag(NamedTuple):
@@ -398,11 +396,11 @@ async def test_a_publisher_with_constant_track_changes_is_ended_with_a_reason(ga
         said = None
         async with asyncio.timeout(30):
             while said is None:
-                with contextlib.suppress(TimeoutError):  # of one read: nothing is said for a while
+                with contextlib.suppress(TimeoutError):  # the time-out of one read: the server sends nothing
                     said = await peer.until("onStatus")
         changing.cancel()
         assert (said.code, said.level) == ("NetStream.Publish.Failed", "error")
-        assert said.words["description"] == "The tracks keep changing: more than 12 times in 30 s."
+        assert said.info["description"] == "The tracks keep changing: more than 12 times in 30 s."
         assert await peer.closed()
     until(lambda: gateway.api("GET", f"/videostream/{channel.id}/session").json()["state"] == "idle", "the end")
     folder = gateway.data / "media" / channel.id

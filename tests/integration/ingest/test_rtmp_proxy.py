@@ -176,7 +176,7 @@ def test_ffmpeg_can_push_through_haproxy(gateway: Gateway, tmp_path: Path, secur
     channel = gateway.channel()
     scheme = "rtmps" if secure else "rtmp"
     config = tmp_path / "haproxy.cfg"
-    # The balancer binds by itself (port 0 is no port for it): a free one, asked for just before.
+    # The balancer does not accept port 0, so the test finds a free port just before.
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -18,7 +18,6 @@ from gateway.channels.channel import Channel
 from gateway.channels.stream_key import SigningSecrets
 from gateway.ingest import admission
 from gateway.ingest.admission import Admission
-from gateway.ingest.pending_connections import EARLY_BYTES, EARLY_READ, PendingConnections
 from gateway.ingest.rtmp import session as rtmp
 from gateway.ingest.rtmp.listener import RtmpListener
 from gateway.ingest.rtmp.services import RtmpServices
@@ -28,6 +27,7 @@ from gateway.lib.quota import Quota
 from gateway.lib.refusals import Refusals
 from gateway.lib.sockets import listen, tls_context
 from gateway.lib.tasks import Tasks
+from gateway.listeners.pending_connections import EARLY_BYTES, EARLY_READ, PendingConnections
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.packaging.feed import Feed
@@ -120,18 +120,19 @@ async def running(
             opener=listen,
             tls=tls,
             tasks=tasks,
-            lease=hub.lease,
+            acquire_publisher=hub.acquire_publisher,
             admission=Admission(store, SECRETS, events, publishers_per_address=0, refusals=Refusals(0)),
             pending=PendingConnections() if pending is None else pending,
             streams=hub,
             channels=store,
             protection=PROTECTION,
-            webrtc=cast(Any, None),
+            browser_streams=cast(Any, None),
+            browser_media=cast(Any, None),
             sessions=cast(Any, None),
             ports=OpenPorts,
         )
-        door = RtmpServices(shared, Quota(0))
-        listener = RtmpListener(door, "127.0.0.1", 0, [ipaddress.ip_network(n) for n in proxies], tls)
+        services = RtmpServices(shared, Quota(0))
+        listener = RtmpListener(services, "127.0.0.1", 0, [ipaddress.ip_network(n) for n in proxies], tls)
         await listener.start()
         tasks.start(hub.run())
         tasks.start(listener.run())
@@ -156,7 +157,7 @@ async def test_an_unavailable_store_ends_the_publish_with_an_error(monkeypatch: 
         lab.store.error = StoreUnavailable("it is locked")
         said = await peer.publish(KEY)
         assert (said.level, said.code) == ("error", FAILED)
-        assert "locked" not in said.words["description"]
+        assert "locked" not in said.info["description"]
         assert await peer.closed()
 
 
@@ -207,13 +208,13 @@ async def test_data_sent_during_the_key_check_wait_in_the_kernel() -> None:
         session = lab.session()
         await lab.until(lambda: session._core.held > EARLY_BYTES, "much is held")
         received = session._core.received
-        await asyncio.sleep(0.1)  # the silence that is meant
+        await asyncio.sleep(0.1)  # the server must read nothing more in this time
         assert session._core.received == received, "nothing is read any more"
         assert session._core.held < 65_536
         lab.store.answer.set()
         await asyncio.wait_for(sending, 10)
         (stream,) = lab.hub
-        await lab.until(lambda: stream.bytes_in >= 60 * 60_000, "all of it is published")
+        await lab.until(lambda: stream.received.bytes >= 60 * 60_000, "all of it is published")
 
 
 async def test_data_sent_during_the_key_check_of_a_second_publish_wait_too() -> None:
@@ -239,7 +240,7 @@ async def test_data_sent_during_the_key_check_of_a_second_publish_wait_too() -> 
         assert (await peer.until(STARTED)).code == STARTED
         await asyncio.wait_for(sending, 10)
         (stream,) = lab.hub
-        await lab.until(lambda: stream.bytes_in >= 60 * 60_000, "all of it is published")
+        await lab.until(lambda: stream.received.bytes >= 60 * 60_000, "all of it is published")
 
 
 async def test_a_publisher_may_close_and_publish_again_during_the_key_check() -> None:
@@ -371,7 +372,7 @@ async def test_a_flooding_publisher_gets_a_reason_before_it_is_disconnected(monk
         await peer.headers()
         await peer.send(message(4, b"\0\6\0\0\0\1", csid=2) * 60)
         said = await peer.until(FAILED)
-        assert "too many messages" in said.words["description"]
+        assert "too many messages" in said.info["description"]
         assert await peer.closed()
 
 
@@ -383,7 +384,7 @@ async def test_media_do_not_count_as_a_flood(monkeypatch: pytest.MonkeyPatch) ->
         await peer.headers()
         await peer.film(range(0, 20_000, 40))
         (stream,) = lab.hub
-        await lab.until(lambda: stream.bytes_in > 400 * 40, "it is published")
+        await lab.until(lambda: stream.received.bytes > 400 * 40, "it is published")
         assert not await peer.closed(1.2)
 
 
@@ -437,7 +438,7 @@ async def test_data_of_a_refused_peer_are_discarded_unparsed() -> None:
         assert await peer.closed()
 
 
-# ---- connections that have shown nothing ----
+# ---- connections without a key ----
 
 
 async def test_connections_are_pending_from_accept_until_they_publish_or_play() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
@@ -12,8 +11,9 @@ from gateway.channels.stream_key import Algorithm, SignatureUse, sign
 from gateway.ingest.refusal_texts import REVOKED_KEY, WRONG_KEY
 from gateway.ingest.rtmp.services import SIGN_PLACE
 from tests.support.clients import until
-from tests.support.gateway import Channel, Gateway, running
-from tests.support.rtmp import Said, connected
+from tests.support.gateway import Channel, Gateway
+from tests.support.rtmp import ServerCommand, connected
+from tests.support.shared_gateway import shared_gateway
 
 SECRET, PREVIOUS = "the-secret-of-these-tests", "the-secret-before-it"
 STARTED, UNAUTHORIZED = "NetStream.Publish.Start", "NetStream.Publish.Unauthorized"
@@ -21,17 +21,14 @@ FAR = 2_080_000_000
 MISSING = f"Authorization required: {SIGN_PLACE}"
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with running(
-        MILLRACE_SIGNING__SECRET=SECRET,
-        MILLRACE_SIGNING__PREVIOUS_SECRET=PREVIOUS,
-        MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0",
-        MILLRACE_STREAM__LINGER="30",
-        MILLRACE_STREAM__TAKEOVER_AFTER="1",
-        MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1",
-    ) as gateway:
-        yield gateway
+gateway = shared_gateway(
+    MILLRACE_SIGNING__SECRET=SECRET,
+    MILLRACE_SIGNING__PREVIOUS_SECRET=PREVIOUS,
+    MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0",
+    MILLRACE_STREAM__LINGER="30",
+    MILLRACE_STREAM__TAKEOVER_AFTER="1",
+    MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +37,7 @@ def one(gateway: Gateway) -> Channel:
     return gateway.channel()
 
 
-async def _publish(gateway: Gateway, key: str, app: str = "stream") -> Said:
+async def _publish(gateway: Gateway, key: str, app: str = "stream") -> ServerCommand:
     """The answer to a publish; a refusal must close the socket in time."""
     async with connected(gateway.ports["rtmp"]) as peer:
         said = await peer.publish(key, app=app)
@@ -53,7 +50,7 @@ async def _refused(gateway: Gateway, key: str, app: str = "stream", text: str = 
     """Checks a refusal. All wrong keys and unknown ids get the same `text`, which hides the wrong part."""
     said = await _publish(gateway, key, app)
     assert (said.level, said.code) == ("error", UNAUTHORIZED)
-    assert said.words["description"] == text
+    assert said.info["description"] == text
 
 
 def _changed(key: str, at: int) -> str:
@@ -236,7 +233,7 @@ async def test_a_silent_publisher_is_replaced_and_gets_an_error(gateway: Gateway
         await dead.headers()
         await dead.film(range(0, 400, 33), gop=100)
         assert (await player.play(channel.id)).code == "NetStream.Play.Start"
-        await asyncio.sleep(1.1)  # the silence that is meant
+        await asyncio.sleep(1.1)  # the pause under test
         async with connected(gateway.ports["rtmp"]) as alive:
             assert (await alive.publish(channel.obs_key)).code == STARTED
             said = await dead.until()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,8 +12,10 @@ import pytest
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
 from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.shared_gateway import shared_gateway
 from tests.support.sources import h264
 from tests.support.tools import need
+from tests.support.waiting import until_in_thread
 from tests.support.webrtc import Client
 from tests.support.whip_client import FRAGMENT, Whip, ask, offer, publishing, watching
 
@@ -28,13 +29,9 @@ LIMITED = {
 }
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("ffmpeg")
-    with running(
-        MILLRACE_STREAM__LINGER="2", MILLRACE_STREAM__TAKEOVER_AFTER="1", MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0"
-    ) as gateway:
-        yield gateway
+gateway = shared_gateway(
+    "ffmpeg", MILLRACE_STREAM__LINGER="2", MILLRACE_STREAM__TAKEOVER_AFTER="1", MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0"
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +54,6 @@ def address(channel: Channel, key: str | None = None) -> str:
     return f"{channel.url('whip')}?sign={channel.key if key is None else key}"
 
 
-async def until(holds: Callable[[], Any], what: str, seconds: float = 15.0) -> Any:
-    """The first true value of a call that may block."""
-    async with asyncio.timeout(seconds + 5):
-        for _ in itertools.count():
-            if value := await asyncio.to_thread(holds):
-                return value
-            await asyncio.sleep(0.1)
-    raise AssertionError(what)
-
-
 def events(gateway: Gateway, channel: Channel) -> list[dict[str, Any]]:
     return list(gateway.api("GET", f"/events?channel={channel.id}&limit=50").json())
 
@@ -79,7 +66,7 @@ async def live(channel: Channel) -> None:
 async def pushing(channel: Channel, **options: Any) -> AsyncIterator[Whip]:
     """A live push of pictures."""
     async with publishing(address(channel), film(), audio=False, **options) as whip:
-        await until(lambda: channel.session()["bitrate"] > 0, "bytes arrive")
+        await until_in_thread(lambda: channel.session()["bitrate"] > 0, "bytes arrive")
         yield whip
 
 
@@ -107,7 +94,7 @@ async def test_a_whip_session_works_from_the_offer_to_its_end(gateway: Gateway) 
     assert channel.key not in answer.text
     await whip.connect()
     sending = asyncio.create_task(whip.play(film()))
-    await until(lambda: channel.session()["bitrate"] > 0, "bytes arrive")
+    await until_in_thread(lambda: channel.session()["bitrate"] > 0, "bytes arrive")
     session = channel.session()
     assert (session["state"], session["publisher"]["protocol"]) == ("live", "whip")
     assert session["publisher"]["address"] == "127.0.0.1"
@@ -129,13 +116,13 @@ async def test_a_whip_session_works_from_the_offer_to_its_end(gateway: Gateway) 
     answered = len(client.responses)
     await whip.network.until(lambda: len(client.responses) > answered, checks=True)
     count = len(whip.sent)
-    await until(lambda: len(whip.sent) > count + 30, "the media continue")
+    await until_in_thread(lambda: len(whip.sent) > count + 30, "the media continue")
     assert channel.session()["state"] == "live"
     # the end
     assert (await ask("GET", whip.url)).status in (404, 405)
     assert (await whip.delete()).status == 200
     await whip.network.until(lambda: client.closed)
-    await until(lambda: channel.session()["publisher"] is None, "the push has ended")
+    await until_in_thread(lambda: channel.session()["publisher"] is None, "the push has ended")
     assert (await whip.delete()).status == 404
     await sending
     whip.close()
@@ -192,7 +179,7 @@ async def test_a_stream_in_use_gives_409_and_a_silent_one_is_taken_over(gateway:
         await second.connect()
         await first.network.until(lambda: first.client.closed)
         sending = asyncio.create_task(second.play(film()))
-        await until(lambda: channel.session()["bitrate"] > 0, "the second push is on air")
+        await until_in_thread(lambda: channel.session()["bitrate"] > 0, "the second push is on air")
         await second.delete()
         await sending
         second.close()
@@ -206,7 +193,7 @@ async def test_a_new_push_continues_a_lingering_stream(gateway: Gateway) -> None
     assert channel.session()["state"] == "lingering"
     async with pushing(channel):
         assert channel.session()["since"] == since
-    ended = await until(
+    ended = await until_in_thread(
         lambda: next((e for e in events(gateway, channel) if e["type"] == "stream.ended"), None), "the end"
     )
     assert ended["data"]["reason"] == "publisher gone"
@@ -291,7 +278,7 @@ async def test_a_backup_can_push_by_whip_too(gateway: Gateway) -> None:
     key = van["pushUrl"].partition("sign=")[2].partition("&")[0]
     async with pushing(channel):
         async with publishing(f"{channel.url('whip')}?sign={key}&input=van", film(), audio=False):
-            await until(lambda: state_of(channel, "van") == "ready", "the backup is ready")
+            await until_in_thread(lambda: state_of(channel, "van") == "ready", "the backup is ready")
         assert state_of(channel, "main") == "on air"
 
 
@@ -328,7 +315,7 @@ async def test_b_frames_are_reported_during_playback_by_webrtc(gateway: Gateway)
     with push(BFRAMES, channel.push):
         await asyncio.to_thread(channel.wait_live)
         async with watching(channel.url("whep")):
-            found = await until(lambda: channel.session()["health"], "a finding", 20)
+            found = await until_in_thread(lambda: channel.session()["health"], "a finding", 20)
     assert [finding["code"] for finding in found] == ["b_frames"]
 
 
@@ -350,7 +337,7 @@ async def test_a_push_without_media_ends_in_time(limited: Gateway) -> None:
     assert (await whip.post(address(channel))).status == 201
     await whip.connect()
     await whip.network.until(lambda: whip.client.closed, checks=True)
-    await until(lambda: "no media in time" in limited.log, "its reason is logged")
+    await until_in_thread(lambda: "no media in time" in limited.log, "its reason is logged")
     whip.close()
 
 
@@ -359,14 +346,14 @@ async def test_a_push_that_stops_ends_after_the_idle_timeout(limited: Gateway) -
     async with pushing(channel) as whip:
         whip.send_unit = lambda unit: None  # type: ignore[method-assign]
         await whip.network.until(lambda: whip.client.closed, checks=True)
-    await until(lambda: "nothing received for too long" in limited.log, "its reason is logged")
+    await until_in_thread(lambda: "nothing received for too long" in limited.log, "its reason is logged")
 
 
 async def test_a_push_that_never_connects_ends_and_the_channel_is_free(limited: Gateway) -> None:
     channel = limited.channel()
     whip = Whip()
     assert (await whip.post(address(channel))).status == 201
-    await until(lambda: "the client did not connect" in limited.log, "the end")
+    await until_in_thread(lambda: "the client did not connect" in limited.log, "the end")
     async with pushing(channel):
         pass
 

@@ -12,20 +12,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import Program, new_ffmpeg, until
-from tests.support.gateway import Channel, Gateway, running
+from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film
-from tests.support.tools import lacking, need
+from tests.support.shared_gateway import shared_gateway
+from tests.support.tools import lacking
 
 FILM = Film("sound-on-demand", seconds=60, gop=75)
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 _AAC_SECONDS = 1_024 / 48_000
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("ffmpeg")
-    with running() as gateway:
-        yield gateway
+gateway = shared_gateway("ffmpeg")
 
 
 @pytest.fixture(scope="module")

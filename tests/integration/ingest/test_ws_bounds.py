@@ -14,10 +14,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from gateway.ingest.pending_connections import EARLY_BYTES, PendingConnections
 from gateway.ingest.websocket import connection as ws_connection
 from gateway.ingest.websocket.connection import PushConnection
 from gateway.lib.sockets import tls_context
+from gateway.listeners.pending_connections import EARLY_BYTES, PendingConnections
 from gateway.live.publisher import StreamPublisher
 from gateway.workers.worker_pool import WorkerPool
 from tests.support.http import trusting
@@ -146,7 +146,7 @@ async def test_a_client_that_disconnects_with_its_request_causes_no_error(caplog
     assert caplog.records == []
 
 
-# ---- who has shown no key ----
+# ---- clients without a key ----
 
 
 async def test_a_refused_push_is_closed_with_its_code_while_it_sends() -> None:
@@ -175,7 +175,7 @@ async def test_data_of_an_unauthenticated_client_wait_in_the_kernel() -> None:
         async with raw(lab, opening(f"/stream/{key}") + large) as (reader, _):
             await lab.store.asked.wait()
             await lab.until(lambda: pending.bytes > EARLY_BYTES, "it is read a while")
-            await asyncio.sleep(0.1)  # the silence that is meant
+            await asyncio.sleep(0.1)  # the server must read nothing more in this time
             assert pending.bytes < 65_536
             lab.store.answer.set()
             async with asyncio.timeout(10):

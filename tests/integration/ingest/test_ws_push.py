@@ -358,7 +358,7 @@ async def test_the_forwarded_header_of_an_unlisted_peer_is_ignored() -> None:
         assert stream.publisher is not None and stream.publisher.peer == "127.0.0.1"
 
 
-# ---- the life of a push ----
+# ---- the beginning and the end of a push ----
 
 
 async def test_a_push_that_sends_nothing_is_taken_over() -> None:
@@ -518,7 +518,7 @@ async def test_a_client_that_floods_pings_without_reading_is_disconnected() -> N
         pushing.ws.transport.abort()
 
 
-# ---- what is no push ----
+# ---- invalid pushes ----
 
 
 async def test_text_instead_of_binary_data_closes_the_push_with_an_error() -> None:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from gateway.formats.flv.tag import TrackStart
 from gateway.media.track import Codec, Kind
@@ -17,18 +14,16 @@ from gateway.media.unit import AccessUnit
 from tests.support.clients import Program, new_ffmpeg, pull, push, so_far, take_of, until
 from tests.support.fleet import sharing
 from tests.support.flv_reader import FlvFileDemuxer
-from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import Film, Frame, framehash_command
+from tests.support.shared_gateway import shared_gateway
 
 FILM = Film("inputs-30", seconds=30)
 LIST = [{"name": "main", "kind": "push"}, {"name": "van", "kind": "backup"}]
 _AV_MS = 20
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with running(MILLRACE_INPUTS__STEADY="1") as one:
-        yield one
+gateway = shared_gateway()
 
 
 def stored(channel: Channel, inputs: list[dict[str, Any]] = LIST) -> dict[str, dict[str, Any]]:

@@ -1,11 +1,9 @@
 """Inputs that differ from the push are encoded in its form by real workers: parameter sets and sound are equal."""
 
-import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import av
 import pytest
@@ -22,6 +20,7 @@ from gateway.settings import load
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders, sources
 from tests.support.sources import AAC, X264, Source
+from tests.support.waiting import until
 
 MAIN = sources.h264("320x180", 2)  # High, B-frames, 44.1 kHz stereo
 
@@ -59,12 +58,6 @@ async def matching(workers: WorkerPool | None = None) -> AsyncIterator[Lab]:
     async with Tasks("lab") as tasks:
         tasks.start(lab.matching.run(), "run")
         yield lab
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def pictures(lab: Lab) -> list[av.VideoFrame]:

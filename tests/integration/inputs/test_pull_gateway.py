@@ -5,24 +5,19 @@ from __future__ import annotations
 import itertools
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support import clients, films
-from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.gateway import Channel, Gateway, http
 from tests.support.inputs import kill_demuxers
 from tests.support.media import Film, judge
+from tests.support.shared_gateway import shared_gateway
 
 FILM = Film("pulled", seconds=40)
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with running(MILLRACE_EGRESS__ALLOW="127.0.0.0/8") as gateway:
-        yield gateway
+gateway = shared_gateway(MILLRACE_EGRESS__ALLOW="127.0.0.0/8")
 
 
 def with_inputs(gateway: Gateway, *inputs: dict[str, Any], **fields: Any) -> Channel:
@@ -145,7 +140,7 @@ def test_an_error_of_a_pull_is_shown_without_its_secrets(gateway: Gateway) -> No
     assert (masked["url"], masked["error"]) == ("rtsps://********@127.0.0.1:1/1?********", "connection refused")
     path = f"/videostream/{channel.id}"
     before = gateway.api("GET", f"{path}/inputs").json()
-    # What is shown can be sent back.
+    # The API accepts the list that it shows.
     sent_back = gateway.api("PUT", f"{path}/inputs", before).json()
     assert [one.get("url") for one in sent_back] == [one.get("url") for one in before]
     for answer in (f"{path}/inputs", path, "/videostream", f"{path}/session", f"/events?channel={channel.id}"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app.gateway import outgoing_tls
+from gateway.app.parts.backends import outgoing_tls
 from gateway.channels.inputs import InputKind, InputSpec
 from gateway.inputs.pull.pull_source import PullSource
 from gateway.lib.egress import Egress
@@ -26,7 +26,7 @@ from tests.support.inputs import FakeInput, running_source, worker_pool
 from tests.support.rtsp_camera import Camera
 from tests.support.tools import lacking
 
-GST_CAMERA = Path(__file__).parents[2] / "load" / "peers" / "gst_camera.py"
+GST_CAMERA = Path(__file__).parents[3] / "bench" / "peers" / "gst_camera.py"
 SYSTEM_PYTHON = "/usr/bin/python3"  # which has `gi`
 GI = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gio, GstRtspServer; "
 GI += "exit(not Gio.TlsBackend.get_default().supports_tls())"

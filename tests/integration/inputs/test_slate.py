@@ -4,27 +4,21 @@ import io
 import itertools
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from PIL import Image
 
 from tests.support.clients import Program, until
 from tests.support.flv_reader import FlvReader, Tag
-from tests.support.gateway import Channel, Gateway, running
+from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film
-from tests.support.tools import need
+from tests.support.shared_gateway import shared_gateway
 
 FILM = Film("slate-source", 20, size="320x180", bframes=2)
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("ffmpeg", "ffprobe")
-    with running(MILLRACE_EGRESS__ALLOW="", MILLRACE_INPUTS__STEADY="1") as started:
-        yield started
+gateway = shared_gateway("ffmpeg", "ffprobe", MILLRACE_EGRESS__ALLOW="")
 
 
 def publishing(channel: Channel) -> Program:
@@ -118,7 +112,7 @@ def test_the_stream_continues_with_a_slate(gateway: Gateway, tmp_path: Path) -> 
     times = [t.timestamp for t in video if t.payload[1] != 0]
     levels = [brightness(picture_at(flv, at)) < 60 for at in (0.5, (times[-1] - times[0]) / 1000 - 1.0)]
     assert levels == [False, True]
-    # In the slate, sound and picture are written alike: neither is ahead.
+    # In the slate, sound and pictures have the same pace: neither is ahead.
     last = [max(t.timestamp for t in kind) for kind in (video, audio)]
     assert abs(last[0] - last[1]) <= 60
 

@@ -70,7 +70,7 @@ def pictures(loop: SlateLoop) -> list[Image.Image]:
 
 async def file_loop(path: Path, form: StreamForm, workers: Workers | None = None, **limits: Any) -> SlateLoop:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return await library(workers or Workers(), **limits).file(path, digest, form)
+    return await library(workers or Workers(), **limits).encode_file(path, digest, form)
 
 
 async def test_a_card_has_the_form_of_the_publishers_stream() -> None:
@@ -78,7 +78,7 @@ async def test_a_card_has_the_form_of_the_publishers_stream() -> None:
     workers = Workers()
     slates = library(workers)
     form = form_of(source, framerate=25.0)
-    loop, same = await asyncio.gather(slates.card("Show", TEXT, form), slates.card("Show", TEXT, form))
+    loop, same = await asyncio.gather(slates.make_card("Show", TEXT, form), slates.make_card("Show", TEXT, form))
     assert same is loop
     assert workers.started == 1, "equal slates are encoded once"
     assert (loop.video, loop.audio) == (source.tracks.video, source.tracks.audio)
@@ -99,8 +99,8 @@ async def test_a_card_has_the_form_of_the_publishers_stream() -> None:
 async def test_cards_with_a_clock_differ_only_in_the_clock() -> None:
     slates = library(Workers())
     form = StreamForm.of(None)
-    base = await slates.card("Show", TEXT, form)
-    first, second = await slates.clocked_cards("Show", TEXT, ["14:05 UTC", "14:06 UTC"], form)
+    base = await slates.make_card("Show", TEXT, form)
+    first, second = await slates.make_clocked_cards("Show", TEXT, ["14:05 UTC", "14:06 UTC"], form)
     assert base.video == first.video == second.video
     assert base.audio == first.audio == DEFAULT_AUDIO
     images = [pictures(loop)[0].convert("L") for loop in (base, first, second)]
@@ -122,7 +122,7 @@ async def test_an_hevc_slate_has_its_own_configuration() -> None:
         "log-level=none",
         *("-preset", "ultrafast"),
     )
-    loop = await library(Workers()).card("Show", TEXT, form_of(source))
+    loop = await library(Workers()).make_card("Show", TEXT, form_of(source))
     assert loop.video is not None
     assert loop.video.codec is Codec.H265
     assert len(pictures(loop)) == len(loop.pictures) == 60
@@ -217,14 +217,14 @@ async def test_a_slate_may_not_exceed_its_memory_limit() -> None:
 async def test_a_dead_worker_is_replaced_a_limited_number_of_times() -> None:
     form = StreamForm.of(None)
     workers = Workers(deaths=2)
-    assert await library(workers).card("Show", TEXT, form)
+    assert await library(workers).make_card("Show", TEXT, form)
     assert workers.started == 3
     with pytest.raises(OutputError, match="a test"):
-        await library(Workers(deaths=3)).card("Show", TEXT, form)
+        await library(Workers(deaths=3)).make_card("Show", TEXT, form)
 
 
 async def test_an_audio_channel_needs_no_worker() -> None:
     workers = Workers()
     opus = MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")
-    loop = await library(workers).card("Radio", TEXT, StreamForm.of(Tracks(None, opus)))
+    loop = await library(workers).make_card("Radio", TEXT, StreamForm.of(Tracks(None, opus)))
     assert (workers.started, loop.video, loop.audio, len(loop.sounds)) == (0, None, opus, 1)

@@ -149,17 +149,17 @@ class Late:
     def __init__(self, moves: Callable[[float], bool], lag: float) -> None:
         self._moves, self._lag = moves, lag
         self.now = 0.0
-        self._further = asyncio.Condition()
+        self._additional = asyncio.Condition()
 
-    def session(self, stream: Stream) -> "Late":
+    def open_session(self, stream: Stream) -> "Late":
         return self
 
     async def compare(
         self, _track: object, units: Sequence[AccessUnit], _fresh: bool, _difference: int
     ) -> PictureDifference:
         at = units[-1].dts / 1000
-        async with self._further:
-            await self._further.wait_for(lambda: self.now >= at + self._lag)
+        async with self._additional:
+            await self._additional.wait_for(lambda: self.now >= at + self._lag)
         return PictureDifference(50.0 if self._moves(at) else 0.0, 5, False, False)
 
     async def last_picture(self) -> bytes:
@@ -168,9 +168,9 @@ class Late:
     def close(self) -> None: ...
 
     async def reach(self, now: float) -> None:
-        async with self._further:
+        async with self._additional:
             self.now = now
-            self._further.notify_all()
+            self._additional.notify_all()
 
 
 async def watch_late(folder: Path, seconds: int, moves: Callable[[float], bool], lag: float, **fields: Any) -> Watch:
@@ -205,11 +205,11 @@ async def watch_late(folder: Path, seconds: int, moves: Callable[[float], bool],
 async def test_a_late_result_includes_the_media_before_its_picture(tmp_path: Path) -> None:
     seen = await watch_late(tmp_path, 24, lambda t: 8 <= t < 11, 2.5)
     assert len(seen.images) == len(seen.clips) == 1
-    # A look every 2.5 s: from 3 s before the picture until the verdict that 3 s later nothing moves.
+    # One check every 2.5 s, from 3 s before the picture until 3 s without motion have passed.
     assert 3 + 3 * 2.5 <= seen.clips[0].seconds <= 5 + 3 * 2.7
 
 
-@pytest.mark.parametrize("lag", [0.0, 0.4, 2.5])
+@pytest.mark.parametrize("lag", [pytest.param(0.0, marks=pytest.mark.nightly), 0.4, 2.5])
 async def test_motion_during_a_clip_starts_no_other_clip(tmp_path: Path, lag: float) -> None:
     seen = await watch_late(tmp_path, 30, lambda t: t >= 6, lag, motion_timeout=8)
     assert len(seen.images) == len(seen.clips)
@@ -243,12 +243,14 @@ async def test_motion_creates_a_picture_and_a_clip_that_begins_before_it(tmp_pat
     assert clip.path.stem == seen.images[0].stem
 
 
+@pytest.mark.nightly
 async def test_continuous_motion_extends_one_clip(tmp_path: Path) -> None:
     seen = await watch(tmp_path, film(30, "between(t,6,20)"))
     assert len(seen.images) == len(seen.clips) == 1
     assert 3 + 14 + 3 <= seen.clips[0].seconds <= 5 + 15 + 3 + 1
 
 
+@pytest.mark.nightly
 async def test_a_clip_ends_at_the_limit_and_the_next_one_continues_there(tmp_path: Path) -> None:
     seen = await watch(tmp_path, film(30, "gte(t,6)"), motion_timeout=8)
     assert len(seen.clips) == len(seen.images) == 3
@@ -257,6 +259,7 @@ async def test_a_clip_ends_at_the_limit_and_the_next_one_continues_there(tmp_pat
     assert 8 <= second.seconds <= 1 + 8 + 2 + 1, "little of what the first has already"
 
 
+@pytest.mark.nightly
 async def test_motion_after_a_pause_starts_another_clip(tmp_path: Path) -> None:
     seen = await watch(tmp_path, film(36, "between(t,6,8)+between(t,22,24)"))
     assert len(seen.images) == len(seen.clips) == 2
@@ -269,6 +272,7 @@ async def test_motion_inside_long_gops_with_b_frames_is_detected(tmp_path: Path)
     assert seen.clips[0].seconds >= 3 + 2 + 3
 
 
+@pytest.mark.nightly
 async def test_changes_below_the_threshold_are_no_motion(tmp_path: Path) -> None:
     seen = await watch(tmp_path, film(14, "between(t,6,8)"), motion_percent=80)
     assert seen.clips == []

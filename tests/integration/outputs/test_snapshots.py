@@ -28,6 +28,7 @@ from gateway.workers.jpeg_service import JpegService
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import sources
 from tests.support.recording import RunningArchive, stream_of
+from tests.support.waiting import until
 
 SETTINGS = load(environ={})
 ID = "0f0e0d0c-0b0a-4909-8807-060504030201"
@@ -44,12 +45,6 @@ def stream(source: sources.Source, **fields: Any) -> Stream:
     made = stream_of(ID, isImage=True, **fields)
     made.set_tracks(source.tracks.video, source.tracks.audio, {}, True)
     return made
-
-
-async def until(true: Any, seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.02)
 
 
 def push(to: Stream, units: list[AccessUnit]) -> None:

@@ -86,14 +86,14 @@ async def test_only_the_pictures_are_changed_by_the_watermark() -> None:
     assert lab.original.units == [
         replace(u, wall=o.wall) for u, o in zip(source.units, lab.original.units, strict=True)
     ]
-    # Sound and script data untouched, in order; every picture shown when it was to be shown, keys where keys were.
+    # Sound and script data are unchanged and in order. Pictures keep their times and their key frames.
     assert [(u.dts, u.payload) for u in lab.seen(Kind.AUDIO)] == [(u.dts, u.payload) for u in source.of(Kind.AUDIO)]
     assert [i for i in lab.viewer.items if isinstance(i, Timed)] == [Timed(0, "onTextData", b"x")]
     assert sorted(u.dts + u.cts for u in video) == sorted(u.dts + u.cts for u in given)
     assert [u.dts for u in video if u.key] == [u.dts for u in given if u.key]
     assert grows(video)
     assert [t.epoch for t in lab.viewer.tracks] == [0]
-    # Interleaved as the source was, to within a picture or two.
+    # Sound and pictures alternate as in the source, within a picture or two.
     newest = 0
     for unit in lab.viewer.units:
         if unit.track.kind is Kind.VIDEO:
@@ -203,7 +203,9 @@ async def test_a_hanging_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) -> 
         await play(publisher, units[at:], speed=1, until=lambda: lab.report()["restarts"] == 1)
         before = len(lab.seen())
         await play(
-            publisher, [u for u in units if u.dts > lab.stream.last_dts_ms], until=lambda: len(lab.seen()) > before
+            publisher,
+            [u for u in units if u.dts > lab.stream.received.last_dts_ms],
+            until=lambda: len(lab.seen()) > before,
         )
         assert len(lab.seen()) > before
         await lab.end()
@@ -321,7 +323,7 @@ async def test_a_stream_without_video_is_shown_unchanged() -> None:
 
 
 async def test_a_slow_worker_drops_whole_gops_and_counts_them() -> None:
-    # A worker with next to no processor time, and half a second that may wait.
+    # The worker has almost no processor time, and half a second of media may wait.
     lab = WatermarkHub(MILLRACE_TRANSCODE__BACKLOG="0.5", MILLRACE_TRANSCODE__PRESET="medium")
     source = gray(8, "1280x720", gop=15)
     async with lab.open():

@@ -134,7 +134,7 @@ def test_the_fragments_have_every_coded_frame_once_without_gaps_in_decode_time(f
         samples = b"".join([mp4.mdat(s.body()) for s in lane.window])
         wanted = [u.payload for u in source if u.track.kind.value == lane.kind]
         whole = b"".join(wanted)
-        # Audio that lies before the first picture is left out.
+        # Audio before the first picture is left out.
         assert samples == whole[len(whole) - len(samples) :] and len(samples) > 0.99 * len(whole)
         end = None
         for segment in lane.window:

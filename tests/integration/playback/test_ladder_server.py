@@ -14,10 +14,11 @@ from gateway.playback import ladder as answers
 from tests.support.builders import FAR
 from tests.support.clock import Clock
 from tests.support.hls_rules import parse
-from tests.support.http import request, until
+from tests.support.http import request
 from tests.support.ladder import RUNGS, LadderStream, ladder
 from tests.support.playback import SECRETS
 from tests.support.segmented import Timetable
+from tests.support.waiting import until
 
 TABLE = Timetable(seconds=60)
 ALL = dict.fromkeys((r.name for r in RUNGS), TABLE)
@@ -163,7 +164,7 @@ async def test_a_lost_rendition_gives_404_so_that_players_change() -> None:
         reply = await lab.play(15).get("360p/video/index.m3u8")
         assert (reply.status, reply.text) == (404, "360p of c1 is not available now\n")
         assert (await lab.get("480p/video/index.m3u8")).status == 200
-        assert (await lab.get("360p/index.m3u8")).status == 200  # those of the index have nowhere to go
+        assert (await lab.get("360p/index.m3u8")).status == 200  # players of the index have no other playlist
         lab.publish("360p")
         assert (await lab.play(19).get("360p/video/index.m3u8")).status == 200
         lab.hub.end("c1@360p", EndReason.NO_MEDIA)
@@ -254,7 +255,7 @@ async def test_the_status_names_the_live_renditions() -> None:
         assert [r["name"] for r in status["renditions"]] == ["360p", "480p", "720p"]
         assert all(r["bitrate"] > 100_000 and r["outputs"] == ["flv", "hls", "cmaf"] for r in status["renditions"])
         assert (status["ladder"], status["poster"]) == ("hls", None)
-        lab.leave("480p")  # it lingers: who opened it would wait
+        lab.leave("480p")  # the rendition lingers: a player that opens it would wait
         assert [r["name"] for r in json.loads(await lab.text("status.json"))["renditions"]] == ["360p", "720p"]
         of_a_rung = json.loads((await lab.listener.get("/c1@720p/status.json")).body)
         assert (of_a_rung["live"], of_a_rung["renditions"], of_a_rung["ladder"]) == (True, [], None)

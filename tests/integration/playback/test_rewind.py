@@ -86,7 +86,7 @@ def test_two_pushes_form_one_playlist_with_every_frame(gateway: Gateway) -> None
             time.sleep(0.7)
     until(lambda: playlist(channel).ended, "the end")
     whole = playlist(channel)
-    # Numbers never go back, and the second publish is behind one discontinuity.
+    # Numbers never decrease, and one discontinuity precedes the second publish.
     assert whole.sequence >= first.sequence and whole.discontinuity_sequence >= first.discontinuity_sequence
     assert whole.segments[-1].discontinuity == whole.segments[0].discontinuity + 1
     assert hashes(channel) == source + source
@@ -236,7 +236,7 @@ def test_channels_with_only_cmaf_rewind_in_mpeg_ts_segments(gateway: Gateway) ->
         assert (status["outputs"], status["rewind"]) == (["cmaf", "whep"], 3600) and status["oldest"]
         outputs = {output["name"] for output in channel.session()["outputs"]}
         assert "cmaf" in outputs and "rewind" not in outputs
-        # Switching HLS on goes on with higher numbers, and with what is stored.
+        # When HLS is switched on again, numbers continue to rise, and stored media stay listed.
         assert gateway.api("PUT", f"/videostream/{channel.id}", {"isHls": True}).status == 200
         channel.wait_playable("live.m3u8")
         later = playlist(channel)

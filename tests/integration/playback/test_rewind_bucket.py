@@ -174,7 +174,7 @@ def test_clips_and_exports_read_the_bucket_until_their_media_are_deleted(
 
     with on_air(channel, FILM):
         until(lambda: len([k for k in cloud.keys(channel) if k.endswith(".ts")]) >= 6, "pieces in the bucket")
-        # Most of it is in the bucket, and its end is only on the disk.
+        # Most media are in the bucket; the last ones are only on the disk.
         live = clip(last=5)
         assert excerpt(live, films[0], least=5 * FRAMES_PER_SECOND - 1) + len(live) > 6 * FRAMES_PER_SECOND
     with on_air(channel, OTHER):

@@ -3,28 +3,26 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import pytest
 
 from tests.support.clients import until
-from tests.support.gateway import Channel, Gateway, running
+from tests.support.gateway import Channel, Gateway
 from tests.support.rtmp import AUDIO, VIDEO, Peer, command, connected, message, picture, sound
+from tests.support.shared_gateway import shared_gateway
 
 STARTED, PLAYING = "NetStream.Publish.Start", "NetStream.Play.Start"
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with running(
-        MILLRACE_STREAM__LINGER="0",
-        MILLRACE_STREAM__WAIT_FOR_PUBLISHER="2",
-        MILLRACE_LIMITS__VIEWER_STALL="2",
-        MILLRACE_LIMITS__VIEWER_BACKLOG="200000",
-        MILLRACE_LIMITS__PLAYBACK_PER_ADDRESS="40",
-    ) as gateway:
-        yield gateway
+gateway = shared_gateway(
+    MILLRACE_STREAM__LINGER="0",
+    MILLRACE_STREAM__WAIT_FOR_PUBLISHER="2",
+    MILLRACE_LIMITS__VIEWER_STALL="2",
+    MILLRACE_LIMITS__VIEWER_BACKLOG="200000",
+    MILLRACE_LIMITS__PLAYBACK_PER_ADDRESS="40",
+)
 
 
 @contextlib.asynccontextmanager
@@ -71,7 +69,7 @@ async def test_an_invalid_stream_name_is_not_found_at_once(gateway: Gateway, nam
     async with connected(gateway.ports["rtmp"]) as player:
         said = await player.play(name, timeout=1.8)
         assert (said.level, said.code) == ("error", "NetStream.Play.StreamNotFound")
-        assert len(said.words["description"]) < 300
+        assert len(said.info["description"]) < 300
         assert await player.closed()
 
 

@@ -55,7 +55,7 @@ async def watch(port: int, path: str, rate: float) -> list[Tag]:
     return tags
 
 
-@pytest.mark.parametrize("times", [1.31, 2.0])
+@pytest.mark.parametrize("times", [1.31, pytest.param(2.0, marks=pytest.mark.nightly)])
 async def test_a_viewer_with_a_third_more_bandwidth_than_the_stream_loses_nothing(tmp_path: Path, times: float) -> None:
     need("ffmpeg")
     film = padded(tmp_path / "padded.flv")

@@ -18,8 +18,9 @@ from tests.integration.proxy.test_edge import farm
 from tests.support.clients import Program, pull, take_of, until
 from tests.support.cores import Cores
 from tests.support.flv_reader import FlvReader
-from tests.support.gateway import Channel, Gateway, running
+from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film, Take
+from tests.support.shared_gateway import shared_gateway
 from tests.support.tools import need
 
 FILM = Film("at-once", seconds=4)  # four GOPs
@@ -83,10 +84,7 @@ def judged(
             whole(take_of(player), FILM, *(() if changing is None else (OTHER,)))
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with running(MILLRACE_STREAM__LINGER="1") as one:
-        yield one
+gateway = shared_gateway(MILLRACE_STREAM__LINGER="1")
 
 
 @pytest.mark.parametrize("more", [(), ("-re",)], ids=["at once", "in real time"])

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ import av
 import pytest
 
 from tests.support.clients import Program, new_ffmpeg, probe, pull, push, take_of, until
-from tests.support.gateway import Channel, Gateway, running
+from tests.support.gateway import Channel, Gateway
 from tests.support.haproxy import free_ports
 from tests.support.media import Film
+from tests.support.shared_gateway import shared_gateway
 from tests.support.tools import lacking, need
 from tests.support.whip_client import pictures_of
 
@@ -27,11 +27,7 @@ _NEEDED = "import gi; gi.require_version('GstWebRTC', '1.0'); from gi.repository
 _NEEDED += "; assert all(Gst.ElementFactory.find(name) for name in ('webrtcbin', 'nicesrc', 'x264enc', 'h264parse'))"
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("ffmpeg")
-    with running(MILLRACE_STREAM__LINGER="1") as gateway:
-        yield gateway
+gateway = shared_gateway("ffmpeg", MILLRACE_STREAM__LINGER="1")
 
 
 def gst(way: str, url: str, *options: str) -> list[str]:

@@ -8,7 +8,7 @@ import os
 import random
 import re
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,26 +16,25 @@ import pytest
 
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
-from tests.support.gateway import Channel, Gateway, running
+from tests.support.gateway import Channel, Gateway
+from tests.support.shared_gateway import shared_gateway
 from tests.support.sources import h264
-from tests.support.tools import need
+from tests.support.waiting import until_in_thread
 from tests.support.webrtc import Client, rtp_packet
 from tests.support.whip_client import FRAGMENT, Whep, Whip, ask, offer, publishing, slices, watching
 
 HALF_OPEN = 1000
+OPENING = 'millrace_webrtc_connections{state="opening"}'
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("ffmpeg")
-    with running(
-        MILLRACE_WEBRTC__HALF_OPEN=str(HALF_OPEN),
-        MILLRACE_WEBRTC__HALF_OPEN_PER_ADDRESS="0",
-        MILLRACE_WEBRTC__CONNECT_TIMEOUT="15",
-        MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0",
-        MILLRACE_STREAM__LINGER="1",
-    ) as gateway:
-        yield gateway
+gateway = shared_gateway(
+    "ffmpeg",
+    MILLRACE_WEBRTC__HALF_OPEN=str(HALF_OPEN),
+    MILLRACE_WEBRTC__HALF_OPEN_PER_ADDRESS="0",
+    MILLRACE_WEBRTC__CONNECT_TIMEOUT="15",
+    MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0",
+    MILLRACE_STREAM__LINGER="1",
+)
 
 
 def resident(gateway: Gateway) -> int:
@@ -117,6 +116,7 @@ async def test_hostile_offers_are_refused(gateway: Gateway) -> None:
     assert '"level":"error"' not in gateway.log
 
 
+@pytest.mark.nightly
 async def test_a_thousand_half_open_sessions_are_limited_and_end(gateway: Gateway) -> None:
     async with watched(gateway) as (channel, _, _):
         before = resident(gateway)
@@ -218,6 +218,7 @@ async def test_a_certificate_that_differs_from_the_offer_gets_no_media(gateway: 
 
 async def test_slow_bodies_and_long_headers_are_refused_and_open_no_session(gateway: Gateway) -> None:
     async with watched(gateway) as (channel, whip, _):
+        await until_in_thread(lambda: metric(gateway, OPENING) == 0, "the sessions of earlier tests are over", 60)
         before, address = resident(gateway), ("127.0.0.1", gateway.ports["http"])
         session = whip.url.partition(f":{gateway.ports['http']}")[2]
         heads = [
@@ -233,7 +234,7 @@ async def test_slow_bodies_and_long_headers_are_refused_and_open_no_session(gate
             writer.write(head.encode() + b"X-Long: " + b"y" * 100_000 + b"\r\n\r\n")
             assert b" 431 " in await reader.readline()
             writer.close()
-        assert metric(gateway, 'millrace_webrtc_connections{state="opening"}') == 0
+        assert metric(gateway, OPENING) == 0
         assert resident(gateway) < before + 20_000_000
 
         async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -16,10 +16,11 @@ from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
 from tests.support.clients import Program, push
-from tests.support.gateway import Channel, Gateway, Reply, http, running
+from tests.support.gateway import Channel, Gateway, Reply, http
 from tests.support.media import Film
+from tests.support.shared_gateway import shared_gateway
 from tests.support.sources import h264
-from tests.support.tools import need
+from tests.support.waiting import until_in_thread
 from tests.support.webrtc import Client
 from tests.support.whip_client import Whip, ask, offer, watching
 
@@ -32,16 +33,13 @@ ENDS: dict[str, Callable[[Channel], Reply]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("ffmpeg")
-    with running(
-        MILLRACE_SIGNING__SECRET=SECRET,
-        MILLRACE_STREAM__LINGER="3",
-        MILLRACE_STREAM__TAKEOVER_AFTER="1",
-        MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0",
-    ) as gateway:
-        yield gateway
+gateway = shared_gateway(
+    "ffmpeg",
+    MILLRACE_SIGNING__SECRET=SECRET,
+    MILLRACE_STREAM__LINGER="3",
+    MILLRACE_STREAM__TAKEOVER_AFTER="1",
+    MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0",
+)
 
 
 def film() -> list[AccessUnit]:
@@ -49,14 +47,6 @@ def film() -> list[AccessUnit]:
     return [
         AccessUnit(u.track, u.dts + 4000 * turn, u.cts, u.key, u.wall, u.payload) for turn in range(15) for u in units
     ]
-
-
-async def until(holds: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (value := await asyncio.to_thread(holds)):
-        assert time.monotonic() < end, what
-        await asyncio.sleep(0.1)
-    return value
 
 
 class Rtmp:
@@ -126,7 +116,9 @@ async def pushing(kind: Push, channel: Channel) -> AsyncIterator[Rtmp | WhipPush
     one = kind(channel)
     try:
         await one.start()
-        await until(lambda: publisher(channel) == kind.protocol and channel.session()["bitrate"] > 0, "it is live")
+        await until_in_thread(
+            lambda: publisher(channel) == kind.protocol and channel.session()["bitrate"] > 0, "it is live"
+        )
         yield one
     finally:
         await one.close()
@@ -160,10 +152,10 @@ async def outcome(kind: Push, channel: Channel, key: str = "") -> str:
 
     try:
         await one.start()
-        return str(await until(decided, "the push is accepted or refused"))
+        return str(await until_in_thread(decided, "the push is accepted or refused"))
     finally:
         await one.close()
-        await until(lambda: publisher(channel) is None, "it has left")
+        await until_in_thread(lambda: publisher(channel) is None, "it has left")
 
 
 async def refusal(kind: Push, channel: Channel, key: str = "") -> str:
@@ -172,7 +164,7 @@ async def refusal(kind: Push, channel: Channel, key: str = "") -> str:
     one = kind(channel, key)
     try:
         await one.start()
-        await until(lambda: len(refusals(channel)) > before, "the push is refused")
+        await until_in_thread(lambda: len(refusals(channel)) > before, "the push is refused")
         return refusals(channel)[0]
     finally:
         await one.close()
@@ -197,7 +189,7 @@ async def test_an_ended_push_has_the_same_outcome_by_whip_and_rtmp(gateway: Gate
             await one.has_ended()
             await viewer.network.until(lambda viewer=viewer: viewer.client.closed)  # type: ignore[misc]
             assert (await viewer.delete()).status == 404
-        await until(lambda c=channel: publisher(c) is None, "the push has left")  # type: ignore[misc]
+        await until_in_thread(lambda c=channel: publisher(c) is None, "the push has left")  # type: ignore[misc]
         fates.append((await outcome(kind, channel), *told(channel)))
     by_rtmp, by_whip = fates
     assert by_whip == by_rtmp
@@ -213,7 +205,7 @@ async def test_a_new_key_keeps_the_push_and_refuses_the_old_key(gateway: Gateway
             fate = [await refusal(kind, channel)]
             assert publisher(channel) == kind.protocol, "the push goes on"
             fate.append(await refusal(kind, channel, str(reply.json()["key"])))
-        await until(lambda c=channel: publisher(c) is None, "the push has left")  # type: ignore[misc]
+        await until_in_thread(lambda c=channel: publisher(c) is None, "the push has left")  # type: ignore[misc]
         fates.append((fate, await outcome(kind, channel, str(reply.json()["key"]))))
     assert fates == [(["revoked", "in_use"], "live")] * 2
 
@@ -249,10 +241,10 @@ async def test_viewers_are_counted_while_they_watch(gateway: Gateway) -> None:
             await viewer.watch(lambda: len(viewer.pictures) > 5)
             assert channel.session()["viewers"]["whep"] == 1
             assert value(gateway, 'millrace_viewers{protocol="whep"}') == 1
-            assert await until(
+            assert await until_in_thread(
                 lambda: value(gateway, 'millrace_sent_bytes_total{protocol="whep"}') > 1000, "sent bytes are counted"
             )
-        await until(lambda: channel.session()["viewers"]["whep"] == 0, "the viewer has left")
+        await until_in_thread(lambda: channel.session()["viewers"]["whep"] == 0, "the viewer has left")
         assert value(gateway, 'millrace_viewers{protocol="whep"}') == 0
 
 

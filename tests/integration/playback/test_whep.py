@@ -14,6 +14,7 @@ from gateway.protocols.rtp import rtcp
 from tests.support.clients import push, until
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import AUDIO_ONLY, VIDEO_ONLY, Film
+from tests.support.shared_gateway import shared_gateway
 from tests.support.sources import h264
 from tests.support.tools import need
 from tests.support.webrtc import Client
@@ -22,13 +23,12 @@ from tests.support.whip_client import FRAGMENT, VIDEO_TYPE, Whep, ask, offer, pu
 FILM = Film("whep", seconds=60)
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("ffmpeg")
-    with running(
-        MILLRACE_STREAM__LINGER="1", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1", MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0"
-    ) as gateway:
-        yield gateway
+gateway = shared_gateway(
+    "ffmpeg",
+    MILLRACE_STREAM__LINGER="1",
+    MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1",
+    MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0",
+)
 
 
 @pytest.fixture(scope="module")

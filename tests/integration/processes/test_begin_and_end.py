@@ -22,7 +22,10 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="se
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+NIGHTLY = pytest.mark.nightly
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=NIGHTLY)])
 def test_a_signal_ends_all_processes_and_leaves_no_files(start: Start, number: signal.Signals) -> None:
     gateway = start(3)
     channel = gateway.channel()
@@ -56,8 +59,10 @@ EDGE = {"MILLRACE_CLUSTER__SECRET": "s" * 32, "MILLRACE_EDGE__UPSTREAM": "127.0.
 @pytest.mark.parametrize(
     ("program", "moment", "reload"),
     [
-        *((Cores, moment, False) for moment in START),
-        *((Cores, moment, True) for moment in RELOAD),
+        (Cores, "a master", False),
+        *(pytest.param(Cores, moment, False, marks=NIGHTLY) for moment in list(START)[1:]),
+        pytest.param(Cores, "a new process", True, marks=NIGHTLY),
+        (Cores, "a new one that serves", True),
         (EdgeCores, "a process", False),
     ],
 )

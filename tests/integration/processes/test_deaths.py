@@ -120,7 +120,7 @@ def _sizes(scratch: Path, channels: Iterable[Channel]) -> list[bool]:
     return [path.stat().st_size > 50_000 for path in _of(scratch, channels)]
 
 
-@pytest.mark.parametrize("program", [Cores, EdgeCores])
+@pytest.mark.parametrize("program", [Cores, pytest.param(EdgeCores, marks=pytest.mark.nightly)])
 def test_a_hanging_worker_is_replaced_and_connections_are_served(tmp_path: Path, program: type[Cores]) -> None:
     edge = {"MILLRACE_CLUSTER__SECRET": "s" * 32, "MILLRACE_EDGE__UPSTREAM": "127.0.0.1:9"}
     gateway = program(tmp_path, 2, **edge if program is EdgeCores else {})

@@ -16,10 +16,11 @@ import pytest
 from gateway.media.track import Codec
 from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, packetizer_of
-from gateway.protocols.rtp.sender import RtpSender, segments
+from gateway.protocols.rtp.sender import segments
 from tests.support.clients import Program, new_ffmpeg, until
 from tests.support.elementary import Elementary, elementary
 from tests.support.media import parse_framehash
+from tests.support.rtp_sender import RtpSender
 from tests.support.tools import lacking, need
 
 UDP_SEGMENT = 103  # linux/udp.h

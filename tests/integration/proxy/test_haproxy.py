@@ -434,6 +434,7 @@ def test_a_draining_gateway_gets_no_new_connections_and_ends(tmp_path: Path) -> 
             assert encoder.running, encoder.errors
 
 
+@pytest.mark.nightly
 async def test_encoders_of_a_hanging_gateway_reconnect_to_the_other(tmp_path: Path) -> None:
     """This also holds if the gateway has accepted so much of a push that nothing more can be sent."""
     with opened(tmp_path) as site:

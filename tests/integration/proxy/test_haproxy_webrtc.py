@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import pytest
@@ -20,6 +20,7 @@ from tests.support.haproxy import PLAYERS, SOURCE, haproxy, wire
 from tests.support.media import Film
 from tests.support.sources import h264
 from tests.support.tools import lacking, need
+from tests.support.waiting import until_in_thread
 from tests.support.webrtc import Client
 from tests.support.whip_client import Session, Whep, Whip, offer, pictures_of, publishing, send, slices, watching
 
@@ -65,10 +66,6 @@ async def pushing(site: Site, **options: bool) -> AsyncIterator[tuple[Channel, W
     async with publishing(whip_url(site, channel), units(), audio=False, **options) as whip:
         await asyncio.to_thread(site.farm.holder, channel)
         yield channel, whip
-
-
-async def until(holds: Callable[[], object], what: str) -> None:
-    await asyncio.to_thread(clients.until, holds, what)
 
 
 def viewers(site: Site, channel: Channel) -> int:
@@ -120,7 +117,7 @@ async def test_a_push_and_a_viewer_work_from_the_offer_to_the_end(site: Site) ->
         playing = asyncio.create_task(asyncio.to_thread(pictures_of, site.url(channel, "live.flv", scheme="http"), 150))
         async with watching(whep_url(site, channel), audio=False) as whep:
             assert candidate(whep.answer.text)[0] == NODES
-            await until(lambda: viewers(site, channel) == 1, "the viewer is counted")
+            await until_in_thread(lambda: viewers(site, channel) == 1, "the viewer is counted")
             await whep.watch(playing.done, 30)
             got = [slices(payload) for payload in whep.pictures]
             assert common(got, [slices(unit.payload) for unit in whip.sent]) == len(got)
@@ -133,8 +130,8 @@ async def test_a_push_and_a_viewer_work_from_the_offer_to_the_end(site: Site) ->
                 assert (await session.delete()).status == 200
                 await session.network.until(lambda client=session.client: client.closed)  # type: ignore[misc]
                 assert (await session.delete()).status == 404
-        await until(lambda: not (site.farm.session(channel) or {}).get("publisher"), "the push has ended")
-        await until(lambda: viewers(site, channel) == 0, "the viewer has left")
+        await until_in_thread(lambda: not (site.farm.session(channel) or {}).get("publisher"), "the push has ended")
+        await until_in_thread(lambda: viewers(site, channel) == 0, "the viewer has left")
 
 
 async def test_every_process_can_change_and_end_any_session(site: Site) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +16,8 @@ from gateway.ports.films import Film, FilmState
 from gateway.ports.jobs import VOD, JobState, StoredJob
 from gateway.ports.vod_names import names_of
 from tests.support import films
-from tests.support.gateway import Gateway, Reply, http, running
+from tests.support.gateway import Gateway, Reply, http
+from tests.support.shared_gateway import shared_gateway
 from tests.support.studio import Bench, bench
 
 PLAYLIST = b"#EXTM3U\n#EXTINF:10.000,\nastream_00001.ts\n#EXTINF:2.5,\nastream_00002.ts\n#EXT-X-ENDLIST\n"
@@ -51,11 +51,11 @@ async def test_a_film_stays_when_its_job_leaves_the_history(tmp_path: Path) -> N
     async with bench(tmp_path) as at:
         at.put(films.plain(), "talks/a.mp4")
         job = await at.studio.submit("talks/a.mp4", "A talk", "about films")
-        assert (await at.studio.films.visible("talks/a")).state is FilmState.PROCESSING
+        assert (await at.studio.films.get_visible("talks/a")).state is FilmState.PROCESSING
         assert (await at.finished(job.id)).state is JobState.COMPLETE
         await at.store.trim(0)
         assert await at.store.newest(10) == []
-        film = await at.studio.films.visible("talks/a")
+        film = await at.studio.films.get_visible("talks/a")
         assert (film.title, film.description, film.state) == ("A talk", "about films", FilmState.READY)
         assert 2.9 < film.duration < 3.2
         assert film.size == sum(path.stat().st_size for path in (at.root / "talks/a").iterdir())
@@ -65,18 +65,18 @@ async def test_a_film_stays_when_its_job_leaves_the_history(tmp_path: Path) -> N
         assert cues[1].startswith("00:00:00.000 --> 00:00:01.000\nthumbnails.jpg#xywh=0,0,160,")
         # Made again, it keeps the title.
         await at.finished((await at.studio.submit("talks/a.mp4")).id)
-        assert (await at.studio.films.visible("talks/a")).title == "A talk"
+        assert (await at.studio.films.get_visible("talks/a")).title == "A talk"
 
 
 async def test_a_failed_film_shows_its_reason_and_can_be_deleted(tmp_path: Path) -> None:
     async with bench(tmp_path) as at:
         put(at, **{"text.mp4": b"This is text.\n"})
         await at.finished((await at.studio.submit("text.mp4")).id)
-        film = await at.studio.films.visible("text")
+        film = await at.studio.films.get_visible("text")
         assert (film.state, film.error, film.title) == (FilmState.ERROR, "it is text, not media", "text")
         assert await at.studio.films.delete("text")
         assert await listed(at) == []
-        assert (at.root / "text.mp4").exists()  # somebody else's file
+        assert (at.root / "text.mp4").exists()  # not a file of the film
 
 
 async def test_a_deletion_removes_only_the_files_of_the_film(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ async def test_a_film_cannot_be_deleted_while_a_job_makes_it(tmp_path: Path) -> 
         with pytest.raises(FilmInUse):
             await at.studio.films.delete("a")
         await at.studio.cancel(job.id)
-        with pytest.raises(NoSuchFilm):  # a canceled film was never there
-            await at.studio.films.visible("a")
+        with pytest.raises(NoSuchFilm):  # a canceled film does not exist
+            await at.studio.films.get_visible("a")
 
 
 async def test_no_job_starts_for_a_film_that_is_being_deleted(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ async def test_films_of_ended_processes_are_completed(tmp_path: Path) -> None:
         for key in ("My holiday", "lost"):
             await at.studio.films.store.add(Film(key, key, 1.0))
         await at.studio.films._round()
-        found = {key: await at.studio.films.visible(key) for key in ("My holiday", "lost", "next")}
+        found = {key: await at.studio.films.get_visible(key) for key in ("My holiday", "lost", "next")}
         assert [film.state for film in found.values()] == [FilmState.READY, FilmState.ERROR, FilmState.PROCESSING]
         assert found["My holiday"].files == {"hls": names.key(names.master)}
 
@@ -170,10 +170,7 @@ async def test_an_upload_without_data_is_not_listed(tmp_path: Path) -> None:
 # ---- a running gateway ----
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with running(MILLRACE_VOD__PRESET="ultrafast", MILLRACE_PLAYBACK__AUTH="sign") as instance:
-        yield instance
+gateway = shared_gateway(MILLRACE_VOD__PRESET="ultrafast", MILLRACE_PLAYBACK__AUTH="sign")
 
 
 def upload(gateway: Gateway, **texts: str) -> str:

@@ -26,7 +26,7 @@ from tests.support.studio import package_workers
 from tests.support.tools import need
 
 ROOT = Path(__file__).resolve().parents[3]
-# A MILLRACE_ variable of whoever runs the tests must not reach the command.
+# MILLRACE_ variables of the user who runs the tests must not reach the command.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("MILLRACE_", "AWS_"))} | {
     "PYTHONPATH": str(ROOT),
     "MILLRACE_VOD__PRESET": "superfast",
@@ -179,7 +179,7 @@ def test_a_killed_command_also_ends_its_worker(tmp_path: Path) -> None:
     while any(alive(pid) for pid in workers) and time.monotonic() < end:
         time.sleep(0.05)
     assert workers and not [pid for pid in workers if alive(pid)]
-    assert not (tmp_path / "out/slow").exists()  # nothing half-written has the film's name
+    assert not (tmp_path / "out/slow").exists()  # no unfinished file has the film's name
 
 
 def test_the_next_command_removes_the_files_of_a_killed_one(tmp_path: Path) -> None:

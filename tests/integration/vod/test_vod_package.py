@@ -386,7 +386,7 @@ def test_the_progress_of_a_raw_stream_is_measured_in_bytes(tmp_path: Path) -> No
     assert result.progress[-1] > 0.8
 
 
-# ---- what is no film, or not all of one ----
+# ---- invalid and incomplete films ----
 
 
 @pytest.mark.parametrize(

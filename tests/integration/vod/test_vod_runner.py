@@ -356,8 +356,9 @@ async def test_a_disk_that_becomes_full_ends_a_running_job(tmp_path: Path, monke
         assert at.scratch() == [] and at.pids() == []
 
 
-async def test_a_long_running_job_lets_another_job_start(tmp_path: Path) -> None:
-    async with bench(tmp_path, **SLOW, MILLRACE_VOD__WORKERS="1", MILLRACE_VOD__JOB_TURN="0.001") as at:
+async def test_a_long_running_job_lets_another_job_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.vod.vod_runner._TURN_SECONDS", 0.001)
+    async with bench(tmp_path, **SLOW, MILLRACE_VOD__WORKERS="1") as at:
         for name in ("one", "two", "three"):
             at.put(slow_film(), f"{name}.mkv")
         jobs = [await at.studio.submit(f"{name}.mkv") for name in ("one", "two", "three")]

@@ -68,7 +68,7 @@ async def test_a_rolling_restart_interrupts_no_session_over_tcp(tmp_path: Path) 
         assert len(lost.client.responses) == answered
         again = await over_tcp(gateway, channel.url("whep"))
         await again.until(lambda: len(again.packets(PICTURES)) > 30)
-        # It may also go on by UDP, whose datagrams reach the old process.
+        # The session may also continue by UDP, whose datagrams reach the old process.
         lost.network = NetworkClient(lost.client)
         await lost.network.over_udp("127.0.0.1", lost.port)
         count = len(lost.packets(PICTURES))

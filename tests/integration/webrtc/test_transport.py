@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from gateway.lib.sockets import ListenError
+from gateway.listeners.framing import framed
 from gateway.webrtc.counters import Dropped
 from gateway.webrtc.endpoint import WebRtcEndpoint
-from gateway.webrtc.framing import framed
 from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.sockets import open_sockets
+from tests.support.waiting import until
 from tests.support.webrtc import (
     Client,
     NetworkClient,
@@ -37,12 +38,6 @@ async def running(**fields: Any) -> AsyncIterator[WebRtcEndpoint]:
         yield endpoint
     finally:
         await endpoint.close()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 async def connect(endpoint: WebRtcEndpoint, protocol: str, host: str) -> tuple[NetworkClient, Peer, Recorder]:
@@ -148,8 +143,9 @@ async def test_a_tcp_connection_without_a_right_first_check_is_closed(data: byte
         await until(lambda: endpoint.tcp_connections == 0)
 
 
-async def test_a_silent_tcp_connection_is_closed_in_time() -> None:
-    async with running(tcp_first_check=0.2) as endpoint:
+async def test_a_silent_tcp_connection_is_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.webrtc.endpoint.TCP_FIRST_CHECK", 0.2)
+    async with running() as endpoint:
         reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
         writer.write(b"\0")
         async with asyncio.timeout(20):

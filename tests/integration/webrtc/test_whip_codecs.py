@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -25,6 +25,7 @@ from gateway.workers.programs.codec import VideoDecoder
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.sources import Source, source
+from tests.support.waiting import until
 
 PICTURES = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=15")
 SOUND = ("-f", "lavfi", "-i", "sine=f=440:r=48000")
@@ -63,7 +64,7 @@ class Push:
         began = time.monotonic()
         for at, packet in packets(film):
             await asyncio.sleep(max(0.0, at - (time.monotonic() - began)))
-            self.intake.rtp([packet], [time.monotonic()])
+            self.intake.receive_rtp([packet], [time.monotonic()])
 
     def of(self, kind: Kind) -> list[AccessUnit]:
         return [unit for unit in self.seen.units if unit.track.kind is kind]
@@ -112,12 +113,6 @@ async def pushing(name: str, *, sound: bool) -> AsyncIterator[Push]:
     assert not errors
 
 
-async def until(what: Callable[[], object], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not what():
-            await asyncio.sleep(0.02)
-
-
 @pytest.mark.parametrize("name", ["VP9", "AV1", "H265"])
 async def test_pictures_are_published_unchanged(name: str) -> None:
     film = source(*PICTURES, "-t", "2", "-g", "15", "-c:v", *ENCODERS[name], container="matroska")
@@ -158,7 +153,7 @@ async def test_opus_is_forwarded_beside_the_aac_of_the_stream() -> None:
     )
     listener = builders.Recorder()
     async with pushing("VP9", sound=True) as push:
-        push.publisher.stream.pushed_opus.attach(listener)
+        push.publisher.stream.pushed_sound.opus.attach(listener)
         await push.play(film)
         await until(lambda: len(push.of(Kind.AUDIO)) > 60)
     assert listener.tracks[-1].audio is OPUS_TRACK

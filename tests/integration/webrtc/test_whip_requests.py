@@ -78,15 +78,15 @@ async def pushing() -> AsyncIterator[tuple[WhipIntake, StreamPublisher, Peer, li
 async def test_a_missing_packet_is_requested_at_once() -> None:
     async with pushing() as (intake, _, peer, packets):
         timer = intake._timer
-        intake.rtp([packets[0]], [time.monotonic()])
-        intake.rtp([packets[1]], [time.monotonic()])
+        intake.receive_rtp([packets[0]], [time.monotonic()])
+        intake.receive_rtp([packets[1]], [time.monotonic()])
         assert intake._timer is timer, "nothing is missing"
-        intake.rtp([packets[4]], [time.monotonic()])
+        intake.receive_rtp([packets[4]], [time.monotonic()])
         assert intake._timer is not timer
         asked = await peer.until(rtcp.Nack)
         assert isinstance(asked, rtcp.Nack) and list(asked.sequences) == [2, 3]
-        intake.rtp([packets[2]], [time.monotonic()])
-        intake.rtp([packets[3]], [time.monotonic()])
+        intake.receive_rtp([packets[2]], [time.monotonic()])
+        intake.receive_rtp([packets[3]], [time.monotonic()])
         receiver = intake.tracks[0].receiver
         assert receiver is not None and not receiver.is_repairing and receiver.repaired == 2
 
@@ -94,7 +94,7 @@ async def test_a_missing_packet_is_requested_at_once() -> None:
 async def test_a_key_frame_for_a_viewer_is_requested_at_once() -> None:
     async with pushing() as (intake, publisher, peer, packets):
         for packet in packets[:10]:
-            intake.rtp([packet], [time.monotonic()])
+            intake.receive_rtp([packet], [time.monotonic()])
         assert intake.is_publishing
         timer = intake._timer
         publisher.stream.request_key_frame(time.monotonic())

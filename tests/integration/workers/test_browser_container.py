@@ -250,7 +250,7 @@ async def test_pictures_larger_than_1080p_are_scaled_down_to_even_sizes() -> Non
 
 
 async def test_frames_at_any_rate_keep_their_timestamps(tmp_path: Path) -> None:
-    # A screen that stands still: a burst, a second of nothing, a burst.
+    # A screen without motion: a burst, a second without pictures, a burst.
     data = film(*VP8, "-vf", "select='lt(mod(t,1.5),0.5)'", "-fps_mode", "vfr", "-f", "webm", sound=False)
     wanted = [t for t, _, _ in demuxed(data, tmp_path)["video"]]
     push = await pushed(data)
@@ -259,7 +259,7 @@ async def test_frames_at_any_rate_keep_their_timestamps(tmp_path: Path) -> None:
     assert max(abs(t - wanted[0] - moment(u) + first) for u, t in zip(push.pictures, wanted, strict=True)) < 0.002
 
 
-# ---- recordings that are not whole ----
+# ---- incomplete recordings ----
 
 
 @pytest.mark.parametrize("kept", [Kind.VIDEO, Kind.AUDIO])

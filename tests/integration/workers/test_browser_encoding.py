@@ -154,7 +154,7 @@ def test_pictures_beyond_the_byte_limit_are_dropped_at_once(monkeypatch: pytest.
 def test_sound_is_not_dropped_with_neighbouring_pictures() -> None:
     movie, given, clock, gate = film(8), Given(), Clock(100.0), Gate(at=30)
     coder = encoding(movie, given, encoder=gate, clock=clock)
-    coder._unit_writer.track(AUDIO)
+    coder._unit_writer.set_track(AUDIO)
     count = 0
     for unit in movie.units:
         clock.now = 100 + unit.dts / 1000

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.clients import push
 from tests.support.ecs import Ecs, credentials, ecs
 from tests.support.ecs_processes import Containers
@@ -130,6 +132,7 @@ async def test_a_rendition_added_while_live_comes_from_the_same_task(tmp_path: P
             assert len(at.ecs.calls("RunTask")) == 1
 
 
+@pytest.mark.nightly
 async def test_a_worker_without_its_gateway_ends_itself(tmp_path: Path) -> None:
     async with rig(tmp_path) as at:
         channel = await at.channel()
@@ -138,7 +141,7 @@ async def test_a_worker_without_its_gateway_ends_itself(tmp_path: Path) -> None:
             os.killpg(at.gateway.process.pid, signal.SIGKILL)
         await at.until(lambda: not at.containers.running, "the worker ended", 60)
         assert at.containers.codes == [0]
-        assert at.ecs.calls("StopTask") == []  # nobody told it
+        assert at.ecs.calls("StopTask") == []  # the gateway did not stop the task
 
 
 async def test_switching_the_ladder_off_ends_the_task_and_its_renditions(tmp_path: Path) -> None:

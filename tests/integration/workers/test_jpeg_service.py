@@ -53,7 +53,7 @@ async def test_the_last_picture_of_a_gop_becomes_a_full_size_jpeg() -> None:
     units = video(source)[:25]
     shown = dict(pictures(units))
     async with stills() as service:
-        image = opened(await service.picture(units))
+        image = opened(await service.make_picture(units))
     assert image.size == (320, 180)
     assert likeness(image, shown[max(shown)]) < 4
     assert likeness(image, shown[min(shown)]) > 4, "testsrc2 moves"
@@ -61,14 +61,15 @@ async def test_the_last_picture_of_a_gop_becomes_a_full_size_jpeg() -> None:
 
 async def test_decoded_pictures_report_black_and_frozen_video_to_the_stream_health() -> None:
     stream = builders.stream()
-    stream.health = health = StreamHealth(stream, lambda event: None, 0.0)
+    health = StreamHealth(stream, lambda event: None, 0.0)
+    stream.health = health
     black = video(sources.source("-f", "lavfi", "-i", "color=black:s=320x180", "-t", "1", *sources.X264))
     bars = video(sources.source("-f", "lavfi", "-i", "smptebars=s=320x180", "-t", "1", *sources.X264))
     async with stills() as service:
-        session = service.session(stream)
+        session = service.open_session(stream)
         for at, units in enumerate((black, bars, bars)):
             last = [replace(unit, wall=float(at)) for unit in units[:1]]
-            await (service.picture(last, stream) if at else session.compare(last[0].track, last, True, 30))
+            await (service.make_picture(last, stream) if at else session.compare(last[0].track, last, True, 30))
             assert (health._facts.black_since, health._facts.frozen_since) == ((0, None), (None, None), (None, 1))[at]
 
 
@@ -81,7 +82,7 @@ async def test_a_large_picture_is_scaled_down(longest: int, size: tuple[int, int
 async def test_pictures_with_non_square_pixels_are_made_square() -> None:
     source = sources.h264("320x240", more="setsar=4/3", bframes=0)
     async with stills() as service:
-        assert opened(await service.picture(video(source)[:1])).size == (427, 240)
+        assert opened(await service.make_picture(video(source)[:1])).size == (427, 240)
 
 
 @pytest.mark.parametrize("matrix", ["bt709", "smpte170m"])
@@ -92,7 +93,7 @@ async def test_colors_match_the_stream(matrix: str) -> None:
         *(*sources.X264, "-qp", "10", "-colorspace", matrix, "-color_range", "tv"),
     )
     async with stills() as service:
-        image = opened(await service.picture(video(source)[:1]))
+        image = opened(await service.make_picture(video(source)[:1]))
     pixel = image.getpixel((160, 120))
     assert isinstance(pixel, tuple)
     assert all(abs(a - b) < 8 for a, b in zip(pixel, (0xC8, 0x32, 0), strict=True)), pixel
@@ -106,12 +107,12 @@ async def test_simultaneous_requests_for_the_latest_picture_share_one_result() -
     for unit in units[:20]:
         stream.push(unit)
     async with stills() as service:
-        first = await asyncio.gather(*(service.latest(stream) for _ in range(20)))
+        first = await asyncio.gather(*(service.make_latest(stream) for _ in range(20)))
         assert len(set(map(id, first))) == 1
-        assert await service.latest(stream) is first[0]
+        assert await service.make_latest(stream) is first[0]
         for unit in units[20:40]:
             stream.push(unit)
-        later = await service.latest(stream)
+        later = await service.make_latest(stream)
     assert later != first[0]
     key = next(image for ms, image in pictures(units) if ms == units[30].dts + units[30].cts)
     assert likeness(opened(later), key) < 4
@@ -120,28 +121,28 @@ async def test_simultaneous_requests_for_the_latest_picture_share_one_result() -
 async def test_a_stream_without_a_picture_gives_an_error() -> None:
     async with stills() as service:
         with pytest.raises(JpegUnavailable, match="no picture yet"):
-            await service.latest(builders.stream())
+            await service.make_latest(builders.stream())
 
 
 async def test_units_without_a_picture_give_an_error_with_a_reason() -> None:
     damaged = [builders.picture(0, key=True), builders.picture(40)]
     async with stills() as service:
         with pytest.raises(JpegUnavailable, match="no picture"):
-            await service.picture(damaged)
-        assert opened(await service.picture(video(sources.h264())[:1]))
+            await service.make_picture(damaged)
+        assert opened(await service.make_picture(video(sources.h264())[:1]))
 
 
 async def test_a_worker_that_is_killed_is_replaced() -> None:
     units = video(sources.h264())[:1]
     workers = WorkerPool(SETTINGS.workers, Counter(WORKER_RESTARTS))
     async with stills(workers) as service:
-        await service.picture(units)
+        await service.make_picture(units)
         assert workers.running == 1
         for pid in children():
             os.kill(pid, signal.SIGKILL)
         for _ in range(3):
             try:
-                picture = await service.picture(units)
+                picture = await service.make_picture(units)
                 break
             except JpegUnavailable:
                 continue
@@ -154,13 +155,13 @@ async def test_a_request_is_refused_at_once_if_all_workers_are_busy() -> None:
     workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     async with stills(workers) as service, workers.start("gateway.workers.programs.jpeg_worker", "other"):
         with pytest.raises(JpegUnavailable, match=r"workers\.most"):
-            await service.picture(video(sources.h264())[:1])
+            await service.make_picture(video(sources.h264())[:1])
 
 
 async def test_requests_beyond_the_queue_limit_are_refused() -> None:
     units = video(sources.h264())[:1]
     async with stills() as service:
-        answers = await asyncio.gather(*(service.picture(units) for _ in range(150)), return_exceptions=True)
+        answers = await asyncio.gather(*(service.make_picture(units) for _ in range(150)), return_exceptions=True)
     assert sum(isinstance(a, bytes) for a in answers) >= 32
     refused = [a for a in answers if isinstance(a, JpegUnavailable)]
     assert refused
@@ -173,7 +174,7 @@ async def test_a_cancelled_request_does_not_affect_other_requests() -> None:
     stream.set_tracks(source.tracks.video, None, {}, True)
     stream.push(video(source)[0])
     async with stills() as service:
-        one, other = (asyncio.ensure_future(service.latest(stream)) for _ in range(2))
+        one, other = (asyncio.ensure_future(service.make_latest(stream)) for _ in range(2))
         await asyncio.sleep(0)
         one.cancel()
         assert opened(await other)
@@ -182,7 +183,7 @@ async def test_a_cancelled_request_does_not_affect_other_requests() -> None:
 async def test_comparisons_report_the_amount_and_the_place_of_a_change() -> None:
     units = video(moving_corner())
     async with stills() as service:
-        session = service.session()
+        session = service.open_session()
         first = await session.compare(units[0].track, units[:1], True, 30)
         assert first.first
         still = await session.compare(units[0].track, units[1:30], False, 30)
@@ -198,7 +199,7 @@ async def test_comparisons_report_the_amount_and_the_place_of_a_change() -> None
 async def test_a_session_unknown_to_its_worker_is_reported_as_lost() -> None:
     units = video(moving_corner())
     async with stills() as service:
-        session = service.session()
+        session = service.open_session()
         assert await session.compare(units[0].track, units[5:6], False, 30) == PictureDifference(lost=True)
         with pytest.raises(JpegUnavailable, match="no longer available"):
             await session.last_picture()

@@ -102,7 +102,7 @@ async def test_damaged_sound_is_dropped_and_counted() -> None:
 async def test_an_undecodable_track_fails_permanently() -> None:
     made = SoundWorkerClient(workers(), "c1", lambda unit: None)
     running = asyncio.create_task(made.run())
-    # An object type that nobody decodes; a configuration that is only too short is read with whatever lies behind it.
+    # No decoder supports this object type. A configuration that is too short would be read with the bytes behind it.
     await made.open(MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\xff" * 8), aac_track(2, 1000))
     with pytest.raises(SoundWorkerFailed) as failed:
         async with asyncio.timeout(20):

@@ -38,7 +38,7 @@ def voiced(film: Source, bitrate: int) -> list[AccessUnit]:
 @pytest.mark.parametrize("noise", [0, 20])
 def test_the_bitrate_is_met_for_any_frame_rate_and_content(rate: int, noise: int) -> None:
     film = source(*pictures("320x180", str(rate), noise), "-t", "21", *X264, "-g", str(2 * rate), "-pix_fmt", "yuv420p")
-    # Told 30 frames a second, whatever the truth is: numbers are left out, or the rate is measured anew.
+    # The declared rate is at least 30 frames a second. So a slower film skips numbers, or the rate is measured again.
     recipe = replace(RECIPE, rate=Fraction(max(30, rate)))
     units = encoded(decoded(film), recipe)
     bits = sum(len(u.payload) for u in units if u.dts < 20_000) * 8

@@ -20,7 +20,7 @@ from gateway.workers.programs.codec import (
     VideoDecoder,
     VideoEncoder,
     VideoRecipe,
-    frame_rate,
+    estimate_frame_rate,
 )
 from gateway.workers.sound_protocol import channels_of
 from tests.support.sources import AAC, X264, Source, pictures, source, tone
@@ -209,7 +209,7 @@ def test_an_encoder_reports_a_source_faster_than_its_frame_rate() -> None:
     ],
 )
 def test_the_frame_rate_is_derived_from_timestamps(times: list[int], claimed: float | None, rate: Fraction) -> None:
-    assert frame_rate(times, 1000, claimed) == rate
+    assert estimate_frame_rate(times, 1000, claimed) == rate
 
 
 # ---- sound ----

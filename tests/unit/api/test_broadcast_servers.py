@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.api.schemas import SCHEMAS
+from gateway.api.schemas import BroadcastServers
 from gateway.api.servers import NO_SERVERS
 from gateway.ports.errors import StoreUnavailable
 from tests.support.admin import admin
@@ -21,7 +21,7 @@ async def test_the_server_list_needs_no_token(tmp_path: Path) -> None:
         told = await response.json()
         assert response.status == 200 and told == {"Items": [ROW], "Count": 1, "ScannedCount": 1}
         assert response.headers["Access-Control-Allow-Origin"] == "*"
-        SCHEMAS["BroadcastServers"].validate_python(told)
+        BroadcastServers.model_validate(told)
 
 
 async def test_an_empty_server_list_is_503_with_the_original_error_text(tmp_path: Path) -> None:

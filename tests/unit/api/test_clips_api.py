@@ -14,11 +14,12 @@ from structlog.testing import capture_logs
 
 from gateway.api.context import RequestLimits
 from gateway.formats.mp4.movie import MovieHead
-from gateway.outputs.clips.clip_service import Clip, Movie
+from gateway.outputs.clips.clip_service import Movie, StoredClip
 from gateway.ports.errors import TooManyClips
 from tests.support.admin import TOKEN, admin
 from tests.support.builders import FAR
-from tests.support.http import SECONDS, until
+from tests.support.http import SECONDS
+from tests.support.waiting import until
 
 PIECE = bytes(256 * 1024)
 PIECES = 200
@@ -45,7 +46,7 @@ class Clips:
             self.sent += 1
             yield PIECE
 
-    async def clip(self, *args: Any) -> Clip:
+    async def make_clip(self, *args: Any) -> StoredClip:
         raise TooManyClips("at most 6 clips", 17)
 
 

@@ -1,15 +1,16 @@
 """Titles and descriptions of films: bounded text without control characters."""
 
 import pytest
+from pydantic import ValidationError
 
-from gateway.api.answers import BadRequest
 from gateway.api.film_texts import film_texts
+from gateway.api.schemas import FilmChanges, NewJob, NewUpload
 
 
 def test_texts_are_normalized_and_missing_ones_stay_missing() -> None:
-    assert film_texts({"name": "a.mp4"}) == {}
+    assert film_texts(NewUpload.model_validate({"name": "a.mp4"})) == {}
     body = {"title": "  Ferien 👨‍👩‍👧 <b>  ", "description": "one\r\ntwo\n"}
-    assert film_texts(body) == {"title": "Ferien 👨‍👩‍👧 <b>", "description": "one\ntwo"}
+    assert film_texts(FilmChanges.model_validate(body)) == {"title": "Ferien 👨‍👩‍👧 <b>", "description": "one\ntwo"}
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,7 @@ def test_texts_are_normalized_and_missing_ones_stay_missing() -> None:
     ],
 )  # fmt: skip
 def test_invalid_texts_are_refused_with_their_field(field: str, value: object) -> None:
-    with pytest.raises(BadRequest) as refused:
-        film_texts({field: value})
-    assert refused.value.field == field
+    for model in (FilmChanges, NewUpload, NewJob):
+        with pytest.raises(ValidationError, match="expected a text of at most") as refused:
+            model.model_validate({"name": "a", "source": "a", field: value})
+        assert [error["loc"] for error in refused.value.errors()] == [(field,)]

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
+from pydantic import TypeAdapter
 
 from gateway.api.openapi import document
 from gateway.api.routes import ROUTES
-from gateway.api.schemas import SCHEMAS
+from gateway.api.schemas import Error
 from gateway.channels import fields
 from gateway.channels.channel import COMPUTED
 from gateway.playback.cloudfront_keys import load_private_key
@@ -35,12 +36,6 @@ def test_every_route_is_in_the_document_and_nothing_else():
 def test_operation_ids_are_unique():
     ids = [o["operationId"] for operations in document(ROUTES, "1")["paths"].values() for o in operations.values()]
     assert len(ids) == len(set(ids))
-
-
-def test_routes_and_schemas_refer_to_each_other_completely():
-    named = {name for route in ROUTES for name in (route.body, route.answer, *dict(route.other_answers).values())}
-    named = {name for name in named if name and "/" not in name}
-    assert named | {"Error"} == set(SCHEMAS)
 
 
 def test_every_field_of_a_channel_is_described():
@@ -75,7 +70,7 @@ async def _answers(api: Admin) -> dict[str, Any]:
     await api.json("PUT", f"/videostream/{id}/inputs", inputs)
     found: dict[str, Any] = {}
     for route in sorted(ROUTES, key=lambda r: (r.method == "DELETE", -len(r.path))):
-        if "/" in route.answer or route.tag in ELSEWHERE:
+        if isinstance(route.operation.answer, str) or route.tag in ELSEWHERE:
             continue
         name = "eva" if route.tag == "Console" else "main" if "/inputs/" in route.path else "hls"
         path = route.path.replace("{id}", id).replace("{app}", "stream").replace("{name}", name)
@@ -83,10 +78,10 @@ async def _answers(api: Admin) -> dict[str, Any]:
                   "NewLogin": {"password": TOKEN}, "NewUser": {"name": "adam", "password": "12345678"},
                   "UserChanges": {"password": "12345678"}, "QrText": {"text": "rtmp://host/stream"},
                   "RelayChanges": {"isRelay": False}, "Profile": {"theme": "dark"},
-                  "ToSign": {"url": "/vod/a/a.m3u8"}, "NewInputs": inputs}  # fmt: skip
+                  "ToSign": {"url": "/vod/a/a.m3u8"}, "list": inputs}  # fmt: skip
         path += f"?sign={item['key']}" if route.path.startswith("/_servers/") else ""
-        body = bodies.get(route.body, {}) if route.body else None
-        found[f"{route.method} {route.path}"] = (route.answer, await api.json(route.method, path, body))
+        body = bodies.get(route.operation.body.__name__, {}) if route.operation.body else None
+        found[f"{route.method} {route.path}"] = (route.operation.answer, await api.json(route.method, path, body))
     return found
 
 
@@ -98,7 +93,7 @@ async def test_answers_match_their_schemas(tmp_path: Path):
     async with admin(tmp_path, cloudfront=_signer()) as api:
         for name, (shape, value) in (await _answers(api)).items():
             try:
-                SCHEMAS[shape].validate_python(value)
+                TypeAdapter(shape).validate_python(value)
             except ValueError as error:
                 pytest.fail(f"{name}: {error}")
 
@@ -112,7 +107,7 @@ def _described(document: dict[str, Any], method: str, path: str, status: int) ->
 
 async def test_answers_match_the_openapi_document(tmp_path: Path):
     described = document(ROUTES, "1")
-    statuses = {f"{route.method} {route.path}": route.status for route in ROUTES}
+    statuses = {f"{route.method} {route.path}": route.operation.status for route in ROUTES}
     async with admin(tmp_path, cloudfront=_signer()) as api:
         for name, (_, value) in (await _answers(api)).items():
             _described(described, *name.split(" "), statuses[name]).validate(value)
@@ -141,4 +136,4 @@ async def _away() -> None:
 async def test_error_answers_match_the_error_schema(tmp_path: Path):
     async with admin(tmp_path) as api:
         for method, path, status in (("GET", "/videostream/x", 404), ("POST", "/videostream", 400)):
-            SCHEMAS["Error"].validate_python(await api.json(method, path, {}, status=status))
+            TypeAdapter(Error).validate_python(await api.json(method, path, {}, status=status))

@@ -14,7 +14,7 @@ from yarl import URL
 from gateway.api.auth import COOKIE
 from gateway.api.login_sessions import ApiUser
 from gateway.api.routes import ROUTES
-from gateway.ports.users import Role
+from gateway.ports.users import UserRole
 from tests.support.admin import Admin, admin
 
 # The routes that a broadcaster may use. A route that is not here answers 403, also one that is added later.
@@ -93,7 +93,7 @@ async def studio(tmp_path: Path) -> AsyncIterator[Studio]:
 
 
 def test_only_the_listed_routes_are_open_to_broadcasters():
-    assert {route.endpoint for route in ROUTES if route.role is Role.BROADCASTER} == OPEN
+    assert {route.endpoint for route in ROUTES if route.role is UserRole.BROADCASTER} == OPEN
 
 
 async def test_every_other_route_is_forbidden(studio: Studio):
@@ -102,7 +102,7 @@ async def test_every_other_route_is_forbidden(studio: Studio):
             continue
         path = re.sub(r"{id(:[^}]*)?}", studio.own, route.path)
         path = re.sub(r"{[^}]*}", "x", path)
-        response = await studio.eva.call(route.method, path, {} if route.body else None)
+        response = await studio.eva.call(route.method, path, {} if route.operation.body else None)
         assert response.status == 403, route.endpoint
         assert "administrator" in (await response.json())["error"], route.endpoint
     assert (await studio.api.json("GET", "/users"))[0]["name"] == "eva"  # nothing of all that was done

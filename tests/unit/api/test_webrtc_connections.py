@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from unittest.mock import Mock
 
-from gateway.api.webrtc_connections import MAX_VIEWERS, quality, worst_viewers
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.stream import Stream
 from gateway.packaging.rtp.output import RtpOutput
+from gateway.reports.webrtc_connections import MAX_VIEWERS, quality, worst_viewers
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gateway.app import doctor
-from gateway.app.doctor import Finding, FindingState
+from gateway.app.doctor import CheckResult, CheckState
 from gateway.settings import Settings, load
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -45,7 +45,7 @@ def make_certificate(folder: Path, *, days: int = 365, since: int = -1, name: st
     return cert_file, key_file
 
 
-def only(findings: list[Finding]) -> Finding:
+def only(findings: list[CheckResult]) -> CheckResult:
     (finding,) = findings
     return finding
 
@@ -92,12 +92,12 @@ def test_ports_of_a_running_gateway_are_ok(tmp_path: Path):
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            findings = doctor.ports(settings(tmp_path, MILLRACE_ADMIN__PORT=str(server.server_port)))
+            findings = doctor.check_ports(settings(tmp_path, MILLRACE_ADMIN__PORT=str(server.server_port)))
         finally:
             server.shutdown()
             thread.join()
     admin = next(f for f in findings if f.name == "port admin")
-    assert (admin.state, "Millrace that runs" in admin.words) == (FindingState.OK, True)
+    assert (admin.state, "Millrace that runs" in admin.text) == (CheckState.OK, True)
 
 
 def test_one_port_for_two_listeners_is_reported(tmp_path: Path):
@@ -105,19 +105,19 @@ def test_one_port_for_two_listeners_is_reported(tmp_path: Path):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     host = {"MILLRACE_HTTP__HOST": "127.0.0.1", "MILLRACE_WS__HOST": "127.0.0.1"}
-    findings = doctor.ports(settings(tmp_path, MILLRACE_HTTP__PORT=port, MILLRACE_WS__PORT=port, **host))
-    assert next(f for f in findings if f.name == "port ws").words.endswith("is set for http too")
+    findings = doctor.check_ports(settings(tmp_path, MILLRACE_HTTP__PORT=port, MILLRACE_WS__PORT=port, **host))
+    assert next(f for f in findings if f.name == "port ws").text.endswith("is set for http too")
 
 
 def test_an_address_of_another_machine_is_reported(tmp_path: Path):
-    findings = doctor.ports(settings(tmp_path, MILLRACE_HTTP__HOST="192.0.2.1"))
-    assert next(f for f in findings if f.name == "port http").state is FindingState.MISSING
+    findings = doctor.check_ports(settings(tmp_path, MILLRACE_HTTP__HOST="192.0.2.1"))
+    assert next(f for f in findings if f.name == "port http").state is CheckState.MISSING
 
 
 def test_a_file_in_place_of_the_data_folder_is_reported(tmp_path: Path):
     (tmp_path / "data").write_text("")
-    assert only(doctor.data_folder(tmp_path / "data")).state is FindingState.MISSING
-    assert only(doctor.data_folder(tmp_path / "data" / "deeper")).state is FindingState.MISSING
+    assert only(doctor.check_data_folder(tmp_path / "data")).state is CheckState.MISSING
+    assert only(doctor.check_data_folder(tmp_path / "data" / "deeper")).state is CheckState.MISSING
 
 
 def test_low_disk_space_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -125,51 +125,51 @@ def test_low_disk_space_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         free = 50_000_000
 
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: Usage)
-    assert doctor.data_folder(tmp_path)[1] == Finding("disk space", FindingState.MISSING, "0.1 GB free")
+    assert doctor.check_data_folder(tmp_path)[1] == CheckResult("disk space", CheckState.MISSING, "0.1 GB free")
     Usage.free = 1_000_000_000
-    assert doctor.data_folder(tmp_path)[1].state is FindingState.WARNING
+    assert doctor.check_data_folder(tmp_path)[1].state is CheckState.WARNING
 
 
 def test_a_valid_certificate_is_ok(tmp_path: Path):
-    found = only(doctor.certificate(*make_certificate(tmp_path)))
-    assert (found.state, "364 days" in found.words) == (FindingState.OK, True)
-    assert only(doctor.certificate(None, None)).state is FindingState.OK
+    found = only(doctor.check_certificate(*make_certificate(tmp_path)))
+    assert (found.state, "364 days" in found.text) == (CheckState.OK, True)
+    assert only(doctor.check_certificate(None, None)).state is CheckState.OK
 
 
 @pytest.mark.parametrize(
     ("days", "since", "state", "words"),
     [
-        (-1, -30, FindingState.MISSING, "expired on"),
-        (5, -30, FindingState.WARNING, "4 days"),
-        (60, 30, FindingState.MISSING, "valid only from"),
+        (-1, -30, CheckState.MISSING, "expired on"),
+        (5, -30, CheckState.WARNING, "4 days"),
+        (60, 30, CheckState.MISSING, "valid only from"),
     ],
 )
 def test_an_expired_or_future_certificate_is_reported(
-    tmp_path: Path, days: int, since: int, state: FindingState, words: str
+    tmp_path: Path, days: int, since: int, state: CheckState, words: str
 ):
-    found = only(doctor.certificate(*make_certificate(tmp_path, days=days, since=since)))
-    assert found.state is state and words in found.words
+    found = only(doctor.check_certificate(*make_certificate(tmp_path, days=days, since=since)))
+    assert found.state is state and words in found.text
 
 
 def test_a_key_of_another_certificate_is_reported(tmp_path: Path):
     cert, _ = make_certificate(tmp_path)
     _, key = make_certificate(tmp_path, name="b")
-    found = only(doctor.certificate(cert, key))
-    assert found.state is FindingState.MISSING and "is not the key of" in found.words
+    found = only(doctor.check_certificate(cert, key))
+    assert found.state is CheckState.MISSING and "is not the key of" in found.text
 
 
 def test_an_invalid_or_absent_certificate_file_is_reported(tmp_path: Path):
     junk = tmp_path / "junk.pem"
     junk.write_bytes(b"\xff junk")
     for path in (junk, tmp_path / "absent.pem"):
-        assert only(doctor.certificate(path, path)).state is FindingState.MISSING
+        assert only(doctor.check_certificate(path, path)).state is CheckState.MISSING
 
 
 def test_a_damaged_store_is_reported(tmp_path: Path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "millrace.db").write_bytes(b"this is no database" * 100)
-    found = only(list(doctor.stores(settings(tmp_path))))
-    assert found.state is FindingState.MISSING and "millrace.db" in found.words
+    found = only(list(doctor.check_stores(settings(tmp_path))))
+    assert found.state is CheckState.MISSING and "millrace.db" in found.text
 
 
 def test_a_damaged_events_store_is_only_a_warning(tmp_path: Path):
@@ -177,52 +177,52 @@ def test_a_damaged_events_store_is_only_a_warning(tmp_path: Path):
     folder.mkdir()
     (folder / "millrace.db").touch()
     (folder / "events.db").write_bytes(b"this is no database" * 100)
-    channels, events = doctor.stores(settings(tmp_path))
-    assert (channels.name, channels.state) == ("channel store", FindingState.OK)
-    assert (events.name, events.state) == ("events store", FindingState.WARNING) and "events.db" in events.words
+    channels, events = doctor.check_stores(settings(tmp_path))
+    assert (channels.name, channels.state) == ("channel store", CheckState.OK)
+    assert (events.name, events.state) == ("events store", CheckState.WARNING) and "events.db" in events.text
 
 
 def test_python_modules_that_the_settings_need_are_reported(tmp_path: Path):
-    found = doctor.modules(settings(tmp_path, MILLRACE_CHANNELS="dynamodb://video-metadata"), lambda name: False)
-    assert [(f.name, f.state) for f in found] == [("uvloop", FindingState.WARNING), ("aioboto3", FindingState.MISSING)]
+    found = doctor.check_modules(settings(tmp_path, MILLRACE_CHANNELS="dynamodb://video-metadata"), lambda name: False)
+    assert [(f.name, f.state) for f in found] == [("uvloop", CheckState.WARNING), ("aioboto3", CheckState.MISSING)]
 
 
 def test_workers_that_can_encode_and_draw_text_are_ok():
-    found = doctor.workers(which=lambda name: f"/usr/bin/{name}")
+    found = doctor.check_workers(which=lambda name: f"/usr/bin/{name}")
     assert [f.name for f in found] == ["workers", "lettering"]
-    assert found[0].state is FindingState.OK and "libx264" in found[0].words
+    assert found[0].state is CheckState.OK and "libx264" in found[0].text
 
 
 @pytest.mark.parametrize("program", ["import sys; sys.exit('no such thing')", "import os; os.abort()", "print('1|2')"])
 def test_workers_that_cannot_start_are_reported(program: str):
-    (found,) = doctor.workers(program)
-    assert found.state is FindingState.MISSING
+    (found,) = doctor.check_workers(program)
+    assert found.state is CheckState.MISSING
 
 
 @pytest.mark.parametrize(
     ("said", "fontconfig", "states"),
     [
-        ("18|libx265|1|1", True, [FindingState.WARNING, FindingState.OK]),
-        ("18||1|0", True, [FindingState.OK, FindingState.WARNING]),
-        ("18||1|1", False, [FindingState.OK, FindingState.WARNING]),
+        ("18|libx265|1|1", True, [CheckState.WARNING, CheckState.OK]),
+        ("18||1|0", True, [CheckState.OK, CheckState.WARNING]),
+        ("18||1|1", False, [CheckState.OK, CheckState.WARNING]),
     ],
 )
-def test_missing_codecs_and_fonts_of_workers_are_reported(said: str, fontconfig: bool, states: list[FindingState]):
-    found = doctor.workers(f"print({said!r})", lambda name: name if fontconfig else None)
+def test_missing_codecs_and_fonts_of_workers_are_reported(said: str, fontconfig: bool, states: list[CheckState]):
+    found = doctor.check_workers(f"print({said!r})", lambda name: name if fontconfig else None)
     assert [f.state for f in found] == states
 
 
 def test_missing_optional_programs_are_never_an_error():
-    assert all(f.state is FindingState.OK for f in doctor.programs(lambda name: None))
+    assert all(f.state is CheckState.OK for f in doctor.check_programs(lambda name: None))
 
 
 def test_a_low_file_limit_and_an_old_python_are_reported():
-    assert doctor.open_files(1024).state is FindingState.WARNING
-    assert doctor.open_files(65536).state is FindingState.OK
-    assert doctor.python((3, 10, 1)).state is FindingState.MISSING
+    assert doctor.check_open_files(1024).state is CheckState.WARNING
+    assert doctor.check_open_files(65536).state is CheckState.OK
+    assert doctor.check_python((3, 10, 1)).state is CheckState.MISSING
 
 
 def test_a_wrong_or_unsynchronized_clock_is_reported():
-    assert doctor.clock(now=1_000_000_000).state is FindingState.MISSING
-    assert doctor.clock(synchronized=False).state is FindingState.WARNING
-    assert doctor.clock(synchronized=True).state is FindingState.OK
+    assert doctor.check_clock(now=1_000_000_000).state is CheckState.MISSING
+    assert doctor.check_clock(synchronized=False).state is CheckState.WARNING
+    assert doctor.check_clock(synchronized=True).state is CheckState.OK

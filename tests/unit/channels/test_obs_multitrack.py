@@ -12,16 +12,16 @@ from gateway.channels.obs_multitrack import (
     MAX_RUNGS,
     Canvas,
     EncoderLimits,
-    client_wishes,
-    configuration,
-    ladder,
+    make_configuration,
+    make_ladder,
+    read_client_request,
 )
 
 SERVER, KEY = "rtmps://live.example.com:1938/stream", "c1?sign=1-a"
 
 
 def sizes(canvas: Canvas, **limits: Any) -> list[tuple[int, int]]:
-    return [(rung.width, rung.height) for rung in ladder(canvas, EncoderLimits(**limits))]
+    return [(rung.width, rung.height) for rung in make_ladder(canvas, EncoderLimits(**limits))]
 
 
 def test_a_full_hd_canvas_has_four_tracks() -> None:
@@ -33,19 +33,19 @@ def test_tracks_of_a_portrait_canvas_are_portrait() -> None:
 
 
 def test_small_tracks_of_a_60_fps_canvas_have_half_the_frame_rate() -> None:
-    rates = [rung.halved for rung in ladder(Canvas(numerator=60), EncoderLimits())]
+    rates = [rung.halved for rung in make_ladder(Canvas(numerator=60), EncoderLimits())]
     assert rates == [False, False, True, True]
 
 
 def test_the_total_bitrate_of_all_tracks_stays_below_the_limit() -> None:
     for limit in (100, 1_000, 5_000, 8_000):
-        rungs = ladder(Canvas(), EncoderLimits(bitrate=limit))
+        rungs = make_ladder(Canvas(), EncoderLimits(bitrate=limit))
         assert rungs and sum(rung.kbit for rung in rungs) <= limit
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_every_encoder_has_short_gops_and_no_b_frames(encoder: str) -> None:
-    sent = configuration(Canvas(), EncoderLimits(encoder), SERVER, KEY)
+    sent = make_configuration(Canvas(), EncoderLimits(encoder), SERVER, KEY)
     assert sent["ingest_endpoints"][0] == {
         "protocol": "RTMPS",
         "url_template": f"{SERVER}/{{stream_key}}",
@@ -73,14 +73,14 @@ def test_every_encoder_has_short_gops_and_no_b_frames(encoder: str) -> None:
 def test_encoder_and_number_of_tracks_depend_on_the_computer(
     capabilities: dict[str, Any], encoder: str, rungs: int
 ) -> None:
-    _, limits = client_wishes({"capabilities": capabilities})
+    _, limits = read_client_request({"capabilities": capabilities})
     assert (limits.encoder, limits.rungs) == (encoder, rungs)
 
 
 def test_the_client_can_limit_the_number_of_tracks_and_the_bitrate() -> None:
     gpu = {"gpu": [{"vendor_id": 0x10DE}]}
     preferences = {"maximum_video_tracks": 2, "maximum_aggregate_bitrate": 9_000}
-    canvas, limits = client_wishes({"capabilities": gpu, "preferences": preferences})
+    canvas, limits = read_client_request({"capabilities": gpu, "preferences": preferences})
     assert (canvas, limits) == (Canvas(), EncoderLimits("nvenc", 2, 9_000))
 
 
@@ -109,10 +109,10 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from(("preferences", "capabilities")), JSON, max_size=2))
 def test_any_request_gives_a_configuration_or_a_value_error(body: dict[str, Any]) -> None:
     try:
-        canvas, limits = client_wishes(body)
+        canvas, limits = read_client_request(body)
     except ValueError:
         return
-    sent = configuration(canvas, limits, SERVER, KEY)
+    sent = make_configuration(canvas, limits, SERVER, KEY)
     assert 1 <= len(sent["encoder_configurations"]) <= MAX_RUNGS
     assert all(not t["width"] % 2 and not t["height"] % 2 for t in sent["encoder_configurations"])
     json.dumps(sent, allow_nan=False)

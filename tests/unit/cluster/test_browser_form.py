@@ -9,14 +9,14 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.cluster.browser_form import BrowserForms
-from gateway.cluster.pull import PullSource
+from gateway.cluster.streams.browser_form import BrowserForms
+from gateway.cluster.streams.pull import UnitSource
 from gateway.lib.tasks import Tasks
 from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
-from gateway.live.sink import EndReason, Sink
+from gateway.live.sink import ALL_MEDIA, EndReason, Sink, SinkNeeds
 from gateway.media import opus
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
@@ -40,7 +40,7 @@ class Sound(OpusSound):
 
     def acquire(self, sink: Sink) -> None:
         self.users += 1
-        self.fanout.attach(sink, replay=False)
+        self.fanout.attach(sink, SinkNeeds(cache=False))
 
     def release(self, sink: Sink) -> None:
         self.users -= 1
@@ -57,9 +57,9 @@ class Node:
         self.publisher, self.sound, self.forms = publisher, sound, forms
         self.stream = publisher.stream
 
-    async def pull(self, form: str) -> tuple[PullSource, Recorder]:
+    async def pull(self, form: str) -> tuple[UnitSource, Recorder]:
         source, recorder = self.forms(self.stream, "session", form), Recorder()
-        source.attach(recorder, early=False, replayed=lambda: None)
+        source.attach(recorder, ALL_MEDIA)
         async with asyncio.timeout(5):
             while not recorder.tracks:
                 await asyncio.sleep(0)
@@ -144,7 +144,7 @@ async def test_a_pull_that_ends_before_its_pictures_exist_frees_everything(monke
     monkeypatch.setattr(pictures_module.PicturesOnDemand, "acquire", acquire)
     async with node() as one:
         source, recorder = one.forms(one.stream, "session", "webrtc"), Recorder()
-        source.attach(recorder, early=False, replayed=lambda: None)
+        source.attach(recorder, ALL_MEDIA)
         await asyncio.sleep(0)
         source.detach(recorder)
         await asyncio.sleep(0)

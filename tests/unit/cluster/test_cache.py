@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.cluster.cached_response import Cache
+from gateway.cluster.files.cached_response import Cache
 
 OVERHEAD = 1_024
 

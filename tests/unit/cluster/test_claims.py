@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from gateway.adapters.local.registry import SqliteRegistry
-from gateway.cluster.claims import Claims, SessionRows
-from gateway.cluster.forward import PushForwarder
-from gateway.cluster.peers import Peers
-from gateway.cluster.registry_locator import RegistryLocator
+from gateway.cluster.members.peers import Peers
+from gateway.cluster.members.registry_locator import RegistryLocator
+from gateway.cluster.streams.claims import Claims, SessionRows
+from gateway.cluster.streams.forward import PushForwarder
 from gateway.lib import clocks as lib_clocks
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
@@ -28,7 +28,7 @@ from gateway.ports.errors import AtCapacity, NameInUse, StoreUnavailable
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
 from tests.support.builders import AUDIO, VIDEO, channel, picture
 from tests.support.holders import SECRET, Holder, holder
-from tests.support.http import until
+from tests.support.waiting import until
 
 
 class Gateway:
@@ -146,7 +146,7 @@ async def test_the_successor_of_a_node_that_refuses_connections_uses_higher_numb
         await b.registry.join(Node("a", NodeRole.GATEWAY, "127.0.0.1:1", 5))
         await b.registry.claim(StreamClaim("c1", "a", "127.0.0.1:1", "old", clocks.wall - 500), {})
         publisher = await b.live()
-        assert publisher.stream.first_number == 560
+        assert publisher.stream.spec.first_number == 560
         holding = await b.registry.claim_of("c1")
         assert holding is not None
         assert (holding.node, holding.started) == ("b", clocks.wall - 500)
@@ -162,7 +162,7 @@ async def test_a_push_takes_over_the_claim_of_a_node_without_the_stream(tmp_path
 async def test_a_silent_node_counts_as_dead_when_its_heartbeat_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.cluster.peers._HEAD_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.cluster.members.peers._HEAD_SECONDS", 0.05)
     clocks = Clocks()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
@@ -195,7 +195,7 @@ async def test_the_successor_of_a_node_that_left_continues_its_numbers(tmp_path:
 
         await asyncio.wait_for(left(), 5)
         clocks.wall += 100
-        assert (await b.live()).stream.first_number == 160
+        assert (await b.live()).stream.spec.first_number == 160
 
 
 async def test_without_the_registry_new_pushes_are_refused_and_running_ones_continue(

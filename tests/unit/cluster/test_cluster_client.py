@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
 
-from gateway.api.cluster_queries import ForwardedRefusal
-from gateway.cluster import cluster_client as module
-from gateway.cluster.cluster_client import ClusterClient
-from gateway.cluster.node_address import NodeAddress, PeerUnavailable
-from gateway.cluster.peers import Peers
+from gateway.cluster.calls import cluster_client as module
+from gateway.cluster.calls.cluster_client import ClusterClient
+from gateway.cluster.members.node_address import NodeAddress, PeerUnavailable
+from gateway.cluster.members.peers import Peers
 from gateway.lib.bounded_json import MAX_NUMBER
+from gateway.ports.cluster_queries import HOLDER, ForwardedRequest
+from gateway.ports.errors import HolderUnavailable
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
-from tests.support.http import until
 from tests.support.sharing import Directory
+from tests.support.waiting import until
+
+OF_API = {HOLDER: "g1"}
 
 
 @dataclass
@@ -27,7 +29,9 @@ class Answer:
     status: int = 200
     body: bytes = b"{}"
     headers: dict[str, str] = field(default_factory=dict)
-    pieces: int = 1
+    pieces: int = 1  # below 0: the connection breaks off after them
+
+    def close(self) -> None: ...
 
     @property
     def content(self) -> Answer:
@@ -37,8 +41,10 @@ class Answer:
         return self.body[:size]
 
     async def iter_any(self) -> AsyncIterator[bytes]:
-        for _ in range(self.pieces):
+        for _ in range(abs(self.pieces)):
             yield self.body
+        if self.pieces < 0:
+            raise ConnectionResetError("closed")
 
 
 @dataclass
@@ -47,12 +53,17 @@ class Wires:
 
     answers: dict[str, Answer | Exception | asyncio.Event] = field(default_factory=dict)
     asked: list[tuple[str, str, str]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
     at_once: int = 0
     most: int = 0
 
     @contextlib.asynccontextmanager
-    async def request(self, place: NodeAddress, method: str, target: str, *, seconds: float) -> AsyncIterator[Any]:
+    async def request(
+        self, place: NodeAddress, method: str, target: str, *, seconds: float, body: bytes = b""
+    ) -> AsyncIterator[Any]:
         self.asked.append((place.id, method, target))
+        if body:
+            self.bodies.append(body)
         self.at_once += 1
         self.most = max(self.most, self.at_once)
         try:
@@ -110,98 +121,77 @@ async def rig() -> AsyncIterator[Rig]:
         yield Rig(one, directory, wires, where, now)
 
 
-async def test_a_request_to_the_holder_has_the_node_and_the_escaped_query(rig: Rig):
+def wanted(method: str = "GET", *, seconds: float = 5.0) -> ForwardedRequest:
+    return ForwardedRequest(method, "/videostream/c1/session?a=b%26c", '{"name":"an&na"}', b"the body", seconds)
+
+
+async def forward(rig: Rig, request: ForwardedRequest | None = None) -> tuple[int, bytes] | None:
+    async with rig.cluster.forward("c1", request or wanted()) as answer:
+        return None if answer is None else (answer.status, b"".join([chunk async for chunk in answer.body]))
+
+
+async def test_a_forwarded_request_has_the_node_and_an_escaped_query(rig: Rig):
     rig.holds("g1")
-    rig.wires.answers["g1"] = Answer(body=b'{"name":"hls"}')
-    assert await rig.cluster.ask("c1", "outputs", "POST", name="a b&to=z", enabled="true") == {"name": "hls"}
-    assert rig.wires.asked == [("g1", "POST", "/_node/.node/outputs/c1?name=a+b%26to%3Dz&enabled=true&to=g1")]
+    rig.wires.answers["g1"] = Answer(201, b"abc", OF_API, pieces=3)
+    assert await forward(rig, wanted("DELETE")) == (201, b"abcabcabc")
+    query = (
+        "method=DELETE&target=%2Fvideostream%2Fc1%2Fsession%3Fa%3Db%2526c&sender=%7B%22name%22%3A%22an%26na%22%7D&to=g1"
+    )
+    assert rig.wires.asked == [("g1", "POST", f"/_node/.node/forwarded?{query}")]
+    for method in ("GET", "HEAD"):
+        await forward(rig, wanted(method))
+        assert rig.wires.asked[-1][1] == method
+    assert rig.wires.bodies == [b"the body"] * 3
 
 
-NONSENSE = [
-    (200, b"<html>"),
-    (200, b"[]"),
-    (200, b"\xff"),
-    (200, b"[" * 100_000),
-    (302, b'{"error":"there"}'),
-    (401, b"not signed"),
-    (401, b'{"error":"a token is needed"}'),
-    (404, b"this node knows no operation kick\n"),
-    (404, b'{"error":7}'),
-    (500, b"something went wrong"),
-]
-
-
-@pytest.mark.parametrize(("status", "body"), NONSENSE)
-async def test_an_invalid_answer_becomes_503_with_a_retry_time(rig: Rig, status: int, body: bytes):
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b"<html>"), (302, b'{"error":"there"}'), (401, b"not signed"), (413, b"too large"),
+        (404, b"this node knows no operation forwarded\n"), (500, b"something went wrong"),
+    ],
+)  # fmt: skip
+async def test_an_answer_that_is_not_of_the_api_is_refused(rig: Rig, status: int, body: bytes):
     rig.holds("g1")
     rig.wires.answers["g1"] = Answer(status, body)
-    with pytest.raises(ForwardedRefusal) as refused:
-        await rig.cluster.ask("c1", "session")
-    assert (refused.value.status, refused.value.retry_after) == (503, 2)
+    with pytest.raises(HolderUnavailable, match="invalid answer") as refused:
+        await forward(rig)
+    assert refused.value.retry_after == 2
+
+
+async def test_an_answer_that_breaks_off_raises_an_error(rig: Rig):
+    rig.holds("g1")
+    rig.wires.answers["g1"] = Answer(200, b"abc", OF_API, pieces=-1)
+    with pytest.raises(PeerUnavailable, match="closed"):
+        await forward(rig)
 
 
 async def test_numbers_in_the_answer_of_a_node_are_bounded(rig: Rig):
     rig.holds("g1")
     rig.wires.answers["g1"] = Answer(200, b'{"bitrate":NaN,"since":1e999,"viewers":{"flv":%b}}' % (b"9" * 5000))
     found = {"bitrate": 0.0, "since": MAX_NUMBER, "viewers": {"flv": MAX_NUMBER}}
-    assert await rig.cluster.ask("c1", "session") == found
-    assert (await rig.cluster.everywhere("sessions")).answers["g1"] == [found]
-
-
-async def test_a_refusal_of_the_holder_is_passed_on_with_its_field(rig: Rig):
-    rig.holds("g1")
-    body = json.dumps({"error": "expected true or false", "field": "enabled"}).encode()
-    rig.wires.answers["g1"] = Answer(400, body, {"Retry-After": "soon"})
-    with pytest.raises(ForwardedRefusal, match="expected true or false") as refused:
-        await rig.cluster.ask("c1", "session")
-    assert (refused.value.status, refused.value.field, refused.value.retry_after) == (400, "enabled", None)
-
-
-async def test_a_long_answer_is_read_in_pieces_as_it_arrives(rig: Rig):
-    rig.holds("g1")
-    rig.wires.answers["g1"] = Answer(body=b"abc", pieces=3)
-    async with rig.cluster.fetch("c1", "exported", last="2") as chunks:
-        assert [chunk async for chunk in chunks] == [b"abc"] * 3
-    assert rig.wires.asked == [("g1", "GET", "/_node/.node/exported/c1?last=2&to=g1")]
-
-
-async def test_a_long_answer_that_is_refused_or_breaks_off_raises_an_error(rig: Rig):
-    with pytest.raises(ForwardedRefusal, match="no other node"):
-        async with rig.cluster.fetch("c1", "exported"):
-            raise AssertionError("there is nothing to read")
-    rig.holds("g1")
-    rig.wires.answers["g1"] = Answer(404, b'{"error":"it is gone"}')
-    with pytest.raises(ForwardedRefusal, match="it is gone"):
-        async with rig.cluster.fetch("c1", "exported"):
-            raise AssertionError("there is nothing to read")
-    rig.wires.answers["g1"] = Answer(body=b"abc")
-    with pytest.raises(ForwardedRefusal, match="does not answer"):
-        async with rig.cluster.fetch("c1", "exported"):
-            raise PeerUnavailable(NodeAddress("g1", "192.0.2.1:8080"), "closed")
+    assert (await rig.cluster.ask_all("sessions")).answers["g1"] == [found]
 
 
 async def test_an_answer_above_the_size_limit_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(module, "_MAX_LINES_BYTES", 1000)
     rig.holds("g1")
     rig.wires.answers["g1"] = Answer(body=b"x" * 100, pieces=10**9)
-    with pytest.raises(ForwardedRefusal) as refused:
-        await rig.cluster.ask("c1", "session")
-    assert refused.value.status == 503
+    assert (await rig.cluster.ask_all("sessions")).silent == ("g1",)
 
 
-async def test_a_holder_that_answers_too_late_counts_as_unavailable(rig: Rig, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_ASK_SECONDS", 0.02)
+async def test_a_holder_that_answers_too_late_counts_as_unavailable(rig: Rig):
     rig.holds("g1")
     rig.wires.answers["g1"] = asyncio.Event()
-    with pytest.raises(ForwardedRefusal) as refused:
-        await rig.cluster.ask("c1", "session")
-    assert (refused.value.status, rig.where.lost_names) == (503, ["c1"])
+    with pytest.raises(HolderUnavailable, match="the node that holds c1 does not answer"):
+        await forward(rig, wanted(seconds=0.02))
+    assert rig.where.lost_names == ["c1"]
 
 
 async def test_a_holder_that_has_lost_the_stream_is_looked_up_once_more(rig: Rig):
     rig.holds("g1")
     rig.wires.answers["g1"] = Answer(421, b'{"error":"c1 is not held here"}')
-    assert await rig.cluster.ask("c1", "session") is None
+    assert await forward(rig) is None
     assert [node for node, _, _ in rig.wires.asked] == ["g1", "g1"]
     assert rig.where.lost_names == ["c1", "c1"]
 
@@ -209,27 +199,27 @@ async def test_a_holder_that_has_lost_the_stream_is_looked_up_once_more(rig: Rig
 async def test_a_claim_unknown_to_the_locator_is_found_in_the_registry(rig: Rig):
     rig.holds("g1")
     rig.where.find = lambda name: asyncio.sleep(0, None)  # type: ignore[method-assign]
-    rig.wires.answers["g1"] = Answer()
-    assert await rig.cluster.ask("c1", "session") == {}
+    rig.wires.answers["g1"] = Answer(headers=OF_API)
+    assert await forward(rig) == (200, b"{}")
     held = rig.directory.held["c1"]
     rig.directory.held["c1"] = StreamClaim("c1", held.node, held.address, held.id, 0, left=True)
-    assert await rig.cluster.ask("c1", "session") is None
+    assert await forward(rig) is None
 
 
 async def test_no_node_is_asked_for_a_stream_of_this_node(rig: Rig):
     rig.holds("h.1")
-    assert await rig.cluster.ask("c1", "session") is None
+    assert await forward(rig) is None
     assert rig.wires.asked == []
 
 
 async def test_sibling_processes_are_asked_over_their_sockets_also_without_a_registry(rig: Rig):
-    heard = await rig.cluster.everywhere("sessions")
+    heard = await rig.cluster.ask_all("sessions")
     assert heard.answers == {"h.2": []}
     async with ClusterClient(
         "h.1", None, rig.where, cast(Peers, rig.wires), siblings=lambda: {"h.2": "/run/h.2.sock"}
     ) as alone:
         assert [(node.id, node.address) for node in await alone.nodes()] == [("h.2", "unix:/run/h.2.sock")]
-        assert (await alone.everywhere("sessions")).answers == {"h.2": []}
+        assert (await alone.ask_all("sessions")).answers == {"h.2": []}
         await alone.changed("c1")
         await until(lambda: ("h.2", "POST", "/_node/.node/changed/c1?to=h.2") in rig.wires.asked)
 
@@ -244,7 +234,7 @@ async def test_a_node_that_cannot_answer_is_left_out(rig: Rig, answer: Any, monk
     rig.holds("g1")
     rig.directory.members["g2"] = Node("g2", NodeRole.GATEWAY, "192.0.2.2:8080", 1)
     rig.wires.answers |= {"g1": answer, "g2": Answer(body=b'{"id":"c2"}\n{"id":"c3"}')}
-    heard = await rig.cluster.everywhere("sessions")
+    heard = await rig.cluster.ask_all("sessions")
     assert heard.answers == {"h.2": [], "g2": [{"id": "c2"}, {"id": "c3"}]}
     assert heard.silent == ("g1",)
 
@@ -253,23 +243,23 @@ async def test_a_slow_node_does_not_delay_the_answer(rig: Rig, monkeypatch: pyte
     monkeypatch.setattr(module, "_NODE_SECONDS", 0.02)
     rig.holds("g1")
     rig.wires.answers["g1"] = asyncio.Event()
-    assert (await rig.cluster.everywhere("sessions")).silent == ("g1",)
+    assert (await rig.cluster.ask_all("sessions")).silent == ("g1",)
 
 
 async def test_a_hundred_nodes_are_asked_a_few_at_a_time(rig: Rig):
     for number in range(100):
         rig.directory.members[f"g{number}"] = Node(f"g{number}", NodeRole.GATEWAY, "192.0.2.1:1", 1)
-    assert len((await rig.cluster.everywhere("sessions")).answers) == 101
+    assert len((await rig.cluster.ask_all("sessions")).answers) == 101
     assert 1 < rig.wires.most <= module._MAX_CONCURRENT
 
 
 async def test_edges_and_workers_are_not_asked_for_streams(rig: Rig):
     rig.directory.members["e1"] = Node("e1", NodeRole.EDGE, "192.0.2.3:8080", 1)
     rig.directory.members["w1"] = Node("w1", NodeRole.WORKER, "", 1)
-    await rig.cluster.everywhere("sessions")
+    await rig.cluster.ask_all("sessions")
     assert {node for node, _, _ in rig.wires.asked} == {"h.2"}
     rig.wires.answers["e1"] = Answer(body=b'{"streams":2}')
-    assert (await rig.cluster.everywhere("node")).answers["e1"] == [{"streams": 2}]
+    assert (await rig.cluster.ask_all("node")).answers["e1"] == [{"streams": 2}]
     assert "w1" not in {node for node, _, _ in rig.wires.asked}
 
 

@@ -6,9 +6,9 @@ from typing import cast
 
 import pytest
 
-from gateway.cluster.diagnosis_operations import DiagnosisOperations
-from gateway.cluster.node_identity import SiblingProcesses
-from gateway.cluster.peers import Peers
+from gateway.cluster.calls.diagnosis_operations import DiagnosisOperations
+from gateway.cluster.members.node_identity import SiblingProcesses
+from gateway.cluster.members.peers import Peers
 from gateway.diagnosis.experience import Experience, Totals
 from gateway.diagnosis.recorder import Recorder
 from gateway.diagnosis.refusal_log import RefusalLog

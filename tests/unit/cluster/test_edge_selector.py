@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.cluster import edge_selector as module
-from gateway.cluster.edge_selector import READ_SECONDS, EdgeSelector
-from gateway.cluster.node_address import NodeAddress
-from gateway.cluster.registry_locator import RegistryLocator
+from gateway.cluster.members import edge_selector as module
+from gateway.cluster.members.edge_selector import READ_SECONDS, EdgeSelector
+from gateway.cluster.members.node_address import NodeAddress
+from gateway.cluster.members.registry_locator import RegistryLocator
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.nodes import ALIVE_SECONDS, Node, NodeRole, StreamClaim
@@ -54,7 +54,7 @@ class Reader:
     def __init__(self, table: Table, clock: Clock, id: str, channel: str = "", sibling: str = "") -> None:
         siblings = {"holder": sibling} if sibling else {}
         self.locator = RegistryLocator(table, lambda: siblings, clock=clock)  # type: ignore[arg-type]
-        self.spread = EdgeSelector(self.locator, table, id, channel, clock=clock)
+        self.spread = EdgeSelector(self.locator, table, id, channel, clock=clock)  # type: ignore[arg-type]
 
     async def found(self, name: str = "c1") -> NodeAddress:
         place = self.spread.known(name) or await self.spread.find(name)

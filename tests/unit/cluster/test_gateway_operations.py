@@ -12,12 +12,12 @@ import pytest
 
 from gateway.channels.channel import Channel
 from gateway.channels.deleted_channel import DeletedChannel
-from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
-from gateway.cluster.node_address import NodeAddress, PeerUnavailable
-from gateway.cluster.node_endpoint import HOP, Operation
-from gateway.cluster.node_identity import SiblingProcesses
-from gateway.cluster.node_rpc import LINES
-from gateway.cluster.peers import Peers
+from gateway.cluster.calls.gateway_operations import ChannelReaders, GatewayOperations
+from gateway.cluster.calls.node_endpoint import HOP, Operation
+from gateway.cluster.calls.node_rpc import LINES
+from gateway.cluster.members.node_address import NodeAddress, PeerUnavailable
+from gateway.cluster.members.node_identity import SiblingProcesses
+from gateway.cluster.members.peers import Peers
 from gateway.http.response import Response
 from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
@@ -28,7 +28,7 @@ from tests.support.admin import SPECS
 from tests.support.builders import AUDIO, VIDEO, channel, hub, publish
 from tests.support.http import request
 
-POSTED = ("kick", "outputs", "changed", "viewers")
+POSTED = ("changed", "viewers")
 SECRETS = {"key": "4000000000-" + "a" * 64, "relayURL": "rtmp://x/y/very-secret", "kvsStream": "hidden"}
 
 
@@ -132,7 +132,7 @@ async def node() -> AsyncIterator[Node]:
     ("target", "method"),
     [
         ("node", "POST"), ("sessions", "POST"), ("streams", "HEAD"), ("session/c1", "POST"), ("channel/c1", "POST"),
-        ("kick/c1", "GET"), ("outputs/c1", "GET"), ("changed/c1", "GET"), ("viewers/c1", "HEAD"),
+        ("changed/c1", "GET"), ("viewers/c1", "HEAD"),
     ],
 )  # fmt: skip
 async def test_each_operation_accepts_one_method(node: Node, target: str, method: str):
@@ -142,9 +142,9 @@ async def test_each_operation_accepts_one_method(node: Node, target: str, method
     assert node.evicted == []
 
 
-@pytest.mark.parametrize("target", ["node/x", "sessions/c1", "session", "kick", "changed", "viewers"])
+@pytest.mark.parametrize("target", ["node/x", "sessions/c1", "session", "changed", "viewers"])
 async def test_an_operation_with_a_missing_or_extra_name_is_not_found(node: Node, target: str):
-    method = "POST" if target.partition("/")[0] in ("kick", "changed", "viewers") else "GET"
+    method = "POST" if target.partition("/")[0] in ("changed", "viewers") else "GET"
     assert (await node.ask(target, method)).status == 404
 
 
@@ -153,34 +153,32 @@ async def test_an_invalid_channel_name_is_not_found(node: Node, name: str):
     for operation in ("session", "channel"):
         operate = node.table[operation]
         assert (await operate(request(f"/_node/.node/{operation}"), name)).status == 404
-    for operation in ("kick", "changed", "outputs"):
-        operate = node.table[operation]
-        assert (await operate(request(f"/_node/.node/{operation}", "POST"), name)).status == 404
+    assert (await node.table["changed"](request("/_node/.node/changed", "POST"), name)).status == 404
     assert node.forgotten == []
 
 
 async def test_a_request_with_a_body_is_refused(node: Node):
-    asked = request("/_node/.node/kick/c1", "POST")
+    asked = request("/_node/.node/changed/c1", "POST")
     asked.has_body = True
-    assert (await node.table["kick"](asked, "c1")).status == 400
-    assert node.evicted == []
+    assert (await node.table["changed"](asked, "c1")).status == 400
+    assert node.forgotten == []
 
 
 # ---- for whom ----
 
 
 async def test_a_request_for_another_node_is_refused(node: Node):
-    for target, method in (("kick/c1?to=z9", "POST"), ("node?to=", "GET"), ("session/c1?to=h.9", "GET")):
+    for target, method in (("changed/c1?to=z9", "POST"), ("node?to=", "GET"), ("session/c1?to=h.9", "GET")):
         assert "this is node h.1" in (await node.json(target, method, status=421))["error"]
-    assert node.evicted == [] and node.siblings.asked == []
-    assert (await node.json("kick/c1?to=h.1", "POST")) == {"kicked": True}
+    assert node.forgotten == [] and node.siblings.asked == []
+    assert (await node.json("session/c1?to=h.1")) == {"id": "c1", "node": "h.1"}
 
 
 async def test_a_request_for_a_sibling_process_is_passed_on_once(node: Node):
-    assert (await node.ask("outputs/c9?to=h.2&name=flv&enabled=true", "POST")).status == 200
+    assert (await node.ask("viewers/c9?to=h.2&node=e1&flv=1", "POST")).status == 200
     ((place, method, target, headers),) = node.siblings.asked
     assert (place.id, place.socket, method) == ("h.2", "/run/h.2.sock", "POST")
-    assert target == "/_node/.node/outputs/c9?to=h.2&name=flv&enabled=true"
+    assert target == "/_node/.node/viewers/c9?to=h.2&node=e1&flv=1"
     assert headers[HOP] == "1"
 
 
@@ -220,7 +218,7 @@ async def test_the_sessions_are_lines_of_json(node: Node):
     assert (await node.ask("sessions")).body == b""
 
 
-async def test_only_the_holder_reports_a_session(node: Node):
+async def test_only_the_holder_answers_that_it_holds_a_stream(node: Node):
     assert (await node.json("session/c1"))["node"] == "h.1"
     assert "not held here" in (await node.json("session/c2", status=421))["error"]
 
@@ -242,27 +240,6 @@ async def test_an_unavailable_store_causes_503_with_a_retry_time(node: Node):
 
 
 # ---- what is done ----
-
-
-async def test_a_kick_ends_a_stream_of_this_node(node: Node):
-    assert await node.json("kick/c1", "POST") == {"kicked": True}
-    assert node.evicted == [EndReason.KICKED]
-    await node.json("kick/c1", "POST", status=421)
-
-
-@pytest.mark.parametrize(
-    ("query", "status"),
-    [
-        ("name=hls&enabled=true", 200), ("name=flv&enabled=false", 200), ("name=vhs&enabled=true", 404),
-        ("name=hls&enabled=yes", 400), ("name=hls", 400), ("enabled=true", 404), ("name=%00&enabled=true", 404),
-    ],
-)  # fmt: skip
-async def test_an_output_is_switched(node: Node, query: str, status: int):
-    answer = await node.json(f"outputs/c1?{query}", "POST", status=status)
-    assert ("error" in answer) == (status != 200) or answer["error"] is None
-    if status == 400:
-        assert answer["field"] == "enabled"
-    await node.json(f"outputs/c2?{query}", "POST", status=400 if status == 400 else 421)
 
 
 async def test_a_deleted_channel_is_reported_without_its_secrets(node: Node):
@@ -289,7 +266,6 @@ async def test_the_stream_of_a_deleted_channel_ends(node: Node):
 async def test_viewers_on_other_nodes_are_counted(node: Node):
     assert await node.json("viewers/c1?node=e1&flv=12&hls=3", "POST") == {"node": "h.1"}
     assert node.distant.of("c1") == {"flv": 12, "hls": 3}
-    assert (await node.json("session/c1"))["viewers"]["flv"] == 12
     await node.json("viewers/c1?node=e1", "POST")
     assert node.distant.of("c1") == {}
 

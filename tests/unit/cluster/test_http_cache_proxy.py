@@ -14,11 +14,11 @@ import pytest
 from gateway.channels.cached_channels import CachedChannels
 from gateway.channels.channel import Channel
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
-from gateway.cluster import http_cache_proxy, request_coalescer, upstream_client
-from gateway.cluster.http_cache_proxy import HttpCacheProxy
-from gateway.cluster.liveness_monitor import LivenessMonitor
-from gateway.cluster.peers import Peers
-from gateway.cluster.upstream_client import UpstreamClient
+from gateway.cluster.files import http_cache_proxy, request_coalescer, upstream_client
+from gateway.cluster.files.http_cache_proxy import HttpCacheProxy
+from gateway.cluster.files.upstream_client import UpstreamClient
+from gateway.cluster.members.liveness_monitor import LivenessMonitor
+from gateway.cluster.members.peers import Peers
 from gateway.formats.dash import mpd
 from gateway.formats.hls import media_playlist
 from gateway.http.response import Response, text
@@ -28,8 +28,9 @@ from gateway.playback.protection import PlaybackProtection
 from gateway.ports.errors import StoreUnavailable
 from gateway.settings.models import EdgeSettings
 from tests.support.holder import SEGMENT, Holder, Where, answer, for_ever, holding
-from tests.support.http import request, until
+from tests.support.http import request
 from tests.support.playback import Channels
+from tests.support.waiting import until
 
 SECRETS = SigningSecrets("a-secret")
 M3U8 = "application/vnd.apple.mpegurl"
@@ -91,7 +92,7 @@ async def relaying(*channels: Channel, auth: str = "none", cache: int = 64_000_0
         protection = PlaybackProtection(
             auth=auth, referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100
         )
-        edge = EdgeSettings(upstream=(), cache=cache, stale=6, channel="")
+        edge = EdgeSettings(upstream=(), cache=cache, channel="")
         cached = CachedChannels(store, clock=lambda: lab.now)
         lab.relay = HttpCacheProxy(
             UpstreamClient(where, peers), cached, protection, lab.audience, edge, clock=lambda: lab.now

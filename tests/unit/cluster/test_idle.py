@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from gateway.cluster.idle import wait_until_idle
-from gateway.cluster.node_address import NodeAddress
+from gateway.cluster.members.idle import wait_until_idle
+from gateway.cluster.members.node_address import NodeAddress
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnavailable
 

@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.cluster.liveness_monitor import LivenessMonitor
-from gateway.cluster.node_address import NodeAddress, PeerUnavailable
-from gateway.cluster.peers import Peers
+from gateway.cluster.members.liveness_monitor import LivenessMonitor
+from gateway.cluster.members.node_address import NodeAddress, PeerUnavailable
+from gateway.cluster.members.peers import Peers
 from tests.support.holder import answer, for_ever, holding
-from tests.support.http import SECONDS, until
+from tests.support.http import SECONDS
+from tests.support.waiting import until
 
 QUIET = 0.05
 
@@ -53,7 +54,7 @@ async def test_a_later_request_to_a_dead_node_fails_at_once() -> None:
 
 async def test_a_request_waits_for_a_silent_node_that_answers_probes() -> None:
     async with holding() as holder, watching(SECONDS) as monitor:
-        holder.says["/healthcheck"] = answer("not found", "text/plain", "404 Not Found")  # as a sibling's door
+        holder.says["/healthcheck"] = answer("not found", "text/plain", "404 Not Found")  # as a sibling answers
         waiting = asyncio.ensure_future(owed(monitor, holder.place))
         await until(lambda: len(holder.asked) > 2)
         assert not waiting.done()

@@ -8,9 +8,9 @@ import time
 import pytest
 import structlog
 
-from gateway.cluster.node_address import NodeAddress, PeerRefused
-from gateway.cluster.peers import Peers
-from gateway.cluster.pull import PullLink
+from gateway.cluster.members.node_address import NodeAddress, PeerRefused
+from gateway.cluster.members.peers import Peers
+from gateway.cluster.streams.pull import PullLink
 from gateway.http.request import Request
 from gateway.http.response import Response, text
 from gateway.lib.tasks import Tasks
@@ -18,7 +18,7 @@ from gateway.protocols import nodes, wire
 from gateway.protocols.wire import StreamMessage
 from tests.support.builders import Recorder
 from tests.support.holders import SECRET, Holder, Known, Taken, holder, puller
-from tests.support.http import until
+from tests.support.waiting import until
 
 
 async def raw(one: Holder, request: str, behind: bytes = b"") -> bytes:
@@ -58,7 +58,7 @@ async def test_wrong_signatures_of_an_address_are_limited_and_right_ones_are_not
         assert b"\r\nRetry-After: " in answers[-1]
         assert (await raw(one, "GET /_node/c1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))[9:12] == b"429"
         assert (await raw(one, signed("GET", "/_node/c1/x")))[9:12] == b"200"
-        assert one.door.refused == {"wrong": 3, "limited": 3}
+        assert one.endpoint.refused == {"wrong": 3, "limited": 3}
 
 
 async def test_a_node_with_a_wrong_clock_gets_the_time_and_is_not_limited() -> None:
@@ -67,7 +67,7 @@ async def test_a_node_with_a_wrong_clock_gets_the_time_and_is_not_limited() -> N
         off[0] = 3600.0
         answers = [await raw(one, signed("GET", "/_node/c1/x")) for _ in range(4)]
         assert all(answer.startswith(b"HTTP/1.1 401 ") and b"\r\nDate: " in answer for answer in answers)
-        assert one.door.refused == {"skew": 4}
+        assert one.endpoint.refused == {"skew": 4}
 
 
 async def test_refusals_of_nodes_are_logged_once_in_a_while() -> None:
@@ -144,7 +144,7 @@ async def test_a_node_that_pushes_invalid_data_is_disconnected_and_the_stream_st
 
 
 async def test_a_stream_of_a_sibling_is_passed_on_as_units_and_as_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.cluster.replicas.IDLE_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.cluster.streams.replicas.IDLE_SECONDS", 0.1)
     async with holder() as inner:
 
         async def held(name: str) -> NodeAddress | None:
@@ -183,7 +183,7 @@ async def test_a_sibling_does_not_pass_a_request_on_again() -> None:
 async def test_nodes_have_no_limit_per_address() -> None:
     async with holder(server={"per_address": 2}) as one, Peers(SECRET) as peers, Tasks("nodes") as tasks:
         one.live()
-        links = [await peers.link(one.place(), "GET", "/_node/c1", lambda: PullLink(Taken())) for _ in range(5)]
+        links = [await peers.link(one.place(), "GET", "/_node/c1", lambda: PullLink(Taken(), "c1")) for _ in range(5)]
         asked = [tasks.start(peers.ask(one.place(), "GET", "/_node/c1/live.m3u8")) for _ in range(20)]
         assert {await task for task in asked} == {b"c1 live.m3u8\n"}
         assert len(one.server) >= 5

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.cluster.node_liveness import NodeLiveness
+from gateway.cluster.members.node_liveness import NodeLiveness
 from gateway.ports.nodes import ALIVE_SECONDS, Node, NodeRole
 from tests.support.clock import Clock
 
@@ -63,7 +63,7 @@ def test_a_node_missing_in_the_registry_is_dead_and_forgotten():
 
 
 def test_nodes_observed_one_by_one_are_judged_alike_and_bounded_in_number(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gateway.cluster.node_liveness._MAX_NODES", 2)
+    monkeypatch.setattr("gateway.cluster.members.node_liveness._MAX_NODES", 2)
     clock = Clock(1000.0)
     living = NodeLiveness(clock)
     assert living.is_dead("a")

@@ -10,15 +10,15 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.cluster import replicas as module
-from gateway.cluster.node_address import NodeAddress
-from gateway.live.sink import EndReason
+from gateway.cluster.members.node_address import NodeAddress
+from gateway.cluster.streams import replicas as module
+from gateway.live.sink import EndReason, SinkNeeds
 from gateway.media.track import Tracks
 from gateway.media.unit import Timed
 from gateway.ports.errors import AtCapacity, NoSuchStream
 from tests.support.builders import AUDIO, VIDEO, Recorder, stream
 from tests.support.holders import Known, holder, puller
-from tests.support.http import until
+from tests.support.waiting import until
 
 
 def seen(recorder: Recorder) -> list[tuple[str, int, int, bytes]]:
@@ -165,7 +165,7 @@ async def test_the_pull_starts_again_when_the_holder_is_silent(monkeypatch: pyte
 
 
 async def test_a_slow_node_loses_whole_groups_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.cluster.remote_sink.BACKLOG", 100_000)
+    monkeypatch.setattr("gateway.cluster.streams.remote_sink.BACKLOG", 100_000)
     async with holder() as one, puller(Known(one.place())) as two:
         publisher = one.live()
         replica = await two.replicas.wait("c1", 5)
@@ -190,7 +190,7 @@ async def test_a_slow_node_loses_whole_groups_of_pictures(monkeypatch: pytest.Mo
 
 
 async def test_a_replica_gets_a_whole_group_of_pictures_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.cluster.remote_sink.BACKLOG", 100_000)
+    monkeypatch.setattr("gateway.cluster.streams.remote_sink.BACKLOG", 100_000)
     async with holder() as one, puller(Known(one.place())) as two:
         publisher = one.live()
         for n in range(18):
@@ -211,8 +211,8 @@ async def test_a_pull_for_waiting_players_gets_the_stream_from_its_first_unit() 
                 publisher.set_tracks(VIDEO, replace(AUDIO, config=b"\x11\x90"), {"encoder": "test"})
             one.push(publisher, key=n % 10 == 0)
         all_of_it, last_group = Recorder(), Recorder()
-        (await waiting).attach(all_of_it, early=True)
-        (await late.replicas.wait("c1", 5)).attach(last_group, early=True)
+        (await waiting).attach(all_of_it, SinkNeeds(from_start=True))
+        (await late.replicas.wait("c1", 5)).attach(last_group, SinkNeeds(from_start=True))
         await until(lambda: sum(u.track.kind.value == "video" for u in all_of_it.units) >= 41)
         await until(lambda: last_group.units)
         times = [u.dts for u in all_of_it.units if u.track.kind.value == "video"]

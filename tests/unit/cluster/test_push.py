@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.cluster.forward import PushForwarder
-from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable
-from gateway.cluster.peers import Peers
-from gateway.cluster.remote_sink import BACKLOG, RemoteSink
-from gateway.cluster.unit_receiver import UnitReceiver
+from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable
+from gateway.cluster.members.peers import Peers
+from gateway.cluster.streams.forward import PushForwarder
+from gateway.cluster.streams.remote_sink import BACKLOG, RemoteSink
+from gateway.cluster.streams.unit_receiver import UnitReceiver
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import StreamLimits
@@ -26,7 +26,7 @@ from gateway.protocols import wire
 from gateway.protocols.nodes import LinkMessage
 from tests.support.builders import AUDIO, VIDEO, Recorder, channel, hub, picture, publish, sound
 from tests.support.holders import SECRET, Holder, holder
-from tests.support.http import until
+from tests.support.waiting import until
 
 SMALL = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"small")
 
@@ -184,30 +184,30 @@ async def test_a_forwarded_push_ends_when_the_holder_is_silent(monkeypatch: pyte
         await until(lambda: two.evicted == [EndReason.PUBLISHER_GONE])
 
 
-def further(publisher: StreamPublisher, first: int, count: int) -> None:
+def additional(publisher: StreamPublisher, first: int, count: int) -> None:
     """Sends a small picture and a second sound, with the times of the default ones."""
     now = time.monotonic()
     for n in range(first, first + count):
-        publisher.push_further(2, picture(n * 40, key=n % 10 == 0, track=SMALL), now)
-        publisher.push_further(3, sound(n * 40), now)
+        publisher.push_additional(2, picture(n * 40, key=n % 10 == 0, track=SMALL), now)
+        publisher.push_additional(3, sound(n * 40), now)
 
 
-async def test_a_forwarded_push_has_all_further_tracks() -> None:
+async def test_a_forwarded_push_has_all_additional_tracks() -> None:
     async with holder() as one, front() as two:
         lingering(one)
         publisher = await two.push(one.place())
         infos = {"audioTrackIdInfoMap": {"1": {"language": "fr"}}}
         publisher.set_tracks(VIDEO, AUDIO, infos)
-        publisher.set_further(1, SMALL, NO_INFO, time.monotonic())
-        publisher.set_further(1, AUDIO, NO_INFO, time.monotonic())
+        publisher.set_additional(1, SMALL, NO_INFO, time.monotonic())
+        publisher.set_additional(1, AUDIO, NO_INFO, time.monotonic())
         send(publisher, 0, 5)
-        further(publisher, 0, 5)
+        additional(publisher, 0, 5)
         await until(lambda: one.hub.find("c1@audio1"))
         small, french = Recorder(), Recorder()
-        one.hub.find("c1@video1").attach(small, replay=True)  # type: ignore[union-attr]
-        one.hub.find("c1@audio1").attach(french, replay=True)  # type: ignore[union-attr]
+        one.hub.find("c1@video1").attach(small)  # type: ignore[union-attr]
+        one.hub.find("c1@audio1").attach(french)  # type: ignore[union-attr]
         send(publisher, 5, 10)
-        further(publisher, 5, 10)
+        additional(publisher, 5, 10)
         await until(lambda: len(french.units) >= 15)
         pushed = one.hub.find("c1").pushed_tracks.by_name  # type: ignore[union-attr]
         assert {t.name: t.info.language for t in pushed.values()} == {"video1": "", "audio1": "fr"}
@@ -232,27 +232,30 @@ class SlowTransport:
     def get_write_buffer_size(self) -> int:
         return self.unsent
 
+    def is_closing(self) -> bool:
+        return False
 
-def test_a_node_that_is_too_slow_gets_each_further_track_from_a_key_frame() -> None:
+
+def test_a_node_that_is_too_slow_gets_each_additional_track_from_a_key_frame() -> None:
     transport, dropped = SlowTransport(), Metrics("0").dropped
     sink = RemoteSink(cast(Any, transport), dropped)
-    sink.push_further(2, picture(0, key=True, track=SMALL), 0.0)
+    sink.push_additional(2, picture(0, key=True, track=SMALL), 0.0)
     transport.unsent = BACKLOG + 1
-    sink.push_further(2, picture(40, track=SMALL), 0.0)
+    sink.push_additional(2, picture(40, track=SMALL), 0.0)
     transport.unsent = 0
-    sink.push_further(2, picture(80, track=SMALL), 0.0)
-    sink.push_further(4, picture(80, track=SMALL), 0.0)
+    sink.push_additional(2, picture(80, track=SMALL), 0.0)
+    sink.push_additional(4, picture(80, track=SMALL), 0.0)
     assert transport.frames == 2
-    sink.push_further(2, picture(120, key=True, track=SMALL), 0.0)
+    sink.push_additional(2, picture(120, key=True, track=SMALL), 0.0)
     assert transport.frames == 3
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
-async def test_a_further_track_with_a_wrong_number_ends_the_link(number: int) -> None:
+async def test_an_additional_track_with_a_wrong_number_ends_the_link(number: int) -> None:
     transport = Link()
     taker = UnitReceiver(cast(Any, transport), cast(Any, Link()), "c1")
     body = wire.encode_tracks(Tracks(SMALL, None), number)
-    taker.begin(publish(hub()), wire.frame(LinkMessage.FURTHER_TRACK, body))
+    taker.begin(publish(hub()), wire.frame(LinkMessage.ADDITIONAL_TRACK, body))
     assert transport.aborted
 
 

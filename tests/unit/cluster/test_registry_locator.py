@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.cluster import registry_locator as module
-from gateway.cluster.node_address import NodeAddress
-from gateway.cluster.registry_locator import ABSENT_SECONDS, CACHE_SECONDS, RegistryLocator
+from gateway.cluster.members import registry_locator as module
+from gateway.cluster.members.node_address import NodeAddress
+from gateway.cluster.members.registry_locator import ABSENT_SECONDS, CACHE_SECONDS, RegistryLocator
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.nodes import StreamClaim

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.cluster.node_identity import SiblingProcesses
-from gateway.cluster.peers import Peers
-from gateway.cluster.session_forwarder import SessionForwarder
+from gateway.cluster.calls.session_forwarder import SessionForwarder
+from gateway.cluster.members.node_identity import SiblingProcesses
+from gateway.cluster.members.peers import Peers
 from gateway.http.response import Response, text
-from gateway.playback.webrtc.signalling import SessionChange
 from gateway.ports.cluster_secret import ClusterSecret
 from gateway.ports.nodes import Node, NodeRole
+from gateway.webrtc.signalling import SessionChange
 from tests.support.holders import SECRET, holder
 
 PATH = "/c1/whep/abcdefghijklmnop"
@@ -57,8 +57,7 @@ async def test_the_client_gets_the_answer_of_the_owner(status: int, body: str | 
         return text(status, body.strip(), headers={"ETag": '"e"'})
 
     owner = forwarder("b")
-    owner.apply = apply
-    table = owner.operations(lambda error: None)
+    table = owner.operations(apply)
     async with holder(operations=table) as one, Peers(SECRET) as peers:
         here = forwarder("a", peers, Node("b", NodeRole.GATEWAY, one.place().address))
         change = SessionChange(owner.seal(PATH), "PATCH", "a.example:80", '"e"', "u+/=", "p&?#%")
@@ -77,6 +76,7 @@ async def test_a_session_of_a_node_that_has_stopped_has_ended() -> None:
 
 
 async def test_another_process_at_the_address_does_not_answer_for_the_owner() -> None:
-    async with holder(operations=forwarder("c").operations(lambda error: None)) as one, Peers(SECRET) as peers:
+    table = forwarder("c").operations(lambda change: text(200, "changed"))
+    async with holder(operations=table) as one, Peers(SECRET) as peers:
         here = forwarder("a", peers, Node("b", NodeRole.GATEWAY, one.place().address))
         assert (await here.change(SessionChange(forwarder("b").seal(PATH), "DELETE"))).status == 404

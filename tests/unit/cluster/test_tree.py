@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from gateway.channels.cached_channels import CachedChannels
-from gateway.cluster import replicas as module
-from gateway.cluster.http_cache_proxy import HttpCacheProxy
-from gateway.cluster.node_address import NodeAddress, PeerRefused
-from gateway.cluster.peers import Peers
-from gateway.cluster.pull import PullLink
-from gateway.cluster.upstream_client import UpstreamClient
+from gateway.cluster.files.http_cache_proxy import HttpCacheProxy
+from gateway.cluster.files.upstream_client import UpstreamClient
+from gateway.cluster.members.node_address import NodeAddress, PeerRefused
+from gateway.cluster.members.peers import Peers
+from gateway.cluster.streams import replicas as module
+from gateway.cluster.streams.pull import PullLink
 from gateway.http.response import Response, text
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
@@ -25,9 +25,10 @@ from proxy.edge.channel_edge import HEADER
 from tests.support.builders import AUDIO, VIDEO, Recorder, channel
 from tests.support.holder import NOT_LIVE, SEGMENT, answer, holding
 from tests.support.holders import SECRET, Holder, Known, Puller, Taken, holder, puller
-from tests.support.http import request, until
+from tests.support.http import request
 from tests.support.playback import SECRETS, Channels
 from tests.support.tree import Chain, branch, times
+from tests.support.waiting import until
 
 M3U8 = "application/vnd.apple.mpegurl"
 
@@ -88,7 +89,7 @@ async def test_an_edge_describes_the_stream_as_the_holder_does() -> None:
         assert publisher.stream.outputs is not None
         for place in (one.place(), edge.place()):
             heard = Heard()
-            link = await peers.link(place, "GET", "/_node/c1", lambda heard=heard: PullLink(heard))
+            link = await peers.link(place, "GET", "/_node/c1", lambda heard=heard: PullLink(heard, "c1"))
             await until(lambda heard=heard: heard.hellos)
             said += heard.hellos
             link.close()
@@ -239,7 +240,7 @@ async def test_an_edge_that_has_lost_the_holder_does_not_end_the_stream() -> Non
 
 async def refused(peers: Peers, place: NodeAddress, method: str, target: str, **headers: str) -> int:
     with pytest.raises(PeerRefused) as refusal:
-        await peers.link(place, method, target, lambda: PullLink(Taken()), headers)
+        await peers.link(place, method, target, lambda: PullLink(Taken(), "c1"), headers)
     return refusal.value.status
 
 
@@ -317,7 +318,7 @@ LIVE = "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:2.00000,\n100.ts{}\n"
 def reader(peers: Peers, where: Chain) -> Files:
     audience = HttpViewers()
     protection = PlaybackProtection(auth="none", referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100)
-    settings = EdgeSettings(upstream=(), cache=64_000_000, stale=6, channel="")
+    settings = EdgeSettings(upstream=(), cache=64_000_000, channel="")
     return Files(
         HttpCacheProxy(
             UpstreamClient(where, peers), CachedChannels(Channels(channel("c1"))), protection, audience, settings

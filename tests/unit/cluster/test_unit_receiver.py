@@ -6,9 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.cluster.unit_receiver import UnitReceiver
+from gateway.cluster.streams.unit_receiver import UnitReceiver
 from gateway.live.hub import Hub
 from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import SinkNeeds
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
@@ -23,6 +24,8 @@ class Transport:
     """The parts of a transport that a receiver uses."""
 
     def write(self, data: bytes) -> None: ...
+
+    def abort(self) -> None: ...
 
     def is_closing(self) -> bool:
         return False
@@ -52,7 +55,7 @@ async def test_units_that_the_stream_already_has_are_skipped_until_a_key_frame(
     before = publisher(hub)
     taken(before, picture(0, True), picture(40), picture(80), keep_time=keep_time).connection_lost(None)
     recorder = builders.Recorder()
-    before.stream.attach(recorder, replay=False)
+    before.stream.attach(recorder, SinkNeeds(cache=False))
     units = (picture(0, True), picture(40), picture(80), picture(120), picture(160, True), picture(200))
     taken(publisher(hub), *units, keep_time=keep_time).connection_lost(None)
     assert [unit.dts for unit in recorder.units] == times

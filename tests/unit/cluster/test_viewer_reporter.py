@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable
-from gateway.cluster.peers import Peers
-from gateway.cluster.viewer_reporter import ViewerReporter, total_viewers
+from gateway.cluster.calls.viewer_reporter import ViewerReporter, total_viewers
+from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable
+from gateway.cluster.members.peers import Peers
 from gateway.diagnosis.cmcd import Cmcd
 from gateway.diagnosis.experience import Experience, Totals
 from gateway.lib.metrics import Metrics

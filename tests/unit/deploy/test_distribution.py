@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +26,7 @@ from tests.unit.deploy.test_aws_templates import VARIANTS, behaviors, deployed
 ROOT = Path(__file__).parents[3]
 # What only other nodes ask. The load balancer lets nobody else in.
 _BETWEEN_NODES = ("gateway/cluster/", "proxy/edge/channel_edge.py")
-_FROM_VIEWERS = "gateway/cluster/http_cache_proxy.py"
+_FROM_VIEWERS = "gateway/cluster/files/http_cache_proxy.py"
 _ATTRIBUTES = ("query", "raw_query")
 distributed = pytest.mark.parametrize("variant", [name for name, given in VARIANTS.items() if "Cdn" not in given])
 _PARSERS = ("directives", "parameters")
@@ -92,6 +93,7 @@ def _names(function: ast.FunctionDef | ast.AsyncFunctionDef, module: ModuleType)
     return {match[0] for text in found if (match := re.search(r"[A-Za-z_][\w-]*", text))}
 
 
+@cache
 def read_queries() -> dict[str, str]:
     """The query parameters that the playback listener reads, each with one of the reading functions."""
     found = {}

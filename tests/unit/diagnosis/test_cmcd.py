@@ -19,7 +19,7 @@ OURS = 'bsa=(0),bsda=(0),e=t,ltc=595,millrace-h=360,millrace-p=flv,msd=622,sid="
 
 
 def test_version_1_is_read_from_a_query():
-    found = cmcd.of_query(f"sign=1-a&CMCD={quote(V1)}&x=1")
+    found = cmcd.read_query(f"sign=1-a&CMCD={quote(V1)}&x=1")
     assert found == Cmcd(hash("6e2f-b550"), "h", starting=True, starved=True, bitrate=3200)
 
 
@@ -27,7 +27,7 @@ def test_a_query_may_be_escaped_in_any_way():
     expected = cmcd.parse(V1)
     assert expected is not None
     for escaped in (quote(V1), quote(V1, safe=""), V1, quote(V1, safe="=,"), quote(V1).lower()):
-        found = cmcd.of_query(f"CMCD={escaped}")
+        found = cmcd.read_query(f"CMCD={escaped}")
         assert found is not None
         assert found[1:] == expected[1:]
 
@@ -36,7 +36,7 @@ def test_version_2_is_read_with_its_lists():
     assert cmcd.parse(V2) == Cmcd(
         hash("x y"), "d", True, False, 2800, startup=812, latency=1200, stall_ms=300, stalls=2, stalled_ms=900
     )
-    assert cmcd.of_query("CMCD=" + quote(V2)) == cmcd.parse(V2)
+    assert cmcd.read_query("CMCD=" + quote(V2)) == cmcd.parse(V2)
 
 
 def test_a_report_of_our_own_player_is_read():
@@ -53,8 +53,8 @@ def test_cmcd_headers_are_combined():
         "cmcd-session": 'sf=d,sid="abc"',
         "cmcd-status": "bs",
     }
-    assert cmcd.of_headers(headers) == Cmcd(hash("abc"), "d", starting=True, starved=True, bitrate=3200)
-    assert cmcd.of_headers({"host": "a"}) is None
+    assert cmcd.read_headers(headers) == Cmcd(hash("abc"), "d", starting=True, starved=True, bitrate=3200)
+    assert cmcd.read_headers({"host": "a"}) is None
 
 
 def test_an_audio_bitrate_is_not_used_as_the_video_bitrate():
@@ -67,7 +67,7 @@ def test_an_audio_bitrate_is_not_used_as_the_video_bitrate():
 )
 def test_lines_that_are_too_long_or_lack_a_session_are_ignored(line: str):
     assert cmcd.parse(line) is None
-    assert cmcd.of_query("CMCD=" + quote(line)) is None
+    assert cmcd.read_query("CMCD=" + quote(line)) is None
 
 
 @pytest.mark.parametrize("value", ["", "-1", "1e9", "99999999999", "(", "()", "(;v)", "x", "1 2", "²"])
@@ -81,13 +81,13 @@ def test_invalid_numbers_are_read_as_unknown(value: str):
 def test_an_unterminated_string_extends_to_the_end_of_the_line(start: str):
     """So each character is read once. Otherwise each quote would start a new search through the rest."""
     line = f'sid="s",{start},su,bs,br=9'
-    assert cmcd.parse(line) == cmcd.of_query("CMCD=" + quote(line)) == Cmcd(hash("s"))
-    assert cmcd.of_headers({"cmcd-session": 'sid="s"', "cmcd-status": f"{start},su,bs,br=9"}) == Cmcd(hash("s"))
+    assert cmcd.parse(line) == cmcd.read_query("CMCD=" + quote(line)) == Cmcd(hash("s"))
+    assert cmcd.read_headers({"cmcd-session": 'sid="s"', "cmcd-status": f"{start},su,bs,br=9"}) == Cmcd(hash("s"))
 
 
 def test_other_query_parameters_are_not_read_as_cmcd():
-    assert cmcd.of_query(f"XCMCD={quote(V1)}") is None
-    assert cmcd.of_query("") is None
+    assert cmcd.read_query(f"XCMCD={quote(V1)}") is None
+    assert cmcd.read_query("") is None
 
 
 @pytest.mark.parametrize("news", ["bs", "su"])
@@ -96,14 +96,14 @@ def test_other_query_parameters_are_not_read_as_cmcd():
 )
 def test_startup_and_stall_keys_are_found_anywhere_in_a_query(news: str, place: str):
     query = "CMCD=" + place.format(news)
-    assert cmcd.is_news(query, {})
-    assert not cmcd.is_news(query.replace(news, "st=l"), {})
+    assert cmcd.is_start_or_stall(query, {})
+    assert not cmcd.is_start_or_stall(query.replace(news, "st=l"), {})
 
 
 def test_startup_and_stall_keys_are_found_in_headers():
-    assert cmcd.is_news("", {"cmcd-status": "bs"})
-    assert cmcd.is_news("", {"cmcd-request": "bl=1,su"})
-    assert not cmcd.is_news("", {"cmcd-request": "bl=1"})
+    assert cmcd.is_start_or_stall("", {"cmcd-status": "bs"})
+    assert cmcd.is_start_or_stall("", {"cmcd-request": "bl=1,su"})
+    assert not cmcd.is_start_or_stall("", {"cmcd-request": "bl=1"})
 
 
 # ---- against a plain reading ----
@@ -150,7 +150,7 @@ def test_the_fast_search_equals_a_plain_parser(data, keys, version2):
     fields.append('sid="one"')
     line = ",".join(fields + ["v=2"] * version2)
     expected = split(line)
-    found = cmcd.of_query("CMCD=" + quote(line, safe=""))
+    found = cmcd.read_query("CMCD=" + quote(line, safe=""))
     assert found is not None
     assert (found.starting, found.starved) == ("su" in expected, "bs" in expected)
     assert found.format == (expected.get("sf", "") if expected.get("sf") in ("h", "d") else "")
@@ -165,5 +165,5 @@ def test_the_fast_search_equals_a_plain_parser(data, keys, version2):
 @given(st.text(max_size=300))
 def test_any_text_is_parsed_without_an_exception(text):
     cmcd.parse(text)
-    cmcd.of_query("CMCD=" + text)
-    cmcd.is_news("CMCD=" + text, {})
+    cmcd.read_query("CMCD=" + text)
+    cmcd.is_start_or_stall("CMCD=" + text, {})

@@ -103,9 +103,10 @@ def test_many_players_on_one_channel_do_not_displace_those_of_another(
     assert reports.players == 10
 
 
-def test_the_number_of_channels_and_players_is_bounded(reports: Experience, monkeypatch: pytest.MonkeyPatch):
+def test_the_number_of_channels_and_players_is_bounded(metrics: Metrics, clock: Clock, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MAX_TOTALS", 3)
     monkeypatch.setattr(module, "MAX_SESSIONS", 2)
+    reports = Experience(metrics, clock)
     for n in range(5):
         reports.add(f"c{n}", "flv", Cmcd(n, startup=1))
     assert len(reports) == 3

@@ -79,8 +79,8 @@ async def test_health_measurements_do_not_change_how_often_the_ingest_reads():
     publisher.set_tracks(builders.VIDEO, None, {})
     publisher.push(builders.picture(0, key=True), 1.0)
     stream = hub.find("c1")
-    if stream.beginning is not None:
-        stream.beginning.drop()
+    if stream.start_buffer is not None:
+        stream.start_buffer.drop()
     assert not stream.is_awaited
     hub.drain()
     await hub.drained()

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import structlog
 
-from gateway.diagnosis import history_file
 from gateway.diagnosis.history import History
-from gateway.diagnosis.recorder import Recorder, stream_values
+from gateway.diagnosis.recorder import Recorder, load_history, save_history, stream_values
 from gateway.live.sink import EndReason
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, channel
@@ -43,7 +42,7 @@ async def test_a_restarted_recorder_continues_the_stored_history(tmp_path: Path)
     path = tmp_path / "history.bin"
     history = History()
     history.add_channel("c1", NOW, {"bitrate": 1.0})
-    await history_file.save(history, path)
+    await save_history(history, path)
     recorder = Recorder(builders.hub(), dict, stream_values(lambda stream: 0), path, clock=lambda: NOW + 5)
     running = asyncio.create_task(recorder.run())
     while recorder.history.channel("c1") is None:
@@ -51,7 +50,7 @@ async def test_a_restarted_recorder_continues_the_stored_history(tmp_path: Path)
     running.cancel()
     recorder.history.add_channel("c2", NOW + 5, {"bitrate": 1.0})
     await recorder.save()
-    assert len(history_file.load(path)) == 2
+    assert len(load_history(path)) == 2
     assert [file.name for file in tmp_path.iterdir()] == ["history.bin"]
 
 
@@ -69,14 +68,14 @@ def test_an_invalid_file_gives_one_warning_and_an_empty_history(tmp_path: Path):
     path = tmp_path / "history.bin"
     path.write_bytes(b"something else")
     with structlog.testing.capture_logs() as logged:
-        assert len(history_file.load(path)) == 0
+        assert len(load_history(path)) == 0
     assert [line["log_level"] for line in logged] == ["warning"]
     with structlog.testing.capture_logs() as logged:
-        assert len(history_file.load(tmp_path / "missing.bin")) == 0
+        assert len(load_history(tmp_path / "missing.bin")) == 0
     assert logged == []
 
 
 async def test_a_failed_save_gives_one_warning(tmp_path: Path):
     with structlog.testing.capture_logs() as logged:
-        await history_file.save(History(), tmp_path / "no folder" / "history.bin")
+        await save_history(History(), tmp_path / "no folder" / "history.bin")
     assert [line["log_level"] for line in logged] == ["warning"]

@@ -258,7 +258,7 @@ def test_a_busy_gateway_process_causes_no_findings():
 def test_a_wall_clock_change_causes_no_findings():
     push = Push()
     push.send(20)
-    push.health._clock -= 100  # as if the wall clock had been set forward
+    push.health._clock_offset -= 100  # as if the wall clock had been set forward
     for _ in range(20):
         assert push.send(1) == []
 
@@ -316,7 +316,7 @@ def test_measurements_restart_for_a_returning_publisher():
 def test_measurements_restart_after_a_switch_to_another_input():
     push = Push()
     push.send(20)
-    push.stream.input = "van"
+    push.stream.received.input = "van"
     for _ in range(30):
         assert push.send(1) == []
         gap = push.health.measured()["longestGapMs"]
@@ -334,7 +334,7 @@ def test_findings_end_with_the_stream():
 def test_a_failed_measurement_gives_no_more_findings():
     push = Push()
     push.send(5)
-    push.health._measurement._listen = None  # as if it had a bug
+    push.health._measurement._check_silence = None  # as if it had a bug
     assert push.send(30) == []
     assert set(push.health.measured().values()) == {None}
 

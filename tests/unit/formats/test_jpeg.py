@@ -7,7 +7,7 @@ import io
 import pytest
 from PIL import Image
 
-from gateway.formats.jpeg import scans
+from gateway.formats.jpeg import count_scans
 from gateway.workers.programs.watermark.overlay_image import MAX_SCANS, PictureUnusable, read_picture
 
 
@@ -24,28 +24,28 @@ def with_scans(data: bytes, more: int) -> bytes:
 
 
 def test_a_baseline_jpeg_has_one_scan_and_a_progressive_one_about_ten() -> None:
-    assert scans(jpeg(64, 64), 100) == 1
-    assert 6 <= scans(jpeg(64, 64, progressive=True), 100) <= 12
+    assert count_scans(jpeg(64, 64), 100) == 1
+    assert 6 <= count_scans(jpeg(64, 64, progressive=True), 100) <= 12
 
 
 def test_scans_of_an_embedded_preview_do_not_count() -> None:
-    assert scans(jpeg(64, 64, exif=b"Exif\0\0" + jpeg(16, 16, progressive=True)), 100) == 1
+    assert count_scans(jpeg(64, 64, exif=b"Exif\0\0" + jpeg(16, 16, progressive=True)), 100) == 1
 
 
 def test_counting_stops_at_the_limit() -> None:
     data = with_scans(jpeg(16, 16, progressive=True), 5000)
-    assert scans(data, 50) == 51 and scans(data, 1_000_000) > 5000
+    assert count_scans(data, 50) == 51 and count_scans(data, 1_000_000) > 5000
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8", b"\xff\xda", b"\xff\xda\0", b"\xff" * 1000, b"no JPEG"])
 def test_data_that_is_not_jpeg_has_at_most_one_scan(data: bytes) -> None:
-    assert scans(data, 10) <= 1
+    assert count_scans(data, 10) <= 1
 
 
 def test_scans_are_counted_in_files_truncated_at_any_place() -> None:
     data = with_scans(jpeg(16, 16, progressive=True), 3)
-    counts = [scans(data[:end], 100) for end in range(len(data) + 1)]
-    assert counts == sorted(counts) and counts[-1] == scans(data + b"\xff\xda" * 50, 100)
+    counts = [count_scans(data[:end], 100) for end in range(len(data) + 1)]
+    assert counts == sorted(counts) and counts[-1] == count_scans(data + b"\xff\xda" * 50, 100)
 
 
 def test_a_jpeg_with_thousands_of_scans_is_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:

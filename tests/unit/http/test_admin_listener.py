@@ -13,7 +13,8 @@ from aiohttp import web
 from gateway.http.admin_listener import AdminLimits, AdminListener
 from gateway.lib.sockets import listen, port_of, tls_context
 from tests.support.authority import Authority
-from tests.support.http import Wire, trusting, until
+from tests.support.http import Wire, trusting
+from tests.support.waiting import until
 
 LIMITS = AdminLimits(head_seconds=10.0, stall_seconds=30.0, per_address=8, connections=16)
 HEAD = "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -9,7 +9,8 @@ import pytest
 from gateway.http.body import read_body
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, text
-from tests.support.http import SECONDS, serving, until
+from tests.support.http import SECONDS, serving
+from tests.support.waiting import until
 
 
 def echo(request: Request) -> Answer:

@@ -11,7 +11,8 @@ import pytest
 from gateway.http import connection as connection_module
 from gateway.http import server
 from gateway.http.response import Response, text
-from tests.support.http import Listener, serving, until
+from tests.support.http import Listener, serving
+from tests.support.waiting import until
 
 REQUEST = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n"
 LARGE = b"#EXTINF:2.0,\n1.ts\n" * 4_000

@@ -126,7 +126,7 @@ def test_paths_are_decoded_once(raw, path):
 
 
 @given(st.text(alphabet="/.%2eEfF5cC0ab\\", max_size=30))
-def test_a_decoded_path_stays_safe_after_further_decoding(raw):
+def test_a_decoded_path_stays_safe_after_additional_decoding(raw):
     try:
         path = decode_path("/" + raw)
     except RequestError:

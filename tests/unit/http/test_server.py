@@ -13,9 +13,10 @@ from gateway.http.request import RequestError
 from gateway.http.response import IMMUTABLE, Response, Takeover, text
 from gateway.http.server import HttpServer
 from gateway.lib.sockets import listen, port_of, tls_context
-from tests.support.http import Wire, limits, serving, trusting, until
+from tests.support.http import Wire, limits, serving, trusting
 from tests.support.smuggling import INNER, REQUESTS
 from tests.support.tools import need
+from tests.support.waiting import until
 
 BODY = bytes(range(256)) * 400
 SEGMENT = Response(200, BODY, "video/mp2t", cache=IMMUTABLE)

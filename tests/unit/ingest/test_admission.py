@@ -50,7 +50,7 @@ class Rig:
 
     async def refusal(self, key, id="c1", address=HERE, **how):
         with pytest.raises((NotAuthorized, TooManyRefusals)) as caught:
-            await self.admission.channel(id, key, address, **how)
+            await self.admission.admit(id, key, address, **how)
         self.admission.refuse(id, address, "rtmp", caught.value)
         return type(caught.value)
 
@@ -59,7 +59,7 @@ async def test_a_valid_key_is_admitted_after_many_wrong_ones_from_its_address():
     rig = Rig()
     kinds = [await rig.refusal("1-00") for _ in range(50)]
     assert kinds == [NotAuthorized] * 3 + [TooManyRefusals] * 47
-    assert (await rig.admission.channel("c1", GOOD, HERE)).id == "c1"
+    assert (await rig.admission.admit("c1", GOOD, HERE)).id == "c1"
     assert rig.store.reads == 1, "keys that cannot be genuine cost the store nothing"
 
 
@@ -99,9 +99,9 @@ async def test_a_key_that_becomes_valid_again_is_admitted_within_a_second():
     for _ in range(20):
         await rig.refusal(OLD)
     rig.store.key = OLD
-    assert (await rig.admission.channel("c1", OLD, "192.0.2.2")).id == "c1"
+    assert (await rig.admission.admit("c1", OLD, "192.0.2.2")).id == "c1"
     rig.clock.now += 1
-    assert (await rig.admission.channel("c1", OLD, HERE)).id == "c1"
+    assert (await rig.admission.admit("c1", OLD, HERE)).id == "c1"
 
 
 async def test_a_genuine_key_for_an_unknown_channel_is_refused_like_a_wrong_key():

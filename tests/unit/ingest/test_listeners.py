@@ -7,9 +7,9 @@ import pytest
 from gateway import ingest
 from gateway.channels.addresses import OpenPorts
 from gateway.ingest.registry import all_listeners
-from gateway.processes.endpoints import edge_endpoints, gateway_endpoints
+from gateway.processes.endpoints import edge_endpoints
 from gateway.settings import Settings, load
-from gateway.settings.models import LISTENERS
+from gateway.settings.models import LISTENERS, PortSharing
 
 
 def made(**environ: str) -> Settings:
@@ -52,5 +52,5 @@ def test_tls_ports_use_the_host_of_the_plain_ports():
 
 def test_an_edge_opens_no_ports_for_pushes_only():
     secure = made(MILLRACE_TLS__CERT="/c", MILLRACE_TLS__KEY="/k")
-    assert [one.name for one in gateway_endpoints(secure) if one.first] == ["admin"]
+    assert [one.name for one in secure.listeners() if one.sharing is PortSharing.FIRST] == ["admin"]
     assert [one.name for one in edge_endpoints(secure)] == ["rtmp", "rtmps", "http", "https", "webrtc", "admin"]

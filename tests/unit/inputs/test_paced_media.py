@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from gateway.inputs.interleaver import Interleaver
 from gateway.inputs.paced_media import LeadLimiter, MediaClock, MediaQueue
+from gateway.inputs.splicer import Interleaver
 from gateway.media.track import Kind
 from gateway.ports.errors import OutputError
 from tests.support.builders import picture, sound

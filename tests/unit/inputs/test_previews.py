@@ -15,10 +15,10 @@ from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import NoSuchStream
-from gateway.ports.events import Events
 from gateway.workers.jpeg_service import JpegUnavailable
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture, sound
+from tests.support.playback import Channels
 
 LIST = [{"name": "main", "kind": "push"}, {"name": "spare", "kind": "backup"}]
 
@@ -53,19 +53,20 @@ class Studio:
 
     def push(self, name: str = "", **fields: Any) -> StreamPublisher:
         channel = builders.channel(**fields)
-        publisher = self.hub.publish_source(channel, PushOrigin("rtmp", "192.0.2.7"), lambda reason: None, input=name)
+        origin = PushOrigin("rtmp", "192.0.2.7")
+        publisher = self.hub.publish_source(channel, origin, lambda reason: None, input=name, first_number=0)
         publisher.set_tracks(VIDEO, AUDIO, {})
         return publisher
 
     async def picture(self, name: str) -> bytes:
-        return await self.previews.picture("c1", name)
+        return await self.previews.make_picture("c1", name)
 
 
 @pytest.fixture
 async def studio() -> AsyncIterator[Studio]:
     hub, jpegs = builders.hub(), Jpegs()
     jpegs.made.set()
-    inputs = ChannelInputs(hub, builders.inputs_settings(), cast(Any, None), Events(), lambda _: 0)
+    inputs = ChannelInputs(hub, builders.inputs_settings(), cast(Any, None), lambda _: 0, Channels())
     running = asyncio.create_task(inputs.run())
     studio = Studio(hub, inputs, jpegs, cast(Any, None))
     studio.previews = InputPreviews(hub, inputs, cast(Any, jpegs), lambda: studio.now)

@@ -12,30 +12,33 @@ import pytest
 
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind
-from gateway.inputs import channel_input, channel_inputs
+from gateway.channels.stores import ChannelReader
+from gateway.inputs import channel_input, channel_inputs, switcher
 from gateway.inputs.channel_input import InputState
-from gateway.inputs.channel_inputs import ChannelInputs
+from gateway.inputs.channel_inputs import ChannelInputs, Claim
 from gateway.inputs.descriptor import InputContext, InputDescriptor, InputSource
 from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
-from gateway.live.sink import EndReason
+from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import StreamState
 from gateway.ports.errors import NameInUse, NoSuchStream, NotAuthorized, OutputError, StoreUnavailable
 from gateway.ports.events import Event, Events, EventType
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture
+from tests.support.playback import Channels
 
 PUSH = {"name": "main", "kind": "push"}
 BACKUP = {"name": "van", "kind": "backup"}
 SLATE = {"name": "slate", "kind": "slate"}
 
 
-class Slate:
+class Slate(InputSource):
     """A source that is ready at once and sends a key frame each 20 ms while it is on air."""
 
+    is_ready = True
+    is_resting = False
+
     def __init__(self) -> None:
-        self.is_ready = True
-        self.is_resting = False
         self.error = ""
         self.starts = 0
 
@@ -65,7 +68,7 @@ class Studio:
 
     def push(self, channel: Channel, name: str = "", peer: str = "192.0.2.1") -> StreamPublisher:
         origin = PushOrigin("rtmp", peer)
-        return self.hub.publish_source(channel, origin, self.evicted.append, input=name)
+        return self.hub.publish_source(channel, origin, self.evicted.append, input=name, first_number=0)
 
     def on_air(self) -> str | None:
         """The name of the input on air."""
@@ -90,21 +93,30 @@ class Studio:
 
 
 @asynccontextmanager
-async def studio(monkeypatch: pytest.MonkeyPatch, **settings: float) -> AsyncIterator[Studio]:
+async def studio(
+    monkeypatch: pytest.MonkeyPatch,
+    channels: ChannelReader | None = None,
+    claim: Claim | None = None,
+    **settings: float,
+) -> AsyncIterator[Studio]:
     sources = {InputKind.SLATE: Slate(), InputKind.PLAYLIST: Slate()}
     descriptors = {
-        kind: InputDescriptor(
-            kind=kind, make=lambda services, spec: cast(InputSource, sources[spec.kind]), on_demand=True
-        )
+        kind: InputDescriptor(kind=kind, make=lambda services, spec: sources[spec.kind], on_demand=True)
         for kind in sources
     }
     monkeypatch.setattr(channel_inputs, "all_inputs", lambda: descriptors)
     monkeypatch.setattr(channel_inputs, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(switcher, "STEADY_SECONDS", settings.pop("steady", 0.1))
     events, seen = Events(), cast(list[Event], [])
     events.listen(seen.append)
     hub = builders.hub(events=events, linger=settings.pop("linger", 10))
     inputs = ChannelInputs(
-        hub, builders.inputs_settings(**settings), cast(Any, None), events, lambda stream: sum(stream.viewers.values())
+        hub,
+        builders.inputs_settings(**settings),
+        cast(Any, None),
+        lambda stream: sum(stream.viewers.values()),
+        channels or Channels(),
+        claim,
     )
     running = [asyncio.ensure_future(inputs.run()), asyncio.ensure_future(hub.run())]
     try:
@@ -152,7 +164,7 @@ async def test_a_backup_follows_a_lost_push_at_once_and_the_push_returns(monkeyp
         assert stream is not None
         recorder = Recorder()
         stream.attach(recorder)
-        assert (one.on_air(), stream.input) == ("main", "main")
+        assert (one.on_air(), stream.received.input) == ("main", "main")
         assert one.state("van") is InputState.READY
         main.close()
         assert one.on_air() == "van", "in the same turn of the loop"
@@ -191,7 +203,7 @@ async def test_a_push_that_pauses_stays_on_air_if_nothing_else_delivers(monkeypa
         stream = one.hub.find("c1")
         assert stream is not None
         recorder = Recorder()
-        stream.attach(recorder, replay=False)
+        stream.attach(recorder, SinkNeeds(cache=False))
         await asyncio.sleep(0.4)  # longer than inputs.silence
         main.push(picture(440), time.monotonic())
         assert [unit.dts for unit in recorder.units] == [440], "it needs no key frame"
@@ -243,23 +255,22 @@ async def test_an_input_that_is_always_on_air_needs_no_push(monkeypatch: pytest.
 
 
 async def test_a_waiting_viewer_starts_a_pull_also_for_a_rendition(monkeypatch: pytest.MonkeyPatch):
-    async with studio(monkeypatch) as one:
-        asked: list[str] = []
+    asked: list[str] = []
 
-        class Store:
-            async def get(self, id: str) -> Channel:
-                asked.append(id)
-                if len(asked) == 1:
-                    raise StoreUnavailable("away", 1)
-                return channel(PUSH, {"kind": "pull", "name": "camera", "url": "rtsp://192.0.2.1/live"})
+    class Store:
+        async def get(self, id: str) -> Channel:
+            asked.append(id)
+            if len(asked) == 1:
+                raise StoreUnavailable("away", 1)
+            return channel(PUSH, {"kind": "pull", "name": "camera", "url": "rtsp://192.0.2.1/live"})
 
-        claimed: list[str] = []
+    claimed: list[str] = []
 
-        async def claim(channel: Channel, begin: object) -> bool:
-            claimed.append(channel.id)
-            return False
+    async def claim(channel: Channel, begin: object) -> bool:
+        claimed.append(channel.id)
+        return False
 
-        one.inputs.join(Store(), claim)
+    async with studio(monkeypatch, Store(), claim) as one:
         for name in ("c1", "c1@720p"):
             with pytest.raises(NoSuchStream):
                 await one.hub.wait(name, 0.1)
@@ -287,7 +298,7 @@ async def test_inputs_added_during_a_push_take_the_push_over(monkeypatch: pytest
         stream = one.hub.find("c1")
         assert stream is not None
         recorder = Recorder()
-        stream.attach(recorder, replay=False)
+        stream.attach(recorder, SinkNeeds(cache=False))
         one.hub.channel_changed(channel(PUSH, SLATE))
         main.push(picture(1040), time.monotonic())
         assert [unit.dts for unit in recorder.units] == [1040]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.lib.port_owner import port_owner, taken_words
+from gateway.lib.port_owner import port_in_use_text, port_owner
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 ROW = "   0: {address} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1 0\n"
@@ -50,7 +50,7 @@ def test_connected_sockets_do_not_count_as_listeners(tmp_path: Path):
 
 
 def test_without_proc_the_message_has_no_owner(tmp_path: Path):
-    words = taken_words("rtmp", 1935, "0.0.0.0", tmp_path / "nothing")
+    words = port_in_use_text("rtmp", 1935, "0.0.0.0", tmp_path / "nothing")
     assert words == "0.0.0.0:1935 is in use; choose another with --set rtmp.port=…"
 
 

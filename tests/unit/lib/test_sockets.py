@@ -23,6 +23,15 @@ def test_a_port_in_use_gives_a_one_line_error(opened):
     assert str(error.value).startswith(f"http: 127.0.0.1:{port} is in use by ")
 
 
+def test_a_udp_port_in_use_gives_a_one_line_error(opened):
+    opened += listen("srt", "127.0.0.1", 0, "udp")
+    port = port_of(opened)
+    with pytest.raises(ListenError) as error:
+        listen("srt", "127.0.0.1", port, "udp")
+    assert str(error.value).startswith(f"srt: UDP port {port} of 127.0.0.1 is in use by ")
+    opened += listen("http", "127.0.0.1", port)  # TCP has other ports
+
+
 def test_an_address_of_another_machine_gives_a_one_line_error():
     with pytest.raises(ListenError, match=r"https: 192\.0\.2\.1:1 is not an address of this machine"):
         listen("https", "192.0.2.1", 1)

@@ -6,8 +6,9 @@ import pytest
 
 from gateway.formats import amf0
 from gateway.formats.flv.tag import Script
-from gateway.live.flv_intake import AUDIO_INDEX, PREROLL_MS, VIDEO_INDEX, FlvIntake
+from gateway.live.flv_intake import FlvIntake
 from gateway.live.publisher import StreamPublisher
+from gateway.live.unit_intake import AUDIO_INDEX, PREROLL_MS, VIDEO_INDEX, MalformedMedia
 from gateway.media.errors import InvalidData
 from tests.support import builders
 from tests.support.builders import AVCC, Recorder, publish
@@ -37,10 +38,10 @@ class Rig:
         self.intake = FlvIntake(self.publisher)
 
     def video(self, timestamp: int, body: bytes) -> None:
-        self.intake.media(VIDEO_INDEX, timestamp, body, 1.7e9, time.monotonic())
+        self.intake.take_media(VIDEO_INDEX, timestamp, body, 1.7e9, time.monotonic())
 
     def audio(self, timestamp: int, body: bytes) -> None:
-        self.intake.media(AUDIO_INDEX, timestamp, body, 1.7e9, time.monotonic())
+        self.intake.take_media(AUDIO_INDEX, timestamp, body, 1.7e9, time.monotonic())
 
     async def close(self) -> None:
         self.hub.drain()
@@ -74,7 +75,7 @@ async def test_units_wait_for_a_second_track_that_arrives_slightly_later():
 
 async def test_a_push_with_video_only_metadata_starts_at_once():
     rig = Rig()
-    rig.intake.script(metadata(videocodecid=7.0), time.monotonic())
+    rig.intake.take_script(metadata(videocodecid=7.0), time.monotonic())
     rig.video(0, VIDEO_HEADER)
     rig.video(0, frame(key=True))
     assert len(rig.sink.units) == 1
@@ -121,10 +122,10 @@ async def test_malformed_bodies_are_dropped_and_too_many_end_the_push():
     rig.video(10, b"\x27\x01")
     rig.video(33, frame(1))
     assert [u.dts for u in rig.sink.units] == [0, 33]
-    assert rig.intake.malformed == 1
+    assert rig.intake.malformed.count == 1
     assert rig.publisher.dropped == {"ingest": 1}
     with pytest.raises(InvalidData):
-        for _ in range(FlvIntake.MAX_MALFORMED):
+        for _ in range(MalformedMedia.IN_ROW):
             rig.video(40, b"\x27\x01")
     await rig.close()
 
@@ -154,8 +155,8 @@ async def test_timed_data_is_forwarded_and_metadata_changes_are_announced():
     rig.video(0, VIDEO_HEADER)
     rig.audio(0, AUDIO_HEADER)
     rig.video(0, frame(key=True))
-    rig.intake.script(Script(20, "onCuePoint", ("x",), amf0.encode("x")), time.monotonic())
-    rig.intake.script(metadata(width=1.0), time.monotonic())
+    rig.intake.take_script(Script(20, "onCuePoint", ("x",), amf0.encode("x")), time.monotonic())
+    rig.intake.take_script(metadata(width=1.0), time.monotonic())
     assert [type(i).__name__ for i in rig.sink.items] == ["Tracks", "AccessUnit", "Timed", "Tracks"]
     assert rig.sink.tracks[1].metadata == {"width": 1.0}
     assert rig.sink.tracks[1].epoch == 0

@@ -19,7 +19,7 @@ def packet(ms: int) -> AccessUnit:
 
 
 def announced(stream: Stream) -> MediaTrack | None:
-    tracks = stream.pushed_opus.tracks
+    tracks = stream.pushed_sound.opus.tracks
     return None if tracks is None else tracks.audio
 
 
@@ -28,7 +28,7 @@ async def test_pushed_opus_has_stream_times_also_after_a_publisher_returns() -> 
     first = builders.publish(hub)
     first.set_opus(OPUS)
     first.set_tracks(builders.VIDEO, builders.AUDIO, {})
-    first.stream.pushed_opus.attach(listener)
+    first.stream.pushed_sound.opus.attach(listener)
     first.push(builders.picture(1_000, key=True), 50.0)
     first.push_opus(packet(1_000), 50.0)
     first.close()
@@ -53,7 +53,7 @@ async def test_pushed_opus_ends_with_the_lease_of_its_publisher(reason: EndReaso
     assert announced(publisher.stream) is None
     publisher.close()
     other = builders.stream()
-    other.pushed_opus.set_tracks(None, OPUS, {}, False)
+    other.pushed_sound.opus.set_tracks(None, OPUS, {}, False)
     publisher.stream = other
     publisher.close()
     assert announced(other) is OPUS, "that of another publisher"

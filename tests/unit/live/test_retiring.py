@@ -22,7 +22,7 @@ async def test_a_push_continues_in_a_retiring_hub_without_linger():
     hub.retire()
     publisher.push(picture(0, key=True), time.monotonic())
     stream = hub.find("c1")
-    assert stream is not None and stream.bytes_in > 0
+    assert stream is not None and stream.received.bytes > 0
     publisher.close()
     assert (hub.find("c1"), stream.ended) == (None, EndReason.SHUTDOWN), "it does not linger here"
     await hub.drained()

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.live.fanout import Fanout
 from gateway.live.publisher import StreamPublisher
-from gateway.live.sink import EndReason
+from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
@@ -61,14 +61,14 @@ async def test_the_first_sink_gets_the_cache_with_converted_sound(push: Push, or
     fanout: Fanout = push.stream.original if original else push.stream
     push.pictures(0, 40)
     listener, replays = Recorder(), [0]
-    fanout.attach(listener, replayed=lambda: replays.append(1))
-    assert push.source.asked == 1 and push.stream.is_heard
+    fanout.attach(listener, SinkNeeds(on_replayed=lambda: replays.append(1)))
+    assert push.source.asked == 1 and push.stream.wants_audio
     push.pictures(80)
     assert [tracks.audio for tracks in listener.tracks] == [builders.AUDIO]
     assert not listener.units and replays == [0]
-    before = push.stream.bytes_in
+    before = push.stream.received.bytes
     push.made(0, 20, 41, 62, 83)
-    assert push.stream.bytes_in == before + 5 * 6
+    assert push.stream.received.bytes == before + 5 * 6
     assert times(listener.units) == [0, 0, 20, 40, 41, 62, 80, 83] and replays == [0, 1]
     push.pictures(120)
     push.publisher.push(sound(104), 50.0)
@@ -78,7 +78,7 @@ async def test_the_first_sink_gets_the_cache_with_converted_sound(push: Push, or
 async def test_a_sink_without_replay_starts_after_the_cached_units(push: Push) -> None:
     push.pictures(0, 40)
     listener = Recorder()
-    push.stream.attach(listener, replay=False)
+    push.stream.attach(listener, SinkNeeds(cache=False))
     push.made(0, 20)
     assert not listener.units
     push.pictures(80)
@@ -88,13 +88,13 @@ async def test_a_sink_without_replay_starts_after_the_cached_units(push: Push) -
 async def test_a_sink_that_needs_no_sound_does_not_wait(push: Push) -> None:
     push.pictures(0, 40)
     watcher = Recorder()
-    push.stream.attach(watcher, hears=False)
+    push.stream.attach(watcher, SinkNeeds(audio=False))
     assert times(watcher.units) == [0, 40]
-    assert not push.source.asked and not push.stream.is_heard
+    assert not push.source.asked and not push.stream.wants_audio
     push.stream.attach(Recorder())
-    assert push.stream.is_heard
+    assert push.stream.wants_audio
     push.stream.detach(watcher)
-    assert push.stream.is_heard
+    assert push.stream.wants_audio
     push.pictures(80)
     assert times(watcher.units) == [0, 40]
 
@@ -106,7 +106,7 @@ async def test_a_later_sink_gets_the_cache_at_once(push: Push) -> None:
     push.stream.attach(listener)
     assert times(listener.units) == [0]
     push.stream.detach(listener)
-    assert not push.stream.is_heard
+    assert not push.stream.wants_audio
 
 
 async def test_a_sink_detached_while_waiting_gets_no_units(push: Push) -> None:
@@ -114,7 +114,7 @@ async def test_a_sink_detached_while_waiting_gets_no_units(push: Push) -> None:
     listener = Recorder()
     push.stream.attach(listener)
     push.stream.detach(listener)
-    assert not push.stream.is_heard
+    assert not push.stream.wants_audio
     push.made(0)
     push.pictures(40)
     assert not listener.units
@@ -175,13 +175,13 @@ async def test_a_failing_sink_does_not_disturb_others(push: Push) -> None:
 
     push.pictures(0)
     failing, listener, replayed = Failing(), Recorder(), Recorder()
-    push.stream.attach(failing, replayed=lambda: replayed.items.append(EndReason.KICKED))
+    push.stream.attach(failing, SinkNeeds(on_replayed=lambda: replayed.items.append(EndReason.KICKED)))
     push.stream.attach(listener)
     push.made(0)
     assert isinstance(failing.error, ValueError) and not replayed.items
     assert times(listener.units) == [0, 0]
     push.stream.detach(listener)
-    assert not push.stream.is_heard
+    assert not push.stream.wants_audio
 
 
 async def test_converted_sound_is_dropped_if_tracks_change_too_often(push: Push) -> None:

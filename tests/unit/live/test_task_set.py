@@ -240,9 +240,9 @@ async def test_the_renditions_are_those_that_a_task_publishes() -> None:
     runner = Runner()
     hub, _, (transcoder,) = ladder(runner)
     await runner.until(lambda r: r.started == 1)
-    assert transcoder.rungs == ()
+    assert transcoder.active_steps == ()
     publisher = rung(hub)
-    assert [r.name for r in transcoder.rungs] == ["360p"]
+    assert [r.name for r in transcoder.active_steps] == ["360p"]
     (told,) = transcoder.report()["renditions"]
     assert (told["name"], told["width"], told["height"]) == ("c1@360p", 640, 360)
     publisher.close()

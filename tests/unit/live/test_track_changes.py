@@ -181,7 +181,7 @@ async def settled(hub: Hub) -> tuple[StreamPublisher, Recorder]:
     """A publisher of track A that has used up its burst of changes."""
     lease = publish(hub)
     sink = seen_by(lease)
-    lease.stream.change_limiter = IntervalLimiter(1)
+    lease.stream.limiters.tracks = IntervalLimiter(1)
     opened(lease, A, 0.0)
     return lease, sink
 

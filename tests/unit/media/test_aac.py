@@ -61,7 +61,7 @@ def test_a_program_config_element_counts_channels() -> None:
     text = text.ljust((len(text) + 7) // 8 * 8, "0") + "00000000"
     asc = aac.parse_asc(bits(text))
     assert (asc.channels, asc.channel_config) == (6, 0)
-    assert aac.Adts(asc).header(100)[2:4] == bytes.fromhex("4d80")
+    assert aac.Adts(asc).make_header(100)[2:4] == bytes.fromhex("4d80")
 
 
 @pytest.mark.parametrize("config", ["", "12", "1780", "12ff", "1178"])
@@ -90,7 +90,7 @@ def test_any_configuration_is_read_or_refused(data: bytes) -> None:
 
 @given(st.integers(0, 8_184))
 def test_adts_headers_read_back(size: int) -> None:
-    header = aac.Adts(aac.parse_asc(b"\x12\x10")).header(size)
+    header = aac.Adts(aac.parse_asc(b"\x12\x10")).make_header(size)
     assert header[:3] == b"\xff\xf1\x50"
     assert (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5 == size + 7
     assert (header[5] & 0x1F) << 6 | header[6] >> 2 == 0x7FF
@@ -98,7 +98,7 @@ def test_adts_headers_read_back(size: int) -> None:
 
 def test_adts_names_the_core_of_sbr() -> None:
     asc = aac.parse_asc(bytes.fromhex("2b098800"))
-    assert aac.Adts(asc).header(1)[2:4] == bytes.fromhex("5840")
+    assert aac.Adts(asc).make_header(1)[2:4] == bytes.fromhex("5840")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_configuration_that_adts_cannot_express_is_refused(config: bytes) -> N
 
 def test_a_frame_beyond_13_bits_is_refused() -> None:
     with pytest.raises(InvalidData):
-        aac.Adts(aac.parse_asc(b"\x12\x10")).header(8_185)
+        aac.Adts(aac.parse_asc(b"\x12\x10")).make_header(8_185)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_any_frame_is_read_or_refused(data: bytes) -> None:
 
 
 def test_an_adts_header_is_split_from_its_frame() -> None:
-    header = aac.Adts(aac.parse_asc(b"\x11\x88")).header(3)
+    header = aac.Adts(aac.parse_asc(b"\x11\x88")).make_header(3)
     assert aac.split_adts(header + b"abc") == (b"\x11\x88", 7)
     with_checksum = bytes((header[0], header[1] & 0xFE)) + header[2:] + b"\0\0"
     assert aac.split_adts(with_checksum + b"abc") == (b"\x11\x88", 9)

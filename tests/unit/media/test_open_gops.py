@@ -123,7 +123,7 @@ def _shown(body: bytes) -> Iterator[int]:
 def recorded_mp4(taken: Source, units: list[AccessUnit]) -> bytes:
     piece, target = Mp4Piece(PieceStart(taken.tracks.video, None, units[0].payload, None, WALL, True)), io.BytesIO()
     for unit in units:
-        piece.picture(unit.dts * 90, unit.cts * 90, unit.key, unit.payload)
+        piece.add_picture(unit.dts * 90, unit.cts * 90, unit.key, unit.payload)
     piece.close(None)
     finish(io.BytesIO(b"".join(piece.pop_data())), target)
     return target.getvalue()
@@ -133,7 +133,7 @@ def recorded_ts(taken: Source, units: list[AccessUnit]) -> bytes:
     start = PieceStart(taken.tracks.video, None, units[0].payload, None, WALL, True)
     piece = TsPiece(TsMuxer(taken.tracks.video, None), start)
     for unit in units:
-        piece.picture(unit.dts * 90, unit.cts * 90, unit.key, unit.payload)
+        piece.add_picture(unit.dts * 90, unit.cts * 90, unit.key, unit.payload)
     piece.close(None)
     return b"".join(piece.pop_data()[0])
 

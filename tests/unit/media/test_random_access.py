@@ -147,14 +147,14 @@ def test_each_segment_of_open_groups_decodes_alone(
 
 def test_flv_for_browsers_decodes_from_each_key_frame_on() -> None:
     taken, rendering = source("H.264, open"), BrowserFlvRendering()
-    tags = [rendering.unit(unit) for unit in taken.units]
+    tags = [rendering.render_unit(unit) for unit in taken.units]
     keys = [n for n, unit in enumerate(taken.units) if unit.key]
     for at, end in pairwise(keys):
-        body = rendering.head(taken.tracks, 0) + b"".join(tags[at:end])
+        body = rendering.render_head(taken.tracks, 0) + b"".join(tags[at:end])
         with av.open(io.BytesIO(body), format="flv") as film:
             assert len(list(film.decode(video=0))) == 57
     whole = FlvRendering()
-    assert tags[0] == whole.unit(taken.units[0]) and all(whole.unit(unit) for unit in taken.units)
+    assert tags[0] == whole.render_unit(taken.units[0]) and all(whole.render_unit(unit) for unit in taken.units)
 
 
 def test_a_fragment_marks_an_open_key_frame_as_no_sync_sample() -> None:
@@ -211,7 +211,7 @@ def test_a_recording_can_be_sought_at_each_key_frame(name: str, tmp_path: Path) 
     opening = PieceStart(video, None, taken.units[0].payload, None, WALL, False)
     movie = Mp4Piece(opening)
     for unit in taken.units:
-        movie.picture(unit.dts * 90, unit.cts * 90, unit.key, unit.payload)
+        movie.add_picture(unit.dts * 90, unit.cts * 90, unit.key, unit.payload)
     movie.close(None)
     path = tmp_path / "whole.mp4"
     with path.open("w+b") as target:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.outputs.clips.clip_quota import ClipQuota
+from gateway.outputs.clips.clip_service import ClipQuota
 from gateway.ports.errors import TooManyClips
 
 
@@ -34,8 +34,8 @@ def test_a_single_clip_above_the_hourly_limit_is_possible() -> None:
 def test_a_clip_that_was_not_made_does_not_count() -> None:
     quota = ClipQuota(1, 0)
     entry = quota.take("c1", 1.0, 0.0)
-    quota.give("c1", entry)
-    quota.give("c1", entry)
+    quota.give_back("c1", entry)
+    quota.give_back("c1", entry)
     assert refused(quota, 0.0) == 0
     assert refused(quota, 0.0) == 60
 

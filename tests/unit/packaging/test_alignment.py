@@ -7,7 +7,7 @@ from gateway.live.stream import Stream
 from gateway.packaging.alignment import Alignment, Alignments, Boundary, CutCandidate
 from gateway.packaging.segmenter import Segmenter
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
-from tests.support.builders import channel
+from tests.support.builders import channel, spec
 
 
 class Member:
@@ -31,7 +31,7 @@ class Member:
         """Reaches a key frame at `seconds`."""
         time = round(seconds * VIDEO_CLOCK)
         moment = CutCandidate(time, time, 1e9 + seconds, fresh, self._open, self.number + self._open)
-        found = self._alignment.boundary(self, moment, own, segmenter)
+        found = self._alignment.decide_boundary(self, moment, own, segmenter)
         if found is not None:
             self.number, self._open = found.number, True
         return found
@@ -183,7 +183,7 @@ def test_a_rendition_uses_the_time_grid_of_its_source() -> None:
 
 
 def stream(name: str) -> Stream:
-    return Stream(name, channel("c1"), 1e9, 1_000_000, 15.0)
+    return Stream(spec(name, 1e9), channel("c1"))
 
 
 def test_a_channels_streams_share_an_alignment_until_the_source_ends() -> None:

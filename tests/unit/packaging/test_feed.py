@@ -23,18 +23,18 @@ from tests.support.builders import AUDIO, VIDEO, picture, sound
 class Words:
     """A rendering that a reader can read."""
 
-    def head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
+    def render_head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
         return b"<head %d>" % dts_ms
 
-    def change(self, tracks: Tracks, dts_ms: int) -> bytes:
+    def render_change(self, tracks: Tracks, dts_ms: int) -> bytes:
         return b"<change %d>" % tracks.epoch
 
-    def unit(self, unit: AccessUnit) -> bytes:
+    def render_unit(self, unit: AccessUnit) -> bytes:
         if unit.cts < 0:
             return b""  # left out
         return b"%s%d " % (b"V" if unit.track is VIDEO else b"A", unit.dts)
 
-    def timed(self, timed: Timed) -> bytes:
+    def render_timed(self, timed: Timed) -> bytes:
         return b"T%d " % timed.dts
 
 
@@ -393,7 +393,7 @@ def play_42_mbit(feed: Feed, stream: Stream, links: list[Link], frames: int = 36
 class Sized(Words):
     """A rendering that gives the payload of units unchanged."""
 
-    def unit(self, unit: AccessUnit) -> bytes:
+    def render_unit(self, unit: AccessUnit) -> bytes:
         return unit.payload
 
 

@@ -19,6 +19,7 @@ from gateway.formats.hls import media_playlist
 from gateway.formats.mp4 import reader
 from gateway.lib.metrics import Metrics
 from gateway.live.pushed_tracks import MediaBudget
+from gateway.live.stream import Stream
 from gateway.media.errors import UnsupportedCodec
 from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
@@ -29,7 +30,7 @@ from gateway.packaging.segment_window import LazyBytes, Segment, SegmentWindow
 from gateway.packaging.ts.packager import TsPackager, sequence_start
 from gateway.ports.errors import OutputUnsupported
 from tests.support import mp4
-from tests.support.builders import AUDIO, VIDEO, picture, stream
+from tests.support.builders import AUDIO, VIDEO, channel, picture, spec, stream
 from tests.support.hls_rules import Follower, check, parse
 from tests.support.packets import packets
 from tests.support.segmented import WALL, Timetable, cmaf, feed, ts
@@ -295,9 +296,8 @@ def test_numbers_fit_31_bits_and_a_later_start_is_never_lower() -> None:
 def test_a_stream_continued_on_another_node_has_higher_numbers_despite_different_clocks() -> None:
     one = TsPackagerFactory().make(stream(), 2.0, 5, WALL)
     feed(one, Timetable(seconds=20), end=False)
-    successor = stream()
-    successor.started = WALL - 25  # half a minute later, by a clock that is behind
-    successor.first_number = 80
+    # Half a minute later, by a clock that is behind.
+    successor = Stream(replace(spec(started=WALL - 25), first_number=80), channel())
     two = TsPackagerFactory().make(successor, 2.0, 5, WALL - 25)
     feed(two, Timetable(seconds=7, start=30))
     assert two.window[0].number > one.window[-1].number

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.formats.flv import muxer
-from gateway.live.sink import EndReason
+from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.start_buffer import StartBuffer, StartBufferBudget
 from gateway.live.stream import Stream
 from gateway.media.track import Kind
@@ -41,7 +41,7 @@ async def test_a_viewer_that_waited_gets_the_stream_from_its_beginning() -> None
     stream, early, other = beginning(), Recorder(), Recorder()
     units = burst(stream)
     stream.push_timed(Timed(290, "onCuePoint", b"x"))
-    stream.attach(early, early=True)
+    stream.attach(early, SinkNeeds(from_start=True))
     stream.attach(other)
     stream.push(last := picture(297, True))
     assert early.units == [*units, last]
@@ -98,7 +98,7 @@ async def test_a_viewer_that_waited_gets_units_before_a_change_of_tracks() -> No
     one = viewer(wire)
     one.waited_for_start = True
     feed.join(one)
-    stream.attach(early, early=True)
+    stream.attach(early, SinkNeeds(from_start=True))
     stream.push(last := picture(99, track=OTHER))
     assert early.units == [*before, *after, last]
     assert [tracks.epoch for tracks in early.tracks] == [0, 1]
@@ -115,8 +115,8 @@ async def test_the_header_for_a_viewer_that_waited_announces_a_late_track(late: 
     stream.push(first)
     stream.set_tracks(VIDEO, AUDIO, {}, True)
     stream.push(second)
-    assert stream.beginning is not None
-    written = render_beginning(FlvRendering(), stream.beginning)
+    assert stream.start_buffer is not None
+    written = render_beginning(FlvRendering(), stream.start_buffer)
     assert written.startswith(muxer.file_header(True, True)), "players ignore what the file header does not announce"
     assert written.index(muxer.unit_tag(first)) < written.index(muxer.unit_tag(second))
 
@@ -126,7 +126,7 @@ async def test_an_incomplete_beginning_continues_with_sound_when_video_ends() ->
     stream.push(picture(0))
     stream.set_tracks(None, AUDIO, {}, True)
     stream.push(heard := sound(20))
-    stream.attach(early, early=True)
+    stream.attach(early, SinkNeeds(from_start=True))
     assert early.units == [heard]
 
 
@@ -134,11 +134,11 @@ async def test_a_beginning_does_not_start_with_a_dependent_picture() -> None:
     stream, early = beginning(), Recorder()
     for unit in (sound(0), picture(0), sound(20), picture(33)):
         stream.push(unit)
-    assert stream.beginning is not None
-    assert stream.beginning.torn
+    assert stream.start_buffer is not None
+    assert stream.start_buffer.torn
     stream.push(picture(66, True))
     stream.push(sound(70))
-    stream.attach(early, early=True)
+    stream.attach(early, SinkNeeds(from_start=True))
     assert [unit.dts for unit in early.units] == [66, 70]
 
 
@@ -176,8 +176,8 @@ async def test_a_feed_releases_a_beginning_that_was_dropped() -> None:
     one = viewer(Wire())
     one.waited_for_start = True
     feed.join(one)
-    assert stream.beginning is not None and feed._start_bursts[1]
-    stream.beginning.drop()
+    assert stream.start_buffer is not None and feed._start_bursts[1]
+    stream.start_buffer.drop()
     stream.push(picture(330, True))
     assert feed._start_bursts == (None, {})
 
@@ -193,7 +193,7 @@ async def test_many_small_items_reach_the_limit_too(flood: str) -> None:
             stream.push_timed(Timed(number, "onTextData", b"x"))
         elif number < 16:
             stream.set_tracks(VIDEO, AUDIO, {"number": float(number)}, True)
-    assert stream.beginning is None
+    assert stream.start_buffer is None
 
 
 @pytest.mark.parametrize("ends", ["time", "bytes", "budget", "end"])
@@ -201,11 +201,11 @@ async def test_a_beginning_is_dropped_at_its_limits(ends: str) -> None:
     budget = StartBufferBudget(600 if ends == "budget" else 10_000)
     stream = beginning(budget, 600 if ends == "bytes" else 10_000, 0.01 if ends == "time" else 60.0)
     dropped = asyncio.Event()
-    kept = stream.beginning
+    kept = stream.start_buffer
     assert kept is not None
     for dts in (0, 33):
         stream.push(picture(dts, dts == 0))
-    assert stream.beginning is kept
+    assert stream.start_buffer is kept
     if ends == "time":
         asyncio.get_running_loop().call_later(0.02, dropped.set)
         await dropped.wait()
@@ -213,11 +213,11 @@ async def test_a_beginning_is_dropped_at_its_limits(ends: str) -> None:
         stream.end(EndReason.KICKED)
     else:
         stream.push(picture(66))
-    assert stream.beginning is None
+    assert stream.start_buffer is None
     assert (budget.bytes, kept.items) == (0, [])
     assert kept not in stream._sinks
     early = Recorder()
-    stream.attach(early, early=True)
+    stream.attach(early, SinkNeeds(from_start=True))
     assert len(early.units) == (3 if ends in ("bytes", "budget") else 2 if ends == "time" else 0)
 
 
@@ -225,7 +225,7 @@ async def test_the_hub_keeps_a_beginning_only_if_viewers_may_need_it() -> None:
     alone, shared = builders.hub(), builders.hub(beginning=5.0)
     for hub in (alone, shared):
         builders.publish(hub).set_tracks(VIDEO, AUDIO, {})
-    assert [stream.beginning is not None for hub in (alone, shared) for stream in hub] == [False, True]
+    assert [stream.start_buffer is not None for hub in (alone, shared) for stream in hub] == [False, True]
     waiting = asyncio.ensure_future(alone.wait("c2", 5))
     await asyncio.sleep(0)
     publisher = builders.publish(alone, "c2")
@@ -233,7 +233,7 @@ async def test_the_hub_keeps_a_beginning_only_if_viewers_may_need_it() -> None:
     for unit in (first := [picture(0, True), picture(33, True)]):
         publisher.push(unit, 1.0)
     early = Recorder()
-    (await waiting).attach(early, early=True)
+    (await waiting).attach(early, SinkNeeds(from_start=True))
     assert early.units == first
 
 
@@ -249,8 +249,8 @@ async def test_the_first_burst_does_not_mark_a_viewer_as_slow() -> None:
     early.waiting = other.waiting = 100_000
     stream.push(picture(33))
     assert (one.late, two.late) == (False, True)
-    assert stream.beginning is not None
-    stream.beginning.drop()
+    assert stream.start_buffer is not None
+    stream.start_buffer.drop()
     early.waiting += 100_000
     stream.push(picture(66))
     assert one.late

@@ -9,7 +9,8 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, Inv
 
 from gateway.live.sink import EndReason
 from tests.support.builders import channel
-from tests.support.playback import playing, until
+from tests.support.playback import playing
+from tests.support.waiting import until
 
 
 async def test_aiohttp_reuses_connections_inflates_and_reads_chunks():

@@ -53,7 +53,7 @@ def amazon() -> AmazonSigner:
 
 @pytest.mark.parametrize("url", [LIST, f"{LIST}?a=1&b=%20x"])
 def test_a_canned_url_is_that_of_the_sdk(url: str) -> None:
-    parameters = signer().parameters(url, SigningConditions(FAR, custom=False))
+    parameters = signer().sign(url, SigningConditions(FAR, custom=False))
     expected = amazon().generate_presigned_url(url, date_less_than=datetime.fromtimestamp(FAR, UTC))
     assert signed_url(url, parameters) == expected
 
@@ -68,13 +68,13 @@ def test_a_custom_url_is_that_of_the_sdk(after: int | None, network: str) -> Non
         datetime.fromtimestamp(after, UTC) if after is not None else None,
         network or None,
     )
-    parameters = signer().parameters(f"{HOST}/c1/*", SigningConditions(FAR, after, network))
+    parameters = signer().sign(f"{HOST}/c1/*", SigningConditions(FAR, after, network))
     assert signed_url(LIST, parameters) == amazon().generate_presigned_url(LIST, policy=policy)
 
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_canned_signature_permits_only_its_address(kind: str) -> None:
-    url = signed_url(LIST, signer(kind).parameters(LIST, SigningConditions(FAR, custom=False)))
+    url = signed_url(LIST, signer(kind).sign(LIST, SigningConditions(FAR, custom=False)))
     assert judge(url, kind) is None
     assert judge(url, kind, now=FAR) == "the signature has expired"
     assert judge(url.replace("live.m3u8", "1.ts"), kind) == "the signature is wrong"
@@ -82,7 +82,7 @@ def test_a_canned_signature_permits_only_its_address(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_custom_signature_permits_a_channel_with_its_segments(kind: str) -> None:
-    parameters = signer(kind).parameters(f"{HOST}/c1/*", SigningConditions(FAR, NOW - 1, "192.0.2.0/24"))
+    parameters = signer(kind).sign(f"{HOST}/c1/*", SigningConditions(FAR, NOW - 1, "192.0.2.0/24"))
     for path in ("live.m3u8", "1700000000001.ts", "720p/index.m3u8?a=b"):
         assert judge(signed_url(f"{HOST}/c1/{path}", parameters), kind) is None
     assert judge(signed_url(f"{HOST}/c2/live.m3u8", parameters), kind) == "the signature is for another address"
@@ -93,7 +93,7 @@ def test_a_custom_signature_permits_a_channel_with_its_segments(kind: str) -> No
 
 @pytest.mark.parametrize("custom", [True, False])
 def test_cookies_permit_the_same_address_as_the_signed_url(custom: bool) -> None:
-    cookies = signed_cookies(signer().parameters(LIST, SigningConditions(FAR, custom=custom)))
+    cookies = signed_cookies(signer().sign(LIST, SigningConditions(FAR, custom=custom)))
     header = "; ".join(f"{name}={value}" for name, value in cookies.items())
     assert judge(LIST, cookie=header) is None
     assert judge(f"{HOST}/c1/1.ts", cookie=header) is not None

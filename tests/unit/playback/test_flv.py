@@ -9,7 +9,8 @@ from gateway.channels.stream_key import SignatureUse
 from gateway.http import websocket
 from gateway.live.sink import EndReason
 from tests.support.builders import FAR, channel
-from tests.support.playback import SECRETS, playing, until
+from tests.support.playback import SECRETS, playing
+from tests.support.waiting import until
 
 GET = "GET /c1/live.flv HTTP/1.1\r\nHost: a\r\n\r\n"
 UPGRADE = (

@@ -2,11 +2,14 @@
 
 import pytest
 
+from gateway.channels.addresses import Addresses, OpenPorts
+from gateway.playback import formats
 from gateway.playback.cmaf import FORMAT as CMAF
-from gateway.playback.formats import ADDRESSES, FILES, FORMATS, suffixes, viewer_protocol
+from gateway.playback.formats import ADDRESSES, FILES, FORMATS, OWN_PORTS, suffixes, viewer_protocol
 from gateway.playback.hls import FORMAT as HLS
-from gateway.playback.play_format import CacheClass
+from gateway.playback.play_format import CacheClass, PlayAddress, PlayFormat, PlayListener
 from gateway.playback.router import MediaRoutes
+from tests.support.builders import channel
 from tests.support.playback import SameResponder
 
 TS_LIST = b"#EXTM3U\n#EXTINF:2.000,\n1700000000001.ts?millrace-query=0\n"
@@ -80,3 +83,16 @@ def test_every_address_of_a_format_of_files_is_routed_to_it():
             route = ROUTES.find(address.path)
             assert route is not None and route.output == format.output
     assert [address.name for address in ADDRESSES] == ["flv", "wsflv", "rtmp", "whep", "hls", "cmaf", "dash"]
+
+
+def test_formats_with_a_port_of_their_own_are_those_that_say_so():
+    assert {"rtmp", "whep"} == OWN_PORTS
+
+
+def test_a_format_with_its_own_scheme_has_the_address_of_its_listener(monkeypatch):
+    address = PlayAddress("wsunits", "play", "Units", "wss")
+    format = PlayFormat(output="units", flag="", addresses=(address,), packager=_respond, listener=PlayListener("wss"))
+    monkeypatch.setattr(formats, "FORMATS", (format,))
+    monkeypatch.setattr(formats, "ADDRESSES", (address,))
+    addresses = Addresses("rtmp://a", "http://a", "a", OpenPorts(wss=9))
+    assert formats.play_urls(addresses, channel("c1")) == {"wsunits": "wss://a:9/c1/play"}

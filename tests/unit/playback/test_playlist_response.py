@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import re
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -26,7 +27,7 @@ from gateway.playback.hls import hls as answer_hls
 from gateway.playback.playlist_response import ready
 from gateway.ports.events import Events
 from tests.support import segmented
-from tests.support.builders import channel
+from tests.support.builders import channel, spec
 from tests.support.hls_rules import check, parse
 from tests.support.http import request
 from tests.support.segmented import WALL, Timetable
@@ -41,10 +42,10 @@ class Origin:
         self.ts, self.cmaf = segmented.ts(), segmented.cmaf()
         made: dict[str, StreamOutput] = {"hls": self.ts, "cmaf": self.cmaf}
         specs = [OutputSpec(n, lambda s, o=o: o, lambda s, n=n: n in on) for n, o in made.items()]
-        self.stream = Stream("c1", channel(), WALL, 1_000_000, 15.0)
+        make_outputs = partial(Outputs, specs=specs, events=Events())
+        self.stream = Stream(spec("c1", WALL), channel(), outputs=make_outputs)
         self.publisher = cast(StreamPublisher, object())
         self.stream.publisher = self.publisher
-        self.stream.outputs = Outputs(self.stream, specs, Events())
         self.table = table or Timetable(seconds=60)
         self._units: Iterator[AccessUnit] = self.table.units()
         self._next = next(self._units)

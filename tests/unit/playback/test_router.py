@@ -17,7 +17,8 @@ from gateway.playback.posters import Posters
 from gateway.ports import media_keys
 from gateway.ports.stores import Object
 from tests.support.builders import FAR, channel
-from tests.support.playback import SECRETS, playing, until
+from tests.support.playback import SECRETS, playing
+from tests.support.waiting import until
 
 MEDIA = ["live.m3u8", "1700000000001.ts", "master.m3u8", "manifest.mpd", "video/1700000000-1.m4s"]
 
@@ -211,7 +212,7 @@ async def test_the_player_page_plays_addresses_of_ivs_only():
             assert (await lab.listener.get(f"/player.html?url={address}")).status == 403, address
 
 
-async def test_the_operator_allows_the_player_page_further_hosts():
+async def test_the_operator_allows_the_player_page_additional_hosts():
     request = Request("GET", "/player.html", "url=https://media.example.com/a.m3u8", {})
     refused = Pages().address_player(request)
     assert isinstance(refused, Response) and refused.status == 403

@@ -13,18 +13,23 @@ from pathlib import Path
 import pytest
 
 from gateway.channels.addresses import OpenPorts
-from gateway.cluster.worker_slot import WorkerSlot
+from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.processes.child import Child
-from gateway.processes.endpoints import Endpoint, OpenSockets
+from gateway.processes.endpoints import OpenSockets
 from gateway.processes.link_protocol import Begin, WorkerCommand, encode_message
 from gateway.processes.worker_link import WorkerLink
+from gateway.settings.models import ListenAddress, PortSharing
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
 
 
 @pytest.fixture
 def opened() -> Iterator[OpenSockets]:
-    opened = OpenSockets.open([Endpoint("http", "127.0.0.1", 0), Endpoint("admin", "127.0.0.1", 0, first=True)], 2)
+    addresses = [
+        ListenAddress("http", "127.0.0.1", 0),
+        ListenAddress("admin", "127.0.0.1", 0, sharing=PortSharing.FIRST),
+    ]
+    opened = OpenSockets.open(addresses, 2)
     yield opened
     opened.close()
 
@@ -61,6 +66,34 @@ def test_a_slot_without_a_worker_gets_no_connections(opened: OpenSockets, number
         with adopted:
             assert min(_connections(opened)) > 0
         link.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_all_datagrams_of_an_address_reach_one_slot_also_while_another_has_no_worker(host: str) -> None:
+    opened = OpenSockets.open([ListenAddress("ws", host, 0, transports=("udp",))], 3)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.ExitStack() as stack:
+        stack.callback(opened.close)
+        clients = [stack.enter_context(socket.socket(family, socket.SOCK_DGRAM)) for _ in range(40)]
+        for client in clients:
+            client.connect((host, opened.ports["ws"]))
+
+        def slots() -> list[set[int]]:
+            """The ports of the clients whose datagram each slot has."""
+            for client in clients:
+                client.send(b"x")
+            found = []
+            for (listening,) in opened._sockets["ws"]:
+                found.append(set[int]())
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        found[-1].add(listening.recvfrom(9)[1][1])
+            return found
+
+        first = slots()
+        assert min(map(len, first)) > 0 and sum(map(len, first)) == 40
+        opened.stop_listening(2)
+        assert slots() == first
 
 
 async def test_silence_of_a_worker_counts_since_its_last_message_after_ready() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.channels.addresses import OpenPorts
-from gateway.cluster.worker_slot import WorkerSlot
+from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.lib.sockets import ListenError
 from gateway.processes.link_protocol import MAX_LINE, Begin, LineReader, LinkBroken, WorkerCommand, encode_message
 from gateway.processes.worker_link import WorkerLink
@@ -97,7 +97,7 @@ async def test_a_worker_link_forwards_commands_and_stops_when_the_master_ends():
         heard.set()
 
     seat.listen(hear)
-    seat.ready()
+    seat.report_ready()
     assert LineReader().receive(master.recv(1000)) == [{"say": "alive"}, {"say": "ready"}]
     for word in (WorkerCommand.OPENED, WorkerCommand.RETIRE):
         master.sendall(encode_message(word))

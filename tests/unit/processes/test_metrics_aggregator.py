@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.cluster.node_address import NodeAddress, PeerUnavailable
-from gateway.cluster.worker_slot import WorkerSlot
+from gateway.cluster.members.node_address import NodeAddress, PeerUnavailable
+from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.http.request import Request
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample
@@ -125,7 +125,7 @@ async def test_counters_of_dead_workers_survive_the_aggregating_worker(make: Cal
 async def test_the_last_counters_of_an_ending_worker_count(make: Callable[..., Worker]):
     one, two = make(1), make(2)
     two.sent = 7
-    await two.sums.keep()
+    await two.sums.save_counters()
     two.end()
     assert of(await one.sums())[0] == 7
 
@@ -172,7 +172,7 @@ async def test_a_crash_while_merging_counter_files_counts_nothing_twice(
     for start in range(1, 20):
         worker = make(2, start)
         worker.sent = 10
-        await worker.sums.keep()
+        await worker.sums.save_counters()
         worker.end()
     unlink = Path.unlink
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app.doctor import FindingState, processes
-from gateway.cluster.worker_slot import WorkerSlot
+from gateway.app.doctor import CheckState, check_processes
+from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.lib.sockets import ListenError, listen, listen_shared, port_of
 from gateway.ports.errors import StoreUnusable
-from gateway.processes.endpoints import OpenSockets, gateway_endpoints
+from gateway.processes.endpoints import OpenSockets
 from gateway.processes.master import needs_restart, run_folder
 from gateway.processes.worker_settings import cores, settings_for_worker, with_host_registry, worker_count
 from gateway.settings import Settings, SettingsError, load
@@ -80,7 +80,7 @@ def test_a_port_shared_by_workers_is_in_use_for_other_gateways():
 
 def test_only_the_first_worker_gets_the_admin_port():
     config = settings("rtmp.port=0", "http.port=0", "ws.port=0", "webrtc.port=0", "admin.port=0")
-    opened = OpenSockets.open(gateway_endpoints(config), 2)
+    opened = OpenSockets.open(config.listeners(), 2)
     try:
         assert set(opened.of(1)) == {"rtmp", "http", "ws", "webrtc", "admin"}
         assert set(opened.of(2)) == {"rtmp", "http", "ws", "webrtc"}
@@ -98,7 +98,7 @@ def test_a_port_in_use_leaves_no_other_sockets_open():
         before = len(os.listdir("/proc/self/fd"))
         config = settings("rtmp.port=0", "http.port=0", "ws.port=0", f"admin.port={port}")
         with pytest.raises(ListenError, match="admin"):
-            OpenSockets.open(gateway_endpoints(config), 3)
+            OpenSockets.open(config.listeners(), 3)
         assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -144,12 +144,12 @@ def test_the_number_of_cores_respects_the_container_quota(tmp_path: Path, quota:
 def test_a_reload_lists_options_that_need_a_restart():
     old = settings("serve.workers=2")
     assert (
-        needs_restart(old, settings("serve.workers=2", "stream.linger=5", "log.level=debug"), gateway_endpoints) == []
+        needs_restart(old, settings("serve.workers=2", "stream.linger=5", "log.level=debug"), Settings.listeners) == []
     )
     changed = settings("serve.workers=3", "rtmp.port=1936", "admin.host=0.0.0.0")
-    assert needs_restart(old, changed, gateway_endpoints) == ["serve.workers", "admin", "rtmp"]
+    assert needs_restart(old, changed, Settings.listeners) == ["serve.workers", "admin", "rtmp"]
     elsewhere = load(environ={}, overrides=["data=other", "serve.workers=2"])
-    assert needs_restart(old, elsewhere, gateway_endpoints) == ["data"]
+    assert needs_restart(old, elsewhere, Settings.listeners) == ["data"]
 
 
 # ---- what the commands say of it ----
@@ -158,24 +158,22 @@ def test_a_reload_lists_options_that_need_a_restart():
 @pytest.mark.parametrize(
     ("workers", "most", "spreads", "state", "words"),
     [
-        (1, 1, True, FindingState.OK, "one, on one core"),
-        (1, 8, True, FindingState.OK, "one, on one core; serve.workers = 0 uses all 8 cores"),
-        (4, 4, True, FindingState.OK, "4 share the ports, on 4 cores"),
-        (4, 2, True, FindingState.WARNING, "4 share the ports, on 2 cores: more than there are cores only cost memory"),
+        (1, 1, True, CheckState.OK, "one, on one core"),
+        (1, 8, True, CheckState.OK, "one, on one core; serve.workers = 0 uses all 8 cores"),
+        (4, 4, True, CheckState.OK, "4 share the ports, on 4 cores"),
+        (4, 2, True, CheckState.WARNING, "4 share the ports, on 2 cores: more than there are cores only cost memory"),
         (
             4,
             4,
             False,
-            FindingState.MISSING,
+            CheckState.MISSING,
             "serve.workers is 4, but only Linux spreads connections over several processes",
         ),
     ],
 )
-def test_the_doctor_compares_processes_and_cores(
-    workers: int, most: int, spreads: bool, state: FindingState, words: str
-):
-    found = processes(settings(f"serve.workers={workers}"), most, spreads)
-    assert (found.state, found.words) == (state, words)
+def test_the_doctor_compares_processes_and_cores(workers: int, most: int, spreads: bool, state: CheckState, words: str):
+    found = check_processes(settings(f"serve.workers={workers}"), most, spreads)
+    assert (found.state, found.text) == (state, words)
 
 
 def test_several_workers_are_refused_on_other_systems_than_linux(monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cluster.pull import reason_of
+from gateway.cluster.streams.pull import reason_of
 from gateway.live.sink import EndReason
 from gateway.media.errors import InvalidData
 from gateway.protocols import nodes, wire

@@ -44,7 +44,7 @@ def test_jitter_is_the_smoothed_difference_of_transit_times() -> None:
 def test_a_report_confirms_the_last_sender_report() -> None:
     reception = Reception(5, 90_000)
     assert (reception.report(1.0).last_report, reception.report(1.0).delay) == (0, 0)
-    reception.sender_report(SenderReport(5, 0x1234_5678_9ABC_DEF0, 0, 0, 0), 2.0)
+    reception.take_sender_report(SenderReport(5, 0x1234_5678_9ABC_DEF0, 0, 0, 0), 2.0)
     report = reception.report(2.5)
     assert (report.last_report, report.delay) == (0x5678_9ABC, 32_768)
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from gateway.protocols.rtp.packets import RtpPacket, parse_packet
 from gateway.protocols.rtp.retransmission import unwrap, wrap
 from gateway.protocols.rtp.rtcp import ntp_time
-from gateway.protocols.rtp.sender import SRTP_BYTES, RtpSender, rewritten, rtp_packet, segments
+from gateway.protocols.rtp.sender import SRTP_BYTES, rtp_packet, segments
 from gateway.protocols.rtp.sent_packets import SentPackets
+from tests.support.rtp_sender import RtpSender
 
 
 def test_a_packet_has_its_header() -> None:
@@ -39,15 +40,6 @@ def test_a_sender_report_counts_packets_and_octets_without_headers() -> None:
     report = sender.report(1_700_000_000.5, 12345)
     assert (report.ssrc, report.ntp, report.timestamp) == (7, ntp_time(1_700_000_000.5), 12345)
     assert (report.packets, report.octets, report.blocks) == (4, 6, ())
-
-
-def test_packets_are_rewritten_for_another_receiver() -> None:
-    payloads = [b"ab", b"c"]
-    packets = RtpSender(7, 96, 65_535).packets(payloads, (1 << 32) - 90, marker=True)
-    assert rewritten(packets, 120) == RtpSender(7, 120, 65_535).packets(payloads, (1 << 32) - 90, marker=True)
-    assert rewritten(packets, 96, 3, 100) == RtpSender(7, 96, 2).packets(payloads, 10, marker=True)
-    assert rewritten(packets, 96, -5, -10) == RtpSender(7, 96, 65_530).packets(payloads, (1 << 32) - 100, marker=True)
-    assert rewritten(rewritten(packets, 96, 3, 100), 96, -3, -100) == packets
 
 
 @given(st.lists(st.integers(13, 1200), max_size=40) | st.lists(st.sampled_from([1100, 1200]), max_size=200))

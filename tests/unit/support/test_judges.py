@@ -18,13 +18,13 @@ from gateway.formats.flv import muxer
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.media.track import Tracks
-from tests.judges import flv_rules, http_rules, isobmff, media_checks, mpd, ws_rules
-from tests.judges.dash_rules import Presentation
-from tests.judges.findings import MAX_EXAMPLES, Findings
-from tests.judges.hls_playlist import parse_media, parse_multivariant
-from tests.judges.hls_snapshots import Follower
-from tests.judges.kinds import KINDS, spliced
-from tests.judges.table import JUDGES
+from judges import flv_rules, http_rules, isobmff, media_checks, mpd, ws_rules
+from judges.dash_rules import Presentation
+from judges.findings import MAX_EXAMPLES, Findings
+from judges.hls_playlist import parse_media, parse_multivariant
+from judges.hls_snapshots import Follower
+from judges.kinds import KINDS, spliced
+from judges.table import JUDGES
 from tests.support import builders
 from tests.support.http import serving
 

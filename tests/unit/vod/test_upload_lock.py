@@ -15,7 +15,7 @@ from gateway.vod.uploads import UploadLock
 one = UploadLock.begin(Path(sys.argv[1]), "k.mp4")
 print("held", flush=True)
 sys.stdin.readline()
-one.done() if sys.argv[2] == "done" else None
+one.mark_used() if sys.argv[2] == "done" else None
 """
 
 
@@ -24,7 +24,7 @@ def test_a_key_has_one_upload_at_a_time_and_none_afterwards(tmp_path):
     with pytest.raises(UploadExists):
         UploadLock.begin(tmp_path, "k.mp4")
     UploadLock.begin(tmp_path, "other.mp4").release()
-    one.done()
+    one.mark_used()
     with pytest.raises(UploadExists):
         UploadLock.begin(tmp_path, "k.mp4")
 
@@ -32,7 +32,7 @@ def test_a_key_has_one_upload_at_a_time_and_none_afterwards(tmp_path):
 def test_a_failed_upload_may_begin_again(tmp_path):
     UploadLock.begin(tmp_path, "k.mp4").release()
     assert list(tmp_path.iterdir()) == []
-    UploadLock.begin(tmp_path, "k.mp4").done()
+    UploadLock.begin(tmp_path, "k.mp4").mark_used()
 
 
 @pytest.mark.parametrize("end", ["done", "crash"])
@@ -50,12 +50,12 @@ def test_an_upload_of_another_process_blocks_until_that_process_ends(tmp_path, e
         with pytest.raises(UploadExists):
             UploadLock.begin(tmp_path, "k.mp4")
     else:
-        UploadLock.begin(tmp_path, "k.mp4").done()
+        UploadLock.begin(tmp_path, "k.mp4").mark_used()
 
 
 def test_old_marks_are_removed(tmp_path):
     for name, at in (("old.mp4", 1000), ("new.mp4", 3000)):
-        UploadLock.begin(tmp_path, name).done()
+        UploadLock.begin(tmp_path, name).mark_used()
         os.utime(tmp_path / f".{name}.used", (at, at))
     remove_marks(tmp_path, 2000)
     assert [path.name for path in tmp_path.iterdir()] == [".new.mp4.used"]

@@ -86,4 +86,4 @@ def test_any_first_datagram_is_ignored_or_refused(data: bytes, kind: int) -> Non
     with suppress(DtlsError):
         session.receive(bytes((kind,)) + data)
     assert not session.connected
-    assert sum(map(len, session.outgoing())) <= 100
+    assert sum(map(len, session.take_outgoing())) <= 100

@@ -549,7 +549,7 @@ async def test_packets_may_wait_while_all_peers_are_patient() -> None:
 
 async def test_a_handler_that_fails_ends_its_own_peer_only() -> None:
     class Failing(Recorder):
-        def rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        def receive_rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
             raise RuntimeError("a bug")
 
     wire, client = Wire(), Client()

@@ -58,7 +58,7 @@ def test_a_check_is_answered_with_its_address() -> None:
     ice = agent()
     path, message = with_path(ice), request()
     assert ice.authenticates(message)
-    answer = parse(ice.request(message, path, 3.0))
+    answer = parse(ice.handle_request(message, path, 3.0))
     assert answer.kind == StunKind.SUCCESS and answer.transaction == message.transaction
     assert answer.is_signed_by(LOCAL.password)
     assert Attribute.XOR_MAPPED_ADDRESS in answer.attributes
@@ -83,14 +83,14 @@ def test_a_controlled_peer_gets_a_role_conflict() -> None:
         write(StunKind.REQUEST, bytes(12), [(Attribute.USERNAME, b"ours:theirs"), (Attribute.ICE_CONTROLLED, bytes(8))],
               LOCAL.password)
     )  # fmt: skip
-    answer = parse(ice.request(message, path, 1.0))
+    answer = parse(ice.handle_request(message, path, 1.0))
     assert answer.error_code == 487 and answer.is_signed_by(LOCAL.password)
     assert ice.selected is None and ice.heard == 0.0
 
 
 def test_an_unknown_required_attribute_is_named_in_the_answer() -> None:
     ice = agent()
-    answer = parse(ice.request(request((0x7001, b"")), with_path(ice), 1.0))
+    answer = parse(ice.handle_request(request((0x7001, b"")), with_path(ice), 1.0))
     assert answer.error_code == 420
     assert answer.attributes[Attribute.UNKNOWN_ATTRIBUTES] == b"\x70\x01"
 
@@ -98,15 +98,15 @@ def test_an_unknown_required_attribute_is_named_in_the_answer() -> None:
 def test_the_last_nominated_verified_path_is_selected() -> None:
     ice = agent()
     first, second = with_path(ice), with_path(ice, 2)
-    ice.request(request(nominates=True), first, 1.0)
+    ice.handle_request(request(nominates=True), first, 1.0)
     ice.verified(first, 0.0)
-    ice.request(request(), second, 2.0)
+    ice.handle_request(request(), second, 2.0)
     assert ice.selected is first, "not nominated"
-    ice.request(request(nominates=True), second, 3.0)
+    ice.handle_request(request(nominates=True), second, 3.0)
     assert ice.selected is first, "not verified"
     ice.verified(second, 0.0)
     assert ice.selected is second
-    ice.request(request(nominates=True), first, 4.0)
+    ice.handle_request(request(nominates=True), first, 4.0)
     assert ice.selected is first
 
 
@@ -114,15 +114,15 @@ def test_our_check_verifies_a_path_and_measures_the_round_trip() -> None:
     ice = agent()
     path = with_path(ice)
     path.received(500)
-    ice.request(request(), path, 1.0)
+    ice.handle_request(request(), path, 1.0)
     check = ice.due_check(path, 1.0)
     message = answer_to(check)
     assert parse(check or b"").is_signed_by(REMOTE.password)
     assert parse(check or b"").username == ("theirs", "ours")
     assert Attribute.ICE_CONTROLLED in parse(check or b"").attributes
-    assert ice.response(message, path, 1.25)
+    assert ice.handle_response(message, path, 1.25)
     assert path.verified and ice.round_trip == 0.25 and ice.heard == 1.25
-    assert not ice.response(message, path, 1.3), "a repeated answer"
+    assert not ice.handle_response(message, path, 1.3), "a repeated answer"
 
 
 @pytest.mark.parametrize("damage", ["password", "transaction", "path", "kind"])
@@ -135,7 +135,7 @@ def test_a_forged_answer_verifies_nothing(damage: str) -> None:
         message = parse(write(StunKind.SUCCESS, os.urandom(12), [], REMOTE.password))
     if damage == "kind":
         message = parse(write(StunKind.ERROR, message.transaction, [], REMOTE.password))
-    assert not ice.response(message, other if damage == "path" else path, 1.1)
+    assert not ice.handle_response(message, other if damage == "path" else path, 1.1)
     assert not path.verified and not other.verified
 
 
@@ -153,22 +153,22 @@ def test_checks_are_repeated_with_growing_pauses_and_without_a_round_trip() -> N
     assert [parse(check).transaction for check in checks[:7]] == [parse(checks[0]).transaction] * 7
     pauses = [after - before for before, after in itertools.pairwise(times[:7])]
     assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2], abs=0.1)
-    assert ice.response(answer_to(checks[0]), path, 7.0)
+    assert ice.handle_response(answer_to(checks[0]), path, 7.0)
     assert ice.round_trip is None
 
 
 def test_the_selected_path_is_checked_every_four_to_six_seconds() -> None:
     ice = agent()
     path, other = with_path(ice), with_path(ice, 2)
-    ice.request(request(nominates=True), path, 0.0)
+    ice.handle_request(request(nominates=True), path, 0.0)
     for each in (path, other):
         ice.verified(each, 0.0)
-    assert ice.response(answer_to(ice.due_check(path, 0.0)), path, 0.1)
+    assert ice.handle_response(answer_to(ice.due_check(path, 0.0)), path, 0.1)
     sent = [0.0]
     for tenths in range(1, 1_000):
         if (check := ice.due_check(path, tenths / 10)) is not None:
             sent.append(tenths / 10)
-            assert ice.response(answer_to(check), path, tenths / 10 + 0.01)
+            assert ice.handle_response(answer_to(check), path, tenths / 10 + 0.01)
     pauses = [after - before for before, after in itertools.pairwise(sent)]
     assert min(pauses) > 3.9 and max(pauses) < 6.2
     assert max(pauses) - min(pauses) > 0.3, "peers that began together do not stay together"
@@ -178,13 +178,13 @@ def test_the_selected_path_is_checked_every_four_to_six_seconds() -> None:
 def test_only_answers_on_the_path_in_use_are_consent() -> None:
     ice = agent()
     path, other = with_path(ice), with_path(ice, 2)
-    ice.request(request(nominates=True), path, 0.0)
+    ice.handle_request(request(nominates=True), path, 0.0)
     ice.verified(path, 1.0)
-    ice.request(request(), path, 10.0)
+    ice.handle_request(request(), path, 10.0)
     other.received(500)
-    assert ice.response(answer_to(ice.due_check(other, 11.0)), other, 11.1)
+    assert ice.handle_response(answer_to(ice.due_check(other, 11.0)), other, 11.1)
     assert (ice.heard, ice.consented) == (11.1, 1.0)
-    assert ice.response(answer_to(ice.due_check(path, 12.0)), path, 12.1)
+    assert ice.handle_response(answer_to(ice.due_check(path, 12.0)), path, 12.1)
     assert ice.consented == 12.1
     ice.remove(path)
     assert ice.selected is other and ice.consented == 12.1, "the other path has time to answer"
@@ -194,13 +194,13 @@ def test_a_path_that_was_not_used_for_long_answers_again_before_it_is_used() -> 
     ice = agent()
     used, left = with_path(ice), with_path(ice, 2)
     for path in (left, used):
-        ice.request(request(nominates=True), path, 0.0)
+        ice.handle_request(request(nominates=True), path, 0.0)
         ice.verified(path, 0.0)
     ice.verified(used, 40.0)
-    ice.request(request(nominates=True), left, 41.0)
+    ice.handle_request(request(nominates=True), left, 41.0)
     assert ice.selected is used and not left.verified
     left.received(500)
-    assert ice.response(answer_to(ice.due_check(left, 41.0)), left, 41.1)
+    assert ice.handle_response(answer_to(ice.due_check(left, 41.0)), left, 41.1)
     assert ice.selected is left
 
 
@@ -211,15 +211,15 @@ def test_a_restart_keeps_the_old_credentials_until_the_new_ones_are_used() -> No
     old, new = request(), request(user="ours2:theirs2", password="our password 2")
     assert ice.authenticates(old) and ice.authenticates(new)
     assert not ice.authenticates(request(user="ours2:theirs", password="our password 2"))
-    assert parse(ice.request(old, path, 1.0)).is_signed_by(LOCAL.password)
-    assert parse(ice.request(new, path, 2.0)).is_signed_by("our password 2")
+    assert parse(ice.handle_request(old, path, 1.0)).is_signed_by(LOCAL.password)
+    assert parse(ice.handle_request(new, path, 2.0)).is_signed_by("our password 2")
     assert not ice.authenticates(request()) and ice.authenticates(new)
 
 
 def test_paths_are_bounded_and_the_selected_one_stays() -> None:
     ice = agent()
     first = with_path(ice)
-    ice.request(request(nominates=True), first, 0.0)
+    ice.handle_request(request(nominates=True), first, 0.0)
     ice.verified(first, 0.0)
     for number in range(3 * MAX_PATHS):
         path = MemoryPath(number)
@@ -231,7 +231,7 @@ def test_paths_are_bounded_and_the_selected_one_stays() -> None:
 def test_a_lost_path_is_replaced_by_another_verified_one() -> None:
     ice = agent()
     first, second = with_path(ice), with_path(ice, 2)
-    ice.request(request(nominates=True), first, 0.0)
+    ice.handle_request(request(nominates=True), first, 0.0)
     ice.verified(first, 0.0)
     ice.verified(second, 0.0)
     ice.remove(first)
@@ -262,15 +262,15 @@ def test_a_verified_path_comes_before_a_nominated_one_that_is_not() -> None:
     user = f"{ice.local.ufrag}:{ice.remote.ufrag}"
     for path in (nominated, other):
         path.received(1_000)
-        ice.request(request(user=user, password=ice.local.password, nominates=path is nominated), path, 2)
+        ice.handle_request(request(user=user, password=ice.local.password, nominates=path is nominated), path, 2)
     assert ice.selected is nominated
     check = ice.due_check(other, 3)
     assert check is not None
-    assert ice.response(answer_to(check, ice.remote.password), other, 4)
+    assert ice.handle_response(answer_to(check, ice.remote.password), other, 4)
     assert ice.selected is other
     check = ice.due_check(nominated, 5)
     assert check is not None
-    assert ice.response(answer_to(check, ice.remote.password), nominated, 6)
+    assert ice.handle_response(answer_to(check, ice.remote.password), nominated, 6)
     assert ice.selected is nominated
 
 
@@ -288,14 +288,16 @@ def test_any_order_of_events_keeps_the_selection_valid(data: st.DataObject) -> N
         if event in ("request", "nominate"):
             path.received(100)
             user = f"{ice.local.ufrag}:{ice.remote.ufrag}"
-            ice.request(request(user=user, password=ice.local.password, nominates=event == "nominate"), path, now)
+            ice.handle_request(
+                request(user=user, password=ice.local.password, nominates=event == "nominate"), path, now
+            )
             assert ice.selected is not None
         elif event == "check" and (check := ice.due_check(path, now)) is not None:
             checks.append((path, check))
         elif event == "answer" and checks:
             to, check = checks.pop()
             if to in ice.paths:
-                ice.response(answer_to(check, ice.remote.password), to, now)
+                ice.handle_response(answer_to(check, ice.remote.password), to, now)
         elif event == "remove":
             ice.remove(path)
         elif event == "restart":

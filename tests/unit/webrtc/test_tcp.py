@@ -23,7 +23,7 @@ class Owner:
     def tcp_opened(self, connection: TcpConnection) -> bool:
         return True
 
-    def tcp_frame(self, connection: TcpConnection, packet: bytes, now: float) -> bool:
+    def receive_frame(self, connection: TcpConnection, packet: bytes, now: float) -> bool:
         return True
 
     def tcp_lost(self, connection: TcpConnection) -> None: ...

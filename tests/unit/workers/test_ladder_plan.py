@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 
 import pytest
@@ -13,6 +13,7 @@ from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
 from gateway.outputs.ladder.ladder_output import ladder_steps, stream_wants_ladder
 from gateway.ports.errors import OutputError
+from gateway.protocols import wire
 from gateway.settings.ladders import load_ladders
 from gateway.workers.ladder_plan import COPY, LadderPlan, LadderStep, display_size, fit
 from tests.support import builders
@@ -86,15 +87,15 @@ def test_samples_that_are_not_square_are_widened(
 
 def test_a_plan_is_transferred_unchanged() -> None:
     plan = LadderPlan(STANDARD, "libx265", "fast", 3, "baseline", instant=True)
-    assert LadderPlan.from_json(plan.to_json()) == plan
+    assert wire.decode_record(LadderPlan, wire.write_json(asdict(plan))) == plan
 
 
 @pytest.mark.parametrize(
     "said", [{}, {"rungs": 1}, {"rungs": [{"name": "a"}]}, {"rungs": [], "encoder": "a", "preset": "b", "threads": "x"}]
 )
 def test_an_invalid_plan_is_refused(said: dict[str, object]) -> None:
-    with pytest.raises(InvalidData, match="invalid ladder plan"):
-        LadderPlan.from_json(said)
+    with pytest.raises(InvalidData, match="invalid LadderPlan"):
+        wire.decode_record(LadderPlan, wire.write_json(said))
 
 
 def names(**fields: object) -> list[str]:
@@ -116,9 +117,9 @@ def test_the_error_for_an_unknown_ladder_names_the_existing_ones() -> None:
 
 def test_only_a_source_whose_channel_asks_for_rungs_gets_a_ladder() -> None:
     asks = builders.channel(isCodec=True, ld=True)
-    source = Stream("c1", asks, 1.7e9, 1000, 1.0)
+    source = Stream(builders.spec("c1"), asks)
     assert stream_wants_ladder(LADDERS, source)
-    assert not stream_wants_ladder(LADDERS, Stream("c1@360p", asks, 1.7e9, 1000, 1.0))
+    assert not stream_wants_ladder(LADDERS, Stream(builders.spec("c1@360p"), asks))
     source.channel = builders.channel(isCodec=True)
     assert not stream_wants_ladder(LADDERS, source)
     source.channel = builders.channel(isCodec=True, ladder="gold")

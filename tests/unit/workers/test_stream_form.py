@@ -6,6 +6,7 @@ import pytest
 
 from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
+from gateway.protocols import wire
 from gateway.workers.slate_protocol import SlateRequest
 from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
 from tests.support.builders import AUDIO, VIDEO
@@ -71,4 +72,4 @@ def test_invalid_messages_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(InvalidData):
         StreamForm.from_json(fields, Tracks(None, None))
     with pytest.raises(InvalidData):
-        SlateRequest.from_json(fields)
+        wire.decode_record(SlateRequest, wire.write_json(fields))

@@ -161,7 +161,7 @@ export default {
     "now.publisher": "Pushed from",
     "now.since": "Live for",
     "now.title": "Now",
-    "now.tracks": "Further tracks",
+    "now.tracks": "Additional tracks",
     "now.video": "Picture",
     "now.viewers": "Viewers",
     "play.cloudfront": "Protected by CloudFront. Addresses work only with its signature.",

@@ -1,1 +1,1 @@
-"""Splits access units into the payloads of RTP packets; one file a payload format. Nothing here reads a clock."""
+"""Splits access units into the payloads of RTP packets; one file for each format. Nothing here reads a clock."""

@@ -1,4 +1,4 @@
-"""AV1 in RTP ("RTP Payload Format for AV1" v1.0): OBUs without size fields, over packets of one length."""
+"""AV1 in RTP ("RTP Payload Format for AV1" v1.0): OBUs without size fields, in packets of equal length."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _fill(elements: list[bytes], limit: int) -> list[bytes]:
         view = memoryview(element)
         while True:
             left = len(view)
-            length = _leb128(left)
+            length = av1.leb128(left)
             more = n < last and in_packet + 1 < _MAX_ELEMENTS and left + len(length) < room
             if more:
                 parts += (length, view)
@@ -87,12 +87,3 @@ def _fill(elements: list[bytes], limit: int) -> list[bytes]:
             if not view:
                 break
     return payloads
-
-
-def _leb128(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

@@ -17,7 +17,7 @@ _FRAGMENTATION: Final = 49
 _START: Final = 0x80
 _END: Final = 0x40
 
-# Delimiters and filler data say nothing to a receiver. Type 0 and the types above 23 or 47 mean packets of RTP itself.
+# Receivers need no delimiters and no filler data. Type 0 and the types above 23 or 47 mean packets of RTP itself.
 _H264_SENT: Final = frozenset(range(1, 24)) - {h264.AUD, 12}
 _H265_SENT: Final = frozenset(range(48)) - {h265.AUD, 38}
 
@@ -25,10 +25,10 @@ _H265_SENT: Final = frozenset(range(48)) - {h265.AUD, 38}
 class H264Packetizer:
     """Puts the parameter sets of the configuration before key frames without them.
 
-    Consecutive small units share a packet (STAP-A). A unit above the limit becomes the fewest fragments (FU-A), of one
-    length but the last. Where that costs no packet, fragments have the length of the packet before them: then one
-    `sendmsg` sends both. There is no RTP padding. It would save a sixth of the calls for pictures of several slices,
-    and nothing for pictures of one.
+    Consecutive small units share a packet (STAP-A). A unit above the limit becomes as few fragments (FU-A) as
+    possible, of equal length except the last. They take the length of the packet before them if that costs no more
+    packets: then one `sendmsg` sends all. There is no RTP padding. It would save a sixth of the calls for pictures of
+    several slices, and no call for pictures of one slice.
 
     config: the avcC record. Raises InvalidData.
     """
@@ -107,7 +107,7 @@ class H265Packetizer:
 
 
 def _groups(units: Iterable[_Unit], limit: int, header: int) -> Iterable[Sequence[_Unit]]:
-    """Yields units that share a packet. A unit above the limit is alone. header: bytes of an aggregation packet's."""
+    """Yields units that share a packet. A unit above the limit is alone. header: bytes of the aggregation header."""
     group: list[_Unit] = []
     size = header
     for unit in units:

@@ -22,9 +22,9 @@ class RtpPacketizer(Protocol):
     clock_rate: int
 
     def for_burst(self, pictures: int) -> RtpPacketizer:
-        """Returns the packetizer for so many pictures that a new receiver gets before the next one of this packetizer.
+        """Returns a packetizer for old pictures that a new receiver gets before the next picture of this packetizer.
 
-        Picture ids of VP8 and VP9 then have no gap: a receiver would wait for the missing pictures.
+        pictures: their number. Picture ids of VP8 and VP9 then have no gap, at which a receiver would wait.
         """
 
     def split(self, unit_payload: bytes, limit: int, key: bool) -> list[bytes]:

@@ -6,13 +6,13 @@ VIDEO_CLOCK = 90_000  # ticks a second of the RTP timestamps of all video format
 
 
 def pieces(frame: bytes, limit: int, header: int, first_header: int) -> list[memoryview]:
-    """Returns the fewest pieces that fit; with its header, each has the same length, and the last may be shorter.
+    """Returns as few pieces as possible, of equal length with their headers. The last may be shorter.
 
     limit: bytes of a packet's payload. header: bytes before each piece. first_header: bytes before the first.
     """
-    further = first_header - header
-    total = len(frame) + further
+    additional = first_header - header
+    total = len(frame) + additional
     count = -(-total // (limit - header))
     step = -(-total // max(count, 1))
     view = memoryview(frame)
-    return [view[max(at - further, 0) : at - further + step] for at in range(0, total, step)] if frame else []
+    return [view[max(at - additional, 0) : at - additional + step] for at in range(0, total, step)] if frame else []

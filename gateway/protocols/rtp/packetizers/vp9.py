@@ -22,7 +22,7 @@ _HEADER: Final = 3
 
 
 class Vp9Packetizer:
-    """Key frames begin with a scalability structure, from which receivers know the size and that there is one layer.
+    """Key frames begin with a scalability structure, which tells receivers the size and that there is one layer.
 
     picture: id of the first frame.
     """

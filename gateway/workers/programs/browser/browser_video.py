@@ -14,13 +14,11 @@ from typing import Final, TypeAlias
 
 import av
 
-from gateway.media.track import Kind, MediaTrack
+from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.workers import ladder_plan
 from gateway.workers.browser_protocol import BrowserPlan
 from gateway.workers.programs import program
-from gateway.workers.programs.browser.bitrate_estimator import BitrateEstimator, max_bitrate
-from gateway.workers.programs.browser.encoder_lag import EncoderLag
 from gateway.workers.programs.browser.unit_writer import UnitWriter
 from gateway.workers.programs.codec import (
     CodecFailed,
@@ -28,7 +26,7 @@ from gateway.workers.programs.codec import (
     VideoDecoder,
     VideoEncoder,
     VideoRecipe,
-    frame_rate,
+    estimate_frame_rate,
 )
 from gateway.workers.programs.filters import Scaler
 
@@ -40,8 +38,8 @@ _MAX_ITEMS: Final = 4000  # audio units and pictures together: about a minute
 
 # The maximum size of pictures, in landscape or portrait format.
 _LONG_SIDE, _SHORT_SIDE = 1920, 1080
-# The frame rates of the encoder. A camera that begins slower than _MIN_RATE is usually in the dark; it becomes faster
-# again later.
+# The frame rates of the encoder. A camera in the dark begins with fewer pictures than _MIN_RATE. It becomes faster
+# in the light.
 _RATES: Final = tuple(Fraction(rate) for rate in (24, 25, 30, 50, 60))
 _MIN_RATE: Final = 20
 _USUAL_RATE: Final = Fraction(30)
@@ -52,6 +50,13 @@ _RATE_SECONDS: Final = 0.25
 _MIN_KEY_SECONDS: Final = 1.0  # key frames of the source that follow sooner are encoded as normal frames
 
 _Opener: TypeAlias = Callable[[VideoRecipe, av.VideoFrame], VideoEncoder]
+_WINDOW: Final = 5.0  # seconds; an arrival is used for one or two windows
+# For equal quality, live H.264 (no B-frames, no lookahead) needs the bits of these codecs times this factor.
+_BIT_FACTORS: Final = {Codec.VP8: 1.0, Codec.VP9: 1.4, Codec.AV1: 1.6, Codec.H265: 1.5}
+_HD_BITS: Final = 2_500_000  # for 1280x720 at 30 frames per second
+_HD_PIXELS: Final = 1280 * 720 * 30
+_MIN_FRACTION: Final = 0.25  # of `maximum`; the lower limit
+_WINDOW_PICTURES: Final = 60
 
 
 class BrowserVideoEncoder:
@@ -59,9 +64,10 @@ class BrowserVideoEncoder:
 
     `put` never waits. Pictures that are more than `plan.max_lag` seconds late are decoded but not encoded.
     If the queue exceeds `plan.backlog` seconds, 16 MB or 4,000 units, pictures up to the next key frame are dropped.
-    Both count in `dropped`. `EncoderLag` measures the delay; it ignores the delay of the recorder itself.
+    `dropped` counts all these pictures. `EncoderLag` measures the delay; it ignores the delay of the recorder itself.
 
-    One thread calls `put`, `finish` and `stuck`. Another thread encodes; only it uses the unit writer meanwhile.
+    One thread calls `put`, `finish` and `stuck`. Another thread encodes. Only that thread uses the unit writer until it
+    ends.
     """
 
     def __init__(
@@ -112,7 +118,7 @@ class BrowserVideoEncoder:
         now = self._clock()
         with self._condition:
             if unit.track.kind is Kind.VIDEO:
-                self._lag.arrived(unit.dts / self._timescale, now)
+                self._lag.record_arrival(unit.dts / self._timescale, now)
                 if self._await_key and not unit.key:
                     self.dropped += 1
                     return
@@ -165,7 +171,7 @@ class BrowserVideoEncoder:
             if item.track.kind is Kind.VIDEO:
                 self._decode(item)
             else:
-                self._unit_writer.units((item,))
+                self._unit_writer.send_units((item,))
             self._busy_since = None
         self._finish_thread()
 
@@ -206,7 +212,7 @@ class BrowserVideoEncoder:
         """Estimates the rate from the held pictures, and encodes them."""
         held, self._held_pictures = self._held_pictures, []
         if len(held) > 1:
-            measured = frame_rate([p.pts for p in held], self._timescale, self._decoder.declared_rate)
+            measured = estimate_frame_rate([p.pts for p in held], self._timescale, self._decoder.declared_rate)
             # If the rate is a little too high, some frame numbers are skipped. If it is too low, the encoder is outrun.
             rates = (rate for rate in _RATES if rate >= measured * Fraction(97, 100))
             self._rate = _USUAL_RATE if measured < _MIN_RATE else next(rates, _MAX_RATE)
@@ -218,7 +224,7 @@ class BrowserVideoEncoder:
             self._held_pictures.append(picture) if self._encoder is None else self._on_picture(picture)
         self._estimate_rate()
         if self._encoder is not None:
-            self._unit_writer.units(self._encoder.flush())
+            self._unit_writer.send_units(self._encoder.flush())
         self._unit_writer.flush()
 
     def _on_picture(self, picture: DecodedPicture) -> None:
@@ -231,7 +237,7 @@ class BrowserVideoEncoder:
             self.dropped += 1
             return
         try:
-            self._unit_writer.units(self._encode(picture))
+            self._unit_writer.send_units(self._encode(picture))
         except (CodecFailed, av.FFmpegError):
             # This picture cannot be scaled or encoded; a later one of another size may work.
             self._failed_pictures += 1
@@ -268,7 +274,7 @@ class BrowserVideoEncoder:
         if outrun:
             self._rate = next((rate for rate in _RATES if rate > self._rate), _MAX_RATE)
         if self._encoder is not None and (outrun or source_size != self._source_size):
-            self._unit_writer.units(self._encoder.flush())
+            self._unit_writer.send_units(self._encoder.flush())
             self._encoder = None
         if self._scaler is None or source_size != self._source_size:
             self._source_size = source_size
@@ -292,7 +298,7 @@ class BrowserVideoEncoder:
         )
         self._encoder = self._open_encoder(recipe, like)
         self._needs_key = True
-        self._unit_writer.track(self._encoder.track)
+        self._unit_writer.set_track(self._encoder.track)
 
     def _adapt_bitrate(self) -> None:
         """Adapts the bitrate to that of the source if it differs by more than 15 %. Called at key frames."""
@@ -316,3 +322,71 @@ def output_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
 
 def _even(side: Fraction) -> int:
     return max(2, 2 * int(side / 2))
+
+
+class EncoderLag:
+    """Measures the delay in addition to the recorder's own delay.
+
+    A recorder sends blocks. The first picture of a block waits for the last one. Viewers have this delay anyway, so a
+    unit within it is not late. So a block may be encoded until the next block arrives. Media that arrive faster than
+    real time are never late.
+    Media times and `now` are seconds on different clocks. This class does no I/O and reads no clock.
+    """
+
+    __slots__ = ("_previous_max", "_window_max", "_window_start")
+
+    def __init__(self) -> None:
+        self._window_start: float | None = None
+        self._window_max = self._previous_max = 0.0  # the longest delay of a unit, in this window and the previous one
+
+    def record_arrival(self, time: float, now: float) -> None:
+        """Records the arrival of a unit. time: its media time."""
+        delay = now - time
+        if self._window_start is None:
+            self._window_start, self._window_max, self._previous_max = now, delay, delay
+        elif now - self._window_start > _WINDOW:
+            self._window_start, self._previous_max, self._window_max = now, self._window_max, delay
+        elif delay > self._window_max:
+            self._window_max = delay
+
+    def behind(self, time: float, now: float) -> float:
+        """Returns the seconds of delay if the unit is finished now; 0 if it is not late."""
+        if self._window_start is None:
+            return 0.0
+        return max(0.0, now - time - max(self._window_max, self._previous_max))
+
+
+def max_bitrate(width: int, height: int, rate: Fraction) -> int:
+    """Returns the highest useful bitrate for this size and frame rate, in bits per second.
+
+    Examples: 0.9 Mbit/s for 640x360 at 30 frames per second, 4.6 for 1920x1080 at 30, 7.7 for 1920x1080 at 60.
+    """
+    factor: float = (float(width * height * rate) / _HD_PIXELS) ** 0.75
+    return max(100_000, round(_HD_BITS * factor))
+
+
+class BitrateEstimator:
+    """Measures the mean bytes of a picture. Durations are ignored: they do not change the size of a picture."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._bit_factor = _BIT_FACTORS.get(codec, 1.0)
+        self._pictures = self._bytes = 0
+        self._mean: float | None = None  # bytes of a picture
+
+    def add(self, size: int) -> None:
+        """Counts a picture of `size` bytes."""
+        self._pictures += 1
+        self._bytes += size
+        if self._pictures >= _WINDOW_PICTURES:
+            mean = self._bytes / self._pictures
+            self._mean = mean if self._mean is None else (self._mean + mean) / 2
+            self._pictures = self._bytes = 0
+
+    def target(self, rate: Fraction, maximum: int) -> int:
+        """Returns the bits per second for `rate` pictures per second, at most `maximum`.
+
+        It is `maximum` until 60 pictures have been counted.
+        """
+        if self._mean is None:
+            return maximum
+        return round(max(_MIN_FRACTION * maximum, min(maximum, 8 * self._mean * float(rate) * self._bit_factor)))

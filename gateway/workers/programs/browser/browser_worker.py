@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from typing import Final
 
+import av
 import av.logging
+from av.audio.codeccontext import AudioCodecContext
 
 from gateway.formats.media_recorder import RecordingReader
-from gateway.formats.recording import Packet, RecordedTrack, RecordingOpened
-from gateway.media.clock import DecodeTimes
+from gateway.formats.recording import ForeignCodec, Packet, RecordedTrack, RecordingOpened
+from gateway.media.clock import DecodeTimes, PublisherTimeline
 from gateway.media.errors import InvalidData
 from gateway.media.nal_samples import NalSamples
 from gateway.media.track import Codec, Kind, MediaTrack
@@ -19,24 +22,28 @@ from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.workers.browser_protocol import BrowserMessage, BrowserPlan, BrowserReport
 from gateway.workers.programs import program
-from gateway.workers.programs.browser.aac_transcoder import AacTranscoder
+from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SoundConverter
 from gateway.workers.programs.browser.browser_video import BrowserVideoEncoder
-from gateway.workers.programs.browser.track_clock import TrackClock
 from gateway.workers.programs.browser.unit_writer import UnitWriter
 from gateway.workers.programs.codec import CodecFailed
+from gateway.workers.sound_protocol import BITRATES
 
 _REPORT_SECONDS: Final = 0.5  # between two reports, at least
 _JUMP_SECONDS: Final = 2  # a larger time difference starts a new timeline
+_START_MS: Final = 1000  # time of the first sample; not 0, because the other track may begin a little earlier
+_MIN_GAP_MS: Final = 33  # between the last sample of one recording and the first of the next
+_TRACKS: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
+_MASK: Final = (1 << 32) - 1
 
 
-class PictureCopy:
+class H264Copy:
     """Copies the H.264 of a recording; only the NAL framing changes. Begins at a key frame."""
 
-    def __init__(self, lane: RecordedTrack) -> None:
+    def __init__(self, recording: RecordedTrack) -> None:
         """Raises InvalidData."""
-        self._timescale = lane.timescale
-        self._ordered = lane.ordered
-        self._samples = NalSamples(Codec.H264, lane.config)
+        self._timescale = recording.timescale
+        self._ordered = recording.ordered
+        self._samples = NalSamples(Codec.H264, recording.config)
         self._track: MediaTrack | None = None
         self._times: DecodeTimes | None = None
         self._last_pts = 0  # presentation time of the last picture, in ticks
@@ -65,15 +72,15 @@ class PictureCopy:
 
 
 class BrowserWorker:
-    """Reads the recording. Sends audio to an AacTranscoder, and video to a PictureCopy or a BrowserVideoEncoder."""
+    """Reads the recording. Sends audio to an AacTranscoder, and video to a H264Copy or a BrowserVideoEncoder."""
 
     def __init__(self, link: program.ParentLink) -> None:
         self._link = link
         self._plan = BrowserPlan()
         self._reader = RecordingReader()
-        self._clock = TrackClock()
+        self._clock = RecordingClock()
         self._unit_writer = UnitWriter(link.send)
-        self._copy: PictureCopy | None = None
+        self._copy: H264Copy | None = None
         self._video_encoder: BrowserVideoEncoder | None = None
         self._video_track: MediaTrack | None = None  # the track that `_video_encoder` decodes
         self._audio: AacTranscoder | None = None
@@ -95,7 +102,7 @@ class BrowserWorker:
                     self._link.send_json(BrowserMessage.FAILED, reason=str(error))
                     return
             elif kind == BrowserMessage.PLAN:
-                self._plan = BrowserPlan.from_json(wire.read_json(body))
+                self._plan = wire.decode_record(BrowserPlan, body)
             elif kind == StreamMessage.END:
                 self._close()
                 self._send_report(force=True)
@@ -127,7 +134,7 @@ class BrowserWorker:
             raise InvalidData("; ".join(("the recording has no usable track", *opened.left_out)))
         video, audio = opened.video, opened.audio
         if video is not None and video.coding is Codec.H264:
-            self._copy = PictureCopy(video)
+            self._copy = H264Copy(video)
         elif video is not None:
             assert isinstance(video.coding, Codec), "only audio can use a codec outside `Codec`"
             self._video_track = MediaTrack(Kind.VIDEO, video.coding, video.timescale, video.config)
@@ -144,7 +151,7 @@ class BrowserWorker:
         audio_mode = None if self._audio is None else "copy" if self._audio.copied else "transcode"
         self._track_modes = video_mode, audio_mode
         if self._audio is not None:
-            self._unit_writer.track(self._audio.track)
+            self._unit_writer.set_track(self._audio.track)
         if self._video_track is not None:
             self._video_encoder = BrowserVideoEncoder(self._video_track, self._plan, self._unit_writer)
 
@@ -166,8 +173,8 @@ class BrowserWorker:
             unit = self._copy.take(packet)
             if unit is not None:
                 self._set_times(unit, wall)
-                self._unit_writer.track(unit.track)
-                self._unit_writer.units((unit,))
+                self._unit_writer.set_track(unit.track)
+                self._unit_writer.send_units((unit,))
         elif self._video_encoder is not None and self._video_track is not None:
             unit = AccessUnit(self._video_track, packet.time, packet.cts, packet.key, wall, packet.payload)
             self._set_times(unit, wall)
@@ -182,7 +189,7 @@ class BrowserWorker:
 
     def _send_audio(self, units: list[AccessUnit]) -> None:
         if self._video_encoder is None:
-            self._unit_writer.units(units)
+            self._unit_writer.send_units(units)
         else:
             for unit in units:
                 self._video_encoder.put(unit)
@@ -218,7 +225,7 @@ class BrowserWorker:
         report = self._report()
         if report != self._last_report:
             self._last_report, self._last_report_at = report, now
-            self._link.send_json(BrowserMessage.REPORT, **report.to_json())
+            self._link.send_json(BrowserMessage.REPORT, **asdict(report))
 
 
 def work(link: program.ParentLink) -> None:
@@ -226,6 +233,91 @@ def work(link: program.ParentLink) -> None:
     av.logging.set_level(av.logging.PANIC)
     BrowserWorker(link).work()
     program.exit_now(0)
+
+
+class RecordingClock:
+    """Moves the times of all tracks by one number of whole milliseconds, so that durations stay exact.
+
+    Repairs large jumps like `PublisherTimeline`. The decode times of each track strictly increase.
+    """
+
+    def __init__(self) -> None:
+        self._timeline = PublisherTimeline()
+        self._begin = _START_MS  # start of the recording on the push's timeline
+        self._origin: int | None = None  # time of the recording, in ms, at 0 of the timeline
+        self._last: dict[Kind, float] = {}  # time of each track's last sample, in seconds
+
+    def restart(self, gap: float) -> None:
+        """Starts another recording. gap: seconds since the arrival of the last sample of the previous recording."""
+        if self._origin is not None:
+            self._begin = self._timeline.latest + max(_MIN_GAP_MS, round(gap * 1000))
+            self._timeline, self._origin = PublisherTimeline(), None
+
+    def stamp(self, kind: Kind, time: int, timescale: int) -> tuple[int, int]:
+        """Returns the decode time of a sample, and its extra delay, both in ticks. time: in the recording, in ticks.
+
+        The delay is 0 unless the decode time would not increase without it.
+        """
+        raw = time * 1000 // timescale
+        if self._origin is None:
+            self._origin = raw - self._begin
+        moved = self._timeline.stamp(_TRACKS[kind], raw - self._origin & _MASK) - raw
+        exact = time + moved * timescale // 1000
+        last = self._last.get(kind)
+        stamped = exact if last is None else max(exact, round(last * timescale) + 1)
+        self._last[kind] = stamped / timescale
+        return stamped, stamped - exact
+
+
+class AacTranscoder:
+    """Converts the samples of one track to AAC units, with its times and timescale.
+
+    track: of the output. copied: True if the AAC frames of the recording are copied.
+    """
+
+    def __init__(self, recording: RecordedTrack) -> None:
+        """Raises CodecFailed."""
+        self.copied = recording.coding is Codec.AAC
+        self._converter: SoundConverter | None = None
+        if isinstance(recording.coding, ForeignCodec):
+            self._converter = _foreign_converter(recording, recording.coding)
+        else:
+            self.track = MediaTrack(Kind.AUDIO, recording.coding, recording.timescale, recording.config)
+            if not self.copied:
+                self._converter = SoundConverter.of_track(self.track)
+        if self._converter is not None:
+            self.track = self._converter.track
+
+    @property
+    def damaged(self) -> int:
+        """Number of samples that could not be decoded."""
+        return 0 if self._converter is None else self._converter.damaged
+
+    def take(self, dts: int, wall: float, payload: bytes) -> list[AccessUnit]:
+        """Returns the units that this sample completes. dts: in the track's timescale. wall: time of arrival."""
+        unit = AccessUnit(self.track, dts, 0, True, wall, payload)
+        return [unit] if self._converter is None else self._converter.convert(unit)
+
+    def flush(self) -> list[AccessUnit]:
+        """Returns the last units. `take` cannot be called afterwards."""
+        return [] if self._converter is None else self._converter.flush()
+
+
+def _foreign_converter(recording: RecordedTrack, coding: ForeignCodec) -> SoundConverter:
+    """Opens a converter for a codec that `MediaTrack` does not support."""
+    try:
+        context = av.CodecContext.create(str(coding), "r")
+        assert isinstance(context, AudioCodecContext)
+        if recording.config:
+            context.extradata = recording.config
+        context.sample_rate = recording.rate
+        context.layout = {1: "mono", 2: "stereo"}.get(recording.channels, f"{recording.channels}C")
+        context.open()
+    except (av.FFmpegError, ValueError) as error:
+        raise CodecFailed(f"{coding} cannot be decoded: {error}") from error
+    channels = min(2, recording.channels)
+    encoder = AudioEncoder(BITRATES[channels], channels, recording.timescale)
+    return SoundConverter(AudioDecoder(encoder.track, channels, context), encoder)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class UnitWriter:
         self._epoch += 1
         self._held = []
 
-    def track(self, track: MediaTrack) -> None:
+    def set_track(self, track: MediaTrack) -> None:
         """Sets the track of the next units of its kind. Call it again if the track changes."""
         if self._tracks.get(track.kind) == track:
             return
@@ -51,7 +51,7 @@ class UnitWriter:
         if self._held is None:
             self._announce()
 
-    def units(self, units: Iterable[AccessUnit]) -> None:
+    def send_units(self, units: Iterable[AccessUnit]) -> None:
         """Sends the next units, in the order of publishing. Hot path."""
         for unit in units:
             if self._held is None:

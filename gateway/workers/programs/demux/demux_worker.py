@@ -95,7 +95,7 @@ class DemuxedSource:
         return container
 
     def _seek(self, container: InputContainer) -> bool:
-        """Goes to the beginning that was requested. Returns False if the film has ended before."""
+        """Moves to the requested start. Returns False if the film is shorter."""
         start = round(self._request.start * av.time_base)
         if not start:
             return True
@@ -184,7 +184,7 @@ def _packets(container: InputContainer, streams: list[Any]) -> Iterator[Any]:
     try:
         yield from container.demux(streams)
     except IndexError:
-        # PyAV knows only the tracks of the beginning; in a transport stream, others with new PIDs may replace them.
+        # PyAV knows only the first tracks. In a transport stream, tracks with new PIDs may replace them.
         raise NotCarried("its tracks have changed") from None
 
 
@@ -200,7 +200,7 @@ class DemuxWorker:
         while (received := self._link.receive()) is not None:
             kind, body = received
             if kind == DemuxMessage.OPEN:
-                request = DemuxRequest.from_json(wire.read_json(body))
+                request = wire.decode_record(DemuxRequest, body)
                 source = DemuxedSource(self._link, request)
                 self._sources[request.source] = source.file
                 program.start_thread(source.run, f"source {request.source}")

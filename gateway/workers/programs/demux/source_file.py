@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections import OrderedDict
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Condition
 from typing import Final
+
+from gateway.lib.bounded_dict import BoundedDict
 
 _BLOCK: Final = 512 * 1024  # bytes of a request; also the unit of the cache of a file
 _MAX_BLOCKS: Final = 8
@@ -33,7 +34,7 @@ class SourceFile:
         self._arrived: SimpleQueue[bytes | None] = SimpleQueue()
         self._at = 0
         self._rest = memoryview(b"")  # of a stream
-        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._blocks: BoundedDict[int, bytes] = BoundedDict(_MAX_BLOCKS)
         self._credit = credit
         self._changed = Condition()
         self._closed = False
@@ -104,11 +105,7 @@ class SourceFile:
         block = self._blocks.get(number)
         if block is None:
             block = self._fetch(number * _BLOCK, min(_BLOCK, self._size - number * _BLOCK))
-            self._blocks[number] = block
-            if len(self._blocks) > _MAX_BLOCKS:
-                self._blocks.popitem(last=False)
-        else:
-            self._blocks.move_to_end(number)
+        self._blocks[number] = block
         data = block[begin : begin + size]
         self._at += len(data)
         return data

@@ -16,7 +16,7 @@ from gateway.workers.sound_protocol import BITRATES
 
 TICKS: Final = 1_000  # per second, as all inputs of a channel have
 
-# By libav's names.
+# Codecs that are copied, by libav's names.
 _VIDEO: Final = {"h264": Codec.H264, "hevc": Codec.H265, "av1": Codec.AV1, "vp9": Codec.VP9, "vp8": Codec.VP8}
 _AUDIO: Final = {str(codec): codec for codec in (Codec.AAC, Codec.MP3, Codec.OPUS, Codec.FLAC, Codec.AC3, Codec.EAC3)}
 
@@ -59,7 +59,7 @@ class PictureCopy:
         self._samples: NalSamples | None = None
         self._times: DecodeTimes | None = None
         self._begun = False
-        # Transport streams have their parameter sets with start codes, and also in the pictures.
+        # In transport streams, parameter sets have start codes and are repeated in the pictures.
         if config.startswith((b"\x00\x00\x00\x01", b"\x00\x00\x01")):
             config = b""
         if codec in (Codec.H264, Codec.H265):

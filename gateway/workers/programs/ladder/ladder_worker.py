@@ -15,7 +15,7 @@ from gateway.workers import ladder_plan
 from gateway.workers.ladder_plan import COPY, FittedStep, LadderMessage, LadderPlan, LadderStep
 from gateway.workers.programs import program
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder
-from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoRecipe, frame_rate
+from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoRecipe, estimate_frame_rate
 from gateway.workers.programs.filters import PreparedVideo
 from gateway.workers.programs.ladder.step_encoder import StepEncoder, StepSettings
 from gateway.workers.sound_protocol import channels_of
@@ -52,7 +52,7 @@ class LadderWorker:
     # ---- the source ----
 
     def _set_plan(self, body: bytes) -> None:
-        self._plan = LadderPlan.from_json(wire.read_json(body))
+        self._plan = wire.decode_record(LadderPlan, body)
 
     def change(self, tracks: Tracks) -> None:
         """Encodes the last pictures of the previous tracks, then starts the new ones."""
@@ -110,7 +110,7 @@ class LadderWorker:
         assert self._video is not None
         held, self._held = self._held or [], None
         if self._recent:
-            self._rate = frame_rate(self._recent, self._timescale, self._video.decoder.declared_rate)
+            self._rate = estimate_frame_rate(self._recent, self._timescale, self._video.decoder.declared_rate)
         for item in held:
             if isinstance(item, DecodedPicture):
                 self._distribute(item)

@@ -1,4 +1,4 @@
-"""Letters a card: the channel's name, a text, a moving line and a clock."""
+"""Draws a card: the channel's name, a text, a moving line and a clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SOFT: Final[Rgba] = (155, 175, 187, 255)
 _LINE: Final[Rgba] = (34, 49, 59, 255)
 _ACCENT: Final[Rgba] = (79, 214, 196, 255)
 
-# Parts of the shorter side of the picture.
+# Fractions of the shorter side of the picture.
 _NAME_SIZES: Final = (0.05, 0.03)
 _TEXT_SIZES: Final = (0.11, 0.034)
 _CLOCK_SIZE: Final = 0.045
@@ -47,7 +47,7 @@ class CardTexts:
 
 
 class CardPainter:
-    """Paints cards of one form. count: pictures of a loop."""
+    """Draws cards of one form. count: number of pictures in a loop."""
 
     def __init__(self, form: ContinuedForm, count: int, fonts: FontCatalog) -> None:
         self._form = form
@@ -57,10 +57,10 @@ class CardPainter:
         self._lines: list[av.VideoFrame] = []  # the moving line in each picture
         self._line_size = (0, 0)
 
-    def frames(self, texts: CardTexts) -> Iterator[av.VideoFrame | None]:
-        """Yields the pictures of one loop; None: the previous one again.
+    def draw_pictures(self, texts: CardTexts) -> Iterator[av.VideoFrame | None]:
+        """Yields the pictures of one loop; None repeats the previous picture.
 
-        After the last one, the first one follows without a jump.
+        The last picture and the first one fit together, so the loop repeats without a visible jump.
         """
         form = self._form
         width, height = form.display_size
@@ -77,7 +77,7 @@ class CardPainter:
                 yield None
                 continue
             frame = canvas.paste(self._lines[number // self._step], left, top)
-            form.describe(frame)
+            form.set_colors(frame)
             yield frame
 
     def _draw_lines(self, width: int, height: int) -> None:
@@ -138,7 +138,7 @@ def _even(pixels: float) -> int:
 
 
 def _line(width: int, height: int, phase: float) -> Image.Image:
-    """Returns the line. phase: of its motion, from 0 to 1; at 1 it looks as at 0."""
+    """Returns the line. phase: of its motion, from 0 to 1; the line looks equal at 0 and 1."""
     begin, length = phase * width, _MOVING * width
     row = bytearray()
     for x in range(width):
@@ -149,7 +149,7 @@ def _line(width: int, height: int, phase: float) -> Image.Image:
 
 
 class _Canvas:
-    """A picture into which another one is pasted again and again. All positions and sizes are even."""
+    """A picture into which smaller pictures are pasted. All positions and sizes are even."""
 
     def __init__(self, base: av.VideoFrame) -> None:
         self._base = base

@@ -32,8 +32,8 @@ _FRAME_SAMPLES: Final = 1_024
 _LC: Final = 2
 
 
-def film_pictures(path: Path, form: ContinuedForm, seconds: float) -> Iterator[av.VideoFrame | None]:
-    """Yields the pictures of a film at the rate of `form`, for at most `seconds`; None: the previous one again.
+def read_film_pictures(path: Path, form: ContinuedForm, seconds: float) -> Iterator[av.VideoFrame | None]:
+    """Yields the pictures of a film at the rate of `form`, for at most `seconds`; None repeats the previous picture.
 
     Raises UnusableMedia.
     """
@@ -72,7 +72,7 @@ def _with_end(film: MediaFile, source: FilmPictures) -> Iterator[DecodedPicture 
     yield None
 
 
-def film_sound(path: Path, track: MediaTrack, seconds: Fraction) -> list[bytes]:
+def encode_film_sound(path: Path, track: MediaTrack, seconds: Fraction) -> list[bytes]:
     """Returns the AAC frames of a film's sound for a loop of `seconds`, in the configuration of `track`.
 
     Returns nothing if the film has no sound, or if only silence can be made in that configuration.
@@ -86,7 +86,7 @@ def film_sound(path: Path, track: MediaTrack, seconds: Fraction) -> list[bytes]:
         start = 0.0 if film.video is None or film.video.start_time is None else _seconds(film.video)
         count = int(seconds * asc.core_rate / _FRAME_SAMPLES)
         try:
-            sound = _Sound(asc.core_rate, asc.channels, count * _FRAME_SAMPLES)
+            sound = _LoopSound(asc.core_rate, asc.channels, count * _FRAME_SAMPLES)
             for packet in film.packets(film.audio):
                 for frame in packet.decode():
                     at = frame.pts * frame.time_base if frame.pts is not None else None
@@ -99,7 +99,10 @@ def film_sound(path: Path, track: MediaTrack, seconds: Fraction) -> list[bytes]:
 
 
 def encodable_aac(track: MediaTrack) -> aac.Asc | None:
-    """Returns the configuration if our encoder's frames decode with it. HE-AAC gets frames of its core."""
+    """Returns the configuration if players with it can decode our encoder's frames; else None.
+
+    A track of HE-AAC gets frames of its AAC LC core.
+    """
     if track.codec is not Codec.AAC:
         return None
     try:
@@ -114,7 +117,7 @@ def _seconds(stream: Any) -> float:
     return float(stream.start_time * stream.time_base)
 
 
-class _Sound:
+class _LoopSound:
     """Collects samples at one rate, at the times of the file, and encodes them."""
 
     def __init__(self, rate: int, channels: int, samples: int) -> None:

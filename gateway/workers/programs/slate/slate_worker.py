@@ -14,17 +14,15 @@ from typing import Final
 import av
 import av.logging
 
-from gateway.media.errors import InvalidData
 from gateway.media.silent_frames import silent_frame
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
-from gateway.protocols.wire import StreamMessage
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture
 from gateway.workers.programs.continued_video import ContinuedEncoder, ContinuedForm, Letterbox
 from gateway.workers.programs.slate.card import CardPainter, CardTexts
-from gateway.workers.programs.slate.film_loop import film_pictures, film_sound
+from gateway.workers.programs.slate.film_loop import encode_film_sound, read_film_pictures
 from gateway.workers.programs.watermark.fonts import FontCatalog
 from gateway.workers.programs.watermark.overlay_blender import to_frame
 from gateway.workers.programs.watermark.overlay_image import PictureUnusable, read_picture
@@ -36,7 +34,7 @@ _CRF: Final = 20.0  # a quality without visible faults in letters
 _PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
 _MAX_PICTURE_BYTES: Final = 32_000_000
 _GROUND: Final = (0, 0, 0, 255)  # behind transparent parts of a picture
-_SIZE_RESERVE: Final = 0.9  # of the bytes of a loop, for the sound and the encoder's inaccuracy
+_PICTURE_SHARE: Final = 0.9  # of the bytes of a loop; the rest is for the sound and the encoder's inaccuracy
 
 
 class SlateWorker:
@@ -55,24 +53,24 @@ class SlateWorker:
         self._pictures = 0
 
     def work(self) -> None:
-        """Raises UnusableMedia, CodecFailed, av.FFmpegError, OSError."""
+        """Makes the slate. Raises UnusableMedia, CodecFailed, av.FFmpegError, OSError."""
         request = self._request
         if not request.path:
             painter = CardPainter(self._video, self._form.gop, FontCatalog(request.font))
             for label in request.labels:
-                self._encode(painter.frames(CardTexts(request.name, request.text, label)), self._form.bitrate)
+                self._encode(painter.draw_pictures(CardTexts(request.name, request.text, label)), self._form.bitrate)
             self._finish([])
             return
         path = Path(request.path)
         with path.open("rb") as file:
             head = file.read(12)
         if head.startswith(_PICTURES) or (head.startswith(b"RIFF") and head.endswith(b"WEBP")):
-            self._encode(self._still(path), self._form.bitrate)
+            self._encode(self._repeat_picture(path), self._form.bitrate)
             self._finish([])
         else:
             self._encode_film(path)
 
-    def _still(self, path: Path) -> Iterator[av.VideoFrame | None]:
+    def _repeat_picture(self, path: Path) -> Iterator[av.VideoFrame | None]:
         """Yields a picture, and its repetitions in one GOP."""
         if path.stat().st_size > _MAX_PICTURE_BYTES:
             raise UnusableMedia(f"a picture of more than {_MAX_PICTURE_BYTES} bytes")
@@ -89,14 +87,14 @@ class SlateWorker:
 
     def _encode_film(self, path: Path) -> None:
         request, rate = self._request, self._form.rate
-        # So many bits per second fill the allowed bytes in the longest film.
-        bitrate = min(self._form.bitrate, round(request.max_bytes * 8 * _SIZE_RESERVE / max(1.0, request.seconds)))
-        count = self._encode(film_pictures(path, self._video, request.seconds), bitrate)
-        sound = [] if self._audio is None else film_sound(path, self._audio, Fraction(count) / rate)
+        # At this bitrate, a film of the maximum length has the maximum number of bytes.
+        bitrate = min(self._form.bitrate, round(request.max_bytes * 8 * _PICTURE_SHARE / max(1.0, request.seconds)))
+        count = self._encode(read_film_pictures(path, self._video, request.seconds), bitrate)
+        sound = [] if self._audio is None else encode_film_sound(path, self._audio, Fraction(count) / rate)
         self._finish(sound)
 
     def _encode(self, frames: Iterator[av.VideoFrame | None], bitrate: int) -> int:
-        """Encodes and sends pictures; None: the previous one again. Returns their number.
+        """Encodes and sends pictures; None repeats the previous one. Returns their number.
 
         Each call begins with a key frame.
         """
@@ -135,13 +133,11 @@ def work(link: program.ParentLink) -> None:
     """Executes one request, then returns."""
     av.logging.set_level(av.logging.PANIC)
     setup = link.receive_request(SlateMessage.SETUP)
-    tracks = link.receive()
-    if setup is None or tracks is None:
+    reference = link.receive_tracks()
+    if setup is None or reference is None:
         return
-    if tracks[0] != StreamMessage.TRACKS:
-        raise InvalidData(f"tracks are expected, not a frame of kind {tracks[0]}")
-    fields = wire.read_json(setup)
-    request, form = SlateRequest.from_json(fields), StreamForm.from_json(fields, wire.decode_tracks(tracks[1]))
+    request = wire.decode_record(SlateRequest, setup)
+    form = StreamForm.from_json(wire.read_json(setup), reference)
     try:
         SlateWorker(link, request, form).work()
     except (UnusableMedia, CodecFailed) as error:

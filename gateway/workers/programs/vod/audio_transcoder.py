@@ -20,7 +20,7 @@ from gateway.workers.programs.vod.continuous_timeline import TICKS, ContinuousTi
 from gateway.workers.programs.vod.media_file import MediaFile, ticks
 from gateway.workers.vod_bounds import UnusableMedia
 
-_MAX_DRIFT: Final = TICKS * 40 // 1000  # the counted time is reset to the container's if it differs by more
+_MAX_DRIFT: Final = TICKS * 40 // 1000  # if the counted time differs more from the container's, it is reset
 _BITS_PER_CHANNEL: Final = 64_000
 _LC: Final = 2
 
@@ -36,7 +36,7 @@ class AacFrame:
 class AudioTranscoder:
     """Returns the AAC frames of a file in order, up to a wanted time.
 
-    leader: the timeline of the video; jumps of the audio are handled like its jumps.
+    leader: the timeline of the video; jumps of the audio are handled like those of the video.
     advance: called with the time in the file, in ticks.
     """
 
@@ -96,8 +96,7 @@ class AudioTranscoder:
         for packet in _chain(first, packets):
             at = ticks(packet.pts, packet.time_base)
             payload = bytes(packet)
-            if _is_adts(payload):
-                payload = payload[_adts_header(payload) :]
+            payload = payload[_adts_header(payload) :]
             if not payload or (packet.is_discard and at is not None and at < 0):
                 continue
             new_time = self._timeline.place(self._timeline.end if at is None else at, length)
@@ -193,9 +192,8 @@ def _copyable_config(stream: Any, payload: bytes) -> bytes | None:
         return None
     config = bytes(stream.codec_context.extradata or b"")
     try:
-        if not config and _is_adts(payload):
-            config = _adts_config(payload)
-        if not config or (_is_adts(payload) and payload[6] & 3):  # several raw blocks after one header
+        config = config or aac.split_adts(payload)[0]
+        if _adts_header(payload) and payload[6] & 3:  # several raw blocks after one header
             return None
         asc = aac.parse_asc(config)
         aac.Adts(asc)
@@ -206,20 +204,12 @@ def _copyable_config(stream: Any, payload: bytes) -> bytes | None:
     return config
 
 
-def _is_adts(payload: bytes) -> bool:
-    return len(payload) > 7 and payload[0] == 0xFF and payload[1] & 0xF6 == 0xF0
-
-
 def _adts_header(payload: bytes) -> int:
-    """Returns the length of an ADTS header: 7 bytes, and two more with a checksum."""
-    return 7 if payload[1] & 1 else 9
-
-
-def _adts_config(payload: bytes) -> bytes:
-    """Returns the AudioSpecificConfig that matches an ADTS header (ISO/IEC 14496-3 §1.A.2.2.1)."""
-    kind, rate = (payload[2] >> 6) + 1, payload[2] >> 2 & 15
-    channels = (payload[2] & 1) << 2 | payload[3] >> 6
-    return (kind << 11 | rate << 7 | channels << 3).to_bytes(2, "big")
+    """Returns the bytes of an ADTS header; 0 if the frame has none."""
+    try:
+        return aac.split_adts(payload)[1]
+    except InvalidData:
+        return 0
 
 
 def open_audio(

@@ -27,7 +27,7 @@ class ContinuousTimeline:
         self.jumps: list[int] = []  # the offset after each jump
 
     def place(self, time: int, duration: int) -> int | None:
-        """Returns the new time of a frame at `time`; None if the frame must be dropped: its time has been used."""
+        """Returns the new time of a frame at `time`; None if the frame must be dropped: its time was already used."""
         at = time + self._offset
         if self._last is not None:
             if at < self._last - _MAX_BACKWARD or at > self.end + self._max_gap:

@@ -1,13 +1,14 @@
-"""Converts one media file to HLS segments, playlists and a poster in a folder. Reads video and audio in step."""
+"""Converts one media file to HLS segments, playlists and a poster in a folder. Reads video and audio alternately."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import Any, Final
 
 import av.error
+from PIL import Image
 
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.media.track import MediaTrack
@@ -16,7 +17,6 @@ from gateway.workers.package_protocol import POSTER_QUALITY, THUMBNAIL_QUALITY, 
 from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
 from gateway.workers.programs.vod.continuous_timeline import TICKS
 from gateway.workers.programs.vod.media_file import MediaFile
-from gateway.workers.programs.vod.preview_pictures import PreviewPictures
 from gateway.workers.programs.vod.ts_segment_writer import (
     TsSegmentWriter,
     WrittenSegment,
@@ -26,8 +26,13 @@ from gateway.workers.programs.vod.ts_segment_writer import (
 from gateway.workers.programs.vod.video_transcoder import EncodedPicture, VideoTranscoder
 from gateway.workers.vod_bounds import Allowance, UnusableMedia
 
-_LONG_GAP: Final = 2 * TICKS  # if the next picture is this much later than the audio, segments are cut without it
+_LONG_GAP: Final = 2 * TICKS  # if the next picture is this much later than the audio, segments are cut at audio frames
 _MAX_MISSING: Final = 0.03  # fraction of the declared length; if more is missing, the file is incomplete
+MAX_PICTURES: Final = 100  # of one VOD; about 5 MB of memory
+_COLUMNS: Final = 10
+_SIDE: Final = 160  # pixels of the longer side
+_QUALITY: Final = 60
+_MIN_SECONDS: Final = 1
 
 
 def package(request: PackageRequest, report_progress: Callable[[float, float], None]) -> PackageResult:
@@ -99,7 +104,7 @@ class _Packaging:
                 until = picture.pts if segments.cuts(picture.pts + shift, picture.key) else picture.dts
                 self._write_audio(segments, audio, until, picture.dts)
             self._set_output_time(picture.dts)
-            segments.video(picture.dts + shift, picture.pts + shift, picture.key, picture.payload)
+            segments.add_picture(picture.dts + shift, picture.pts + shift, picture.key, picture.payload)
             picture = next(encoded, None)
         end = pictures.end
         if audio is not None:
@@ -135,7 +140,7 @@ class _Packaging:
         for frame in audio.until(until):
             alone = next_picture is None or next_picture - frame.pts > _LONG_GAP
             self._set_output_time(frame.pts)
-            segments.audio(frame.pts + self._shift, frame.payload, alone)
+            segments.add_audio(frame.pts + self._shift, frame.payload, alone)
 
     def _open_segments(self, video: MediaTrack | None, audio: MediaTrack | None) -> TsSegmentWriter:
         allowance = Allowance(self._request.bounds.output_limit(self._film.size))
@@ -220,3 +225,57 @@ class _Packaging:
         return PackageResult(
             len(segments), round(duration, 3), *size, self._has_poster, damaged, self._previews is not None
         )
+
+
+class PreviewPictures:
+    """Collects pictures at equal distances. Doubles the distance when there are too many.
+
+    declared: seconds of the video, from its header; may be 0 or wrong.
+    """
+
+    def __init__(self, declared: float) -> None:
+        self._distance = max(_MIN_SECONDS, ceil(declared / MAX_PICTURES)) * TICKS
+        self._size: tuple[int, int] | None = None
+        self._pictures: list[Image.Image] = []
+
+    def offer(self, frame: Any, at: int, display: tuple[int, int]) -> None:
+        """Takes a libav frame if it is the first one of its interval.
+
+        at: ticks since the first frame. display: a size with the display aspect ratio.
+        """
+        if at < len(self._pictures) * self._distance:
+            return
+        if self._size is None:
+            scale = _SIDE / max(display)
+            self._size = max(2, round(display[0] * scale)), max(2, round(display[1] * scale))
+        width, height = self._size
+        picture = frame.reformat(width=width, height=height, format="rgb24").to_image()
+        while at >= len(self._pictures) * self._distance:  # more than one after a pause of the video
+            self._pictures.append(picture)
+            if len(self._pictures) == MAX_PICTURES:
+                del self._pictures[1::2]
+                self._distance *= 2
+
+    def save(self, folder: Path, names: VodNames, seconds: float) -> None:
+        """Writes the sheet and the list. seconds: length of the video."""
+        assert self._size is not None, "a video has at least one picture"
+        width, height = self._size
+        rows = ceil(len(self._pictures) / _COLUMNS)
+        sheet = Image.new("RGB", (width * min(_COLUMNS, len(self._pictures)), height * rows))
+        lines = ["WEBVTT"]
+        for i, picture in enumerate(self._pictures):
+            x, y = i % _COLUMNS * width, i // _COLUMNS * height
+            sheet.paste(picture, (x, y))
+            begin, end = i * self._distance / TICKS, (i + 1) * self._distance / TICKS
+            if i == len(self._pictures) - 1:
+                end = max(seconds, begin + 0.001)
+            place = f"{names.preview_pictures}#xywh={x},{y},{width},{height}"
+            lines.append(f"\n{_time(begin)} --> {_time(end)}\n{place}")
+        sheet.save(folder / names.preview_pictures, "JPEG", quality=_QUALITY)
+        (folder / names.preview).write_text("\n".join(lines) + "\n", encoding="ascii")
+
+
+def _time(seconds: float) -> str:
+    """Returns a time of WebVTT, `HH:MM:SS.mmm`."""
+    ms = round(seconds * 1000)
+    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"

@@ -9,10 +9,12 @@ import json
 import sys
 import traceback
 from contextlib import suppress
+from dataclasses import asdict
 
 import av.error
 import av.logging
 
+from gateway.protocols import wire
 from gateway.workers.package_protocol import PackageRequest, VodMessage
 from gateway.workers.programs import program
 from gateway.workers.programs.vod.hls_package import package
@@ -37,7 +39,7 @@ def work(link: program.ParentLink) -> None:
         body = link.receive_request(VodMessage.ORDER)
         if body is None:
             return
-        result = package(PackageRequest.from_json(body), report_progress)
+        result = package(wire.decode_record(PackageRequest, body), report_progress)
     except _LINK_CLOSED:
         program.exit_now(0)
     except Exception as error:
@@ -51,7 +53,7 @@ def work(link: program.ParentLink) -> None:
             program.exit_now(0)
     else:
         with suppress(*_LINK_CLOSED):
-            link.send(VodMessage.DONE, result.to_json())
+            link.send(VodMessage.DONE, wire.write_json(asdict(result)))
         program.exit_now(0)
 
 

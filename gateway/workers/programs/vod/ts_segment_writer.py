@@ -33,7 +33,7 @@ class TsSegmentWriter:
     """Writes pictures and audio frames to segments. All times are ticks, not negative.
 
     A segment ends at the first key picture at or after a multiple of `length`. After the last picture, it ends at an
-    audio frame there.
+    audio frame at or after that time.
 
     zero: the beginning of the VOD. allowance: the limit of bytes; above it, UnusableMedia is raised.
     """
@@ -53,21 +53,21 @@ class TsSegmentWriter:
         self._file: BinaryIO | None = None
         self._audio_frames: list[bytes] = []
         self._audio_pts = 0
-        self._late_audio: list[tuple[int, bytes]] = []  # (pts, frame) after a boundary that no picture has reached yet
+        self._late_audio: list[tuple[int, bytes]] = []  # (pts, frame) after a boundary that no picture has passed yet
 
     def cuts(self, pts: int, key: bool) -> bool:
         """Returns whether this picture begins a segment. Audio before it belongs to the previous segment."""
         return key and pts >= self._boundary
 
-    def video(self, dts: int, pts: int, key: bool, payload: bytes) -> None:
+    def add_picture(self, dts: int, pts: int, key: bool, payload: bytes) -> None:
         """Adds a picture. Pictures and audio frames come in decode order."""
         if self.cuts(pts, key):
             self._cut(pts)
         self._write_late_audio()
         self._flush_audio()
-        self._write(self._muxer.video(dts, pts - dts, key, payload).render())
+        self._write(self._muxer.write_video(dts, pts - dts, key, payload).render())
 
-    def audio(self, pts: int, payload: bytes, alone: bool) -> None:
+    def add_audio(self, pts: int, payload: bytes, alone: bool) -> None:
         """Adds an audio frame. alone: no picture follows, or only after a long time."""
         if alone and pts >= self._boundary:
             self._late_audio.append((pts, payload))
@@ -90,12 +90,12 @@ class TsSegmentWriter:
     def _write_late_audio(self) -> None:
         late, self._late_audio = self._late_audio, []
         for pts, payload in late:
-            self.audio(pts, payload, alone=False)
+            self.add_audio(pts, payload, alone=False)
 
     def _flush_audio(self) -> None:
         if self._audio_frames:
             frames, self._audio_frames = self._audio_frames, []
-            for packets in self._muxer.audio(frames, self._audio_pts):
+            for packets in self._muxer.write_audio(frames, self._audio_pts):
                 self._write(packets.render())
 
     def _cut(self, at: int) -> None:
@@ -117,7 +117,7 @@ class TsSegmentWriter:
         if self._file is None:
             path = self._folder / self._names.segment(len(self.written) + 1)
             self._file = path.open("wb", buffering=1 << 20)
-            self._file.write(self._muxer.tables())
+            self._file.write(self._muxer.write_tables())
         self._file.write(data)
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Any, Final
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from typing import Any, Final, TypeVar
 
 import av
 import av.error
@@ -26,13 +28,14 @@ from gateway.workers.programs.vod.continuous_timeline import TICKS
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
 from gateway.workers.programs.vod.hdr import Transfer, table
 from gateway.workers.programs.vod.media_file import MediaFile, ticks
-from gateway.workers.programs.vod.read_ahead import read_ahead
 from gateway.workers.vod_bounds import UnusableMedia
 
 _KEY_TICKS: Final = 2 * TICKS  # distance of key frames
 _PQ, _HLG = 16, 18  # color_trc of ITU-T H.273
 _FULL_RANGE: Final = 2  # color_range
 _MAX_AHEAD: Final = 4  # frames that are decoded before the encoder needs them
+T = TypeVar("T")
+_POLL_SECONDS: Final = 0.1  # between checks whether the consumer has stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,3 +268,55 @@ def _ticks(frame: Any) -> int:
 def _sign(fixed: int) -> int:
     """Returns the sign of a 16.16 number, 0 below one half. Only rotations by multiples of 90° are supported."""
     return (fixed > 0x8000) - (fixed < -0x8000)
+
+
+class _Ended:
+    """Marks the end of the queue. error: the exception of the iterator, or None."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+def read_ahead(source: Iterator[T], max_items: int) -> Iterator[T]:
+    """Yields the items of `source`. It runs in a thread, at most `max_items` ahead. Raises its exceptions.
+
+    Decoding and encoding both release the GIL, so each can use one core. The two threads share only the queue. If the
+    caller stops early, the thread stops soon; the caller does not wait for it.
+    """
+    queue: Queue[T | _Ended] = Queue(max_items)
+    stopped = Event()
+
+    def put(item: T | _Ended) -> bool:
+        while not stopped.is_set():
+            try:
+                queue.put(item, timeout=_POLL_SECONDS)
+                return True
+            except Full:
+                continue
+        return False
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            for item in source:
+                if not put(item):
+                    return
+        except BaseException as raised:
+            error = raised
+        put(_Ended(error))
+
+    thread = Thread(target=run, name="ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            try:
+                item = queue.get(timeout=1)
+            except Empty:
+                continue
+            if isinstance(item, _Ended):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+    finally:
+        stopped.set()

@@ -13,14 +13,9 @@ from av.filter import Graph
 from av.filter.context import FilterContext
 from PIL import Image
 
+from gateway.workers.programs.filters import FULL_RANGE, MATRICES, shown_matrix
 from gateway.workers.programs.watermark.overlay_image import Overlay
 
-_UNSPECIFIED: Final = 2
-_BT709: Final = 1
-_SMPTE170M: Final = 6
-_FULL_RANGE: Final = 2
-_HD: Final = 720  # from this height on, players use BT.709 if the matrix is unspecified
-_MATRICES: Final = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 _TIME: Final = Fraction(1, 1000)
 
 _Format: TypeAlias = tuple[int, int, str, int, int]
@@ -63,7 +58,7 @@ class OverlayBlender:
         width, height, pixels, matrix, color_range = input_format
         # If the stream does not declare its matrix, the overlay is converted with the matrix that players assume. The
         # graph also assumes this matrix for the picture, so it does not convert the picture.
-        assumed = matrix if matrix in _MATRICES else _BT709 if height >= _HD else _SMPTE170M
+        assumed = shown_matrix(matrix, height)
         graph = Graph()
         graph.threads = 1
         source = graph.add(
@@ -83,8 +78,8 @@ class OverlayBlender:
             overlay_source = graph.add(
                 "buffer", f"video_size={image.width}x{image.height}:pix_fmt=rgba:time_base=1/1000:pixel_aspect=1/1"
             )
-            out_range = "pc" if color_range == _FULL_RANGE else "tv"
-            scale = f"out_color_matrix={_MATRICES[assumed]}:out_range={out_range}"
+            out_range = "pc" if color_range == FULL_RANGE else "tv"
+            scale = f"out_color_matrix={MATRICES[assumed]}:out_range={out_range}"
             converted = _append(graph, _append(graph, overlay_source, "scale", scale), "format", "yuva420p")
             position = f"x={overlay.x}:y={overlay.y}:eof_action=repeat:format=yuv420"
             last = _append(graph, last, "overlay", position)

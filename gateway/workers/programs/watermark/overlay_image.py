@@ -9,7 +9,7 @@ from typing import Final
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gateway.formats.jpeg import scans
+from gateway.formats.jpeg import count_scans
 from gateway.workers.programs.watermark.colors import parse_color
 from gateway.workers.programs.watermark.fonts import FontCatalog
 from gateway.workers.programs.watermark.text_renderer import TextBlock, draw
@@ -70,7 +70,7 @@ def read_picture(data: bytes, needed_size: tuple[int, int] | None = None) -> Ima
 
 
 def _judge_scans(data: bytes, pixels: int) -> None:
-    count = scans(data, MAX_SCANS)
+    count = count_scans(data, MAX_SCANS)
     if count > MAX_SCANS:
         raise PictureUnusable(f"a JPEG of more than {MAX_SCANS} scans would take too long")
     if count * pixels > MAX_SCANNED:

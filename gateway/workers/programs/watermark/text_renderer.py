@@ -229,7 +229,7 @@ def _trim_to_width(run: _Run, width: float) -> None:
 
 def _draw_run(run: _Run, x: float, baseline: float, mask: Image.Image, picture: Image.Image) -> None:
     if not run.colored:
-        if run.scale == 1.0:  # otherwise a bitmap emoji font for a character that is not an emoji: nothing to draw
+        if run.scale == 1.0:  # another scale: a bitmap emoji font for a character that is no emoji
             canvas = ImageDraw.Draw(mask)
             canvas.text((x, baseline), run.text, fill=255, font=run.font, anchor="ls", direction=run.direction)
         return

@@ -75,8 +75,7 @@ def target_bitrate(measured: float | None, declared: float | None, pixels: int, 
 def level(pixels: int, rate: float, bitrate: float) -> str:
     """Returns the lowest sufficient H.264 level (Table A-1; bits per second of the High profile, §A.3.3).
 
-    The level is set explicitly and with reserve. So a new encoder with another bitrate usually writes the parameter
-    sets of the previous one.
+    The level is set explicitly and with reserve. So an encoder with another bitrate usually has equal parameter sets.
     """
     blocks = pixels / 256
     for name, max_blocks, max_blocks_per_second, max_bits in _LEVELS:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -40,6 +40,7 @@ from tests.support.pushing import camera
 from tests.support.sources import AAC, X264, Source, pictures, source, tone
 from tests.support.sources import h264 as ordinary
 from tests.support.tools import need
+from tests.support.waiting import until
 
 SOUND, PICTURES = "sound_worker", "ladder_worker"
 BROWSER = (Codec.H264, Codec.VP8)
@@ -114,12 +115,6 @@ def pids(program: str) -> list[int]:
         if stat.rpartition(")")[2].split()[1] == str(os.getpid()) and program.encode() in command:
             found.append(int(folder.name))
     return found
-
-
-async def until(what: Callable[[], object], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not what():
-            await asyncio.sleep(0.02)
 
 
 # ---- sound ----
@@ -255,7 +250,7 @@ async def test_sound_from_before_the_start_of_a_worker_is_dropped(monkeypatch: p
         class Listener(builders.Recorder):
             def on_unit(self, unit: AccessUnit) -> None:
                 super().on_unit(unit)
-                behind.append((unit.dts // 48, publisher.stream.last_dts_ms - unit.dts / 48))
+                behind.append((unit.dts // 48, publisher.stream.received.last_dts_ms - unit.dts / 48))
 
         async def slow(*given: Any) -> Any:
             await asyncio.sleep(1)

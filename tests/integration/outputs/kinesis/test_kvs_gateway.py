@@ -13,10 +13,10 @@ import pytest
 from tests.support import kvs
 from tests.support.clients import push
 from tests.support.gateway import Gateway, running
-from tests.support.kvs import until
 from tests.support.media import Film
 from tests.support.putmedia import KvsDouble
 from tests.support.tools import need
+from tests.support.waiting import until
 
 FILM = Film("kvs-gateway", seconds=8, size="320x180", bframes=2)
 SHORT = Film("kvs-gateway-2", seconds=2, size="320x180")
@@ -67,7 +67,7 @@ async def test_a_push_and_a_film_from_a_bucket_are_stored(moto_url: str, monkeyp
             canceled = await asyncio.to_thread(gateway.api, "DELETE", f"/jobs/{queued.json()['id']}")
             assert canceled.json()["state"] == "CANCELED"
             await until(lambda: gateway.api("GET", f"/jobs/{id}").json()["state"] == "COMPLETE", "the job ends", 30)
-            # A film that lands in the bucket needs no request.
+            # A film that is stored in the bucket needs no request.
             await asyncio.to_thread(s3.upload_file, str(SHORT.path()), BUCKET, "in/my clip (1).flv")
             source_name = f"s3://{BUCKET}/in/my clip (1).flv"
             await until(

@@ -14,15 +14,17 @@ import pytest_asyncio
 import structlog
 
 from gateway.media.track import Kind
+from gateway.outputs.kinesis import kvs_output
 from gateway.ports.errors import NameInUse
 from tests.support import kvs
 from tests.support.authority import Authority
 from tests.support.builders import channel
 from tests.support.elementary import played
-from tests.support.kvs import assert_stored, live, reel, settings, until
+from tests.support.kvs import assert_stored, live, reel, settings
 from tests.support.media import Film
 from tests.support.putmedia import Fault, KvsDouble
 from tests.support.tools import need
+from tests.support.waiting import until
 
 PLAIN = Film("kvs-plain", seconds=12)
 BFRAMES = Film("kvs-bframes", seconds=12, bframes=3, gop=60)
@@ -109,7 +111,8 @@ async def test_acknowledgements_may_arrive_in_any_form(double: KvsDouble, form: 
     async with live(double, source) as push:
         await push.push(source.units)
         await push.end()
-        assert push.report["fragments"]["persisted"] == len(double.streams["lobby"].stored)
+        stored = len(double.streams["lobby"].stored)
+        await push.reports(lambda report: report["fragments"]["persisted"] == stored, f"{stored} fragments are stored")
     assert broken(double) == []
 
 
@@ -157,7 +160,7 @@ async def test_an_outage_of_kinesis_loses_nothing(double: KvsDouble) -> None:
     double.down = True
     async with live(double, source) as push:
         await push.push(source.units[: len(source.units) // 2])
-        report = await push.reports(lambda r: r["error"], "trouble is told")
+        report = await push.reports(lambda r: r["error"], "the error is reported")
         assert "503" in report["error"] or "ServiceUnavailable" in report["error"] or "does not" in report["error"]
         assert report["state"] == "running"
         double.down = False
@@ -272,18 +275,19 @@ async def test_a_refusal_is_reported_and_retried(double: KvsDouble, status: int,
     lobby.faults = [Fault(status=status, kind=kind)]
     async with live(double, source) as push:
         await push.push(source.units[:90], speed=20)
-        report = await push.reports(lambda r: r["error"], "it is told")
+        report = await push.reports(lambda r: r["error"], "the error is reported")
         assert kind in report["error"]
         await push.push(source.units[90:])
         await push.end()
     assert_stored(lobby, source.units)
 
 
-async def test_a_missing_stream_is_reported(double: KvsDouble) -> None:
+async def test_a_missing_stream_is_reported(double: KvsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kvs_output, "FINISH_SECONDS", 0.2)  # nothing can be stored
     source = reel(SILENT)
     async with live(double, source, kvsStream="attic") as push:
         await push.push(source.units[:30], speed=20)
-        report = await push.reports(lambda r: r["error"], "it is told")
+        report = await push.reports(lambda r: r["error"], "the error is reported")
         assert "ResourceNotFoundException" in report["error"]
         assert "attic" in report["error"]
 
@@ -406,7 +410,7 @@ async def test_an_unreachable_port_loses_nothing(double: KvsDouble) -> None:
         await until(lambda: lobby.stored, "something is stored")
         async with double.unreachable():
             await push.push(units[third : 6 * third], speed=20)
-            await push.reports(lambda r: r["error"], "trouble is told")
+            await push.reports(lambda r: r["error"], "the error is reported")
         await push.push(units[6 * third :])
         await push.reports(lambda r: not r["error"] and r["behind"] < 4, "it has caught up", 60)
         await push.end()
@@ -463,10 +467,12 @@ async def test_an_untrusted_certificate_of_the_service_is_refused(
     async with KvsDouble(tls=authority.server("127.0.0.1")) as secure:
         secure.add("lobby")
         kvs.use(secure, monkeypatch)
-        async with live(secure, source) as push:
-            await push.push(source.units[:90])
-            report = await push.reports(lambda r: r["error"], "it is told")
-            assert "certificate" in report["error"].lower()
+        with monkeypatch.context() as patched:
+            patched.setattr(kvs_output, "FINISH_SECONDS", 0.2)  # nothing can be stored
+            async with live(secure, source) as push:
+                await push.push(source.units[:90])
+                report = await push.reports(lambda r: r["error"], "the error is reported")
+                assert "certificate" in report["error"].lower()
         async with live(secure, source, tls=authority.client()) as push:
             await push.push(source.units)
             await push.end()

@@ -17,8 +17,9 @@ import pytest_asyncio
 
 from gateway.adapters.aws.kvs import AwsKvs
 from gateway.adapters.aws.objects import S3Objects
-from gateway.adapters.aws.s3_events import ObjectRule, S3Events
+from gateway.adapters.aws.s3_events import ObjectRule, object_handler
 from gateway.adapters.aws.session import AwsSession
+from gateway.adapters.aws.sqs_reader import SqsReader
 from gateway.adapters.local.jobs import SqliteJobs
 from gateway.lib import process
 from gateway.lib.metric_table import WORKER_RESTARTS
@@ -37,9 +38,9 @@ from gateway.workers.worker_pool import WorkerPool
 from tests.support import kvs
 from tests.support.admin import Admin, admin
 from tests.support.elementary import played
-from tests.support.kvs import until
 from tests.support.putmedia import Fault, KvsDouble, VideoStream
 from tests.support.tools import need
+from tests.support.waiting import until
 
 BUCKET = "films"
 PACE = 6.0
@@ -132,8 +133,12 @@ async def bucket_events(rig: Rig, prefix: str = "") -> AsyncIterator[Callable[[]
     s3().put_bucket_notification_configuration(
         Bucket=BUCKET, NotificationConfiguration={"QueueConfigurations": rules}
     )  # S3 sends its test event
-    reader = S3Events(
-        rig.session, url, [ObjectRule(rig.jobs.submit_object, prefix=prefix)], retry_seconds=0, room=rig.jobs.room
+    reader = SqsReader(
+        rig.session,
+        url,
+        object_handler([ObjectRule(rig.jobs.submit_object, prefix=prefix)]),
+        retry_seconds=0,
+        room=rig.jobs.wait_for_room,
     )
 
     def left() -> int:
@@ -302,7 +307,7 @@ async def test_the_number_of_waiting_jobs_is_limited(rig: Rig, film: Callable[..
         refused = await rig.api.json("POST", "/processObject?wait=0", body, status=503)
         assert "kvs.queued" in refused["error"]
         for id in ids[1:]:
-            await rig.desk.cancel(id)  # they never begin
+            await rig.desk.cancel(id)  # the canceled jobs do not begin
     assert (await rig.over(ids[0])).state is JobState.COMPLETE
     assert [(await rig.desk.store.get(id)).state for id in ids[1:]] == [JobState.CANCELED] * 2
 
@@ -344,7 +349,7 @@ async def test_a_job_waits_for_a_stream_in_use_by_another_gateway(rig: Rig, film
     said = await rig.api.json(
         "POST", "/processObject?wait=0", {"bucketName": BUCKET, "keyName": "short.mp4"}, status=202
     )
-    await asyncio.sleep(0.3)  # nothing happens, which no event tells
+    await asyncio.sleep(0.3)  # checks that nothing happens, for which there is no event
     assert (await rig.desk.store.get(said["id"])).state is JobState.SUBMITTED
     await rig.desk.complete(theirs, {})
     assert (await rig.over(said["id"])).state is JobState.COMPLETE

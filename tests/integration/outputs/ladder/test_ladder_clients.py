@@ -31,7 +31,7 @@ from tests.support.tools import need
 
 SECONDS = 75
 SOURCE = Film("ladder-source", seconds=SECONDS, size="320x180", bframes=2, gop=45)
-# Rows of all planes are multiples of four bytes: GStreamer's checksums include what it fills rows with.
+# Rows of all planes are multiples of four bytes, because GStreamer's checksums include padding bytes.
 RUNGS = {
     "360p": Film("ladder-360p", seconds=SECONDS, size="128x72", gop=45),
     "480p": Film("ladder-480p", seconds=SECONDS, size="160x90", gop=45),
@@ -67,7 +67,7 @@ def test_ffmpeg_plays_every_rendition_with_its_own_pictures(base: str) -> None:
         viewers = {p: stack.enter_context(pull(urljoin(f"{base}/", p), seconds=4)) for p in paths}
         for path, viewer in viewers.items():
             take = take_of(viewer)
-            # The last pictures of a take may be held back by the decoder of a stream that goes on.
+            # The decoder may hold back the last pictures of a stream that continues.
             excerpt([f.digest for f in take.video], digests(paths[path]), least=3 * FRAMES_PER_SECOND)
 
 
@@ -176,7 +176,7 @@ def test_vlc_plays_a_ladder_in_order_with_any_rendition(base: str) -> None:
     assert all(digest in place for digest in seen), "a picture that no rung has"
     shown = [place[digest] for digest in seen]
     for (before, old), (after, new) in itertools.pairwise(shown):
-        # VLC's own writer throws away a few pictures where it opens another rung, and none anywhere else.
+        # VLC's writer drops a few pictures where it opens another rendition, and none elsewhere.
         assert after == before + 1 if old == new else before < after <= before + FRAMES_PER_SECOND, shown
 
 

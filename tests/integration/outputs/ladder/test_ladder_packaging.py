@@ -78,7 +78,7 @@ CMAF = ["video/index.m3u8", *(f"{name}/video/index.m3u8" for name in NAMES)]
     ids=["regular", "irregular keys", "short GOPs", "long GOPs", "B-frames", "silent", "irregular frames"],
 )
 async def test_segments_of_all_renditions_and_the_source_have_the_same_boundaries(table: Timetable) -> None:
-    plain = replace(table, shifts=(0,))  # what an encoder without B-frames makes of it
+    plain = replace(table, shifts=(0,))  # the same timetable for an encoder without B-frames
     async with ladder(table, dict.fromkeys(NAMES, plain)) as lab:
         lab.begin().play(47.3)
         agree(await media(lab, *TS), 3)
@@ -106,7 +106,7 @@ async def test_a_rendition_that_begins_later_has_the_numbers_of_the_others() -> 
 async def test_renditions_without_a_packaged_source_are_aligned_with_each_other() -> None:
     async with ladder(TABLE, RUNGS, isCMAF=False, isHls=False, codec="libx265") as lab:
         lab.begin().play(21)
-        agree(await media(lab, *TS), 8)  # the same paths, CMAF behind them
+        agree(await media(lab, *TS), 8)  # the same paths, but with CMAF
 
 
 async def test_a_dead_worker_causes_one_discontinuity_at_the_same_place_in_every_rendition() -> None:
@@ -120,7 +120,7 @@ async def test_a_dead_worker_causes_one_discontinuity_at_the_same_place_in_every
         for at in range(5, 14):
             await look() if lab.play(at) else None
         (first,) = {s.discontinuity for p in await look() for s in p.segments}
-        # One rung had begun another segment already, the others had not.
+        # One rendition had already begun another segment, and the others had not.
         lab.lag = 0.3
         lab.leave("360p")
         lab.play(14.29)
@@ -149,7 +149,7 @@ async def test_a_dead_worker_leaves_a_gap_in_cmaf_renditions_only() -> None:
             lab.publish(name)
         lab.play(19)
         hidden = check(parse((await lab.listener.get("/c1@360p/video/index.m3u8")).text))
-        # Nothing of what comes now is listed until it is a whole segment.
+        # New media are listed only when they are a whole segment.
         assert hidden.last == before[1].last + 1 and hidden.open is None and hidden.hint is None
         lab.play(31)
         lists = await media(lab, *CMAF)

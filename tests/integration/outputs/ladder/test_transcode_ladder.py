@@ -69,7 +69,7 @@ async def made_of(film: Source, **fields: object) -> dict[str, Viewer]:
         return await rig.finish()
 
 
-# ---- what renditions are ----
+# ---- the form of renditions ----
 
 
 async def test_renditions_have_three_sizes_and_the_times_and_key_frames_of_the_source() -> None:
@@ -508,7 +508,7 @@ async def test_switching_the_ladder_off_ends_its_renditions_and_worker() -> None
         assert rig.restarts.values == {}
 
 
-# ---- workers that die, and workers that are slow ----
+# ---- workers that fail, and workers that are slow ----
 
 
 async def killed(rig: LadderHub) -> None:
@@ -524,7 +524,7 @@ async def test_a_killed_worker_is_replaced_with_one_discontinuity_in_the_renditi
         rig.announce(publisher, film.tracks)
         playing = asyncio.ensure_future(rig.play_live(publisher, film.shifted(0)))
         await playing
-        await asyncio.sleep(1.2)  # so that this worker has lived long enough to be replaced at once
+        await asyncio.sleep(1.2)  # so that this worker ran long enough to be replaced without a pause
         assert len(worker_pids()) == 1
         rest = film.shifted(film.end)
         playing = asyncio.ensure_future(rig.play_live(publisher, rest))
@@ -623,7 +623,7 @@ async def test_a_slow_worker_drops_whole_gops_and_counts_the_pictures() -> None:
 
 
 async def test_a_hanging_worker_is_killed_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder_output, "_HANG_SECONDS", 4.0)  # more than a busy machine takes to start one
+    monkeypatch.setattr(ladder_output, "_HANG_SECONDS", 4.0)  # a busy machine starts a worker in less time
     monkeypatch.setattr(ladder_output, "_MIN_UPTIME_SECONDS", 0.0)
     film = source(*pictures("640x360", "30", 20), "-t", "3", *X264, "-b:v", "4M", "-g", "30", "-bf", "0")
     async with ladder() as rig:

@@ -14,7 +14,7 @@ import pytest
 from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.channel import Channel
 from gateway.live.stream import Stream
-from gateway.outputs.clips.clip_service import Clip, ClipService
+from gateway.outputs.clips.clip_service import ClipService, StoredClip
 from gateway.outputs.clips.sources import ClipSources
 from gateway.outputs.storage.stored_pieces import StoredPieces
 from gateway.ports.errors import AtCapacity, CannotCut, NothingRecorded, StoreUnavailable
@@ -63,10 +63,10 @@ class Clips:
         pieces = await stored.segments("c1", 0, 4e9) or await stored.movies("c1", 0, 4e9)
         return pieces[0].start
 
-    async def clip(self, start: float, end: float, stream: Stream | None = None) -> Clip:
-        return await self.service.clip(CHANNEL, start, end, stream)
+    async def clip(self, start: float, end: float, stream: Stream | None = None) -> StoredClip:
+        return await self.service.make_clip(CHANNEL, start, end, stream)
 
-    def frames(self, clip: Clip) -> Take:
+    def frames(self, clip: StoredClip) -> Take:
         command = framehash_command(self.studio.media / clip.key, ffmpeg=new_ffmpeg())
         command[command.index("-bsf:a") : command.index("-bsf:a") + 2] = []
         done = subprocess.run(command, check=True, capture_output=True, timeout=60)
@@ -169,13 +169,13 @@ async def test_a_failing_store_leaves_no_partial_clip(clips: Clips, monkeypatch:
 
 async def test_a_time_without_media_is_refused(clips: Clips) -> None:
     with pytest.raises(NothingRecorded):
-        await clips.service.last("c1", 30, None)
+        await clips.service.find_newest_range("c1", 30, None)
     await clips.record(AAC)
     zero = await clips.start()
     for start, end in ((zero - 50, zero - 1), (zero + 10, zero + 50)):
         with pytest.raises(NothingRecorded):
             await clips.clip(start, end)
-    start, end = await clips.service.last("c1", 1.5, None)
+    start, end = await clips.service.find_newest_range("c1", 1.5, None)
     assert (start - zero, end - zero) == pytest.approx((2.5, 4), abs=0.04)
 
 
@@ -235,7 +235,7 @@ async def test_a_clip_of_a_growing_recording_reads_only_a_part(
 ) -> None:
     """If the key frame is further away than usual, the recording is read from its start."""
     short = Film(f"growing-{gop}", seconds=20, gop=gop)
-    began = clips.studio.finisher.new("c1", 1_790_000_000_000)
+    began = clips.studio.finisher.new_path("c1", 1_790_000_000_000)
     growing.write(began, await growing.recorded(clips.studio, short), short.seconds, 3)
     read = [0]
 
@@ -246,7 +246,7 @@ async def test_a_clip_of_a_growing_recording_reads_only_a_part(
 
     os_pread = os.pread
     monkeypatch.setattr(os, "pread", pread)
-    end = (await clips.service.last("c1", 2, None))[1]
+    end = (await clips.service.find_newest_range("c1", 2, None))[1]
     assert end == pytest.approx(1_790_000_060, abs=0.1) and read[0] < began.stat().st_size / 3
     read[0] = 0
     made = await clips.clip(1_790_000_000 + first, 1_790_000_000 + first + 1)

@@ -6,7 +6,6 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,15 @@ from typing import Any
 import pytest
 
 from tests.support.clients import probe, push, until
-from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import FRAMES_PER_SECOND, Film, Take, excerpt, framehash_command, parse_framehash
-from tests.support.tools import need
+from tests.support.shared_gateway import shared_gateway
 
 FILM = Film("clipped", seconds=12, bframes=2, gop=60)
 OTHER = Film("clipped-other", seconds=5, gop=60, size="640x360")
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    need("ffmpeg", "ffprobe")
-    with running() as started:
-        yield started
+gateway = shared_gateway("ffmpeg", "ffprobe")
 
 
 def frames(file: Path) -> Take:
@@ -91,7 +86,7 @@ def test_a_clip_has_exactly_its_frames_during_and_after_the_push(gateway: Gatewa
     assert newest > 7, "the newest second is in the clip"
     excerpt(audio, source[1], least=130)
     assert live.video[0].time == pytest.approx(0, abs=0.001)
-    assert took < 5  # a bound for loaded machines; tests/load measures it
+    assert took < 5  # a bound for loaded machines; `bench/bench_clips.py` measures it
     until(lambda: len(dates(gateway, channel)) == 1, "recorded")
     (zero,) = dates(gateway, channel)
     for first, end in ((75, 273), (0, 60), (60, 121), (301, 302)):
@@ -116,7 +111,7 @@ def test_mp4_recordings_are_joined_including_the_growing_one(gateway: Gateway, t
     with push(FILM, channel.push) as publisher:
         channel.wait_live()
         time.sleep(7)
-        made = clip(gateway, channel, last=5)  # reaches over two recordings
+        made = clip(gateway, channel, last=5)  # contains parts of two recordings
         live = digests(frames(fetched(made, tmp_path)))
         publisher.wait(30)
     start = excerpt(live[0], source[0], least=5 * FRAMES_PER_SECOND - 2)

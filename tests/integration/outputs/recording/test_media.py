@@ -77,7 +77,7 @@ def test_media_to_be_deleted_are_not_served(gateway: Gateway) -> None:
     stored(gateway, *media)
     assert statuses(gateway, list(media.values())) == {200}
     assert gateway.api("DELETE", f"/videostream/{channel.id}?media=delete").status == 200
-    stored(gateway, *media)  # as a recording that was under way
+    stored(gateway, *media)  # files of an unfinished recording
     until(lambda: statuses(gateway, list(media.values()), asked=8) == {404}, "told everywhere")
     assert gateway.api("GET", "/media").json() == []
     until(lambda: not [key for key in media if (gateway.data / "media" / key).exists()], "deleted", 30)

@@ -72,7 +72,7 @@ async def test_a_changed_key_is_requested_again_and_never_shown(
 
 async def test_a_too_high_bitrate_gives_a_warning_before_ivs_disconnects(ivs: IvsIngest, authority: Authority) -> None:
     directory = Directory(ivs.endpoint, kind="BASIC")
-    ivs._kind = "ADVANCED_HD"  # a tolerant IVS: the warning has to come by itself
+    ivs._kind = "ADVANCED_HD"  # this IVS accepts everything, so the warning must come from the gateway
     async with live(ARN, with_=relays(tls=authority.client(), ivs=directory)) as on:
         await on.state("live")
         await on.film_on(range(0, 12_000, 40), gop=50, size=20_000)

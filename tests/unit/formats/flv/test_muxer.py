@@ -125,7 +125,7 @@ def test_sequence_bodies_are_given_for_codecs_with_headers() -> None:
     bodies = muxer.sequence_bodies(both)
     assert [kind for kind, _ in bodies] == [VIDEO, AUDIO]
     demux = MediaDemuxer()
-    assert demux.audio(0, bodies[1][1]) == both.audio
+    assert demux.read_audio(0, bodies[1][1]) == both.audio
 
 
 def test_metadata_keeps_the_publishers_values_without_stale_ones() -> None:
@@ -190,12 +190,12 @@ def test_bodies_above_the_format_limit_raise_a_value_error() -> None:
 @pytest.mark.parametrize("codec", list(CONFIGS))
 def test_additional_tracks_are_read_back_unchanged(codec: Codec) -> None:
     demux, one = MediaDemuxer(), track(codec)
-    read = demux.video if one.kind is Kind.VIDEO else demux.audio
-    if head := muxer.further_track_body(9, one):
+    read = demux.read_video if one.kind is Kind.VIDEO else demux.read_audio
+    if head := muxer.additional_track_body(9, one):
         assert read(0, head) == [(9, one)]
     cts = -40 if codec in (Codec.H264, Codec.H265) else 0
     sent = unit(codec, 7, cts)
-    (found,) = read(7, muxer.further_body(9, sent)) or [None]
+    (found,) = read(7, muxer.additional_body(9, sent)) or [None]
     assert found is not None
     item = found[1]
     assert (found[0], item if isinstance(item, AccessUnit) else item.unit) == (9, sent)
@@ -204,4 +204,4 @@ def test_additional_tracks_are_read_back_unchanged(codec: Codec) -> None:
 def test_descriptions_of_additional_tracks_are_sent_only_with_these_tracks() -> None:
     described = tracks(Codec.AAC, audioTrackIdInfoMap={"1": {"language": "fr"}})
     assert b"audioTrackIdInfoMap" not in muxer.metadata_body(described)
-    assert b"audioTrackIdInfoMap" in muxer.metadata_body(described, further=True)
+    assert b"audioTrackIdInfoMap" in muxer.metadata_body(described, additional=True)

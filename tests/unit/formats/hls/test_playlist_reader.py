@@ -10,8 +10,8 @@ from gateway.formats.hls.playlist_reader import (
     MediaPlaylist,
     MultivariantPlaylist,
     Range,
+    RemoteSegment,
     Resource,
-    Segment,
     parse_playlist,
 )
 from gateway.media.errors import InvalidData
@@ -25,8 +25,8 @@ def test_a_live_playlist_is_read() -> None:
     assert playlist == MediaPlaylist(
         4.0,
         (
-            Segment(7, 4.004, Resource("a.ts"), None, False),
-            Segment(8, 2.0, Resource("b.ts?x=1"), None, True),
+            RemoteSegment(7, 4.004, Resource("a.ts"), None, False),
+            RemoteSegment(8, 2.0, Resource("b.ts?x=1"), None, True),
         ),
         False,
     )

@@ -28,14 +28,14 @@ DELAY = 63_000
 
 def shown(muxer: TsMuxer, dts: int, cts: int, key: bool, payload: bytes) -> bytes:
     """The rendered packets of one picture."""
-    planned = muxer.video(dts, cts, key, payload)
+    planned = muxer.write_video(dts, cts, key, payload)
     data = planned.render()
     assert planned.size == len(data)
     return data
 
 
 def heard_as(muxer: TsMuxer, frames: Sequence[bytes], pts: int) -> bytes:
-    planned = muxer.audio(frames, pts)
+    planned = muxer.write_audio(frames, pts)
     data = b"".join(p.render() for p in planned)
     assert sum(p.size for p in planned) == len(data)
     return data
@@ -60,10 +60,10 @@ def written(video: Elementary | None, audio: Elementary | None, *, frames: int =
             time, group = heard.pop(0)
             out.append(heard_as(muxer, group, time))
         if n % segment == 0:
-            out.append(muxer.tables())
+            out.append(muxer.write_tables())
         out.append(shown(muxer, dts, ticks(take.cts, video.track), take.key, take.payload))
     if not video:
-        out.append(muxer.tables())
+        out.append(muxer.write_tables())
     out += [heard_as(muxer, group, time) for time, group in heard]
     return b"".join(out)
 
@@ -161,7 +161,7 @@ def test_the_pcr_precedes_the_pictures_and_is_sent_often_enough() -> None:
 
 def test_the_pcr_continues_with_audio_while_pictures_are_missing() -> None:
     muxer = TsMuxer(VIDEO, AUDIO)
-    data = muxer.tables() + shown(muxer, 0, 0, True, slice_unit(50, key=True))
+    data = muxer.write_tables() + shown(muxer, 0, 0, True, slice_unit(50, key=True))
     data += b"".join(heard_as(muxer, [b"\x21" * 200] * 5, n * 9_600) for n in range(10))
     data += shown(muxer, 90_000, 0, False, slice_unit(50))
     found = packets(data)
@@ -184,12 +184,12 @@ def test_a_stream_of_sound_only_carries_the_pcr() -> None:
 
 def test_pcr_packets_are_inserted_between_rare_sound_packets() -> None:
     muxer = TsMuxer(None, elementary("aac-mono").track)
-    out = [p.render() for n in range(6) for p in muxer.audio([b"\x21" * 20], n * 11_520)]  # AAC at 8 kHz: 128 ms
+    out = [p.render() for n in range(6) for p in muxer.write_audio([b"\x21" * 20], n * 11_520)]  # AAC at 8 kHz: 128 ms
     found = packets(b"".join(out))
     assert_counters(found)
     clocks = [p.pcr for p in found if p.pcr is not None]
     assert clocks == sorted(clocks) and all(b - a <= 9_000 for a, b in pairwise(clocks))
-    assert len(b"".join(p.render() for p in muxer.audio([b"\x21" * 20], 90_000 * 60))) == 188  # a hole
+    assert len(b"".join(p.render() for p in muxer.write_audio([b"\x21" * 20], 90_000 * 60))) == 188  # a hole
 
 
 def test_key_frames_are_random_access_points() -> None:
@@ -230,7 +230,7 @@ def test_ffmpeg_plays_over_the_timestamp_wrap(tmp_path: Path) -> None:
     film = elementary("h264")
     muxer = TsMuxer(film.track, None)
     start = (1 << 33) - 90_000
-    out = [muxer.tables()]
+    out = [muxer.write_tables()]
     out += [shown(muxer, start + ticks(t.dts, film.track), 0, t.key, t.payload) for t in film.takes]
     path = tmp_path / "o.ts"
     path.write_bytes(b"".join(out))
@@ -244,24 +244,24 @@ def test_too_much_audio_for_one_pes_packet_is_split() -> None:
     assert [p.pts - DELAY for p in found] == [0, 8 * 1_920, 16 * 1_920]
     assert b"".join(p.payload for p in found).count(b"\xff\xf1") == 20
     with pytest.raises(InvalidData, match="for one PES packet"):
-        TsMuxer(None, MediaTrack(Kind.AUDIO, Codec.MP3, 1000, b"")).audio([b"x" * 70_000], 0)
+        TsMuxer(None, MediaTrack(Kind.AUDIO, Codec.MP3, 1000, b"")).write_audio([b"x" * 70_000], 0)
 
 
 def test_an_empty_list_of_frames_gives_no_packets() -> None:
-    assert TsMuxer(None, AUDIO).audio([], 0) == []
+    assert TsMuxer(None, AUDIO).write_audio([], 0) == []
 
 
 def test_a_refused_picture_does_not_change_the_muxer() -> None:
     one, other = TsMuxer(VIDEO, None), TsMuxer(VIDEO, None)
     for bad in (b"", b"\x00\x00", b"\x00\x00\x00\x09\x41", b"\x00\x00\x00\x00"):
         with pytest.raises(InvalidData):
-            one.video(0, 0, True, bad)
+            one.write_video(0, 0, True, bad)
     assert shown(one, 0, 0, True, slice_unit(500)) == shown(other, 0, 0, True, slice_unit(500))
 
 
 def test_a_frame_too_long_for_adts_is_refused() -> None:
     with pytest.raises(InvalidData, match="8185"):
-        TsMuxer(None, AUDIO).audio([b"x" * 8_185], 0)
+        TsMuxer(None, AUDIO).write_audio([b"x" * 8_185], 0)
 
 
 @pytest.mark.parametrize("codec", [Codec.AV1, Codec.VP9, Codec.VP8])

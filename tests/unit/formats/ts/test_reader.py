@@ -88,10 +88,10 @@ def test_a_segment_is_read_from_pieces_of_any_size(step: int) -> None:
 def test_new_parameter_sets_start_a_new_track() -> None:
     film, other = elementary("h264"), elementary("h264-b")
     muxer = TsMuxer(film.track, None)
-    data = muxer.tables()
+    data = muxer.write_tables()
     for n, part in enumerate((film, other)):
         avcc = h264.parse_avcc(part.track.config)
-        data += muxer.video(n * 9000, 0, True, nal.join([*avcc.sps, *avcc.pps]) + part.takes[0].payload).render()
+        data += muxer.write_video(n * 9000, 0, True, nal.join([*avcc.sps, *avcc.pps]) + part.takes[0].payload).render()
     first, second = read(data)
     assert h264.parse_avcc(first.track.config).sps == h264.parse_avcc(film.track.config).sps
     assert h264.parse_avcc(second.track.config).sps == h264.parse_avcc(other.track.config).sps
@@ -100,8 +100,8 @@ def test_new_parameter_sets_start_a_new_track() -> None:
 def test_times_continue_after_the_wrap_of_33_bits() -> None:
     muxer = TsMuxer(VIDEO, None)
     start = (1 << 33) - DELAY - 3000
-    data = muxer.tables() + b"".join(
-        muxer.video(start + 3000 * n, 3000, n == 0, slice_unit(20, n == 0)).render() for n in range(4)
+    data = muxer.write_tables() + b"".join(
+        muxer.write_video(start + 3000 * n, 3000, n == 0, slice_unit(20, n == 0)).render() for n in range(4)
     )
     assert [(u.dts - start - DELAY, u.cts) for u in read(data)] == [(3000 * n, 3000) for n in range(4)]
     after = read(data, near=start + DELAY + 5 * (1 << 33))
@@ -115,8 +115,8 @@ def test_timestamps_are_unwrapped_to_the_value_nearest_the_previous_one(near: in
 
 def test_pictures_before_the_first_key_frame_are_ignored() -> None:
     muxer = TsMuxer(VIDEO, AUDIO)
-    data = muxer.tables() + muxer.video(0, 0, False, slice_unit(20)).render()
-    data += muxer.video(3000, 0, True, slice_unit(20, True)).render()
+    data = muxer.write_tables() + muxer.write_video(0, 0, False, slice_unit(20)).render()
+    data += muxer.write_video(3000, 0, True, slice_unit(20, True)).render()
     assert [u.dts - DELAY for u in read(data)] == [3000]
 
 
@@ -151,10 +151,10 @@ def test_damaged_segments_are_read_or_refused(at: int, noise: bytes) -> None:
 @given(st.lists(st.tuples(st.integers(1, 40_000), st.integers(0, 4), st.booleans()), min_size=1, max_size=12))
 def test_pictures_of_any_size_are_read_back(pictures: list[tuple[int, int, bool]]) -> None:
     muxer = TsMuxer(VIDEO, None)
-    data, wanted = muxer.tables(), []
+    data, wanted = muxer.write_tables(), []
     for n, (size, delay, key) in enumerate(pictures):
         payload = slice_unit(size, key or n == 0)
-        data += muxer.video(3000 * n, 3000 * delay, key or n == 0, payload).render()
+        data += muxer.write_video(3000 * n, 3000 * delay, key or n == 0, payload).render()
         wanted.append((3000 * n + DELAY, 3000 * delay, key or n == 0, payload))
     assert len(data) % PACKET == 0
     assert [(u.dts, u.cts, u.key, u.payload) for u in read(data)] == wanted

@@ -7,13 +7,14 @@ import pytest
 
 from gateway.formats import amf0
 from gateway.formats.flv.tag import Script
-from gateway.live.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
-from gateway.live.hub import Hub
+from gateway.live.flv_intake import FlvIntake
+from gateway.live.hub import TRACK_GOP_SHARE, Hub
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget, TrackInfo, track_info
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.track_changes import KeepsChanging
+from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media.track import AmfValue, Kind
 from gateway.ports.events import Events
 from tests.support import builders
@@ -62,10 +63,10 @@ class Push:
         return self.publisher.stream
 
     def video(self, body: bytes) -> None:
-        self.intake.media(VIDEO_INDEX, self.ms, body, 1.7e9, self.now)
+        self.intake.take_media(VIDEO_INDEX, self.ms, body, 1.7e9, self.now)
 
     def audio(self, body: bytes) -> None:
-        self.intake.media(AUDIO_INDEX, self.ms, body, 1.7e9, self.now)
+        self.intake.take_media(AUDIO_INDEX, self.ms, body, 1.7e9, self.now)
 
     def begin(self, video: int, audio: int) -> None:
         for track in range(video):
@@ -162,6 +163,8 @@ async def test_a_pushed_track_replaces_the_rendition_of_a_worker() -> None:
     push.frames(2, 1)
     assert lost == [EndReason.PUBLISHER_GONE]
     assert size in push.stream.pushed_tracks.by_name
+    assert worker.stream is hub.find(f"c1@{size}")
+    assert worker.stream.gop.max_bytes == hub.limits.gop_bytes // TRACK_GOP_SHARE, "the bound of a pushed track"
     await push.close()
 
 
@@ -225,8 +228,8 @@ async def test_a_rendition_has_a_smaller_cache_and_a_shared_budget() -> None:
     push.frames(2, 2)
     renditions = [s for s in push.hub if not s.is_source]
     assert {s.gop.max_bytes for s in renditions} == {250_000}
-    assert {id(s.budget) for s in renditions} == {id(push.stream.pushed_tracks.budget)}
-    assert push.stream.budget is None
+    assert {id(s.spec.budget) for s in renditions} == {id(push.stream.pushed_tracks.budget)}
+    assert push.stream.spec.budget is None
     await push.close()
 
 
@@ -250,7 +253,7 @@ async def test_track_names_and_languages_come_from_the_metadata() -> None:
         "audiolanguage": "en",
         "audioTrackIdInfoMap": {"1": {"language": "fr", "name": 'Le "français"\n', "audiodatarate": 96.0}},
     }
-    push.intake.script(metadata(values), push.now)
+    push.intake.take_script(metadata(values), push.now)
     push.begin(1, 2)
     push.frames(1, 2)
     tracks = push.stream.pushed_tracks
@@ -258,7 +261,7 @@ async def test_track_names_and_languages_come_from_the_metadata() -> None:
     (french,) = tracks.audio
     assert french.info == TrackInfo("fr", "Le 'français'", 0, 0, 96_000)
     values["audioTrackIdInfoMap"] = {"1": {"language": "fr-CA"}}
-    push.intake.script(metadata(values), push.now)
+    push.intake.take_script(metadata(values), push.now)
     assert french.info.language == "fr-CA"
     await push.close()
 

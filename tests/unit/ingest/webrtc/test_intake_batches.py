@@ -116,9 +116,9 @@ async def _compare(chance: random.Random, faults: float) -> None:
         count = chance.choice((1, 3, 11, 16))
         batch, packets = packets[:count], packets[count:]
         now += chance.choice((0.001, 0.005, 0.03))
-        together.intake.rtp(batch, [now] * len(batch))
+        together.intake.receive_rtp(batch, [now] * len(batch))
         for packet in batch:
-            alone.intake.rtp([packet], [now])
+            alone.intake.receive_rtp([packet], [now])
         if chance.random() < 0.3:
             assert together.state(now) == alone.state(now)
     assert together.state(now + 5) == alone.state(now + 5)

@@ -1,6 +1,6 @@
 """`KeyFrameRequests` decides when a WHIP publisher is asked for a key frame."""
 
-from gateway.ingest.webrtc.key_frame_requests import KeyFrameRequests
+from gateway.ingest.webrtc.intake import KeyFrameRequests
 
 
 def asked(requests: KeyFrameRequests, begin: float, end: float) -> list[float]:

@@ -15,7 +15,7 @@ from gateway.media.unit import AccessUnit
 from gateway.workers.sound_protocol import opus_track
 from tests.support import builders
 from tests.support.builders import Recorder, picture
-from tests.support.http import until
+from tests.support.waiting import until
 
 OPUS = opus_track(2)
 SOURCE = MediaTrack(OPUS.kind, OPUS.codec, 1_000, OPUS.config)
@@ -81,10 +81,10 @@ pytestmark = pytest.mark.usefixtures("worker")
 async def test_sound_is_not_converted_without_listeners() -> None:
     push = Push(has_video=True)
     push.key(0)
-    before = push.stream.bytes_in
+    before = push.stream.received.bytes
     push.opus(0, 10_000)
     assert not push.worker.given
-    assert push.stream.bytes_in == before + 500 * 4, "the received sound counts"
+    assert push.stream.received.bytes == before + 500 * 4, "the received sound counts"
 
 
 async def test_the_first_listener_gets_the_sound_since_the_last_key_frame() -> None:

@@ -1,4 +1,4 @@
-"""WHIP pushes: admission, offers, and release of lease, quota and session at the end."""
+"""WHIP pushes: admission, offers, and release of publisher, quota and session at the end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from gateway.channels.channel import Channel
 from gateway.channels.stream_key import SigningSecrets
 from gateway.ingest.admission import Admission
+from gateway.ingest.push import PushRequest
 from gateway.ingest.services import ListenerServices
 from gateway.ingest.webrtc.whip import WhipPush, WhipPushes
 from gateway.lib.metric_table import WORKER_RESTARTS
@@ -23,18 +24,19 @@ from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
 from gateway.media.unit import AccessUnit
-from gateway.playback.webrtc.signalling import SDP, Signalling
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.events import Events
 from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, packetizer_of
 from gateway.protocols.rtp.sender import rtp_packet
 from gateway.settings.layers import load
+from gateway.webrtc.signalling import SDP, Signalling
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.builders import FAR
-from tests.support.http import Listener, Reply, serving, until
+from tests.support.http import Listener, Reply, serving
 from tests.support.rtp_viewers import coded
+from tests.support.waiting import until
 from tests.support.webrtc import Client, Recorder, Wire
 from tests.support.whip_client import VIDEO_TYPE, offer
 
@@ -76,14 +78,15 @@ class Lab:
             opener=listen,
             tls=None,
             tasks=tasks,
-            lease=hub.lease,
+            acquire_publisher=hub.acquire_publisher,
             admission=self.admission,
             pending=cast(Any, None),
             streams=hub,
             channels=self.store,
             protection=cast(Any, None),
             ports=cast(Any, None),
-            webrtc=wire.endpoint,
+            browser_streams=cast(Any, None),
+            browser_media=cast(Any, None),
             sessions=self.sessions,
         )
         self.whip = WhipPushes(services, self.workers)
@@ -402,8 +405,10 @@ async def test_malformed_packets_of_a_publisher_are_ignored() -> None:
 
 async def test_releasing_a_push_twice_frees_its_quota_once() -> None:
     async with serving_pushes() as lab:
-        push = WhipPush(lab.whip, "c1", "192.0.2.1", lab.admission)
-        assert lab.admission.connections.take("192.0.2.1")
-        push.release("refused")
-        push.release("refused")
+        push = lab.whip.services.make_push(PushRequest("c1", KEY, "192.0.2.1", "whip"))
+        await push.begin(lambda reason: None)
+        assert lab.admission.connections["192.0.2.1"] == 1
+        handler = WhipPush(lab.whip, push)
+        handler.release("refused")
+        handler.release("refused")
         assert lab.admission.connections["192.0.2.1"] == 0

@@ -50,7 +50,7 @@ def run(playback: LoopPlayback, seconds: float, begin: float = 1000.0, step: flo
 @pytest.mark.parametrize("rate", [Fraction(30), Fraction(30_000, 1001), Fraction(25), Fraction(60)])
 async def test_pictures_and_sound_never_drift(rate: Fraction) -> None:
     target = Target()
-    playback = LoopPlayback(loop(rate=rate), target, target.announced.append)
+    playback = LoopPlayback(loop(rate=rate), target.push, target.announced.append)
     playback.push_due(0.0)
     assert [(u.track, u.dts, u.key) for u in target.units] == [(VIDEO, 0, True), (AUDIO, 0, True)]
     run(playback, 600, 0.0)
@@ -68,7 +68,7 @@ async def test_pictures_and_sound_never_drift(rate: Fraction) -> None:
 async def test_the_sound_of_a_film_repeats_with_its_pictures() -> None:
     # 2.5 s are 117.19 frames of sound: no whole number of frames fits a repetition.
     target = Target()
-    playback = LoopPlayback(loop(75, 117), target, target.announced.append)
+    playback = LoopPlayback(loop(75, 117), target.push, target.announced.append)
     run(playback, 500)
     begins = [u.dts for u in target.of(Kind.VIDEO) if u.payload == b"p0"]
     assert len(begins) == 200 + 1
@@ -81,7 +81,7 @@ async def test_the_sound_of_a_film_repeats_with_its_pictures() -> None:
 async def test_another_loop_begins_at_a_key_frame() -> None:
     target = Target()
     first, second = loop(120, name="a"), loop(60, name="b")
-    playback = LoopPlayback(first, target, target.announced.append)
+    playback = LoopPlayback(first, target.push, target.announced.append)
     now = run(playback, 1)
     playback.change(second)
     run(playback, 3, now)
@@ -96,7 +96,7 @@ async def test_a_loop_with_another_rate_and_other_tracks_continues_the_time() ->
     target = Target()
     first = loop(60)
     other = SlateLoop(MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"new"), (b"n",) * 50, 50, Fraction(25), None, (), FRAME)
-    playback = LoopPlayback(first, target, target.announced.append)
+    playback = LoopPlayback(first, target.push, target.announced.append)
     playback.change(other)
     run(playback, 4)
     assert target.announced == [first, other]
@@ -112,7 +112,7 @@ async def test_a_loop_with_another_rate_and_other_tracks_continues_the_time() ->
 
 async def test_a_short_stall_is_caught_up_without_a_burst_and_a_long_one_is_left_out() -> None:
     target = Target()
-    playback = LoopPlayback(loop(), target, target.announced.append)
+    playback = LoopPlayback(loop(), target.push, target.announced.append)
     playback.push_due(0.0)
     before = len(target.of(Kind.VIDEO))
     playback.push_due(1.0)
@@ -130,14 +130,14 @@ async def test_a_short_stall_is_caught_up_without_a_burst_and_a_long_one_is_left
 async def test_a_slate_of_an_audio_channel_is_silence() -> None:
     target = Target()
     silence = SlateLoop(None, (), 60, Fraction(30), AUDIO, (b"s",), FRAME)
-    run(LoopPlayback(silence, target, target.announced.append), 10)
+    run(LoopPlayback(silence, target.push, target.announced.append), 10)
     assert len(target.units) == 10 * 48_000 // 1024 + 1
     assert {u.payload for u in target.units} == {b"s"}
 
 
 async def test_one_timer_serves_all_slates_and_stops_with_the_last() -> None:
     timer, targets = LoopTimer(), [Target(), Target()]
-    playbacks = [LoopPlayback(loop(), target, target.announced.append) for target in targets]
+    playbacks = [LoopPlayback(loop(), target.push, target.announced.append) for target in targets]
     for playback in playbacks:
         timer.add(playback)
     assert all(target.units[0].key for target in targets), "the first key frame comes at once"
@@ -160,9 +160,9 @@ async def test_an_error_ends_its_own_slate_only() -> None:
 
     clock = Clock()
     timer, broken, target = LoopTimer(clock), Broken(), Target()
-    failing = LoopPlayback(loop(), broken, broken.announced.append)
+    failing = LoopPlayback(loop(), broken.push, broken.announced.append)
     timer.add(failing)
-    timer.add(LoopPlayback(loop(), target, target.announced.append))
+    timer.add(LoopPlayback(loop(), target.push, target.announced.append))
     with pytest.raises(RuntimeError, match="closed"):
         await failing.failed
     clock.now += 0.1

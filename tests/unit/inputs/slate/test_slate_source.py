@@ -43,13 +43,15 @@ class Library:
         pictures = tuple(f"{what} {n}".encode() for n in range(form.gop))
         return SlateLoop(video, pictures, form.gop, form.rate, form.audio, (b"s",), Fraction(1024, 48_000), is_card)
 
-    async def card(self, name: str, text: str, form: StreamForm) -> SlateLoop:
+    async def make_card(self, name: str, text: str, form: StreamForm) -> SlateLoop:
         return self._make(f"card {name}: {text}", form, is_card=True)
 
-    async def file(self, path: Path, digest: str, form: StreamForm) -> SlateLoop:
+    async def encode_file(self, path: Path, digest: str, form: StreamForm) -> SlateLoop:
         return self._make(f"file {digest}", form, is_card=False)
 
-    async def clocked_cards(self, name: str, text: str, labels: Sequence[str], form: StreamForm) -> list[SlateLoop]:
+    async def make_clocked_cards(
+        self, name: str, text: str, labels: Sequence[str], form: StreamForm
+    ) -> list[SlateLoop]:
         loop = self._make("clock", form, is_card=True)
         return [replace(loop, pictures=tuple(f"{label}".encode() for _ in loop.pictures)) for label in labels]
 
@@ -204,7 +206,7 @@ async def test_new_tracks_do_not_wait_for_a_film_in_the_old_form() -> None:
                 raise
         return lab.library._make(f"file {digest}", form, is_card=False)
 
-    lab.library.file = file  # type: ignore[method-assign]
+    lab.library.encode_file = file  # type: ignore[method-assign]
     async with lab.running():
         await until(lambda: lab.source.is_ready)
         lab.context.refer_to(OTHER)

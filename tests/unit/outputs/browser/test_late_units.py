@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.outputs.browser.late_units import LATE_MS, LONGEST, LateUnits
+from gateway.outputs.browser.opus_sound import LATE_MS, LONGEST, LateUnits
 
 
 def test_a_new_worker_begins_with_a_current_unit() -> None:

@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.media.unit import AccessUnit
-from gateway.outputs.motion.motion_rule import MotionLimits, MotionRule
-from gateway.outputs.motion.pre_roll import PreRoll
+from gateway.outputs.motion.motion_output import MotionLimits, MotionRule, PreRoll
 from tests.support.builders import picture, sound
 
 

@@ -31,11 +31,11 @@ class Bin:
     closed: bool = False
     end: int | None = None
 
-    def picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None:
+    def add_picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None:
         assert not self.closed
         self.pictures.append((dts, cts, key, payload))
 
-    def sound(self, time: int, samples: int, payload: bytes) -> None:
+    def add_sound(self, time: int, samples: int, payload: bytes) -> None:
         assert not self.closed
         self.sounds.append((time, samples, payload))
 

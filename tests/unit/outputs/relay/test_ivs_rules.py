@@ -33,8 +33,8 @@ def film(
     size = bits // 8 // 25 - 6
     for n in range(seconds * 25):
         at = start + n * 40
-        rules.unit(picture(at, key=n % round(gop * 25) == 0, size=size, cts=cts))
-        rules.unit(sound(at))
+        rules.check_unit(picture(at, key=n % round(gop * 25) == 0, size=size, cts=cts))
+        rules.check_unit(sound(at))
 
 
 @pytest.mark.parametrize(
@@ -47,15 +47,15 @@ def film(
 )
 def test_tracks_that_ivs_never_accepts_are_refused(tracks: Tracks, words: str) -> None:
     with pytest.raises(OutputUnsupported, match=words):
-        IvsRules().tracks(tracks)
+        IvsRules().check_tracks(tracks)
 
 
 def test_a_stream_within_the_limits_has_no_warnings() -> None:
     rules = IvsRules("STANDARD")
-    rules.tracks(HD)
+    rules.check_tracks(HD)
     film(rules, seconds=30)
     assert rules.warnings == []
-    rules.tracks(Tracks(VIDEO, None))
+    rules.check_tracks(Tracks(VIDEO, None))
     assert rules.warnings == []
 
 
@@ -66,7 +66,7 @@ def test_a_bitrate_above_the_limit_of_the_channel_type_causes_a_temporary_warnin
     kind: str, bits: int, most: str
 ) -> None:
     rules = IvsRules(kind)
-    rules.tracks(HD)
+    rules.check_tracks(HD)
     film(rules, seconds=12, bits=bits)
     (warning,) = rules.warnings
     assert f"at most {most} Mbit/s" in warning and f"{bits / 1e6:.1f}" in warning
@@ -76,7 +76,7 @@ def test_a_bitrate_above_the_limit_of_the_channel_type_causes_a_temporary_warnin
 
 def test_a_long_key_frame_interval_causes_a_warning_before_it_ends() -> None:
     rules = IvsRules()
-    rules.tracks(HD)
+    rules.check_tracks(HD)
     film(rules, seconds=11, gop=5)
     (warning,) = rules.warnings
     assert warning == "IVS wants a key frame every 2 s, and here it takes 5.0 s: players will stall"
@@ -88,21 +88,21 @@ def test_a_long_key_frame_interval_causes_a_warning_before_it_ends() -> None:
 
 def test_a_picture_that_is_too_large_causes_a_warning() -> None:
     rules = IvsRules()
-    rules.tracks(Tracks(MediaTrack(Kind.VIDEO, Codec.H264, 1000, record(2560, 1440)), AUDIO))
+    rules.check_tracks(Tracks(MediaTrack(Kind.VIDEO, Codec.H264, 1000, record(2560, 1440)), AUDIO))
     assert rules.warnings == ["IVS takes at most 1920x1080, and this is 2560x1440"]
 
 
 def test_b_frames_cause_a_warning_in_real_time_only() -> None:
     for realtime, count in ((False, 0), (True, 1)):
         rules = IvsRules(realtime=realtime)
-        rules.tracks(HD)
+        rules.check_tracks(HD)
         film(rules, seconds=2, cts=40)
         assert len(rules.warnings) == count
 
 
 def test_jumps_of_time_cause_no_false_warnings() -> None:
     rules = IvsRules()
-    rules.tracks(HD)
+    rules.check_tracks(HD)
     for start in (0, 10_000_000, 5_000, 2**31):
         film(rules, seconds=3, start=start)
         assert rules.warnings == []

@@ -19,6 +19,7 @@ from gateway.outputs.storage.spool import Spool
 from gateway.ports.errors import OutputError, StoreUnavailable
 from gateway.ports.stores import DirectUpload, Object
 from tests.support.recording import RunningArchive
+from tests.support.waiting import until
 
 
 class Remote:
@@ -80,12 +81,6 @@ def made(archive: Archive, name: str = "f", data: bytes = b"data") -> Path:
     file = archive.scratch("image") / name
     file.write_bytes(data)
     return file
-
-
-async def until(what: object, seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not what():  # type: ignore[operator]
-            await asyncio.sleep(0.005)
 
 
 # ---- local ----

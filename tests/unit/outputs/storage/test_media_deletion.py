@@ -20,7 +20,7 @@ from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.vod_names import is_vod_file
-from tests.support.http import until
+from tests.support.waiting import until
 
 NOW = 1_790_000_000.0
 DAY = 86_400.0
@@ -113,15 +113,15 @@ async def test_all_recordings_of_a_deleted_channel_are_deleted_and_nothing_else(
     folder: Folder, store: SqliteChannels
 ) -> None:
     deleted = await store.delete("c1", NOW, media=True)
-    assert await deletion(folder, store).once(deleted) == len(MEDIA)
+    assert await deletion(folder, store).delete_once(deleted) == len(MEDIA)
     assert folder.keys == OTHERS
-    assert await deletion(folder, store).once(deleted) == 0
+    assert await deletion(folder, store).delete_once(deleted) == 0
 
 
 async def test_many_are_deleted_in_pages(folder: Folder, store: SqliteChannels) -> None:
     folder.add(*(media_keys.segment_key("c1", MS + n) for n in range(2_500)))
     deleted = await store.delete("c1", NOW, media=True)
-    assert await deletion(folder, store).once(deleted) > 2_500
+    assert await deletion(folder, store).delete_once(deleted) > 2_500
     assert folder.keys == OTHERS
     assert folder.deletions == 3
 
@@ -130,7 +130,7 @@ async def test_media_are_deleted_in_the_background_and_callers_can_wait(folder: 
     async with at_work(deletion(folder, store)) as one:
         deleted = await store.delete("c1", NOW, media=True)
         assert one.begin(deleted)
-        assert await one.passed("c1", 10)
+        assert await one.wait_for_pass("c1", 10)
         assert folder.keys == OTHERS
 
 
@@ -141,10 +141,10 @@ async def test_the_deletion_waits_for_an_unavailable_store(folder: Folder, store
             await one.check()
         deleted = await store.delete("c1", NOW, media=True)
         assert one.begin(deleted)
-        assert not await one.passed("c1", 0.01)
+        assert not await one.wait_for_pass("c1", 0.01)
         assert folder.keys == MEDIA | OTHERS
         folder.away = False
-        assert await one.passed("c1", 10)
+        assert await one.wait_for_pass("c1", 10)
         assert folder.keys == OTHERS
 
 
@@ -154,7 +154,7 @@ async def test_recordings_that_are_finished_after_the_deletion_are_deleted_too(
     monkeypatch.setattr(media_deletion, "PAUSES", (0.0,) * 10_000)
     async with at_work(deletion(folder, store)) as one:
         one.begin(await store.delete("c1", NOW, media=True))
-        assert await one.passed("c1", 10)
+        assert await one.wait_for_pass("c1", 10)
         folder.add(media_keys.video_key("c1", MS + 60_000))
         await until(lambda: folder.keys == OTHERS)
 
@@ -167,7 +167,7 @@ async def test_a_requested_deletion_continues_after_a_restart(folder: Folder, st
 
 async def test_media_of_a_channel_deleted_without_them_stay(folder: Folder, store: SqliteChannels) -> None:
     await store.delete("c1", NOW - 30 * DAY)
-    await deletion(folder, store).round()
+    await deletion(folder, store).run_round()
     assert folder.keys == MEDIA | OTHERS
     assert (await store.get_deleted("c1")).channel.play_auth == "sign"
 
@@ -177,7 +177,7 @@ async def test_a_new_channel_with_the_same_id_keeps_its_recordings(folder: Folde
     await store.add({"id": "c1"})
     own = media_keys.video_key("c1", round((NOW + 60) * 1000))
     folder.add(own)
-    await deletion(folder, store).once(deleted)
+    await deletion(folder, store).delete_once(deleted)
     assert folder.keys == OTHERS | {own}
 
 
@@ -187,7 +187,7 @@ async def test_kept_recordings_of_a_later_channel_with_the_same_id_stay(folder: 
     own = media_keys.video_key("c1", round((NOW + 60) * 1000))
     folder.add(own)
     await store.delete("c1", NOW + 120, media=False)
-    await deletion(folder, store).once(deleted)
+    await deletion(folder, store).delete_once(deleted)
     assert folder.keys == OTHERS | {own}
 
 
@@ -197,11 +197,11 @@ async def test_a_deleted_channel_without_media_is_forgotten_after_a_week(
 ) -> None:
     await store.add({"id": "c2"})
     await store.delete("c2", NOW, media=media)
-    await deletion(folder, store, NOW + 6 * DAY).round()
+    await deletion(folder, store, NOW + 6 * DAY).run_round()
     assert (await store.get_deleted("c2")).without_media is media
-    await deletion(folder, store, NOW + 8 * DAY, shared=False).round()
+    await deletion(folder, store, NOW + 8 * DAY, shared=False).run_round()
     assert (await store.get_deleted("c2")).without_media is media
-    await deletion(folder, store, NOW + 8 * DAY).round()
+    await deletion(folder, store, NOW + 8 * DAY).run_round()
     with pytest.raises(NoSuchChannel):
         await store.get_deleted("c2")
 
@@ -209,11 +209,11 @@ async def test_a_deleted_channel_without_media_is_forgotten_after_a_week(
 async def test_late_files_are_deleted_before_the_channel_is_forgotten(folder: Folder, store: SqliteChannels) -> None:
     await store.delete("c1", NOW, media=True)
     late = deletion(folder, store, NOW + 8 * DAY)
-    await late.round()
+    await late.run_round()
     assert folder.keys == OTHERS
     assert (await store.get_deleted("c1")).without_media
     (folder.root / "c1/2026.csv").unlink()
-    await late.round()
+    await late.run_round()
     with pytest.raises(NoSuchChannel):
         await store.get_deleted("c1")
 
@@ -229,14 +229,14 @@ async def test_every_deleted_channel_without_media_is_checked_in_turn(
     one = deletion(folder, store, NOW + 8 * DAY)
     for _ in range(3):
         assert "full9" in {d.id for d in await store.list_deleted()}
-        await one.round()
+        await one.run_round()
     assert {d.id for d in await store.list_deleted()} == {f"full{n}" for n in range(5)}
 
 
 async def test_the_deletion_reports_whether_a_channel_has_media(folder: Folder, store: SqliteChannels) -> None:
     one = deletion(folder, store)
-    assert [await one.any_of(id) for id in ("c1", "c10", "films", "nobody")] == [True, True, True, False]
-    assert [await one.any_of(id, films=False) for id in ("c1", "c10", "films")] == [True, True, False]
+    assert [await one.has_media(id) for id in ("c1", "c10", "films", "nobody")] == [True, True, True, False]
+    assert [await one.has_media(id, films=False) for id in ("c1", "c10", "films")] == [True, True, False]
 
 
 @pytest.mark.parametrize("item", [{"id": "c"}, {"id": "c", "media": "Keep"}, {"id": "c", "media": None}])

@@ -131,7 +131,7 @@ async def test_copies_are_bounded() -> None:
 
 
 async def dressed(dresser: WatermarkAssets) -> None:
-    await dresser.ready(10)
+    await dresser.wait_for_first_fetch(10)
 
 
 async def test_the_watermark_keeps_its_picture_when_the_text_changes() -> None:

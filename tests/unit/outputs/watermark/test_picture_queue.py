@@ -34,7 +34,7 @@ async def test_refilled_items_come_first_and_then_later_items_in_order() -> None
     feed = PictureQueue(3)
     feed.add(picture(100))
     feed.refill([TRACKS, picture(0, key=True), picture(50)])
-    feed.tracks(TRACKS)
+    feed.add_tracks(TRACKS)
     feed.end()
     items = [item async for item in feed]
     assert times(items) == [0, 50, 100]
@@ -43,7 +43,7 @@ async def test_refilled_items_come_first_and_then_later_items_in_order() -> None
 
 async def test_at_the_time_limit_waiting_pictures_are_dropped_until_a_key_frame() -> None:
     feed = PictureQueue(1)
-    feed.tracks(TRACKS)
+    feed.add_tracks(TRACKS)
     for n in range(50):
         feed.add(picture(n * 100, key=n % 20 == 0))
     feed.end()
@@ -127,7 +127,7 @@ def test_new_tracks_wait_for_the_picture_after_them() -> None:
 
 def test_the_rest_at_the_end_has_all_items_except_pictures() -> None:
     order = filled(picture(0), sound(5), Timed(6, "x", b""), picture(33), sound(40))
-    assert times(list(order.rest())) == [5, 6, 40]
+    assert times(list(order.take_rest())) == [5, 6, 40]
     assert len(order._items) == 0
 
 
@@ -138,7 +138,7 @@ def test_sound_without_a_following_picture_is_bounded_and_counted() -> None:
         order.add(sound(n * 20))
         assert len(order._items) <= 53
     assert order.dropped > 900
-    assert next(iter(order.rest())) is TRACKS
+    assert next(iter(order.take_rest())) is TRACKS
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 50)), max_size=60), st.data())
@@ -154,7 +154,7 @@ def test_no_sound_is_lost_or_moved_for_any_returned_pictures(
     for at in video:
         if data.draw(st.booleans()):
             out += [i.dts for i in order.replace(picture(at)) if isinstance(i, AccessUnit) and i.track is AUDIO]
-    out += times(list(order.rest()))
+    out += times(list(order.take_rest()))
     assert out == audio
 
 

@@ -33,16 +33,16 @@ class Sender:
 @given(FRAMES, st.integers(0, 0xFFFF))
 def test_each_packet_is_found_by_its_number(frames: list[tuple[int, list[bytes]]], first: int) -> None:
     burst = RtpBurst(frames, 96, first)
-    packets = [packet for run in burst.runs() for packet in run]
+    packets = [packet for run in burst.make_runs() for packet in run]
     assert [packet[12:] for packet in packets] == [payload for _, payloads in frames for payload in payloads]
     for number, packet in enumerate(packets):
         sequence = (first + number) & 0xFFFF
         assert int.from_bytes(packet[2:4], "big") == sequence
-        assert burst.packet(sequence) == packet
+        assert burst.make_packet(sequence) == packet
     markers = [packet[1] >> 7 for packet in packets]
     assert sum(markers) == len(frames) and markers[-1]
-    assert burst.packet((first - 1) & 0xFFFF) is None
-    assert burst.packet((first + len(packets)) & 0xFFFF) is None
+    assert burst.make_packet((first - 1) & 0xFFFF) is None
+    assert burst.make_packet((first + len(packets)) & 0xFFFF) is None
 
 
 async def test_pictures_during_a_burst_follow_it() -> None:
@@ -56,11 +56,11 @@ async def test_pictures_during_a_burst_follow_it() -> None:
     async with asyncio.timeout(10):
         while viewer.is_starting:
             await asyncio.sleep(0.001)
-    expected = [packet for run in burst.runs() for packet in run]
+    expected = [packet for run in burst.make_runs() for packet in run]
     assert sender.sent == [*expected, b"first", b"second", b"third"]
-    assert viewer.of_burst(7) == expected[7] and viewer.of_burst(150) is None
+    assert viewer.make_burst_packet(7) == expected[7] and viewer.make_burst_packet(150) is None
     viewer.close()
-    assert viewer.of_burst(7) is None
+    assert viewer.make_burst_packet(7) is None
 
 
 @pytest.mark.parametrize("closes", [True, False])

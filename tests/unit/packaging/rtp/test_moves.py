@@ -83,15 +83,15 @@ async def rig() -> Rig:
 
 async def test_moves_happen_at_key_frames_without_a_gap_in_numbers_or_a_step_back_in_time(rig: Rig) -> None:
     rig.play(0, 1_000)
-    rig.output.join(rig.viewer, rig.output.video(rig.source.stream))
+    rig.output.join(rig.viewer, rig.output.feed_for(rig.source.stream))
     rig.viewer.close()  # the burst
     rig.viewer.waiting = False
     rig.play(1_000, 1_500)
     rig.output.move(rig.viewer, rig.small.stream)
     rig.play(1_500, 2_300)
-    assert rig.output.video_of(rig.viewer) is rig.output.video(rig.source.stream), "no key frame yet"
+    assert rig.output.video_of(rig.viewer) is rig.output.feed_for(rig.source.stream), "no key frame yet"
     rig.play(2_300, 3_000)
-    assert rig.output.video_of(rig.viewer) is rig.output.video(rig.small.stream)
+    assert rig.output.video_of(rig.viewer) is rig.output.feed_for(rig.small.stream)
     assert rig.viewer.offset == 300 * 90 + 1, "the rendition began at 2,000, and 2,300 had been shown"
     rig.output.move(rig.viewer, rig.source.stream)
     rig.play(3_000, 4_000)
@@ -106,13 +106,13 @@ async def test_moves_happen_at_key_frames_without_a_gap_in_numbers_or_a_step_bac
 
 
 async def test_lost_packets_are_repeated_after_a_move_and_earlier_ones_are_not(rig: Rig) -> None:
-    rig.output.join(rig.viewer, rig.output.video(rig.source.stream))
+    rig.output.join(rig.viewer, rig.output.feed_for(rig.source.stream))
     rig.play(0, 1_000)
     before = rig.report()
     rig.output.move(rig.viewer, rig.small.stream)
     rig.play(1_000, 2_000)
     feed = rig.output.video_of(rig.viewer)
-    assert feed is rig.output.video(rig.small.stream)
+    assert feed is rig.output.feed_for(rig.small.stream)
     earlier, packet, count = rig.sender.numbers[3], rig.sender.packets[-1], len(rig.sender.packets)
     feed.repeat(rig.viewer, [earlier], 1.0)
     assert len(rig.sender.packets) == count
@@ -125,12 +125,12 @@ async def test_lost_packets_are_repeated_after_a_move_and_earlier_ones_are_not(r
 
 
 async def test_a_move_ends_with_the_rendition_or_with_another_move(rig: Rig) -> None:
-    rig.output.join(rig.viewer, rig.output.video(rig.source.stream))
+    rig.output.join(rig.viewer, rig.output.feed_for(rig.source.stream))
     rig.play(0, 500)
     rig.output.move(rig.viewer, rig.small.stream)
     rig.output.move(rig.viewer, rig.source.stream)
     rig.play(500, 2_500)
-    assert rig.output.video_of(rig.viewer) is rig.output.video(rig.source.stream)
+    assert rig.output.video_of(rig.viewer) is rig.output.feed_for(rig.source.stream)
     assert not rig.small.stream.is_awaited
     rig.output.move(rig.viewer, rig.small.stream)
     assert rig.small.stream.is_awaited
@@ -142,7 +142,7 @@ async def test_a_move_ends_with_the_rendition_or_with_another_move(rig: Rig) -> 
 
 
 async def test_a_viewer_that_leaves_before_its_move_is_forgotten(rig: Rig) -> None:
-    rig.output.join(rig.viewer, rig.output.video(rig.source.stream))
+    rig.output.join(rig.viewer, rig.output.feed_for(rig.source.stream))
     rig.output.move(rig.viewer, rig.small.stream)
     rig.output.leave(rig.viewer)
     assert not rig.small.stream.is_awaited

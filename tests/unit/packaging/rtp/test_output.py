@@ -52,7 +52,7 @@ async def test_viewers_are_counted_and_get_reports_of_both_tracks() -> None:
     publisher, output, sound, counts = live()
     publisher.stream.push(coded(0, True))
     one, other = Watcher(), Watcher(PayloadTypes(audio=111))
-    output.join(one.viewer, output.video(publisher.stream))
+    output.join(one.viewer, output.feed_for(publisher.stream))
     output.join(other.viewer, None)
     assert publisher.stream.viewers[KIND] == 2 and sound.feed is not None
     reported = [[item.ssrc for item in rtcp.parse(w.sender.rtcp[0]) if isinstance(item, rtcp.SenderReport)]
@@ -86,7 +86,7 @@ async def test_each_viewer_gets_a_report_every_second() -> None:
 async def test_the_end_of_the_stream_ends_every_viewer_once() -> None:
     publisher, output, _, _ = live()
     watchers = [Watcher(), Watcher(PayloadTypes(audio=111))]
-    output.join(watchers[0].viewer, output.video(publisher.stream))
+    output.join(watchers[0].viewer, output.feed_for(publisher.stream))
     output.join(watchers[1].viewer, None)
     running = asyncio.ensure_future(output.run(publisher.stream))
     await asyncio.sleep(0)

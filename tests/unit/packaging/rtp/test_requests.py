@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from gateway.live.received import ReceivedMedia
 from gateway.live.stream import Stream
 from gateway.media.unit import AccessUnit
 from gateway.packaging.rtp.clock import VIDEO_RTX_SSRC
@@ -80,8 +81,8 @@ async def test_a_packet_that_is_lost_again_is_sent_twice(rig: Rig) -> None:
 
 
 async def test_the_number_of_remembered_retransmissions_is_bounded(rig: Rig) -> None:
-    assert [rig.viewer.copies_of(n) for n in range(65)] == [1] * 65
-    assert [rig.viewer.copies_of(n) for n in (64, 1, 0)] == [2, 2, 1]
+    assert [rig.viewer.count_copies(n) for n in range(65)] == [1] * 65
+    assert [rig.viewer.count_copies(n) for n in (64, 1, 0)] == [2, 2, 1]
 
 
 async def test_a_viewer_that_cannot_begin_asks_the_publisher_for_a_key_frame(
@@ -122,7 +123,7 @@ async def test_repeated_bursts_of_a_long_gop_do_not_exceed_the_streams_bitrate(
     now = 100.0
     monkeypatch.setattr("gateway.packaging.rtp.video_feed.time.monotonic", lambda: now)
     monkeypatch.setattr("gateway.packaging.rtp.viewer.time.monotonic", lambda: now)
-    monkeypatch.setattr(Stream, "bitrate", 800_000)
+    monkeypatch.setattr(ReceivedMedia, "bitrate", 800_000)
     counted = 0
 
     def count(size: int) -> None:

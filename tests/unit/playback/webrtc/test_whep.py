@@ -6,30 +6,33 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from gateway.channels.stream_key import SignatureUse
+from gateway.lib.sockets import listen
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
-from gateway.live.sink import EndReason
+from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.packaging.feed import FeedCounts
 from gateway.packaging.rtp.output import KIND, RtpOutput
 from gateway.playback.protection import PlaybackProtection
-from gateway.playback.webrtc.signalling import SDP, Signalling
+from gateway.playback.services import PlayServices
 from gateway.playback.webrtc.whep import WhepPlayback
 from gateway.ports.errors import AtCapacity, OutputError
 from gateway.protocols.rtp import rtcp
 from gateway.settings.layers import load
+from gateway.webrtc.signalling import SDP, Signalling
 from tests.support import builders
 from tests.support.builders import VIDEO
-from tests.support.http import Listener, Reply, serving, until
+from tests.support.http import Listener, Reply, serving
 from tests.support.playback import SECRETS, Channels
 from tests.support.rtp_viewers import coded
+from tests.support.waiting import until
 from tests.support.webrtc import Client, Wire
 from tests.support.whip_client import offer
 
@@ -71,7 +74,21 @@ class Lab:
         )
         options = ["limits.playback_per_address=2", f"stream.wait_for_publisher={wait}"]
         settings = load(environ={}, overrides=options)
-        self.whep = WhepPlayback(self.sessions, hub, channels, protection, media, settings)
+        services = PlayServices(
+            settings=settings,
+            opener=listen,
+            tls=None,
+            tasks=cast(Any, None),
+            pending=cast(Any, None),
+            streams=hub,
+            channels=channels,
+            protection=protection,
+            browser_streams=hub,
+            browser_media=media,
+            ports=cast(Any, None),
+            sessions=self.sessions,
+        )
+        self.whep = WhepPlayback(services)
         self.listener: Listener
 
     def live(self, audio: MediaTrack | None = None, video: MediaTrack | None = VIDEO) -> StreamPublisher:
@@ -133,7 +150,7 @@ async def serving_viewers(auth: str = "none", wait: float = 0.0, **fields: Any) 
 
 
 def _attach(stream: Stream, feed: Any) -> Any:
-    stream.attach(feed, replay=False)
+    stream.attach(feed, SinkNeeds(cache=False))
     return lambda: stream.detach(feed)
 
 

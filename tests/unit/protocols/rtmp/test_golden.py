@@ -43,7 +43,7 @@ def replay(data: bytes, size: int) -> dict[str, Any]:
             elif isinstance(event, Script):
                 scripts.append(event.name)
             elif isinstance(event, Message):
-                demuxed = (demux.video if event.type_id == 9 else demux.audio)(event.timestamp, event.payload)
+                demuxed = (demux.read_video if event.type_id == 9 else demux.read_audio)(event.timestamp, event.payload)
                 assert not isinstance(demuxed, Unsupported)
                 if isinstance(demuxed, TrackStart):
                     tracks.append(f"{demuxed.track.codec} {demuxed.track.config.hex()[:64]}")

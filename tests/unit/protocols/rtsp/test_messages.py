@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.rtsp.messages import Interleaved, Received, Response, RtspReader, ServerRequest, request
+from gateway.protocols.rtsp.messages import Interleaved, Received, RtspReader, RtspResponse, ServerRequest, request
 from tests.support.feeding import feed_all_ways
 
 ANSWER = b"RTSP/1.0 200 OK\r\nCSeq: 3\r\nContent-Length: 5\r\nWWW-Authenticate: a\r\nwww-authenticate: b\r\n\r\nhello"
@@ -12,7 +12,7 @@ ANSWER = b"RTSP/1.0 200 OK\r\nCSeq: 3\r\nContent-Length: 5\r\nWWW-Authenticate: 
 def test_messages_and_packets_are_read_however_they_are_cut() -> None:
     data = ANSWER + b"$\x00\x00\x03abc" + b"\r\n" + b"OPTIONS * RTSP/1.0\r\nCSeq: 9\r\n\r\n" + b"$\x01\x00\x00"
     response, packet, asked, empty = feed_all_ways(lambda: RtspReader().receive, data)
-    assert response == Response(200, {"cseq": "3", "content-length": "5", "www-authenticate": "a\nb"}, b"hello")
+    assert response == RtspResponse(200, {"cseq": "3", "content-length": "5", "www-authenticate": "a\nb"}, b"hello")
     assert response.number == 3
     assert packet == Interleaved(0, b"abc")
     assert asked == ServerRequest("OPTIONS", {"cseq": "9"})
@@ -41,15 +41,15 @@ def test_a_head_is_read_once_while_its_body_arrives_in_pieces() -> None:
     class Counted(RtspReader):
         heads = 0
 
-        def _message(self, at: int) -> tuple[Received | None, int]:
+        def _read_message(self, at: int) -> tuple[Received | None, int]:
             self.heads += 1
-            return super()._message(at)
+            return super()._read_message(at)
 
     reader, body = Counted(), b"x" * 1000
     found = reader.receive(b"RTSP/1.0 200 OK\r\nContent-Length: 1000\r\n\r\n")
     for byte in body:
         found += reader.receive(bytes((byte,)))
-    assert found == [Response(200, {"content-length": "1000"}, body)]
+    assert found == [RtspResponse(200, {"content-length": "1000"}, body)]
     assert reader.heads == 2  # with the whole body once more
 
 

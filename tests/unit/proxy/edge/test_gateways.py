@@ -9,8 +9,8 @@ import pytest
 
 from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwners
-from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable
-from gateway.cluster.peers import Peers
+from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable
+from gateway.cluster.members.peers import Peers
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.nodes import Node, NodeRole
 from proxy.edge import gateways as asking

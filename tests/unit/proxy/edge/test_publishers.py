@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.cluster.peers import Peers
+from gateway.cluster.members.peers import Peers
 from gateway.http.request import Request
 from gateway.lib.refusals import Refusals
 from gateway.lib.tasks import Tasks

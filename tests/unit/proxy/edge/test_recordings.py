@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.cluster.peers import Peers
-from gateway.cluster.request_coalescer import TruncatedBody
+from gateway.cluster.files.request_coalescer import TruncatedBody
+from gateway.cluster.members.peers import Peers
 from gateway.http.response import Response
 from proxy.edge import gateways as asking
 from proxy.edge import recordings as keeping
@@ -17,7 +17,8 @@ from proxy.edge.gateways import Gateways
 from proxy.edge.recordings import EdgeRecordings
 from tests.support.edge import storing
 from tests.support.holder import Holder, Where, answer, holding
-from tests.support.http import request, until
+from tests.support.http import request
+from tests.support.waiting import until
 
 SEGMENT = "720p/1700000000001.ts"
 SESSION = "vod-1700000000000.m3u8"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from gateway.media.track import Codec
-from gateway.workers.programs.browser.bitrate_estimator import BitrateEstimator, max_bitrate
+from gateway.workers.programs.browser.browser_video import BitrateEstimator, max_bitrate
 
 RATE = Fraction(25)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.workers.programs.browser.encoder_lag import EncoderLag
+from gateway.workers.programs.browser.browser_video import EncoderLag
 
 
 def sliced(lateness: EncoderLag, slice: float, until: float, *, start: float = 100.0, step: float = 0.05) -> None:
@@ -11,7 +11,7 @@ def sliced(lateness: EncoderLag, slice: float, until: float, *, start: float = 1
     for n in range(count):
         time = n * step
         came = start + (time // slice + 1) * slice
-        lateness.arrived(time, came)
+        lateness.record_arrival(time, came)
 
 
 def test_work_that_ends_before_the_next_slice_is_not_late() -> None:
@@ -26,25 +26,25 @@ def test_work_that_ends_before_the_next_slice_is_not_late() -> None:
 def test_the_lag_of_single_pictures_begins_with_their_arrival() -> None:
     lateness = EncoderLag()
     for n in range(40):
-        lateness.arrived(n * 0.05, 100 + n * 0.05)
+        lateness.record_arrival(n * 0.05, 100 + n * 0.05)
     assert round(lateness.behind(1.95, 102.25), 3) == 0.3
 
 
 def test_media_faster_than_real_time_are_never_late() -> None:
     lateness = EncoderLag()
     for n in range(1000):
-        lateness.arrived(n * 0.04, 50.0)
+        lateness.record_arrival(n * 0.04, 50.0)
     assert lateness.behind(0.0, 50.0) == 0
     assert lateness.behind(20.0, 69.0) == 0
 
 
 def test_a_stall_of_the_network_is_ignored_for_some_seconds_only() -> None:
     lateness = EncoderLag()
-    lateness.arrived(0.0, 100.0)
-    lateness.arrived(1.0, 105.0)  # four seconds late
+    lateness.record_arrival(0.0, 100.0)
+    lateness.record_arrival(1.0, 105.0)  # four seconds late
     assert lateness.behind(1.0, 105.0) == 0
     for n in range(2, 15):
-        lateness.arrived(float(n), 104.0 + n * 0.01 if n < 5 else 100.0 + n)
+        lateness.record_arrival(float(n), 104.0 + n * 0.01 if n < 5 else 100.0 + n)
     assert round(lateness.behind(14.0, 118.0), 3) == 4.0
 
 

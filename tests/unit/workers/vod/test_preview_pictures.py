@@ -12,7 +12,7 @@ from PIL import Image
 
 from gateway.ports.vod_names import VodNames
 from gateway.workers.programs.vod.continuous_timeline import TICKS
-from gateway.workers.programs.vod.preview_pictures import MAX_PICTURES, PreviewPictures
+from gateway.workers.programs.vod.hls_package import MAX_PICTURES, PreviewPictures
 
 NAMES = VodNames("a", "a")
 _CUE = re.compile(

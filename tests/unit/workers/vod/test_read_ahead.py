@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.workers.programs.vod.read_ahead import read_ahead
+from gateway.workers.programs.vod.video_transcoder import read_ahead
 
 
 def test_items_come_in_order() -> None:

@@ -6,12 +6,14 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import pytest
 
+from gateway.protocols import wire
 from gateway.vod.package_client import request_package
 from gateway.workers import vod_bounds as module
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding, VodMessage
@@ -49,7 +51,7 @@ def test_zero_removes_each_limit(tmp_path: Path) -> None:
 
 def test_a_request_carries_its_limits_to_the_worker() -> None:
     order = PackageRequest("a", "b", "c", VodEncoding(23, "fast", 1, 10), Bounds(1.5, 2.5, 3, 4.5, 5.5, 6))
-    assert PackageRequest.from_json(order.to_json()) == order
+    assert wire.decode_record(PackageRequest, wire.write_json(asdict(order))) == order
 
 
 def test_an_allowance_fails_with_the_first_byte_too_many() -> None:
@@ -141,7 +143,7 @@ async def test_a_job_is_tried_again_when_its_worker_dies_late(monkeypatch: pytes
     made = PackageResult(1, 900.0, 0, 0, False)
     lives = [
         OneLife([(VodMessage.PROGRESS, b"[0.2, 900.0]")], dies=True),
-        OneLife([(VodMessage.PROGRESS, b"[0.1, 450.0]"), (VodMessage.DONE, made.to_json())], dies=False),
+        OneLife([(VodMessage.PROGRESS, b"[0.1, 450.0]"), (VodMessage.DONE, wire.write_json(asdict(made)))], dies=False),
     ]
 
     class Some:

@@ -1,10 +1,13 @@
 """Watermarks and still requests: the fields of channels, their transfer to workers, and invalid messages."""
 
+from dataclasses import asdict
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.media.errors import InvalidData
+from gateway.protocols import wire
 from gateway.workers.jpeg_protocol import JpegAction, JpegReply, JpegRequest, PictureDifference
 from gateway.workers.watermark_spec import WatermarkSpec, picture_url, wants_watermark
 from tests.fuzz import fuzz_mark, fuzz_still
@@ -62,7 +65,7 @@ def test_replies_and_picture_differences_are_transferred_unchanged() -> None:
     for answer in (JpegReply(1, True, b"jpeg"), JpegReply((1 << 32) - 1, False, "größer".encode())):
         assert JpegReply.decode(answer.encode()) == answer
     for look in (PictureDifference(12.5, 9), PictureDifference(lost=True), PictureDifference(first=True)):
-        assert PictureDifference.decode(look.encode()) == look
+        assert wire.decode_record(PictureDifference, wire.write_json(asdict(look))) == look
 
 
 def test_every_cut_request_is_refused() -> None:

@@ -26,6 +26,8 @@ const PLAYS = ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "whep", "rtmp"];
 const NAMED = /** @type {readonly string[]} */ (PLAYS);
 
 const SHOWN = "keys"; // name of the choice whether stream keys are shown
+/** The push addresses that have a label of their own. Those of other protocols are shown with their scheme. */
+const PUSHES = ["pushUrl", "wsUrl", "whipUrl"];
 const HIDDEN_SIGN = /(sign=)[^&"\s]*/g;
 
 /** Replaces the file name of an address and keeps the query, which may contain a signature. @param {string} url @param {string} file */
@@ -52,6 +54,10 @@ async function renew(channel) {
   if (done) toast(t("push.new.done"), "ok");
 }
 
+/** The push addresses of protocols that the console has no texts for. @param {Channel} channel @returns {string[]} */
+const otherPushes = (channel) => Object.entries(channel).filter(([name, value]) =>
+  !PUSHES.includes(name) && /^[a-z]+:[/][/]/.test(String(value)) && String(value).includes(channel.key)).map(([, value]) => String(value));
+
 /** @param {{channel: Channel, onChanged: () => void}} props */
 export function Push({ channel, onChanged }) {
   const [shown, setShown] = useState(recall(SHOWN) === "shown");
@@ -72,6 +78,7 @@ export function Push({ channel, onChanged }) {
         ${field(t("push.key"), channel.obsKey, t("push.key.hint"))}
         ${field(t("push.url"), channel.pushUrl)}
         ${channel["wsUrl"] && field(t("push.ws"), channel["wsUrl"])}
+        ${otherPushes(channel).map((url) => field(url.split(":", 1)[0]?.toUpperCase() ?? "", url))}
         ${field(t("push.ffmpeg"), line)}
       </div>
       ${shown && html`<${QrFigure} src=${qrOf(channel, "push")} label=${t("push.qr")} />`}

@@ -28,7 +28,7 @@ export function Now({ session, several }) {
   const watched = Object.entries(viewers).filter(([, n]) => n > 0);
   const seconds = session.since ? (Date.now() - Date.parse(session.since)) / 1000 : NaN;
   const [video, audio] = [tracks.find((track) => track.kind === "video"), tracks.find((track) => track.kind === "audio")];
-  const further = tracks.filter((track) => track["rendition"]).map((track) => track["name"]);
+  const additional = tracks.filter((track) => track["rendition"]).map((track) => track["name"]);
   return html`<${Card} title=${t("now.title")} class="is-now">
     ${session.state === "lingering" && html`<${Notice} kind="warn" title=${t("state.lingering")}>${t("now.lingering")}<//>`}
     <${Facts} facts=${[
@@ -41,7 +41,7 @@ export function Now({ session, several }) {
         title: t("now.dropped.hint") },
       { label: t("now.video"), value: video ? words(video) : t("now.none") },
       { label: t("now.audio"), value: audio ? words(audio) : t("now.none") },
-      ...(further.length ? [{ label: t("now.tracks"), value: further.join(" · ") }] : []),
+      ...(additional.length ? [{ label: t("now.tracks"), value: additional.join(" · ") }] : []),
       { label: t("now.publisher"), value: publisher
         ? html`${publisher.address} <span class="sub inline">${publisher.protocol.toUpperCase()}</span>` : "–" },
       ...(publisher?.webrtc ? [{ label: t("webrtc.publisher"), value: networkWords(publisher.webrtc) }] : []),

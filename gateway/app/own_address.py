@@ -1,0 +1,33 @@
+"""The open ports of this process, and the address at which other nodes reach it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.adapters.advertise import advertised_address, host_of
+from gateway.channels.addresses import OpenPorts
+from gateway.ports.nodes import Node, NodeRole
+from gateway.settings import Settings
+
+
+class OwnAddress:
+    """The open ports and the address of this process. Before `announce`, no port is open, and the address is ""."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._shown: Mapping[str, Any] = {}  # information for operators and broadcasters
+        self.ports = OpenPorts()
+        self.address = ""
+
+    async def announce(self, ports: OpenPorts) -> None:
+        """Sets the open ports. Finds the address if there is a registry, because only nodes and tasks then need it."""
+        self.ports = ports
+        if self._settings.registry:
+            self.address = await advertised_address(self._settings, ports)
+            self._shown = ports.registry_entry(host_of(self.address), time.time())
+
+    def as_node(self, id: str, role: NodeRole, channel: str = "") -> Node:
+        """Returns this process as the registry has it. channel: the id, if this is an edge for only one channel."""
+        return Node(id, role, self.address, channel=channel, shown=self._shown)

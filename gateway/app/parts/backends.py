@@ -1,0 +1,62 @@
+"""Opens the services outside of a gateway: stores, cloud, webhooks and the log of events."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from gateway import __version__
+from gateway.adapters.cloud import AwsServices
+from gateway.adapters.stores import Stores, open_stores
+from gateway.adapters.webhooks import Webhooks
+from gateway.app.node_parts import NodeParts
+from gateway.diagnosis.event_log import EventLog
+from gateway.lib.sockets import ListenError
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """The opened services. tls: trusted authorities for outgoing connections; None: the system's."""
+
+    stores: Stores
+    tls: ssl.SSLContext | None
+    event_log: EventLog
+    cloud: AwsServices
+
+
+async def open_backends(parts: NodeParts) -> Backends:
+    """Opens the services on the stack of the process. Events go to webhooks first. Raises GatewayError, ListenError."""
+    settings, metrics, stack, events = parts.settings, parts.metrics, parts.stack, parts.events
+    stores = await stack.enter_async_context(open_stores(settings))
+    parts.readiness.add("channel store", stores.channels.check)
+    parts.readiness.add_optional(stores.unusable)
+    for name, reason in stores.unusable().items():
+        log.error("a store cannot be used, live streams go on without it", store=name, reason=reason)
+    tls = outgoing_tls(settings.tls.ca)
+    if settings.hooks.url:
+        hooks = Webhooks(settings.hooks, metrics.hooks, user_agent=f"Millrace/{__version__}", tls=tls)
+        events.listen((await stack.enter_async_context(hooks)).post)
+    event_log = EventLog(stores.events, parts.identity.id, settings.events, metrics.events)
+    events.listen((await stack.enter_async_context(event_log)).record)
+    cloud = await stack.enter_async_context(AwsServices(stores.aws, settings.kvs.role))
+    return Backends(stores, tls, event_log, cloud)
+
+
+def outgoing_tls(ca: Path | None) -> ssl.SSLContext | None:
+    """Returns the TLS context of outgoing connections; None: only the system's certificate authorities are trusted.
+
+    Raises ListenError for an unusable file.
+    """
+    if ca is None:
+        return None
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(ca)
+    except (ssl.SSLError, OSError) as error:
+        raise ListenError(f"tls.ca: {ca}: {error.strerror or 'no certificates in PEM form'}") from None
+    return context

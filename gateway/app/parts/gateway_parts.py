@@ -1,0 +1,69 @@
+"""Opens the services of a gateway in their order: each one gets those before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.app.node_parts import NodeParts
+from gateway.app.parts.backends import Backends, open_backends
+from gateway.app.parts.background_jobs import BackgroundJobs
+from gateway.app.parts.cluster import build_cluster
+from gateway.app.parts.diagnosis import Diagnosis, build_diagnosis
+from gateway.app.parts.live import Live, build_live
+from gateway.app.parts.publishers import PublisherPages
+from gateway.app.parts.pushes import Pushes, build_pushes
+from gateway.app.viewer_parts import ViewerParts, build_viewers
+from gateway.channels.media_owners import StoredDeletions
+from gateway.outputs.clips.clip_service import ClipService
+from gateway.outputs.clips.sources import ClipSources
+from gateway.ports.cluster_queries import ClusterQueries, SingleNode
+
+if TYPE_CHECKING:
+    from gateway.cluster.cluster_member import ClusterMember
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayParts:
+    """The services of a gateway that exist before its ports are open. member: None for a single node."""
+
+    node: NodeParts
+    backends: Backends
+    viewers: ViewerParts
+    live: Live
+    member: ClusterMember | None
+    pushes: Pushes
+    publishers: PublisherPages
+    diagnosis: Diagnosis
+    clips: ClipService
+    jobs: BackgroundJobs
+
+    @property
+    def cluster(self) -> ClusterQueries:
+        """The requests to other nodes."""
+        return self.member.cluster if self.member is not None else SingleNode()
+
+
+async def open_gateway(node: NodeParts) -> GatewayParts:
+    """Opens the services. Raises GatewayError, ListenError."""
+    backends = await open_backends(node)
+    stores = backends.stores
+    viewers = build_viewers(node, stores.channels, StoredDeletions(stores.channels))
+    live = await build_live(node, backends, viewers.memory)
+    member = await build_cluster(node, backends, viewers, live)
+    pushes = build_pushes(node, backends, viewers, live, member)
+    cluster = member.cluster if member is not None else SingleNode()
+    outputs = live.outputs
+    sources = ClipSources(stores.objects, outputs.archive, outputs.finalizer)
+    return GatewayParts(
+        node,
+        backends,
+        viewers,
+        live,
+        member,
+        pushes,
+        PublisherPages(node, stores.domains, viewers.channels.cached, cluster),
+        build_diagnosis(node, live),
+        ClipService(stores.objects, outputs.archive, sources, node.events, node.settings.clips),
+        BackgroundJobs(node, stores, outputs),
+    )

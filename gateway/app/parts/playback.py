@@ -1,0 +1,95 @@
+"""Creates the services that answer the players of a gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.app.parts.gateway_parts import GatewayParts
+from gateway.app.role import PlayedStreams
+from gateway.app.viewer_parts import viewer_reports
+from gateway.playback.film_pages import FilmPages
+from gateway.playback.flv import FlvViewers
+from gateway.playback.health import Health
+from gateway.playback.http_viewers import UNCOUNTED, HttpViewers
+from gateway.playback.internal_playback import InternalPlayback
+from gateway.playback.ladder import LadderPlayback
+from gateway.playback.pages import Pages
+from gateway.playback.playlist_response import ready
+from gateway.playback.posters import Posters
+from gateway.playback.public_channels import ChannelList, PublicChannels, live_public_channels
+from gateway.playback.recording_files import RecordingFiles
+from gateway.playback.rewind import Rewind
+from gateway.playback.rewind_pictures import RewindPictures
+from gateway.playback.router import LivePlayback, MediaRoutes, PlaybackAccess, PlaybackRouter, StoredPlayback
+from gateway.playback.snapshot import SnapshotResponder
+from gateway.playback.vod_files import VodFiles
+
+
+@dataclass(frozen=True, slots=True)
+class Playback:
+    """The answers to players. node_files: the files of streams, for other nodes."""
+
+    router: PlaybackRouter
+    node_files: InternalPlayback
+    vod_files: VodFiles
+    channel_list: ChannelList
+
+
+def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
+    """Returns the answers to players. played: the streams that viewers of this node play."""
+    node, stores, viewers, live = gateway.node, gateway.backends.stores, gateway.viewers, gateway.live
+    settings, tasks, channels = node.settings, node.tasks, viewers.channels
+    rewind = Rewind(stores.objects, tasks)
+    pages = FilmPages(stores.films, stores.objects, channels.owners)
+    recordings = RecordingFiles(stores.objects, stores.media, pages)
+    vod_files = VodFiles(recordings, pages.film, viewers.protection, channels.owners)
+    http_cache = gateway.member.http_cache if gateway.member is not None else None
+    live_playback = LivePlayback(
+        played.streams,
+        _routes(gateway, rewind, viewers.counts),
+        FlvViewers(settings.limits.viewer_backlog),
+        viewers.counts,
+        settings.stream.wait_for_publisher,
+        ready,
+        http_cache,
+        viewer_reports(node, http_cache),
+        live.viewers_of,
+        rewind.status,
+    )
+
+    async def live_public() -> Mapping[str, int]:
+        """Returns the number of viewers of the live public channels of all nodes, by id."""
+        own = list(live_public_channels(live.hub, live.remote_viewers))
+        found = await gateway.cluster.ask_all("public-live")
+        entries = (entry for entries in (*found.answers.values(), own) for entry in entries)
+        return {str(entry.get("id")): entry["viewers"] for entry in entries if type(entry.get("viewers")) is int}
+
+    public = PublicChannels(stores.channels.list, live_public, settings.playback.auth, tasks)
+    channel_list = ChannelList(public.entries, tasks)
+    router = PlaybackRouter(
+        PlaybackAccess(channels.cached, viewers.protection, channels.owners),
+        live_playback,
+        Pages(settings.playback.public_url, settings.playback.player_hosts),
+        Health(node.readiness.missing, node.readiness.degraded),
+        StoredPlayback(recordings, Posters(stores.objects, tasks), channel_list, gateway.publishers.routes()),
+        {"vod": vod_files},
+    )
+    node_files = InternalPlayback(
+        live.hub,
+        channels.cached,
+        channels.owners,
+        _routes(gateway, rewind, UNCOUNTED),
+        router.statuses,
+        recordings,
+    )
+    return Playback(router, node_files, vod_files, channel_list)
+
+
+def _routes(gateway: GatewayParts, rewind: Rewind, viewers: HttpViewers) -> MediaRoutes:
+    ladders = LadderPlayback(gateway.live.hub, viewers, rewind=rewind)
+    jpegs = gateway.live.outputs.jpegs
+    pictures = RewindPictures(
+        rewind, lambda unit, longest: jpegs.make_picture([unit], longest=longest), gateway.node.tasks
+    )
+    return MediaRoutes.of(ladders, SnapshotResponder(jpegs.make_latest), pictures)

@@ -1,0 +1,62 @@
+"""Answers the pages and encoders of publishers with the addresses of a gateway, and with its push servers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from gateway.adapters.local.host import shown_host
+from gateway.api.context import hostname
+from gateway.api.key_servers import KeyServers
+from gateway.app.node_parts import NodeParts
+from gateway.channels.addresses import Addresses, OpenPorts, push_ports
+from gateway.channels.stores import ChannelReader, DomainStore
+from gateway.http.response import JSON, Response
+from gateway.ingest.registry import all_listeners
+from gateway.lib.refusals import Refusals
+from gateway.playback.obs_configuration import PER_MINUTE, ObsConfiguration
+from gateway.playback.router import FolderResponder, PublisherRoutes
+from gateway.ports.cluster_queries import ClusterQueries
+
+
+class PublisherPages:
+    """The responders for publishers. channels: may be a cache. cluster: the other nodes."""
+
+    def __init__(
+        self, parts: NodeParts, domains: DomainStore, channels: ChannelReader, cluster: ClusterQueries
+    ) -> None:
+        self._settings = parts.settings
+        self._own_address = parts.own_address
+        self._domains = domains
+        self.servers = KeyServers(parts.secrets, channels, cluster, self.shown_ports)
+        self._obs = ObsConfiguration(channels, parts.secrets, self._addresses, Refusals(PER_MINUTE))
+
+    def shown_ports(self) -> OpenPorts:
+        """Returns the ports in addresses shown to users."""
+        settings, ports = self._settings, self._own_address.ports
+        if not settings.tls.in_front:
+            return ports
+        secure = {f"{listener.name}s" for listener in all_listeners()}
+        return ports.with_tls(**{name: port for name, port in settings.tls_ports().items() if name in secure})
+
+    def routes(self) -> PublisherRoutes:
+        """Returns the responders for publishers at this node."""
+        return PublisherRoutes(lambda request: self._ports(), self.servers.respond, self._obs.respond)
+
+    def operations(self) -> Mapping[str, FolderResponder]:
+        """Returns the responders for publishers at an edge, by the name of the operation."""
+        return {
+            "push-ports": lambda request, rest: self._ports(hostname(request.host)),
+            "push-servers": self.servers.respond,
+            "obs": self._obs.respond,
+        }
+
+    async def _ports(self, host: str = "") -> Response:
+        """Answers `/broadcast.json`. host: of this gateway, for the pages of other nodes."""
+        domains = await self._domains.get_domains()
+        return Response(200, json.dumps(push_ports(domains, self.shown_ports(), host)).encode(), JSON)
+
+    async def _addresses(self, host: str) -> Addresses:
+        """Returns the addresses for a client that requested this host. Raises StoreUnavailable."""
+        name = hostname(host) or shown_host(self._settings.rtmp.host)
+        return Addresses.of(await self._domains.get_domains(), self.shown_ports(), name, name)

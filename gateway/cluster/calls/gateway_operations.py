@@ -1,0 +1,160 @@
+"""The operations of a gateway for other nodes, on its streams and channels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from gateway.channels.channel import Channel
+from gateway.channels.deleted_channel import MEDIA
+from gateway.channels.names import is_channel_id, is_stream_name
+from gateway.channels.stores import ChannelReader
+from gateway.cluster.calls.node_endpoint import Operation
+from gateway.cluster.calls.node_rpc import NodeRpc, NotHeldHere, OperationSpec, json_response, lines
+from gateway.cluster.members.node_identity import SiblingProcesses
+from gateway.cluster.streams.pull import shared_fields
+from gateway.http.request import Request
+from gateway.http.response import Response
+from gateway.lib.numbers import read_integer
+from gateway.live.hub import Hub
+from gateway.live.remote_viewer_counts import RemoteViewerCounts
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.playback.public_channels import live_public_channels
+from gateway.ports.errors import InvalidField, NoSuchChannel
+from gateway.reports.nms_streams import entries
+from gateway.reports.sessions import PROTOCOLS, sessions
+
+log = structlog.get_logger(__name__)
+
+_NODE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+_MAX_COUNT: Final = 9_999_999
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelReaders:
+    """The ways to read channels.
+
+    stored: reads the store. cached: reads the cache that playback uses. deleted: reads the remaining data of deleted
+    channels, also from a cache.
+    """
+
+    stored: ChannelReader
+    cached: ChannelReader
+    deleted: ChannelReader
+
+
+class GatewayOperations:
+    """The operations for NodeEndpoint; `table` returns them.
+
+    forget: removes a channel from the caches.
+    remote_viewers: the viewer counts that other nodes report.
+    report: returns the answer of the operation `node`.
+    """
+
+    def __init__(
+        self,
+        siblings: SiblingProcesses,
+        hub: Hub,
+        channels: ChannelReaders,
+        *,
+        forget: Callable[[str], None],
+        remote_viewers: RemoteViewerCounts,
+        report: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self._rpc = NodeRpc(siblings)
+        self._hub = hub
+        self._channels = channels
+        self._forget = forget
+        self._remote_viewers = remote_viewers
+        self._report = report
+
+    def table(self) -> dict[str, Operation]:
+        """Returns the operations by name."""
+        specs = {
+            "node": OperationSpec("GET", None, self._status),
+            "sessions": OperationSpec("GET", None, self._sessions),
+            "streams": OperationSpec("GET", None, self._streams),
+            "public-live": OperationSpec("GET", None, self._public_live),
+            "session": OperationSpec("GET", is_channel_id, self._session),
+            "channel": OperationSpec("GET", is_channel_id, self._channel),
+            "deleted": OperationSpec("GET", is_channel_id, self._deleted_channel),
+            "changed": OperationSpec("POST", is_channel_id, self._changed),
+            "viewers": OperationSpec("POST", is_stream_name, self._viewers),
+        }
+        return {name: self._rpc.operation(spec) for name, spec in specs.items()}
+
+    # ---- of the node ----
+
+    def _status(self, request: Request, rest: str) -> Response:
+        return lines([self._report()])
+
+    def _sessions(self, request: Request, rest: str) -> Response:
+        return lines(sessions(self._hub, self._remote_viewers))
+
+    def _streams(self, request: Request, rest: str) -> Response:
+        return lines({"id": id, "entry": entry} for id, entry in entries(self._hub))
+
+    def _public_live(self, request: Request, rest: str) -> Response:
+        return lines(live_public_channels(self._hub, self._remote_viewers))
+
+    # ---- of a channel ----
+
+    async def _channel(self, request: Request, id: str) -> Response:
+        """Returns the channel's fields for an edge without a store: no key, and no address that contains a secret."""
+        return json_response({"id": id, **shared_fields(await self._channels.cached.get(id))})
+
+    async def _deleted_channel(self, request: Request, id: str) -> Response:
+        """Returns the fields that an edge without a store needs to protect the media of a deleted channel."""
+        channel = await self._channels.deleted.get(id)
+        return json_response({"id": id, **shared_fields(channel), MEDIA: channel.item.get(MEDIA)})
+
+    async def _changed(self, request: Request, id: str) -> Response:
+        """Removes the channel from the caches. A live stream of this node gets the stored channel."""
+        self._forget(id)
+        held = any(stream.channel.id == id for stream in self._hub)
+        if held:
+            try:
+                channel: Channel | None = await self._channels.stored.get(id)
+            except NoSuchChannel:
+                channel = None
+            if channel is not None:
+                self._hub.channel_changed(channel)
+            else:
+                self._hub.end_channel(id, EndReason.DELETED)
+            log.info("channel changed on another node", channel=id, deleted=channel is None, peer=request.peer)
+        return json_response({"held": held})
+
+    # ---- of a live stream ----
+
+    def _session(self, request: Request, id: str) -> Response:
+        """Tells an edge without a registry whether this node holds the stream."""
+        self._live(id)
+        return json_response({"id": id, "node": self._rpc.node})
+
+    def _viewers(self, request: Request, name: str) -> Response:
+        """Stores the viewer counts of `node` for a stream, by protocol.
+
+        A node reports every few seconds. Counts that are not reported again are removed.
+        """
+        node = request.query.get("node", "")
+        if not _NODE.fullmatch(node):
+            raise InvalidField("node", "expected the id of the reporting node")
+        counts = {}
+        for protocol in PROTOCOLS:
+            count = read_integer(request.query.get(protocol, "0"), _MAX_COUNT)
+            if count is None:
+                raise InvalidField(protocol, "expected a number of at most seven digits")
+            counts[protocol] = count
+        self._remote_viewers.report(self._live(name).name, node, counts)
+        return json_response({"node": self._rpc.node})
+
+    def _live(self, name: str) -> Stream:
+        stream = self._hub.find(name)
+        if stream is None:
+            raise NotHeldHere(name)
+        return stream

@@ -1,0 +1,1 @@
+"""Files of streams that other nodes hold, from a memory cache."""

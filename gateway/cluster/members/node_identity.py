@@ -1,0 +1,52 @@
+"""The identity of this node, and the other processes of its host that share its ports."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.cluster.members.node_address import NodeAddress
+from gateway.cluster.members.peers import Peers
+from gateway.cluster.members.worker_slot import WorkerSlot
+from gateway.ports.cluster_secret import ClusterSecret
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """The identity of this process for other nodes.
+
+    secret: signs and verifies requests between nodes. slot: of a worker process; None for a node of one process.
+    """
+
+    id: str
+    secret: ClusterSecret
+    slot: WorkerSlot | None = None
+
+    @classmethod
+    def of(cls, slot: WorkerSlot | None, secret: ClusterSecret) -> NodeIdentity:
+        """Returns the identity. A node of one process gets a new id at each start."""
+        return cls(slot.id if slot is not None else secrets.token_hex(6), secret, slot)
+
+    def siblings(self) -> Mapping[str, str]:
+        """Returns the Unix sockets of the other processes of this host, by node id."""
+        return self.slot.siblings() if self.slot is not None else {}
+
+
+async def _no_sibling(stream: str) -> NodeAddress | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class SiblingProcesses:
+    """The other processes of this host that share its ports.
+
+    node: id of this node.
+    sockets: returns their Unix sockets, by node id.
+    node_with: returns the address of the sibling that holds a stream; None if no sibling does.
+    """
+
+    node: str
+    peers: Peers
+    sockets: Callable[[], Mapping[str, str]] = dict
+    node_with: Callable[[str], Awaitable[NodeAddress | None]] = _no_sibling

@@ -1,0 +1,158 @@
+"""Replicas of other nodes' streams in the form for WebRTC viewers. The node with the stream converts it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AsyncExitStack
+from typing import Final, Self
+
+import structlog
+
+from gateway.cluster.members.node_address import StreamLocator
+from gateway.cluster.members.peers import Peers
+from gateway.cluster.streams.pull import RENDITIONS, UnitSource
+from gateway.cluster.streams.replicas import Replicas
+from gateway.lib.tasks import Tasks
+from gateway.live.hub import Hub, StreamLimits
+from gateway.live.output import OutputSpec
+from gateway.live.stream import Stream
+from gateway.media.reordering import has_reordering
+from gateway.media.track import Codec
+from gateway.outputs.browser.picture_sizes import PictureSize, next_size
+from gateway.packaging.rtp.output import KIND
+from gateway.playback.playable_streams import BrowserMedia
+from gateway.ports.errors import AtCapacity, NoSuchStream, OutputError
+from gateway.ports.events import Events
+from gateway.protocols.nodes import PullForm
+
+log = structlog.get_logger(__name__)
+
+_START_SECONDS: Final = 15.0  # limit from the first request for H.264 to its first picture
+
+
+class BrowserReplicas:
+    """Implements BrowserMedia for the viewers of this node. Use as `async with`. `replicas`: the replicas for them.
+
+    The replicas have separate hubs, so no other protocol finds them. A second replica has H.264, for viewers that
+    cannot play the codec of the first one. Replicas of renditions have only pictures, for viewers with slow links.
+
+    outputs: of replicas; only `whep` of them is used.
+    """
+
+    def __init__(
+        self, limits: StreamLimits, outputs: Sequence[OutputSpec], locator: StreamLocator, peers: Peers
+    ) -> None:
+        self.hub = Hub(limits, [spec for spec in outputs if spec.name == KIND], Events())
+        self._h264_hub = Hub(limits, (), Events())
+        self.replicas = Replicas(self.hub, locator, peers, form=PullForm.WEBRTC)
+        self._h264 = Replicas(self._h264_hub, locator, peers, form=PullForm.WEBRTC_H264)
+        self._uses: dict[Stream, list[Callable[[], None]]] = {}  # by replica with H.264: ends the use of each viewer
+        self._tasks = Tasks("renditions for browsers")
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self.replicas)
+        await self._stack.enter_async_context(self._h264)
+        await self._stack.enter_async_context(self._tasks)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    def start(self, tasks: Tasks) -> None:
+        """Starts the tasks of the hubs."""
+        tasks.start(self.hub.run(), "replicas for browsers")
+        tasks.start(self._h264_hub.run(), "replicas for browsers")
+
+    def drain(self) -> None:
+        """Accepts no new streams. Ends all viewers."""
+        self.hub.drain()
+        self._h264_hub.drain()
+
+    def __len__(self) -> int:
+        return len(self.replicas) + len(self._h264)
+
+    @property
+    def pulls(self) -> int:
+        """The number of opened connections."""
+        return self.replicas.pulls + self._h264.pulls
+
+    @property
+    def readers(self) -> int:
+        """The number of pulls by other nodes, and of viewers with H.264."""
+        return self.replicas.readers + self._h264.readers
+
+    async def pull_source(self, name: str, form: str, seconds: float) -> UnitSource:
+        """Returns a replica as the source of another node's pull. Raises NoSuchStream, AtCapacity."""
+        by_form: dict[str, Replicas] = {PullForm.WEBRTC: self.replicas, PullForm.WEBRTC_H264: self._h264}
+        if form not in by_form:
+            raise NoSuchStream(name)
+        return await by_form[form].pull_source(name, seconds)
+
+    # ---- BrowserMedia ----
+
+    async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
+        """Returns the replica itself, or one with H.264. Raises OutputError, NoSuchStream, AtCapacity."""
+        video = None if stream.tracks is None else stream.tracks.video
+        if video is None:
+            return stream
+        if video.codec in playable:
+            if has_reordering(video, stream.gop.units()):  # the node with the stream has an earlier version
+                raise OutputError("the node that holds the stream cannot convert it for browsers")
+            return stream
+        if Codec.H264 not in playable:
+            raise OutputError("the viewer supports neither the codec of the stream nor H.264")
+        try:
+            pictures, release = await self._h264.use(stream.name, _START_SECONDS)
+        except NoSuchStream:
+            raise OutputError(f"the pictures cannot be made for browsers within {_START_SECONDS:.0f} s") from None
+        self._uses.setdefault(pictures, []).append(release)
+        return pictures
+
+    def change(
+        self, stream: Stream, pictures: Stream, shown: Stream, step: int, take: Callable[[Stream], None]
+    ) -> None:
+        """Implements BrowserMedia. A rendition is pulled while it has viewers here."""
+        told = stream.channel.item.get(RENDITIONS)
+        sizes = [size for item in (told if isinstance(told, list) else ()) if (size := PictureSize.from_json(item))]
+        name = next_size(PictureSize.of(pictures), sizes, shown.name, step)
+        if name == pictures.name:
+            take(pictures)
+        elif name is not None:
+            self._tasks.start(self._pull_rendition(name, take), name)
+
+    async def _pull_rendition(self, name: str, take: Callable[[Stream], None]) -> None:
+        try:
+            take(await self._h264.wait(name, _START_SECONDS))
+        except (NoSuchStream, AtCapacity) as error:
+            log.info("a rendition cannot be pulled", stream=name, reason=str(error))
+
+    def release(self, stream: Stream, pictures: Stream) -> None:
+        uses = self._uses.get(pictures)
+        if uses:
+            uses.pop()()
+            if not uses:
+                del self._uses[pictures]
+
+
+class BrowserMediaOfNodes:
+    """The BrowserMedia of a gateway in a cluster, for its own streams and for replicas."""
+
+    def __init__(self, own: BrowserMedia, replicas: BrowserReplicas) -> None:
+        self._own = own
+        self._replicas = replicas
+
+    async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
+        return await self._media_of(stream).acquire(stream, playable)
+
+    def change(
+        self, stream: Stream, pictures: Stream, shown: Stream, step: int, take: Callable[[Stream], None]
+    ) -> None:
+        self._media_of(stream).change(stream, pictures, shown, step, take)
+
+    def release(self, stream: Stream, pictures: Stream) -> None:
+        self._own.release(stream, pictures)  # does nothing for pictures of replicas
+        self._replicas.release(stream, pictures)
+
+    def _media_of(self, stream: Stream) -> BrowserMedia:
+        return self._replicas if self._replicas.hub.held(stream.name) is stream else self._own

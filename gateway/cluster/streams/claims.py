@@ -1,0 +1,363 @@
+"""Claims of streams by this node. The registry has a claim before a push is accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from gateway.channels.channel import Channel
+from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable
+from gateway.cluster.members.node_liveness import NodeLiveness
+from gateway.cluster.members.registry_locator import RegistryLocator
+from gateway.cluster.streams.forward import PushForwarder
+from gateway.lib.backoff import Backoff
+from gateway.lib.clocks import SYSTEM_CLOCKS, Clocks
+from gateway.lib.tasks import Tasks
+from gateway.live.hub import Hub
+from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.ports.errors import AtCapacity, GatewayError, HeldByOtherNode, NameInUse, StoreUnavailable
+from gateway.ports.nodes import StreamClaim
+from gateway.ports.stores import Registry
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+FINISH_SECONDS: Final = 3.0  # maximum wait for the releases when the process ends
+VERIFY_SECONDS: Final = 30.0  # between two checks of this node's claims
+_MAX_ATTEMPTS: Final = 4  # attempts to claim a stream while other nodes also try
+_RETRY_SECONDS: Final = 0.3  # pause before a node that answered 404 is asked again
+_RELEASE_SECONDS: Final = 600.0  # time for which a release is retried; later the row's time to live removes the row
+_BATCH: Final = 100
+_SEQUENCE_MARGIN: Final = 60  # additional numbers: segments may be shorter than a second, and clocks may differ
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRows:
+    """The rows of this node's streams in the registry.
+
+    node: id of this node.
+    address: returns the address at which other nodes reach this node.
+    attributes: returns the other fields of a row, for a channel, the address and the start in seconds since the epoch.
+    may_have_edges: whether edges can be started only for this channel.
+    """
+
+    registry: Registry
+    node: str
+    address: Callable[[], str]
+    attributes: Callable[[Channel, str, float], Mapping[str, Any]]
+    may_have_edges: Callable[[Channel], bool]
+
+    def new_claim(self, channel: Channel, started: float) -> StreamClaim:
+        """Returns a new claim of a channel's stream. started: seconds since the epoch."""
+        cluster = self.may_have_edges(channel)
+        return StreamClaim(channel.id, self.node, self.address(), secrets.token_hex(8), started, cluster=cluster)
+
+    async def write(self, claim: StreamClaim, channel: Channel, claimed_at: float, *, replaces: str) -> None:
+        """Writes the row. replaces: id of the stored claim; "": none. Raises HeldByOtherNode, StoreUnavailable."""
+        await self.registry.claim(claim, self.attributes(channel, claim.address, claimed_at), replaces=replaces)
+
+
+@dataclass(slots=True)
+class _PushLock:
+    """The lock that serializes the pushes of one channel."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
+
+
+@dataclass(slots=True)
+class _ClaimedStream:
+    """A stream that this node has claimed, and its row in the registry.
+
+    claimed_at: seconds since the epoch.
+    write_lock: held during a write or the release of the row. After the release, writes do nothing.
+    """
+
+    claim: StreamClaim
+    channel: Channel
+    claimed_at: float
+    stale: bool = False  # the row in the registry is out of date
+    write_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Claims:
+    """Accepts pushes for the cluster.
+
+    A push becomes a stream of this node when the registry has accepted the claim. If another node has claimed the
+    stream, the push is forwarded to that node, which accepts or rejects it. This node claims the streams of a dead
+    node.
+
+    A node is dead if it refuses connections or has left. It is also dead if it is unreachable and has sent no new
+    heartbeat for ALIVE_SECONDS, by the clock of this node.
+
+    `run` must be running. It renews lost claims, and ends streams that another node has claimed.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        rows: SessionRows,
+        locator: RegistryLocator,
+        forwards: PushForwarder,
+        tasks: Tasks,
+        clocks: Clocks = SYSTEM_CLOCKS,
+    ) -> None:
+        self._hub = hub
+        self._rows = rows
+        self._registry = rows.registry
+        self._locator = locator
+        self._forwards = forwards
+        self._tasks = tasks
+        self._releases = Tasks("releases")
+        self._clock = clocks.wall
+        self._monotonic = clocks.monotonic
+        self._push_locks: dict[str, _PushLock] = {}
+        self._claimed: dict[str, _ClaimedStream] = {}
+        self._liveness = NodeLiveness(clocks.monotonic)
+
+    def __len__(self) -> int:
+        return len(self._claimed)
+
+    async def acquire(
+        self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None], input: str = ""
+    ) -> StreamPublisher:
+        """Implements live.publisher.AcquirePublisher."""
+        origin = PushOrigin(protocol, peer)
+
+        async def forward(node: NodeAddress) -> StreamPublisher:
+            return await self._forwards.publish(node, channel, channel.id, origin=origin, evict=evict, input=input)
+
+        async with self._locked(channel.id):
+            if not self._hub.holds(channel.id):
+                publisher = await self._forward_or_claim(channel, forward)
+                if publisher is not None:
+                    return publisher
+
+            def publish(first_number: int) -> StreamPublisher:
+                return self._hub.publish_source(channel, origin, evict, input=input, first_number=first_number)
+
+            return self._begin(channel, publish)
+
+    async def hold(self, channel: Channel, begin: Callable[[int], Stream]) -> bool:
+        """Claims the stream of a channel whose inputs need no push. Returns False if another node holds the stream.
+
+        begin: makes the stream in the hub; its argument is the first number of its playlists.
+        Raises StoreUnavailable, AtCapacity, NameInUse.
+        """
+
+        async def forward(node: NodeAddress) -> bool:
+            return True
+
+        async with self._locked(channel.id):
+            if not self._hub.holds(channel.id) and await self._forward_or_claim(channel, forward):
+                return False
+            self._begin(channel, begin)
+            return True
+
+    @asynccontextmanager
+    async def _locked(self, name: str) -> AsyncIterator[None]:
+        """Serializes the pushes of one channel."""
+        push_lock = self._push_locks.setdefault(name, _PushLock())
+        push_lock.waiting += 1
+        try:
+            async with push_lock.lock:
+                yield
+        finally:
+            push_lock.waiting -= 1
+            if not push_lock.waiting:
+                del self._push_locks[name]
+
+    def session(self, stream: Stream) -> str:
+        """Returns an id for a period of continuous timestamps of a stream. It contains the claim's id."""
+        claimed = self._claimed.get(stream.channel.id)
+        return f"{claimed.claim.id if claimed is not None else ''}/{stream.spec.started}"
+
+    def rewrite_row(self, channel: str) -> None:
+        """Writes the row of a channel again, because its attributes have changed. Does not wait for the write."""
+        claimed = self._claimed.get(channel)
+        if claimed is not None and not claimed.stale:
+            claimed.stale = True
+            self._tasks.start(self._try_to_rewrite(claimed), f"row {channel}")
+
+    async def run(self) -> None:
+        """Verifies the claims every VERIFY_SECONDS, until it is cancelled."""
+        while True:
+            await asyncio.sleep(VERIFY_SECONDS)
+            try:
+                await self._verify()
+            except StoreUnavailable as error:
+                log.warning("claims cannot be verified", reason=str(error))
+
+    async def finish(self) -> None:
+        """Waits until all releases are written, at most FINISH_SECONDS."""
+        try:
+            async with asyncio.timeout(FINISH_SECONDS):
+                await self._releases.idle()
+        except TimeoutError:
+            log.warning("some ended streams were not released in the registry")
+        await self._releases.close()
+
+    # ---- a push ----
+
+    async def _forward_or_claim(self, channel: Channel, forward: Callable[[NodeAddress], Awaitable[T]]) -> T | None:
+        """Returns the result of `forward` to the node that holds the stream, or None when this node has the claim."""
+        name = channel.id
+        claim = await self._registry.claim_of(name)
+        retried_claim = ""  # the claim for which the node answered 404
+        for _ in range(_MAX_ATTEMPTS):
+            if claim is not None and not claim.left and claim.node != self._rows.node:
+                node = self._locator.address_of(claim)
+                try:
+                    return await forward(node)
+                except PeerRefused as refused:
+                    if refused.status != 404:
+                        raise AtCapacity("the node with the stream rejected the push") from None
+                    if retried_claim != claim.id:  # a node writes its row before it creates the stream
+                        retried_claim = claim.id
+                        await asyncio.sleep(_RETRY_SECONDS)
+                        claim = await self._registry.claim_of(name)
+                        continue
+                    log.info("the node no longer has the stream: taking it over", stream=name, node=claim.node)
+                except PeerUnavailable as error:
+                    if not error.refused and not await self._is_dead(claim.node):
+                        log.warning("the node with the stream cannot be reached", stream=name, reason=str(error))
+                        raise AtCapacity("the node with the stream does not answer") from None
+                    log.warning("taking over the stream of a dead node", stream=name, node=claim.node)
+            try:
+                await self._claim(channel, claim)
+                return None
+            except HeldByOtherNode as error:
+                claim = error.claim
+        raise NameInUse(name)
+
+    async def _claim(self, channel: Channel, previous: StreamClaim | None) -> None:
+        """Writes the claim. Raises HeldByOtherNode, StoreUnavailable."""
+        now = self._clock()
+        claim = self._rows.new_claim(channel, previous.started if previous is not None else now)
+        await self._rows.write(claim, channel, now, replaces=previous.id if previous is not None else "")
+        self._claimed[channel.id] = _ClaimedStream(claim, channel, now)
+        self._locator.put(claim)
+
+    def _begin(self, channel: Channel, begin: Callable[[int], T]) -> T:
+        """Begins to publish on this node. The claim is released when the stream ends."""
+        hub, name = self._hub, channel.id
+        claimed, begins = self._claimed.get(name), not hub.holds(name)
+        first_number = 0
+        if claimed is not None and begins and (age := self._clock() - claimed.claim.started) >= 1:
+            first_number = int(age) + _SEQUENCE_MARGIN
+        try:
+            begun = begin(first_number)
+        except GatewayError:
+            if begins and claimed is not None:
+                self._release(claimed, EndReason.NO_MEDIA)
+            raise
+        if begins and claimed is not None:
+            stream = hub.held(name)
+            assert stream is not None, "a publisher has a stream"
+            stream.when_ended(lambda reason: self._release(claimed, reason))
+        return begun
+
+    # ---- a stream's end ----
+
+    def _release(self, claimed: _ClaimedStream, reason: EndReason) -> None:
+        name = claimed.claim.stream
+        if self._claimed.get(name) is claimed:
+            del self._claimed[name]
+        self._locator.forget(name)
+        if reason is not EndReason.MOVED or claimed.write_lock.locked():
+            self._releases.start(self._release_row(claimed, reason is EndReason.SHUTDOWN), name)
+
+    async def _release_row(self, claimed: _ClaimedStream, shut_down: bool) -> None:
+        backoff, until, claim = Backoff(), self._monotonic() + _RELEASE_SECONDS, claimed.claim
+        while True:
+            try:
+                async with claimed.write_lock:
+                    await self._registry.release(claim.stream, claim.id, left=shut_down)
+                return
+            except StoreUnavailable as error:
+                if self._monotonic() >= until:
+                    log.warning(
+                        "a stream could not be released: its row stays in the registry",
+                        stream=claim.stream,
+                        reason=str(error),
+                    )
+                    return
+            await asyncio.sleep(backoff.next())
+
+    # ---- verification ----
+
+    async def _verify(self) -> None:
+        """Checks all claims against the registry.
+
+        Restores deleted claims and writes rows that could not be written before. Ends streams that another node has
+        claimed.
+        """
+        all_claimed = list(self._claimed.values())
+        for index in range(0, len(all_claimed), _BATCH):
+            batch = all_claimed[index : index + _BATCH]
+            stored_claims = await self._registry.find([claimed.claim.stream for claimed in batch])
+            for claimed in batch:
+                claim = claimed.claim
+                stored = stored_claims.get(claim.stream)
+                if self._claimed.get(claim.stream) is not claimed:
+                    continue  # the stream has ended since then
+                if stored is not None and stored.id != claim.id:
+                    # The batch read may be stale, so read the row again before ending the stream.
+                    stored = await self._registry.claim_of(claim.stream)
+                    if stored is not None and stored.id != claim.id:
+                        self._end_lost(claim.stream, stored)
+                elif stored is None or claimed.stale:
+                    claimed.stale = True
+                    await self._rewrite(claimed)
+
+    async def _try_to_rewrite(self, claimed: _ClaimedStream) -> None:
+        """Writes the row once. If the registry does not answer, the next verification writes it."""
+        try:
+            await self._rewrite(claimed)
+        except StoreUnavailable as error:
+            log.warning("a stream's row cannot be written now", stream=claimed.claim.stream, reason=str(error))
+
+    async def _rewrite(self, claimed: _ClaimedStream) -> None:
+        """Writes the current row, unless the stream has ended.
+
+        Raises StoreUnavailable. Then the row stays marked as stale.
+        """
+        async with claimed.write_lock:
+            name = claimed.claim.stream
+            if not claimed.stale or self._claimed.get(name) is not claimed:
+                return
+            claimed.stale = False
+            stream = self._hub.find(name)
+            channel = claimed.channel = stream.channel if stream is not None else claimed.channel
+            claim = claimed.claim = replace(claimed.claim, cluster=self._rows.may_have_edges(channel))
+            try:
+                await self._rows.write(claim, channel, claimed.claimed_at, replaces=claim.id)
+            except StoreUnavailable:
+                claimed.stale = True
+                raise
+            except HeldByOtherNode as error:
+                self._end_lost(name, error.claim)
+            else:
+                if self._claimed.get(name) is claimed:
+                    self._locator.put(claim)
+
+    def _end_lost(self, name: str, other: StreamClaim) -> None:
+        log.warning("another node has taken over a stream", stream=name, node=other.node)
+        self._hub.end(name, EndReason.MOVED)
+
+    async def _is_dead(self, id: str) -> bool:
+        """Whether an unreachable node is dead: no new heartbeat, or not in the registry."""
+        node = await self._registry.node(id)
+        if node is None:
+            return True
+        self._liveness.observe(node)
+        return self._liveness.is_dead(id)

@@ -1,0 +1,311 @@
+"""The two ends of `GET /_node/<stream>`, which sends the units of a stream to a replica on another node."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import structlog
+
+from gateway.channels.channel import Channel
+from gateway.cluster.members.peers import NodeLink
+from gateway.cluster.streams.link_timeout import LinkTimeout
+from gateway.cluster.streams.remote_sink import RemoteSink
+from gateway.http.connection_slot import ConnectionSlot
+from gateway.lib.metrics import Counter
+from gateway.live.fanout import Fanout
+from gateway.live.hub import Hub
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason, Sink, SinkNeeds
+from gateway.live.stream import Stream
+from gateway.media.errors import InvalidData
+from gateway.media.track import Kind, Tracks
+from gateway.media.unit import AccessUnit, Timed
+from gateway.playback.formats import OPTIONAL_OUTPUTS
+from gateway.protocols import wire
+from gateway.protocols.nodes import Hello, LinkMessage
+from gateway.protocols.wire import StreamMessage
+
+log = structlog.get_logger(__name__)
+
+MAX_FRAME: Final = 17_000_000  # bytes of a frame; RTMP messages are at most 16 MB
+
+RENDITIONS: Final = "whepRenditions"  # a field with the sizes of the renditions, which the node with the stream adds
+# The fields for a replica: the rules for players, and the ladder for a transcoding worker. They contain no secret.
+_SHARED: Final = (
+    RENDITIONS,
+    *(*OPTIONAL_OUTPUTS, "playAuth", "refererAllow", "logLevel", "isCluster"),
+    *("videoname", "description", "isPublic"),
+    *("isCodec", "ld", "sd", "hd", "ud", "codec", "ladder"),
+)
+_NO_EXPIRY: Final = "9999-12-31"  # "outdate" of a replica: only the node that holds the stream checks the expiry
+
+
+def shared_fields(channel: Channel) -> dict[str, Any]:
+    """Returns the fields of a channel that other nodes may get."""
+    return {name: channel.item[name] for name in _SHARED if name in channel.item}
+
+
+def shared_channel(fields: Mapping[str, Any], channel: str) -> Channel:
+    """Returns a channel from the fields that another node has sent."""
+    return Channel({**fields, "id": channel, "outdate": _NO_EXPIRY})
+
+
+def shared_fields_now(stream: Stream) -> dict[str, Any]:
+    """Returns the shared fields of a stream's channel, with the current state of its outputs."""
+    fields, outputs = shared_fields(stream.channel), stream.outputs
+    return (
+        fields if outputs is None else fields | {flag: outputs.enabled(name) for flag, name in OPTIONAL_OUTPUTS.items()}
+    )
+
+
+class UnitSource(Protocol):
+    """The source of a pull: a stream of this node, or a replica on this node."""
+
+    def hello(self) -> Hello:
+        """Returns the hello message for the current state."""
+
+    def map_tracks(self, tracks: Tracks) -> Tracks:
+        """Returns `tracks` with the epoch number of the node that holds the stream."""
+
+    def attach(self, sink: Sink, needs: SinkNeeds) -> None:
+        """Attaches a sink; see `Fanout.attach`."""
+
+    def detach(self, sink: Sink) -> None: ...
+
+
+class HeldStream:
+    """A UnitSource for a stream that this node holds.
+
+    original: whether to send the publisher's original stream, without the changes for players.
+    """
+
+    def __init__(self, stream: Stream, session: str, original: bool) -> None:
+        self._stream = stream
+        self._session = session
+        self._fanout: Fanout = stream.original if original else stream
+
+    def hello(self) -> Hello:
+        return Hello(self._session, self._stream.spec.started, shared_fields_now(self._stream))
+
+    def map_tracks(self, tracks: Tracks) -> Tracks:
+        return tracks
+
+    def attach(self, sink: Sink, needs: SinkNeeds) -> None:
+        self._fanout.attach(sink, needs)
+
+    def detach(self, sink: Sink) -> None:
+        self._fanout.detach(sink)
+
+
+class UnitSender(asyncio.Protocol):
+    """The sending end of a pull, on the connection that it took over.
+
+    early: whether the other node waited for the stream.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        slot: ConnectionSlot,
+        source: UnitSource,
+        dropped: Counter,
+        early: bool = False,
+    ) -> None:
+        self._transport = transport
+        self._early = early
+        self._slot = slot
+        self._source = source
+        self._last_hello = source.hello()
+        self._sink = RemoteSink(transport, dropped, self._send_changes, self._map_tracks)
+
+    def begin(self) -> None:
+        """Sends the hello message. Then sends the stream, from the beginning of its cache."""
+        self._send_hello(self._last_hello)
+        self._sink.begin()
+        needs = SinkNeeds(from_start=self._early, on_replayed=self._sink.end_replay)
+        self._source.attach(self._sink, needs)
+
+    def data_received(self, data: bytes) -> None:
+        """Ignores the data, because a pulling node sends none."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._source.detach(self._sink)
+        self._sink.stop()
+        self._slot.release()
+
+    def _send_hello(self, hello: Hello) -> None:
+        self._last_hello = hello
+        self._transport.write(wire.frame(LinkMessage.HELLO, hello.encode()))
+
+    def _send_changes(self) -> None:
+        hello = self._source.hello()
+        if hello.session == self._last_hello.session and hello.channel != self._last_hello.channel:
+            self._last_hello = hello
+            self._transport.write(wire.frame(LinkMessage.CHANNEL, wire.write_json(dict(hello.channel))))
+
+    def _map_tracks(self, tracks: Tracks) -> Tracks:
+        """Returns the tracks to send.
+
+        The node that holds a replica's stream may have changed. Then timestamps are not continuous, and this sends a
+        new hello first.
+        """
+        hello = self._source.hello()
+        if hello.session != self._last_hello.session:
+            self._send_hello(hello)
+        return self._source.map_tracks(tracks)
+
+
+class Receiver(Protocol):
+    """Receives the messages of a pull, on the event loop, in order."""
+
+    def hello(self, hello: Hello) -> None: ...
+
+    def channel(self, fields: Mapping[str, Any]) -> None: ...
+
+    def tracks(self, tracks: Tracks) -> None: ...
+
+    def unit(self, unit: AccessUnit) -> None: ...
+
+    def timed(self, timed: Timed) -> None: ...
+
+
+class PullLink(NodeLink):
+    """The receiving end of a pull. ended: the reason for the stream's end, or None if the link broke.
+
+    stream: its name, for logs.
+    """
+
+    _transport: asyncio.Transport
+
+    def __init__(self, receiver: Receiver, stream: str) -> None:
+        self._receiver = receiver
+        self._stream = stream
+        self._framer = wire.Framer(MAX_FRAME)
+        self._tracks: Tracks | None = None
+        self._timeout = LinkTimeout(self.close)
+        self.ended: asyncio.Future[EndReason | None] = asyncio.get_running_loop().create_future()
+
+    def opened(self, transport: asyncio.Transport, rest: bytes) -> None:
+        self._transport = transport
+        self._timeout.begin()
+        if rest:
+            self.data_received(rest)
+
+    def close(self) -> None:
+        """Closes the link: the stream is no longer needed."""
+        self._finish(None)
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Reads frames. Hot path."""
+        self._timeout.last_received = time.monotonic()
+        if self.ended.done():
+            return
+        try:
+            for kind, body in self._framer.receive(data):
+                if kind == StreamMessage.UNIT:
+                    self._receiver.unit(wire.decode_unit(body, self._tracks))
+                else:
+                    self._receive_other(kind, body)
+                    if self.ended.done():
+                        return
+        except InvalidData as error:
+            log.warning("a pull got invalid data", stream=self._stream, reason=str(error))
+            self.close()
+
+    def _receive_other(self, kind: int, body: bytes) -> None:
+        match kind:
+            case StreamMessage.TRACKS:
+                self._tracks = wire.decode_tracks(body)
+                self._receiver.tracks(self._tracks)
+            case StreamMessage.TIMED:
+                self._receiver.timed(wire.decode_timed(body))
+            case LinkMessage.HELLO:
+                self._receiver.hello(Hello.decode(body))
+            case LinkMessage.CHANNEL:
+                self._receiver.channel(wire.read_json(body))
+            case LinkMessage.OVER:
+                self._finish(reason_of(body))
+            case _:  # a ping, or a message of a later version
+                pass
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._finish(None)
+
+    def _finish(self, reason: EndReason | None) -> None:
+        self._timeout.stop()
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+
+class PullReceiver(abc.ABC):
+    """A Receiver that publishes into a hub of this process. Timestamps do not change.
+
+    If a link breaks and the next link continues the stream, units that were pushed already are skipped.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._publisher: StreamPublisher | None = None
+        self._session = ""
+        self._epoch = -1
+        self._last_dts: dict[Kind, int] = {}  # by kind, in this session
+        self._skipping = False
+
+    @abc.abstractmethod
+    def _begin(self, hello: Hello) -> StreamPublisher:
+        """Returns the publisher of a new stream that does not continue the previous one. Raises GatewayError."""
+
+    # ---- Receiver ----
+
+    def hello(self, hello: Hello) -> None:
+        if self._publisher is not None and self._publisher.active and hello.session == self._session:
+            self._skipping = True  # the sender's cache begins with units that were received already
+            self.channel(hello.channel)
+            return
+        self._session, self._epoch, self._last_dts, self._skipping = hello.session, -1, {}, False
+        self._publisher = self._begin(hello)
+
+    @abc.abstractmethod
+    def channel(self, fields: Mapping[str, Any]) -> None: ...
+
+    def tracks(self, tracks: Tracks) -> None:
+        publisher = self._publisher
+        if publisher is None:
+            return
+        continuous = tracks.epoch == self._epoch
+        if self._epoch >= 0 and not continuous:
+            self._skipping = False
+        self._epoch = tracks.epoch
+        publisher.set_tracks(tracks.video, tracks.audio, tracks.metadata, continuous=continuous)
+
+    def unit(self, unit: AccessUnit) -> None:
+        """Pushes a unit. Hot path."""
+        publisher = self._publisher
+        if publisher is None:
+            return
+        kind, dts = unit.track.kind, unit.dts
+        if self._skipping:
+            if dts <= self._last_dts.get(kind, dts - 1):
+                return
+            if kind is Kind.VIDEO:
+                self._skipping = False
+        self._last_dts[kind] = dts
+        publisher.push(unit, time.monotonic())
+
+    def timed(self, timed: Timed) -> None:
+        if self._publisher is not None and not self._skipping:
+            self._publisher.push_timed(timed)
+
+
+def reason_of(body: bytes) -> EndReason:
+    """Returns the reason of an OVER or EVICT frame. An unknown reason becomes PUBLISHER_GONE. Raises InvalidData."""
+    reason = wire.read_json(body).get("reason")
+    try:
+        return EndReason(str(reason))
+    except ValueError:
+        return EndReason.PUBLISHER_GONE

@@ -1,0 +1,68 @@
+"""All streams that a node pulls from other nodes: unchanged, and in the form for viewers by WebRTC."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from itertools import chain
+from typing import Self
+
+from gateway.cluster.members.node_address import StreamLocator
+from gateway.cluster.members.peers import Peers
+from gateway.cluster.streams.browser_replicas import BrowserReplicas
+from gateway.cluster.streams.replicas import Replicas
+from gateway.lib.metric_table import PULLED, PULLS, MetricSample
+from gateway.lib.tasks import Tasks
+from gateway.live.hub import Hub, StreamLimits
+from gateway.live.output import OutputSpec
+from gateway.live.stream import Stream
+from gateway.packaging.rtp.output import KIND as WHEP
+from gateway.ports.events import Events
+
+
+class PulledStreams:
+    """The replicas for players, and the replicas for viewers by WebRTC. Use as `async with`. outputs: of replicas."""
+
+    def __init__(
+        self, limits: StreamLimits, outputs: Sequence[OutputSpec], locator: StreamLocator, peers: Peers
+    ) -> None:
+        self.hub = Hub(limits, [spec for spec in outputs if spec.name != WHEP], Events())
+        self.replicas = Replicas(self.hub, locator, peers)
+        self.browsers = BrowserReplicas(limits, outputs, locator, peers)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self.replicas)
+        await self._stack.enter_async_context(self.browsers)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    def __iter__(self) -> Iterator[Stream]:
+        return chain(self.hub, self.browsers.hub)
+
+    def start(self, tasks: Tasks) -> None:
+        """Starts the tasks of the hubs."""
+        tasks.start(self.hub.run(), "replicas")
+        self.browsers.start(tasks)
+
+    def drain(self) -> None:
+        """Accepts no new streams. Ends all viewers."""
+        self.hub.drain()
+        self.browsers.drain()
+
+    @property
+    def readers(self) -> int:
+        """The number of pulls by other nodes, and of viewers with H.264."""
+        return self.replicas.readers + self.browsers.readers
+
+    def viewers(self) -> tuple[Mapping[str, Counter[str]], Mapping[str, Counter[str]]]:
+        """Returns the viewers by stream and protocol: of players, and by WebRTC."""
+        return {s.name: s.viewers for s in self.hub}, {s.name: s.viewers for s in self.browsers.hub}
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yields the number of replicas, and of opened connections."""
+        yield MetricSample(PULLED, len(self.replicas) + len(self.browsers))
+        yield MetricSample(PULLS, self.replicas.pulls + self.browsers.pulls)

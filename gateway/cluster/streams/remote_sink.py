@@ -1,0 +1,139 @@
+"""Writes the units of a stream as frames to another node. Drops whole GOPs if that node is too slow."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from gateway.lib.metrics import Counter
+from gateway.live.pushed_tracks import TrackInfo
+from gateway.live.sink import EndReason
+from gateway.media.track import Kind, MediaTrack, Tracks
+from gateway.media.unit import AccessUnit, Timed
+from gateway.protocols import nodes, wire
+from gateway.protocols.nodes import LinkMessage
+from gateway.protocols.wire import StreamMessage
+
+BACKLOG: Final = 8_000_000  # unsent bytes; beyond that, whole GOPs are dropped
+STALL_SECONDS: Final = 15.0  # a connection that accepts no data for this time is closed
+
+
+class RemoteSink:
+    """A Sink that writes to another node, and an AdditionalTaker for the additional tracks of a push.
+
+    dropped: counts the units that are dropped because the node is too slow, as "node".
+
+    on_tick: called every PING_SECONDS, before the ping.
+    map_tracks: called before tracks are written; returns the tracks to write.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        dropped: Counter,
+        on_tick: Callable[[], None] = lambda: None,
+        map_tracks: Callable[[Tracks], Tracks] = lambda tracks: tracks,
+    ) -> None:
+        self._transport = transport
+        self._dropped = dropped
+        self._on_tick = on_tick
+        self._map_tracks = map_tracks
+        self._has_video = False
+        self._max_bytes = BACKLOG
+        self._dropping = False
+        self._incomplete: set[int] = set()  # numbers of additional tracks that can continue only with a key frame
+        self._unsent = 0
+        self._stalled_seconds = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Starts the pings, which continue until `stop`. Data written before `end_replay` is exempt from the bound."""
+        self._tick()
+        self._max_bytes = sys.maxsize
+
+    def end_replay(self) -> None:
+        """Ends the replay of the cache. The unsent bytes of the replay are not counted in the backlog."""
+        self._max_bytes = BACKLOG + self._transport.get_write_buffer_size()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # ---- Sink ----
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        self._has_video = tracks.video is not None
+        self._transport.write(wire.frame(StreamMessage.TRACKS, wire.encode_tracks(self._map_tracks(tracks))))
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        """Writes a unit. Hot path. Bytes in the kernel's buffers do not count as unsent."""
+        transport = self._transport
+        if self._dropping:
+            can_resume = unit.key and (unit.track.kind is Kind.VIDEO or not self._has_video)
+            if not can_resume or transport.get_write_buffer_size() > BACKLOG // 2:
+                self._dropped.add("node")
+                return
+            self._dropping = False
+        elif transport.get_write_buffer_size() > self._max_bytes:
+            self._dropping = True
+            self._dropped.add("node")
+            return
+        if not transport.is_closing():  # asyncio of Python 3.12 would register the closed socket as a writer
+            transport.writelines((wire.unit_head(unit), unit.payload))
+
+    def on_timed(self, timed: Timed) -> None:
+        if not self._dropping:
+            self._transport.write(wire.frame(StreamMessage.TIMED, wire.encode_timed(timed)))
+
+    # ---- AdditionalTaker ----
+
+    def set_additional(self, track_id: int, track: MediaTrack, info: TrackInfo, now: float) -> None:
+        """Announces an additional track. The other node finds its info in the metadata."""
+        is_video = track.kind is Kind.VIDEO
+        tracks = Tracks(track if is_video else None, None if is_video else track)
+        body = wire.encode_tracks(tracks, 2 * track_id + (not is_video))
+        self._transport.write(wire.frame(LinkMessage.ADDITIONAL_TRACK, body))
+
+    def describe_additional(self, info: Callable[[Kind, int], TrackInfo]) -> None:
+        """Does nothing: the infos are in the metadata."""
+
+    def push_additional(self, number: int, unit: AccessUnit, now: float) -> None:
+        """Writes a unit of an additional track. Hot path."""
+        transport = self._transport
+        if self._dropping or transport.get_write_buffer_size() > self._max_bytes:
+            self._incomplete.add(number)
+        elif unit.key:
+            self._incomplete.discard(number)
+        if number in self._incomplete:
+            self._dropped.add("node")
+            return
+        if not transport.is_closing():
+            transport.writelines((wire.unit_head(unit, number, LinkMessage.ADDITIONAL_UNIT), unit.payload))
+
+    # ---- the end ----
+
+    def on_end(self, reason: EndReason) -> None:
+        self.stop()
+        self._transport.write(wire.frame(LinkMessage.OVER, wire.write_json({"reason": str(reason)})))
+        self._transport.close()
+
+    def on_failed(self, error: Exception) -> None:
+        self._transport.abort()  # the other node connects again
+
+    def _tick(self) -> None:
+        transport = self._transport
+        self._timer = asyncio.get_running_loop().call_later(nodes.PING_SECONDS, self._tick)
+        unsent = transport.get_write_buffer_size()
+        self._stalled_seconds = self._stalled_seconds + nodes.PING_SECONDS if unsent >= self._unsent > 0 else 0.0
+        self._unsent = unsent
+        if self._stalled_seconds >= STALL_SECONDS:
+            transport.abort()
+            return
+        self._on_tick()
+        if unsent < BACKLOG:
+            self._max_bytes = min(self._max_bytes, BACKLOG)
+        if not unsent:
+            transport.write(nodes.PING)

@@ -1,0 +1,134 @@
+"""The receiving end of `POST /_node/<stream>`: publishes the units that another node sends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from gateway.cluster.streams.link_timeout import LinkTimeout
+from gateway.cluster.streams.pull import MAX_FRAME
+from gateway.http.connection_slot import ConnectionSlot
+from gateway.live.publisher import StreamPublisher
+from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo, track_info
+from gateway.live.sink import EndReason
+from gateway.media.errors import InvalidData
+from gateway.media.track import Kind, Tracks
+from gateway.media.unit import AccessUnit
+from gateway.protocols import wire
+from gateway.protocols.nodes import PING, LinkMessage
+from gateway.protocols.wire import StreamMessage
+
+log = structlog.get_logger(__name__)
+
+
+class UnitReceiver(asyncio.Protocol):
+    """Owns the connection after the upgrade. A node that sends no data for SILENT_SECONDS is dead.
+
+    keep_time: whether the stream is a rendition. If a new worker replaces another, units that the stream already has
+    are skipped.
+    """
+
+    def __init__(self, transport: asyncio.Transport, slot: ConnectionSlot, name: str, keep_time: bool = False) -> None:
+        self._transport = transport
+        self._slot = slot
+        self._name = name
+        self._keep_time = keep_time
+        self._skip_until: int | None = None  # decode time, in milliseconds, up to which units are skipped
+        self._framer = wire.Framer(MAX_FRAME)
+        self._tracks: Tracks | None = None
+        self._additional: dict[int, Tracks] = {}  # the key is twice the id of the track, plus 1 for audio
+        self._publisher: StreamPublisher | None = None
+        self._timeout = LinkTimeout(transport.abort, self._ping)
+
+    def begin(self, publisher: StreamPublisher, rest: bytes) -> None:
+        """Starts to receive. publisher: this connection now owns it. rest: bytes received after the request."""
+        self._publisher = publisher
+        if self._keep_time and publisher.stream.received.last_push:
+            self._skip_until = publisher.stream.received.last_dts_ms
+        self._timeout.begin()
+        if rest:
+            self.data_received(rest)
+
+    def evicted(self, reason: EndReason) -> None:
+        """Notifies the other node that the hub has ended the push, and closes the connection."""
+        self._publisher = None
+        if not self._transport.is_closing():
+            self._transport.write(wire.frame(LinkMessage.EVICT, wire.write_json({"reason": str(reason)})))
+            self._transport.close()
+
+    # ---- asyncio.Protocol ----
+
+    def data_received(self, data: bytes) -> None:
+        """Reads frames. Hot path."""
+        now = self._timeout.last_received = time.monotonic()
+        try:
+            for kind, body in self._framer.receive(data):
+                publisher = self._publisher
+                if publisher is None:
+                    return
+                if kind == StreamMessage.UNIT:
+                    unit = wire.decode_unit(body, self._tracks)
+                    if self._skip_until is None or self._can_continue(unit, self._skip_until):
+                        publisher.push(unit, now)
+                elif kind == LinkMessage.ADDITIONAL_UNIT:
+                    number = wire.destination(body)
+                    publisher.push_additional(number, wire.decode_unit(body, self._additional.get(number)), now)
+                else:
+                    self._receive_other(publisher, kind, body, now)
+        except InvalidData as error:
+            log.warning("a node's push has invalid data", stream=self._name, reason=str(error))
+            self._close_publisher()
+            self._transport.abort()
+
+    def _can_continue(self, unit: AccessUnit, after: int) -> bool:
+        """Whether this is the key frame from which no more units are skipped."""
+        if unit.key and unit.track.kind is Kind.VIDEO and unit.dts * 1000 > after * unit.track.timescale:
+            self._skip_until = None
+        return self._skip_until is None
+
+    def _receive_other(self, publisher: StreamPublisher, kind: int, body: bytes, now: float) -> None:
+        match kind:
+            case StreamMessage.TRACKS:
+                previous, tracks = self._tracks, wire.decode_tracks(body)
+                self._tracks = tracks
+                continuous = previous is None or previous.epoch == tracks.epoch
+                publisher.set_tracks(tracks.video, tracks.audio, tracks.metadata, continuous=continuous)
+                if self._additional:
+                    publisher.describe_additional(self._info)
+            case LinkMessage.ADDITIONAL_TRACK:
+                self._receive_additional(publisher, wire.destination(body), wire.decode_tracks(body), now)
+            case StreamMessage.TIMED:
+                publisher.push_timed(wire.decode_timed(body))
+            case LinkMessage.OVER:
+                self._close_publisher()
+                self._transport.close()
+            case _:  # a ping, or a message of a later version
+                pass
+
+    def _receive_additional(self, publisher: StreamPublisher, number: int, tracks: Tracks, now: float) -> None:
+        """Announces an additional track. Raises InvalidData."""
+        track = tracks.audio if number % 2 else tracks.video
+        if track is None or number < 2 or (number not in self._additional and len(self._additional) >= MAX_PUSHED):
+            raise InvalidData(f"an additional track with number {number}")
+        self._additional[number] = tracks
+        publisher.set_additional(number // 2, track, self._info(track.kind, number // 2), now)
+        publisher.describe_additional(self._info)
+
+    def _info(self, kind: Kind, track_id: int) -> TrackInfo:
+        return track_info(self._tracks.metadata if self._tracks is not None else {}, kind, track_id)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._close_publisher()
+        self._timeout.stop()
+        self._slot.release()
+
+    def _close_publisher(self) -> None:
+        publisher, self._publisher = self._publisher, None
+        if publisher is not None:
+            publisher.close()
+
+    def _ping(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(PING)

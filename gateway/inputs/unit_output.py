@@ -1,0 +1,45 @@
+"""UnitOutput: publishes the units that a source has read."""
+
+from __future__ import annotations
+
+import time
+
+from gateway.inputs.descriptor import InputContext
+from gateway.live.publisher import StreamPublisher
+from gateway.media.errors import InvalidData
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
+from gateway.ports.errors import OutputError
+
+
+class UnitOutput:
+    """Publishes tracks and units. The first tracks open the publisher."""
+
+    def __init__(self, context: InputContext, peer: str = "") -> None:
+        self._context = context
+        self._peer = peer
+        self._publisher: StreamPublisher | None = None
+
+    @property
+    def begun(self) -> bool:
+        return self._publisher is not None
+
+    def announce(self, tracks: Tracks) -> None:
+        """Announces tracks. Raises OutputError if they change too often."""
+        if self._publisher is None:
+            self._publisher = self._context.publish(self._peer)
+        try:
+            self._publisher.set_tracks(tracks.video, tracks.audio, {})
+        except InvalidData as error:
+            raise OutputError(str(error)) from error
+
+    def push(self, unit: AccessUnit) -> None:
+        """Publishes a unit that arrives now. Hot path."""
+        assert self._publisher is not None, "the tracks come first"
+        unit.wall = time.time()
+        self._publisher.push(unit, time.monotonic())
+
+    def close(self) -> None:
+        publisher, self._publisher = self._publisher, None
+        if publisher is not None:
+            publisher.close()

@@ -1,0 +1,223 @@
+"""One UDP socket for all clients: bounded reads, and writes with segmentation offload."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final, TypeAlias
+
+import structlog
+
+from gateway.listeners.datagrams import MAX_READ, Address, Batch, datagram_reader
+
+log = structlog.get_logger(__name__)
+
+# Returns True if all datagrams were media of connected peers, which are cheap. Otherwise handles only the first one.
+Receive: TypeAlias = Callable[["UdpSocket", Address, Sequence[bytes], Sequence[float]], bool]
+
+_TURN_SECONDS: Final = 0.002  # of work in one turn of the event loop
+# Seconds for which an empty socket rests if all clients are patient. One read of many packets costs less than many
+# reads.
+_LONGEST_REST: Final = 0.05
+_SHORTEST_REST: Final = 0.001
+_BUFFERED: Final = 2_304  # bytes that a datagram takes in the kernel's buffer
+_BUFFER_SHARE: Final = 4  # during a rest, at most a quarter of the buffer may be filled
+_MOST_IN_REST: Final = 512  # datagrams
+_LONGER: Final = 1.25  # a rest is at most this many times as long as the last one
+_BUFFER: Final = 8 << 20  # bytes, of the kernel in each direction. It uses its own maximum if that is less.
+_UDP_SEGMENT: Final = 103  # linux/udp.h
+_MAX_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the oldest kernels
+_MAX_SEND: Final = 65_000  # bytes of all segments together: one IP packet
+# The device or the path cannot take segments: the packets are sent one by one.
+_NO_SEGMENTS: Final = frozenset({errno.EMSGSIZE, errno.EIO, errno.EINVAL, errno.EOPNOTSUPP})
+
+
+class UdpSocket:
+    """A bound socket that the event loop reads.
+
+    receive: called with the datagrams of one address that came one after the other, and their monotonic times. It
+    returns False if it has handled the first one only.
+    may_rest: whether all clients are patient. If the last read had only media, and the kernel notes arrivals, then the
+    socket rests for up to 50 ms.
+    """
+
+    __slots__ = (
+        "_control", "_is_empty", "_is_media", "_loop", "_may_rest", "_most_in_rest", "_read_since_rest", "_reader",
+        "_receive", "_rest", "_rest_seconds", "_segments", "_socket", "_waiting",
+    )  # fmt: skip
+
+    def __init__(self, opened: socket.socket, receive: Receive, may_rest: Callable[[], bool] = lambda: False) -> None:
+        self._socket = opened
+        self._receive = receive
+        self._may_rest = may_rest
+        self._segments = _has_segmentation(opened)
+        self._control: dict[int, list[tuple[int, int, bytes]]] = {}  # by segment size; at most 2,048 sizes
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._rest: asyncio.TimerHandle | None = None  # set while the event loop does not read
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            opened.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+        room = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // _BUFFERED
+        self._most_in_rest = max(1, min(_MOST_IN_REST, room // _BUFFER_SHARE))
+        self._reader = datagram_reader(opened)
+        self._rest_seconds = _LONGEST_REST  # the last rest
+        self._read_since_rest = 0  # datagrams
+        self._waiting: deque[Batch] = deque()  # read, and not handled yet
+        self._is_empty = self._is_media = False  # whether the last read emptied the socket, and read only media
+
+    @property
+    def segments(self) -> bool:
+        """Whether several packets go to the kernel in one call."""
+        return self._segments
+
+    def start(self) -> None:
+        """Begins to read."""
+        self.pause()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket, self._readable)
+
+    def pause(self) -> None:
+        """Stops reading. Sending continues. Datagrams that wait are lost, as on a network."""
+        self._waiting.clear()
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        elif self._loop is not None:
+            self._loop.remove_reader(self._socket)
+        self._loop = None
+
+    def wake(self) -> None:
+        """Ends a rest, because a client waits now."""
+        if self._rest is not None and self._loop is not None:
+            self._rest.cancel()
+            self._rest = self._loop.call_later(0.0, self._readable)
+
+    def close(self) -> None:
+        self.pause()
+        self._socket.close()
+
+    def _readable(self) -> None:
+        """Reads some datagrams, and decides when the next ones are read."""
+        wait: float | None = 0.0
+        try:
+            wait = self._turn()
+        finally:  # an error of one peer must not end the reading
+            loop = self._loop
+            if loop is None:
+                pass  # paused or closed meanwhile
+            elif wait is not None:
+                if self._rest is None:
+                    loop.remove_reader(self._socket)
+                self._rest = loop.call_later(wait, self._readable)
+            elif self._rest is not None:
+                self._rest = None
+                loop.add_reader(self._socket, self._readable)
+
+    def _turn(self) -> float | None:
+        """Handles datagrams for about 2 ms, at most 64. Returns seconds until the next turn; None: when one comes."""
+        receive, clock = self._receive, time.monotonic
+        until = clock() + _TURN_SECONDS
+        waiting = self._waiting
+        if not waiting:
+            batches, count = self._reader.read()
+            self._is_empty, self._is_media = count < MAX_READ, self._reader.keeps_arrivals and count > 0
+            waiting.extend(batches)
+            self._read_since_rest += count
+        while waiting:
+            batch = waiting.popleft()
+            if not receive(self, batch.address, batch.datagrams, batch.arrivals):
+                self._is_media = False
+                if len(batch.datagrams) > 1:
+                    waiting.appendleft(Batch(batch.address, batch.datagrams[1:], batch.arrivals[1:]))
+            if waiting and clock() >= until:
+                return 0.0
+        if not self._is_empty:
+            return 0.0
+        count, self._read_since_rest = self._read_since_rest, 0
+        if not self._is_media or not self._may_rest():
+            return None
+        rest = self._rest_seconds * min(_LONGER, self._most_in_rest / count)
+        self._rest_seconds = rest = min(_LONGEST_REST, max(_SHORTEST_REST, rest))
+        return rest
+
+    def send(self, packets: Sequence[bytes], address: Address) -> int:
+        """Sends packets of at most 2,048 bytes. Returns how many the kernel took. Hot path.
+
+        Packets of equal length, and a shorter one after them, go to the kernel in one call.
+        """
+        count = len(packets)
+        if count == 1 or not self._segments:
+            return self._send_each(packets, address)
+        sendmsg = self._socket.sendmsg
+        sent = 0
+        while sent < count:
+            size = len(packets[sent])
+            end, last = sent + 1, min(count, sent + min(_MAX_SEGMENTS, _MAX_SEND // size))
+            while end < last and len(packets[end]) == size:
+                end += 1
+            if end < last and len(packets[end]) < size:
+                end += 1
+            control = self._control.get(size) or self._new_control(size)
+            try:
+                sendmsg(packets[sent:end], control, 0, address)
+            except OSError as error:
+                if error.errno not in _NO_SEGMENTS:
+                    return sent
+                self._refused(error)
+                done = self._send_each(packets[sent:end], address)
+                if done < end - sent:
+                    return sent + done
+            sent = end
+        return count
+
+    def send_run(self, run: memoryview, size: int, address: Address) -> int:
+        """Sends packets of `size` bytes, the last one maybe shorter, at most 64. Returns how many it sent. Hot path."""
+        total = len(run)
+        if total <= size:
+            try:
+                self._socket.sendto(run, address)
+            except OSError:
+                return 0
+            return 1
+        if self._segments:
+            control = self._control.get(size) or self._new_control(size)
+            try:
+                self._socket.sendmsg((run,), control, 0, address)
+                return -(-total // size)
+            except OSError as error:
+                if error.errno not in _NO_SEGMENTS:
+                    return 0
+                self._refused(error)
+        return self._send_each([run[at : at + size] for at in range(0, total, size)], address)
+
+    def _refused(self, error: OSError) -> None:
+        """Notes that the kernel did not segment packets."""
+        if error.errno == errno.EIO:
+            self._segments = False
+            log.warning("the network device cannot segment UDP packets: they are sent one by one")
+
+    def _send_each(self, packets: Sequence[bytes | memoryview], address: Address) -> int:
+        sendto = self._socket.sendto
+        for number, packet in enumerate(packets):
+            try:
+                sendto(packet, address)
+            except OSError:  # no buffer, no route, or forbidden: the caller counts the packets
+                return number
+        return len(packets)
+
+    def _new_control(self, size: int) -> list[tuple[int, int, bytes]]:
+        control = self._control[size] = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size))]
+        return control
+
+
+def _has_segmentation(opened: socket.socket) -> bool:
+    """Whether the kernel has UDP_SEGMENT (Linux 4.18)."""
+    with suppress(OSError):
+        opened.getsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT)
+        return True
+    return False

@@ -1,0 +1,69 @@
+"""Adds the additional tracks of a stream to the subscription of an output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.live.pushed_tracks import PushedTrack
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.live.subscription import Subscription
+from gateway.media.track import Kind, Tracks
+from gateway.media.unit import AccessUnit, Timed
+
+
+class AdditionalSinks:
+    """Attaches `subscription` to the chosen additional tracks of a stream, also to those that come later."""
+
+    def __init__(self, stream: Stream, subscription: Subscription, chosen: Callable[[PushedTrack], bool]) -> None:
+        self._tracks = stream.pushed_tracks
+        self._subscription = subscription
+        self._chosen = chosen
+        self._sinks: dict[str, tuple[PushedTrack, _Sink]] = {}
+        self._tracks.watch(self.update)
+        self.update()
+
+    def update(self) -> None:
+        """Follows a change of the tracks or of the choice."""
+        wanted = {name: track for name, track in self._tracks.by_name.items() if self._chosen(track)}
+        for name, (track, sink) in list(self._sinks.items()):
+            now = wanted.get(name)
+            if now is None or now.stream is not track.stream:
+                track.stream.detach(sink)
+                del self._sinks[name]
+        for name, track in wanted.items():
+            if name not in self._sinks:
+                sink = _Sink(name, track.kind, self._subscription)
+                self._sinks[name] = track, sink
+                track.stream.attach(sink)
+
+    def close(self) -> None:
+        self._tracks.unwatch(self.update)
+        for track, sink in self._sinks.values():
+            track.stream.detach(sink)
+        self._sinks = {}
+
+
+class _Sink:
+    """Forwards the units of one additional track. A video rendition also has the default sound, which is left out."""
+
+    def __init__(self, name: str, kind: Kind, subscription: Subscription) -> None:
+        self._name = name
+        self._kind = kind
+        self._subscription = subscription
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        """Does nothing: each unit has its track."""
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        if unit.track.kind is self._kind:
+            self._subscription.on_additional(self._name, unit)
+
+    def on_timed(self, timed: Timed) -> None:
+        """Does nothing: the stream has the same script data."""
+
+    def on_end(self, reason: EndReason) -> None:
+        """Does nothing: the end of the stream ends the output."""
+
+    def on_failed(self, error: Exception) -> None:
+        self._subscription.on_failed(error)

@@ -1,0 +1,51 @@
+"""Counts what the publishers of a stream have sent."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from gateway.channels.inputs import MAIN
+from gateway.media.unit import AccessUnit
+
+
+class ReceivedMedia:
+    """The media that a stream has received so far, also from earlier publishers. Only its publisher adds to it.
+
+    bytes: of payload. last_dts_ms: the largest decode time. last_push: the time of the last unit, monotonic seconds; 0:
+    there was none. input: the name of the channel's input that is on air.
+    """
+
+    __slots__ = ("_samples", "bytes", "input", "last_dts_ms", "last_push")
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.last_dts_ms = 0
+        self.last_push = 0.0
+        self.input = MAIN
+        self._samples: deque[tuple[float, int]] = deque(maxlen=6)
+
+    def add(self, unit: AccessUnit, now: float) -> None:
+        """Counts a unit. Hot path. now: monotonic seconds."""
+        self.bytes += len(unit.payload)
+        self.last_push = now
+        scale = unit.track.timescale
+        dts_ms = unit.dts if scale == 1000 else unit.dts * 1000 // scale
+        if dts_ms > self.last_dts_ms:
+            self.last_dts_ms = dts_ms
+
+    def add_time(self, unit: AccessUnit, now: float) -> None:
+        """Notes the time of a unit whose bytes are counted elsewhere. now: monotonic seconds."""
+        self.last_push = now
+        self.last_dts_ms = max(self.last_dts_ms, unit.dts * 1000 // unit.track.timescale)
+
+    def sample(self, now: float) -> None:
+        """Records the number of bytes received so far. The hub calls it once a second."""
+        self._samples.append((now, self.bytes))
+
+    @property
+    def bitrate(self) -> int:
+        """Bits of media payload per second, averaged over the last seconds."""
+        if len(self._samples) < 2:
+            return 0
+        (t0, b0), (t1, b1) = self._samples[0], self._samples[-1]
+        return round((b1 - b0) * 8 / (t1 - t0)) if t1 > t0 else 0

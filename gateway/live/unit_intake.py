@@ -1,0 +1,151 @@
+"""UnitIntake: turns the units of a push into those of its publisher. Each ingest protocol ends here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+import structlog
+
+from gateway.live.publisher import StreamPublisher
+from gateway.media.clock import PublisherTimeline
+from gateway.media.errors import InvalidData
+from gateway.media.track import AmfValue, Kind, MediaTrack
+from gateway.media.unit import AccessUnit
+
+log = structlog.get_logger(__name__)
+
+# Limits for the units that wait for a second track: time, number and bytes.
+PREROLL_MS: Final = 500
+PREROLL_UNITS: Final = 120
+PREROLL_BYTES: Final = 2_000_000
+
+VIDEO_INDEX, AUDIO_INDEX = 0, 1  # of the timeline; an additional track adds 2 times its id
+_MASK: Final = 0xFFFFFFFF
+
+
+class MalformedMedia:
+    """Counts media of a push that cannot be read, so that one bad frame does not end the push."""
+
+    __slots__ = ("_in_row", "_publisher", "_units", "count")
+
+    IN_ROW: Final = 100  # this many in a row end the push
+
+    def __init__(self, publisher: StreamPublisher) -> None:
+        self._publisher = publisher
+        self._in_row = self._units = 0
+        self.count = 0
+
+    def add(self, error: InvalidData, units: int) -> None:
+        """Counts an error, and logs the first one in a row. Raises the error if there are too many in a row.
+
+        units: number of units that were read so far; a further unit ends the row.
+        """
+        if units != self._units:
+            self._units, self._in_row = units, 0
+        self.count += 1
+        self._publisher.dropped["ingest"] = self.count
+        self._in_row += 1
+        if self._in_row == 1:
+            log.info("malformed media dropped", stream=self._publisher.stream.name, reason=str(error))
+        if self._in_row >= self.IN_ROW:
+            raise error
+
+
+class UnitIntake:
+    """Repairs the times of units, and announces tracks before the first unit.
+
+    A track that comes after the first units would start a new epoch. So the first units wait until all expected tracks
+    are known, or PREROLL_MS have passed.
+
+    expected: the kinds of tracks that will come; None: unknown.
+    """
+
+    def __init__(self, publisher: StreamPublisher, expected: Collection[Kind] | None = None) -> None:
+        self.publisher = publisher
+        self.timeline = publisher.timeline = PublisherTimeline()
+        self.malformed = MalformedMedia(publisher)
+        self.metadata: dict[str, AmfValue] = {}
+        self.expected = expected
+        self.is_announced = False
+        self.units = 0
+        self._stamp = self.timeline.stamp
+        self._publish = publisher.push
+        self._video: MediaTrack | None = None
+        self._audio: MediaTrack | None = None
+        self._preroll: list[tuple[int, AccessUnit]] = []  # with the id of the track
+        self._preroll_bytes = 0
+
+    @property
+    def tracks(self) -> tuple[MediaTrack | None, MediaTrack | None]:
+        """The current tracks: video and audio."""
+        return self._video, self._audio
+
+    def set_track(self, track: MediaTrack, now: float) -> None:
+        """Sets or changes a track. Later changes start a new epoch. Raises KeepsChanging. now: monotonic seconds."""
+        self._announce_before(0, track, now)
+        if track.kind is Kind.VIDEO:
+            self._video = track
+        else:
+            self._audio = track
+        if self.is_announced:
+            self._set_tracks(now)
+
+    def push(self, unit: AccessUnit, now: float) -> None:
+        """Publishes a unit of a current track, or lets it wait. Hot path.
+
+        unit: `dts` is the timestamp of the sender in milliseconds. Only its lower 32 bits count. Jumps are repaired.
+        """
+        unit.dts = self._stamp(VIDEO_INDEX if unit.track.kind is Kind.VIDEO else AUDIO_INDEX, unit.dts & _MASK)
+        self._take(0, unit, now)
+
+    def finish(self, now: float) -> None:
+        """Ends the push: announces the tracks and publishes the waiting units."""
+        if self._preroll and not self.is_announced:
+            self._announce(now)
+
+    def _take(self, track_id: int, unit: AccessUnit, now: float) -> None:
+        """Publishes a unit with its repaired time, or lets it wait. track_id: 0: of a default track."""
+        self.units += 1
+        if self.is_announced:
+            self._push_track(track_id, unit, now)
+            return
+        self._preroll.append((track_id, unit))
+        self._preroll_bytes += len(unit.payload)
+        if (
+            self._has_expected()
+            or unit.dts - self._preroll[0][1].dts >= PREROLL_MS
+            or len(self._preroll) >= PREROLL_UNITS
+            or self._preroll_bytes >= PREROLL_BYTES
+        ):
+            self._announce(now)
+
+    def _push_track(self, track_id: int, unit: AccessUnit, now: float) -> None:
+        self._publish(unit, now)
+
+    def _has_expected(self) -> bool:
+        known = {track.kind for track in self.tracks if track is not None}
+        return len(known) == len(Kind) or (self.expected is not None and known >= set(self.expected))
+
+    def _announce_before(self, track_id: int, changed: MediaTrack, now: float) -> None:
+        """Announces the tracks before one of them changes, if units of its earlier header wait."""
+        if not self.is_announced and any(i == track_id and u.track.kind is changed.kind for i, u in self._preroll):
+            self._announce(now)
+
+    def _announce(self, now: float) -> None:
+        """Announces the tracks of the waiting units, and publishes the units."""
+        self.is_announced = True
+        found = {unit.track.kind: unit.track for track_id, unit in self._preroll if not track_id}
+        video, audio = self.tracks
+        video, audio = found.get(Kind.VIDEO, video), found.get(Kind.AUDIO, audio)
+        self.publisher.set_tracks(video, audio, self.metadata, now=now)
+        self._announced(now)
+        waiting, self._preroll = self._preroll, []
+        for track_id, unit in waiting:
+            self._push_track(track_id, unit, now)
+
+    def _announced(self, now: float) -> None:
+        """Called after the default tracks were announced, before the first unit."""
+
+    def _set_tracks(self, now: float) -> None:
+        self.publisher.set_tracks(*self.tracks, self.metadata, now=now)

@@ -1,0 +1,57 @@
+"""Makes access units of pictures and sound that a transport brings frame by frame, as RTP does."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.media.clock import DecodeTimes
+from gateway.media.nal_samples import NalSamples
+from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.media.unit import AccessUnit
+
+TICKS: Final = 1_000  # a second; as in FLV and RTMP
+_JUMP_MS: Final = 2_000  # a larger step between two pictures begins new decode times
+
+
+class NalPictures:
+    """Makes units of H.264 or H.265 from a key frame on. After a loss, it begins again at the next key frame.
+
+    config: the record of known parameter sets; empty if only the pictures bring them.
+    """
+
+    def __init__(self, codec: Codec, config: bytes = b"") -> None:
+        self.track: MediaTrack | None = None
+        self._codec = codec
+        self._samples = NalSamples(codec, config)
+        self._times: DecodeTimes | None = None
+        self._last = 0
+        self._begun = False
+
+    def make_unit(self, payload: bytes, time: int) -> AccessUnit | None:
+        sample = self._samples.take(payload, True)
+        if sample is None or not (self._begun or sample.key):
+            return None
+        if self.track is None or (sample.key and self.track.config != sample.config):
+            self.track = MediaTrack(Kind.VIDEO, self._codec, TICKS, sample.config)
+            self._times = None
+        self._begun = True
+        if self._times is None or abs(time - self._last) > _JUMP_MS:
+            self._times = DecodeTimes(self._samples.reorder)
+        self._last = time
+        dts = self._times.stamp(time)
+        return AccessUnit(self.track, dts, time - dts, sample.key, 0.0, sample.payload)
+
+    def restart(self) -> None:
+        """Waits for the next key frame."""
+        self._begun = False
+
+
+class FramedSound:
+    """Makes units of sound frames, which need no change."""
+
+    def __init__(self, track: MediaTrack) -> None:
+        self.track: MediaTrack | None = track
+
+    def make_unit(self, payload: bytes, time: int) -> AccessUnit | None:
+        assert self.track is not None, "set at the beginning"
+        return AccessUnit(self.track, time, 0, True, 0.0, payload)

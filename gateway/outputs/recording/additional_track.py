@@ -1,0 +1,120 @@
+"""An additional track of a recording: holds its units until the default tracks have reached their time."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from gateway.live.pushed_tracks import PushedTrack
+from gateway.media import codecs
+from gateway.media.clock import AudioClock
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.media.unit import AccessUnit
+from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
+
+_ROUNDING: Final = VIDEO_CLOCK // 200  # like that of the cutter
+_MAX_HELD: Final = 500  # units of a track that is ahead of the default tracks
+
+
+@dataclass(frozen=True, slots=True)
+class AdditionalMedia:
+    """An additional track, for a piece. timescale: ticks a second of its times."""
+
+    name: str
+    track: MediaTrack
+    timescale: int
+    language: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdditionalSample:
+    """A unit of an additional track. time: decode time, in its ticks. length: ticks; 0: until the next unit."""
+
+    time: int
+    cts: int
+    length: int
+    key: bool
+    payload: bytes
+
+
+class AdditionalPiece(Protocol):
+    """A piece that takes additional tracks."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def add_additional(self, media: AdditionalMedia, sample: AdditionalSample) -> None: ...
+
+
+class AdditionalTrack:
+    """Distributes the units of one additional track to pieces.
+
+    Pictures change to the next piece at the first key frame at or after that piece's first picture. Sound changes at
+    the time of that picture.
+    `dropped` counts units without a piece.
+
+    unit: the first one. Raises InvalidData if its configuration is invalid.
+    """
+
+    def __init__(self, pushed: PushedTrack, unit: AccessUnit) -> None:
+        track = self.track = unit.track
+        self.dropped = 0
+        self._clock: AudioClock | None = None
+        self._timing: VideoTiming | None = None
+        self._frame_samples = 0
+        scale = VIDEO_CLOCK
+        if track.kind is Kind.AUDIO:
+            scale = codecs.audio_rate(track, unit.payload)
+            self._clock = AudioClock(scale, track.timescale)
+            self._frame_samples = codecs.samples_per_frame(track, unit.payload) if track.codec is Codec.AAC else 0
+        else:
+            self._timing = VideoTiming(track.timescale, codecs.frame_rate(track))
+        info = pushed.info
+        self.media = AdditionalMedia(pushed.name, track, scale, info.language, info.label)
+        self._held: deque[tuple[int, int, AdditionalSample]] = deque()  # decode and presentation time, 90 kHz
+        self._piece: AdditionalPiece | None = None
+
+    def hold(self, unit: AccessUnit) -> None:
+        """Takes a unit. Hot path."""
+        try:
+            if self._clock is not None:
+                length = self._frame_samples or codecs.samples_per_frame(unit.track, unit.payload)
+                ticks = self._clock.stamp(unit.dts, length)
+                time = shown = ticks * VIDEO_CLOCK // self.media.timescale
+                sample = AdditionalSample(ticks, 0, length, True, unit.payload)
+            else:
+                assert self._timing is not None
+                time, cts = self._timing.stamp(unit.dts, unit.cts)
+                shown = time + cts
+                sample = AdditionalSample(time, cts, 0, unit.key, unit.payload)
+        except InvalidData:
+            self.dropped += 1
+            return
+        self._held.append((time, shown, sample))
+        if len(self._held) > _MAX_HELD:
+            self._held.popleft()
+            self.dropped += 1
+
+    def write(
+        self, until: int | None, cut: int, previous: AdditionalPiece | None, current: AdditionalPiece | None
+    ) -> None:
+        """Writes the held units up to `until` (90 kHz); None: all of them.
+
+        cut: presentation time of the first picture of `current`, 90 kHz.
+        """
+        held, is_video = self._held, self._timing is not None
+        while held and (until is None or held[0][0] <= until):
+            _, shown, sample = held.popleft()
+            later = shown >= cut - _ROUNDING
+            if not is_video:
+                self._piece = current if later or previous is None else previous
+            elif sample.key and later:
+                self._piece = current
+            piece = self._piece
+            if piece is None or piece.closed:
+                self.dropped += 1
+            else:
+                piece.add_additional(self.media, sample)

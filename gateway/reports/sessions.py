@@ -1,0 +1,118 @@
+"""Sessions: the live streams of channels, with publisher, viewers, tracks, outputs and health."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from gateway.channels.inputs import stored_inputs
+from gateway.diagnosis.stream_health import UNMEASURED
+from gateway.lib.rfc3339 import rfc3339
+from gateway.live.hub import Hub
+from gateway.live.pushed_tracks import PushedTrack, labels
+from gateway.live.remote_viewer_counts import RemoteViewerCounts
+from gateway.live.stream import ActivePublisher, Stream, StreamState
+from gateway.media.codecs import describe
+from gateway.media.track import Kind
+from gateway.playback.formats import ADDRESSES
+from gateway.reports.webrtc_connections import quality, worst_viewers
+
+# Sessions always list these protocols, also with 0 viewers.
+PROTOCOLS: Final = tuple(address.name for address in ADDRESSES)
+
+
+def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Returns a session as the API shows it.
+
+    since: start of the stream, RFC 3339. bitrate: bits per second. remote_viewers: on other nodes, by protocol.
+    """
+    shown: dict[str, Any] = {
+        "id": id,
+        "state": str(StreamState.IDLE),
+        "since": None,
+        "bitrate": 0,
+        "publisher": None,
+        "input": None,
+        "fallback": False,
+        "viewers": dict.fromkeys(PROTOCOLS, 0),
+        "tracks": [],
+        "outputs": [],
+        "health": [],
+        "measured": UNMEASURED,
+    }
+    if stream is None:
+        return shown
+    shown["state"] = str(stream.state)
+    shown["since"] = rfc3339(stream.spec.started)
+    if stream.state is StreamState.LIVE:
+        shown["bitrate"] = stream.received.bitrate
+    if stream.publisher is not None:
+        shown["publisher"] = _publisher(stream.publisher)
+    shown["input"] = stream.received.input
+    shown["fallback"] = stream.received.input != stored_inputs(stream.channel.item)[0].name
+    shown["viewers"] = _viewers(stream, remote_viewers or {})
+    shown["tracks"] = _tracks(stream)
+    if stream.outputs is not None:
+        shown["outputs"] = stream.outputs.status()
+    if stream.health is not None:
+        shown["health"] = [{**asdict(f), "since": rfc3339(f.since)} for f in stream.health.findings]
+        shown["measured"] = stream.health.measured()
+    return shown
+
+
+def _publisher(publisher: ActivePublisher) -> dict[str, Any]:
+    shown = {
+        "protocol": publisher.protocol,
+        "address": publisher.peer,
+        "seconds": round(time.monotonic() - publisher.since, 1),
+        "dropped": dict(publisher.dropped),
+    }
+    return shown if publisher.network is None else {**shown, "webrtc": quality(publisher.network())}
+
+
+def session_with_viewers(id: str, stream: Stream | None, remote_viewers: Mapping[str, int]) -> dict[str, Any]:
+    """Returns a session that was requested by its id. It has the connections of WebRTC viewers."""
+    return {**session(id, stream, remote_viewers), "webrtcViewers": worst_viewers(stream)}
+
+
+def _tracks(stream: Stream) -> list[dict[str, Any]]:
+    """Returns the tracks: the default ones, then additional ones of the publisher, which have a rendition."""
+    pushed = stream.pushed_tracks
+    default, name = pushed.default, labels(pushed.default, [])[0] if pushed.audio else ""
+    found: list[dict[str, Any]] = []
+    for track in stream.tracks or ():
+        is_audio = track.kind is Kind.AUDIO
+        about = (default.language, name) if is_audio else ("", "")
+        found.append({**describe(track), "id": 0, "language": about[0], "name": about[1], "rendition": ""})
+    names = labels(default, pushed.audio)[1:]
+    for additional in pushed.video:
+        found.append(
+            {**describe(additional.track), **_additional(additional, additional.info.label or additional.name)}
+        )
+        if additional.size is not None:
+            found[-1]["width"], found[-1]["height"] = additional.size
+    found += [
+        {**describe(additional.track), **_additional(additional, name)}
+        for additional, name in zip(pushed.audio, names, strict=True)
+    ]
+    return found
+
+
+def _additional(track: PushedTrack, name: str) -> dict[str, Any]:
+    return {"id": track.id, "language": track.info.language, "name": name, "rendition": track.name}
+
+
+def _viewers(stream: Stream, remote_viewers: Mapping[str, int]) -> dict[str, int]:
+    viewers = {**dict.fromkeys(PROTOCOLS, 0), **stream.viewers}
+    for protocol, count in remote_viewers.items():
+        viewers[protocol] = viewers.get(protocol, 0) + count
+    return viewers
+
+
+def sessions(hub: Hub, remote_viewers: RemoteViewerCounts) -> Iterator[dict[str, Any]]:
+    """Yields the sessions of all channels that are live or lingering here. Renditions have no session of their own."""
+    for stream in hub:
+        if stream.playable and stream.is_source:
+            yield {**session(stream.name, stream, remote_viewers.of(stream.name)), "videoname": stream.channel.name}

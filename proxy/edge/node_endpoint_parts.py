@@ -1,0 +1,54 @@
+"""Creates the endpoint of an edge for other nodes: its state, and the streams of its channel."""
+
+from __future__ import annotations
+
+from gateway import __version__
+from gateway.cluster.calls.gateway_operations import ChannelReaders, GatewayOperations
+from gateway.cluster.calls.node_endpoint import NodeEndpoint, Operation, PullableStreams
+from gateway.cluster.members.node_authenticator import NodeAuthenticator
+from gateway.live.hub import Hub
+from gateway.live.remote_viewer_counts import RemoteViewerCounts
+from gateway.ports.events import Events
+from gateway.processes.metrics_aggregator import OPERATION as METRICS_OPERATION
+from gateway.processes.metrics_aggregator import MetricsAggregator
+from gateway.reports.node_status import NodeStatus
+from gateway.reports.node_summary import summary
+from gateway.webrtc.signalling import Signalling
+from proxy.edge.channel_edge import ChannelEdge
+from proxy.edge.edge_parts import EdgeParts
+
+
+def build_node_endpoint(
+    edge: EdgeParts, metrics_aggregator: MetricsAggregator | None, sessions: Signalling
+) -> NodeEndpoint:
+    """Returns the endpoint for other nodes.
+
+    Other nodes may request the status of this edge, and report changed channels. If the edge serves one channel, they
+    may also request its stream.
+    """
+    node, cluster, channels = edge.node, edge.cluster, edge.viewers.channels
+    settings, metrics = node.settings, node.metrics
+    node_status = NodeStatus(settings.data, {"channels": settings.channels.partition(":")[0]})
+    empty_hub = Hub(edge.pulled.hub.limits, (), Events())  # always empty, because an edge has no own streams
+    operations = GatewayOperations(
+        cluster.siblings,
+        empty_hub,
+        ChannelReaders(cluster.reader, channels.cached, channels.deleted),
+        forget=channels.forget,
+        remote_viewers=RemoteViewerCounts(),
+        report=lambda: summary(node_status, metrics, __version__),
+    ).table()
+    others: dict[str, Operation] = {}
+    if metrics_aggregator is not None:
+        others[METRICS_OPERATION] = metrics_aggregator.operate
+    if cluster.sessions is not None:
+        others |= cluster.sessions.operations(sessions.apply)
+    channel_edge = ChannelEdge(settings.edge.channel, edge.pulled.replicas, edge.pulled.browsers, edge.http_cache)
+    return NodeEndpoint(
+        NodeAuthenticator(node.identity.secret, settings.limits.refusals_per_minute),
+        cluster.siblings,
+        PullableStreams(empty_hub, lambda stream: "", metrics.dropped, channel_edge.find_replica),
+        cluster.reader,
+        channel_edge.file,
+        {name: operations[name] for name in ("node", "changed")} | others,
+    )

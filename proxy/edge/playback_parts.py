@@ -1,0 +1,55 @@
+"""Creates the services that answer the players of an edge."""
+
+from __future__ import annotations
+
+from gateway.app.viewer_parts import viewer_reports
+from gateway.lib.refusals import Refusals
+from gateway.playback.flv import FlvViewers
+from gateway.playback.health import Health
+from gateway.playback.ladder import LadderPlayback
+from gateway.playback.obs_configuration import PER_MINUTE
+from gateway.playback.pages import Pages
+from gateway.playback.public_channels import ChannelList
+from gateway.playback.router import (
+    LivePlayback,
+    MediaRoutes,
+    PlaybackAccess,
+    PlaybackRouter,
+    PublisherRoutes,
+    StoredPlayback,
+)
+from gateway.playback.vod_files import VodFiles
+from proxy.edge.edge_parts import EdgeParts
+from proxy.edge.public_channels import RemotePublicChannels
+from proxy.edge.publishers import PublisherRequests
+
+
+def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
+    """Returns the router of the players' requests."""
+    node, cluster, viewers, streams = edge.node, edge.cluster, edge.viewers, edge.pulled.replicas
+    settings, channels, recordings = node.settings, viewers.channels, edge.recordings
+    live = LivePlayback(
+        streams,
+        MediaRoutes.of(LadderPlayback(streams, viewers.counts)),
+        FlvViewers(settings.limits.viewer_backlog),
+        viewers.counts,
+        settings.stream.wait_for_publisher,
+        remote_files=edge.http_cache,
+        reports=viewer_reports(node, edge.http_cache),
+    )
+    # Behind a CDN, many viewers have one address. Limits by address are off then.
+    limit = Refusals(PER_MINUTE if settings.limits.refusals_per_minute else 0)
+    publishers = PublisherRequests(cluster.gateways, cluster.peers, node.tasks, limit)
+    public = RemotePublicChannels(cluster.gateways, cluster.peers, separate_stores=cluster.registry is None)
+    return PlaybackRouter(
+        PlaybackAccess(channels.cached, viewers.protection, channels.owners),
+        live,
+        Pages(settings.playback.public_url, settings.playback.player_hosts),
+        health,
+        StoredPlayback(
+            recordings,
+            public_channels=ChannelList(public.entries, node.tasks),
+            publishers=PublisherRoutes(publishers.ports, publishers.servers, publishers.obs),
+        ),
+        {"vod": VodFiles(recordings, recordings.film_page, viewers.protection, channels.owners)},
+    )

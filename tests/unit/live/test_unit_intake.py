@@ -1,0 +1,92 @@
+"""UnitIntake: what a protocol gives it, and what the stream gets."""
+
+from collections.abc import Collection
+from itertools import pairwise
+
+from gateway.live.unit_intake import PREROLL_MS, UnitIntake
+from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.media.unit import AccessUnit
+from tests.support import builders
+from tests.support.builders import AVCC, Recorder, publish
+
+VIDEO = MediaTrack(Kind.VIDEO, Codec.H264, 1000, AVCC)
+AUDIO = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10")
+
+
+class Rig:
+    def __init__(self, expected: Collection[Kind] | None = None) -> None:
+        self.hub = builders.hub()
+        self.publisher = publish(self.hub)
+        self.sink = Recorder()
+        self.publisher.stream.attach(self.sink)
+        self.intake = UnitIntake(self.publisher, expected)
+
+    def push(self, track: MediaTrack, dts: int, key: bool = True) -> None:
+        self.intake.push(AccessUnit(track, dts, 0, key, 0.0, b"\0\0\0\1x"), 1.0)
+
+    def times(self) -> list[int]:
+        return [item.dts for item in self.sink.items if isinstance(item, AccessUnit)]
+
+    async def close(self) -> None:
+        self.hub.drain()
+        await self.hub.drained()
+
+
+async def test_units_wait_until_both_tracks_are_known():
+    rig = Rig()
+    rig.intake.set_track(VIDEO, 1.0)
+    rig.push(VIDEO, 0)
+    assert rig.sink.items == []
+    rig.intake.set_track(AUDIO, 1.0)
+    rig.push(AUDIO, 5)
+    assert [type(item).__name__ for item in rig.sink.items] == ["Tracks", "AccessUnit", "AccessUnit"]
+    assert (rig.sink.tracks[0].video, rig.sink.tracks[0].audio) == (VIDEO, AUDIO)
+    await rig.close()
+
+
+async def test_units_wait_no_longer_than_the_preroll():
+    rig = Rig()
+    rig.intake.set_track(AUDIO, 1.0)
+    for at in range(0, PREROLL_MS + 1, 100):
+        rig.push(AUDIO, at)
+    assert rig.times() == list(range(0, PREROLL_MS + 1, 100))
+    await rig.close()
+
+
+async def test_units_do_not_wait_if_the_only_expected_track_is_known():
+    rig = Rig((Kind.AUDIO,))
+    rig.intake.set_track(AUDIO, 1.0)
+    rig.push(AUDIO, 0)
+    assert rig.times() == [0]
+    await rig.close()
+
+
+async def test_times_wrap_and_jumps_are_repaired():
+    rig = Rig((Kind.AUDIO,))
+    rig.intake.set_track(AUDIO, 1.0)
+    for at in ((1 << 32) - 20, 0, 20, 3_000_000, 3_000_020):
+        rig.push(AUDIO, at)
+    times = rig.times()
+    assert [after - before for before, after in pairwise(times)] == [20] * 4
+    await rig.close()
+
+
+async def test_a_track_that_changes_begins_with_its_first_unit():
+    rig = Rig()
+    rig.intake.set_track(VIDEO, 1.0)
+    rig.push(VIDEO, 0)
+    other = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90")
+    rig.intake.set_track(AUDIO, 1.0)
+    rig.push(AUDIO, 0)
+    rig.intake.set_track(other, 1.0)
+    assert [tracks.audio for tracks in rig.sink.tracks] == [AUDIO, other]
+    await rig.close()
+
+
+async def test_the_end_publishes_units_that_still_wait():
+    rig = Rig()
+    rig.intake.set_track(AUDIO, 1.0)
+    rig.push(AUDIO, 0)
+    rig.intake.finish(1.0)
+    assert rig.times() == [0]
+    await rig.close()
