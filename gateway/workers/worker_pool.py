@@ -9,7 +9,7 @@ import resource
 import socket
 import sys
 import time
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -114,17 +114,16 @@ class WorkerPool:
             gateway_end, worker_end = socket.socketpair()
             with gateway_end:
                 try:
-                    process = await self._spawn(module, worker_end.fileno(), writes, memory)
+                    child = await self._spawn(module, name, stream, worker_end.fileno(), writes, memory)
                 except OSError as error:
                     raise OutputError(f"no media worker can be started: {error.strerror or error}") from error
                 finally:
                     worker_end.close()
-                worker = WorkerProcess(process, name, stream)
+                worker = WorkerProcess(child)
                 try:
                     # The transport owns and closes its socket, so it gets a duplicate.
                     await worker.open(gateway_end.dup())
                     async with Tasks(f"worker {name}", awaited) as tasks:
-                        tasks.start(worker.read_errors(), "stderr")
                         if stuck is not None:
                             tasks.start(worker.watch(stuck), "watch")
                         yield worker
@@ -136,8 +135,9 @@ class WorkerPool:
         finally:
             self._count(-1)
 
-    async def _spawn(self, module: str, fd: int, writes: bool, memory: int | None) -> Process:
-        process = await asyncio.create_subprocess_exec(
+    async def _spawn(self, module: str, name: str, stream: str, fd: int, writes: bool, memory: int | None) -> _Child:
+        transport, child = await asyncio.get_running_loop().subprocess_exec(
+            lambda: _Child(name, stream),
             *(sys.executable, "-m", module, str(fd)),
             pass_fds=(fd,),
             stdin=DEVNULL,
@@ -148,8 +148,9 @@ class WorkerPool:
         )
         # Set by this process while the interpreter starts, so that no code runs between fork and exec. The worker may
         # have ended already.
+        pid = transport.get_pid()
         with suppress(ProcessLookupError, PermissionError):
-            os.setpriority(os.PRIO_PROCESS, process.pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + self._nice))
+            os.setpriority(os.PRIO_PROCESS, pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + self._nice))
             if sys.platform.startswith("linux"):
                 limits = {resource.RLIMIT_CORE: 0}
                 if allowed := self._memory if memory is None else memory:
@@ -157,16 +158,74 @@ class WorkerPool:
                 if not writes:
                     limits[resource.RLIMIT_FSIZE] = 0
                 for kind, limit in limits.items():
-                    resource.prlimit(process.pid, kind, (limit, limit))
-        return process
+                    resource.prlimit(pid, kind, (limit, limit))
+        return child
+
+
+class _Child(asyncio.SubprocessProtocol):
+    """The process of a worker for the operating system: its end, and the last lines of its stderr.
+
+    name: the worker's task; stream: what it works for; both for the log.
+    """
+
+    def __init__(self, name: str, stream: str) -> None:
+        self.log = log.bind(worker=name, **({"stream": stream} if stream else {}))
+        self.last_lines: deque[str] = deque(maxlen=_MAX_LINES)
+        self.line_count = 0
+        self.exited = asyncio.Event()
+        self.stderr_closed = asyncio.Event()
+        self._incomplete = b""  # the line of stderr that has no end yet
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    @property
+    def transport(self) -> asyncio.SubprocessTransport:
+        assert self._transport is not None  # `_spawn` returns later
+        return self._transport
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self.transport.kill()
+
+    async def end(self) -> None:
+        """Kills the process, waits for its end and closes its pipe. SIGKILL cannot be ignored, so the wait is short."""
+        self.kill()
+        await self.exited.wait()
+        self.transport.close()
+
+    def _log_lines(self, lines: list[bytes]) -> None:
+        for line in lines:
+            text = line[:_MAX_LINE].decode("utf-8", "backslashreplace").rstrip()
+            if text:
+                self.line_count += 1
+                self.last_lines.append(text)
+                self.log.debug("media worker said", line=text)
+
+    # ---- asyncio.SubprocessProtocol ----
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports do not inherit from asyncio's classes, so isinstance would fail here.
+        self._transport = cast(asyncio.SubprocessTransport, transport)
+        self.log = self.log.bind(pid=self._transport.get_pid())
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        *lines, incomplete = (self._incomplete + data).split(b"\n")
+        self._incomplete = incomplete[:_MAX_LINE]
+        self._log_lines(lines)
+
+    def pipe_connection_lost(self, fd: int, error: Exception | None) -> None:
+        self._log_lines([self._incomplete])
+        self.stderr_closed.set()
+
+    def process_exited(self) -> None:
+        self.exited.set()
 
 
 class WorkerProcess(asyncio.Protocol):
     """One running worker. Only one task may call `send`, and only one task may call `receive`."""
 
-    def __init__(self, process: Process, name: str, stream: str) -> None:
-        self._process = process
-        self._log = log.bind(worker=name, pid=process.pid, **({"stream": stream} if stream else {}))
+    def __init__(self, child: _Child) -> None:
+        self._child = child
+        self._log = child.log
         self._framer = wire.Framer()
         self._frames: deque[tuple[int, bytes]] = deque()
         self._unread = 0  # bytes in _frames
@@ -175,13 +234,10 @@ class WorkerProcess(asyncio.Protocol):
         self._paused_reading = False
         self._frame_received: asyncio.Future[None] | None = None
         self._may_send: asyncio.Future[None] | None = None
-        self._last_lines: deque[str] = deque(maxlen=_MAX_LINES)  # of stderr
-        self._line_count = 0
-        self._stderr_closed = asyncio.Event()
         self._stopping = False
         self._reason = ""
         self._full_since: float | None = None  # monotonic time when the worker stopped reading
-        self.pid = process.pid
+        self.pid = child.transport.get_pid()
 
     # ---- frames ----
 
@@ -286,15 +342,16 @@ class WorkerProcess(asyncio.Protocol):
         """Waits until the process has ended, at most 1 s. Returns (does not raise) an error with the exit reason."""
         try:
             async with asyncio.timeout(1):
-                status = await self._process.wait()
+                await self._child.exited.wait()
         except TimeoutError:
             return WorkerDied("the media worker closed its link")
         with suppress(TimeoutError):
             async with asyncio.timeout(0.5):
-                await self._stderr_closed.wait()
+                await self._child.stderr_closed.wait()
         if self._reason:
             return WorkerDied(f"the media worker was ended: {self._reason}")
-        last = f": {self._last_lines[-1]}" if status and self._last_lines else ""
+        status = self._child.transport.get_returncode() or 0
+        last = f": {self._child.last_lines[-1]}" if status and self._child.last_lines else ""
         return WorkerDied(f"the media worker {describe_exit(status)}{last}")
 
     def kill(self, reason: str = "") -> None:
@@ -304,8 +361,7 @@ class WorkerProcess(asyncio.Protocol):
         """
         self._reason = reason
         self._stopping = not reason
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        self._child.kill()
 
     # ---- for WorkerPool ----
 
@@ -322,33 +378,19 @@ class WorkerProcess(asyncio.Protocol):
         reason: str | None = None
         if self._closed and not self._stopping:
             error = await self.died()
-            if self._process.returncode != 0:
+            if self._child.transport.get_returncode() != 0:
                 reason = str(error)
-                omitted = max(0, self._line_count - _MAX_LINES)
+                omitted = max(0, self._child.line_count - _MAX_LINES)
                 self._log.warning(
                     "media worker died", reason=reason, **({"lines_left_out": omitted} if omitted else {})
                 )
-                for line in self._last_lines:
+                for line in self._child.last_lines:
                     self._log.warning("media worker said", line=line)
         self.kill()
         if self._transport is not None:
             self._transport.abort()
-        # Shielded: a killed process has to be reaped. SIGKILL cannot be ignored, so the wait is short.
-        await asyncio.shield(self._process.wait())
+        await asyncio.shield(self._child.end())  # a killed process has to be reaped
         return reason
-
-    async def read_errors(self) -> None:
-        """Reads the worker's stderr to its end. Keeps the last lines."""
-        assert self._process.stderr is not None
-        incomplete = b""
-        try:
-            while data := await self._process.stderr.read(4096):
-                *lines, incomplete = (incomplete + data).split(b"\n")
-                incomplete = incomplete[:_MAX_LINE]
-                self._log_lines(lines)
-            self._log_lines([incomplete])
-        finally:
-            self._stderr_closed.set()
 
     async def watch(self, stuck: float) -> None:
         """Kills the process if it reads nothing for `stuck` seconds although frames wait."""
@@ -357,14 +399,6 @@ class WorkerProcess(asyncio.Protocol):
             if self._full_since is not None and time.monotonic() - self._full_since > stuck:
                 self.kill(f"it took nothing for {stuck:.0f} s")
                 return
-
-    def _log_lines(self, lines: list[bytes]) -> None:
-        for line in lines:
-            text = line[:_MAX_LINE].decode("utf-8", "backslashreplace").rstrip()
-            if text:
-                self._line_count += 1
-                self._last_lines.append(text)
-                self._log.debug("media worker said", line=text)
 
     # ---- asyncio.Protocol ----
 

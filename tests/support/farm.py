@@ -38,6 +38,7 @@ class Farm:
         self.reached_at: dict[str, str] = {}
         self._settings = settings
         self._started = 0
+        self._draining: set[str] = set()
         self._stack = contextlib.ExitStack()
 
     @property
@@ -95,8 +96,9 @@ class Farm:
 
     @property
     def alive(self) -> list[str]:
-        """The addresses of running gateways."""
-        return [host for host, gateway in self.gateways.items() if gateway.process.poll() is None]
+        """The addresses of running gateways. A gateway that drains is not one: it ends at any time."""
+        running = ((host, gateway.process.poll() is None) for host, gateway in self.gateways.items())
+        return [host for host, runs in running if runs and host not in self._draining]
 
     def get(self, host: str, path: str, **headers: str) -> Reply:
         """Sends a request directly to the playback listener of one node."""
@@ -145,6 +147,7 @@ class Farm:
 
     def drain(self, host: str) -> None:
         """Sends SIGTERM and returns at once."""
+        self._draining.add(host)
         (self.gateways.get(host) or self.edges[host]).process.send_signal(signal.SIGTERM)
 
     @contextlib.contextmanager

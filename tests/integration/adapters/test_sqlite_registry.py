@@ -26,9 +26,13 @@ __all__ = ["clock"]  # a fixture
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
+from gateway.adapters.local import database
 from gateway.adapters.local.registry import SqliteRegistry
 from gateway.ports.errors import HeldByOtherNode
 from gateway.ports.nodes import StreamClaim, Node, NodeRole
+
+# The disk of a busy machine can keep a lock for more than the 2 s of the program.
+database._LOCK_WAIT, database._TIMEOUT = 30.0, 40.0
 
 path, me, task = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 

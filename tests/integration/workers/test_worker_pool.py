@@ -240,6 +240,7 @@ async def test_cancelling_the_owner_ends_the_worker() -> None:
         await asyncio.wait((task,))
         assert task.cancelled()
     assert not alive(found[0].pid)
+    assert found[0]._child.transport.is_closing(), "Python would report an unclosed resource at the end of the loop"
 
 
 async def test_the_number_of_workers_is_limited_until_one_ends() -> None:
