@@ -189,8 +189,10 @@ class _Child(asyncio.SubprocessProtocol):
     async def end(self) -> None:
         """Kills the process, waits for its end and closes its pipe. SIGKILL cannot be ignored, so the wait is short."""
         self.kill()
-        await self.exited.wait()
-        self.transport.close()
+        try:
+            await self.exited.wait()
+        finally:
+            self.transport.close()
 
     def _log_lines(self, lines: list[bytes]) -> None:
         for line in lines:
@@ -375,21 +377,24 @@ class WorkerProcess(asyncio.Protocol):
 
     async def stop(self) -> str | None:
         """Kills the process and waits for its end. Returns the reason if it had died before; otherwise None."""
-        reason: str | None = None
-        if self._closed and not self._stopping:
-            error = await self.died()
-            if self._child.transport.get_returncode() != 0:
-                reason = str(error)
-                omitted = max(0, self._child.line_count - _MAX_LINES)
-                self._log.warning(
-                    "media worker died", reason=reason, **({"lines_left_out": omitted} if omitted else {})
-                )
-                for line in self._child.last_lines:
-                    self._log.warning("media worker said", line=line)
-        self.kill()
-        if self._transport is not None:
-            self._transport.abort()
-        await asyncio.shield(self._child.end())  # a killed process has to be reaped
+        try:
+            return await self._death() if self._closed and not self._stopping else None
+        finally:  # also if the wait of `_death` is cancelled
+            self.kill()
+            if self._transport is not None:
+                self._transport.abort()
+            await asyncio.shield(self._child.end())  # a killed process has to be reaped
+
+    async def _death(self) -> str | None:
+        """Logs why the process has ended, and returns the reason; None if its work was done."""
+        error = await self.died()
+        if self._child.transport.get_returncode() == 0:
+            return None
+        reason = str(error)
+        omitted = max(0, self._child.line_count - _MAX_LINES)
+        self._log.warning("media worker died", reason=reason, **({"lines_left_out": omitted} if omitted else {}))
+        for line in self._child.last_lines:
+            self._log.warning("media worker said", line=line)
         return reason
 
     async def watch(self, stuck: float) -> None:

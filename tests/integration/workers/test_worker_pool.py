@@ -243,6 +243,29 @@ async def test_cancelling_the_owner_ends_the_worker() -> None:
     assert found[0]._child.transport.is_closing(), "Python would report an unclosed resource at the end of the loop"
 
 
+async def test_cancelling_the_owner_also_ends_a_worker_whose_link_is_closed() -> None:
+    """The pool then waits for the reason of its death. A cancelled wait must not leave the process behind."""
+    found: list[WorkerProcess] = []
+
+    async def own() -> None:
+        async with started() as (worker, _):
+            os.kill(worker.pid, signal.SIGSTOP)
+            assert worker._transport is not None
+            worker._transport.abort()
+            assert await worker.receive() is None
+            found.append(worker)
+
+    async with Tasks("test") as tasks:
+        task = tasks.start(own())
+        while not found:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait((task,))
+        assert task.cancelled()
+    assert not alive(found[0].pid)
+    assert found[0]._child.transport.is_closing()
+
+
 async def test_the_number_of_workers_is_limited_until_one_ends() -> None:
     pool, _ = workers(most=1)
     async with pool.start(MODULE, "echo"):
