@@ -9,6 +9,7 @@ and regular, and sums of durations on it are exact. If the frames have no regula
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import InitVar, dataclass, field
 from fractions import Fraction
 
 VIDEO_CLOCK = 90_000
@@ -25,6 +26,7 @@ _RATES = tuple(
 ) + tuple(Fraction(r * 1000, 1001) for r in (24, 30, 48, 60, 120))
 
 
+@dataclass(slots=True, eq=False)
 class VideoTiming:
     """Converts (dts, cts) in a track's timescale into ticks of 90 kHz. Decode times always grow.
 
@@ -36,56 +38,43 @@ class VideoTiming:
     reference: the timing of these pictures in another rendition; then both use one grid.
     """
 
-    __slots__ = (
-        "_anchor",
-        "_base",
-        "_before",
-        "_count",
-        "_den",
-        "_last",
-        "_num",
-        "_recent",
-        "_reference",
-        "_regular_steps",
-        "_scale",
-        "_tolerance",
-        "step",
-    )
+    timescale: int
+    hint: InitVar[float | None]
+    reference: VideoTiming | None = None
+    step: int | None = field(default=None, init=False)
+    _tolerance: int = field(init=False)
+    _num: int = field(init=False)
+    _den: int = field(init=False)
+    _anchor: int = field(default=0, init=False)  # time of frame 0 of the grid
+    _count: int = field(default=0, init=False)  # number of the last frame on the grid
+    _regular_steps: int = field(default=0, init=False)  # consecutive steps of exactly one frame
+    _base: int = field(default=0, init=False)  # time at which the measurement of the period began
+    _before: int = field(default=0, init=False)  # number of frames from `_base` to the anchor
+    _last: int | None = field(default=None, init=False)  # the last returned decode time
+    _recent: deque[int] = field(default_factory=lambda: deque(maxlen=_ESTIMATE_INTERVALS + 1), init=False)
 
-    def __init__(self, timescale: int, hint: float | None, reference: VideoTiming | None = None) -> None:
-        self._scale = timescale
-        self._reference = reference
-        self._tolerance = int(_TOLERANCE_MS * VIDEO_CLOCK / 1000) if timescale <= 1000 else 2 + VIDEO_CLOCK // timescale
+    def __post_init__(self, hint: float | None) -> None:
+        is_rounded = self.timescale <= 1000
+        self._tolerance = int(_TOLERANCE_MS * VIDEO_CLOCK / 1000) if is_rounded else 2 + VIDEO_CLOCK // self.timescale
         # The period in ticks is _num / _den; _num is 0 while it is unknown. They are integers because of the hot path.
         self._num, self._den = _period_of(hint) if hint else (0, 1)
-        self._anchor = 0  # time of frame 0 of the grid
-        self._count = 0  # number of the last frame on the grid
-        self._regular_steps = 0  # consecutive steps of exactly one frame
-        self._base = 0  # time at which the measurement of the period began
-        self._before = 0  # number of frames from `_base` to the anchor
-        self._last: int | None = None  # the last returned decode time
-        self._recent: deque[int] = deque(maxlen=_ESTIMATE_INTERVALS + 1)
-        self.step: int | None = None
 
     @property
     def frame_rate(self) -> Fraction | None:
         """Frames a second; None if they are not regular."""
-        return (
-            Fraction(VIDEO_CLOCK * self._den, self._num)
-            if self._num and self._regular_steps >= _MIN_REGULAR_STEPS
-            else None
-        )
+        is_regular = self._num and self._regular_steps >= _MIN_REGULAR_STEPS
+        return Fraction(VIDEO_CLOCK * self._den, self._num) if is_regular else None
 
     def stamp(self, dts: int, cts: int) -> tuple[int, int]:
         """Returns decode time and composition offset in ticks of 90 kHz. Hot path."""
-        scale = self._scale
+        scale = self.timescale
         if scale == 1000:
             raw, shift = dts * 90, cts * 90
         else:
             raw, shift = dts * VIDEO_CLOCK // scale, cts * VIDEO_CLOCK // scale
         last, num, den = self._last, self._num, self._den
         if last is None:
-            reference, self._reference = self._reference, None
+            reference, self.reference = self.reference, None
             time = raw if reference is None else self._join(reference, raw)
             self._restart(time)
         elif not num:
@@ -192,6 +181,7 @@ def _period_of(rate: float, near: float = 0.0005) -> tuple[int, int]:
     return period.numerator, period.denominator
 
 
+@dataclass(frozen=True, slots=True)
 class WallClock:
     """Maps media time to wall-clock time: media time `media` arrived at `wall`, both in seconds.
 
@@ -199,12 +189,9 @@ class WallClock:
     jitter of arrival times would make dates contradict the durations between them.
     """
 
-    __slots__ = ("_media", "_wall")
-
-    def __init__(self, media: float, wall: float) -> None:
-        self._media = media
-        self._wall = wall
+    media: float
+    wall: float
 
     def at(self, media: float) -> float:
         """Returns the wall-clock time of media time `media` (seconds), in seconds since the epoch."""
-        return self._wall + (media - self._media)
+        return self.wall + (media - self.media)

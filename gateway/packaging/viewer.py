@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol
 
 from gateway.live.sink import EndReason
@@ -41,6 +42,7 @@ class Framing(Protocol):
         """Returns the bytes that are sent before the connection closes."""
 
 
+@dataclass(slots=True, eq=False)
 class Viewer:
     """One viewer connection of a feed.
 
@@ -50,53 +52,27 @@ class Viewer:
     on_end: called after the last bytes are written. The owner then closes the connection.
     """
 
-    __slots__ = (
-        "burst",
-        "burst_allowance",
-        "bytes_after_burst",
-        "counted_bytes",
-        "epoch",
-        "fd",
-        "framing",
-        "has_pending_bytes",
-        "has_written",
-        "late",
-        "late_since",
-        "limit",
-        "on_end",
-        "peer",
-        "transport",
-        "waited_for_start",
-        "waiting",
-    )
+    transport: Transport
+    framing: Framing
+    limit: int
+    peer: str
+    on_end: Callable[[EndReason], None]
+    _: KW_ONLY
+    waited_for_start: bool = False
+    fd: int = field(init=False)
+    late: bool = False
+    late_since: float = 0.0
+    epoch: int = -1  # version of the feed's headers that this viewer has
+    waiting: int = 0  # bytes in the transport at the last check while late
+    burst_allowance: int = 0  # additional bytes for the first burst, until the client has read it
+    has_pending_bytes: bool = False  # the kernel did not accept all bytes: waiting bytes are counted
+    counted_bytes: int = 0  # bytes counted in the backlogs of all viewers
+    burst: Burst | None = None  # the first burst if viewers share its bytes, until the client has read it
+    bytes_after_burst: int = 0
+    has_written: bool = False
 
-    def __init__(
-        self,
-        transport: Transport,
-        framing: Framing,
-        limit: int,
-        peer: str,
-        on_end: Callable[[EndReason], None],
-        *,
-        waited_for_start: bool = False,
-    ) -> None:
-        self.transport = transport
-        self.fd = _plain_socket(transport)
-        self.framing = framing
-        self.limit = limit
-        self.peer = peer
-        self.on_end = on_end
-        self.waited_for_start = waited_for_start
-        self.late = False
-        self.late_since = 0.0
-        self.epoch = -1  # version of the feed's headers that this viewer has
-        self.waiting = 0  # bytes in the transport at the last check while late
-        self.burst_allowance = 0  # additional bytes for the first burst, until the client has read it
-        self.has_pending_bytes = False  # the kernel did not accept all bytes: waiting bytes are counted
-        self.counted_bytes = 0  # bytes counted in the backlogs of all viewers
-        self.burst: Burst | None = None  # the first burst if viewers share its bytes, until the client has read it
-        self.bytes_after_burst = 0
-        self.has_written = False
+    def __post_init__(self) -> None:
+        self.fd = _plain_socket(self.transport)
 
     def clear_backlog(self, backlogs: Backlogs) -> None:
         """Removes the viewer's bytes from the counts, because its transport is empty or the connection is closed."""

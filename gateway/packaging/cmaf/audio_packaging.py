@@ -68,7 +68,7 @@ class AudioPackaging:
             header = TrackHeader(epoch.number, uri, rate, codec, epoch.wall, epoch.prefix, base, None, rate, channels)
             track.begin(header, init, manifests.now)
 
-        self.builder = AudioTrackBuilder(track, self._segmenter(rate), clock, alone=alone)
+        self.builder = AudioTrackBuilder(track, self._segmenter(rate), clock, alone)
         self._begin_epoch, self.waits = begin_epoch, False
         return begin_epoch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
 
 from gateway.formats.mp4.fragment import Mp4Sample
 from gateway.media.clock import AudioClock
@@ -14,6 +15,7 @@ _MAX_WAITING = 512  # frames that arrived before the first picture, about ten se
 _MAX_CUTS = 64  # segments by which video may be ahead
 
 
+@dataclass(slots=True, eq=False)
 class AudioTrackBuilder:
     """Fills the audio track for one epoch. Times are in samples.
 
@@ -23,38 +25,25 @@ class AudioTrackBuilder:
     segments end by their duration.
     """
 
-    __slots__ = (
-        "_alone",
-        "_clock",
-        "_cuts",
-        "_end",
-        "_min_time",
-        "_samples",
-        "_segmenter",
-        "_size",
-        "_start",
-        "_started",
-        "_track",
-        "_waiting",
-    )
+    track: CmafTrack
+    segmenter: Segmenter
+    clock: AudioClock
+    alone: bool
+    _started: bool = field(init=False)
+    _min_time: int = field(default=0, init=False)  # time of the first picture; earlier audio is dropped
+    _cuts: deque[int] = field(default_factory=lambda: deque(maxlen=_MAX_CUTS), init=False)
+    _waiting: deque[tuple[int, int, bytes]] = field(default_factory=lambda: deque(maxlen=_MAX_WAITING), init=False)
+    _samples: list[Mp4Sample] = field(default_factory=list, init=False)
+    _size: int = field(default=0, init=False)
+    _start: int = field(default=0, init=False)  # start of the open part
+    _end: int = field(default=0, init=False)  # end of the last frame
 
-    def __init__(self, track: CmafTrack, segmenter: Segmenter, clock: AudioClock, *, alone: bool) -> None:
-        self._track = track
-        self._segmenter = segmenter
-        self._clock = clock
-        self._alone = alone
-        self._started = alone
-        self._min_time = 0  # time of the first picture; earlier audio is dropped
-        self._cuts: deque[int] = deque(maxlen=_MAX_CUTS)
-        self._waiting: deque[tuple[int, int, bytes]] = deque(maxlen=_MAX_WAITING)
-        self._samples: list[Mp4Sample] = []
-        self._size = 0
-        self._start = 0  # start of the open part
-        self._end = 0  # end of the last frame
+    def __post_init__(self) -> None:
+        self._started = self.alone
 
     def add(self, dts: int, length: int, payload: bytes) -> None:
         """Adds a frame of `length` samples. dts: its time, in ticks of the publisher's track. Hot path."""
-        clock = self._clock
+        clock = self.clock
         time = clock.stamp(dts, length)
         if self._started:
             self._frame(time, length, payload, clock.resynced)
@@ -72,7 +61,7 @@ class AudioTrackBuilder:
             return
         if self._end < time:
             self._cuts.append(time)
-        elif self._track.open:
+        elif self.track.open:
             self._split(time)
 
     def restart(self, time: int, last: bool) -> None:
@@ -81,18 +70,18 @@ class AudioTrackBuilder:
         Audio before `time` is dropped. A call of `cut` must follow.
         last: whether the epoch of the open segment has ended.
         """
-        if self._track.open:
+        if self.track.open:
             self._end_segment(self._end, last=last)
         self._cuts.clear()
         self._min_time = time
 
     def finish(self) -> None:
         """Completes the open segment at the end of the epoch."""
-        if self._track.open:
+        if self.track.open:
             self._end_segment(self._end, last=True)
 
     def _frame(self, time: int, length: int, payload: bytes, gap: bool) -> None:
-        track = self._track
+        track = self.track
         cuts = self._cuts
         samples = self._samples
         if not track.open:
@@ -100,7 +89,7 @@ class AudioTrackBuilder:
                 return
             track.round_parts(length)
             self._begin_segment(time)
-        elif (cuts and time >= cuts[0]) or (gap and self._segmenter.exceeds(time + length - track.start)):
+        elif (cuts and time >= cuts[0]) or (gap and self.segmenter.exceeds(time + length - track.start)):
             # After a gap: the cut is inside the gap, or the gap is too long for a segment.
             self._end_segment(self._end)
             self._begin_segment(time)
@@ -115,11 +104,11 @@ class AudioTrackBuilder:
         end = self._end = time + length
         if cuts:
             ends = end >= cuts[0]
-        elif self._alone:
-            ends = self._segmenter.enough(end - track.start)
+        elif self.alone:
+            ends = self.segmenter.enough(end - track.start)
         else:
             ends = False
-        if ends or self._segmenter.exceeds(end + length - track.start):
+        if ends or self.segmenter.exceeds(end + length - track.start):
             self._end_segment(end)
         elif end + length - self._start > track.part_ticks:
             self._end_part(end)
@@ -135,7 +124,7 @@ class AudioTrackBuilder:
         while count < len(samples) and at < time:
             at += samples[count].duration
             count += 1
-        if not count and not self._track.parts:
+        if not count and not self.track.parts:
             return  # the segment already begins after the cut
         if not samples:
             at = self._end
@@ -152,14 +141,14 @@ class AudioTrackBuilder:
         cuts = self._cuts
         while cuts and cuts[0] <= time:
             cuts.popleft()
-        self._track.open_segment(time, 0)
+        self.track.open_segment(time, 0)
 
     def _end_part(self, end: int) -> None:
-        self._track.add_part(self._start, self._samples, end, True)
+        self.track.add_part(self._start, self._samples, end, True)
         self._samples = []
         self._size = 0
 
     def _end_segment(self, end: int, last: bool = False) -> None:
         if self._samples:
             self._end_part(end)
-        self._track.close_segment(end, last=last)
+        self.track.close_segment(end, last=last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from gateway.formats.mp4.fragment import Mp4Sample, OpenKey
 from gateway.media.open_gops import OpenGops
@@ -19,6 +20,7 @@ _SAP_WITH_LEADING = _SAP | {RandomAccess.CLOSED: 2, RandomAccess.CLEAN: 3}
 _DEFAULT_STEP = 3_000  # duration of a single frame if it is unknown: a thirtieth of a second
 
 
+@dataclass(slots=True, eq=False)
 class VideoTrackBuilder:
     """Fills the video track for one epoch, and announces the start of segments, so that audio can follow.
 
@@ -41,67 +43,41 @@ class VideoTrackBuilder:
     gops: of the track.
     """
 
-    __slots__ = (
-        "_bytes",
-        "_cut",
-        "_delay",
-        "_end",
-        "_first_access",
-        "_first_presentation",
-        "_gops",
-        "_independent",
-        "_last",
-        "_leading_possible",
-        "_left_out",
-        "_may_begin",
-        "_rounded_step",
-        "_samples",
-        "_segmenter",
-        "_start",
-        "_step",
-        "_track",
-        "timing",
-    )
-
-    def __init__(
-        self,
-        track: CmafTrack,
-        segmenter: Segmenter,
-        timing: VideoTiming,
-        may_begin: Callable[[int, int, bool], bool],
-        cut: Callable[[int], None],
-        gops: OpenGops,
-    ) -> None:
-        self.timing = timing
-        self._gops = gops
-        self._left_out = False  # the last picture was left out
-        self._track = track
-        self._segmenter = segmenter
-        self._cut = cut
-        self._may_begin = may_begin
-        self._samples: list[Mp4Sample] = []
-        self._bytes = 0
-        self._start = 0  # decode time of the open part
-        self._last = 0  # decode time of the last frame
-        self._rounded_step = 0  # the frame distance for which the track's parts were rounded
-        self._step = _DEFAULT_STEP  # the last known frame distance
-        self._end: int | None = None  # the predicted end of the last part, until the next frame arrives
-        self._first_presentation = 0  # presentation time of the first picture of the open segment
-        self._delay: int | None = None  # last segment: from its first decode time to its earliest presentation time
-        self._first_access = RandomAccess.CLOSED  # access type of the open segment's first picture
-        self._independent = False  # the open part has a sync sample
-        self._leading_possible = False  # leading pictures of the open segment may still arrive
+    track: CmafTrack
+    segmenter: Segmenter
+    timing: VideoTiming
+    may_begin: Callable[[int, int, bool], bool]
+    cut: Callable[[int], None]
+    gops: OpenGops
+    _left_out: bool = field(default=False, init=False)  # the last picture was left out
+    _samples: list[Mp4Sample] = field(default_factory=list, init=False)
+    _bytes: int = field(default=0, init=False)
+    _start: int = field(default=0, init=False)  # decode time of the open part
+    _last: int = field(default=0, init=False)  # decode time of the last frame
+    _rounded_step: int = field(default=0, init=False)  # the frame distance for which the track's parts were rounded
+    _step: int = field(default=_DEFAULT_STEP, init=False)  # the last known frame distance
+    # The predicted end of the last part, until the next frame arrives.
+    _end: int | None = field(default=None, init=False)
+    # Presentation time of the first picture of the open segment.
+    _first_presentation: int = field(default=0, init=False)
+    # Last segment: from its first decode time to its earliest presentation time.
+    _delay: int | None = field(default=None, init=False)
+    # Access type of the open segment's first picture.
+    _first_access: RandomAccess = field(default=RandomAccess.CLOSED, init=False)
+    _independent: bool = field(default=False, init=False)  # the open part has a sync sample
+    # Leading pictures of the open segment may still arrive.
+    _leading_possible: bool = field(default=False, init=False)
 
     def add(self, dts: int, cts: int, key: bool, payload: bytes) -> bool:
         """Adds a frame. dts, cts: in ticks of the publisher's track. Hot path.
 
         Returns False if a segment had to begin with this frame although it is not a key frame.
         """
-        track = self._track
+        track = self.track
         timing = self.timing
         dts, cts = timing.stamp(dts, cts)
         step = timing.step
-        gops = self._gops
+        gops = self.gops
         if key or gops.is_open:
             prepared = gops.add(payload, dts + cts, key)
             if prepared is None:
@@ -123,16 +99,16 @@ class VideoTrackBuilder:
         begins = False
         samples = self._samples
         if not track.open:
-            if not key or not self._may_begin(dts, dts + cts, True):
+            if not key or not self.may_begin(dts, dts + cts, True):
                 return True  # an epoch begins with a key frame
             begins = True
             self._begin_segment(dts, dts + cts, key)
         else:
             length = step or dts - self._last
             elapsed = dts + cts - self._first_presentation if key else dts - track.start
-            cuts = self._segmenter.cuts(elapsed, length, key) or track.size > MAX_SEGMENT_BYTES
+            cuts = self.segmenter.cuts(elapsed, length, key) or track.size > MAX_SEGMENT_BYTES
             if cuts or key:
-                begins = self._may_begin(dts, dts + cts, cuts)
+                begins = self.may_begin(dts, dts + cts, cuts)
                 if cuts and not key and not begins:
                     self._end_segment(dts)
                     return False  # too long, but the ladder has no boundary here: continues at its next key frame
@@ -168,13 +144,13 @@ class VideoTrackBuilder:
     def _leave_out(self, dts: int, step: int | None) -> None:
         """Notes a picture that is left out. The picture before it lasts longer, up to the end of the part."""
         self._left_out = True
-        if self._samples and step and dts + 2 * step - self._start > self._track.part_ticks:
+        if self._samples and step and dts + 2 * step - self._start > self.track.part_ticks:
             self._end = dts + step
             self._end_part(self._end)
 
     def finish(self) -> None:
         """Completes the open segment at the end of the epoch."""
-        if self._track.open:
+        if self.track.open:
             self._end_segment(self._last + self._step if self._end is None else self._end, last=True)
 
     def _begin_segment(self, dts: int, presentation: int, key: bool) -> None:
@@ -185,10 +161,10 @@ class VideoTrackBuilder:
             first = dts + self._delay  # its leading pictures begin at the end of the last segment's pictures
         self._delay = None
         self._first_presentation = presentation
-        self._cut(first)
-        self._track.open_segment(dts, presentation - dts, date_shift)
-        if key and self._gops.is_open:
-            self._track.note_earlier_picture(presentation, first)
+        self.cut(first)
+        self.track.open_segment(dts, presentation - dts, date_shift)
+        if key and self.gops.is_open:
+            self.track.note_earlier_picture(presentation, first)
 
     def _key_sample(self, cts: int, access: RandomAccess, payload: bytes, begins: bool) -> Mp4Sample:
         """Returns the sample of a key frame or of a segment's first picture.
@@ -196,7 +172,7 @@ class VideoTrackBuilder:
         begins: whether it is the first picture of a segment.
         """
         if begins:
-            self._track.sap = _SAP[access]
+            self.track.sap = _SAP[access]
             self._first_access, self._leading_possible = access, True
         if access is RandomAccess.OPEN:
             return OpenKey(0, cts, True, payload)
@@ -205,7 +181,7 @@ class VideoTrackBuilder:
 
     def _note_leading(self, presentation: int) -> None:
         """Notes a picture after the first one of a segment. Leading pictures precede all other pictures."""
-        track = self._track
+        track = self.track
         if presentation < self._first_presentation:
             track.note_earlier_picture(self._first_presentation, presentation)
             track.sap = _SAP_WITH_LEADING[self._first_access]
@@ -213,7 +189,7 @@ class VideoTrackBuilder:
             self._leading_possible = False
 
     def _end_part(self, end: int) -> None:
-        self._track.add_part(self._start, self._samples, end, self._independent)
+        self.track.add_part(self._start, self._samples, end, self._independent)
         self._samples = []
         self._bytes = 0
         self._independent = False
@@ -224,11 +200,11 @@ class VideoTrackBuilder:
         following: presentation time of the next segment's key frame; None if it does not begin with a key frame.
         last: whether this is the epoch's last segment.
         """
-        track = self._track
+        track = self.track
         spacing = following - self._first_presentation if following is not None else None
         is_gap = False
         media_end = self._last + self._step
-        if media_end < end and self._segmenter.exceeds(end - track.start):
+        if media_end < end and self.segmenter.exceeds(end - track.start):
             # No frames arrived for some time: this gap belongs to no segment.
             end, spacing = media_end, None
             is_gap = True

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from gateway.live.sink import EndReason
@@ -48,6 +48,7 @@ class PayloadTypes:
     audio: int = -1
 
 
+@dataclass(slots=True, eq=False)
 class RtpViewer:
     """One viewer. on_end: called when the stream or its output has ended.
 
@@ -59,46 +60,25 @@ class RtpViewer:
     burst_seconds: seconds in which the stream has as many bytes as the last burst.
     """
 
-    __slots__ = (
-        "_asked",
-        "_burst",
-        "_queue",
-        "_rate",
-        "_repair_at",
-        "_repair_left",
-        "_rtx_sequence",
-        "_runs",
-        "_timer",
-        "burst_seconds",
-        "live_from",
-        "offset",
-        "on_end",
-        "sender",
-        "shift",
-        "sound_shift",
-        "started",
-        "types",
-        "waiting",
-    )
-
-    def __init__(self, sender: PacketSender, types: PayloadTypes, on_end: Callable[[EndReason], None]) -> None:
-        self.sender = sender
-        self.types = types
-        self.on_end = on_end
-        self.shift = self.sound_shift = self.offset = 0
-        self.waiting = True
-        self.live_from = 0
-        self.burst_seconds = 0.0
-        self.started = -1e9  # monotonic time of the last burst
-        self._burst: RtpBurst | None = None
-        self._queue: deque[Iterable[Run]] | None = None  # the rest of the burst, and the frames after it
-        self._runs: Iterator[Run] = iter(())  # of the queue
-        self._timer: asyncio.TimerHandle | None = None
-        self._rate = _PACE_RATE
-        self._repair_left = _REPAIR_BYTES
-        self._repair_at = 0.0
-        self._rtx_sequence = 0
-        self._asked: dict[int, None] | None = None  # the packets that were repeated last
+    sender: PacketSender
+    types: PayloadTypes
+    on_end: Callable[[EndReason], None]
+    shift: int = 0
+    sound_shift: int = 0
+    offset: int = 0
+    waiting: bool = True
+    live_from: int = 0
+    burst_seconds: float = 0.0
+    started: float = -1e9  # monotonic time of the last burst
+    _burst: RtpBurst | None = field(default=None, init=False)
+    _queue: deque[Iterable[Run]] | None = field(default=None, init=False)  # the rest of the burst, and later frames
+    _runs: Iterator[Run] = field(default=iter(()), init=False)  # of the queue
+    _timer: asyncio.TimerHandle | None = field(default=None, init=False)
+    _rate: float = field(default=_PACE_RATE, init=False)
+    _repair_left: float = field(default=_REPAIR_BYTES, init=False)
+    _repair_at: float = field(default=0.0, init=False)
+    _rtx_sequence: int = field(default=0, init=False)
+    _asked: dict[int, None] | None = field(default=None, init=False)  # the packets that were repeated last
 
     def start(self, burst: RtpBurst, bytes_per_second: float) -> None:
         """Sends a burst at a limited rate; later packets follow it."""
