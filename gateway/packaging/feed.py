@@ -22,11 +22,10 @@ from gateway.live.stream import Stream
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.packaging.backlog import Backlogs, Burst, PeakRate
+from gateway.packaging.sliced_writes import SLICE_VIEWERS, SlicedWrites
 from gateway.packaging.viewer import Framing, Viewer, reset_on_close
 
 MAX_LOOP_SHARE = 0.05  # part of the event loop's time that one feed's writes may use before they are batched
-SLICE_SECONDS = 0.002  # duration of writing a batch, after which other tasks of the loop run
-SLICE_VIEWERS = 32  # viewers between two checks of the time
 
 
 class Rendering(Protocol):
@@ -122,9 +121,7 @@ class Feed:
         # The last included item, and the bytes by framing.
         self._start_bursts: tuple[Item | None, dict[Framing, Burst]] = (None, {})
         self._timer: asyncio.TimerHandle | None = None
-        self._writing: Iterator[None] | None = None  # a batch that was not written to all viewers yet
-        self._next_slice: asyncio.Handle | None = None  # the loop call that writes the next slice
-        self._slice_seconds = 0.0  # duration of its slices so far
+        self._writes = SlicedWrites(self._note_cost)
         self._last_flush = 0.0
         self._cost = 0.0  # mean duration of writing a batch, seconds
         self._dts_ms = 0
@@ -184,7 +181,7 @@ class Feed:
         if old is None:
             return
         self.flush()
-        self._write_rest()
+        self._writes.write_rest()
         if tracks.epoch != old.epoch:
             self._drop_gop()
         change, now = self._rendering.render_change(tracks, self._dts_ms), time.monotonic()
@@ -232,7 +229,7 @@ class Feed:
     def close(self, reason: EndReason) -> None:
         """Ends all viewers with the last bytes of their protocols. Idempotent."""
         self.flush()
-        self._write_rest()
+        self._writes.write_rest()
         for viewer in list(self._viewers):
             if not viewer.transport.is_closing():
                 viewer.transport.write(viewer.framing.last(reason))
@@ -270,7 +267,7 @@ class Feed:
             timer.cancel()
         if not self._pending:
             return
-        self._write_rest()
+        self._writes.write_rest()
         began = self._last_flush = time.monotonic()
         data = b"".join(self._pending)
         self._peak_rate.bytes += len(data)
@@ -282,40 +279,10 @@ class Feed:
             self._gop_bursts = {}
             if self._gop_bytes > self.stream.gop.max_bytes:
                 self._drop_gop()
-        self._slice_seconds = 0.0
-        self._writing = self._write_batch(data, starts, began)
-        self._write_slice(began)
+        self._writes.start(self._write_batch(data, starts, began))
 
-    def _write_slice(self, began: float | None = None) -> None:
-        """Writes for SLICE_SECONDS, and schedules the rest for the loop's next iteration."""
-        if self._writing is None:
-            return
-        self._next_slice = None
-        began = time.monotonic() if began is None else began
-        for _ in self._writing:
-            if time.monotonic() - began >= SLICE_SECONDS:
-                self._slice_seconds += time.monotonic() - began
-                self._next_slice = asyncio.get_running_loop().call_soon(self._write_slice)
-                return
-        self._note_cost(began)
-
-    def _write_rest(self) -> None:
-        """Writes the rest of a batch immediately, because later bytes must follow it."""
-        if self._writing is not None:
-            began = time.monotonic()
-            for _ in self._writing:
-                pass
-            self._note_cost(began)
-
-    def _note_cost(self, began: float) -> None:
-        self._stop_writing()
-        self._cost = 0.8 * self._cost + 0.2 * (self._slice_seconds + time.monotonic() - began)
-
-    def _stop_writing(self) -> None:
-        self._writing = None
-        if self._next_slice is not None:
-            self._next_slice.cancel()
-            self._next_slice = None
+    def _note_cost(self, seconds: float) -> None:
+        self._cost = 0.8 * self._cost + 0.2 * seconds
 
     def _write_batch(self, data: bytes, starts: bool, began: float) -> Iterator[None]:
         """Writes one batch to all viewers; yields after every SLICE_VIEWERS viewers.
@@ -508,7 +475,7 @@ class Feed:
         if self._attached:
             self._attached = False
             self.stream.detach(self)
-        self._stop_writing()
+        self._writes.stop()
         self._tracks = None
         self._pending = []
         self._start_bursts = (None, {})

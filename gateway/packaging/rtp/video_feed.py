@@ -36,7 +36,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
@@ -46,10 +45,10 @@ from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.packaging.feed import SLICE_SECONDS, SLICE_VIEWERS
 from gateway.packaging.rtp.burst import RtpBurst, packets_of
 from gateway.packaging.rtp.clock import VIDEO_RATE, VIDEO_RTX_SSRC, VIDEO_SSRC, timestamp
 from gateway.packaging.rtp.viewer import RtpViewer, first_shift
+from gateway.packaging.sliced_writes import SLICE_VIEWERS, SlicedWrites
 from gateway.protocols.rtp import retransmission
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, RtpPacketizer, packetizer_of
 from gateway.protocols.rtp.rtcp import SenderReport, ntp_time
@@ -70,9 +69,8 @@ class VideoFeed:
         self._count = count
         # By payload type, shift and offset.
         self._groups: dict[tuple[int, int, int], dict[RtpViewer, None]] = {}
-        self._coming: dict[
-            RtpViewer, tuple[VideoFeed, Callable[[RtpViewer], None]]
-        ] = {}  # viewers that move here at the next key frame
+        # Viewers that move here at the next key frame.
+        self._coming: dict[RtpViewer, tuple[VideoFeed, Callable[[RtpViewer], None]]] = {}
         self._track: MediaTrack | None = None
         self._packetizer: RtpPacketizer | None = None
         self._sequence = 0  # of the next packet
@@ -81,8 +79,7 @@ class VideoFeed:
         self._packets = self._octets = 0
         self._attached = False
         self._gop: list[tuple[AccessUnit, list[bytes]]] = []  # the pictures of the last burst with their payloads
-        self._writing: Iterator[None] | None = None
-        self._next_slice: asyncio.Handle | None = None
+        self._writes = SlicedWrites()
 
     # ---- viewers ----
 
@@ -91,7 +88,7 @@ class VideoFeed:
         if not self._attach():
             viewer.on_end(self.stream.ended or EndReason.OUTPUT_OFF)
             return
-        self._write_rest()
+        self._writes.write_rest()
         frames = self._current_gop()
         count = sum(len(payloads) for _, payloads in frames)
         viewer.shift = first_shift(self._sequence - count)
@@ -121,7 +118,7 @@ class VideoFeed:
         """Takes over the viewers that wait for a key frame. stamp: its timestamp."""
         coming, self._coming = self._coming, {}
         for viewer, (current, moved) in coming.items():
-            current._write_rest()
+            current._writes.write_rest()
             current._remove(viewer)
             behind = current._stamp + viewer.offset - stamp & 0xFFFFFFFF
             viewer.shift = (current._sequence + viewer.shift - self._sequence) & 0xFFFF
@@ -179,7 +176,7 @@ class VideoFeed:
         if viewer.waiting:
             self.stream.request_key_frame(now)
         elif now - viewer.started >= max(_RESTART_SECONDS, viewer.burst_seconds) and not viewer.is_starting:
-            self._write_rest()
+            self._writes.write_rest()
             frames = self._current_gop()
             first = self._sequence + viewer.shift
             self._remove(viewer)
@@ -198,7 +195,7 @@ class VideoFeed:
         track = tracks.video
         changed = self._track is not None and (track is None or track.codec is not self._track.codec)
         if track != self._track:
-            self._write_rest()
+            self._writes.write_rest()
             self._gop = []
             self._track = track
             self._packetizer = packetizer_of(track) if track is not None else None
@@ -208,7 +205,7 @@ class VideoFeed:
     def on_unit(self, unit: AccessUnit) -> None:
         if unit.track.kind is not Kind.VIDEO or self._packetizer is None:
             return
-        self._write_rest()
+        self._writes.write_rest()
         if unit.key:
             self._gop = []
         payloads = _payloads(self._packetizer, unit)
@@ -222,8 +219,7 @@ class VideoFeed:
         self._sent.add(packets_of(payloads, 0, first, stamp), time.monotonic())
         self._packets += len(payloads)
         self._octets += sum(map(len, payloads))
-        self._writing = self._write(payloads, first, stamp, unit.key)
-        self._write_slice()
+        self._writes.start(self._write(payloads, first, stamp, unit.key))
 
     def on_timed(self, timed: Timed) -> None:
         """Does nothing, because WebRTC has no script data."""
@@ -248,7 +244,7 @@ class VideoFeed:
         if self._attached:
             self._attached = False
             self.stream.detach(self)
-        self._stop_writing()
+        self._writes.stop()
         self._track = self._packetizer = None
         self._sent = SentPackets()
         self._gop = []
@@ -276,29 +272,6 @@ class VideoFeed:
                 viewer.send(runs)
                 sent += 1
             self._count(sent * size)
-
-    def _write_slice(self) -> None:
-        """Writes for SLICE_SECONDS, and schedules the rest for the loop's next iteration."""
-        if self._writing is None:
-            return
-        began = time.monotonic()
-        for _ in self._writing:
-            if time.monotonic() - began >= SLICE_SECONDS:
-                self._next_slice = asyncio.get_running_loop().call_soon(self._write_slice)
-                return
-        self._stop_writing()
-
-    def _write_rest(self) -> None:
-        """Writes the rest of a picture immediately, because later packets must follow it."""
-        if self._writing is not None:
-            deque(self._writing, maxlen=0)
-            self._stop_writing()
-
-    def _stop_writing(self) -> None:
-        self._writing = None
-        if self._next_slice is not None:
-            self._next_slice.cancel()
-            self._next_slice = None
 
     # ---- the beginning ----
 

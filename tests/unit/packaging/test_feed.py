@@ -520,7 +520,7 @@ async def test_a_viewer_that_reads_nothing_is_disconnected_sooner_when_memory_is
 
 async def test_a_batch_for_many_viewers_is_written_in_slices_and_in_order(monkeypatch: pytest.MonkeyPatch):
     """Viewers that join, leave or change tracks in between get every unit exactly once."""
-    monkeypatch.setattr("gateway.packaging.feed.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("gateway.packaging.sliced_writes.SLICE_SECONDS", 0.0)
     stream, wires, viewers = builders.stream(), [], []
     stream.set_tracks(VIDEO, AUDIO, {}, True)
     feed = Feed(stream, Words(), 0.0, 0)
@@ -562,7 +562,7 @@ async def test_a_batch_for_many_viewers_is_written_in_slices_and_in_order(monkey
 
 
 async def test_a_turn_of_the_loop_writes_one_slice_for_any_number_of_batches(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gateway.packaging.feed.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("gateway.packaging.sliced_writes.SLICE_SECONDS", 0.0)
     stream, wires = builders.stream(), [Wire() for _ in range(320)]
     stream.set_tracks(VIDEO, AUDIO, {}, True)
     feed = Feed(stream, Words(), 0.0, 0)

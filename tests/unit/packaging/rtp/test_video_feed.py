@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.packaging import sliced_writes
 from gateway.packaging.rtp import video_feed
 from gateway.packaging.rtp.clock import VIDEO_RTX_SSRC, VIDEO_SSRC
 from gateway.packaging.rtp.video_feed import VideoFeed
@@ -244,7 +245,7 @@ async def test_a_burst_is_paced_and_pictures_follow_it_in_order() -> None:
 async def test_many_viewers_get_a_picture_in_slices_and_one_that_leaves_meanwhile_gets_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(video_feed, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(sliced_writes, "SLICE_SECONDS", 0.0)
     stream, feed, _ = live()
     watchers = [Watcher(ALL if n % 2 else WITHOUT_RTX) for n in range(150)]
     for watcher in watchers:
