@@ -1,10 +1,9 @@
-"""Serves the stored media of a channel below `/<id>/vod/`, from local files or a remote object store."""
+"""Serves the stored media of a channel below `/<id>/vod/`."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from pathlib import Path
 from typing import Final
 
 from gateway.channels.names import is_served_key
@@ -12,7 +11,6 @@ from gateway.http.request import Request
 from gateway.http.response import IMMUTABLE, Response, service_unavailable, text
 from gateway.http.validators import file_response, unchanged, validators
 from gateway.lib.content_types import content_type
-from gateway.playback.files import Files
 from gateway.playback.film_pages import FilmPages
 from gateway.playback.playlist_response import M3U8, copied_query
 from gateway.ports import media_keys
@@ -29,16 +27,15 @@ _URI: Final = re.compile(r'(URI=")([^"\r\n]*)(")')
 class RecordingFiles:
     """Serves stored media. The caller has already authorized the viewer.
 
-    media: the folder of a local object store; None: the store is remote. pages: the player pages of recordings.
-    Remote objects are read as fast as the client reads the answer.
+    pages: the player pages of recordings.
+    Objects are read as fast as the client reads the answer.
     A media file never changes; a playlist may grow.
     The query of a playlist is copied to every URI in it, so that its signature is valid for the segments.
     """
 
-    def __init__(self, objects: ObjectStore, media: Path | None, pages: FilmPages | None = None) -> None:
+    def __init__(self, objects: ObjectStore, pages: FilmPages | None = None) -> None:
         self._objects = objects
         self._pages = pages
-        self._files = Files(media) if media is not None else None
 
     async def __call__(self, request: Request, id: str, path: str) -> Response:
         """Serves the recording `<id>/<path>`, or its player page. Answers 404 for other objects of the store."""
@@ -57,8 +54,6 @@ class RecordingFiles:
         try:
             if key.endswith(".m3u8"):
                 return await self._playlist(request, key)
-            if self._files is not None:
-                return await self._files.serve(request, key, cache)
             return await self._object(request, key, cache)
         except NoSuchObject:
             return NO_RECORDING

@@ -43,9 +43,14 @@ class LocalObjects:
         return await asyncio.to_thread(self._head, key)
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        descriptor, status = await asyncio.to_thread(self._open, key)
-        offset, end = start, status.st_size if end is None else min(end, status.st_size)
         loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(None, self._open, key)
+        try:
+            descriptor, status = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_opened)
+            raise
+        offset, end = start, status.st_size if end is None else min(end, status.st_size)
         pending_read: asyncio.Future[bytes] | None = None
         try:
             while offset < end:
@@ -206,6 +211,12 @@ class LocalObjects:
 
     def _unavailable(self, error: OSError) -> StoreUnavailable:
         return StoreUnavailable(f"the media folder {self.root} is not available: {error.strerror or error}")
+
+
+def _close_opened(opening: asyncio.Future[tuple[int, os.stat_result]]) -> None:
+    """Closes a file that was opened after its reader was cancelled."""
+    if not opening.cancelled() and opening.exception() is None:
+        os.close(opening.result()[0])
 
 
 def _may_contain(folder: str, prefix: str) -> bool:

@@ -1,4 +1,4 @@
-"""Recordings over HTTP: files of this machine and objects from elsewhere, with ranges, and queries copied."""
+"""Recordings over HTTP, with ranges, and queries copied."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ def root(tmp_path):
     return tmp_path
 
 
-@pytest.fixture(params=["folder", "elsewhere"])
-def serve(request, root):
-    """Both ways: straight from the folder, and through the object store."""
-    recordings = RecordingFiles(LocalObjects(root), root if request.param == "folder" else None)
+@pytest.fixture
+def serve(root):
+    recordings = RecordingFiles(LocalObjects(root))
     return lambda: serving(lambda request: recordings(request, "c1", request.path[1:]))
 
 
@@ -85,7 +84,7 @@ async def test_an_unavailable_store_is_answered_with_503(root):
         async def head(self, key: str) -> Object:
             raise StoreUnavailable("the bucket does not answer")
 
-    recordings = RecordingFiles(Away(root), None)
+    recordings = RecordingFiles(Away(root))
     async with serving(lambda request: recordings(request, "c1", request.path[1:])) as listener:
         for path in ("/720p/1700000000000.ts", "/vod-1700000000000.m3u8"):
             reply = await listener.get(path)

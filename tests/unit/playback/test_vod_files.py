@@ -74,14 +74,14 @@ def media(tmp_path: Path) -> Path:
 
 
 def films(
-    media: Path, *stored: Channel, auth: str = "none", local: bool = True, deleted: Sequence[Channel] = ()
+    media: Path, *stored: Channel, auth: str = "none", deleted: Sequence[Channel] = ()
 ) -> tuple[VodFiles, Channels]:
     channels = Channels(*stored)
     protection = PlaybackProtection(auth=auth, referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=1000)
     owners = MediaOwners(channels, Channels(*deleted))
     objects = LocalObjects(media)
     pages = FilmPages(Records(), objects, owners)
-    return VodFiles(RecordingFiles(objects, media if local else None), pages.film, protection, owners), channels
+    return VodFiles(RecordingFiles(objects), pages.film, protection, owners), channels
 
 
 async def get(served: VodFiles, path: str, query: str = "", **headers: str) -> tuple[Response, bytes]:
@@ -96,9 +96,8 @@ async def get(served: VodFiles, path: str, query: str = "", **headers: str) -> t
     return answer, data
 
 
-@pytest.mark.parametrize("local", [True, False])
-async def test_a_films_files_are_served_with_their_types(local: bool, media: Path) -> None:
-    served, _ = films(media, local=local)
+async def test_a_films_files_are_served_with_their_types(media: Path) -> None:
+    served, _ = films(media)
     for name, kind in (
         ("films/a%20b/a%20b.m3u8", "application/vnd.apple.mpegurl"),
         ("films/a%20b/a%20bstream.m3u8", "application/vnd.apple.mpegurl"),

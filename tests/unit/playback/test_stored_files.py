@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from gateway.playback.files import Files
+from gateway.adapters.local.objects import LocalObjects
+from gateway.playback.recording_files import RecordingFiles
 from tests.support.http import serving
 
 DATA = bytes(range(256)) * 4000
@@ -28,7 +29,7 @@ def root(tmp_path):
 
 
 def serve(root):
-    files = Files(root)
+    files = RecordingFiles(LocalObjects(root))
     return serving(lambda request: files.serve(request, request.path[1:], CACHE))
 
 
