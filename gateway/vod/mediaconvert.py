@@ -38,14 +38,9 @@ def _input(source: str) -> dict[str, Any]:
     return {
         "AudioSelectors": {"Audio Selector 1": {"DefaultSelection": "DEFAULT", "Offset": 0, "ProgramSelection": 1}},
         "VideoSelector": {"ColorSpace": "FOLLOW", "Rotate": "AUTO"},
-        "FilterEnable": "AUTO",
-        "PsiControl": "USE_PSI",
-        "FilterStrength": 0,
-        "DeblockFilter": "DISABLED",
-        "DenoiseFilter": "DISABLED",
-        "TimecodeSource": "EMBEDDED",
-        "FileInput": source,
-    }
+        "FilterEnable": "AUTO", "PsiControl": "USE_PSI", "FilterStrength": 0, "DeblockFilter": "DISABLED",
+        "DenoiseFilter": "DISABLED", "TimecodeSource": "EMBEDDED", "FileInput": source,
+    }  # fmt: skip
 
 
 def _group(name: str, settings: dict[str, Any], output: dict[str, Any]) -> dict[str, Any]:
@@ -53,76 +48,39 @@ def _group(name: str, settings: dict[str, Any], output: dict[str, Any]) -> dict[
 
 
 def _hls_settings(destination: str, segment: int) -> dict[str, Any]:
-    return {
-        "Type": "HLS_GROUP_SETTINGS",
-        "HlsGroupSettings": {
-            "ManifestDurationFormat": "FLOATING_POINT",
-            "SegmentLength": segment,
-            "TimedMetadataId3Period": 10,
-            "CaptionLanguageSetting": "OMIT",
-            "Destination": destination,
-            "TimedMetadataId3Frame": "PRIV",
-            "CodecSpecification": "RFC_4281",
-            "OutputSelection": "MANIFESTS_AND_SEGMENTS",
-            "ProgramDateTimePeriod": 600,
-            "MinSegmentLength": 0,
-            "DirectoryStructure": "SINGLE_DIRECTORY",
-            "ProgramDateTime": "EXCLUDE",
-            "SegmentControl": "SEGMENTED_FILES",
-            "ManifestCompression": "NONE",
-            "ClientCache": "ENABLED",
-            "StreamInfResolution": "INCLUDE",
-        },
-    }
+    settings = {
+        "ManifestDurationFormat": "FLOATING_POINT", "SegmentLength": segment, "TimedMetadataId3Period": 10,
+        "CaptionLanguageSetting": "OMIT", "Destination": destination, "TimedMetadataId3Frame": "PRIV",
+        "CodecSpecification": "RFC_4281", "OutputSelection": "MANIFESTS_AND_SEGMENTS", "ProgramDateTimePeriod": 600,
+        "MinSegmentLength": 0, "DirectoryStructure": "SINGLE_DIRECTORY", "ProgramDateTime": "EXCLUDE",
+        "SegmentControl": "SEGMENTED_FILES", "ManifestCompression": "NONE", "ClientCache": "ENABLED",
+        "StreamInfResolution": "INCLUDE",
+    }  # fmt: skip
+    return {"Type": "HLS_GROUP_SETTINGS", "HlsGroupSettings": settings}
 
 
 def _hls_output(bitrate: int) -> dict[str, Any]:
+    h264 = {
+        "RateControlMode": "QVBR", "MaxBitrate": bitrate, "SceneChangeDetect": "TRANSITION_DETECTION",
+        "QualityTuningLevel": "SINGLE_PASS", "GopSize": 2.0, "GopSizeUnits": "SECONDS",
+        "FramerateControl": "INITIALIZE_FROM_SOURCE", "ParControl": "INITIALIZE_FROM_SOURCE",
+    }  # fmt: skip
+    aac = {
+        "Bitrate": 128_000, "CodingMode": "CODING_MODE_2_0", "SampleRate": 48_000, "RateControlMode": "CBR",
+        "CodecProfile": "LC", "RawFormat": "NONE", "Specification": "MPEG4",
+    }  # fmt: skip
+    audio = {
+        "AudioSourceName": "Audio Selector 1", "AudioTypeControl": "FOLLOW_INPUT",
+        "LanguageCodeControl": "FOLLOW_INPUT", "CodecSettings": {"Codec": "AAC", "AacSettings": aac},
+    }  # fmt: skip
     return {
         "NameModifier": "stream",
         "ContainerSettings": {
             "Container": "M3U8",
             "M3u8Settings": {"AudioFramesPerPes": 4, "PcrControl": "PCR_EVERY_PES_PACKET"},
         },
-        "VideoDescription": {
-            "ScalingBehavior": "DEFAULT",
-            "TimecodeInsertion": "DISABLED",
-            "AntiAlias": "ENABLED",
-            "Sharpness": 50,
-            "CodecSettings": {
-                "Codec": "H_264",
-                "H264Settings": {
-                    "RateControlMode": "QVBR",
-                    "MaxBitrate": bitrate,
-                    "SceneChangeDetect": "TRANSITION_DETECTION",
-                    "QualityTuningLevel": "SINGLE_PASS",
-                    "GopSize": 2.0,
-                    "GopSizeUnits": "SECONDS",
-                    "FramerateControl": "INITIALIZE_FROM_SOURCE",
-                    "ParControl": "INITIALIZE_FROM_SOURCE",
-                },
-            },
-            "DropFrameTimecode": "ENABLED",
-            "ColorMetadata": "INSERT",
-        },
-        "AudioDescriptions": [
-            {
-                "AudioSourceName": "Audio Selector 1",
-                "AudioTypeControl": "FOLLOW_INPUT",
-                "LanguageCodeControl": "FOLLOW_INPUT",
-                "CodecSettings": {
-                    "Codec": "AAC",
-                    "AacSettings": {
-                        "Bitrate": 128_000,
-                        "CodingMode": "CODING_MODE_2_0",
-                        "SampleRate": 48_000,
-                        "RateControlMode": "CBR",
-                        "CodecProfile": "LC",
-                        "RawFormat": "NONE",
-                        "Specification": "MPEG4",
-                    },
-                },
-            }
-        ],
+        "VideoDescription": _video({"Codec": "H_264", "H264Settings": h264}),
+        "AudioDescriptions": [audio],
     }
 
 
@@ -131,24 +89,13 @@ def _file_settings(destination: str) -> dict[str, Any]:
 
 
 def _still(quality: int) -> dict[str, Any]:
+    capture = {"FramerateNumerator": 1, "FramerateDenominator": 1, "MaxCaptures": 1, "Quality": quality}
+    video = _video({"Codec": "FRAME_CAPTURE", "FrameCaptureSettings": capture})
+    return {"ContainerSettings": {"Container": "RAW"}, "VideoDescription": video, "Extension": "jpg"}
+
+
+def _video(codec: dict[str, Any]) -> dict[str, Any]:
     return {
-        "ContainerSettings": {"Container": "RAW"},
-        "VideoDescription": {
-            "ScalingBehavior": "DEFAULT",
-            "TimecodeInsertion": "DISABLED",
-            "AntiAlias": "ENABLED",
-            "Sharpness": 50,
-            "CodecSettings": {
-                "Codec": "FRAME_CAPTURE",
-                "FrameCaptureSettings": {
-                    "FramerateNumerator": 1,
-                    "FramerateDenominator": 1,
-                    "MaxCaptures": 1,
-                    "Quality": quality,
-                },
-            },
-            "DropFrameTimecode": "ENABLED",
-            "ColorMetadata": "INSERT",
-        },
-        "Extension": "jpg",
-    }
+        "ScalingBehavior": "DEFAULT", "TimecodeInsertion": "DISABLED", "AntiAlias": "ENABLED", "Sharpness": 50,
+        "CodecSettings": codec, "DropFrameTimecode": "ENABLED", "ColorMetadata": "INSERT",
+    }  # fmt: skip

@@ -1,30 +1,26 @@
-"""Requests to a JPEG worker and its replies, with their encoding on the link."""
+"""Requests to a JPEG worker and its replies.
+
+A request with pictures follows its track (TRACKS) and its units (UNIT) on the link.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
 
 from gateway.media.errors import InvalidData
-from gateway.media.track import MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
-from gateway.protocols import wire
 
-_LENGTH: Final = struct.Struct(">I")
 _REPLY: Final = struct.Struct(">IBH")
-_MAX_UNITS: Final = 20_000
-_JSON_FIELDS: Final = ("number", "action", "session", "fresh", "quality", "difference", "longest")  # of a request
 GRID: Final = 3  # pictures are compared in 3 x 3 regions, numbered from 1 at the top left, line by line
 
 
 class JpegMessage(IntEnum):
     """Kinds of frames of the JPEG worker, in addition to `wire.StreamMessage`."""
 
-    REQUEST = 16
-    REPLY = 17
+    REQUEST = 16  # JSON of a JpegRequest
+    REPLY = 17  # a JpegReply
 
 
 class JpegAction(StrEnum):
@@ -39,7 +35,7 @@ class JpegRequest:
     """A request to the JPEG worker.
 
     number: the reply has the number of its request.
-    units: if `fresh`, the first unit is a key frame; else the units follow those of the session's last request.
+    fresh: whether the first unit is a key frame; else the units follow those of the session's last request.
     quality: of the JPEG, 1 to 95.
     difference: a pixel counts as changed if its brightness differs by more than this, 0 to 255.
     longest: maximum pixels of the longer side; a larger picture is scaled down. 0: no maximum.
@@ -51,43 +47,7 @@ class JpegRequest:
     fresh: bool = True
     quality: int = 85
     difference: int = 30
-    track: MediaTrack | None = None
-    units: Sequence[AccessUnit] = ()
     longest: int = 0
-
-    def encode(self) -> bytes:
-        """Returns the body of a REQUEST frame."""
-        fields = wire.write_json({name: getattr(self, name) for name in _JSON_FIELDS})
-        pieces = [fields, wire.encode_tracks(Tracks(self.track, None)), *(wire.encode_unit(u) for u in self.units)]
-        return b"".join(part for piece in pieces for part in (_LENGTH.pack(len(piece)), piece))
-
-    @classmethod
-    def decode(cls, body: bytes) -> JpegRequest:
-        """Reads the body of a REQUEST frame. Raises InvalidData."""
-        pieces: list[bytes] = []
-        at = 0
-        while at < len(body):
-            start = at + _LENGTH.size
-            if start > len(body) or len(pieces) > _MAX_UNITS:
-                raise InvalidData("the request is truncated or too long")
-            at = start + _LENGTH.unpack_from(body, start - _LENGTH.size)[0]
-            if at > len(body):
-                raise InvalidData("the request is truncated")
-            pieces.append(body[start:at])
-        if len(pieces) < 2:
-            raise InvalidData("a request without tracks")
-        fields, tracks = wire.read_json(pieces[0]), wire.decode_tracks(pieces[1])
-        numbers = [fields.get(name) for name in ("number", "session", "quality", "difference", "longest")]
-        if not all(type(n) is int and 0 <= n < 1 << 32 for n in numbers):
-            raise InvalidData("a number of the request is missing or invalid")
-        try:
-            action = JpegAction(str(fields.get("action")))
-        except ValueError:
-            raise InvalidData("a request with an unknown action") from None
-        number, session, quality, difference, longest = (int(n or 0) for n in numbers)
-        units = [wire.decode_unit(piece, tracks) for piece in pieces[2:]]
-        fresh = bool(fields.get("fresh"))
-        return cls(number, action, session, fresh, quality, difference, tracks.video, units, longest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Final, Self
 from weakref import WeakKeyDictionary
@@ -20,7 +20,7 @@ import structlog
 from gateway.lib.tasks import Tasks
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind, MediaTrack
+from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire
@@ -34,6 +34,7 @@ MODULE: Final = "gateway.workers.programs.jpeg_worker"
 _MAX_WORKERS: Final = 4
 _MAX_QUEUED: Final = 32  # requests in the queue of one worker
 _MAX_QUEUED_BYTES: Final = 64_000_000  # bytes of units in these requests
+_MAX_UNITS: Final = 20_000  # of one request
 _TIMEOUT: Final = 10.0  # seconds for one reply
 _IDLE_SECONDS: Final = 30.0  # a worker without requests ends after this time
 _VIDEO: Final = Kind.VIDEO
@@ -46,6 +47,7 @@ class JpegUnavailable(OutputError):
 @dataclass(slots=True)
 class _QueuedRequest:
     request: JpegRequest
+    units: Sequence[AccessUnit]
     size: int  # bytes of its units
     result: asyncio.Future[JpegReply]
 
@@ -83,12 +85,8 @@ class JpegService:
         if not units:
             raise JpegUnavailable("there is no picture yet")
         queue = min(self._queues, key=lambda queue: queue.length)
-        number = next(self._numbers)
-        reply = await queue.ask(
-            JpegRequest(
-                number, JpegAction.PICTURE, quality=self._quality, longest=longest, track=units[0].track, units=units
-            )
-        )
+        request = JpegRequest(next(self._numbers), JpegAction.PICTURE, quality=self._quality, longest=longest)
+        reply = await queue.ask(request, units)
         _report(reply, units, stream)
         return reply.body
 
@@ -141,16 +139,14 @@ class JpegSession:
         self._request_count = 0
         queue.sessions += 1
 
-    async def compare(
-        self, track: MediaTrack, units: Sequence[AccessUnit], fresh: bool, difference: int
-    ) -> PictureDifference:
+    async def compare(self, units: Sequence[AccessUnit], fresh: bool, difference: int) -> PictureDifference:
         """Compares the last picture of `units` with that of the previous call. Raises JpegUnavailable.
 
         fresh: True if the units begin with a key frame. Otherwise they follow the units of the previous call.
         difference: a pixel counts as changed if its brightness differs by more than this, 0 to 255.
         """
-        request = self._request(JpegAction.COMPARE, fresh=fresh, difference=difference, track=track, units=units)
-        reply = await self._queue.ask(request)
+        request = self._request(JpegAction.COMPARE, fresh=fresh, difference=difference)
+        reply = await self._queue.ask(request, units)
         _report(reply, units, self._stream)
         try:
             return wire.decode_record(PictureDifference, reply.body)
@@ -189,12 +185,14 @@ class _WorkerQueue:
     def length(self) -> int:
         return len(self._requests)
 
-    async def ask(self, request: JpegRequest) -> JpegReply:
-        """Queues a request and returns its reply. Raises JpegUnavailable."""
-        size = sum(len(u.payload) for u in request.units)
+    async def ask(self, request: JpegRequest, units: Sequence[AccessUnit] = ()) -> JpegReply:
+        """Queues a request about these units and returns its reply. Raises JpegUnavailable."""
+        size = sum(len(u.payload) for u in units)
         if len(self._requests) >= _MAX_QUEUED or self._bytes + size > _MAX_QUEUED_BYTES:
             raise JpegUnavailable("too many picture requests")
-        queued = _QueuedRequest(request, size, asyncio.get_running_loop().create_future())
+        if len(units) > _MAX_UNITS:
+            raise JpegUnavailable("the request is too long")
+        queued = _QueuedRequest(request, units, size, asyncio.get_running_loop().create_future())
         self._requests.append(queued)
         self._bytes += size
         self._request_added.set()
@@ -244,8 +242,13 @@ class _WorkerQueue:
             return
         try:
             closed_sessions, self._closed_sessions = self._closed_sessions, []
-            for request in (*closed_sessions, queued.request):
-                await worker.send(JpegMessage.REQUEST, request.encode())
+            for request in closed_sessions:
+                await worker.send_json(JpegMessage.REQUEST, asdict(request))
+            if queued.units:
+                await worker.send_item(Tracks(queued.units[-1].track, None))
+            for unit in queued.units:
+                await worker.send_item(unit)
+            await worker.send_json(JpegMessage.REQUEST, asdict(queued.request))
             async with asyncio.timeout(_TIMEOUT):
                 frame = await worker.receive()
             if frame is None:

@@ -52,11 +52,7 @@ class SoundWorkerClient:
     """
 
     def __init__(
-        self,
-        workers: WorkerPool,
-        stream: str,
-        deliver: Callable[[AccessUnit], None],
-        setup: SoundSetup = _TO_AAC,
+        self, workers: WorkerPool, stream: str, deliver: Callable[[AccessUnit], None], setup: SoundSetup = _TO_AAC
     ) -> None:
         self._setup = setup
         self._workers = workers

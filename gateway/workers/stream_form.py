@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final
 
+from gateway.lib.records import read_record
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
@@ -54,22 +55,14 @@ class StreamForm:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the members for the worker, without the tracks."""
-        numerator, denominator = self.rate.as_integer_ratio()
-        return {
-            "hasVideo": self.has_video,
-            "size": self.size,
-            "rate": [numerator, denominator],
-            "bitrate": self.bitrate,
-        }
+        return {"has_video": self.has_video, "size": self.size, "rate": str(self.rate), "bitrate": self.bitrate}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any], reference: Tracks) -> StreamForm:
         """Reads the members of `to_json`. Raises InvalidData."""
         try:
-            width, height = map(int, fields["size"])
-            rate = Fraction(*map(int, fields["rate"]))
-            bitrate = int(fields["bitrate"])
-            return cls(reference.video, reference.audio, bool(fields["hasVideo"]), (width, height), rate, bitrate)
+            form = read_record(cls, {**fields, "video": None, "audio": None})
+            return replace(form, video=reference.video, audio=reference.audio)
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise InvalidData(f"invalid form of a stream: {error}") from None
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import struct
 from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Final
 
 from gateway.channels.channel import Channel
+from gateway.lib.records import read_record
 from gateway.media.errors import InvalidData
 from gateway.protocols import wire
 
@@ -71,16 +72,14 @@ class WatermarkSpec:
         if end > len(body):
             raise InvalidData("the watermark is truncated")
         fields = wire.read_json(body[_LENGTH.size : end])
-        return cls(
-            _text(fields, "text"),
-            _number(fields, "size", 1),
-            _text(fields, "color"),
-            _number(fields, "left", 0),
-            _number(fields, "top", 0),
-            _number(fields, "width", 1),
-            _number(fields, "height", 1),
-            body[end:],
-        )
+        try:
+            spec = read_record(cls, {**fields, "picture": body[end:]})
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidData(f"invalid watermark: {error}") from None
+        sizes, positions = (spec.size, spec.width, spec.height), (spec.left, spec.top)
+        if min(sizes) < 1 or min(positions) < 0 or max(*sizes, *positions) > _MAX_PIXELS:
+            raise InvalidData(f"a watermark with sizes {sizes} at {positions}")
+        return spec
 
 
 def picture_url(channel: Channel) -> str:
@@ -99,17 +98,3 @@ def _shows(channel: Channel, flag: str) -> bool:
     If neither flag is set, the output was switched on manually. Then it shows every part that is configured.
     """
     return channel.flag(flag) or not wants_watermark(channel)
-
-
-def _text(fields: dict[str, Any], name: str) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str):
-        raise InvalidData(f"the watermark's {name} is missing or invalid")
-    return value
-
-
-def _number(fields: dict[str, Any], name: str, minimum: int) -> int:
-    value = fields.get(name)
-    if type(value) is not int or not minimum <= value <= _MAX_PIXELS:
-        raise InvalidData(f"the watermark's {name} is missing or invalid")
-    return value

@@ -245,9 +245,7 @@ class MotionOutput(RecordingOutput):
         assert session is not None, "the session exists before the first unit"
         last = units[-1]
         try:
-            difference = await session.compare(
-                last.track, units, from_key_frame, int(self._channel.number("motion_diff"))
-            )
+            difference = await session.compare(units, from_key_frame, int(self._channel.number("motion_diff")))
         except JpegUnavailable as error:
             self._report_error(str(error))
             self._discard_collected()

@@ -16,7 +16,7 @@ from gateway.media.clock import AudioClock
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.workers.programs.codec import CodecFailed, make_packet, open_decoder
-from gateway.workers.sound_protocol import BITRATES, OPUS_BITRATES, SoundSetup, channels_of, opus_track
+from gateway.workers.sound_protocol import BITRATES, OPUS_BITRATES, ForeignSound, SoundSetup, channels_of, opus_track
 
 RATE: Final = 48_000
 _FRAME_SAMPLES: Final = {Codec.AAC: 1024, Codec.OPUS: 960}  # 20 ms of Opus
@@ -152,16 +152,7 @@ class AudioDecoder:
 
 def open_aac(bitrate: int, channels: int, rate: int) -> AudioCodecContext:
     """Opens an AAC LC encoder for planar floats. Raises av.FFmpegError, ValueError."""
-    context = av.CodecContext.create("aac", "w")
-    assert isinstance(context, AudioCodecContext)
-    context.bit_rate = bitrate
-    context.sample_rate = rate
-    context.layout = "mono" if channels == 1 else "stereo"
-    context.format = "fltp"
-    context.time_base = Fraction(1, rate)
-    context.flags |= Flags.global_header
-    context.open()
-    return context
+    return _open_encoder("aac", bitrate, channels, SampleForm(rate))
 
 
 def _open_opus(bitrate: int, channels: int) -> AudioCodecContext:
@@ -169,15 +160,36 @@ def _open_opus(bitrate: int, channels: int) -> AudioCodecContext:
 
     All its packets have the same size, so that the packets of one viewer can share a system call.
     """
-    context = av.CodecContext.create("libopus", "w")
+    options = {"vbr": "off", "frame_duration": "20", "compression_level": _OPUS_COMPLEXITY}
+    return _open_encoder("libopus", bitrate, channels, _FOR_OPUS, options)
+
+
+def _open_encoder(
+    codec: str, bitrate: int, channels: int, form: SampleForm, options: Mapping[str, str] | None = None
+) -> AudioCodecContext:
+    context = av.CodecContext.create(codec, "w")
     assert isinstance(context, AudioCodecContext)
-    context.bit_rate = bitrate
-    context.sample_rate = RATE
+    context.bit_rate, context.sample_rate, context.format = bitrate, form.rate, form.format
     context.layout = "mono" if channels == 1 else "stereo"
-    context.format = _FOR_OPUS.format
-    context.time_base = Fraction(1, RATE)
-    context.options = {"vbr": "off", "frame_duration": "20", "compression_level": _OPUS_COMPLEXITY}
+    context.time_base = Fraction(1, form.rate)
+    context.flags |= Flags.global_header
+    context.options = dict(options or {})
     context.open()
+    return context
+
+
+def open_foreign(sound: ForeignSound, config: bytes = b"") -> AudioCodecContext:
+    """Opens a decoder for sound of a codec outside `Codec`. Raises CodecFailed."""
+    try:
+        context = av.CodecContext.create(sound.codec, "r")
+        assert isinstance(context, AudioCodecContext)
+        if config:
+            context.extradata = config
+        context.sample_rate = sound.rate
+        context.layout = {1: "mono", 2: "stereo"}.get(sound.channels, f"{sound.channels}C")
+        context.open()
+    except (av.FFmpegError, ValueError) as error:
+        raise CodecFailed(f"{sound.codec} cannot be decoded: {error}") from error
     return context
 
 
@@ -275,16 +287,7 @@ class SoundConverter:
         channels = channels_of(track) if sound is None else (1 if sound.channels == 1 else 2)
         form, bitrates = (_FOR_OPUS, OPUS_BITRATES) if target is Codec.OPUS else (_FOR_AAC, BITRATES)
         encoder = AudioEncoder(bitrates[channels], channels, track.timescale, target=target)
-        if sound is None:
-            return cls(AudioDecoder(track, channels, form=form), encoder)
-        try:
-            context = av.CodecContext.create(sound.codec, "r")
-            assert isinstance(context, AudioCodecContext)
-            context.sample_rate = sound.rate
-            context.layout = "mono" if sound.channels == 1 else "stereo"
-            context.open()
-        except (av.FFmpegError, ValueError) as error:
-            raise CodecFailed(f"{sound.codec} cannot be decoded: {error}") from error
+        context = None if sound is None else open_foreign(sound)
         return cls(AudioDecoder(track, channels, context, form), encoder)
 
     @property

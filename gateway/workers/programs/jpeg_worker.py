@@ -15,9 +15,10 @@ from PIL import Image, ImageChops
 from gateway.diagnosis.picture_overview import HEIGHT, WIDTH
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.media.errors import InvalidData
-from gateway.media.track import MediaTrack
+from gateway.media.track import MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
+from gateway.protocols.wire import StreamMessage
 from gateway.workers.jpeg_protocol import GRID, JpegAction, JpegMessage, JpegReply, JpegRequest, PictureDifference
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoDecoder
@@ -115,18 +116,18 @@ class JpegWorker:
     def __init__(self) -> None:
         self._sessions: BoundedDict[int, _Comparison] = BoundedDict(_MAX_SESSIONS)
 
-    def answer(self, request: JpegRequest) -> JpegReply:
-        """Returns the reply. Raises NoPicture, CodecFailed."""
+    def answer(self, request: JpegRequest, track: MediaTrack | None, units: Sequence[AccessUnit]) -> JpegReply:
+        """Returns the reply. track, units: of the request. Raises NoPicture, CodecFailed."""
         number = request.number
         match request.action:
             case JpegAction.PICTURE:
-                if request.track is None:
+                if track is None:
                     raise NoPicture("the stream has no video")
-                picture = decode_last_picture(request.track, request.units)
+                picture = decode_last_picture(track, units)
                 made = encode_jpeg(picture, request.quality, request.longest)
                 return JpegReply(number, True, made, _overview(picture.frame))
             case JpegAction.COMPARE:
-                difference, overview = self._compare(request)
+                difference, overview = self._compare(request, track, units)
                 return JpegReply(number, True, wire.write_json(asdict(difference)), overview)
             case JpegAction.LAST_PICTURE:
                 session = self._sessions.get(request.session)
@@ -139,19 +140,21 @@ class JpegWorker:
         """Deletes the session."""
         self._sessions.pop(session, None)
 
-    def _compare(self, request: JpegRequest) -> tuple[PictureDifference, bytes]:
+    def _compare(
+        self, request: JpegRequest, track: MediaTrack | None, units: Sequence[AccessUnit]
+    ) -> tuple[PictureDifference, bytes]:
         """Returns the difference, and the pixels of a PictureOverview."""
-        track, session = request.track, self._sessions.get(request.session)
+        session = self._sessions.get(request.session)
         if track is None or (session is None and not request.fresh):
             return PictureDifference(lost=True), b""
         if session is None or request.fresh or session.track != track:
             small = session.small if session is not None and session.track == track else None
             session = _Comparison(track, VideoDecoder(track), small)
         self._sessions[request.session] = session
-        picture = _decode_units(session.decoder, request.units)
+        picture = _decode_units(session.decoder, units)
         if picture is None and request.fresh:
             # The decoder delays the picture for reordering. A second decoder, which is flushed, returns it.
-            picture = decode_last_picture(track, request.units)
+            picture = decode_last_picture(track, units)
         if picture is None:
             raise NoPicture("no picture could be decoded")
         before, now = session.small, _shrink(picture.frame)
@@ -165,19 +168,25 @@ class JpegWorker:
 
 def work(link: program.ParentLink) -> None:
     """Runs until the gateway closes the link."""
-    worker = JpegWorker()
+    worker, tracks = JpegWorker(), Tracks(None, None)
+    units: list[AccessUnit] = []
     while (message := link.receive()) is not None:
-        if message[0] != JpegMessage.REQUEST:
-            continue
-        request = JpegRequest.decode(message[1])
-        if request.action is JpegAction.CLOSE:
-            worker.close(request.session)
-            continue
-        try:
-            reply = worker.answer(request)
-        except (NoPicture, CodecFailed, InvalidData, av.FFmpegError, ValueError, OSError, MemoryError) as error:
-            reply = JpegReply(request.number, False, str(error).encode() or type(error).__name__.encode())
-        link.send(JpegMessage.REPLY, reply.encode())
+        kind, body = message
+        if kind == StreamMessage.TRACKS:
+            tracks, units = wire.decode_tracks(body), []
+        elif kind == StreamMessage.UNIT:
+            units.append(wire.decode_unit(body, tracks))
+        elif kind == JpegMessage.REQUEST:
+            request = wire.decode_record(JpegRequest, body)
+            if request.action is JpegAction.CLOSE:
+                worker.close(request.session)
+                continue
+            try:
+                reply = worker.answer(request, tracks.video, units)
+            except (NoPicture, CodecFailed, InvalidData, av.FFmpegError, ValueError, OSError, MemoryError) as error:
+                reply = JpegReply(request.number, False, str(error).encode() or type(error).__name__.encode())
+            link.send(JpegMessage.REPLY, reply.encode())
+            units = []
 
 
 if __name__ == "__main__":

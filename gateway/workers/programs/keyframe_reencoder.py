@@ -85,17 +85,11 @@ class KeyframeReencoder(VideoReencoder):
         assert self._video is not None
         frame = picture.frame
         width, height = max(2, frame.width & ~1), max(2, frame.height & ~1)
+        decoder = self._video.decoder
         recipe = VideoRecipe(
-            "libx264",
-            width,
-            height,
-            bitrate=0,
-            maxrate=_MAX_BITS,
-            rate=rate,
-            timescale=self._video.decoder.track.timescale,
-            crf=_CRF,
-            sample_aspect=self._video.decoder.sample_aspect,
-        )
+            "libx264", width, height, bitrate=0, maxrate=_MAX_BITS, rate=rate, timescale=decoder.track.timescale,
+            crf=_CRF, sample_aspect=decoder.sample_aspect,
+        )  # fmt: skip
         self._encoder, self._scaler = VideoEncoder(recipe, frame), Scaler(width, height)
         self._size, self._last_key = (frame.width, frame.height), None
         self._announce(self._encoder.track)

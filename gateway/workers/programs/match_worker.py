@@ -21,7 +21,7 @@ from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
 from gateway.workers.match_protocol import MatchMessage
 from gateway.workers.programs import program
-from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SampleForm
+from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SampleForm, SoundConverter
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture
 from gateway.workers.programs.continued_video import ContinuedEncoder, ContinuedForm, Letterbox
 from gateway.workers.programs.filters import PreparedVideo
@@ -165,22 +165,21 @@ class _AudioMatcher:
         self._silence = silent_frame(target)
         self._begin: int | None = None
         self._count = 0
-        self._decoder: AudioDecoder | None = None
-        self._encoder: AudioEncoder | None = None
+        self._converter: SoundConverter | None = None
         asc = encodable_aac(target)
         is_equal = source is not None and (source.codec, source.config) == (target.codec, target.config)
         self.missing = source is None or (asc is None and not is_equal)
         if self.missing and self._silence is None and source is not None:
             self.track, self.missing = source, False  # copied; players get the new track
         elif source is not None and asc is not None and not is_equal:
-            self._decoder = AudioDecoder(source, asc.channels, form=SampleForm(asc.core_rate))
-            self._encoder = AudioEncoder(_BITS_PER_CHANNEL * asc.channels, asc.channels, TIMESCALE, rate=asc.core_rate)
+            decoder = AudioDecoder(source, asc.channels, form=SampleForm(asc.core_rate))
+            bitrate = _BITS_PER_CHANNEL * asc.channels
+            encoder = AudioEncoder(bitrate, asc.channels, TIMESCALE, rate=asc.core_rate)
+            self._converter = SoundConverter(decoder, encoder)
 
     def take(self, unit: AccessUnit) -> list[AccessUnit]:
         """Returns the units that this one completes."""
-        if self._decoder is None or self._encoder is None:
-            return [replace(unit, track=self.track)]
-        coded = [c for samples in self._decoder.decode(unit) for c in self._encoder.encode(samples)]
+        coded = [unit] if self._converter is None else self._converter.convert(unit)
         return [replace(c, track=self.track) for c in coded]
 
     def fill_until(self, dts: int, wall: float) -> list[AccessUnit]:
@@ -197,7 +196,7 @@ class _AudioMatcher:
 
     def flush(self) -> list[AccessUnit]:
         """Returns the delayed units."""
-        coded = [] if self._encoder is None else self._encoder.flush()
+        coded = [] if self._converter is None else self._converter.flush()
         return [replace(c, track=self.track) for c in coded]
 
 

@@ -56,21 +56,19 @@ class ParentLink:
         return bool(self._frames)
 
     def receive_request(self, kind: int) -> bytes | None:
-        """Returns the body of the first frame, the request to the worker; None like `receive`.
+        """Returns the body of the next frame, such as the request to the worker; None like `receive`.
 
         Raises InvalidData for a frame of another kind.
         """
         first = self.receive()
         if first is not None and first[0] != kind:
-            raise InvalidData(f"a request is expected, not a frame of kind {first[0]}")
+            raise InvalidData(f"a frame of kind {kind} is expected, not of kind {first[0]}")
         return first and first[1]
 
     def receive_tracks(self) -> Tracks | None:
         """Returns the tracks of the next frame; None like `receive`. Raises InvalidData for a frame of another kind."""
-        received = self.receive()
-        if received is not None and received[0] != StreamMessage.TRACKS:
-            raise InvalidData(f"tracks are expected, not a frame of kind {received[0]}")
-        return received and wire.decode_tracks(received[1])
+        body = self.receive_request(StreamMessage.TRACKS)
+        return None if body is None else wire.decode_tracks(body)
 
     def send(self, kind: int, body: bytes) -> None:
         """Sends a frame. Blocks while the socket's buffer is full: this is the back-pressure.

@@ -69,7 +69,7 @@ async def test_decoded_pictures_report_black_and_frozen_video_to_the_stream_heal
         session = service.open_session(stream)
         for at, units in enumerate((black, bars, bars)):
             last = [replace(unit, wall=float(at)) for unit in units[:1]]
-            await (service.make_picture(last, stream) if at else session.compare(last[0].track, last, True, 30))
+            await (service.make_picture(last, stream) if at else session.compare(last, True, 30))
             assert (health._facts.black_since, health._facts.frozen_since) == ((0, None), (None, None), (None, 1))[at]
 
 
@@ -184,11 +184,11 @@ async def test_comparisons_report_the_amount_and_the_place_of_a_change() -> None
     units = video(moving_corner())
     async with stills() as service:
         session = service.open_session()
-        first = await session.compare(units[0].track, units[:1], True, 30)
+        first = await session.compare(units[:1], True, 30)
         assert first.first
-        still = await session.compare(units[0].track, units[1:30], False, 30)
+        still = await session.compare(units[1:30], False, 30)
         assert still.changed == 0.0
-        moved = await session.compare(units[0].track, units[30:61], False, 30)
+        moved = await session.compare(units[30:61], False, 30)
         assert 8 < moved.changed < 15, moved
         assert moved.region == 9
         image = opened(await session.last_picture())
@@ -200,7 +200,7 @@ async def test_a_session_unknown_to_its_worker_is_reported_as_lost() -> None:
     units = video(moving_corner())
     async with stills() as service:
         session = service.open_session()
-        assert await session.compare(units[0].track, units[5:6], False, 30) == PictureDifference(lost=True)
+        assert await session.compare(units[5:6], False, 30) == PictureDifference(lost=True)
         with pytest.raises(JpegUnavailable, match="no longer available"):
             await session.last_picture()
 

@@ -66,10 +66,10 @@ def test_the_worker_reads_a_form_written_by_the_gateway() -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"size": [1], "rate": [1, 1], "bitrate": 1, "hasVideo": True}, {"size": [2, 2], "rate": [1, 0], "bitrate": 1}],
+    [{}, {"rate": "1", "size": 2}, {"rate": "1/0", "size": [2, 2]}, {"rate": "x", "size": [2, 2]}],
 )
 def test_invalid_messages_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(InvalidData):
-        StreamForm.from_json(fields, Tracks(None, None))
+        StreamForm.from_json({"bitrate": 1, "has_video": True, **fields}, Tracks(None, None))
     with pytest.raises(InvalidData):
         wire.decode_record(SlateRequest, wire.write_json(fields))

@@ -285,17 +285,9 @@ class BrowserVideoEncoder:
         width, height = self._output_size
         bitrate = self._bitrate = max_bitrate(width, height, self._rate)
         recipe = VideoRecipe(
-            encoder="libx264",
-            width=width,
-            height=height,
-            bitrate=bitrate,
-            maxrate=bitrate,
-            rate=self._rate,
-            timescale=self._timescale,
-            preset=self._plan.preset,
-            threads=self._plan.threads,
-            instant=True,
-        )
+            "libx264", width, height, bitrate, maxrate=bitrate, rate=self._rate, timescale=self._timescale,
+            preset=self._plan.preset, threads=self._plan.threads, instant=True,
+        )  # fmt: skip
         self._encoder = self._open_encoder(recipe, like)
         self._needs_key = True
         self._unit_writer.set_track(self._encoder.track)

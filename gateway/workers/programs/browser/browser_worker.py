@@ -7,9 +7,7 @@ import time
 from dataclasses import asdict
 from typing import Final
 
-import av
 import av.logging
-from av.audio.codeccontext import AudioCodecContext
 
 from gateway.formats.media_recorder import RecordingReader
 from gateway.formats.recording import ForeignCodec, Packet, RecordedTrack, RecordingOpened
@@ -22,11 +20,11 @@ from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.workers.browser_protocol import BrowserMessage, BrowserPlan, BrowserReport
 from gateway.workers.programs import program
-from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SoundConverter
+from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SoundConverter, open_foreign
 from gateway.workers.programs.browser.browser_video import BrowserVideoEncoder
 from gateway.workers.programs.browser.unit_writer import UnitWriter
 from gateway.workers.programs.codec import CodecFailed
-from gateway.workers.sound_protocol import BITRATES
+from gateway.workers.sound_protocol import BITRATES, ForeignSound
 
 _REPORT_SECONDS: Final = 0.5  # between two reports, at least
 _JUMP_SECONDS: Final = 2  # a larger time difference starts a new timeline
@@ -305,16 +303,7 @@ class AacTranscoder:
 
 def _foreign_converter(recording: RecordedTrack, coding: ForeignCodec) -> SoundConverter:
     """Opens a converter for a codec that `MediaTrack` does not support."""
-    try:
-        context = av.CodecContext.create(str(coding), "r")
-        assert isinstance(context, AudioCodecContext)
-        if recording.config:
-            context.extradata = recording.config
-        context.sample_rate = recording.rate
-        context.layout = {1: "mono", 2: "stereo"}.get(recording.channels, f"{recording.channels}C")
-        context.open()
-    except (av.FFmpegError, ValueError) as error:
-        raise CodecFailed(f"{coding} cannot be decoded: {error}") from error
+    context = open_foreign(ForeignSound(str(coding), recording.rate, recording.channels), recording.config)
     channels = min(2, recording.channels)
     encoder = AudioEncoder(BITRATES[channels], channels, recording.timescale)
     return SoundConverter(AudioDecoder(encoder.track, channels, context), encoder)

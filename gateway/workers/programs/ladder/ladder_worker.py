@@ -206,21 +206,13 @@ class LadderWorker:
 
     def _settings(self, fitted: FittedStep) -> StepSettings:
         assert self._tracks is not None
-        step = fitted.step
+        step, plan = fitted.step, self._plan
         every = step.every(self._rate)
         recipe = VideoRecipe(
-            encoder=self._plan.encoder,
-            width=fitted.width,
-            height=fitted.height,
-            bitrate=step.bitrate,
-            maxrate=round(step.bitrate * step.vbv),
-            rate=self._rate / every,
-            timescale=self._timescale,
-            preset=self._plan.preset,
-            profile=self._plan.profile,
-            threads=self._plan.threads,
-            instant=self._plan.instant,
-        )
+            plan.encoder, fitted.width, fitted.height, step.bitrate, maxrate=round(step.bitrate * step.vbv),
+            rate=self._rate / every, timescale=self._timescale,
+            preset=plan.preset, profile=plan.profile, threads=plan.threads, instant=plan.instant,
+        )  # fmt: skip
         return StepSettings(step, recipe, self._tracks.epoch, self._audio_track(step), every)
 
     def _audio_track(self, step: LadderStep) -> MediaTrack | None:

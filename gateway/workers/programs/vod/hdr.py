@@ -17,11 +17,7 @@ _PEAK: Final = 1000.0  # cd/m², the usual peak of HDR mastering; brighter light
 _KNEE: Final = 0.75  # fraction of diffuse white; light below it is not changed
 
 # ITU-R BT.2087: linear BT.2020 to linear BT.709.
-_TO_709: Final = (
-    (1.6605, -0.5876, -0.0728),
-    (-0.1246, 1.1329, -0.0083),
-    (-0.0182, -0.1006, 1.1187),
-)
+_TO_709: Final = ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187))
 
 
 class Transfer(StrEnum):

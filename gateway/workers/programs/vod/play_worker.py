@@ -84,16 +84,9 @@ class PacedVideo:
         width, height = display_size(frame.width, frame.height, aspect if 0 < aspect < 100 else Fraction(1))
         (fitted,) = fit((LadderStep("box", *self._box, 0, 0, 0.0),), width, height)
         recipe = VideoRecipe(
-            "libx264",
-            fitted.width,
-            fitted.height,
-            bitrate=0,
-            maxrate=_MAX_BITS,
-            rate=self.source.rate,
-            timescale=TICKS,
-            profile="baseline",
-            crf=_CRF,
-        )
+            "libx264", fitted.width, fitted.height, bitrate=0, maxrate=_MAX_BITS, rate=self.source.rate,
+            timescale=TICKS, profile="baseline", crf=_CRF,
+        )  # fmt: skip
         return VideoEncoder(recipe, frame), Scaler(fitted.width, fitted.height)
 
 

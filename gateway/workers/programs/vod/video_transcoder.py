@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import struct
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from queue import Empty, Full, Queue
-from threading import Event, Thread
 from typing import Any, Final, TypeVar
 
 import av
@@ -34,8 +34,8 @@ _KEY_TICKS: Final = 2 * TICKS  # distance of key frames
 _PQ, _HLG = 16, 18  # color_trc of ITU-T H.273
 _FULL_RANGE: Final = 2  # color_range
 _MAX_AHEAD: Final = 4  # frames that are decoded before the encoder needs them
+_END: Final = object()
 T = TypeVar("T")
-_POLL_SECONDS: Final = 0.1  # between checks whether the consumer has stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,53 +270,20 @@ def _sign(fixed: int) -> int:
     return (fixed > 0x8000) - (fixed < -0x8000)
 
 
-class _Ended:
-    """Marks the end of the queue. error: the exception of the iterator, or None."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-
-
 def read_ahead(source: Iterator[T], max_items: int) -> Iterator[T]:
     """Yields the items of `source`. It runs in a thread, at most `max_items` ahead. Raises its exceptions.
 
-    Decoding and encoding both release the GIL, so each can use one core. The two threads share only the queue. If the
-    caller stops early, the thread stops soon; the caller does not wait for it.
+    Decoding and encoding both release the GIL, so each can use one core. If the caller stops early, the thread stops
+    after the item that it makes; the caller does not wait for it.
     """
-    queue: Queue[T | _Ended] = Queue(max_items)
-    stopped = Event()
-
-    def put(item: T | _Ended) -> bool:
-        while not stopped.is_set():
-            try:
-                queue.put(item, timeout=_POLL_SECONDS)
-                return True
-            except Full:
-                continue
-        return False
-
-    def run() -> None:
-        error: BaseException | None = None
-        try:
-            for item in source:
-                if not put(item):
-                    return
-        except BaseException as raised:
-            error = raised
-        put(_Ended(error))
-
-    thread = Thread(target=run, name="ahead", daemon=True)
-    thread.start()
+    thread = ThreadPoolExecutor(1, "ahead")
     try:
+        waiting = deque(thread.submit(next, source, _END) for _ in range(max_items))
         while True:
-            try:
-                item = queue.get(timeout=1)
-            except Empty:
-                continue
-            if isinstance(item, _Ended):
-                if item.error is not None:
-                    raise item.error
+            waiting.append(thread.submit(next, source, _END))
+            item: Any = waiting.popleft().result()
+            if item is _END:
                 return
             yield item
     finally:
-        stopped.set()
+        thread.shutdown(wait=False, cancel_futures=True)

@@ -176,20 +176,13 @@ class WatermarkWorker(VideoReencoder):
         frame = picture.frame
         width, height = frame.width & ~1, frame.height & ~1
         bitrate = self._bitrate or self._source_bitrate(width * height, float(rate))
+        decoder = self._video.decoder
         recipe = VideoRecipe(
-            encoder="libx264",
-            width=width,
-            height=height,
-            bitrate=bitrate,
-            maxrate=round(bitrate * _VBV),
-            rate=rate,
-            timescale=self._video.decoder.track.timescale,
-            preset=self._preset,
-            profile="high",
-            threads=self._threads,
-            sample_aspect=self._video.decoder.sample_aspect,
-            level=level(width * height, float(rate), bitrate * _VBV),
-        )
+            "libx264", width, height, bitrate, maxrate=round(bitrate * _VBV), rate=rate,
+            timescale=decoder.track.timescale, sample_aspect=decoder.sample_aspect,
+            preset=self._preset, threads=self._threads,
+            profile="high", level=level(width * height, float(rate), bitrate * _VBV),
+        )  # fmt: skip
         encoder = VideoEncoder(recipe, frame)
         if previous is not None:
             self._link.send_units(previous.flush())
