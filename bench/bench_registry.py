@@ -32,6 +32,7 @@ from gateway.cluster.streams.forward import PushForwarder
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import StreamLimits
+from gateway.live.publisher import PushOrigin
 from gateway.live.session_record import session_item
 from gateway.live.sink import EndReason
 from gateway.ports.nodes import Node, NodeRole
@@ -112,9 +113,7 @@ async def run(options: argparse.Namespace, viewers: int) -> None:
         publishers = []
         for n, name in enumerate(names):
             _, claims = gateways[n % len(gateways)]
-            publisher = await claims.acquire(
-                channel(name), protocol="rtmp", peer="192.0.2.1", evict=lambda reason: None
-            )
+            publisher = await claims.acquire(channel(name), PushOrigin("rtmp", "192.0.2.1"), lambda reason: None)
             publisher.set_tracks(VIDEO, AUDIO, {})
             publishers.append(publisher)
         begin = requests.since(before)

@@ -10,7 +10,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.ingest.admission import Admission
-from gateway.live.publisher import AcquirePublisher, StreamPublisher
+from gateway.live.publisher import AcquirePublisher, PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.ports.errors import AtCapacity, GatewayError
 from gateway.settings.models import LimitsSettings
@@ -52,9 +52,7 @@ class PublisherSource:
     ) -> StreamPublisher:
         """Returns the publisher. channel: if the key was checked; None: it is checked now. Raises GatewayError."""
         found = await self.check_key(request) if channel is None else channel
-        return await self.acquire(
-            found, protocol=request.protocol, peer=request.address, evict=evict, input=request.input
-        )
+        return await self.acquire(found, PushOrigin(request.protocol, request.address), evict, request.input)
 
     def refuse(self, request: PushRequest, error: GatewayError) -> None:
         """Counts and logs a refusal."""

@@ -13,7 +13,7 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.lib.tasks import Tasks
 from gateway.live.output import Outputs, OutputSpec
-from gateway.live.publisher import PublishSource, PushOrigin, StreamPublisher
+from gateway.live.publisher import Evict, PublishSource, PushOrigin, StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED
 from gateway.live.sink import EndReason
 from gateway.live.start_buffer import StartBuffer, StartBufferBudget
@@ -152,28 +152,13 @@ class Hub:
 
     # ---- publishing ----
 
-    def publish(
-        self,
-        channel: Channel,
-        name: str,
-        *,
-        protocol: str,
-        peer: str,
-        evict: Callable[[EndReason], None],
-        keep_time: bool = False,
-        trusted: bool = False,
+    def publish_from(
+        self, origin: PushOrigin, channel: Channel, name: str, evict: Evict, first_number: int = 0
     ) -> StreamPublisher:
-        """Returns a publisher of the stream `name`.
+        """Returns a publisher of the stream `name`. first_number: of the playlists of a new stream.
 
-        keep_time, trusted: see StreamPublisher.
         Raises NameInUse while another publisher sends media, AtCapacity at the limit or during shutdown.
         """
-        return self.publish_from(PushOrigin(protocol, peer, keep_time, trusted), channel, name, evict)
-
-    def publish_from(
-        self, origin: PushOrigin, channel: Channel, name: str, evict: Callable[[EndReason], None], first_number: int = 0
-    ) -> StreamPublisher:
-        """Returns a publisher of the stream `name`, like `publish`. first_number: of the playlists of a new stream."""
         return self._publish(origin, channel, self._spec(name, first_number), evict)
 
     def _spec(self, name: str, first_number: int = 0) -> StreamSpec:
@@ -181,9 +166,7 @@ class Hub:
         size, seconds, kind = self.limits.gop_bytes, self.limits.gop_seconds, StreamKind.of(name)
         return StreamSpec(name, time.time(), size, seconds, kind, first_number, relays=not self._renditions)
 
-    def _publish(
-        self, origin: PushOrigin, channel: Channel, spec: StreamSpec, evict: Callable[[EndReason], None]
-    ) -> StreamPublisher:
+    def _publish(self, origin: PushOrigin, channel: Channel, spec: StreamSpec, evict: Evict) -> StreamPublisher:
         """Returns a publisher of a stream. spec: of the stream, if it does not exist yet."""
         name = spec.name
         now = time.monotonic()
@@ -265,7 +248,7 @@ class Hub:
             asyncio.get_running_loop().call_soon(self._forget, rendition)
 
     def _publish_directly(
-        self, channel: Channel, origin: PushOrigin, evict: Callable[[EndReason], None], *, input: str, first_number: int
+        self, channel: Channel, origin: PushOrigin, evict: Evict, *, input: str, first_number: int
     ) -> StreamPublisher:
         """Implements PublishSource for a hub without inputs."""
         if input:
@@ -273,14 +256,12 @@ class Hub:
         return self.publish_from(origin, channel, channel.id, evict, first_number)
 
     async def acquire_publisher(
-        self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None], input: str = ""
+        self, channel: Channel, origin: PushOrigin, evict: Evict, input: str = ""
     ) -> StreamPublisher:
         """Implements AcquirePublisher for a node without a cluster."""
-        return self.publish_source(channel, PushOrigin(protocol, peer), evict, input=input, first_number=0)
+        return self.publish_source(channel, origin, evict, input=input, first_number=0)
 
-    def replace_publisher(
-        self, earlier: StreamPublisher, origin: PushOrigin, evict: Callable[[EndReason], None]
-    ) -> StreamPublisher:
+    def replace_publisher(self, earlier: StreamPublisher, origin: PushOrigin, evict: Evict) -> StreamPublisher:
         """Replaces the publisher of a stream, without an event. The earlier one must move (`adopt`)."""
         stream = earlier.stream
         stream.publisher = publisher = StreamPublisher(stream, origin, time.monotonic(), evict, self.publisher_left)

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from gateway.channels.channel import Channel
 from gateway.live.network_quality import NetworkQuality
@@ -18,6 +18,9 @@ from gateway.live.track_changes import DelayedChange, IntervalLimiter, KeepsChan
 from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
+
+# Called when the hub takes the right to push away.
+Evict: TypeAlias = Callable[[EndReason], None]
 
 KEY_FRAME_SECONDS: Final = 1.0  # between two requests for a key frame
 _MIN_GAP_MS = 33  # between the last unit before a reconnection and the first one after it: one frame
@@ -73,12 +76,7 @@ class StreamPublisher:
     """
 
     def __init__(
-        self,
-        stream: Stream,
-        origin: PushOrigin,
-        now: float,
-        evict: Callable[[EndReason], None],
-        on_close: Callable[[StreamPublisher], None],
+        self, stream: Stream, origin: PushOrigin, now: float, evict: Evict, on_close: Callable[[StreamPublisher], None]
     ) -> None:
         self.stream = stream
         self.protocol = origin.protocol
@@ -96,7 +94,7 @@ class StreamPublisher:
         self._has_opus = False  # Opus was announced beside the tracks
         self._sound_source: SoundSource | None = None
         self._on_close = on_close
-        self._evict: Callable[[EndReason], None] | None = evict
+        self._evict: Evict | None = evict
         self._shift_ms: int | None = 0 if origin.keep_time else None
         self._is_first = True
         self.fault: EndReason | None = None  # the reason for the end, if the publisher caused it
@@ -346,9 +344,7 @@ class AcquirePublisher(Protocol):
     It awaits nothing after the publisher exists, so that a cancelled caller leaves none behind.
     """
 
-    async def __call__(
-        self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None], input: str = ""
-    ) -> StreamPublisher:
+    async def __call__(self, channel: Channel, origin: PushOrigin, evict: Evict, input: str = "") -> StreamPublisher:
         """Returns a publisher of the channel's source stream, on this node or on the node that holds the stream.
 
         input: the name of the channel's input; "": the push with the channel's own key.
@@ -360,7 +356,7 @@ class PublishSource(Protocol):
     """`Hub.publish_source`: publishes into a channel whose stream this node holds, or may hold."""
 
     def __call__(
-        self, channel: Channel, origin: PushOrigin, evict: Callable[[EndReason], None], *, input: str, first_number: int
+        self, channel: Channel, origin: PushOrigin, evict: Evict, *, input: str, first_number: int
     ) -> StreamPublisher:
         """Returns the publisher of a push to the source stream or to one of the inputs.
 

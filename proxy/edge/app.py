@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import structlog
 
 from gateway.app import node, process
@@ -24,8 +22,7 @@ from gateway.ingest.rtmp.listener import open_rtmp
 from gateway.ingest.services import ListenerServices
 from gateway.lib.refusals import Refusals
 from gateway.listeners.port_listener import OpenListeners
-from gateway.live.publisher import AcquirePublisher, StreamPublisher
-from gateway.live.sink import EndReason
+from gateway.live.publisher import AcquirePublisher, Evict, PushOrigin, StreamPublisher
 from gateway.playback.health import Health
 from gateway.ports.errors import PushesNotAccepted
 from gateway.ports.events import Events
@@ -127,8 +124,6 @@ class NoPushes(Admission):
         raise PushesNotAccepted(_NO_PUSHES)
 
 
-async def refuse_publisher(
-    channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None], input: str = ""
-) -> StreamPublisher:
+async def refuse_publisher(channel: Channel, origin: PushOrigin, evict: Evict, input: str = "") -> StreamPublisher:
     """Implements live.publisher.AcquirePublisher. Always raises PushesNotAccepted."""
     raise PushesNotAccepted(_NO_PUSHES)

@@ -37,7 +37,7 @@ from gateway.lib.metrics import Metrics
 from gateway.lib.readiness import Readiness
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.ports.cluster_queries import SingleNode
@@ -94,7 +94,7 @@ class Admin:
         """Returns a publisher of a stored channel, with announced tracks."""
         told = evicted if evicted is not None else []
         channel = await self.store.get(id)
-        publisher = self.hub.publish(channel, id, protocol="rtmp", peer="192.0.2.7:5000", evict=told.append)
+        publisher = self.hub.publish_from(PushOrigin("rtmp", "192.0.2.7:5000"), channel, id, told.append)
         publisher.set_tracks(VIDEO, AUDIO, {})
         return publisher
 

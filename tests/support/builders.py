@@ -8,7 +8,7 @@ from typing import Any
 from gateway.channels.channel import Channel
 from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream, StreamKind, StreamSpec
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
@@ -44,7 +44,7 @@ def hub(specs: Iterable[OutputSpec] = (), *, events: Events | None = None, **lim
 
 def publish(on: Hub, name: str = "c1", evicted: list[EndReason] | None = None, **fields: Any) -> StreamPublisher:
     told = evicted if evicted is not None else []
-    return on.publish(channel(name, **fields), name, protocol="rtmp", peer="127.0.0.1", evict=told.append)
+    return on.publish_from(PushOrigin("rtmp", "127.0.0.1"), channel(name, **fields), name, told.append)
 
 
 def spec(name: str = "c1", started: float = 1.7e9, gop_bytes: int = 1_000_000, gop_seconds: float = 15.0) -> StreamSpec:

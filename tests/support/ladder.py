@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import Kind, Tracks
@@ -132,8 +132,8 @@ class LadderStream:
         """Publishes the stream of one rung or the source ("")."""
         stream = f"c1@{name}" if name else "c1"
         told: list[EndReason] = []
-        publisher = self.publishers[name] = self.hub.publish(
-            self.channel, stream, protocol="test", peer="worker", evict=told.append, keep_time=True
+        publisher = self.publishers[name] = self.hub.publish_from(
+            PushOrigin("test", "worker", keep_time=True), self.channel, stream, told.append
         )
         tracks = self.media[name].tracks
         publisher.set_tracks(tracks.video, tracks.audio, {})

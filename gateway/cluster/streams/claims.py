@@ -20,7 +20,7 @@ from gateway.lib.backoff import Backoff
 from gateway.lib.clocks import SYSTEM_CLOCKS, Clocks
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
-from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.publisher import Evict, PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.ports.errors import AtCapacity, GatewayError, HeldByOtherNode, NameInUse, StoreUnavailable
@@ -127,14 +127,11 @@ class Claims:
     def __len__(self) -> int:
         return len(self._claimed)
 
-    async def acquire(
-        self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None], input: str = ""
-    ) -> StreamPublisher:
+    async def acquire(self, channel: Channel, origin: PushOrigin, evict: Evict, input: str = "") -> StreamPublisher:
         """Implements live.publisher.AcquirePublisher."""
-        origin = PushOrigin(protocol, peer)
 
         async def forward(node: NodeAddress) -> StreamPublisher:
-            return await self._forwards.publish(node, channel, channel.id, origin=origin, evict=evict, input=input)
+            return await self._forwards.publish(node, channel, origin, evict, input)
 
         async with self._locked(channel.id):
             if not self._hub.holds(channel.id):

@@ -18,7 +18,7 @@ from gateway.cluster.streams.pull import MAX_FRAME, reason_of
 from gateway.cluster.streams.remote_sink import RemoteSink
 from gateway.lib.metrics import Counter
 from gateway.live.hub import Hub, StreamLimits
-from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.publisher import Evict, PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
@@ -49,22 +49,16 @@ class PushForwarder:
         self._dropped = dropped
 
     async def publish(
-        self,
-        node: NodeAddress,
-        channel: Channel,
-        name: str,
-        *,
-        origin: PushOrigin,
-        evict: Callable[[EndReason], None],
-        input: str = "",
+        self, node: NodeAddress, channel: Channel, origin: PushOrigin, evict: Evict, input: str = ""
     ) -> StreamPublisher:
-        """Returns a publisher for a stream that `node` holds. That node has accepted the push.
+        """Returns a publisher for a channel's stream that `node` holds. That node has accepted the push.
 
         input: see AcquirePublisher.
         Raises NameInUse, AtCapacity, PeerUnavailable; PeerRefused (404) if the node does not hold the stream.
         """
+        name = channel.id
         try:
-            link = await push_link(self._peers, node, name, self._dropped, origin=origin, input=input)
+            link = await push_link(self._peers, node, name, self._dropped, origin, input)
         except PeerRefused as refused:
             if refused.status == STATUS_IN_USE:
                 raise NameInUse(name) from None
@@ -160,7 +154,7 @@ class PushLink(NodeLink):
 
 
 async def push_link(
-    peers: Peers, node: NodeAddress, name: str, dropped: Counter, *, origin: PushOrigin, input: str = ""
+    peers: Peers, node: NodeAddress, name: str, dropped: Counter, origin: PushOrigin, input: str = ""
 ) -> PushLink:
     """Opens a link to `node`, which accepts the push of `name`. Raises PeerUnavailable, PeerRefused.
 
@@ -189,14 +183,9 @@ class RenditionPush:
     async def run(self, stream: Stream) -> None:
         """Publishes until the stream ends. Raises OutputError if the node rejects it or ends it earlier."""
         ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
+        origin = PushOrigin("transcode", "worker", keep_time=True)
         try:
-            link = await push_link(
-                self._peers,
-                self._node,
-                stream.name,
-                self._dropped,
-                origin=PushOrigin("transcode", "worker", keep_time=True),
-            )
+            link = await push_link(self._peers, self._node, stream.name, self._dropped, origin)
         except GatewayError as error:
             raise OutputError(str(error)) from None
         try:

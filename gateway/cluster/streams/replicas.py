@@ -17,7 +17,7 @@ from gateway.cluster.members.peers import Peers
 from gateway.cluster.streams.pull import PullLink, PullReceiver, UnitSource, shared_channel, shared_fields
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason, Sink, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.track import Tracks
@@ -268,9 +268,8 @@ class _Pull(PullReceiver):
         session = hello.session if keep_time else f"{hello.session}/{secrets.token_hex(4)}"
         self._next_hello = Hello(session, hello.started, {})
         channel = shared_channel(hello.channel, channel_of(self.name))
-        return self._hub.publish(
-            channel, self.name, protocol="node", peer="", evict=self._evicted, keep_time=keep_time, trusted=True
-        )
+        origin = PushOrigin("node", "", keep_time=keep_time, trusted=True)
+        return self._hub.publish_from(origin, channel, self.name, self._evicted)
 
     def channel(self, fields: Mapping[str, Any]) -> None:
         self._hub.channel_changed(shared_channel(fields, channel_of(self.name)))

@@ -14,7 +14,7 @@ from gateway.cluster.members.peers import Peers
 from gateway.cluster.streams.pull import PullLink, PullReceiver, shared_channel
 from gateway.lib.backoff import Backoff
 from gateway.live.hub import Hub
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.ports.errors import GatewayError
 from gateway.protocols.nodes import Hello
@@ -85,15 +85,9 @@ class SourcePull(PullReceiver):
     def _begin(self, hello: Hello) -> StreamPublisher:
         self._item |= hello.channel
         self._hub.end(self._name, EndReason.PUBLISHER_GONE)
-        return self._hub.publish(
-            shared_channel(self._item, self._name),
-            self._name,
-            protocol="node",
-            peer="",
-            evict=lambda reason: None,
-            keep_time=True,
-            trusted=True,
-        )
+        origin = PushOrigin("node", "", keep_time=True, trusted=True)
+        channel = shared_channel(self._item, self._name)
+        return self._hub.publish_from(origin, channel, self._name, lambda reason: None)
 
     def channel(self, fields: Mapping[str, Any]) -> None:
         self._item |= fields

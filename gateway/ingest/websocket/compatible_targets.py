@@ -15,7 +15,7 @@ from gateway.channels.channel import Channel
 from gateway.ingest.websocket.push_destination import CloseReason
 from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.outputs.relay.relay_output import RelayFactory, RelayOutput
@@ -103,7 +103,7 @@ class RelayDestination:
     async def acquire_publisher(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
         id = f"compatible-{uuid.uuid4().hex[:16]}"
         channel = Channel({"id": id, "key": "", "outdate": _NEVER, "isRelay": True, "relayURL": [self._target]})
-        publisher = self._hub.publish(channel, id, protocol=self._protocol, peer=self._address, evict=evict)
+        publisher = self._hub.publish_from(PushOrigin(self._protocol, self._address), channel, id, evict)
         self._stream = publisher.stream
         self._last_accepted = time.monotonic()
         return publisher

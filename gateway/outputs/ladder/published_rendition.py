@@ -11,7 +11,8 @@ from typing import Any, Final
 import structlog
 
 from gateway.live.hub import Hub
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import AmfValue, Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
@@ -43,15 +44,11 @@ class PublishedRendition:
         self.timed = deque(timed, MAX_TIMED)
         self._no_picture_yet = True  # no picture has been published yet
         self.bitrate = 0.0
-        self._publisher: StreamPublisher = hub.publish(
-            stream.channel,
-            self.name,
-            protocol="transcode",
-            peer="worker",
-            evict=lambda reason: log.debug("rendition lost its publisher", stream=self.name, reason=str(reason)),
-            keep_time=True,
-            trusted=True,
-        )
+        origin = PushOrigin("transcode", "worker", keep_time=True, trusted=True)
+        self._publisher: StreamPublisher = hub.publish_from(origin, stream.channel, self.name, self._evicted)
+
+    def _evicted(self, reason: EndReason) -> None:
+        log.debug("rendition lost its publisher", stream=self.name, reason=str(reason))
 
     def announce(self, tracks: Tracks, source: Mapping[str, AmfValue]) -> None:
         """Sets the worker's tracks, with the rendition's own metadata.

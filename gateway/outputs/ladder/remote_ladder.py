@@ -13,7 +13,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.fields import SIZES, read
 from gateway.lib.tasks import Tasks, awaited
 from gateway.live.hub import Hub
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.task_set import TaskSet, TaskSets
@@ -136,9 +136,8 @@ class RemoteLadderOutput:
         """Becomes the publisher of a rendition within its lingering time."""
         channel, name = rendition.channel, rendition.name
         log.info("a rendition waits for its task", stream=name)
-        return self._hub.publish(
-            channel, name, protocol="transcode", peer="", evict=lambda reason: None, keep_time=True, trusted=True
-        )
+        origin = PushOrigin("transcode", "", keep_time=True, trusted=True)
+        return self._hub.publish_from(origin, channel, name, lambda reason: None)
 
     async def _finished(self) -> None:
         """Waits until the task has sent its last pictures and stopped publishing."""

@@ -22,7 +22,7 @@ from gateway.lib import clocks as lib_clocks
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import StreamLimits
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.ports.errors import AtCapacity, NameInUse, StoreUnavailable
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
@@ -45,7 +45,7 @@ class Gateway:
         return json.loads(rows[0][0]) if rows else None
 
     async def push(self, id: str = "c1") -> StreamPublisher:
-        return await self.claims.acquire(channel(id), protocol="rtmp", peer="192.0.2.1", evict=self.evicted.append)
+        return await self.claims.acquire(channel(id), PushOrigin("rtmp", "192.0.2.1"), self.evicted.append)
 
     async def live(self, id: str = "c1") -> StreamPublisher:
         publisher = await self.push(id)

@@ -39,9 +39,8 @@ class Front:
         self.evicted: list[EndReason] = []
 
     async def push(self, place: NodeAddress, *, keep_time: bool = False, name: str = "c1") -> StreamPublisher:
-        return await self.forwards.publish(
-            place, channel(), name, origin=PushOrigin("rtmp", "192.0.2.7", keep_time), evict=self.evicted.append
-        )
+        origin = PushOrigin("rtmp", "192.0.2.7", keep_time)
+        return await self.forwards.publish(place, channel(name), origin, self.evicted.append)
 
 
 @asynccontextmanager

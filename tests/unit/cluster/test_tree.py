@@ -14,7 +14,7 @@ from gateway.cluster.members.peers import Peers
 from gateway.cluster.streams import replicas as module
 from gateway.cluster.streams.pull import PullLink
 from gateway.http.response import Response, text
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.playback.http_viewers import HttpViewers
@@ -268,8 +268,8 @@ async def test_an_edge_serves_only_its_own_channel_without_originals_and_pushes(
 async def test_an_edge_serves_renditions_of_its_channel() -> None:
     async with holder() as one, branch(Known(one.place())) as edge, puller(Known(edge.place())) as two:
         one.live()
-        rung = one.hub.publish(
-            channel("c1"), "c1@720p", protocol="transcode", peer="", evict=lambda reason: None, keep_time=True
+        rung = one.hub.publish_from(
+            PushOrigin("transcode", "", keep_time=True), channel("c1"), "c1@720p", lambda reason: None
         )
         rung.set_tracks(VIDEO, AUDIO, {})
         one.push(rung, key=True)

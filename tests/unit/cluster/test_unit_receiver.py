@@ -8,7 +8,7 @@ import pytest
 
 from gateway.cluster.streams.unit_receiver import UnitReceiver
 from gateway.live.hub import Hub
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import SinkNeeds
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
@@ -36,7 +36,7 @@ class Lease:
 
 
 def publisher(hub: Hub) -> StreamPublisher:
-    return hub.publish(builders.channel(), RUNG, protocol="t", peer="", evict=lambda reason: None, keep_time=True)
+    return hub.publish_from(PushOrigin("t", "", keep_time=True), builders.channel(), RUNG, lambda reason: None)
 
 
 def taken(by: StreamPublisher, *units: AccessUnit, keep_time: bool) -> UnitReceiver:

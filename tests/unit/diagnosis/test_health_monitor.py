@@ -7,6 +7,7 @@ import pytest
 from gateway.diagnosis.health_monitor import HealthMonitor
 from gateway.diagnosis.stream_health import CODES
 from gateway.live.health_report import Finding
+from gateway.live.publisher import PushOrigin
 from gateway.live.sink import EndReason
 from gateway.ports.events import Events
 from tests.support import builders
@@ -56,14 +57,8 @@ async def test_a_rendition_has_no_health_of_its_own():
     events = Events()
     hub = builders.hub(events=events)
     HealthMonitor(hub, events)
-    publisher = hub.publish(
-        builders.channel(),
-        "c1@720p",
-        protocol="ladder",
-        peer="",
-        evict=lambda reason: None,
-        keep_time=True,
-        trusted=True,
+    publisher = hub.publish_from(
+        PushOrigin("ladder", "", keep_time=True, trusted=True), builders.channel(), "c1@720p", lambda reason: None
     )
     publisher.set_tracks(builders.VIDEO, None, {})
     assert hub.find("c1@720p").health is None

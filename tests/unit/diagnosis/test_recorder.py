@@ -7,6 +7,7 @@ import structlog
 
 from gateway.diagnosis.history import History
 from gateway.diagnosis.recorder import Recorder, load_history, save_history, stream_values
+from gateway.live.publisher import PushOrigin
 from gateway.live.sink import EndReason
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, channel
@@ -15,7 +16,7 @@ NOW = 1_800_000_000.0
 
 
 def live(hub, name="c1"):
-    publisher = hub.publish(channel(name), name, protocol="rtmp", peer="192.0.2.1:5", evict=lambda reason: None)
+    publisher = hub.publish_from(PushOrigin("rtmp", "192.0.2.1:5"), channel(name), name, lambda reason: None)
     publisher.set_tracks(VIDEO, AUDIO, {})
     return publisher
 

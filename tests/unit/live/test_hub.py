@@ -6,6 +6,7 @@ import time
 import pytest
 
 from gateway.live.hub import Hub
+from gateway.live.publisher import PushOrigin
 from gateway.live.sink import EndReason
 from gateway.live.stream import StreamState
 from gateway.ports.errors import AtCapacity, NameInUse, NoSuchStream
@@ -174,7 +175,7 @@ async def test_the_publisher_limit_ignores_renditions_and_takeovers() -> None:
     first = publish(hub, "c1")
     with pytest.raises(AtCapacity):
         publish(hub, "c2")
-    hub.publish(builders.channel("c1"), "c1@720p", protocol="worker", peer="", evict=lambda reason: None)
+    hub.publish_from(PushOrigin("worker", ""), builders.channel("c1"), "c1@720p", lambda reason: None)
     second = publish(hub, "c1")
     assert not first.active
     second.close()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from gateway.live.hub import Hub
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture
 
 
 def rendition(on: Hub) -> StreamPublisher:
-    return on.publish(
-        builders.channel(), "c1@360p", protocol="transcode", peer="worker", evict=lambda reason: None, keep_time=True
+    return on.publish_from(
+        PushOrigin("transcode", "worker", keep_time=True), builders.channel(), "c1@360p", lambda reason: None
     )
 
 

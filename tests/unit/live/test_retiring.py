@@ -8,6 +8,7 @@ import pytest
 from gateway.http.response import Takeover, text
 from gateway.http.server import HttpServer
 from gateway.lib.sockets import listen_shared, port_of
+from gateway.live.publisher import PushOrigin
 from gateway.live.sink import EndReason
 from gateway.ports.errors import AtCapacity
 from tests.support import builders
@@ -34,7 +35,7 @@ async def test_a_retiring_hub_accepts_only_renditions_of_its_streams():
     hub.retire()
     with pytest.raises(AtCapacity):
         publish(hub, "c2")
-    rung = hub.publish(builders.channel("c1"), "c1@720p", protocol="ladder", peer="", evict=lambda reason: None)
+    rung = hub.publish_from(PushOrigin("ladder", ""), builders.channel("c1"), "c1@720p", lambda reason: None)
     assert rung.active
     hub.drain()
     await hub.drained()

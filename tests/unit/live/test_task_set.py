@@ -14,7 +14,7 @@ from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.task_set import TaskSet, TaskSets
@@ -206,7 +206,7 @@ def ladder(
 
 def rung(hub: Hub, name: str = "c1@360p") -> StreamPublisher:
     """Publishes a rendition like a task."""
-    made = hub.publish(builders.channel(), name, protocol="t", peer="", evict=lambda reason: None, keep_time=True)
+    made = hub.publish_from(PushOrigin("t", "", keep_time=True), builders.channel(), name, lambda reason: None)
     made.set_tracks(VIDEO, None, {"width": 640.0, "height": 360.0})
     made.push(picture(0, True), 0.0)
     return made

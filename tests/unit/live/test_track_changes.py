@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.live.hub import Hub
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import (
     HELD_BYTES,
@@ -325,7 +325,7 @@ async def test_the_change_limit_continues_when_a_stream_ends_and_restarts(linger
 
 
 async def test_pushes_of_other_nodes_have_no_change_limit(hub: Hub) -> None:
-    lease = hub.publish(builders.channel(), "c1", protocol="node", peer="", evict=lambda reason: None, trusted=True)
+    lease = hub.publish_from(PushOrigin("node", "", trusted=True), builders.channel(), "c1", lambda reason: None)
     sink = seen_by(lease)
     for number in range(100):
         opened(lease, B if number % 2 else A, number * 0.01)

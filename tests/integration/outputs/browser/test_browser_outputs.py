@@ -19,7 +19,7 @@ import pytest
 from gateway.lib.metric_table import DROPPED, WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.live.hub import Hub
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media import codecs, h264, nal, opus
@@ -368,8 +368,8 @@ async def test_a_full_size_rendition_without_b_frames_is_used(monkeypatch: pytes
         await services.play(publisher, film, end=0.3)
         found = pictures_of(publisher.stream)
         for name, rendition in (("90p", low), ("180p", full)):
-            origin = services.hub.publish(
-                publisher.stream.channel, f"c1@{name}", protocol="", peer="", evict=lambda reason: None
+            origin = services.hub.publish_from(
+                PushOrigin("", ""), publisher.stream.channel, f"c1@{name}", lambda reason: None
             )
             origin.set_tracks(rendition.tracks.video, None, {})
         shown = await found.acquire(BROWSER)

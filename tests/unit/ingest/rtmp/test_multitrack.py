@@ -9,7 +9,7 @@ from gateway.formats import amf0
 from gateway.formats.flv.tag import Script
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.hub import TRACK_GOP_SHARE, Hub
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget, TrackInfo, track_info
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
@@ -155,8 +155,8 @@ async def test_a_pushed_track_replaces_the_rendition_of_a_worker() -> None:
     push.frames(1, 1)
     size = track_name(push)
     lost: list[EndReason] = []
-    worker = hub.publish(
-        push.stream.channel, f"c1@{size}", protocol="transcode", peer="worker", evict=lost.append, keep_time=True
+    worker = hub.publish_from(
+        PushOrigin("transcode", "worker", keep_time=True), push.stream.channel, f"c1@{size}", lost.append
     )
     worker.set_tracks(builders.VIDEO, builders.AUDIO, {})
     push.begin(2, 1)
