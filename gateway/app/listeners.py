@@ -143,7 +143,7 @@ class Listeners:
         yield MetricSample(BYTES_OUT, self._http.bytes_out if self._http is not None else 0, ("http",))
         counts = {"publish": self._role.admission.refused, "play": self._role.viewers.protection.refused}
         if self._servers is not None and self._servers.node_endpoint is not None:
-            counts["node"] = self._servers.node_endpoint.refused
+            counts["node"] = self._servers.node_endpoint.authenticator.refused
         for scope, reasons in counts.items():
             for reason, count in reasons.items():
                 yield MetricSample(REFUSED, count, (scope, reason))

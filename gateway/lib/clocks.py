@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
+
+Clock: TypeAlias = Callable[[], float]  # returns the current time in seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +17,8 @@ class Clocks:
     wall: seconds since the epoch. monotonic: seconds since an arbitrary time. Tests pass other functions.
     """
 
-    wall: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
+    wall: Clock = time.time
+    monotonic: Clock = time.monotonic
 
 
 SYSTEM_CLOCKS: Final = Clocks()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.adapters.stores import open_channels, open_registry
@@ -10,7 +9,7 @@ from gateway.app.node_parts import NodeParts
 from gateway.channels.media_owners import StoredDeletions
 from gateway.channels.stores import ChannelReader
 from gateway.cluster.calls.cluster_client import ClusterClient
-from gateway.cluster.calls.session_forwarder import SessionForwarder, no_nodes
+from gateway.cluster.calls.session_forwarder import FindNodes, SessionForwarder, no_nodes
 from gateway.cluster.members.edge_selector import EdgeSelector
 from gateway.cluster.members.node_address import StreamLocator
 from gateway.cluster.members.node_identity import SiblingProcesses
@@ -18,7 +17,6 @@ from gateway.cluster.members.peers import Peers
 from gateway.cluster.members.registry_locator import Finder, RegistryLocator
 from gateway.lib.readiness import Check
 from gateway.lib.tasks import Tasks
-from gateway.ports.nodes import Node
 from gateway.ports.stores import Registry
 from proxy.edge import channel_edge, gateways
 from proxy.edge.gateways import GatewayList, Gateways, UpstreamFinder
@@ -65,7 +63,7 @@ async def open_cluster(parts: NodeParts) -> EdgeCluster:
     edge_selector: EdgeSelector | None = None
     finder: Finder
     live_gateways: GatewayList
-    nodes: Callable[[], Awaitable[Sequence[Node]]]
+    nodes: FindNodes
     checks: dict[str, Check]
     if registry is not None:
         finder, checks = registry, {"registry": registry.check}

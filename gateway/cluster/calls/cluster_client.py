@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, Self
-from urllib.parse import urlencode
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, Final, Self
 
 import aiohttp
 import structlog
 
 from gateway.cluster.calls.forwarded_requests import FORWARDED
-from gateway.cluster.calls.node_rpc import NOT_THIS_NODE
+from gateway.cluster.calls.node_rpc import NOT_THIS_NODE, operation_target
 from gateway.cluster.members.liveness_monitor import LivenessMonitor, PendingCall
-from gateway.cluster.members.node_address import NodeAddress, PeerUnavailable, StreamLocator
+from gateway.cluster.members.node_address import FindSockets, NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.members.node_liveness import NodeLiveness
 from gateway.cluster.members.peers import Peers
 from gateway.lib import bounded_json
+from gateway.lib.clocks import Clock
 from gateway.lib.tasks import Tasks
 from gateway.ports.cluster_queries import HOLDER, ForwardedRequest, HolderAnswer, NodeAnswers
 from gateway.ports.errors import AtCapacity, HolderUnavailable, StoreUnavailable
-from gateway.ports.nodes import Node, NodeRole, StreamClaim
+from gateway.ports.nodes import Node, NodeRole
+from gateway.ports.stores import Registry
 
 log = structlog.get_logger(__name__)
 
@@ -38,20 +38,6 @@ _MAX_ANSWER_BYTES: Final = 100_000  # bytes of the answer to a change
 _MAX_LINES_BYTES: Final = 16_000_000  # bytes of an answer with everything that a node holds
 _LINES_PER_YIELD: Final = 50
 _MAX_EXCERPT: Final = 200  # bytes of an invalid answer, for the log
-
-
-class ClusterDirectory(Protocol):
-    """The registry methods that ClusterClient uses."""
-
-    async def nodes(self) -> list[Node]: ...
-
-    async def claim_of(self, stream: str) -> StreamClaim | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    body: bytes
 
 
 class ClusterClient:
@@ -71,12 +57,11 @@ class ClusterClient:
     def __init__(
         self,
         node: str,
-        registry: ClusterDirectory | None,
+        registry: Registry | None,
         locator: StreamLocator,
         peers: Peers,
-        *,
-        siblings: Callable[[], Mapping[str, str]] = dict,
-        clock: Callable[[], float] = time.monotonic,
+        siblings: FindSockets = dict,
+        clock: Clock = time.monotonic,
     ) -> None:
         self.node = node
         self._registry = registry
@@ -94,9 +79,8 @@ class ClusterClient:
         self._cached_answers: dict[str, tuple[float, NodeAnswers]] = {}
         self._running_queries: dict[str, asyncio.Task[NodeAnswers]] = {}
         self._unresponsive: set[str] = set()
-        self._changes: dict[
-            str, tuple[float, str]
-        ] = {}  # by channel: time of the change, and the node already notified
+        # By channel: the time of the change, and the node that was notified already.
+        self._changes: dict[str, tuple[float, str]] = {}
         self._notifying: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -104,27 +88,25 @@ class ClusterClient:
 
     async def __aexit__(self, *error: object) -> None:
         await self._tasks.close()
-        await self._monitor.close()
+        await self._monitor.__aexit__()
 
     # ---- one node ----
 
-    @contextlib.asynccontextmanager
+    @asynccontextmanager
     async def forward(self, id: str, request: ForwardedRequest) -> AsyncIterator[HolderAnswer | None]:
         """Implements ClusterQueries."""
         if request.method not in ("GET", "HEAD"):
             self._clear_answers()  # the next query must see the change
-        async with contextlib.AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
             yield await self._holder_answer(stack, id, request)
 
-    async def _holder_answer(
-        self, stack: contextlib.AsyncExitStack, id: str, request: ForwardedRequest
-    ) -> HolderAnswer | None:
+    async def _holder_answer(self, stack: AsyncExitStack, id: str, request: ForwardedRequest) -> HolderAnswer | None:
         for _ in range(2):  # a second attempt follows the answer that the stream has moved
             node = await self._node_of(id)
             if node is None:
                 return None
             try:
-                async with contextlib.AsyncExitStack() as attempt:
+                async with AsyncExitStack() as attempt:
                     answer = await self._send(attempt, node, request)
                     if answer.status != NOT_THIS_NODE:
                         stack.push_async_exit(attempt.pop_all())
@@ -137,17 +119,14 @@ class ClusterClient:
             self._locator.invalidate(id, node)
         return None
 
-    async def _send(
-        self, stack: contextlib.AsyncExitStack, node: NodeAddress, request: ForwardedRequest
-    ) -> HolderAnswer:
+    async def _send(self, stack: AsyncExitStack, node: NodeAddress, request: ForwardedRequest) -> HolderAnswer:
         """Sends a client's request to a node. Raises PeerUnavailable, HolderUnavailable."""
         # Other methods are not allowed at the playback listener.
         method = request.method if request.method in ("GET", "HEAD") else "POST"
         query = {"method": request.method, "target": request.target, "sender": request.sender}
         call = stack.enter_context(self._monitor.watch(node))
-        sent = self._peers.request(
-            node, method, _target(node, FORWARDED, query), seconds=request.seconds, body=request.body
-        )
+        target = operation_target(node, FORWARDED, query)
+        sent = self._peers.request(node, method, target, seconds=request.seconds, body=request.body)
         try:
             async with asyncio.timeout(request.seconds):
                 response = await call.head(node, stack.enter_async_context(sent))
@@ -174,8 +153,7 @@ class ClusterClient:
     async def _is_dead(self, id: str, node: NodeAddress, error: PeerUnavailable) -> bool:
         """Whether the node and its stream are dead. A short outage does not count."""
         self._locator.invalidate(id, node)
-        if error.refused:
-            self._liveness.mark_refused(node.id)
+        self._note_failure(node, error)
         await self.nodes()
         return self._registry is not None and not self._registry_failed and self._liveness.is_dead(node.id)
 
@@ -194,7 +172,7 @@ class ClusterClient:
     async def _query_all(self, operation: str) -> NodeAnswers:
         task = asyncio.current_task()
         roles = (NodeRole.GATEWAY, NodeRole.EDGE) if operation == "node" else (NodeRole.GATEWAY,)
-        nodes = [self._address_of(node.id, node.address) for node in await self._others() if node.role in roles]
+        nodes = await self._others(roles)
         semaphore = asyncio.Semaphore(_MAX_CONCURRENT)
         try:
             results = await asyncio.gather(*(self._query(semaphore, node, operation) for node in nodes))
@@ -216,18 +194,15 @@ class ClusterClient:
         """Returns the objects in a node's answer; None if it does not answer in time."""
         async with semaphore:
             try:
-                answer = await self._call(node, "GET", operation, {}, _NODE_SECONDS, _MAX_LINES_BYTES)
-                if answer.status not in (200, 404):
-                    raise PeerUnavailable(node, f"{answer.status} {_excerpt(answer.body)}")
-                # 404: a node of an earlier version, which does not know the operation
-                lines = await _objects(node, answer.body) if answer.status == 200 else []
-            except PeerUnavailable as error:
-                if error.refused:
-                    self._liveness.mark_refused(node.id)
-                if node.id not in self._unresponsive:
-                    self._unresponsive.add(node.id)
-                    log.warning("node does not answer", node=node.id, address=node.address, reason=str(error))
-                return None
+                lines = await _objects(node, await self._ask(node, "GET", operation, _MAX_LINES_BYTES))
+            except (PeerUnavailable, PeerRefused) as error:
+                if isinstance(error, PeerUnavailable) or error.status != 404:
+                    self._note_failure(node, error)
+                    if node.id not in self._unresponsive:
+                        self._unresponsive.add(node.id)
+                        log.warning("node does not answer", node=node.id, address=node.address, reason=str(error))
+                    return None
+                lines = []  # a node of an earlier version, which does not know the operation
         if node.id in self._unresponsive:
             self._unresponsive.discard(node.id)
             log.info("node answers again", node=node.id, address=node.address)
@@ -252,12 +227,9 @@ class ClusterClient:
                 if node is not None:
                     await self._notify(node, id)
                     notified = node.id
-        except (PeerUnavailable, StoreUnavailable, AtCapacity, TimeoutError) as error:
-            log.warning(
-                "the node with the stream could not be notified of a change",
-                channel=id,
-                reason=str(error) or "not in time",
-            )
+        except (PeerUnavailable, PeerRefused, StoreUnavailable, AtCapacity, TimeoutError) as error:
+            reason = str(error) or "not in time"
+            log.warning("the node with the stream could not be notified of a change", channel=id, reason=reason)
         if id not in self._changes and len(self._changes) >= _MAX_CHANGES:
             log.warning("a change is not sent to caches: the queue is full", channel=id)
             return
@@ -272,26 +244,19 @@ class ClusterClient:
             del self._changes[id]
             if self._clock() - changed_at < _MAX_CHANGE_AGE:
                 semaphore = asyncio.Semaphore(_MAX_CONCURRENT)
-                nodes = [
-                    self._address_of(node.id, node.address)
-                    for node in await self._others()
-                    if node.role != NodeRole.WORKER and node.id != notified
-                ]
+                nodes = [node for node in await self._others() if node.id != notified]
                 await asyncio.gather(*(self._try_to_notify(semaphore, node, id) for node in nodes))
 
     async def _try_to_notify(self, semaphore: asyncio.Semaphore, node: NodeAddress, id: str) -> None:
         async with semaphore:
             try:
                 await self._notify(node, id)
-            except PeerUnavailable as error:
-                if error.refused:
-                    self._liveness.mark_refused(node.id)
+            except (PeerUnavailable, PeerRefused) as error:
+                self._note_failure(node, error)
                 log.debug("a node was not notified of a change", channel=id, node=node.id, reason=str(error))
 
     async def _notify(self, node: NodeAddress, id: str) -> None:
-        answer = await self._call(node, "POST", f"changed/{id}", {}, _NODE_SECONDS, _MAX_ANSWER_BYTES)
-        if answer.status != 200:
-            raise PeerUnavailable(node, f"{answer.status} {_excerpt(answer.body)}")
+        await self._ask(node, "POST", f"changed/{id}", _MAX_ANSWER_BYTES)
 
     # ---- the list of nodes ----
 
@@ -305,9 +270,10 @@ class ClusterClient:
         known = {node.id for node in alive}
         return alive + [Node(id, NodeRole.GATEWAY, f"unix:{path}") for id, path in siblings.items() if id not in known]
 
-    async def _others(self) -> list[Node]:
-        """Returns the other nodes that have an address. A node that has just started may have none."""
-        return [node for node in await self.nodes() if node.id != self.node and node.address]
+    async def _others(self, roles: Collection[NodeRole] = (NodeRole.GATEWAY, NodeRole.EDGE)) -> list[NodeAddress]:
+        """Returns the addresses of the other nodes with these roles. A node that has just started may have none."""
+        others = [node for node in await self.nodes() if node.id != self.node and node.address and node.role in roles]
+        return [self._address_of(node.id, node.address) for node in others]
 
     async def _read(self) -> None:
         if self._registry is None:
@@ -333,29 +299,18 @@ class ClusterClient:
 
     # ---- requests ----
 
-    async def _call(
-        self, node: NodeAddress, method: str, path: str, query: Mapping[str, str], seconds: float, max_bytes: int
-    ) -> _Answer:
-        """Runs one operation on a node. Raises PeerUnavailable, also after `seconds` or above `max_bytes`."""
-        target = _target(node, path, query)
-        body = bytearray()
+    async def _ask(self, node: NodeAddress, method: str, path: str, max_bytes: int) -> bytes:
+        """Runs one operation on a node. Raises PeerRefused, PeerUnavailable, also after _NODE_SECONDS."""
+        target = operation_target(node, path)
         try:
-            async with (
-                asyncio.timeout(seconds),
-                self._peers.request(node, method, target, seconds=seconds) as response,
-            ):
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > max_bytes:
-                        raise PeerUnavailable(node, f"an answer of more than {max_bytes} bytes")
-                return _Answer(response.status, bytes(body))
+            async with asyncio.timeout(_NODE_SECONDS):
+                return await self._peers.ask(node, method, target, seconds=_NODE_SECONDS, max_bytes=max_bytes)
         except TimeoutError:
             raise PeerUnavailable(node, "does not answer in time") from None
 
-
-def _target(node: NodeAddress, path: str, query: Mapping[str, str]) -> str:
-    """Returns the path and the query of an operation."""
-    return f"/_node/.node/{path}?{urlencode({**query, **({'to': node.id} if node.id else {})})}"
+    def _note_failure(self, node: NodeAddress, error: PeerUnavailable | PeerRefused) -> None:
+        if isinstance(error, PeerUnavailable) and error.refused:
+            self._liveness.mark_refused(node.id)
 
 
 async def _body(node: NodeAddress, response: aiohttp.ClientResponse, call: PendingCall) -> AsyncIterator[bytes]:
@@ -375,7 +330,7 @@ async def _objects(node: NodeAddress, body: bytes) -> list[Mapping[str, Any]]:
     """
     found: list[Mapping[str, Any]] = []
     for number, line in enumerate(body.splitlines(), 1):
-        with contextlib.suppress(ValueError):
+        with suppress(ValueError):
             value = bounded_json.loads(line)
             if isinstance(value, dict):
                 found.append(value)

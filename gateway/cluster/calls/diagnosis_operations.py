@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gateway.channels.names import is_channel_id
 from gateway.cluster.calls.node_endpoint import Operation
-from gateway.cluster.calls.node_rpc import NodeRpc, NotHeldHere, OperationSpec, error_response, json_response, lines
+from gateway.cluster.calls.node_rpc import (
+    NotHeldHere,
+    OperationSpec,
+    error_response,
+    json_response,
+    lines,
+    node_operations,
+)
 from gateway.cluster.members.node_identity import SiblingProcesses
 from gateway.diagnosis.experience import PROTOCOLS, Experience, Totals
 from gateway.diagnosis.history import MAX_SECONDS
@@ -16,17 +25,15 @@ from gateway.lib.numbers import read_integer
 from gateway.live.hub import Hub
 
 
+@dataclass(frozen=True, slots=True)
 class DiagnosisOperations:
     """The operations for NodeEndpoint; `table` returns them. hub: the streams that this node holds."""
 
-    def __init__(
-        self, siblings: SiblingProcesses, hub: Hub, recorder: Recorder, experience: Experience, refusals: RefusalLog
-    ) -> None:
-        self._rpc = NodeRpc(siblings)
-        self._hub = hub
-        self._recorder = recorder
-        self._experience = experience
-        self._refusals = refusals
+    siblings: SiblingProcesses
+    hub: Hub
+    recorder: Recorder
+    experience: Experience
+    refusals: RefusalLog
 
     def table(self) -> dict[str, Operation]:
         """Returns the operations by name."""
@@ -35,28 +42,28 @@ class DiagnosisOperations:
             "experienced": OperationSpec("POST", is_channel_id, self._add_experience),
             "refusals": OperationSpec("GET", is_channel_id, self._list_refusals),
         }
-        return {name: self._rpc.operation(spec) for name, spec in specs.items()}
+        return node_operations(self.siblings, specs)
 
     def _history(self, request: Request, rest: str) -> Response:
         """Returns the points of `<seconds>/<channel>`, or of this process with NODE as the channel."""
         seconds, _, channel = rest.partition("/")
-        points = self._recorder.points("" if channel == NODE else channel, int(seconds))
+        points = self.recorder.points("" if channel == NODE else channel, int(seconds))
         return lines([{"points": points}] if points else [])
 
     def _list_refusals(self, request: Request, id: str) -> Response:
         """Returns the pushes to a channel that this process refused."""
-        return lines(self._refusals.of(id))
+        return lines(self.refusals.of(id))
 
     def _add_experience(self, request: Request, id: str) -> Response:
         """Adds the totals of viewers at another node, by protocol."""
-        if self._hub.find(id) is None:
+        if self.hub.find(id) is None:
             raise NotHeldHere(id)
         try:
             totals = {name: Totals.decode(request.query[name]) for name in PROTOCOLS if name in request.query}
         except ValueError as error:
             return error_response(400, str(error))
-        self._experience.merge(id, totals)
-        return json_response({"node": self._rpc.node})
+        self.experience.merge(id, totals)
+        return json_response({"node": self.siblings.node})
 
 
 def _is_history(rest: str) -> bool:

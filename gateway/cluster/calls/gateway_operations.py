@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final
 
 import structlog
@@ -14,7 +14,7 @@ from gateway.channels.deleted_channel import MEDIA
 from gateway.channels.names import is_channel_id, is_stream_name
 from gateway.channels.stores import ChannelReader
 from gateway.cluster.calls.node_endpoint import Operation
-from gateway.cluster.calls.node_rpc import NodeRpc, NotHeldHere, OperationSpec, json_response, lines
+from gateway.cluster.calls.node_rpc import NotHeldHere, OperationSpec, json_response, lines, node_operations
 from gateway.cluster.members.node_identity import SiblingProcesses
 from gateway.cluster.streams.pull import shared_fields
 from gateway.http.request import Request
@@ -48,6 +48,7 @@ class ChannelReaders:
     deleted: ChannelReader
 
 
+@dataclass(frozen=True, slots=True)
 class GatewayOperations:
     """The operations for NodeEndpoint; `table` returns them.
 
@@ -56,22 +57,13 @@ class GatewayOperations:
     report: returns the answer of the operation `node`.
     """
 
-    def __init__(
-        self,
-        siblings: SiblingProcesses,
-        hub: Hub,
-        channels: ChannelReaders,
-        *,
-        forget: Callable[[str], None],
-        remote_viewers: RemoteViewerCounts,
-        report: Callable[[], Mapping[str, Any]],
-    ) -> None:
-        self._rpc = NodeRpc(siblings)
-        self._hub = hub
-        self._channels = channels
-        self._forget = forget
-        self._remote_viewers = remote_viewers
-        self._report = report
+    siblings: SiblingProcesses
+    hub: Hub
+    channels: ChannelReaders
+    _: KW_ONLY
+    forget: Callable[[str], None]
+    remote_viewers: RemoteViewerCounts
+    report: Callable[[], Mapping[str, Any]]
 
     def table(self) -> dict[str, Operation]:
         """Returns the operations by name."""
@@ -86,46 +78,46 @@ class GatewayOperations:
             "changed": OperationSpec("POST", is_channel_id, self._changed),
             "viewers": OperationSpec("POST", is_stream_name, self._viewers),
         }
-        return {name: self._rpc.operation(spec) for name, spec in specs.items()}
+        return node_operations(self.siblings, specs)
 
     # ---- of the node ----
 
     def _status(self, request: Request, rest: str) -> Response:
-        return lines([self._report()])
+        return lines([self.report()])
 
     def _sessions(self, request: Request, rest: str) -> Response:
-        return lines(sessions(self._hub, self._remote_viewers))
+        return lines(sessions(self.hub, self.remote_viewers))
 
     def _streams(self, request: Request, rest: str) -> Response:
-        return lines({"id": id, "entry": entry} for id, entry in entries(self._hub))
+        return lines({"id": id, "entry": entry} for id, entry in entries(self.hub))
 
     def _public_live(self, request: Request, rest: str) -> Response:
-        return lines(live_public_channels(self._hub, self._remote_viewers))
+        return lines(live_public_channels(self.hub, self.remote_viewers))
 
     # ---- of a channel ----
 
     async def _channel(self, request: Request, id: str) -> Response:
         """Returns the channel's fields for an edge without a store: no key, and no address that contains a secret."""
-        return json_response({"id": id, **shared_fields(await self._channels.cached.get(id))})
+        return json_response({"id": id, **shared_fields(await self.channels.cached.get(id))})
 
     async def _deleted_channel(self, request: Request, id: str) -> Response:
         """Returns the fields that an edge without a store needs to protect the media of a deleted channel."""
-        channel = await self._channels.deleted.get(id)
+        channel = await self.channels.deleted.get(id)
         return json_response({"id": id, **shared_fields(channel), MEDIA: channel.item.get(MEDIA)})
 
     async def _changed(self, request: Request, id: str) -> Response:
         """Removes the channel from the caches. A live stream of this node gets the stored channel."""
-        self._forget(id)
-        held = any(stream.channel.id == id for stream in self._hub)
+        self.forget(id)
+        held = any(stream.channel.id == id for stream in self.hub)
         if held:
             try:
-                channel: Channel | None = await self._channels.stored.get(id)
+                channel: Channel | None = await self.channels.stored.get(id)
             except NoSuchChannel:
                 channel = None
             if channel is not None:
-                self._hub.channel_changed(channel)
+                self.hub.channel_changed(channel)
             else:
-                self._hub.end_channel(id, EndReason.DELETED)
+                self.hub.end_channel(id, EndReason.DELETED)
             log.info("channel changed on another node", channel=id, deleted=channel is None, peer=request.peer)
         return json_response({"held": held})
 
@@ -134,7 +126,7 @@ class GatewayOperations:
     def _session(self, request: Request, id: str) -> Response:
         """Tells an edge without a registry whether this node holds the stream."""
         self._live(id)
-        return json_response({"id": id, "node": self._rpc.node})
+        return json_response({"id": id, "node": self.siblings.node})
 
     def _viewers(self, request: Request, name: str) -> Response:
         """Stores the viewer counts of `node` for a stream, by protocol.
@@ -150,11 +142,11 @@ class GatewayOperations:
             if count is None:
                 raise InvalidField(protocol, "expected a number of at most seven digits")
             counts[protocol] = count
-        self._remote_viewers.report(self._live(name).name, node, counts)
-        return json_response({"node": self._rpc.node})
+        self.remote_viewers.report(self._live(name).name, node, counts)
+        return json_response({"node": self.siblings.node})
 
     def _live(self, name: str) -> Stream:
-        stream = self._hub.find(name)
+        stream = self.hub.find(name)
         if stream is None:
             raise NotHeldHere(name)
         return stream

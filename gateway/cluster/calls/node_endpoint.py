@@ -13,6 +13,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.names import channel_of, is_stream_name
 from gateway.channels.stores import ChannelReader
 from gateway.cluster.calls.byte_tunnel import RawLink, tunnel_bytes
+from gateway.cluster.files.cached_response import ResponseHead
 from gateway.cluster.members.node_address import NodeAddress, PeerRefused
 from gateway.cluster.members.node_authenticator import NodeAuthenticator, target_of
 from gateway.cluster.members.node_identity import SiblingProcesses
@@ -81,39 +82,29 @@ class PullableStreams:
     form: Callable[[Stream, str, str], UnitSource] | None = None
 
 
+@dataclass(frozen=True, slots=True)
 class NodeEndpoint:
     """A FolderResponder for `_node`. Requests must be signed. They are not counted as viewers.
 
     channels: the store of channels, without a cache.
     """
 
-    def __init__(
-        self,
-        authenticator: NodeAuthenticator,
-        siblings: SiblingProcesses,
-        streams: PullableStreams,
-        channels: ChannelReader,
-        files: Files,
-        operations: Mapping[str, Operation],
-    ) -> None:
-        self._authenticator = authenticator
-        self._siblings = siblings
-        self._streams = streams
-        self._hub = streams.hub
-        self._channels = channels
-        self._files = files
-        self._operations = operations
-        self.refused = authenticator.refused
+    authenticator: NodeAuthenticator
+    siblings: SiblingProcesses
+    streams: PullableStreams
+    channels: ChannelReader
+    files: Files
+    operations: Mapping[str, Operation]
 
     def is_signed(self, request: Request) -> bool:
         """Whether another node sent the request; for `exempts` of HttpServer. Hot path: called for all requests."""
-        return request.raw_path.startswith(_PREFIX) and not self._authenticator.problem(request)
+        return request.raw_path.startswith(_PREFIX) and not self.authenticator.problem(request)
 
     def __call__(self, request: Request, rest: str) -> AnswerOrAwaitable:
-        if not self._authenticator:
+        if not self.authenticator:
             return _FORBIDDEN
-        if problem := self._authenticator.problem(request):
-            return self._authenticator.refuse(request, problem)
+        if problem := self.authenticator.problem(request):
+            return self.authenticator.refuse(request, problem)
         request.exempt = True
         name, slash, path = rest.partition("/")
         if name == nodes.OPERATIONS:
@@ -130,7 +121,7 @@ class NodeEndpoint:
 
     def _operate(self, request: Request, path: str) -> AnswerOrAwaitable:
         name, _, rest = path.partition("/")
-        operation = self._operations.get(name)
+        operation = self.operations.get(name)
         if operation is None:
             return text(404, f"this node knows no operation {name[:64]}")
         return operation(request, rest)
@@ -138,7 +129,7 @@ class NodeEndpoint:
     # ---- units ----
 
     def _pull(self, request: Request, name: str) -> AnswerOrAwaitable:
-        stream = self._hub.find(name)
+        stream = self.streams.hub.find(name)
         if stream is None:
             return self._pull_later(request, name)
         try:
@@ -152,10 +143,10 @@ class NodeEndpoint:
         There are four cases: no media yet, a rendition that will begin soon, a replica, a stream of a sibling.
         """
         try:
-            if self._hub.holds(channel_of(name)):
-                return self._send(self._held_stream(request, await self._hub.wait(name, _TRACKS_SECONDS)), True)
-            if self._streams.find_replica is not None:
-                return self._send(await self._streams.find_replica(request, name), request.query.get("early") == "1")
+            if self.streams.hub.holds(channel_of(name)):
+                return self._send(self._held_stream(request, await self.streams.hub.wait(name, _TRACKS_SECONDS)), True)
+            if self.streams.find_replica is not None:
+                return self._send(await self.streams.find_replica(request, name), request.query.get("early") == "1")
         except NoSuchStream:
             return NOT_HERE
         except AtCapacity as error:
@@ -166,15 +157,15 @@ class NodeEndpoint:
         """Returns the source of a pull. Raises NoSuchStream for a form that this node does not make."""
         name = request.query.get("form")
         if name is not None:
-            if self._streams.form is None:
+            if self.streams.form is None:
                 raise NoSuchStream(stream.name)
-            return self._streams.form(stream, self._streams.session(stream), name)
-        return HeldStream(stream, self._streams.session(stream), request.query.get("original") == "1")
+            return self.streams.form(stream, self.streams.session(stream), name)
+        return HeldStream(stream, self.streams.session(stream), request.query.get("original") == "1")
 
     def _send(self, source: UnitSource, early: bool) -> Answer:
         def begin(transport: asyncio.Transport, rest: bytes, slot: ConnectionSlot) -> asyncio.Protocol:
             transport.write(_PULL_HEAD)
-            sender = UnitSender(transport, slot, source, self._streams.dropped, early)
+            sender = UnitSender(transport, slot, source, self.streams.dropped, early)
             sender.begin()
             return sender
 
@@ -185,20 +176,20 @@ class NodeEndpoint:
     async def _publish(self, request: Request, name: str) -> Answer:
         if request.headers.get("upgrade", "").lower() != nodes.UPGRADE:
             return text(426, "units are pushed here", headers={"Upgrade": nodes.UPGRADE})
-        if not self._hub.holds(channel_of(name)):
+        if not self.streams.hub.holds(channel_of(name)):
             return await self._forward(request, name, _UPGRADED)
         try:
-            channel = await self._channels.get(channel_of(name))
+            channel = await self.channels.get(channel_of(name))
         except NoSuchChannel:
             return text(404, "there is no such channel")
         except StoreUnavailable as error:
             return service_unavailable(str(error), error.retry_after)
-        if not self._hub.holds(channel_of(name)):
+        if not self.streams.hub.holds(channel_of(name)):
             return NOT_HERE
         return self._accept_push(request, name, channel)
 
     def _accept_push(self, request: Request, name: str, channel: Channel) -> Answer:
-        query, hub = request.query, self._hub
+        query, hub = request.query, self.streams.hub
         receivers: list[UnitReceiver] = []
         protocol, peer = query.get("protocol", "node")[:16], query.get("peer", request.peer)[:64]
         origin = PushOrigin(protocol, peer, keep_time=query.get("keep_time") == "1")
@@ -233,29 +224,29 @@ class NodeEndpoint:
     # ---- files ----
 
     def _file(self, request: Request, name: str, path: str) -> AnswerOrAwaitable:
-        if self._hub.find_recent(name) is not None or self._hub.holds(channel_of(name)):
-            return self._files(request, name, path)
+        if self.streams.hub.find_recent(name) is not None or self.streams.hub.holds(channel_of(name)):
+            return self.files(request, name, path)
         return self._file_of_sibling(request, name, path)
 
     async def _file_of_sibling(self, request: Request, name: str, path: str) -> Answer:
-        node = None if HOP in request.headers else await self._siblings.node_with(name)
+        node = None if HOP in request.headers else await self.siblings.node_with(name)
         if node is None:
-            answer = self._files(request, name, path)  # the answer for a stream that is not live
+            answer = self.files(request, name, path)  # the answer for a stream that is not live
             return answer if isinstance(answer, Response | Takeover) else await answer
         try:
-            return await fetch_from_sibling(self._siblings.peers, node, request)
+            return await fetch_from_sibling(self.siblings.peers, node, request)
         except GatewayError as error:
             return service_unavailable(str(error), 1)
 
     # ---- siblings ----
 
     async def _forward(self, request: Request, name: str, head: bytes) -> Answer:
-        node = None if HOP in request.headers else await self._siblings.node_with(name)
+        node = None if HOP in request.headers else await self.siblings.node_with(name)
         if node is None:
             return NOT_HERE
         target = target_of(request)
         try:
-            link = await self._siblings.peers.link(node, request.method, target, RawLink, {HOP: "1"})
+            link = await self.siblings.peers.link(node, request.method, target, RawLink, {HOP: "1"})
         except PeerRefused as refused:
             return text(refused.status, refused.message)
         except GatewayError as error:
@@ -270,12 +261,13 @@ class NodeEndpoint:
 
 async def fetch_from_sibling(peers: Peers, node: NodeAddress, request: Request) -> Response:
     """Returns the answer of a sibling to this request. Its body is a stream. Raises PeerUnavailable."""
-    target = target_of(request)
     headers = {name: request.headers[name] for name in ("range", "if-range") if name in request.headers} | {HOP: "1"}
-    exchange = peers.request(node, request.method, target, headers=headers, seconds=60.0)
+    exchange = peers.request(node, request.method, target_of(request), headers=headers, seconds=60.0)
     response = await exchange.__aenter__()
+    head = ResponseHead.of(response.status, response.headers, response.content_length)
     if request.method == "HEAD":
         await exchange.__aexit__(None, None, None)
+        return head.response(None)
 
     async def body() -> AsyncIterator[bytes]:
         try:
@@ -284,13 +276,4 @@ async def fetch_from_sibling(peers: Peers, node: NodeAddress, request: Request) 
         finally:
             await exchange.__aexit__(None, None, None)
 
-    forwarded = {
-        n: v for n in ("ETag", "Last-Modified", "Content-Range", "Retry-After") if (v := response.headers.get(n))
-    }
-    return Response(
-        response.status,
-        body() if request.method != "HEAD" else None,
-        response.headers.get("Content-Type", "application/octet-stream"),
-        cache=response.headers.get("Cache-Control", "no-store"),
-        headers=forwarded,
-    ).sized(response.content_length)
+    return head.response(body())

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
+from urllib.parse import urlencode
 
 import structlog
 
 from gateway.cluster.calls.node_endpoint import HOP, Operation, fetch_from_sibling
 from gateway.cluster.members.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.members.node_identity import SiblingProcesses
+from gateway.cluster.members.peers import Peers
 from gateway.http.request import Request
 from gateway.http.response import JSON, Response
 from gateway.ports.errors import InvalidField, NoSuchChannel, StoreUnavailable
@@ -42,63 +45,66 @@ class OperationSpec:
     respond: Respond
 
 
-class NodeRpc:
-    """Makes the operations of a node.
+def node_operations(siblings: SiblingProcesses, specs: Mapping[str, OperationSpec]) -> dict[str, Operation]:
+    """Returns the functions that answer the operations, by name.
 
     A request may have the parameter `to=<node id>`. A request to a sibling, which shares the ports of this node, is
     forwarded once over the sibling's Unix socket. A request to any other node is answered 421. A request without `to`
     goes to the sibling that holds the stream.
     """
+    return {name: partial(_operate, siblings, spec) for name, spec in specs.items()}
 
-    def __init__(self, siblings: SiblingProcesses) -> None:
-        self.node = siblings.node
-        self._siblings = siblings
 
-    def operation(self, spec: OperationSpec) -> Operation:
-        """Returns the function that answers the operation."""
+async def _operate(siblings: SiblingProcesses, spec: OperationSpec, request: Request, rest: str) -> Response:
+    if request.method != spec.method:
+        return error_response(405, f"the method must be {spec.method}", {"Allow": spec.method})
+    if request.has_body:
+        return error_response(400, "operations have no body")
+    if bool(rest) != (spec.is_valid_name is not None):
+        return error_response(404, "no such operation")
+    if spec.is_valid_name is not None and not spec.is_valid_name(rest):
+        return error_response(404, "no such name")
+    to = request.query.get("to", siblings.node)
+    if to != siblings.node:
+        socket = siblings.sockets().get(to)
+        node = NodeAddress(to, f"unix:{socket}") if socket is not None else None
+        return await _forward(siblings.peers, request, node, f"this is node {siblings.node}")
+    try:
+        answer = spec.respond(request, rest)
+        return answer if isinstance(answer, Response) else await answer
+    except NotHeldHere:
+        node = None if "to" in request.query else await siblings.node_with(rest)
+        return await _forward(siblings.peers, request, node, f"{rest} is not held here")
+    except InvalidField as error:
+        return json_response({"error": error.message, "field": error.field}, 400)
+    except NoSuchChannel as error:
+        return error_response(404, str(error))
+    except StoreUnavailable as error:  # only the log gets its message, which has paths and names of tables
+        log.warning("store unavailable", reason=str(error))
+        return error_response(503, error.public, {"Retry-After": str(error.retry_after)})
 
-        async def operate(request: Request, rest: str) -> Response:
-            if request.method != spec.method:
-                return error_response(405, f"the method must be {spec.method}", {"Allow": spec.method})
-            if request.has_body:
-                return error_response(400, "operations have no body")
-            if bool(rest) != (spec.is_valid_name is not None):
-                return error_response(404, "no such operation")
-            if spec.is_valid_name is not None and not spec.is_valid_name(rest):
-                return error_response(404, "no such name")
-            to = request.query.get("to", self.node)
-            if to != self.node:
-                socket = self._siblings.sockets().get(to)
-                node = NodeAddress(to, f"unix:{socket}") if socket is not None else None
-                return await self._forward(request, node, f"this is node {self.node}")
-            try:
-                answer = spec.respond(request, rest)
-                return answer if isinstance(answer, Response) else await answer
-            except NotHeldHere:
-                node = None if "to" in request.query else await self._siblings.node_with(rest)
-                return await self._forward(request, node, f"{rest} is not held here")
-            except InvalidField as error:
-                return json_response({"error": error.message, "field": error.field}, 400)
-            except NoSuchChannel as error:
-                return error_response(404, str(error))
-            except StoreUnavailable as error:  # only the log gets its message, which has paths and names of tables
-                log.warning("store unavailable", reason=str(error))
-                return error_response(503, error.public, {"Retry-After": str(error.retry_after)})
 
-        return operate
+async def _forward(peers: Peers, request: Request, sibling: NodeAddress | None, message: str) -> Response:
+    """Forwards the request to a sibling.
 
-    async def _forward(self, request: Request, sibling: NodeAddress | None, message: str) -> Response:
-        """Forwards the request to a sibling.
+    Answers 421 with `message` if there is no sibling, or if a sibling has forwarded the request already.
+    """
+    if sibling is None or HOP in request.headers:
+        return error_response(NOT_THIS_NODE, message)
+    try:
+        return await fetch_from_sibling(peers, sibling, request)
+    except PeerUnavailable as error:
+        log.info("a sibling does not answer", node=sibling.id, reason=str(error))
+        return error_response(503, f"node {sibling.id} does not answer", {"Retry-After": "2"})
 
-        Answers 421 with `message` if there is no sibling, or if a sibling has forwarded the request already.
-        """
-        if sibling is None or HOP in request.headers:
-            return error_response(NOT_THIS_NODE, message)
-        try:
-            return await fetch_from_sibling(self._siblings.peers, sibling, request)
-        except PeerUnavailable as error:
-            log.info("a sibling does not answer", node=sibling.id, reason=str(error))
-            return error_response(503, f"node {sibling.id} does not answer", {"Retry-After": "2"})
+
+def operation_target(node: NodeAddress, path: str, query: Mapping[str, str] = {}) -> str:
+    """Returns the target of a request to a node: path and query.
+
+    `to` names one of the processes that share an address. A node from the settings has only an address.
+    """
+    to = {"to": node.id} if node.id not in ("", node.address) else {}
+    return f"/_node/.node/{path}?{urlencode({**query, **to})}"
 
 
 def json_response(value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

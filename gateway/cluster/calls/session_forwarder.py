@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
-from urllib.parse import urlencode
+from typing import Final, TypeAlias
 
 import structlog
 
 from gateway.cluster.calls.node_endpoint import Operation
-from gateway.cluster.calls.node_rpc import NOT_THIS_NODE, NodeRpc, OperationSpec
+from gateway.cluster.calls.node_rpc import NOT_THIS_NODE, OperationSpec, node_operations, operation_target
 from gateway.cluster.members.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.members.node_identity import SiblingProcesses
 from gateway.http.request import Request
@@ -29,6 +28,9 @@ _SECONDS: Final = 4.0
 _RETRY_AFTER: Final = 2  # seconds
 _DONE: Final = text(202, "done")  # replaces 204, because answers between nodes have a body
 
+# Returns the nodes that seem to be alive.
+FindNodes: TypeAlias = Callable[[], Awaitable[Sequence[Node]]]
+
 
 async def no_nodes() -> Sequence[Node]:
     """Returns no nodes, for a node that knows only the processes of its host."""
@@ -41,16 +43,9 @@ class SessionForwarder:
     The path of a session ends with `.<tag of its process>.<signature>`. Only a path with a valid signature is
     forwarded. So clients cannot find out which nodes there are, and only a client with a session causes requests.
     At most _MAX_CONCURRENT requests are forwarded at a time; beyond that the answer is 503.
-
-    nodes: returns the nodes that seem to be alive.
     """
 
-    def __init__(
-        self,
-        siblings: SiblingProcesses,
-        secret: ClusterSecret,
-        nodes: Callable[[], Awaitable[Sequence[Node]]] = no_nodes,
-    ) -> None:
+    def __init__(self, siblings: SiblingProcesses, secret: ClusterSecret, nodes: FindNodes = no_nodes) -> None:
         self._siblings = siblings
         self._secret = secret
         self._nodes = nodes
@@ -64,7 +59,7 @@ class SessionForwarder:
             answer = apply(SessionChange.of_query(request.query))
             return _DONE if answer.status == 204 else answer
 
-        return {OPERATION: NodeRpc(self._siblings).operation(OperationSpec("POST", None, operate))}
+        return node_operations(self._siblings, {OPERATION: OperationSpec("POST", None, operate)})
 
     # ---- RemoteSessions ----
 
@@ -101,9 +96,7 @@ class SessionForwarder:
         return None
 
     async def _ask(self, node: NodeAddress, change: SessionChange) -> Response:
-        # Several processes may share one address: `to` names the process.
-        query = urlencode({**change.as_query(), "to": node.id})
-        target = f"/_node/.node/{OPERATION}?{query}"
+        target = operation_target(node, OPERATION, change.as_query())
         async with self._siblings.peers.request(node, "POST", target, seconds=_SECONDS) as answer:
             if answer.status == NOT_THIS_NODE:
                 return NO_SESSION

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import urlencode
 
 import structlog
 
-from gateway.cluster.calls.node_rpc import NOT_THIS_NODE
+from gateway.cluster.calls.node_rpc import NOT_THIS_NODE, operation_target
 from gateway.cluster.members.node_address import PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.members.peers import Peers
 from gateway.diagnosis.experience import Experience, Totals
@@ -32,6 +32,7 @@ def total_viewers(*watched: Mapping[str, Mapping[str, int]]) -> dict[str, Counte
     return found
 
 
+@dataclass(slots=True, eq=False)
 class ViewerReporter:
     """Reports every REPORT_SECONDS. The other nodes remove the viewer counts of a node that stops reporting.
 
@@ -41,22 +42,14 @@ class ViewerReporter:
     held_here(channel): whether this node holds the channel's stream.
     """
 
-    def __init__(
-        self,
-        node: str,
-        viewers: Callable[[], Mapping[str, Mapping[str, int]]],
-        locator: StreamLocator,
-        peers: Peers,
-        experience: Experience,
-        held_here: Callable[[str], bool] = lambda channel: False,
-    ) -> None:
-        self._node = node
-        self._viewers = viewers
-        self._locator = locator
-        self._peers = peers
-        self._experience = experience
-        self._held_here = held_here
-        self._reported: set[str] = set()  # streams in the last report; a stream without viewers is reported once more
+    node: str
+    viewers: Callable[[], Mapping[str, Mapping[str, int]]]
+    locator: StreamLocator
+    peers: Peers
+    experience: Experience
+    held_here: Callable[[str], bool] = lambda channel: False
+    # The streams in the last report. A stream without viewers is reported once more.
+    _reported: set[str] = field(default_factory=set, init=False)
 
     async def run(self) -> None:
         """Reports until it is cancelled."""
@@ -66,47 +59,43 @@ class ViewerReporter:
 
     async def report(self) -> None:
         """Reports all streams once. A stream that has lost its last viewer is reported once more."""
-        viewers = {name: {p: n for p, n in counts.items() if n > 0} for name, counts in self._viewers().items()}
+        viewers = {name: {p: n for p, n in counts.items() if n > 0} for name, counts in self.viewers().items()}
         viewers = {name: counts for name, counts in viewers.items() if counts}
         semaphore = asyncio.Semaphore(_MAX_CONCURRENT)
         names = [*viewers, *(self._reported - viewers.keys())]
         self._reported = set(viewers)
-        taken = self._experience.take(self._held_here)
+        taken = self.experience.take(self.held_here)
         await asyncio.gather(
             *(self._report_viewers(semaphore, name, viewers.get(name, {})) for name in names),
             *(self._report_experience(semaphore, channel, totals) for channel, totals in taken.items()),
         )
 
     async def _report_viewers(self, semaphore: asyncio.Semaphore, name: str, counts: Mapping[str, int]) -> None:
-        query = {"node": self._node, **{protocol: str(count) for protocol, count in counts.items()}}
+        query = {"node": self.node, **{protocol: str(count) for protocol, count in counts.items()}}
         await self._post(semaphore, "viewers", name, query)
 
-    async def _report_experience(
-        self, semaphore: asyncio.Semaphore, channel: str, totals: Mapping[str, Totals]
-    ) -> None:
+    async def _report_experience(self, semaphore: asyncio.Semaphore, name: str, totals: Mapping[str, Totals]) -> None:
         query = {protocol: one.encode() for protocol, one in totals.items()}
-        if not await self._post(semaphore, "experienced", channel, query):
-            self._experience.put_back(channel, totals)
+        if not await self._post(semaphore, "experienced", name, query):
+            self.experience.put_back(name, totals)
 
     async def _post(self, semaphore: asyncio.Semaphore, operation: str, name: str, query: Mapping[str, str]) -> bool:
         """Sends numbers to the node that holds a stream. Returns False if they have to be sent again."""
         async with semaphore:
             try:
-                node = await self._locator.find(name)
+                node = await self.locator.find(name)
             except (StoreUnavailable, AtCapacity) as error:
                 log.debug("viewers cannot be reported", stream=name, reason=str(error))
                 return False
-            if node is None or node.id == self._node:
+            if node is None or node.id == self.node:
                 return True
-            # A node from the settings has only an address. It forwards the request to the right process.
-            query = {**query, **({"to": node.id} if node.id != node.address else {})}
-            target = f"/_node/.node/{operation}/{name}?{urlencode(query)}"
+            target = operation_target(node, f"{operation}/{name}", query)
             try:
-                await self._peers.ask(node, "POST", target, seconds=_ANSWER_SECONDS)
+                await self.peers.ask(node, "POST", target, seconds=_ANSWER_SECONDS)
                 return True
             except PeerRefused as refused:
                 if refused.status == NOT_THIS_NODE:
-                    self._locator.invalidate(name, node)
+                    self.locator.invalidate(name, node)
                 log.debug("a viewer report was rejected", stream=name, reason=str(refused))
             except PeerUnavailable as error:
                 log.debug("viewers cannot be reported", stream=name, reason=str(error))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from hashlib import blake2b
 from heapq import nlargest
 from typing import Final
@@ -19,6 +19,7 @@ from gateway.channels.names import channel_of
 from gateway.cluster.members.node_address import NodeAddress
 from gateway.cluster.members.node_liveness import NodeLiveness
 from gateway.cluster.members.registry_locator import RegistryLocator
+from gateway.lib.clocks import Clock
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.nodes import Node, NodeRole
 from gateway.ports.stores import Registry
@@ -44,13 +45,7 @@ class EdgeSelector:
     """
 
     def __init__(
-        self,
-        locator: RegistryLocator,
-        registry: Registry,
-        node: str,
-        channel: str = "",
-        *,
-        clock: Callable[[], float] = time.monotonic,
+        self, locator: RegistryLocator, registry: Registry, node: str, channel: str = "", clock: Clock = time.monotonic
     ) -> None:
         self._locator = locator
         self._registry = registry

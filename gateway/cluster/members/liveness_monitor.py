@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Final
 
 import aiohttp
@@ -13,6 +14,7 @@ import structlog
 
 from gateway.cluster.members.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.members.peers import Peers
+from gateway.lib.clocks import Clock
 from gateway.lib.tasks import Tasks
 
 log = structlog.get_logger(__name__)
@@ -23,13 +25,10 @@ _DEAD_SECONDS: Final = 2.0  # time for which a dead node gets no requests
 _PROBE: Final = "/healthcheck"
 
 
+@dataclass(slots=True, eq=False)
 class _Watched:
-    __slots__ = ("calls", "last_received", "task")
-
-    def __init__(self, last_received: float) -> None:
-        self.last_received = last_received
-        self.calls: set[PendingCall] = set()
-        self.task: asyncio.Task[object] | None = None
+    last_received: float
+    calls: set[PendingCall] = field(default_factory=set)
 
 
 class PendingCall:
@@ -67,6 +66,7 @@ def _do_nothing() -> None:
     """Does nothing: no caller waits yet."""
 
 
+@dataclass(slots=True, eq=False)
 class LivenessMonitor:
     """Watches the nodes that have unanswered requests. Use as `async with`.
 
@@ -78,30 +78,19 @@ class LivenessMonitor:
     probe_seconds: in which it must answer.
     """
 
-    def __init__(
-        self,
-        peers: Peers,
-        *,
-        quiet: float = QUIET_SECONDS,
-        probe_seconds: float = _PROBE_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._peers = peers
-        self._quiet = quiet
-        self._probe_seconds = probe_seconds
-        self._clock = clock
-        self._watched: dict[str, _Watched] = {}  # by address
-        self._dead: dict[str, float] = {}  # by address: the time until which it counts as dead
-        self._tasks = Tasks("liveness")
+    peers: Peers
+    _: KW_ONLY
+    quiet: float = QUIET_SECONDS
+    probe_seconds: float = _PROBE_SECONDS
+    clock: Clock = time.monotonic
+    _watched: dict[str, _Watched] = field(default_factory=dict, init=False)  # by address
+    _dead: dict[str, float] = field(default_factory=dict, init=False)  # by address: until when it counts as dead
+    _tasks: Tasks = field(default_factory=lambda: Tasks("liveness"), init=False)
 
     async def __aenter__(self) -> LivenessMonitor:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Stops watching."""
         await self._tasks.close()
 
     @contextlib.contextmanager
@@ -109,15 +98,15 @@ class LivenessMonitor:
         """Watches the node while the block runs. Raises PeerUnavailable if the node was recently found dead."""
         until = self._dead.get(node.address)
         if until is not None:
-            if until > self._clock():
+            if until > self.clock():
                 raise PeerUnavailable(node, "does not answer")
             del self._dead[node.address]
         watched = self._watched.get(node.address)
         if watched is None:
-            watched = self._watched[node.address] = _Watched(self._clock())
-            watched.task = self._tasks.start(self._watch(node, watched), node.address)
+            watched = self._watched[node.address] = _Watched(self.clock())
+            self._tasks.start(self._watch(node, watched), node.address)
         elif not watched.calls:
-            watched.last_received = self._clock()  # the node had no unanswered request until now
+            watched.last_received = self.clock()  # the node had no unanswered request until now
         call = PendingCall(watched)
         watched.calls.add(call)
         try:
@@ -129,16 +118,16 @@ class LivenessMonitor:
         """Watches one node until it has no unanswered request."""
         try:
             while True:
-                await asyncio.sleep(self._quiet / 4)
+                await asyncio.sleep(self.quiet / 4)
                 if not watched.calls:
                     return
-                if self._clock() - watched.last_received < self._quiet:
+                if self.clock() - watched.last_received < self.quiet:
                     continue
                 if await self._is_alive(node):
-                    watched.last_received = self._clock()
+                    watched.last_received = self.clock()
                     continue
                 log.warning("a node does not answer", node=node.id, address=node.address)
-                self._dead[node.address] = self._clock() + _DEAD_SECONDS
+                self._dead[node.address] = self.clock() + _DEAD_SECONDS
                 for call in list(watched.calls):
                     call.on_dead()
                 return
@@ -150,8 +139,8 @@ class LivenessMonitor:
         """Whether the node answers the probe with any status. A sibling's socket answers 404."""
         try:
             async with (
-                asyncio.timeout(self._probe_seconds),
-                self._peers.request(node, "GET", _PROBE, seconds=self._probe_seconds),
+                asyncio.timeout(self.probe_seconds),
+                self.peers.request(node, "GET", _PROBE, seconds=self.probe_seconds),
             ):
                 return True
         except (PeerUnavailable, TimeoutError):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from gateway.ports.errors import GatewayError
 
 UNIX: Final = "unix:"
+
+# Returns the Unix sockets of the other processes of this host, by node id.
+FindSockets: TypeAlias = Callable[[], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)

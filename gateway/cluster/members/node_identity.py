@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from gateway.cluster.members.node_address import NodeAddress
+from gateway.cluster.members.node_address import FindSockets, NodeAddress
 from gateway.cluster.members.peers import Peers
 from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.ports.cluster_secret import ClusterSecret
@@ -48,5 +48,5 @@ class SiblingProcesses:
 
     node: str
     peers: Peers
-    sockets: Callable[[], Mapping[str, str]] = dict
+    sockets: FindSockets = dict
     node_with: Callable[[str], Awaitable[NodeAddress | None]] = _no_sibling

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.lib.clocks import Clock
 from gateway.ports.nodes import ALIVE_SECONDS, Node
 
 _MAX_NODES: Final = 1000
@@ -28,7 +29,7 @@ class NodeLiveness:
     It keeps only the nodes of the last read. clock: monotonic seconds of this process.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._heartbeats: dict[str, _Heartbeat] = {}
 

@@ -14,6 +14,7 @@ from yarl import URL
 
 from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable
 from gateway.lib.bounded_dict import BoundedDict
+from gateway.lib.clocks import Clock
 from gateway.ports.cluster_secret import ClusterSecret
 from gateway.protocols import nodes
 
@@ -46,14 +47,10 @@ class Peers:
     """
 
     def __init__(
-        self,
-        secret: str | ClusterSecret,
-        *,
-        headers: Mapping[str, str] | None = None,
-        clock: Callable[[], float] = time.time,
+        self, secret: str | ClusterSecret, *, headers: Mapping[str, str] = {}, clock: Clock = time.time
     ) -> None:
         self._secret = ClusterSecret.of(secret)
-        self._headers = dict(headers or {})
+        self._headers = dict(headers)
         self._clock = clock
         self._tcp: aiohttp.ClientSession | None = None
         self._unix: dict[str, aiohttp.ClientSession] = {}
@@ -76,7 +73,7 @@ class Peers:
         method: str,
         target: str,
         *,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] = {},
         seconds: float = ANSWER_SECONDS,
         body: bytes = b"",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -89,22 +86,19 @@ class Peers:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=seconds)
         try:
             async with contextlib.AsyncExitStack() as stack:
-                for attempt in (1, 2):
+                for can_retry in (True, False):
                     request = self._session(node).request(
                         method,
-                        _url(node, target),
-                        headers={**self._headers, **(headers or {}), nodes.HEADER: self._sign(node, method, target)},
+                        URL(node.base + target, encoded=True),
+                        headers={**self._headers, **headers, nodes.HEADER: self._sign(node, method, target)},
                         data=body or None,
                         timeout=timeout,
                         allow_redirects=False,
                         auto_decompress=False,
                     )
                     response = await stack.enter_async_context(request)
-                    if (
-                        response.status != 401
-                        or attempt == 2
-                        or not self._learn_clock_offset(node, response.headers.get("Date"))
-                    ):
+                    refused = can_retry and response.status == 401
+                    if not refused or not self._learn_clock_offset(node, response.headers.get("Date")):
                         break
                     await response.read()
                 yield response
@@ -114,27 +108,29 @@ class Peers:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise PeerUnavailable(node, str(error) or type(error).__name__) from None
 
-    async def ask(self, node: NodeAddress, method: str, target: str, *, seconds: float = ANSWER_SECONDS) -> bytes:
-        """Returns the body of a short answer (at most 1 MB). Raises PeerRefused for any status but 200."""
+    async def ask(
+        self, node: NodeAddress, method: str, target: str, *, seconds: float, max_bytes: int = 1_000_000
+    ) -> bytes:
+        """Returns the body of an answer. Raises PeerRefused for any status but 200.
+
+        Raises PeerUnavailable above `max_bytes`.
+        """
+        body = bytearray()
         async with self.request(node, method, target, seconds=seconds) as response:
-            body = await response.content.read(1_000_000)
-            while not response.content.at_eof() and len(body) < 1_000_000:
-                body += await response.content.read(1_000_000 - len(body))
-            if response.status != 200:
-                raise PeerRefused(node, response.status, body[:500].decode("utf-8", "replace").strip())
-            return body
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise PeerUnavailable(node, f"an answer of more than {max_bytes} bytes")
+        if response.status != 200:
+            raise PeerRefused(node, response.status, body[:500].decode("utf-8", "replace").strip())
+        return bytes(body)
 
     async def link(
-        self,
-        node: NodeAddress,
-        method: str,
-        target: str,
-        new_link: Callable[[], L],
-        headers: Mapping[str, str] | None = None,
+        self, node: NodeAddress, method: str, target: str, new_link: Callable[[], L], headers: Mapping[str, str] = {}
     ) -> L:
         """Opens a link (status 200, or 101 if `method` is POST). Raises PeerRefused for other answers."""
-        extra_headers = "".join(f"{name}: {value}\r\n" for name, value in {**self._headers, **(headers or {})}.items())
-        for attempt in (1, 2):
+        extra_headers = "".join(f"{name}: {value}\r\n" for name, value in {**self._headers, **headers}.items())
+        for can_retry in (True, False):
             head = f"{method} {target} HTTP/1.1\r\nHost: {'localhost' if node.socket else node.address}\r\n"
             head += f"{nodes.HEADER}: {self._sign(node, method, target)}\r\n{extra_headers}"
             if method == "POST":
@@ -156,7 +152,7 @@ class Peers:
                 raise
             if status in (200, 101):
                 return opening.hand_over(new_link())
-            if status != 401 or attempt == 2 or not self._learn_clock_offset(node, headers.get("date")):
+            if status != 401 or not can_retry or not self._learn_clock_offset(node, headers.get("date")):
                 raise PeerRefused(node, status, body.decode("utf-8", "replace").strip()[:300])
         raise AssertionError("the second attempt returns or raises")
 
@@ -288,7 +284,3 @@ def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector, cookie_jar=aiohttp.DummyCookieJar(), skip_auto_headers=("Accept", "User-Agent")
     )
-
-
-def _url(node: NodeAddress, target: str) -> URL:
-    return URL(node.base + target, encoded=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.channels.names import channel_of
-from gateway.cluster.members.node_address import NodeAddress
+from gateway.cluster.members.node_address import FindSockets, NodeAddress
 from gateway.lib.bounded_dict import BoundedDict
+from gateway.lib.clocks import Clock
 from gateway.lib.token_bucket import TokenBucket
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.nodes import StreamClaim
@@ -59,13 +60,7 @@ class RegistryLocator:
     siblings: returns the Unix sockets of the other processes of this host, by node id. Counter: `lookups` (names).
     """
 
-    def __init__(
-        self,
-        registry: Finder,
-        siblings: Callable[[], Mapping[str, str]] = dict,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, registry: Finder, siblings: FindSockets = dict, *, clock: Clock = time.monotonic) -> None:
         self._registry = registry
         self._siblings = siblings
         self._clock = clock
@@ -167,10 +162,8 @@ class RegistryLocator:
         cached = self._cache.get(channel)
         if cached is None:
             return None
-        age = self._clock() - cached.read_at
-        if age >= (ABSENT_SECONDS if cached.node is None else CACHE_SECONDS):
-            return None
-        return cached
+        seconds = ABSENT_SECONDS if cached.node is None else CACHE_SECONDS
+        return cached if self._clock() - cached.read_at < seconds else None
 
     def _put(self, channel: str, node: NodeAddress | None) -> _CachedAddress:
         cached = self._cache[channel] = _CachedAddress(node, self._clock())

@@ -56,6 +56,7 @@ class Wires:
     bodies: list[bytes] = field(default_factory=list)
     at_once: int = 0
     most: int = 0
+    ask = Peers.ask
 
     @contextlib.asynccontextmanager
     async def request(

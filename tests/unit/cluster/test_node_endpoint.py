@@ -58,7 +58,7 @@ async def test_wrong_signatures_of_an_address_are_limited_and_right_ones_are_not
         assert b"\r\nRetry-After: " in answers[-1]
         assert (await raw(one, "GET /_node/c1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))[9:12] == b"429"
         assert (await raw(one, signed("GET", "/_node/c1/x")))[9:12] == b"200"
-        assert one.endpoint.refused == {"wrong": 3, "limited": 3}
+        assert one.endpoint.authenticator.refused == {"wrong": 3, "limited": 3}
 
 
 async def test_a_node_with_a_wrong_clock_gets_the_time_and_is_not_limited() -> None:
@@ -67,7 +67,7 @@ async def test_a_node_with_a_wrong_clock_gets_the_time_and_is_not_limited() -> N
         off[0] = 3600.0
         answers = [await raw(one, signed("GET", "/_node/c1/x")) for _ in range(4)]
         assert all(answer.startswith(b"HTTP/1.1 401 ") and b"\r\nDate: " in answer for answer in answers)
-        assert one.endpoint.refused == {"skew": 4}
+        assert one.endpoint.authenticator.refused == {"skew": 4}
 
 
 async def test_refusals_of_nodes_are_logged_once_in_a_while() -> None:
