@@ -109,7 +109,7 @@ class Peers:
             raise PeerUnavailable(node, str(error) or type(error).__name__) from None
 
     async def ask(
-        self, node: NodeAddress, method: str, target: str, *, seconds: float, max_bytes: int = 1_000_000
+        self, node: NodeAddress, method: str, target: str, seconds: float = ANSWER_SECONDS, max_bytes: int = 1_000_000
     ) -> bytes:
         """Returns the body of an answer. Raises PeerRefused for any status but 200.
 
