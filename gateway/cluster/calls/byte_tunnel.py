@@ -64,12 +64,10 @@ class RawLink(NodeLink):
             self.transport.abort()
 
 
-def tunnel_bytes(
-    client: asyncio.Transport, slot: ConnectionSlot, after_request: bytes, link: RawLink
-) -> asyncio.Protocol:
+def tunnel_bytes(client: asyncio.Transport, slot: ConnectionSlot, rest: bytes, link: RawLink) -> asyncio.Protocol:
     """Returns the new protocol of the client's connection. The head of the answer was written already.
 
-    after_request: bytes that the client sent after its request.
+    rest: bytes that the client sent after its request.
     """
     assert link.transport is not None, "a link is open when Peers.link returns it"
     client_side, sibling_side = _TunnelSide(client, slot), _TunnelSide(link.transport, None)
@@ -77,6 +75,6 @@ def tunnel_bytes(
     link.transport.set_protocol(sibling_side)
     if link.rest:
         client.write(link.rest)
-    if after_request:
-        link.transport.write(after_request)
+    if rest:
+        link.transport.write(rest)
     return client_side

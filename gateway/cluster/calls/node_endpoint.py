@@ -264,7 +264,7 @@ async def fetch_from_sibling(peers: Peers, node: NodeAddress, request: Request) 
     headers = {name: request.headers[name] for name in ("range", "if-range") if name in request.headers} | {HOP: "1"}
     exchange = peers.request(node, request.method, target_of(request), headers=headers, seconds=60.0)
     response = await exchange.__aenter__()
-    head = ResponseHead.of(response.status, response.headers, response.content_length)
+    head = ResponseHead.of(response)
     if request.method == "HEAD":
         await exchange.__aexit__(None, None, None)
         return head.response(None)

@@ -6,12 +6,14 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, Final
 from xml.sax.saxutils import escape
+
+from aiohttp import ClientResponse
 
 from gateway.http.request import Request
 from gateway.http.response import Response
@@ -53,11 +55,13 @@ class ResponseHead:
     length: int | None = None
 
     @classmethod
-    def of(cls, status: int, headers: Mapping[str, str], length: int | None) -> ResponseHead:
-        """Returns the head for the headers of an answer. Leaves out headers with invalid characters."""
+    def of(cls, response: ClientResponse) -> ResponseHead:
+        """Returns the head of a node's answer. Leaves out headers with invalid characters."""
+        headers = response.headers
         forwarded = {n: v for n in _FORWARDED if (v := headers.get(n)) is not None and v.isascii() and v.isprintable()}
         kind = forwarded.pop("Content-Type", "application/octet-stream")
-        return cls(status, kind, forwarded.pop("Cache-Control", "no-store"), forwarded, length)
+        cache = forwarded.pop("Cache-Control", "no-store")
+        return cls(response.status, kind, cache, forwarded, response.content_length)
 
     @property
     def max_age(self) -> float:
@@ -87,7 +91,6 @@ class CachedResponse:
     fresh_until: float = 0.0
     stale_until: float = 0.0
     protocol: str = ""
-    _plain: Response | None = field(default=None, repr=False)
 
     @property
     def size(self) -> int:
@@ -99,10 +102,12 @@ class CachedResponse:
         suffix: the viewer's query string, as `copied_query` returns it.
         now: monotonic seconds.
         """
-        plain = self._plain
-        if plain is None:
-            plain = self._plain = self.head.response(self.body)
-        return plain
+        return self._plain
+
+    @cached_property
+    def _plain(self) -> Response:
+        """The answer for a viewer without a query string."""
+        return self.head.response(self.body)
 
 
 class CachedPlaylist(CachedResponse):
@@ -121,11 +126,11 @@ class CachedPlaylist(CachedResponse):
         return float(found[1]) if found is not None else 0.0
 
     def answer(self, request: Request, suffix: str, now: float) -> Response:
-        if suffix:
-            return self._with_suffix(suffix)
-        if self._plain is None:
-            self._plain = self._with_suffix("")
-        return self._plain
+        return self._with_suffix(suffix) if suffix else self._plain
+
+    @cached_property
+    def _plain(self) -> Response:
+        return self._with_suffix("")
 
     def _with_suffix(self, suffix: str) -> Response:
         body = self.body.replace(_SUFFIX.encode(), suffix.encode())
@@ -147,9 +152,8 @@ class CachedManifest(CachedResponse):
         # formats.dash.mpd.finish escapes in the same way: "$" begins an identifier of a template.
         query = escape(suffix.replace("$", "$$"), {'"': "&quot;"})
         text = self.body.decode("utf-8", "replace").replace(_SUFFIX, query)
-        return self.head.response(
-            _DIRECT.sub(lambda m: m[1] + _add_to_date(m[2], age) + m[3], text).encode(), compress=True
-        )
+        text = _DIRECT.sub(lambda m: m[1] + _add_to_date(m[2], age) + m[3], text)
+        return self.head.response(text.encode(), compress=True)
 
 
 def _add_to_date(text: str, by: timedelta) -> str:
@@ -183,9 +187,11 @@ class CachedFile(CachedResponse):
         if tag and modified and unchanged(request, tag, _timestamp(modified)):
             validators = {"ETag": tag, "Last-Modified": modified}
             return Response(304, None, cache=head.cache, headers=validators)
-        if self._plain is None:
-            self._plain = head.response(self.body, compress=head.kind == M3U8)
         return self._plain
+
+    @cached_property
+    def _plain(self) -> Response:
+        return self.head.response(self.body, compress=self.head.kind == M3U8)
 
 
 def _timestamp(text: str) -> float:

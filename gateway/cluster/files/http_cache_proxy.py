@@ -33,6 +33,7 @@ from gateway.cluster.files.upstream_client import NotHeld, UpstreamClient
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, Takeover, service_unavailable, text
 from gateway.lib import metric_table
+from gateway.lib.clocks import Clock
 from gateway.lib.metric_table import MetricSample, by_label
 from gateway.lib.numbers import read_integer
 from gateway.playback.formats import suffixes
@@ -101,8 +102,7 @@ class HttpCacheProxy:
         protection: PlaybackProtection,
         viewers: HttpViewers,
         edge: EdgeSettings,
-        *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = time.monotonic,
     ) -> None:
         self.upstream = upstream
         self._channels = channels
@@ -135,7 +135,7 @@ class HttpCacheProxy:
         try:
             channel = self._channels.known(channel_of(name))
         except NoSuchChannel:
-            return self._answer_unknown(request, name, rest, absent)
+            channel = None
         if channel is None:
             return self._read_channel(request, name, rest, absent)
         return self._authorized(request, name, rest, channel, absent)
@@ -145,25 +145,19 @@ class HttpCacheProxy:
         return self._answer(request, name, rest, partial(_not_live, name), _do_not_count)
 
     async def _read_channel(self, request: Request, name: str, rest: str, absent: AnswerIfAbsent) -> Answer:
-        try:
-            channel = await self._channels.get(channel_of(name))
-        except NoSuchChannel:
-            return await self._answer_unknown(request, name, rest, absent)
-        except StoreUnavailable as error:
-            return service_unavailable("the channels cannot be read now", error.retry_after)
-        return await _completed(self._authorized(request, name, rest, channel, absent))
+        """Reads the channel, then answers.
 
-    async def _answer_unknown(self, request: Request, name: str, rest: str, absent: AnswerIfAbsent) -> Answer:
-        """Answers for a channel that did not exist when it was last read.
-
-        If a node holds its stream, the channel was created since then. It is read again, so that its protection
-        applies.
+        If the channel did not exist when it was last read, but a node holds its stream, it was created since then. It
+        is read again, so that its protection applies.
         """
         try:
-            if not await self.upstream.is_held(name):
-                return await absent()
-            self._channels.forget(channel_of(name))
-            channel = await self._channels.get(channel_of(name))
+            try:
+                channel = await self._channels.get(channel_of(name))
+            except NoSuchChannel:
+                if not await self.upstream.is_held(name):
+                    return await absent()
+                self._channels.forget(channel_of(name))
+                channel = await self._channels.get(channel_of(name))
         except NoSuchChannel:
             return await absent()
         except StoreUnavailable as error:
@@ -333,11 +327,7 @@ class HttpCacheProxy:
     @property
     def viewers(self) -> dict[str, Counter[str]]:
         """Number of viewers on this node, by stream and protocol."""
-        return {
-            name: viewer_set.viewers
-            for name, viewer_set in self._viewer_sets.items()
-            if any(viewer_set.viewers.values())
-        }
+        return {name: found.viewers for name, found in self._viewer_sets.items() if any(found.viewers.values())}
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the proxy."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Final, Generic, TypeVar
 
@@ -106,7 +107,7 @@ class RequestCoalescer(Generic[T]):
 
     def __init__(self, name: str) -> None:
         self._running: dict[Hashable, SharedRequest[T]] = {}
-        self._groups: dict[Hashable, int] = {}
+        self._groups: Counter[Hashable] = Counter()
         self._tasks = Tasks(name)
         self.started = 0
         self.collapsed = 0
@@ -131,10 +132,10 @@ class RequestCoalescer(Generic[T]):
         if shared is not None:
             self.collapsed += 1
         else:
-            if len(self._running) >= _MAX_REQUESTS or self._groups.get(group, 0) >= _MAX_PER_GROUP:
+            if len(self._running) >= _MAX_REQUESTS or self._groups[group] >= _MAX_PER_GROUP:
                 raise AtCapacity("too many requests are running")
             shared = self._running[key] = SharedRequest(key, group)
-            self._groups[group] = self._groups.get(group, 0) + 1
+            self._groups[group] += 1
             self.started += 1
             shared.task = self._tasks.start(self._run(shared, work), str(group))
         shared.followers += 1
@@ -164,10 +165,8 @@ class RequestCoalescer(Generic[T]):
     def _end(self, shared: SharedRequest[T]) -> None:
         if self._running.get(shared.key) is shared:
             del self._running[shared.key]
-            remaining = self._groups[shared.group] - 1
-            if remaining:
-                self._groups[shared.group] = remaining
-            else:
+            self._groups[shared.group] -= 1
+            if not self._groups[shared.group]:
                 del self._groups[shared.group]
 
 

@@ -119,7 +119,7 @@ class UpstreamClient:
                     if node.edge and response.head.status >= 500:
                         raise PeerRefused(node, response.head.status, "has no answer now")
                     if not await _says_not_held(response, target):
-                        self._remember(channel, node)
+                        self._recent[channel] = (node, time.monotonic() + KEEP_SECONDS)
                         stack.push_async_exit(attempt.pop_all())
                         return response
                 failure = NotHeld(name)
@@ -154,14 +154,11 @@ class UpstreamClient:
                 raise NotHeld(name)
         raise NoSuchStream(name)
 
-    def _remember(self, channel: str, node: NodeAddress) -> None:
-        self._recent[channel] = (node, time.monotonic() + KEEP_SECONDS)
-
     # ---- one node ----
 
     @contextlib.asynccontextmanager
     async def request(
-        self, node: NodeAddress, method: str, target: str, headers: Mapping[str, str] | None = None
+        self, node: NodeAddress, method: str, target: str, headers: Mapping[str, str] = {}
     ) -> AsyncIterator[UpstreamResponse]:
         """Yields the answer of a node.
 
@@ -169,7 +166,7 @@ class UpstreamClient:
         signature of this node.
         """
         self.requests += 1
-        sent = {**(headers or {}), "Accept-Encoding": "identity"}
+        sent = {**headers, "Accept-Encoding": "identity"}
         try:
             with self.monitor.watch(node) as call:
                 async with contextlib.AsyncExitStack() as stack:
@@ -177,9 +174,7 @@ class UpstreamClient:
                     response = await call.head(node, stack.enter_async_context(request))
                     if response.status in (401, 403):
                         raise PeerRefused(node, response.status, "that node has another cluster.secret, or none")
-                    yield UpstreamResponse(
-                        ResponseHead.of(response.status, response.headers, response.content_length), response, call
-                    )
+                    yield UpstreamResponse(ResponseHead.of(response), response, call)
         except (PeerUnavailable, PeerRefused) as error:
             self.failures += 1
             self._warn(node, str(error))

@@ -68,9 +68,8 @@ class BrowserForm:
 
     def hello(self) -> Hello:
         renditions = [PictureSize.of(other).to_json() for other in self._pictures.renditions(self._stream)]
-        return Hello(
-            self._session, self._stream.spec.started, shared_fields_now(self._stream) | {RENDITIONS: renditions}
-        )
+        fields = shared_fields_now(self._stream) | {RENDITIONS: renditions}
+        return Hello(self._session, self._stream.spec.started, fields)
 
     def map_tracks(self, tracks: Tracks) -> Tracks:
         return tracks

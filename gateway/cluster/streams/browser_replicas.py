@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AsyncExitStack
-from typing import Final, Self
+from typing import Final
 
 import structlog
 
@@ -31,63 +30,30 @@ _START_SECONDS: Final = 15.0  # limit from the first request for H.264 to its fi
 
 
 class BrowserReplicas:
-    """Implements BrowserMedia for the viewers of this node. Use as `async with`. `replicas`: the replicas for them.
+    """Implements BrowserMedia for the viewers of this node. `replicas`: the replicas for them.
 
     The replicas have separate hubs, so no other protocol finds them. A second replica has H.264, for viewers that
     cannot play the codec of the first one. Replicas of renditions have only pictures, for viewers with slow links.
 
     outputs: of replicas; only `whep` of them is used.
+    h264: the replicas with H.264. tasks: change the pictures of viewers.
     """
 
     def __init__(
         self, limits: StreamLimits, outputs: Sequence[OutputSpec], locator: StreamLocator, peers: Peers
     ) -> None:
         self.hub = Hub(limits, [spec for spec in outputs if spec.name == KIND], Events())
-        self._h264_hub = Hub(limits, (), Events())
         self.replicas = Replicas(self.hub, locator, peers, form=PullForm.WEBRTC)
-        self._h264 = Replicas(self._h264_hub, locator, peers, form=PullForm.WEBRTC_H264)
+        self.h264 = Replicas(Hub(limits, (), Events()), locator, peers, form=PullForm.WEBRTC_H264)
         self._uses: dict[Stream, list[Callable[[], None]]] = {}  # by replica with H.264: ends the use of each viewer
-        self._tasks = Tasks("renditions for browsers")
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self.replicas)
-        await self._stack.enter_async_context(self._h264)
-        await self._stack.enter_async_context(self._tasks)
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._stack.aclose()
-
-    def start(self, tasks: Tasks) -> None:
-        """Starts the tasks of the hubs."""
-        tasks.start(self.hub.run(), "replicas for browsers")
-        tasks.start(self._h264_hub.run(), "replicas for browsers")
-
-    def drain(self) -> None:
-        """Accepts no new streams. Ends all viewers."""
-        self.hub.drain()
-        self._h264_hub.drain()
-
-    def __len__(self) -> int:
-        return len(self.replicas) + len(self._h264)
-
-    @property
-    def pulls(self) -> int:
-        """The number of opened connections."""
-        return self.replicas.pulls + self._h264.pulls
-
-    @property
-    def readers(self) -> int:
-        """The number of pulls by other nodes, and of viewers with H.264."""
-        return self.replicas.readers + self._h264.readers
+        self.tasks = Tasks("renditions for browsers")
 
     async def pull_source(self, name: str, form: str, seconds: float) -> UnitSource:
         """Returns a replica as the source of another node's pull. Raises NoSuchStream, AtCapacity."""
-        by_form: dict[str, Replicas] = {PullForm.WEBRTC: self.replicas, PullForm.WEBRTC_H264: self._h264}
-        if form not in by_form:
-            raise NoSuchStream(name)
-        return await by_form[form].pull_source(name, seconds)
+        for replicas in (self.replicas, self.h264):
+            if replicas.form == form:
+                return await replicas.pull_source(name, seconds)
+        raise NoSuchStream(name)
 
     # ---- BrowserMedia ----
 
@@ -103,7 +69,7 @@ class BrowserReplicas:
         if Codec.H264 not in playable:
             raise OutputError("the viewer supports neither the codec of the stream nor H.264")
         try:
-            pictures, release = await self._h264.use(stream.name, _START_SECONDS)
+            pictures, release = await self.h264.use(stream.name, _START_SECONDS)
         except NoSuchStream:
             raise OutputError(f"the pictures cannot be made for browsers within {_START_SECONDS:.0f} s") from None
         self._uses.setdefault(pictures, []).append(release)
@@ -119,11 +85,11 @@ class BrowserReplicas:
         if name == pictures.name:
             take(pictures)
         elif name is not None:
-            self._tasks.start(self._pull_rendition(name, take), name)
+            self.tasks.start(self._pull_rendition(name, take), name)
 
     async def _pull_rendition(self, name: str, take: Callable[[Stream], None]) -> None:
         try:
-            take(await self._h264.wait(name, _START_SECONDS))
+            take(await self.h264.wait(name, _START_SECONDS))
         except (NoSuchStream, AtCapacity) as error:
             log.info("a rendition cannot be pulled", stream=name, reason=str(error))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -67,14 +67,6 @@ class SessionRows:
 
 
 @dataclass(slots=True)
-class _PushLock:
-    """The lock that serializes the pushes of one channel."""
-
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    waiting: int = 0
-
-
-@dataclass(slots=True)
 class _ClaimedStream:
     """A stream that this node has claimed, and its row in the registry.
 
@@ -89,6 +81,7 @@ class _ClaimedStream:
     write_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
+@dataclass(slots=True, eq=False)
 class Claims:
     """Accepts pushes for the cluster.
 
@@ -102,27 +95,20 @@ class Claims:
     `run` must be running. It renews lost claims, and ends streams that another node has claimed.
     """
 
-    def __init__(
-        self,
-        hub: Hub,
-        rows: SessionRows,
-        locator: RegistryLocator,
-        forwards: PushForwarder,
-        tasks: Tasks,
-        clocks: Clocks = SYSTEM_CLOCKS,
-    ) -> None:
-        self._hub = hub
-        self._rows = rows
-        self._registry = rows.registry
-        self._locator = locator
-        self._forwards = forwards
-        self._tasks = tasks
-        self._releases = Tasks("releases")
-        self._clock = clocks.wall
-        self._monotonic = clocks.monotonic
-        self._push_locks: dict[str, _PushLock] = {}
-        self._claimed: dict[str, _ClaimedStream] = {}
-        self._liveness = NodeLiveness(clocks.monotonic)
+    hub: Hub
+    rows: SessionRows
+    locator: RegistryLocator
+    forwards: PushForwarder
+    tasks: Tasks
+    clocks: Clocks = SYSTEM_CLOCKS
+    _releases: Tasks = field(default_factory=lambda: Tasks("releases"), init=False)
+    # These serialize the pushes of one channel. A lock exists while a push has it or waits for it.
+    _push_locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, init=False)
+    _claimed: dict[str, _ClaimedStream] = field(default_factory=dict, init=False)
+    _liveness: NodeLiveness = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._liveness = NodeLiveness(self.clocks.monotonic)
 
     def __len__(self) -> int:
         return len(self._claimed)
@@ -131,16 +117,16 @@ class Claims:
         """Implements live.publisher.AcquirePublisher."""
 
         async def forward(node: NodeAddress) -> StreamPublisher:
-            return await self._forwards.publish(node, channel, origin, evict, input)
+            return await self.forwards.publish(node, channel, origin, evict, input)
 
-        async with self._locked(channel.id):
-            if not self._hub.holds(channel.id):
+        async with self._push_locks.setdefault(channel.id, asyncio.Lock()):
+            if not self.hub.holds(channel.id):
                 publisher = await self._forward_or_claim(channel, forward)
                 if publisher is not None:
                     return publisher
 
             def publish(first_number: int) -> StreamPublisher:
-                return self._hub.publish_source(channel, origin, evict, input=input, first_number=first_number)
+                return self.hub.publish_source(channel, origin, evict, input=input, first_number=first_number)
 
             return self._begin(channel, publish)
 
@@ -154,24 +140,11 @@ class Claims:
         async def forward(node: NodeAddress) -> bool:
             return True
 
-        async with self._locked(channel.id):
-            if not self._hub.holds(channel.id) and await self._forward_or_claim(channel, forward):
+        async with self._push_locks.setdefault(channel.id, asyncio.Lock()):
+            if not self.hub.holds(channel.id) and await self._forward_or_claim(channel, forward):
                 return False
             self._begin(channel, begin)
             return True
-
-    @asynccontextmanager
-    async def _locked(self, name: str) -> AsyncIterator[None]:
-        """Serializes the pushes of one channel."""
-        push_lock = self._push_locks.setdefault(name, _PushLock())
-        push_lock.waiting += 1
-        try:
-            async with push_lock.lock:
-                yield
-        finally:
-            push_lock.waiting -= 1
-            if not push_lock.waiting:
-                del self._push_locks[name]
 
     def session(self, stream: Stream) -> str:
         """Returns an id for a period of continuous timestamps of a stream. It contains the claim's id."""
@@ -183,7 +156,7 @@ class Claims:
         claimed = self._claimed.get(channel)
         if claimed is not None and not claimed.stale:
             claimed.stale = True
-            self._tasks.start(self._try_to_rewrite(claimed), f"row {channel}")
+            self.tasks.start(self._try_to_rewrite(claimed), f"row {channel}")
 
     async def run(self) -> None:
         """Verifies the claims every VERIFY_SECONDS, until it is cancelled."""
@@ -208,11 +181,11 @@ class Claims:
     async def _forward_or_claim(self, channel: Channel, forward: Callable[[NodeAddress], Awaitable[T]]) -> T | None:
         """Returns the result of `forward` to the node that holds the stream, or None when this node has the claim."""
         name = channel.id
-        claim = await self._registry.claim_of(name)
+        claim = await self.rows.registry.claim_of(name)
         retried_claim = ""  # the claim for which the node answered 404
         for _ in range(_MAX_ATTEMPTS):
-            if claim is not None and not claim.left and claim.node != self._rows.node:
-                node = self._locator.address_of(claim)
+            if claim is not None and not claim.left and claim.node != self.rows.node:
+                node = self.locator.address_of(claim)
                 try:
                     return await forward(node)
                 except PeerRefused as refused:
@@ -221,7 +194,7 @@ class Claims:
                     if retried_claim != claim.id:  # a node writes its row before it creates the stream
                         retried_claim = claim.id
                         await asyncio.sleep(_RETRY_SECONDS)
-                        claim = await self._registry.claim_of(name)
+                        claim = await self.rows.registry.claim_of(name)
                         continue
                     log.info("the node no longer has the stream: taking it over", stream=name, node=claim.node)
                 except PeerUnavailable as error:
@@ -238,18 +211,18 @@ class Claims:
 
     async def _claim(self, channel: Channel, previous: StreamClaim | None) -> None:
         """Writes the claim. Raises HeldByOtherNode, StoreUnavailable."""
-        now = self._clock()
-        claim = self._rows.new_claim(channel, previous.started if previous is not None else now)
-        await self._rows.write(claim, channel, now, replaces=previous.id if previous is not None else "")
+        now = self.clocks.wall()
+        claim = self.rows.new_claim(channel, previous.started if previous is not None else now)
+        await self.rows.write(claim, channel, now, replaces=previous.id if previous is not None else "")
         self._claimed[channel.id] = _ClaimedStream(claim, channel, now)
-        self._locator.put(claim)
+        self.locator.put(claim)
 
     def _begin(self, channel: Channel, begin: Callable[[int], T]) -> T:
         """Begins to publish on this node. The claim is released when the stream ends."""
-        hub, name = self._hub, channel.id
+        hub, name = self.hub, channel.id
         claimed, begins = self._claimed.get(name), not hub.holds(name)
         first_number = 0
-        if claimed is not None and begins and (age := self._clock() - claimed.claim.started) >= 1:
+        if claimed is not None and begins and (age := self.clocks.wall() - claimed.claim.started) >= 1:
             first_number = int(age) + _SEQUENCE_MARGIN
         try:
             begun = begin(first_number)
@@ -269,19 +242,19 @@ class Claims:
         name = claimed.claim.stream
         if self._claimed.get(name) is claimed:
             del self._claimed[name]
-        self._locator.forget(name)
+        self.locator.forget(name)
         if reason is not EndReason.MOVED or claimed.write_lock.locked():
             self._releases.start(self._release_row(claimed, reason is EndReason.SHUTDOWN), name)
 
     async def _release_row(self, claimed: _ClaimedStream, shut_down: bool) -> None:
-        backoff, until, claim = Backoff(), self._monotonic() + _RELEASE_SECONDS, claimed.claim
+        backoff, until, claim = Backoff(), self.clocks.monotonic() + _RELEASE_SECONDS, claimed.claim
         while True:
             try:
                 async with claimed.write_lock:
-                    await self._registry.release(claim.stream, claim.id, left=shut_down)
+                    await self.rows.registry.release(claim.stream, claim.id, left=shut_down)
                 return
             except StoreUnavailable as error:
-                if self._monotonic() >= until:
+                if self.clocks.monotonic() >= until:
                     log.warning(
                         "a stream could not be released: its row stays in the registry",
                         stream=claim.stream,
@@ -301,7 +274,7 @@ class Claims:
         all_claimed = list(self._claimed.values())
         for index in range(0, len(all_claimed), _BATCH):
             batch = all_claimed[index : index + _BATCH]
-            stored_claims = await self._registry.find([claimed.claim.stream for claimed in batch])
+            stored_claims = await self.rows.registry.find([claimed.claim.stream for claimed in batch])
             for claimed in batch:
                 claim = claimed.claim
                 stored = stored_claims.get(claim.stream)
@@ -309,7 +282,7 @@ class Claims:
                     continue  # the stream has ended since then
                 if stored is not None and stored.id != claim.id:
                     # The batch read may be stale, so read the row again before ending the stream.
-                    stored = await self._registry.claim_of(claim.stream)
+                    stored = await self.rows.registry.claim_of(claim.stream)
                     if stored is not None and stored.id != claim.id:
                         self._end_lost(claim.stream, stored)
                 elif stored is None or claimed.stale:
@@ -333,11 +306,11 @@ class Claims:
             if not claimed.stale or self._claimed.get(name) is not claimed:
                 return
             claimed.stale = False
-            stream = self._hub.find(name)
+            stream = self.hub.find(name)
             channel = claimed.channel = stream.channel if stream is not None else claimed.channel
-            claim = claimed.claim = replace(claimed.claim, cluster=self._rows.may_have_edges(channel))
+            claim = claimed.claim = replace(claimed.claim, cluster=self.rows.may_have_edges(channel))
             try:
-                await self._rows.write(claim, channel, claimed.claimed_at, replaces=claim.id)
+                await self.rows.write(claim, channel, claimed.claimed_at, replaces=claim.id)
             except StoreUnavailable:
                 claimed.stale = True
                 raise
@@ -345,15 +318,15 @@ class Claims:
                 self._end_lost(name, error.claim)
             else:
                 if self._claimed.get(name) is claimed:
-                    self._locator.put(claim)
+                    self.locator.put(claim)
 
     def _end_lost(self, name: str, other: StreamClaim) -> None:
         log.warning("another node has taken over a stream", stream=name, node=other.node)
-        self._hub.end(name, EndReason.MOVED)
+        self.hub.end(name, EndReason.MOVED)
 
     async def _is_dead(self, id: str) -> bool:
         """Whether an unreachable node is dead: no new heartbeat, or not in the registry."""
-        node = await self._registry.node(id)
+        node = await self.rows.registry.node(id)
         if node is None:
             return True
         self._liveness.observe(node)

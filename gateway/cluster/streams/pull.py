@@ -108,12 +108,7 @@ class UnitSender(asyncio.Protocol):
     """
 
     def __init__(
-        self,
-        transport: asyncio.Transport,
-        slot: ConnectionSlot,
-        source: UnitSource,
-        dropped: Counter,
-        early: bool = False,
+        self, transport: asyncio.Transport, slot: ConnectionSlot, source: UnitSource, dropped: Counter, early: bool
     ) -> None:
         self._transport = transport
         self._early = early
@@ -159,20 +154,6 @@ class UnitSender(asyncio.Protocol):
         return self._source.map_tracks(tracks)
 
 
-class Receiver(Protocol):
-    """Receives the messages of a pull, on the event loop, in order."""
-
-    def hello(self, hello: Hello) -> None: ...
-
-    def channel(self, fields: Mapping[str, Any]) -> None: ...
-
-    def tracks(self, tracks: Tracks) -> None: ...
-
-    def unit(self, unit: AccessUnit) -> None: ...
-
-    def timed(self, timed: Timed) -> None: ...
-
-
 class PullLink(NodeLink):
     """The receiving end of a pull. ended: the reason for the stream's end, or None if the link broke.
 
@@ -181,7 +162,7 @@ class PullLink(NodeLink):
 
     _transport: asyncio.Transport
 
-    def __init__(self, receiver: Receiver, stream: str) -> None:
+    def __init__(self, receiver: PullReceiver, stream: str) -> None:
         self._receiver = receiver
         self._stream = stream
         self._framer = wire.Framer(MAX_FRAME)
@@ -243,7 +224,7 @@ class PullLink(NodeLink):
 
 
 class PullReceiver(abc.ABC):
-    """A Receiver that publishes into a hub of this process. Timestamps do not change.
+    """Receives the messages of a pull in order, and publishes into a hub of this process. Timestamps do not change.
 
     If a link breaks and the next link continues the stream, units that were pushed already are skipped.
     """
@@ -260,7 +241,7 @@ class PullReceiver(abc.ABC):
     def _begin(self, hello: Hello) -> StreamPublisher:
         """Returns the publisher of a new stream that does not continue the previous one. Raises GatewayError."""
 
-    # ---- Receiver ----
+    # ---- the messages of PullLink ----
 
     def hello(self, hello: Hello) -> None:
         if self._publisher is not None and self._publisher.active and hello.session == self._session:

@@ -30,11 +30,12 @@ class PulledStreams:
         self.hub = Hub(limits, [spec for spec in outputs if spec.name != WHEP], Events())
         self.replicas = Replicas(self.hub, locator, peers)
         self.browsers = BrowserReplicas(limits, outputs, locator, peers)
+        self._replicas = self.replicas, self.browsers.replicas, self.browsers.h264
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self.replicas)
-        await self._stack.enter_async_context(self.browsers)
+        for service in (*self._replicas, self.browsers.tasks):
+            await self._stack.enter_async_context(service)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -45,18 +46,18 @@ class PulledStreams:
 
     def start(self, tasks: Tasks) -> None:
         """Starts the tasks of the hubs."""
-        tasks.start(self.hub.run(), "replicas")
-        self.browsers.start(tasks)
+        for replicas in self._replicas:
+            tasks.start(replicas.hub.run(), "replicas")
 
     def drain(self) -> None:
         """Accepts no new streams. Ends all viewers."""
-        self.hub.drain()
-        self.browsers.drain()
+        for replicas in self._replicas:
+            replicas.hub.drain()
 
     @property
     def readers(self) -> int:
         """The number of pulls by other nodes, and of viewers with H.264."""
-        return self.replicas.readers + self.browsers.readers
+        return sum(replicas.readers for replicas in self._replicas)
 
     def viewers(self) -> tuple[Mapping[str, Counter[str]], Mapping[str, Counter[str]]]:
         """Returns the viewers by stream and protocol: of players, and by WebRTC."""
@@ -64,5 +65,5 @@ class PulledStreams:
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the number of replicas, and of opened connections."""
-        yield MetricSample(PULLED, len(self.replicas) + len(self.browsers))
-        yield MetricSample(PULLS, self.replicas.pulls + self.browsers.pulls)
+        yield MetricSample(PULLED, sum(map(len, self._replicas)))
+        yield MetricSample(PULLS, sum(replicas.pulls for replicas in self._replicas))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import structlog
 
@@ -48,18 +49,13 @@ class Replicas:
     """
 
     def __init__(
-        self,
-        hub: Hub,
-        locator: StreamLocator,
-        peers: Peers,
-        limit: int = MAX_REPLICAS,
-        form: PullForm | None = None,
+        self, hub: Hub, locator: StreamLocator, peers: Peers, limit: int = MAX_REPLICAS, form: PullForm | None = None
     ) -> None:
-        self._hub = hub
-        self._locator = locator
-        self._peers = peers
+        self.hub = hub
+        self.locator = locator
+        self.peers = peers
+        self.form = form
         self._limit = limit
-        self._form = form
         self._pulls: dict[str, _Pull] = {}
         self._tasks = Tasks("replicas")
         self.pulls = 0
@@ -75,7 +71,7 @@ class Replicas:
 
     def find(self, name: str) -> Stream | None:
         """Returns a replica that can be played now."""
-        return self._hub.find(name)
+        return self.hub.find(name)
 
     def find_recent(self, name: str) -> Stream | None:
         """Returns None, because a replica has no files."""
@@ -90,11 +86,11 @@ class Replicas:
         if pull is None:
             if len(self._pulls) >= self._limit:
                 raise AtCapacity(f"this node pulls {self._limit} streams already")
-            pull = self._pulls[name] = _Pull(name, self._hub, self._locator, self._peers, self._count_pull, self._form)
+            pull = self._pulls[name] = _Pull(name, self)
             self._tasks.start(self._run(pull), name)
         pull.waiting += 1
         try:
-            return await self._hub.wait(name, seconds)
+            return await self.hub.wait(name, seconds)
         finally:
             pull.waiting -= 1
             pull.last_needed = time.monotonic()
@@ -128,34 +124,19 @@ class Replicas:
             if self._pulls.get(pull.name) is pull:
                 del self._pulls[pull.name]
 
-    def _count_pull(self) -> None:
-        self.pulls += 1
-
 
 class _Pull(PullReceiver):
     """One replica: finds the node, pulls, reconnects if the link breaks, and ends when it is no longer needed."""
 
-    def __init__(
-        self,
-        name: str,
-        hub: Hub,
-        locator: StreamLocator,
-        peers: Peers,
-        on_opened: Callable[[], None],
-        form: PullForm | None,
-    ) -> None:
-        super().__init__(hub)
+    def __init__(self, name: str, replicas: Replicas) -> None:
+        super().__init__(replicas.hub)
         self.name = name
-        self._form = "" if form is None else f"form={form}"
-        self._has_pictures_only = form is PullForm.WEBRTC_H264  # the replica with sound counts its viewers
+        self._replicas = replicas
         self.waiting = 0
         self.readers = 0  # number of pulls by other nodes, and of uses
         self.last_needed = time.monotonic()
         self.current_hello = Hello("", 0.0, {})  # for other nodes; belongs to the current tracks
         self.epoch = -1  # of the current tracks, on the node that holds the stream
-        self._locator = locator
-        self._peers = peers
-        self._on_opened = on_opened
         self._early = False  # whether no node held the stream at the first lookup
         self._link: PullLink | None = None
         self._next_hello = self.current_hello  # becomes the current hello when its tracks are received
@@ -179,7 +160,7 @@ class _Pull(PullReceiver):
     async def _pull_once(self) -> EndReason | None:
         """Makes one attempt. Returns the reason for the stream's end, or None if another attempt must follow."""
         try:
-            node = await self._locator.find(self.name)
+            node = await self._replicas.locator.find(self.name)
         except (StoreUnavailable, AtCapacity) as error:
             log.warning("a stream cannot be looked up", stream=self.name, reason=str(error))
             node = None
@@ -193,16 +174,17 @@ class _Pull(PullReceiver):
             return None
         try:
             # The players waited for the stream. They get its first frame, if the other node still has it.
-            parameters = "&".join(filter(None, (self._form, "early=1" if self._early else "")))
-            target = f"/_node/{self.name}" + (f"?{parameters}" if parameters else "")
-            self._link = await self._peers.link(node, "GET", target, lambda: PullLink(self, self.name))
+            form = {"form": self._replicas.form} if self._replicas.form is not None else {}
+            query = urlencode(form | ({"early": "1"} if self._early else {}))
+            target = f"/_node/{self.name}" + (f"?{query}" if query else "")
+            self._link = await self._replicas.peers.link(node, "GET", target, lambda: PullLink(self, self.name))
         except GatewayError as error:
             self._failed(node, error)
             self._not_found()
             await asyncio.sleep(_RETRY_SECONDS)
             return None
         self._early = False
-        self._on_opened()
+        self._replicas.pulls += 1
         log.info("pulling", stream=self.name, node=node.id, address=node.address)
         try:
             reason = await self._link.ended
@@ -214,7 +196,7 @@ class _Pull(PullReceiver):
         if reason is None or reason is EndReason.SHUTDOWN or unconfirmed:  # the publisher may reconnect to another node
             if self._is_needed():
                 log.info("the pull was interrupted", stream=self.name, node=node.id, reason=reason and str(reason))
-            self._locator.invalidate(self.name, node)
+            self._replicas.locator.invalidate(self.name, node)
             self._broken_at = time.monotonic()
             self._unconfirmed_end = reason if unconfirmed else None
             return None
@@ -225,7 +207,7 @@ class _Pull(PullReceiver):
         self._early = not self._hub.holds(self.name)
 
     def _failed(self, node: NodeAddress, error: GatewayError) -> None:
-        self._locator.invalidate(self.name, node)
+        self._replicas.locator.invalidate(self.name, node)
         if isinstance(error, PeerRefused) and error.status == 404:
             return  # the stream has just ended there
         assert isinstance(error, PeerUnavailable | PeerRefused), "a link raises no other errors"
@@ -240,9 +222,9 @@ class _Pull(PullReceiver):
 
     def _is_needed(self) -> bool:
         stream = self._hub.find(self.name)
-        has_viewers = stream is not None and (
-            stream.is_awaited if self._has_pictures_only else any(stream.viewers.values())
-        )
+        # The viewers of pictures in H.264 are counted by the replica with sound.
+        has_pictures_only = self._replicas.form is PullForm.WEBRTC_H264
+        has_viewers = stream is not None and (stream.is_awaited if has_pictures_only else any(stream.viewers.values()))
         if self.waiting or self.readers or has_viewers:
             self.last_needed = time.monotonic()
         return time.monotonic() - self.last_needed < IDLE_SECONDS

@@ -334,7 +334,7 @@ async def test_a_write_in_progress_does_not_restore_a_removed_row(
         if reason is EndReason.MOVED:
             await a.registry.release("c1", holding.id)  # of the other node, whose stream has ended since
         gate.opened.set()
-        await a.claims._tasks.start(settled(a), "all writes")
+        await a.claims.tasks.start(settled(a), "all writes")
         stands = await a.registry.claim_of("c1")
         assert (stands is not None and stands.left) if reason is EndReason.SHUTDOWN else stands is None
         assert gate.calls == 1
@@ -343,7 +343,7 @@ async def test_a_write_in_progress_does_not_restore_a_removed_row(
 async def settled(gateway: Gateway) -> None:
     """Waits until the tasks of the claims have ended, except look-ups, forwards and this one."""
     async with asyncio.timeout(5):
-        while len(gateway.claims._tasks) > 3:
+        while len(gateway.claims.tasks) > 3:
             await asyncio.sleep(0.005)
 
 

@@ -233,7 +233,7 @@ async def test_a_replica_passes_on_the_holders_epochs_for_earlier_tracks_too() -
 async def test_nodes_with_very_different_clocks_can_pull() -> None:
     async with holder(clock=lambda: time.time()) as one, puller(Known(one.place())) as two:
         one.live()
-        two.replicas._peers._clock = lambda: time.time() - 86_400
+        two.replicas.peers._clock = lambda: time.time() - 86_400
         assert (await two.replicas.wait("c1", 5)).playable
 
 
