@@ -52,7 +52,7 @@ def main() -> None:
     tone = sources.source("-f", "lavfi", "-i", "sine=r=48000", "-t", "2", *sources.AAC, container="flv")
     sounds = [unit.payload for unit in tone.units][5 : 5 + SOUNDS]
     watched, plain = ([publisher_of(builders.stream()) for _ in range(options.streams)] for _ in range(2))
-    states = [StreamHealth(publisher.stream, lambda event: None, 1.7e9) for publisher in watched]
+    states = [StreamHealth(publisher.stream, lambda event: None, 1.7e9, lambda stream: False) for publisher in watched]
     rules, measured, without = [], [], []
     for second in range(options.seconds):
         without.append(push_second(plain, second, sounds))

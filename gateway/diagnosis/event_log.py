@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
@@ -16,6 +15,7 @@ from typing import Final, Self, TypeAlias
 import structlog
 
 from gateway.lib.backoff import Backoff
+from gateway.lib.clocks import SYSTEM_CLOCKS, Clocks
 from gateway.lib.metrics import Counter
 from gateway.lib.rfc3339 import milliseconds
 from gateway.lib.tasks import Tasks
@@ -85,22 +85,15 @@ class EventLog:
     average, and no snapshots, because each channel has one every few seconds. While the store does not answer, events
     wait and are written again.
 
-    node: id of this node. clock: returns seconds since the epoch.
+    node: id of this node.
     """
 
     def __init__(
-        self,
-        store: EventStore,
-        node: str,
-        settings: EventsSettings,
-        results: Counter,
-        *,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        self, store: EventStore, node: str, settings: EventsSettings, results: Counter, clocks: Clocks = SYSTEM_CLOCKS
     ) -> None:
         self._store, self._node, self._results = store, node, results
         self._seconds, self._most = settings.days * _DAY, settings.most
-        self._clock, self._monotonic = clock, monotonic
+        self._clocks = clocks
         self._ids = EventIds()
         self._refused: deque[_Waiting] = deque()
         self._others: deque[_Waiting] = deque()
@@ -138,7 +131,7 @@ class EventLog:
         if event.type is EventType.RECORDING_READY and event.data.get("kind") == "image":
             return
         refused = event.type is EventType.PUBLISH_REFUSED
-        if self._closed or (refused and not self._bucket.take(1, self._monotonic())):
+        if self._closed or (refused and not self._bucket.take(1, self._clocks.monotonic())):
             self._results.add("dropped")
             return
         (self._refused if refused else self._others).append((self._ids.next(event.time), event))
@@ -212,7 +205,7 @@ class EventLog:
         """Deletes old events from the store until it is cancelled."""
         while True:
             try:
-                await self._store.trim(first_id(self._clock() - self._seconds), self._most)
+                await self._store.trim(first_id(self._clocks.wall() - self._seconds), self._most)
             except StoreUnavailable as error:
                 log.warning("old events cannot be deleted now", reason=str(error))
             await asyncio.sleep(_TRIM_SECONDS)
@@ -227,5 +220,5 @@ class EventLog:
         with suppress(TimeoutError):
             async with asyncio.timeout(0 if self._unavailable else _READ_AFTER_WRITE):
                 await self._stored.wait()
-        kept = first_id(self._clock() - self._seconds)
+        kept = first_id(self._clocks.wall() - self._seconds)
         return await self._store.newest(replace(query, since=max(query.since, kept)))

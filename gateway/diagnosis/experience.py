@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from gateway.diagnosis.cmcd import Cmcd
 from gateway.lib.bounded_dict import BoundedDict
+from gateway.lib.clocks import Clock
 from gateway.lib.metrics import Metrics
 from gateway.lib.token_bucket import AddressBuckets
 
@@ -209,7 +210,7 @@ class Experience:
     it exists. If there are too many players, the channel with the most loses its oldest ones.
     """
 
-    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, metrics: Metrics, clock: Clock = time.monotonic) -> None:
         self._metrics = metrics
         self._clock = clock
         self._limit = AddressBuckets(PER_MINUTE / 60, PER_MINUTE)
@@ -370,8 +371,5 @@ def summary(totals: Mapping[str, Totals]) -> dict[str, Any]:
     together = Totals()
     for one in totals.values():
         together.merge(one)
-    return {
-        "seconds": int(2 * WINDOW_SECONDS),
-        "all": together.as_json(),
-        "protocols": {name: one.as_json() for name, one in totals.items()},
-    }
+    protocols = {name: one.as_json() for name, one in totals.items()}
+    return {"seconds": int(2 * WINDOW_SECONDS), "all": together.as_json(), "protocols": protocols}

@@ -24,10 +24,7 @@ class HealthMonitor:
     """
 
     def __init__(
-        self,
-        hub: Hub,
-        events: Events,
-        by_webrtc: Callable[[Stream], bool] = lambda stream: stream.viewers["whep"] > 0,
+        self, hub: Hub, events: Events, by_webrtc: Callable[[Stream], bool] = lambda stream: stream.viewers["whep"] > 0
     ) -> None:
         self._hub = hub
         self._events = events

@@ -14,8 +14,9 @@ from typing import Final, Self, TypeAlias
 
 from gateway.lib.bounded_dict import BoundedDict
 
-# One point: the time of its bucket, seconds since 1970, and by series (average, minimum, maximum).
-Point: TypeAlias = tuple[int, dict[str, tuple[float, float, float]]]
+Triple: TypeAlias = tuple[float, float, float]  # average, minimum, maximum
+# One point: the time of its bucket, seconds since 1970, and its values by series.
+Point: TypeAlias = tuple[int, dict[str, Triple]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class _Points:
         self.times = array("I")
         self.series: dict[str, array[float]] = {}  # average, minimum and maximum of each point, one after the other
 
-    def add(self, at: int, values: Mapping[str, tuple[float, float, float]]) -> None:
+    def add(self, at: int, values: Mapping[str, Triple]) -> None:
         for name in values.keys() - self.series.keys():
             if len(self.series) < MAX_SERIES:
                 self.series[name] = array("f", (_NAN,)) * (3 * len(self.times))
@@ -76,7 +77,7 @@ class _Points:
         for n in range(bisect_left(self.times, start), bisect_left(self.times, end)):
             yield self.times[n], {name: _triple(column, n) for name, column in self.series.items()}
 
-    def combined(self, start: int, end: int) -> dict[str, tuple[float, float, float]]:
+    def combined(self, start: int, end: int) -> dict[str, Triple]:
         """Returns the average, minimum and maximum of all points from `start`, before `end`, by series."""
         first, last = bisect_left(self.times, start), bisect_left(self.times, end)
         result = {}
@@ -90,7 +91,7 @@ class _Points:
         return result
 
 
-def _triple(column: array[float], n: int) -> tuple[float, float, float]:
+def _triple(column: array[float], n: int) -> Triple:
     return column[3 * n], column[3 * n + 1], column[3 * n + 2]
 
 
@@ -256,7 +257,7 @@ def merged(
     if len(parts) == 1:
         return list(parts[0])
     recent = _bucket(now, step) - step
-    found: dict[int, dict[str, list[tuple[float, float, float]]]] = {}
+    found: dict[int, dict[str, list[Triple]]] = {}
     for points in parts:
         for at, values in _combined_to_step(points, step, recent):
             into = found.setdefault(at, {})
@@ -271,7 +272,7 @@ def merged(
 def _combined_to_step(points: Sequence[Point], step: int, recent: int) -> Iterator[Point]:
     """Yields the points with the step `step`. Points from `recent` on are unchanged. Unknown values are left out."""
     for at, group in groupby(points, lambda point: point[0] if point[0] >= recent else _bucket(point[0], step)):
-        found: dict[str, list[tuple[float, float, float]]] = {}
+        found: dict[str, list[Triple]] = {}
         for _, values in group:
             for name, triple in values.items():
                 if triple[0] == triple[0]:  # NaN differs from itself
@@ -280,9 +281,7 @@ def _combined_to_step(points: Sequence[Point], step: int, recent: int) -> Iterat
             yield at, {name: _combined(triples, _mean, min, max) for name, triples in found.items()}
 
 
-def _combined(
-    triples: list[tuple[float, float, float]], *together: Callable[[Iterable[float]], float]
-) -> tuple[float, float, float]:
+def _combined(triples: list[Triple], *together: Callable[[Iterable[float]], float]) -> Triple:
     average, low, high = (call(column) for call, column in zip(together, zip(*triples, strict=True), strict=True))
     return average, low, high
 

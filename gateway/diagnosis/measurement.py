@@ -230,9 +230,8 @@ class Measurement:
             self._audio_ms += sounds * self._frame_ms
             excess = self._audio_high - self._audio_ms
         seconds = now - self._sampled
-        self.history.append(
-            Second(seconds, frames, sounds, self._heard, delay, offset, excess, self._gop, self._gap / 1000)
-        )
+        gap = self._gap / 1000
+        self.history.append(Second(seconds, frames, sounds, self._heard, delay, offset, excess, self._gop, gap))
         self._bytes.append((now, bytes_in))
         self._sampled = now
         if frames:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
 from gateway.diagnosis.history import MAX_FILE_BYTES, RESOLUTIONS, History, rounded
+from gateway.lib.clocks import Clock
 from gateway.lib.whole_file import replace_file
 from gateway.live.hub import Hub
 from gateway.live.stream import Stream, StreamState
@@ -29,6 +31,7 @@ StreamValues = Callable[[Stream], Mapping[str, float]]
 NODE: Final = "-"  # stands for the node itself in the place of a channel, between nodes
 
 
+@dataclass(slots=True, eq=False)
 class Recorder:
     """Records in `history`, which is loaded by `run`. hub: the streams of this process.
 
@@ -36,31 +39,23 @@ class Recorder:
     path: the file that survives a restart; None: the history is not stored.
     """
 
-    def __init__(
-        self,
-        hub: Hub,
-        node_values: Callable[[], Mapping[str, float]],
-        stream_values: StreamValues,
-        path: Path | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.history = History()
-        self._hub = hub
-        self._node_values = node_values
-        self._stream_values = stream_values
-        self._path = path
-        self._clock = clock
-        self._loaded = path is None
+    hub: Hub
+    node_values: Callable[[], Mapping[str, float]]
+    stream_values: StreamValues
+    path: Path | None = None
+    clock: Clock = time.time
+    history: History = field(default_factory=History, init=False)
+    _is_loaded: bool = field(default=False, init=False)
 
     async def run(self) -> None:
         """Records until it is cancelled."""
-        if self._path is not None:
-            self.history = await asyncio.to_thread(load_history, self._path)
-            self._loaded = True
-        saved = self._clock()
+        if self.path is not None:
+            self.history = await asyncio.to_thread(load_history, self.path)
+            self._is_loaded = True
+        saved = self.clock()
         while True:
-            await asyncio.sleep(_STEP - self._clock() % _STEP)  # all processes record at the same times
-            now = self._clock()
+            await asyncio.sleep(_STEP - self.clock() % _STEP)  # all processes record at the same times
+            now = self.clock()
             self.record(now)
             if not 0 <= now - saved < SAVE_SECONDS:
                 saved = now
@@ -69,14 +64,14 @@ class Recorder:
 
     def record(self, now: float) -> None:
         """Adds the current values. now: seconds since 1970."""
-        self.history.node.add(now, self._node_values())
-        for stream in self._hub:
+        self.history.node.add(now, self.node_values())
+        for stream in self.hub:
             if stream.is_source and stream.playable:
-                self.history.add_channel(stream.name, now, self._stream_values(stream))
+                self.history.add_channel(stream.name, now, self.stream_values(stream))
 
     def now(self) -> float:
         """The current time, seconds since 1970."""
-        return self._clock()
+        return self.clock()
 
     def points(self, channel: str, seconds: float) -> list[list[Any]]:
         """Returns the points of a channel; "": of the process. As JSON: [time, {series: [avg, min, max]}]."""
@@ -86,12 +81,12 @@ class Recorder:
 
     async def save(self) -> None:
         """Writes the file, unless it was not read yet or another process has it now."""
-        if self._path is not None and self._loaded:
-            await save_history(self.history, self._path)
+        if self.path is not None and self._is_loaded:
+            await save_history(self.history, self.path)
 
     def stop_saving(self) -> None:
         """Leaves the file to the process that replaces this one. Recording continues."""
-        self._path = None
+        self.path = None
 
 
 def stream_values(viewers: Callable[[Stream], int]) -> StreamValues:

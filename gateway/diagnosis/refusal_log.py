@@ -32,15 +32,8 @@ class Refusal:
 
     def as_json(self) -> dict[str, Any]:
         """Returns the refusal as the API shows it."""
-        shown: dict[str, Any] = {
-            "at": rfc3339(self.time),
-            "peer": self.peer,
-            "protocol": self.protocol,
-            "reason": str(self.reason),
-        }
-        if self.expired is not None:
-            shown["expired"] = rfc3339(self.expired)
-        return shown
+        shown = {"at": rfc3339(self.time), "peer": self.peer, "protocol": self.protocol, "reason": str(self.reason)}
+        return shown if self.expired is None else {**shown, "expired": rfc3339(self.expired)}
 
 
 class RefusalLog:

@@ -15,8 +15,9 @@ from gateway.diagnosis.picture_overview import SIZE, PictureOverview
 from gateway.diagnosis.rules import Facts
 from gateway.diagnosis.texts import text_of
 from gateway.live.health_report import Finding
+from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import SinkNeeds
-from gateway.live.stream import ActivePublisher, Stream
+from gateway.live.stream import Stream
 from gateway.ports.events import Event, EventType
 
 log = structlog.get_logger(__name__)
@@ -62,16 +63,14 @@ CODES: Final = tuple(rule.code for rule in RULES)
 _NEED_MEDIA: Final = frozenset(CODES) - {"arrivals_late", "timestamps_jump"}
 
 
+@dataclass(slots=True, eq=False)
 class _FaultState:
     """A fault that is found, or may be found soon. All times are monotonic seconds."""
 
-    __slots__ = ("changing_since", "finding", "reported_at", "reported_begin")
-
-    def __init__(self) -> None:
-        self.finding: Finding | None = None
-        self.changing_since: float | None = None  # since when the check contradicts `finding`
-        self.reported_at = float("-inf")  # time of the last event for a beginning
-        self.reported_begin = False  # whether the end of this fault must still be reported
+    finding: Finding | None = None
+    changing_since: float | None = None  # since when the check contradicts `finding`
+    reported_at: float = float("-inf")  # time of the last event for a beginning
+    reported_begin: bool = False  # whether the end of this fault must still be reported
 
 
 class StreamHealth:
@@ -84,11 +83,7 @@ class StreamHealth:
     """
 
     def __init__(
-        self,
-        stream: Stream,
-        emit: Callable[[Event], None],
-        clock_offset: float,
-        by_webrtc: Callable[[Stream], bool] = lambda stream: False,
+        self, stream: Stream, emit: Callable[[Event], None], clock_offset: float, by_webrtc: Callable[[Stream], bool]
     ) -> None:
         self.findings: tuple[Finding, ...] = ()
         self._stream = stream
@@ -96,7 +91,7 @@ class StreamHealth:
         self._clock_offset = clock_offset
         self._by_webrtc = by_webrtc
         self._is_over = False  # the stream has ended, or its measurement failed
-        self._measured: tuple[ActivePublisher, str | None] | None = None  # the publisher, and its input
+        self._measured: tuple[StreamPublisher, str | None] | None = None  # the publisher, and its input
         self._measurement = Measurement(self._end)
         self._facts = Facts(self._measurement, 0.0)
         self._states = [(rule, _FaultState()) for rule in RULES]
@@ -139,7 +134,7 @@ class StreamHealth:
                 self._apply(rule, state, value, now, wall_clock)
         self.findings = tuple([state.finding for _, state in self._states if state.finding is not None])
 
-    def _begin_push(self, publisher: ActivePublisher, now: float) -> None:
+    def _begin_push(self, publisher: StreamPublisher, now: float) -> None:
         if self._measured is not None and self._measured[0] is publisher:
             self._measurement.forget_times()  # another input is on air, perhaps without an announcement
         self._measured = publisher, self._stream.received.input
@@ -148,7 +143,7 @@ class StreamHealth:
         self._overview = None
         self._count_jumps(publisher, float("-inf"))
 
-    def _count_jumps(self, publisher: ActivePublisher, now: float) -> None:
+    def _count_jumps(self, publisher: StreamPublisher, now: float) -> None:
         timeline, measurement, before = publisher.timeline, self._measurement, self._jumps
         self._jumps = (timeline.rebased if timeline is not None else 0), measurement.jumps
         if self._jumps != before:

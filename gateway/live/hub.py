@@ -17,7 +17,7 @@ from gateway.live.publisher import Evict, PublishSource, PushOrigin, StreamPubli
 from gateway.live.pushed_tracks import MAX_PUSHED
 from gateway.live.sink import EndReason
 from gateway.live.start_buffer import StartBuffer, StartBufferBudget
-from gateway.live.stream import ActivePublisher, Stream, StreamKind, StreamSpec
+from gateway.live.stream import Stream, StreamKind, StreamSpec
 from gateway.live.track_publisher import TrackPublisher
 from gateway.ports.errors import AtCapacity, NameInUse, NoSuchStream, NotAuthorized, RefusalReason
 from gateway.ports.events import Event, Events, EventType
@@ -324,9 +324,8 @@ class Hub:
         elif self._draining or self.limits.linger <= 0:
             self.end(stream.name, reason)
         else:
-            self._lingering[stream.name] = asyncio.get_running_loop().call_later(
-                self.limits.linger, self.end, stream.name, reason
-            )
+            loop, seconds = asyncio.get_running_loop(), self.limits.linger
+            self._lingering[stream.name] = loop.call_later(seconds, self.end, stream.name, reason)
 
     def end(self, name: str, reason: EndReason) -> bool:
         """Ends a stream now, with its publisher and viewers. Returns False if it does not exist."""
@@ -409,7 +408,7 @@ class Hub:
     def _emit(self, kind: EventType, stream: Stream, **data: object) -> None:
         self.events.emit(Event(kind, time.time(), stream.channel.id, {"stream": stream.name, **data}))
 
-    def _emit_publish_ended(self, stream: Stream, publisher: ActivePublisher, reason: EndReason) -> None:
+    def _emit_publish_ended(self, stream: Stream, publisher: StreamPublisher, reason: EndReason) -> None:
         if stream.is_source and publisher.announced:
             origin = {"protocol": publisher.protocol, "peer": publisher.peer}
             seconds = round(time.monotonic() - publisher.since, 1)

@@ -207,21 +207,19 @@ class Outputs:
                 await output.run(stream)
             except OutputUnsupported as error:
                 log.warning("output cannot carry this stream", stream=stream.name, output=name, reason=str(error))
-                handle.state, handle.error = OutputState.FAILED, str(error)[:300]
-                self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)
-                return
+                handle.state, reason = OutputState.FAILED, str(error)
             except OutputError as error:
                 log.warning("output is hindered", stream=stream.name, output=name, reason=str(error))
-                handle.state, handle.error = OutputState.RETRYING, str(error)[:300]
-                self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)
+                handle.state, reason = OutputState.RETRYING, str(error)
             except Exception as error:
                 log.error("output failed", stream=stream.name, output=name, exc_info=error)
-                handle.state, handle.error = OutputState.RETRYING, f"{type(error).__name__}: {error}"[:300]
-                self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)
+                handle.state, reason = OutputState.RETRYING, f"{type(error).__name__}: {error}"
             else:
                 handle.state = OutputState.DONE
                 return
-            if stream.original.ended is not None:
+            handle.error = reason[:300]
+            self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)
+            if handle.state is OutputState.FAILED or stream.original.ended is not None:
                 return
             if time.monotonic() - started > 30:
                 backoff.reset()

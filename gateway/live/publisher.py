@@ -13,7 +13,7 @@ from gateway.channels.channel import Channel
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason, SoundSource
-from gateway.live.stream import ActivePublisher, Stream
+from gateway.live.stream import Stream
 from gateway.live.track_changes import DelayedChange, IntervalLimiter, KeepsChanging, TrackChangeLimit
 from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
@@ -73,6 +73,10 @@ class StreamPublisher:
     changes, or the units come from one of our workers.
 
     now: monotonic seconds. on_close: called once when the publisher closes without eviction.
+
+    since, last_media: monotonic seconds. dropped: units by reason. announced: whether its begin and end are events.
+    timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
+    network: returns the quality of its connection; None: unknown.
     """
 
     def __init__(
@@ -130,9 +134,8 @@ class StreamPublisher:
             self.count_change(now)
         waits, current = self._delayed is not None and self._delayed.media, stream.original.tracks
         if waits or not continuous or changed or current is None:
-            self._announce(
-                DelayedChange(video, audio, dict(metadata), continuous, media=True), stream.limiters.tracks, now
-            )
+            change = DelayedChange(video, audio, dict(metadata), continuous, media=True)
+            self._announce(change, stream.limiters.tracks, now)
         elif metadata != current.metadata:
             self._announce(DelayedChange(video, audio, dict(metadata), True, media=False), self._metadata_limiter, now)
         else:
@@ -219,7 +222,7 @@ class StreamPublisher:
             self._key_frame_asked = now
             self.ask_key_frame()
 
-    def show(self, input: str, kind: str, publisher: ActivePublisher | None, ask_key_frame: Callable[[], None]) -> None:
+    def show(self, input: str, kind: str, publisher: StreamPublisher | None, ask_key_frame: Callable[[], None]) -> None:
         """Shows the input on air in the status of this publisher.
 
         publisher: of the input; without it, its kind is the protocol. ask_key_frame: asks it for a key frame.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+
+from gateway.lib.clocks import Clock
 
 FORGET_SECONDS: Final = 30.0  # after this time without a report, a node has no viewers
 MAX_REPORTERS: Final = 20_000  # pairs of stream and node
@@ -26,7 +28,7 @@ class RemoteViewerCounts:
     clock: monotonic seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._reports: OrderedDict[tuple[str, str], _Reported] = OrderedDict()  # ordered by the time of the report
         self._nodes: dict[str, set[str]] = {}  # by stream

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from gateway.live.sink import EndReason, Item
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
+
+if TYPE_CHECKING:
+    from gateway.live.fanout import Fanout
 
 MAX_BYTES: Final = 64_000_000  # bytes in the buffers of all streams of one hub
 _ITEM_BYTES: Final = 256  # cost of an item besides its payload, because a publisher may send many tiny items
@@ -23,14 +26,6 @@ class StartBufferBudget:
         self.bytes = 0
 
 
-class BufferedStream(Protocol):
-    """The stream of a StartBuffer: the source of its items."""
-
-    def keep_start(self, buffer: StartBuffer) -> None: ...
-
-    def drop_start(self, buffer: StartBuffer) -> None: ...
-
-
 class StartBuffer:
     """A Sink that stores all items from a stream's first unit.
 
@@ -42,7 +37,7 @@ class StartBuffer:
     seconds: lifetime of the buffer. max_bytes: limit for this stream.
     """
 
-    def __init__(self, stream: BufferedStream, seconds: float, max_bytes: int, budget: StartBufferBudget) -> None:
+    def __init__(self, stream: Fanout, seconds: float, max_bytes: int, budget: StartBufferBudget) -> None:
         self.items: list[Item] = []
         self.torn = False  # the last pictures came without their key frame
         self._stream = stream

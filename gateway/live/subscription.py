@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self, TypeAlias
 
 from gateway.live.fanout import Fanout
@@ -60,9 +59,7 @@ class Subscription:
         self._stream.attach(self)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self._stream.detach(self)
 
     async def __aiter__(self) -> AsyncIterator[Item]:

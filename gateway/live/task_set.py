@@ -144,8 +144,5 @@ class TaskSet:
 
     def report(self) -> dict[str, Any]:
         """Returns `tasks` with their ARN and state, the number `replaced`, and `error`."""
-        return {
-            "tasks": [{"arn": task.arn, "state": task.state} for task in self.tasks],
-            "replaced": self.replaced,
-            "error": self.error,
-        }
+        tasks = [{"arn": task.arn, "state": task.state} for task in self.tasks]
+        return {"tasks": tasks, "replaced": self.replaced, "error": self.error}

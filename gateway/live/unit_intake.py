@@ -112,12 +112,8 @@ class UnitIntake:
             return
         self._preroll.append((track_id, unit))
         self._preroll_bytes += len(unit.payload)
-        if (
-            self._has_expected()
-            or unit.dts - self._preroll[0][1].dts >= PREROLL_MS
-            or len(self._preroll) >= PREROLL_UNITS
-            or self._preroll_bytes >= PREROLL_BYTES
-        ):
+        is_full = len(self._preroll) >= PREROLL_UNITS or self._preroll_bytes >= PREROLL_BYTES
+        if is_full or self._has_expected() or unit.dts - self._preroll[0][1].dts >= PREROLL_MS:
             self._announce(now)
 
     def _push_track(self, track_id: int, unit: AccessUnit, now: float) -> None:

@@ -201,10 +201,7 @@ def _timestamp(text: str) -> float:
         return float("inf")  # the date is invalid, so the file counts as changed
 
 
-_RESPONSE_CLASSES: Final[Mapping[CacheClass, type[CachedResponse]]] = {
-    CacheClass.PLAYLIST: CachedPlaylist,
-    CacheClass.MANIFEST: CachedManifest,
-}
+_RESPONSE_CLASSES: Final = {CacheClass.PLAYLIST: CachedPlaylist, CacheClass.MANIFEST: CachedManifest}
 
 
 def to_cached_response(path: str, head: ResponseHead, body: bytes, now: float) -> CachedResponse:

@@ -138,10 +138,8 @@ class LivenessMonitor:
     async def _is_alive(self, node: NodeAddress) -> bool:
         """Whether the node answers the probe with any status. A sibling's socket answers 404."""
         try:
-            async with (
-                asyncio.timeout(self.probe_seconds),
-                self.peers.request(node, "GET", _PROBE, seconds=self.probe_seconds),
-            ):
+            probe = self.peers.request(node, "GET", _PROBE, seconds=self.probe_seconds)
+            async with asyncio.timeout(self.probe_seconds), probe:
                 return True
         except (PeerUnavailable, TimeoutError):
             return False

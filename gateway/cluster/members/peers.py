@@ -52,19 +52,16 @@ class Peers:
         self._secret = ClusterSecret.of(secret)
         self._headers = dict(headers)
         self._clock = clock
-        self._tcp: aiohttp.ClientSession | None = None
-        self._unix: dict[str, aiohttp.ClientSession] = {}
+        self._sessions: dict[str, aiohttp.ClientSession] = {}  # by Unix socket; "": TCP
         self._offsets: BoundedDict[str, float] = BoundedDict(_MAX_OFFSETS)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        for session in (self._tcp, *self._unix.values()):
-            if session is not None:
-                await session.close()
-        self._tcp = None
-        self._unix = {}
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
+            await session.close()
 
     @contextlib.asynccontextmanager
     async def request(
@@ -173,14 +170,16 @@ class Peers:
             raise PeerUnavailable(node, error.strerror or str(error), refused=refused) from None
 
     def _session(self, node: NodeAddress) -> aiohttp.ClientSession:
-        if not node.socket:
-            if self._tcp is None:
-                self._tcp = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS, ttl_dns_cache=5))
-            return self._tcp
-        session = self._unix.get(node.socket)
+        session = self._sessions.get(node.socket)
         if session is None:
-            connector = aiohttp.UnixConnector(node.socket, limit=0, keepalive_timeout=_IDLE_SECONDS)
-            session = self._unix[node.socket] = _session(connector)
+            connector: aiohttp.BaseConnector
+            if node.socket:
+                connector = aiohttp.UnixConnector(node.socket, limit=0, keepalive_timeout=_IDLE_SECONDS)
+            else:
+                connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS, ttl_dns_cache=5)
+            session = self._sessions[node.socket] = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), skip_auto_headers=("Accept", "User-Agent")
+            )
         return session
 
     # ---- signatures ----
@@ -278,9 +277,3 @@ def _parse(head: bytes) -> tuple[int, dict[str, str]]:
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
     return int(rest[:3]), headers
-
-
-def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), skip_auto_headers=("Accept", "User-Agent")
-    )

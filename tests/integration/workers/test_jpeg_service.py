@@ -61,7 +61,7 @@ async def test_the_last_picture_of_a_gop_becomes_a_full_size_jpeg() -> None:
 
 async def test_decoded_pictures_report_black_and_frozen_video_to_the_stream_health() -> None:
     stream = builders.stream()
-    health = StreamHealth(stream, lambda event: None, 0.0)
+    health = StreamHealth(stream, lambda event: None, 0.0, lambda stream: False)
     stream.health = health
     black = video(sources.source("-f", "lavfi", "-i", "color=black:s=320x180", "-t", "1", *sources.X264))
     bars = video(sources.source("-f", "lavfi", "-i", "smptebars=s=320x180", "-t", "1", *sources.X264))

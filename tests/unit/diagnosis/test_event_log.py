@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.diagnosis import event_log as module
 from gateway.diagnosis.event_log import EventIds, EventLog, first_id, stored_event
+from gateway.lib.clocks import Clocks
 from gateway.lib.metric_table import EVENTS
 from gateway.lib.metrics import Counter
 from gateway.lib.rfc3339 import rfc3339
@@ -66,7 +67,7 @@ class Store:
 async def logging(store: Store, clock: Clock | None = None) -> AsyncIterator[tuple[EventLog, Counter]]:
     results = Counter(EVENTS)
     monotonic = clock or Clock(1000.0)
-    async with EventLog(store, "n1", SETTINGS, results, clock=lambda: NOW, monotonic=monotonic) as log:
+    async with EventLog(store, "n1", SETTINGS, results, Clocks(lambda: NOW, monotonic)) as log:
         yield log, results
 
 
