@@ -11,6 +11,7 @@ import structlog
 
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
+from gateway.lib.waiting import wait_at_most
 from gateway.live.stream import Stream
 from gateway.ports.errors import OutputError
 
@@ -78,10 +79,7 @@ class OnDemand:
             if in_use and self._users:
                 return
             self._changed.clear()
-            try:
-                async with asyncio.timeout(None if in_use or self._users else self._linger):
-                    await self._changed.wait()
-            except TimeoutError:
+            if not await wait_at_most(None if in_use or self._users else self._linger, self._changed):
                 return
 
     async def _repeat(self, stream: Stream) -> None:

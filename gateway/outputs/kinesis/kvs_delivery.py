@@ -15,7 +15,7 @@ import structlog
 
 from gateway.lib.backoff import Backoff
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog
-from gateway.outputs.kinesis.put_media_connection import ConnectionEnd, ConnectionOutcome, PutMediaConnection
+from gateway.outputs.kinesis.put_media_connection import ConnectionOutcome, PutMediaConnection
 from gateway.ports.errors import OutputError, StoreUnavailable
 from gateway.ports.stores import KvsEndpoints
 from gateway.protocols.kvs import Ack, AckAction, AckEventType
@@ -68,13 +68,13 @@ class KvsDelivery:
             try:
                 outcome = await self._connect(refresh)
             except (StoreUnavailable, OutputError) as error:
-                outcome = ConnectionOutcome(ConnectionEnd.REFUSED, str(error), AckAction.WAIT, refresh=True)
+                outcome = ConnectionOutcome(str(error), AckAction.WAIT, refresh=True)
             refresh = outcome.refresh
             progress = self._add_counters()
-            if outcome.end is ConnectionEnd.DONE and not len(self._backlog):
+            if not outcome.message and self._backlog.closed and not len(self._backlog):
                 self.error = None
                 return
-            if outcome.end is ConnectionEnd.IDLE:
+            if outcome.idle:
                 await self._wait_for_growth()
             if progress:
                 backoff.reset()

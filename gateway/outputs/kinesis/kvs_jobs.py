@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +15,7 @@ from urllib.parse import unquote_plus
 import structlog
 
 from gateway.lib import process
+from gateway.lib.waiting import wait_at_most
 from gateway.outputs.kinesis.kvs_running_job import FirstFragment, KvsRunningJob, ObjectReader
 from gateway.outputs.kinesis.kvs_streams import KvsStreams
 from gateway.ports import media_keys
@@ -219,9 +220,7 @@ class KvsJobs:
                     log.warning("kinesis jobs have to wait", reason=str(error))
                 unavailable, pause = True, _POLL_SECONDS
             if pause:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._woken.wait()
+                await wait_at_most(pause, self._woken)
 
     def retire(self) -> None:
         """Begins no more jobs, because another process replaces this one. A running job continues."""
@@ -234,7 +233,12 @@ class KvsJobs:
         if not jobs:
             return _IDLE_POLL_SECONDS
         stream = _stream_of(jobs[0], self._streams.default_stream)
-        async with self._streams.wait_and_claim(stream, "a job of POST /processObject", _log_waiting(jobs[0])):
+
+        def on_waiting(reason: str | None) -> None:
+            if reason is not None:
+                log.info("a kinesis job waits", job=jobs[0].id, reason=reason)
+
+        async with self._streams.wait_and_claim(stream, "a job of POST /processObject", on_waiting):
             begun = await self._begin(stream)
             if begun is None:
                 return _POLL_SECONDS * random.uniform(0.5, 1)  # noqa: S311
@@ -302,11 +306,3 @@ def _first_of(job: StoredJob) -> tuple[str, str] | None:
     if job.state.finished:
         raise OutputError(job.error or "the job was cancelled")
     return None
-
-
-def _log_waiting(job: StoredJob) -> Callable[[str | None], None]:
-    def on_waiting(reason: str | None) -> None:
-        if reason is not None:
-            log.info("a kinesis job waits", job=job.id, reason=reason)
-
-    return on_waiting

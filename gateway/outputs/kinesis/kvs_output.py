@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -13,7 +13,7 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.lib.tasks import Tasks, awaited
 from gateway.live.stream import Stream
-from gateway.live.subscription import End, Item, Subscription
+from gateway.live.subscription import Subscription
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog
@@ -23,7 +23,7 @@ from gateway.outputs.kinesis.kvs_streams import KvsStreams
 from gateway.ports.errors import OutputUnsupported
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
-from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
+from gateway.workers.worker_pool import Handler, WorkerDied, WorkerPool
 
 log = structlog.get_logger(__name__)
 
@@ -126,104 +126,72 @@ class KvsOutput:
 
     async def _read(self, fragmenter: Fragmenter, backlog: FragmentBacklog) -> None:
         try:
-            async with contextlib.aclosing(self._units()) as units:
-                async for item in units:
-                    if isinstance(item, AccessUnit):
-                        fragmenter.add(item)
-                    else:
-                        fragmenter.start(item)
+            if self._transcode:
+                await self._reencode(fragmenter)
+                return
+            async for item in self._originals():
+                if isinstance(item, AccessUnit):
+                    fragmenter.add(item)
+                else:
+                    fragmenter.start(item)
         finally:
             fragmenter.finish()
             backlog.close()
 
-    async def _units(self) -> AsyncGenerator[Tracks | AccessUnit, None]:
-        """Yields the items to send, until the stream ends."""
-        if self._transcode:
-            async with contextlib.aclosing(
-                reencoded(self._items, self._tracks, self._workers, self._stream.name, self._on_worker_error)
-            ) as units:
-                async for unit in units:
-                    yield unit
-            self._ended = True
-            return
+    async def _originals(self) -> AsyncGenerator[Tracks | AccessUnit, None]:
+        """Yields the tracks, then the items that nobody has read yet, until the stream ends."""
         if self._tracks is not None:
             yield self._tracks
         async for item in self._items:
-            if isinstance(item, End):
-                self._ended = True
-                return
             if isinstance(item, Tracks):
-                self._tracks = item
+                self._tracks = item  # the next reader gets them first
             if isinstance(item, Tracks | AccessUnit):
                 yield item
+        self._ended = True
 
     def _on_waiting(self, reason: str | None) -> None:
         self._wait_reason = reason
 
-    def _on_worker_error(self, error: str) -> None:
-        self._worker_error = error
+    # ---- re-encoding ----
 
+    async def _reencode(self, fragmenter: Fragmenter) -> None:
+        """Passes on the stream with a key frame every two seconds and AAC sound, until its end.
 
-async def reencoded(
-    items: AsyncIterable[Item],
-    tracks: Tracks | None,
-    workers: WorkerPool,
-    stream: str,
-    on_worker_error: Callable[[str], None],
-) -> AsyncGenerator[Tracks | AccessUnit, None]:
-    """Yields the stream with a key frame every two seconds and AAC sound, until its end.
+        A worker process re-encodes it. If the worker is too slow, the subscription drops some.
+        A dead worker is replaced at the next key frame.
+        Raises OutputError if no worker can be started or workers die repeatedly.
+        """
+        epoch = 0
+        while not self._ended:
+            began = time.monotonic()
+            try:
+                await self._reencode_with_worker(fragmenter, epoch)
+            except WorkerDied as error:
+                if time.monotonic() - began < _MIN_UPTIME_SECONDS and not self._ended:
+                    raise
+                self._worker_error = str(error)
+                name, reason = self._stream.name, self._worker_error
+                log.warning("a kinesis stream's worker died, another follows", stream=name, reason=reason)
+            epoch += _EPOCHS
 
-    A worker process re-encodes it. If the worker is too slow, the subscription of `items` drops some.
-    A dead worker is replaced at the next key frame.
-    items: a second iteration continues the first. tracks: the last tracks that were read from `items`.
-    on_worker_error: called with the reason when a worker died.
-    Raises OutputError if no worker can be started or workers die repeatedly.
-    A caller that stops early must close the generator.
-    """
-    epoch = 0
-    ended = False
+    async def _reencode_with_worker(self, fragmenter: Fragmenter, epoch: int) -> None:
+        """Runs one worker. epoch: added to those of the worker."""
+        tracks: Tracks | None = None
 
-    async def feed(worker: WorkerProcess) -> None:
-        nonlocal tracks, ended
-        if tracks is not None:
-            await worker.send_item(tracks)
-        async for item in items:
-            if isinstance(item, End):
-                ended = True
-                await worker.send_end()
-                return
-            if isinstance(item, Tracks):
-                tracks = item  # the next worker gets them first
-            if isinstance(item, Tracks | AccessUnit):
+        async def feed() -> None:
+            async for item in self._originals():
                 await worker.send_item(item)
+            await worker.send_end()
 
-    while True:
-        began = time.monotonic()
-        async with workers.start(_MODULE, "kvs", stream=stream) as worker:
-            async with Tasks("reencoding", awaited) as tasks:
-                task = tasks.start(feed(worker), "feed")
-                output_tracks: Tracks | None = None
-                while (received := await worker.receive()) is not None:
-                    kind, body = received
-                    if kind == StreamMessage.TRACKS:
-                        output_tracks = wire.decode_tracks(body)
-                        yield Tracks(
-                            output_tracks.video,
-                            output_tracks.audio,
-                            epoch + output_tracks.epoch,
-                            output_tracks.metadata,
-                        )
-                    elif kind == StreamMessage.UNIT:
-                        yield wire.decode_unit(body, output_tracks)
-                    elif kind == StreamMessage.END:
-                        break
-                epoch += _EPOCHS
-                if ended:
-                    return
-                if task.done() and not isinstance(task.exception(), WorkerDied):
-                    task.result()
-            error = await worker.died()
-        if time.monotonic() - began < _MIN_UPTIME_SECONDS:
-            raise error
-        on_worker_error(str(error))
-        log.warning("a kinesis stream's worker died, another follows", stream=stream, reason=str(error))
+        def on_tracks(body: bytes) -> None:
+            nonlocal tracks
+            tracks = wire.decode_tracks(body)
+            fragmenter.start(replace(tracks, epoch=epoch + tracks.epoch))
+
+        handlers: dict[int, Handler] = {
+            StreamMessage.TRACKS: on_tracks,
+            StreamMessage.UNIT: lambda body: fragmenter.add(wire.decode_unit(body, tracks)),
+            StreamMessage.END: lambda body: True,
+        }
+        async with self._workers.start(_MODULE, "kvs", stream=self._stream.name) as worker:
+            await worker.exchange(feed(), handlers, FINISH_SECONDS)

@@ -17,14 +17,7 @@ from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog
 from gateway.outputs.kinesis.fragmenter import Fragmenter
 from gateway.outputs.kinesis.kvs_delivery import KvsDelivery
 from gateway.outputs.kinesis.kvs_streams import KvsStreams
-from gateway.ports.errors import (
-    GatewayError,
-    JobChanged,
-    NoSuchJob,
-    OutputError,
-    OutputUnsupported,
-    StoreUnavailable,
-)
+from gateway.ports.errors import GatewayError, JobChanged, NoSuchJob, OutputError, OutputUnsupported, StoreUnavailable
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import StoredJob
 from gateway.ports.stores import Object

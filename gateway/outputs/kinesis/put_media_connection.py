@@ -7,7 +7,6 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final
 
 import aiohttp
@@ -32,29 +31,18 @@ _MAX_ERROR_BYTES: Final = 8192
 MAX_CONNECTION_DURATION: Final = 4003
 
 
-class ConnectionEnd(StrEnum):
-    """Why a connection ended."""
-
-    DONE = "done"  # the backlog is closed and all of it was sent
-    ROTATED = "rotated"  # its time limit was reached, or other tracks follow
-    IDLE = "idle"  # no media arrived; new media open a new connection
-    CLOSED = "closed"  # by the service
-    ERROR = "error"  # an error acknowledgement: see `remedy`
-    REFUSED = "refused"  # by an HTTP status
-    BROKEN = "broken"  # the network failed, or the service did not respond
-
-
 @dataclass(frozen=True, slots=True)
 class ConnectionOutcome:
     """The end of a connection.
 
     message: one line for the operator, "" if there was no error. refresh: request the endpoint again.
+    idle: no media arrived; new media open a new connection.
     """
 
-    end: ConnectionEnd
     message: str = ""
     remedy: AckAction = AckAction.RETRY
     refresh: bool = False
+    idle: bool = False
 
 
 # HTTP error types, with the remedy and whether the endpoint or the credentials may have changed.
@@ -101,8 +89,8 @@ class PutMediaConnection:
         self._current: KvsFragment | None = None  # the last fragment that was sent, completely or in part
         self._confirmed_until = -1  # the latest time with a final acknowledgement
         self._body_ended: asyncio.Future[None] = self._loop.create_future()
-        self._end = ConnectionEnd.ROTATED  # why the body ended
-        self._stopping = False
+        self._stopping = False  # the body must end between two frames
+        self._idle = False  # no media arrived for IDLE_SECONDS
         self._idle_since: float | None = None  # loop time when the body began to wait for media
         self._last_ack_at = 0.0
         self.sent = 0
@@ -130,12 +118,12 @@ class PutMediaConnection:
                     timeout_scope.reschedule(None)
                     return await self._handle_response(response)
         except RemoteProtocolError as error:
-            return ConnectionOutcome(ConnectionEnd.BROKEN, f"its answer cannot be read: {error}")
+            return ConnectionOutcome(f"its answer cannot be read: {error}")
         except TimeoutError:
-            return ConnectionOutcome(ConnectionEnd.BROKEN, "it does not answer", refresh=True)
+            return ConnectionOutcome("it does not answer", refresh=True)
         except (aiohttp.ClientError, OSError) as error:
             reason = str(error)[:200] or type(error).__name__
-            return ConnectionOutcome(ConnectionEnd.BROKEN, f"the connection broke: {reason}", refresh=not self.stored)
+            return ConnectionOutcome(f"the connection broke: {reason}", refresh=not self.stored)
 
     # ---- request ----
 
@@ -182,7 +170,6 @@ class PutMediaConnection:
         while True:
             fragment = self._backlog.after(self._current.number if self._current is not None else 0)
             if fragment is None and self._backlog.closed:
-                self._end = ConnectionEnd.DONE
                 return None
             if fragment is not None and fragment.header is not None:
                 other_tracks = self._header is not None and fragment.header != self._header
@@ -199,9 +186,9 @@ class PutMediaConnection:
             self._idle_since = None
         return not self._stopping
 
-    def _stop(self, end: ConnectionEnd) -> None:
+    def _stop(self) -> None:
         """Ends the body between two frames."""
-        self._end, self._stopping = end, True
+        self._stopping = True
         self._backlog.notify()
 
     # ---- response ----
@@ -213,7 +200,7 @@ class PutMediaConnection:
             try:
                 return await self._wait_for_end(reading)
             except asyncio.CancelledError:
-                self._stop(ConnectionEnd.DONE)
+                self._stop()
                 await asyncio.wait({reading}, timeout=HURRY_SECONDS)
                 raise
 
@@ -223,19 +210,18 @@ class PutMediaConnection:
         while not reading.done():
             now, ended = self._loop.time(), self._body_ended.done()
             if ended and not self._ack_missing:
-                return ConnectionOutcome(self._end)
+                return ConnectionOutcome(idle=self._idle)
             if ended and finish_by is None:
                 finish_by = now + FINISH_SECONDS
             if finish_by is not None and now >= finish_by:
-                return ConnectionOutcome(self._end, "not all of it was acknowledged")
+                return ConnectionOutcome("not all of it was acknowledged", idle=self._idle)
             if now >= self._last_ack_at + self._ack_timeout:
-                return ConnectionOutcome(
-                    ConnectionEnd.BROKEN, f"no acknowledgement for {self._ack_timeout:g} s", refresh=True
-                )
+                return ConnectionOutcome(f"no acknowledgement for {self._ack_timeout:g} s", refresh=True)
             deadline = finish_by if finish_by is not None else self._last_ack_at + self._ack_timeout
             if self._idle_since is not None and not ended:
                 if now >= self._idle_since + IDLE_SECONDS:
-                    self._stop(ConnectionEnd.IDLE)
+                    self._idle = True
+                    self._stop()
                 deadline = min(deadline, self._idle_since + IDLE_SECONDS) if not self._stopping else deadline
             elif not ended:
                 deadline = min(deadline, now + IDLE_SECONDS)
@@ -256,10 +242,10 @@ class PutMediaConnection:
                     self._confirmed_until = max(self._confirmed_until, ack.timecode)
                     self.stored += self._backlog.acknowledge(ack.timecode)
             if self._body_ended.done() and not self._ack_missing:
-                return ConnectionOutcome(self._end)
+                break
         if self._body_ended.done():
-            return ConnectionOutcome(self._end)
-        return ConnectionOutcome(ConnectionEnd.CLOSED, "it ended the connection")
+            return ConnectionOutcome(idle=self._idle)
+        return ConnectionOutcome("it ended the connection")
 
     @property
     def _ack_missing(self) -> bool:
@@ -274,7 +260,7 @@ class PutMediaConnection:
             fragment.faults += 1
             if remedy is AckAction.DROP or (remedy is AckAction.RETRY and fragment.faults >= MAX_FAULTS):
                 self._backlog.drop(fragment)
-        return ConnectionOutcome(ConnectionEnd.ERROR, ack.description, remedy)
+        return ConnectionOutcome(ack.description, remedy)
 
 
 def _join_pieces(pieces: list[bytes], at: int) -> tuple[bytes, int]:
@@ -301,6 +287,4 @@ async def _rejection(response: aiohttp.ClientResponse) -> ConnectionOutcome:
     remedy, refresh = _REJECTIONS.get(kind, (AckAction.WAIT, response.status in (401, 403, 404)))
     status = f"{response.status} {kind or response.reason or ''}".strip()
     tail = f" (request {request})" if request else ""
-    return ConnectionOutcome(
-        ConnectionEnd.REFUSED, f"it refuses: {status}{': ' if message else ''}{message}{tail}", remedy, refresh
-    )
+    return ConnectionOutcome(f"it refuses: {status}{': ' if message else ''}{message}{tail}", remedy, refresh)

@@ -101,14 +101,7 @@ class LadderOutput:
     hub: of the renditions. dropped: counts dropped units by reason.
     """
 
-    def __init__(
-        self,
-        stream: Stream,
-        hub: Hub,
-        workers: WorkerPool,
-        kind: LadderKind,
-        dropped: Counter,
-    ) -> None:
+    def __init__(self, stream: Stream, hub: Hub, workers: WorkerPool, kind: LadderKind, dropped: Counter) -> None:
         self._stream = stream
         self._hub = hub
         self._workers = workers

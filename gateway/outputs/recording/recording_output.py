@@ -14,6 +14,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.lib.metric_table import DROPPED, RECORDED, MetricSample, by_label
+from gateway.lib.waiting import wait_at_most
 from gateway.live.stream import Stream
 from gateway.live.subscription import AdditionalUnit, End, Subscription
 from gateway.live.track_changes import IntervalLimiter
@@ -169,11 +170,8 @@ class RecordingOutput(abc.ABC):
         self._next_window = until
         self._changed.clear()
         try:
-            async with asyncio.timeout(min(max(until - time.time(), 0.01), _MAX_WAIT_SECONDS)):
-                if stream.ended is None:
-                    await self._changed.wait()
-        except TimeoutError:
-            pass  # the window begins
+            if stream.ended is None:
+                await wait_at_most(min(max(until - time.time(), 0.01), _MAX_WAIT_SECONDS), self._changed)
         finally:
             self._next_window = None
         return stream.ended is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from uuid import uuid4
 import structlog
 
 from gateway.channels.channel import Channel
+from gateway.lib.waiting import wait_at_most
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.track import Kind, Tracks
@@ -124,9 +124,7 @@ class SnapshotOutput:
         """Waits at most `seconds` for a change. for_picture: or for a picture."""
         self._wake.clear()
         self._waits_for_picture = for_picture
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
+        await wait_at_most(seconds, self._wake)
 
     # ---- Sink ----
 

@@ -15,6 +15,7 @@ from gateway.channels.deleted_channel import DeletedChannel
 from gateway.channels.stores import ChannelStore
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
+from gateway.lib.waiting import wait_at_most
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.stores import Object, ObjectStore
@@ -125,14 +126,7 @@ class MediaDeletion:
     async def wait_for_pass(self, id: str, seconds: float) -> bool:
         """Waits at most `seconds` for the first pass over a channel's media. Returns whether it has ended."""
         first_pass = self._in_progress.get(id)
-        if first_pass is None:
-            return False
-        try:
-            async with asyncio.timeout(seconds):
-                await first_pass.wait()
-        except TimeoutError:
-            return False
-        return True
+        return first_pass is not None and await wait_at_most(seconds, first_pass)
 
     async def delete_once(self, deleted: DeletedChannel) -> int:
         """Deletes the channel's current media and returns the number of objects. Raises StoreUnavailable."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -11,6 +10,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.lib.backoff import Backoff
+from gateway.lib.waiting import wait_at_most
 from gateway.outputs.watermark.picture_fetcher import PictureFetcher, PictureUnavailable
 from gateway.workers.watermark_spec import WatermarkSpec, picture_url
 
@@ -65,9 +65,7 @@ class WatermarkAssets:
 
     async def wait_for_first_fetch(self, seconds: float) -> None:
         """Waits at most `seconds` until the first fetch has succeeded or failed."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._first_fetch_done.wait()
+        await wait_at_most(seconds, self._first_fetch_done)
 
     async def run(self) -> None:
         """Fetches the channel's picture, also after a change or an error. Runs until cancelled."""
@@ -83,11 +81,7 @@ class WatermarkAssets:
             self._first_fetch_done.set()
             if self._error is None:
                 backoff.reset()
-                await self._wake.wait()
-            else:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(backoff.next()):
-                        await self._wake.wait()
+            await wait_at_most(None if self._error is None else backoff.next(), self._wake)
 
     async def _fetch(self, url: str) -> None:
         try:

@@ -4,8 +4,8 @@ The steps, all on the event loop:
 1. `begin`: if no unit has arrived yet, the override is engaged at once, so that all pictures have the watermark. If the
 watermark is switched on later, viewers see the original until the worker has caught up. Then the override is engaged at
 the next key frame.
-2. The sink puts pictures into `_feed`, and all items into `_writer` while the override is engaged.
-3. `_send_feed` sends the feed to the worker, `_receive_pictures` receives its pictures. A dead worker is replaced, from
+2. The sink puts tracks and pictures into `_feed`, and all items into `_writer` while the override is engaged.
+3. `_send_feed` sends the feed to the worker, its pictures come to `_on_coded_picture`. A dead worker is replaced, from
 the last key frame on. Viewers continue after the last picture that they saw.
 4. When the watermark is switched off, viewers get the worker's pictures up to the next key frame, then the original.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,19 +23,22 @@ from gateway.channels.channel import Channel
 from gateway.lib.backoff import Backoff
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
+from gateway.lib.waiting import wait_at_most
+from gateway.live.output import FINISH_SECONDS
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import PictureOverride, Stream
-from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
+from gateway.live.subscription import Subscription
+from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.watermark.override_writer import OverrideWriter, milliseconds
 from gateway.outputs.watermark.picture_fetcher import PictureFetcher
-from gateway.outputs.watermark.picture_queue import PictureQueue
 from gateway.outputs.watermark.watermark_assets import WatermarkAssets
 from gateway.ports.errors import OutputError, OutputUnsupported
 from gateway.protocols import wire
+from gateway.protocols.wire import StreamMessage
 from gateway.settings.models import TranscodeSettings, WatermarkSettings
 from gateway.workers.watermark_spec import WatermarkMessage, wants_watermark
-from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
+from gateway.workers.worker_pool import Handler, WorkerDied, WorkerPool, WorkerProcess
 
 log = structlog.get_logger(__name__)
 
@@ -88,14 +90,14 @@ class WatermarkOutput:
     def __init__(self, factory: WatermarkFactory, stream: Stream) -> None:
         self._factory = factory
         self._backlog = factory.transcode.backlog
-        self._feed = PictureQueue(self._backlog)
+        self._feed = Subscription(stream.original, max_seconds=self._backlog)  # never attached; the sink fills it
+        self._past: list[Tracks | AccessUnit] = []  # what a worker gets before the feed, without a limit
         self._override: PictureOverride | None = None
         self._writer: OverrideWriter | None = None
         self._assets = WatermarkAssets(factory.pictures, stream.channel)
         self._tracks: Tracks | None = None  # the original's tracks
         self._sent_version: tuple[MediaTrack | None, int] | None = None  # the last video track and epoch for the worker
         self._coded: Tracks | None = None  # the worker's tracks
-        self._attaching = False  # while the sink is attached: the refill that follows contains the current tracks
         self._newest = 0  # decode time of the original's latest picture, milliseconds
         self._source_at = self._worker_at = 0.0  # monotonic times of the original's and the worker's latest picture
         self._ready = False  # a worker has caught up
@@ -156,10 +158,8 @@ class WatermarkOutput:
         self._writer = OverrideWriter(self._override, round((self._backlog + _HANG_SECONDS) * 1000))
         if stream.original.tracks is None:
             self._writer.engage(None)
-        self._attaching = True
+        self._begin_feed(stream)
         stream.original.attach(self, SinkNeeds(cache=False))
-        self._attaching = False
-        self._refill(stream)
 
     async def _run_tasks(self, stream: Stream) -> None:
         async with Tasks(f"watermark of {stream.name}", self._crashed) as tasks:
@@ -183,7 +183,7 @@ class WatermarkOutput:
             self._raise_failure()
             try:
                 async with self._factory.workers.start(MODULE, "watermark", stream=stream.name) as worker:
-                    await self._receive_pictures(worker)
+                    await self._run_worker(worker)
                 return
             except OutputError as error:
                 self._raise_failure()
@@ -200,51 +200,54 @@ class WatermarkOutput:
                 backoff.reset()
             if uptime < 2:
                 await asyncio.sleep(backoff.next())
-            self._feed = PictureQueue(self._backlog)
             self._coded = None
-            self._refill(stream)
+            self._begin_feed(stream)
 
-    async def _receive_pictures(self, worker: WorkerProcess) -> None:
+    async def _run_worker(self, worker: WorkerProcess) -> None:
         """Receives one worker's pictures until its end. Raises WorkerDied, OutputUnsupported."""
         self._worker = worker
         self._worker_at = time.monotonic()
         self._ready = False
-        async with Tasks("watermark's feed", self._crashed) as tasks:
-            tasks.start(self._send_feed(worker, self._feed), "feed")
-            try:
-                while (message := await worker.receive()) is not None:
-                    self._raise_failure()
-                    if self._handle_message(*message):
-                        return
-            finally:
-                self._worker = None
-        raise await worker.died()
+        handlers: dict[int, Handler] = {
+            StreamMessage.UNIT: self._on_coded_picture,
+            StreamMessage.TRACKS: self._on_coded_tracks,
+            StreamMessage.END: self._on_coded_end,
+            WatermarkMessage.NOTES: self._on_notes,
+            WatermarkMessage.UNFIT: self._on_unfit,
+        }
+        try:
+            if not await worker.exchange(self._send_feed(worker), handlers, FINISH_SECONDS):
+                raise await worker.died()
+        finally:
+            self._worker = None
 
-    async def _send_feed(self, worker: WorkerProcess, feed: PictureQueue) -> None:
-        """Sends the settings, the watermark and the feed to a worker."""
-        assets, writer = self._assets, self._writer
-        assert writer is not None, "set by _start_override"
+    async def _send_feed(self, worker: WorkerProcess) -> None:
+        """Sends the settings, the watermark, the past and the feed to a worker."""
+        assert self._writer is not None, "set by _start_override"
         settings = {
             "preset": self._factory.transcode.preset,
             "threads": self._factory.transcode.threads,
             "bitrate": self._factory.watermark.bitrate,
             "font": self._factory.watermark.font,
-            "after": writer.last,
+            "after": self._writer.last,
         }
-        with suppress(WorkerDied):  # `_receive_pictures` reports it
-            await worker.send_json(WatermarkMessage.SETUP, settings)
-            assets.changed = True
-            async for item in feed:
-                if assets.changed:
-                    assets.changed = False
-                    await worker.send(WatermarkMessage.MARK, assets.mark.encode())
-                if isinstance(item, Tracks):
-                    metadata: dict[str, AmfValue] = {
-                        n: item.metadata[n] for n in _WORKER_METADATA if n in item.metadata
-                    }
-                    item = Tracks(item.video, None, item.epoch, metadata)
-                await worker.send_item(item)
-            await worker.send_end()
+        await worker.send_json(WatermarkMessage.SETUP, settings)
+        self._assets.changed = True
+        for past in self._past:
+            await self._send_item(worker, past)
+        async for item in self._feed:
+            if isinstance(item, Tracks | AccessUnit):
+                await self._send_item(worker, item)
+        await worker.send_end()
+
+    async def _send_item(self, worker: WorkerProcess, item: Tracks | AccessUnit) -> None:
+        if self._assets.changed:
+            self._assets.changed = False
+            await worker.send(WatermarkMessage.MARK, self._assets.mark.encode())
+        if isinstance(item, Tracks):
+            metadata = {name: item.metadata[name] for name in _WORKER_METADATA if name in item.metadata}
+            item = Tracks(item.video, None, item.epoch, metadata)
+        await worker.send_item(item)
 
     async def _kill_hung_worker(self) -> None:
         """Kills a worker that returns no pictures although the source sends them."""
@@ -256,11 +259,17 @@ class WatermarkOutput:
                 log.warning("media worker is stuck", worker="watermark", pid=worker.pid)
                 worker.kill()
 
-    def _refill(self, stream: Stream) -> None:
-        """Adds the pictures since the last key frame to the feed, for a new worker."""
-        if self._tracks is not None:
-            self._feed.refill([self._tracks])
-            self._feed.refill(u for u in stream.original.gop.units() if u.track.kind is _VIDEO)
+    def _begin_feed(self, stream: Stream) -> None:
+        """Begins the feed of a new worker, which gets the pictures since the last key frame first.
+
+        These have no limit, because a worker decodes them much faster than real time.
+        """
+        tracks = stream.original.tracks
+        self._feed = Subscription(stream.original, max_seconds=self._backlog)
+        self._past = []
+        if tracks is not None:
+            self._sent_version = tracks.video, tracks.epoch
+            self._past = [tracks, *(u for u in stream.original.gop.units() if u.track.kind is _VIDEO)]
 
     async def _wait_for_return(self) -> None:
         """Waits until viewers can return to the original.
@@ -270,9 +279,7 @@ class WatermarkOutput:
         if self._override is None or not self._override.open or self._writer is None or not self._writer.begun:
             return
         self._returning = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_RETURN_SECONDS):
-                await self._return_ready.wait()
+        await wait_at_most(_RETURN_SECONDS, self._return_ready)
 
     def _units_to_resume(self, stream: Stream) -> list[AccessUnit]:
         """Returns the original's units that viewers get at once.
@@ -286,27 +293,30 @@ class WatermarkOutput:
 
     # ---- messages of the worker ----
 
-    def _handle_message(self, kind: int, body: bytes) -> bool:
-        """Handles one message. Returns whether it was the last one."""
+    def _on_coded_picture(self, body: bytes) -> None:
         assert self._writer is not None, "set by _start_override"
-        if kind == wire.StreamMessage.UNIT:
-            self._worker_at = time.monotonic()
-            self._error = None
-            picture = wire.decode_unit(body, self._coded)
-            self._ready = self._newest - milliseconds(picture) <= _CAUGHT_UP_MS
-            self._writer.add_picture(picture)
-        elif kind == wire.StreamMessage.TRACKS:
-            self._coded = wire.decode_tracks(body)
-            self._writer.set_coded_tracks(self._coded)
-        elif kind == WatermarkMessage.NOTES:
-            self._assets.set_worker_notes([str(note) for note in wire.read_json(body).get("notes", [])])
-        elif kind == WatermarkMessage.UNFIT:
-            raise OutputUnsupported(str(wire.read_json(body).get("reason")))
-        elif kind == wire.StreamMessage.END:
-            self._writer.write_rest()
-            self._return_ready.set()
-            return True
-        return False
+        self._worker_at = time.monotonic()
+        self._error = None
+        picture = wire.decode_unit(body, self._coded)
+        self._ready = self._newest - milliseconds(picture) <= _CAUGHT_UP_MS
+        self._writer.add_picture(picture)
+
+    def _on_coded_tracks(self, body: bytes) -> None:
+        assert self._writer is not None, "set by _start_override"
+        self._coded = wire.decode_tracks(body)
+        self._writer.set_coded_tracks(self._coded)
+
+    def _on_coded_end(self, body: bytes) -> bool:
+        assert self._writer is not None, "set by _start_override"
+        self._writer.write_rest()
+        self._return_ready.set()
+        return True
+
+    def _on_notes(self, body: bytes) -> None:
+        self._assets.set_worker_notes([str(note) for note in wire.read_json(body).get("notes", [])])
+
+    def _on_unfit(self, body: bytes) -> None:
+        raise OutputUnsupported(str(wire.read_json(body).get("reason")))
 
     # ---- Sink of the original ----
 
@@ -316,8 +326,7 @@ class WatermarkOutput:
             self._fail(OutputUnsupported("a stream without video cannot have a watermark"))
             return
         if (tracks.video, tracks.epoch) != self._sent_version:
-            if not self._attaching:
-                self._feed.add_tracks(tracks)
+            self._feed.on_tracks(tracks)
             self._sent_version = (tracks.video, tracks.epoch)
         if self._writer is not None:
             self._writer.add(tracks)
@@ -333,7 +342,7 @@ class WatermarkOutput:
         if unit.track.kind is _VIDEO:
             if unit.key and self._returning:
                 self._resume = [unit]
-                self._feed.end()
+                self._feed.on_end(EndReason.OUTPUT_OFF)
                 asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._return_ready.set)
                 return
             self._newest, now = milliseconds(unit), time.monotonic()
@@ -343,7 +352,7 @@ class WatermarkOutput:
             if unit.key and self._ready and not writer.engaged:
                 writer.engage(self._tracks, self._newest)
             dropped = self._feed.dropped
-            self._feed.add(unit)
+            self._feed.on_unit(unit)
             if self._feed.dropped != dropped:
                 self._dropped += self._feed.dropped - dropped
                 self._factory.dropped.add("output", amount=self._feed.dropped - dropped)
@@ -355,7 +364,7 @@ class WatermarkOutput:
 
     def on_end(self, reason: EndReason) -> None:
         self._ended = True
-        self._feed.end()
+        self._feed.on_end(reason)
 
     def on_failed(self, error: Exception) -> None:
         self._fail(error)

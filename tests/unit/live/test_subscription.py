@@ -3,6 +3,8 @@
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.live.sink import EndReason
 from gateway.live.subscription import End, Item, Subscription
@@ -87,3 +89,20 @@ async def test_of_tracks_without_units_only_the_last_are_given():
         stream.end(EndReason.KICKED)
         items = await drained(subscription)
     assert [i.metadata for i in items if isinstance(i, Tracks)] == [{"n": 499.0}]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3])
+@given(st.lists(st.booleans(), max_size=200))
+def test_the_queue_never_begins_in_the_middle_of_a_group(seconds: float, keys: list[bool]) -> None:
+    async def run() -> None:
+        queue = Subscription(builders.stream(), max_seconds=seconds)
+        for n, key in enumerate([True, *keys]):
+            queue.on_unit(picture(n * 100, key=key))
+        queue.on_end(EndReason.KICKED)
+        got = (await drained(queue))[:-1]
+        assert len(got) + queue.dropped == len(keys) + 1
+        for before, after in zip([None, *got], got, strict=False):
+            assert isinstance(after, AccessUnit)
+            assert after.key or (isinstance(before, AccessUnit) and after.dts - before.dts == 100)
+
+    asyncio.run(run())

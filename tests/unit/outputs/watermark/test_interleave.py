@@ -1,86 +1,20 @@
-"""Pictures are queued for a watermark worker and put back in order with the sound."""
+"""Pictures of a watermark worker are put back in order with the sound."""
 
-import asyncio
 from collections.abc import Sequence
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.watermark.override_writer import Interleave, StreamItem
-from gateway.outputs.watermark.picture_queue import PictureQueue
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
 TRACKS = Tracks(VIDEO, AUDIO, 0)
 
 
-async def taken(feed: PictureQueue, count: int) -> list[Tracks | AccessUnit]:
-    """The first items that a reader gets."""
-    items: list[Tracks | AccessUnit] = []
-    async for item in feed:
-        items.append(item)
-        if len(items) == count:
-            break
-    return items
-
-
 def times(items: Sequence[StreamItem]) -> list[int]:
     return [i.dts for i in items if isinstance(i, AccessUnit | Timed)]
-
-
-async def test_refilled_items_come_first_and_then_later_items_in_order() -> None:
-    feed = PictureQueue(3)
-    feed.add(picture(100))
-    feed.refill([TRACKS, picture(0, key=True), picture(50)])
-    feed.add_tracks(TRACKS)
-    feed.end()
-    items = [item async for item in feed]
-    assert times(items) == [0, 50, 100]
-    assert [type(i) for i in items] == [Tracks, AccessUnit, AccessUnit, AccessUnit, Tracks]
-
-
-async def test_at_the_time_limit_waiting_pictures_are_dropped_until_a_key_frame() -> None:
-    feed = PictureQueue(1)
-    feed.add_tracks(TRACKS)
-    for n in range(50):
-        feed.add(picture(n * 100, key=n % 20 == 0))
-    feed.end()
-    items = [item async for item in feed]
-    assert isinstance(items[0], Tracks)
-    assert times(items)[0] == 4_000
-    assert len(times(items)) + feed.dropped == 50
-
-
-async def test_at_the_size_limit_waiting_pictures_are_dropped_until_a_key_frame() -> None:
-    feed = PictureQueue(1_000, max_bytes=1_000)
-    for n in range(50):
-        feed.add(picture(n * 100, key=n % 20 == 0, size=100))
-    feed.end()
-    items = [item async for item in feed]
-    assert len(items) <= 10
-    assert isinstance(items[0], AccessUnit)
-    assert items[0].key
-    assert len(items) + feed.dropped == 50
-
-
-async def test_refilled_pictures_do_not_count_as_waiting() -> None:
-    feed = PictureQueue(1)
-    feed.refill([picture(n * 100, key=not n) for n in range(100)])
-    feed.add(picture(10_000))
-    feed.add(picture(10_500))
-    assert feed.dropped == 0
-    assert len(await taken(feed, 102)) == 102
-
-
-async def test_a_reader_waits_for_the_next_item() -> None:
-    feed = PictureQueue(3)
-    reading = asyncio.ensure_future(taken(feed, 1))
-    await asyncio.sleep(0)
-    assert not reading.done()
-    feed.add(picture(0, key=True))
-    assert times(await reading) == [0]
 
 
 def filled(*items: StreamItem, most: int = 10_000) -> Interleave:
@@ -156,20 +90,3 @@ def test_no_sound_is_lost_or_moved_for_any_returned_pictures(
             out += [i.dts for i in order.replace(picture(at)) if isinstance(i, AccessUnit) and i.track is AUDIO]
     out += times(list(order.take_rest()))
     assert out == audio
-
-
-@pytest.mark.parametrize("seconds", [0.5, 3])
-@given(st.lists(st.booleans(), max_size=200))
-def test_the_queue_never_begins_in_the_middle_of_a_group(seconds: float, keys: list[bool]) -> None:
-    async def run() -> None:
-        feed = PictureQueue(seconds)
-        for n, key in enumerate([True, *keys]):
-            feed.add(picture(n * 100, key=key))
-        feed.end()
-        got = [i async for i in feed]
-        assert len(got) + feed.dropped == len(keys) + 1
-        for before, after in zip([None, *got], got, strict=False):
-            assert isinstance(after, AccessUnit)
-            assert after.key or (isinstance(before, AccessUnit) and after.dts - before.dts == 100)
-
-    asyncio.run(run())
