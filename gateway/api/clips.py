@@ -99,7 +99,7 @@ async def export(request: web.Request) -> web.StreamResponse:
         async with service.export(channel, start, end, stream, lambda: is_connected(request)) as movie:
             response.headers["Content-Disposition"] = disposition(channel, movie.start)
             response.content_length = movie.size
-            await send_stream(request, response, service.read(movie, 0, movie.size))
+            await send_stream(request, response, service.read(movie))
     except NothingRecorded:
         raise _nothing(channel) from None
     return response

@@ -138,19 +138,15 @@ class ClipService:
                 log.info("export made", channel=channel.id, seconds=round(movie.head.seconds, 3), bytes=movie.size)
                 yield movie
 
-    async def read(self, movie: Movie, start: int, end: int, chunk: int = 256 * 1024) -> AsyncIterator[bytes]:
-        """Yields the bytes of a movie from `start` to `end`."""
-        head = movie.head.data
-        if start < len(head):
-            yield head[start:end]
-        at = max(start, len(head))
-        while at < end:
-            offset, size = at - len(head), min(chunk, end - at)
-            data = await self._sources.threads.run(partial(os.pread, movie.media.fileno(), size, offset))
-            if not data:
-                raise OSError(errno.EIO, "the file of an export became shorter")
-            at += len(data)
+    async def read(self, movie: Movie) -> AsyncIterator[bytes]:
+        """Yields the bytes of a movie. Raises OSError."""
+        yield movie.head.data
+        size = 0
+        async for data in self._sources.threads.read(movie.media, 0, movie.head.media):
+            size += len(data)
             yield data
+        if size < movie.head.media:
+            raise OSError(errno.EIO, "the file of an export became shorter")
 
     # ---- details ----
 
@@ -322,9 +318,8 @@ class ClipQuota:
     def __init__(self, per_minute: int, seconds_per_hour: float) -> None:
         self._per_minute = per_minute
         self._seconds = seconds_per_hour
-        self._clips: BoundedDict[str, deque[tuple[float, float]]] = BoundedDict(
-            _MAX_CHANNELS
-        )  # times and lengths, by channel
+        # Times and lengths, by channel.
+        self._clips: BoundedDict[str, deque[tuple[float, float]]] = BoundedDict(_MAX_CHANNELS)
 
     def take(self, channel: str, seconds: float, now: float) -> tuple[float, float]:
         """Counts a clip of `seconds`. Returns the entry for `give_back`. now: monotonic time. Raises TooManyClips."""

@@ -26,7 +26,7 @@ from gateway.outputs.recording.mp4_recording import Mp4Recording
 from gateway.outputs.recording.on_demand_recording import OnDemandRecording
 from gateway.outputs.recording.on_demand_session import pieces as session_pieces
 from gateway.outputs.storage.archive import Archive
-from gateway.outputs.storage.disk_threads import DiskThreads
+from gateway.outputs.storage.disk_threads import CHUNK, DiskThreads
 from gateway.outputs.storage.stored_pieces import StoredPiece, StoredPieces
 from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.ports import media_keys
@@ -34,7 +34,6 @@ from gateway.ports.errors import NoSuchObject
 from gateway.ports.media_keys import MediaKind
 from gateway.ports.stores import ObjectStore
 
-CHUNK: Final = 256 * 1024  # bytes that are read and joined in one turn of a thread, about 2 ms
 _HEAD: Final = 64 * 1024  # bytes in which the index of a short recording ends
 JUMP_HEAD: Final = 2_000_000  # bytes in which the tables and the first picture of a segment must be
 _JUMP_MARGIN: Final = 12.0  # seconds before a range: longer than most GOPs
@@ -125,16 +124,16 @@ class ClipSources:
 
     async def open_reader(
         self, piece: SourcePiece, near: int | None, start: float, end: float
-    ) -> tuple[UnitReader, int, int]:
-        """Returns the reader of a piece and the range of bytes that it takes; an end of -1: all bytes.
+    ) -> tuple[UnitReader, int, int | None]:
+        """Returns the reader of a piece and the range of bytes that it takes; an end of None: all bytes.
 
         near: for a segment that continues the previous one, a time near its first time. start, end: the range to read.
         Raises InvalidData, NoSuchObject.
         """
         if piece.piece.kind is MediaKind.SEGMENT:
-            return TsReader(near), 0, -1
+            return TsReader(near), 0, None
         if piece.growing:
-            return FragmentUnits(), 0, -1
+            return FragmentUnits(), 0, None
         moov = await self._moov(piece)
 
         def select() -> tuple[_MovieUnits, int, int]:
@@ -166,22 +165,17 @@ class ClipSources:
                 return 0
         return int(size * min(ahead / piece.piece.seconds, 1.0)) // PACKET * PACKET
 
-    async def read(self, piece: SourcePiece, first: int = 0, end: int = -1) -> AsyncGenerator[bytes, None]:
-        """Yields the bytes of a piece from `first` to `end` (-1: all). Raises NoSuchObject, OSError."""
+    async def read(self, piece: SourcePiece, first: int, end: int | None) -> AsyncGenerator[bytes, None]:
+        """Yields the bytes of a piece from `first` to `end` (None: all). Raises NoSuchObject, OSError."""
         file = piece.file
         if file is None:
             file = await self.threads.run(lambda: self._archive.open_waiting(piece.piece.key))
         if file is None:
-            async for chunk in self._objects.read(piece.piece.key, first, None if end < 0 else end):
+            async for chunk in self._objects.read(piece.piece.key, first, end):
                 yield chunk
             return
         try:
-            at = first
-            while size := CHUNK if end < 0 else min(CHUNK, end - at):
-                chunk = await self.threads.run(partial(os.pread, file.fileno(), size, at))
-                if not chunk:
-                    return
-                at += len(chunk)
+            async for chunk in self.threads.read(file, first, end):
                 yield chunk
         finally:
             if file is not piece.file:

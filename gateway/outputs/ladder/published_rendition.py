@@ -60,13 +60,10 @@ class PublishedRendition:
         self.interrupted = False
         bitrate = tracks.metadata.get("videodatarate")
         self.bitrate = bitrate if isinstance(bitrate, float) else 0.0
-        self._set_tracks(source, continuous)
+        self.describe(source, continuous)
 
-    def describe(self, source: Mapping[str, AmfValue]) -> None:
-        """Sets the source's new onMetaData if nothing else has changed."""
-        self._set_tracks(source, True)
-
-    def _set_tracks(self, source: Mapping[str, AmfValue], continuous: bool) -> None:
+    def describe(self, source: Mapping[str, AmfValue], continuous: bool = True) -> None:
+        """Sets the source's new onMetaData. continuous: whether the tracks continue the earlier ones."""
         tracks = self.tracks
         if tracks is not None and self.active:
             metadata = {k: v for k, v in source.items() if k not in _SOURCE_ONLY_FIELDS} | tracks.metadata

@@ -99,8 +99,7 @@ class MotionOutput(RecordingOutput):
     def __init__(
         self, stream: Stream, archive: Archive, jpegs: JpegService, counts: RecordingCounts, pre_roll: float
     ) -> None:
-        super().__init__(stream, counts)
-        self._archive = archive
+        super().__init__(stream, archive, counts)
         self._jpegs = jpegs
         self._session: JpegSession | None = None
         self._rule = MotionRule(_limits(self._channel))
@@ -166,6 +165,7 @@ class MotionOutput(RecordingOutput):
         clip = self._clip
         if clip is not None:
             clip.cutter.add(unit)
+            self.has_data_to_store = self.has_data_to_store or clip.has_data
             if clip.unsupported is not None:
                 raise OutputUnsupported(clip.unsupported)
         if unit.track.kind is Kind.VIDEO:
@@ -175,14 +175,11 @@ class MotionOutput(RecordingOutput):
                 self._end_clip()
                 self._ended_at = at
 
-    @property
-    def has_data_to_store(self) -> bool:
-        return bool(self._finished) or (self._clip is not None and self._clip.has_data)
-
     def flush_pieces(self) -> None:
         """Does nothing: `ClipService` does not read motion clips."""
 
     async def store(self) -> None:
+        self.has_data_to_store = False
         if self._clip is not None:
             await self._write(self._clip)
         while self._finished:
@@ -303,6 +300,7 @@ class MotionOutput(RecordingOutput):
         if clip is not None:
             clip.cutter.finish()
             self._finished.append(clip)
+            self.has_data_to_store = True
 
     async def _write(self, clip: _MotionClip) -> None:
         if data := clip.pop_data():
@@ -429,7 +427,6 @@ class PreRoll:
         self._seconds = seconds
         self._max_bytes = max_bytes
         self._groups: deque[list[AccessUnit]] = deque()  # each begins with a key frame
-        self._sizes: deque[int] = deque()
         self._bytes = 0
 
     def add(self, unit: AccessUnit, comparing_at: float | None = None) -> None:
@@ -447,11 +444,9 @@ class PreRoll:
                 if len(groups) == 1 and not self._seconds:
                     self._remove_first()
                 groups.append([])
-                self._sizes.append(0)
         if not groups:
             return
         groups[-1].append(unit)
-        self._sizes[-1] += len(unit.payload)
         self._bytes += len(unit.payload)
         while groups and self._bytes > self._max_bytes:
             self._remove_first()
@@ -462,12 +457,10 @@ class PreRoll:
 
     def clear(self) -> None:
         self._groups.clear()
-        self._sizes.clear()
         self._bytes = 0
 
     def _remove_first(self) -> None:
-        self._groups.popleft()
-        self._bytes -= self._sizes.popleft()
+        self._bytes -= sum(len(unit.payload) for unit in self._groups.popleft())
 
 
 def _seconds(unit: AccessUnit) -> float:

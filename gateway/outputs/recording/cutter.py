@@ -17,9 +17,8 @@ from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
 
 MAX_BURST: Final = 30  # new pieces at once, then one a second, because a file may be pushed faster than real time
 _ROUNDING: Final = VIDEO_CLOCK // 200  # millisecond rounding makes a GOP of two seconds 1.999 s long
-_MAX_LATE_SOUND: Final = (
-    3 * VIDEO_CLOCK
-)  # maximum time that sound of a piece may arrive after the picture that ended it
+# Maximum time that sound of a piece may arrive after the picture that ended it.
+_MAX_LATE_SOUND: Final = 3 * VIDEO_CLOCK
 _PICTURE_TIMEOUT: Final = 10 * VIDEO_CLOCK  # without a picture, after which pieces end by time
 _MAX_HELD: Final = 2_000  # audio frames ahead of the picture, about 40 s
 

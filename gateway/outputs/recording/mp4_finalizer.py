@@ -62,8 +62,6 @@ class Mp4Finalizer:
         self._last_numbers: dict[tuple[str, str], int] = {}  # the last number by kind and channel
         self._idle = asyncio.Event()
         self._idle.set()
-        self.finished = 0
-        self.failed = 0
 
     def new_path(self, channel: str, start_ms: int) -> Path:
         """Returns the path for a new recording of a channel. Raises OutputError. Blocks."""
@@ -102,10 +100,7 @@ class Mp4Finalizer:
         found: list[tuple[int, Path]] = []
         with disk_errors(folder):
             for name in sorted(os.listdir(folder)):
-                stem = name.removesuffix(_UNFINISHED)
-                if name.endswith(_DONE):
-                    stem = name.removesuffix(_DONE).rpartition("~")[0]
-                parsed = parse_recording_name(stem)
+                parsed = parse_recording_name(_recording_of(name))
                 if parsed is not None and parsed[0] == channel:
                     found.append((parsed[1], folder / name))
         return found
@@ -137,9 +132,7 @@ class Mp4Finalizer:
             log.warning("recordings cannot be recovered", reason=str(error))
             return
         for name in names:
-            path = folder / name
-            if name.endswith(_DONE):
-                path = folder / (name.removesuffix(_DONE).rpartition("~")[0] + _UNFINISHED)
+            path = folder / (_recording_of(name) + _UNFINISHED)
             if parse_unfinished(path.name) is not None and path not in self._busy:
                 self.finish(path)
         try:
@@ -160,14 +153,11 @@ class Mp4Finalizer:
                     async with channel_lock, self._slots:
                         self._recheck.discard(path)
                         await self._finish_once(path)
-                        finish_again = path in self._recheck and await self._threads.run(path.exists)
-                    if finish_again:
-                        continue
-                    return
+                        if path not in self._recheck or not await self._threads.run(path.exists):
+                            return
                 except OutputError as error:
-                    self.failed += 1
                     log.warning("a recording cannot be finished now", file=path.name, reason=str(error))
-                await asyncio.sleep(backoff.next())
+                    await asyncio.sleep(backoff.next())
         finally:
             self._busy.discard(path)
             self._recheck.discard(path)
@@ -188,7 +178,6 @@ class Mp4Finalizer:
             key = await self._archive.keep(media_keys.video_key(channel, start_ms), movie.path, ready=ready)
         finally:
             os.close(movie.lock)
-        self.finished += 1
         log.info("recording finished", stream=channel, object=key, seconds=movie.seconds)
 
 
@@ -204,6 +193,11 @@ class _Movie:
 def parse_unfinished(name: str) -> tuple[str, int] | None:
     """Returns the channel and the start (ms) in the name `<channel>~<start ms>.fmp4`; None for any other name."""
     return parse_recording_name(name.removesuffix(_UNFINISHED)) if name.endswith(_UNFINISHED) else None
+
+
+def _recording_of(name: str) -> str:
+    """Returns the name of the recording that a file in fragments or a finished file belongs to."""
+    return name.removesuffix(_DONE).rpartition("~")[0] if name.endswith(_DONE) else name.removesuffix(_UNFINISHED)
 
 
 def _find_or_make(path: Path, start_ms: int) -> _Movie | None:

@@ -101,10 +101,8 @@ class Mp4Piece:
             self._first_audio = self._first_audio or payload
             if self._start.audio is not None:
                 self._rate = codecs.audio_rate(self._start.audio, payload)
-        if sounds and time != self._sounds_end:
-            sounds[-1].duration = max(
-                sounds[-1].duration + time - self._sounds_end, 1
-            )  # a gap: a longer duration keeps sound in sync
+        if sounds and time != self._sounds_end:  # a gap: a longer duration keeps sound in sync
+            sounds[-1].duration = max(sounds[-1].duration + time - self._sounds_end, 1)
         if not sounds:
             self._sounds_at = time
         elif time - self._sounds_at >= 2 * self._rate or self._size > _MAX_BYTES:
@@ -201,13 +199,9 @@ class Mp4Piece:
         video, audio = self._start.video, self._start.audio
         tracks = []
         try:
-            if video is not None and self._start.first_video is not None:
-                size = codecs.video_size(video, self._start.first_video)
-                tracks.append(
-                    TrackInit(
-                        video, _VIDEO_ID, VIDEO_CLOCK, size, self._start.first_video, group=self._group(Kind.VIDEO)
-                    )
-                )
+            if video is not None and (first := self._start.first_video) is not None:
+                size, group = codecs.video_size(video, first), self._group(Kind.VIDEO)
+                tracks.append(TrackInit(video, _VIDEO_ID, VIDEO_CLOCK, size, first, group=group))
             if audio is not None and (init := self._audio_init(audio)) is not None:
                 tracks.append(init)
             self._has_audio = any(t.track_id == _AUDIO_ID for t in tracks)

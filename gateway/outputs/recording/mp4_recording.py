@@ -42,14 +42,11 @@ class Mp4Recording(SegmentedRecording):
     """
 
     def __init__(self, stream: Stream, archive: Archive, finalizer: Mp4Finalizer, counts: RecordingCounts) -> None:
-        super().__init__(stream, counts, "video_time")
-        self._archive = archive
-        self._finalizer = finalizer
+        super().__init__(stream, archive, finalizer, counts, "video_time")
         self._open: list[_PieceFile] = []  # oldest first
         self._additional: dict[str, AdditionalTrack] = {}
         self._sinks: AdditionalSinks | None = None
         self._pieces = 0
-        self._bytes = 0
 
     def report(self) -> dict[str, Any]:
         status = {**super().report(), "pieces": self._pieces, "bytes": self._bytes}
@@ -110,7 +107,7 @@ class Mp4Recording(SegmentedRecording):
         for piece in self._open:
             movie = piece.movie
             if movie.has_data or movie.closed:
-                self._has_data_to_store = True
+                self.has_data_to_store = True
             elif movie.unsupported is not None:
                 raise OutputUnsupported(movie.unsupported)
 
@@ -119,7 +116,7 @@ class Mp4Recording(SegmentedRecording):
             piece.movie.flush()
 
     async def store(self) -> None:
-        self._has_data_to_store = False
+        self.has_data_to_store = False
         for piece in self._open:
             if data := piece.movie.pop_data():
                 self._bytes += sum(map(len, data))

@@ -86,7 +86,7 @@ class TsPiece:
             self._step = max(dts - self._end + self._step, 1)
         self._end = dts + self._step
         if key or dts - self._point >= POINT_TICKS:
-            self._flush()  # earlier sound is written before this picture
+            self.flush()  # earlier sound is written before this picture
             self._add_point(dts)
         try:
             self._put(self._muxer.write_video(dts, cts, key, payload).render())
@@ -99,7 +99,7 @@ class TsPiece:
             self._rate = codecs.audio_rate(self._audio, payload)
         time = ticks * VIDEO_CLOCK // self._rate
         if self._frames and ticks != self._frames_end:
-            self._flush()  # a gap
+            self.flush()  # a gap
         if not self._frames:
             self._frames_at = time
         self._frames.append(payload)
@@ -109,14 +109,10 @@ class TsPiece:
                 self._start = time
             self._end = self._frames_end * VIDEO_CLOCK // self._rate
         if len(self._frames) >= _FRAMES_PER_PES:
-            self._flush()
-
-    def flush(self) -> None:
-        """Writes the audio frames that wait for more frames."""
-        self._flush()
+            self.flush()
 
     def close(self, end: int | None) -> None:
-        self._flush()
+        self.flush()
         if end is not None and self._has_picture:
             self._end = end
         self.closed = True
@@ -139,7 +135,8 @@ class TsPiece:
         self._popped_until = self._end
         return data, points
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Writes the audio frames that wait for more frames."""
         frames, self._frames = self._frames, []
         if frames:
             if not self._has_picture and (not self.points or self._frames_at - self._point >= POINT_TICKS):
@@ -182,9 +179,7 @@ class OnDemandRecording(SegmentedRecording):
     """
 
     def __init__(self, stream: Stream, archive: Archive, finalizer: Mp4Finalizer, counts: RecordingCounts) -> None:
-        super().__init__(stream, counts, "ondemand_time")
-        self._archive = archive
-        self._finalizer = finalizer
+        super().__init__(stream, archive, finalizer, counts, "ondemand_time")
         self._muxer: TsMuxer | None = None
         self._open: list[_OpenSegment] = []  # oldest first
         self._completing: list[_OpenSegment] = []  # closed, but not in `_entries` yet
@@ -196,7 +191,6 @@ class OnDemandRecording(SegmentedRecording):
         self._outdated: list[int] = []  # segments that are to be deleted
         self._written = 0.0  # when the playlist was last written, by the monotonic clock
         self._segments = 0
-        self._bytes = 0
         self._kept = _is_kept(stream.channel)
         self.pieces = RecordedPieces()
 
@@ -228,7 +222,7 @@ class OnDemandRecording(SegmentedRecording):
     def check_pieces(self) -> None:
         for segment in self._open:
             if segment.piece.has_data or segment.piece.closed:
-                self._has_data_to_store = True
+                self.has_data_to_store = True
 
     def flush_pieces(self) -> None:
         for segment in self._open:
@@ -249,7 +243,7 @@ class OnDemandRecording(SegmentedRecording):
         return self._session.folder, [*self._entries, *unfinished]
 
     async def store(self) -> None:
-        self._has_data_to_store = False
+        self.has_data_to_store = False
         for segment in list(self._open):
             data, points = segment.piece.pop_data()
             if data or not segment.started:

@@ -118,10 +118,8 @@ class OnDemandSession:
         """Rewrites a long journal with only the finished segments, without their `at` lines."""
         if self._journal.size <= self._max_journal or self._segments:
             return
-        old_journal, self._journal = (
-            self._journal,
-            LockedFile(self.folder / JOURNAL),
-        )  # replaces the old file, and is locked before
+        old_journal = self._journal
+        self._journal = LockedFile(self.folder / JOURNAL)  # replaces the old file, and is locked before
         lines: list[dict[str, Any]] = [{"kept": kept}]
         for entry in entries:
             begin = {"begin": entry.number, "fresh": entry.discontinuity, "wall": entry.wall_clock}
@@ -196,13 +194,8 @@ def pieces(channel: str, entries: list[RecordedSegment]) -> list[StoredPiece]:
 
 def ready_event(start_ms: int, entries: list[RecordedSegment]) -> dict[str, Any]:
     """Returns the data of the `recording.ready` event of a session."""
-    seconds = round(sum(entry.seconds for entry in entries), 3)
-    return {
-        "kind": "ondemand",
-        "start": start_ms / 1000,
-        "seconds": seconds,
-        "bytes": sum(entry.bytes for entry in entries),
-    }
+    seconds, size = round(sum(entry.seconds for entry in entries), 3), sum(entry.bytes for entry in entries)
+    return {"kind": "ondemand", "start": start_ms / 1000, "seconds": seconds, "bytes": size}
 
 
 def read_journal(path: Path) -> JournalContents:
@@ -229,9 +222,8 @@ def read_journal(path: Path) -> JournalContents:
                     entries.append(replace(opened, seconds=float(fields["seconds"]), bytes=int(fields["bytes"])))
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 break
-    if not open_segments:
-        return JournalContents(entries, None, [], kept)
-    first, points = open_segments[min(open_segments)]  # two are open only while the first waits for late sound
+    # Two are open only while the first waits for late sound.
+    first, points = open_segments[min(open_segments)] if open_segments else (None, [])
     return JournalContents(entries, first, points, kept)
 
 
@@ -259,11 +251,8 @@ async def recover_session(folder: Path, archive: Archive) -> None:
     try:
         with disk_errors(folder):
             journal = await archive.threads.run(lambda: read_journal(folder / JOURNAL))
-            entries = journal.entries
-            if journal.open is not None:
-                number = journal.open.number
-                last = await archive.threads.run(lambda: _truncate(folder / f"{number}.ts", journal))
-                entries = [*entries, last] if last is not None else entries
+            last = await archive.threads.run(lambda: _truncate(folder, journal))
+            entries = [*journal.entries, last] if last is not None else journal.entries
             for entry in entries:
                 path = folder / f"{entry.number}.ts"
                 if path.exists():
@@ -281,8 +270,11 @@ async def recover_session(folder: Path, archive: Archive) -> None:
         os.close(lock)
 
 
-def _truncate(path: Path, journal: JournalContents) -> RecordedSegment | None:
-    """Cuts the open segment's file to the size that the journal confirms, and returns the segment."""
+def _truncate(folder: Path, journal: JournalContents) -> RecordedSegment | None:
+    """Cuts the open segment's file to the size that the journal confirms, and returns the segment, if there is one."""
+    if journal.open is None:
+        return None
+    path = folder / f"{journal.open.number}.ts"
     try:
         size = path.stat().st_size
     except FileNotFoundError:  # an earlier recovery stored it

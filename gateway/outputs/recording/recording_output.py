@@ -21,6 +21,8 @@ from gateway.live.track_changes import IntervalLimiter
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from gateway.outputs.recording.cutter import MAX_BURST, Cutter, PieceStart, RecordingPiece
+from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
+from gateway.outputs.storage.archive import Archive
 
 log = structlog.get_logger(__name__)
 
@@ -50,8 +52,10 @@ class RecordingOutput(abc.ABC):
     When the output ends for any reason, it stores the received media within 15 s.
     """
 
-    def __init__(self, stream: Stream, counts: RecordingCounts) -> None:
+    def __init__(self, stream: Stream, archive: Archive, counts: RecordingCounts) -> None:
+        self.has_data_to_store = False  # whether `store` has data to write
         self._stream = stream
+        self._archive = archive
         self._counts = counts
         self._channel: Channel = stream.channel
         self._subscription: Subscription | None = None
@@ -80,11 +84,6 @@ class RecordingOutput(abc.ABC):
     def add_additional_tracks(self, stream: Stream, subscription: Subscription) -> Callable[[], None]:
         """Adds additional tracks to a new subscription. Returns a function that removes them."""
         return lambda: None
-
-    @property
-    @abc.abstractmethod
-    def has_data_to_store(self) -> bool:
-        """Returns whether `store` has data to write."""
 
     @abc.abstractmethod
     async def store(self) -> None:
@@ -239,13 +238,16 @@ class SegmentedRecording(RecordingOutput):
     Subclasses make the pieces and store them. duration_field: the channel's field with the seconds of a piece.
     """
 
-    def __init__(self, stream: Stream, counts: RecordingCounts, duration_field: str) -> None:
-        super().__init__(stream, counts)
+    def __init__(
+        self, stream: Stream, archive: Archive, finalizer: Mp4Finalizer, counts: RecordingCounts, duration_field: str
+    ) -> None:
+        super().__init__(stream, archive, counts)
+        self._finalizer = finalizer
         self._duration_field = duration_field
+        self._bytes = 0
         self._cutter: Cutter | None = None
         self._piece_limiter = IntervalLimiter(MAX_BURST)
         self._epoch: int | None = None
-        self._has_data_to_store = False
 
     # ---- subclasses ----
 
@@ -259,7 +261,7 @@ class SegmentedRecording(RecordingOutput):
 
     @abc.abstractmethod
     def check_pieces(self) -> None:
-        """Sets `_has_data_to_store`; called after each unit. Raises OutputUnsupported. Hot path."""
+        """Sets `has_data_to_store`; called after each unit. Raises OutputUnsupported. Hot path."""
 
     def piece_seconds(self, channel: Channel) -> float:
         """Returns the wanted duration of a piece."""
@@ -285,14 +287,10 @@ class SegmentedRecording(RecordingOutput):
             self._cutter.add(unit)
             self.check_pieces()
 
-    @property
-    def has_data_to_store(self) -> bool:
-        return self._has_data_to_store
-
     def _end_cutter(self) -> None:
         """Ends the cutter, which writes its held units to the pieces."""
         if self._cutter is not None:
             self._cutter.finish()
             self._count_dropped(self._cutter.dropped)
-            self._has_data_to_store = True
+            self.has_data_to_store = True
         self._cutter = None

@@ -8,7 +8,6 @@ import shutil
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -31,7 +30,6 @@ _RECOVERED: Final = frozenset({"video", "ondemand"})  # kinds of scratch files t
 _ABANDONED_SECONDS: Final = 3600.0  # seconds after which an unchanged scratch file counts as abandoned
 _MAX_CONCURRENT: Final = 4  # channels whose files are sent in parallel; files of one channel are sent in order
 _MAX_NAMES: Final = 100
-_CHUNK: Final = 256 * 1024  # bytes that are read at once
 _DELETED_IN_ONE_CALL: Final = 500  # objects
 _SCAN_SECONDS: Final = 5.0  # between two attempts to read the spool
 
@@ -145,10 +143,8 @@ class Archive:
                 yield chunk
             return
         try:
-            await self.threads.run(lambda: opened.seek(start))
-            while start < end and (data := await self.threads.run(partial(opened.read, min(_CHUNK, end - start)))):
-                start += len(data)
-                yield data
+            async for chunk in self.threads.read(opened, start, end):
+                yield chunk
         finally:
             opened.close()
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import os
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from functools import partial
+from typing import BinaryIO, Final, TypeVar
 
 T = TypeVar("T")
 
+CHUNK: Final = 256 * 1024  # bytes that are read in one turn of a thread
 _TIMEOUT: Final = 10.0  # seconds that a cancelled caller waits for a slow disk
 
 
@@ -31,3 +34,14 @@ class DiskThreads:
             if future.done() and not future.cancelled():
                 future.exception()  # marked as read, because no caller waits for it
             raise
+
+    async def read(self, file: BinaryIO, start: int, end: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Yields the bytes of an open file from `start` to `end` (None: all), or up to its end. Raises OSError."""
+        at = start
+        while end is None or at < end:
+            size = CHUNK if end is None else min(CHUNK, end - at)
+            data = await self.run(partial(os.pread, file.fileno(), size, at))
+            if not data:
+                return
+            at += len(data)
+            yield data

@@ -16,6 +16,7 @@ from gateway.channels.stores import ChannelStore
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
 from gateway.lib.waiting import wait_at_most
+from gateway.outputs.storage.periodic_deletion import run_periodically
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.stores import Object, ObjectStore
@@ -75,14 +76,8 @@ class MediaDeletion:
         async with Tasks("media deletion") as tasks:
             self._tasks = tasks
             try:
-                while True:
-                    pause = _ROUND_SECONDS
-                    try:
-                        await self.run_round()
-                    except (StoreUnavailable, OSError) as error:
-                        pause = _RETRY_SECONDS
-                        log.warning("deleted channels cannot be checked now", reason=str(error))
-                    await asyncio.sleep(pause)
+                failure = "deleted channels cannot be checked now"
+                await run_periodically(self.run_round, failure, 0, _ROUND_SECONDS, _RETRY_SECONDS)
             finally:
                 self._tasks = None
 

@@ -108,13 +108,10 @@ class RecordingIndex:
             await self._objects.delete(f"{parsed.channel}/{uri}")
 
     async def _seconds(self, item: Object) -> float | None:
-        try:
-            if item.key.endswith(".m3u8"):
-                text = await self._read(item, MAX_PLAYLIST_BYTES)
-                return await asyncio.to_thread(_playlist_seconds, text)  # of a month, it takes a second
-            return movie_seconds(await self._read(item, _HEAD_BYTES))
-        except NoSuchObject:  # it was deleted in the meantime
-            return None
+        if not item.key.endswith(".m3u8"):
+            return await stored_movie_seconds(self._objects, item)
+        text = await read_start(self._objects, item.key, MAX_PLAYLIST_BYTES)
+        return None if text is None else await asyncio.to_thread(_playlist_seconds, text)  # of a month: a second
 
     async def _poster(self, item: Object, parsed: media_keys.MediaKey) -> str | None:
         """Returns the key of a motion clip's picture; None if it does not exist, or for other kinds."""
@@ -127,16 +124,18 @@ class RecordingIndex:
             return None
         return key
 
-    async def _read(self, item: Object, max_bytes: int) -> bytes:
-        return b"".join([chunk async for chunk in self._objects.read(item.key, 0, min(item.size, max_bytes))])
+
+async def read_start(objects: ObjectStore, key: str, max_bytes: int) -> bytes | None:
+    """Returns the first bytes of an object, at most `max_bytes`; None if it does not exist (any more)."""
+    try:
+        return b"".join([chunk async for chunk in objects.read(key, 0, max_bytes)])
+    except NoSuchObject:
+        return None
 
 
 async def playlist_segments(objects: ObjectStore, key: str) -> list[str]:
     """Returns the URIs of the segments in a session's playlist; empty if it does not exist."""
-    try:
-        text = b"".join([chunk async for chunk in objects.read(key, 0, MAX_PLAYLIST_BYTES)])
-    except NoSuchObject:
-        return []
+    text = await read_start(objects, key, MAX_PLAYLIST_BYTES) or b""
     return await asyncio.to_thread(lambda: [found[1].decode() for found in _SEGMENT.finditer(text)])
 
 
@@ -149,15 +148,20 @@ def _picture(clip: str) -> str:
     return clip.replace("/motion/mp4/", "/motion/images/", 1).removesuffix(".mp4") + ".jpeg"
 
 
+async def stored_movie_seconds(objects: ObjectStore, item: Object) -> float | None:
+    """Returns the duration (seconds) of a stored MP4; None if it is unknown."""
+    return movie_seconds(await read_start(objects, item.key, min(item.size, _HEAD_BYTES)) or b"")
+
+
 def movie_seconds(head: bytes) -> float | None:
     """Returns the duration (seconds) in the movie header; None if `head` does not contain it."""
     at = head.find(b"mvhd")
     if at < 0 or len(head) < at + 36:
         return None
-    if head[at + 4] == 1:
-        scale, duration = int.from_bytes(head[at + 24 : at + 28], "big"), int.from_bytes(head[at + 28 : at + 36], "big")
-    else:
-        scale, duration = int.from_bytes(head[at + 16 : at + 20], "big"), int.from_bytes(head[at + 20 : at + 24], "big")
+    # ISO/IEC 14496-12 §8.2.2: times and the duration have 64 bits in version 1, else 32.
+    scale_at, size = (at + 24, 8) if head[at + 4] == 1 else (at + 16, 4)
+    scale = int.from_bytes(head[scale_at : scale_at + 4], "big")
+    duration = int.from_bytes(head[scale_at + 4 : scale_at + 4 + size], "big")
     # 0: the movie is in fragments.
     return round(duration / scale, 3) if scale and duration else None
 

@@ -33,6 +33,7 @@ class _ChannelMedia:
     current_playlists: list[str] = field(default_factory=list)
 
 
+@dataclass(slots=True, eq=False)
 class Retention:
     """Deletes old media. It ignores objects whose keys do not match the gateway's layout.
 
@@ -44,40 +45,34 @@ class Retention:
     Clips follow `clip_days`, unless it is 0.
     """
 
-    def __init__(
-        self,
-        objects: ObjectStore,
-        channels: ChannelStore,
-        days: int,
-        clip_days: int = 0,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._objects = objects
-        self._channels = channels
-        self._days = days
-        self._clip_days = clip_days
-        self._clock = clock
+    objects: ObjectStore
+    channels: ChannelStore
+    days: int
+    clip_days: int = 0
+    clock: Callable[[], float] = time.time
 
     async def run(self) -> None:
         """Runs `run_once` every three hours, until cancelled."""
-        await run_periodically(self.run_once, "old recordings", _START_DELAY_SECONDS, _INTERVAL_SECONDS)
+        await run_periodically(
+            self.run_once, "old recordings could not be deleted", _START_DELAY_SECONDS, _INTERVAL_SECONDS
+        )
 
     async def run_once(self) -> int:
         """Deletes old objects and returns their number. Raises StoreUnavailable."""
         # Existing channels are read first. A channel deleted in the meantime is then in the second list.
-        existing = {c.id: c.retention_days for c in await self._channels.list()}
-        settings = {d.id: d.channel.retention_days for d in await self._channels.list_deleted()} | existing
-        days_by_channel = {id: self._days if days is None else days for id, days in settings.items()}
-        of_all = self._days or self._clip_days
+        existing = {c.id: c.retention_days for c in await self.channels.list()}
+        settings = {d.id: d.channel.retention_days for d in await self.channels.list_deleted()} | existing
+        days_by_channel = {id: self.days if days is None else days for id, days in settings.items()}
+        of_all = self.days or self.clip_days
         if not of_all and not any(days_by_channel.values()):
             return 0
-        now, deleted = self._clock(), 0
+        now, deleted = self.clock(), 0
         prefixes = [""] if of_all else [f"{id}/" for id, channel_days in days_by_channel.items() if channel_days]
         for prefix in prefixes:
             for channel, found in (await self._find(prefix, days_by_channel, now)).items():
                 count = 0
                 async for key in self._keys_to_delete(found):
-                    await self._objects.delete(key)
+                    await self.objects.delete(key)
                     count += 1
                 if count:
                     log.info("old recordings deleted", stream=channel, files=count)
@@ -86,13 +81,13 @@ class Retention:
 
     async def _find(self, prefix: str, days_by_channel: dict[str, int], now: float) -> dict[str, _ChannelMedia]:
         channels: defaultdict[str, _ChannelMedia] = defaultdict(_ChannelMedia)
-        async for item in self._objects.list(prefix):
+        async for item in self.objects.list(prefix):
             parsed = media_keys.parse(item.key)
             if parsed is None:
                 continue
-            days = days_by_channel.get(parsed.channel, self._days)
+            days = days_by_channel.get(parsed.channel, self.days)
             if parsed.kind is media_keys.MediaKind.CLIP:
-                days = self._clip_days or days
+                days = self.clip_days or days
             old = bool(days) and max(parsed.start, item.modified) < now - days * _DAY
             found = channels[parsed.channel]
             if parsed.kind is media_keys.MediaKind.ONDEMAND:
@@ -107,7 +102,7 @@ class Retention:
             yield key
         if found.old_segments:
             listed = {
-                uri for playlist in found.current_playlists for uri in await playlist_segments(self._objects, playlist)
+                uri for playlist in found.current_playlists for uri in await playlist_segments(self.objects, playlist)
             }
             for key in found.old_segments:
                 if key.partition("/")[2] not in listed:

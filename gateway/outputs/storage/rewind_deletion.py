@@ -14,9 +14,9 @@ from gateway.channels.stores import ChannelStore
 from gateway.outputs.recording.on_demand_recording import REWIND_MARGIN
 from gateway.outputs.recording.on_demand_session import REWIND_MARK
 from gateway.outputs.storage.periodic_deletion import run_periodically
+from gateway.outputs.storage.recording_index import read_start
 from gateway.outputs.storage.stored_pieces import StoredPieces
 from gateway.ports import media_keys
-from gateway.ports.errors import NoSuchObject
 from gateway.ports.stores import ObjectStore
 
 log = structlog.get_logger(__name__)
@@ -45,7 +45,9 @@ class RewindDeletion:
 
     async def run(self) -> None:
         """Runs `run_once` every 15 minutes, until cancelled."""
-        await run_periodically(self.run_once, "sessions for rewinding", _START_DELAY_SECONDS, _INTERVAL_SECONDS)
+        await run_periodically(
+            self.run_once, "sessions for rewinding could not be deleted", _START_DELAY_SECONDS, _INTERVAL_SECONDS
+        )
 
     async def run_once(self) -> int:
         """Deletes old sessions and returns the number of objects. Raises StoreUnavailable."""
@@ -67,7 +69,7 @@ class RewindDeletion:
             # The playlist of a growing session is stored again after each segment.
             if parsed is None or item.modified >= oldest or item.key in self._kept:
                 continue
-            if not await self._is_for_rewinding(item.key):
+            if REWIND_MARK.encode() not in (await read_start(self._objects, item.key, _HEAD_BYTES) or b""):
                 if len(self._kept) < _MAX_KEPT:
                     self._kept.add(item.key)
                 continue
@@ -81,10 +83,3 @@ class RewindDeletion:
                 await asyncio.sleep(_PAUSE_SECONDS)
             count += 1 + len(keys)
         return count
-
-    async def _is_for_rewinding(self, key: str) -> bool:
-        try:
-            head = b"".join([chunk async for chunk in self._objects.read(key, 0, _HEAD_BYTES)])
-        except NoSuchObject:  # it was deleted in the meantime
-            return False
-        return REWIND_MARK.encode() in head

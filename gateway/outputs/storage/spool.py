@@ -58,12 +58,7 @@ class Spool:
 
     def scan(self) -> list[SpooledFile]:
         """Returns an earlier process's files, oldest first. Files that it was sending wait again. Raises OSError."""
-        for key, file in _files(self._folder / _SENDING):
-            target = self._path(_QUEUE, key)
-            if target.exists():  # a newer file with this key waits
-                file.unlink()
-                continue
-            _move(file, target)
+        _move_all(self._folder / _SENDING, self._folder / _QUEUE)
         found = []
         for key, file in _files(self._folder / _QUEUE):
             if not is_object_key(key):
@@ -193,6 +188,16 @@ def _files(root: Path) -> list[tuple[str, Path]]:
     ]
 
 
+def _move_all(source: Path, target: Path) -> None:
+    """Moves the files of a folder, unless a newer file with their key is in `target`."""
+    for key, file in _files(source):
+        waiting = target / key
+        if waiting.exists() and waiting.stat().st_mtime >= file.stat().st_mtime:
+            file.unlink()
+        else:
+            _move(file, waiting)
+
+
 def _move(file: Path, target: Path) -> None:
     """Renames a file, replacing `target`, and creates missing folders. Raises OSError."""
     for _ in range(3):  # `_prune` may remove the empty folder before the rename
@@ -248,28 +253,20 @@ class SpoolRecovery:
             os.close(self._lock)
             self._lock = -1
 
-    def take_over(self) -> int:
-        """Moves the files of dead processes into this spool, before it is read. Returns the number of files."""
-        moved = 0
+    def take_over(self) -> None:
+        """Moves the files of dead processes into this spool, before it is read."""
         for folder in self._others():
             lock = _lock_spool(folder)
             if lock is None:
                 continue  # its process is alive
             try:
                 for subfolder, target in _TARGETS.items():
-                    for key, file in _files(folder / subfolder):
-                        waiting = self._folder / target / key
-                        if waiting.exists() and waiting.stat().st_mtime >= file.stat().st_mtime:
-                            file.unlink()  # a newer file with this key waits here
-                            continue
-                        _move(file, waiting)
-                        moved += subfolder != _NOTES
+                    _move_all(folder / subfolder, self._folder / target)
                 (folder / _LOCK).unlink(missing_ok=True)
                 if folder != self._base:
                     shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(lock)
-        return moved
 
     def _others(self) -> Iterator[Path]:
         processes = self._base / _PROCESSES

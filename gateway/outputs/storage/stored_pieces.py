@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from gateway.outputs.storage.recording_index import MAX_PLAYLIST_BYTES, movie_seconds
+from gateway.outputs.storage.recording_index import MAX_PLAYLIST_BYTES, read_start, stored_movie_seconds
 from gateway.ports import media_keys
-from gateway.ports.errors import NoSuchObject
 from gateway.ports.media_keys import MediaKind
 from gateway.ports.stores import Object, ObjectStore
 
-_HEAD_BYTES: Final = 256  # bytes at the start of a finished MP4, including its duration
 _MAX_MOVIES: Final = 10_000  # MP4 recordings of one time range; 30 s each: 83 hours
 _MAX_MOVIE_SECONDS: Final = 86_400.0 + 3_600.0  # the longest `video_time`, and its last GOP
 # The lines of a session's playlist that matter. `on_demand_session.playlist` writes them.
@@ -84,10 +82,7 @@ class StoredPieces:
             await self._read(key, start, end, add)
 
     async def _read(self, key: str, start: float, end: float, add: Callable[[StoredPiece], None]) -> None:
-        try:
-            text = b"".join([chunk async for chunk in self._objects.read(key, 0, MAX_PLAYLIST_BYTES)])
-        except NoSuchObject:  # it was deleted in the meantime
-            return
+        text = await read_start(self._objects, key, MAX_PLAYLIST_BYTES) or b""
         channel = key.partition("/")[0]
 
         def read() -> None:
@@ -109,7 +104,7 @@ class StoredPieces:
         found.sort(key=lambda entry: (entry[0], entry[1].key))
         pieces: list[StoredPiece] = []
         for at, item in reversed(found[-_MAX_MOVIES:]):  # the newest first
-            seconds = await self._movie_seconds(item)
+            seconds = await stored_movie_seconds(self._objects, item)
             if seconds is not None and at + seconds > start:
                 pieces.append(StoredPiece(item.key, MediaKind.VIDEO, at, seconds, True))
             elif at < start:
@@ -143,13 +138,6 @@ class StoredPieces:
         keys = [item.key async for item in self._objects.list(f"{channel}/vod-")]
         parsed = [(media_keys.parse(key), key) for key in keys]
         return sorted((p.start, key) for p, key in parsed if p is not None and p.kind is MediaKind.ONDEMAND)
-
-    async def _movie_seconds(self, item: Object) -> float | None:
-        try:
-            head = b"".join([chunk async for chunk in self._objects.read(item.key, 0, min(item.size, _HEAD_BYTES))])
-        except NoSuchObject:
-            return None
-        return movie_seconds(head)
 
 
 def read_playlist(channel: str, text: bytes) -> Iterator[StoredPiece]:

@@ -138,25 +138,20 @@ class Interleave:
         count = next((n for n, i in enumerate(items) if isinstance(i, int) and i > at), len(items))
         # Items after the original picture must follow the new picture.
         last = next((n for n in range(count - 1, -1, -1) if isinstance(items[n], int)), -1)
-        for _ in range(last + 1):
-            item = items.popleft()
-            if not isinstance(item, int):
-                yield item
+        yield from self._take(last + 1)
         yield picture
-        yield from self._until_picture()
+        yield from self._take(next((n for n, i in enumerate(items) if isinstance(i, int | Tracks)), len(items)))
 
     def take_rest(self) -> Iterator[StreamItem]:
         """Yields all items except pictures, at the end."""
-        while self._items:
+        return self._take(len(self._items))
+
+    def _take(self, count: int) -> Iterator[StreamItem]:
+        """Yields the first `count` items, without the pictures among them."""
+        for _ in range(count):
             item = self._items.popleft()
             if not isinstance(item, int):
                 yield item
-
-    def _until_picture(self) -> Iterator[StreamItem]:
-        while self._items and not isinstance(self._items[0], int | Tracks):
-            item = self._items.popleft()
-            assert not isinstance(item, int), "checked above"
-            yield item
 
     def _trim(self) -> None:
         oldest = next((t for i in self._items if (t := _time(i)) is not None), self._newest)

@@ -43,21 +43,15 @@ class PictureFetcher:
     async def fetch(self, url: str) -> FetchedPicture:
         """Returns the picture, or a cached copy if it cannot be fetched now. Raises PictureUnavailable."""
         try:
-            data = await self._fetch(url)
-        except PictureUnavailable as error:
-            if url in self._cache:
-                self._cache.move_to_end(url)
-                return FetchedPicture(self._cache[url], str(error))
-            raise
+            async with aclosing(self._downloader.chunks(url)) as chunks:
+                data = b"".join([chunk async for chunk in chunks])
+        except DownloadFailed as error:
+            if url not in self._cache:
+                raise PictureUnavailable(str(error)) from None
+            self._cache.move_to_end(url)
+            return FetchedPicture(self._cache[url], str(error))
         self._store(url, data)
         return FetchedPicture(data)
-
-    async def _fetch(self, url: str) -> bytes:
-        try:
-            async with aclosing(self._downloader.chunks(url)) as chunks:
-                return b"".join([chunk async for chunk in chunks])
-        except DownloadFailed as error:
-            raise PictureUnavailable(str(error)) from None
 
     def _store(self, url: str, data: bytes) -> None:
         self._cache_bytes += len(data) - len(self._cache.pop(url, b""))

@@ -197,10 +197,8 @@ async def test_simultaneous_exports_of_a_channel_are_limited(clips: Clips) -> No
             await stack.enter_async_context(clips.service.export(CHANNEL, zero, zero + 2, None, lambda: True))
         await clips.clip(zero, zero + 2)  # clips have their own limit
     async with clips.service.export(CHANNEL, zero, zero + 2, None, lambda: True) as movie:
-        data = b"".join([chunk async for chunk in clips.service.read(movie, 0, movie.size)])
+        data = b"".join([chunk async for chunk in clips.service.read(movie)])
         assert len(data) == movie.size
-        part = b"".join([chunk async for chunk in clips.service.read(movie, 100, 70_000, 999)])
-        assert part == data[100:70_000]
     with pytest.raises(ConnectionAbortedError):
         async with clips.service.export(CHANNEL, zero, zero + 2, None, lambda: False):
             pass
