@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -181,9 +181,8 @@ class ClipService:
         stream: Stream | None,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> AsyncIterator[Movie]:
-        async with AsyncExitStack() as stack:
-            files = stack.enter_context(ExitStack())
-            media = stack.enter_context(await self._sources.threads.run(self._temporary))
+        with ExitStack() as files:
+            media = files.enter_context(await self._sources.threads.run(self._temporary))
             joiner = Joiner(media, start, end)
             try:
                 await self._sources.flush(stream)

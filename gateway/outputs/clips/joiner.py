@@ -218,7 +218,7 @@ class _Sounds:
         duration = max(samples * scale // rate, 1)
         if track.last + duration // 2 >= time:
             return  # it overlaps the end of the previous run
-        if self._movie.video is None:
+        if Kind.VIDEO not in self._movie.by_kind:
             self.run_end = max(self.run_end, (time + duration) * VIDEO_CLOCK // scale)
         self._movie.put(track, Sample(time, 0, duration, Access.SYNC, unit.payload))
 
@@ -316,10 +316,10 @@ class Joiner:
             if not held or pictures.done or held[-1].dts + held[-1].cts + pictures.step <= self._range.begin:
                 return None
             self._begin_movie()  # only the last picture reaches into the range
-        reached = pictures.done if movie.video is not None else self._sounds.done
+        reached = pictures.done if Kind.VIDEO in movie.by_kind else self._sounds.done
         stop = min(pictures.stop, self._range.end + self._range.offset)
         self._end_run()
-        if not movie.tracks or (movie.video is not None and pictures.first_shown is None):
+        if not movie.tracks or (Kind.VIDEO in movie.by_kind and pictures.first_shown is None):
             return None  # the media after the range, or none of its pictures
         movie.write_rest()
         end = stop if reached else pictures.complete_end(max(track.video_end for track in movie.tracks))
@@ -352,7 +352,8 @@ class Joiner:
             self._held = _HeldMedia()
             return
         self._pictures.end_run()
-        sound_end = self._movie.audio.video_end if self._movie.audio is not None else 0
+        sound = self._movie.by_kind.get(Kind.AUDIO)
+        sound_end = sound.video_end if sound is not None else 0
         end = max(self._pictures.run_end, self._sounds.run_end, self._position)
         # Sound of a piece ends a little after its last picture, and the sound of the next piece begins there.
         self._position = sound_end if sound_end > end + _OVERHANG else end

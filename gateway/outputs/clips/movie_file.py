@@ -64,14 +64,14 @@ class MovieFile:
     """
 
     def __init__(self, media: BinaryIO) -> None:
-        self.video: WrittenTrack | None = None
-        self.audio: WrittenTrack | None = None
+        self.by_kind: dict[Kind, WrittenTrack] = {}
         self._media = media
         self._size = self._checked_size = 0
 
     @property
     def tracks(self) -> list[WrittenTrack]:
-        return [track for track in (self.video, self.audio) if track is not None]
+        """The tracks, pictures before sound."""
+        return [self.by_kind[kind] for kind in (Kind.VIDEO, Kind.AUDIO) if kind in self.by_kind]
 
     def grew(self, size: int) -> bool:
         """Whether the file has grown by `size` bytes since the last call that returned True."""
@@ -84,7 +84,7 @@ class MovieFile:
         """Returns the track of the movie for this unit, with its sample description. Raises CannotJoin, InvalidData."""
         track = unit.track
         is_video = track.kind is Kind.VIDEO
-        written = self.video if is_video else self.audio
+        written = self.by_kind.get(track.kind)
         if written is not None:
             if written.codec == track.codec and written.descriptions.get(track.config) == written.description:
                 return written
@@ -97,11 +97,7 @@ class MovieFile:
         size = codecs.video_size(track, unit.payload) if is_video else None
         init = TrackInit(track, 1 if is_video else 2, scale, size, unit.payload)
         if written is None:
-            written = WrittenTrack(new_track(init), track.codec, {track.config: 1})
-            if is_video:
-                self.video = written
-            else:
-                self.audio = written
+            written = self.by_kind[track.kind] = WrittenTrack(new_track(init), track.codec, {track.config: 1})
             return written
         self._write(written)
         number = written.descriptions.get(track.config)

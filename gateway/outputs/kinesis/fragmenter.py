@@ -254,14 +254,12 @@ class Fragmenter:
             self._held.append((unit, at))
             if at >= self._cut:
                 self._release()
-        elif _VIDEO not in self._tracks:
-            self._sound_only(unit, at)
-        elif self._open is None:
+        elif self._open is None and _VIDEO in self._tracks:
             self._early.append((unit, at))
             while at - self._early[0][1] > LEAD_MS:
                 self._early.popleft()
                 self.skipped += 1
-        elif _VIDEO not in self._open.kinds:
+        elif self._open is None or _VIDEO not in self._open.kinds:
             self._sound_only(unit, at)
         else:
             self._early.append((unit, at))
@@ -276,10 +274,8 @@ class Fragmenter:
         """
         if self._open is not None and _VIDEO in self._open.kinds and at - self._open.timecode < MAX_MS:
             self._write(unit, at)
-            return
-        if self._open is not None and _VIDEO in self._open.kinds:
-            self._end()
-        self._sound_only(unit, at)
+        else:
+            self._sound_only(unit, at)
 
     def _sound_only(self, unit: AccessUnit, at: int) -> None:
         fragment = self._open
@@ -292,12 +288,9 @@ class Fragmenter:
         self._write(unit, at)
 
     def _write_early(self, until: int) -> None:
-        early = self._early
-        while early and early[0][1] <= until:
-            unit, at = early.popleft()
-            if self._cut is not None or self._open is None:
-                self._sound(unit, at)
-            elif _VIDEO in self._open.kinds:
+        while self._early and self._early[0][1] <= until:
+            unit, at = self._early.popleft()
+            if self._open is not None and _VIDEO in self._open.kinds:
                 self._write(unit, at)
             else:
                 self._sound_only(unit, at)

@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_plus
@@ -110,9 +110,7 @@ class KvsJobs:
         self._woken.set()
         if wait_seconds <= 0:
             return SubmittedJobs(stream, None, jobs)
-        with self._calling(jobs[0].id) as started:
-            first = await self._first_fragment(jobs[0].id, started, wait_seconds)
-        arn, fragment = first or (stream, None)
+        arn, fragment = await self._first_fragment(jobs[0].id, wait_seconds) or (stream, None)
         return SubmittedJobs(arn, fragment, jobs)
 
     async def submit_object(self, bucket: str, key: str) -> None:
@@ -183,27 +181,23 @@ class KvsJobs:
 
     # ---- callers that wait ----
 
-    @contextmanager
-    def _calling(self, id: str) -> Iterator[FirstFragment]:
+    async def _first_fragment(self, id: str, seconds: float) -> tuple[str, str] | None:
+        """Returns ARN and number of a job's first fragment; None if there is none within `seconds`."""
         started: FirstFragment = asyncio.get_running_loop().create_future()
         self._callers[id] = started
+        until = time.monotonic() + seconds
         try:
-            yield started
+            while (remaining := until - time.monotonic()) > 0:
+                await asyncio.wait({started}, timeout=min(remaining, _CALLER_POLL_SECONDS))
+                if started.done():
+                    return started.result()
+                with suppress(StoreUnavailable):
+                    if (first := _first_of(await self._queue.store.get(id))) is not None:
+                        return first
+            return None
         finally:
             del self._callers[id]
             started.cancel()
-
-    async def _first_fragment(self, id: str, started: FirstFragment, seconds: float) -> tuple[str, str] | None:
-        """Returns ARN and number of a job's first fragment; None if there is none within `seconds`."""
-        until = time.monotonic() + seconds
-        while (remaining := until - time.monotonic()) > 0:
-            await asyncio.wait({started}, timeout=min(remaining, _CALLER_POLL_SECONDS))
-            if started.done():
-                return started.result()
-            with suppress(StoreUnavailable):
-                if (first := _first_of(await self._queue.store.get(id))) is not None:
-                    return first
-        return None
 
     # ---- running ----
 

@@ -85,22 +85,17 @@ class KvsRunningJob:
             sending = tasks.start(delivery.run(), "delivery")
             reading = tasks.start(self._read(bucket, key, backlog), "reading")
             await self._wait_for_end(first, sending, reading, backlog)
-            if first.done() and (first_error := first.exception()) is not None:
-                if isinstance(first_error, OutputError):
-                    return first_error
-                raise first_error
-            if sending.done() and not reading.done():
-                sending.result()  # only an internal error ends it first; this raises it
+            for task in (first, reading):
+                if task.done() and (error := task.exception()) is not None:
+                    if isinstance(error, GatewayError | OSError):
+                        return error
+                    raise error
+            if sending.done():
+                sending.result()  # raises an internal error, which may end it first
             if not reading.done():
                 return OutputError(delivery.error or f"Kinesis stored nothing for {_STALL_SECONDS:g} s")
-            error = reading.exception()
-            if error is not None:
-                if isinstance(error, GatewayError | OSError):
-                    return error
-                raise error
             if not sending.done():
                 return OutputError(delivery.error or f"{len(backlog)} fragments were not stored")
-            sending.result()
             return None if backlog.counts.persisted else OutputUnsupported("nothing of it could be sent")
 
     async def _wait_for_end(

@@ -127,7 +127,7 @@ class Archive:
             raise OutputError(f"{key} cannot be stored: the spool {self._folder} cannot be read") from None
         except OSError as error:
             raise OutputError(f"{key} cannot be stored: {error.strerror or error}") from None
-        self._enqueue(key)
+        self._enqueue(key, spool)
         return key
 
     async def read(self, key: str, file: Path, start: int, end: int) -> AsyncIterator[bytes]:
@@ -135,9 +135,7 @@ class Archive:
 
         start, end: the first byte and the end. Raises NoSuchObject, StoreUnavailable, OSError.
         """
-        opened = await self.threads.run(lambda: _open(file))
-        if opened is None:
-            opened = await self.threads.run(lambda: self.open_waiting(key))
+        opened = await self.threads.run(lambda: _open(file) or self.open_waiting(key))
         if opened is None:
             async for chunk in self._objects.read(key, start, end):
                 yield chunk
@@ -208,7 +206,7 @@ class Archive:
                 if recovered:
                     log.info("files wait for the object store", files=len(recovered), bytes=spool.bytes)
                 for entry in recovered:
-                    self._enqueue(entry.key)
+                    self._enqueue(entry.key, spool)
                 self._scanned.set()
                 try:
                     await asyncio.get_running_loop().create_future()
@@ -234,16 +232,14 @@ class Archive:
 
     # ---- sending ----
 
-    def _enqueue(self, key: str) -> None:
-        if self._spool is None:
-            return
+    def _enqueue(self, key: str, spool: Spool) -> None:
         channel = key.partition("/")[0]
         queue = self._queues.get(channel)
         if queue is None:
             queue = self._queues[channel] = deque()
             self._idle.clear()
             if self._tasks is not None:
-                self._tasks.start(self._send_all(channel, queue, self._spool), channel)
+                self._tasks.start(self._send_all(channel, queue, spool), channel)
         queue.append(key)
 
     async def _send_all(self, channel: str, queue: deque[str], spool: Spool) -> None:
