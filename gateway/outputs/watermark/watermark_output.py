@@ -28,7 +28,7 @@ from gateway.live.output import FINISH_SECONDS
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import PictureOverride, Stream
 from gateway.live.subscription import Subscription
-from gateway.media.track import Kind, MediaTrack, Tracks
+from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.watermark.override_writer import OverrideWriter, milliseconds
 from gateway.outputs.watermark.picture_fetcher import PictureFetcher
@@ -245,7 +245,7 @@ class WatermarkOutput:
             self._assets.changed = False
             await worker.send(WatermarkMessage.MARK, self._assets.mark.encode())
         if isinstance(item, Tracks):
-            metadata = {name: item.metadata[name] for name in _WORKER_METADATA if name in item.metadata}
+            metadata: dict[str, AmfValue] = {n: item.metadata[n] for n in _WORKER_METADATA if n in item.metadata}
             item = Tracks(item.video, None, item.epoch, metadata)
         await worker.send_item(item)
 
