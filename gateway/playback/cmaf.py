@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from gateway.formats.mp4.fragment import STYP
@@ -48,7 +50,11 @@ def cmaf(
     """
     match = _PATH.fullmatch(rest)
     if match is not None:
-        return _fragment(stream, rest, match, source)
+        output = packager(stream, "cmaf", CmafPackager)
+        if isinstance(output, Response):
+            return output
+        track = output.manifests.track(match[1])
+        return _not_found(rest) if track is None else _TrackFiles(stream, output, track).respond(rest, match, source)
     if rest in _MEDIA_PLAYLISTS:
         return hls.low_latency_playlist(request, stream, _MEDIA_PLAYLISTS[rest], reports=reports)
     if rest == MASTER:
@@ -58,157 +64,148 @@ def cmaf(
     return text(404, "not found")
 
 
-def _fragment(stream: Stream, rest: str, match: re.Match[str], source: CmafTrack | None) -> EventualResponse:
-    """Answers with an init segment, a part or a segment. Waits for a part or segment that comes next."""
-    output = packager(stream, "cmaf", CmafPackager)
-    if isinstance(output, Response):
-        return output
-    track = output.manifests.track(match[1])
-    if track is None:
-        return _not_found(rest)
-    uri = rest.partition("/")[2]
-    kind = f"{track.media}/mp4"
-    if match[3] == "init-":
-        init = track.inits.get(uri)
-        return _not_found(rest) if init is None else Response(200, init, kind, cache=SEGMENT_CACHE)
-    if match[3] == "part-":
-        # All players fetch the newest part at once. They share one response until a newer part exists.
-        cached = output.cache.get(rest)
-        if isinstance(cached, Response):
-            return cached
+@dataclass(frozen=True, slots=True)
+class _TrackFiles:
+    """The media files of one track. Answers may wait for the next part or segment."""
+
+    stream: Stream
+    output: CmafPackager
+    track: CmafTrack
+
+    def respond(self, rest: str, match: re.Match[str], source: CmafTrack | None) -> EventualResponse:
+        """Answers with an init segment, a part or a segment."""
+        output, track = self.output, self.track
+        uri = rest.partition("/")[2]
+        if match[3] == "init-":
+            init = track.inits.get(uri)
+            return _not_found(rest) if init is None else self._media(init)
+        if match[3] == "part-":
+            # All players fetch the newest part at once. They share one response until a newer part exists.
+            cached = output.cache.get(rest)
+            if isinstance(cached, Response):
+                return cached
+            part = track.part(uri)
+            if part is not None:
+                answer = output.cache[rest] = self._media(part)
+                return answer
+            if uri == track.part_uri(track.part_number) and not output.over:
+                return self._hinted(uri)
+            return _not_found(rest)
+        segment = track.window.find(uri)
+        if segment is not None:
+            return segment_response(segment, f"{track.media}/mp4")
+        number = int(match[4])
+        if uri == track.segment_uri(number):
+            if source is not None and source.window[0].number <= number <= max(track.number, source.number) + 1:
+                return self._rendition_segment(number)
+            if self._is_expected(number):
+                return self._unfinished(number)
+        return self._missing_segment(rest, uri)
+
+    def _media(self, body: bytes | AsyncIterator[bytes]) -> Response:
+        return Response(200, body, f"{self.track.media}/mp4", cache=SEGMENT_CACHE)
+
+    def _empty(self) -> Response:
+        """Returns an answer with a segment without media."""
+        return Response(200, STYP, f"{self.track.media}/mp4", cache="no-store")
+
+    async def _wait(self, is_ready: Callable[[], bool]) -> bool:
+        return await wait_until(self.output, self.track.changed, HOLD * self.track.window.target, self.stream, is_ready)
+
+    def _missing_segment(self, rest: str, uri: str) -> Response:
+        """Answers for a segment that does not exist because its epoch ended before it.
+
+        Until all players have loaded the new manifest, they request the segments that follow from the old manifest's
+        clock. The answers are empty segments: after a 404, shaka-player repeats the request forever and dash.js reports
+        an error. The next epoch's media is never sent, because it needs another initialization segment.
+        """
+        return self._empty() if self.track.may_be_requested(uri) else _not_found(rest)
+
+    async def _hinted(self, uri: str) -> Response:
+        """Answers with the part of the playlist's preload hint, as soon as the part is complete."""
+        track, header = self.track, self.track.header
+        await self._wait(lambda: track.part(uri) is not None or track.header is not header)
         part = track.part(uri)
         if part is not None:
-            answer = output.cache[rest] = Response(200, part, kind, cache=SEGMENT_CACHE)
-            return answer
-        if uri == track.part_uri(track.part_number) and not output.over:
-            return _hinted(output, track, stream, uri)
-        return _not_found(rest)
-    segment = track.window.find(uri)
-    if segment is not None:
-        return segment_response(segment, kind)
-    number = int(match[4])
-    if uri == track.segment_uri(number):
-        if source is not None and source.window[0].number <= number <= max(track.number, source.number) + 1:
-            return _rendition_segment(output, track, stream, number)
-        if _is_expected(output, track, stream, number):
-            return _unfinished(output, track, stream, number)
-    return _missing_segment(track, rest, uri)
+            return self._media(part)
+        if self.output.over or track.header is not header:
+            return _not_found(uri)
+        return service_unavailable("the part is not there yet", 1)
 
+    async def _unfinished(self, number: int) -> Response:
+        """Answers with an open or future segment. Sends each part when it is complete.
 
-def _missing_segment(track: CmafTrack, rest: str, uri: str) -> Response:
-    """Answers for a segment that does not exist because its epoch ended before it.
-
-    Until all players have loaded the new manifest, they request the segments that follow from the old manifest's clock.
-    The answers are empty segments: after a 404, shaka-player repeats the request forever and dash.js reports an error.
-    The next epoch's media is never sent, because it needs another initialization segment.
-    """
-    return (
-        Response(200, STYP, f"{track.media}/mp4", cache="no-store") if track.may_be_requested(uri) else _not_found(rest)
-    )
-
-
-async def _hinted(output: CmafPackager, track: CmafTrack, stream: Stream, uri: str) -> Response:
-    """Answers with the part of the playlist's preload hint, as soon as the part is complete."""
-    hold, header = HOLD * track.window.target, track.header
-    await wait_until(
-        output, track.changed, hold, stream, lambda: track.part(uri) is not None or track.header is not header
-    )
-    part = track.part(uri)
-    if part is not None:
-        return Response(200, part, f"{track.media}/mp4", cache=SEGMENT_CACHE)
-    return (
-        _not_found(uri)
-        if output.over or track.header is not header
-        else service_unavailable("the part is not there yet", 1)
-    )
-
-
-async def _unfinished(output: CmafPackager, track: CmafTrack, stream: Stream, number: int) -> Response:
-    """Answers with an open or future segment. Sends each part when it is complete.
-
-    DASH: availabilityTimeComplete="false". If the stream ends before the segment, an empty segment is sent.
-    Players that follow the clock notice the end with their next manifest. After a 404 they would repeat the request ten
-    times a second. If the epoch ends before the segment, see `_missing_segment`.
-    """
-    uri, hold, header = track.segment_uri(number), HOLD * track.window.target, track.header
-    await wait_until(
-        output, track.changed, hold, stream, lambda: track.part_at(number, 0) is not None or track.header is not header
-    )
-    if output.ended and track.number <= number:
-        await asyncio.sleep(track.window.longest + MANIFEST_LOAD_SECONDS)
-    segment = track.window.find(uri)
-    if segment is not None:
-        return Response(200, segment.body(), f"{track.media}/mp4", cache=SEGMENT_CACHE)
-    if track.header is not header:
-        return _missing_segment(track, uri, uri)
-    first = track.part_at(number, 0)
-    if first is None:
-        if output.ended:
-            return Response(200, STYP, f"{track.media}/mp4", cache="no-store")
-        return _not_found(uri) if output.stopped else service_unavailable("the segment has not begun yet", 1)
-    return Response(200, _read_parts(output, track, stream, number, first), f"{track.media}/mp4", cache=SEGMENT_CACHE)
-
-
-async def _rendition_segment(output: CmafPackager, track: CmafTrack, stream: Stream, number: int) -> Response:
-    """Answers with an open or future segment of a rendition. If its worker has died, an empty segment is sent soon.
-
-    Then players can change to another rendition early.
-    """
-    header, uri = track.header, track.segment_uri(number)
-    seconds = track.window.longest + MANIFEST_LOAD_SECONDS
-    await track.changed.until(
-        lambda: (
-            track.part_at(number, 0) is not None or track.header is not header or track.number > number or output.over
-        ),
-        seconds,
-    )
-    if track.part_at(number, 0) is None or track.header is not header:
-        segment = track.window.find(uri)  # the last segment of its epoch
+        DASH: availabilityTimeComplete="false". If the stream ends before the segment, an empty segment is sent.
+        Players that follow the clock notice the end with their next manifest. After a 404 they would repeat the request
+        ten times a second. If the epoch ends before the segment, see `_missing_segment`.
+        """
+        output, track, header = self.output, self.track, self.track.header
+        uri = track.segment_uri(number)
+        await self._wait(lambda: track.part_at(number, 0) is not None or track.header is not header)
+        if output.ended and track.number <= number:
+            await asyncio.sleep(track.window.longest + MANIFEST_LOAD_SECONDS)
+        segment = track.window.find(uri)
         if segment is not None:
-            return Response(200, segment.body(), f"{track.media}/mp4", cache=SEGMENT_CACHE)
-        return Response(200, STYP, f"{track.media}/mp4", cache="no-store")
-    return await _unfinished(output, track, stream, number)
+            return self._media(segment.body())
+        if track.header is not header:
+            return self._missing_segment(uri, uri)
+        first = track.part_at(number, 0)
+        if first is not None:
+            return self._media(self._read_parts(number, first))
+        if output.ended:
+            return self._empty()
+        return _not_found(uri) if output.stopped else service_unavailable("the segment has not begun yet", 1)
 
+    async def _rendition_segment(self, number: int) -> Response:
+        """Answers with an open or future segment of a rendition. If its worker has died, an empty segment is sent soon.
 
-def _is_expected(output: CmafPackager, track: CmafTrack, stream: Stream, number: int) -> bool:
-    """Whether a player may request segment `number`, which has not begun.
+        Then players can change to another rendition early.
+        """
+        track, header, uri = self.track, self.track.header, self.track.segment_uri(number)
 
-    It may request the open segment or the next one, because its clock may be a little ahead.
-    Without a publisher, it may also request the segments that follow from the manifest's clock.
-    """
-    ahead = 1
-    if output.ended or stream.state is StreamState.LINGERING:
-        ahead += math.ceil(MAX_LINGER / max(track.window.longest, 0.1))
-    return track.number <= number <= track.number + ahead and not (output.stopped and not output.ended)
+        def has_begun() -> bool:
+            return track.part_at(number, 0) is not None
 
+        def is_decided() -> bool:
+            return has_begun() or track.header is not header or track.number > number or self.output.over
 
-async def _read_parts(
-    output: CmafPackager, track: CmafTrack, stream: Stream, number: int, first: bytes
-) -> AsyncIterator[bytes]:
-    """Yields the parts of an open segment.
+        await track.changed.until(is_decided, track.window.longest + MANIFEST_LOAD_SECONDS)
+        if has_begun() and track.header is header:
+            return await self._unfinished(number)
+        segment = track.window.find(uri)  # the last segment of its epoch
+        return self._empty() if segment is None else self._media(segment.body())
 
-    Raises RequestError if the segment is not finished in time. The connection is then aborted, so that the client
-    notices that the segment is incomplete.
-    """
-    piece: bytes | None = first
-    index = 0
-    while True:
-        if piece is not None:
-            index += 1
+    def _is_expected(self, number: int) -> bool:
+        """Whether a player may request segment `number`, which has not begun.
+
+        It may request the open segment or the next one, because its clock may be a little ahead.
+        Without a publisher, it may also request the segments that follow from the manifest's clock.
+        """
+        output, track, ahead = self.output, self.track, 1
+        if output.ended or self.stream.state is StreamState.LINGERING:
+            ahead += math.ceil(MAX_LINGER / max(track.window.longest, 0.1))
+        return track.number <= number <= track.number + ahead and not (output.stopped and not output.ended)
+
+    async def _read_parts(self, number: int, first: bytes) -> AsyncIterator[bytes]:
+        """Yields the parts of an open segment.
+
+        Raises RequestError if the segment is not finished in time. The connection is then aborted, so that the client
+        notices that the segment is incomplete.
+        """
+        track, piece, index = self.track, first, 0
+        while True:
             yield piece
-        elif track.number > number:
-            return
-        elif output.over or not await _wait_for_part(output, track, stream, number, index):
-            raise RequestError(503, f"segment {number} of {track.kind} stays unfinished")
-        piece = track.part_at(number, index)
+            index += 1
+            while (found := track.part_at(number, index)) is None:
+                if track.number > number:
+                    return
+                if self.output.over or not await self._wait(partial(self._has_part, number, index)):
+                    raise RequestError(503, f"segment {number} of {track.kind} stays unfinished")
+            piece = found
 
-
-async def _wait_for_part(output: CmafPackager, track: CmafTrack, stream: Stream, number: int, index: int) -> bool:
-    """Waits until an open segment has another part, or is complete."""
-    hold = HOLD * track.window.target
-    return await wait_until(
-        output, track.changed, hold, stream, lambda: track.number > number or track.part_at(number, index) is not None
-    )
+    def _has_part(self, number: int, index: int) -> bool:
+        """Whether an open segment has this part, or is complete."""
+        return self.track.number > number or self.track.part_at(number, index) is not None
 
 
 def _not_found(rest: str) -> Response:
@@ -224,11 +221,6 @@ FORMAT: Final = PlayFormat(
     on_demand=lambda settings: settings.cmaf.on_demand,
     rendition_codec="libx265",
     respond=cmaf,
-    files={
-        "m3u8": CacheClass.PLAYLIST,
-        "mpd": CacheClass.MANIFEST,
-        "m4s": CacheClass.MEDIA,
-        "mp4": CacheClass.MEDIA,
-    },
+    files={"m3u8": CacheClass.PLAYLIST, "mpd": CacheClass.MANIFEST} | dict.fromkeys(("m4s", "mp4"), CacheClass.MEDIA),
     folders=("video", "audio", *ADDITIONAL_AUDIO),
 )

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from functools import partial
 from typing import Final, TypeAlias
 
-from gateway.formats.hls import media_playlist
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
-from gateway.lib.numbers import read_integer
 from gateway.live.stream import Stream
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
@@ -20,13 +17,12 @@ from gateway.packaging.ts.packager import TsPackager
 from gateway.playback.play_format import CacheClass, PlayAddress, PlayFormat
 from gateway.playback.playlist_response import (
     HOLD,
-    M3U8,
-    MAX_NUMBER,
     PLAYLIST_CACHE,
     EventualResponse,
-    directives,
+    cached_playlist,
     packager,
     playlist,
+    read_directives,
     segment_response,
 )
 
@@ -45,22 +41,20 @@ _MAX_SEGMENTS_AHEAD: Final = 2  # segments after the last one for which a reques
 def hls(request: Request, stream: Stream, rest: str) -> EventualResponse:
     """Answers `/<stream>/<rest>` for the output `hls`. The stream is live or has just ended."""
     if rest == LIVE_M3U8:
-        return _live(request, stream)
-    return _ts_segment(stream, rest) if _SEGMENT.fullmatch(rest) else text(404, "not found")
-
-
-def _ts_segment(stream: Stream, name: str) -> Response:
+        return playlist(request, stream, "hls", TsPackager, _render_live)
+    if not _SEGMENT.fullmatch(rest):
+        return text(404, "not found")
     output = packager(stream, "hls", TsPackager)
     if isinstance(output, Response):
         return output
-    segment = output.window.find(name)
+    segment = output.window.find(rest)
     if segment is None:
-        return text(404, f"{name} is not here (any more)")
+        return text(404, f"{rest} is not here (any more)")
     return segment_response(segment, "video/mp2t")
 
 
-def _live(request: Request, stream: Stream) -> EventualResponse:
-    return playlist(request, stream, "hls", TsPackager, lambda output, suffix: _render(output, "live", suffix))
+def _render_live(output: TsPackager, suffix: str) -> Response:
+    return cached_playlist(output.cache, "live", suffix, output.playlist)
 
 
 FORMAT: Final = PlayFormat(
@@ -80,7 +74,11 @@ FORMAT: Final = PlayFormat(
 
 def master(request: Request, stream: Stream) -> EventualResponse:
     """Answers `master.m3u8`."""
-    return playlist(request, stream, "cmaf", CmafPackager, lambda output, suffix: _render(output, "master", suffix))
+
+    def render(output: CmafPackager, suffix: str) -> Response:
+        return cached_playlist(output.cache, "master", suffix, output.manifests.master)
+
+    return playlist(request, stream, "cmaf", CmafPackager, render)
 
 
 def low_latency_playlist(
@@ -104,21 +102,23 @@ def _media_playlist(
     track = output.manifests.track(kind)
     if track is None:
         return text(404, f"there is no {kind}")
-    parameters = directives(request)
-    variant = f"{kind} above" if above else f"{kind} ladder" if reports is not None else kind
-    if parameters.get("_HLS_skip") in ("YES", "v2"):
-        variant += " skip"
-    if "_HLS_msn" not in parameters:
-        if "_HLS_part" in parameters:
-            # §6.2.5.2: "_HLS_part … REQUIRES" _HLS_msn.
-            return text(400, "_HLS_part without _HLS_msn")
-        return _render(output, variant, suffix, reports=reports)
-    msn, part_text = parameters["_HLS_msn"], parameters.get("_HLS_part")
-    number = read_integer(msn, MAX_NUMBER)
-    part_index = None if part_text is None else read_integer(part_text, MAX_NUMBER)
-    if number is None or (part_text is not None and part_index is None):
-        return text(400, "_HLS_msn and _HLS_part are whole numbers")
-    render = partial(_render, output, variant, suffix, track, reports)
+    wanted = read_directives(request)
+    if isinstance(wanted, Response):
+        return wanted
+    number, part_index, skip = wanted.segment, wanted.part, wanted.skip
+    key = kind, above, reports is not None, skip
+
+    def make() -> str:
+        return output.manifests.playlist(track, skip=skip, report=reports(track) if reports is not None else None)
+
+    if number is None:
+        return cached_playlist(output.cache, key, suffix, make)
+
+    def render() -> Response:
+        # Appendix B.1: blocking responses never change. A CDN may cache them for six Target Durations.
+        control = PLAYLIST_CACHE if output.over else f"max-age={6 * track.window.target}"
+        return cached_playlist(output.cache, key, suffix, make, control)
+
     if output.over or track.has(number, part_index):
         return render()
     if number > track.window[-1].number + _MAX_SEGMENTS_AHEAD:
@@ -137,43 +137,3 @@ async def _when_complete(
         # §6.2.5.2: the server "SHOULD" answer 503 after three Target Durations.
         return service_unavailable("the segment is not there yet", 1)
     return render()
-
-
-def _render(
-    output: TsPackager | CmafPackager,
-    variant: str,
-    suffix: str,
-    blocked_on: CmafTrack | None = None,
-    reports: Reports | None = None,
-) -> Response:
-    """Returns the current playlist.
-
-    It is written once per change for each variant, and again only if a query is copied into it.
-    blocked_on: the track for which a blocking request has waited; None for other requests.
-    """
-    cache = output.cache
-    cached = cache.get((variant, blocked_on is not None)) if not suffix else None
-    if isinstance(cached, Response):
-        return cached
-    template = cache.get(variant)
-    if not isinstance(template, str):
-        template = cache[variant] = _write(output, variant, reports)
-    # Appendix B.1: blocking responses never change. A CDN may cache them for six Target Durations.
-    cache_control = PLAYLIST_CACHE if blocked_on is None or output.over else f"max-age={6 * blocked_on.window.target}"
-    answer = Response(200, media_playlist.with_suffix(template, suffix), M3U8, cache=cache_control, compress=True)
-    if not suffix:
-        cache[variant, blocked_on is not None] = answer
-    return answer
-
-
-def _write(output: TsPackager | CmafPackager, variant: str, reports: Reports | None) -> str:
-    if isinstance(output, TsPackager):
-        return output.playlist()
-    if variant == "master":
-        return output.manifests.master()
-    kind, *options = variant.split(" ")
-    track = output.manifests.track(kind)
-    assert track is not None, "the caller has checked it"
-    return output.manifests.playlist(
-        track, skip="skip" in options, report=reports(track) if reports is not None else None
-    )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
+from gateway.formats.hls import media_playlist
 from gateway.http.request import Request, parameters
 from gateway.http.response import Response, service_unavailable, text
 from gateway.lib.gate import Gate
@@ -111,6 +113,32 @@ async def _first_playlist(
     return service_unavailable(f"{name} of {stream.name} has no segment yet", 1)
 
 
+def cached_text(cache: dict[object, object], key: object, make: Callable[[], str]) -> str:
+    """Returns the text with this key. It is written once per change. cache: of its packager."""
+    found = cache.get(key)
+    if not isinstance(found, str):
+        found = cache[key] = make()
+    return found
+
+
+def cached_playlist(
+    cache: dict[object, object], key: object, suffix: str, make: Callable[[], str], control: str = PLAYLIST_CACHE
+) -> Response:
+    """Returns the answer with a playlist. It is made once per change, and again only if a query is copied into it.
+
+    cache, key: see `cached_text`. make: writes the playlist, with media_playlist.MARK after its URIs.
+    control: its Cache-Control.
+    """
+    answer = cache.get((key, control)) if not suffix else None
+    if isinstance(answer, Response):
+        return answer
+    body = media_playlist.with_suffix(cached_text(cache, key, make), suffix)
+    answer = Response(200, body, M3U8, cache=control, compress=True)
+    if not suffix:
+        cache[key, control] = answer
+    return answer
+
+
 async def wait_until(
     output: Packager, changed: Gate, seconds: float, stream: Stream, is_ready: Callable[[], bool]
 ) -> bool:
@@ -167,3 +195,28 @@ def directives(request: Request) -> dict[str, str]:
     if "_HLS_" not in request.raw_query:
         return {}
     return {name: value for name, value in parameters(request.raw_query) if name.startswith("_HLS_")}
+
+
+@dataclass(frozen=True, slots=True)
+class Directives:
+    """The delivery directives of a request. segment, part: what it waits for; None: nothing. skip: a delta update."""
+
+    segment: int | None
+    part: int | None
+    skip: bool
+
+
+def read_directives(request: Request) -> Directives | Response:
+    """Returns the delivery directives of a request; 400 for bad ones."""
+    values = directives(request)
+    skip, msn, index = values.get("_HLS_skip") in ("YES", "v2"), values.get("_HLS_msn"), values.get("_HLS_part")
+    if msn is None:
+        if index is not None:
+            # §6.2.5.2: "_HLS_part … REQUIRES" _HLS_msn.
+            return text(400, "_HLS_part without _HLS_msn")
+        return Directives(None, None, skip)
+    segment = read_integer(msn, MAX_NUMBER)
+    part = None if index is None else read_integer(index, MAX_NUMBER)
+    if segment is None or (index is not None and part is None):
+        return text(400, "_HLS_msn and _HLS_part are whole numbers")
+    return Directives(segment, part, skip)

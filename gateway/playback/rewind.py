@@ -42,7 +42,6 @@ from gateway.formats.hls.multivariant_playlist import multivariant
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
 from gateway.http.validators import file_response
-from gateway.lib.numbers import read_integer
 from gateway.lib.tasks import Tasks
 from gateway.live.stream import Stream
 from gateway.outputs.recording.on_demand_recording import OnDemandRecording
@@ -55,14 +54,13 @@ from gateway.playback import hls
 from gateway.playback.playlist_response import (
     HOLD,
     M3U8,
-    MAX_NUMBER,
     PLAYLIST_CACHE,
     REWIND,
     SEGMENT_CACHE,
     EventualResponse,
-    directives,
     packager,
     playlist,
+    read_directives,
     rewind_seconds,
     segment_response,
     wait_until,
@@ -79,7 +77,7 @@ _PlaylistKey: TypeAlias = tuple[int, bool, bool]
 _NAME: Final = re.compile(r"([0-9]{1,15})\.ts", re.ASCII)
 _MAX_SEGMENTS_AHEAD: Final = 2  # segments after the last one for which a request is held (§6.2.5.2)
 _MAX_CACHED: Final = 4  # whole playlists that are cached until the next segment
-_MAX_QUERIES: Final = 200  # entries in the cache up to which answers to queries are cached
+_MAX_QUERIES: Final = 200  # entries in the cache up to which delta updates are cached by their query
 _PER_TURN: Final = 500  # segments that are checked in one turn of the event loop
 _OVERLAP: Final = 0.5  # seconds by which the dates of two pieces may overlap
 
@@ -205,52 +203,36 @@ class Rewind:
 
         def render(output: TsPackager, suffix: str) -> EventualResponse:
             state = self._state(stream, output)
-            if not state.loaded:
-                return self._first(request, stream, output, state, seconds, suffix)
-            return self._render(request, stream, output, state, seconds, suffix)
+            answer = partial(self._render, request, stream, output, state, seconds, suffix)
+            return answer() if state.loaded else self._first(stream, output, state, answer)
 
         return playlist(request, stream, name, TsPackager, render)
 
     async def _first(
-        self, request: Request, stream: Stream, output: TsPackager, state: _State, seconds: int, suffix: str
+        self, stream: Stream, output: TsPackager, state: _State, render: Callable[[], EventualResponse]
     ) -> Response:
         await asyncio.shield(self._load(stream, output, state))
         if not state.loaded:
             return service_unavailable("recordings cannot be read now", 1)
-        answer = self._render(request, stream, output, state, seconds, suffix)
+        answer = render()
         return answer if isinstance(answer, Response) else await answer
 
     def _render(
         self, request: Request, stream: Stream, output: TsPackager, state: _State, seconds: int, suffix: str
     ) -> EventualResponse:
-        parameters = directives(request)
-        msn = parameters.get("_HLS_msn")
-        delta = parameters.get("_HLS_skip") in ("YES", "v2")
-        part = parameters.get("_HLS_part")
-        if msn is None:
-            if part is not None:
-                # §6.2.5.2: "_HLS_part … REQUIRES" _HLS_msn.
-                return text(400, "_HLS_part without _HLS_msn")
-            answer = self._text(stream, output, state, (seconds, delta, False), suffix)
-            return self._cached(request, output, answer, delta)
-        number = read_integer(msn, MAX_NUMBER)
-        if number is None or (part is not None and read_integer(part, MAX_NUMBER) is None):
-            return text(400, "_HLS_msn and _HLS_part are whole numbers")
-        last = output.window[-1].number
-        render = partial(self._text, stream, output, state, (seconds, delta, True), suffix)
-        if output.over or number <= last:
-            return self._cached(request, output, render(), delta)
+        wanted = read_directives(request)
+        if isinstance(wanted, Response):
+            return wanted
+        number, delta, last = wanted.segment, wanted.skip, output.window[-1].number
+        render = partial(self._text, stream, output, state, (seconds, delta, number is not None), suffix)
+        if number is None or output.over or number <= last:
+            answer = render()
+            if delta and len(output.cache) < _MAX_QUERIES:  # for equal requests until the next segment
+                output.cache["query", request.raw_query] = answer
+            return answer
         if number > last + _MAX_SEGMENTS_AHEAD:
             return text(400, f"_HLS_msn {number} is too far ahead of {last}")
         return _when_complete(stream, output, number, render)
-
-    @staticmethod
-    def _cached(request: Request, output: TsPackager, answer: Response, delta: bool) -> Response:
-        """Caches a delta update for equal requests until the next segment. At most `_MAX_QUERIES` are cached."""
-        cache = output.cache
-        if delta and len(cache) < _MAX_QUERIES:
-            cache["query", request.raw_query] = answer
-        return answer
 
     def _text(self, stream: Stream, output: TsPackager, state: _State, key: _PlaylistKey, suffix: str) -> Response:
         """Returns the current playlist."""
