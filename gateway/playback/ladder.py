@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
 from gateway.channels.names import is_stream_name
-from gateway.formats.dash import mpd
-from gateway.formats.hls import media_playlist
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, Takeover, service_unavailable, text
 from gateway.live.stream import Stream, StreamKind
@@ -20,7 +18,7 @@ from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.ladder_manifests import CmafRendition
 from gateway.packaging.ts.packager import TsPackager
 from gateway.playback import cmaf, hls
-from gateway.playback.dash import MPD
+from gateway.playback.dash import cached_manifest
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.ladder_view import (
     CMAF,
@@ -38,9 +36,8 @@ from gateway.playback.play_format import AnswerOrAwaitable, PlayFormat, Responde
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.playlist_response import (
     FIRST_WAIT,
-    M3U8,
-    PLAYLIST_CACHE,
     EventualResponse,
+    cached_playlist,
     copied_query,
     not_enabled,
     not_streaming,
@@ -56,31 +53,21 @@ _TIMEOUT: Final = 8.0  # seconds to wait for all renditions; afterwards, the exi
 class _LadderManifest:
     """One of the source's manifests that list its ladder.
 
-    is_ready: whether a player can start with the current `text`. finish: returns its bytes, with a query in every URI.
-    has_time: whether the bytes contain the current time.
+    is_ready: whether a player can start with the current `text`. answer: returns the cached answer with it.
     """
 
-    is_ready: Callable[[CmafPackager, list[CmafRendition]], bool]
-    text: Callable[[CmafPackager, list[CmafRendition]], str]
-    finish: Callable[[str, str], bytes]
-    type: str
-    has_time: bool = False
+    is_ready: Callable[[CmafPackager, Sequence[CmafRendition]], bool]
+    text: Callable[[CmafPackager, Sequence[CmafRendition]], str]
+    answer: Callable[[dict[object, object], object, str, Callable[[], str]], Response]
 
 
 _MANIFESTS: Final = {
-    cmaf.MASTER: _LadderManifest(
-        lambda source, steps: source.ready, ladder_manifests.master, media_playlist.with_suffix, M3U8
-    ),
-    cmaf.MANIFEST: _LadderManifest(
-        ladder_manifests.is_playable,
-        ladder_manifests.manifest,
-        lambda text, suffix: mpd.finish(text, suffix, time.time()),
-        MPD,
-        has_time=True,
-    ),
+    cmaf.MASTER: _LadderManifest(lambda source, steps: source.ready, ladder_manifests.master, cached_playlist),
+    cmaf.MANIFEST: _LadderManifest(ladder_manifests.is_playable, ladder_manifests.manifest, cached_manifest),
 }
 
 
+@dataclass(eq=False)
 class LadderPlayback:
     """Answers for source streams with the output `codec`. For other streams, `cmaf` answers without a ladder.
 
@@ -90,26 +77,21 @@ class LadderPlayback:
     rewind: answers for playlists that reach back; None: this node records nothing.
     """
 
-    def __init__(
-        self,
-        hub: PlayableStreams,
-        viewers: HttpViewers,
-        clock: Callable[[], float] = time.monotonic,
-        rewind: Rewind | None = None,
-    ) -> None:
-        self._hub = hub
-        self._viewers = viewers
-        self._rewind = rewind
-        self._clock = clock
-        self._waiting_since: WeakKeyDictionary[Stream, float] = WeakKeyDictionary()  # since a rendition is missing
-        self._complete: WeakSet[Stream] = WeakSet()  # sources whose manifests do not wait any more
+    hub: PlayableStreams
+    viewers: HttpViewers
+    clock: Callable[[], float] = time.monotonic
+    rewind: Rewind | None = None
+    # Since a rendition is missing.
+    _waiting_since: WeakKeyDictionary[Stream, float] = field(default_factory=WeakKeyDictionary, init=False)
+    # Sources whose manifests do not wait any more.
+    _complete: WeakSet[Stream] = field(default_factory=WeakSet, init=False)
 
     # ---- responders: (request, a source stream, the path below it) ----
 
     def responder(self, format: PlayFormat) -> Responder | None:
         """Returns the responder of a format. For CMAF, it lists the source's ladder."""
-        if format is hls.FORMAT and self._rewind is not None:
-            return self._rewind.hls
+        if format is hls.FORMAT and self.rewind is not None:
+            return self.rewind.hls
         return self.cmaf if format is cmaf.FORMAT else format.respond
 
     def index(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
@@ -124,7 +106,7 @@ class LadderPlayback:
             return not_enabled(format[0], stream.name)
         if format is CMAF and stream.pushed_tracks:
             return self.cmaf(request, stream, cmaf.MASTER)
-        ladder = current_ladder(self._hub, stream, format)
+        ladder = current_ladder(self.hub, stream, format)
         if ladder.is_listable and self._is_complete_enough(stream, ladder):
             return _index(ladder, suffix)
         return self._first_index(stream, format, suffix)
@@ -137,13 +119,13 @@ class LadderPlayback:
             return text(404, "not found")
         if not has_ladder(stream):
             return not_enabled(OUTPUT, stream.name)
-        rendition = self._hub.find_recent(full)
+        rendition = self.hub.find_recent(full)
         if rendition is not None:
             if path.endswith("index.m3u8") and _is_lost(stream, rendition, path):
                 return text(404, f"{name} of {stream.name} is not available now")
             return self._rendition(request, stream, rendition, path)
         if stream.ended is None and path.endswith("index.m3u8"):
-            ladder = current_ladder(self._hub, stream, ladder_format(stream))
+            ladder = current_ladder(self.hub, stream, ladder_format(stream))
             if name in ladder.missing or not (ladder.is_known or transcoder_failure(stream)):
                 return self._first_rendition(request, stream, full, path)
         return text(404, f"there is no {name} of {stream.name}")
@@ -151,8 +133,8 @@ class LadderPlayback:
     def cmaf(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
         """Answers for the source's CMAF, with the renditions in `master.m3u8` and `manifest.mpd`."""
         manifest = _MANIFESTS.get(rest)
-        if rest == cmaf.MASTER and self._rewind is not None and request.raw_query:
-            answer = self._rewind.master(request, stream)
+        if rest == cmaf.MASTER and self.rewind is not None and request.raw_query:
+            answer = self.rewind.master(request, stream)
             if answer is not None:
                 return answer
         if not has_ladder(stream):
@@ -166,11 +148,9 @@ class LadderPlayback:
 
         def render(output: CmafPackager, suffix: str) -> Response:
             def make() -> str:
-                return manifest.text(output, current_ladder(self._hub, stream, CMAF).cmaf)
+                return manifest.text(output, current_ladder(self.hub, stream, CMAF).renditions)
 
-            return _cached_response(
-                output.cache, key, make, manifest.type, manifest.finish, suffix, has_time=manifest.has_time
-            )
+            return manifest.answer(output.cache, key, suffix, make)
 
         return playlist(request, stream, "cmaf", CmafPackager, render, is_ready)
 
@@ -196,7 +176,7 @@ class LadderPlayback:
             answering = cmaf.cmaf(request, rendition, full, _source_track(stream), reports)
         if stream.ended is not None:
             return answering
-        return self._viewers.follow(request, stream, "hls" if ts else "cmaf", path, answering)
+        return self.viewers.follow(request, stream, "hls" if ts else "cmaf", path, answering)
 
     def _reports(self, stream: Stream, path_prefix: str) -> hls.Reports | None:
         """Returns the rendition reports of the tracks in `master.m3u8`.
@@ -207,16 +187,16 @@ class LadderPlayback:
         if not isinstance(source, CmafPackager):
             return None
         return lambda track: ladder_manifests.master_reports(
-            track, source, current_ladder(self._hub, stream, CMAF).cmaf, path_prefix
+            track, source, current_ladder(self.hub, stream, CMAF).renditions, path_prefix
         )
 
     def _index_reports(self, stream: Stream, track: CmafTrack, path_prefix: str) -> str:
         """Returns the rendition reports of the tracks in `index.m3u8`."""
-        return ladder_manifests.index_reports(track, current_ladder(self._hub, stream, CMAF).cmaf, path_prefix)
+        return ladder_manifests.index_reports(track, current_ladder(self.hub, stream, CMAF).renditions, path_prefix)
 
     async def _first_rendition(self, request: Request, stream: Stream, name: str, path: str) -> Answer:
         try:
-            rendition = await self._hub.wait(name, FIRST_WAIT)
+            rendition = await self.hub.wait(name, FIRST_WAIT)
         except NoSuchStream:
             return service_unavailable(f"{name} has not begun yet", 1)
         except AtCapacity as error:
@@ -231,13 +211,15 @@ class LadderPlayback:
             return False
         if stream in self._complete:
             return True
-        ladder = current_ladder(self._hub, stream, CMAF)
-        if not (manifest.is_ready(output, ladder.cmaf) and ladder.is_complete) and not self._has_waited_enough(stream):
+        ladder = current_ladder(self.hub, stream, CMAF)
+        if not (manifest.is_ready(output, ladder.renditions) and ladder.is_complete) and not self._has_waited_enough(
+            stream
+        ):
             return False
         self._complete.add(stream)
         return True
 
-    def _is_complete_enough(self, stream: Stream, ladder: LadderView) -> bool:
+    def _is_complete_enough(self, stream: Stream, ladder: LadderView[Any]) -> bool:
         """Whether to send the ladder in its current state."""
         if ladder.is_complete:
             self._waiting_since.pop(stream, None)
@@ -247,14 +229,14 @@ class LadderPlayback:
         """Whether the wait for missing renditions was long enough, or is useless."""
         if stream.ended is not None or transcoder_failure(stream) is not None:
             return True
-        now = self._clock()
+        now = self.clock()
         return now - self._waiting_since.setdefault(stream, now) >= _TIMEOUT
 
     async def _first_index(self, stream: Stream, format: LadderFormat, suffix: str) -> Response:
-        end = self._clock() + FIRST_WAIT
+        end = self.clock() + FIRST_WAIT
         while True:
-            ladder = current_ladder(self._hub, stream, format)
-            remaining = end - self._clock()
+            ladder = current_ladder(self.hub, stream, format)
+            remaining = end - self.clock()
             if ladder.is_listable and (self._is_complete_enough(stream, ladder) or remaining <= 0):
                 return _index(ladder, suffix)
             if stream.ended is not None:
@@ -264,7 +246,7 @@ class LadderPlayback:
             if remaining <= 0:
                 return service_unavailable(f"the ladder of {stream.name} has no segment yet", 1)
             try:
-                await wait_for_rendition(self._hub, stream, format, ladder, min(remaining, 1.0))
+                await wait_for_rendition(self.hub, stream, format, ladder, min(remaining, 1.0))
             except AtCapacity as error:
                 return service_unavailable(str(error), 5)
 
@@ -296,41 +278,15 @@ def _source_track(stream: Stream) -> CmafTrack | None:
     return output.manifests.track("video")
 
 
-def _index(ladder: LadderView, suffix: str) -> Response:
+def _index(ladder: LadderView[Any], suffix: str) -> Response:
     """Returns the index. It is cached in the packager of the first rendition, for these renditions."""
-    output = ladder.steps[0][1] if ladder.steps else ladder.source
+    output = ladder.renditions[0].output if ladder.renditions else ladder.source
     assert isinstance(output, TsPackager | CmafPackager)  # the only two formats
-    ts = isinstance(output, TsPackager)
 
     def make() -> str:
-        if not ts:
-            return ladder_manifests.cmaf_index(ladder.cmaf)
-        source = ladder.source if isinstance(ladder.source, TsPackager) else None
-        return ladder_manifests.ts_index(ladder.ts, source, ladder.audio)
+        if isinstance(output, CmafPackager):
+            return ladder_manifests.cmaf_index(ladder.renditions)
+        return ladder_manifests.ts_index(ladder.renditions, ladder.source, ladder.audio)
 
     key = ("index", ladder.names, ladder.source is not None, tuple(ladder.audio))
-    return _cached_response(output.cache, key, make, M3U8, media_playlist.with_suffix, suffix)
-
-
-def _cached_response(
-    cache: dict[object, object],
-    key: tuple[object, ...],
-    make: Callable[[], str],
-    content_type: str,
-    finish: Callable[[str, str], bytes],
-    suffix: str,
-    *,
-    has_time: bool = False,
-) -> Response:
-    """Returns the cached response for `key`, or creates it. Not cached if a query or the time is inserted."""
-    response_key = (*key, "answer")
-    answer = cache.get(response_key) if not suffix else None
-    if isinstance(answer, Response):
-        return answer
-    template = cache.get(key)
-    if not isinstance(template, str):
-        template = cache[key] = make()
-    answer = Response(200, finish(template, suffix), content_type, cache=PLAYLIST_CACHE, compress=True)
-    if not suffix and not has_time:
-        cache[response_key] = answer
-    return answer
+    return cached_playlist(output.cache, key, suffix, make)

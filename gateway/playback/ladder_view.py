@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from gateway.formats.hls.multivariant_playlist import AudioRendition
+from gateway.http.response import Response
 from gateway.live.output import OutputState
 from gateway.live.pushed_tracks import labels
 from gateway.live.stream import Stream
 from gateway.media.track import Codec
 from gateway.packaging.cmaf.manifests import AUDIO_GROUP
 from gateway.packaging.cmaf.packager import CmafPackager
-from gateway.packaging.ladder_manifests import CmafRendition, TsRendition
+from gateway.packaging.ladder_manifests import LadderRendition
 from gateway.packaging.packager import Packager
 from gateway.packaging.ts.packager import TsPackager
 from gateway.playback.playable_streams import PlayableStreams
@@ -26,9 +27,10 @@ from gateway.workers.ladder_plan import LadderStep
 OUTPUT: Final = "codec"  # the transcoder's output name
 _POLL_SECONDS: Final = 0.1  # between two checks of a transcoder that has not planned its renditions yet
 
+P = TypeVar("P", bound=Packager)
 LadderFormat: TypeAlias = tuple[str, type[Packager]]
-TS: Final[LadderFormat] = ("hls", TsPackager)
-CMAF: Final[LadderFormat] = ("cmaf", CmafPackager)
+TS: Final[tuple[str, type[TsPackager]]] = ("hls", TsPackager)
+CMAF: Final[tuple[str, type[CmafPackager]]] = ("cmaf", CmafPackager)
 
 
 @runtime_checkable
@@ -39,28 +41,26 @@ class LadderTranscoder(Protocol):
     def active_steps(self) -> Sequence[LadderStep]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class LadderView:
+@dataclass(frozen=True)
+class LadderView(Generic[P]):
     """A ladder at one moment, in one format.
 
-    steps: the available renditions, the smallest first. missing: the names of the renditions that are not available
+    renditions: the available ones, the smallest first. missing: the names of the renditions that are not available
     yet. is_known: whether the transcoder has planned its renditions, or the publisher sends renditions.
     source: the packager of the source, if it is part of the ladder: its publisher sends the renditions itself.
     audio: the publisher's audio tracks that can be played, the default one first; empty if there is only one.
-    pushed: the names of the renditions that the publisher sends.
     """
 
-    steps: Sequence[tuple[LadderStep, Packager]]
+    renditions: Sequence[LadderRendition[P]]
     missing: Sequence[str]
     is_known: bool
-    source: Packager | None = None
+    source: P | None = None
     audio: Sequence[AudioRendition] = ()
-    pushed: Container[str] = ()
 
     @property
     def is_listable(self) -> bool:
         """Whether any rendition can be played."""
-        return bool(self.steps) or self.source is not None
+        return bool(self.renditions) or self.source is not None
 
     @property
     def is_complete(self) -> bool:
@@ -68,25 +68,7 @@ class LadderView:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(plan.name for plan, _ in self.steps)
-
-    @property
-    def ts(self) -> list[TsRendition]:
-        return [
-            TsRendition(r.name, output, _max_bitrate(r)) for r, output in self.steps if isinstance(output, TsPackager)
-        ]
-
-    @property
-    def cmaf(self) -> list[CmafRendition]:
-        return [
-            CmafRendition(r.name, output, _max_bitrate(r), r.name in self.pushed)
-            for r, output in self.steps
-            if isinstance(output, CmafPackager)
-        ]
-
-
-def _max_bitrate(plan: LadderStep) -> int:
-    return int(plan.bitrate * plan.vbv) + plan.audio
+        return tuple(rendition.name for rendition in self.renditions)
 
 
 def has_ladder(stream: Stream) -> bool:
@@ -104,34 +86,31 @@ def ladder_format(stream: Stream) -> LadderFormat:
     return CMAF if any(track.codec is not Codec.H264 for track in sent) else TS
 
 
-def current_ladder(hub: PlayableStreams, stream: Stream, format: LadderFormat) -> LadderView:
+def current_ladder(hub: PlayableStreams, stream: Stream, format: tuple[str, type[P]]) -> LadderView[P]:
     """Returns the current ladder of a source. It includes lingering renditions, but not ended ones."""
     transcoder = stream.output(OUTPUT)
     planned: Sequence[LadderStep] = transcoder.active_steps if isinstance(transcoder, LadderTranscoder) else ()
     pushed = stream.pushed_tracks
     own = [LadderStep(t.name, *(t.size or (0, 0)), t.info.bitrate, 0, 1.0) for t in pushed.video]
-    source: Packager | None = None
-    if pushed and (own or not planned):
-        found = packager(stream, *format)
-        source = found if isinstance(found, Packager) and found.ready else None
+    source = packager(stream, *format) if pushed and (own or not planned) else None
+    if not isinstance(source, Packager) or not source.ready:
+        source = None
     if own:
         planned = sorted([*planned, *own], key=lambda step: (step.height * step.width, step.bitrate))
     find = hub.find if stream.ended is None else hub.find_recent
-    steps: list[tuple[LadderStep, Packager]] = []
+    renditions: list[LadderRendition[P]] = []
     missing: list[str] = []
     for plan in planned:
         rendition = find(f"{stream.name}@{plan.name}")
         output = packager(rendition, *format) if rendition is not None else None
-        if not isinstance(output, Packager):
+        if isinstance(output, Packager) and output.ready:
+            max_bitrate = int(plan.bitrate * plan.vbv) + plan.audio
+            renditions.append(LadderRendition(plan.name, output, max_bitrate, plan.name in pushed.by_name))
+        elif not isinstance(output, Response) or output.status != 404:
             # 404: this format is off for the rendition, or the rendition cannot have it.
-            if output is None or output.status != 404:
-                missing.append(plan.name)
-        elif output.ready:
-            steps.append((plan, output))
-        else:
             missing.append(plan.name)
     audio = _audio(stream, find) if format is TS and pushed else ()
-    return LadderView(steps, missing, bool(planned) or bool(pushed), source, audio, pushed.by_name)
+    return LadderView(renditions, missing, bool(planned) or bool(pushed), source, audio)
 
 
 def _audio(stream: Stream, find: Callable[[str], Stream | None]) -> list[AudioRendition]:
@@ -145,12 +124,8 @@ def _audio(stream: Stream, find: Callable[[str], Stream | None]) -> list[AudioRe
             found.append(AudioRendition(AUDIO_GROUP, name, uri, 0, False, track.info.language))
     if not found:
         return []
-    return [
-        AudioRendition(
-            AUDIO_GROUP, labels(tracks.default, [])[0], "", 0, True, tracks.default.language
-        ),
-        *found,
-    ]  # fmt: skip
+    default = AudioRendition(AUDIO_GROUP, labels(tracks.default, [])[0], "", 0, True, tracks.default.language)
+    return [default, *found]
 
 
 def transcoder_failure(stream: Stream) -> str | None:
@@ -163,7 +138,7 @@ def transcoder_failure(stream: Stream) -> str | None:
 
 
 async def wait_for_rendition(
-    hub: PlayableStreams, stream: Stream, format: LadderFormat, ladder: LadderView, seconds: float
+    hub: PlayableStreams, stream: Stream, format: LadderFormat, ladder: LadderView[Packager], seconds: float
 ) -> None:
     """Waits until the first missing rendition makes progress, at most `seconds`. Raises AtCapacity."""
     if not ladder.missing:
