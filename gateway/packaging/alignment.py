@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 from gateway.channels.names import channel_of
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
+from gateway.packaging.packager import Packager
 from gateway.packaging.segmenter import Segmenter
 from gateway.packaging.timing import VideoTiming
 
 _TOLERANCE = 900  # ticks of 90 kHz, 10 ms: times with a larger difference belong to different pictures
 _MAX_BOUNDARIES = 1024  # stored boundaries; renditions are seconds late, not hours
-
-
-class Member(Protocol):
-    """A packager of the source or of a rendition."""
-
-    @property
-    def over(self) -> bool: ...
-
-    def catch_up(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +41,7 @@ class Boundary:
     time: int
     number: int
     origin: EpochOrigin
-    members: WeakSet[Member] = field(default_factory=WeakSet)
+    members: WeakSet[Packager] = field(default_factory=WeakSet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +66,8 @@ class CutCandidate:
 class Alignment:
     """One timeline for a source and its renditions: equal numbers, dates, discontinuities and Target Durations.
 
+    Its members are their packagers.
+
     The first member that reaches a picture decides whether a segment begins there. All others follow. Normally this is
     the source: it must package its waiting pictures before a rendition decides, unless a watermark delays it.
     Renditions keep the source's times, so all members have equal times.
@@ -85,17 +78,16 @@ class Alignment:
         self.base: int | None = None  # start of the first epoch: the minimum of its decode and presentation time
         self.start = 0.0  # arrival time of that picture, seconds since the epoch
         self.timing: VideoTiming | None = None  # timing of the source
-        self.source: Member | None = None
+        self.source: Packager | None = None
         self.part_target = 0.0  # the longest Part Target Duration of all tracks, in seconds
         self._next_number = 0
         self._name_offset: int | None = None
         self._target: int | None = None
         self._origin: EpochOrigin | None = None
         self._boundaries: deque[Boundary] = deque(maxlen=_MAX_BOUNDARIES)
-        self._members: WeakSet[Member] = WeakSet()
-        self._last_times: WeakKeyDictionary[Member, int] = (
-            WeakKeyDictionary()
-        )  # last picture time of each member in its open segment
+        self._members: WeakSet[Packager] = WeakSet()
+        # Last picture time of each member in its open segment.
+        self._last_times: WeakKeyDictionary[Packager, int] = WeakKeyDictionary()
 
     def count_from(self, number: int, epoch: int, name: int) -> int:
         """Sets minimum numbers for the ladder's first segment and first epoch.
@@ -137,7 +129,7 @@ class Alignment:
         return self._origin
 
     def decide_boundary(
-        self, member: Member, at: CutCandidate, wants_cut: bool, segmenter: Segmenter | None = None
+        self, member: Packager, at: CutCandidate, wants_cut: bool, segmenter: Segmenter | None = None
     ) -> Boundary | None:
         """Returns the boundary at this picture; None if no segment may begin with it.
 
@@ -178,7 +170,7 @@ class Alignment:
         boundary.members.add(member)
         return boundary
 
-    def discards(self, member: Member, number: int) -> bool:
+    def discards(self, member: Packager, number: int) -> bool:
         """Whether `member` should discard its incomplete segment `number`, which must not be published.
 
         It should discard it if another member has not reached it. Then the number will be used again.
@@ -194,7 +186,7 @@ class Alignment:
 
     # ---- details ----
 
-    def _is_passed(self, member: Member, shown: int) -> bool:
+    def _is_passed(self, member: Packager, shown: int) -> bool:
         """Whether other members have passed this picture in an open segment.
 
         Then a late member waits for their next boundary.

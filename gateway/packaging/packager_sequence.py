@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 from weakref import WeakKeyDictionary, ref
 
@@ -22,6 +23,7 @@ N = TypeVar("N")
 P = TypeVar("P", bound=Packager)
 
 
+@dataclass(eq=False)
 class PackagerFactory(Generic[P, N]):
     """Creates the packagers of one output. It keeps no media of a packager that has stopped.
 
@@ -34,22 +36,13 @@ class PackagerFactory(Generic[P, N]):
     aligns_source: whether the packager of a source is aligned with those of its renditions.
     """
 
-    def __init__(
-        self,
-        create: Callable[[str, SegmentPlan, float, N, Metrics | None, Alignment | None], P],
-        first_numbers: Callable[[Stream], N],
-        metrics: Metrics | None,
-        *,
-        part: float = 0.0,
-        aligns_source: bool = True,
-    ) -> None:
-        self._create = create
-        self._first_numbers = first_numbers
-        self._metrics = metrics
-        self._part = part
-        self._aligns_source = aligns_source
-        self._next: WeakKeyDictionary[Stream, Callable[[], N]] = WeakKeyDictionary()
-        self._alignments = Alignments()
+    create: Callable[[str, SegmentPlan, float, N, Metrics | None, Alignment | None], P]
+    first_numbers: Callable[[Stream], N]
+    metrics: Metrics | None
+    part: float = 0.0
+    aligns_source: bool = True
+    _next: WeakKeyDictionary[Stream, Callable[[], N]] = field(default_factory=WeakKeyDictionary, init=False)
+    _alignments: Alignments = field(default_factory=Alignments, init=False)
 
     def __call__(self, stream: Stream) -> P:
         """Creates the next packager of a stream, with the settings of its channel."""
@@ -57,12 +50,12 @@ class PackagerFactory(Generic[P, N]):
         return self.make(stream, channel.hls_time, channel.hls_list_size, time.time())
 
     def make(self, stream: Stream, seconds: float, size: int, now: float) -> P:
-        aligned = stream.spec.is_aligned and (self._aligns_source or not stream.is_source)
+        aligned = stream.spec.is_aligned and (self.aligns_source or not stream.is_source)
         alignment = self._alignments.of(stream) if aligned else None
         next_numbers = self._next.get(stream)
-        numbers = next_numbers() if next_numbers is not None else self._first_numbers(stream)
-        plan = SegmentPlan(seconds, size, self._part, stream.spec.budget)
-        packager = self._create(stream.name, plan, now, numbers, self._metrics, alignment)
+        numbers = next_numbers() if next_numbers is not None else self.first_numbers(stream)
+        plan = SegmentPlan(seconds, size, self.part, stream.spec.budget)
+        packager = self.create(stream.name, plan, now, numbers, self.metrics, alignment)
         self._set_last(stream, packager)
         return packager
 
@@ -92,9 +85,8 @@ class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         super().__init__(TsPackager, self._first, metrics, aligns_source=False)
-        self._epochs: BoundedDict[str, int] = BoundedDict(
-            _MAX_NAMES
-        )  # the next epoch of channels that were live, by stream
+        # The next epoch of channels that were live, by stream.
+        self._epochs: BoundedDict[str, int] = BoundedDict(_MAX_NAMES)
 
     def make(self, stream: Stream, seconds: float, size: int, now: float) -> TsPackager:
         packager = super().make(stream, seconds, size, now)

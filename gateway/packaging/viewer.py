@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import struct
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from gateway.live.sink import EndReason
 from gateway.packaging.backlog import Backlogs, Burst
-
-
-class Transport(Protocol):
-    """The methods of an asyncio transport that a viewer needs."""
-
-    def write(self, data: bytes | memoryview) -> None: ...
-
-    def is_closing(self) -> bool: ...
-
-    def get_write_buffer_size(self) -> int: ...
-
-    def get_extra_info(self, name: str) -> Any: ...
-
-    def abort(self) -> None: ...
 
 
 class Framing(Protocol):
@@ -52,7 +39,7 @@ class Viewer:
     on_end: called after the last bytes are written. The owner then closes the connection.
     """
 
-    transport: Transport
+    transport: asyncio.Transport
     framing: Framing
     limit: int
     peer: str
@@ -87,7 +74,7 @@ class Viewer:
                 backlogs.bytes -= len(burst.data)
 
 
-def _plain_socket(transport: Transport) -> int:
+def _plain_socket(transport: asyncio.Transport) -> int:
     """Returns the socket descriptor of a transport that sends the bytes unchanged.
 
     Returns -1 for TLS or a transport without socket.

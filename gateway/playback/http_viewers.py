@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from gateway.http.request import Request
@@ -45,6 +45,7 @@ class _Entry:
     reports: int = 0
 
 
+@dataclass(eq=False)
 class HttpViewers:
     """Counts players in `stream.viewers` by protocol, for `window` seconds after their last request.
 
@@ -56,21 +57,14 @@ class HttpViewers:
     reports: reads the CMCD of their requests; None: it is ignored.
     """
 
-    def __init__(
-        self,
-        window: float = 15.0,
-        max_viewers: int = 50_000,
-        clock: Callable[[], float] = time.monotonic,
-        reports: RequestReports | None = None,
-    ) -> None:
-        self._window = window
-        self._max_viewers = max_viewers
-        self._clock = clock
-        self._reports = reports
-        # The address and user agent are stored as a hash, because a user agent may be as long as a request head.
-        self._entries: OrderedDict[tuple[str, str, int], _Entry] = OrderedDict()
-        self._quota = Quota(MAX_PER_ADDRESS)
-        self._timer: asyncio.TimerHandle | None = None
+    window: float = 15.0
+    max_viewers: int = 50_000
+    clock: Callable[[], float] = time.monotonic
+    reports: RequestReports | None = None
+    # The address and user agent are stored as a hash, because a user agent may be as long as a request head.
+    _entries: OrderedDict[tuple[str, str, int], _Entry] = field(default_factory=OrderedDict, init=False)
+    _quota: Quota = field(default_factory=lambda: Quota(MAX_PER_ADDRESS), init=False)
+    _timer: asyncio.TimerHandle | None = field(default=None, init=False)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -100,7 +94,7 @@ class HttpViewers:
     def record(self, request: Request, stream: WatchedStream, protocol: str, *, media: bool) -> None:
         """Records that a player has requested a file of `stream`. media: whether the answer has media. Hot path."""
         key = (stream.name, protocol, hash((request.peer, request.headers.get("user-agent"))))
-        now = self._clock()
+        now = self.clock()
         entry = self._entries.get(key)
         if entry is not None and entry.stream is stream:
             entry.at = now
@@ -118,21 +112,21 @@ class HttpViewers:
                 return
             entry.counted, began = True, entry.began
             stream.viewers[protocol] += 1
-        if self._reports is not None and ("CMCD=" in request.raw_query or "cmcd-session" in request.headers):
+        if self.reports is not None and ("CMCD=" in request.raw_query or "cmcd-session" in request.headers):
             entry.reports += 1
-            self._reports.read(request, stream.name, protocol, entry.reports, began)
+            self.reports.read(request, stream.name, protocol, entry.reports, began)
 
     def _begin(self, key: tuple[str, str, int], entry: _Entry) -> _Entry:
         self._entries[key] = entry
-        if len(self._entries) > self._max_viewers:
+        if len(self._entries) > self.max_viewers:
             self._forget(next(iter(self._entries)))
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._window / 5, self._tick)
+            self._timer = asyncio.get_running_loop().call_later(self.window / 5, self._tick)
         return entry
 
     def expire(self) -> None:
         """Removes players without a request within the window."""
-        due = self._clock() - self._window
+        due = self.clock() - self.window
         while self._entries:
             key, entry = next(iter(self._entries.items()))
             if entry.at > due:
@@ -151,7 +145,7 @@ class HttpViewers:
         self._timer = None
         self.expire()
         if self._entries:
-            self._timer = asyncio.get_running_loop().call_later(self._window / 5, self._tick)
+            self._timer = asyncio.get_running_loop().call_later(self.window / 5, self._tick)
 
     def _forget(self, key: tuple[str, str, int]) -> None:
         entry = self._entries.pop(key)

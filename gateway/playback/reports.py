@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.channels.names import channel_of
@@ -23,6 +24,7 @@ _LIMITED: Final = service_unavailable("too many reports from this address", 1, 4
 _FORMATS: Final = {"h": "hls", "d": "dash"}
 
 
+@dataclass(frozen=True, slots=True)
 class ViewerReports:
     """Reads reports into `experience`. The router has checked that the stream is live and the viewer may play it.
 
@@ -30,15 +32,9 @@ class ViewerReports:
     counter: counts reports by kind.
     """
 
-    def __init__(
-        self,
-        experience: Experience,
-        counter: Counter,
-        is_held: Callable[[str], Awaitable[bool]] | None = None,
-    ) -> None:
-        self.is_held = is_held
-        self._experience = experience
-        self._counter = counter
+    experience: Experience
+    counter: Counter
+    is_held: Callable[[str], Awaitable[bool]] | None = None
 
     def read(self, request: Request, name: str) -> Answer:
         """Answers a report for a stream: 204, or the reason why it was not read."""
@@ -48,15 +44,15 @@ class ViewerReports:
         found = [cmcd.parse(line) for line in body.decode("utf-8", "replace").splitlines()[:MAX_LINES]]
         reports = [report for report in found if report is not None]
         if not reports:
-            self._counter.add("malformed")
+            self.counter.add("malformed")
             return _MALFORMED
         answer = _LIMITED
         for report in reports:
-            if not request.exempt and not self._experience.may_report(request.peer):
-                self._counter.add("limited")
+            if not request.exempt and not self.experience.may_report(request.peer):
+                self.counter.add("limited")
                 continue
-            self._experience.add(channel, _known(report.protocol or _FORMATS.get(report.format, "")), report)
-            self._counter.add("page")
+            self.experience.add(channel, _known(report.protocol or _FORMATS.get(report.format, "")), report)
+            self.counter.add("page")
             answer = _TAKEN
         return answer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol, Self, TypeAlias
 
 from gateway.channels.channel import Channel
@@ -21,9 +22,10 @@ from gateway.playback.flv import LIVE_FLV, FlvViewers
 from gateway.playback.formats import FORMATS, LADDER_INDEX, is_watchable
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.ladder import LadderPlayback
 from gateway.playback.obs_configuration import PATH as OBS_CONFIGURATION
 from gateway.playback.pages import Pages
-from gateway.playback.play_format import AnswerOrAwaitable, PlayFormat, Responder
+from gateway.playback.play_format import AnswerOrAwaitable, Responder
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.playlist_response import not_enabled, not_streaming
 from gateway.playback.posters import Posters
@@ -85,17 +87,6 @@ class RemoteFiles(Protocol):
         """
 
 
-class LadderResponders(Protocol):
-    """The responders of formats, of a ladder's index and of its renditions."""
-
-    def responder(self, format: PlayFormat) -> Responder | None:
-        """Returns the responder of a format; None if the format has no files."""
-
-    def index(self, request: Request, stream: Stream, rest: str) -> AnswerOrAwaitable: ...
-
-    def rendition(self, request: Request, stream: Stream, rest: str) -> AnswerOrAwaitable: ...
-
-
 @dataclass(frozen=True, slots=True)
 class MediaRoute:
     """The files of one output.
@@ -125,16 +116,10 @@ class MediaRoutes:
 
     @classmethod
     def of(
-        cls,
-        ladders: LadderResponders,
-        snapshot: Responder = _no_snapshot,
-        rewind_pictures: Responder | None = None,
+        cls, ladders: LadderPlayback, snapshot: Responder = _no_snapshot, rewind_pictures: Responder | None = None
     ) -> Self:
         """Returns the routes of all formats, of ladders with a folder for each rendition, and of pictures."""
-        names = {
-            LADDER_INDEX: MediaRoute("", ladders.index),
-            _SNAPSHOT: MediaRoute("", snapshot),
-        }
+        names = {LADDER_INDEX: MediaRoute("", ladders.index), _SNAPSHOT: MediaRoute("", snapshot)}
         folders: dict[str, MediaRoute] = {}
         suffixes: dict[str, MediaRoute] = {}
         for format in FORMATS:
@@ -345,7 +330,7 @@ class PlaybackRouter:
     def _stream_file(self, request: Request, name: str, rest: str, route: MediaRoute) -> AnswerOrAwaitable:
         stream = self._live.streams.find_recent(name)
         if stream is None:
-            return self._remote_file(request, name, rest) if is_stream_name(name) else _NO_PAGE
+            return self._elsewhere(request, name, rest, self._not_live) if is_stream_name(name) else _NO_PAGE
         refusal = self._protection.judge(request, name, stream.channel)
         if refusal is not None:
             return refusal
@@ -356,10 +341,13 @@ class PlaybackRouter:
             return self._live.viewers.follow(request, stream, route.protocol, rest, answering)
         return answering
 
-    def _remote_file(self, request: Request, name: str, rest: str) -> AnswerOrAwaitable:
+    def _elsewhere(
+        self, request: Request, name: str, rest: str, absent: Callable[[Request, str], Coroutine[Any, Any, Answer]]
+    ) -> AnswerOrAwaitable:
+        """Answers with a file of the node that holds the stream; with `absent` if no node holds it."""
         if self._live.remote_files is None:
-            return self._not_live(request, name)
-        return self._live.remote_files.file(request, name, rest, lambda: self._not_live(request, name))
+            return absent(request, name)
+        return self._live.remote_files.file(request, name, rest, partial(absent, request, name))
 
     async def _not_live(self, request: Request, name: str) -> Answer:
         """Answers for a stream that is not live: the refusal if the viewer has no permission, otherwise always 404."""
@@ -391,9 +379,7 @@ class PlaybackRouter:
             if stream.tracks is not None and stream.tracks.video is None:
                 return self._protection.judge(request, name, stream.channel) or _NO_POSTER
             return self._stream_file(request, name, _SNAPSHOT, self._live.routes.names[_SNAPSHOT])
-        if self._live.remote_files is None:
-            return self._stored_poster(request, name)
-        return self._live.remote_files.file(request, name, _SNAPSHOT, lambda: self._stored_poster(request, name))
+        return self._elsewhere(request, name, _SNAPSHOT, self._stored_poster)
 
     async def _stored_poster(self, request: Request, name: str) -> Answer:
         channel = await self._find_permitted(request, name)
@@ -487,13 +473,8 @@ class PlaybackRouter:
     def _status(self, request: Request, name: str) -> AnswerOrAwaitable:
         stream = self._live.streams.find_recent(name)
         if stream is None or not stream.playable:
-            if self._live.remote_files is None:
-                return self._idle_status(request, name)
-            return self._live.remote_files.file(request, name, "status.json", lambda: self._idle_status(request, name))
-        refusal = self._protection.judge(request, name, stream.channel)
-        if refusal is not None:
-            return refusal
-        return self.statuses.live(stream)
+            return self._elsewhere(request, name, "status.json", self._idle_status)
+        return self._protection.judge(request, name, stream.channel) or self.statuses.live(stream)
 
     async def _idle_status(self, request: Request, name: str) -> Answer:
         channel = await self._find_permitted(request, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 from urllib.parse import quote
 
@@ -31,6 +32,7 @@ class VodFileSource(Protocol):
         """Serves the file `key`. cache: how long players may keep it."""
 
 
+@dataclass(frozen=True, slots=True)
 class VodFiles:
     """Answers `<folder>/<file>` if the file has the name of a VOD's file, and `<folder>/` with its player page.
 
@@ -41,13 +43,10 @@ class VodFiles:
     The name for play signs is `gateway.ports.vod_names.play_name` of the folder.
     """
 
-    def __init__(
-        self, files: VodFileSource, page: PageResponder, protection: PlaybackProtection, owners: MediaOwners
-    ) -> None:
-        self._files = files
-        self._page = page
-        self._protection = protection
-        self._owners = owners
+    files: VodFileSource
+    page: PageResponder
+    protection: PlaybackProtection
+    owners: MediaOwners
 
     async def serve_node(self, request: Request, path: str) -> Response:
         """Answers another node, which has already authorized the viewer."""
@@ -66,12 +65,12 @@ class VodFiles:
             return service_unavailable("the channels cannot be read now", error.retry_after)
         if not authorized:
             channel = owner.channel if owner is not None else None
-            refusal = self._protection.judge(request, channel.id if channel else play_name(folder), channel)
+            refusal = self.protection.judge(request, channel.id if channel else play_name(folder), channel)
             if refusal is not None:
                 return refusal
         if _is_withheld(folder, owner):
             return _NO_VOD
-        return await (self._files.serve(request, path, _CACHE) if file else self._page(request, folder))
+        return await (self.files.serve(request, path, _CACHE) if file else self.page(request, folder))
 
     async def _owner(self, folder: str) -> MediaOwner | None:
         """Returns the owner of the folder, if it is below the id of an existing or deleted channel.
@@ -79,7 +78,7 @@ class VodFiles:
         Raises StoreUnavailable.
         """
         id, slash, _ = folder.partition("/")
-        return await self._owners.find(id) if slash and is_channel_id(id) else None
+        return await self.owners.find(id) if slash and is_channel_id(id) else None
 
 
 def _is_withheld(folder: str, owner: MediaOwner | None) -> bool:

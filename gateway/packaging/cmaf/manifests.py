@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TypeAlias
 
 from gateway.formats.dash import mpd
 from gateway.formats.hls import media_playlist
@@ -17,6 +19,8 @@ from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.segmenter import target_duration
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming, WallClock
 
+_Pushed: TypeAlias = list[tuple[CmafTrack, PushedTrack]]
+
 AUDIO_GROUP = "audio"
 # Number of video segments after which a playlist is served without audio. The first applies if no audio arrived, the
 # second if audio arrived, but no whole segment.
@@ -24,6 +28,7 @@ _WAIT_FOR_AUDIO, _WAIT_FOR_MORE_AUDIO = 2, 3
 _MAX_BEHIND = 3.0  # seconds besides a segment by which an additional audio track may be late and still be listed
 
 
+@dataclass(eq=False)
 class CmafManifests:
     """Writes `master.m3u8`, the media playlists and `manifest.mpd` from the tracks of one packager.
 
@@ -31,37 +36,31 @@ class CmafManifests:
     at the first decode time of the alignment's first epoch.
 
     seconds: the channel's `hls_time`. alignment: numbers the epochs. metrics: counts segments.
+    now: arrival time of the last unit, seconds since the epoch.
     """
 
-    def __init__(
-        self,
-        video: CmafTrack,
-        audio: CmafTrack,
-        seconds: float,
-        alignment: Alignment,
-        now: float,
-        metrics: Metrics | None = None,
-    ) -> None:
-        self.tracks: tuple[CmafTrack, ...] = ()  # the tracks with media: video, audio, additional audio
-        self.target: int | None = None
-        self.epoch: Epoch | None = None  # the current epoch
-        self.now = now  # arrival time of the last unit, seconds since the epoch
-        self.ended = False  # the stream has ended
-        self.publisher_tracks: Tracks | None = None  # the publisher's current tracks
-        self.timing: VideoTiming | None = None  # timing of the current video
-        self._alignment = alignment
-        self._video, self._audio = video, audio
-        self._seconds = seconds
-        self._metrics = metrics
-        self._epochs: dict[int, Epoch] = {}
-        self._last_noted: dict[str, int] = {}  # number of the last evaluated segment, by track
-        self._additional: list[tuple[CmafTrack, PushedTrack]] = []  # additional audio tracks of the publisher
-        self._default_info = NO_INFO  # of the default audio track
+    video: CmafTrack
+    audio: CmafTrack
+    seconds: float
+    alignment: Alignment
+    now: float
+    metrics: Metrics | None = None
+    tracks: tuple[CmafTrack, ...] = ()  # the tracks with media: video, audio, additional audio
+    target: int | None = None
+    epoch: Epoch | None = None  # the current epoch
+    ended: bool = False  # the stream has ended
+    publisher_tracks: Tracks | None = None  # the publisher's current tracks
+    timing: VideoTiming | None = None  # timing of the current video
+    _epochs: dict[int, Epoch] = field(default_factory=dict, init=False)
+    _last_noted: dict[str, int] = field(default_factory=dict, init=False)  # number of the last evaluated segment
+    # Additional audio tracks of the publisher, and what it says about its default audio track.
+    _additional: _Pushed = field(default_factory=list, init=False)
+    _default_info: TrackInfo = field(default=NO_INFO, init=False)
 
-    def set_additional(self, additional: list[tuple[CmafTrack, PushedTrack]], default: TrackInfo) -> None:
+    def set_additional(self, additional: _Pushed, default: TrackInfo) -> None:
         """Sets the publisher's additional audio tracks, and what it says about its default audio track."""
         self._additional, self._default_info = additional, default
-        known = [self._video, self._audio, *(track for track, _ in additional)]
+        known = [self.video, self.audio, *(track for track, _ in additional)]
         self.tracks = tuple(track for track in self.tracks if track in known)
 
     def track(self, kind: str) -> CmafTrack | None:
@@ -111,32 +110,29 @@ class CmafManifests:
 
     def _audio_renditions(self) -> list[AudioRendition]:
         """Returns the audio of a multivariant playlist: the default track first."""
-        main = self._current_tracks()
-        additional = self._listed_additional()
+        main, additional = self._current_tracks(), self._listed_additional()
+        has_default = len(main) > 1 or (additional and main and main[0] is self.audio)
         audio: list[AudioRendition] = []
-        names = labels(self._default_info, [pushed for _, pushed in additional]) if additional else ["audio"]
-        if len(main) > 1 or (additional and main and main[0] is self._audio):
-            header = self._audio.header
-            channels = header.channels if header else 0
-            audio.append(
-                AudioRendition(
-                    AUDIO_GROUP, names[0], "audio/index.m3u8", channels, language=self._default_info.language
-                )
-            )
-        for (track, pushed), name in zip(additional, names[1:], strict=False):
+        for track, info, name in self._named_audio(additional)[0 if has_default else 1 :]:
             channels = track.header.channels if track.header else 0
-            audio.append(
-                AudioRendition(AUDIO_GROUP, name, f"{track.kind}/index.m3u8", channels, not audio, pushed.info.language)
-            )
+            uri = f"{track.kind}/index.m3u8"
+            name = name if additional else "audio"
+            audio.append(AudioRendition(AUDIO_GROUP, name, uri, channels, not audio, info.language))
         return audio
 
-    def _listed_additional(self) -> list[tuple[CmafTrack, PushedTrack]]:
+    def _named_audio(self, additional: _Pushed) -> list[tuple[CmafTrack, TrackInfo, str]]:
+        """Returns the audio tracks with the publisher's information and their names: the default track first."""
+        names = labels(self._default_info, [pushed for _, pushed in additional])
+        tracks = [(self.audio, self._default_info), *((track, pushed.info) for track, pushed in additional)]
+        return [(track, info, name) for (track, info), name in zip(tracks, names, strict=True)]
+
+    def _listed_additional(self) -> _Pushed:
         """Returns the additional audio tracks that can be played now: not far behind the main track."""
         if not self._additional or not self.tracks:
             return []
         main = self.tracks[0].window[-1]
         end = main.wall + main.duration
-        listed: list[tuple[CmafTrack, PushedTrack]] = []
+        listed: _Pushed = []
         for track, pushed in self._additional:
             if track in self.tracks:
                 last = track.window[-1]
@@ -156,7 +152,7 @@ class CmafManifests:
                 for other in self.tracks
                 if other is not track
             )
-        return track.playlist(3 * self._alignment.part_target, ended=self.ended, report=report, skip=skip)
+        return track.playlist(3 * self.alignment.part_target, ended=self.ended, report=report, skip=skip)
 
     def manifest(self, alternates: Sequence[AlternateRendition] = ()) -> str:
         """Returns `manifest.mpd` with mpd.MARK and mpd.NOW in it.
@@ -175,49 +171,45 @@ class CmafManifests:
     def _snapshot(self, alternates: Sequence[AlternateRendition]) -> MpdSnapshot:
         # The longest duration of a part of any track, in seconds.
         part = max(track.part_target for track in self.tracks if track.part_target is not None)
-        main = [track for track in self.tracks if track in (self._video, self._audio)]
+        main = [track for track in self.tracks if track in (self.video, self.audio)]
         additional = self._listed_additional()
-        audio: dict[str, AudioLabel] = {}
-        if additional:
-            infos = [self._default_info, *(pushed.info for _, pushed in additional)]
-            names = labels(self._default_info, [pushed for _, pushed in additional])
-            kinds = ["audio", *(track.kind for track, _ in additional)]
-            audio = {k: AudioLabel(i.language, n) for k, i, n in zip(kinds, infos, names, strict=True)}
+        named = self._named_audio(additional) if additional else []
+        audio = {track.kind: AudioLabel(info.language, name) for track, info, name in named}
         tracks = [*main, *(track for track, _ in additional)]
-        return MpdSnapshot(tracks, self._epochs, alternates, self._alignment.start, self.now, part, audio)
+        return MpdSnapshot(tracks, self._epochs, alternates, self.alignment.start, self.now, part, audio)
 
     def _current_tracks(self) -> Sequence[CmafTrack]:
         """Returns the tracks that the publisher still sends. Players would wait for other tracks."""
         sent = self.publisher_tracks
-        main = [track for track in self.tracks if track in (self._video, self._audio)]
+        main = [track for track in self.tracks if track in (self.video, self.audio)]
         return [track for track in main if sent is None or getattr(sent, track.kind) is not None] or main or self.tracks
 
     # ---- events ----
 
     def begin_epoch(self, origin: EpochOrigin, prefix: str) -> Epoch:
         """Begins an epoch: media of another publisher, or other tracks. prefix: the start of its file names."""
-        time = origin.time - (self._alignment.base or 0)
+        time = origin.time - (self.alignment.base or 0)
         self.epoch = Epoch(origin.number, time, WallClock(time / VIDEO_CLOCK, origin.wall), prefix)
         self._epochs[origin.number] = self.epoch
         return self.epoch
 
     def update(self) -> None:
         """Evaluates the tracks after a new part or segment."""
-        epoch, video = self.epoch, self._video
+        epoch, video = self.epoch, self.video
         if epoch is not None and video.open and video.parts:
             epoch.note_start(video.parts[0].independent)
         for track in self._all():
             if track.dirty and track.number != self._last_noted.get(track.kind) and len(track.window):
                 self._last_noted[track.kind] = track.number
                 alone = self.publisher_tracks is None or self.publisher_tracks.video is None
-                is_main = track is video or (track is self._audio and alone)
+                is_main = track is video or (track is self.audio and alone)
                 self._note_segment(track, is_main)
 
     def _note_segment(self, track: CmafTrack, is_main: bool) -> None:
         segment = track.window[-1]
         epoch = self._epochs.get(segment.epoch)
-        if self._metrics is not None:
-            self._metrics.segment_seconds.observe(segment.duration, "cmaf")
+        if self.metrics is not None:
+            self.metrics.segment_seconds.observe(segment.duration, "cmaf")
         if epoch is not None:
             epoch.note(track.kind, is_main, segment, self.now)
         oldest = min(track.window[0].epoch for track in self._all() if len(track.window))
@@ -225,7 +217,7 @@ class CmafManifests:
             del self._epochs[number]
 
     def _all(self) -> list[CmafTrack]:
-        return [self._video, self._audio, *(track for track, _ in self._additional)]
+        return [self.video, self.audio, *(track for track, _ in self._additional)]
 
     def list_tracks(self, *, is_source: bool, forced: bool) -> bool:
         """Lists the tracks with segments when the durations can be fixed. Returns whether any track is listed.
@@ -236,7 +228,7 @@ class CmafManifests:
         tracks = self.publisher_tracks
         if tracks is None:
             return False
-        video, audio = self._video, self._audio
+        video, audio = self.video, self.audio
         complete = tuple(track for track in self._all() if len(track.window))
         if not self.tracks:
             expected = (tracks.video is not None) + (tracks.audio is not None) + len(self._additional)
@@ -245,17 +237,17 @@ class CmafManifests:
             first = video if tracks.video is not None else audio
             if not complete or waits or (tracks.video is not None and not len(video.window)) or first not in complete:
                 return False
-            if not is_source and self._alignment.undecided:
+            if not is_source and self.alignment.undecided:
                 return False
-            target = target_duration(self._seconds, max(track.window.longest for track in complete), forced)
-            self.target = self._alignment.fix_target(target)
+            target = target_duration(self.seconds, max(track.window.longest for track in complete), forced)
+            self.target = self.alignment.fix_target(target)
         assert self.target is not None
         for track in complete:
             part_target = track.fix_durations(self.target)
-            self._alignment.part_target = max(self._alignment.part_target, part_target)
+            self.alignment.part_target = max(self.alignment.part_target, part_target)
         self.tracks = complete
         return True
 
     def base_of(self, clock: int) -> int:
         """Returns the stream time of presentation time zero, in ticks of `clock`."""
-        return (self._alignment.base or 0) * clock // VIDEO_CLOCK
+        return (self.alignment.base or 0) * clock // VIDEO_CLOCK

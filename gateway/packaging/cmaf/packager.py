@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.channels.names import channel_of
 from gateway.formats.mp4.init import init_segment
@@ -75,13 +75,11 @@ class CmafPackager(Packager):
             alignment.source = self
         self._boundary: Boundary | None = None  # where the next video segment begins
         self._metrics = metrics
-        self._plan = plan
-        self._seconds = plan.seconds
-        size = max(plan.size, _MIN_WINDOW)
+        self._plan = plan = replace(plan, size=max(plan.size, _MIN_WINDOW))
         self._prefix = numbers.prefix  # the minimum prefix of the next epoch
         self._epochs = 0  # epochs that this packager has begun
-        self._video = CmafTrack("video", plan.part, size, numbers.video, self.waiters, plan.budget)
-        self._audio = CmafTrack("audio", plan.part, size, numbers.audio, self.waiters, plan.budget)
+        self._video = CmafTrack("video", plan, numbers.video, self.waiters)
+        self._audio = CmafTrack("audio", plan, numbers.audio, self.waiters)
         self.manifests = CmafManifests(self._video, self._audio, plan.seconds, alignment, now, metrics)
         self._is_new_epoch = True  # nothing of this epoch was packaged yet
         self._video_builder: VideoTrackBuilder | None = None
@@ -94,12 +92,8 @@ class CmafPackager(Packager):
     def numbers(self) -> SequenceNumbers:
         """The numbers for the packager that continues after this one."""
         video, audio = self._video, self._audio
-        return SequenceNumbers(
-            (video.number + 1, video.part_number + 1),
-            (audio.number + 1, audio.part_number + 1),
-            self._alignment.next_epoch,
-            self._prefix,
-        )
+        next_video, next_audio = (video.number + 1, video.part_number + 1), (audio.number + 1, audio.part_number + 1)
+        return SequenceNumbers(next_video, next_audio, self._alignment.next_epoch, self._prefix)
 
     # ---- additional audio tracks ----
 
@@ -143,10 +137,10 @@ class CmafPackager(Packager):
                 additional.pushed.stream.detach(additional)
         for new in by_stream.values():
             if new.id not in [f.pushed.id for f in self._additional]:
-                size = max(self._plan.size, _MIN_WINDOW)
-                track = CmafTrack(f"audio-{new.id}", self._plan.part, size, (1, 1), self.waiters, tracks.budget)
+                plan = replace(self._plan, budget=tracks.budget)
+                track = CmafTrack(f"audio-{new.id}", plan, (1, 1), self.waiters)
                 audio = AudioPackaging(track, self._video, self.manifests, self._segmenter)
-                additional = AdditionalAudio(new, audio, self._begin_additional)
+                additional = AdditionalAudio(new, audio, self._begin_audio)
                 self._additional.append(additional)
                 new.stream.attach(additional)
         self._additional.sort(key=lambda f: f.pushed.id)
@@ -185,7 +179,7 @@ class CmafPackager(Packager):
             else:
                 audio = self._default
                 if audio.builder is None:
-                    self._begin_audio(unit)
+                    self._begin_audio(audio, unit)
                 audio.add(unit)
         except UnsupportedCodec:
             raise
@@ -251,29 +245,18 @@ class CmafPackager(Packager):
 
         return VideoTrackBuilder(track, segmenter, timing, may_begin, cut, OpenGops(media_track))
 
-    def _begin_audio(self, unit: AccessUnit) -> None:
-        """Begins the default audio track."""
-        manifests, audio = self.manifests, self._default
-        assert manifests.publisher_tracks is not None
-        alone = manifests.publisher_tracks.video is None
-        begin_epoch = audio.begin(unit, alone=alone, is_source=self._is_source)
-        if alone:
-            self._is_new_epoch = False
-            first = unit.dts * VIDEO_CLOCK // unit.track.timescale
-            self._begin_epoch(self._alignment.begin_epoch(first, first, unit.wall))
-            begin_epoch()
-        elif self._is_new_epoch:
-            audio.waits = True
-        else:
-            audio.join()
-
-    def _begin_additional(self, audio: AudioPackaging, unit: AccessUnit) -> bool:
-        """Begins an additional audio track. Without video, it begins after the default audio track."""
-        tracks = self.manifests.publisher_tracks
-        if tracks is None or (tracks.video is None and self._is_new_epoch):
+    def _begin_audio(self, audio: AudioPackaging, unit: AccessUnit) -> bool:
+        """Begins an audio track. Returns False for an additional track that must wait for the default one."""
+        tracks, is_default = self.manifests.publisher_tracks, audio is self._default
+        assert tracks is not None or not is_default
+        if tracks is None or (tracks.video is None and self._is_new_epoch and not is_default):
             return False
         begin_epoch = audio.begin(unit, alone=tracks.video is None, is_source=self._is_source)
         if tracks.video is None:
+            if is_default:
+                self._is_new_epoch = False
+                first = unit.dts * VIDEO_CLOCK // unit.track.timescale
+                self._begin_epoch(self._alignment.begin_epoch(first, first, unit.wall))
             begin_epoch()
         elif self._is_new_epoch:
             audio.waits = True
@@ -302,7 +285,7 @@ class CmafPackager(Packager):
             self._publish()
 
     def _segmenter(self, clock: int) -> Segmenter:
-        segmenter = Segmenter(clock, self._seconds)
+        segmenter = Segmenter(clock, self._plan.seconds)
         if self.manifests.target is not None:
             segmenter.fix(self.manifests.target)
         self._segmenters.append(segmenter)

@@ -11,7 +11,7 @@ from gateway.formats.mp4.fragment import Mp4Sample, fragment, fragment_size
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.gate import Gate, Waiters
 from gateway.lib.numbers import read_integer
-from gateway.live.pushed_tracks import MediaBudget
+from gateway.packaging.packager import SegmentPlan
 from gateway.packaging.segment_window import EPSILON, LazyBytes, Part, Segment, SegmentWindow
 from gateway.packaging.timing import WallClock
 
@@ -69,25 +69,15 @@ class CmafTrack:
     part will exist, unless the epoch ends first.
 
     kind: the folder: "video", "audio", or "audio-<id>" for an additional audio track.
-    part: wanted duration of a part, seconds.
-    size: number of segments in the playlist.
+    plan: the wanted segments, and the memory that it shares with other tracks.
     first: numbers of the first segment and of the first part.
     waiters: counts the clients that wait at `changed`.
-    budget: the memory that it shares with other tracks; None: it has only its own limit.
     """
 
-    def __init__(
-        self,
-        kind: str,
-        part: float,
-        size: int,
-        first: tuple[int, int] = (1, 1),
-        waiters: Waiters | None = None,
-        budget: MediaBudget | None = None,
-    ) -> None:
+    def __init__(self, kind: str, plan: SegmentPlan, first: tuple[int, int], waiters: Waiters) -> None:
         self.kind = kind
         self.media = "video" if kind == "video" else "audio"
-        self.window = SegmentWindow(size, budget=budget)
+        self.window = SegmentWindow(plan.size, budget=plan.budget)
         self.changed = Gate(waiters)
         self.announced_bitrate = 0.0  # from the publisher, bits a second; 0 if it announces none
         self.header: TrackHeader | None = None
@@ -104,8 +94,8 @@ class CmafTrack:
         self.part_ticks = 1  # maximum duration of a part
         self.part_target: float | None = None  # the Part Target Duration; None until it is fixed
         self._first_parts: list[float] = []  # durations of the parts before it is fixed
-        self._wanted_part = part
-        self._rounded_part = part  # the wanted duration, rounded to whole frames
+        self._wanted_part = plan.part
+        self._rounded_part = plan.part  # the wanted duration, rounded to whole frames
         self._expected_numbers: dict[str, range] = {}  # of ended epochs, by prefix: see `may_be_requested`
         self.shift = 0
         self.sap = 1  # type of the stream access point with which the open segment begins, 0: none
