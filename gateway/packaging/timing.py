@@ -12,6 +12,11 @@ from collections import deque
 from dataclasses import InitVar, dataclass, field
 from fractions import Fraction
 
+from gateway.media import codecs
+from gateway.media.clock import AudioClock
+from gateway.media.track import Codec, MediaTrack
+from gateway.media.unit import AccessUnit
+
 VIDEO_CLOCK = 90_000
 
 # Rounding to milliseconds gives the first and the current frame an error of at most 1 ms each.
@@ -163,6 +168,25 @@ class VideoTiming:
                 self._restart(raw)
                 self._num, self._den = num, den
                 return
+
+
+class AudioTiming:
+    """The lengths and the clock of the frames of one audio track, in ticks of `rate`: samples a second.
+
+    payload: the first frame. Raises InvalidData.
+    """
+
+    __slots__ = ("_length", "clock", "rate")
+
+    def __init__(self, track: MediaTrack, payload: bytes) -> None:
+        self.rate = codecs.audio_rate(track, payload)
+        self.clock = AudioClock(self.rate, track.timescale)
+        # 0: differs from frame to frame.
+        self._length = codecs.samples_per_frame(track, payload) if track.codec is Codec.AAC else 0
+
+    def length(self, unit: AccessUnit) -> int:
+        """Returns the samples of a frame. Raises InvalidData. Hot path."""
+        return self._length or codecs.samples_per_frame(unit.track, unit.payload)
 
 
 def _period_of(rate: float, near: float = 0.0005) -> tuple[int, int]:

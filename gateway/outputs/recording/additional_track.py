@@ -8,11 +8,10 @@ from typing import Final, Protocol
 
 from gateway.live.pushed_tracks import PushedTrack
 from gateway.media import codecs
-from gateway.media.clock import AudioClock
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.media.track import Kind, MediaTrack
 from gateway.media.unit import AccessUnit
-from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
+from gateway.packaging.timing import VIDEO_CLOCK, AudioTiming, VideoTiming
 
 _ROUNDING: Final = VIDEO_CLOCK // 200  # like that of the cutter
 _MAX_HELD: Final = 500  # units of a track that is ahead of the default tracks
@@ -62,14 +61,12 @@ class AdditionalTrack:
     def __init__(self, pushed: PushedTrack, unit: AccessUnit) -> None:
         track = self.track = unit.track
         self.dropped = 0
-        self._clock: AudioClock | None = None
+        self._sound: AudioTiming | None = None
         self._timing: VideoTiming | None = None
-        self._frame_samples = 0
         scale = VIDEO_CLOCK
         if track.kind is Kind.AUDIO:
-            scale = codecs.audio_rate(track, unit.payload)
-            self._clock = AudioClock(scale, track.timescale)
-            self._frame_samples = codecs.samples_per_frame(track, unit.payload) if track.codec is Codec.AAC else 0
+            self._sound = AudioTiming(track, unit.payload)
+            scale = self._sound.rate
         else:
             self._timing = VideoTiming(track.timescale, codecs.frame_rate(track))
         info = pushed.info
@@ -80,9 +77,9 @@ class AdditionalTrack:
     def hold(self, unit: AccessUnit) -> None:
         """Takes a unit. Hot path."""
         try:
-            if self._clock is not None:
-                length = self._frame_samples or codecs.samples_per_frame(unit.track, unit.payload)
-                ticks = self._clock.stamp(unit.dts, length)
+            if self._sound is not None:
+                length = self._sound.length(unit)
+                ticks = self._sound.clock.stamp(unit.dts, length)
                 time = shown = ticks * VIDEO_CLOCK // self.media.timescale
                 sample = AdditionalSample(ticks, 0, length, True, unit.payload)
             else:

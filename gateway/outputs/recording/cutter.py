@@ -9,11 +9,10 @@ from typing import Final, Protocol
 
 from gateway.live.track_changes import IntervalLimiter
 from gateway.media import codecs
-from gateway.media.clock import AudioClock
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
+from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
+from gateway.packaging.timing import VIDEO_CLOCK, AudioTiming, VideoTiming
 
 MAX_BURST: Final = 30  # new pieces at once, then one a second, because a file may be pushed faster than real time
 _ROUNDING: Final = VIDEO_CLOCK // 200  # millisecond rounding makes a GOP of two seconds 1.999 s long
@@ -87,9 +86,7 @@ class Cutter:
         self._timing: VideoTiming | None = None
         if tracks.video is not None:
             self._timing = VideoTiming(tracks.video.timescale, _frame_rate(tracks.video))
-        self._clock: AudioClock | None = None
-        self._rate = VIDEO_CLOCK
-        self._frame_samples = 0  # 0: different for each frame
+        self._sound: AudioTiming | None = None
         self._first_audio: bytes | None = None
         self._piece: RecordingPiece | None = None  # the open piece
         self._previous: RecordingPiece | None = None  # the previous piece, while sound for it may still arrive
@@ -176,16 +173,13 @@ class Cutter:
     # ---- sound ----
 
     def _add_sound(self, unit: AccessUnit) -> None:
-        track, payload = unit.track, unit.payload
-        clock = self._clock
-        if clock is None:
-            self._rate = codecs.audio_rate(track, payload)
-            clock = self._clock = AudioClock(self._rate, track.timescale)
-            self._frame_samples = codecs.samples_per_frame(track, payload) if track.codec is Codec.AAC else 0
+        payload, sound = unit.payload, self._sound
+        if sound is None:
+            sound = self._sound = AudioTiming(unit.track, payload)
             self._first_audio = payload
-        samples = self._frame_samples or codecs.samples_per_frame(track, payload)
-        ticks = clock.stamp(unit.dts, samples)
-        time = ticks * VIDEO_CLOCK // self._rate
+        samples = sound.length(unit)
+        ticks = sound.clock.stamp(unit.dts, samples)
+        time = ticks * VIDEO_CLOCK // sound.rate
         if self._video is None:
             self._open_without_picture(time, unit.wall)
             self._write_sound(time, ticks, samples, payload)

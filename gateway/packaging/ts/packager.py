@@ -11,16 +11,15 @@ from gateway.formats.hls.multivariant_playlist import Variant
 from gateway.formats.ts.muxer import Packets, TsMuxer
 from gateway.lib.metrics import Metrics
 from gateway.media import codecs
-from gateway.media.clock import AudioClock
 from gateway.media.errors import InvalidData
 from gateway.media.open_gops import OpenGops
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
+from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, EpochOrigin
 from gateway.packaging.packager import Packager, SegmentPlan
 from gateway.packaging.segment_window import MAX_SEGMENT_BYTES, LazyBytes, Segment, SegmentWindow
 from gateway.packaging.segmenter import Segmenter, target_duration
-from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming, WallClock
+from gateway.packaging.timing import VIDEO_CLOCK, AudioTiming, VideoTiming, WallClock
 from gateway.packaging.ts.segment_history import PastSegment, SegmentHistory
 
 _VERSION = 3  # EXTINF with fractions; nothing here needs more
@@ -135,9 +134,7 @@ class TsPackager(Packager):
         self._audio: MediaTrack | None = None
         self._timing = VideoTiming(1000, None)
         self._gops: OpenGops | None = None
-        self._clock: AudioClock | None = None
-        self._rate = VIDEO_CLOCK
-        self._frame_samples = 0  # 0: differs from frame to frame
+        self._sound: AudioTiming | None = None
         self._frames_per_pes = _FRAMES_PER_PES
         self._wall = WallClock(0.0, started)
         self._open = False
@@ -218,8 +215,7 @@ class TsPackager(Packager):
         self._video, self._audio = tracks.video, tracks.audio
         self._frames, self._times = [], []
         self._muxer = TsMuxer(tracks.video, tracks.audio) if (tracks.video or tracks.audio) else None
-        self._clock = None
-        self._frame_samples = 0
+        self._sound = None
         if tracks.video is not None:
             self._timing = VideoTiming(tracks.video.timescale, codecs.frame_rate(tracks.video))
             self._gops = OpenGops(tracks.video)
@@ -283,20 +279,15 @@ class TsPackager(Packager):
         self._bytes += size + size // 46 + _PES_COST
 
     def _audio_frame(self, unit: AccessUnit) -> None:
-        track = unit.track
-        clock = self._clock
+        sound = self._sound
         payload = unit.payload
-        if clock is None:
-            rate = codecs.audio_rate(track, payload)
-            clock = self._clock = AudioClock(rate, track.timescale)
-            self._rate = rate
-            self._frame_samples = codecs.samples_per_frame(track, payload) if track.codec is Codec.AAC else 0
+        if sound is None:
+            sound = self._sound = AudioTiming(unit.track, payload)
             self._frames_per_pes = _FRAMES_PER_PES
             if self._video is None:
-                length = codecs.samples_per_frame(track, payload) * VIDEO_CLOCK // rate
+                length = sound.length(unit) * VIDEO_CLOCK // sound.rate
                 self._frames_per_pes = max(1, min(_FRAMES_PER_PES, _MAX_PES_WITH_PCR // max(length, 1)))
-        samples = self._frame_samples or codecs.samples_per_frame(track, payload)
-        rate = self._rate
+        samples, rate, clock = sound.length(unit), sound.rate, sound.clock
         ticks = clock.stamp(unit.dts, samples)
         time = ticks * VIDEO_CLOCK // rate
         end = (ticks + samples) * VIDEO_CLOCK // rate
