@@ -294,8 +294,8 @@ def test_the_command_refuses_a_folder_and_invalid_days(tmp_path, monkeypatch, ca
 
 def test_content_types_agree_with_those_of_the_gateways_listener():
     from gateway.lib.content_types import content_type
-    from gateway.playback import files, recording_files
+    from gateway.playback import recording_files
 
-    assert s3.content_type is files.content_type is recording_files.content_type is content_type
+    assert s3.content_type is recording_files.content_type is content_type
     assert content_type("c1/720p/1.TS") == "video/mp2t"
     assert content_type("c1/unknown") == "application/octet-stream"
