@@ -13,6 +13,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.live.gop_cache import AUDIO_ONLY_SECONDS
@@ -49,11 +50,8 @@ class Rendering(Protocol):
 def render_beginning(rendering: Rendering, beginning: StartBuffer) -> bytes:
     """Returns the headers and everything since the stream's first unit."""
     pieces: list[bytes] = []
-    dts_ms = 0
-    for item in beginning:
-        if isinstance(item, AccessUnit):
-            dts_ms = item.dts * 1000 // item.track.timescale
-            break
+    first = next((item for item in beginning if isinstance(item, AccessUnit)), None)
+    dts_ms = first.dts * 1000 // first.track.timescale if first is not None else 0
     changes = [item for item in beginning if isinstance(item, Tracks)]
     for item in beginning:
         if isinstance(item, AccessUnit):
@@ -80,6 +78,7 @@ class FeedCounts:
         self.stalled = 0
 
 
+@dataclass(eq=False)
 class Feed:
     """A sink that renders, batches and writes. It is attached to its stream only while it has viewers.
 
@@ -88,44 +87,37 @@ class Feed:
     new viewer does not wait for all of them. A late viewer that has read nothing for `stall_seconds` is disconnected
     (0: never). Everything runs on the stream's loop.
 
-    backlogs: shared by all viewers of the process; None: no common limit for this feed's viewers.
+    backlogs: shared by all viewers of the process; by default, there is no common limit for this feed's viewers.
     """
 
-    def __init__(
-        self,
-        stream: Stream,
-        rendering: Rendering,
-        flush_seconds: float,
-        stall_seconds: float,
-        counts: FeedCounts | None = None,
-        backlogs: Backlogs | None = None,
-    ) -> None:
-        self.stream = stream
-        self._counts = counts or FeedCounts()
-        self._backlogs = backlogs or Backlogs(0)
-        self._peak_rate = PeakRate()
-        self._rendering = rendering
-        self._max_interval = flush_seconds
-        self._stall_seconds = stall_seconds
-        self._viewers: dict[Viewer, None] = {}
-        self._framings: dict[Framing, dict[Viewer, None]] = {}
-        self._attached = False
-        self._tracks: Tracks | None = None
-        self._version = 0
-        self._pending: list[bytes] = []
-        self._pending_key = False
-        self._gop: list[bytes] = []
-        self._gop_bytes = 0
-        self._startable = False  # _gop begins with a key frame and is complete
-        self._gop_bursts: dict[Framing, Burst] = {}
-        # The last included item, and the bytes by framing.
-        self._start_bursts: tuple[Item | None, dict[Framing, Burst]] = (None, {})
-        self._timer: asyncio.TimerHandle | None = None
+    stream: Stream
+    rendering: Rendering
+    flush_seconds: float
+    stall_seconds: float
+    counts: FeedCounts = field(default_factory=FeedCounts)
+    backlogs: Backlogs = field(default_factory=lambda: Backlogs(0))
+    _peak_rate: PeakRate = field(default_factory=PeakRate, init=False)
+    _viewers: dict[Viewer, None] = field(default_factory=dict, init=False)
+    _framings: dict[Framing, dict[Viewer, None]] = field(default_factory=dict, init=False)
+    _attached: bool = field(default=False, init=False)
+    _tracks: Tracks | None = field(default=None, init=False)
+    _version: int = field(default=0, init=False)
+    _pending: list[bytes] = field(default_factory=list, init=False)
+    _pending_key: bool = field(default=False, init=False)
+    _gop: list[bytes] = field(default_factory=list, init=False)
+    _gop_bytes: int = field(default=0, init=False)
+    _startable: bool = field(default=False, init=False)  # _gop begins with a key frame and is complete
+    _gop_bursts: dict[Framing, Burst] = field(default_factory=dict, init=False)
+    # The last included item, and the bytes by framing.
+    _start_bursts: tuple[Item | None, dict[Framing, Burst]] = field(default_factory=lambda: (None, {}), init=False)
+    _timer: asyncio.TimerHandle | None = field(default=None, init=False)
+    _last_flush: float = field(default=0.0, init=False)
+    _cost: float = field(default=0.0, init=False)  # mean duration of writing a batch, seconds
+    _dts_ms: int = field(default=0, init=False)
+    _gop_dts_ms: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
         self._writes = SlicedWrites(self._note_cost)
-        self._last_flush = 0.0
-        self._cost = 0.0  # mean duration of writing a batch, seconds
-        self._dts_ms = 0
-        self._gop_dts_ms = 0
 
     def __len__(self) -> int:
         return len(self._viewers)
@@ -184,7 +176,7 @@ class Feed:
         self._writes.write_rest()
         if tracks.epoch != old.epoch:
             self._drop_gop()
-        change, now = self._rendering.render_change(tracks, self._dts_ms), time.monotonic()
+        change, now = self.rendering.render_change(tracks, self._dts_ms), time.monotonic()
         for viewer in self._viewers:
             if not viewer.late:
                 framed = viewer.framing.wrap(change)
@@ -210,17 +202,17 @@ class Feed:
                 self._gop, self._gop_bytes, self._gop_bursts = [], 0, {}
                 self._gop_dts_ms = dts_ms
                 self._startable = True
-            rendered = self._rendering.render_unit(unit)
+            rendered = self.rendering.render_unit(unit)
             if video:
                 self._peak_rate.note_key_frame(len(rendered), dts_ms)
-        elif not (rendered := self._rendering.render_unit(unit)):
+        elif not (rendered := self.rendering.render_unit(unit)):
             return
         self._dts_ms = dts_ms
         self._pending.append(rendered)
         self._schedule(video or tracks.video is None)
 
     def on_timed(self, timed: Timed) -> None:
-        self._pending.append(self._rendering.render_timed(timed))
+        self._pending.append(self.rendering.render_timed(timed))
         self._schedule(False)
 
     def on_end(self, reason: EndReason) -> None:
@@ -250,15 +242,15 @@ class Feed:
     def _schedule(self, frame: bool) -> None:
         if self._timer is not None and not frame:
             return
-        interval = min(self._max_interval, self._cost / MAX_LOOP_SHARE)
+        interval = min(self.flush_seconds, self._cost / MAX_LOOP_SHARE)
         now = time.monotonic()
         due = self._last_flush + interval
         if now >= due and frame:
             self.flush()  # also if audio has set the timer: a picture does not wait for it
         elif self._timer is None:
             # Audio waits for the next picture, but never longer than the maximum interval.
-            wait = self._max_interval if now >= due else due - now
-            self._timer = asyncio.get_running_loop().call_later(min(wait, self._max_interval), self.flush)
+            wait = self.flush_seconds if now >= due else due - now
+            self._timer = asyncio.get_running_loop().call_later(min(wait, self.flush_seconds), self.flush)
 
     def flush(self) -> None:
         """Writes the pending bytes to all viewers: the first slice now, the others in next iterations of the loop."""
@@ -299,7 +291,7 @@ class Feed:
             written = 0
             for index, viewer in enumerate(present):
                 if index and not index % SLICE_VIEWERS:
-                    self._counts.sent[framing.kind] += size * written
+                    self.counts.sent[framing.kind] += size * written
                     written = 0
                     yield
                 transport = viewer.transport
@@ -311,7 +303,7 @@ class Feed:
                     continue
                 if not waiting:
                     if viewer.has_pending_bytes:
-                        viewer.clear_backlog(self._backlogs)
+                        viewer.clear_backlog(self.backlogs)
                     if viewer.fd >= 0:
                         # Writes to the socket directly, and the rest to the transport: a sixth faster.
                         written += 1
@@ -326,7 +318,7 @@ class Feed:
                             transport.write(memoryview(framed)[accepted:])
                             viewer.has_pending_bytes = True
                             viewer.counted_bytes = size - accepted
-                            self._backlogs.bytes += size - accepted
+                            self.backlogs.bytes += size - accepted
                         continue
                 elif self._becomes_late(viewer, waiting, size, began):
                     continue
@@ -334,11 +326,11 @@ class Feed:
                 transport.write(framed)
                 if not waiting:
                     self._count_waiting(viewer)
-            self._counts.sent[framing.kind] += size * written
+            self.counts.sent[framing.kind] += size * written
 
     def _becomes_late(self, viewer: Viewer, waiting: int, size: int, now: float) -> bool:
         """Whether a viewer with `waiting` bytes becomes late, because `size` more would be too many. Counts them."""
-        backlogs = self._backlogs
+        backlogs = self.backlogs
         self._count(viewer, waiting)
         needed, allowed = waiting + size, viewer.limit + viewer.burst_allowance
         if needed > allowed:
@@ -351,7 +343,7 @@ class Feed:
             viewer.late_since = now
             viewer.waiting = waiting
             viewer.burst_allowance = 0
-            self._counts.dropped += 1
+            self.counts.dropped += 1
             return True
         viewer.counted_bytes += size
         viewer.bytes_after_burst += size
@@ -361,7 +353,7 @@ class Feed:
     def _count(self, viewer: Viewer, waiting: int) -> None:
         # Viewers share their first burst: for one viewer, only the bytes after the burst are counted.
         counted = waiting if viewer.burst is None else min(waiting, viewer.bytes_after_burst)
-        self._backlogs.bytes += counted - viewer.counted_bytes
+        self.backlogs.bytes += counted - viewer.counted_bytes
         viewer.counted_bytes = counted
         viewer.has_pending_bytes = True
 
@@ -372,28 +364,26 @@ class Feed:
 
     def _retry(self, viewer: Viewer, waiting: int, starts: bool, framed: bytes, now: float) -> None:
         if viewer.has_pending_bytes and not waiting:
-            viewer.clear_backlog(self._backlogs)
+            viewer.clear_backlog(self.backlogs)
         # For a viewer that has not started, at most the headers wait: it has missed nothing of the stream yet.
         if starts and waiting <= viewer.burst_allowance:
             viewer.late = False
             viewer.bytes_after_burst += len(framed)
             if viewer.epoch != self._version and self._tracks is not None:
                 viewer.epoch = self._version
-                self._write(viewer, viewer.framing.wrap(self._rendering.render_change(self._tracks, self._dts_ms)))
+                self._write(viewer, viewer.framing.wrap(self.rendering.render_change(self._tracks, self._dts_ms)))
             self._write(viewer, framed)
             self._count_waiting(viewer)
         else:
-            self._counts.dropped += 1
+            self.counts.dropped += 1
             if waiting < viewer.counted_bytes:
                 self._count(viewer, waiting)
             if waiting < viewer.waiting:
                 viewer.late_since = now  # slow, but it reads
             elif (
-                waiting
-                and (limit := self._backlogs.stall_limit(self._stall_seconds))
-                and now - viewer.late_since > limit
+                waiting and (limit := self.backlogs.stall_limit(self.stall_seconds)) and now - viewer.late_since > limit
             ):
-                self._counts.stalled += 1
+                self.counts.stalled += 1
                 if viewer.fd >= 0:
                     reset_on_close(viewer.fd)
                 viewer.transport.abort()
@@ -409,14 +399,14 @@ class Feed:
         else:
             # Without a complete GOP (too large, or no key frame yet) the viewer starts at the next key frame.
             burst, viewer.late = self._gop_burst(framing), not self._startable
-        backlogs, size = self._backlogs, len(burst.data)
+        backlogs, size = self.backlogs, len(burst.data)
         shared = viewer.fd >= 0  # TLS encrypts into separate bytes for each viewer
         cost = 0 if shared and burst.users else size
         if cost > backlogs.left:
-            burst = Burst(framing.wrap(self._rendering.render_head(self._tracks, self._dts_ms)))
+            burst = Burst(framing.wrap(self.rendering.render_head(self._tracks, self._dts_ms)))
             size = cost = len(burst.data)
             viewer.late = True
-            self._counts.dropped += 1
+            self.counts.dropped += 1
         backlogs.bytes += cost
         viewer.has_pending_bytes = True
         if shared:
@@ -434,7 +424,7 @@ class Feed:
         assert self._tracks is not None  # see `_write_first_burst`
         burst = self._gop_bursts.get(framing)
         if burst is None:
-            head = self._rendering.render_head(self._tracks, self._gop_dts_ms)
+            head = self.rendering.render_head(self._tracks, self._gop_dts_ms)
             burst = self._gop_bursts[framing] = Burst(framing.wrap(head + b"".join(self._gop)))
         return burst
 
@@ -445,7 +435,7 @@ class Feed:
             last, bursts = self._start_bursts = (beginning.items[-1], {})
         burst = bursts.get(framing)
         if burst is None:
-            burst = bursts[framing] = Burst(framing.wrap(render_beginning(self._rendering, beginning)))
+            burst = bursts[framing] = Burst(framing.wrap(render_beginning(self.rendering, beginning)))
         return burst
 
     def _drop_gop(self) -> None:
@@ -456,11 +446,11 @@ class Feed:
         if not viewer.transport.is_closing():
             viewer.transport.write(data)
             viewer.has_written = True
-            self._counts.sent[viewer.framing.kind] += len(data)
+            self.counts.sent[viewer.framing.kind] += len(data)
 
     def _forget(self, viewer: Viewer) -> None:
         self._viewers.pop(viewer, None)
-        viewer.clear_backlog(self._backlogs)
+        viewer.clear_backlog(self.backlogs)
         members = self._framings.get(viewer.framing, {})
         if viewer in members:
             del members[viewer]

@@ -102,11 +102,19 @@ class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
         return packager
 
     def _first(self, stream: Stream) -> tuple[int, int, int]:
-        number, epoch, file_number = _first_of_ts(stream)
+        """Returns the first segment number, epoch and file name number of a new packager sequence.
+
+        If another node packaged the stream before, with its own clock, these numbers are above all that it may have
+        used.
+        """
+        spec, number, epoch = stream.spec, 0, 0
+        if spec.first_number:
+            number = sequence_start(spec.started) + CLOCKS_APART
+            epoch = number // _EPOCH_SECONDS
         if stream.is_source and stream.channel.rewind_reach:
             # A rewind playlist also lists earlier pieces, with lower epochs. So epochs begin with the clock.
-            epoch = max(epoch, sequence_start(stream.spec.started) // _EPOCH_SECONDS, self._epochs.get(stream.name, 0))
-        return number, epoch, file_number
+            epoch = max(epoch, sequence_start(spec.started) // _EPOCH_SECONDS, self._epochs.get(stream.name, 0))
+        return number, epoch, 0
 
 
 class CmafPackagerFactory(PackagerFactory[CmafPackager, SequenceNumbers]):
@@ -121,17 +129,6 @@ class CmafPackagerFactory(PackagerFactory[CmafPackager, SequenceNumbers]):
 # still grows faster than their count.
 _EPOCH_SECONDS: Final = 600
 _MAX_NAMES: Final = 4_096  # streams whose last epoch is remembered
-
-
-def _first_of_ts(stream: Stream) -> tuple[int, int, int]:
-    """Returns the first segment number, epoch and file name number of a new packager sequence.
-
-    If another node packaged the stream before, with its own clock, these numbers are above all that it may have used.
-    """
-    if not stream.spec.first_number:
-        return 0, 0, 0
-    first = sequence_start(stream.spec.started) + CLOCKS_APART
-    return first, first // _EPOCH_SECONDS, 0
 
 
 def _first_of_cmaf(stream: Stream) -> SequenceNumbers:

@@ -121,7 +121,6 @@ class SegmentWindow:
         self.total_bytes = 0  # bytes of all segments so far
         self.total_seconds = 0.0  # seconds of all segments so far
         self.peak = 0.0  # the highest bitrate of a segment
-        self._first_epoch = 0
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -135,7 +134,7 @@ class SegmentWindow:
     @property
     def discontinuity_sequence(self) -> int:
         """The number of discontinuities that left the list (§4.4.3.3)."""
-        return self._listed[0].epoch if self._listed else self._first_epoch
+        return self._listed[0].epoch if self._listed else 0
 
     @property
     def average(self) -> float:

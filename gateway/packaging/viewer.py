@@ -8,25 +8,22 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Protocol
 
 from gateway.live.sink import EndReason
 from gateway.packaging.backlog import Backlogs, Burst
 
 
-class Framing(Protocol):
+@dataclass(frozen=True, slots=True, eq=False)
+class Framing:
     """The framing of a batch: an HTTP chunk, a WebSocket message or none.
 
-    kind: the label of its viewers in metrics.
+    kind: the label of its viewers in metrics. wrap: returns a batch with its frame.
+    last: returns the bytes that are sent before the connection closes.
     """
 
-    @property
-    def kind(self) -> str: ...
-
-    def wrap(self, data: bytes) -> bytes: ...
-
-    def last(self, reason: EndReason) -> bytes:
-        """Returns the bytes that are sent before the connection closes."""
+    kind: str
+    wrap: Callable[[bytes], bytes]
+    last: Callable[[EndReason], bytes]
 
 
 @dataclass(slots=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from html import escape
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import structlog
@@ -60,16 +60,9 @@ class FilmPages:
         if found is None:
             return await self._missing()
         names = {name: quote(key.rpartition("/")[2]) for name, key in found.files.items()}
-        return await self._page(
-            {
-                "title": found.title,
-                "description": found.description,
-                "created": rfc3339(found.created, "seconds") if found.created else None,
-                "hls": names["hls"],
-                "poster": names.get("poster"),
-                "preview": names.get("preview"),
-            }
-        )
+        poster, preview = names.get("poster"), names.get("preview")
+        files = {"hls": names["hls"], "poster": poster, "preview": preview}
+        return await self._page(found.title, found.description, found.created, files)
 
     async def recording(self, request: Request, id: str, path: str) -> Response:
         """Answers `/<id>/vod/<path>/`."""
@@ -88,9 +81,7 @@ class FilmPages:
         file = f"../{quote(path.rpartition('/')[2])}"
         media = {"hls": file} if path.endswith(".m3u8") else {"file": file}
         title = (owner.channel.name if owner is not None else "") or id
-        return await self._page(
-            {"title": title, "description": "", "created": rfc3339(parsed.start, "seconds"), **media}
-        )
+        return await self._page(title, "", parsed.start, media)
 
     async def _find(self, folder: str) -> Film | None:
         """Returns a film that can be played; None if there is none. A film without a record is found by its files."""
@@ -121,8 +112,11 @@ class FilmPages:
             return False
         return True
 
-    async def _page(self, video: Mapping[str, Any]) -> Response:
-        title, summary = escape(video["title"]), escape(video["description"][:_MAX_SUMMARY])
+    async def _page(self, name: str, description: str, created: float, files: Mapping[str, str | None]) -> Response:
+        """Answers with the page of a video. created: seconds since the epoch; 0: unknown. files: their addresses."""
+        date = rfc3339(created, "seconds") if created else None
+        video = {"title": name, "description": description, "created": date, **files}
+        title, summary = escape(name), escape(description[:_MAX_SUMMARY])
         head = f"<title>{title} · Millrace</title>\n"
         head += f'  <meta property="og:title" content="{title}">\n  <meta property="og:type" content="video.other">\n'
         if summary:

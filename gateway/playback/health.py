@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.http.request import Request
@@ -14,6 +15,7 @@ from gateway.lib.rfc3339 import rfc3339
 _ALIVE: Final = Response(200, b"OK")
 
 
+@dataclass(frozen=True, slots=True)
 class Health:
     """Answers the health requests.
 
@@ -21,11 +23,8 @@ class Health:
     degraded: returns the names of missing parts that live streams do not need.
     """
 
-    def __init__(
-        self, missing: Callable[[], Awaitable[Sequence[str]]], degraded: Callable[[], Iterable[str]] = tuple
-    ) -> None:
-        self._missing = missing
-        self._degraded = degraded
+    missing: Callable[[], Awaitable[Sequence[str]]]
+    degraded: Callable[[], Iterable[str]] = tuple
 
     def alive(self, request: Request) -> Response:
         """Answers `/healthcheck`: the process runs, even if stores or other nodes are unavailable."""
@@ -33,8 +32,8 @@ class Health:
 
     async def ready(self, request: Request) -> Response:
         """Answers `/ready`: 200, or 503 with the reasons."""
-        missing = list(await self._missing())
-        body = json.dumps({"ready": not missing, "missing": [*missing, *self._degraded()]}).encode()
+        missing = list(await self.missing())
+        body = json.dumps({"ready": not missing, "missing": [*missing, *self.degraded()]}).encode()
         headers = {"Retry-After": "5"} if missing else {}
         return Response(503 if missing else 200, body, JSON, headers=headers)
 

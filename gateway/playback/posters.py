@@ -34,22 +34,17 @@ class Posters:
         self._tasks = tasks
         self._clock = clock
         self._cache: BoundedDict[str, tuple[float, str | None]] = BoundedDict(_MAX_CHANNELS)
-        self._searches: dict[str, asyncio.Event] = {}
+        self._searches: dict[str, asyncio.Task[None]] = {}
 
     async def latest(self, channel: str) -> str | None:
         """Returns the key of the latest stored snapshot of the last two weeks; None if none is known."""
         now = self._clock()
         cached = self._cache.get(channel)
         if cached is None or now - cached[0] >= _CACHE_SECONDS:
-            done = self._searches.get(channel)
-            if done is None:
-                done = self._searches[channel] = asyncio.Event()
-                self._tasks.start(self._search(channel, now, done), "poster")
-            try:
-                async with asyncio.timeout(_TIMEOUT):
-                    await done.wait()
-            except TimeoutError:
-                pass  # use the earlier result meanwhile
+            search = self._searches.get(channel)
+            if search is None:
+                search = self._searches[channel] = self._tasks.start(self._search(channel, now), "poster")
+            await asyncio.wait((search,), timeout=_TIMEOUT)  # later, the earlier result is used meanwhile
             cached = self._cache.get(channel)
         return cached[1] if cached is not None else None
 
@@ -62,16 +57,13 @@ class Posters:
         """Forgets the poster of a channel that is live, because newer snapshots will follow."""
         self._cache.pop(channel, None)
 
-    async def _search(self, channel: str, now: float, done: asyncio.Event) -> None:
+    async def _search(self, channel: str, now: float) -> None:
         try:
-            found = await self._find(channel, datetime.fromtimestamp(now, UTC))
+            self._cache[channel] = (now, await self._find(channel, datetime.fromtimestamp(now, UTC)))
         except StoreUnavailable:
             return  # the next status starts a new search
-        else:
-            self._cache[channel] = (now, found)
         finally:
             del self._searches[channel]
-            done.set()
 
     async def _find(self, channel: str, today: datetime) -> str | None:
         """Searches by days, then by hours, because a whole channel may have millions of snapshots."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from gateway.channels.channel import Channel
@@ -31,6 +32,7 @@ _CACHE_CONTROL: Final = "public, max-age=3"
 Entries = Sequence[Mapping[str, Any]]
 
 
+@dataclass(eq=False)
 class SharedRead(Generic[T]):
     """A value that one task at a time reads for all callers, at most once in `seconds`.
 
@@ -38,22 +40,19 @@ class SharedRead(Generic[T]):
     not stop the task. While the store is unavailable, the last value is used.
     """
 
-    def __init__(
-        self, read: Callable[[], Awaitable[T]], seconds: float, tasks: Tasks, clocks: Clocks = SYSTEM_CLOCKS
-    ) -> None:
-        self._read = read
-        self._seconds = seconds
-        self._tasks = tasks
-        self._clock = clocks.monotonic
-        self._value: T | None = None
-        self._error: StoreUnavailable | None = None
-        self._next = float("-inf")
-        self._reading: asyncio.Task[None] | None = None
+    read: Callable[[], Awaitable[T]]
+    seconds: float
+    tasks: Tasks
+    clocks: Clocks = SYSTEM_CLOCKS
+    _value: T | None = field(default=None, init=False)
+    _error: StoreUnavailable | None = field(default=None, init=False)
+    _next: float = field(default=float("-inf"), init=False)
+    _reading: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def get(self) -> T:
         """Returns the value. Raises StoreUnavailable if there has never been one."""
-        if self._reading is None and self._clock() >= self._next:
-            self._reading = self._tasks.start(self._update(), "public channels")
+        if self._reading is None and self.clocks.monotonic() >= self._next:
+            self._reading = self.tasks.start(self._update(), "public channels")
         if self._reading is not None:
             await asyncio.shield(self._reading)
         if self._value is None:
@@ -61,14 +60,14 @@ class SharedRead(Generic[T]):
         return self._value
 
     async def _update(self) -> None:
-        began = self._clock()
+        began = self.clocks.monotonic()
         try:
-            self._value = await self._read()
+            self._value = await self.read()
         except StoreUnavailable as error:
             self._error = error
         finally:
-            now = self._clock()
-            self._next = now + max(self._seconds, _MAX_SHARE * (now - began))
+            now = self.clocks.monotonic()
+            self._next = now + max(self.seconds, _MAX_SHARE * (now - began))
             self._reading = None
 
 

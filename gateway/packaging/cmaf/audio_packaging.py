@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -11,93 +12,89 @@ from gateway.formats.mp4.init import init_segment
 from gateway.live.pushed_tracks import PushedTrack
 from gateway.live.sink import EndReason
 from gateway.media import codecs
-from gateway.media.clock import AudioClock
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, MediaTrack, Tracks
+from gateway.media.track import MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.packaging.cmaf.audio_track_builder import AudioTrackBuilder
 from gateway.packaging.cmaf.manifests import CmafManifests
 from gateway.packaging.cmaf.track import CmafTrack, TrackHeader
 from gateway.packaging.segmenter import Segmenter
-from gateway.packaging.timing import VIDEO_CLOCK
+from gateway.packaging.timing import VIDEO_CLOCK, AudioTiming
 
 log = structlog.get_logger(__name__)
 
 _BATCH: Final = 32  # units of an additional track that may wait to be packaged
 
 
+@dataclass(eq=False)
 class AudioPackaging:
-    """Fills one audio track. Its segments begin together with the video's."""
+    """Fills one audio track. Its segments begin together with the video's.
 
-    def __init__(
-        self, track: CmafTrack, video: CmafTrack, manifests: CmafManifests, segmenter: Callable[[int], Segmenter]
-    ) -> None:
-        """segmenter(clock): returns a new segmenter for this stream. clock: ticks a second."""
-        self.track = track
-        self.builder: AudioTrackBuilder | None = None
-        self.waits = False  # its epoch waits for that of the video
-        self._video = video
-        self._manifests = manifests
-        self._segmenter = segmenter
-        self._begin_epoch: Callable[[], None] | None = None
-        self._samples_per_frame = 0  # 0: differs from frame to frame
-        self._rate = 1
+    segmenter(clock): returns a new segmenter for this stream. clock: ticks a second.
+    """
+
+    track: CmafTrack
+    video: CmafTrack
+    manifests: CmafManifests
+    segmenter: Callable[[int], Segmenter]
+    builder: AudioTrackBuilder | None = None
+    waits: bool = False  # its epoch waits for that of the video
+    _begin_epoch: Callable[[], None] | None = field(default=None, init=False)
+    _timing: AudioTiming | None = field(default=None, init=False)
 
     def begin(self, unit: AccessUnit, *, alone: bool, is_source: bool) -> Callable[[], None]:
         """Begins with a track's first unit. Returns a function that begins the epoch of this track.
 
         alone: whether the stream has no video. is_source: whether it is the source of a ladder.
         """
-        manifests, track, media_track, payload = self._manifests, self.track, unit.track, unit.payload
-        rate = self._rate = codecs.audio_rate(media_track, payload)
+        manifests, track, media_track, payload = self.manifests, self.track, unit.track, unit.payload
+        timing = self._timing = AudioTiming(media_track, payload)
+        rate = timing.rate
         channels = codecs.audio_channels(media_track, payload)
         codec = codecs.codec_string(media_track)
-        self._samples_per_frame = (
-            codecs.samples_per_frame(media_track, payload) if media_track.codec is Codec.AAC else 0
-        )
         init = init_segment(media_track, timescale=rate, payload=payload)
-        clock = AudioClock(rate, media_track.timescale)
 
         def begin_epoch() -> None:
             epoch = manifests.epoch
             assert epoch is not None
             if not len(track.window) or not is_source:
                 # Late audio has no segment yet, so it can use the numbers of the video.
-                track.number = max(track.number, self._video.number)
+                track.number = max(track.number, self.video.number)
             uri, base = track.init_uri(epoch.prefix), manifests.base_of(rate)
             header = TrackHeader(epoch.number, uri, rate, codec, epoch.wall, epoch.prefix, base, None, rate, channels)
             track.begin(header, init, manifests.now)
 
-        self.builder = AudioTrackBuilder(track, self._segmenter(rate), clock, alone)
+        self.builder = AudioTrackBuilder(track, self.segmenter(rate), timing.clock, alone)
         self._begin_epoch, self.waits = begin_epoch, False
         return begin_epoch
 
     def join(self) -> None:
         """Begins within the epoch of the video, which has begun."""
-        manifests = self._manifests
-        assert manifests.epoch is not None and self._begin_epoch is not None and self.builder is not None
+        manifests = self.manifests
+        assert manifests.epoch is not None and self._begin_epoch is not None
+        assert self.builder is not None and self._timing is not None
         self._begin_epoch()
-        self.builder.cut(manifests.epoch.origin * self._rate // VIDEO_CLOCK + manifests.base_of(self._rate))
+        rate = self._timing.rate
+        self.builder.cut(manifests.epoch.origin * rate // VIDEO_CLOCK + manifests.base_of(rate))
 
     def add(self, unit: AccessUnit) -> None:
         """Adds a unit, after `begin`. Hot path."""
-        assert self.builder is not None
-        length = self._samples_per_frame or codecs.samples_per_frame(unit.track, unit.payload)
-        self.builder.add(unit.dts, length, unit.payload)
+        assert self.builder is not None and self._timing is not None
+        self.builder.add(unit.dts, self._timing.length(unit), unit.payload)
 
     def cut(self, first: int, *, begins: bool, follows: bool) -> None:
         """Notes that a video segment begins at `first`, in ticks of 90 kHz.
 
         begins: whether it begins an epoch. follows: whether its number follows that of the last segment.
         """
-        audio = self.builder
-        if audio is None:
+        audio, timing = self.builder, self._timing
+        if audio is None or timing is None:
             return
-        time = first * self._rate // VIDEO_CLOCK
+        time = first * timing.rate // VIDEO_CLOCK
         if not self.waits and (begins or not follows):
             audio.restart(time, begins)
             self.waits = begins
-            self.track.number = max(self.track.number, self._video.number)
+            self.track.number = max(self.track.number, self.video.number)
         if self.waits and self._begin_epoch is not None:
             self.waits = False
             self._begin_epoch()
@@ -110,22 +107,21 @@ class AudioPackaging:
         self.builder = self._begin_epoch = None
 
 
+@dataclass(eq=False)
 class AdditionalAudio:
     """A Sink: packages an additional audio track of the publisher, in the folder `audio-<id>` of its source.
 
     Units are packaged in batches, and before each read. A track that cannot be packaged is left out.
+
+    begin(packaging, unit): begins the track. Returns False while the stream has not begun.
     """
 
-    def __init__(
-        self, pushed: PushedTrack, packaging: AudioPackaging, begin: Callable[[AudioPackaging, AccessUnit], bool]
-    ) -> None:
-        """begin(packaging, unit): begins the track. Returns False while the stream has not begun."""
-        self.pushed = pushed
-        self.packaging = packaging
-        self.failed = False
-        self._begin = begin
-        self._media: MediaTrack | None = None
-        self._backlog: list[AccessUnit] = []
+    pushed: PushedTrack
+    packaging: AudioPackaging
+    begin: Callable[[AudioPackaging, AccessUnit], bool]
+    failed: bool = False
+    _media: MediaTrack | None = field(default=None, init=False)
+    _backlog: list[AccessUnit] = field(default_factory=list, init=False)
 
     @property
     def track(self) -> CmafTrack:
@@ -142,7 +138,7 @@ class AdditionalAudio:
                     if unit.track != self._media:
                         self.packaging.end_epoch()
                     self._media = unit.track
-                if self.packaging.builder is not None or self._begin(self.packaging, unit):
+                if self.packaging.builder is not None or self.begin(self.packaging, unit):
                     self.packaging.add(unit)
         except InvalidData as error:
             self.on_failed(error)

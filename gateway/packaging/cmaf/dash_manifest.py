@@ -122,6 +122,9 @@ class AudioLabel:
     name: str
 
 
+_NO_LABEL = AudioLabel("", "")
+
+
 @dataclass(frozen=True, slots=True)
 class MpdSnapshot:
     """The content of an MPD at one moment.
@@ -171,8 +174,8 @@ class MpdSnapshot:
                 header = track.headers.get(number)
                 if not segments or header is None:
                     continue
-                label = self.audio.get(track.kind)
-                is_additional = label is not None and track.kind != "audio"
+                label = self.audio.get(track.kind, _NO_LABEL)
+                is_additional = label is not _NO_LABEL and track.kind != "audio"
                 if is_additional and not sets:
                     continue  # its Period has no media of the main tracks
                 own_end, own_grid = end, grid
@@ -195,17 +198,12 @@ class MpdSnapshot:
                 if same_codec:
                     main = replace(main, template=template)
                 sap = max(s.sap for s in segments) if all(s.sap for s in segments) else 0
-                sets.append(
-                    AdaptationSet(
-                        index + 1, track.media, template, (main, *same_codec), wall_time, sap,
-                        label.language if label is not None else "", label.name if label is not None else "",
-                        "" if label is None else "alternate" if is_additional else "main",
-                    )
-                )  # fmt: skip
+                role = "" if label is _NO_LABEL else "alternate" if is_additional else "main"
+                shared = track.media, template
+                words = label.language, label.name, role
+                sets.append(AdaptationSet(index + 1, *shared, (main, *same_codec), wall_time, sap, *words))
                 if other_codecs:
-                    sets.append(
-                        AdaptationSet(len(tracks) + 1, track.media, template, tuple(other_codecs), wall_time, sap)
-                    )
+                    sets.append(AdaptationSet(len(tracks) + 1, *shared, tuple(other_codecs), wall_time, sap))
             end = min(end, grid)
             has_ended = number != last_number or ended
             periods.append(Period(str(number + 1), begin, tuple(sets), end if has_ended else None))

@@ -308,13 +308,8 @@ class CmafTrack:
 
     def part_at(self, number: int, index: int) -> bytes | None:
         """Returns part `index` of segment `number`; None if it does not exist (yet), or the segment is not listed."""
-        parts: Sequence[Part] = ()
-        if number == self.number:
-            parts = self.parts
-        else:
-            for segment in reversed(list(self.window)):
-                if segment.number == number:
-                    parts = segment.parts
+        listed = (segment.parts for segment in self.window if segment.number == number)
+        parts = self.parts if number == self.number else next(listed, ())
         return parts[index].body() if index < len(parts) else None
 
     def has(self, msn: int, part: int | None) -> bool:

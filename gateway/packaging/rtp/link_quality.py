@@ -9,10 +9,8 @@ _GOOD_LOSS: Final = 0.04
 _BAD_DELAY: Final = 0.4  # seconds of round trip beyond the shortest one: a queue before a slow link
 _BAD_REPORTS: Final = 3  # reports in a row; one comes about each second
 _SETTLE_SECONDS: Final = 5.0  # after a change; reports still describe the earlier pictures
-_FIRST_TRIAL, _LAST_TRIAL = (
-    15.0,
-    240.0,
-)  # seconds of good reports before larger pictures are tried; doubles after each failure
+# Seconds of good reports before larger pictures are tried. It doubles after each failure.
+_FIRST_TRIAL, _LAST_TRIAL = 15.0, 240.0
 
 
 class LinkQuality:

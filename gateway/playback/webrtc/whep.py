@@ -113,7 +113,7 @@ class WhepPlayback:
         try:
             return await self._describe(session, request, offer)
         except BaseException:
-            session.release()
+            self.ended(session)
             raise
 
     async def _describe(self, session: _WhepViewer, request: Request, offer: Offer) -> Response:
@@ -162,7 +162,7 @@ class WhepPlayback:
             self._media.change(session.output.stream, session.pictures, shown, step, take)
 
     def ended(self, session: _WhepViewer) -> None:
-        """Called by a session at its end."""
+        """Releases the pictures and the quota of a session. Called once, at its end."""
         if session.peer is not None:
             self._sessions.forget(session.peer)
         if session.pictures is not None:
@@ -268,10 +268,6 @@ class _WhepViewer:
         if self._viewer is not None:
             self.output.leave(self._viewer)
         log.info("WHEP viewer left", stream=self.output.stream.name, peer=self.address, reason=str(reason))
-        self.release()
-
-    def release(self) -> None:
-        """Releases the pictures and the quota of the session. Called once."""
         self.playback.ended(self)
 
     def _stream_ended(self, reason: EndReason) -> None:

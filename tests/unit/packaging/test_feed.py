@@ -91,7 +91,7 @@ def viewer(wire: Wire, limit: int = 1000, ends: list[EndReason] | None = None) -
 def live(stall: float = 30.0, counts: FeedCounts | None = None) -> tuple[Stream, Feed]:
     stream = builders.stream()
     stream.set_tracks(VIDEO, AUDIO, {}, True)
-    return stream, Feed(stream, Words(), 0.05, stall, counts)
+    return stream, Feed(stream, Words(), 0.05, stall, counts or FeedCounts())
 
 
 async def test_the_first_viewer_gets_headers_and_the_gop():
@@ -187,7 +187,7 @@ async def test_a_late_viewer_rejoins_at_a_key_frame_with_the_headers_it_missed()
     slow, quick = Wire(stalled=True), Wire()
     feed.join(viewer(slow, limit=3))
     feed.join(viewer(quick))
-    feed._max_interval = 0.0  # flush every frame
+    feed.flush_seconds = 0.0  # flush every frame
     stream.push(picture(33))
     slow.waiting = FAR_BEHIND
     for dts in (66, 99):
@@ -207,7 +207,7 @@ async def test_the_first_burst_does_not_make_a_viewer_late():
     stream.push(picture(0, True))
     wire = Wire(stalled=True)
     feed.join(viewer(wire, limit=8))
-    feed._max_interval = 0.0
+    feed.flush_seconds = 0.0
     stream.push(picture(33))
     assert wire.written.endswith(b"[V33 ]")
 
@@ -218,7 +218,7 @@ async def test_a_viewer_that_reads_nothing_is_disconnected():
     stream.push(picture(0, True))
     wire = Wire(stalled=True)
     feed.join(viewer(wire, limit=1))
-    feed._max_interval = 0.0
+    feed.flush_seconds = 0.0
     for dts in range(33, 33_000, 33):
         stream.push(picture(dts))
     assert wire.aborted
@@ -231,7 +231,7 @@ async def test_a_slow_viewer_that_still_reads_is_not_disconnected():
     stream.push(picture(0, True))
     wire = Wire(stalled=True)
     feed.join(viewer(wire, limit=1))
-    feed._max_interval = 0.0
+    feed.flush_seconds = 0.0
     wire.waiting = 100_000
     for dts in range(33, 3_300, 33):
         wire.waiting -= 10
@@ -312,7 +312,7 @@ async def test_after_the_first_burst_was_read_only_the_limit_counts():
     wire = Wire(stalled=True)
     one = viewer(wire, limit=8)
     feed.join(one)
-    feed._max_interval = 0.0
+    feed.flush_seconds = 0.0
     wire.drain()
     stream.push(picture(33))
     wire.stalled = True
@@ -380,7 +380,7 @@ KEY = 1_400_000
 
 def play_42_mbit(feed: Feed, stream: Stream, links: list[Link], frames: int = 360) -> None:
     """Frames at 30 a second, each flushed as it comes, in the links' time."""
-    feed._max_interval = 0.0
+    feed.flush_seconds = 0.0
     rest = (RATE - KEY) // 29
     for number in range(frames):
         dts = 1000 + number * 1000 // 30
@@ -468,7 +468,7 @@ async def test_a_thousand_stalled_viewers_share_one_bound():
     viewers = [viewer(wire, limit=786_432) for wire in stalled]
     for one in viewers:
         feed.join(one)
-    feed._max_interval = 0.0
+    feed.flush_seconds = 0.0
     rest = (RATE - KEY) // 29
     for number in range(90):
         stream.push(picture(1000 + number * 33, number % 30 == 0, size=KEY if number % 30 == 0 else rest))
@@ -486,13 +486,13 @@ async def test_a_thousand_stalled_viewers_share_one_bound():
 async def test_a_viewer_that_joins_without_free_memory_begins_at_the_next_key_frame():
     backlogs = Backlogs(1000)
     stream, feed = live()
-    feed._backlogs = backlogs
+    feed.backlogs = backlogs
     stream.push(picture(0, True))
     backlogs.bytes = 990
     wire = Wire()
     feed.join(viewer(wire))
     assert wire.written == b"[<head 0>]"
-    feed._max_interval = 0.0
+    feed.flush_seconds = 0.0
     stream.push(picture(33))
     stream.push(picture(66, True))
     assert wire.written == b"[<head 0>][V66 ]"
@@ -502,18 +502,18 @@ async def test_a_viewer_that_reads_nothing_is_disconnected_sooner_when_memory_is
     monkeypatch.setattr(backlog, "TIGHT_SECONDS", 0.0001)
     counts = FeedCounts()
     stream, feed = live(stall=3600.0, counts=counts)
-    feed._backlogs = Backlogs(1_000_000)
+    feed.backlogs = Backlogs(1_000_000)
     stream.push(picture(0, True))
     wire = Wire(stalled=True)
     one = viewer(wire, limit=1)
     feed.join(one)
-    feed._max_interval = 0.0
+    feed.flush_seconds = 0.0
     wire.waiting = FAR_BEHIND
     for dts in range(33, 33_000, 33):
         stream.push(picture(dts))
         if dts == 16_500:
             assert not wire.aborted
-            feed._backlogs.bytes += 900_000
+            feed.backlogs.bytes += 900_000
     assert wire.aborted
     assert counts.stalled == 1
 
