@@ -18,14 +18,7 @@ from gateway.media.unit import AccessUnit
 from gateway.ports.errors import GatewayError, OutputError, OutputUnsupported
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
-from gateway.workers.demux_protocol import (
-    CREDIT,
-    DemuxMessage,
-    DemuxRequest,
-    decode_read,
-    encode_data,
-    encode_more,
-)
+from gateway.workers.demux_protocol import CREDIT, DemuxMessage, DemuxRequest, decode_read, encode_data, encode_more
 from gateway.workers.worker_pool import WorkerPool, WorkerProcess
 
 log = structlog.get_logger(__name__)

@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
     """Returns the address with the sign; and the two fields of OBS, which sends the key as a bearer token."""
-    return {
-        "whipUrl": f"{addresses.pull}/{channel.id}/whip?sign={channel.key}",
-        "whipServer": f"{addresses.pull}/whip",
-    }
+    return {"whipUrl": f"{addresses.pull}/{channel.id}/whip?sign={channel.key}", "whipServer": f"{addresses.pull}/whip"}
 
 
 def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:

@@ -22,13 +22,7 @@ from gateway.listeners.port_listener import OpenListeners
 from gateway.live.sink import EndReason
 from gateway.media.track import Kind
 from gateway.playback.play_format import AnswerOrAwaitable
-from gateway.ports.errors import (
-    GatewayError,
-    NameInUse,
-    NotAuthorized,
-    PushesNotAccepted,
-    TooManyRefusals,
-)
+from gateway.ports.errors import GatewayError, NameInUse, NotAuthorized, PushesNotAccepted, TooManyRefusals
 from gateway.protocols.sdp.answer import AcceptedMedia, largest_rid
 from gateway.protocols.sdp.codec_choice import no_codec_to_receive, receiving_codec
 from gateway.protocols.sdp.offer import TRANSPORT_CC, Offer

@@ -13,12 +13,7 @@ from gateway.media.framed_units import TICKS, FramedSound, NalPictures
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
-from gateway.protocols.rtp.depacketizers import (
-    AacDepacketizer,
-    Depacketizer,
-    FrameDepacketizer,
-    NalDepacketizer,
-)
+from gateway.protocols.rtp.depacketizers import AacDepacketizer, Depacketizer, FrameDepacketizer, NalDepacketizer
 from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket
 from gateway.protocols.rtsp.session_description import RtspMedia
 from gateway.workers.sound_protocol import ForeignSound

@@ -16,11 +16,7 @@ from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.paced_media import LeadLimiter
 from gateway.inputs.pull.hls_pull import pull_hls
 from gateway.inputs.pull.http_client import open_session, opened
-from gateway.inputs.pull.pull_parts import (
-    KEY_FRAME_SECONDS,
-    SILENCE_SECONDS,
-    peer_of,
-)
+from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS, peer_of
 from gateway.inputs.splicer import Splicer
 from gateway.inputs.unit_output import UnitOutput
 from gateway.live.flv_intake import FlvIntake

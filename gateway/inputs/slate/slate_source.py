@@ -163,10 +163,7 @@ class SlateSource(InputSource):
                 minutes = range(first, first + _CLOCK_MINUTES)
                 try:
                     cards = await self._library.make_clocked_cards(
-                        context.channel.name,
-                        self._spec.text or STANDARD_TEXT,
-                        [clock_text(m) for m in minutes],
-                        form,
+                        context.channel.name, self._spec.text or STANDARD_TEXT, [clock_text(m) for m in minutes], form
                     )
                 except OutputError as error:
                     log.warning("slate has no clock", stream=context.channel.id, reason=str(error))
