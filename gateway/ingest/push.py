@@ -62,15 +62,16 @@ class PublisherSource:
 class Push:
     """One push. Nothing is kept for it before its key is checked. `end` must be called.
 
+    channel: of a push without a key; None: the key of the request is checked.
     began: monotonic time from which its first media are awaited.
     """
 
-    def __init__(self, source: PublisherSource, request: PushRequest) -> None:
+    def __init__(self, source: PublisherSource, request: PushRequest, channel: Channel | None = None) -> None:
         self.request = request
         self.publisher: StreamPublisher | None = None
         self.began = time.monotonic()
         self._source = source
-        self._channel: Channel | None = None
+        self._channel = channel
         self._has_place = False
 
     async def check_key(self) -> None:
@@ -101,6 +102,11 @@ class Push:
             raise
         return self.publisher
 
+    def publishing(self, **more: str) -> None:
+        """Logs that the push begins. Its first media are awaited from now on. more: for the log."""
+        request, self.began = self.request, time.monotonic()
+        log.info("publishing", stream=request.id, peer=request.address, protocol=request.protocol, **more)
+
     def refuse(self, error: GatewayError) -> None:
         """Ends the push, and counts the refusal."""
         self.end("refused")
@@ -126,7 +132,7 @@ class Push:
         publisher.close()
         log.info(
             "publish ended",
-            stream=publisher.stream.name,
+            stream=self.request.id,
             peer=self.request.address,
             protocol=self.request.protocol,
             reason=reason,

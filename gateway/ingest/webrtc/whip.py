@@ -132,11 +132,11 @@ class WhipPush:
 
     def connected(self) -> None:
         assert self.peer is not None and self._intake is not None, "the answer has been sent"
-        self.push.began = time.monotonic()
-        id, address = self.push.request.id, self.push.request.address
-        log.info("publishing", stream=id, peer=address, protocol=PROTOCOL, over=self.peer.protocol)
+        self.push.publishing(over=self.peer.protocol)
         self._intake.begin(self.peer)
-        self._sound = self._pushes.services.tasks.start(self._run_sound(self._intake), f"sound of {id}")
+        self._sound = self._pushes.services.tasks.start(
+            self._run_sound(self._intake), f"sound of {self.push.request.id}"
+        )
         self._check()
 
     def receive_rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:

@@ -12,11 +12,9 @@ from urllib.parse import unquote, urlsplit
 from gateway.channels import relay_urls
 from gateway.channels.addresses import APP
 from gateway.channels.channel import Channel
-from gateway.ingest.websocket.push_destination import CloseReason
+from gateway.ingest.websocket.push_messages import CloseReason
 from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
-from gateway.live.publisher import PushOrigin, StreamPublisher
-from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.outputs.relay.relay_output import RelayFactory, RelayOutput
 from gateway.outputs.relay.relay_target import TargetState
@@ -85,31 +83,18 @@ class CompatibleTargets:
 
 
 class RelayDestination:
-    """A push that is relayed to one target. It ends if the target does not accept it."""
+    """The target of a push that is relayed, and the channel of its stream. It ends the push that it does not accept."""
 
-    def __init__(self, hub: Hub, target: str, *, address: str, protocol: str) -> None:
-        self._hub = hub
-        self._target = target
-        self._address = address
-        self._protocol = protocol
-        self._stream: Stream | None = None
+    def __init__(self, target: str) -> None:
+        id = f"compatible-{uuid.uuid4().hex[:16]}"
+        self.channel = Channel({"id": id, "key": "", "outdate": _NEVER, "isRelay": True, "relayURL": [target]})
+        self.name = str(relay_urls.masked([target])[0])
         self._last_accepted = time.monotonic()
         self.problem = ""
 
-    @property
-    def name(self) -> str:
-        return str(relay_urls.masked([self._target])[0])
-
-    async def acquire_publisher(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
-        id = f"compatible-{uuid.uuid4().hex[:16]}"
-        channel = Channel({"id": id, "key": "", "outdate": _NEVER, "isRelay": True, "relayURL": [self._target]})
-        publisher = self._hub.publish_from(PushOrigin(self._protocol, self._address), channel, id, evict)
-        self._stream = publisher.stream
-        self._last_accepted = time.monotonic()
-        return publisher
-
-    def check(self, now: float) -> CloseReason | None:
-        output = self._stream.output("relay") if self._stream is not None else None
+    def check(self, stream: Stream, now: float) -> CloseReason | None:
+        """Returns a reason if the push must end; otherwise None. Called once a second. now: monotonic seconds."""
+        output = stream.output("relay")
         report: dict[str, Any] = output.report() if isinstance(output, RelayOutput) else {}
         target: dict[str, Any] = next(iter(report.get("targets", ())), {})
         self.problem = str(target.get("error") or "")

@@ -19,14 +19,13 @@ from websockets.typing import Subprotocol
 from gateway.channels import relay_urls
 from gateway.http.forwarded import Forwarded
 from gateway.http.origin_policy import OriginPolicy, host_name
-from gateway.ingest.push import PushRequest
+from gateway.ingest.push import PublisherSource, Push, PushRequest
 from gateway.ingest.services import ListenerServices
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets, RelayDestination
 from gateway.ingest.websocket.connection import CLOSE_SECONDS, EARLY_MESSAGE, PlainPush, PushConnection, SecurePush
 from gateway.ingest.websocket.container_intake import ContainerIntake
 from gateway.ingest.websocket.frames_intake import FramesIntake
-from gateway.ingest.websocket.push_destination import ChannelDestination, PushClient, PushDestination
-from gateway.ingest.websocket.push_messages import CompatiblePushMessages, JsonPushMessages, PushMessages
+from gateway.ingest.websocket.push_messages import CompatiblePushMessages, PushMessages
 from gateway.ingest.websocket.services import WsServices
 from gateway.ingest.websocket.session import PushSession
 from gateway.lib.scheduled_reads import ScheduledProtocol
@@ -204,41 +203,37 @@ class WsListener(PortListener[PushSession]):
 
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, PushConnection), "`_make_connection` creates them"
-        address, exempt = self._client(connection)
-        client = PushClient(address, self.name, exempt)
-        destination, messages = self._make_destination(connection, client)
-        session = PushSession(self._services, connection, destination, messages, client)
+        session = self._make_session(connection)
         self._sessions.add(session)
         try:
             await session.run()
         finally:
             self._sessions.discard(session)
 
-    def _make_destination(
-        self, connection: ServerConnection, client: PushClient
-    ) -> tuple[PushDestination, PushMessages]:
-        """Returns the destination of an upgraded push, and the texts for its client."""
+    def _make_session(self, connection: PushConnection) -> PushSession:
+        """Returns the session of an upgraded push."""
         services = self._services
         assert connection.request is not None, "it was upgraded"
         path = connection.request.path
+        address, exempt = self._client(connection)
 
-        def channel(id: str, query: Mapping[str, str]) -> PushDestination:
+        def push_to(id: str, query: Mapping[str, str]) -> Push:
             sign, input = query.get("sign"), query.get("input", "")
-            request = PushRequest(id, sign, client.address, client.protocol, client.exempt, input)
-            return ChannelDestination(services.shared.publishers, request)
+            return services.shared.make_push(PushRequest(id, sign, address, self.name, exempt, input))
 
         if path.startswith(STREAM):
             id, _, query = path.removeprefix(STREAM).partition("?")
-            return channel(unquote(id), _parameters(query)), JsonPushMessages()
+            return PushSession(services, connection, push_to(unquote(id), _parameters(query)), PushMessages())
         parsed, compatible = push_original.parse_path(path), services.compatible
         assert parsed is not None and compatible is not None, "others are not upgraded"
         host = next(iter(connection.request.headers.get_all("Host")), "")
         local = compatible.local_stream(parsed.target, host_name(f"ws://{host}"))
         if local is not None:
-            return channel(local.name, local.query), CompatiblePushMessages()
-        return RelayDestination(
-            compatible.hub, parsed.target, address=client.address, protocol=client.protocol
-        ), CompatiblePushMessages()
+            return PushSession(services, connection, push_to(local.name, local.query), CompatiblePushMessages())
+        destination = RelayDestination(parsed.target)
+        source = PublisherSource(services.shared.admission, compatible.hub.acquire_publisher)
+        push = Push(source, PushRequest(destination.name, None, address, self.name, exempt), destination.channel)
+        return PushSession(services, connection, push, CompatiblePushMessages(), destination)
 
 
 def _without_body(connection: ServerConnection, request: Request, response: Response) -> None:

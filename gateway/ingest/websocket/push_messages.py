@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
 
-from gateway.ingest.websocket.push_destination import CloseReason
 from gateway.protocols import push, push_original
-from gateway.protocols.push import Stats
+from gateway.protocols.push import CloseCode, Stats
 
 
-class PushMessages(Protocol):
-    """The texts for one client."""
+@dataclass(frozen=True, slots=True)
+class CloseReason:
+    """The reason for the end of a push.
+
+    announced: whether the client also gets the reason as a text. False if the client itself ended the push.
+    """
+
+    code: CloseCode
+    reason: str
+    announced: bool = True
+
+
+class PushMessages:
+    """The texts for one client: the JSON texts of docs/api.md, "WebSocket push"."""
 
     def accepted(self, name: str, kind: str) -> str:
         """Returns the text for the start of the push. name: the channel. kind: "frames" or "container"."""
-
-    def stats(self, stats: Stats, problem: str) -> list[str]:
-        """Returns the statistics, which are sent once a second. problem: the current problem, or ""."""
-
-    def ended(self, closing: CloseReason) -> list[str]:
-        """Returns the last texts, which are sent before the close frame."""
-
-
-class JsonPushMessages:
-    """The JSON texts of docs/api.md, "WebSocket push"."""
-
-    def accepted(self, name: str, kind: str) -> str:
         return push.accepted_text(name, kind, None, None)
 
     def stats(self, stats: Stats, problem: str) -> list[str]:
+        """Returns the statistics, which are sent once a second. problem: the current problem, or ""."""
         return [push.stats_text(stats)]
 
     def ended(self, closing: CloseReason) -> list[str]:
+        """Returns the last texts, which are sent before the close frame."""
         return [push.error_text(closing.code, closing.reason)] if closing.announced else []
 
 
-class CompatiblePushMessages:
+class CompatiblePushMessages(PushMessages):
     """The lines of the old system: the output of its ffmpeg, between a first and a last line."""
 
     def __init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from dataclasses import asdict
 from typing import Final
 
 import structlog
@@ -12,16 +13,16 @@ from websockets.asyncio.server import broadcast
 from websockets.exceptions import ConnectionClosed
 
 from gateway.ingest.browser_intake import Intake, IntakeFailed
+from gateway.ingest.push import Push
+from gateway.ingest.websocket.compatible_targets import RelayDestination
 from gateway.ingest.websocket.connection import PushConnection
 from gateway.ingest.websocket.frames_intake import FramesIntake
-from gateway.ingest.websocket.push_destination import CloseReason, PushClient, PushDestination
-from gateway.ingest.websocket.push_messages import PushMessages
+from gateway.ingest.websocket.push_messages import CloseReason, PushMessages
 from gateway.ingest.websocket.services import EVICTIONS, WsServices, refusal
 from gateway.lib.tasks import Tasks
-from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.media.errors import InvalidData
-from gateway.ports.errors import AtCapacity, GatewayError
+from gateway.ports.errors import GatewayError
 from gateway.protocols import push
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.push import CloseCode, Stats
@@ -35,73 +36,64 @@ _RATE_SECONDS: Final = 4  # seconds over which rates are measured
 
 
 class PushSession:
-    """An upgraded connection. `run` handles it until its end. The listener calls `tick` once a second."""
+    """An upgraded connection. `run` handles it until its end. The listener calls `tick` once a second.
+
+    destination: of a push of the old system's client to another server; None: the push goes to a channel.
+    """
 
     def __init__(
         self,
         services: WsServices,
         ws: PushConnection,
-        destination: PushDestination,
+        push: Push,
         messages: PushMessages,
-        client: PushClient,
+        destination: RelayDestination | None = None,
     ) -> None:
         self._services = services
-        self._shared = services.shared
+        self._settings = services.shared.settings
         self._ws = ws
-        self._destination = destination
+        self._push = push
         self._messages = messages
-        self._client = client
+        self._destination = destination
         self._close_reason: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
-        self._publisher: StreamPublisher | None = None
         self._intake: Intake | None = None
         self._frames: FramesIntake | None = None
         self._received = 0
         self._bytes_before = 0  # bytes that the stream had when this push began
-        self._accepted = self._last = time.monotonic()
+        self._last = time.monotonic()
         self._rates: deque[tuple[float, int, int]] = deque(maxlen=_RATE_SECONDS + 1)
 
     async def run(self) -> None:
         """Runs until the connection is closed."""
-        quota = self._shared.admission.connections
-        counted = not self._client.exempt and quota.take(self._client.address)
         try:
-            if counted or self._client.exempt:
-                await self._publish()
-            else:
-                await self._refuse(AtCapacity("too many publishers from this address"))
+            await self._publish()
         except Exception as error:  # the page must not wait after an internal error
-            log.error("a push failed", stream=self._destination.name, peer=self._client.address, exc_info=error)
+            request = self._push.request
+            log.error("a push failed", stream=request.id[:128], peer=request.address, exc_info=error)
             await self._ws.close(CloseCode.INTERNAL, "internal error")
         finally:
-            self._close_publisher("connection closed")
-            if counted:
-                quota.give(self._client.address)
+            self._end_push("connection closed")
 
     async def _publish(self) -> None:
         try:
-            publisher = self._publisher = await self._destination.acquire_publisher(self._evicted)
+            publisher = await self._push.begin(self._evicted)
         except GatewayError as error:
             await self._refuse(error)
             return
-        self._accepted = self._last = time.monotonic()
-        self._bytes_before = publisher.stream.received.bytes
-        self._rates.append((self._accepted, 0, 0))
         if self._ws.subprotocol == push.SUBPROTOCOL:
             self._intake = self._frames = self._services.frames(publisher)
         else:
             self._intake = self._services.container(publisher)
         intake = self._intake
         kind = "frames" if self._frames is not None else "container"
-        log.info(
-            "publishing",
-            stream=self._destination.name,
-            peer=self._client.address,
-            protocol=self._client.protocol,
-            form=kind,
-        )
-        self._send_text(self._messages.accepted(self._destination.name, kind))
-        self._ws.admit(self._shared.settings.limits.ws_message)
-        async with Tasks(f"push from {self._client.address}", self._crashed) as tasks:
+        self._push.publishing(form=kind)
+        self._last = self._push.began
+        self._bytes_before = publisher.stream.received.bytes
+        self._rates.append((self._last, 0, 0))
+        request = self._push.request
+        self._send_text(self._messages.accepted(request.id, kind))
+        self._ws.admit(self._settings.limits.ws_message)
+        async with Tasks(f"push from {request.address}", self._crashed) as tasks:
             working = tasks.start(self._run_intake(intake), "intake")
             receiving = tasks.start(self._receive(intake), "receive")
             closing = await self._close_reason
@@ -111,14 +103,13 @@ class PushSession:
             if publisher.active:
                 await asyncio.wait((working,), timeout=FINISH_SECONDS)
             working.cancel()
-            self._close_publisher(closing.reason)
+            self._end_push(closing.reason)
             # Further data of the client is read and discarded. Otherwise the connection would be reset, and the close
             # frame lost.
             tasks.start(self._read_on(), "read on")
             await self._close(closing)
 
     async def _refuse(self, error: GatewayError) -> None:
-        self._shared.admission.refuse(self._destination.name, self._client.address, self._client.protocol, error)
         code, reason = refusal(error)
         for text in self._messages.ended(CloseReason(code, reason)):
             self._send_text(text)
@@ -146,7 +137,7 @@ class PushSession:
 
     async def _receive_messages(self, intake: Intake) -> None:
         """Processes all messages until the connection closes or a message is invalid. Hot path."""
-        receive, publisher, frames = self._ws.recv, self._publisher, self._frames
+        receive, publisher, frames = self._ws.recv, self._push.publisher, self._frames
         assert publisher is not None, "set before the intake"
         in_a_row = 0
         while True:
@@ -178,19 +169,19 @@ class PushSession:
 
     def tick(self, now: float) -> None:
         """Ends a push that stalls; otherwise sends the statistics. now: monotonic seconds."""
-        intake, publisher, limits = self._intake, self._publisher, self._shared.settings.limits
-        idle_timeout = self._shared.settings.ws.idle_timeout
+        intake, publisher, destination = self._intake, self._push.publisher, self._destination
+        limits, idle_timeout = self._settings.limits, self._settings.ws.idle_timeout
         if self._close_reason.done() or intake is None or publisher is None:
             return
         media = publisher.stream.received.bytes > self._bytes_before
-        if not media and limits.first_media and now - self._accepted > limits.first_media:
-            self._end(CloseCode.POLICY, "no media in time")
-        elif idle_timeout and now - self._last > idle_timeout:
-            self._end(CloseCode.POLICY, "nothing received for too long")
-        elif (closing := self._destination.check(now)) is not None:
+        overdue = self._push.overdue(now, self._last, limits, idle_timeout, has_media=media)
+        if overdue:
+            self._end(CloseCode.POLICY, overdue)
+        elif destination is not None and (closing := destination.check(publisher.stream, now)) is not None:
             self._set_reason(closing)
         else:
-            for text in self._messages.stats(self._stats(intake, now), self._destination.problem):
+            problem = destination.problem if destination is not None else ""
+            for text in self._messages.stats(self._stats(intake, now), problem):
                 self._send_text(text)
 
     def shutdown(self) -> None:
@@ -205,12 +196,8 @@ class PushSession:
         return Stats(
             bitrate=round((self._received - bytes_then) * 8 / seconds) if seconds > 0 else 0,
             received=self._received,
-            frames=stats.frames,
-            dropped=stats.dropped,
             fps=(stats.frames - frames_then) / seconds if seconds > 0 else 0.0,
-            behind=stats.behind,
-            video=stats.video,
-            audio=stats.audio,
+            **asdict(stats),
         )
 
     # ---- the end ----
@@ -230,24 +217,12 @@ class PushSession:
             self._close_reason.set_result(closing)
 
     def _crashed(self, name: str, error: BaseException) -> None:
-        log.error("a push's task failed", stream=self._destination.name, task=name, exc_info=error)
+        log.error("a push's task failed", stream=self._push.request.id, task=name, exc_info=error)
         self._end(CloseCode.INTERNAL, "internal error")
 
-    def _close_publisher(self, reason: str) -> None:
-        publisher, self._publisher = self._publisher, None
-        if publisher is None:
-            return
-        publisher.close()
-        stats = self._intake.stats if self._intake is not None else None
-        log.info(
-            "publish ended",
-            stream=self._destination.name,
-            peer=self._client.address,
-            reason=reason,
-            seconds=round(time.monotonic() - publisher.since, 1),
-            bytes=self._received,
-            dropped=stats.dropped if stats is not None else 0,
-        )
+    def _end_push(self, reason: str) -> None:
+        dropped = self._intake.stats.dropped if self._intake is not None else 0
+        self._push.end(reason, bytes=self._received, dropped=dropped)
 
     def _send_text(self, text: str) -> None:
         """Sends a text without waiting. A client that does not read gets no texts."""
