@@ -91,12 +91,8 @@ class ChannelInputs:
         hidden_events = Events()
         hidden_events.listen(self._on_hidden_event)
         self._hub = hub
-        self._hidden = Hub(
-            StreamLimits(limits.takeover_after, 0, limits.gop_seconds, limits.gop_bytes),
-            (),
-            hidden_events,
-            renditions=False,
-        )
+        hidden_limits = StreamLimits(limits.takeover_after, 0, limits.gop_seconds, limits.gop_bytes)
+        self._hidden = Hub(hidden_limits, (), hidden_events, renditions=False)
         self._switches: Counter[str] = Counter(dict.fromkeys(SwitchReason, 0))
         self._parts = SwitcherParts(hub, self._hidden, settings, services, all_inputs(), viewers, self._count_switch)
         self._switchers: dict[str, ChannelSwitcher] = {}

@@ -368,12 +368,8 @@ class ChannelSwitcher:
         if chosen is current or (chosen is not None and not self._may_switch(chosen, starting, reason, now)):
             self._arm()
             return
-        self._switch(
-            chosen,
-            reason if current is not None else SwitchReason.STARTED,
-            now,
-            key_frame if chosen is starting else None,
-        )
+        reason = reason if current is not None else SwitchReason.STARTED
+        self._switch(chosen, reason, now, key_frame if chosen is starting else None)
         self._arm()
 
     def _may_switch(

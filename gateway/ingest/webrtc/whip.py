@@ -190,13 +190,8 @@ class WhipPush:
         intake, settings = self._intake, self._pushes.services.settings
         if intake is None:
             return
-        reason = self.push.overdue(
-            time.monotonic(),
-            intake.last_packet,
-            settings.limits,
-            settings.rtmp.idle_timeout,
-            has_media=intake.is_publishing,
-        )
+        now, last, idle_timeout = time.monotonic(), intake.last_packet, settings.rtmp.idle_timeout
+        reason = self.push.overdue(now, last, settings.limits, idle_timeout, has_media=intake.is_publishing)
         if reason:
             self._end(reason)
             return

@@ -128,15 +128,11 @@ class DayOrder:
         today = datetime.fromtimestamp(now, self._zone).date()
         if today != self._day:
             self._day = today
+            midnights = [datetime.combine(today + timedelta(days), time(0), self._zone) for days in (-1, 0, 1)]
+            # Local time: adding a timedelta ignores offset changes of the zone; timestamp() applies them.
             self._begins = sorted(
-                # Local time: adding a timedelta ignores offset changes of the zone; timestamp() applies them.
-                (
-                    (
-                        datetime.combine(today + timedelta(days), time(0), self._zone) + timedelta(seconds=at)
-                    ).timestamp(),
-                    key,
-                )
-                for days in (-1, 0, 1)
+                ((midnight + timedelta(seconds=at)).timestamp(), key)
+                for midnight in midnights
                 for at, key in self._timed
             )
         return self._begins

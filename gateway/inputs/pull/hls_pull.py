@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import Final
 from urllib.parse import urljoin
 
@@ -49,14 +49,13 @@ async def pull_hls(session: aiohttp.ClientSession, url: str, services: InputServ
         sound = urljoin(address, best.audio) if best.audio else ""
         address = urljoin(address, best.uri)
     followers = [_Follower(session, address)] + ([_Follower(session, sound)] if sound and sound != address else [])
-    queue, output = MediaQueue[Item](), UnitOutput(context, peer_of(url))
+    queue, clock = MediaQueue[Item](), MediaClock()
     async with (
         DemuxClient.started(services.workers, context.channel.id) as demuxer,
         Tasks("hls", queue.on_crash) as tasks,
     ):
         tasks.start(_read(demuxer, followers, queue), "read")
-        clock = MediaClock()
-        try:
+        with closing(UnitOutput(context, peer_of(url))) as output:
             while (item := await queue.get()) is not None:
                 if isinstance(item, Tracks):
                     output.announce(item)
@@ -64,8 +63,6 @@ async def pull_hls(session: aiohttp.ClientSession, url: str, services: InputServ
                 if wait := clock.delay(item.dts):
                     await asyncio.sleep(wait)
                 output.push(item)
-        finally:
-            output.close()
 
 
 async def _read(demuxer: DemuxClient, followers: list[_Follower], queue: MediaQueue[Item]) -> None:
@@ -123,16 +120,15 @@ class _Follower:
 
     async def _part(self, first: RemoteSegment) -> AsyncGenerator[bytes]:
         """Yields the bytes of the initialization section and of the segments that continue it."""
-        if first.start is not None:
-            async with aclosing(self._fetch(first.start)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+        begin = () if first.start is None else (first.start,)
         segment: RemoteSegment | None = first
         while segment is not None and (segment is first or not segment.discontinuity) and segment.start == first.start:
             self._segments.pop(0)
-            async with aclosing(self._fetch(segment.media)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            for resource in (*begin, segment.media):
+                async with aclosing(self._fetch(resource)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            begin = ()
             segment = await self._peek()
 
     async def _peek(self) -> RemoteSegment | None:

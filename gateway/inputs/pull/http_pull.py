@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import closing, suppress
 from typing import Final
 
 import aiohttp
@@ -20,7 +21,6 @@ from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS, p
 from gateway.inputs.splicer import Splicer
 from gateway.inputs.unit_output import UnitOutput
 from gateway.live.flv_intake import FlvIntake
-from gateway.live.publisher import StreamPublisher
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
@@ -69,39 +69,29 @@ async def _pull_stream(
 
 
 async def _pull_flv(head: bytes, response: aiohttp.ClientResponse, context: InputContext, peer: str) -> None:
-    publisher = context.publish(peer)
-    try:
+    with closing(context.publish(peer)) as publisher:
         intake, reader, limiter = FlvIntake(publisher), FlvReader(), LeadLimiter()
         data = head
-        while data:
-            _push_tags(reader, data, intake)
-            await limiter.wait(_time_of(publisher))
-            await asyncio.sleep(0)  # otherwise all waiting bytes are read in one turn of the event loop
-            data = await response.content.read(_READ_BYTES)
-        intake.finish(time.monotonic())
-    except InvalidData as error:
-        raise OutputError(f"its media are damaged: {error}") from None
-    finally:
-        publisher.close()
+        try:
+            while data:
+                _push_tags(reader, data, intake)
+                await limiter.wait(intake.timeline.latest)
+                await asyncio.sleep(0)  # otherwise all waiting bytes are read in one turn of the event loop
+                data = await response.content.read(_READ_BYTES)
+            intake.finish(time.monotonic())
+        except InvalidData as error:
+            raise OutputError(f"its media are damaged: {error}") from None
 
 
 def _push_tags(reader: FlvReader, data: bytes, intake: FlvIntake) -> None:
     """Publishes the tags of received bytes. Hot path."""
     wall, now = time.time(), time.monotonic()
     for kind, timestamp, body in reader.receive(data):
-        if kind == VIDEO:
-            intake.take_media(VIDEO_INDEX, timestamp, body, wall, now)
-        elif kind == AUDIO:
-            intake.take_media(AUDIO_INDEX, timestamp, body, wall, now)
+        if kind in (VIDEO, AUDIO):
+            intake.take_media(VIDEO_INDEX if kind == VIDEO else AUDIO_INDEX, timestamp, body, wall, now)
         elif kind == SCRIPT:
-            try:
+            with suppress(InvalidData):  # script data are not needed
                 intake.take_script(parse_script(timestamp, body), now)
-            except InvalidData:
-                continue  # script data are not needed
-
-
-def _time_of(publisher: StreamPublisher) -> int:
-    return publisher.timeline.latest if publisher.timeline is not None else 0
 
 
 class _ResponseReader:
@@ -127,8 +117,8 @@ class _ResponseReader:
 async def _pull_ts(
     head: bytes, response: aiohttp.ClientResponse, services: InputServices, context: InputContext, peer: str
 ) -> None:
-    output, limiter = UnitOutput(context, peer), LeadLimiter()
-    try:
+    limiter = LeadLimiter()
+    with closing(UnitOutput(context, peer)) as output:
         async with DemuxClient.started(services.workers, context.channel.id) as demuxer:
             source = await demuxer.open(_ResponseReader(head, response), format="mpegts", probe_seconds=_PROBE_SECONDS)
             async for item in Splicer(KEY_FRAME_SECONDS, "no key frame", _LEAD_MS).play((source,)):
@@ -137,5 +127,3 @@ async def _pull_ts(
                 else:
                     output.push(item)
                     await limiter.wait(item.dts)
-    finally:
-        output.close()

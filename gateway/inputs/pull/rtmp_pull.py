@@ -44,20 +44,14 @@ async def pull_rtmp(url: str, services: InputServices, context: InputContext) ->
     except ValueError as error:
         raise OutputError(str(error)) from None
     addresses = await services.egress.check(url, RTMP)
+
+    def make() -> _RtmpPlay:
+        features = ConnectFeatures(pull_mark=pull_mark(context.channel.id))
+        return _RtmpPlay(ClientConnection(target, ClientRole.PLAY, features=features), context, peer_of(url))
+
     try:
-        play = await connect(
-            lambda: _RtmpPlay(
-                ClientConnection(
-                    target, ClientRole.PLAY, features=ConnectFeatures(pull_mark=pull_mark(context.channel.id))
-                ),
-                context,
-                peer_of(url),
-            ),
-            addresses,
-            CONNECT_SECONDS,
-            tls_for("rtmps" if target.secure else "rtmp", services),
-            services.egress.reads,
-        )
+        tls = tls_for("rtmps" if target.secure else "rtmp", services)
+        play = await connect(make, addresses, CONNECT_SECONDS, tls, services.egress.reads)
     except ConnectFailed as error:
         raise OutputError(str(error)) from None
     try:

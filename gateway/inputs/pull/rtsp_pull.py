@@ -138,6 +138,8 @@ class _Session:
                 await self._request("OPTIONS", base, {})
 
     async def _set_up(self, url: str, track: CameraTrack, number: int) -> None:
+        on_packet = functools.partial(self._output.packet, track)
+        on_report = functools.partial(self._output.report, track)
         if not self._udp:
             channels = (2 * number, 2 * number + 1)
             transport = f"RTP/AVP/TCP;unicast;interleaved={channels[0]}-{channels[1]}"
@@ -147,8 +149,7 @@ class _Session:
                 first = values.get("interleaved", "").partition("-")[0]
                 channel = read_integer(first, _MAX_CHANNEL)
                 channel = channels[0] if channel is None else channel
-                self._connection.channels[channel] = lambda data: self._output.packet(track, data)
-                self._connection.channels[channel + 1] = lambda data: self._output.report(track, data)
+                self._connection.channels |= {channel: on_packet, channel + 1: on_report}
                 return
         track.use_udp()
         local, remote = self._connection.addresses
@@ -157,13 +158,7 @@ class _Session:
         transport = f"RTP/AVP;unicast;client_port={pair.port}-{pair.port + 1}"
         response = await self._request("SETUP", url, {"Transport": transport})
         ports = _transport(response.headers.get("transport", "")).get("server_port", "").partition("-")[0]
-        server_port = read_integer(ports, _MAX_PORT) or 0
-        await pair.open(
-            remote,
-            server_port,
-            lambda data: self._output.packet(track, data),
-            lambda data: self._output.report(track, data),
-        )
+        await pair.open(remote, read_integer(ports, _MAX_PORT) or 0, on_packet, on_report)
 
     def _headers(self, method: str, url: str) -> dict[str, str]:
         headers = {"User-Agent": USER_AGENT}

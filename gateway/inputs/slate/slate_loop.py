@@ -139,10 +139,8 @@ class LoopPlayback:
             self._picture = self._sound = 0
             self._set_grids()
         self._first_picture = self._picture
-        self._last_sounds, self._last_first_sound = (
-            old.sounds if old.audio == loop.audio else loop.sounds,
-            self._first_sound,
-        )
+        self._last_sounds = old.sounds if old.audio == loop.audio else loop.sounds
+        self._last_first_sound = self._first_sound
         self._first_sound = round((begin - self._origin[1]) / loop.sound_seconds) if loop.audio is not None else 0
         if loop is not old and (loop.video, loop.audio) != (old.video, old.audio):
             self._announce(loop)

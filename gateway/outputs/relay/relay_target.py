@@ -23,7 +23,7 @@ from gateway.lib.egress import RTMP, Egress, EgressRefused
 from gateway.lib.rfc3339 import rfc3339
 from gateway.live.additional_sinks import AdditionalSinks
 from gateway.live.pushed_tracks import PushedTrack
-from gateway.live.sink import EndReason, SinkNeeds
+from gateway.live.sink import SinkNeeds
 from gateway.live.stream import Stream
 from gateway.live.subscription import AdditionalUnit, End, Item, Subscription
 from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
@@ -307,15 +307,19 @@ class RelayTarget:
 
     async def _pause(self, seconds: float | None, *, for_tracks: bool = False) -> None:
         """Waits `seconds`, or until the stream has ended. for_tracks: or until its tracks change."""
-        watcher = _ChangeWatcher(for_tracks)
-        self._stream.original.attach(watcher, SinkNeeds(cache=False, audio=False))
+        original = self._stream.original
+        known = original.tracks
+        items = Subscription(original, max_bytes=0)  # of the media, it gets only key frames
+        original.attach(items, SinkNeeds(cache=False, audio=False))
         try:
             async with asyncio.timeout(seconds):
-                await watcher.changed.wait()
+                async for item in items:  # to the end of the stream
+                    if for_tracks and isinstance(item, Tracks) and (known is None or item.epoch != known.epoch):
+                        return
         except TimeoutError:
             pass  # the usual case
         finally:
-            self._stream.original.detach(watcher)
+            original.detach(items)
 
     def _set_state(self, state: TargetState) -> None:
         if state is not self.state:
@@ -329,32 +333,6 @@ class RelayTarget:
         if self.error != self._logged_error:  # not logged again at every attempt
             self._logged_error = self.error
             log.warning("relay is hindered", stream=self._stream.name, target=self.shown, reason=self.error)
-
-
-class _ChangeWatcher:
-    """A sink that sets `changed` at the stream's end. tracks_too: or when its tracks change."""
-
-    def __init__(self, tracks_too: bool) -> None:
-        self.changed = asyncio.Event()
-        self._tracks_too = tracks_too
-        self._tracks: Tracks | None = None
-
-    def on_tracks(self, tracks: Tracks) -> None:
-        if self._tracks is not None and self._tracks_too and self._tracks.epoch != tracks.epoch:
-            self.changed.set()
-        self._tracks = self._tracks or tracks
-
-    def on_unit(self, unit: AccessUnit) -> None:
-        """Does nothing."""
-
-    def on_timed(self, timed: Timed) -> None:
-        """Does nothing."""
-
-    def on_end(self, reason: EndReason) -> None:
-        self.changed.set()
-
-    def on_failed(self, error: Exception) -> None:
-        self.changed.set()
 
 
 def _parse(address: str) -> RtmpUrl:
