@@ -91,7 +91,7 @@ class RtmpListener(PortListener[RtmpSession]):
             await asyncio.sleep(0.02)
 
     def _new_session(self) -> asyncio.BufferedProtocol:
-        return self._with_tls(_DirectSession(self._services, self.name, self._sessions))
+        return self._with_tls(RtmpSession(self._services, self.name, "", self._sessions, exempt=False))
 
     def _with_tls(self, session: RtmpSession) -> asyncio.BufferedProtocol:
         """Returns the session, or its TLS layer if the listener uses TLS."""
@@ -130,8 +130,7 @@ class RtmpListener(PortListener[RtmpSession]):
                 if proxied is None or proxied.local:
                     return
                 client, exempt = proxied.client or address, proxied.client is None
-            session = RtmpSession(self._services, self.name, client, exempt=exempt, on_closed=self._sessions.discard)
-            self._sessions.add(session)
+            session = RtmpSession(self._services, self.name, client, self._sessions, exempt=exempt)
             try:
                 await loop.connect_accepted_socket(lambda: self._with_tls(session), connection)
                 handed_over = True
@@ -150,19 +149,6 @@ class RtmpListener(PortListener[RtmpSession]):
     def _trusted(self, address: str) -> bool:
         ip = ipaddress.ip_address(address)
         return any(ip in network for network in self._proxy_from)
-
-
-class _DirectSession(RtmpSession):
-    """A session of a client that connects directly: its address is the socket's."""
-
-    def __init__(self, services: RtmpServices, protocol: str, sessions: set[RtmpSession]) -> None:
-        super().__init__(services, protocol, "", exempt=False, on_closed=sessions.discard)
-        self._sessions = sessions
-
-    def enter(self, transport: asyncio.BaseTransport) -> bool:
-        self.address = peer_address(transport.get_extra_info("peername"))
-        self._sessions.add(self)
-        return super().enter(transport)
 
 
 class _TlsSession(ScheduledTls):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final, cast
 
 import structlog
@@ -14,6 +14,7 @@ from gateway.channels.names import channel_of, is_stream_name, pull_mark
 from gateway.formats.flv.tag import Script
 from gateway.ingest.push import PushRequest
 from gateway.ingest.rtmp.services import EVICTIONS, RtmpServices, play_refusal, publish_refusal
+from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledReads
 from gateway.lib.token_bucket import TokenBucket
 from gateway.listeners.pending_connections import (
@@ -24,6 +25,7 @@ from gateway.listeners.pending_connections import (
     TLS_UNREAD,
     PendingConnection,
 )
+from gateway.listeners.port_listener import peer_address
 from gateway.live.flv_intake import FlvIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
@@ -71,19 +73,13 @@ class RtmpSession(ScheduledReads):
     """A connection from its first byte to its last. The listener calls `tick` about once a second.
 
     With TLS, `enter` is called at the accept, before the TLS handshake. Otherwise `connection_made` calls it.
-    on_closed: called once when the connection is closed.
+    address: of the client behind a load balancer; "": of the socket. sessions: contains this one while it is connected.
     """
 
     _transport: asyncio.Transport | None
 
     def __init__(
-        self,
-        services: RtmpServices,
-        protocol: str,
-        address: str,
-        *,
-        exempt: bool,
-        on_closed: Callable[[RtmpSession], None],
+        self, services: RtmpServices, protocol: str, address: str, sessions: set[RtmpSession], *, exempt: bool
     ) -> None:
         super().__init__(services.shared.reads, EARLY_READ)
         self._services = services
@@ -92,11 +88,9 @@ class RtmpSession(ScheduledReads):
         self._protocol = protocol
         self.address = address
         self._exempt = exempt
-        self._on_closed = on_closed
-        self._core = ServerConnection(
-            chunk_size=self._shared.settings.rtmp.chunk_size,
-            limits=WireLimits(message=self._limits.rtmp_message or 0xFFFFFF),
-        )
+        self._sessions = sessions
+        limits = WireLimits(message=self._limits.rtmp_message or 0xFFFFFF)
+        self._core = ServerConnection(chunk_size=self._shared.settings.rtmp.chunk_size, limits=limits)
         self._waiting = self._core.queued
         self._transport = None
         self._is_connected = False
@@ -106,7 +100,7 @@ class RtmpSession(ScheduledReads):
         self._playing: RtmpPlayback | None = None
         self._task: asyncio.Task[object] | None = None
         self._name = ""
-        self._quota_use = ""  # the quota that this connection uses: "push", "play" or none
+        self._quota: Quota | None = None  # of publishers or of players; this connection counts in it
         self._closing = False
         self._last_data = self._started = self._idle_since = time.monotonic()
         self._pinged = 0.0
@@ -121,7 +115,9 @@ class RtmpSession(ScheduledReads):
     # ---- asyncio.BufferedProtocol ----
 
     def enter(self, transport: asyncio.BaseTransport) -> bool:
-        """Counts the accepted connection as pending, and closes it if there are too many. Needs `address`."""
+        """Counts the accepted connection as pending, and closes it if there are too many."""
+        self.address = self.address or peer_address(transport.get_extra_info("peername"))
+        self._sessions.add(self)
         raw = cast(asyncio.Transport, transport)
         cost = RTMP_BYTES + (TLS_BYTES if self._protocol == "rtmps" else 0)
         self._pending = self._shared.pending.enter(self.address, cost, raw.abort, exempt=self._exempt)
@@ -143,7 +139,7 @@ class RtmpSession(ScheduledReads):
         """Cleans up when the TLS connection is closed. Before the handshake, `connection_lost` is not called."""
         if not self._is_connected:
             self._leave_pending()
-            self._on_closed(self)
+            self._sessions.discard(self)
 
     def bytes_received(self, data: bytes) -> None:
         if self._closing:
@@ -192,13 +188,10 @@ class RtmpSession(ScheduledReads):
         """Ends publishing and playing, because the peer broke the protocol or its media is invalid."""
         reason = str(error)[:200]
         log.info("connection refused", peer=self.address, stream=self._name[:128], reason=reason)
-        self._cancel()
-        self._leave_publish(reason)
-        self._leave_play()
+        self._leave_media(reason)
         if self._core.state is RtmpState.PUBLISHING:
             description = str(error) if isinstance(error, KeepsChanging) else "The media that was sent cannot be used."
             self._core.reject_publish("NetStream.Publish.Failed", description)
-        self._send()
         self._close()
 
     def eof_received(self) -> bool:
@@ -208,19 +201,14 @@ class RtmpSession(ScheduledReads):
         self._closing = True
         if self._abort_timer is not None:
             self._abort_timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
         self._leave_pending()
-        self._leave_publish("connection closed")
-        self._leave_play()
-        if self._quota_use == "push":
-            self._shared.admission.connections.give(self.address)
-        elif self._quota_use == "play":
-            self._services.players.give(self.address)
-        self._quota_use = ""
+        self._leave_media("connection closed")
+        quota, self._quota = self._quota, None
+        if quota is not None:
+            quota.give(self.address)
         self._core.release_buffers()
         self._transport = None
-        self._on_closed(self)
+        self._sessions.discard(self)
 
     # ---- time ----
 
@@ -241,8 +229,9 @@ class RtmpSession(ScheduledReads):
         watching = playing is not None and not playing.paused
         if playing is not None:
             playing.check()
+        handshaking = state is RtmpState.HANDSHAKING
         if (
-            state in (RtmpState.HANDSHAKING, RtmpState.CONNECTING)
+            (handshaking or state is RtmpState.CONNECTING)
             and limits.handshake
             and now - self._started > limits.handshake
         ):
@@ -256,12 +245,7 @@ class RtmpSession(ScheduledReads):
             self._drop("nothing received for too long")
         elif self._pinged and settings.ping_timeout and now - self._pinged > settings.ping_timeout and not watching:
             self._drop("no answer to a ping")
-        elif (
-            settings.ping_interval
-            and silent > settings.ping_interval
-            and not self._pinged
-            and state is not RtmpState.HANDSHAKING
-        ):
+        elif settings.ping_interval and silent > settings.ping_interval and not (self._pinged or handshaking):
             self._pinged = now
             self._core.ping(int(now * 1000))
             self._send()
@@ -285,9 +269,7 @@ class RtmpSession(ScheduledReads):
 
     def shutdown(self) -> None:
         """Ends the connection when the listener closes. The peer was informed when its stream ended."""
-        self._cancel()
-        self._leave_publish("shutting down")
-        self._leave_play()
+        self._leave_media("shutting down")
         self._close()
 
     # ---- events ----
@@ -339,13 +321,18 @@ class RtmpSession(ScheduledReads):
         if task is not None and not task.done():
             task.cancel()
 
+    def _leave_media(self, reason: str) -> None:
+        """Ends publishing and playing, also if they have not begun yet."""
+        self._cancel()
+        self._leave_publish(reason)
+        self._leave_play()
+
     # ---- publishing ----
 
     async def _publish(self, request: PublishRequested) -> None:
         self._name = request.name
         try:
-            if not self._exempt and not self._take_quota("push"):
-                raise AtCapacity("too many publishers from this address")
+            self._count(self._shared.admission.connections, "publishers")
             key, input = request.query.get("sign"), request.query.get("input", "")
             push = PushRequest(request.name, key, self.address, self._protocol, self._exempt, input)
             self._publisher = await self._shared.publishers.acquire_publisher(push, self._evicted)
@@ -355,7 +342,6 @@ class RtmpSession(ScheduledReads):
                 self._abort()
                 return
             self._core.reject_publish(*publish_refusal(error))
-            self._send()
             self._close()
             return
         finally:
@@ -374,6 +360,14 @@ class RtmpSession(ScheduledReads):
         else:
             self._send()
             self.release_reading()
+
+    def _count(self, quota: Quota, users: str) -> None:
+        """Counts the connection for its address, at its first publish or play. Raises AtCapacity."""
+        if self._exempt or self._quota is not None:
+            return
+        if not quota.take(self.address):
+            raise AtCapacity(f"too many {users} from this address")
+        self._quota = quota
 
     def _leave_pending(self) -> None:
         """Stops counting the connection as pending: it is accepted or closed."""
@@ -406,7 +400,6 @@ class RtmpSession(ScheduledReads):
         if self._core.state is RtmpState.PUBLISHING:
             code = "NetStream.Publish.BadName" if reason is EndReason.PUBLISHER_GONE else "NetStream.Publish.Failed"
             self._core.reject_publish(code, EVICTIONS.get(reason, str(reason)))
-            self._send()
         self._leave_publish(str(reason))
         self._close()
 
@@ -415,8 +408,7 @@ class RtmpSession(ScheduledReads):
     async def _play(self, request: PlayRequested) -> None:
         name = self._name = request.name
         try:
-            if not self._exempt and not self._take_quota("play"):
-                raise AtCapacity("too many players from this address")
+            self._count(self._services.players, "players")
             if not is_stream_name(name):
                 raise NoSuchStream(name)
             if self._core.pull_mark and self._core.pull_mark == pull_mark(channel_of(name)):
@@ -431,7 +423,6 @@ class RtmpSession(ScheduledReads):
             reason = f"{type(error).__name__}: {error}"[:200]
             log.info("play refused", stream=name[:200], peer=self.address, reason=reason)
             self._core.reject_play(*play_refusal(error, name))
-            self._send()
             self._close()
             return
         finally:
@@ -440,7 +431,6 @@ class RtmpSession(ScheduledReads):
         transport = self._transport
         if not isinstance(output, RtmpOutput) or transport is None:  # the output failed; it will be started again
             self._core.reject_play("NetStream.Play.Failed", "Try again later.")
-            self._send()
             self._close()
             return
         self._leave_pending()
@@ -470,19 +460,9 @@ class RtmpSession(ScheduledReads):
         self._playing = None
         if self._core.state is RtmpState.PLAYING:
             self._core.end_play(str(reason))
-            self._send()
         self._close(PLAY_CLOSE_BOUND)
 
     # ---- closing ----
-
-    def _take_quota(self, use: str) -> bool:
-        if self._quota_use:
-            return True  # this is a second publish or play on the connection
-        quota = self._shared.admission.connections if use == "push" else self._services.players
-        if not quota.take(self.address):
-            return False
-        self._quota_use = use
-        return True
 
     def _send(self) -> None:
         transport = self._transport
@@ -500,21 +480,19 @@ class RtmpSession(ScheduledReads):
         log.info(
             "connection dropped", peer=self.address, protocol=self._protocol, stream=self._name[:128], reason=reason
         )
-        self._cancel()
-        self._leave_publish(reason)
-        self._leave_play()
+        self._leave_media(reason)
         if self._core.state is RtmpState.PUBLISHING and not self._unread_bytes > MAX_UNREAD_BYTES:
             self._core.reject_publish("NetStream.Publish.Failed", f"The push was ended: {reason}.")
-            self._send()
             self._close()
         else:
             self._abort()
 
     def _close(self, bound: float = CLOSE_BOUND) -> None:
-        """Closes after the last message. bound: seconds until the connection is aborted.
+        """Sends the last message, and closes. bound: seconds until the connection is aborted.
 
         A plain connection is half-closed and still read, so that the message arrives.
         """
+        self._send()
         transport = self._transport
         if self._closing or transport is None:
             return
