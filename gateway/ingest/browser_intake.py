@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
-
-Treatment: TypeAlias = Literal["copy", "transcode"]
+from typing import Protocol
 
 
 class IntakeFailed(Exception):
@@ -25,14 +23,14 @@ class IntakeStats:
 
     frames: number of published pictures. dropped: number of pictures dropped because of overload or damage.
     behind: seconds between receiving and publishing.
-    video, audio: whether the track is copied or transcoded; None if it does not exist (yet).
+    video, audio: "copy" or "transcode"; None if the track does not exist (yet).
     """
 
     frames: int = 0
     dropped: int = 0
     behind: float = 0.0
-    video: Treatment | None = None
-    audio: Treatment | None = None
+    video: str | None = None
+    audio: str | None = None
 
 
 class Intake(Protocol):

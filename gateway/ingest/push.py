@@ -10,7 +10,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.ingest.admission import Admission
-from gateway.live.publisher import AcquirePublisher, PushOrigin, StreamPublisher
+from gateway.live.publisher import AcquirePublisher, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.ports.errors import AtCapacity, GatewayError
 from gateway.settings.models import LimitsSettings
@@ -34,66 +34,59 @@ class PushRequest:
     input: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PublisherSource:
-    """Checks keys, and acquires publishers for them."""
-
-    admission: Admission
-    acquire: AcquirePublisher
-
-    async def check_key(self, request: PushRequest) -> Channel:
-        """Returns the channel, if the key is valid. Raises GatewayError."""
-        return await self.admission.admit(
-            request.id, request.key, request.address, exempt=request.exempt, input=request.input
-        )
-
-    async def acquire_publisher(
-        self, request: PushRequest, evict: Callable[[EndReason], None], channel: Channel | None = None
-    ) -> StreamPublisher:
-        """Returns the publisher. channel: if the key was checked; None: it is checked now. Raises GatewayError."""
-        found = await self.check_key(request) if channel is None else channel
-        return await self.acquire(found, PushOrigin(request.protocol, request.address), evict, request.input)
-
-    def refuse(self, request: PushRequest, error: GatewayError) -> None:
-        """Counts and logs a refusal."""
-        self.admission.refuse(request.id, request.address, request.protocol, error)
-
-
 class Push:
     """One push. Nothing is kept for it before its key is checked. `end` must be called.
 
     channel: of a push without a key; None: the key of the request is checked.
+    counted: whether the push counts for its address; False: its connection counts.
     began: monotonic time from which its first media are awaited.
     """
 
-    def __init__(self, source: PublisherSource, request: PushRequest, channel: Channel | None = None) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        acquire: AcquirePublisher,
+        request: PushRequest,
+        channel: Channel | None = None,
+        *,
+        counted: bool = True,
+    ) -> None:
         self.request = request
         self.publisher: StreamPublisher | None = None
         self.began = time.monotonic()
-        self._source = source
+        self._admission = admission
+        self._acquire = acquire
         self._channel = channel
+        self._counted = counted and not request.exempt
         self._has_place = False
 
     async def check_key(self) -> None:
         """Checks the key. Raises GatewayError, and counts the refusal."""
         try:
-            self._channel = await self._source.check_key(self.request)
+            self._channel = await self._admit()
         except GatewayError as error:
-            self._source.refuse(self.request, error)
+            self.refuse(error)
             raise
+
+    async def _admit(self) -> Channel:
+        request = self.request
+        return await self._admission.admit(
+            request.id, request.key, request.address, exempt=request.exempt, input=request.input
+        )
 
     async def begin(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
         """Counts the push for its address, and acquires the publisher. Checks the key if it was not checked yet.
 
         Raises GatewayError, and counts the refusal.
         """
-        request = self.request
+        protocol, address, input = self.request.protocol, self.request.address, self.request.input
         try:
-            if not request.exempt:
-                if not self._source.admission.connections.take(request.address):
+            if self._counted:
+                if not self._admission.connections.take(address):
                     raise AtCapacity("too many publishers from this address")
                 self._has_place = True
-            self.publisher = await self._source.acquire_publisher(request, evict, self._channel)
+            channel = self._channel or await self._admit()
+            self.publisher = await self._acquire(channel, protocol=protocol, peer=address, evict=evict, input=input)
         except GatewayError as error:
             self.refuse(error)
             raise
@@ -110,7 +103,7 @@ class Push:
     def refuse(self, error: GatewayError) -> None:
         """Ends the push, and counts the refusal."""
         self.end("refused")
-        self._source.refuse(self.request, error)
+        self._admission.refuse(self.request.id, self.request.address, self.request.protocol, error)
 
     def overdue(self, now: float, last: float, limits: LimitsSettings, idle_timeout: float, *, has_media: bool) -> str:
         """Returns why a push without media must end; "": it may continue.
@@ -126,7 +119,7 @@ class Push:
         publisher, self.publisher = self.publisher, None
         if self._has_place:
             self._has_place = False
-            self._source.admission.connections.give(self.request.address)
+            self._admission.connections.give(self.request.address)
         if publisher is None:
             return
         publisher.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.ingest.admission import Admission
-from gateway.ingest.push import PublisherSource, Push, PushRequest
+from gateway.ingest.push import Push, PushRequest
 from gateway.live.publisher import AcquirePublisher
 from gateway.playback.services import PlayServices
 
@@ -20,11 +20,6 @@ class ListenerServices(PlayServices):
     acquire_publisher: AcquirePublisher
     admission: Admission
 
-    @property
-    def publishers(self) -> PublisherSource:
-        """Checks keys, and acquires publishers."""
-        return PublisherSource(self.admission, self.acquire_publisher)
-
-    def make_push(self, request: PushRequest) -> Push:
-        """Returns a new push of a client."""
-        return Push(self.publishers, request)
+    def make_push(self, request: PushRequest, *, counted: bool = True) -> Push:
+        """Returns a new push of a client. counted: see Push."""
+        return Push(self.admission, self.acquire_publisher, request, counted=counted)

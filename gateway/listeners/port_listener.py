@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from gateway.http.forwarded import plain_address
@@ -78,6 +78,7 @@ class OpenListeners:
     """The ports of one protocol: a plain port and, if a certificate is set, a port over TLS.
 
     sessions: the responders of HTTP requests to the playback port that open sessions, by the name in the path.
+    finish: called when all connections are closed, to finish what they have begun.
     """
 
     def __init__(
@@ -85,10 +86,12 @@ class OpenListeners:
         listeners: Sequence[PortListener[Any]],
         tasks: Tasks,
         sessions: Mapping[str, SessionResponder] | None = None,
+        finish: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.sessions = sessions or {}
         self.listeners = listeners
         self._tasks = tasks
+        self._finish = finish
 
     @property
     def ports(self) -> dict[str, int]:
@@ -109,6 +112,8 @@ class OpenListeners:
         """Closes all remaining connections, in at most `grace` seconds per port."""
         for listener in self.listeners:
             await listener.hang_up(grace)
+        if self._finish is not None:
+            await self._finish()
 
     def abort(self) -> None:
         """Closes what is still open, at once."""

@@ -12,7 +12,7 @@ import structlog
 
 from gateway.channels.names import channel_of, is_stream_name, pull_mark
 from gateway.formats.flv.tag import Script
-from gateway.ingest.push import PushRequest
+from gateway.ingest.push import Push, PushRequest
 from gateway.ingest.rtmp.services import EVICTIONS, RtmpServices, play_refusal, publish_refusal
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledReads
@@ -27,7 +27,6 @@ from gateway.listeners.pending_connections import (
 )
 from gateway.listeners.port_listener import peer_address
 from gateway.live.flv_intake import FlvIntake
-from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import KeepsChanging
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
@@ -95,7 +94,7 @@ class RtmpSession(ScheduledReads):
         self._transport = None
         self._is_connected = False
         self._pending: PendingConnection | None = None
-        self._publisher: StreamPublisher | None = None
+        self._push: Push | None = None
         self._intake: FlvIntake | None = None
         self._playing: RtmpPlayback | None = None
         self._task: asyncio.Task[object] | None = None
@@ -104,7 +103,6 @@ class RtmpSession(ScheduledReads):
         self._closing = False
         self._last_data = self._started = self._idle_since = time.monotonic()
         self._pinged = 0.0
-        self._accepted_at = 0.0
         self._merge_after = math.inf  # monotonic time; never with TLS
         self._abort_timer: asyncio.TimerHandle | None = None
         self._unread_bytes = 0  # bytes of answers since the transport was last empty
@@ -152,9 +150,8 @@ class RtmpSession(ScheduledReads):
             self._fail(error)
         else:
             if self._intake is not None and not self._waiting:
-                publisher = self._publisher
-                if publisher is not None and self._last_data > self._merge_after:
-                    self.merge_reads(not publisher.stream.is_awaited)
+                if self._last_data > self._merge_after:
+                    self.merge_reads(not self._intake.publisher.stream.is_awaited)
                 return  # hot path: media without an answer
             self._send()
             if self._core.closing:
@@ -230,14 +227,11 @@ class RtmpSession(ScheduledReads):
         if playing is not None:
             playing.check()
         handshaking = state is RtmpState.HANDSHAKING
-        if (
-            (handshaking or state is RtmpState.CONNECTING)
-            and limits.handshake
-            and now - self._started > limits.handshake
-        ):
+        late = limits.handshake and now - self._started > limits.handshake
+        if late and (handshaking or state is RtmpState.CONNECTING):
             self._drop("no RTMP handshake in time")
-        elif self._intake is not None and not self._intake.units:
-            if limits.first_media and now - self._accepted_at > limits.first_media:
+        elif self._push is not None and self._intake is not None and not self._intake.units:
+            if limits.first_media and now - self._push.began > limits.first_media:
                 self._drop("no media in time")
         elif state is RtmpState.CONNECTED and self._task is None and now - self._idle_since > MAX_IDLE_SECONDS:
             self._drop("neither published nor played")
@@ -257,7 +251,7 @@ class RtmpSession(ScheduledReads):
         received, self._last_received = core.received - self._last_received, core.received
         if not self._messages.take(asked, now):
             return "sends too many messages without media"
-        if self._publisher is None and received > NO_MEDIA_BYTES and now - self._idle_since > 2:
+        if self._intake is None and received > NO_MEDIA_BYTES and now - self._idle_since > 2:
             return "sends too much and publishes nothing"
         return None
 
@@ -331,13 +325,17 @@ class RtmpSession(ScheduledReads):
 
     async def _publish(self, request: PublishRequested) -> None:
         self._name = request.name
+        key, input = request.query.get("sign"), request.query.get("input", "")
+        push = self._push = self._shared.make_push(
+            PushRequest(request.name, key, self.address, self._protocol, self._exempt, input), counted=False
+        )
         try:
-            self._count(self._shared.admission.connections, "publishers")
-            key, input = request.query.get("sign"), request.query.get("input", "")
-            push = PushRequest(request.name, key, self.address, self._protocol, self._exempt, input)
-            self._publisher = await self._shared.publishers.acquire_publisher(push, self._evicted)
+            if not self._take_place(self._shared.admission.connections):
+                full = AtCapacity("too many publishers from this address")
+                push.refuse(full)
+                raise full
+            publisher = await push.begin(self._evicted)
         except GatewayError as error:
-            self._shared.admission.refuse(request.name, self.address, self._protocol, error)
             if isinstance(error, TooManyRefusals):
                 self._abort()
                 return
@@ -348,11 +346,11 @@ class RtmpSession(ScheduledReads):
             self._task = None
         self._leave_pending()
         self.read_at_most(LARGEST_READ)
-        self._accepted_at = self._last_data = time.monotonic()
+        push.publishing()
+        self._last_data = push.began
         if self._protocol == "rtmp":
-            self._merge_after = self._accepted_at + MERGE_READS_AFTER
-        self._intake = FlvIntake(self._publisher)
-        log.info("publishing", stream=request.name, peer=self.address, protocol=self._protocol)
+            self._merge_after = push.began + MERGE_READS_AFTER
+        self._intake = FlvIntake(publisher)
         try:
             self._handle_events(self._core.accept_publish())  # messages that the peer sent while it waited
         except (RemoteProtocolError, InvalidData) as error:
@@ -361,13 +359,14 @@ class RtmpSession(ScheduledReads):
             self._send()
             self.release_reading()
 
-    def _count(self, quota: Quota, users: str) -> None:
-        """Counts the connection for its address, at its first publish or play. Raises AtCapacity."""
+    def _take_place(self, quota: Quota) -> bool:
+        """Counts the connection for its address, at its first publish or play. Returns False if there are too many."""
         if self._exempt or self._quota is not None:
-            return
+            return True
         if not quota.take(self.address):
-            raise AtCapacity(f"too many {users} from this address")
+            return False
         self._quota = quota
+        return True
 
     def _leave_pending(self) -> None:
         """Stops counting the connection as pending: it is accepted or closed."""
@@ -376,23 +375,14 @@ class RtmpSession(ScheduledReads):
             pending.leave()
 
     def _leave_publish(self, reason: str) -> None:
-        publisher, self._publisher = self._publisher, None
+        push, self._push = self._push, None
         intake, self._intake = self._intake, None
         self.merge_reads(False)
-        if publisher is None:
-            return
-        if publisher.active and intake is not None:
+        if intake is not None and intake.publisher.active:
             intake.finish(time.monotonic())
-        publisher.close()
-        log.info(
-            "publish ended",
-            stream=publisher.stream.name,
-            peer=self.address,
-            reason=reason,
-            seconds=round(time.monotonic() - publisher.since, 1),
-            bytes=self._core.received,
-            malformed=intake.malformed.count if intake is not None else 0,
-        )
+        if push is not None:
+            malformed = intake.malformed.count if intake is not None else 0
+            push.end(reason, bytes=self._core.received, malformed=malformed)
 
     def _evicted(self, reason: EndReason) -> None:
         """Ends the publish when the hub evicts the publisher."""
@@ -408,7 +398,8 @@ class RtmpSession(ScheduledReads):
     async def _play(self, request: PlayRequested) -> None:
         name = self._name = request.name
         try:
-            self._count(self._services.players, "players")
+            if not self._take_place(self._services.players):
+                raise AtCapacity("too many players from this address")
             if not is_stream_name(name):
                 raise NoSuchStream(name)
             if self._core.pull_mark and self._core.pull_mark == pull_mark(channel_of(name)):

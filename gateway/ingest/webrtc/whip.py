@@ -93,7 +93,7 @@ class WhipPushes:
         try:
             encoder = request.headers.get("user-agent", "")[:200]
             settings = self.services.settings
-            handler.use(WhipIntake(publisher, self.workers, parameters, encoder, handler.fail, settings))
+            handler.intake = WhipIntake(publisher, self.workers, parameters, encoder, handler.fail, settings)
             handler.peer, response = self.services.sessions.open(
                 request, f"/{push.request.id}/{PROTOCOL}", offer, accepted, handler, has_key=True
             )
@@ -113,38 +113,34 @@ class WhipPush:
     def __init__(self, pushes: WhipPushes, push: Push) -> None:
         self._pushes = pushes
         self.push = push
-        self._intake: WhipIntake | None = None
+        self.intake: WhipIntake | None = None
         self._sound: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._reason = ""
         self.peer: Peer | None = None
-
-    def use(self, intake: WhipIntake) -> None:
-        """Sets the intake that takes the media."""
-        self._intake = intake
 
     # ---- PeerHandler ----
 
     @property
     def is_patient(self) -> bool:
         """Whether no sink waits for the next picture, and no packet is missing."""
-        return self._intake is not None and self._intake.is_patient
+        return self.intake is not None and self.intake.is_patient
 
     def connected(self) -> None:
-        assert self.peer is not None and self._intake is not None, "the answer has been sent"
+        assert self.peer is not None and self.intake is not None, "the answer has been sent"
         self.push.publishing(over=self.peer.protocol)
-        self._intake.begin(self.peer)
+        self.intake.begin(self.peer)
         self._sound = self._pushes.services.tasks.start(
-            self._run_sound(self._intake), f"sound of {self.push.request.id}"
+            self._run_sound(self.intake), f"sound of {self.push.request.id}"
         )
         self._check()
 
     def receive_rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
-        if self._intake is not None:
-            self._intake.receive_rtp(packets, arrivals)
+        if self.intake is not None:
+            self.intake.receive_rtp(packets, arrivals)
 
     def receive_rtcp(self, packet: bytes, now: float) -> None:
-        if self._intake is not None and not self._intake.receive_rtcp(packet, now):
+        if self.intake is not None and not self.intake.receive_rtcp(packet, now):
             self._end("closed by the client")
 
     def closed(self, reason: PeerEnd) -> None:
@@ -170,7 +166,7 @@ class WhipPush:
 
     def release(self, reason: str) -> None:
         """Frees everything. The stream lingers."""
-        intake, self._intake = self._intake, None
+        intake, self.intake = self.intake, None
         if intake is not None:
             intake.close()
         if self._timer is not None:
@@ -187,7 +183,7 @@ class WhipPush:
 
     def _check(self) -> None:
         """Ends a push that sends nothing. Called every second."""
-        intake, settings = self._intake, self._pushes.services.settings
+        intake, settings = self.intake, self._pushes.services.settings
         if intake is None:
             return
         now, last, idle_timeout = time.monotonic(), intake.last_packet, settings.rtmp.idle_timeout

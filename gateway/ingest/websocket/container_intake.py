@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import asdict
-from typing import Final, cast
+from typing import Final
 
 import structlog
 
-from gateway.ingest.browser_intake import IntakeFailed, IntakeStats, Treatment
+from gateway.ingest.browser_intake import IntakeFailed, IntakeStats
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_changes import KeepsChanging
 from gateway.media.track import Kind, Tracks
@@ -103,13 +103,8 @@ class ContainerIntake:
     @property
     def stats(self) -> IntakeStats:
         report = self._report
-        return IntakeStats(
-            frames=self._frames,
-            dropped=report.dropped + report.damaged,
-            behind=report.behind,
-            video=cast("Treatment | None", report.video),
-            audio=cast("Treatment | None", report.audio),
-        )
+        dropped = report.dropped + report.damaged
+        return IntakeStats(self._frames, dropped, report.behind, report.video, report.audio)
 
     # ---- the worker ----
 

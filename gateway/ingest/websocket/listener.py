@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 from gateway.channels import relay_urls
 from gateway.http.forwarded import Forwarded
 from gateway.http.origin_policy import OriginPolicy, host_name
-from gateway.ingest.push import PublisherSource, Push, PushRequest
+from gateway.ingest.push import Push, PushRequest
 from gateway.ingest.services import ListenerServices
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets, RelayDestination
 from gateway.ingest.websocket.connection import CLOSE_SECONDS, EARLY_MESSAGE, PlainPush, PushConnection, SecurePush
@@ -66,7 +66,7 @@ def open_websocket(services: ListenerServices, outputs: OutputServices) -> OpenL
     if compatible is None:
         return OpenListeners(listeners, services.tasks)
     services.tasks.start(compatible.hub.run(), "compatible pushes")
-    return _CompatibleListeners(listeners, services, compatible)
+    return OpenListeners(listeners, services.tasks, finish=compatible.finish)
 
 
 def _compatible(services: ListenerServices, outputs: OutputServices) -> CompatibleTargets | None:
@@ -81,18 +81,6 @@ def _compatible(services: ListenerServices, outputs: OutputServices) -> Compatib
         return frozenset(port for port in (ports["rtmp"], ports["rtmps"]) if port)
 
     return CompatibleTargets(settings.ws.compatible, outputs.relays, limits, local_ports)
-
-
-class _CompatibleListeners(OpenListeners):
-    """Listeners that also accept pushes of the old system's client. On shutdown, the targets get all media."""
-
-    def __init__(self, listeners: list[WsListener], services: ListenerServices, compatible: CompatibleTargets) -> None:
-        super().__init__(listeners, services.tasks)
-        self._compatible = compatible
-
-    async def hang_up(self, grace: float) -> None:
-        await super().hang_up(grace)
-        await self._compatible.finish()
 
 
 class WsListener(PortListener[PushSession]):
@@ -231,8 +219,8 @@ class WsListener(PortListener[PushSession]):
         if local is not None:
             return PushSession(services, connection, push_to(local.name, local.query), CompatiblePushMessages())
         destination = RelayDestination(parsed.target)
-        source = PublisherSource(services.shared.admission, compatible.hub.acquire_publisher)
-        push = Push(source, PushRequest(destination.name, None, address, self.name, exempt), destination.channel)
+        request = PushRequest(destination.name, None, address, self.name, exempt)
+        push = Push(services.shared.admission, compatible.hub.acquire_publisher, request, destination.channel)
         return PushSession(services, connection, push, CompatiblePushMessages(), destination)
 
 
