@@ -14,13 +14,14 @@ import statistics
 import sys
 import time
 
-from gateway.inputs.slate.slate_library import SlateLibrary, SlateLimits
+from gateway.inputs.slate.slate_library import SlateLibrary
 from gateway.inputs.slate.slate_loop import LoopPlayback, SlateLoop
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.live.publisher import StreamPublisher
 from gateway.media.unit import AccessUnit
 from gateway.settings import load
+from gateway.workers.slate_protocol import SlateRequest
 from gateway.workers.stream_form import StreamForm
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
@@ -53,7 +54,7 @@ def worker_seconds() -> float:
 async def measure(count: int, seconds: float) -> dict[str, object]:
     settings = load(environ={})
     workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
-    slates = SlateLibrary(workers, SlateLimits(60, 16_000_000, settings.watermark.font, settings.transcode.preset))
+    slates = SlateLibrary(workers, SlateRequest(font=settings.watermark.font, preset=settings.transcode.preset))
     form = StreamForm.of(None)
     before, began = worker_seconds(), time.perf_counter()
     loops = [await slates.make_card(f"Channel {n}", "We will be right back", form) for n in range(count)]

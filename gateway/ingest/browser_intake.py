@@ -6,17 +6,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class IntakeFailed(Exception):
-    """The push cannot continue: unusable media, or workers that die repeatedly. The publisher gets the message.
-
-    again: whether another try may succeed, because the media was not the reason (for example, no worker was free).
-    """
-
-    def __init__(self, reason: str, *, again: bool = False) -> None:
-        super().__init__(reason)
-        self.again = again
-
-
 @dataclass(frozen=True, slots=True)
 class IntakeStats:
     """The statistics that the publisher gets once a second.

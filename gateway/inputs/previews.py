@@ -63,11 +63,9 @@ class InputPreviews:
     async def make_picture(self, id: str, name: str) -> bytes:
         """Returns a picture of an input as JPEG. Raises NoSuchStream if there is none; its message says why."""
         switcher = self._inputs.switcher_of(id)
-        stream = self._push_of(id, name) if switcher is None else switcher.stream_of(name)
-        source = switcher.source_of(name) if switcher is not None and stream is None else None
-        key = _newest_key_frame(stream) if stream is not None else None if source is None else source.key_frame
-        origin = stream or (source if key is not None else None)
-        if origin is None:
+        origin = self._push_of(id, name) if switcher is None else switcher.origin_of(name)
+        key = origin.key_frame if isinstance(origin, SourceRunner) else _newest_key_frame(origin)
+        if origin is None or (key is None and isinstance(origin, SourceRunner)):
             raise NoSuchStream(f"the input {name[:64]} delivers no media now")
         try:
             # Shielded: a client that disconnects must not cancel the picture of the others.
@@ -97,5 +95,6 @@ class InputPreviews:
         return made
 
 
-def _newest_key_frame(stream: Stream) -> AccessUnit | None:
-    return next((u for u in stream.original.gop.units() if u.track.kind is Kind.VIDEO and u.key), None)
+def _newest_key_frame(stream: Stream | None) -> AccessUnit | None:
+    units = () if stream is None else stream.original.gop.units()
+    return next((u for u in units if u.track.kind is Kind.VIDEO and u.key), None)

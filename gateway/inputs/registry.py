@@ -14,9 +14,6 @@ from gateway.inputs.descriptor import InputDescriptor
 @functools.cache
 def all_inputs() -> dict[InputKind, InputDescriptor]:
     """Returns the kinds of inputs that have a source. Pushes come from outside and have none."""
-    found: dict[InputKind, InputDescriptor] = {}
-    for module_info in pkgutil.iter_modules(folder.__path__):
-        if module_info.ispkg:
-            descriptor: InputDescriptor = importlib.import_module(f"{folder.__name__}.{module_info.name}").INPUT
-            found[descriptor.kind] = descriptor
-    return found
+    packages = [info.name for info in pkgutil.iter_modules(folder.__path__) if info.ispkg]
+    inputs = [importlib.import_module(f"{folder.__name__}.{name}").INPUT for name in packages]
+    return {descriptor.kind: descriptor for descriptor in inputs}

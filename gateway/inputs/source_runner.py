@@ -53,6 +53,7 @@ class SourceRunner:
         self._source = source
         self._owner = owner
         self._publishers: list[StreamPublisher] = []
+        self._log = log.bind(stream=owner.channel.id, input=entry.spec.name)
         self._working = False  # the source runs; false in the pause after a failure
 
     @property
@@ -104,7 +105,7 @@ class SourceRunner:
             except OutputError as error:
                 self._fail(str(error))
             except Exception as error:
-                log.error("input failed", **self._names, exc_info=error)
+                self._log.error("input failed", exc_info=error)
                 self._fail(f"{type(error).__name__}: {error}")
             finally:
                 self._working = False
@@ -113,13 +114,9 @@ class SourceRunner:
                 backoff.reset()
             await asyncio.sleep(backoff.next())
 
-    @property
-    def _names(self) -> dict[str, str]:
-        return {"stream": self._owner.channel.id, "input": self._entry.spec.name}
-
     def _fail(self, reason: str) -> None:
         if self.error is None:
-            log.warning("input does not deliver", **self._names, reason=reason)
+            self._log.warning("input does not deliver", reason=reason)
         self.error = reason[:_MAX_ERROR]
         self._working = False
         self._close_publishers()

@@ -144,15 +144,10 @@ class ChannelSwitcher:
             return InputState.CONNECTING, None
         return InputState.OFF, None
 
-    def stream_of(self, name: str) -> Stream | None:
-        """Returns the hidden stream of an input while it has a publisher."""
+    def origin_of(self, name: str) -> Stream | SourceRunner | None:
+        """Returns the hidden stream of an input while it has a publisher; otherwise its source; None for a push."""
         entry = self._find(name)
-        return None if entry is None else entry.stream
-
-    def source_of(self, name: str) -> SourceRunner | None:
-        """Returns the source of an input; None for a push."""
-        entry = self._find(name)
-        return None if entry is None else self._runners.get(entry)
+        return None if entry is None else entry.stream or self._runners.get(entry)
 
     def _find(self, name: str) -> ChannelInput | None:
         return next((entry for entry in self._inputs if entry.spec.name == name), None)

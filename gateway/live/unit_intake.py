@@ -24,6 +24,17 @@ VIDEO_INDEX, AUDIO_INDEX = 0, 1  # of the timeline; an additional track adds 2 t
 _MASK: Final = 0xFFFFFFFF
 
 
+class IntakeFailed(Exception):
+    """The push cannot continue: unusable media, or workers that die repeatedly. The publisher gets the message.
+
+    again: whether another try may succeed, because the media was not the reason (for example, no worker was free).
+    """
+
+    def __init__(self, reason: str, *, again: bool = False) -> None:
+        super().__init__(reason)
+        self.again = again
+
+
 class MalformedMedia:
     """Counts media of a push that cannot be read, so that one bad frame does not end the push."""
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from gateway.live.unit_intake import IntakeFailed
 from gateway.media.track import MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
@@ -32,12 +33,8 @@ _BATCH_UNITS: Final = 5  # units that may wait are sent in batches of this size,
 _TO_AAC: Final = SoundSetup()
 
 
-class SoundWorkerFailed(Exception):
+class SoundWorkerFailed(IntakeFailed):
     """The audio cannot be decoded, or no worker could be started. again: True if a later try may succeed."""
-
-    def __init__(self, reason: str, *, again: bool) -> None:
-        super().__init__(reason)
-        self.again = again
 
 
 class SoundWorkerClient:

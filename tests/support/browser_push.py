@@ -8,12 +8,12 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
-from gateway.ingest.browser_intake import IntakeFailed
 from gateway.ingest.websocket.container_intake import ContainerIntake
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.live.hub import Hub
 from gateway.live.publisher import StreamPublisher
+from gateway.live.unit_intake import IntakeFailed
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
 from gateway.settings.layers import load

@@ -15,7 +15,7 @@ from gateway.channels.stream_key import SigningSecrets
 from gateway.http.forwarded import Forwarded
 from gateway.http.origin_policy import OriginPolicy
 from gateway.ingest.admission import Admission
-from gateway.ingest.browser_intake import Intake, IntakeFailed, IntakeStats
+from gateway.ingest.browser_intake import Intake, IntakeStats
 from gateway.ingest.services import ListenerServices
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.ingest.websocket.frames_intake import FramesIntake
@@ -31,6 +31,7 @@ from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
 from gateway.live.stream import Stream
+from gateway.live.unit_intake import IntakeFailed
 from gateway.media.errors import InvalidData
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports.errors import NoSuchChannel

@@ -131,12 +131,8 @@ class RtmpListener(PortListener[RtmpSession]):
                     return
                 client, exempt = proxied.client or address, proxied.client is None
             session = RtmpSession(self._services, self.name, client, self._sessions, exempt=exempt)
-            try:
-                await loop.connect_accepted_socket(lambda: self._with_tls(session), connection)
-                handed_over = True
-            finally:
-                if not handed_over:
-                    self._sessions.discard(session)
+            await loop.connect_accepted_socket(lambda: self._with_tls(session), connection)
+            handed_over = True
         except (RemoteProtocolError, TimeoutError) as error:
             reason = str(error) or "no PROXY header in time"
             log.info("connection refused", peer=address, protocol=self.name, reason=reason)

@@ -15,6 +15,7 @@ from gateway.ports.errors import GatewayError, NameInUse, NoSuchStream, NotAutho
 
 # The place of the sign, for an encoder that sends none.
 SIGN_PLACE: Final = "the stream key is <id>?sign=<expiry>-<hash>, or the server ends in ?sign=…"
+_CODES: Final = {NotAuthorized: "NetStream.Publish.Unauthorized", NameInUse: "NetStream.Publish.BadName"}
 EVICTIONS: dict[EndReason, str] = {
     EndReason.KICKED: "Ended by an administrator.",
     EndReason.DELETED: "The channel was deleted.",
@@ -46,14 +47,7 @@ class RtmpServices:
 
 def publish_refusal(error: GatewayError) -> tuple[str, str]:
     """Returns the code and description of a refused push (contract, section 3)."""
-    match error:
-        case NotAuthorized():
-            code = "NetStream.Publish.Unauthorized"
-        case NameInUse():
-            code = "NetStream.Publish.BadName"
-        case _:
-            code = "NetStream.Publish.Failed"
-    return code, refusal_text(error, SIGN_PLACE)
+    return _CODES.get(type(error), "NetStream.Publish.Failed"), refusal_text(error, SIGN_PLACE)
 
 
 def play_refusal(error: GatewayError, name: str) -> tuple[str, str]:

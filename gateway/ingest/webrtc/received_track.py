@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
-from gateway.media import av1, opus, vp9
+from gateway.media import av1, vp9
 from gateway.media.errors import InvalidData
 from gateway.media.framed_units import TICKS, FramedSound, NalPictures
 from gateway.media.track import Codec, Kind, MediaTrack
@@ -24,6 +24,7 @@ from gateway.protocols.rtp.receiver import Received, RtpReceiver
 from gateway.protocols.rtp.timeline import RtpTimeline
 from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketizer
 from gateway.protocols.sdp.answer import AcceptedMedia
+from gateway.workers.sound_protocol import opus_track
 
 # The encoding names that can be published, the best first.
 VIDEO_NAMES: Final = ("H264", "H265", "VP9", "AV1", "VP8")
@@ -80,8 +81,7 @@ class ReceivedTrack:
             codec = _CODECS[parameters.name]
             self._samples = NalPictures(codec) if codec in _NAL_CODECS else CodedPictures(codec)
         else:
-            head = opus.head_bytes(opus.OpusHead(2, 0, opus.RATE, 0, 0, b""))
-            self._samples = FramedSound(MediaTrack(Kind.AUDIO, Codec.OPUS, TICKS, head))
+            self._samples = FramedSound(replace(opus_track(2), timescale=TICKS))
 
     @property
     def track(self) -> MediaTrack | None:

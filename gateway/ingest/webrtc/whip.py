@@ -12,7 +12,6 @@ import structlog
 from gateway.channels.names import is_channel_id
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, service_unavailable, text
-from gateway.ingest.browser_intake import IntakeFailed
 from gateway.ingest.push import Push, PushRequest
 from gateway.ingest.refusal_texts import refusal_text
 from gateway.ingest.services import ListenerServices
@@ -20,6 +19,7 @@ from gateway.ingest.webrtc.intake import GOODBYE, WhipIntake
 from gateway.ingest.webrtc.received_track import AUDIO_NAMES, VIDEO_NAMES, TrackParameters
 from gateway.listeners.port_listener import OpenListeners
 from gateway.live.sink import EndReason
+from gateway.live.unit_intake import IntakeFailed
 from gateway.media.track import Kind
 from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.ports.errors import GatewayError, NameInUse, NotAuthorized, PushesNotAccepted, TooManyRefusals
@@ -29,7 +29,6 @@ from gateway.protocols.sdp.offer import TRANSPORT_CC, Offer
 from gateway.webrtc.handler import PeerEnd
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.signalling import NOT_ALLOWED, OfferRefused, bearer
-from gateway.workers.sound_client import SoundWorkerFailed
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -178,7 +177,7 @@ class WhipPush:
     async def _run_sound(self, intake: WhipIntake) -> None:
         try:
             await intake.run()
-        except (SoundWorkerFailed, IntakeFailed) as error:
+        except IntakeFailed as error:
             self._end(str(error))
 
     def _check(self) -> None:

@@ -9,9 +9,10 @@ from typing import Final
 
 import structlog
 
-from gateway.ingest.browser_intake import IntakeFailed, IntakeStats
+from gateway.ingest.browser_intake import IntakeStats
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_changes import KeepsChanging
+from gateway.live.unit_intake import IntakeFailed
 from gateway.media.track import Kind, Tracks
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from gateway.ingest.browser_intake import IntakeFailed, IntakeStats
+from gateway.ingest.browser_intake import IntakeStats
 from gateway.live.publisher import StreamPublisher
 from gateway.live.unit_intake import MalformedMedia
 from gateway.media import aac, codecs, h264, nal, opus
@@ -21,7 +21,7 @@ from gateway.media.track import AmfValue, Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.push import AudioConfig, Chunk, Configured, FramesConnection, VideoConfig
-from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
+from gateway.workers.sound_client import SoundWorkerClient
 from gateway.workers.sound_protocol import aac_track
 from gateway.workers.worker_pool import WorkerPool
 
@@ -66,8 +66,6 @@ class FramesIntake:
         """Runs the audio worker until the push has ended and its last audio is published. Raises IntakeFailed."""
         try:
             await self._sound_worker.run()
-        except SoundWorkerFailed as error:
-            raise IntakeFailed(str(error), again=error.again) from error
         finally:
             self._ended = True
 
@@ -173,10 +171,7 @@ class FramesIntake:
         if source == self._source_audio:
             return
         self._uses_worker = True
-        try:
-            await self._sound_worker.open(source, published)
-        except SoundWorkerFailed as error:
-            raise IntakeFailed(str(error), again=error.again) from error
+        await self._sound_worker.open(source, published)
         self._source_audio = source
         # Decoded audio is later than the packets' times by the pre-skip (RFC 7845 §4.2).
         skip = opus.parse_head(source.config).pre_skip if source is not None and source.codec is Codec.OPUS else 0

@@ -153,7 +153,7 @@ class WsListener(PortListener[PushSession]):
         """Returns the answer that replaces the upgrade; None if the upgrade is allowed."""
         assert isinstance(connection, PushConnection), "`_make_connection` creates them"
         headers = request.headers
-        address, exempt = self._client(connection)
+        address, exempt = self._client(connection, headers)
         if not exempt and connection.pending is not None and not connection.pending.move(address):
             busy = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many connections from this address.\n")
             busy.headers["Retry-After"] = "1"
@@ -161,7 +161,7 @@ class WsListener(PortListener[PushSession]):
         if request.path.partition("?")[0] == HEALTH:
             return connection.respond(HTTPStatus.OK, "OK")
         if not self._services.origins.allows(headers.get_all("Origin"), headers.get_all("Host")):
-            self._refused(connection, request, "pages of this origin may not push")
+            self._refused(address, request, "pages of this origin may not push")
             return connection.respond(HTTPStatus.FORBIDDEN, "Pages of this origin may not push here (ws.origins).\n")
         if request.path.startswith(STREAM):
             return None
@@ -170,19 +170,18 @@ class WsListener(PortListener[PushSession]):
             return connection.respond(HTTPStatus.NOT_FOUND, "Push to /stream/<id>?sign=<expiry>-<hash>.\n")
         if not compatible.allows(parsed.target):
             target = relay_urls.masked([parsed.target])[0]
-            self._refused(connection, request, f"the target {target} is not allowed")
+            self._refused(address, request, f"the target {target} is not allowed")
             return connection.respond(HTTPStatus.FORBIDDEN, "This target is not allowed (ws.compatible).\n")
         return None
 
-    def _refused(self, connection: ServerConnection, request: Request, reason: str) -> None:
+    def _refused(self, address: str, request: Request, reason: str) -> None:
         id = request.path.partition("?")[0].removeprefix(STREAM)
-        self._services.shared.admission.refuse(id, self._client(connection)[0], self.name, NotAuthorized(reason))
+        self._services.shared.admission.refuse(id, address, self.name, NotAuthorized(reason))
 
-    def _client(self, connection: ServerConnection) -> tuple[str, bool]:
+    def _client(self, connection: ServerConnection, headers: Headers) -> tuple[str, bool]:
         """Returns the client's address, and whether it is the address of a trusted proxy."""
         peer = peer_address(connection.remote_address)
         forwarded = self._services.forwarded
-        headers = connection.request.headers if connection.request is not None else Headers()
         chain = ",".join(headers.get_all("X-Forwarded-For"))
         address = forwarded.client(peer, {"x-forwarded-for": chain} if chain else {})
         return address, forwarded.trusts(address)
@@ -203,7 +202,7 @@ class WsListener(PortListener[PushSession]):
         services = self._services
         assert connection.request is not None, "it was upgraded"
         path = connection.request.path
-        address, exempt = self._client(connection)
+        address, exempt = self._client(connection, connection.request.headers)
 
         def push_to(id: str, query: Mapping[str, str]) -> Push:
             sign, input = query.get("sign"), query.get("input", "")

@@ -20,6 +20,7 @@ from gateway.protocols.push import CloseCode
 
 # The place of the sign, for a client that sends none.
 SIGN_PLACE: Final = "the address is /stream/<id>?sign=<expiry>-<hash>"
+_CODES: Final = {NotAuthorized: CloseCode.UNAUTHORIZED, NameInUse: CloseCode.IN_USE}
 EVICTIONS: Final[dict[EndReason, tuple[CloseCode, str]]] = {
     EndReason.KICKED: (CloseCode.REMOVED, "Ended by an administrator."),
     EndReason.DELETED: (CloseCode.REMOVED, "The channel was deleted."),
@@ -46,11 +47,4 @@ class WsServices:
 
 def refusal(error: GatewayError) -> tuple[CloseCode, str]:
     """Returns the close code and text of a refused push (contract, section 3)."""
-    match error:
-        case NotAuthorized():
-            code = CloseCode.UNAUTHORIZED
-        case NameInUse():
-            code = CloseCode.IN_USE
-        case _:
-            code = CloseCode.TRY_LATER
-    return code, refusal_text(error, SIGN_PLACE)
+    return _CODES.get(type(error), CloseCode.TRY_LATER), refusal_text(error, SIGN_PLACE)

@@ -12,7 +12,7 @@ import structlog
 from websockets.asyncio.server import broadcast
 from websockets.exceptions import ConnectionClosed
 
-from gateway.ingest.browser_intake import Intake, IntakeFailed
+from gateway.ingest.browser_intake import Intake
 from gateway.ingest.push import Push
 from gateway.ingest.websocket.compatible_targets import RelayDestination
 from gateway.ingest.websocket.connection import PushConnection
@@ -21,6 +21,7 @@ from gateway.ingest.websocket.push_messages import CloseReason, PushMessages
 from gateway.ingest.websocket.services import EVICTIONS, WsServices, refusal
 from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason
+from gateway.live.unit_intake import IntakeFailed
 from gateway.media.errors import InvalidData
 from gateway.ports.errors import GatewayError
 from gateway.protocols import push

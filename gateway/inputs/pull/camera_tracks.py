@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from typing import Final
 
 from gateway.lib.numbers import read_integer
-from gateway.media import aac, h264, h265, nal, opus
+from gateway.media import aac, h264, h265, nal
 from gateway.media.errors import InvalidData
 from gateway.media.framed_units import TICKS, FramedSound, NalPictures
 from gateway.media.track import Codec, Kind, MediaTrack
@@ -16,7 +17,7 @@ from gateway.ports.errors import OutputError
 from gateway.protocols.rtp.depacketizers import AacDepacketizer, Depacketizer, FrameDepacketizer, NalDepacketizer
 from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket
 from gateway.protocols.rtsp.session_description import RtspMedia
-from gateway.workers.sound_protocol import ForeignSound
+from gateway.workers.sound_protocol import ForeignSound, opus_track
 
 _FOREIGN: Final = {"PCMU": "pcm_mulaw", "PCMA": "pcm_alaw", "L16": "pcm_s16be"}
 
@@ -78,26 +79,28 @@ class CameraTrack:
 
     def _open(self) -> tuple[Depacketizer, NalPictures | FramedSound]:
         medium = self.medium
-        parameters = medium.parameters
-        if self.kind is Kind.VIDEO and medium.encoding in ("H264", "H265"):
-            if medium.encoding == "H264":
+        match self.kind, medium.encoding:
+            case Kind.VIDEO, "H264":
                 return NalDepacketizer(h265=False), NalPictures(Codec.H264, _avcc(medium))
-            return NalDepacketizer(h265=True), NalPictures(Codec.H265, _hvcc(medium))
-        if self.kind is Kind.AUDIO:
-            if medium.encoding == "MPEG4-GENERIC":
-                config = bytes.fromhex(parameters.get("config", ""))
+            case Kind.VIDEO, "H265":
+                return NalDepacketizer(h265=True), NalPictures(Codec.H265, _hvcc(medium))
+            case Kind.AUDIO, "MPEG4-GENERIC":
+                config = bytes.fromhex(medium.parameters.get("config", ""))
                 samples = aac.parse_asc(config).samples_per_frame
-                bits = [read_integer(parameters.get(name, "0"), 32) for name in ("sizelength", "indexlength")]
-                return AacDepacketizer(bits[0] or 0, bits[1] or 0, samples), FramedSound(
-                    MediaTrack(Kind.AUDIO, Codec.AAC, TICKS, config)
-                )
-            if medium.encoding == "OPUS":
-                head = opus.head_bytes(opus.OpusHead(2, 0, opus.RATE, 0, 0, b""))
-                return FrameDepacketizer(), FramedSound(MediaTrack(Kind.AUDIO, Codec.OPUS, TICKS, head))
-            if medium.encoding in _FOREIGN:
-                self.foreign = ForeignSound(_FOREIGN[medium.encoding], medium.rate, medium.channels)
-                return FrameDepacketizer(), FramedSound(MediaTrack(Kind.AUDIO, Codec.AAC, TICKS, b""))
+                bits = [
+                    read_integer(medium.parameters.get(name, "0"), 32) or 0 for name in ("sizelength", "indexlength")
+                ]
+                return AacDepacketizer(bits[0], bits[1], samples), _sound(Codec.AAC, config)
+            case Kind.AUDIO, "OPUS":
+                return FrameDepacketizer(), _sound(Codec.OPUS, opus_track(2).config)
+            case Kind.AUDIO, encoding if encoding in _FOREIGN:
+                self.foreign = ForeignSound(_FOREIGN[encoding], medium.rate, medium.channels)
+                return FrameDepacketizer(), _sound(Codec.AAC, b"")
         raise OutputError(f"{self.kind} codec {medium.encoding[:32] or 'without a name'} cannot be carried")
+
+
+def _sound(codec: Codec, config: bytes) -> FramedSound:
+    return FramedSound(MediaTrack(Kind.AUDIO, codec, TICKS, config))
 
 
 def synchronize(video: CameraTrack, audio: CameraTrack) -> bool:
@@ -120,19 +123,19 @@ def synchronize(video: CameraTrack, audio: CameraTrack) -> bool:
 def _avcc(medium: RtspMedia) -> bytes:
     """Returns the avcC record of sprop-parameter-sets (RFC 6184 §8.1); b"" without them."""
     units = _base64_units(medium.parameters.get("sprop-parameter-sets", ""))
-    sps = [u for u in units if u[0] & 0x1F == h264.SPS]
-    pps = [u for u in units if u[0] & 0x1F == h264.PPS]
-    try:
-        return h264.build_avcc(sps, pps) if sps and pps else b""
-    except InvalidData:
-        return b""  # the pictures bring them too
+    return _record(h264.build_avcc, *([u for u in units if u[0] & 0x1F == kind] for kind in (h264.SPS, h264.PPS)))
 
 
 def _hvcc(medium: RtspMedia) -> bytes:
     """Returns the hvcC record of sprop-vps, -sps and -pps (RFC 7798 §7.1); b"" without them."""
-    sets = [_base64_units(medium.parameters.get(f"sprop-{name}", "")) for name in ("vps", "sps", "pps")]
+    names = ("sprop-vps", "sprop-sps", "sprop-pps")
+    return _record(h265.build_hvcc, *(_base64_units(medium.parameters.get(name, "")) for name in names))
+
+
+def _record(build: Callable[..., bytes], *sets: list[bytes]) -> bytes:
+    """Returns the record of parameter sets; b"" if some are missing or damaged: the pictures bring them too."""
     try:
-        return h265.build_hvcc(*sets) if all(sets) else b""
+        return build(*sets) if all(sets) else b""
     except InvalidData:
         return b""
 

@@ -133,9 +133,6 @@ class _RtmpPlay(asyncio.Protocol):
             self._lose(f"its media are damaged: {error}")
         self._flush()
 
-    def eof_received(self) -> bool:
-        return False
-
     def connection_lost(self, error: Exception | None) -> None:
         pending = _PENDING.get(self._connection.state)
         reason = os_error_text(error) if isinstance(error, OSError) else "it closed the connection"

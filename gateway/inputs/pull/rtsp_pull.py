@@ -47,14 +47,7 @@ _UDP_BUFFER: Final = 2_000_000  # bytes; a key frame of a 4K camera comes at onc
 
 
 class _Redirected(Exception):
-    """The server names another address for the stream.
-
-    url: where the stream is.
-    """
-
-    def __init__(self, url: str) -> None:
-        super().__init__("redirected")
-        self.url = url
+    """The server names another address for the stream. Its only argument is the address."""
 
 
 async def pull_rtsp(url: str, services: InputServices, context: InputContext) -> None:
@@ -64,7 +57,7 @@ async def pull_rtsp(url: str, services: InputServices, context: InputContext) ->
             await _pull_once(url, services, context)
             return
         except _Redirected as redirected:
-            url = redirected.url  # its address is checked like the first one
+            url = str(redirected)  # its address is checked like the first one
     raise OutputError(f"it redirects more than {_MAX_REDIRECTS} times")
 
 
@@ -303,9 +296,6 @@ class _Connection(asyncio.Protocol):
                 status = "200 OK" if known else "501 Not Implemented"
                 self._transport.write(answer(number if number.isalnum() else "0", status))
 
-    def eof_received(self) -> bool:
-        return False
-
     def connection_lost(self, error: Exception | None) -> None:
         text = os_error_text(error) if isinstance(error, OSError) else "it closed the connection"
         self._lose(OutputError(text))
@@ -371,11 +361,10 @@ class _UdpPair:
 
 
 class _Datagrams(asyncio.DatagramProtocol):
+    """Receives datagrams. If a port of the camera is closed, the connection or the silence ends the session."""
+
     def __init__(self, receive: Callable[[bytes], None]) -> None:
         self._receive = receive
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         self._receive(data)
-
-    def error_received(self, exc: Exception) -> None:
-        """A port of the camera is closed. The connection or the silence ends the session."""

@@ -14,13 +14,14 @@ from gateway.inputs.descriptor import InputDescriptor, InputServices, InputSourc
 from gateway.workers.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
-    from gateway.inputs.slate.slate_library import SlateLibrary, SlateLimits
+    from gateway.inputs.slate.slate_library import SlateLibrary
+    from gateway.workers.slate_protocol import SlateRequest
 
 _DOWNLOAD_SECONDS: Final = 120.0  # for a whole file
 
 
 @lru_cache(maxsize=1)
-def _library(workers: WorkerPool, limits: SlateLimits) -> SlateLibrary:
+def _library(workers: WorkerPool, limits: SlateRequest) -> SlateLibrary:
     """Returns the library of a gateway's pool of workers: equal slates of all its channels are shared."""
     from gateway.inputs.slate.slate_library import SlateLibrary
 
@@ -29,13 +30,18 @@ def _library(workers: WorkerPool, limits: SlateLimits) -> SlateLibrary:
 
 def _make(services: InputServices, spec: InputSpec) -> InputSource:
     from gateway.inputs.slate.slate_files import SlateFiles
-    from gateway.inputs.slate.slate_library import SlateLimits
     from gateway.inputs.slate.slate_source import SlateSource
     from gateway.lib.http_download import HttpDownloader
+    from gateway.workers.slate_protocol import SlateRequest
 
     settings = services.settings
     inputs = settings.inputs
-    limits = SlateLimits(inputs.slate_seconds, inputs.slate_bytes, settings.watermark.font, settings.transcode.preset)
+    limits = SlateRequest(
+        seconds=inputs.slate_seconds,
+        max_bytes=inputs.slate_bytes,
+        font=settings.watermark.font,
+        preset=settings.transcode.preset,
+    )
     downloader = HttpDownloader(
         services.egress, _DOWNLOAD_SECONDS, inputs.slate_file, "inputs.slate_file", tls=services.tls
     )

@@ -32,19 +32,6 @@ _MAX_CACHE_BYTES: Final = 64_000_000  # of slates that no channel uses at presen
 
 
 @dataclass(frozen=True, slots=True)
-class SlateLimits:
-    """The settings for slates.
-
-    seconds, max_bytes: of a film's loop. font: of cards. preset: of libx264.
-    """
-
-    seconds: float
-    max_bytes: int
-    font: str
-    preset: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Key:
     """The contents and the form of a slate."""
 
@@ -56,12 +43,12 @@ class _Key:
 
 
 class SlateLibrary:
-    """All slates of a process. timer: publishes those on air.
+    """All slates of a process. timer: publishes those on air. limits: a request that has only the settings.
 
     A slate stays in memory while a channel uses it. Of the other slates, the last used ones stay, up to 64 MB.
     """
 
-    def __init__(self, workers: WorkerPool, limits: SlateLimits) -> None:
+    def __init__(self, workers: WorkerPool, limits: SlateRequest) -> None:
         self.timer = LoopTimer()
         self._workers = workers
         self._limits = limits
@@ -73,23 +60,17 @@ class SlateLibrary:
 
     async def make_card(self, name: str, text: str, form: StreamForm) -> SlateLoop:
         """Returns a card without a clock. Raises OutputError."""
-        return await self._get(("card", name, text), self._request(name=name, text=text), form)
+        return await self._get(("card", name, text), replace(self._limits, name=name, text=text), form)
 
     async def encode_file(self, path: Path, digest: str, form: StreamForm) -> SlateLoop:
         """Returns the slate of a picture or a film. digest: of the file. Raises OutputError."""
-        return await self._get(("file", digest), self._request(path=str(path)), form)
+        return await self._get(("file", digest), replace(self._limits, path=str(path)), form)
 
     async def make_clocked_cards(
         self, name: str, text: str, labels: Sequence[str], form: StreamForm
     ) -> list[SlateLoop]:
         """Returns a card for each text of the clock. The library does not keep these cards. Raises OutputError."""
-        return await self._encode(self._request(name=name, text=text, labels=tuple(labels)), form)
-
-    def _request(
-        self, *, path: str = "", name: str = "", text: str = "", labels: tuple[str, ...] = ("",)
-    ) -> SlateRequest:
-        limits = self._limits
-        return SlateRequest(path, name, text, labels, limits.seconds, limits.max_bytes, limits.font, limits.preset)
+        return await self._encode(replace(self._limits, name=name, text=text, labels=tuple(labels)), form)
 
     async def _get(self, content: tuple[str, ...], request: SlateRequest, form: StreamForm) -> SlateLoop:
         key = _Key(content, form.video, form.audio, form.size, form.rate.as_integer_ratio())
@@ -144,10 +125,8 @@ class SlateLibrary:
                 elif kind == StreamMessage.UNIT:
                     unit = wire.decode_unit(body, tracks)
                     size += len(unit.payload)
-                    if size > self._limits.max_bytes:
-                        raise OutputError(
-                            f"the slate has more than {self._limits.max_bytes} bytes (inputs.slate_bytes)"
-                        )
+                    if size > request.max_bytes:
+                        raise OutputError(f"the slate has more than {request.max_bytes} bytes (inputs.slate_bytes)")
                     (pictures if unit.track.kind is Kind.VIDEO else sounds).append(unit.payload)
                 elif kind == SlateMessage.FAILED:
                     raise OutputError(body.decode("utf-8", "replace"))

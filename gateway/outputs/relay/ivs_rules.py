@@ -48,9 +48,8 @@ class IvsRules:
         self._realtime = realtime
         self._warnings: dict[str, str] = {}
         self._max_bits = 8_500_000
-        self._seconds: deque[tuple[float, int]] = deque(
-            maxlen=_WINDOW_SECONDS
-        )  # (duration, bytes) of the latest seconds
+        # (duration, bytes) of the latest seconds
+        self._seconds: deque[tuple[float, int]] = deque(maxlen=_WINDOW_SECONDS)
         self._second: float | None = None  # start of the current second
         self._bytes = 0
         self._last_key: float | None = None

@@ -21,9 +21,8 @@ from gateway.protocols.rtmp.url import RtmpUrl
 from gateway.protocols.rtmp.wire import WireLimits
 from gateway.settings.models import RelaySettings
 
-_LIMITS: Final = WireLimits(
-    message=1 << 16, pending=1 << 17, chunk_streams=64, aggregate=64
-)  # servers send only short replies
+# Servers send only short replies.
+_LIMITS: Final = WireLimits(message=1 << 16, pending=1 << 17, chunk_streams=64, aggregate=64)
 _COLLECT_BYTES: Final = 1 << 16  # bytes that are collected within one loop iteration before they are written
 _HIGH_WATER: Final = 1 << 18  # bytes in the transport above which the caller must wait
 _FREE_REPLY_BYTES: Final = 1 << 20  # bytes that a server may send in addition to the number that it receives

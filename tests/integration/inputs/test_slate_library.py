@@ -13,7 +13,7 @@ import av
 import pytest
 from PIL import Image, ImageChops
 
-from gateway.inputs.slate.slate_library import SlateLibrary, SlateLimits
+from gateway.inputs.slate.slate_library import SlateLibrary
 from gateway.inputs.slate.slate_loop import SlateLoop
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
@@ -21,6 +21,7 @@ from gateway.media.silence import is_silent
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
 from gateway.settings import load
+from gateway.workers.slate_protocol import SlateRequest
 from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
 from gateway.workers.worker_pool import WorkerPool, WorkerProcess
 from tests.support import films, sources
@@ -47,7 +48,7 @@ class Workers(WorkerPool):
 
 def library(workers: Workers, **changes: Any) -> SlateLibrary:
     values = {"seconds": 60.0, "max_bytes": 16_000_000, "font": "sans", "preset": "ultrafast"} | changes
-    return SlateLibrary(workers, SlateLimits(**values))
+    return SlateLibrary(workers, SlateRequest(**values))
 
 
 def form_of(source: sources.Source, **metadata: float) -> StreamForm:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ingest.browser_intake import IntakeFailed
 from gateway.ingest.websocket.frames_intake import DecodeOrder, FramesIntake, well_formed
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.live.publisher import StreamPublisher
+from gateway.live.unit_intake import IntakeFailed
 from gateway.media import aac
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, Tracks
