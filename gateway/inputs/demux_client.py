@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -24,18 +24,13 @@ from gateway.workers.worker_pool import WorkerPool, WorkerProcess
 log = structlog.get_logger(__name__)
 
 Item: TypeAlias = Tracks | AccessUnit
+# Returns bytes of one source: read(offset, size). Returns b"" at the end. Raises GatewayError.
+ByteReader: TypeAlias = Callable[[int, int], Awaitable[bytes]]
 
 _MODULE: Final = "gateway.workers.programs.demux.demux_worker"
 _STUCK_SECONDS: Final = 10.0  # a worker that takes no bytes for this long is killed
 _MAX_READ: Final = 4_000_000
 _MAX_SOURCES: Final = 1 << 16
-
-
-class ByteReader(Protocol):
-    """The bytes of one source."""
-
-    async def read(self, offset: int, size: int) -> bytes:
-        """Returns 1 to `size` bytes, or b"" at the end. A stream ignores `offset`. Raises GatewayError."""
 
 
 class SourceFailed(OutputUnsupported):
@@ -108,7 +103,7 @@ class DemuxedSource:
             raise InvalidData("an unexpected request for bytes")
         self._reading = True
         try:
-            data = await self._reader.read(offset, size)
+            data = await self._reader(offset, size)
         except GatewayError as error:
             self._error = error
             data = b""
@@ -206,3 +201,12 @@ class DemuxClient:
             self._tasks.start(source.answer(offset, size), "read bytes")
         else:
             raise InvalidData(f"a frame of kind {kind}")
+
+
+def stream_reader(chunks: AsyncIterator[bytes]) -> ByteReader:
+    """Returns the reader of a stream, whose bytes come in order."""
+
+    async def read(offset: int, size: int) -> bytes:
+        return await anext(chunks, b"")
+
+    return read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
@@ -100,32 +101,28 @@ class _Part:
         self._silence = silence
         self._missing = missing
         self._tracks: dict[int, Tracks] = {}
-        self._times: dict[int, int] = {}
+        self._times = [-math.inf] * len(self._sources)  # of the last units; infinity: the source has ended
 
     async def next(self) -> Item | None:
         """Returns the next tracks or unit; None at the end of all sources."""
-        while True:
-            waiting = [n for n in range(len(self._sources)) if n not in self._times]
-            at = waiting[0] if waiting else min(self._times, key=lambda n: self._times[n], default=None)
-            if at is None:
-                return None
+        alone = len(self._sources) == 1
+        while (earliest := min(self._times)) < math.inf:
+            at = self._times.index(earliest)
             item = await self._next_of(at)
             if item is None:
-                self._times[at] = 1 << 62  # ended
-                if all(time == 1 << 62 for time in self._times.values()) and len(self._times) == len(self._sources):
-                    return None
-                continue
-            if isinstance(item, AccessUnit):
+                self._times[at] = math.inf
+            elif isinstance(item, AccessUnit):
                 self._times[at] = item.dts
-                if len(self._sources) == 1 or item.track.kind is (Kind.AUDIO if at else Kind.VIDEO):
+                if alone or item.track.kind is (Kind.AUDIO if at else Kind.VIDEO):
                     return item
-                continue
-            self._tracks[at] = item
-            if len(self._sources) == 1:
-                return item
-            if len(self._tracks) == len(self._sources):
-                return Tracks(self._tracks[0].video, self._tracks[1].audio)
-            self._times[at] = 0  # the other source is next
+            else:
+                self._tracks[at] = item
+                if alone:
+                    return item
+                if len(self._tracks) == len(self._sources):
+                    return Tracks(self._tracks[0].video, self._tracks[1].audio)
+                self._times[at] = 0  # the other source is next
+        return None
 
     async def _next_of(self, at: int) -> Item | None:
         try:

@@ -6,6 +6,7 @@ import asyncio
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Final
 from urllib.parse import unquote
@@ -31,16 +32,9 @@ class StoredFilm:
     start: float = 0.0
 
 
-class ObjectReader:
-    """Reads one object at any offset."""
-
-    def __init__(self, objects: ObjectStore, key: str) -> None:
-        self._objects = objects
-        self._key = key
-
-    async def read(self, offset: int, size: int) -> bytes:
-        """Raises NoSuchObject if the object was deleted, StoreUnavailable."""
-        return b"".join([chunk async for chunk in self._objects.read(self._key, offset, offset + size)])
+async def read_object(objects: ObjectStore, key: str, offset: int, size: int) -> bytes:
+    """Returns bytes of an object. Raises NoSuchObject if it was deleted, StoreUnavailable."""
+    return b"".join([chunk async for chunk in objects.read(key, offset, offset + size)])
 
 
 class SegmentReader:
@@ -54,7 +48,7 @@ class SegmentReader:
     async def read(self, offset: int, size: int) -> bytes:
         """Returns the next bytes. Raises NoSuchObject if a segment was deleted, StoreUnavailable."""
         while self._keys:
-            data = await ObjectReader(self._objects, self._keys[0]).read(self._at, size)
+            data = await read_object(self._objects, self._keys[0], self._at, size)
             self._at += len(data)
             if len(data) < size:
                 self._keys.popleft()
@@ -84,7 +78,7 @@ async def open_film(objects: ObjectStore, item: str, offset: float = 0.0) -> Sto
             raise NoSuchObject(item) from None
     if not status.size:
         raise OutputUnsupported("the file is empty")
-    return StoredFilm(ObjectReader(objects, item), status.size, start=offset)
+    return StoredFilm(partial(read_object, objects, item), status.size, start=offset)
 
 
 async def _open_folder(objects: ObjectStore, folder: str, offset: float) -> StoredFilm | None:
@@ -98,9 +92,9 @@ async def _open_folder(objects: ObjectStore, folder: str, offset: float) -> Stor
 
 
 async def _open_playlist(objects: ObjectStore, key: str, offset: float) -> StoredFilm | None:
-    text = b"".join([chunk async for chunk in objects.read(key, 0, MAX_BYTES + 1)])
+    text = await read_object(objects, key, 0, MAX_BYTES + 1)
     left = await asyncio.to_thread(_segments, text, key.rpartition("/")[0], offset)
-    return StoredFilm(SegmentReader(objects, left), format="mpegts") if left else None
+    return StoredFilm(SegmentReader(objects, left).read, format="mpegts") if left else None
 
 
 def _segments(text: bytes, folder: str, offset: float) -> list[str]:

@@ -20,7 +20,7 @@ from gateway.formats.hls.playlist_reader import (
     Resource,
     parse_playlist,
 )
-from gateway.inputs.demux_client import DemuxClient, Item
+from gateway.inputs.demux_client import DemuxClient, Item, stream_reader
 from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.paced_media import MediaClock, MediaQueue
 from gateway.inputs.pull.http_client import opened
@@ -73,29 +73,19 @@ async def _read(demuxer: DemuxClient, followers: list[_Follower], queue: MediaQu
         while True:
             sources = []
             for follower in followers:
-                reader = await follower.next_part()
-                if reader is None:
+                part = await follower.next_part()
+                if part is None:
                     queue.end()
                     return
-                sources.append(await demuxer.open(reader, format=reader.format, probe_seconds=_PROBE_SECONDS))
+                chunks, format = part
+                source = await demuxer.open(stream_reader(chunks), format=format, probe_seconds=_PROBE_SECONDS)
+                sources.append(source)
             async for item in splicer.play(sources):
                 await queue.put(item)
             for source in sources:
                 await source.close()
     except GatewayError as error:
         queue.end(error)
-
-
-class _PartReader:
-    """The bytes of the segments up to the next discontinuity. format: libav's name of their container."""
-
-    def __init__(self, chunks: AsyncGenerator[bytes], format: str) -> None:
-        self._chunks = chunks
-        self.format = format
-
-    async def read(self, offset: int, size: int) -> bytes:
-        """Returns the next bytes. Raises OutputError."""
-        return await anext(self._chunks, b"")
 
 
 class _Follower:
@@ -111,12 +101,13 @@ class _Follower:
         self._target = 1.0
         self._rest_until = 0.0  # monotonic seconds; before, the playlist is not loaded again
 
-    async def next_part(self) -> _PartReader | None:
-        """Returns the next part; None at the end of the playlist. Raises OutputError."""
+    async def next_part(self) -> tuple[AsyncGenerator[bytes], str] | None:
+        """Returns the bytes of the segments up to the next discontinuity, and libav's name of their container.
+
+        Returns None at the end of the playlist. Raises OutputError.
+        """
         first = await self._peek()
-        if first is None:
-            return None
-        return _PartReader(self._part(first), "mp4" if first.start is not None else "")
+        return None if first is None else (self._part(first), "mp4" if first.start is not None else "")
 
     async def _part(self, first: RemoteSegment) -> AsyncGenerator[bytes]:
         """Yields the bytes of the initialization section and of the segments that continue it."""

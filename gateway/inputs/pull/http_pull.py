@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator
 from contextlib import closing, suppress
 from typing import Final
 
@@ -12,7 +13,7 @@ import aiohttp
 from gateway.formats.flv.demuxer import parse_script
 from gateway.formats.flv.reader import SIGNATURE, FlvReader
 from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO
-from gateway.inputs.demux_client import DemuxClient
+from gateway.inputs.demux_client import DemuxClient, stream_reader
 from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.paced_media import LeadLimiter
 from gateway.inputs.pull.hls_pull import pull_hls
@@ -29,6 +30,7 @@ from gateway.ports.errors import OutputError
 _HEAD_BYTES: Final = 189  # two sync bytes of a transport stream
 _PACKET: Final = 188
 _READ_BYTES: Final = 16_384  # in one turn: tiny tags cost milliseconds
+_CHUNK_BYTES: Final = 1 << 16  # of a transport stream, in one read
 _LEAD_MS: Final = 300  # between the tracks of a live stream; more would delay the pictures when the sound has stopped
 _PROBE_SECONDS: Final = 1.0  # media that libav reads until the tracks of a transport stream are known
 
@@ -94,24 +96,16 @@ def _push_tags(reader: FlvReader, data: bytes, intake: FlvIntake) -> None:
                 intake.take_script(parse_script(timestamp, body), now)
 
 
-class _ResponseReader:
-    """The bytes of a response, for the demux worker."""
-
-    def __init__(self, head: bytes, response: aiohttp.ClientResponse) -> None:
-        self._head = head
-        self._response = response
-
-    async def read(self, offset: int, size: int) -> bytes:
-        """Returns the bytes that have arrived. Raises OutputError."""
-        if self._head:
-            head, self._head = self._head, b""
-            return head
-        try:
-            return await self._response.content.read(size)
-        except TimeoutError:
-            raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s") from None
-        except (aiohttp.ClientError, OSError):
-            raise OutputError("it closed the connection") from None
+async def _chunks(head: bytes, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
+    """Yields the bytes of a response as they arrive. Raises OutputError."""
+    yield head
+    try:
+        while data := await response.content.read(_CHUNK_BYTES):
+            yield data
+    except TimeoutError:
+        raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s") from None
+    except (aiohttp.ClientError, OSError):
+        raise OutputError("it closed the connection") from None
 
 
 async def _pull_ts(
@@ -120,7 +114,8 @@ async def _pull_ts(
     limiter = LeadLimiter()
     with closing(UnitOutput(context, peer)) as output:
         async with DemuxClient.started(services.workers, context.channel.id) as demuxer:
-            source = await demuxer.open(_ResponseReader(head, response), format="mpegts", probe_seconds=_PROBE_SECONDS)
+            reader = stream_reader(_chunks(head, response))
+            source = await demuxer.open(reader, format="mpegts", probe_seconds=_PROBE_SECONDS)
             async for item in Splicer(KEY_FRAME_SECONDS, "no key frame", _LEAD_MS).play((source,)):
                 if isinstance(item, Tracks):
                     output.announce(item)

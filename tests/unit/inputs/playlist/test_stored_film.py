@@ -32,7 +32,7 @@ async def test_a_playlist_is_read_in_a_thread_and_begins_at_its_offset(
     film = await open_film(LocalObjects(tmp_path), "f/f.m3u8", offset)
     assert film is not None
     read = b""
-    while data := await film.reader.read(0, 10):
+    while data := await film.reader(0, 10):
         read += data
     assert read == expected
     assert threading.main_thread() not in threads
@@ -54,4 +54,4 @@ async def test_segments_are_those_that_the_playlist_refers_to(name: str, item: s
     (folder / f"{name}stream.m3u8").write_text(f"#EXTM3U\n#EXTINF:1,\n{reference}\n#EXT-X-ENDLIST\n")
     (folder / f"{name}stream_00001.ts").write_bytes(b"media")
     film = await open_film(LocalObjects(tmp_path), item)
-    assert film is not None and await film.reader.read(0, 100) == b"media"
+    assert film is not None and await film.reader(0, 100) == b"media"
