@@ -34,6 +34,7 @@ from gateway.settings.models import InputsSettings
 log = structlog.get_logger(__name__)
 
 PROTOCOL: Final = "inputs"  # protocol of the stream's publisher until the first input is on air
+_ORIGIN: Final = PushOrigin(PROTOCOL, "", keep_time=True, trusted=True, announced=False)
 STEADY_SECONDS: Final = 2.0  # for which a better input must deliver until it goes on air again
 _IDLE_SECONDS: Final = 20.0  # without viewers, until a pull on demand ends
 _MATCHED: Final = frozenset((InputKind.BACKUP, InputKind.PULL, InputKind.PLAYLIST))
@@ -198,7 +199,7 @@ class ChannelSwitcher:
         """Takes a push that began before the channel had inputs. It stays on air."""
         entry = next(entry for entry in self._inputs if entry.spec.kind is InputKind.PUSH)
         stream = publisher.stream
-        program = self._parts.hub.replace_publisher(publisher, self._origin, self._evicted)
+        program = self._parts.hub.replace_publisher(publisher, _ORIGIN, self._evicted)
         hidden = self._parts.hidden.adopt(self.channel, f"{self.channel.id}/{entry.spec.name}", publisher)
         tracks = stream.original.tracks
         if tracks is not None:
@@ -216,17 +217,13 @@ class ChannelSwitcher:
             self._show_publisher(entry)
             self._arm()
 
-    @property
-    def _origin(self) -> PushOrigin:
-        return PushOrigin(PROTOCOL, "", keep_time=True, trusted=True, announced=False)
-
     def _open_program(self, first_number: int = 0) -> Program:
         """Returns the program; acquires the channel's stream if necessary. Raises NameInUse, AtCapacity."""
         if self._program is None:
             hub, id = self._parts.hub, self.channel.id
             if not hub.holds(id):
                 self._was_live = False
-            publisher = hub.publish_from(self._origin, self.channel, id, self._evicted, first_number)
+            publisher = hub.publish_from(_ORIGIN, self.channel, id, self._evicted, first_number)
             self._program = Program(publisher)
         return self._program
 

@@ -7,7 +7,6 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -17,7 +16,7 @@ from gateway.ingest.rtmp.session import RtmpSession
 from gateway.ingest.services import ListenerServices
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ScheduledTls
-from gateway.lib.sockets import BACKLOG, Opener, listen
+from gateway.lib.sockets import BACKLOG
 from gateway.listeners.pending_connections import TLS_READ
 from gateway.listeners.port_listener import OpenListeners, PortListener, peer_address
 from gateway.protocols import proxy_v2
@@ -29,36 +28,21 @@ PROXY_SECONDS: Final = 3.0  # contract: time limit for the header
 # Time for peers to read the reason and to close. When the process exits, connections that still send are reset.
 HANG_UP_SECONDS: Final = 0.5
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 
 def open_rtmp(services: ListenerServices) -> OpenListeners:
     """Binds the ports of RTMP and RTMPS. Raises ListenError."""
-    settings = services.settings
-    rtmp = RtmpServices(services, Quota(settings.limits.playback_per_address))
-    listeners = [
-        RtmpListener(rtmp, address.host, address.port, settings.rtmp.proxy_from, tls, services.opener)
-        for address, tls in services.addresses("rtmp")
-    ]
+    rtmp = RtmpServices(services, Quota(services.settings.limits.playback_per_address))
+    listeners = [RtmpListener(rtmp, address.host, address.port, tls) for address, tls in services.addresses("rtmp")]
     return OpenListeners(listeners, services.tasks)
 
 
 class RtmpListener(PortListener[RtmpSession]):
     """One port of RTMP or RTMPS."""
 
-    def __init__(
-        self,
-        services: RtmpServices,
-        host: str,
-        port: int,
-        proxy_from: Sequence[Network],
-        tls: ssl.SSLContext | None,
-        opener: Opener = listen,
-    ) -> None:
+    def __init__(self, services: RtmpServices, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         self._services = services
-        self._proxy_from = tuple(proxy_from)
         self._tls = tls
-        super().__init__("rtmps" if tls is not None else "rtmp", host, port, opener)
+        super().__init__("rtmps" if tls is not None else "rtmp", host, port, services.shared.opener)
         self._servers: list[asyncio.Server] = []
         self._accepting: list[asyncio.Task[object]] = []
         # The TLS handshake has the time limit of the RTMP handshake after it. Without that limit, asyncio's limit of a
@@ -68,7 +52,7 @@ class RtmpListener(PortListener[RtmpSession]):
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
-            if self._proxy_from:
+            if self._services.shared.settings.rtmp.proxy_from:
                 self._accepting.append(self._services.shared.tasks.start(self._accept(sock), f"{self.name} accept"))
             else:
                 self._servers.append(await loop.create_server(self._new_session, sock=sock, backlog=BACKLOG))
@@ -144,7 +128,7 @@ class RtmpListener(PortListener[RtmpSession]):
 
     def _trusted(self, address: str) -> bool:
         ip = ipaddress.ip_address(address)
-        return any(ip in network for network in self._proxy_from)
+        return any(ip in network for network in self._services.shared.settings.rtmp.proxy_from)
 
 
 class _TlsSession(ScheduledTls):

@@ -77,14 +77,14 @@ class WhipIntake:
         self._publisher = publisher
         self._metadata: dict[str, AmfValue] = {"encoder": encoder} if encoder else {}
         self._on_error = on_error
-        timeline = self._received_times = RtpTimeline(tuple(p.clock for p in parameters))
+        timeline = self._received_times = RtpTimeline(tuple(p.codec.clock for p in parameters))
         self.tracks = [ReceivedTrack(p, timeline, index) for index, p in enumerate(parameters)]
-        self._by_type = {
-            t: track for track in self.tracks for t in (track.parameters.payload_type, track.parameters.rtx) if t >= 0
-        }
+        codecs = [(track, track.parameters.codec) for track in self.tracks]
+        self._by_type = {codec.payload_type: track for track, codec in codecs}
+        self._by_type |= {codec.rtx: track for track, codec in codecs if codec.rtx is not None}
         self._timeline = PublisherTimeline()
         self._converted: ConvertedPictures | None = None  # of pictures that cannot be published as they are
-        if any(p.name == "VP8" for p in parameters):
+        if any(p.codec.name == "VP8" for p in parameters):
             head = OPUS_TRACK.config if any(p.kind is Kind.AUDIO for p in parameters) else b""
             self._converted = ConvertedPictures(publisher, workers, settings.transcode, head)
         else:
@@ -262,7 +262,7 @@ class WhipIntake:
 
     def _network(self) -> NetworkQuality:
         """Returns the quality of the connection, with the values of the worst track."""
-        clocks = {track.ssrc: track.parameters.clock for track in self.tracks}
+        clocks = {track.ssrc: track.parameters.codec.clock for track in self.tracks}
         lost = max((block.fraction_lost / 256 for block in self._reports), default=0.0)
         jitter = max(
             (block.jitter / clocks[block.ssrc] for block in self._reports if block.ssrc in clocks), default=0.0

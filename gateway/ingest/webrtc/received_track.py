@@ -23,7 +23,7 @@ from gateway.protocols.rtp.packets import RtpPacket, parse_packet
 from gateway.protocols.rtp.receiver import Received, RtpReceiver
 from gateway.protocols.rtp.timeline import RtpTimeline
 from gateway.protocols.rtp.vp_depacketizers import Vp8Depacketizer, Vp9Depacketizer
-from gateway.protocols.sdp.answer import AcceptedMedia
+from gateway.protocols.sdp.offer import OfferedCodec
 from gateway.workers.sound_protocol import opus_track
 
 # The encoding names that can be published, the best first.
@@ -44,25 +44,11 @@ _SILENT_SECONDS: Final = 2.0  # after which packets of another source (SSRC) are
 
 @dataclass(frozen=True, slots=True)
 class TrackParameters:
-    """A track as the answer describes it.
-
-    rtx: payload type of retransmissions; -1: none. transport_cc: id of the extension.
-    """
+    """A track as the answer describes it. transport_cc: id of the extension; 0: it is not used."""
 
     kind: Kind
-    name: str
-    payload_type: int
-    rtx: int
-    clock: int
-    nack: bool
+    codec: OfferedCodec
     transport_cc: int
-
-    @classmethod
-    def of(cls, kind: Kind, accepted: AcceptedMedia, transport_cc: int) -> TrackParameters:
-        codec = accepted.codec
-        rtx = -1 if codec.rtx is None else codec.rtx
-        nack = "nack" in codec.feedback
-        return cls(kind, codec.name, codec.payload_type, rtx, codec.clock, nack, transport_cc)
 
 
 class ReceivedTrack:
@@ -78,7 +64,7 @@ class ReceivedTrack:
         self._last_packet = 0.0
         self._samples: NalPictures | CodedPictures | FramedSound
         if parameters.kind is Kind.VIDEO:
-            codec = _CODECS[parameters.name]
+            codec = _CODECS[parameters.codec.name]
             self._samples = NalPictures(codec) if codec in _NAL_CODECS else CodedPictures(codec)
         else:
             self._samples = FramedSound(replace(opus_track(2), timescale=TICKS))
@@ -96,7 +82,7 @@ class ReceivedTrack:
         receiver = self.receiver
         if (
             receiver is not None
-            and data[0][1] & 0x7F == self.parameters.payload_type
+            and data[0][1] & 0x7F == self.parameters.codec.payload_type
             and {packet[8:12] for packet in data} == {self.ssrc.to_bytes(4, "big")}
         ):
             packets = [parse_packet(packet, empty=True) for packet in data]
@@ -111,9 +97,9 @@ class ReceivedTrack:
     def _packet(self, data: bytes, now: float, arrival: float) -> list[AccessUnit]:
         """Returns the units that one packet completes."""
         ssrc = int.from_bytes(data[8:12], "big")
-        repaired = data[1] & 0x7F == self.parameters.rtx
+        repaired = data[1] & 0x7F == self.parameters.codec.rtx
         if repaired:
-            unwrapped = retransmission.unwrap(data, self.parameters.payload_type, self.ssrc)
+            unwrapped = retransmission.unwrap(data, self.parameters.codec.payload_type, self.ssrc)
             if unwrapped is None or self.receiver is None:
                 return []
             data = unwrapped
@@ -130,10 +116,10 @@ class ReceivedTrack:
 
     def _begin(self, ssrc: int) -> None:
         """Expects a new source, which has other sequence numbers and timestamps."""
-        parameters = self.parameters
-        depacketizer = _DEPACKETIZERS[parameters.name]()
+        codec = self.parameters.codec
         self.ssrc = ssrc
-        self.receiver = RtpReceiver(ssrc, parameters.payload_type, parameters.clock, depacketizer, nack=parameters.nack)
+        depacketizer, nack = _DEPACKETIZERS[codec.name](), "nack" in codec.feedback
+        self.receiver = RtpReceiver(ssrc, codec.payload_type, codec.clock, depacketizer, nack=nack)
         if not isinstance(self._samples, FramedSound):
             self._samples.restart()
 

@@ -221,9 +221,9 @@ def _accept(offer: Offer) -> tuple[dict[int, AcceptedMedia], Sequence[TrackParam
         codec = receiving_codec(media, _NAMES[kind])
         if codec is None:  # RFC 9725 §4.4.3; users would not notice that a track is missing
             raise OfferRefused(406, no_codec_to_receive(_NAMES[kind], offer.media))
-        accepted[index] = chosen = AcceptedMedia(codec, rid=largest_rid(media.rids))
+        accepted[index] = AcceptedMedia(codec, rid=largest_rid(media.rids))
         extension = media.extensions.get(TRANSPORT_CC)
-        parameters[kind] = TrackParameters.of(kind, chosen, extension.id if extension is not None else 0)
+        parameters[kind] = TrackParameters(kind, codec, extension.id if extension is not None else 0)
     if not accepted:
         raise OfferRefused(406, no_codec_to_receive((*VIDEO_NAMES, *AUDIO_NAMES), offer.media))
     return accepted, tuple(parameters.values())

@@ -29,7 +29,7 @@ from gateway.ingest.websocket.push_messages import CompatiblePushMessages, PushM
 from gateway.ingest.websocket.services import WsServices
 from gateway.ingest.websocket.session import PushSession
 from gateway.lib.scheduled_reads import ScheduledProtocol
-from gateway.lib.sockets import BACKLOG, Opener, listen
+from gateway.lib.sockets import BACKLOG
 from gateway.listeners.port_listener import OpenListeners, PortListener, peer_address
 from gateway.live.hub import StreamLimits
 from gateway.outputs.services import OutputServices
@@ -59,10 +59,7 @@ def open_websocket(services: ListenerServices, outputs: OutputServices) -> OpenL
         forwarded=Forwarded(settings.ws.forwarded_from),
         compatible=compatible,
     )
-    listeners = [
-        WsListener(ws_services, address.host, address.port, tls, services.opener)
-        for address, tls in services.addresses("ws")
-    ]
+    listeners = [WsListener(ws_services, address.host, address.port, tls) for address, tls in services.addresses("ws")]
     if compatible is None:
         return OpenListeners(listeners, services.tasks)
     services.tasks.start(compatible.hub.run(), "compatible pushes")
@@ -86,12 +83,10 @@ def _compatible(services: ListenerServices, outputs: OutputServices) -> Compatib
 class WsListener(PortListener[PushSession]):
     """One port of WS or WSS."""
 
-    def __init__(
-        self, services: WsServices, host: str, port: int, tls: ssl.SSLContext | None, opener: Opener = listen
-    ) -> None:
+    def __init__(self, services: WsServices, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         self._services = services
         self._tls = tls
-        super().__init__("wss" if tls is not None else "ws", host, port, opener)
+        super().__init__("wss" if tls is not None else "ws", host, port, services.shared.opener)
         self._servers: list[Server] = []
 
     async def start(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Final
 
@@ -124,13 +125,13 @@ class PushSession:
         except IntakeFailed as failure:
             self._end_failed(failure)
         else:
-            self._set_reason(CloseReason(CloseCode.NORMAL, "the push has ended", announced=False))
+            self._end(CloseCode.NORMAL, "the push has ended", announced=False)
 
     async def _receive(self, intake: Intake) -> None:
         try:
             await self._receive_messages(intake)
         except ConnectionClosed as closed:
-            self._set_reason(CloseReason(CloseCode.NORMAL, _describe_close(closed), announced=False))
+            self._end(CloseCode.NORMAL, _describe_close(closed), announced=False)
         except (RemoteProtocolError, InvalidData) as error:
             self._end(CloseCode.UNUSABLE, str(error))
         except IntakeFailed as failure:
@@ -160,11 +161,9 @@ class PushSession:
                 raise RemoteProtocolError("text instead of binary data")
 
     async def _read_on(self) -> None:
-        try:
+        with suppress(ConnectionClosed):
             while True:
                 await self._ws.recv()
-        except ConnectionClosed:
-            return
 
     # ---- time ----
 
@@ -179,7 +178,7 @@ class PushSession:
         if overdue:
             self._end(CloseCode.POLICY, overdue)
         elif destination is not None and (closing := destination.check(publisher.stream, now)) is not None:
-            self._set_reason(closing)
+            self._end(closing.code, closing.reason)
         else:
             problem = destination.problem if destination is not None else ""
             for text in self._messages.stats(self._stats(intake, now), problem):
@@ -210,12 +209,9 @@ class PushSession:
     def _end_failed(self, failure: IntakeFailed) -> None:
         self._end(CloseCode.TRY_LATER if failure.again else CloseCode.UNUSABLE, str(failure))
 
-    def _end(self, code: CloseCode, reason: str) -> None:
-        self._set_reason(CloseReason(code, reason))
-
-    def _set_reason(self, closing: CloseReason) -> None:
+    def _end(self, code: CloseCode, reason: str, *, announced: bool = True) -> None:
         if not self._close_reason.done():
-            self._close_reason.set_result(closing)
+            self._close_reason.set_result(CloseReason(code, reason, announced))
 
     def _crashed(self, name: str, error: BaseException) -> None:
         log.error("a push's task failed", stream=self._push.request.id, task=name, exc_info=error)

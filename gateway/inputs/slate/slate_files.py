@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,14 +17,6 @@ from gateway.vod.object_player import temporary_file
 _WEB: Final = ("http://", "https://")
 
 
-@dataclass(frozen=True, slots=True)
-class SlateFile:
-    """A fetched file. digest: of its content."""
-
-    path: Path
-    digest: str
-
-
 class SlateFiles:
     """Fetches files from web addresses and from the object store. folder: for temporary files."""
 
@@ -35,15 +26,15 @@ class SlateFiles:
         self._folder = folder
 
     @asynccontextmanager
-    async def fetch(self, picture: str) -> AsyncIterator[SlateFile]:
-        """Fetches a file, and removes it at the end. picture: an address, or a key of the store.
+    async def fetch(self, picture: str) -> AsyncIterator[tuple[Path, str]]:
+        """Fetches a file, and removes it at the end. Yields its path, and the digest of its content.
 
-        Raises OutputError.
+        picture: an address, or a key of the store. Raises OutputError.
         """
         try:
             async with temporary_file(self._folder, "") as path:
                 await (self._download(picture, path) if picture.startswith(_WEB) else self._copy(picture, path))
-                yield SlateFile(path, await asyncio.to_thread(_digest, path))
+                yield path, await asyncio.to_thread(_digest, path)
         except OSError as error:
             raise OutputError(f"the slate's file cannot be written: {error.strerror or error}") from error
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 from weakref import WeakValueDictionary
 
 import structlog
@@ -28,18 +29,9 @@ MODULE: Final = "gateway.workers.programs.slate.slate_worker"
 _ATTEMPTS: Final = 3  # workers that may die, one after the other
 _MAX_WORKERS: Final = 2  # at a time
 _REPLY_TIMEOUT: Final = 60.0  # seconds without a message until a worker counts as hung
+# The contents and the form of a slate: its tracks, its size and its rate.
+_Key: TypeAlias = tuple[tuple[str, ...], MediaTrack | None, MediaTrack | None, tuple[int, int], Fraction]
 _MAX_CACHE_BYTES: Final = 64_000_000  # of slates that no channel uses at present
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """The contents and the form of a slate."""
-
-    content: tuple[str, ...]
-    video: MediaTrack | None
-    audio: MediaTrack | None
-    size: tuple[int, int]
-    rate: tuple[int, int]
 
 
 class SlateLibrary:
@@ -73,7 +65,7 @@ class SlateLibrary:
         return await self._encode(replace(self._limits, name=name, text=text, labels=tuple(labels)), form)
 
     async def _get(self, content: tuple[str, ...], request: SlateRequest, form: StreamForm) -> SlateLoop:
-        key = _Key(content, form.video, form.audio, form.size, form.rate.as_integer_ratio())
+        key = content, form.video, form.audio, form.size, form.rate
         lock = self._running.setdefault(key, asyncio.Lock())
         try:
             async with lock:

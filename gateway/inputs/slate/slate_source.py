@@ -17,7 +17,7 @@ from gateway.inputs.slate.slate_loop import LoopPlayback, SlateLoop
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks, awaited
 from gateway.live.publisher import StreamPublisher
-from gateway.media.track import AmfValue, Codec, Tracks
+from gateway.media.track import Codec, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
 from gateway.workers.stream_form import StreamForm
@@ -97,8 +97,8 @@ class SlateSource(InputSource):
         if self._loop is None or self._form != form:
             self._set(await self._card(context, form), form)
         try:
-            async with self._files.fetch(self._spec.picture) as file:
-                self._set(await self._library.encode_file(file.path, file.digest, form), form)
+            async with self._files.fetch(self._spec.picture) as (path, digest):
+                self._set(await self._library.encode_file(path, digest, form), form)
         except OutputError as error:
             text = str(error)
             if text != self.problem:
@@ -190,5 +190,4 @@ def _has_clock(loop: SlateLoop, form: StreamForm) -> bool:
 
 def _announce(publisher: StreamPublisher, loop: SlateLoop, reference: Tracks | None) -> None:
     """Announces the tracks of a loop. The metadata of the last push stay."""
-    metadata: dict[str, AmfValue] = {} if reference is None else reference.metadata
-    publisher.set_tracks(loop.video, loop.audio, metadata)
+    publisher.set_tracks(loop.video, loop.audio, {} if reference is None else reference.metadata)

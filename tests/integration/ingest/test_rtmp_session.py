@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -112,6 +111,7 @@ async def running(
     store, events, crashes = Store(), Events(), []
     options = {"rtmp.chunk_size": 65536, "rtmp.ping_interval": 10, "rtmp.ping_timeout": 20, "rtmp.idle_timeout": 60}
     options |= {"limits.rtmp_message": 8_000_000, "limits.handshake": handshake, "stream.wait_for_publisher": 1}
+    options["rtmp.proxy_from"] = ",".join(proxies)
     settings = load(environ={}, overrides=[f"{name}={value}" for name, value in options.items()])
 
     async with Tasks("test", lambda name, error: crashes.append(f"{name}: {error!r}")) as tasks:
@@ -132,7 +132,7 @@ async def running(
             ports=OpenPorts,
         )
         services = RtmpServices(shared, Quota(0))
-        listener = RtmpListener(services, "127.0.0.1", 0, [ipaddress.ip_network(n) for n in proxies], tls)
+        listener = RtmpListener(services, "127.0.0.1", 0, tls)
         await listener.start()
         tasks.start(hub.run())
         tasks.start(listener.run())

@@ -20,6 +20,7 @@ from gateway.media.track import Codec, Kind
 from gateway.media.unit import AccessUnit
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, packetizer_of
 from gateway.protocols.rtp.sender import rtp_packet
+from gateway.protocols.sdp.offer import OfferedCodec
 from gateway.settings.layers import load
 from gateway.workers.programs.codec import VideoDecoder
 from gateway.workers.worker_pool import WorkerPool
@@ -95,9 +96,9 @@ async def pushing(name: str, *, sound: bool) -> AsyncIterator[Push]:
     settings = load(environ={}, overrides=["workers.most=4"])
     workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     publisher, errors = builders.publish(builders.hub(gop_bytes=64_000_000)), list[str]()
-    parameters = [TrackParameters(Kind.VIDEO, name, VIDEO, -1, 90_000, True, 0)]
+    parameters = [TrackParameters(Kind.VIDEO, OfferedCodec(VIDEO, name, 90_000, 1, {}, frozenset({"nack"}), None), 0)]
     if sound:
-        parameters.append(TrackParameters(Kind.AUDIO, "OPUS", AUDIO, -1, 48_000, False, 0))
+        parameters.append(TrackParameters(Kind.AUDIO, OfferedCodec(AUDIO, "OPUS", 48_000, 2, {}, frozenset(), None), 0))
     intake = WhipIntake(publisher, workers, parameters, "", errors.append, settings)
     seen = builders.Recorder()
     publisher.stream.attach(seen)

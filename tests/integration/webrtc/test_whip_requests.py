@@ -16,6 +16,7 @@ from gateway.media.track import Kind
 from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, packetizer_of
 from gateway.protocols.rtp.sender import rtp_packet
+from gateway.protocols.sdp.offer import OfferedCodec
 from gateway.settings.layers import load
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
@@ -64,7 +65,7 @@ async def pushing() -> AsyncIterator[tuple[WhipIntake, StreamPublisher, Peer, li
             packets.append(rtp_packet(VIDEO, n == len(parts) - 1, len(packets), unit.dts * 90, SSRC, part))
     settings = load(environ={})
     publisher, errors = builders.publish(builders.hub()), list[str]()
-    parameters = [TrackParameters(Kind.VIDEO, "H264", VIDEO, -1, 90_000, True, 0)]
+    parameters = [TrackParameters(Kind.VIDEO, OfferedCodec(VIDEO, "H264", 90_000, 1, {}, frozenset({"nack"}), None), 0)]
     pool = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     intake, peer = WhipIntake(publisher, pool, parameters, "", errors.append, settings), Peer()
     intake.begin(peer)

@@ -16,6 +16,7 @@ from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
 from gateway.protocols.rtp.packetizers.nal_units import H264Packetizer
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD
+from gateway.protocols.sdp.offer import OfferedCodec
 from gateway.settings.layers import load
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
@@ -78,8 +79,10 @@ class Push:
 
     def __init__(self) -> None:
         parameters = [
-            TrackParameters(Kind.VIDEO, "H264", VIDEO, RTX, 90_000, True, EXTENSION),
-            TrackParameters(Kind.AUDIO, "OPUS", AUDIO, -1, 48_000, False, EXTENSION),
+            TrackParameters(
+                Kind.VIDEO, OfferedCodec(VIDEO, "H264", 90_000, 1, {}, frozenset({"nack"}), RTX), EXTENSION
+            ),
+            TrackParameters(Kind.AUDIO, OfferedCodec(AUDIO, "OPUS", 48_000, 2, {}, frozenset(), None), EXTENSION),
         ]
         publisher, errors = builders.publish(builders.hub()), list[str]()
         workers = WorkerPool(SETTINGS.workers, Counter(WORKER_RESTARTS))

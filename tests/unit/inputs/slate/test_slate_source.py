@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind, InputSpec
-from gateway.inputs.slate.slate_files import SlateFile, SlateFiles
+from gateway.inputs.slate.slate_files import SlateFiles
 from gateway.inputs.slate.slate_library import SlateLibrary
 from gateway.inputs.slate.slate_loop import LoopTimer, SlateLoop
 from gateway.inputs.slate.slate_source import SlateSource, clock_text
@@ -61,10 +61,10 @@ class Files:
         self.error: str | None = None
 
     @asynccontextmanager
-    async def fetch(self, picture: str) -> AsyncIterator[SlateFile]:
+    async def fetch(self, picture: str) -> AsyncIterator[tuple[Path, str]]:
         if self.error is not None:
             raise OutputError(self.error)
-        yield SlateFile(Path("/nonexistent"), picture)
+        yield Path("/nonexistent"), picture
 
 
 class Context:
