@@ -61,9 +61,9 @@ async def cpu() -> None:
     assert path is not None and sender is not None
     print(f"Peer.send, a frame of {PACKETS} packets of {PAYLOAD + 12} bytes, AES-128-GCM")
     print(f"  with UDP_SEGMENT   {microseconds(lambda _: peer.send(frame), FRAMES):6.1f} µs")
-    udp._segments = False
+    udp.segments = False
     print(f"  packet by packet   {microseconds(lambda _: peer.send(frame), FRAMES):6.1f} µs")
-    udp._segments = True
+    udp.segments = True
     run = sender.protect_run(frame)
     assert run is not None
     size = len(frame[0]) + sender.tag

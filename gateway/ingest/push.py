@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -34,43 +34,36 @@ class PushRequest:
     input: str = ""
 
 
+@dataclass(slots=True, eq=False)
 class Push:
     """One push. Nothing is kept for it before its key is checked. `end` must be called.
 
-    channel: of a push without a key; None: the key of the request is checked.
+    admission: checks its key. acquire: returns its publisher.
+    channel: known after the check of the key; a push without a key has it from the beginning.
     counted: whether the push counts for its address; False: its connection counts.
     began: monotonic time from which its first media are awaited.
     """
 
-    def __init__(
-        self,
-        admission: Admission,
-        acquire: AcquirePublisher,
-        request: PushRequest,
-        channel: Channel | None = None,
-        *,
-        counted: bool = True,
-    ) -> None:
-        self.request = request
-        self.publisher: StreamPublisher | None = None
-        self.began = time.monotonic()
-        self._admission = admission
-        self._acquire = acquire
-        self._channel = channel
-        self._counted = counted and not request.exempt
-        self._has_place = False
+    admission: Admission
+    acquire: AcquirePublisher
+    request: PushRequest
+    channel: Channel | None = None
+    counted: bool = field(default=True, kw_only=True)
+    publisher: StreamPublisher | None = field(default=None, init=False)
+    began: float = field(default_factory=time.monotonic, init=False)
+    _has_place: bool = field(default=False, init=False)
 
     async def check_key(self) -> None:
         """Checks the key. Raises GatewayError, and counts the refusal."""
         try:
-            self._channel = await self._admit()
+            self.channel = await self._admit()
         except GatewayError as error:
             self.refuse(error)
             raise
 
     async def _admit(self) -> Channel:
         request = self.request
-        return await self._admission.admit(
+        return await self.admission.admit(
             request.id, request.key, request.address, exempt=request.exempt, input=request.input
         )
 
@@ -81,12 +74,12 @@ class Push:
         """
         protocol, address, input = self.request.protocol, self.request.address, self.request.input
         try:
-            if self._counted:
-                if not self._admission.connections.take(address):
+            if self.counted and not self.request.exempt:
+                if not self.admission.connections.take(address):
                     raise AtCapacity("too many publishers from this address")
                 self._has_place = True
-            channel = self._channel or await self._admit()
-            self.publisher = await self._acquire(channel, protocol=protocol, peer=address, evict=evict, input=input)
+            channel = self.channel or await self._admit()
+            self.publisher = await self.acquire(channel, protocol=protocol, peer=address, evict=evict, input=input)
         except GatewayError as error:
             self.refuse(error)
             raise
@@ -103,7 +96,7 @@ class Push:
     def refuse(self, error: GatewayError) -> None:
         """Ends the push, and counts the refusal."""
         self.end("refused")
-        self._admission.refuse(self.request.id, self.request.address, self.request.protocol, error)
+        self.admission.refuse(self.request.id, self.request.address, self.request.protocol, error)
 
     def overdue(self, now: float, last: float, limits: LimitsSettings, idle_timeout: float, *, has_media: bool) -> str:
         """Returns why a push without media must end; "": it may continue.
@@ -119,7 +112,7 @@ class Push:
         publisher, self.publisher = self.publisher, None
         if self._has_place:
             self._has_place = False
-            self._admission.connections.give(self.request.address)
+            self.admission.connections.give(self.request.address)
         if publisher is None:
             return
         publisher.close()

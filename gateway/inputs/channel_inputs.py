@@ -93,8 +93,8 @@ class ChannelInputs:
         self._hub = hub
         hidden_limits = StreamLimits(limits.takeover_after, 0, limits.gop_seconds, limits.gop_bytes)
         self._hidden = Hub(hidden_limits, (), hidden_events, renditions=False)
-        self._switches: Counter[str] = Counter(dict.fromkeys(SwitchReason, 0))
-        self._parts = SwitcherParts(hub, self._hidden, settings, services, all_inputs(), viewers, self._count_switch)
+        switches: Counter[str] = Counter(dict.fromkeys(SwitchReason, 0))
+        self._parts = SwitcherParts(hub, self._hidden, settings, services, all_inputs(), viewers, switches)
         self._switchers: dict[str, ChannelSwitcher] = {}
         self._waiting: set[str] = set()  # channels for which a viewer waits, until the next tick
         self._starting: set[str] = set()
@@ -271,10 +271,7 @@ class ChannelInputs:
         for switcher in self._switchers.values():
             states.update(state for state, _ in switcher.states().values())
         yield from by_label(INPUTS, states)
-        yield from by_label(INPUT_SWITCHES, self._switches)
-
-    def _count_switch(self, reason: SwitchReason) -> None:
-        self._switches[reason] += 1
+        yield from by_label(INPUT_SWITCHES, self._parts.switches)
 
     def _on_hidden_event(self, event: Event) -> None:
         """Emits begin and end of a push as events of its channel."""

@@ -152,7 +152,8 @@ class Interleaver:
         self._bytes += len(unit.payload)
         ready: list[AccessUnit] = []
         while (kind := self._ready_kind()) is not None:
-            ready.append(self._pop(kind))
+            ready.append(self._waiting[kind].popleft())
+            self._bytes -= len(ready[-1].payload)
         return ready
 
     @property
@@ -178,8 +179,3 @@ class Interleaver:
         alone = len(self.kinds) < 2
         late = queue[-1].dts - queue[0].dts > self._lead_ms or len(queue) > _MAX_UNITS or self._bytes > _MAX_BYTES
         return kind if alone or late else None
-
-    def _pop(self, kind: Kind) -> AccessUnit:
-        unit = self._waiting[kind].popleft()
-        self._bytes -= len(unit.payload)
-        return unit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -48,7 +49,7 @@ class SwitcherParts:
     """The parts that all switchers of a process share.
 
     hub: of the channels' streams. hidden: the hub of the hidden streams of the inputs. inputs: their settings.
-    descriptors: of the kinds that have a source. count: called with the reason of each switch.
+    descriptors: of the kinds that have a source. switches: the number of switches, by reason.
     viewers: returns the viewers of a channel on all nodes.
     """
 
@@ -58,7 +59,7 @@ class SwitcherParts:
     services: InputServices
     descriptors: dict[InputKind, InputDescriptor]
     viewers: Callable[[Stream], int]
-    count: Callable[[SwitchReason], None]
+    switches: Counter[str]
 
 
 class ChannelSwitcher:
@@ -390,7 +391,7 @@ class ChannelSwitcher:
             return
         self._show_publisher(chosen)
         chosen.go_on_air(program, key_frame, now)
-        self._parts.count(reason)
+        self._parts.switches[reason] += 1
         data = {"from": None if previous is None else previous.spec.name, "to": chosen.spec.name, "reason": str(reason)}
         log.info("input on air", stream=self.channel.id, **data)
         if previous is not None:

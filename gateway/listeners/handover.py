@@ -128,17 +128,28 @@ class Handover:
             self._ports[number].passed_on(index, address, data, time.monotonic())
 
 
-class _Older(asyncio.Protocol):
-    """The connection to the process before this one."""
+class _Link(asyncio.Protocol):
+    """The connection to another process."""
 
     def __init__(self, handover: Handover) -> None:
         self._handover = handover
         self._transport: asyncio.Transport | None = None
-        self.taken = asyncio.Event()
-        self.is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class _Older(_Link):
+    """The connection to the process before this one."""
+
+    def __init__(self, handover: Handover) -> None:
+        super().__init__(handover)
+        self.taken = asyncio.Event()
+        self.is_lost = False
 
     def data_received(self, data: bytes) -> None:
         self.taken.set()
@@ -152,28 +163,23 @@ class _Older(asyncio.Protocol):
         if transport is not None and len(frame) <= MAX_FRAME and transport.get_write_buffer_size() < _MAX_UNSENT:
             transport.write(framed((frame,)))
 
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = True
         self.taken.set()  # ends the wait in `_connect`
         self._handover.older_ended(self)
 
 
-class _Successor(asyncio.Protocol):
+class _Successor(_Link):
     """The connection of the process that replaces this one."""
 
     def __init__(self, handover: Handover) -> None:
-        self._handover = handover
+        super().__init__(handover)
         self._frames = FrameReader()
-        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
         self._handover.successor_came(self)
-        self._transport.write(_TAKEN)
+        cast(asyncio.Transport, transport).write(_TAKEN)
 
     def data_received(self, data: bytes) -> None:
         """Hot path while a replaced process has sessions."""
@@ -183,10 +189,6 @@ class _Successor(asyncio.Protocol):
         except RemoteProtocolError as error:
             log.error("the successor sent invalid data", reason=str(error))
             self.close()
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._handover.successor_left(self)

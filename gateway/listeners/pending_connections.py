@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -39,7 +40,7 @@ class PendingConnections:
         self._connections: dict[PendingConnection, None] = {}  # in order of arrival
         self._silent: dict[str, dict[PendingConnection, None]] = {}  # by network, without those of proxies
         self.bytes = 0
-        self.refused: dict[str, int] = {}
+        self.refused: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -73,18 +74,15 @@ class PendingConnections:
         while not self._addresses.take(network):
             silent = self._silent.get(network)
             if not silent:
-                self._count("address")
+                self.refused["address"] += 1
                 return False
             self._drop(next(iter(silent)), "address")
         return True
 
     def _drop(self, connection: PendingConnection, reason: str) -> None:
-        self._count(reason)
+        self.refused[reason] += 1
         connection.leave()
         connection.drop()
-
-    def _count(self, reason: str) -> None:
-        self.refused[reason] = self.refused.get(reason, 0) + 1
 
     def _close_largest(self) -> None:
         """Closes the connections with most received data, until all are within the limit."""

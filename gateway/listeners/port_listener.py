@@ -6,6 +6,7 @@ import abc
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from gateway.http.forwarded import plain_address
@@ -74,6 +75,7 @@ class PortListener(abc.ABC, Generic[S]):
         """Closes what is still open, at once."""
 
 
+@dataclass(slots=True, eq=False)
 class OpenListeners:
     """The ports of one protocol: a plain port and, if a certificate is set, a port over TLS.
 
@@ -81,17 +83,10 @@ class OpenListeners:
     finish: called when all connections are closed, to finish what they have begun.
     """
 
-    def __init__(
-        self,
-        listeners: Sequence[PortListener[Any]],
-        tasks: Tasks,
-        sessions: Mapping[str, SessionResponder] | None = None,
-        finish: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        self.sessions = sessions or {}
-        self.listeners = listeners
-        self._tasks = tasks
-        self._finish = finish
+    listeners: Sequence[PortListener[Any]]
+    tasks: Tasks
+    sessions: Mapping[str, SessionResponder] = field(default_factory=dict)
+    finish: Callable[[], Awaitable[None]] | None = None
 
     @property
     def ports(self) -> dict[str, int]:
@@ -101,7 +96,7 @@ class OpenListeners:
         """Starts accepting."""
         for listener in self.listeners:
             await listener.start()
-            self._tasks.start(listener.run(), "connections")
+            self.tasks.start(listener.run(), "connections")
 
     def close(self) -> None:
         """Stops accepting. Open connections continue."""
@@ -112,8 +107,8 @@ class OpenListeners:
         """Closes all remaining connections, in at most `grace` seconds per port."""
         for listener in self.listeners:
             await listener.hang_up(grace)
-        if self._finish is not None:
-            await self._finish()
+        if self.finish is not None:
+            await self.finish()
 
     def abort(self) -> None:
         """Closes what is still open, at once."""

@@ -49,14 +49,14 @@ class UdpSocket:
 
     __slots__ = (
         "_control", "_is_empty", "_is_media", "_loop", "_may_rest", "_most_in_rest", "_read_since_rest", "_reader",
-        "_receive", "_rest", "_rest_seconds", "_segments", "_socket", "_waiting",
+        "_receive", "_rest", "_rest_seconds", "_socket", "_waiting", "segments",
     )  # fmt: skip
 
     def __init__(self, opened: socket.socket, receive: Receive, may_rest: Callable[[], bool] = lambda: False) -> None:
         self._socket = opened
         self._receive = receive
         self._may_rest = may_rest
-        self._segments = _has_segmentation(opened)
+        self.segments = _has_segmentation(opened)  # whether several packets go to the kernel in one call
         self._control: dict[int, list[tuple[int, int, bytes]]] = {}  # by segment size; at most 2,048 sizes
         self._loop: asyncio.AbstractEventLoop | None = None
         self._rest: asyncio.TimerHandle | None = None  # set while the event loop does not read
@@ -69,11 +69,6 @@ class UdpSocket:
         self._read_since_rest = 0  # datagrams
         self._waiting: deque[Batch] = deque()  # read, and not handled yet
         self._is_empty = self._is_media = False  # whether the last read emptied the socket, and read only media
-
-    @property
-    def segments(self) -> bool:
-        """Whether several packets go to the kernel in one call."""
-        return self._segments
 
     def start(self) -> None:
         """Begins to read."""
@@ -151,7 +146,7 @@ class UdpSocket:
         Packets of equal length, and a shorter one after them, go to the kernel in one call.
         """
         count = len(packets)
-        if count == 1 or not self._segments:
+        if count == 1 or not self.segments:
             return self._send_each(packets, address)
         sendmsg = self._socket.sendmsg
         sent = 0
@@ -184,7 +179,7 @@ class UdpSocket:
             except OSError:
                 return 0
             return 1
-        if self._segments:
+        if self.segments:
             control = self._control.get(size) or self._new_control(size)
             try:
                 self._socket.sendmsg((run,), control, 0, address)
@@ -198,7 +193,7 @@ class UdpSocket:
     def _refused(self, error: OSError) -> None:
         """Notes that the kernel did not segment packets."""
         if error.errno == errno.EIO:
-            self._segments = False
+            self.segments = False
             log.warning("the network device cannot segment UDP packets: they are sent one by one")
 
     def _send_each(self, packets: Sequence[bytes | memoryview], address: Address) -> int:

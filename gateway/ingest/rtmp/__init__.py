@@ -31,11 +31,7 @@ def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
 LISTENER = ListenerDescriptor(
     name="rtmp",
     open=_open,
-    fields={
-        "pushUrl": "The address for ffmpeg to push to.",
-        "obsServer": "OBS: Server.",
-        "obsKey": "OBS: Stream Key.",
-    },
+    fields={"pushUrl": "The address for ffmpeg to push to.", "obsServer": "OBS: Server.", "obsKey": "OBS: Stream Key."},
     addresses=_addresses,
     order=10,
 )

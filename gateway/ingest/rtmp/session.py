@@ -281,13 +281,11 @@ class RtmpSession(ScheduledReads):
                     self._start(self._play(event))
             case PublishEnded():
                 self._idle_since = now
-                self._cancel()
-                self._leave_publish(event.reason)
+                self._leave_media(event.reason)
                 self.read_at_most(EARLY_READ)  # because its next publish must be verified too
             case PlayEnded():
                 self._idle_since = now
-                self._cancel()
-                self._leave_play()
+                self._leave_media("")
             case Paused():
                 if self._playing is not None and self._may_request(now):
                     self._playing.pause(event.paused)

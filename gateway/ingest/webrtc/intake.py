@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -28,6 +28,7 @@ from gateway.protocols.rtp.packets import header_extension
 from gateway.protocols.rtp.timeline import RtpTimeline
 from gateway.protocols.rtp.transport_feedback import TransportFeedback
 from gateway.settings import Settings
+from gateway.webrtc.peer import Peer
 from gateway.workers.sound_protocol import opus_track
 from gateway.workers.worker_pool import WorkerPool
 
@@ -44,16 +45,6 @@ _AUDIO: Final = 1
 OPUS_TRACK: Final = opus_track(2)
 _REPEAT_SECONDS: Final = 1.0  # until the next request, if no key frame came
 _LATE_SECONDS: Final = 1.0  # that a sender's own key frames may be later than the interval
-
-
-class ReportSender(Protocol):
-    """The connection of the push; implemented by `gateway.webrtc.peer.Peer`."""
-
-    @property
-    def round_trip(self) -> float | None:
-        """Seconds; None if it is unknown."""
-
-    def send_rtcp(self, packet: bytes) -> None: ...
 
 
 class WhipIntake:
@@ -101,7 +92,7 @@ class WhipIntake:
         self._video: MediaTrack | None = None  # the announced track
         self._last = -1  # decode time of the last picture
         self._feedback = TransportFeedback()
-        self._peer: ReportSender | None = None
+        self._peer: Peer | None = None
         self._began = time.monotonic()
         # A converting worker makes its own key frames.
         interval = settings.webrtc.key_frame_interval if self._converted is None else 0.0
@@ -128,7 +119,7 @@ class WhipIntake:
         """Whether no sink waits for the next picture, and no packet is missing."""
         return self._has_announced and not self._is_hurried and not self._publisher.stream.is_awaited
 
-    def begin(self, peer: ReportSender) -> None:
+    def begin(self, peer: Peer) -> None:
         """Starts the timer of feedback and reports."""
         self._peer = peer
         self._start_timer(self._idle_seconds)

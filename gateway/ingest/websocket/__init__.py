@@ -36,9 +36,5 @@ def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
 
 
 LISTENER = ListenerDescriptor(
-    name="ws",
-    open=_open,
-    fields={"wsUrl": "The address for a browser to push to."},
-    addresses=_addresses,
-    order=20,
+    name="ws", open=_open, fields={"wsUrl": "The address for a browser to push to."}, addresses=_addresses, order=20
 )

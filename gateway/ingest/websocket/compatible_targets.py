@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from gateway.channels import relay_urls
-from gateway.channels.addresses import APP
+from gateway.channels.addresses import APP, OpenPorts
 from gateway.channels.channel import Channel
 from gateway.ingest.websocket.push_messages import CloseReason
 from gateway.live.hub import Hub, StreamLimits
@@ -33,18 +33,14 @@ class CompatibleTargets:
 
     allowed: hosts, optionally after `*.`, and prefixes of addresses (`ws.compatible`). The egress policy applies too.
 
-    local_ports: returns the ports at which this gateway accepts RTMP(S).
+    ports: returns the ports of this gateway, by name.
     """
 
     def __init__(
-        self,
-        allowed: Iterable[str],
-        outputs: RelayFactory,
-        limits: StreamLimits,
-        local_ports: Callable[[], frozenset[int]],
+        self, allowed: Iterable[str], outputs: RelayFactory, limits: StreamLimits, ports: Callable[[], OpenPorts]
     ) -> None:
         self._allowed = tuple(allowed)
-        self._local_ports = local_ports
+        self._ports = ports
         self.hub = Hub(limits, (OutputSpec("relay", outputs.make, lambda stream: True),), Events())
 
     def allows(self, target: str) -> bool:
@@ -67,7 +63,8 @@ class CompatibleTargets:
             url = parse_url(target)
         except ValueError:
             return None
-        if url.port not in self._local_ports() or url.host.lower() not in _LOCAL | {host.lower()}:
+        ports = self._ports()
+        if url.port not in (ports["rtmp"], ports["rtmps"]) or url.host.lower() not in _LOCAL | {host.lower()}:
             return None
         stream = resolve(url.app, url.tc_url, url.name)
         return stream if stream.app == APP else None

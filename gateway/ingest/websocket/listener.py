@@ -72,12 +72,7 @@ def _compatible(services: ListenerServices, outputs: OutputServices) -> Compatib
     if not settings.ws.compatible:
         return None
     limits = StreamLimits(0, 0, settings.stream.gop_seconds, settings.stream.gop_bytes, settings.limits.publishers)
-
-    def local_ports() -> frozenset[int]:
-        ports = services.ports()
-        return frozenset(port for port in (ports["rtmp"], ports["rtmps"]) if port)
-
-    return CompatibleTargets(settings.ws.compatible, outputs.relays, limits, local_ports)
+    return CompatibleTargets(settings.ws.compatible, outputs.relays, limits, services.ports)
 
 
 class WsListener(PortListener[PushSession]):

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.channels.inputs import InputSpec
 from gateway.channels.playlist_items import PlaylistItem
@@ -31,20 +31,7 @@ class ScheduledItem:
     offset: float = 0.0
 
 
-class ItemOrder(Protocol):
-    """Decides which item is next. When the source runs again, the order goes on where it was."""
-
-    def next(self, now: float) -> ScheduledItem | None:
-        """Returns the next item; None: the playlist has ended. now: when the previous one has ended."""
-
-    def report(self, *, played: bool) -> bool:
-        """Notes that the last item has ended. Returns False if no item at all can be played.
-
-        played: whether it was played. Without a report, `next` returns the item again.
-        """
-
-
-def order_of(spec: InputSpec) -> ItemOrder:
+def order_of(spec: InputSpec) -> ListOrder | DayOrder:
     """Returns the order of a playlist's items."""
     items = [PlaylistItem.parse(text) for text in spec.items]
     if any(item.begins is not None for item in items):
@@ -53,7 +40,10 @@ def order_of(spec: InputSpec) -> ItemOrder:
 
 
 class ListOrder:
-    """Plays the items one after the other, once or in a loop."""
+    """Plays the items one after the other, once or in a loop.
+
+    When the source runs again, the order goes on where it was.
+    """
 
     def __init__(self, items: Sequence[PlaylistItem], *, loop: bool) -> None:
         self._items = items
@@ -63,12 +53,17 @@ class ListOrder:
         self._failures = 0  # in a row
 
     def next(self, now: float) -> ScheduledItem | None:
+        """Returns the next item; None: the playlist has ended. now: when the previous one has ended."""
         if self._ended:
             self._ended = False  # when the source runs again, it begins again
             return None
         return ScheduledItem(self._items[self._index].key)
 
     def report(self, *, played: bool) -> bool:
+        """Notes that the last item has ended. Returns False if no item at all can be played.
+
+        played: whether it was played. Without a report, `next` returns the item again.
+        """
         self._index = (self._index + 1) % len(self._items)
         self._failures = 0 if played else self._failures + 1
         if self._failures >= len(self._items):
@@ -99,7 +94,8 @@ class DayOrder:
         self._day: object = None  # for which `_begins` was computed
         self._begins: list[tuple[float, str]] = []
 
-    def next(self, now: float) -> ScheduledItem | None:
+    def next(self, now: float) -> ScheduledItem:
+        """Returns the next item. now: when the previous one has ended."""
         begins = self._begins_around(now)
         index = bisect_right(begins, now, key=lambda entry: entry[0])
         (begin, key), (until, _) = begins[index - 1], begins[index]
@@ -115,6 +111,7 @@ class DayOrder:
         return ScheduledItem(self._fillers[self._filler], until=until)
 
     def report(self, *, played: bool) -> bool:
+        """Notes that the last item has ended, like `ListOrder`."""
         if self._begin != self._next_begin:
             self._begin, self._played, self._failures = self._next_begin, 0, 0
         else:

@@ -13,11 +13,7 @@ from gateway.inputs.pull.rtsp_pull import pull_rtsp
 from gateway.lib.egress import HTTP, RTMP, RTSP, EgressRefused
 from gateway.ports.errors import GatewayError, OutputError
 
-_PROTOCOLS: Final = {
-    **dict.fromkeys(RTMP, pull_rtmp),
-    **dict.fromkeys(HTTP, pull_http),
-    **dict.fromkeys(RTSP, pull_rtsp),
-}
+_PROTOCOLS: Final = dict.fromkeys(RTMP, pull_rtmp) | dict.fromkeys(HTTP, pull_http) | dict.fromkeys(RTSP, pull_rtsp)
 
 
 class PullSource(InputSource):

@@ -154,10 +154,7 @@ class SlateSource(InputSource):
             if base is None or form is None or not _has_clock(base, form):
                 await asyncio.sleep(_CLOCK_RETRY)  # a card may come later
                 continue
-            if minute in loops:
-                playback.change(loops[minute])
-            else:
-                playback.change(base)
+            playback.change(loops.get(minute, base))
             if minute + 1 not in loops:
                 first = minute if minute not in loops else minute + 1
                 minutes = range(first, first + _CLOCK_MINUTES)
@@ -170,9 +167,7 @@ class SlateSource(InputSource):
                     await asyncio.sleep(_CLOCK_RETRY)
                     continue
                 kept = {m: loop for m, loop in loops.items() if m >= minute}
-                loops = kept | dict(zip(minutes, cards, strict=True))
-                if form is not self._form:
-                    loops = {}
+                loops = kept | dict(zip(minutes, cards, strict=True)) if form is self._form else {}
                 continue
             await asyncio.sleep(max(0.05, (minute + 1) * 60 - self._clock()))
 

@@ -685,7 +685,7 @@ async def test_a_hundred_video_only_pushes_run_at_the_same_time() -> None:
 
 def towards(*allowed: str, egress: tuple[str, ...] = ("127.0.0.1",)) -> CompatibleTargets:
     relays = RelayFactory(load(environ={}, overrides=["relay.timeout=1", "relay.retry=1"]).relay, Egress(egress))
-    return CompatibleTargets(allowed, relays, StreamLimits(0, 0, 15, 16_000_000), frozenset)
+    return CompatibleTargets(allowed, relays, StreamLimits(0, 0, 15, 16_000_000), lambda: {"rtmp": 0, "rtmps": 0})
 
 
 async def test_a_target_that_never_answers_ends_the_push(monkeypatch: pytest.MonkeyPatch) -> None:

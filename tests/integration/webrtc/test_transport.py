@@ -96,7 +96,7 @@ async def test_packets_without_segmentation_arrive_too() -> None:
     async with running() as endpoint:
         network, peer, _ = await connect(endpoint, "udp", "127.0.0.1")
         assert endpoint._udp[0].segments, "this kernel has it"
-        endpoint._udp[0]._segments = False
+        endpoint._udp[0].segments = False
         packets = [rtp_packet(number, bytes(1000)) for number in range(9)]
         peer.send(packets)
         await network.until(lambda: network.client.rtp == packets)

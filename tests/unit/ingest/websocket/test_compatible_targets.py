@@ -13,7 +13,7 @@ from gateway.settings.layers import SettingsError, load
 
 def compatible(*allowed: str) -> CompatibleTargets:
     relays = RelayFactory(load(environ={}).relay, Egress())
-    return CompatibleTargets(allowed, relays, StreamLimits(0, 0, 15, 1_000_000), lambda: frozenset({1935}))
+    return CompatibleTargets(allowed, relays, StreamLimits(0, 0, 15, 1_000_000), lambda: {"rtmp": 1935, "rtmps": 0})
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from gateway.channels.inputs import InputKind, InputSpec
-from gateway.inputs.playlist.order import RETRY_SECONDS, ItemOrder, ScheduledItem, order_of
+from gateway.inputs.playlist.order import RETRY_SECONDS, DayOrder, ListOrder, ScheduledItem, order_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
-def order(*items: str, loop: bool = True, zone: str = "") -> ItemOrder:
+def order(*items: str, loop: bool = True, zone: str = "") -> ListOrder | DayOrder:
     return order_of(InputSpec("tv", InputKind.PLAYLIST, items=items, loop=loop, zone=zone))
 
 
@@ -24,7 +24,7 @@ def at(clock: str, day: int = 10, zone: str = "UTC", month: int = 6) -> float:
     return datetime(2026, month, day, hour, minute, tzinfo=ZoneInfo(zone)).timestamp()
 
 
-def play(one: ItemOrder, now: float, *, played: bool = True) -> ScheduledItem:
+def play(one: ListOrder | DayOrder, now: float, *, played: bool = True) -> ScheduledItem:
     slot = one.next(now)
     assert slot is not None
     if slot.key is not None:
