@@ -33,10 +33,6 @@ _MAX_READ: Final = 4_000_000
 _MAX_SOURCES: Final = 1 << 16
 
 
-class SourceFailed(OutputUnsupported):
-    """The media of a source cannot be used. The message is one line."""
-
-
 class DemuxedSource:
     """The units of one source, in the order of the container.
 
@@ -56,7 +52,10 @@ class DemuxedSource:
         self._reading = False
 
     async def next(self) -> Item | None:
-        """Returns the next tracks or unit; None at the end. Raises SourceFailed, and the errors of the reader."""
+        """Returns the next tracks or unit; None at the end.
+
+        Raises OutputUnsupported if the media cannot be used, and the errors of the reader.
+        """
         while not self._items:
             if self._error is not None:
                 raise self._error
@@ -185,7 +184,7 @@ class DemuxClient:
             if kind == DemuxMessage.LEFT_OUT:
                 log.warning("not carried", stream=self._stream, what=str(fields["what"])[:200])
             elif source is not None:
-                source.on_failed(SourceFailed(str(fields["reason"])[:200]))
+                source.on_failed(OutputUnsupported(str(fields["reason"])[:200]))
             return
         source = self._sources.get(wire.destination(body))
         if source is None:

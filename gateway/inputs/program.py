@@ -72,28 +72,24 @@ class Program:
             additional.announce(self.publisher, now)
 
     def _begin(self, tracks: Tracks, units: Sequence[AccessUnit], now: float, sound: int | None) -> None:
-        self._returns = False
         received = self.publisher.stream.received
         first, newest = units[0], units[-1]
-        self._sound_from, self._joins = first.dts, True
-        if not received.last_push:
-            self._shift = 0
-            for unit in units:
-                self.push(unit, now)
-            return
+        self._returns, self._joins, self._sound_from = False, True, first.dts
         last, elapsed = received.last_dts_ms, round((now - received.last_push) * 1000)
         pictures = [unit for unit in units if unit.track.kind is _VIDEO] if tracks.video is not None else []
-        if len(pictures) < 2:
+        if received.last_push and len(pictures) > 1:
+            begin = max(last, self._last_shown) + 1
+            least = begin + len(pictures) - 1
+            self._shift = self._aligned(max(least, last + elapsed) - newest.dts, least - newest.dts, sound)
+            self._squeeze(pictures, begin, newest.dts + self._shift, now)
+            self._sound_from = newest.dts
+            return
+        self._shift = 0
+        if received.last_push:
             least = max(last, self._last_shown - first.cts) + 1 - first.dts  # reordered pictures have ended, too
             self._shift = self._aligned(max(last + max(_FRAME_MS, elapsed) - first.dts, least), least, sound)
-            for unit in units:
-                self.push(unit, now)
-            return
-        begin = max(last, self._last_shown) + 1
-        least = begin + len(pictures) - 1
-        self._shift = self._aligned(max(least, last + elapsed) - newest.dts, least - newest.dts, sound)
-        self._squeeze(pictures, begin, newest.dts + self._shift, now)
-        self._sound_from = newest.dts
+        for unit in units:
+            self.push(unit, now)
 
     def _aligned(self, shift: int, least: int, sound: int | None) -> int:
         """Returns the shift, changed so that the sound of the input follows in whole frames. It is at least `least`."""

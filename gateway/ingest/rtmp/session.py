@@ -308,16 +308,15 @@ class RtmpSession(ScheduledReads):
         if not task.cancelled() and task.exception() is not None:
             self._abort()
 
-    def _cancel(self) -> None:
-        task, self._task = self._task, None
-        if task is not None and not task.done():
-            task.cancel()
-
     def _leave_media(self, reason: str) -> None:
         """Ends publishing and playing, also if they have not begun yet."""
-        self._cancel()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
         self._leave_publish(reason)
-        self._leave_play()
+        playing, self._playing = self._playing, None
+        if playing is not None:
+            playing.leave()
 
     # ---- publishing ----
 
@@ -436,11 +435,6 @@ class RtmpSession(ScheduledReads):
             self._fail(error)
         else:
             self._send()
-
-    def _leave_play(self) -> None:
-        playing, self._playing = self._playing, None
-        if playing is not None:
-            playing.leave()
 
     def _flooded(self) -> None:
         self._drop("plays again and again and does not read")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -76,11 +77,7 @@ class WhipPushes:
             await push.check_key()
         except GatewayError as error:
             return _refusal(error)
-
-        async def accept(offer: Offer) -> Response:
-            return await self._open(request, WhipPush(self, push), offer)
-
-        return self.services.sessions.read_offer(request, accept)
+        return self.services.sessions.read_offer(request, partial(self._open, request, WhipPush(self, push)))
 
     async def _open(self, request: Request, handler: WhipPush, offer: Offer) -> Response:
         accepted, parameters = _accept(offer)

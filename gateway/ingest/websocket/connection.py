@@ -222,10 +222,8 @@ class SecurePush(ScheduledTls):
     """The TLS layer of a push connection. The connection is counted before the handshake."""
 
     def __init__(self, connection: PushConnection, context: ssl.SSLContext, services: WsServices) -> None:
-        app = PlainPush(connection, services, counted=True)
-        super().__init__(
-            app, context, services.shared.reads, TLS_READ, services.shared.settings.limits.handshake or None
-        )
+        app, seconds = PlainPush(connection, services, counted=True), services.shared.settings.limits.handshake or None
+        super().__init__(app, context, services.shared.reads, TLS_READ, seconds)
         self._connection = connection
         self._services = services
 

@@ -133,7 +133,9 @@ class CameraOutput:
         if unit.track.kind is Kind.VIDEO:
             video = unit.track
             if audio is None:
-                audio = self._encoded or next((t.samples.track for t in self._tracks if _copies_sound(t)), None)
+                audio = self._encoded or next(
+                    (t.samples.track for t in self._tracks if t.kind is Kind.AUDIO and t.foreign is None), None
+                )
         elif any(track.kind is Kind.VIDEO for track in self._tracks):
             return False  # the pictures come first
         else:
@@ -156,7 +158,3 @@ class CameraOutput:
         except SoundWorkerFailed as error:
             log.warning("sound of a camera is left out", reason=str(error))
             self._encoder = None
-
-
-def _copies_sound(track: CameraTrack) -> bool:
-    return track.kind is Kind.AUDIO and track.foreign is None

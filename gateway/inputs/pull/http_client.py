@@ -38,22 +38,8 @@ async def opened(
 
     Raises OutputError, also if the connection breaks while the response is read.
     """
-    response = await _request(session, url, headers)
     try:
-        if response.status not in (200, 206):
-            raise OutputError(_REASONS.get(response.status) or f"it answers {response.status}")
-        yield response
-    except aiohttp.SocketTimeoutError:
-        raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s") from None
-    except (aiohttp.ClientError, ConnectionError):
-        raise OutputError("it closed the connection") from None
-    finally:
-        response.close()
-
-
-async def _request(session: aiohttp.ClientSession, url: str, headers: dict[str, str] | None) -> aiohttp.ClientResponse:
-    try:
-        return await session.get(url, max_redirects=_MAX_REDIRECTS, headers=headers)
+        response = await session.get(url, max_redirects=_MAX_REDIRECTS, headers=headers)
     except EgressRefused as error:
         raise OutputError(str(error)) from None
     except TimeoutError:
@@ -64,3 +50,13 @@ async def _request(session: aiohttp.ClientSession, url: str, headers: dict[str, 
         raise OutputError("its certificate is not trusted") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise OutputError(f"it cannot be reached: {reason_of(error)}") from None
+    try:
+        if response.status not in (200, 206):
+            raise OutputError(_REASONS.get(response.status) or f"it answers {response.status}")
+        yield response
+    except aiohttp.SocketTimeoutError:
+        raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s") from None
+    except (aiohttp.ClientError, ConnectionError):
+        raise OutputError("it closed the connection") from None
+    finally:
+        response.close()

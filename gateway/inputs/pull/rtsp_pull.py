@@ -109,7 +109,7 @@ class _Session:
                 tasks.start(self._stay_alive(base), "alive")
                 await self._until_silent()
         finally:
-            if self._session:
+            if self._session and self._connection.lost is None:
                 self._connection.send("TEARDOWN", base, self._headers("TEARDOWN", base))
             for pair in self._udp:
                 pair.close()
@@ -254,8 +254,6 @@ class _Connection(asyncio.Protocol):
     def send(self, method: str, url: str, headers: dict[str, str]) -> int:
         """Sends a request; returns its number. Raises OutputError if the connection is lost."""
         if self.lost is not None:
-            if method == "TEARDOWN":
-                return 0
             raise self.lost
         self._number += 1
         assert self._transport is not None, "it is connected"

@@ -203,9 +203,8 @@ class RelayTarget:
             url, rules = _parse(address), IvsRules(ingest.kind, is_realtime(host))
             return _TargetAddress(url, address, (*redact_target.target_secrets(address, url), ingest.key), rules)
         url = _parse(self._text)
-        is_ivs = is_ivs_address(self._text)
-        secrets = redact_target.target_secrets(self._text, url)
-        return _TargetAddress(url, self._text, secrets, IvsRules(realtime=is_realtime(url.host)) if is_ivs else None)
+        known = IvsRules(realtime=is_realtime(url.host)) if is_ivs_address(self._text) else None
+        return _TargetAddress(url, self._text, redact_target.target_secrets(self._text, url), known)
 
     async def _relay(
         self, target: _TargetAddress, tracks: Tracks, feed: AsyncIterator[Item], items: Subscription

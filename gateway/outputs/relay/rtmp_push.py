@@ -244,7 +244,7 @@ class RtmpPush(asyncio.Protocol):
             self._accepted.exception()  # marked as read, because a caller that timed out does not read it
         self._writable.set()
         if self._transport is not None and not self._transport.is_closing():
-            self._flush_last()
+            self._flush(last=True)
             self._transport.close()
         if self.on_lost is not None:
             self.on_lost(reason)
@@ -253,11 +253,10 @@ class RtmpPush(asyncio.Protocol):
         self._flushing = False
         self._flush()
 
-    def _flush(self) -> None:
-        if self.lost is None:
-            self._flush_last()
-
-    def _flush_last(self) -> None:
+    def _flush(self, *, last: bool = False) -> None:
+        """Writes what was collected. last: although the connection is lost."""
+        if self.lost is not None and not last:
+            return
         self._collected = 0
         data = self._connection.data_to_send()
         transport = self._transport
