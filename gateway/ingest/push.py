@@ -33,6 +33,10 @@ class PushRequest:
     exempt: bool = False
     input: str = ""
 
+    @property
+    def log_fields(self) -> dict[str, str]:
+        return {"stream": self.id, "peer": self.address, "protocol": self.protocol}
+
 
 @dataclass(slots=True, eq=False)
 class Push:
@@ -90,8 +94,8 @@ class Push:
 
     def publishing(self, **more: str) -> None:
         """Logs that the push begins. Its first media are awaited from now on. more: for the log."""
-        request, self.began = self.request, time.monotonic()
-        log.info("publishing", stream=request.id, peer=request.address, protocol=request.protocol, **more)
+        self.began = time.monotonic()
+        log.info("publishing", **self.request.log_fields, **more)
 
     def refuse(self, error: GatewayError) -> None:
         """Ends the push, and counts the refusal."""
@@ -116,12 +120,5 @@ class Push:
         if publisher is None:
             return
         publisher.close()
-        log.info(
-            "publish ended",
-            stream=self.request.id,
-            peer=self.request.address,
-            protocol=self.request.protocol,
-            reason=reason,
-            seconds=round(time.monotonic() - self.began, 1),
-            **counts,
-        )
+        seconds = round(time.monotonic() - self.began, 1)
+        log.info("publish ended", **self.request.log_fields, reason=reason, seconds=seconds, **counts)

@@ -22,8 +22,7 @@ def all_listeners() -> tuple[ListenerDescriptor, ...]:
 
 def push_addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
     """Returns the addresses for publishers of a channel, by API field. tls: whether the client uses TLS."""
-    return {
-        name: value
-        for listener in all_listeners()
-        for name, value in listener.addresses(addresses, channel, tls).items()
-    }
+    found: dict[str, str] = {}
+    for listener in all_listeners():
+        found |= listener.addresses(addresses, channel, tls)
+    return found

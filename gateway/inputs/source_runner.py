@@ -27,11 +27,8 @@ _MAX_ERROR: Final = 300  # characters
 class SourceOwner(Protocol):
     """The part of the channel's switcher that its sources need."""
 
-    @property
-    def channel(self) -> Channel: ...
-
-    @property
-    def reference(self) -> Tracks | None: ...
+    channel: Channel
+    reference: Tracks | None
 
     async def until_reference_changes(self, known: Tracks | None) -> None: ...
 

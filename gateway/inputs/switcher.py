@@ -131,11 +131,8 @@ class ChannelSwitcher:
     def _state(self, entry: ChannelInput, now: float) -> tuple[InputState, str | None]:
         runner = self._runners.get(entry)
         matching = self._matchings.get(entry)
-        error = (
-            entry.fault
-            or (runner.problem if runner is not None else None)
-            or (None if matching is None else matching.error)
-        )
+        error = entry.fault or (runner.problem if runner is not None else None)
+        error = error or (matching.error if matching is not None else None)
         if entry.is_on_air:
             return InputState.ON_AIR, error
         if entry.delivers(now) or (runner is not None and entry.on_demand and runner.is_ready):

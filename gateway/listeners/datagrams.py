@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import structlog
 
@@ -43,19 +43,7 @@ class Batch:
     arrivals: list[float]
 
 
-class DatagramReader(Protocol):
-    """Reads a socket that does not block. keeps_arrivals: whether the kernel notes when a datagram comes."""
-
-    keeps_arrivals: bool
-
-    def read(self) -> tuple[list[Batch], int]:
-        """Returns at most MAX_READ datagrams and their number. A smaller number means that the socket is empty.
-
-        Datagrams of one address are in order.
-        """
-
-
-def datagram_reader(opened: socket.socket) -> DatagramReader:
+def datagram_reader(opened: socket.socket) -> SingleReader | KernelBatchReader:
     """Returns the fastest reader that works here: `recvmmsg` needs Linux with 64 bits."""
     if sys.platform == "linux" and struct.calcsize("P") == 8 and sys.byteorder == "little":
         try:
@@ -66,16 +54,20 @@ def datagram_reader(opened: socket.socket) -> DatagramReader:
 
 
 class SingleReader:
-    """Reads with `recvfrom`. The time of arrival is the time of the read."""
+    """Reads a socket that does not block with `recvfrom`. The time of arrival is the time of the read."""
 
     __slots__ = ("_socket",)
 
-    keeps_arrivals = False
+    keeps_arrivals = False  # whether the kernel notes when a datagram comes
 
     def __init__(self, opened: socket.socket) -> None:
         self._socket = opened
 
     def read(self) -> tuple[list[Batch], int]:
+        """Returns at most MAX_READ datagrams and their number. A smaller number means that the socket is empty.
+
+        Datagrams of one address are in order.
+        """
         recvfrom = self._socket.recvfrom
         received: list[tuple[Address, bytes, float]] = []
         try:
@@ -128,7 +120,7 @@ class KernelBatchReader:
             raise OSError(ctypes.get_errno(), "recvmmsg is not allowed")  # a sandbox
 
     def read(self) -> tuple[list[Batch], int]:
-        """Hot path."""
+        """Returns datagrams like `SingleReader`. Hot path."""
         headers = self._headers
         headers[:] = self._empty
         count = self._recvmmsg(self._socket.fileno(), self._head, MAX_READ, socket.MSG_DONTWAIT, None)

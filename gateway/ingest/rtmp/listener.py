@@ -45,9 +45,6 @@ class RtmpListener(PortListener[RtmpSession]):
         super().__init__("rtmps" if tls is not None else "rtmp", host, port, services.shared.opener)
         self._servers: list[asyncio.Server] = []
         self._accepting: list[asyncio.Task[object]] = []
-        # The TLS handshake has the time limit of the RTMP handshake after it. Without that limit, asyncio's limit of a
-        # minute applies.
-        self._tls_seconds = (services.shared.settings.limits.handshake or None) if tls is not None else None
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -81,7 +78,7 @@ class RtmpListener(PortListener[RtmpSession]):
         """Returns the session, or its TLS layer if the listener uses TLS."""
         if self._tls is None:
             return session
-        return _TlsSession(session, self._tls, self._services, self._tls_seconds)
+        return _TlsSession(session, self._tls, self._services)
 
     # ---- behind a load balancer ----
 
@@ -132,11 +129,14 @@ class RtmpListener(PortListener[RtmpSession]):
 
 
 class _TlsSession(ScheduledTls):
-    """The TLS layer of a session. The connection is counted before the handshake."""
+    """The TLS layer of a session. The connection is counted before the handshake.
 
-    def __init__(
-        self, session: RtmpSession, context: ssl.SSLContext, services: RtmpServices, seconds: float | None
-    ) -> None:
+    The TLS handshake has the time limit of the RTMP handshake after it. Without that limit, asyncio's limit of a minute
+    applies.
+    """
+
+    def __init__(self, session: RtmpSession, context: ssl.SSLContext, services: RtmpServices) -> None:
+        seconds = services.shared.settings.limits.handshake or None
         super().__init__(session, context, services.shared.reads, TLS_READ, seconds)
         self._new_session = session
 

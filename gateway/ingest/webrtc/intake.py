@@ -85,8 +85,7 @@ class WhipIntake:
         self._sound: SoundOnDemand | None = None
         audio = next((track for track in self.tracks if track.kind is Kind.AUDIO), None)
         if audio is not None and audio.track is not None and self._converted is None:
-            has_video = len(self.tracks) > 1
-            self._sound = SoundOnDemand(publisher, workers, audio.track, has_video=has_video)
+            self._sound = SoundOnDemand(publisher, workers, audio.track, has_video=len(self.tracks) > 1)
         self._opus_clock = AudioClock(OPUS_TRACK.timescale, TICKS)
         self._has_announced = False
         self._video: MediaTrack | None = None  # the announced track
@@ -255,10 +254,9 @@ class WhipIntake:
         """Returns the quality of the connection, with the values of the worst track."""
         clocks = {track.ssrc: track.parameters.codec.clock for track in self.tracks}
         lost = max((block.fraction_lost / 256 for block in self._reports), default=0.0)
-        jitter = max(
-            (block.jitter / clocks[block.ssrc] for block in self._reports if block.ssrc in clocks), default=0.0
-        )
-        return NetworkQuality(self._peer.round_trip if self._peer is not None else None, lost, jitter)
+        jitters = [block.jitter / clocks[block.ssrc] for block in self._reports if block.ssrc in clocks]
+        trip = self._peer.round_trip if self._peer is not None else None
+        return NetworkQuality(trip, lost, max(jitters, default=0.0))
 
     def _want_key_frame(self) -> None:
         """Requests a key frame as soon as possible."""

@@ -90,13 +90,9 @@ class FramesIntake:
 
     @property
     def stats(self) -> IntakeStats:
-        return IntakeStats(
-            frames=self._frames,
-            dropped=self._dropped,
-            behind=self._sound_worker.behind,
-            video="copy" if self._video is not None else None,
-            audio=None if self._audio is None else "copy" if self._source_audio is None else "transcode",
-        )
+        video = "copy" if self._video is not None else None
+        audio = None if self._audio is None else "copy" if self._source_audio is None else "transcode"
+        return IntakeStats(self._frames, self._dropped, self._sound_worker.behind, video, audio)
 
     # ---- frames ----
 

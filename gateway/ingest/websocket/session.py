@@ -193,12 +193,9 @@ class PushSession:
         self._rates.append((now, self._received, stats.frames))
         since, bytes_then, frames_then = self._rates[0]
         seconds = now - since
-        return Stats(
-            bitrate=round((self._received - bytes_then) * 8 / seconds) if seconds > 0 else 0,
-            received=self._received,
-            fps=(stats.frames - frames_then) / seconds if seconds > 0 else 0.0,
-            **asdict(stats),
-        )
+        bitrate = round((self._received - bytes_then) * 8 / seconds) if seconds > 0 else 0
+        fps = (stats.frames - frames_then) / seconds if seconds > 0 else 0.0
+        return Stats(bitrate=bitrate, received=self._received, fps=fps, **asdict(stats))
 
     # ---- the end ----
 

@@ -22,12 +22,9 @@ _REASONS: Final = REFUSALS | {508: "it is the output of this channel (508)"}
 def open_session(services: InputServices, id: str) -> aiohttp.ClientSession:
     """Returns a session that connects only to allowed addresses. Use it as a context manager. id: of the channel."""
     timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
-    return aiohttp.ClientSession(
-        connector=services.egress.connector(HTTP, ssl=services.tls or True),
-        timeout=timeout,
-        trust_env=False,
-        headers={"User-Agent": USER_AGENT, PULL_HEADER: pull_mark(id)},
-    )
+    connector = services.egress.connector(HTTP, ssl=services.tls or True)
+    headers = {"User-Agent": USER_AGENT, PULL_HEADER: pull_mark(id)}
+    return aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False, headers=headers)
 
 
 @asynccontextmanager

@@ -65,9 +65,8 @@ async def _pull_stream(
         raise OutputError("it sends nothing")
     else:
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:64]
-        raise OutputError(
-            f"it is no FLV, HLS or MPEG-TS{f' but {kind}' if kind.isascii() and kind.isprintable() else ''}"
-        )
+        but = f" but {kind}" if kind.isascii() and kind.isprintable() else ""
+        raise OutputError(f"it is no FLV, HLS or MPEG-TS{but}")
 
 
 async def _pull_flv(head: bytes, response: aiohttp.ClientResponse, context: InputContext, peer: str) -> None:

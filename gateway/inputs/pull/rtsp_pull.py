@@ -208,13 +208,9 @@ def _transport(header: str) -> dict[str, str]:
 
 def _rtp_times(header: str, tracks: list[CameraTrack]) -> list[int] | None:
     """Returns the timestamps of the common begin (RTP-Info), in the order of the tracks; None if one is missing."""
-    times: list[int] = []
-    for part in header.split(","):
-        timestamp = read_integer(_transport(part).get("rtptime", ""), 0xFFFFFFFF)
-        if timestamp is None:
-            return None
-        times.append(timestamp)
-    return times if len(times) == len(tracks) else None
+    found = [read_integer(_transport(part).get("rtptime", ""), 0xFFFFFFFF) for part in header.split(",")]
+    times = [timestamp for timestamp in found if timestamp is not None]
+    return times if len(times) == len(found) == len(tracks) else None
 
 
 class _Connection(asyncio.Protocol):

@@ -36,12 +36,8 @@ def _make(services: InputServices, spec: InputSpec) -> InputSource:
 
     settings = services.settings
     inputs = settings.inputs
-    limits = SlateRequest(
-        seconds=inputs.slate_seconds,
-        max_bytes=inputs.slate_bytes,
-        font=settings.watermark.font,
-        preset=settings.transcode.preset,
-    )
+    font, preset = settings.watermark.font, settings.transcode.preset
+    limits = SlateRequest(seconds=inputs.slate_seconds, max_bytes=inputs.slate_bytes, font=font, preset=preset)
     downloader = HttpDownloader(
         services.egress, _DOWNLOAD_SECONDS, inputs.slate_file, "inputs.slate_file", tls=services.tls
     )

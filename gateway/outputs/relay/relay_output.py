@@ -20,7 +20,7 @@ from gateway.live.stream import Stream
 from gateway.media.unit import AccessUnit
 from gateway.outputs.relay.relay_target import RelayContext, RelayTarget, TargetState
 from gateway.ports.stores import IvsDirectory
-from gateway.settings import models
+from gateway.settings.models import RelaySettings
 
 log = structlog.get_logger(__name__)
 
@@ -45,13 +45,9 @@ class RelayFactory:
     """
 
     def __init__(
-        self,
-        settings: models.RelaySettings,
-        egress: Egress,
-        tls: ssl.SSLContext | None = None,
-        ivs: IvsDirectory | None = None,
+        self, relay: RelaySettings, egress: Egress, tls: ssl.SSLContext | None = None, ivs: IvsDirectory | None = None
     ) -> None:
-        self.context = RelayContext(settings, egress, ivs, self._tls_context)
+        self.context = RelayContext(relay, egress, ivs, self._tls_context)
         self._tls = tls
         self.running: set[RelayOutput] = set()
         self._sent = 0  # bytes of ended targets

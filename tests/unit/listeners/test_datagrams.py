@@ -18,7 +18,6 @@ from gateway.listeners.datagrams import (
     MAX_DATAGRAM,
     MAX_READ,
     Batch,
-    DatagramReader,
     KernelBatchReader,
     SingleReader,
     datagram_reader,
@@ -44,7 +43,9 @@ def contents(batches: list[Batch]) -> list[tuple[object, list[bytes]]]:
 
 @each_reader
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_the_datagrams_of_one_address_come_together_and_in_order(reader: type[DatagramReader], host: str) -> None:
+def test_the_datagrams_of_one_address_come_together_and_in_order(
+    reader: type[SingleReader | KernelBatchReader], host: str
+) -> None:
     with bound(host) as opened, bound(host) as first, bound(host) as second:
         found = reader(opened)  # type: ignore[call-arg]
         assert found.read() == ([], 0)
@@ -61,7 +62,7 @@ def test_the_datagrams_of_one_address_come_together_and_in_order(reader: type[Da
 
 
 @each_reader
-def test_reads_and_batches_are_bounded(reader: type[DatagramReader]) -> None:
+def test_reads_and_batches_are_bounded(reader: type[SingleReader | KernelBatchReader]) -> None:
     with bound() as opened, bound() as sender:
         found = reader(opened)  # type: ignore[call-arg]
         sent = [bytes((n,)) for n in range(MAX_READ + 3)]
@@ -75,7 +76,7 @@ def test_reads_and_batches_are_bounded(reader: type[DatagramReader]) -> None:
 
 
 @each_reader
-def test_a_long_datagram_is_cut_and_those_beside_it_are_whole(reader: type[DatagramReader]) -> None:
+def test_a_long_datagram_is_cut_and_those_beside_it_are_whole(reader: type[SingleReader | KernelBatchReader]) -> None:
     with bound() as opened, bound() as sender:
         found = reader(opened)  # type: ignore[call-arg]
         for size in (5, MAX_DATAGRAM + 500, MAX_DATAGRAM, 7):
@@ -86,7 +87,7 @@ def test_a_long_datagram_is_cut_and_those_beside_it_are_whole(reader: type[Datag
 
 
 @each_reader
-def test_a_closed_socket_has_no_datagrams(reader: type[DatagramReader]) -> None:
+def test_a_closed_socket_has_no_datagrams(reader: type[SingleReader | KernelBatchReader]) -> None:
     with bound() as opened:
         found = reader(opened)  # type: ignore[call-arg]
     assert found.read() == ([], 0)
