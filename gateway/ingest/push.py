@@ -10,7 +10,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.ingest.admission import Admission
-from gateway.live.publisher import AcquirePublisher, StreamPublisher
+from gateway.live.publisher import AcquirePublisher, PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.ports.errors import AtCapacity, GatewayError
 from gateway.settings.models import LimitsSettings
@@ -76,14 +76,16 @@ class Push:
 
         Raises GatewayError, and counts the refusal.
         """
-        protocol, address, input = self.request.protocol, self.request.address, self.request.input
+        request = self.request
         try:
-            if self.counted and not self.request.exempt:
-                if not self.admission.connections.take(address):
+            if self.counted and not request.exempt:
+                if not self.admission.connections.take(request.address):
                     raise AtCapacity("too many publishers from this address")
                 self._has_place = True
             channel = self.channel or await self._admit()
-            self.publisher = await self.acquire(channel, protocol=protocol, peer=address, evict=evict, input=input)
+            self.publisher = await self.acquire(
+                channel, PushOrigin(request.protocol, request.address), evict, request.input
+            )
         except GatewayError as error:
             self.refuse(error)
             raise
