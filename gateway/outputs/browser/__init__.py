@@ -34,9 +34,5 @@ def browser_specs(services: OutputServices, renditions: Hub) -> list[OutputSpec]
     return [
         # Renditions and additional tracks may have another sound than the source.
         OutputSpec(opus_sound.OUTPUT, sound, lambda stream: True, on_demand=True, listed=False),
-        OutputSpec(browser_pictures.OUTPUT, pictures, _is_source, on_demand=True, listed=False),
+        OutputSpec(browser_pictures.OUTPUT, pictures, lambda stream: stream.is_source, on_demand=True, listed=False),
     ]
-
-
-def _is_source(stream: Stream) -> bool:
-    return stream.is_source

@@ -51,9 +51,8 @@ class KvsStreams:
 
         Kinesis accepts one PutMedia per stream. A second connection would close the first.
         """
-        for claimed, other_owner in self._claims.items():
-            if _may_be_equal(claimed, stream):
-                raise NameInUse(f"the Kinesis stream {stream} is in use by {other_owner}")
+        if (reason := self._reason_to_wait(stream)) is not None:
+            raise NameInUse(reason)
         self._claims[stream] = owner
         try:
             yield
@@ -67,17 +66,17 @@ class KvsStreams:
         self, stream: str, owner: str, on_waiting: Callable[[str | None], None]
     ) -> AsyncIterator[None]:
         """Like `claim`, but waits until the stream is free. Calls `on_waiting` with the reason, then with None."""
-        while True:
-            with contextlib.ExitStack() as stack:
-                try:
-                    stack.enter_context(self.claim(stream, owner))
-                except NameInUse as error:
-                    on_waiting(str(error))
-                else:
-                    on_waiting(None)
-                    yield
-                    return
+        while (reason := self._reason_to_wait(stream)) is not None:
+            on_waiting(reason)
             await self._released.wait()
+        with self.claim(stream, owner):
+            on_waiting(None)
+            yield
+
+    def _reason_to_wait(self, stream: str) -> str | None:
+        users = (owner for claimed, owner in self._claims.items() if _may_be_equal(claimed, stream))
+        user = next(users, None)
+        return None if user is None else f"the Kinesis stream {stream} is in use by {user}"
 
     def make_backlog(self) -> FragmentBacklog:
         return FragmentBacklog(self._kvs.backlog, self._counts)

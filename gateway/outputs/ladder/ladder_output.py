@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -211,7 +210,9 @@ class LadderOutput:
         stream = self._stream
         self._damaged_before += self._damaged
         self._damaged = 0
-        with self._subscribed() as items:
+        items, self._first_subscription = self._first_subscription or self._subscribe(), None
+        self._counted = 0
+        try:
             async with (
                 self._workers.start(_MODULE, "ladder", stream=stream.name, stuck=_HANG_SECONDS) as worker,
                 Tasks(f"transcoder of {stream.name}", awaited) as tasks,
@@ -227,6 +228,9 @@ class LadderOutput:
                     },
                     _FLUSH_SECONDS + self._kind.backlog,
                 )
+        finally:
+            self._count_drops(items)
+            self._fanout.detach(items)
 
     async def _watch(self, items: Subscription) -> None:
         while True:
@@ -243,16 +247,6 @@ class LadderOutput:
         items = Subscription(self._fanout, max_bytes=_MAX_BYTES, max_seconds=self._kind.backlog)
         self._fanout.attach(items)
         return items
-
-    @contextmanager
-    def _subscribed(self) -> Iterator[Subscription]:
-        items, self._first_subscription = self._first_subscription or self._subscribe(), None
-        self._counted = 0
-        try:
-            yield items
-        finally:
-            self._count_drops(items)
-            self._fanout.detach(items)
 
     async def _feed(self, worker: WorkerProcess, items: Subscription) -> None:
         """Sends the source to the worker, from a key frame on."""

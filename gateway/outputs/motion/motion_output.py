@@ -68,25 +68,13 @@ class _MotionClip:
     def __init__(self, trigger: Trigger, tracks: Tracks) -> None:
         self.trigger = trigger
         self.file: LockedFile | None = None
-        self._pieces: list[Mp4Piece] = []
+        self.piece: Mp4Piece | None = None  # the first one; a later one is not used, because it has another timeline
         self.cutter = Cutter(tracks, _NO_CUT_SECONDS, self._begin_piece)
 
     def _begin_piece(self, start: PieceStart) -> Mp4Piece:
         piece = Mp4Piece(start)
-        self._pieces.append(piece)
+        self.piece = self.piece or piece
         return piece
-
-    @property
-    def has_data(self) -> bool:
-        return bool(self._pieces) and self._pieces[0].has_data
-
-    @property
-    def unsupported(self) -> str | None:
-        return self._pieces[0].unsupported if self._pieces else None
-
-    def pop_data(self) -> list[bytes]:
-        """Returns the bytes to write. Only the first piece is used, because a second one has another timeline."""
-        return self._pieces[0].pop_data() if self._pieces else []
 
 
 class MotionOutput(RecordingOutput):
@@ -165,9 +153,10 @@ class MotionOutput(RecordingOutput):
         clip = self._clip
         if clip is not None:
             clip.cutter.add(unit)
-            self.has_data_to_store = self.has_data_to_store or clip.has_data
-            if clip.unsupported is not None:
-                raise OutputUnsupported(clip.unsupported)
+            if clip.piece is not None:
+                self.has_data_to_store = self.has_data_to_store or clip.piece.has_data
+                if clip.piece.unsupported is not None:
+                    raise OutputUnsupported(clip.piece.unsupported)
         if unit.track.kind is Kind.VIDEO:
             at = unit.dts / unit.track.timescale
             self._collect(unit, at)
@@ -303,7 +292,7 @@ class MotionOutput(RecordingOutput):
             self.has_data_to_store = True
 
     async def _write(self, clip: _MotionClip) -> None:
-        if data := clip.pop_data():
+        if clip.piece is not None and (data := clip.piece.pop_data()):
             await self._archive.threads.run(partial(self._append, clip, data))
 
     def _append(self, clip: _MotionClip, data: list[bytes]) -> None:

@@ -165,6 +165,11 @@ class _OpenSegment:
     number: int
     started: bool = False
 
+    def record(self, size: int = 0) -> RecordedSegment:
+        """Returns the entry of its session. size: bytes; 0 while it grows."""
+        piece = self.piece
+        return RecordedSegment(self.number, piece.seconds, size, piece.discontinuity, piece.wall_clock)
+
 
 class OnDemandRecording(SegmentedRecording):
     """Records a session as segments in the session's folder.
@@ -235,11 +240,7 @@ class OnDemandRecording(SegmentedRecording):
         """
         if self._session is None:
             return None
-        unfinished = [
-            RecordedSegment(s.number, s.piece.seconds, 0, s.piece.discontinuity, s.piece.wall_clock)
-            for s in (*self._completing, *self._open)
-            if s.started
-        ]
+        unfinished = [segment.record() for segment in (*self._completing, *self._open) if segment.started]
         return self._session.folder, [*self._entries, *unfinished]
 
     async def store(self) -> None:
@@ -303,9 +304,7 @@ class OnDemandRecording(SegmentedRecording):
         assert session is not None  # created with the segment's first bytes
         self._count_dropped(piece.dropped)
         path, size = await self._archive.threads.run(lambda: session.complete(segment.number, piece.seconds))
-        self._entries.append(
-            RecordedSegment(segment.number, piece.seconds, size, piece.discontinuity, piece.wall_clock)
-        )
+        self._entries.append(segment.record(size))
         self._completing = []
         self._segments += 1
         self.pieces.complete(segment.number, size)

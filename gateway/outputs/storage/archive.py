@@ -196,7 +196,6 @@ class Archive:
         await asyncio.to_thread(self._remove_abandoned)
         spool = self._spool
         if spool is None:
-            self._scanned.set()
             await asyncio.get_running_loop().create_future()
             return
         try:
