@@ -7,7 +7,7 @@ import contextlib
 import ssl
 import time
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import aiohttp
@@ -28,6 +28,7 @@ TOKEN_MARGIN: Final = 60.0  # seconds before the credentials expire: the longest
 MIN_SECONDS: Final = 20.0  # of a connection, even if the credentials expire soon
 
 
+@dataclass(slots=True, eq=False)
 class KvsDelivery:
     """Sends a backlog to one Kinesis stream. `run` returns when the backlog is closed and completely stored.
 
@@ -36,30 +37,23 @@ class KvsDelivery:
     A connection begins after the previous one has ended, because a stream accepts only one at a time.
     """
 
-    def __init__(
-        self,
-        backlog: FragmentBacklog,
-        stream: str,
-        endpoints: KvsEndpoints,
-        http: aiohttp.ClientSession,
-        tls: ssl.SSLContext | None,
-        kvs: KvsSettings,
-    ) -> None:
-        self._backlog = backlog
-        self._stream = stream
-        self._endpoints = endpoints
-        self._http = http
-        self._tls = tls
-        self._kvs = kvs
-        self._log = log.bind(kvs=stream)
-        self._sent = 0
-        self._final_event: AckEventType | None = None
-        self._connection: PutMediaConnection | None = None
-        self._last_ack: Ack | None = None
-        self._acks: Counter[AckEventType] = Counter()  # acknowledgements by kind
-        self._first_number: asyncio.Future[str] | None = None
-        self.arn = stream
-        self.error: str | None = None
+    backlog: FragmentBacklog
+    stream: str
+    endpoints: KvsEndpoints
+    http: aiohttp.ClientSession
+    tls: ssl.SSLContext | None
+    kvs: KvsSettings
+    arn: str = field(init=False)
+    error: str | None = field(default=None, init=False)
+    _sent: int = field(default=0, init=False)
+    _final_event: AckEventType | None = field(default=None, init=False)
+    _connection: PutMediaConnection | None = field(default=None, init=False)
+    _last_ack: Ack | None = field(default=None, init=False)
+    _acks: Counter[AckEventType] = field(default_factory=Counter, init=False)  # acknowledgements by kind
+    _first_number: asyncio.Future[str] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.arn = self.stream  # until Kinesis describes it
 
     async def run(self) -> None:
         """Sends until everything is stored. A cancellation ends the current fragment."""
@@ -71,7 +65,7 @@ class KvsDelivery:
                 outcome = ConnectionOutcome(str(error), AckAction.WAIT, refresh=True)
             refresh = outcome.refresh
             progress = self._add_counters()
-            if not outcome.message and self._backlog.closed and not len(self._backlog):
+            if not outcome.message and self.backlog.closed and not len(self.backlog):
                 self.error = None
                 return
             if outcome.idle:
@@ -81,11 +75,11 @@ class KvsDelivery:
             if not outcome.message or (progress and outcome.remedy is not AckAction.WAIT):
                 # There was no error, or it ended with the connection.
                 if outcome.message:
-                    self._log.info("kinesis connection ended, another follows", reason=outcome.message)
+                    log.info("kinesis connection ended, another follows", kvs=self.stream, reason=outcome.message)
                 await asyncio.sleep(BETWEEN_SECONDS)
                 continue
             pause = backoff.next()
-            self._log.warning("kinesis takes nothing", reason=outcome.message, again_in=round(pause, 1))
+            log.warning("kinesis takes nothing", kvs=self.stream, reason=outcome.message, again_in=round(pause, 1))
             self.error = outcome.message[:300]
             self._resolve_first(OutputError(self.error))
             await asyncio.sleep(max(BETWEEN_SECONDS, pause))
@@ -100,7 +94,7 @@ class KvsDelivery:
 
     def report(self) -> dict[str, Any]:
         """Returns the state of the fragments and of the connection, for the API."""
-        backlog, last_ack = self._backlog, self._last_ack
+        backlog, last_ack = self.backlog, self._last_ack
         sent = self._sent + (self._connection.sent if self._connection is not None else 0)
         status: dict[str, Any] = {
             "stream": self.arn,
@@ -117,34 +111,34 @@ class KvsDelivery:
 
     async def _wait_for_fragment(self) -> bool:
         """Waits for a fragment that can be sent. Returns False if the backlog is closed and empty."""
-        while (first := self._backlog.first) is None or first.header is None:
-            if first is None and self._backlog.closed:
+        while (first := self.backlog.first) is None or first.header is None:
+            if first is None and self.backlog.closed:
                 return False
-            await self._backlog.wait_for_change()
+            await self.backlog.wait_for_change()
         return True
 
     async def _wait_for_growth(self) -> None:
-        bytes_added = self._backlog.bytes_added
-        while self._backlog.bytes_added == bytes_added and not self._backlog.closed:
-            await self._backlog.wait_for_change()
+        bytes_added = self.backlog.bytes_added
+        while self.backlog.bytes_added == bytes_added and not self.backlog.closed:
+            await self.backlog.wait_for_change()
 
     async def _connect(self, refresh: bool) -> ConnectionOutcome:
         now = time.time()
-        request = await self._endpoints.put_media(self._stream, now, fresh=refresh)
+        request = await self.endpoints.put_media(self.stream, now, fresh=refresh)
         if self._final_event is None:
             self._final_event = await self._find_final_event()
-        duration = self._kvs.rotate
+        duration = self.kvs.rotate
         if request.expires:
             duration = max(MIN_SECONDS, min(duration, request.expires - TOKEN_MARGIN - now))
         self._connection = PutMediaConnection(
-            self._backlog,
+            self.backlog,
             request,
             final_event=self._final_event,
             until=asyncio.get_running_loop().time() + duration,
-            ack_timeout=self._kvs.ack_timeout,
+            ack_timeout=self.kvs.ack_timeout,
             on_ack=self._on_ack,
         )
-        return await self._connection.run(self._http, self._tls)
+        return await self._connection.run(self.http, self.tls)
 
     async def _find_final_event(self) -> AckEventType:
         """Returns the event of the last acknowledgement for a fragment.
@@ -153,7 +147,7 @@ class KvsDelivery:
         streams have it.
         """
         with contextlib.suppress(StoreUnavailable, OutputError):
-            self.arn, hours = await self._endpoints.describe(self._stream)
+            self.arn, hours = await self.endpoints.describe(self.stream)
             return AckEventType.PERSISTED if hours else AckEventType.RECEIVED
         return AckEventType.PERSISTED
 
@@ -168,7 +162,7 @@ class KvsDelivery:
     def _on_ack(self, ack: Ack) -> None:
         self._last_ack = ack
         if ack.event is AckEventType.ERROR:
-            self._log.warning("kinesis reports an error", error=ack.description, timecode=ack.timecode)
+            log.warning("kinesis reports an error", kvs=self.stream, error=ack.description, timecode=ack.timecode)
             return
         if ack.event is not AckEventType.IDLE:
             self.error = None
@@ -176,9 +170,11 @@ class KvsDelivery:
             self._resolve_first(ack.number)
         self._acks[ack.event] += 1
         count = self._acks[ack.event]
-        every = self._kvs.log_every
+        every = self.kvs.log_every
         if ack.event is AckEventType.PERSISTED or (every and (count - 1) % every == 0):
-            self._log.info("kinesis acknowledges", event_type=str(ack.event), timecode=ack.timecode, count=count)
+            log.info(
+                "kinesis acknowledges", kvs=self.stream, event_type=str(ack.event), timecode=ack.timecode, count=count
+            )
 
     def _resolve_first(self, result: str | OutputError) -> None:
         first, self._first_number = self._first_number, None

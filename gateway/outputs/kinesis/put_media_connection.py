@@ -6,7 +6,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final
 
 import aiohttp
@@ -58,6 +58,7 @@ _REJECTIONS: Final[dict[str, tuple[AckAction, bool]]] = {
 }
 
 
+@dataclass(slots=True, eq=False)
 class PutMediaConnection:
     """Sends the backlog from its first fragment on, and removes fragments that the service has stored.
 
@@ -68,33 +69,27 @@ class PutMediaConnection:
     Two tasks use it on the loop: the HTTP client reads `_body`, and `run` reads the response.
     """
 
-    def __init__(
-        self,
-        backlog: FragmentBacklog,
-        request: PutMediaRequest,
-        *,
-        final_event: AckEventType,
-        until: float,
-        ack_timeout: float,
-        on_ack: Callable[[Ack], None],
-    ) -> None:
-        self._backlog = backlog
-        self._request = request
-        self._final_events = {final_event, AckEventType.PERSISTED}
-        self._until = until
-        self._ack_timeout = ack_timeout
-        self._on_ack = on_ack
-        self._loop = asyncio.get_running_loop()
-        self._header: bytes | None = None
-        self._current: KvsFragment | None = None  # the last fragment that was sent, completely or in part
-        self._confirmed_until = -1  # the latest time with a final acknowledgement
-        self._body_ended: asyncio.Future[None] = self._loop.create_future()
-        self._stopping = False  # the body must end between two frames
-        self._idle = False  # no media arrived for IDLE_SECONDS
-        self._idle_since: float | None = None  # loop time when the body began to wait for media
-        self._last_ack_at = 0.0
-        self.sent = 0
-        self.stored = 0  # fragments that this connection removed from the backlog
+    backlog: FragmentBacklog
+    request: PutMediaRequest
+    _: KW_ONLY
+    final_event: AckEventType
+    until: float
+    ack_timeout: float
+    on_ack: Callable[[Ack], None]
+    sent: int = field(default=0, init=False)
+    stored: int = field(default=0, init=False)  # fragments that this connection removed from the backlog
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop, init=False)
+    _header: bytes | None = field(default=None, init=False)
+    # The last fragment that was sent, completely or in part.
+    _current: KvsFragment | None = field(default=None, init=False)
+    _confirmed_until: int = field(default=-1, init=False)  # the latest time with a final acknowledgement
+    _body_ended: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future(), init=False
+    )
+    _stopping: bool = field(default=False, init=False)  # the body must end between two frames
+    _idle: bool = field(default=False, init=False)  # no media arrived for IDLE_SECONDS
+    _idle_since: float | None = field(default=None, init=False)  # loop time when the body began to wait for media
+    _last_ack_at: float = field(default=0.0, init=False)
 
     async def run(self, http: aiohttp.ClientSession, tls: ssl.SSLContext | None) -> ConnectionOutcome:
         """Runs until the connection ends.
@@ -106,9 +101,9 @@ class PutMediaConnection:
             # The service sends the status before it reads the body, unless it hangs.
             async with asyncio.timeout(CONNECT_SECONDS + RESPONSE_SECONDS) as timeout_scope:
                 async with http.post(
-                    self._request.url,
+                    self.request.url,
                     data=self._body(),
-                    headers=self._request.headers,
+                    headers=self.request.headers,
                     timeout=timeout,
                     ssl=tls if tls is not None else True,
                     allow_redirects=False,
@@ -144,7 +139,7 @@ class PutMediaConnection:
     async def _paced(self, fragment: KvsFragment) -> AsyncIterator[bytes]:
         """Yields the fragment's bytes as they arrive, within the service's limits of fragments and bytes a second."""
         if fragment.sends:
-            self._backlog.count_replayed()
+            self.backlog.count_replayed()
         fragment.sends += 1
         fragment.fully_sent = False
         self._current = fragment
@@ -168,12 +163,12 @@ class PutMediaConnection:
     async def _next_fragment(self) -> KvsFragment | None:
         """Waits for the next fragment and returns it; None if the body must end before it."""
         while True:
-            fragment = self._backlog.after(self._current.number if self._current is not None else 0)
-            if fragment is None and self._backlog.closed:
+            fragment = self.backlog.after(self._current.number if self._current is not None else 0)
+            if fragment is None and self.backlog.closed:
                 return None
             if fragment is not None and fragment.header is not None:
                 other_tracks = self._header is not None and fragment.header != self._header
-                due = self._current is not None and self._loop.time() >= self._until
+                due = self._current is not None and self._loop.time() >= self.until
                 return None if other_tracks or due else fragment
             if not await self._wait_for_data():
                 return None
@@ -182,14 +177,14 @@ class PutMediaConnection:
         """Waits for the backlog to change. Returns False if the body must end."""
         if not self._stopping:
             self._idle_since = self._loop.time()
-            await self._backlog.wait_for_change()
+            await self.backlog.wait_for_change()
             self._idle_since = None
         return not self._stopping
 
     def _stop(self) -> None:
         """Ends the body between two frames."""
         self._stopping = True
-        self._backlog.notify()
+        self.backlog.notify()
 
     # ---- response ----
 
@@ -215,9 +210,9 @@ class PutMediaConnection:
                 finish_by = now + FINISH_SECONDS
             if finish_by is not None and now >= finish_by:
                 return ConnectionOutcome("not all of it was acknowledged", idle=self._idle)
-            if now >= self._last_ack_at + self._ack_timeout:
-                return ConnectionOutcome(f"no acknowledgement for {self._ack_timeout:g} s", refresh=True)
-            deadline = finish_by if finish_by is not None else self._last_ack_at + self._ack_timeout
+            if now >= self._last_ack_at + self.ack_timeout:
+                return ConnectionOutcome(f"no acknowledgement for {self.ack_timeout:g} s", refresh=True)
+            deadline = finish_by if finish_by is not None else self._last_ack_at + self.ack_timeout
             if self._idle_since is not None and not ended:
                 if now >= self._idle_since + IDLE_SECONDS:
                     self._idle = True
@@ -235,12 +230,12 @@ class PutMediaConnection:
         async for data in response.content.iter_any():
             for ack in reader.receive(data):
                 self._last_ack_at = self._loop.time()
-                self._on_ack(ack)
+                self.on_ack(ack)
                 if ack.event is AckEventType.ERROR:
                     return self._handle_error(ack)
-                if ack.event in self._final_events and ack.timecode is not None:
+                if ack.event in (self.final_event, AckEventType.PERSISTED) and ack.timecode is not None:
                     self._confirmed_until = max(self._confirmed_until, ack.timecode)
-                    self.stored += self._backlog.acknowledge(ack.timecode)
+                    self.stored += self.backlog.acknowledge(ack.timecode)
             if self._body_ended.done() and not self._ack_missing:
                 break
         if self._body_ended.done():
@@ -254,12 +249,12 @@ class PutMediaConnection:
 
     def _handle_error(self, ack: Ack) -> ConnectionOutcome:
         """Handles an error acknowledgement. Without a timecode it belongs to the current fragment."""
-        fragment = self._backlog.find(ack.timecode) if ack.timecode is not None else self._current
+        fragment = self.backlog.find(ack.timecode) if ack.timecode is not None else self._current
         remedy = ack.action
         if fragment is not None and ack.error != MAX_CONNECTION_DURATION:
             fragment.faults += 1
             if remedy is AckAction.DROP or (remedy is AckAction.RETRY and fragment.faults >= MAX_FAULTS):
-                self._backlog.drop(fragment)
+                self.backlog.drop(fragment)
         return ConnectionOutcome(ack.description, remedy)
 
 

@@ -7,6 +7,7 @@ import bisect
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Final
 
 import structlog
@@ -35,39 +36,32 @@ _MAX_CONCURRENT: Final = 4
 _PAGE_KEYS: Final = 1_000
 
 
+@dataclass(slots=True, eq=False)
 class MediaDeletion:
     """Deletes media in the background. The app starts `run`.
 
     The channel store lists the channels whose media must be deleted, so a restart loses nothing.
     If the object store is unavailable, deletion is repeated until it answers.
     If a new channel has the id, only media older than the deletion are deleted.
+
+    is_film(key): whether an object is a file of a VOD.
+    shared: whether all gateways with this channel store use this object store too.
+    Only then an empty folder means that a channel has no media.
+    forget_film: called with the folder of each VOD that is deleted with its channel.
     """
 
-    def __init__(
-        self,
-        objects: ObjectStore,
-        channels: ChannelStore,
-        *,
-        is_film: Callable[[str], bool],
-        shared: bool,
-        forget_film: Callable[[str], Awaitable[None]] | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """is_film(key): whether an object is a file of a VOD.
-        shared: whether all gateways with this channel store use this object store too.
-        Only then an empty folder means that a channel has no media.
-        forget_film: called with the folder of each VOD that is deleted with its channel.
-        """
-        self._objects = objects
-        self._channels = channels
-        self._is_film = is_film
-        self._shared = shared
-        self._forget_film = forget_film
-        self._clock = clock
-        self._tasks: Tasks | None = None
-        self._in_progress: dict[str, asyncio.Event] = {}  # by channel; set after the first pass
-        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
-        self._checked = ""  # the last id that a round checked
+    objects: ObjectStore
+    channels: ChannelStore
+    _: KW_ONLY
+    is_film: Callable[[str], bool]
+    shared: bool
+    forget_film: Callable[[str], Awaitable[None]] | None = None
+    clock: Callable[[], float] = time.time
+    _tasks: Tasks | None = field(default=None, init=False)
+    # By channel; set after the first pass.
+    _in_progress: dict[str, asyncio.Event] = field(default_factory=dict, init=False)
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MAX_CONCURRENT), init=False)
+    _checked: str = field(default="", init=False)  # the last id that a round checked
 
     # ---- for the app ----
 
@@ -83,24 +77,24 @@ class MediaDeletion:
 
     async def run_round(self) -> None:
         """Starts due deletions, and removes the records of channels without media. Raises StoreUnavailable."""
-        now, without_media = self._clock(), []
-        for deleted in await self._channels.list_deleted():
+        now, without_media = self.clock(), []
+        for deleted in await self.channels.list_deleted():
             old = deleted.deleted_at < now - _RECORD_SECONDS
             if not deleted.without_media:
                 if old:
                     without_media.append(deleted.id)
             elif not old:
                 self.begin(deleted)
-            elif not await self.delete_once(deleted) and self._shared:
-                await self._channels.remove_deleted(deleted.id)
-        if self._shared:
+            elif not await self.delete_once(deleted) and self.shared:
+                await self.channels.remove_deleted(deleted.id)
+        if self.shared:
             await self._remove_records(sorted(without_media))
 
     # ---- for the API and the command line ----
 
     async def check(self) -> None:
         """Raises StoreUnavailable if media cannot be deleted now."""
-        await self._objects.check()
+        await self.objects.check()
 
     async def has_media(self, id: str, *, films: bool = True) -> bool:
         """Returns whether a recording of this channel, or a VOD below its id, is stored. Raises StoreUnavailable."""
@@ -127,16 +121,16 @@ class MediaDeletion:
         """Deletes the channel's current media and returns the number of objects. Raises StoreUnavailable."""
         latest_start = await self._latest_start(deleted)
         count, page = 0, []
-        async for item in self._objects.list(f"{deleted.id}/"):
+        async for item in self.objects.list(f"{deleted.id}/"):
             if not self._is_media(item.key) or _start_time(item) > latest_start:
                 continue
             page.append(item.key)
-            if (names := vod_names_of(item.key)) is not None and self._forget_film is not None:
-                await self._forget_film(names.prefix)
+            if (names := vod_names_of(item.key)) is not None and self.forget_film is not None:
+                await self.forget_film(names.prefix)
             if len(page) == _PAGE_KEYS:
-                await self._objects.delete_many(page)
+                await self.objects.delete_many(page)
                 count, page = count + len(page), []
-        await self._objects.delete_many(page)
+        await self.objects.delete_many(page)
         count += len(page)
         return count
 
@@ -171,10 +165,10 @@ class MediaDeletion:
     async def _latest_start(self, deleted: DeletedChannel) -> float:
         """Returns the latest start of media of the deleted channel, seconds since the epoch."""
         try:
-            await self._channels.get(deleted.id)
+            await self.channels.get(deleted.id)
         except NoSuchChannel:
             with suppress(NoSuchChannel):
-                if not (await self._channels.get_deleted(deleted.id)).without_media:
+                if not (await self.channels.get_deleted(deleted.id)).without_media:
                     return deleted.deleted_at  # the channel was created again, and its later media stay
             return float("inf")
         return deleted.deleted_at
@@ -186,11 +180,11 @@ class MediaDeletion:
         for id in checked:
             self._checked = id
             if not await self._has_object(id, bool):
-                await self._channels.remove_deleted(id)
+                await self.channels.remove_deleted(id)
 
     async def _has_object(self, id: str, matches: Callable[[str], bool]) -> bool:
         """Returns whether the folder of a channel has an object for which `matches` returns True."""
-        listing = self._objects.list(f"{id}/")
+        listing = self.objects.list(f"{id}/")
         try:
             async for item in listing:
                 if matches(item.key):
@@ -202,7 +196,7 @@ class MediaDeletion:
 
     def _is_media(self, key: str) -> bool:
         # A VOD directly below the id belongs to an upload with the channel's name, not to the channel.
-        return media_keys.parse(key) is not None or (key.count("/") > 1 and self._is_film(key))
+        return media_keys.parse(key) is not None or (key.count("/") > 1 and self.is_film(key))
 
 
 def _start_time(item: Object) -> float:
