@@ -101,15 +101,13 @@ class BrowserPictures:
         if stream.tracks is None or stream.tracks.video is None or _is_playable(stream, playable):
             return stream
         height = min(PictureSize.of(stream).side, _SHORT_SIDE)
-        renditions = self._renditions(playable)
-        return next((other for other in renditions if PictureSize.of(other).side >= height), None)
+        return next((other for other in self.renditions(playable) if PictureSize.of(other).side >= height), None)
 
-    def renditions(self) -> list[Stream]:
-        """Returns the live renditions that some viewer can play unchanged. They need no release."""
-        return list(self._renditions(tuple(Codec)))
+    def renditions(self, playable: Collection[Codec] = tuple(Codec)) -> Iterator[Stream]:
+        """Yields the live renditions of the ladder that a viewer can play unchanged. They need no release.
 
-    def _renditions(self, playable: Collection[Codec]) -> Iterator[Stream]:
-        """Yields the live renditions of the channel's ladder that a viewer can play unchanged."""
+        playable: the codecs that the viewer supports; by default those of some viewer.
+        """
         for other in self._ladder_hub:
             is_rendition = other.channel.id == self._stream.name and other.name not in (self._stream.name, self._name)
             if is_rendition and other.publisher is not None and _is_playable(other, playable):
@@ -157,7 +155,7 @@ class PicturesOnDemand:
     def renditions(self, stream: Stream) -> list[Stream]:
         """Returns the live renditions of a source stream that some viewer can play unchanged."""
         output = browser_pictures(stream)
-        return [] if output is None else output.renditions()
+        return [] if output is None else list(output.renditions())
 
     def release(self, stream: Stream, pictures: Stream) -> None:
         """Ends the use of the pictures that `acquire` returned, also after the end of the stream."""

@@ -194,7 +194,7 @@ class ClipService:
                                 raise ConnectionAbortedError("the client disconnected")
                     if joiner.done:
                         break
-                head = await self._sources.threads.run(partial(_finished, joiner, media))
+                head = await self._sources.threads.run(joiner.finish)
             except CannotJoin as error:
                 raise CannotCut(str(error)) from None
             if head is None or joiner.started is None:
@@ -289,12 +289,6 @@ def _disk_errors() -> Iterator[None]:
 
 def _finish_piece(joiner: Joiner, reader: UnitReader) -> None:
     joiner.add(reader.finish(), reader.has_video)
-
-
-def _finished(joiner: Joiner, media: BinaryIO) -> MovieHead | None:
-    head = joiner.finish()
-    media.flush()
-    return head
 
 
 def _copy(source: int, target: int, size: int) -> None:

@@ -124,6 +124,7 @@ class MovieFile:
         """Writes the samples that wait for the end of their chunk."""
         for track in self.tracks:
             self._write(track)
+        self._media.flush()
 
     def head(self, start: int, end: int, started: float) -> MovieHead:
         """Returns the head of the movie. An edit list shows the range from `start` to `end`, in ticks of 90 kHz."""

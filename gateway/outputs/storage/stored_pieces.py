@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -55,22 +55,14 @@ class StoredPieces:
 
     async def segments(self, channel: str, start: float, end: float) -> list[StoredPiece]:
         """Returns the on-demand segments of a time range, in order of time."""
-        return [piece async for session in self.sessions(channel, start, end) for piece in session]
-
-    async def sessions(self, channel: str, start: float, end: float) -> AsyncIterator[list[StoredPiece]]:
-        """Yields the segments of a time range by session, the oldest session first.
-
-        A channel has one session at a time. So the session that began last before `start` is the oldest one that can
-        reach into the range.
-        """
-        for key in await self._keys_of(channel, start, end):
-            if found := await self.session(key, start, end):
-                yield found
-
-    async def session(self, key: str, start: float = 0.0, end: float = float("inf")) -> list[StoredPiece]:
-        """Returns the segments of one session's playlist in a time range; empty if it does not exist."""
         found: list[StoredPiece] = []
-        await self._read(key, start, end, found.append)
+        await self.for_each(channel, start, end, found.append)
+        return found
+
+    async def session(self, key: str) -> list[StoredPiece]:
+        """Returns the segments of one session's playlist; empty if it does not exist."""
+        found: list[StoredPiece] = []
+        await self._read(key, 0.0, float("inf"), found.append)
         return found
 
     async def for_each(self, channel: str, start: float, end: float, add: Callable[[StoredPiece], None]) -> None:
@@ -127,7 +119,11 @@ class StoredPieces:
         return max(newest, key=lambda piece: piece.end, default=None)
 
     async def _keys_of(self, channel: str, start: float, end: float) -> list[str]:
-        """Returns the keys of the sessions that may have segments of a time range, the oldest first."""
+        """Returns the keys of the sessions that may have segments of a time range, the oldest first.
+
+        A channel has one session at a time. So the session that began last before `start` is the oldest one that can
+        reach into the range.
+        """
         keys = await self._session_keys(channel)
         first = max((n for n, (at, _) in enumerate(keys) if at <= start), default=0)
         # Two nodes may have recorded the end and the beginning of two sessions at once.
