@@ -118,16 +118,11 @@ class Interleave:
 
     def add(self, item: StreamItem) -> None:
         """Adds the next item of the original."""
-        if isinstance(item, Tracks):
-            self._items.append(item)
-            return
-        if isinstance(item, Timed):
-            self._items.append(item)
-        elif item.track.kind is _VIDEO:
-            self._newest = milliseconds(item)
-            self._items.append(self._newest)
+        if isinstance(item, AccessUnit):
+            is_picture, ms = item.track.kind is _VIDEO, milliseconds(item)
+            self._newest = ms if is_picture else max(self._newest, ms)
+            self._items.append(ms if is_picture else item)
         else:
-            self._newest = max(self._newest, milliseconds(item))
             self._items.append(item)
         self._trim()
 
