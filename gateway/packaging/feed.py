@@ -59,10 +59,10 @@ def render_beginning(rendering: Rendering, beginning: StartBuffer) -> bytes:
             pieces.append(rendering.render_unit(item))
         elif isinstance(item, Timed):
             pieces.append(rendering.render_timed(item))
+        elif pieces:
+            pieces.append(rendering.render_change(item, dts_ms))
         else:
-            pieces.append(
-                rendering.render_change(item, dts_ms) if pieces else rendering.render_head(item, dts_ms, changes)
-            )
+            pieces.append(rendering.render_head(item, dts_ms, changes))
     return b"".join(pieces)
 
 
@@ -78,7 +78,7 @@ class FeedCounts:
         self.stalled = 0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Feed:
     """A sink that renders, batches and writes. It is attached to its stream only while it has viewers.
 

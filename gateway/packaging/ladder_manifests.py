@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeAlias, TypeVar
 
-from gateway.formats.hls import media_playlist
 from gateway.formats.hls.multivariant_playlist import AudioRendition, multivariant
 from gateway.packaging.cmaf import dash_manifest
 from gateway.packaging.cmaf.dash_manifest import RENDITION_DELAY, AlternateRendition
 from gateway.packaging.cmaf.manifests import AUDIO_GROUP
 from gateway.packaging.cmaf.packager import CmafPackager
-from gateway.packaging.cmaf.track import CmafTrack
+from gateway.packaging.cmaf.track import CmafTrack, rendition_reports
 from gateway.packaging.packager import Packager
 from gateway.packaging.ts.packager import TsPackager
 
@@ -98,7 +97,7 @@ def index_reports(track: CmafTrack, renditions: Sequence[CmafRendition], path_to
         for r in renditions
         if (found := r.output.manifests.track("audio")) is not None
     ]
-    return _reports(track, [*listed, *audio[-1:]], path_to_index)
+    return rendition_reports(track, [*listed, *audio[-1:]], path_to_index)
 
 
 def master_reports(
@@ -107,15 +106,7 @@ def master_reports(
     """Returns rendition reports of all tracks that `master` lists, except `track`. Parameters: see `index_reports`."""
     own = [(f"{t.kind}/index.m3u8", t) for t in source.manifests.tracks]
     listed = [(f"{r.name}/video/index.m3u8", r.output.manifests.track("video")) for r in renditions]
-    return _reports(track, [*own, *listed], path_to_index)
-
-
-def _reports(track: CmafTrack, listed: Sequence[tuple[str, CmafTrack | None]], path_to_index: str) -> str:
-    return "".join(
-        media_playlist.rendition_report(path_to_index + uri, *other.last)
-        for uri, other in listed
-        if other is not None and other is not track
-    )
+    return rendition_reports(track, [*own, *listed], path_to_index)
 
 
 def manifest(source: CmafPackager, renditions: Sequence[CmafRendition]) -> str:

@@ -26,7 +26,7 @@ class Framing:
     last: Callable[[EndReason], bytes]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Viewer:
     """One viewer connection of a feed.
 

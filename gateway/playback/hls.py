@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeAlias
 
 from gateway.http.request import Request
@@ -89,15 +90,11 @@ def low_latency_playlist(
     above: whether the playlist is in the folder above its media, as for a rendition of a ladder.
     reports: returns the rendition reports of its ladder; None if it has no ladder.
     """
-
-    def render(output: CmafPackager, suffix: str) -> EventualResponse:
-        return _media_playlist(output, request, kind, suffix, above, reports)
-
-    return playlist(request, stream, "cmaf", CmafPackager, render)
+    return playlist(request, stream, "cmaf", CmafPackager, partial(_media_playlist, request, kind, above, reports))
 
 
 def _media_playlist(
-    output: CmafPackager, request: Request, kind: str, suffix: str, above: bool, reports: Reports | None
+    request: Request, kind: str, above: bool, reports: Reports | None, output: CmafPackager, suffix: str
 ) -> EventualResponse:
     track = output.manifests.track(kind)
     if track is None:

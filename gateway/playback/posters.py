@@ -14,7 +14,7 @@ from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.tasks import Tasks
 from gateway.ports import media_keys
 from gateway.ports.errors import StoreUnavailable
-from gateway.ports.stores import Object, ObjectStore
+from gateway.ports.stores import ObjectStore
 
 _DAYS: Final = 14  # an older picture is of little use, and each day costs a listing
 _MAX_CHANNELS: Final = 4096  # channels whose poster is cached
@@ -85,9 +85,7 @@ async def _any(objects: ObjectStore, prefix: str) -> bool:
     """Whether any object has this prefix. A store that lists by pages reads only one page."""
     listing = objects.list(prefix)
     try:
-        async for found in listing:
-            return isinstance(found, Object)
-        return False
+        return await anext(listing, None) is not None
     finally:
         if isinstance(listing, AsyncGenerator):
             await listing.aclose()

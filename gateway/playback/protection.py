@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -41,6 +41,7 @@ class _Rules:
     referers: tuple[str, ...]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class PlaybackProtection:
     """Checks requests for a channel's media. Hot path; it never waits.
 
@@ -52,29 +53,26 @@ class PlaybackProtection:
     and are not logged. Counters: `refused` by reason.
     """
 
-    def __init__(
-        self,
-        *,
-        auth: str,
-        referers: Sequence[str],
-        secrets: SigningSecrets,
-        cloudfront: CloudFrontVerifier | None,
-        refusals_per_minute: int,
-        clocks: Clocks = SYSTEM_CLOCKS,
-    ) -> None:
-        self._auth = auth
-        self._referers = tuple(r.lower() for r in referers)
-        self._secrets = secrets
-        self._cloudfront = cloudfront
+    auth: str
+    referers: Sequence[str]
+    secrets: SigningSecrets
+    cloudfront: CloudFrontVerifier | None
+    refusals_per_minute: InitVar[int]
+    clocks: Clocks = SYSTEM_CLOCKS
+    refused: dict[str, int] = field(default_factory=dict, init=False)
+    _rules: BoundedDict[str, _Rules] = field(default_factory=lambda: BoundedDict(_MAX_RULES), init=False)
+    # Invalid fields.
+    _logged: BoundedDict[tuple[str, str, str], None] = field(
+        default_factory=lambda: BoundedDict(_MAX_WARNINGS), init=False
+    )
+    # Valid signs and their expiry times.
+    _signs: BoundedDict[tuple[str, str], int] = field(default_factory=lambda: BoundedDict(_MAX_SIGNS), init=False)
+
+    def __post_init__(self, refusals_per_minute: int) -> None:
         self._refusals = Refusals(refusals_per_minute)
-        self._clock = clocks.wall
-        self._monotonic = clocks.monotonic
-        self._default = _Rules(None, auth, self._referers)
-        self._rules: BoundedDict[str, _Rules] = BoundedDict(_MAX_RULES)
-        self._logged: BoundedDict[tuple[str, str, str], None] = BoundedDict(_MAX_WARNINGS)  # invalid fields
-        self._signs: BoundedDict[tuple[str, str], int] = BoundedDict(_MAX_SIGNS)  # valid signs and their expiry times
-        self._rotations = secrets.rotations  # rotation count of the secrets that verified `_signs`
-        self.refused: dict[str, int] = {}
+        self._clock, self._monotonic = self.clocks.wall, self.clocks.monotonic
+        self._default = _Rules(None, self.auth, tuple(r.lower() for r in self.referers))
+        self._rotations = self.secrets.rotations  # rotation count of the secrets that verified `_signs`
 
     def judge(self, request: Request, name: str, channel: Channel | None) -> Response | None:
         """Returns the refusal if the viewer has no permission for the stream `name`; otherwise None.
@@ -107,7 +105,7 @@ class PlaybackProtection:
             return
         verdict = Verdict.MISSING
         if auth == "sign":
-            verdict = self._secrets.verify_play(channel_of(name), sign, self._clock())
+            verdict = self.secrets.verify_play(channel_of(name), sign, self._clock())
         if verdict is Verdict.VALID:
             return
         if sign and address is not None and self._refusals.add(address, self._monotonic()):
@@ -125,15 +123,15 @@ class PlaybackProtection:
             return _NEEDS_SIGN
         sign = unquote(signs[0])
         now = self._clock()
-        if self._rotations != self._secrets.rotations:
-            self._rotations = self._secrets.rotations
+        if self._rotations != self.secrets.rotations:
+            self._rotations = self.secrets.rotations
             self._signs.clear()
         expires = self._signs.get((id, sign))
         if expires is not None and len(signs) == 1 and expires >= int(now):
             return None
         if len(signs) > 1:
             return self._refuse(request, "wrong", "the play sign appears twice")
-        verdict = self._secrets.verify_play(id, sign, now)
+        verdict = self.secrets.verify_play(id, sign, now)
         if verdict is Verdict.VALID:
             self._signs[id, sign] = int(sign.partition("-")[0])
             return None
@@ -144,7 +142,7 @@ class PlaybackProtection:
     # ---- CloudFront ----
 
     def _check_cloudfront(self, request: Request) -> Response | None:
-        verifier = self._cloudfront
+        verifier = self.cloudfront
         if verifier is None:
             self._count("missing")
             return text(403, "this channel is played through CloudFront only")
@@ -180,19 +178,21 @@ class PlaybackProtection:
             return self._default
         self._log_invalid(channel)
         referers = channel.referer_allow
-        rules = _Rules(channel, channel.play_auth or self._auth, self._referers if referers is None else referers)
+        if referers is None:
+            referers = self._default.referers
+        rules = _Rules(channel, channel.play_auth or self.auth, referers)
         self._rules[channel.id] = rules
         return rules
 
     def _log_invalid(self, channel: Channel) -> None:
         """Logs invalid protection fields, once for each channel and value."""
-        for field, value in invalid_protection_fields(channel.item).items():
-            warning = (channel.id, field, repr(value)[:1000])
+        for name, value in invalid_protection_fields(channel.item).items():
+            warning = (channel.id, name, repr(value)[:1000])
             if warning not in self._logged:
                 log.warning(
                     "the channel's protection is not understood: nobody may play it",
                     stream=channel.id,
-                    field=field,
+                    field=name,
                     value=repr(value)[:100],
                 )
             self._logged[warning] = None

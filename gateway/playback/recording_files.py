@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import Final
 
 from gateway.channels.names import is_served_key
@@ -78,15 +79,8 @@ class RecordingFiles:
 
     async def _object(self, request: Request, key: str, cache: str) -> Response:
         entry = await self._objects.head(key)
-        return file_response(
-            request,
-            lambda first, end: self._objects.read(key, first, end),
-            entry.size,
-            tag=_entity_tag(entry),
-            modified=entry.modified,
-            kind=content_type(key),
-            cache=cache,
-        )
+        body, tag, kind = partial(self._objects.read, key), _entity_tag(entry), content_type(key)
+        return file_response(request, body, entry.size, tag=tag, modified=entry.modified, kind=kind, cache=cache)
 
 
 def is_recording(key: str) -> bool:

@@ -107,7 +107,7 @@ class AudioPackaging:
         self.builder = self._begin_epoch = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class AdditionalAudio:
     """A Sink: packages an additional audio track of the publisher, in the folder `audio-<id>` of its source.
 

@@ -15,7 +15,7 @@ _MAX_WAITING = 512  # frames that arrived before the first picture, about ten se
 _MAX_CUTS = 64  # segments by which video may be ahead
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class AudioTrackBuilder:
     """Fills the audio track for one epoch. Times are in samples.
 

@@ -8,14 +8,13 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from gateway.formats.dash import mpd
-from gateway.formats.hls import media_playlist
 from gateway.formats.hls.multivariant_playlist import AudioRendition, Variant, multivariant
 from gateway.lib.metrics import Metrics
 from gateway.live.pushed_tracks import NO_INFO, PushedTrack, TrackInfo, labels
 from gateway.media.track import Tracks
 from gateway.packaging.alignment import Alignment, EpochOrigin
 from gateway.packaging.cmaf.dash_manifest import AlternateRendition, AudioLabel, Epoch, MpdSnapshot
-from gateway.packaging.cmaf.track import CmafTrack
+from gateway.packaging.cmaf.track import CmafTrack, rendition_reports
 from gateway.packaging.segmenter import target_duration
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming, WallClock
 
@@ -147,11 +146,7 @@ class CmafManifests:
         report: rendition reports of the other renditions of its ladder; None: only the other track of this stream.
         """
         if report is None:
-            report = "".join(
-                media_playlist.rendition_report(f"../{other.kind}/index.m3u8", *other.last)
-                for other in self.tracks
-                if other is not track
-            )
+            report = rendition_reports(track, [(f"{t.kind}/index.m3u8", t) for t in self.tracks], "../")
         return track.playlist(3 * self.alignment.part_target, ended=self.ended, report=report, skip=skip)
 
     def manifest(self, alternates: Sequence[AlternateRendition] = ()) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from gateway.formats.hls import media_playlist
@@ -386,6 +386,12 @@ class CmafTrack:
                 tail.append(media_playlist.preload_hint(self.part_uri(self.part_number)))
             tail.append(report)
         return media_playlist.playlist(head, body, ended=ended, tail=tail)
+
+
+def rendition_reports(track: CmafTrack, listed: Iterable[tuple[str, CmafTrack | None]], path: str) -> str:
+    """Returns rendition reports of all tracks except `track`. listed: their URIs, below the relative `path`."""
+    others = [(uri, other) for uri, other in listed if other is not None and other is not track]
+    return "".join([media_playlist.rendition_report(path + uri, *other.last) for uri, other in others])
 
 
 def _choose_part_target(parts: Sequence[float], wanted: float) -> float:

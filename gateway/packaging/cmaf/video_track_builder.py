@@ -20,7 +20,7 @@ _SAP_WITH_LEADING = _SAP | {RandomAccess.CLOSED: 2, RandomAccess.CLEAN: 3}
 _DEFAULT_STEP = 3_000  # duration of a single frame if it is unknown: a thirtieth of a second
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class VideoTrackBuilder:
     """Fills the video track for one epoch, and announces the start of segments, so that audio can follow.
 

@@ -134,9 +134,8 @@ class RtpOutput:
         wall, stamps = report_times(self.stream)
         video, reports = self._viewers[viewer], b""
         if video is not None:
-            reports += rtcp.sender_report(
-                video.report(wall, stamps[VIDEO_RATE] + viewer.offset & 0xFFFFFFFF), self._cname
-            )
+            stamp = stamps[VIDEO_RATE] + viewer.offset & 0xFFFFFFFF
+            reports += rtcp.sender_report(video.report(wall, stamp), self._cname)
         if viewer.types.audio >= 0:
             reports += rtcp.sender_report(self.sound.report(wall, stamps[AUDIO_RATE]), self._cname)
         viewer.sender.send_rtcp(reports)

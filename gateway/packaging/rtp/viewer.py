@@ -48,7 +48,7 @@ class PayloadTypes:
     audio: int = -1
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class RtpViewer:
     """One viewer. on_end: called when the stream or its output has ended.
 

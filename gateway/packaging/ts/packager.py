@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.formats.hls import media_playlist
@@ -43,6 +44,7 @@ def sequence_start(now: float) -> int:
     return max(1, int(now) - _NUMBER_ORIGIN)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class UnmuxedSegment:
     """The media of one segment. It is muxed on the first request, because most segments are never requested.
 
@@ -50,13 +52,10 @@ class UnmuxedSegment:
     packets: tables and muxed packets; None until this or a later segment is requested.
     """
 
-    __slots__ = ("items", "muxer", "number", "packets")
-
-    def __init__(self, number: int, muxer: TsMuxer) -> None:
-        self.number = number
-        self.muxer = muxer
-        self.items: list[tuple[int, int, bool, bytes] | tuple[int, list[bytes]]] = []
-        self.packets: tuple[bytes, list[Packets]] | None = None
+    number: int
+    muxer: TsMuxer
+    items: list[tuple[int, int, bool, bytes] | tuple[int, list[bytes]]] = field(default_factory=list)
+    packets: tuple[bytes, list[Packets]] | None = None
 
     def earliest(self, default: int) -> int:
         """Returns the presentation time of its earliest picture, in ticks of 90 kHz; `default` without pictures."""
@@ -131,7 +130,6 @@ class TsPackager(Packager):
         self._boundary: Boundary | None = None  # where the next segment begins, if it is aligned
         self._tracks: Tracks | None = None
         self._video: MediaTrack | None = None
-        self._audio: MediaTrack | None = None
         self._timing = VideoTiming(1000, None)
         self._gops: OpenGops | None = None
         self._sound: AudioTiming | None = None
@@ -212,7 +210,7 @@ class TsPackager(Packager):
         self._tracks_epoch = tracks.epoch
         self._is_new_epoch = True
         self._tracks = tracks
-        self._video, self._audio = tracks.video, tracks.audio
+        self._video = tracks.video
         self._frames, self._times = [], []
         self._muxer = TsMuxer(tracks.video, tracks.audio) if (tracks.video or tracks.audio) else None
         self._sound = None

@@ -45,9 +45,7 @@ class SegmentHistory:
         self._walls = array("d")
         self._epochs = array("I")
         self._starts = array("q")
-        self._arrays: tuple[array[Any], ...] = (
-            self._names, self._durations, self._walls, self._epochs, self._starts,
-        )  # fmt: skip
+        self._arrays: tuple[array[Any], ...] = (self._names, self._durations, self._walls, self._epochs, self._starts)
 
     def __len__(self) -> int:
         return len(self._names)
