@@ -112,7 +112,7 @@ class ClusterMember:
         self.sessions = SessionForwarder(self.siblings, secret, self.cluster.nodes) if secret else None
 
     async def __aenter__(self) -> Self:
-        for service in (self.peers, self.cluster, self.pulled, self.streams, self.browser_streams):
+        for service in (self.peers, self.cluster, self.pulled):
             await self._stack.enter_async_context(service)
         self._stack.push_async_callback(self.claims.finish)
         await self._stack.enter_async_context(self.http_cache)

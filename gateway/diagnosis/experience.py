@@ -241,19 +241,16 @@ class Experience:
             sessions.move_to_end(data.session)
         startup = self._startup(session, data, now)
         stalls, seconds = self._stalls(session, data, now)
-        self._count(protocol, startup, stalls, seconds, data.latency)
+        latency = None if data.latency is None else data.latency / 1000
+        self._count(protocol, startup, stalls, seconds, latency)
+        values = startup, latency, data.bitrate, data.height
         for totals in self._current_and_unsent(channel, protocol, now):
             totals.viewers += new
             totals.stalls += stalls
             totals.stall_seconds += seconds
-            if startup is not None:
-                totals.startup.add(startup)
-            if data.latency is not None:
-                totals.latency.add(data.latency / 1000)
-            if data.bitrate is not None:
-                totals.bitrate.add(data.bitrate)
-            if data.height is not None:
-                totals.height.add(data.height)
+            for distribution, value in zip(totals.distributions(), values, strict=True):
+                if value is not None:
+                    distribution.add(value)
 
     def merge(self, channel: str, totals: Mapping[str, Totals]) -> None:
         """Adds the totals of another node, by protocol."""
@@ -354,12 +351,12 @@ class Experience:
         session.counted_seconds += seconds
         return stalls, seconds
 
-    def _count(self, protocol: str, startup: float | None, stalls: int, seconds: float, latency: int | None) -> None:
+    def _count(self, protocol: str, startup: float | None, stalls: int, seconds: float, latency: float | None) -> None:
         metrics = self._metrics
         if startup is not None:
             metrics.viewer_startup.observe(startup, protocol)
         if latency is not None:
-            metrics.viewer_latency.observe(latency / 1000, protocol)
+            metrics.viewer_latency.observe(latency, protocol)
         if stalls:
             metrics.viewer_stalls.add(protocol, amount=stalls)
         if seconds:

@@ -23,9 +23,7 @@ class HealthMonitor:
     by_webrtc: whether viewers of a stream watch by WebRTC. Only for them, B-frames are a fault.
     """
 
-    def __init__(
-        self, hub: Hub, events: Events, by_webrtc: Callable[[Stream], bool] = lambda stream: stream.viewers["whep"] > 0
-    ) -> None:
+    def __init__(self, hub: Hub, events: Events, by_webrtc: Callable[[Stream], bool]) -> None:
         self._hub = hub
         self._events = events
         self._by_webrtc = by_webrtc

@@ -57,10 +57,7 @@ class _Points:
         for name, column in self.series.items():
             column.extend(values.get(name, (_NAN, _NAN, _NAN)))
         if at - self.times[0] > self.resolution.span * 1.1:  # many points at once, because a deletion copies the others
-            self.forget_before(at - self.resolution.span)
-
-    def forget_before(self, at: int) -> None:
-        self._delete(0, bisect_left(self.times, at))
+            self._delete(0, bisect_left(self.times, at - self.resolution.span))
 
     def forget_after(self, at: int) -> None:
         self._delete(bisect_left(self.times, at + 1), len(self.times))

@@ -46,7 +46,8 @@ class StartBuffer:
         self._bytes = 0
         self._has_key = False  # or no picture is needed
         self._timer = asyncio.get_running_loop().call_later(seconds, self.drop)
-        stream.keep_start(self)
+        stream.start_buffer = self
+        stream.attach(self)
 
     def __iter__(self) -> Iterator[Item]:
         """Yields tracks first, then units in order. They begin with a decodable picture and the audio before it."""
@@ -55,7 +56,9 @@ class StartBuffer:
     def drop(self) -> None:
         """Drops the buffer. New viewers then get the GOP cache. It may be called more than once."""
         self._timer.cancel()
-        self._stream.drop_start(self)
+        self._stream.detach(self)
+        if self._stream.start_buffer is self:
+            self._stream.start_buffer = None
         self._budget.bytes -= self._bytes
         self._bytes = 0
         self.items = []

@@ -34,7 +34,6 @@ import structlog
 
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, PushedTrack, TrackInfo
-from gateway.live.stream import Stream
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue, Kind, MediaTrack
@@ -57,7 +56,6 @@ class _Rendition:
 
     pushed: PushedTrack
     publisher: StreamPublisher
-    stream: Stream
     waits: bool = True
     key_due: bool = True
     is_away: bool = False
@@ -130,7 +128,7 @@ class TrackPublisher:
             log.warning("a rendition cannot go on", stream=self._source.stream.name, rendition=pushed.name,
                         reason=f"{type(error).__name__}: {error}"[:200])  # fmt: skip
             return
-        self._by_name[pushed.name] = _Rendition(pushed, publisher, publisher.stream, is_away=True)
+        self._by_name[pushed.name] = _Rendition(pushed, publisher, is_away=True)
 
     def _named(self, kind: Kind, track_id: int, info: TrackInfo) -> TrackInfo:
         """Returns the info with the language and name that the channel gives to an audio track."""
@@ -272,7 +270,7 @@ class TrackPublisher:
                         reason=f"{type(error).__name__}: {error}"[:200])  # fmt: skip
             return
         pushed = PushedTrack(track_id, kind, name, publisher.stream, track, info, size)
-        rendition = self._by_name[name] = _Rendition(pushed, publisher, publisher.stream)
+        rendition = self._by_name[name] = _Rendition(pushed, publisher)
         self._renditions[2 * track_id + (kind is _AUDIO)] = rendition
         self._sort()
         tracks = stream.original.tracks
@@ -311,7 +309,7 @@ class TrackPublisher:
             video, audio = pushed.track if default is None else default.video, self._audio
         else:
             video, audio = None, pushed.track if default is None else default.audio
-        known = rendition.stream.original.tracks if rendition.last > _NEVER else None
+        known = rendition.publisher.stream.original.tracks if rendition.last > _NEVER else None
         changes = known is None or (known.video, known.audio) != (video, audio)
         if changes and not stream.limiters.additional.take(now):
             return False

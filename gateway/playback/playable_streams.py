@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from gateway.live.stream import Stream
 from gateway.media.track import Codec
+
+TakePictures: TypeAlias = Callable[[Stream], None]  # gets the stream with the pictures
 
 
 class PlayableStreams(Protocol):
@@ -28,9 +30,7 @@ class BrowserMedia(Protocol):
     async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
         """Returns the stream itself or another one with its pictures. Raises OutputError, AtCapacity."""
 
-    def change(
-        self, stream: Stream, pictures: Stream, shown: Stream, step: int, take: Callable[[Stream], None]
-    ) -> None:
+    def change(self, stream: Stream, pictures: Stream, shown: Stream, step: int, take: TakePictures) -> None:
         """Passes the next smaller (-1) or larger (1) pictures to `take`, as soon as they exist.
 
         If there are none, `take` is never called.

@@ -71,7 +71,7 @@ async def branch(where: StreamLocator, of: str = "c1", *, secret: str = SECRET) 
         browser_replicas = BrowserReplicas(hub.limits, (), where, peers)
         given = ChannelEdge(of, replicas, browser_replicas, relay)
         endpoint = NodeEndpoint(
-            NodeAuthenticator(secret),
+            NodeAuthenticator(secret, 0),
             SiblingProcesses("", peers),
             PullableStreams(builders.hub(), lambda stream: "", Metrics("0").dropped, given.find_replica),
             channels,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, Final, Self
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
 
 import aiohttp
 import structlog
@@ -40,7 +42,15 @@ _LINES_PER_YIELD: Final = 50
 _MAX_EXCERPT: Final = 200  # bytes of an invalid answer, for the log
 
 
-class ClusterClient:
+@dataclass(slots=True, eq=False)
+class _Query:
+    """A query to all nodes. Its answer is cached until `expires`, monotonic seconds; the query may still run."""
+
+    task: asyncio.Task[NodeAnswers]
+    expires: float = float("inf")
+
+
+class ClusterClient(AbstractAsyncContextManager["ClusterClient"]):
     """Implements ClusterQueries over a registry. Use as `async with`.
 
     registry: None if the cluster is only the processes of this host.
@@ -76,15 +86,11 @@ class ClusterClient:
         self._read_at = float("-inf")
         self._read_lock = asyncio.Lock()
         self._registry_failed = False  # whether the last read of the registry failed
-        self._cached_answers: dict[str, tuple[float, NodeAnswers]] = {}
-        self._running_queries: dict[str, asyncio.Task[NodeAnswers]] = {}
+        self._queries: dict[str, _Query] = {}  # by operation
         self._unresponsive: set[str] = set()
         # By channel: the time of the change, and the node that was notified already.
         self._changes: dict[str, tuple[float, str]] = {}
         self._notifying: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._tasks.close()
@@ -161,32 +167,26 @@ class ClusterClient:
 
     async def ask_all(self, operation: str) -> NodeAnswers:
         """Implements ClusterQueries. The operation `node` is also sent to edges."""
-        read_at, answers = self._cached_answers.get(operation, (float("-inf"), NodeAnswers()))
-        if self._clock() - read_at < _CACHE_SECONDS:
-            return answers
-        task = self._running_queries.get(operation)
-        if task is None:
-            task = self._running_queries[operation] = self._tasks.start(self._query_all(operation), operation)
-        return await asyncio.shield(task)
+        query, now = self._queries.get(operation), self._clock()
+        if query is None or query.expires <= now:
+            # There may be one operation for each channel, so the table keeps only valid answers.
+            self._queries = {name: other for name, other in self._queries.items() if other.expires > now}
+            query = self._queries[operation] = _Query(self._tasks.start(self._query_all(operation), operation))
+            query.task.add_done_callback(partial(self._query_ended, query))
+        return await asyncio.shield(query.task)
+
+    def _query_ended(self, query: _Query, task: asyncio.Task[NodeAnswers]) -> None:
+        """Begins the time for which the answer is cached. A failure is not cached."""
+        failed = task.cancelled() or task.exception() is not None
+        query.expires = float("-inf") if failed else self._clock() + _CACHE_SECONDS
 
     async def _query_all(self, operation: str) -> NodeAnswers:
-        task = asyncio.current_task()
         roles = (NodeRole.GATEWAY, NodeRole.EDGE) if operation == "node" else (NodeRole.GATEWAY,)
         nodes = await self._others(roles)
         semaphore = asyncio.Semaphore(_MAX_CONCURRENT)
-        try:
-            results = await asyncio.gather(*(self._query(semaphore, node, operation) for node in nodes))
-            found = {node.id: lines for node, lines in zip(nodes, results, strict=True) if lines is not None}
-            answers = NodeAnswers(found, tuple(node.id for node in nodes if node.id not in found))
-            if self._running_queries.get(operation) is task:  # if false, a change has made the answer invalid
-                now = self._clock()
-                # There may be one operation for each channel, so the table keeps only valid answers.
-                valid = {name: entry for name, entry in self._cached_answers.items() if now - entry[0] < _CACHE_SECONDS}
-                self._cached_answers = valid | {operation: (now, answers)}
-            return answers
-        finally:
-            if self._running_queries.get(operation) is task:
-                del self._running_queries[operation]
+        results = await asyncio.gather(*(self._query(semaphore, node, operation) for node in nodes))
+        found = {node.id: lines for node, lines in zip(nodes, results, strict=True) if lines is not None}
+        return NodeAnswers(found, tuple(node.id for node in nodes if node.id not in found))
 
     async def _query(
         self, semaphore: asyncio.Semaphore, node: NodeAddress, operation: str
@@ -209,8 +209,7 @@ class ClusterClient:
         return lines
 
     def _clear_answers(self) -> None:
-        self._cached_answers.clear()
-        self._running_queries.clear()  # waiting callers get the answer of the running query; new callers start another
+        self._queries.clear()  # waiting callers get the answer of the running query; new callers start another
 
     # ---- changes ----
 

@@ -128,21 +128,12 @@ class NodeEndpoint:
 
     # ---- units ----
 
-    def _pull(self, request: Request, name: str) -> AnswerOrAwaitable:
+    async def _pull(self, request: Request, name: str) -> Answer:
+        """Answers a pull. It may have to wait for media or for a rendition that will begin soon."""
         stream = self.streams.hub.find(name)
-        if stream is None:
-            return self._pull_later(request, name)
         try:
-            return self._send(self._held_stream(request, stream), request.query.get("early") == "1")
-        except NoSuchStream:
-            return NOT_HERE
-
-    async def _pull_later(self, request: Request, name: str) -> Answer:
-        """Answers a pull that must wait or be forwarded.
-
-        There are four cases: no media yet, a rendition that will begin soon, a replica, a stream of a sibling.
-        """
-        try:
+            if stream is not None:
+                return self._send(self._held_stream(request, stream), request.query.get("early") == "1")
             if self.streams.hub.holds(channel_of(name)):
                 return self._send(self._held_stream(request, await self.streams.hub.wait(name, _TRACKS_SECONDS)), True)
             if self.streams.find_replica is not None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Final
 
 import structlog
 
 from gateway.cluster.members.node_address import StreamLocator
+from gateway.lib.clocks import Clock
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
 IDLE_SECONDS: Final = 300.0  # a publisher may reconnect to any gateway within this time, and still has its edges
-_POLL_SECONDS: Final = 15.0
+_POLL: Final = 15.0  # seconds
 
 
 async def wait_until_idle(
@@ -23,8 +23,8 @@ async def wait_until_idle(
     channel: str,
     *,
     idle: float = IDLE_SECONDS,
-    poll: float = _POLL_SECONDS,
-    clock: Callable[[], float] = time.monotonic,
+    poll: float = _POLL,
+    clock: Clock = time.monotonic,
 ) -> None:
     """Returns when no node has held the stream of the channel for `idle` seconds.
 

@@ -67,7 +67,7 @@ def _do_nothing() -> None:
 
 
 @dataclass(slots=True, eq=False)
-class LivenessMonitor:
+class LivenessMonitor(contextlib.AbstractAsyncContextManager["LivenessMonitor"]):
     """Watches the nodes that have unanswered requests. Use as `async with`.
 
     An answer may correctly need a minute, such as a blocking reload while the publisher is disconnected. So a time-out
@@ -86,9 +86,6 @@ class LivenessMonitor:
     _watched: dict[str, _Watched] = field(default_factory=dict, init=False)  # by address
     _dead: dict[str, float] = field(default_factory=dict, init=False)  # by address: until when it counts as dead
     _tasks: Tasks = field(default_factory=lambda: Tasks("liveness"), init=False)
-
-    async def __aenter__(self) -> LivenessMonitor:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._tasks.close()

@@ -25,9 +25,7 @@ class NodeAuthenticator:
     refusals_per_minute: wrong signatures of an address beyond this number get 429; 0: no limit.
     """
 
-    def __init__(
-        self, secret: str | ClusterSecret, refusals_per_minute: int = 0, clocks: Clocks = SYSTEM_CLOCKS
-    ) -> None:
+    def __init__(self, secret: str | ClusterSecret, refusals_per_minute: int, clocks: Clocks = SYSTEM_CLOCKS) -> None:
         self._secret = ClusterSecret.of(secret)
         self._refusals = Refusals(refusals_per_minute)
         self._clock = clocks.wall

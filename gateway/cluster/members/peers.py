@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Final, Self, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import aiohttp
 from yarl import URL
@@ -36,7 +36,7 @@ class NodeLink(asyncio.Protocol):
         raise NotImplementedError
 
 
-class Peers:
+class Peers(contextlib.AbstractAsyncContextManager["Peers"]):
     """Sends requests to other nodes. Use as `async with`.
 
     The Date of an answer shows the difference between that node's clock and this node's clock. Requests to it are
@@ -54,9 +54,6 @@ class Peers:
         self._clock = clock
         self._sessions: dict[str, aiohttp.ClientSession] = {}  # by Unix socket; "": TCP
         self._offsets: BoundedDict[str, float] = BoundedDict(_MAX_OFFSETS)
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         sessions, self._sessions = self._sessions, {}

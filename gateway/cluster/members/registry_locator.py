@@ -41,12 +41,6 @@ class _CachedAddress:
     read_at: float
 
 
-@dataclass(slots=True)
-class _Failures:
-    count: int
-    last: float
-
-
 class RegistryLocator:
     """A StreamLocator over the registry. `run` must be running. A rendition is on the node of its source.
 
@@ -67,7 +61,8 @@ class RegistryLocator:
         self._cache: BoundedDict[str, _CachedAddress] = BoundedDict(_MAX_CACHED)
         self._waiting: dict[str, asyncio.Future[_CachedAddress]] = {}
         self._requested = asyncio.Event()
-        self._failures: BoundedDict[str, _Failures] = BoundedDict(_MAX_FAILURES)
+        # By claim: how often its node has failed, and the time of the last failure.
+        self._failures: BoundedDict[str, tuple[int, float]] = BoundedDict(_MAX_FAILURES)
         self._rate = TokenBucket(_NAMES_PER_SECOND, _NAMES_PER_SECOND)
         self.lookups = 0
 
@@ -88,12 +83,8 @@ class RegistryLocator:
         if cached is not None and cached.node == node:
             del self._cache[channel]
         now = self._clock()
-        failures = self._failures.get(node.claim)
-        if failures is None or now - failures.last > 2 * _FAILED_SECONDS:
-            failures = _Failures(0, now)
-        failures.count += 1
-        failures.last = now
-        self._failures[node.claim] = failures
+        count, last = self._failures.get(node.claim, (0, now))
+        self._failures[node.claim] = (count + 1 if now - last <= 2 * _FAILED_SECONDS else 1, now)
 
     # ---- claims of this node ----
 
@@ -173,7 +164,5 @@ class RegistryLocator:
         """Returns `node`, or None if it failed twice recently."""
         if node is None:
             return None
-        failures = self._failures.get(node.claim)
-        if failures is not None and failures.count > 1 and self._clock() - failures.last < _FAILED_SECONDS:
-            return None
-        return node
+        count, last = self._failures.get(node.claim, (0, 0.0))
+        return None if count > 1 and self._clock() - last < _FAILED_SECONDS else node

@@ -19,7 +19,7 @@ from gateway.media.reordering import has_reordering
 from gateway.media.track import Codec
 from gateway.outputs.browser.picture_sizes import PictureSize, next_size
 from gateway.packaging.rtp.output import KIND
-from gateway.playback.playable_streams import BrowserMedia
+from gateway.playback.playable_streams import BrowserMedia, TakePictures
 from gateway.ports.errors import AtCapacity, NoSuchStream, OutputError
 from gateway.ports.events import Events
 from gateway.protocols.nodes import PullForm
@@ -75,9 +75,7 @@ class BrowserReplicas:
         self._uses.setdefault(pictures, []).append(release)
         return pictures
 
-    def change(
-        self, stream: Stream, pictures: Stream, shown: Stream, step: int, take: Callable[[Stream], None]
-    ) -> None:
+    def change(self, stream: Stream, pictures: Stream, shown: Stream, step: int, take: TakePictures) -> None:
         """Implements BrowserMedia. A rendition is pulled while it has viewers here."""
         told = stream.channel.item.get(RENDITIONS)
         sizes = [size for item in (told if isinstance(told, list) else ()) if (size := PictureSize.from_json(item))]
@@ -87,7 +85,7 @@ class BrowserReplicas:
         elif name is not None:
             self.tasks.start(self._pull_rendition(name, take), name)
 
-    async def _pull_rendition(self, name: str, take: Callable[[Stream], None]) -> None:
+    async def _pull_rendition(self, name: str, take: TakePictures) -> None:
         try:
             take(await self.h264.wait(name, _START_SECONDS))
         except (NoSuchStream, AtCapacity) as error:
@@ -111,9 +109,7 @@ class BrowserMediaOfNodes:
     async def acquire(self, stream: Stream, playable: Collection[Codec]) -> Stream:
         return await self._media_of(stream).acquire(stream, playable)
 
-    def change(
-        self, stream: Stream, pictures: Stream, shown: Stream, step: int, take: Callable[[Stream], None]
-    ) -> None:
+    def change(self, stream: Stream, pictures: Stream, shown: Stream, step: int, take: TakePictures) -> None:
         self._media_of(stream).change(stream, pictures, shown, step, take)
 
     def release(self, stream: Stream, pictures: Stream) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Self
+from collections.abc import Collection
 
 from gateway.lib.tasks import Tasks, awaited
 from gateway.live.hub import Hub
@@ -13,7 +13,7 @@ from gateway.ports.errors import GatewayError
 
 
 class ClusterStreams:
-    """Streams for players: this node's streams, and replicas of other nodes' streams. Use as `async with`.
+    """Streams for players: this node's streams, and replicas of other nodes' streams.
 
     Implements `PlayableStreams`.
     """
@@ -21,13 +21,6 @@ class ClusterStreams:
     def __init__(self, hub: Hub, replicas: PlayableStreams) -> None:
         self._hub = hub
         self._replicas = replicas
-        self._tasks = Tasks("waiting players", awaited)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._tasks.close()
 
     def find(self, name: str) -> Stream | None:
         """Returns a stream that can be played now, at least by FLV and RTMP."""
@@ -42,25 +35,18 @@ class ClusterStreams:
         stream = self.find(name)
         if stream is not None:
             return stream
-        local = self._tasks.start(self._hub.wait(name, seconds), f"wait for {name}")
-        remote = self._tasks.start(self._replicas.wait(name, seconds), f"wait for {name}")
-        try:
-            return await _first(local, remote)
-        finally:
-            local.cancel()
-            remote.cancel()
+        async with Tasks(f"wait for {name}", awaited) as tasks:
+            waits = [tasks.start(streams.wait(name, seconds)) for streams in (self._hub, self._replicas)]
+            return await _first(waits)
 
 
-async def _first(*tasks: asyncio.Task[Stream]) -> Stream:
+async def _first(tasks: Collection[asyncio.Task[Stream]]) -> Stream:
     """Returns the result of the first task that succeeds. If all fail, raises the last failure."""
-    pending: set[asyncio.Task[Stream]] = set(tasks)
     failure: GatewayError | None = None
-    while pending:
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            try:
-                return task.result()
-            except GatewayError as error:
-                failure = error
+    for completed in asyncio.as_completed(tasks):
+        try:
+            return await completed
+        except GatewayError as error:
+            failure = error
     assert failure is not None, "all tasks failed, so there is a failure"
     raise failure

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlencode
 
@@ -76,7 +75,8 @@ class PushForwarder:
             raise
         log.info("push is forwarded to another node", stream=name, node=node.id, address=node.address, peer=origin.peer)
         stream = publisher.stream
-        link.attach_stream(stream, lambda reason: self._end_stream(stream, reason))
+        link.ended.add_done_callback(lambda ended: self._end_stream(stream, ended.result()))
+        link.attach_stream(stream)
         return publisher
 
     def _end_stream(self, stream: Stream, reason: EndReason) -> None:
@@ -86,7 +86,7 @@ class PushForwarder:
 
 
 class PushLink(NodeLink):
-    """The client side of `POST /_node/<stream>`."""
+    """The client side of `POST /_node/<stream>`. ended: the reason for which the other node ended the stream."""
 
     _transport: asyncio.Transport
     _writer: RemoteSink
@@ -95,9 +95,8 @@ class PushLink(NodeLink):
         self._dropped = dropped
         self._framer = wire.Framer(MAX_FRAME)
         self._stream: Stream | None = None
-        self._on_end: Callable[[EndReason], None] | None = None
         self._timeout = LinkTimeout(self.close)
-        self._end_reason: EndReason | None = None
+        self.ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
 
     def opened(self, transport: asyncio.Transport, rest: bytes) -> None:
         self._transport = transport
@@ -107,15 +106,11 @@ class PushLink(NodeLink):
         if rest:
             self.data_received(rest)
 
-    def attach_stream(self, stream: Stream, on_end: Callable[[EndReason], None]) -> None:
-        """Sends everything that is pushed into `stream` over the link.
-
-        on_end: called once, when the other node ends the stream.
-        """
-        if self._end_reason is not None:
-            on_end(self._end_reason)
+    def attach_stream(self, stream: Stream) -> None:
+        """Sends everything that is pushed into `stream` over the link."""
+        if self.ended.done():
             return
-        self._stream, self._on_end = stream, on_end
+        self._stream = stream
         stream.attach(self._writer)
         if stream.additional is not None:
             stream.additional.attach(self._writer, time.monotonic())
@@ -142,15 +137,12 @@ class PushLink(NodeLink):
     def _end(self, reason: EndReason) -> None:
         self._timeout.stop()
         self._writer.stop()
-        if self._end_reason is None:
-            self._end_reason = reason
-        on_end, self._on_end = self._on_end, None
+        if not self.ended.done():
+            self.ended.set_result(reason)
         if self._stream is not None:
             self._stream.detach(self._writer)
             if self._stream.additional is not None:
                 self._stream.additional.detach()
-        if on_end is not None:
-            on_end(reason)
 
 
 async def push_link(
@@ -182,16 +174,15 @@ class RenditionPush:
 
     async def run(self, stream: Stream) -> None:
         """Publishes until the stream ends. Raises OutputError if the node rejects it or ends it earlier."""
-        ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         origin = PushOrigin("transcode", "worker", keep_time=True)
         try:
             link = await push_link(self._peers, self._node, stream.name, self._dropped, origin)
         except GatewayError as error:
             raise OutputError(str(error)) from None
         try:
-            link.attach_stream(stream, lambda reason: None if ended.done() else ended.set_result(reason))
+            link.attach_stream(stream)
             log.info("publishing a rendition on its gateway", stream=stream.name, address=self._node.address)
-            reason = await ended
+            reason = await link.ended
         finally:
             link.close()
         if stream.ended is None:

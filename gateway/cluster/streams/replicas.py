@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -34,7 +35,7 @@ _RETRY_SECONDS: Final = 0.25  # time between a failure and the next lookup
 _RESUME_SECONDS: Final = 2.0  # time within which a new link can continue the stream without a gap
 
 
-class Replicas:
+class Replicas(AbstractAsyncContextManager["Replicas"]):
     """The replicas of this process, in a separate hub. Use as `async with`. Implements `PlayableStreams`.
 
     One connection pulls a stream for all its players. If it breaks, players stay for the linger time of the hub. During
@@ -59,9 +60,6 @@ class Replicas:
         self._pulls: dict[str, _Pull] = {}
         self._tasks = Tasks("replicas")
         self.pulls = 0
-
-    async def __aenter__(self) -> Replicas:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._tasks.close()

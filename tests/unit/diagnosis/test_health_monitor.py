@@ -20,7 +20,7 @@ def counts(monitor: HealthMonitor) -> dict[str, float]:
 async def test_each_pushed_stream_has_health_until_it_ends():
     events = Events()
     hub = builders.hub(events=events)
-    monitor = HealthMonitor(hub, events)
+    monitor = HealthMonitor(hub, events, lambda stream: stream.viewers["whep"] > 0)
     assert counts(monitor) == dict.fromkeys(CODES, 0)
     for name in ("c1", "c2"):
         builders.publish(hub, name).set_tracks(builders.VIDEO, None, {})
@@ -39,7 +39,7 @@ async def test_each_pushed_stream_has_health_until_it_ends():
 async def test_b_frames_are_a_finding_only_with_webrtc_viewers(webrtc: bool):
     events = Events()
     hub = builders.hub(events=events)
-    monitor = HealthMonitor(hub, events)
+    monitor = HealthMonitor(hub, events, lambda stream: stream.viewers["whep"] > 0)
     publisher = builders.publish(hub)
     publisher.set_tracks(builders.VIDEO, None, {})
     health = hub.find("c1").health
@@ -56,7 +56,7 @@ async def test_b_frames_are_a_finding_only_with_webrtc_viewers(webrtc: bool):
 async def test_a_rendition_has_no_health_of_its_own():
     events = Events()
     hub = builders.hub(events=events)
-    HealthMonitor(hub, events)
+    HealthMonitor(hub, events, lambda stream: stream.viewers["whep"] > 0)
     publisher = hub.publish_from(
         PushOrigin("ladder", "", keep_time=True, trusted=True), builders.channel(), "c1@720p", lambda reason: None
     )
@@ -69,7 +69,7 @@ async def test_a_rendition_has_no_health_of_its_own():
 async def test_health_measurements_do_not_change_how_often_the_ingest_reads():
     events = Events()
     hub = builders.hub(events=events)
-    HealthMonitor(hub, events)
+    HealthMonitor(hub, events, lambda stream: stream.viewers["whep"] > 0)
     publisher = builders.publish(hub)
     publisher.set_tracks(builders.VIDEO, None, {})
     publisher.push(builders.picture(0, key=True), 1.0)
