@@ -11,13 +11,13 @@ from typing import Final
 import structlog
 
 from gateway.live.pushed_opus import PushedOpus
-from gateway.live.sink import EndReason
+from gateway.live.sink import EndReason, PartialSink
 from gateway.media.codecs import audio_rate, frame_rate, samples_per_frame, video_size
 from gateway.media.errors import InvalidData
 from gateway.media.random_access import RandomAccess, random_access_of
 from gateway.media.silence import is_silent
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.unit import AccessUnit
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,7 @@ class Cell:
     bitrate: float
 
 
-class Measurement:
+class Measurement(PartialSink):
     """A Sink of `stream.original` for one push. `sample` is called about once a second.
 
     It needs constant memory: at most 20 kB for HISTORY_SECONDS of seconds, a minute of byte counts and 24 cells.
@@ -170,9 +170,6 @@ class Measurement:
             self._audio_high = dts
             if not self._heard:
                 self._check_silence(unit)
-
-    def on_timed(self, timed: Timed) -> None:
-        """Does nothing."""
 
     def on_end(self, reason: EndReason) -> None:
         self._on_end()

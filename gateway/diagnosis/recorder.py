@@ -95,12 +95,9 @@ def stream_values(viewers: Callable[[Stream], int]) -> StreamValues:
     def values(stream: Stream) -> Mapping[str, float]:
         live = stream.state is StreamState.LIVE
         fps = stream.health.measured()["fps"] if stream.health is not None else None
-        return {
-            "live": 1.0 if live else 0.0,
-            "bitrate": float(stream.received.bitrate) if live else 0.0,
-            "viewers": float(viewers(stream)),
-            **({"fps": fps} if isinstance(fps, float) else {}),
-        }
+        bitrate = float(stream.received.bitrate) if live else 0.0
+        found = {"live": float(live), "bitrate": bitrate, "viewers": float(viewers(stream))}
+        return {**found, "fps": fps} if isinstance(fps, float) else found
 
     return values
 

@@ -100,9 +100,7 @@ class ChannelInputs:
         self._starting: set[str] = set()
         self._closed = False  # after `retire`, no more channels start
         self._tasks = Tasks("inputs")
-        hub.use_inputs(self.publish)
-        hub.when_awaited(self._on_awaited)
-        hub.when_changed(self._on_changed)
+        hub.use_inputs(self.publish, self._on_awaited, self._on_changed)
         self._claim: Claim = claim or _claim_alone
         self._channels = channels
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.live.pushed_tracks import PushedTrack
-from gateway.live.sink import EndReason
+from gateway.live.sink import PartialSink
 from gateway.live.stream import Stream
 from gateway.live.subscription import Subscription
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import Kind
+from gateway.media.unit import AccessUnit
 
 
 class AdditionalSinks:
@@ -44,26 +44,20 @@ class AdditionalSinks:
         self._sinks = {}
 
 
-class _Sink:
-    """Forwards the units of one additional track. A video rendition also has the default sound, which is left out."""
+class _Sink(PartialSink):
+    """Forwards the units of one additional track. A video rendition also has the default sound, which is left out.
+
+    Each unit has its track. The stream itself has the same script data and the same end.
+    """
 
     def __init__(self, name: str, kind: Kind, subscription: Subscription) -> None:
         self._name = name
         self._kind = kind
         self._subscription = subscription
 
-    def on_tracks(self, tracks: Tracks) -> None:
-        """Does nothing: each unit has its track."""
-
     def on_unit(self, unit: AccessUnit) -> None:
         if unit.track.kind is self._kind:
             self._subscription.on_additional(self._name, unit)
-
-    def on_timed(self, timed: Timed) -> None:
-        """Does nothing: the stream has the same script data."""
-
-    def on_end(self, reason: EndReason) -> None:
-        """Does nothing: the end of the stream ends the output."""
 
     def on_failed(self, error: Exception) -> None:
         self._subscription.on_failed(error)

@@ -72,24 +72,22 @@ class Hub:
         self._start_budget = StartBufferBudget()
         self._tasks = Tasks("hub")
         self.publish_source: PublishSource = self._publish_directly
-        self._on_awaited: list[Callable[[str], None]] = []
-        self._on_changed: list[Callable[[Channel], None]] = []
+        self._on_awaited: Callable[[str], None] = lambda name: None
+        self._on_changed: Callable[[Channel], None] = lambda channel: None
 
     def add_outputs(self, specs: Iterable[OutputSpec]) -> None:
         """Adds outputs for future streams. Outputs that publish renditions cannot be created before the hub."""
         self._specs = (*self._specs, *specs)
 
-    def use_inputs(self, publish: PublishSource) -> None:
-        """Lets the inputs of channels take their pushes: `publish_source` is this function from now on."""
-        self.publish_source = publish
+    def use_inputs(
+        self, publish: PublishSource, on_awaited: Callable[[str], None], on_changed: Callable[[Channel], None]
+    ) -> None:
+        """Lets the inputs of channels take their pushes: `publish_source` is `publish` from now on.
 
-    def when_awaited(self, call: Callable[[str], None]) -> None:
-        """Calls `call` with the name of each stream that somebody begins to wait for."""
-        self._on_awaited.append(call)
-
-    def when_changed(self, call: Callable[[Channel], None]) -> None:
-        """Calls `call` with each changed channel, also of channels without a stream."""
-        self._on_changed.append(call)
+        on_awaited: called with the name of each stream that somebody begins to wait for.
+        on_changed: called with each changed channel, also of channels without a stream.
+        """
+        self.publish_source, self._on_awaited, self._on_changed = publish, on_awaited, on_changed
 
     async def run(self) -> None:
         """Samples bitrates and ends expired pushes, once a second, until it is cancelled."""
@@ -135,8 +133,7 @@ class Hub:
         stream = self.find(name)
         if stream is not None:
             return stream
-        for call in self._on_awaited:
-            call(name)
+        self._on_awaited(name)
         future: asyncio.Future[Stream] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(name, set()).add(future)
         try:
@@ -224,12 +221,9 @@ class Hub:
                 if rendition is not None and rendition.publisher is None:
                     self.end(rendition.name, EndReason.PUBLISHER_GONE)
         origin = PushOrigin(source.protocol, source.peer, keep_time=True, trusted=True)
+        gop_bytes, budget = self.limits.gop_bytes // TRACK_GOP_SHARE, stream.pushed_tracks.budget
         spec = replace(
-            self._spec(name),
-            kind=StreamKind.PUSHED_TRACK,
-            gop_bytes=self.limits.gop_bytes // TRACK_GOP_SHARE,
-            budget=stream.pushed_tracks.budget,
-            is_aligned=aligned,
+            self._spec(name), kind=StreamKind.PUSHED_TRACK, gop_bytes=gop_bytes, budget=budget, is_aligned=aligned
         )
         publisher = self._publish(origin, stream.channel, spec, lambda reason: None)
         rendition = publisher.stream
@@ -360,8 +354,7 @@ class Hub:
         for stream in self._streams.values():
             if stream.channel.id == channel.id:
                 stream.change_channel(channel)
-        for call in self._on_changed:
-            call(channel)
+        self._on_changed(channel)
 
     def retire(self) -> None:
         """Accepts no new pushes. A stream ends with its push. Its next push goes to another process of this host."""

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway.live.sink import EndReason
+from gateway.live.sink import PartialSink
 from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.unit import AccessUnit
 
 log = structlog.get_logger(__name__)
 
 
-class PushedOpus:
+class PushedOpus(PartialSink):
     """Passes the units of `Stream.pushed_opus` to `push`.
 
     changed: called when the Opus begins. Its end is only noted: a lingering stream has no sound, and its publisher may
@@ -37,12 +37,6 @@ class PushedOpus:
         """Hot path."""
         if self.tracks is not None:
             self._push(unit)
-
-    def on_timed(self, timed: Timed) -> None:
-        """Does nothing: sound has no script data."""
-
-    def on_end(self, reason: EndReason) -> None:
-        """Does nothing: the stream reports its end itself."""
 
     def on_failed(self, error: Exception) -> None:
         self.tracks, self.was_withdrawn = None, True

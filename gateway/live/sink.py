@@ -46,6 +46,19 @@ class Sink(Protocol):
         """Called with the error that another method of the sink raised. The sink is already detached."""
 
 
+class PartialSink:
+    """The base of a Sink that needs only some of the items. It ignores the others."""
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        """Does nothing."""
+
+    def on_timed(self, timed: Timed) -> None:
+        """Does nothing."""
+
+    def on_end(self, reason: EndReason) -> None:
+        """Does nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class SinkNeeds:
     """The needs of one sink, fixed while it is attached.

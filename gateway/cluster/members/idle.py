@@ -15,7 +15,7 @@ from gateway.ports.errors import AtCapacity, StoreUnavailable
 log = structlog.get_logger(__name__)
 
 IDLE_SECONDS: Final = 300.0  # a publisher may reconnect to any gateway within this time, and still has its edges
-_POLL: Final = 15.0  # seconds
+_POLL_SECONDS: Final = 15.0
 
 
 async def wait_until_idle(
@@ -23,7 +23,7 @@ async def wait_until_idle(
     channel: str,
     *,
     idle: float = IDLE_SECONDS,
-    poll: float = _POLL,
+    poll: float = _POLL_SECONDS,
     clock: Clock = time.monotonic,
 ) -> None:
     """Returns when no node has held the stream of the channel for `idle` seconds.

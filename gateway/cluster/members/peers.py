@@ -46,9 +46,7 @@ class Peers(contextlib.AbstractAsyncContextManager["Peers"]):
     headers: sent with every request of this node.
     """
 
-    def __init__(
-        self, secret: str | ClusterSecret, *, headers: Mapping[str, str] = {}, clock: Clock = time.time
-    ) -> None:
+    def __init__(self, secret: str | ClusterSecret, headers: Mapping[str, str] = {}, clock: Clock = time.time) -> None:
         self._secret = ClusterSecret.of(secret)
         self._headers = dict(headers)
         self._clock = clock

@@ -10,10 +10,10 @@ import structlog
 
 from gateway.cluster.streams.pull import RENDITIONS, UnitSource, shared_fields_now
 from gateway.lib.tasks import Tasks
-from gateway.live.sink import EndReason, Sink, SinkNeeds
+from gateway.live.sink import EndReason, PartialSink, Sink, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.unit import AccessUnit
 from gateway.outputs.browser.browser_pictures import PicturesOnDemand
 from gateway.outputs.browser.opus_sound import OpusSound, opus_form, opus_sound
 from gateway.outputs.browser.picture_sizes import PictureSize
@@ -106,7 +106,7 @@ class BrowserForm:
             sound.acquire(joined.sound)
 
 
-class _JoinedTracks:
+class _JoinedTracks(PartialSink):
     """The sink of the pictures; `sound` is the sink of the sound. Joins pictures and sound into one sink."""
 
     def __init__(self, sink: Sink, source: Stream, has_sound: bool) -> None:
@@ -138,9 +138,6 @@ class _JoinedTracks:
         if unit.track.kind is Kind.VIDEO:
             self.sink.on_unit(unit)
 
-    def on_timed(self, timed: Timed) -> None:
-        """Does nothing: viewers by WebRTC get no script data."""
-
     def on_end(self, reason: EndReason) -> None:
         self.sink.on_end(reason)
 
@@ -148,8 +145,8 @@ class _JoinedTracks:
         self.sink.on_failed(error)
 
 
-class _SoundSink:
-    """Passes the sound on when its track is announced."""
+class _SoundSink(PartialSink):
+    """Passes the sound on when its track is announced. The end of the pictures ends the pull."""
 
     def __init__(self, joined: _JoinedTracks) -> None:
         self._joined = joined
@@ -163,12 +160,6 @@ class _SoundSink:
         joined = self._joined
         if joined.audio is not None and unit.track.timescale == joined.audio.timescale:
             joined.sink.on_unit(unit)
-
-    def on_timed(self, timed: Timed) -> None:
-        """Does nothing: sound has no script data."""
-
-    def on_end(self, reason: EndReason) -> None:
-        """Does nothing: the end of the pictures ends the pull."""
 
     def on_failed(self, error: Exception) -> None:
         self._joined.sink.on_failed(error)

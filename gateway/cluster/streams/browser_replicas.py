@@ -35,14 +35,12 @@ class BrowserReplicas:
     The replicas have separate hubs, so no other protocol finds them. A second replica has H.264, for viewers that
     cannot play the codec of the first one. Replicas of renditions have only pictures, for viewers with slow links.
 
-    outputs: of replicas; only `whep` of them is used.
+    specs: of the outputs of replicas; only `whep` of them is used.
     h264: the replicas with H.264. tasks: change the pictures of viewers.
     """
 
-    def __init__(
-        self, limits: StreamLimits, outputs: Sequence[OutputSpec], locator: StreamLocator, peers: Peers
-    ) -> None:
-        self.hub = Hub(limits, [spec for spec in outputs if spec.name == KIND], Events())
+    def __init__(self, limits: StreamLimits, specs: Sequence[OutputSpec], locator: StreamLocator, peers: Peers) -> None:
+        self.hub = Hub(limits, [spec for spec in specs if spec.name == KIND], Events())
         self.replicas = Replicas(self.hub, locator, peers, form=PullForm.WEBRTC)
         self.h264 = Replicas(Hub(limits, (), Events()), locator, peers, form=PullForm.WEBRTC_H264)
         self._uses: dict[Stream, list[Callable[[], None]]] = {}  # by replica with H.264: ends the use of each viewer

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -115,10 +116,7 @@ class Claims:
 
     async def acquire(self, channel: Channel, origin: PushOrigin, evict: Evict, input: str = "") -> StreamPublisher:
         """Implements live.publisher.AcquirePublisher."""
-
-        async def forward(node: NodeAddress) -> StreamPublisher:
-            return await self.forwards.publish(node, channel, origin, evict, input)
-
+        forward = partial(self.forwards.publish, channel=channel, origin=origin, evict=evict, input=input)
         async with self._push_locks.setdefault(channel.id, asyncio.Lock()):
             if not self.hub.holds(channel.id):
                 publisher = await self._forward_or_claim(channel, forward)

@@ -57,9 +57,8 @@ def shared_channel(fields: Mapping[str, Any], channel: str) -> Channel:
 def shared_fields_now(stream: Stream) -> dict[str, Any]:
     """Returns the shared fields of a stream's channel, with the current state of its outputs."""
     fields, outputs = shared_fields(stream.channel), stream.outputs
-    return (
-        fields if outputs is None else fields | {flag: outputs.enabled(name) for flag, name in OPTIONAL_OUTPUTS.items()}
-    )
+    enabled = {} if outputs is None else {flag: outputs.enabled(name) for flag, name in OPTIONAL_OUTPUTS.items()}
+    return fields | enabled
 
 
 class UnitSource(Protocol):

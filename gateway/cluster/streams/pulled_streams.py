@@ -22,14 +22,15 @@ from gateway.ports.events import Events
 
 
 class PulledStreams:
-    """The replicas for players, and the replicas for viewers by WebRTC. Use as `async with`. outputs: of replicas."""
+    """The replicas for players, and the replicas for viewers by WebRTC. Use as `async with`.
 
-    def __init__(
-        self, limits: StreamLimits, outputs: Sequence[OutputSpec], locator: StreamLocator, peers: Peers
-    ) -> None:
-        self.hub = Hub(limits, [spec for spec in outputs if spec.name != WHEP], Events())
+    specs: of their outputs.
+    """
+
+    def __init__(self, limits: StreamLimits, specs: Sequence[OutputSpec], locator: StreamLocator, peers: Peers) -> None:
+        self.hub = Hub(limits, [spec for spec in specs if spec.name != WHEP], Events())
         self.replicas = Replicas(self.hub, locator, peers)
-        self.browsers = BrowserReplicas(limits, outputs, locator, peers)
+        self.browsers = BrowserReplicas(limits, specs, locator, peers)
         self._replicas = self.replicas, self.browsers.replicas, self.browsers.h264
         self._stack = AsyncExitStack()
 

@@ -51,12 +51,11 @@ class SourcePull(PullReceiver):
         Returns the reason for the end. Raises WrongClusterSecret.
         """
         backoff, last = Backoff(0.5, 5), time.monotonic()
+        target = f"/_node/{self._name}?original=1"
         try:
             while True:
                 try:
-                    link = await self._peers.link(
-                        self._node, "GET", f"/_node/{self._name}?original=1", lambda: PullLink(self, self._name)
-                    )
+                    link = await self._peers.link(self._node, "GET", target, lambda: PullLink(self, self._name))
                 except PeerRefused as refused:
                     if refused.status in (401, 403):
                         raise WrongClusterSecret(str(refused)) from None
