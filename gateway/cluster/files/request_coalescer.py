@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from gateway.http.request import RequestError
 from gateway.lib.gate import Gate
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, awaited
 from gateway.ports.errors import AtCapacity
 
 _MAX_REQUESTS: Final = 4_096  # concurrent
@@ -29,7 +30,7 @@ class TruncatedBody(RequestError):
 
 
 class SharedRequest(Generic[T]):
-    """One running request, shared by its followers. The work returns the result for all followers.
+    """One running request, shared by its followers. The work is a task. It returns the result for all followers.
 
     While it runs, the work may call `open` to forward a body that still arrives, and then `add` its chunks. A late
     follower gets the earlier chunks first.
@@ -40,12 +41,9 @@ class SharedRequest(Generic[T]):
         self.group = group
         self.followers = 0
         self.head: T | None = None  # the answer without its body; set when the body is forwarded
-        self.done = False
-        self._result: T | None = None
-        self._error: Exception | None = None
+        self.task: asyncio.Task[T] | None = None
         self._chunks: list[bytes] = []
         self._gate = Gate()
-        self.task: asyncio.Task[object] | None = None
 
     # ---- for the work ----
 
@@ -65,13 +63,15 @@ class SharedRequest(Generic[T]):
         """All chunks that were added."""
         return b"".join(self._chunks)
 
-    def finish(self, result: T | None, error: Exception | None = None) -> None:
-        """Ends the request. Only RequestCoalescer calls it."""
-        self._result, self._error = result, error
-        self.done = True
+    def ended(self) -> None:
+        """Lets the followers see that the task has ended. Only RequestCoalescer calls it."""
         self._gate.open()
 
     # ---- for the followers ----
+
+    @property
+    def done(self) -> bool:
+        return self.task is not None and self.task.done()
 
     async def wait_for_answer(self, seconds: float) -> bool:
         """Waits until the request has ended or has a head. Returns False after `seconds`."""
@@ -79,11 +79,11 @@ class SharedRequest(Generic[T]):
 
     @property
     def result(self) -> T:
-        """The result of the work. Raises the error that the work raised."""
-        if self._error is not None:
-            raise self._error
-        assert self._result is not None, "read before the request has ended"
-        return self._result
+        """The result of the work. Raises the error that the work raised, or TruncatedBody if it was cancelled."""
+        assert self.task is not None, "read before the request has ended"
+        if self.task.cancelled():
+            raise TruncatedBody("the request was cancelled")
+        return self.task.result()
 
     async def read_chunk(self, index: int, seconds: float) -> bytes | None:
         """Returns a chunk of the forwarded body, or None after the last. Raises TruncatedBody."""
@@ -92,8 +92,10 @@ class SharedRequest(Generic[T]):
             return self._chunks[index]
         if not in_time:
             raise TruncatedBody("no data was received for too long")
-        if self._error is not None:
-            raise TruncatedBody(str(self._error))
+        try:
+            _ = self.result
+        except Exception as error:
+            raise TruncatedBody(str(error)) from None
         return None
 
 
@@ -108,7 +110,7 @@ class RequestCoalescer(Generic[T]):
     def __init__(self, name: str) -> None:
         self._running: dict[Hashable, SharedRequest[T]] = {}
         self._groups: Counter[Hashable] = Counter()
-        self._tasks = Tasks(name)
+        self._tasks = Tasks(name, awaited)
         self.started = 0
         self.collapsed = 0
 
@@ -137,7 +139,8 @@ class RequestCoalescer(Generic[T]):
             shared = self._running[key] = SharedRequest(key, group)
             self._groups[group] += 1
             self.started += 1
-            shared.task = self._tasks.start(self._run(shared, work), str(group))
+            shared.task = self._tasks.start(work(shared), str(group))
+            shared.task.add_done_callback(partial(self._ended, shared))
         shared.followers += 1
         return shared
 
@@ -149,18 +152,9 @@ class RequestCoalescer(Generic[T]):
             assert shared.task is not None, "`join` has started it"
             shared.task.cancel()
 
-    async def _run(self, shared: SharedRequest[T], work: Callable[[SharedRequest[T]], Coroutine[Any, Any, T]]) -> None:
-        try:
-            result = await work(shared)
-        except asyncio.CancelledError:
-            shared.finish(None, TruncatedBody("the request was cancelled"))
-            raise
-        except Exception as error:
-            shared.finish(None, error)
-        else:
-            shared.finish(result)
-        finally:
-            self._end(shared)
+    def _ended(self, shared: SharedRequest[T], task: asyncio.Task[T]) -> None:
+        self._end(shared)
+        shared.ended()
 
     def _end(self, shared: SharedRequest[T]) -> None:
         if self._running.get(shared.key) is shared:
