@@ -9,7 +9,10 @@ from typing import Any
 
 
 def to_attribute(value: Any) -> dict[str, Any]:
-    """Returns a JSON value as an attribute value. true becomes BOOL. Text becomes S. Numbers become N without loss."""
+    """Returns a JSON value as an attribute value. true becomes BOOL. Text becomes S. Numbers become N without loss.
+
+    A frozenset of texts becomes SS.
+    """
     if value is None:
         return {"NULL": True}
     if isinstance(value, bool):
@@ -23,6 +26,8 @@ def to_attribute(value: Any) -> dict[str, Any]:
         return {"M": {str(k): to_attribute(v) for k, v in value.items()}}
     if isinstance(value, list | tuple):
         return {"L": [to_attribute(v) for v in value]}
+    if isinstance(value, frozenset):
+        return {"SS": sorted(value)}
     raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 

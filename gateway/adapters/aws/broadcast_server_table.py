@@ -6,14 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
-from botocore.exceptions import ClientError
 
+from gateway.adapters.aws.attributes import to_item
 from gateway.adapters.aws.dynamo_table import DynamoTable
 from gateway.adapters.aws.network_interfaces import public_name
-from gateway.adapters.aws.session import AwsSession, error_code
+from gateway.adapters.aws.session import AwsSession
 from gateway.ports.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -24,7 +24,6 @@ _TASK: Final = "task/"  # key prefix of the rows that describe tasks, by task id
 _TASK_ROW_SECONDS: Final = 30 * 86_400  # lifetime of a task row
 _CACHE_SECONDS: Final = 2.0
 _MAX_ATTEMPTS: Final = 5  # while other gateways write equal rows
-_BUSY: Final = frozenset({"TransactionCanceledException", "TransactionConflictException"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,10 @@ class TaskEvent:
     def name(self) -> str:
         """The task's id: the last part of its ARN."""
         return self.task.rpartition("/")[2]
+
+
+# The rows of the table by their `role`.
+Rows: TypeAlias = Mapping[str, Mapping[str, str]]
 
 
 class _RowChanged(Exception):
@@ -113,14 +116,12 @@ class BroadcastServerTable:
 
     # ---- roles ----
 
-    async def _task_running(
-        self, event: TaskEvent, known: Mapping[str, str], rows: Mapping[str, Mapping[str, str]]
-    ) -> None:
+    async def _task_running(self, event: TaskEvent, known: Mapping[str, str], rows: Rows) -> None:
         dns = known.get("dns") or await public_name(self._session, event.interface)
         if not dns:
             log.warning("a task has no public address, so broadcasters cannot reach it", task=event.task)
             return
-        if any(rows.get(role, {}).get("dns") == dns and rows[role].get("replaced") == "no" for role in ROLES):
+        if _role_of(dns, rows) is not None:
             await self._write(self._task(event, known, dns, "serves"))
             return
         role = next((r for r in ROLES if rows.get(r, {}).get("replaced", "yes") != "no"), None)
@@ -131,14 +132,10 @@ class BroadcastServerTable:
         await self._write(self._task(event, known, dns, "serves"), self._serve(role, dns, event.id))
         log.info("a server for broadcasters", role=role, dns=dns)
 
-    async def _task_stopped(
-        self, event: TaskEvent, known: Mapping[str, str], rows: Mapping[str, Mapping[str, str]]
-    ) -> None:
+    async def _task_stopped(self, event: TaskEvent, known: Mapping[str, str], rows: Rows) -> None:
         # Its network interface may be deleted already, but the task's row has the name.
         dns = known.get("dns") or (await public_name(self._session, event.interface) if event.interface else "")
-        role = next(
-            (r for r in ROLES if dns and rows.get(r, {}).get("dns") == dns and rows[r].get("replaced") == "no"), None
-        )
+        role = _role_of(dns, rows)
         writes = [self._task(event, known, dns, "gone")]
         if role is None:
             await self._write(*writes)
@@ -167,13 +164,8 @@ class BroadcastServerTable:
 
     async def _write(self, *writes: Mapping[str, Any]) -> None:
         """Writes all rows or none. Raises _RowChanged."""
-        async with self._table.client() as client:
-            try:
-                await client.transact_write_items(TransactItems=list(writes))
-            except ClientError as error:
-                if error_code(error) in _BUSY:
-                    raise _RowChanged from error
-                raise
+        if not await self._table.write_all(*writes):
+            raise _RowChanged
 
     def _task(self, event: TaskEvent, known: Mapping[str, str], dns: str, state: str) -> dict[str, Any]:
         """Returns the write of a task's row. Its condition is that the row is unchanged since it was read (`known`).
@@ -182,59 +174,39 @@ class BroadcastServerTable:
         """
         item = {"role": _TASK + event.name, "dns": dns, "state": state, "eventid": event.id, "time": event.time}
         numbers = {"version": event.version, "expires": int(self._clock()) + _TASK_ROW_SECONDS}
-        put: dict[str, Any] = {
-            "TableName": self._table.name,
-            "Item": {n: {"S": v} for n, v in item.items()} | {n: {"N": str(v)} for n, v in numbers.items()},
-            "ConditionExpression": "attribute_not_exists(version)",
-        }
+        condition, expected = "attribute_not_exists(version)", dict[str, Any]()
         if known:
             # Checks the state too: the task may have got a role since then.
-            put |= {
-                "ConditionExpression": "version = :version AND #state = :state",
-                "ExpressionAttributeNames": {"#state": "state"},
-                "ExpressionAttributeValues": {":version": {"N": known["version"]}, ":state": {"S": known["state"]}},
-            }
-        return {"Put": put}
+            condition = "version = :version AND #state = :state"
+            expected = {"version": int(known["version"]), "state": known["state"]}
+        return {"Put": self._table.request(expected, Item=to_item({**item, **numbers}), ConditionExpression=condition)}
 
     def _serve(self, role: str, dns: str, event: str, previous: str = "") -> dict[str, Any]:
         """Returns the write that gives a role a server. previous: the server that it must have now; "": none."""
-        free = "attribute_not_exists(#role) OR replaced <> :no"
-        values = {":no": {"S": "no"}} | ({":previous": {"S": previous}} if previous else {})
-        return {
-            "Put": {
-                "TableName": self._table.name,
-                "Item": {n: {"S": v} for n, v in zip(_ROLE_FIELDS, (role, dns, "no", event), strict=True)},
-                "ConditionExpression": "dns = :previous AND replaced = :no" if previous else free,
-                "ExpressionAttributeValues": values,
-                **({} if previous else {"ExpressionAttributeNames": {"#role": "role"}}),  # a reserved word
-            }
-        }
+        item = to_item(dict(zip(_ROLE_FIELDS, (role, dns, "no", event), strict=True)))
+        condition, values = "attribute_not_exists(#role) OR replaced <> :no", {"no": "no"}
+        if previous:
+            condition, values = "dns = :previous AND replaced = :no", {"no": "no", "previous": previous}
+        return {"Put": self._table.request(values, Item=item, ConditionExpression=condition)}
 
     def _free(self, role: str, dns: str) -> dict[str, Any]:
         """Returns the write that marks a role as free, if `dns` is its server."""
-        return {
-            "Update": {
-                "TableName": self._table.name,
-                "Key": {"role": {"S": role}},
-                "UpdateExpression": "SET replaced = :yes",
-                "ConditionExpression": "dns = :dns AND replaced = :no",
-                "ExpressionAttributeValues": {":yes": {"S": "yes"}, ":no": {"S": "no"}, ":dns": {"S": dns}},
-            }
-        }
+        values, condition = {"yes": "yes", "no": "no", "dns": dns}, "dns = :dns AND replaced = :no"
+        return self._update(role, values, "SET replaced = :yes", condition)
 
     def _promote(self, row: Mapping[str, str]) -> dict[str, Any]:
         """Returns the write that changes a task from "waits" to "serves", if its row is unchanged."""
-        return {
-            "Update": {
-                "TableName": self._table.name,
-                "Key": {"role": {"S": row["role"]}},
-                "UpdateExpression": "SET #state = :serves",
-                "ConditionExpression": "#state = :waits AND version = :version",
-                "ExpressionAttributeNames": {"#state": "state"},
-                "ExpressionAttributeValues": {
-                    ":serves": {"S": "serves"},
-                    ":waits": {"S": "waits"},
-                    ":version": {"N": row["version"]},
-                },
-            }
-        }
+        values = {"serves": "serves", "waits": "waits", "version": int(row["version"])}
+        return self._update(row["role"], values, "SET #state = :serves", "#state = :waits AND version = :version")
+
+    def _update(self, role: str, values: Mapping[str, Any], update: str, condition: str) -> dict[str, Any]:
+        """Returns the write that changes the row of `role`, if it meets the condition."""
+        key = to_item({"role": role})
+        request = self._table.request(values, Key=key, UpdateExpression=update, ConditionExpression=condition)
+        return {"Update": request}
+
+
+def _role_of(dns: str, rows: Rows) -> str | None:
+    """Returns the role of a server; None if it has none, or was replaced."""
+    serving = (role for role in ROLES if rows.get(role, {}).get("replaced") == "no")
+    return next((role for role in serving if dns and rows[role].get("dns") == dns), None)

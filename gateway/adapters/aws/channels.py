@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from botocore.exceptions import ClientError
-
-from gateway.adapters.aws.attributes import from_item, to_attribute, to_item
+from gateway.adapters.aws.attributes import from_item, to_item
 from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
-from gateway.adapters.aws.session import AwsSession, error_code
+from gateway.adapters.aws.session import AwsSession
 from gateway.channels.channel import ID, Channel
 from gateway.channels.deleted_channel import RECORD_FIELDS, DeletedChannel
 from gateway.channels.names import is_channel_id
@@ -45,14 +43,14 @@ class DynamoChannels:
             return await self.get(id)
         if not is_channel_id(id):
             raise NoSuchChannel(id)
-        # Placeholders for every name: `key` and `TimeStamp` are reserved words.
+        # A client may choose any names of fields, so they are numbered.
         try:
             answer = await self._table.call(
                 "update_item",
+                {f"v{i}": value for i, (_, value) in enumerate(fields)},
                 Key=_key(id),
                 UpdateExpression="SET " + ", ".join(f"#n{i} = :v{i}" for i in range(len(fields))),
                 ExpressionAttributeNames={f"#n{i}": name for i, (name, _) in enumerate(fields)},
-                ExpressionAttributeValues={f":v{i}": to_attribute(value) for i, (_, value) in enumerate(fields)},
                 ConditionExpression="attribute_exists(id)",
                 ReturnValues="ALL_NEW",
             )
@@ -99,27 +97,13 @@ class DynamoChannels:
 
         Returns False if the channel was changed since it was read.
         """
-        kept = {name: stored.get(name) for name in RECORD_FIELDS}
-        terms = [f"#n{i} = :v{i}" if kept[name] else f"attribute_not_exists(#n{i})" for i, name in enumerate(kept)]
-        removal = {
-            "TableName": self._table.name,
-            "Key": _key(id),
-            "ConditionExpression": " AND ".join(("attribute_exists(id)", *terms)),
-            "ExpressionAttributeNames": {f"#n{i}": name for i, name in enumerate(kept)},
-        }
-        values = {f":v{i}": value for i, value in enumerate(kept.values()) if value}
-        if values:
-            removal["ExpressionAttributeValues"] = values
-        put = {"TableName": self._table.name, "Item": _deleted_item(deleted)}
-        async with self._table.client() as client:
-            try:
-                await client.transact_write_items(TransactItems=[{"Put": put}, {"Delete": removal}])
-            except ClientError as error:
-                # Also if two transactions conflict. The caller reads again.
-                if error_code(error) == "TransactionCanceledException":
-                    return False
-                raise
-        return True
+        kept = {f":{name}": stored[name] for name in RECORD_FIELDS if name in stored}
+        terms = [f"#{name} = :{name}" if name in stored else f"attribute_not_exists(#{name})" for name in RECORD_FIELDS]
+        removal = self._table.request(Key=_key(id), ConditionExpression=" AND ".join(("attribute_exists(id)", *terms)))
+        if kept:
+            removal["ExpressionAttributeValues"] = kept
+        put = self._table.request(Item=_deleted_item(deleted))
+        return await self._table.write_all({"Put": put}, {"Delete": removal})
 
 
 def _key(id: str) -> dict[str, Any]:

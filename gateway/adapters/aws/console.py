@@ -39,25 +39,14 @@ class DynamoConsole:
         return item is not None and self._is_valid(item)
 
     async def list(self, kind: str) -> dict[str, dict[str, Any]]:
-        items = await self._table.read_all(
-            "query",
-            KeyConditionExpression="#kind = :kind",
-            ExpressionAttributeNames={"#kind": "kind"},
-            ExpressionAttributeValues={":kind": {"S": kind}},
-        )
+        items = await self._table.read_all("query", {"kind": kind}, KeyConditionExpression="#kind = :kind")
         return {item["key"]["S"]: _value(item) for item in items if self._is_valid(item)}
 
     async def check(self) -> None:
         await self._table.get(_key("-", "-"))
 
     async def _put_if(self, condition: str, item: dict[str, Any]) -> bool:
-        return await self._table.write(
-            "put_item",
-            Item=item,
-            ConditionExpression=condition,
-            ExpressionAttributeNames={"#key": "key", "#expires": "expires"},
-            ExpressionAttributeValues={":now": {"N": repr(self._clock())}},
-        )
+        return await self._table.write("put_item", {"now": self._clock()}, Item=item, ConditionExpression=condition)
 
     def _is_valid(self, item: Mapping[str, Any]) -> bool:
         expires = float(item.get("expires", {}).get("N", 0))

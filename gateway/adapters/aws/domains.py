@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.adapters.aws.session import AwsSession
+from gateway.adapters.aws.session import AwsSession, call
 from gateway.channels.addresses import PublicDomains
 
 _PUSH: Final = "pushDNS"
@@ -18,15 +18,15 @@ class SsmDomains:
         self._session = session
 
     async def get_domains(self) -> PublicDomains:
-        async with self._session.client_for("ssm", "domains") as client:
-            answer = await client.get_parameters(Names=[_PUSH, _PULL])
+        answer = await call(self._session.client_for("ssm", "domains"), "get_parameters", Names=[_PUSH, _PULL])
         stored = {p["Name"]: p["Value"] for p in answer["Parameters"]}
         return PublicDomains(stored.get(_PUSH, ""), stored.get(_PULL, ""))
 
     async def set_domains(self, domains: PublicDomains) -> None:
+        values = {_PUSH: domains.push, _PULL: domains.pull}
         async with self._session.client_for("ssm", "domains") as client:
-            for name, value in ((_PUSH, domains.push), (_PULL, domains.pull)):
+            for name, value in values.items():
                 if value:
                     await client.put_parameter(Name=name, Value=value, Type="String", Overwrite=True)
-            if missing := [name for name, value in ((_PUSH, domains.push), (_PULL, domains.pull)) if not value]:
+            if missing := [name for name, value in values.items() if not value]:
                 await client.delete_parameters(Names=missing)

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from gateway.adapters.aws.session import AwsSession, error_code
+from gateway.adapters.aws import session
+from gateway.adapters.aws.attributes import to_item
+from gateway.adapters.aws.session import AwsSession, ErrorMap, error_code, unmapped
 
 _CONDITION_FAILED: Final = "ConditionalCheckFailedException"
+_TRANSACTION_FAILED: Final = frozenset({"TransactionCanceledException", "TransactionConflictException"})
 
 
 class ConditionFailed(Exception):
     """The condition of a write was not met, and nothing was written."""
 
 
+def condition_failed(error: ClientError) -> ConditionFailed | None:
+    """The ErrorMap of writes with a condition."""
+    return ConditionFailed() if error_code(error) == _CONDITION_FAILED else None
+
+
+def _transaction_failed(error: ClientError) -> ConditionFailed | None:
+    return ConditionFailed() if error_code(error) in _TRANSACTION_FAILED else None
+
+
 class DynamoTable:
     """A table. Its methods raise StoreUnavailable if DynamoDB is unavailable. `get` and `read_all` read consistently.
+
+    Expressions name the attribute `x` as `#x`, because it may be a reserved word. `:x` is the value `x` of `values`.
 
     label: how messages name the table.
     """
@@ -27,24 +43,36 @@ class DynamoTable:
         self._session, self.name = session, name
         self.label = f"table {name}"
 
-    def client(self) -> AbstractAsyncContextManager[Any]:
+    def client(self, errors: ErrorMap = unmapped) -> AbstractAsyncContextManager[Any]:
         """Returns a client for several calls. They share one time-out."""
-        return self._session.client_for("dynamodb", self.label)
+        return self._session.client_for("dynamodb", self.label, errors=errors)
 
-    async def call(self, operation: str, **parameters: Any) -> Any:
+    def request(self, values: Mapping[str, Any] | None = None, **parameters: Any) -> dict[str, Any]:
+        """Returns the parameters of an operation on this table, with the meaning of the `#x` and `:x` in them."""
+        text = " ".join(text for name, text in parameters.items() if name.endswith("Expression"))
+        if names := set(re.findall(r"#\w+", text)):
+            parameters = {"ExpressionAttributeNames": {name: name[1:] for name in names}} | parameters
+        if values:
+            parameters["ExpressionAttributeValues"] = {f":{name}": value for name, value in to_item(values).items()}
+        return {"TableName": self.name, **parameters}
+
+    async def call(self, operation: str, values: Mapping[str, Any] | None = None, **parameters: Any) -> Any:
         """Calls an operation of the client for this table. Raises ConditionFailed."""
-        async with self.client() as client:
-            try:
-                return await getattr(client, operation)(TableName=self.name, **parameters)
-            except ClientError as error:
-                if error_code(error) == _CONDITION_FAILED:
-                    raise ConditionFailed from None
-                raise
+        return await session.call(self.client(condition_failed), operation, **self.request(values, **parameters))
 
-    async def write(self, operation: str, **parameters: Any) -> bool:
+    async def write(self, operation: str, values: Mapping[str, Any] | None = None, **parameters: Any) -> bool:
         """Calls a write with a condition. Returns False if the condition was not met."""
         try:
-            await self.call(operation, **parameters)
+            await self.call(operation, values, **parameters)
+        except ConditionFailed:
+            return False
+        return True
+
+    async def write_all(self, *writes: Mapping[str, Any]) -> bool:
+        """Makes all of these writes or none. Returns False if a condition was not met, or two transactions conflict."""
+        client = self.client(_transaction_failed)
+        try:
+            await session.call(client, "transact_write_items", TransactItems=writes)
         except ConditionFailed:
             return False
         return True
@@ -55,17 +83,17 @@ class DynamoTable:
         item: dict[str, Any] | None = answer.get("Item")
         return item
 
-    async def read_all(self, operation: str = "scan", **parameters: Any) -> list[dict[str, Any]]:
+    async def read_all(
+        self, operation: str = "scan", values: Mapping[str, Any] | None = None, **parameters: Any
+    ) -> list[dict[str, Any]]:
         """Returns the items of all pages of a scan or query."""
-        pages = self.pages(operation, ConsistentRead=True, **parameters)
+        pages = self.pages(operation, values, ConsistentRead=True, **parameters)
         return [item async for page in pages for item in page]
 
-    async def pages(self, operation: str, **parameters: Any) -> AsyncIterator[list[dict[str, Any]]]:
+    async def pages(
+        self, operation: str, values: Mapping[str, Any] | None = None, **parameters: Any
+    ) -> AsyncIterator[list[dict[str, Any]]]:
         """Yields the items of each page of a scan or query. The time-out applies to each page of at most 1 MB."""
-        start: dict[str, Any] = {}
-        while True:
-            answer = await self.call(operation, **parameters, **start)
+        ask = partial(self.call, operation, values, **parameters)
+        async for answer in session.pages(ask, "ExclusiveStartKey", "LastEvaluatedKey"):
             yield answer["Items"]
-            if not (last := answer.get("LastEvaluatedKey")):
-                return
-            start = {"ExclusiveStartKey": last}

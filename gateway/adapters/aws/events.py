@@ -58,27 +58,18 @@ class DynamoEvents:
             return []  # DynamoDB rejects such a range
         # DynamoDB allows one condition on the sort key. So `since` and `before` become one range; `before` itself is
         # in the range, and is removed below.
-        condition = "#key = :key AND #id BETWEEN :since AND :before"
-        parameters: dict[str, Any] = {
-            "KeyConditionExpression": condition,
-            "ExpressionAttributeNames": {"#key": key, "#id": "id"},
-            "ExpressionAttributeValues": {
-                ":key": {"S": value},
-                ":since": {"S": since},
-                ":before": {"S": before},
-            },
-            "ScanIndexForward": False,
-        }
+        condition = f"#{key} = :key AND #id BETWEEN :since AND :before"
+        values = {"key": value, "since": since, "before": before}
+        parameters: dict[str, Any] = {"KeyConditionExpression": condition, "ScanIndexForward": False}
         if key == "channel":
             parameters["IndexName"] = INDEX
         if key == "type" or not query.type:
             parameters["Limit"] = query.limit + 1
         else:  # a page has 1 MB: DynamoDB would apply a limit before the filter
             parameters["FilterExpression"] = "#type = :type"
-            parameters["ExpressionAttributeNames"]["#type"] = "type"
-            parameters["ExpressionAttributeValues"][":type"] = {"S": query.type}
+            values["type"] = query.type
         found: list[StoredEvent] = []
-        async for page in self._table.pages("query", **parameters):
+        async for page in self._table.pages("query", values, **parameters):
             found += (_event(item) for item in page if item["id"]["S"] != query.before)
             if len(found) >= query.limit:
                 break

@@ -13,6 +13,7 @@ from gateway.ports.films import LISTED, Film, FilmState, search_form
 
 _FILM, _MARK = "film", "mark"  # values of `kind`
 _INDEX: Final = "position"
+_SAME_VERSION: Final = "#version = :version"
 _PAGE: Final = 250  # items that one request of a search reads at most
 
 
@@ -23,8 +24,7 @@ class DynamoFilms:
         self._table = DynamoTable(session, table)
 
     async def add(self, film: Film) -> bool:
-        condition = "attribute_not_exists(kind)"
-        return await self._table.write("put_item", Item=_item(film), ConditionExpression=condition)
+        return await self._table.write("put_item", Item=_item(film), ConditionExpression="attribute_not_exists(kind)")
 
     async def get(self, key: str) -> Film:
         item = await self._table.get(_key(_FILM, key))
@@ -33,34 +33,28 @@ class DynamoFilms:
         return _film(item)
 
     async def change(self, film: Film) -> bool:
-        return await self._table.write("put_item", Item=_item(film), **_same_version(film.version - 1))
+        expected = {"version": film.version - 1}
+        return await self._table.write("put_item", expected, Item=_item(film), ConditionExpression=_SAME_VERSION)
 
     async def delete(self, film: Film) -> bool:
-        return await self._table.write("delete_item", Key=_key(_FILM, film.key), **_same_version(film.version))
+        expected, key = {"version": film.version}, _key(_FILM, film.key)
+        return await self._table.write("delete_item", expected, Key=key, ConditionExpression=_SAME_VERSION)
 
     async def newest(self, limit: int, after: tuple[int, str] | None = None, search: str = "") -> list[Film]:
         wanted = search_form(search)
-        values = {":kind": {"S": _FILM}, ":listed": {"BOOL": True}}
-        parameters: dict[str, Any] = {
-            "IndexName": _INDEX,
-            "ConsistentRead": True,
-            "ScanIndexForward": False,
-            "KeyConditionExpression": "kind = :kind",
-            "FilterExpression": "listed = :listed",
-            "ExpressionAttributeValues": values,
-        }
-        names: dict[str, str] = {}  # `position` and `search` are reserved words
+        values: dict[str, Any] = {"kind": _FILM, "listed": True}
+        key, listed = "kind = :kind", "listed = :listed"
         if after is not None:
-            names["#position"], values[":after"] = "position", {"S": _position(after)}
-            parameters["KeyConditionExpression"] += " AND #position < :after"
+            values["after"] = _position(after)
+            key += " AND #position < :after"
         if wanted:
-            names["#search"], values[":search"] = "search", {"S": wanted}
-            parameters["FilterExpression"] += " AND contains(#search, :search)"
-        if names:
-            parameters["ExpressionAttributeNames"] = names
-        found: list[Film] = []
+            values["search"] = wanted
+            listed += " AND contains(#search, :search)"
         # `Limit` counts items before the filter, so a page may have fewer.
-        async for page in self._table.pages("query", Limit=_PAGE if wanted else limit + 1, **parameters):
+        options = {"IndexName": _INDEX, "ConsistentRead": True, "Limit": _PAGE if wanted else limit + 1}
+        conditions = {"KeyConditionExpression": key, "FilterExpression": listed}
+        found: list[Film] = []
+        async for page in self._table.pages("query", values, ScanIndexForward=False, **options, **conditions):
             found += map(_film, page)
             if len(found) >= limit:
                 break
@@ -69,10 +63,9 @@ class DynamoFilms:
     async def in_state(self, state: FilmState) -> list[Film]:
         items = await self._table.read_all(
             "query",
+            {"kind": _FILM, "state": str(state)},
             KeyConditionExpression="kind = :kind",
             FilterExpression="#state = :state",
-            ExpressionAttributeNames={"#state": "state"},
-            ExpressionAttributeValues={":kind": {"S": _FILM}, ":state": {"S": str(state)}},
         )
         return sorted((_film(item) for item in items), key=lambda film: film.order)
 
@@ -84,14 +77,6 @@ class DynamoFilms:
 
     async def check(self) -> None:
         await self._table.get(_key("-", "-"))
-
-
-def _same_version(version: int) -> dict[str, Any]:
-    return {
-        "ConditionExpression": "#version = :version",
-        "ExpressionAttributeNames": {"#version": "version"},
-        "ExpressionAttributeValues": {":version": {"N": str(version)}},
-    }
 
 
 def _key(kind: str, key: str) -> dict[str, Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from gateway.adapters.aws.session import AwsSession, error_code
+from gateway.adapters.aws.session import AwsSession, call, error_code, pages
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.ports.errors import IvsRefused, OutputError
 from gateway.ports.stores import IvsChannelInfo, IvsIngest
 
@@ -36,7 +38,7 @@ class AwsIvs:
 
     def __init__(self, session: AwsSession, clock: Callable[[], float] = time.monotonic) -> None:
         self._session, self._clock = session, clock
-        self._cached: dict[str, tuple[float, IvsIngest]] = {}
+        self._cached: BoundedDict[str, tuple[float, IvsIngest]] = BoundedDict(_MAX_CACHED)
 
     async def ingest(self, arn: str, *, fresh: bool = False) -> IvsIngest:
         """Returns the channel's ingest endpoint and its first stream key."""
@@ -50,8 +52,6 @@ class AwsIvs:
             raise OutputError(f"{arn}: the IVS channel has no stream key")
         key = await self._call("get_stream_key", arn, arn=keys["streamKeys"][0]["arn"])
         ingest = IvsIngest(channel.endpoint, key["streamKey"]["value"], channel.kind, channel.insecure)
-        if len(self._cached) >= _MAX_CACHED:
-            del self._cached[next(iter(self._cached))]
         self._cached[arn] = (now, ingest)
         return ingest
 
@@ -65,30 +65,21 @@ class AwsIvs:
         channels: list[IvsChannelInfo] = []
         for first in range(0, len(arns), _MAX_BATCH):
             answer = await self._call("batch_get_channel", "", arns=arns[first : first + _MAX_BATCH])
-            channels += (
-                _channel(c) for c in answer.get("channels", ())
-            )  # without channels that were deleted since then
+            channels += map(_channel, answer.get("channels", ()))  # without channels that were deleted since then
         return sorted(channels, key=lambda channel: (channel.name, channel.arn))
 
     async def list(self) -> list[IvsChannelInfo]:
         """Returns the channels of the configured region. Only arn, name, kind, latency and authorized are filled."""
-        channels: list[IvsChannelInfo] = []
-        page: dict[str, Any] = {}
-        while True:
-            answer = await self._call("list_channels", "", maxResults=100, **page)
-            channels += (_channel(c) for c in answer["channels"])
-            if not (token := answer.get("nextToken")):
-                return channels
-            page = {"nextToken": token}
+        answers = pages(partial(self._call, "list_channels", "", maxResults=100), "nextToken")
+        return [_channel(channel) async for answer in answers for channel in answer["channels"]]
 
     async def create(self, name: str, kind: str, latency: str, authorized: bool = False) -> IvsChannelInfo:
         """Creates a channel in the configured region and returns it with its key.
 
         authorized: whether players need a signed token.
         """
-        answer = await self._call(
-            "create_channel", "", name=name, type=kind, latencyMode=latency, authorized=authorized
-        )
+        settings = {"name": name, "type": kind, "latencyMode": latency, "authorized": authorized}
+        answer = await self._call("create_channel", "", **settings)
         return _channel(answer["channel"], str(answer.get("streamKey", {}).get("value", "")))
 
     async def delete(self, arn: str) -> None:
@@ -97,18 +88,21 @@ class AwsIvs:
         self._cached.pop(arn, None)
 
     async def _call(self, operation: str, arn: str, /, **arguments: Any) -> Any:
-        region = arn.split(":")[3] if arn.count(":") >= 5 else None
-        async with self._session.client_for("ivs", "channel" if arn else "channels", region) as client:
-            try:
-                return await getattr(client, operation)(**arguments)
-            except ClientError as error:
-                code = error_code(error)
-                if code not in _ERROR_MESSAGES:
-                    raise
-                answer = str(error.response.get("message") or error.response.get("Error", {}).get("Message") or code)
-                reason, message = _ERROR_MESSAGES[code]
-                message = " ".join((message or answer).split())[:200]
-                raise IvsRefused(f"{arn}: IVS: {message}" if arn else f"IVS: {message}", reason) from None
+        region = arn.split(":")[3] if arn.count(":") >= 5 else ""
+        label = "channel" if arn else "channels"
+        client = self._session.client_for("ivs", label, region, errors=partial(_refused, arn))
+        return await call(client, operation, **arguments)
+
+
+def _refused(arn: str, error: ClientError) -> IvsRefused | None:
+    """The ErrorMap of calls for the channel `arn`."""
+    code = error_code(error)
+    if code not in _ERROR_MESSAGES:
+        return None
+    answer = str(error.response.get("message") or error.response.get("Error", {}).get("Message") or code)
+    reason, message = _ERROR_MESSAGES[code]
+    message = " ".join((message or answer).split())[:200]
+    return IvsRefused(f"{arn}: IVS: {message}" if arn else f"IVS: {message}", reason)
 
 
 def _channel(item: Mapping[str, Any], key: str = "") -> IvsChannelInfo:

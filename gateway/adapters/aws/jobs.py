@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.adapters.aws.attributes import from_item, to_item
@@ -36,21 +37,17 @@ class DynamoJobs:
 
     async def unfinished(self) -> list[StoredJob]:
         jobs = await self._scan(
+            {state.lower(): state for state in _FINISHED},
             FilterExpression="NOT #state IN (:complete, :canceled, :error)",
-            ExpressionAttributeNames={"#state": "state"},
-            ExpressionAttributeValues=dict(
-                zip((":complete", ":canceled", ":error"), ({"S": state} for state in _FINISHED), strict=True)
-            ),
         )
         return sorted(jobs, key=lambda job: job.id)
 
     async def change(self, job: StoredJob) -> None:
         changed = await self._table.write(
             "put_item",
+            {"expected_version": job.version - 1},
             Item=to_item(job.as_item()),
             ConditionExpression="#version = :expected_version",
-            ExpressionAttributeNames={"#version": "version"},
-            ExpressionAttributeValues={":expected_version": {"N": str(job.version - 1)}},
         )
         if not changed:
             await self.get(job.id)  # raises NoSuchJob if the job was deleted
@@ -64,5 +61,6 @@ class DynamoJobs:
     async def check(self) -> None:
         await self._table.get({"id": {"S": "-"}})
 
-    async def _scan(self, **parameters: Any) -> list[StoredJob]:
-        return [StoredJob.of_item(from_item(item)) for item in await self._table.read_all(**parameters)]
+    async def _scan(self, values: Mapping[str, str] | None = None, **parameters: Any) -> list[StoredJob]:
+        items = await self._table.read_all("scan", values, **parameters)
+        return [StoredJob.of_item(from_item(item)) for item in items]

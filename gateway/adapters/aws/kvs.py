@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -14,7 +16,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import ClientError
 
-from gateway.adapters.aws.session import AwsSession, error_code
+from gateway.adapters.aws.session import AwsSession, call, error_code
 from gateway.ports.errors import OutputError, StoreUnavailable
 from gateway.ports.stores import PutMediaRequest
 
@@ -61,29 +63,19 @@ class AwsKvs:
             endpoint = self._endpoints[stream] = await self._data_endpoint(stream)
         credentials = await (self._assume() if self._role else self._own_credentials())
         url = f"{endpoint}/putMedia"
-        headers = sign(
-            url, put_media_headers(stream, start), credentials.keys, self._region_of(stream) or self._session.region
-        )
-        return PutMediaRequest(url, headers, credentials.expires)
+        headers, region = put_media_headers(stream, start), _region_of(stream) or self._session.region
+        return PutMediaRequest(url, sign(url, headers, credentials.keys, region), credentials.expires)
 
     async def describe(self, stream: str) -> tuple[str, int]:
         """Calls DescribeStream with the process's own credentials. Returns the ARN and the retention in hours."""
-        async with self._session.client_for(_SERVICE, f"stream {stream}", self._region_of(stream)) as client:
-            try:
-                info = (await client.describe_stream(**_stream_argument(stream)))["StreamInfo"]
-            except ClientError as error:
-                raise _to_error(stream, error) from None
+        info = (await call(self._client(stream), "describe_stream", **_stream_argument(stream)))["StreamInfo"]
         return str(info.get("StreamARN", stream)), int(info.get("DataRetentionInHours", 0))
 
     async def _data_endpoint(self, stream: str) -> str:
-        async with self._session.client_for(_SERVICE, f"stream {stream}", self._region_of(stream)) as client:
-            try:
-                answer = await client.get_data_endpoint(APIName="PUT_MEDIA", **_stream_argument(stream))
-            except ClientError as error:
-                raise _to_error(stream, error) from None
-            allow_http = any(os.environ.get(name) for name in _OVERRIDES) or client.meta.endpoint_url.startswith(
-                "http://"
-            )
+        async with self._client(stream) as client:
+            answer = await client.get_data_endpoint(APIName="PUT_MEDIA", **_stream_argument(stream))
+            test_server = client.meta.endpoint_url.startswith("http://")
+        allow_http = test_server or any(os.environ.get(name) for name in _OVERRIDES)
         endpoint = str(answer.get("DataEndpoint", "")).rstrip("/")
         parts = urlsplit(endpoint)
         if not parts.hostname or parts.scheme not in (("https", "http") if allow_http else ("https",)):
@@ -93,23 +85,17 @@ class AwsKvs:
     async def _assume(self) -> _Credentials:
         now = time.time()
         last = self._assumed
-        if (
-            last is not None
-            and now - last.assumed_at < ROLE_CACHE_SECONDS
-            and last.expires - now > MIN_REMAINING_SECONDS
-        ):
+        if last is not None and now < min(last.assumed_at + ROLE_CACHE_SECONDS, last.expires - MIN_REMAINING_SECONDS):
             return last
-        async with self._session.client_for("sts", f"role {self._role}") as client:
-            try:
-                answer = await client.assume_role(
-                    RoleArn=self._role, RoleSessionName=ROLE_SESSION, DurationSeconds=ROLE_SECONDS
-                )
-            except ClientError as error:
-                raise OutputError(f"the role {self._role} cannot be assumed: {error_code(error)}") from None
-        response = answer["Credentials"]
+        client = self._session.client_for("sts", f"role {self._role}", errors=self._not_assumed)
+        request = {"RoleArn": self._role, "RoleSessionName": ROLE_SESSION, "DurationSeconds": ROLE_SECONDS}
+        response = (await call(client, "assume_role", **request))["Credentials"]
         keys = ReadOnlyCredentials(response["AccessKeyId"], response["SecretAccessKey"], response["SessionToken"])
         self._assumed = _Credentials(keys, response["Expiration"].timestamp(), now)
         return self._assumed
+
+    def _not_assumed(self, error: ClientError) -> OutputError:
+        return OutputError(f"the role {self._role} cannot be assumed: {error_code(error)}")
 
     async def _own_credentials(self) -> _Credentials:
         credentials = await self._session.credentials()
@@ -120,11 +106,15 @@ class AwsKvs:
         expiry: Any = getattr(credentials, "_expiry_time", None)
         return _Credentials(ReadOnlyCredentials(*frozen[:3]), expiry.timestamp() if expiry is not None else 0.0)
 
-    @staticmethod
-    def _region_of(stream: str) -> str | None:
-        """Returns the region of an ARN; None for a plain stream name."""
-        match = _ARN.match(stream)
-        return match[1] if match is not None else None
+    def _client(self, stream: str) -> AbstractAsyncContextManager[Any]:
+        errors = partial(_to_error, stream)
+        return self._session.client_for(_SERVICE, f"stream {stream}", _region_of(stream), errors=errors)
+
+
+def _region_of(stream: str) -> str:
+    """Returns the region of an ARN; "" for a plain stream name."""
+    match = _ARN.match(stream)
+    return match[1] if match is not None else ""
 
 
 def put_media_headers(stream: str, start: float) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from gateway.adapters.aws.session import AwsSession, error_code
+from gateway.adapters.aws.session import AwsSession, call, error_code
 from gateway.settings.models import RecordingSettings
 
 PREFIX: Final = "millrace-"
@@ -35,25 +35,12 @@ def rules(settings: RecordingSettings) -> list[Rule]:
         for days, kind in ((cold, settings.cold_class), (archive, settings.archive_class))
         if days
     ]
-    rules_to_set: list[Rule] = []
-    if transitions:
-        rules_to_set.append(
-            {
-                "ID": f"{PREFIX}storage-classes",
-                "Status": "Enabled",
-                "Filter": {"ObjectSizeGreaterThan": _MIN_BYTES},
-                "Transitions": transitions,
-            }
-        )
-    rules_to_set.append(
-        {
-            "ID": f"{PREFIX}unfinished-uploads",
-            "Status": "Enabled",
-            "Filter": {"Prefix": ""},
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": _UNFINISHED_DAYS},
-        }
-    )
-    return rules_to_set
+    abort = {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": _UNFINISHED_DAYS}}
+    uploads = {"ID": f"{PREFIX}unfinished-uploads", "Status": "Enabled", "Filter": {"Prefix": ""}, **abort}
+    if not transitions:
+        return [uploads]
+    large = {"Filter": {"ObjectSizeGreaterThan": _MIN_BYTES}, "Transitions": transitions}
+    return [{"ID": f"{PREFIX}storage-classes", "Status": "Enabled", **large}, uploads]
 
 
 async def show(session: AwsSession, bucket: str) -> list[Rule]:
@@ -75,6 +62,7 @@ async def apply(session: AwsSession, bucket: str, settings: RecordingSettings) -
     """
     ours = rules(settings)
     merged = [rule for rule in await show(session, bucket) if not str(rule.get("ID", "")).startswith(PREFIX)] + ours
-    async with session.client_for("s3", f"bucket {bucket}") as client:
-        await client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": merged})
+    configuration = {"LifecycleConfiguration": {"Rules": merged}}
+    client = session.client_for("s3", f"bucket {bucket}")
+    await call(client, "put_bucket_lifecycle_configuration", Bucket=bucket, **configuration)
     return merged

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import structlog
 from botocore.exceptions import ClientError
 
-from gateway.adapters.aws.session import AwsSession, error_code
+from gateway.adapters.aws.session import AwsSession, ErrorMap, call, error_code, pages, unmapped
 from gateway.channels.names import is_object_key
 from gateway.lib.content_types import content_type
 from gateway.ports import media_keys
@@ -57,8 +58,7 @@ class S3Objects:
             size = os.fstat(source.fileno()).st_size
             if size <= _PART_BYTES:
                 body = await asyncio.to_thread(source.read)
-                async with self._client(_PART_SECONDS) as client:
-                    await client.put_object(Bucket=self.bucket, Key=key, Body=body, **self._headers(key))
+                await self._call("put_object", _PART_SECONDS, Key=key, Body=body, **self._headers(key))
             else:
                 await self._put_parts(key, source, max(_PART_BYTES, -(-size // _MAX_PARTS)))
         finally:
@@ -66,25 +66,19 @@ class S3Objects:
         await asyncio.to_thread(file.unlink, missing_ok=True)
 
     async def head(self, key: str) -> Object:
-        async with self._client() as client:
-            try:
-                reply = await client.head_object(Bucket=self.bucket, Key=key)
-            except ClientError as error:
-                raise self._not_found_or(error, key) from None
+        reply = await self._call("head_object", Key=key, errors=partial(_not_found, key))
         return Object(key, reply["ContentLength"], reply["LastModified"].timestamp())
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         if end is not None and start >= end:
             await self.head(key)
             return
-        range_ = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end is not None else {}
-        async with self._client() as client:
-            try:
-                reply = await client.get_object(Bucket=self.bucket, Key=key, **range_)
-            except ClientError as error:
-                if error_code(error) == "InvalidRange":
-                    return
-                raise self._not_found_or(error, key) from None
+        bounds = f"bytes={start}-{'' if end is None else end - 1}"
+        range_: dict[str, Any] = {"Range": bounds} if start or end is not None else {}
+        try:
+            reply = await self._call("get_object", Key=key, errors=partial(_unreadable, key), **range_)
+        except _NoBytes:
+            return
         remaining: int = reply["ContentLength"]
         body = reply["Body"]
         async with body:  # closes the connection if the caller stops reading
@@ -97,26 +91,19 @@ class S3Objects:
                 yield chunk
 
     async def list(self, prefix: str) -> AsyncIterator[Object]:
-        page: dict[str, Any] = {}
-        while True:
-            async with self._client() as client:
-                reply = await client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=PAGE, **page)
+        ask = partial(self._call, "list_objects_v2", Prefix=prefix, MaxKeys=PAGE)
+        async for reply in pages(ask, "ContinuationToken", "NextContinuationToken"):
             for item in reply.get("Contents", ()):
                 yield Object(item["Key"], item["Size"], item["LastModified"].timestamp())
-            if not reply.get("IsTruncated"):
-                return
-            page = {"ContinuationToken": reply["NextContinuationToken"]}
 
     async def delete(self, key: str) -> None:
-        async with self._client() as client:
-            await client.delete_object(Bucket=self.bucket, Key=key)
+        await self._call("delete_object", Key=key)
 
     async def delete_many(self, keys: Sequence[str]) -> None:
         if not keys:
             return
         wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        async with self._client(_DELETE_SECONDS) as client:
-            reply = await client.delete_objects(Bucket=self.bucket, Delete=wanted)
+        reply = await self._call("delete_objects", _DELETE_SECONDS, Delete=wanted)
         if failed := reply.get("Errors"):
             code, count = failed[0].get("Code", "unknown"), len(failed)
             raise StoreUnavailable(f"s3 ({self._label}) did not delete {count} of {len(keys)} objects: {code}")
@@ -145,28 +132,23 @@ class S3Objects:
         return DirectUpload(url, "PUT", {"Content-Type": kind, "If-None-Match": "*"})
 
     async def check(self) -> None:
-        async with self._client() as client:
-            await client.head_bucket(Bucket=self.bucket)
+        await self._call("head_bucket")
 
     # ---- details ----
 
     async def _put_parts(self, key: str, source: BinaryIO, size: int) -> None:
         """Uploads the parts in order. Only one part is in memory. Other uploads can run between two parts."""
-        async with self._client() as client:
-            upload = await client.create_multipart_upload(Bucket=self.bucket, Key=key, **self._headers(key))
-        arguments = {"Bucket": self.bucket, "Key": key, "UploadId": upload["UploadId"]}
+        upload = await self._call("create_multipart_upload", Key=key, **self._headers(key))
+        arguments = {"Key": key, "UploadId": upload["UploadId"]}
         try:
             parts: list[dict[str, Any]] = []
             while body := await asyncio.to_thread(source.read, size):
                 number = len(parts) + 1
-                async with self._client(_PART_SECONDS) as client:
-                    reply = await client.upload_part(**arguments, PartNumber=number, Body=body)
-                checksums = {
-                    name: reply[name] for name in reply if name.startswith("Checksum") and name != "ChecksumType"
-                }
-                parts.append({"PartNumber": number, "ETag": reply["ETag"], **checksums})
-            async with self._client(_PART_SECONDS) as client:
-                await client.complete_multipart_upload(**arguments, MultipartUpload={"Parts": parts})
+                reply = await self._call("upload_part", _PART_SECONDS, **arguments, PartNumber=number, Body=body)
+                checksums = {name for name in reply if name.startswith("Checksum")} - {"ChecksumType"}
+                parts.append({"PartNumber": number, **{name: reply[name] for name in ("ETag", *checksums)}})
+            found = {"Parts": parts}
+            await self._call("complete_multipart_upload", _PART_SECONDS, **arguments, MultipartUpload=found)
         except BaseException:
             await self._abort(arguments)
             raise
@@ -174,12 +156,11 @@ class S3Objects:
     async def _abort(self, arguments: dict[str, Any]) -> None:
         """Aborts an upload, because S3 charges for its parts until then."""
         try:
-            async with self._client() as client:
-                await client.abort_multipart_upload(**arguments)
+            await self._call("abort_multipart_upload", **arguments)
         except StoreUnavailable as error:
             log.info("a multipart upload could not be aborted", object=arguments["Key"], reason=str(error))
 
-    def _headers(self, key: str) -> dict[str, str]:
+    def _headers(self, key: str) -> dict[str, Any]:
         media_key = media_keys.parse(key)
         immutable = media_key is not None and media_key.kind is not media_keys.MediaKind.ONDEMAND
         headers = {"ContentType": content_type(key), "CacheControl": _IMMUTABLE if immutable else _ONE_MINUTE}
@@ -187,8 +168,22 @@ class S3Objects:
             headers["StorageClass"] = self._storage_class
         return headers
 
-    def _client(self, seconds: float | None = None) -> contextlib.AbstractAsyncContextManager[Any]:
-        return self._session.client_for("s3", self._label, seconds=seconds)
+    async def _call(self, operation: str, seconds: float = 0, *, errors: ErrorMap = unmapped, **parameters: Any) -> Any:
+        return await call(self._client(seconds, errors), operation, Bucket=self.bucket, **parameters)
 
-    def _not_found_or(self, error: ClientError, key: str) -> Exception:
-        return NoSuchObject(key) if error_code(error) in _NOT_FOUND_CODES else error
+    def _client(self, seconds: float = 0, errors: ErrorMap = unmapped) -> contextlib.AbstractAsyncContextManager[Any]:
+        return self._session.client_for("s3", self._label, seconds=seconds, errors=errors)
+
+
+class _NoBytes(Exception):
+    """The object has no bytes in the requested range."""
+
+
+def _not_found(key: str, error: ClientError) -> NoSuchObject | None:
+    """The ErrorMap of requests for an object."""
+    return NoSuchObject(key) if error_code(error) in _NOT_FOUND_CODES else None
+
+
+def _unreadable(key: str, error: ClientError) -> Exception | None:
+    """The ErrorMap of requests for a range of an object."""
+    return _NoBytes() if error_code(error) == "InvalidRange" else _not_found(key, error)

@@ -10,16 +10,15 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from gateway.adapters.aws.attributes import from_attribute, to_attribute, to_item
-from gateway.adapters.aws.dynamo_table import DynamoTable
-from gateway.adapters.aws.session import AwsSession, error_code
+from gateway.adapters.aws.attributes import from_attribute, to_item
+from gateway.adapters.aws.dynamo_table import DynamoTable, condition_failed
+from gateway.adapters.aws.session import AwsSession, call
 from gateway.channels.names import is_channel_id
 from gateway.lib.bounded_json import MAX_NUMBER
 from gateway.lib.numbers import read_integer
 from gateway.ports.errors import HeldByOtherNode, StoreUnavailable
 from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Node, NodeRole, StreamClaim
 
-_CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 _KEY: Final = "UUID"
 # A channel id has no slash, so these keys never equal the key of a session's row. One item lists the ids of all nodes,
 # so that no scan is needed.
@@ -62,17 +61,12 @@ class DynamoRegistry:
     async def beat(self, node: Node) -> None:
         item = _row(node, self._clock() + FORGOTTEN_SECONDS)
         async with self._table.client() as client:
-            answer = await client.put_item(TableName=self._table.name, Item=item, ReturnValues="ALL_OLD")
+            answer = await client.put_item(**self._table.request(Item=item, ReturnValues="ALL_OLD"))
             if answer.get("Attributes") and node.id in self._listed:
                 return
             # The row is written first, because other nodes remove an id without a row.
-            await client.update_item(
-                TableName=self._table.name,
-                Key=_key(_NODES),
-                UpdateExpression="ADD #ids :id, #version :one",
-                ExpressionAttributeNames={"#ids": "ids", "#version": "version"},
-                ExpressionAttributeValues={":id": {"SS": [node.id]}, ":one": {"N": "1"}},
-            )
+            added, expression = {"id": frozenset((node.id,)), "one": 1}, "ADD #ids :id, #version :one"
+            await client.update_item(**self._table.request(added, Key=_key(_NODES), UpdateExpression=expression))
         self._listed.add(node.id)
 
     async def leave(self, id: str) -> None:
@@ -86,55 +80,36 @@ class DynamoRegistry:
 
     async def nodes(self) -> list[Node]:
         async with self._table.client() as client:
-            answer = await client.get_item(TableName=self._table.name, Key=_key(_NODES), ConsistentRead=True)
+            answer = await client.get_item(**self._table.request(Key=_key(_NODES), ConsistentRead=True))
             listed = answer.get("Item", {})
             ids = set(listed.get("ids", {}).get("SS", ()))
             self._listed &= ids
             rows = await self._batch(client, [_NODE + id for id in ids], ConsistentRead=True)
         if missing := ids - {row[_KEY]["S"].removeprefix(_NODE) for row in rows}:
-            await self._drop(sorted(missing), listed.get("version", {"N": "0"}))
+            await self._drop(missing, int(listed.get("version", {}).get("N", 0)))
         return [node for node in map(_node, rows) if node is not None]
 
     async def claim(self, claim: StreamClaim, item: Mapping[str, Any], replaces: str = "") -> None:
-        async with self._table.client() as client:
-            try:
-                await client.put_item(
-                    TableName=self._table.name,
-                    Item=_session(claim, item),
-                    ConditionExpression=_FREE,
-                    ExpressionAttributeNames={
-                        f"#{name}": name for name in ("node", "address", "claim", "started", "left")
-                    },
-                    ExpressionAttributeValues={
-                        ":text": {"S": "S"},
-                        ":number": {"S": "N"},
-                        ":yes": {"BOOL": True},
-                        ":claim": {"S": claim.id},  # an earlier attempt without an answer may have succeeded
-                        ":replaces": {"S": replaces or claim.id},
-                    },
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                )
-            except ClientError as e:
-                stored = _to_claim(e.response.get("Item", {}))
-                if error_code(e) == _CONDITION_FAILED and stored is not None:
-                    raise HeldByOtherNode(stored) from None
-                raise
+        values = {
+            "text": "S",
+            "number": "N",
+            "yes": True,
+            "claim": claim.id,  # an earlier attempt without an answer may have succeeded
+            "replaces": replaces or claim.id,
+        }
+        put = self._table.request(values, Item=_session(claim, item), ConditionExpression=_FREE)
+        await call(self._table.client(_held), "put_item", **put, ReturnValuesOnConditionCheckFailure="ALL_OLD")
 
     async def release(self, stream: str, claim: str, *, left: bool = False) -> None:
         if not is_channel_id(stream):
             return
-        parameters: dict[str, Any] = {
-            "Key": _key(stream),
-            "ConditionExpression": "#claim = :claim",
-            "ExpressionAttributeNames": {"#claim": "claim"},
-            "ExpressionAttributeValues": {":claim": {"S": claim}},
-        }
+        parameters = {"Key": _key(stream), "ConditionExpression": "#claim = :claim"}
         if left:
-            parameters["UpdateExpression"] = "SET #left = :yes, #expires = :expires"
-            parameters["ExpressionAttributeNames"] |= {"#left": "left", "#expires": "expires"}
-            expires = math.ceil(self._clock() + LEFT_SECONDS)
-            parameters["ExpressionAttributeValues"] |= {":yes": {"BOOL": True}, ":expires": {"N": str(expires)}}
-        await self._table.write("update_item" if left else "delete_item", **parameters)
+            values = {"claim": claim, "yes": True, "expires": math.ceil(self._clock() + LEFT_SECONDS)}
+            update = "SET #left = :yes, #expires = :expires"
+            await self._table.write("update_item", values, UpdateExpression=update, **parameters)
+        else:
+            await self._table.write("delete_item", {"claim": claim}, **parameters)
 
     async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         wanted = [stream for stream in set(streams) if is_channel_id(stream)]
@@ -174,18 +149,15 @@ class DynamoRegistry:
                 await asyncio.sleep(pause)
         return items
 
-    async def _drop(self, ids: Sequence[str], version: Mapping[str, Any] | None = None) -> None:
+    async def _drop(self, ids: Collection[str], version: int | None = None) -> None:
         """Removes ids from the set of nodes. version: removes them only if the set still has this version."""
-        parameters: dict[str, Any] = {
-            "UpdateExpression": "DELETE #ids :gone",
-            "ExpressionAttributeNames": {"#ids": "ids"},
-            "ExpressionAttributeValues": {":gone": {"SS": list(ids)}},
-        }
+        values: dict[str, Any] = {"gone": frozenset(ids)}
+        condition = {}
         if version is not None:
-            parameters["ConditionExpression"] = "#version = :version"
-            parameters["ExpressionAttributeNames"]["#version"] = "version"
-            parameters["ExpressionAttributeValues"][":version"] = version
-        await self._table.write("update_item", Key=_key(_NODES), **parameters)
+            values["version"] = version
+            condition["ConditionExpression"] = "#version = :version"
+        update = "DELETE #ids :gone"
+        await self._table.write("update_item", values, Key=_key(_NODES), UpdateExpression=update, **condition)
 
     def _unexpired_claim(self, item: Mapping[str, Any]) -> StreamClaim | None:
         """Returns the claim of a row like `_to_claim`, but None if the claim has `left` and has expired."""
@@ -200,15 +172,8 @@ def _key(key: str) -> dict[str, Any]:
 
 
 def _row(node: Node, expires: float) -> dict[str, Any]:
-    return {
-        **_key(_NODE + node.id),
-        "role": {"S": str(node.role)},
-        "address": {"S": node.address},
-        "beat": {"N": str(node.beat)},
-        "channel": {"S": node.channel},
-        "shown": to_attribute(node.shown),
-        "expires": {"N": str(math.ceil(expires))},
-    }
+    fields = {"role": str(node.role), "address": node.address, "beat": node.beat, "channel": node.channel}
+    return to_item({**fields, "shown": node.shown, "expires": math.ceil(expires)}) | _key(_NODE + node.id)
 
 
 def _node(item: Mapping[str, Any]) -> Node | None:
@@ -227,15 +192,14 @@ def _node(item: Mapping[str, Any]) -> Node | None:
 
 
 def _session(claim: StreamClaim, item: Mapping[str, Any]) -> dict[str, Any]:
-    attributes = {
-        "node": claim.node,
-        "address": claim.address,
-        "claim": claim.id,
-        "started": claim.started,
-        "left": claim.left,
-        "cluster": claim.cluster,
-    }
-    return to_item(dict(item) | attributes) | _key(claim.stream)
+    attributes = {"node": claim.node, "address": claim.address, "claim": claim.id, "started": claim.started}
+    return to_item({**item, **attributes, "left": claim.left, "cluster": claim.cluster}) | _key(claim.stream)
+
+
+def _held(error: ClientError) -> HeldByOtherNode | None:
+    """The ErrorMap of a claim."""
+    stored = _to_claim(error.response.get("Item", {})) if condition_failed(error) else None
+    return HeldByOtherNode(stored) if stored is not None else None
 
 
 def _to_claim(item: Mapping[str, Any]) -> StreamClaim | None:

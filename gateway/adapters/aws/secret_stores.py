@@ -89,6 +89,6 @@ def _value(name: str, current: Any, previous: Any, text: str, time: str) -> Secr
     return SecretValue(value.strip(), earlier, modified.timestamp() if modified is not None else 0.0)
 
 
-def _region(name: str) -> str | None:
-    """Returns the region of an ARN; None for a plain name."""
-    return name.split(":")[3] if name.startswith("arn:") else None
+def _region(name: str) -> str:
+    """Returns the region of an ARN; "" for a plain name."""
+    return name.split(":")[3] if name.startswith("arn:") else ""

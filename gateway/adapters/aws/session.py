@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
-from typing import Any, Final, Self
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Self, TypeAlias
 
 import aioboto3
 from botocore.config import Config
@@ -28,6 +29,14 @@ _CONFIG: Final = Config(
 )
 # S3 may need more time for a large object. Signature version 4 also applies to presigned URLs.
 _TRANSFERS: Final = _CONFIG.merge(Config(read_timeout=20, signature_version="s3v4"))
+
+
+# Returns the error to raise for an error of AWS; None: StoreUnavailable.
+ErrorMap: TypeAlias = Callable[[ClientError], Exception | None]
+
+
+def unmapped(error: ClientError) -> None:
+    """The ErrorMap of calls without errors of their own."""
 
 
 class AwsSession:
@@ -64,10 +73,10 @@ class AwsSession:
         """Returns the botocore credentials of this process, or None. botocore refreshes credentials that expire."""
         return await self._session.get_credentials()
 
-    async def client(self, service: str, region: str | None = None, *, wait: int = 0) -> Any:
+    async def client(self, service: str, region: str = "", *, wait: int = 0) -> Any:
         """Returns the client of a service such as "dynamodb".
 
-        region: instead of the configured one. wait: see `client_for`.
+        region: instead of the configured one; "": the configured one. wait: see `client_for`.
         """
         async with self._create_lock:
             name = "@".join(filter(None, (service, region, str(wait or ""))))
@@ -76,7 +85,7 @@ class AwsSession:
                     config = _TRANSFERS if service == "s3" else _CONFIG
                     if wait:
                         config = config.merge(Config(read_timeout=wait + READ_TIMEOUT))
-                    context = self._session.client(service, region_name=region, config=config)
+                    context = self._session.client(service, region_name=region or None, config=config)
                     self._clients[name] = await self._stack.enter_async_context(context)
                 except (NoRegionError, ValueError) as e:
                     raise StoreUnusable(f"AWS {service}: {e}") from None
@@ -84,7 +93,7 @@ class AwsSession:
 
     @contextlib.asynccontextmanager
     async def client_for(
-        self, service: str, label: str, region: str | None = None, seconds: float | None = None, *, wait: int = 0
+        self, service: str, label: str, region: str = "", seconds: float = 0, wait: int = 0, errors: ErrorMap = unmapped
     ) -> AsyncIterator[Any]:
         """Yields the client for one call with a time-out. Raises StoreUnavailable for errors that the block does not
         handle.
@@ -92,6 +101,7 @@ class AwsSession:
         label: names the object in messages, for example "table video-metadata".
         seconds: time-out of a call that transfers much data.
         wait: seconds that a long poll may take before the service answers.
+        errors: other errors to raise for some errors of AWS.
         """
         try:
             async with asyncio.timeout(seconds or wait + CALL_TIMEOUT):
@@ -99,9 +109,31 @@ class AwsSession:
         except TimeoutError:
             raise StoreUnavailable(f"{service} ({label}) does not answer") from None
         except ClientError as e:
+            if (error := errors(e)) is not None:
+                raise error from None
             raise StoreUnavailable(f"{service} ({label}) rejected the request: {error_code(e)}") from e
         except (BotoCoreError, OSError) as e:
             raise StoreUnavailable(f"{service} ({label}) is not available: {type(e).__name__}") from e
+
+
+async def call(client: AbstractAsyncContextManager[Any], operation: str, /, **parameters: Any) -> Any:
+    """Returns the answer of one operation, such as "get_item". client: of `client_for`."""
+    async with client as opened:
+        return await getattr(opened, operation)(**parameters)
+
+
+async def pages(ask: Callable[..., Awaitable[Any]], token: str, next_token: str = "") -> AsyncIterator[Any]:
+    """Yields the answers of a call up to its last page.
+
+    token: the parameter of `ask` for the next page. next_token: the member of an answer with its value; "": as `token`.
+    """
+    page: dict[str, Any] = {}
+    while True:
+        answer = await ask(**page)
+        yield answer
+        if not (value := answer.get(next_token or token)):
+            return
+        page = {token: value}
 
 
 def error_code(error: ClientError) -> str:

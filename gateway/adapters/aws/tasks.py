@@ -9,13 +9,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import structlog
 from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.network_interfaces import list_field
-from gateway.adapters.aws.session import AwsSession, error_code
+from gateway.adapters.aws.session import AwsSession, call, error_code, pages
 from gateway.adapters.aws.task_metadata import own_task
 from gateway.ports.errors import OutputError, StoreUnavailable
 from gateway.ports.stores import RunningTask, TaskRequest
@@ -93,9 +94,8 @@ class EcsTasks:
                 await self._find(request.channel, group)
             await self._refresh()
             same_kind = [task for task in group.tasks.values() if task.kind == request.kind]
-            matching = sorted(
-                (t for t in same_kind if t.address == request.address), key=lambda t: (t.first_seen, t.arn)
-            )
+            matching = [task for task in same_kind if task.address == request.address]
+            matching.sort(key=lambda task: (task.first_seen, task.arn))
             for task in same_kind:
                 if task not in matching[: request.count]:
                     await self._end(group, task, "not needed any more")
@@ -121,23 +121,16 @@ class EcsTasks:
 
     async def _find(self, channel: str, group: _ChannelTasks) -> None:
         """Lists the channel's tasks that another process or gateway started."""
-        arns: list[str] = []
-        page: dict[str, Any] = {}
-        while True:
-            answer = await self._call("list_tasks", startedBy=started_by(channel), desiredStatus="RUNNING", **page)
-            arns += answer.get("taskArns", ())
-            if not (token := answer.get("nextToken")):
-                break
-            page = {"nextToken": token}
+        ask = partial(self._call, "list_tasks", startedBy=started_by(channel), desiredStatus="RUNNING")
+        arns = [arn async for answer in pages(ask, "nextToken") for arn in answer.get("taskArns", ())]
         now = self._clock()
         for described in await self._describe(arns):
             environment = environment_of(described)
             if environment.get(CHANNEL) != channel or described.get("desiredStatus") == "STOPPED":
                 continue  # two channel ids can have an equal startedBy
             arn = str(described["taskArn"])
-            task = group.tasks.setdefault(
-                arn, _KnownTask(arn, environment.get(KIND, ""), environment.get(ADDRESS, ""), now)
-            )
+            found = _KnownTask(arn, environment.get(KIND, ""), environment.get(ADDRESS, ""), now)
+            task = group.tasks.setdefault(arn, found)
             task.state = str(described.get("lastStatus", ""))
         group.is_listed = True
 
@@ -155,9 +148,8 @@ class EcsTasks:
                     if now - task.first_seen > _CONSISTENCY_SECONDS:
                         self._remove_ended(group, task, "ECS no longer lists it")
                 elif state.get("desiredStatus") == "STOPPED" or state.get("lastStatus") == "STOPPED":
-                    self._remove_ended(
-                        group, task, str(state.get("stoppedReason") or state.get("stopCode") or "stopped")
-                    )
+                    reason = str(state.get("stoppedReason") or state.get("stopCode") or "stopped")
+                    self._remove_ended(group, task, reason)
                 else:
                     task.state = str(state.get("lastStatus", task.state))
             self._described_at = now
@@ -218,17 +210,8 @@ class EcsTasks:
 
     async def _call(self, operation: str, **arguments: Any) -> Any:
         cluster = await self._own_cluster()
-        async with self._session.client_for("ecs", operation) as client:
-            try:
-                return await getattr(client, operation)(cluster=cluster, **arguments)
-            except ClientError as error:
-                code = error_code(error)
-                message = " ".join(str(error.response.get("Error", {}).get("Message") or code).split())[:300]
-                if code == "ConflictException":
-                    raise _TokenInUse from None
-                if code in _PERMANENT_CODES:  # ECS reports missing capacity as ClientException too
-                    raise OutputError(f"ECS rejected {operation}: {message}") from None
-                raise
+        client = self._session.client_for("ecs", operation, errors=partial(_rejected, operation))
+        return await call(client, operation, cluster=cluster, **arguments)
 
     async def _own_cluster(self) -> str:
         if not self._cluster:
@@ -241,6 +224,17 @@ class EcsTasks:
 
 class _TokenInUse(Exception):
     """Another request used the client token."""
+
+
+def _rejected(operation: str, error: ClientError) -> Exception | None:
+    """The ErrorMap of an operation of ECS."""
+    code = error_code(error)
+    if code == "ConflictException":
+        return _TokenInUse()
+    if code not in _PERMANENT_CODES:  # ECS reports missing capacity as ClientException too
+        return None
+    message = " ".join(str(error.response.get("Error", {}).get("Message") or code).split())[:300]
+    return OutputError(f"ECS rejected {operation}: {message}")
 
 
 def _request(request: TaskRequest, settings: EcsSettings) -> dict[str, Any]:
