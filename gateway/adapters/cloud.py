@@ -9,17 +9,26 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from gateway.adapters.stores import open_aws
 from gateway.ports.errors import OutputError, StoreUnusable
-from gateway.ports.stores import IvsChannelInfo, IvsIngest, KvsEndpoints, ObjectStore, PutMediaRequest, TaskRunner
+from gateway.ports.stores import IvsChannelInfo, IvsIngest, ObjectStore, PutMediaRequest, TaskRunner
 
 if TYPE_CHECKING:
     from gateway.adapters.aws.ivs import AwsIvs
+    from gateway.adapters.aws.kvs import AwsKvs
     from gateway.adapters.aws.session import AwsSession
     from gateway.settings.models import EcsSettings
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    session: AwsSession
+    ivs: AwsIvs
+    kvs: AwsKvs
 
 
 class AwsServices:
@@ -36,8 +45,7 @@ class AwsServices:
         self._role = kvs_role
         self._stack = contextlib.AsyncExitStack()
         self._open_lock = asyncio.Lock()
-        self._ivs: AwsIvs | None = None
-        self._kvs: KvsEndpoints | None = None
+        self._opened: _Opened | None = None
         self._tasks: TaskRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -49,8 +57,7 @@ class AwsServices:
     # ---- IvsDirectory ----
 
     async def ingest(self, arn: str, *, fresh: bool = False) -> IvsIngest:
-        await self._opened_for_output()
-        return await (await self._channels()).ingest(arn, fresh=fresh)
+        return await (await self._open_for_output()).ivs.ingest(arn, fresh=fresh)
 
     # ---- IvsChannels ----
 
@@ -59,58 +66,42 @@ class AwsServices:
         return self._session is not None or (importlib.util.find_spec("aioboto3") is not None and _configured())
 
     async def channels(self) -> list[IvsChannelInfo]:
-        return await (await self._channels()).channels()
+        return await (await self._open()).ivs.channels()
 
     async def create(self, name: str, kind: str, latency: str, authorized: bool = False) -> IvsChannelInfo:
-        return await (await self._channels()).create(name, kind, latency, authorized)
+        return await (await self._open()).ivs.create(name, kind, latency, authorized)
 
     async def delete(self, arn: str) -> None:
-        await (await self._channels()).delete(arn)
-
-    async def _channels(self) -> AwsIvs:
-        session = await self._opened()
-        if self._ivs is None:
-            from gateway.adapters.aws.ivs import AwsIvs
-
-            self._ivs = AwsIvs(session)
-        return self._ivs
+        await (await self._open()).ivs.delete(arn)
 
     # ---- tasks ----
 
     async def tasks(self, settings: EcsSettings) -> TaskRunner:
         """Returns the runner of ECS tasks. All streams share it."""
-        session = await self._opened_for_output()
+        opened = await self._open_for_output()
         if self._tasks is None:
             from gateway.adapters.aws.tasks import EcsTasks
 
-            self._tasks = EcsTasks(session, settings)
+            self._tasks = EcsTasks(opened.session, settings)
         return self._tasks
 
     async def bucket(self, name: str) -> ObjectStore:
         """Returns an object store for the bucket `name`."""
-        session = await self._opened_for_output()
+        opened = await self._open_for_output()
         from gateway.adapters.aws.objects import S3Objects
 
-        return S3Objects(session, name)
+        return S3Objects(opened.session, name)
 
     # ---- KvsEndpoints ----
 
     async def put_media(self, stream: str, start: float, *, fresh: bool = False) -> PutMediaRequest:
-        return await (await self._endpoints()).put_media(stream, start, fresh=fresh)
+        return await (await self._open_for_output()).kvs.put_media(stream, start, fresh=fresh)
 
     async def describe(self, stream: str) -> tuple[str, int]:
-        return await (await self._endpoints()).describe(stream)
+        return await (await self._open_for_output()).kvs.describe(stream)
 
-    async def _endpoints(self) -> KvsEndpoints:
-        session = await self._opened_for_output()
-        if self._kvs is None:
-            from gateway.adapters.aws.kvs import AwsKvs
-
-            self._kvs = AwsKvs(session, self._role)
-        return self._kvs
-
-    async def _opened(self) -> AwsSession:
-        """Returns the session, opened at the first call. Raises StoreUnusable.
+    async def _open(self) -> _Opened:
+        """Returns the services, opened at the first call. Raises StoreUnusable.
 
         Importing the SDK takes 0.5 s, so a thread does it.
         """
@@ -118,12 +109,17 @@ class AwsServices:
             if self._session is None:
                 session = await asyncio.to_thread(open_aws, "this")
                 self._session = await self._stack.enter_async_context(session)
-            return self._session
+            if self._opened is None:
+                from gateway.adapters.aws.ivs import AwsIvs
+                from gateway.adapters.aws.kvs import AwsKvs
 
-    async def _opened_for_output(self) -> AwsSession:
-        """Like `_opened`, but raises OutputError, so that outputs retry: AWS may be installed or configured later."""
+                self._opened = _Opened(self._session, AwsIvs(self._session), AwsKvs(self._session, self._role))
+            return self._opened
+
+    async def _open_for_output(self) -> _Opened:
+        """Like `_open`, but raises OutputError, so that outputs retry: AWS may be installed or configured later."""
         try:
-            return await self._opened()
+            return await self._open()
         except StoreUnusable as error:
             raise OutputError(str(error)) from None
 

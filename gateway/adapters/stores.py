@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from gateway.channels.cached_channels import CachedDomains
 from gateway.channels.stores import ChannelStore, DomainStore
@@ -15,7 +16,6 @@ from gateway.ports.errors import StoreUnusable
 from gateway.ports.films import FilmStore
 from gateway.ports.stores import ConsoleStore, EventStore, JobStore, ObjectStore, Registry
 from gateway.settings import Settings
-from gateway.settings.models import EventsSettings
 
 if TYPE_CHECKING:
     from gateway.adapters.aws.session import AwsSession
@@ -59,95 +59,62 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
         queues = (settings.vod.queue, settings.kvs.queue, settings.ecs.events, settings.ecs.addresses)
         if remote := [url for url in (*settings.store_urls(), *queues) if _in_cloud(url)]:
             session = await stack.enter_async_context(open_aws(remote[0]))
-        channels: ChannelStore
-        domains: DomainStore
-        if session is None or settings.channels.startswith("sqlite:"):
-            from gateway.adapters.local.channels import SqliteChannels
-
-            store = await stack.enter_async_context(SqliteChannels(sqlite_path(settings.channels)))
-            channels, domains = store, store
-        else:
-            from gateway.adapters.aws.channels import DynamoChannels
+        channels: ChannelStore = await _open("channels", settings.channels, session, stack, required=True)
+        if session is not None and _in_cloud(settings.channels):
             from gateway.adapters.aws.domains import SsmDomains
 
-            channels = DynamoChannels(session, settings.channels.partition("://")[2])
-            domains = CachedDomains(SsmDomains(session))
+            domains: DomainStore = CachedDomains(SsmDomains(session))
+        else:
+            domains = cast(DomainStore, channels)  # SqliteChannels has both
         media: Path | None = None
         bucket = ""
-        objects: ObjectStore
-        if session is None or settings.objects.startswith("file:"):
+        if session is not None and _in_cloud(settings.objects):
+            bucket = settings.objects.partition("://")[2]
+            objects = _buckets(session, settings.recording.storage_class)(bucket)
+        else:
             from gateway.adapters.local.objects import LocalObjects
 
             media = file_path(settings.objects)
             objects = LocalObjects(media)
-        else:
-            from gateway.adapters.aws.objects import S3Objects
-
-            bucket = settings.objects.partition("://")[2]
-            objects = S3Objects(session, bucket, settings.recording.storage_class)
-        jobs = await _open_jobs(settings.vod.jobs, session, stack)
-        films = await _open_films(settings.vod.films, session, stack)
-        console = await _open_console(settings.admin.store, session, stack)
-        events = await _open_events(settings.events, session, stack)
-        registry = await _open_registry(settings.registry, session, stack)
-        buckets = _buckets(session) if session is not None else None
+        events, days = settings.events.store, settings.events.days
         yield Stores(
-            channels, domains, objects, media, jobs, films, console, events, registry, bucket, buckets, session
+            channels,
+            domains,
+            objects,
+            media,
+            await _open("jobs", settings.vod.jobs, session, stack),
+            await _open("films", settings.vod.films, session, stack),
+            await _open("console", settings.admin.store, session, stack),
+            await _open("events", events, session, stack, *((days * 86_400,) if _in_cloud(events) else ())),
+            await _open_registry(settings.registry, session, stack),
+            bucket,
+            _buckets(session) if session is not None else None,
+            session,
         )
 
 
-async def _open_jobs(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> JobStore:
-    if session is None or url.startswith("sqlite:"):
-        from gateway.adapters.local.jobs import SqliteJobs
+async def _open(
+    name: str,
+    url: str,
+    session: AwsSession | None,
+    stack: contextlib.AsyncExitStack,
+    *options: Any,
+    required: bool = False,
+) -> Any:
+    """Opens a store, for "jobs" SqliteJobs of local/jobs.py or DynamoJobs of aws/jobs.py, which it imports now.
 
-        return await SqliteJobs(sqlite_path(url)).open_if_usable(stack)
-    from gateway.adapters.aws.jobs import DynamoJobs
-
-    return DynamoJobs(session, url.partition("://")[2])
-
-
-async def _open_films(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> FilmStore:
-    if session is None or url.startswith("sqlite:"):
-        from gateway.adapters.local.films import SqliteFilms
-
-        return await SqliteFilms(sqlite_path(url)).open_if_usable(stack)
-    from gateway.adapters.aws.films import DynamoFilms
-
-    return DynamoFilms(session, url.partition("://")[2])
-
-
-async def _open_console(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> ConsoleStore:
-    if session is None or url.startswith("sqlite:"):
-        from gateway.adapters.local.console import SqliteConsole
-
-        return await SqliteConsole(sqlite_path(url)).open_if_usable(stack)
-    from gateway.adapters.aws.console import DynamoConsole
-
-    return DynamoConsole(session, url.partition("://")[2])
-
-
-async def _open_events(
-    settings: EventsSettings, session: AwsSession | None, stack: contextlib.AsyncExitStack
-) -> EventStore:
-    if session is None or settings.store.startswith("sqlite:"):
-        from gateway.adapters.local.events import SqliteEvents
-
-        return await SqliteEvents(sqlite_path(settings.store)).open_if_usable(stack)
-    from gateway.adapters.aws.events import DynamoEvents
-
-    return DynamoEvents(session, settings.store.partition("://")[2], settings.days * 86_400)
+    options: other arguments of the adapter. required: whether it must be usable now, else see `Stores.unusable`.
+    """
+    place, prefix = ("aws", "Dynamo") if _in_cloud(url) else ("local", "Sqlite")
+    adapter = getattr(import_module(f"gateway.adapters.{place}.{name}"), f"{prefix}{name.capitalize()}")
+    if _in_cloud(url):
+        return adapter(session, url.partition("://")[2], *options)
+    store = adapter(sqlite_path(url), *options)
+    return await (stack.enter_async_context(store) if required else store.open_if_usable(stack))
 
 
 async def _open_registry(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> Registry | None:
-    if not url:
-        return None
-    if session is None or url.startswith("sqlite:"):
-        from gateway.adapters.local.registry import SqliteRegistry
-
-        return await stack.enter_async_context(SqliteRegistry(sqlite_path(url)))
-    from gateway.adapters.aws.registry import DynamoRegistry
-
-    return DynamoRegistry(session, url.partition("://")[2])
+    return await _open("registry", url, session, stack, required=True) if url else None
 
 
 @contextlib.asynccontextmanager
@@ -173,10 +140,8 @@ async def open_channels(settings: Settings) -> AsyncIterator[ChannelStore | None
         if not _in_cloud(settings.channels):
             yield None
             return
-        from gateway.adapters.aws.channels import DynamoChannels
-
         session = await stack.enter_async_context(open_aws(settings.channels))
-        yield DynamoChannels(session, settings.channels.partition("://")[2])
+        yield await _open("channels", settings.channels, session, stack)
 
 
 @contextlib.asynccontextmanager
@@ -184,15 +149,15 @@ async def open_console(settings: Settings) -> AsyncIterator[ConsoleStore]:
     """Opens only the console's store, for a command. Raises StoreUnusable like `open_stores`."""
     async with contextlib.AsyncExitStack() as stack:
         url, session = settings.admin.store, None
-        if not url.startswith("sqlite:"):
+        if _in_cloud(url):
             session = await stack.enter_async_context(open_aws(url))
-        yield await _open_console(url, session, stack)
+        yield await _open("console", url, session, stack)
 
 
-def _buckets(session: AwsSession) -> Callable[[str], ObjectStore]:
+def _buckets(session: AwsSession, storage_class: str = "") -> Callable[[str], ObjectStore]:
     from gateway.adapters.aws.objects import S3Objects
 
-    return lambda bucket: S3Objects(session, bucket)
+    return lambda bucket: S3Objects(session, bucket, storage_class)
 
 
 @contextlib.asynccontextmanager
