@@ -12,7 +12,7 @@ import structlog
 from gateway.adapters.aws import task_metadata
 from gateway.adapters.local.host import shown_host
 from gateway.channels.addresses import OpenPorts
-from gateway.lib.network import is_loopback
+from gateway.lib.network import is_loopback, url_host
 from gateway.ports.errors import StoreUnavailable
 from gateway.settings import Settings
 
@@ -31,7 +31,7 @@ async def advertised_address(settings: Settings, ports: OpenPorts, environ: Mapp
     if settings.http.advertise:
         return settings.http.advertise
     port = ports["http"] or settings.http.port
-    return f"{_bracketed(await _host(settings.http.host, environ))}:{port}"
+    return f"{url_host(await _host(settings.http.host, environ))}:{port}"
 
 
 def host_of(address: str) -> str:
@@ -68,7 +68,3 @@ def _is_unspecified(bind: str) -> bool:
         return ipaddress.ip_address(bind).is_unspecified
     except ValueError:
         return False
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

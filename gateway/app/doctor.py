@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.lib.aws_extra import INSTALL_AWS
+from gateway.lib.network import url_host
 from gateway.lib.port_owner import port_in_use_text, port_owner
 from gateway.ports.errors import GatewayError
 from gateway.settings import Settings, missing_files
@@ -282,7 +283,7 @@ def check_ports(settings: Settings) -> list[CheckResult]:
     findings, seen = [], dict[tuple[str, int, str], str]()
     is_running: bool | None = None
     for name, host, port, transport in _bindings(settings):
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = f"{url_host(host)}:{port}"
         if transport == "udp":
             address += " for UDP"
         if port > _MAX_PORT:
@@ -340,11 +341,10 @@ def _cannot_bind(host: str, port: int, transport: Transport) -> OSError | None:
 def _is_millrace(settings: Settings) -> bool:
     """Returns whether the program on the admin port answers like a gateway."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.admin.host, settings.admin.host)
-    url_host = f"[{host}]" if ":" in host else host
     scheme = "https" if settings.admin.tls else "http"
     context = ssl._create_unverified_context() if settings.admin.tls else None  # noqa: S323 (nothing secret is sent)
     try:
-        url = f"{scheme}://{url_host}:{settings.admin.port}/healthcheck"
+        url = f"{scheme}://{url_host(host)}:{settings.admin.port}/healthcheck"
         with urllib.request.urlopen(url, timeout=2, context=context) as reply:  # noqa: S310 (http or https)
             return bool(reply.read(16) == b"OK")
     except (OSError, ValueError, urllib.error.URLError):

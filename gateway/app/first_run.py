@@ -15,6 +15,7 @@ from gateway.channels.channel_events import channel_created
 from gateway.channels.stores import ChannelStore
 from gateway.channels.stream_key import SigningSecrets
 from gateway.ingest.registry import push_addresses
+from gateway.lib.network import url_host
 from gateway.lib.rfc3339 import rfc3339
 from gateway.playback.formats import ADDRESSES, LADDER
 from gateway.ports.events import Events
@@ -32,13 +33,8 @@ async def _first_channel(store: ChannelStore, secrets: SigningSecrets, item_limi
     usable = [c for c in await store.list() if not c.expired(now)]
     if usable:
         return max(usable, key=lambda c: c.expires)
-    body = {
-        "videoname": "First channel",
-        "outdate": rfc3339(now + _KEY_DAYS * 86400, "seconds"),
-        "isFlv": True,
-        "isHls": True,
-        "isCMAF": True,
-    }
+    flags = {"isFlv": True, "isHls": True, "isCMAF": True}
+    body = {"videoname": "First channel", "outdate": rfc3339(now + _KEY_DAYS * 86400, "seconds"), **flags}
     channel = await store.add(create_item(body, now, secrets, item_limit))
     events.emit(channel_created(channel, now, {"by": "first start"}))
     return channel
@@ -56,7 +52,6 @@ async def welcome_text(parts: NodeParts, stores: Stores, ports: OpenPorts) -> st
     rows = [f"    {labels[name]:<9} {url}" for name, url in item["playUrls"].items()]
     scheme = "https" if settings.admin.tls else "http"
     admin = "127.0.0.1" if settings.admin.host in _ALL else shown_host(settings.admin.host)
-    host = f"[{admin}]" if ":" in admin else admin
     lines = [
         "",
         f"Millrace {__version__} is ready.",
@@ -75,7 +70,7 @@ async def welcome_text(parts: NodeParts, stores: Stores, ports: OpenPorts) -> st
         "or in any player:",
         *rows,
         "",
-        f"Console: {scheme}://{host}:{ports['admin']}/ (log in with the admin token)",
+        f"Console: {scheme}://{url_host(admin)}:{ports['admin']}/ (log in with the admin token)",
     ]
     pull = shown_host(settings.http.host)
     if settings.http.host in _ALL and pull != "127.0.0.1":

@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.channels.channel import Channel
+from gateway.lib.network import url_host
 from gateway.ports.errors import InvalidField
 from gateway.settings import load
 from gateway.settings.models import LISTENERS
@@ -167,8 +168,7 @@ def push_ports(domains: PublicDomains, ports: OpenPorts, host: str = "") -> dict
 
 
 def _with_port(scheme: str, host: str, port: int | None) -> str:
-    url_host = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{url_host}:{port or _standard(scheme)}"
+    return f"{scheme}://{url_host(host)}:{port or _standard(scheme)}"
 
 
 @functools.cache

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import Channel
@@ -19,14 +20,6 @@ from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 class _CachedAnswer:
     channel: Channel | None  # None: the store has no such channel
     cached_at: float
-
-
-@dataclass(slots=True)
-class _PendingRead:
-    """The callers that wait for one id while the first of them reads the store. waiting: their number."""
-
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    waiting: int = 0
 
 
 class CachedChannels:
@@ -50,7 +43,8 @@ class CachedChannels:
         self._store = store
         self._ttl, self._stale, self._clock = ttl, stale, clock
         self._answers: BoundedDict[str, _CachedAnswer] = BoundedDict(max_channels)
-        self._pending: dict[str, _PendingRead] = {}
+        # By id: callers hold the lock of their id while one of them reads the store. A lock without callers disappears.
+        self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._unavailable: StoreUnavailable | None = None
         self._next_read = 0.0
 
@@ -60,15 +54,8 @@ class CachedChannels:
         Raises NoSuchChannel; StoreUnavailable if the store is unavailable and nothing is cached.
         """
         if (answer := self._fresh_answer(id)) is None:
-            pending = self._pending.setdefault(id, _PendingRead())
-            pending.waiting += 1
-            try:
-                async with pending.lock:
-                    answer = self._fresh_answer(id) or await self._read(id)
-            finally:
-                pending.waiting -= 1
-                if not pending.waiting:
-                    del self._pending[id]
+            async with self._reading.setdefault(id, asyncio.Lock()):
+                answer = self._fresh_answer(id) or await self._read(id)
         if answer.channel is None:
             raise NoSuchChannel(id)
         return answer.channel

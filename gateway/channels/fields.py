@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from gateway.channels import relay_urls
 from gateway.channels.inputs import FIELD as INPUT_LIST
-from gateway.channels.inputs import InputSpec, parse_inputs
-from gateway.channels.schedule import Schedule
+from gateway.channels.inputs import MAX_INPUTS, InputSpec, parse_inputs
+from gateway.channels.schedule import MAX_LENGTH, Schedule
 from gateway.ports.errors import InvalidField
 
 T = TypeVar("T", covariant=True)
@@ -24,6 +24,7 @@ MAX_REFERERS: Final = 100
 MAX_DAYS: Final = 36_500
 MAX_REWIND_HOURS: Final = 720
 MAX_TRACK_NAMES: Final = 16
+_MAX_TRACKS_LENGTH: Final = 1_024
 
 _DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
 _REFERER = re.compile(
@@ -82,15 +83,10 @@ class Number:
         if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
             value = float(value)
         # The bounds also refuse NaN and numbers too large for a float.
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not self.minimum <= value <= self.maximum
-            or (self.integer and value != int(value))
-        ):
-            raise ValueError(
-                f"expected a {'integer ' if self.integer else ''}number from {self.minimum:g} to {self.maximum:g}"
-            )
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not self.minimum <= value <= self.maximum or (self.integer and value != int(value)):
+            kind = "integer number" if self.integer else "number"
+            raise ValueError(f"expected a {kind} from {self.minimum:g} to {self.maximum:g}")
         return float(value)
 
 
@@ -123,74 +119,12 @@ class TextField:
 
 
 @dataclass(frozen=True, slots=True)
-class Hosts:
-    """A list of hosts, or a text with hosts separated by commas; None: not set.
+class Parsed(Generic[T]):
+    """A value with a form of its own. read: see Field. shown: how its description differs from that of a text."""
 
-    A host may begin with `*.` and end with a port.
-    """
-
-    default: tuple[str, ...] | None = None
-
-    def read(self, value: Any) -> tuple[str, ...]:
-        entries = [e.strip() for e in value.split(",") if e.strip()] if isinstance(value, str) else value
-        if (
-            not isinstance(entries, list)
-            or len(entries) > MAX_REFERERS
-            or not all(isinstance(e, str) and _REFERER.fullmatch(e) for e in entries)
-        ):
-            raise ValueError(f"expected a list of at most {MAX_REFERERS} hosts, such as example.com or *.example.com")
-        return tuple(e.lower() for e in entries)
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """The targets of a relay: a list, or a text with targets separated by commas."""
-
-    default: tuple[str, ...] = ()
-
-    def read(self, value: Any) -> tuple[str, ...]:
-        targets = relay_urls.targets(value)
-        if targets is None or len(targets) > MAX_RELAYS or not all(relay_urls.is_target(t) for t in targets):
-            raise ValueError(
-                f"expected at most {MAX_RELAYS} rtmp:// or rtmps:// addresses or IVS channel ARNs, "
-                "as a list or separated by commas"
-            )
-        return targets
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleField:
-    """The times at which an output is on, see Schedule; None or an empty text: always."""
-
-    default: Schedule | None = None
-
-    def read(self, value: Any) -> Schedule | None:
-        if not isinstance(value, str):
-            raise ValueError("expected text")
-        return Schedule.parse(value) if value.strip() else None
-
-
-@dataclass(frozen=True, slots=True)
-class Days:
-    """A number of days; 0: no limit; None or an empty text: not set."""
-
-    default: int | None = None
-
-    def read(self, value: Any) -> int | None:
-        return None if value == "" else int(Number(0, 0, MAX_DAYS, integer=True).read(value))
-
-
-@dataclass(frozen=True, slots=True)
-class InputList:
-    """The inputs of a channel, see `gateway.channels.inputs`; None: only the push."""
-
-    default: tuple[InputSpec, ...] | None = None
-
-    def read(self, value: Any) -> tuple[InputSpec, ...]:
-        try:
-            return parse_inputs(value)
-        except InvalidField as error:
-            raise ValueError(error.message) from None
+    default: T
+    read: Callable[[Any], T]
+    shown: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,24 +141,62 @@ class TrackChoice:
         return self.names is None or name in self.names or (bool(language) and language.lower() in self.names)
 
 
-@dataclass(frozen=True, slots=True)
-class TracksField:
-    """A text: `default`, `all`, or names of tracks separated by commas."""
+def _hosts(value: Any) -> tuple[str, ...]:
+    """Reads a list of hosts, or a text with hosts separated by commas. They may begin with `*.` and end with a port."""
+    entries = [e.strip() for e in value.split(",") if e.strip()] if isinstance(value, str) else value
+    if (
+        not isinstance(entries, list)
+        or len(entries) > MAX_REFERERS
+        or not all(isinstance(e, str) and _REFERER.fullmatch(e) for e in entries)
+    ):
+        raise ValueError(f"expected a list of at most {MAX_REFERERS} hosts, such as example.com or *.example.com")
+    return tuple(e.lower() for e in entries)
 
-    default: TrackChoice = TrackChoice()
 
-    def read(self, value: Any) -> TrackChoice:
-        expected = f"expected default, all, or at most {MAX_TRACK_NAMES} names such as 720p, audio1 or fr"
-        if not isinstance(value, str):
-            raise ValueError(expected)
-        names = [name.strip().lower() for name in value.split(",")]
-        if names in (["default"], [""]):
-            return TrackChoice()
-        if names == ["all"]:
-            return TrackChoice(None)
-        if len(names) > MAX_TRACK_NAMES or not all(_TRACK_NAME.fullmatch(name) for name in names):
-            raise ValueError(expected)
-        return TrackChoice(frozenset(names))
+def _targets(value: Any) -> tuple[str, ...]:
+    """Reads the targets of a relay: a list, or a text with targets separated by commas."""
+    targets = relay_urls.targets(value)
+    if targets is None or len(targets) > MAX_RELAYS or not all(relay_urls.is_target(t) for t in targets):
+        raise ValueError(
+            f"expected at most {MAX_RELAYS} rtmp:// or rtmps:// addresses or IVS channel ARNs, "
+            "as a list or separated by commas"
+        )
+    return targets
+
+
+def _schedule(value: Any) -> Schedule | None:
+    """Reads the times at which an output is on, see Schedule. Returns None for an empty text: always."""
+    if not isinstance(value, str):
+        raise ValueError("expected text")
+    return Schedule.parse(value) if value.strip() else None
+
+
+def _days(value: Any) -> int | None:
+    """Reads a number of days; 0: no limit. Returns None for an empty text: not set."""
+    return None if value == "" else int(Number(0, 0, MAX_DAYS, integer=True).read(value))
+
+
+def _inputs(value: Any) -> tuple[InputSpec, ...]:
+    """Reads the inputs of a channel, see `gateway.channels.inputs`."""
+    try:
+        return parse_inputs(value)
+    except InvalidField as error:
+        raise ValueError(error.message) from None
+
+
+def _tracks(value: Any) -> TrackChoice:
+    """Reads a text: `default`, `all`, or names of tracks separated by commas."""
+    expected = f"expected default, all, or at most {MAX_TRACK_NAMES} names such as 720p, audio1 or fr"
+    if not isinstance(value, str):
+        raise ValueError(expected)
+    names = [name.strip().lower() for name in value.split(",")]
+    if names in (["default"], [""]):
+        return TrackChoice()
+    if names == ["all"]:
+        return TrackChoice(None)
+    if len(names) > MAX_TRACK_NAMES or not all(_TRACK_NAME.fullmatch(name) for name in names):
+        raise ValueError(expected)
+    return TrackChoice(frozenset(names))
 
 
 def _names(*values: str) -> dict[str, str]:
@@ -253,15 +225,18 @@ LOG_LEVEL: Final[Choice[str | None]] = Choice(
         "quiet": "error",
     },
 )
-PLAY_AUTH: Final[Choice[str | None]] = Choice(None, {**_names("none", "sign", "cloudfront")})
-REFERER_ALLOW: Final = Hosts()
+PLAY_AUTH: Final[Choice[str | None]] = Choice(None, _names("none", "sign", "cloudfront"))
+REFERER_ALLOW: Final[Parsed[tuple[str, ...] | None]] = Parsed(None, _hosts, {"type": "hosts", "maximum": MAX_REFERERS})
 NO_PLAYBACK: Final = "nobody"  # the value of `playAuth` if a protection field is invalid
-RELAY_URL: Final = Targets()
-RECORD_SCHEDULE: Final = ScheduleField()
-RETENTION_DAYS: Final = Days()
-INPUTS: Final = InputList()
-RECORD_TRACKS: Final = TracksField()
-RELAY_TRACKS: Final = TracksField()
+RELAY_URL: Final[Parsed[tuple[str, ...]]] = Parsed((), _targets, {"type": "targets", "maximum": MAX_RELAYS})
+RECORD_SCHEDULE: Final = Parsed(None, _schedule, {"maximum": MAX_LENGTH})
+RETENTION_DAYS: Final = Parsed(
+    None, _days, {"type": "days", "minimum": 0, "maximum": MAX_DAYS, "whole": True, "unit": "days"}
+)
+# None: only the push.
+INPUTS: Final[Parsed[tuple[InputSpec, ...] | None]] = Parsed(None, _inputs, {"type": "inputs", "maximum": MAX_INPUTS})
+RECORD_TRACKS: Final = Parsed(TrackChoice(), _tracks, {"default": "default", "maximum": _MAX_TRACKS_LENGTH})
+RELAY_TRACKS: Final = RECORD_TRACKS
 
 # All fields, in the groups and the order of the form. Names and defaults are those of the old system.
 # Two defaults differ, because the old scheduler's 5000 and 10 were mistakes. They are motion_duration (seconds), and
@@ -325,25 +300,14 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "WaterMarkLeft": Number(10, 0, 16_384, integer=True, unit="px"),
         "WaterMarkTop": Number(10, 0, 16_384, integer=True, unit="px"),
     },
-    "relay": {
-        "isRelay": Flag(),
-        "relayURL": RELAY_URL,
-        "relayTracks": RELAY_TRACKS,
-    },
+    "relay": {"isRelay": Flag(), "relayURL": RELAY_URL, "relayTracks": RELAY_TRACKS},
     "kinesis": {
         "isKvs": Flag(),
         "kvsStream": TextField(512, "", _KVS_STREAM, "the name or ARN of a Kinesis video stream"),
         "kvsTranscode": Flag(),
     },
-    "inputs": {
-        "inputsManual": Flag(),
-        "inputsMatch": Flag(),
-    },
-    "scale": {
-        **SIZES,
-        "isCluster": Flag(),
-        "clusterNumber": Number(1, 0, 1_000, integer=True),
-    },
+    "inputs": {"inputsManual": Flag(), "inputsMatch": Flag()},
+    "scale": {**SIZES, "isCluster": Flag(), "clusterNumber": Number(1, 0, 1_000, integer=True)},
     "log": {"logLevel": LOG_LEVEL},
 }
 

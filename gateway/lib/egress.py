@@ -38,38 +38,21 @@ _DNS_SECONDS: Final = 10.0
 
 # Listed here, because `is_global` of the module ipaddress changed between patch releases of Python.
 # Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries; RFC 4291, 3056, 6052.
+# The first row: the metadata service of AWS, inside a private network; never allowed by a name, see _NEVER_BY_NAME.
 _SPECIAL: Final[tuple[tuple[Network, str], ...]] = tuple(
     (ipaddress.ip_network(network), kind)
-    for network, kind in (
-        ("0.0.0.0/8", "an unspecified"),
-        ("10.0.0.0/8", "a private"),
-        ("100.64.0.0/10", "a carrier's private"),
-        ("127.0.0.0/8", "a loopback"),
-        ("169.254.0.0/16", "a link-local"),
-        ("172.16.0.0/12", "a private"),
-        ("192.0.0.0/24", "a reserved"),
-        ("192.0.2.0/24", "a documentation"),
-        ("192.88.99.0/24", "a reserved"),
-        ("192.168.0.0/16", "a private"),
-        ("198.18.0.0/15", "a benchmark"),
-        ("198.51.100.0/24", "a documentation"),
-        ("203.0.113.0/24", "a documentation"),
-        ("224.0.0.0/4", "a multicast"),
-        ("240.0.0.0/4", "a reserved"),
-        ("::/128", "an unspecified"),
-        ("::1/128", "a loopback"),
-        (
-            "fd00:ec2::254/128",
-            "a link-local",
-        ),  # the metadata service of AWS: never allowed by a name, see _NEVER_BY_NAME
-        ("fc00::/7", "a private"),
-        ("fe80::/10", "a link-local"),
-        ("fec0::/10", "a private"),
-        ("ff00::/8", "a multicast"),
-        ("2001::/23", "a reserved"),
-        ("2001:db8::/32", "a documentation"),
-        ("3fff::/20", "a documentation"),
+    for kind, networks in (
+        ("a link-local", ("fd00:ec2::254/128", "169.254.0.0/16", "fe80::/10")),
+        ("an unspecified", ("0.0.0.0/8", "::/128")),
+        ("a loopback", ("127.0.0.0/8", "::1/128")),
+        ("a private", ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fec0::/10")),
+        ("a carrier's private", ("100.64.0.0/10",)),
+        ("a documentation", ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20")),
+        ("a benchmark", ("198.18.0.0/15",)),
+        ("a multicast", ("224.0.0.0/4", "ff00::/8")),
+        ("a reserved", ("192.0.0.0/24", "192.88.99.0/24", "240.0.0.0/4", "2001::/23")),
     )
+    for network in networks
 )
 _PUBLIC_V6: Final = ipaddress.IPv6Network("2000::/3")  # all global unicast addresses that IANA has allocated
 _6TO4: Final = ipaddress.IPv6Network("2002::/16")

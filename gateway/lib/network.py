@@ -27,6 +27,11 @@ def _of_ipv6(address: str) -> str:
     return str(ipaddress.IPv6Network((parsed, 64), strict=False))
 
 
+def url_host(host: str) -> str:
+    """Returns a host as URLs have it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine: a loopback address or localhost."""
     try:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
 
+from gateway.lib.network import url_host
 from gateway.lib.numbers import read_integer
 from gateway.lib.process import MAX_PID
 
@@ -23,7 +24,7 @@ def port_in_use_text(
 
     name: of the listener, which is also its section of the settings.
     """
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if host else f"port {port}"
+    address = f"{url_host(host)}:{port}" if host else f"port {port}"
     if transport == "udp":
         address = f"UDP port {port} of {host}"
     owner = port_owner(port, proc, transport)

@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import structlog
 
+from gateway.lib.network import url_host
 from gateway.lib.port_owner import port_in_use_text
 from gateway.lib.tasks import Tasks
 
@@ -85,7 +86,7 @@ def listen_shared(
 
 
 def _listen(name: str, host: str, port: int, transport: Transport, sharing: _Sharing) -> list[socket.socket]:
-    address_text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address_text = f"{url_host(host)}:{port}"
     try:
         found = socket.getaddrinfo(host or None, port, type=_KINDS[transport], flags=socket.AI_PASSIVE)
     except OSError as error:

@@ -116,7 +116,7 @@ async def test_concurrent_callers_for_one_channel_share_one_request(shelf):
     shelf.gate.set()
     assert await asyncio.gather(*callers) == [channel] * 100
     assert shelf.asked == ["a"]
-    assert not cached._pending
+    assert not cached._reading
 
 
 async def test_a_cancelled_caller_does_not_cancel_the_shared_request(shelf):
@@ -126,7 +126,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_shared_request(shelf):
     first.cancel()
     shelf.gate.set()
     assert await second is channel
-    assert not cached._pending
+    assert not cached._reading
 
 
 async def test_a_stale_channel_is_served_while_the_store_is_unavailable(shelf):

@@ -4,7 +4,7 @@ from io import BytesIO
 
 import pytest
 
-from gateway.channels.fields import TrackChoice, TracksField
+from gateway.channels.fields import RECORD_TRACKS, TrackChoice
 from gateway.formats.mp4.finish import finish
 from gateway.formats.mp4.init import packed_language
 from gateway.formats.mp4.reader import parse_fragments
@@ -108,19 +108,19 @@ def test_a_piece_has_languages_and_names_and_all_samples() -> None:
     ],
 )
 def test_a_text_selects_the_tracks_of_a_recording(value: str, names: frozenset[str] | None) -> None:
-    assert TracksField().read(value) == TrackChoice(names)
+    assert RECORD_TRACKS.read(value) == TrackChoice(names)
 
 
 @pytest.mark.parametrize("value", [5, None, ["720p"], "720p;all", ",", "x" * 40, ",".join(["a"] * 17)])
 def test_other_texts_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match="expected default"):
-        TracksField().read(value)
+        RECORD_TRACKS.read(value)
 
 
 def test_a_choice_matches_a_track_by_name_or_language() -> None:
-    choice = TracksField().read("720p,fr")
+    choice = RECORD_TRACKS.read("720p,fr")
     assert choice.includes("720p", "")
     assert choice.includes("audio1", "FR")
     assert not choice.includes("audio2", "")
-    assert TracksField().read("all").includes("audio2", "")
-    assert not TracksField().read("default").includes("audio2", "fr")
+    assert RECORD_TRACKS.read("all").includes("audio2", "")
+    assert not RECORD_TRACKS.read("default").includes("audio2", "fr")
