@@ -15,27 +15,8 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from gateway.lib.metric_table import (
-    API_REQUESTS,
-    BUILD,
-    DROPPED,
-    EVENTS,
-    HOOKS,
-    LOOP_LAG,
-    PART_DELAY,
-    PART_SECONDS,
-    REFUSED,
-    SEGMENT_SECONDS,
-    VIEWER_LATENCY,
-    VIEWER_REPORTS,
-    VIEWER_STALL_SECONDS,
-    VIEWER_STALLS,
-    VIEWER_STARTUP,
-    WORKER_RESTARTS,
-    Labels,
-    Metric,
-    MetricSample,
-)
+from gateway.lib import metric_table as table
+from gateway.lib.metric_table import Labels, Metric, MetricSample
 from gateway.lib.metrics_snapshot import MetricsSnapshot, process_values
 
 log = structlog.get_logger(__name__)
@@ -97,29 +78,23 @@ class Metrics:
     """All metrics of this process, in one object."""
 
     def __init__(self, version: str) -> None:
-        self.refused = Counter(REFUSED)
-        self.dropped = Counter(DROPPED)
-        self.hooks = Counter(HOOKS)
-        self.events = Counter(EVENTS)
-        self.api_requests = Counter(API_REQUESTS)
-        self.worker_restarts = Counter(WORKER_RESTARTS)
-        self.segment_seconds = Histogram(SEGMENT_SECONDS)
-        self.part_seconds = Histogram(PART_SECONDS)
-        self.part_delay = Histogram(PART_DELAY)
-        self.loop_lag = Histogram(LOOP_LAG)
-        self.viewer_startup = Histogram(VIEWER_STARTUP)
-        self.viewer_latency = Histogram(VIEWER_LATENCY)
-        self.viewer_stalls = Counter(VIEWER_STALLS)
-        self.viewer_stall_seconds = Counter(VIEWER_STALL_SECONDS)
-        self.viewer_reports = Counter(VIEWER_REPORTS)
-        self._counters = (
-            *(self.refused, self.dropped, self.hooks, self.events, self.api_requests, self.worker_restarts),
-            *(self.viewer_stalls, self.viewer_stall_seconds, self.viewer_reports),
-        )
-        self._histograms = (
-            *(self.segment_seconds, self.part_seconds, self.part_delay, self.loop_lag),
-            *(self.viewer_startup, self.viewer_latency),
-        )
+        self.refused = Counter(table.REFUSED)
+        self.dropped = Counter(table.DROPPED)
+        self.hooks = Counter(table.HOOKS)
+        self.events = Counter(table.EVENTS)
+        self.api_requests = Counter(table.API_REQUESTS)
+        self.worker_restarts = Counter(table.WORKER_RESTARTS)
+        self.segment_seconds = Histogram(table.SEGMENT_SECONDS)
+        self.part_seconds = Histogram(table.PART_SECONDS)
+        self.part_delay = Histogram(table.PART_DELAY)
+        self.loop_lag = Histogram(table.LOOP_LAG)
+        self.viewer_startup = Histogram(table.VIEWER_STARTUP)
+        self.viewer_latency = Histogram(table.VIEWER_LATENCY)
+        self.viewer_stalls = Counter(table.VIEWER_STALLS)
+        self.viewer_stall_seconds = Counter(table.VIEWER_STALL_SECONDS)
+        self.viewer_reports = Counter(table.VIEWER_REPORTS)
+        self._counters = [value for value in vars(self).values() if isinstance(value, Counter)]
+        self._histograms = [value for value in vars(self).values() if isinstance(value, Histogram)]
         self.last_lag = 0.0  # seconds by which the loop was late at the last sample
         self._version = version
         self._sources: list[Source] = []
@@ -142,7 +117,7 @@ class Metrics:
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields gauges and counters, including the sources."""
-        yield MetricSample(BUILD, 1, (self._version,))
+        yield MetricSample(table.BUILD, 1, (self._version,))
         for counter in self._counters:
             for labels, value in counter.values.items():
                 yield MetricSample(counter.metric, value, labels)

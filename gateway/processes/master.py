@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,24 +26,11 @@ from gateway.lib import log as logs
 from gateway.lib.process import describe_exit
 from gateway.lib.tasks import Tasks
 from gateway.lib.tuning import private_files
+from gateway.processes import rolling_restart
 from gateway.processes.child import Child
 from gateway.processes.endpoints import OpenSockets
 from gateway.processes.link_protocol import ALIVE_SECONDS, Begin, WorkerCommand
-from gateway.processes.rolling_restart import (
-    Action,
-    AllServing,
-    ExitMaster,
-    MasterState,
-    RestartDone,
-    RestartLater,
-    RetireWorker,
-    RollingRestart,
-    StartWorker,
-    StopListening,
-    StopWorker,
-    WorkerInstance,
-    WorkerState,
-)
+from gateway.processes.rolling_restart import MasterState, RollingRestart, WorkerInstance, WorkerState
 from gateway.processes.worker_settings import worker_count
 from gateway.settings import Settings, SettingsError
 from gateway.settings.models import ListenAddress
@@ -191,36 +179,34 @@ class Master:
 
     # ---- actions ----
 
-    def _execute(self, actions: list[Action]) -> None:
+    def _execute(self, actions: list[rolling_restart.Action]) -> None:
         for action in actions:
             match action:
-                case StartWorker(worker, succeeds):
+                case rolling_restart.StartWorker(worker, succeeds):
                     self._start(worker, succeeds)
-                case StopListening(number):
+                case rolling_restart.StopListening(number):
                     self._opened.stop_listening(number)
-                case RestartLater(number, seconds):
+                case rolling_restart.RestartLater(number, seconds):
                     asyncio.get_running_loop().call_later(seconds, self._end_pause, number)
-                case RetireWorker(worker):
+                case rolling_restart.RetireWorker(worker):
                     log.info("worker retires", worker=self._slot(worker).name)
                     self._children[worker].send(WorkerCommand.RETIRE)
-                case StopWorker(worker):
+                case rolling_restart.StopWorker(worker):
                     self._children[worker].send(WorkerCommand.STOP)
-                case AllServing():
+                case rolling_restart.AllServing():
                     self._on_all_serving()
-                case RestartDone(failed=0):
+                case rolling_restart.RestartDone(failed=0):
                     log.info("reloaded", processes=self._restart.count)
-                case RestartDone(failed):
+                case rolling_restart.RestartDone(failed):
                     log.error("reload cancelled: a new worker did not start", slot=failed)
-                case ExitMaster(code):
+                case rolling_restart.ExitMaster(code):
                     if not self._exit_code.done():
                         self._exit_code.set_result(code)
 
     def _start(self, worker: WorkerInstance, succeeds: WorkerInstance | None) -> None:
         slot = self._slot(worker, self._slot(succeeds).id if succeeds is not None else "")
         begin = Begin(slot, self._opened.ports, self._opened.of(worker.number))
-        child = Child(
-            self._service.command, begin, lambda: self._execute(self._restart.on_ready(worker, time.monotonic()))
-        )
+        child = Child(self._service.command, begin, partial(self._on_ready, worker))
         self._children[worker] = child
         self._tasks.start(self._run_worker(worker, child, slot), f"worker {slot.name}")
 
@@ -251,19 +237,15 @@ class Master:
             if worker.number == 1:
                 child.send(WorkerCommand.OPENED)
 
+    def _on_ready(self, worker: WorkerInstance) -> None:
+        self._execute(self._restart.on_ready(worker, time.monotonic()))
+
     def _end_pause(self, number: int) -> None:
         self._execute(self._restart.on_pause_over(number, time.monotonic()))
 
     def _slot(self, worker: WorkerInstance, succeeds: str = "") -> WorkerSlot:
-        return WorkerSlot(
-            host=self._host,
-            number=worker.number,
-            start=worker.start,
-            count=self._restart.count,
-            folder=self._folder,
-            secret=self._secret,
-            succeeds=succeeds,
-        )
+        number, start, count = worker.number, worker.start, self._restart.count
+        return WorkerSlot(self._host, number, start, count, self._folder, self._secret, succeeds)
 
     # ---- time-outs ----
 

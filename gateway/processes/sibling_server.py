@@ -39,9 +39,8 @@ class SiblingServer:
         self._path = slot.socket
         self._respond = respond
         self._before_close = before_close
-        self._server = HttpServer(
-            self._answer, replace(limits, per_address=0, connections=0, memory=None), methods=("GET", "HEAD", "POST")
-        )
+        own_limits = replace(limits, per_address=0, connections=0, memory=None)
+        self._server = HttpServer(self._answer, own_limits, methods=("GET", "HEAD", "POST"))
 
     async def open(self) -> None:
         """Begins to listen. Raises OSError."""

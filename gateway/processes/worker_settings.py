@@ -18,6 +18,13 @@ REGISTRY_FILE: Final = "nodes.db"  # in the data folder, if the settings name no
 # When a master starts, all workers in this registry are dead. So it deletes these files.
 STALE_FILES: Final = tuple(f"{REGISTRY_FILE}{suffix}" for suffix in ("", "-wal", "-shm"))
 SHARES_PORTS: Final = sys.platform.startswith("linux")  # other systems send all connections to one of the processes
+# The limits of a node of which each process gets a part, besides workers.most.
+_DIVIDED: Final = {
+    "limits": ("publishers", "viewer_memory"),
+    "webrtc": ("peers", "half_open", "tcp_connections"),
+    "edge": ("cache",),
+    "recording": ("spool_bytes",),
+}
 _QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -41,27 +48,11 @@ def settings_for_worker(settings: Settings, slot: WorkerSlot) -> Settings:
     def part(limit: int) -> int:
         return math.ceil(limit / slot.count)
 
-    media_workers = settings.workers.most or max(8, 4 * cores())
-    return settings.model_copy(
-        update={
-            "limits": settings.limits.model_copy(
-                update={
-                    "publishers": part(settings.limits.publishers),
-                    "viewer_memory": part(settings.limits.viewer_memory),
-                }
-            ),
-            "webrtc": settings.webrtc.model_copy(
-                update={
-                    "peers": part(settings.webrtc.peers),
-                    "half_open": part(settings.webrtc.half_open),
-                    "tcp_connections": part(settings.webrtc.tcp_connections),
-                }
-            ),
-            "workers": settings.workers.model_copy(update={"most": part(media_workers)}),
-            "edge": settings.edge.model_copy(update={"cache": part(settings.edge.cache)}),
-            "recording": settings.recording.model_copy(update={"spool_bytes": part(settings.recording.spool_bytes)}),
-        }
-    )
+    parts = {"workers": {"most": part(settings.workers.most or max(8, 4 * cores()))}}
+    for section, names in _DIVIDED.items():
+        parts[section] = {name: part(getattr(getattr(settings, section), name)) for name in names}
+    update = {section: getattr(settings, section).model_copy(update=values) for section, values in parts.items()}
+    return settings.model_copy(update=update)
 
 
 def with_host_registry(settings: Settings, slot: WorkerSlot) -> Settings:
