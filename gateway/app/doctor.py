@@ -17,7 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -85,23 +85,20 @@ def examine(settings: Settings) -> list[CheckResult]:
         check_open_files(),
         check_clock(),
         *check_data_folder(settings.data),
-        *check_files(settings),
+        *(_missing("file", line) for line in missing_files(settings)),
         *check_certificate(settings.tls.cert, settings.tls.key),
         *check_ports(settings),
         *check_stores(settings),
     ]
 
 
-def report(findings: Iterable[CheckResult]) -> str:
+def report(findings: Sequence[CheckResult]) -> str:
     """Returns one line for each finding, and a summary as the last line."""
-    findings = list(findings)
     width = max(len(f.name) for f in findings)
     lines = [f"{f.state:<7}  {f.name:<{width}}  {f.text}" for f in findings]
-    counts = {state: sum(f.state is state for f in findings) for state in (CheckState.MISSING, CheckState.WARNING)}
-    if not any(counts.values()):
-        lines.append("everything is in place")
-    else:
-        lines.append(f"{counts[CheckState.MISSING]} missing, {counts[CheckState.WARNING]} to look at")
+    missing, warnings = (sum(f.state is state for f in findings) for state in (CheckState.MISSING, CheckState.WARNING))
+    in_place = not missing and not warnings
+    lines.append("everything is in place" if in_place else f"{missing} missing, {warnings} to look at")
     return "\n".join(lines) + "\n"
 
 
@@ -119,30 +116,23 @@ def check_python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Chec
 
 def check_modules(
     settings: Settings, installed: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None
-) -> list[CheckResult]:
+) -> Iterator[CheckResult]:
     """Checks packages that are loaded only when they are used."""
-    findings = []
     if installed("uvloop"):
-        findings.append(_ok("uvloop", "installed"))
+        yield _ok("uvloop", "installed")
     else:
-        findings.append(_warning("uvloop", "not installed: viewers cost about twice the processor time"))
+        yield _warning("uvloop", "not installed: viewers cost about twice the processor time")
     if any(url.startswith(("dynamodb:", "s3:")) for url in settings.store_urls()):
         if installed("aioboto3"):
-            findings.append(_ok("aioboto3", "installed"))
+            yield _ok("aioboto3", "installed")
         else:
-            text = f"not installed, but the settings name AWS stores: {INSTALL_AWS}"
-            findings.append(_missing("aioboto3", text))
-    return findings
+            yield _missing("aioboto3", f"not installed, but the settings name AWS stores: {INSTALL_AWS}")
 
 
-def check_programs(which: Callable[[str], str | None] = shutil.which) -> list[CheckResult]:
+def check_programs(which: Callable[[str], str | None] = shutil.which) -> Iterator[CheckResult]:
     """Checks programs for a first test by the user. The gateway never runs them."""
-    findings = []
     for name, use in (("ffmpeg", "push a test stream"), ("ffplay", "watch it")):
-        path = which(name)
-        text = path or f"not installed; not needed to serve, only to {use} from this machine"
-        findings.append(_ok(name, text))
-    return findings
+        yield _ok(name, which(name) or f"not installed; not needed to serve, only to {use} from this machine")
 
 
 # Runs in its own process, because native code for another processor may crash the process.
@@ -160,28 +150,27 @@ print(av.__version__, ",".join(missing), int(features.check("raqm")), int(featur
 """
 
 
-def check_workers(program: str = _WORKER, which: Callable[[str], str | None] = shutil.which) -> list[CheckResult]:
+def check_workers(program: str = _WORKER, which: Callable[[str], str | None] = shutil.which) -> Iterator[CheckResult]:
     """Checks whether media workers can encode, and draw watermark texts in every script."""
     command = [sys.executable, "-c", program]
     child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 a constant command
     values = child.stdout.strip().split("|")
     if child.returncode or len(values) != 4:
         last_line = (child.stderr.strip().splitlines() or [f"it ended with {child.returncode}"])[-1]
-        return [_missing("workers", f"no ladder, watermark, snapshot or video on demand can be made: {last_line}")]
+        yield _missing("workers", f"no ladder, watermark, snapshot or video on demand can be made: {last_line}")
+        return
     version, absent, raqm, fribidi = values
     if absent:
-        findings = [_warning("workers", f"PyAV {version} without {absent}")]
+        yield _warning("workers", f"PyAV {version} without {absent}")
     else:
-        findings = [_ok("workers", f"PyAV {version}, libx264, libx265")]
+        yield _ok("workers", f"PyAV {version}, libx264, libx265")
     if which("fc-match") is None:
         text = "no fontconfig: texts have the characters of one font only (Debian: fontconfig, fonts-noto-cjk)"
-        findings.append(_warning("lettering", text))
+        yield _warning("lettering", text)
     elif raqm != "1" or fribidi != "1":
-        text = "Arabic, Hebrew and Indic texts are not shaped (Debian: libfribidi0)"
-        findings.append(_warning("lettering", text))
+        yield _warning("lettering", "Arabic, Hebrew and Indic texts are not shaped (Debian: libfribidi0)")
     else:
-        findings.append(_ok("lettering", "fontconfig, raqm and fribidi"))
-    return findings
+        yield _ok("lettering", "fontconfig, raqm and fribidi")
 
 
 def check_processes(settings: Settings, available: int | None = None, shares_ports: bool | None = None) -> CheckResult:
@@ -245,10 +234,6 @@ def check_data_folder(folder: Path) -> list[CheckResult]:
     return [_ok("data folder", text), make_finding("disk space", f"{free / 1e9:.1f} GB free")]
 
 
-def check_files(settings: Settings) -> list[CheckResult]:
-    return [_missing("file", line) for line in missing_files(settings)]
-
-
 def check_certificate(cert: Path | None, key: Path | None, now: datetime | None = None) -> list[CheckResult]:
     """Checks whether certificate and key are readable, belong together and are valid now."""
     if cert is None:
@@ -278,40 +263,33 @@ def check_certificate(cert: Path | None, key: Path | None, now: datetime | None 
     return [make_finding("certificate", f"{cert} is valid for {days} days")]
 
 
-def check_ports(settings: Settings) -> list[CheckResult]:
+def check_ports(settings: Settings) -> Iterator[CheckResult]:
     """Checks which ports are in use, and whether a running gateway uses them."""
-    findings, seen = [], dict[tuple[str, int, str], str]()
+    seen: dict[tuple[str, int, str], str] = {}
     is_running: bool | None = None
     for name, host, port, transport in _bindings(settings):
-        address = f"{url_host(host)}:{port}"
+        label, address = f"port {name}", f"{url_host(host)}:{port}"
         if transport == "udp":
             address += " for UDP"
         if port > _MAX_PORT:
-            findings.append(
-                _missing(f"port {name}", f"{address}: {name}.port + serve.workers - 1 is above {_MAX_PORT}")
-            )
-            continue
-        if port and (other := seen.setdefault((host, port, transport), name)) != name:
-            findings.append(_missing(f"port {name}", f"{address} is set for {other} too"))
-            continue
-        error = _cannot_bind(host, port, transport)
-        if error is None:
-            findings.append(_ok(f"port {name}", f"{address} is free" if port else "any free port"))
-            continue
-        if error.errno == errno.EADDRINUSE:
+            yield _missing(label, f"{address}: {name}.port + serve.workers - 1 is above {_MAX_PORT}")
+        elif port and (other := seen.setdefault((host, port, transport), name)) != name:
+            yield _missing(label, f"{address} is set for {other} too")
+        elif (error := _cannot_bind(host, port, transport)) is None:
+            yield _ok(label, f"{address} is free" if port else "any free port")
+        elif error.errno != errno.EADDRINUSE:
+            yield _missing(label, f"{address}: {(error.strerror or str(error)).lower()}")
+        else:
             if is_running is None:
                 is_running = _is_millrace(settings)
             if is_running:
                 owner = port_owner(port, transport=transport)
                 text = f"{address}: used by the Millrace that runs here"
-                findings.append(_ok(f"port {name}", f"{text} ({owner})" if owner else text))
+                yield _ok(label, f"{text} ({owner})" if owner else text)
             elif name == "webrtc" and settings.webrtc.port == DEFAULT_PORT:
-                findings.append(_warning(f"port {name}", f"{address} is in use: another port will be used"))
+                yield _warning(label, f"{address} is in use: another port will be used")
             else:
-                findings.append(_missing(f"port {name}", port_in_use_text(name, port, host, transport=transport)))
-        else:
-            findings.append(_missing(f"port {name}", f"{address}: {(error.strerror or str(error)).lower()}"))
-    return findings
+                yield _missing(label, port_in_use_text(name, port, host, transport=transport))
 
 
 def _bindings(settings: Settings) -> Iterator[tuple[str, str, int, Transport]]:

@@ -92,7 +92,7 @@ def test_ports_of_a_running_gateway_are_ok(tmp_path: Path):
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            findings = doctor.check_ports(settings(tmp_path, MILLRACE_ADMIN__PORT=str(server.server_port)))
+            findings = list(doctor.check_ports(settings(tmp_path, MILLRACE_ADMIN__PORT=str(server.server_port))))
         finally:
             server.shutdown()
             thread.join()
@@ -183,12 +183,14 @@ def test_a_damaged_events_store_is_only_a_warning(tmp_path: Path):
 
 
 def test_python_modules_that_the_settings_need_are_reported(tmp_path: Path):
-    found = doctor.check_modules(settings(tmp_path, MILLRACE_CHANNELS="dynamodb://video-metadata"), lambda name: False)
+    found = list(
+        doctor.check_modules(settings(tmp_path, MILLRACE_CHANNELS="dynamodb://video-metadata"), lambda name: False)
+    )
     assert [(f.name, f.state) for f in found] == [("uvloop", CheckState.WARNING), ("aioboto3", CheckState.MISSING)]
 
 
 def test_workers_that_can_encode_and_draw_text_are_ok():
-    found = doctor.check_workers(which=lambda name: f"/usr/bin/{name}")
+    found = list(doctor.check_workers(which=lambda name: f"/usr/bin/{name}"))
     assert [f.name for f in found] == ["workers", "lettering"]
     assert found[0].state is CheckState.OK and "libx264" in found[0].text
 
@@ -208,7 +210,7 @@ def test_workers_that_cannot_start_are_reported(program: str):
     ],
 )
 def test_missing_codecs_and_fonts_of_workers_are_reported(said: str, fontconfig: bool, states: list[CheckState]):
-    found = doctor.check_workers(f"print({said!r})", lambda name: name if fontconfig else None)
+    found = list(doctor.check_workers(f"print({said!r})", lambda name: name if fontconfig else None))
     assert [f.state for f in found] == states
 
 
