@@ -110,9 +110,8 @@ class SecretResolver:
         for reference in self._references:
             self._put(reference, await self._read_first(reference))
         secrets = {name: value.current for name, value in self._values.items()}
-        self.settings = _with(
-            self._configured, {**secrets, PREVIOUS: self._previous_signing(self._values.get(SIGNING))}
-        )
+        secrets[PREVIOUS] = self._previous_signing(self._values.get(SIGNING))
+        self.settings = _with(self._configured, secrets)
         self._apply()
 
     async def _read_first(self, reference: _Reference) -> SecretValue:

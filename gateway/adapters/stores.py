@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -45,7 +45,7 @@ class Stores:
         return {name: reason for name, reason in reasons.items() if reason}
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
     """Opens the configured stores while the block runs. Raises StoreUnusable if that fails, but see `Stores.unusable`.
 
@@ -54,7 +54,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
     objects: file:///path is a folder, s3://bucket a bucket.
     vod.jobs, vod.films, admin.store, events.store, registry: URLs like those of channels.
     """
-    async with contextlib.AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         session: AwsSession | None = None
         queues = (settings.vod.queue, settings.kvs.queue, settings.ecs.events, settings.ecs.addresses)
         if remote := [url for url in (*settings.store_urls(), *queues) if _in_cloud(url)]:
@@ -94,12 +94,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
 
 
 async def _open(
-    name: str,
-    url: str,
-    session: AwsSession | None,
-    stack: contextlib.AsyncExitStack,
-    *options: Any,
-    required: bool = False,
+    name: str, url: str, session: AwsSession | None, stack: AsyncExitStack, *options: Any, required: bool = False
 ) -> Any:
     """Opens a store, for "jobs" SqliteJobs of local/jobs.py or DynamoJobs of aws/jobs.py, which it imports now.
 
@@ -113,30 +108,30 @@ async def _open(
     return await (stack.enter_async_context(store) if required else store.open_if_usable(stack))
 
 
-async def _open_registry(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> Registry | None:
+async def _open_registry(url: str, session: AwsSession | None, stack: AsyncExitStack) -> Registry | None:
     return await _open("registry", url, session, stack, required=True) if url else None
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def open_registry(settings: Settings) -> AsyncIterator[Registry | None]:
     """Opens only the registry, for a command or an edge. Yields None if the settings have none.
 
     Raises StoreUnusable like `open_stores`.
     """
-    async with contextlib.AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         url, session = settings.registry, None
         if _in_cloud(url):
             session = await stack.enter_async_context(open_aws(url))
         yield await _open_registry(url, session, stack)
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def open_channels(settings: Settings) -> AsyncIterator[ChannelStore | None]:
     """Opens the channel store that all nodes share, for an edge. Yields None if each gateway has its own file.
 
     Raises StoreUnusable like `open_stores`.
     """
-    async with contextlib.AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         if not _in_cloud(settings.channels):
             yield None
             return
@@ -144,10 +139,10 @@ async def open_channels(settings: Settings) -> AsyncIterator[ChannelStore | None
         yield await _open("channels", settings.channels, session, stack)
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def open_console(settings: Settings) -> AsyncIterator[ConsoleStore]:
     """Opens only the console's store, for a command. Raises StoreUnusable like `open_stores`."""
-    async with contextlib.AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         url, session = settings.admin.store, None
         if _in_cloud(url):
             session = await stack.enter_async_context(open_aws(url))
@@ -160,7 +155,7 @@ def _buckets(session: AwsSession, storage_class: str = "") -> Callable[[str], Ob
     return lambda bucket: S3Objects(session, bucket, storage_class)
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def open_bucket(bucket: str) -> AsyncIterator[ObjectStore]:
     """Opens any bucket, for a command. Raises StoreUnusable if AWS is not available."""
     async with open_aws(f"s3://{bucket}") as session:

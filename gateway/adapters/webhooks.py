@@ -51,14 +51,8 @@ def make_post(event: Event, secret: str, id: str) -> Post:
 
     time: RFC 3339. data: contains no secrets.
     """
-    value = {
-        "id": id,
-        "type": str(event.type),
-        "time": rfc3339(event.time),
-        "channel": event.channel,
-        "data": event.masked_data(),
-    }
-    body = json.dumps(value, default=str, separators=(",", ":")).encode("ascii")
+    value = {"id": id, "type": str(event.type), "time": rfc3339(event.time), "channel": event.channel}
+    body = json.dumps({**value, "data": event.masked_data()}, default=str, separators=(",", ":")).encode("ascii")
     headers = {"Content-Type": "application/json"}
     if secret:
         headers[SIGNATURE] = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()

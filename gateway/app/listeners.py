@@ -38,9 +38,7 @@ class Listeners:
 
     def __init__(self, parts: NodeParts, role: Role) -> None:
         limits = parts.settings.limits
-        self._parts = parts
-        self._settings = parts.settings
-        self._role = role
+        self._parts, self._settings, self._role = parts, parts.settings, role
         self._servers: Servers | None = None
         self._pending = PendingConnections(limits.pending_per_address, limits.pending_bytes)
         self._listeners: Sequence[OpenListeners] = ()
@@ -129,14 +127,13 @@ class Listeners:
         """Returns the server for players and other nodes. Also creates the server for processes of this host."""
         router, limits = servers.playback, replace(http_limits(self._settings), memory=self._role.viewers.memory)
         forwarded = Forwarded(self._settings.http.forwarded_from)
-        node_endpoint, slot = servers.node_endpoint, self._parts.identity.slot
-        metrics_aggregator = servers.metrics_aggregator
-        if node_endpoint is None:
+        endpoint, slot, aggregator = servers.node_endpoint, self._parts.identity.slot, servers.metrics_aggregator
+        if endpoint is None:
             return HttpServer(router, limits, forwarded, hidden_methods=OTHER_METHODS)
-        router.add_folder("_node", node_endpoint)
-        if slot is not None and metrics_aggregator is not None:
-            self._siblings = SiblingServer(slot, node_endpoint, limits, metrics_aggregator.save_counters)
-        return HttpServer(router, limits, forwarded, hidden_methods=OTHER_METHODS, exempts=node_endpoint.is_signed)
+        router.add_folder("_node", endpoint)
+        if slot is not None and aggregator is not None:
+            self._siblings = SiblingServer(slot, endpoint, limits, aggregator.save_counters)
+        return HttpServer(router, limits, forwarded, hidden_methods=OTHER_METHODS, exempts=endpoint.is_signed)
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the listeners. Bytes of FLV and RTMP viewers are counted in their feeds."""
@@ -162,10 +159,9 @@ class Listeners:
     def retire(self) -> None:
         """Stops accepting, because another process now owns these ports. Open connections continue."""
         self.stop_accepting()
-        if self._http is not None:
-            self._http.retire()
-        if self._admin is not None:
-            self._admin.retire()
+        for server in (self._http, self._admin):
+            if server is not None:
+                server.retire()
 
     def is_needed(self) -> bool:
         """Whether there are sessions of WebRTC, also those whose client has not connected yet."""
@@ -185,14 +181,9 @@ class Listeners:
             await self._handover.close()
         for listeners in self._listeners:
             listeners.abort()
-        if self._webrtc is not None:
-            await self._webrtc.close()
-        if self._http is not None:
-            await self._http.close()
-        if self._admin is not None:
-            await self._admin.close()
-        if self._siblings is not None:
-            await self._siblings.close()
+        for server in (self._webrtc, self._http, self._admin, self._siblings):
+            if server is not None:
+                await server.close()
 
 
 def http_limits(settings: Settings) -> HttpLimits:

@@ -97,9 +97,7 @@ async def work(settings: Settings, assignment: Assignment) -> int:
         hub.add_outputs(
             [
                 OutputSpec(
-                    "codec",
-                    lambda s: LadderOutput(s, hub, workers, kind, dropped),
-                    lambda s: has_ladder(ladders, s),
+                    "codec", lambda s: LadderOutput(s, hub, workers, kind, dropped), lambda s: has_ladder(ladders, s)
                 ),
                 OutputSpec(
                     "delivery", lambda s: RenditionPush(peers, assignment.gateway, dropped), lambda s: not s.is_source

@@ -201,13 +201,8 @@ def create_item(body: Item, now: float, secrets: SigningSecrets, limit: int, id:
     if relay_urls.MASK in json.dumps(sent.get("relayURL")):
         raise InvalidField("relayURL", "a masked address is not allowed: the channel has no stored address")
     id = id or str(uuid.uuid4())
-    item = {
-        ID: id,
-        KEY: secrets.sign(id, expires),
-        TIME_STAMP: int(now) + _TIME_STAMP_OFFSET,
-        **_NEW_CHANNEL_VALUES,
-        **sent,
-    }
+    own = {ID: id, KEY: secrets.sign(id, expires), TIME_STAMP: int(now) + _TIME_STAMP_OFFSET}
+    item = {**own, **_NEW_CHANNEL_VALUES, **sent}
     _check_size(item, limit)
     return item
 
@@ -225,11 +220,8 @@ def changes(channel: Channel, body: Item, secrets: SigningSecrets, limit: int) -
         sent["relayURL"] = relay_urls.restore_masked(sent["relayURL"], channel.item.get("relayURL"))
     if inputs.FIELD in sent:
         sent[inputs.FIELD] = inputs.restore_addresses(sent[inputs.FIELD], inputs.stored_inputs(channel.item))
-    changed = {
-        name: value
-        for name, value in sent.items()
-        if name not in channel.item or not _is_equal(channel.item[name], value)
-    }
+    old = channel.item
+    changed = {name: new for name, new in sent.items() if name not in old or not _is_equal(old[name], new)}
     for name, value in changed.items():
         fields.check(name, value)
     if expiry.FIELD in changed:
@@ -262,9 +254,8 @@ def _storable_fields(body: Item) -> dict[str, Any]:
     sent = {name: value for name, value in body.items() if name not in _SET_BY_GATEWAY}
     for name, value in sent.items():
         if not name or len(name) > _MAX_NAME_LENGTH or not _is_text(name):
-            raise InvalidField(
-                name[:_MAX_NAME_LENGTH].encode("utf-8", "replace").decode(), "a field's name has 1 to 255 characters"
-            )
+            shown = name[:_MAX_NAME_LENGTH].encode("utf-8", "replace").decode()
+            raise InvalidField(shown, "a field's name has 1 to 255 characters")
         _check_value(name, value, _MAX_DEPTH)
     return sent
 

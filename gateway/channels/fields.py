@@ -213,18 +213,10 @@ SIZES: Final[Mapping[str, Choice[str]]] = {
     "recordSize": Choice("small", _SIZES),
     "codecSize": Choice("large", _SIZES),
 }
-# None: the level of the gateway. The last five are levels of the old system, which stored items may contain.
-LOG_LEVEL: Final[Choice[str | None]] = Choice(
-    None,
-    {
-        **_names("debug", "info", "warning", "error"),
-        "trace": "debug",
-        "verbose": "info",
-        "fatal": "error",
-        "panic": "error",
-        "quiet": "error",
-    },
-)
+# Levels of the old system, which stored items may contain.
+_OLD_LEVELS = {"trace": "debug", "verbose": "info", "fatal": "error", "panic": "error", "quiet": "error"}
+# None: the level of the gateway.
+LOG_LEVEL: Final[Choice[str | None]] = Choice(None, {**_names("debug", "info", "warning", "error"), **_OLD_LEVELS})
 PLAY_AUTH: Final[Choice[str | None]] = Choice(None, _names("none", "sign", "cloudfront"))
 REFERER_ALLOW: Final[Parsed[tuple[str, ...] | None]] = Parsed(None, _hosts, {"type": "hosts", "maximum": MAX_REFERERS})
 NO_PLAYBACK: Final = "nobody"  # the value of `playAuth` if a protection field is invalid

@@ -260,15 +260,11 @@ def _restore_address(item: Mapping[str, Any], stored: Sequence[InputSpec]) -> Ma
 
 def push_input(item: Mapping[str, Any], name: str) -> InputSpec | None:
     """Returns the input of a stored channel for a push; None if no push may go there. name: "" for the main push."""
-    return next(
-        (
-            spec
-            for spec in stored_inputs(item)
-            if (spec.kind is InputKind.PUSH and name in ("", spec.name))
-            or (spec.kind is InputKind.BACKUP and name == spec.name)
-        ),
-        None,
-    )
+    for spec in stored_inputs(item):
+        is_main_push = spec.kind is InputKind.PUSH and name in ("", spec.name)
+        if is_main_push or (spec.kind is InputKind.BACKUP and name == spec.name):
+            return spec
+    return None
 
 
 def backup_subject(id: str, name: str) -> str:

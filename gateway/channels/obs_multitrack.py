@@ -32,6 +32,9 @@ _ENCODERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "videotoolbox": ("com.apple.videotoolbox.videoencoder.ave.avc", {"bframes": False}),
 }
 ENCODERS: Final = tuple(_ENCODERS)
+_RATE_CONTROL: Final = {"rate_control": "CBR", "keyint_sec": KEY_FRAME_SECONDS, "profile": "high"}
+_COLOR: Final = {"colorspace": "VIDEO_CS_709", "range": "VIDEO_RANGE_PARTIAL", "format": "VIDEO_FORMAT_NV12"}
+_PICTURE: Final = {"gpu_scale_type": "OBS_SCALE_BICUBIC", **_COLOR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +109,8 @@ def make_configuration(canvas: Canvas, limits: EncoderLimits, server: str, strea
             "width": rung.width,
             "height": rung.height,
             "framerate": {"numerator": canvas.numerator, "denominator": canvas.denominator * (1 + rung.halved)},
-            "gpu_scale_type": "OBS_SCALE_BICUBIC",
-            "colorspace": "VIDEO_CS_709",
-            "range": "VIDEO_RANGE_PARTIAL",
-            "format": "VIDEO_FORMAT_NV12",
-            "settings": {
-                "rate_control": "CBR",
-                "bitrate": rung.kbit,
-                "keyint_sec": KEY_FRAME_SECONDS,
-                "profile": "high",
-                **options,
-            },
+            **_PICTURE,
+            "settings": {"bitrate": rung.kbit, **_RATE_CONTROL, **options},
             "canvas_index": 0,
         }
         for rung in make_ladder(canvas, limits)
@@ -144,12 +138,8 @@ def read_client_request(body: Mapping[str, Any]) -> tuple[Canvas, EncoderLimits]
     canvases = preferences.get("canvases")
     first = canvases[0] if isinstance(canvases, list) and canvases and isinstance(canvases[0], dict) else {}
     rate = _object(first, "framerate")
-    canvas = Canvas(
-        _whole(first, "width", 1920),
-        _whole(first, "height", 1080),
-        _whole(rate, "numerator", 30),
-        _whole(rate, "denominator", 1),
-    )
+    width, height = _whole(first, "width", 1920), _whole(first, "height", 1080)
+    canvas = Canvas(width, height, _whole(rate, "numerator", 30), _whole(rate, "denominator", 1))
     capabilities = _object(body, "capabilities")
     encoder, rungs = _encoder(capabilities)
     wanted = _whole(preferences, "maximum_video_tracks", MAX_RUNGS)
@@ -161,9 +151,8 @@ def _encoder(capabilities: Mapping[str, Any]) -> tuple[str, int]:
     """Returns the encoder and the number of tracks that this computer can encode."""
     system = str(_object(capabilities, "system").get("name", "")).lower()
     gpus = capabilities.get("gpu")
-    vendors = (
-        {_whole(gpu, "vendor_id", 0) for gpu in gpus[:16] if isinstance(gpu, dict)} if isinstance(gpus, list) else set()
-    )
+    known = gpus[:16] if isinstance(gpus, list) else []
+    vendors = {_whole(gpu, "vendor_id", 0) for gpu in known if isinstance(gpu, dict)}
     if _NVIDIA in vendors:
         return "nvenc", MAX_RUNGS
     if "windows" in system and _AMD in vendors:

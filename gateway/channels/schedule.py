@@ -85,10 +85,8 @@ class Schedule:
                 if day.weekday() in window.days:
                     length = window.end if window.end > window.begin else window.end + 1440
                     # Local time: adding a timedelta ignores offset changes of the zone; timestamp() applies them.
-                    yield (
-                        (midnight + timedelta(minutes=window.begin)).timestamp(),
-                        (midnight + timedelta(minutes=length)).timestamp(),
-                    )
+                    begin, end = (midnight + timedelta(minutes=minute) for minute in (window.begin, length))
+                    yield begin.timestamp(), end.timestamp()
 
 
 def _window(text: str) -> TimeWindow:

@@ -48,9 +48,8 @@ class Asset:
         packed = gzip.compress(data, 6 if len(data) < 100_000 else 4, mtime=0) if compressible else data
         self.packed = packed if len(packed) < len(data) else None
         maps = _IMPORT_MAP.findall(data) if self.suffix == "html" else ()
-        self.inline = tuple(
-            f"'sha256-{base64.b64encode(hashlib.sha256(import_map).digest()).decode()}'" for import_map in maps
-        )
+        hashes = (base64.b64encode(hashlib.sha256(import_map).digest()).decode() for import_map in maps)
+        self.inline = tuple(f"'sha256-{text}'" for text in hashes)
 
     def unchanged(self, tags: str) -> bool:
         """Whether a client with this If-None-Match has the file (RFC 9110 §13.1.2). `*` matches any file."""

@@ -139,10 +139,8 @@ class AttemptLimiter:
 
     def _earliest_start(self, waiting: _Waiting) -> float:
         """Returns the earliest time for its turn. A time in the past means now."""
-        return max(
-            (self._began[key] + pause for key, pause in waiting.attempt.pauses.items() if key in self._began),
-            default=0.0,
-        )
+        pauses = waiting.attempt.pauses.items()
+        return max((self._began[key] + pause for key, pause in pauses if key in self._began), default=0.0)
 
     def _now(self) -> float:
         return self._clock() if self._clock is not None else asyncio.get_running_loop().time()

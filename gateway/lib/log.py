@@ -25,13 +25,8 @@ from gateway.lib.rfc3339 import rfc3339
 Format = Literal["auto", "console", "json"]
 EventDict = MutableMapping[str, Any]
 
-LEVELS: Final[Mapping[str, int]] = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-}
-_NUMBER: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}  # as in the module logging
+_NUMBER: Final = {**LEVELS, "critical": 50}
 _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
 # Anybody can cause any number of these events: one connection or request causes one.
 FROM_STRANGERS: Final = frozenset(
@@ -135,10 +130,7 @@ _processors: list[Any] = []  # changed in place, because cached loggers refer to
 
 
 def configure(
-    level: str = "info",
-    format: Format = "auto",
-    out: TextIO | None = None,
-    fields: Mapping[str, str] | None = None,
+    level: str = "info", format: Format = "auto", out: TextIO | None = None, fields: Mapping[str, str] | None = None
 ) -> None:
     """Sets the level, format and stream of the lines. It may be called again.
 

@@ -74,10 +74,7 @@ BACKLOG: Final = _gauge(
     "Bytes that wait for viewers of FLV, RTMP, HTTP, and WebRTC by TCP; limits.viewer_memory.",
 )
 REFUSED: Final = _counter(
-    "millrace_auth_failures_total",
-    "Refusals by action (publish, play, api, login, node) and reason.",
-    "what",
-    "reason",
+    "millrace_auth_failures_total", "Refusals by action (publish, play, api, login, node) and reason.", "what", "reason"
 )
 PENDING: Final = _gauge(
     "millrace_pending_connections",

@@ -26,14 +26,8 @@ def problem(password: str) -> str:
 def hash_password(password: str) -> dict[str, Any]:
     """Returns the stored form of a password. Needs a third of a second of CPU: do not call it on an event loop."""
     salt = secrets.token_bytes(16)
-    return {
-        "kind": "scrypt",
-        "n": _N,
-        "r": _R,
-        "p": _P,
-        "salt": salt.hex(),
-        "hash": _hash(password, salt, _N, _R, _P).hex(),
-    }
+    form = {"kind": "scrypt", "n": _N, "r": _R, "p": _P}
+    return {**form, "salt": salt.hex(), "hash": _hash(password, salt, _N, _R, _P).hex()}
 
 
 def verify_password(password: str, stored: Mapping[str, Any] | None) -> bool:

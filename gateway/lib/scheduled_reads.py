@@ -316,7 +316,7 @@ class _InnerTransport:
     def __init__(self, reads: ScheduledReads, transport: asyncio.Transport) -> None:
         self._reads = reads
         self._transport: Any = transport
-        self.write = transport.write
+        self.write: Any = transport.write
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -337,32 +337,22 @@ class _InnerTransport:
         self._reads.release_reading()
 
 
-class _LostTransport(asyncio.Transport):
+class _LostTransport:
     """A transport without a connection. It accepts all calls and does nothing."""
 
     def is_closing(self) -> bool:
         return True
 
-    def close(self) -> None:
-        return None
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
 
-    def abort(self) -> None:
-        return None
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        return _do_nothing
 
-    def write(self, data: Any) -> None:
-        return None
 
-    def can_write_eof(self) -> bool:
-        return True
-
-    def write_eof(self) -> None:
-        return None
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        return None
+def _do_nothing(*arguments: Any, **options: Any) -> int:
+    """Any other call of a transport. Returns 0, the number of waiting bytes."""
+    return 0
 
 
 _LOST: Final = _LostTransport()

@@ -32,12 +32,8 @@ class EventType(StrEnum):
 # The events that only the events log has. Webhooks get all others.
 LOG_ONLY: Final = frozenset(
     (
-        EventType.PUBLISH_STARTED,
-        EventType.PUBLISH_ENDED,
-        EventType.CHANNEL_CREATED,
-        EventType.CHANNEL_CHANGED,
-        EventType.CHANNEL_DELETED,
-        EventType.WORKER_DIED,
+        *(EventType.PUBLISH_STARTED, EventType.PUBLISH_ENDED, EventType.WORKER_DIED),
+        *(EventType.CHANNEL_CREATED, EventType.CHANNEL_CHANGED, EventType.CHANNEL_DELETED),
     )
 )
 # Members with names of files, fields or faults. They are not secrets, but `masked` would hide them: members are called

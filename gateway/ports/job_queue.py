@@ -83,9 +83,8 @@ class JobQueue:
         """Completes the job. Raises JobChanged if it was canceled before."""
         done = job.to(JobState.COMPLETE, self._clock(), progress=100, outputs=outputs)
         await self.store.change(done)
-        log.info(
-            "job complete", job=job.id, kind=job.kind, source=job.source, seconds=round(done.updated - done.created)
-        )
+        seconds = round(done.updated - done.created)
+        log.info("job complete", job=job.id, kind=job.kind, source=job.source, seconds=seconds)
         self._emit(EventType.JOB_DONE, done)
         return done
 

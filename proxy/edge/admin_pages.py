@@ -59,9 +59,8 @@ class AdminPages:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not self._verifier.verify(token.strip()):
             if token and not request.exempt and (wait := self._refusals.add(request.peer, time.monotonic())):
-                return self._refuse(
-                    "limited", service_unavailable("too many wrong tokens from this address", wait, 429)
-                )
+                answer = service_unavailable("too many wrong tokens from this address", wait, 429)
+                return self._refuse("limited", answer)
             return self._refuse("wrong" if token else "missing", _TOKEN_NEEDED)
         if self._total_metrics is not None:
             return _render(self._total_metrics)

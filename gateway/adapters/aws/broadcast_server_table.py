@@ -140,18 +140,14 @@ class BroadcastServerTable:
         if role is None:
             await self._write(*writes)
             return
-        waiting = sorted(
-            (row for key, row in rows.items() if key.startswith(_TASK) and row.get("state") == "waits"),
-            key=lambda row: (row.get("time", ""), row["role"]),
-        )
+        waiting = [row for key, row in rows.items() if key.startswith(_TASK) and row.get("state") == "waits"]
         if not waiting:
             await self._write(*writes, self._free(role, dns))
             log.info("a server for broadcasters was removed", role=role, dns=dns)
             return
-        successor = waiting[0]
-        await self._write(
-            *writes, self._serve(role, successor["dns"], successor["eventid"], previous=dns), self._promote(successor)
-        )
+        successor = min(waiting, key=lambda row: (row.get("time", ""), row["role"]))
+        serve = self._serve(role, successor["dns"], successor["eventid"], previous=dns)
+        await self._write(*writes, serve, self._promote(successor))
         log.info("a server for broadcasters", role=role, dns=successor["dns"], instead_of=dns)
 
     # ---- rows ----

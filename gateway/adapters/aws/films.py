@@ -61,12 +61,8 @@ class DynamoFilms:
         return found[:limit]
 
     async def in_state(self, state: FilmState) -> list[Film]:
-        items = await self._table.read_all(
-            "query",
-            {"kind": _FILM, "state": str(state)},
-            KeyConditionExpression="kind = :kind",
-            FilterExpression="#state = :state",
-        )
+        conditions = {"KeyConditionExpression": "kind = :kind", "FilterExpression": "#state = :state"}
+        items = await self._table.read_all("query", {"kind": _FILM, "state": str(state)}, **conditions)
         return sorted((_film(item) for item in items), key=lambda film: film.order)
 
     async def marked(self, name: str) -> bool:

@@ -36,19 +36,14 @@ class DynamoJobs:
         return sorted(jobs, key=lambda job: job.id, reverse=True)[:limit]
 
     async def unfinished(self) -> list[StoredJob]:
-        jobs = await self._scan(
-            {state.lower(): state for state in _FINISHED},
-            FilterExpression="NOT #state IN (:complete, :canceled, :error)",
-        )
+        finished = {state.lower(): state for state in _FINISHED}
+        jobs = await self._scan(finished, FilterExpression="NOT #state IN (:complete, :canceled, :error)")
         return sorted(jobs, key=lambda job: job.id)
 
     async def change(self, job: StoredJob) -> None:
-        changed = await self._table.write(
-            "put_item",
-            {"expected_version": job.version - 1},
-            Item=to_item(job.as_item()),
-            ConditionExpression="#version = :expected_version",
-        )
+        expected, item = {"expected_version": job.version - 1}, to_item(job.as_item())
+        condition = "#version = :expected_version"
+        changed = await self._table.write("put_item", expected, Item=item, ConditionExpression=condition)
         if not changed:
             await self.get(job.id)  # raises NoSuchJob if the job was deleted
             raise JobChanged(job.id)

@@ -121,14 +121,10 @@ class S3Objects:
     async def upload(self, key: str, seconds: int) -> DirectUpload | None:
         kind = content_type(key)
         async with self._client() as client:
-            url: str = await client.generate_presigned_url(
-                "put_object",
-                # The signature covers the condition: S3 answers 412 to a second upload. S3 supports conditional writes
-                # in all regions.
-                Params={"Bucket": self.bucket, "Key": key, "ContentType": kind, "IfNoneMatch": "*"},
-                ExpiresIn=seconds,
-                HttpMethod="PUT",
-            )
+            # The signature covers the condition: S3 answers 412 to a second upload. S3 supports conditional writes in
+            # all regions.
+            put = {"Bucket": self.bucket, "Key": key, "ContentType": kind, "IfNoneMatch": "*"}
+            url: str = await client.generate_presigned_url("put_object", put, ExpiresIn=seconds, HttpMethod="PUT")
         return DirectUpload(url, "PUT", {"Content-Type": kind, "If-None-Match": "*"})
 
     async def check(self) -> None:

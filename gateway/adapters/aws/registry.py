@@ -90,13 +90,8 @@ class DynamoRegistry:
         return [node for node in map(_node, rows) if node is not None]
 
     async def claim(self, claim: StreamClaim, item: Mapping[str, Any], replaces: str = "") -> None:
-        values = {
-            "text": "S",
-            "number": "N",
-            "yes": True,
-            "claim": claim.id,  # an earlier attempt without an answer may have succeeded
-            "replaces": replaces or claim.id,
-        }
+        # The stored claim may be this one: an earlier attempt without an answer may have succeeded.
+        values = {"text": "S", "number": "N", "yes": True, "claim": claim.id, "replaces": replaces or claim.id}
         put = self._table.request(values, Item=_session(claim, item), ConditionExpression=_FREE)
         await call(self._table.client(_held), "put_item", **put, ReturnValuesOnConditionCheckFailure="ALL_OLD")
 
@@ -114,10 +109,9 @@ class DynamoRegistry:
     async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         wanted = [stream for stream in set(streams) if is_channel_id(stream)]
         names = {f"#{name}": name for name in _CLAIM_FIELDS}
+        projection = {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
         async with self._table.client() as client:
-            rows = await self._batch(
-                client, wanted, ProjectionExpression=", ".join(names), ExpressionAttributeNames=names
-            )
+            rows = await self._batch(client, wanted, **projection)
         claims = [claim for row in rows if (claim := self._unexpired_claim(row)) and not claim.left]
         return {claim.stream: claim for claim in claims}
 
@@ -135,9 +129,8 @@ class DynamoRegistry:
         """
         items: list[dict[str, Any]] = []
         for first in range(0, len(keys), _MAX_KEYS):
-            request: dict[str, Any] = {
-                self._table.name: {"Keys": [_key(key) for key in keys[first : first + _MAX_KEYS]], **parameters}
-            }
+            batch = [_key(key) for key in keys[first : first + _MAX_KEYS]]
+            request: dict[str, Any] = {self._table.name: {"Keys": batch, **parameters}}
             pauses = iter(_RETRY_SECONDS)
             while True:
                 answer = await client.batch_get_item(RequestItems=request)

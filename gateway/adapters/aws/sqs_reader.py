@@ -111,9 +111,8 @@ class SqsReader:
         try:
             await self._handle_body(body)
         except UnexpectedMessage as error:
-            log.warning(
-                "a message that is not an event was dropped", queue=self._name, reason=str(error), body=body[:200]
-            )
+            text = "a message that is not an event was dropped"
+            log.warning(text, queue=self._name, reason=str(error), body=body[:200])
         except StoreUnavailable as error:
             log.info("an event must wait", queue=self._name, reason=str(error))
             await self._deliver_later(message)
@@ -132,12 +131,11 @@ class SqsReader:
 
     async def _change(self, operation: str, message: dict[str, Any], **parameters: Any) -> None:
         """Changes a message in the queue. If this fails, the message is delivered and handled again without harm."""
+        request = {"QueueUrl": self._url, "ReceiptHandle": message["ReceiptHandle"], **parameters}
         try:
             async with self._session.client_for("sqs", f"queue {self._name}") as client:
                 try:
-                    await getattr(client, operation)(
-                        QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"], **parameters
-                    )
+                    await getattr(client, operation)(**request)
                 except ClientError as error:
                     if "ReceiptHandle" not in error_code(error) and "MessageNotInflight" not in error_code(error):
                         raise

@@ -77,12 +77,8 @@ def read_task(reply: Any) -> EcsTask:
 
 def _address(reply: Mapping[str, Any]) -> str:
     """Returns the task's private address, preferably IPv4, or "". All containers of an awsvpc task share it."""
-    networks = [
-        network
-        for container in _objects(reply.get("Containers"))
-        for network in _objects(container.get("Networks"))
-        if network.get("NetworkMode") == "awsvpc"
-    ]
+    of_containers = (_objects(container.get("Networks")) for container in _objects(reply.get("Containers")))
+    networks = [network for found in of_containers for network in found if network.get("NetworkMode") == "awsvpc"]
     for kind in ("IPv4Addresses", "IPv6Addresses"):
         for network in networks:
             addresses = network.get(kind)

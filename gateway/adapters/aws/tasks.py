@@ -243,10 +243,8 @@ def _request(request: TaskRequest, settings: EcsSettings) -> dict[str, Any]:
     environment = {**request.environment, CHANNEL: request.channel, KIND: request.kind}
     if request.address:
         environment[ADDRESS] = request.address
-    container: dict[str, Any] = {
-        "name": settings.container,
-        "environment": [{"name": name, "value": value} for name, value in sorted(environment.items())],
-    }
+    variables = [{"name": name, "value": value} for name, value in sorted(environment.items())]
+    container: dict[str, Any] = {"name": settings.container, "environment": variables}
     if request.command:
         container["command"] = list(request.command)
     parameters: dict[str, Any] = {
@@ -259,13 +257,9 @@ def _request(request: TaskRequest, settings: EcsSettings) -> dict[str, Any]:
     elif settings.launch_type:
         parameters["launchType"] = settings.launch_type
     if settings.subnets:
-        parameters["networkConfiguration"] = {
-            "awsvpcConfiguration": {
-                "subnets": list(settings.subnets),
-                "securityGroups": list(settings.security_groups),
-                "assignPublicIp": "ENABLED" if settings.public_ip else "DISABLED",
-            }
-        }
+        groups = {"subnets": list(settings.subnets), "securityGroups": list(settings.security_groups)}
+        public_ip = "ENABLED" if settings.public_ip else "DISABLED"
+        parameters["networkConfiguration"] = {"awsvpcConfiguration": {**groups, "assignPublicIp": public_ip}}
     return parameters
 
 

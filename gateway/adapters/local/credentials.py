@@ -29,11 +29,9 @@ def signing_secret(settings: Settings) -> SigningSecrets:
 
     The settings override the secret in the data folder, which the first call creates.
     """
-    return SigningSecrets(
-        current=settings.signing.secret.get_secret_value() or _stored_secret(settings.data),
-        previous=settings.signing.previous_secret.get_secret_value(),
-        algorithm=Algorithm(settings.signing.algorithm),
-    )
+    signing = settings.signing
+    current = signing.secret.get_secret_value() or _stored_secret(settings.data)
+    return SigningSecrets(current, signing.previous_secret.get_secret_value(), Algorithm(signing.algorithm))
 
 
 def _stored_secret(folder: Path) -> str:

@@ -59,20 +59,14 @@ CREATE INDEX IF NOT EXISTS events_type ON events (type, id)
         }
         used = {condition: value for condition, value in conditions.items() if value}
         where = f"WHERE {' AND '.join(used)}" if used else ""
-        rows = await self.rows(
-            f"SELECT id, type, time, channel, node, data FROM events {where} ORDER BY id DESC LIMIT ?",  # noqa: S608 constants
-            *used.values(),
-            query.limit,
-        )
+        select = f"SELECT id, type, time, channel, node, data FROM events {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 constants
+        rows = await self.rows(select, *used.values(), query.limit)
         return [
             StoredEvent(id, type, time, channel, node, json.loads(data)) for id, type, time, channel, node, data in rows
         ]
 
     async def trim(self, oldest: str, most: int) -> None:
-        await self.write(
-            "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE id < ? ORDER BY id LIMIT ?)",
-            oldest,
-            _MAX_DELETED,
-        )
+        expired = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE id < ? ORDER BY id LIMIT ?)"
+        await self.write(expired, oldest, _MAX_DELETED)
         await self.write(_TRIM_TYPE, EventType.PUBLISH_REFUSED, most // 2, _MAX_DELETED)
         await self.write(_TRIM, most, _MAX_DELETED)

@@ -21,14 +21,7 @@ CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (id) WHERE finished = 0
     CHECK = "SELECT 1 FROM jobs LIMIT 1"
 
     async def add(self, job: StoredJob) -> None:
-        added = await self.write(
-            "INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?)",
-            job.id,
-            job.state.finished,
-            job.version,
-            to_json(job.as_item()),
-        )
-        if not added:
+        if not await self.write("INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?)", job.id, *_row(job)):
             raise JobExists(job.id)
 
     async def get(self, id: str) -> StoredJob:
@@ -38,32 +31,27 @@ CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (id) WHERE finished = 0
         return _job(rows[0][0])
 
     async def newest(self, limit: int, before: str = "") -> list[StoredJob]:
-        rows = await self.rows(
-            "SELECT item FROM jobs WHERE ? = '' OR id < ? ORDER BY id DESC LIMIT ?", before, before, limit
-        )
+        select = "SELECT item FROM jobs WHERE ? = '' OR id < ? ORDER BY id DESC LIMIT ?"
+        rows = await self.rows(select, before, before, limit)
         return [_job(text) for (text,) in rows]
 
     async def unfinished(self) -> list[StoredJob]:
         return [_job(text) for (text,) in await self.rows("SELECT item FROM jobs WHERE finished = 0 ORDER BY id")]
 
     async def change(self, job: StoredJob) -> None:
-        changed = await self.write(
-            "UPDATE jobs SET finished = ?, version = ?, item = ? WHERE id = ? AND version = ?",
-            job.state.finished,
-            job.version,
-            to_json(job.as_item()),
-            job.id,
-            job.version - 1,
-        )
-        if not changed:
+        update = "UPDATE jobs SET finished = ?, version = ?, item = ? WHERE id = ? AND version = ?"
+        if not await self.write(update, *_row(job), job.id, job.version - 1):
             await self.get(job.id)  # raises NoSuchJob if the job was deleted
             raise JobChanged(job.id)
 
     async def trim(self, limit: int) -> None:
-        await self.write(
-            "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE finished = 1 ORDER BY id DESC LIMIT -1 OFFSET ?)",
-            limit,
-        )
+        oldest = "SELECT id FROM jobs WHERE finished = 1 ORDER BY id DESC LIMIT -1 OFFSET ?"
+        await self.write(f"DELETE FROM jobs WHERE id IN ({oldest})", limit)  # noqa: S608 a constant
+
+
+def _row(job: StoredJob) -> tuple[bool, int, str]:
+    """Returns the values of all columns except the id."""
+    return job.state.finished, job.version, to_json(job.as_item())
 
 
 def _job(text: str) -> StoredJob:

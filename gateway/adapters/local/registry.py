@@ -66,16 +66,9 @@ CREATE TABLE IF NOT EXISTS holdings (
         await self.beat(node)
 
     async def beat(self, node: Node) -> None:
-        await self.write(
-            "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?)",
-            node.id,
-            node.role,
-            node.address,
-            node.beat,
-            node.channel,
-            to_json(node.shown),
-            self._clock() + FORGOTTEN_SECONDS,
-        )
+        values = (node.id, node.role, node.address, node.beat, node.channel, to_json(node.shown))
+        expires = self._clock() + FORGOTTEN_SECONDS
+        await self.write("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?)", *values, expires)
 
     async def leave(self, id: str) -> None:
         await self.write("DELETE FROM nodes WHERE id = ?", id)
@@ -101,10 +94,8 @@ CREATE TABLE IF NOT EXISTS holdings (
         if not is_channel_id(stream):
             return
         if left:
-            expires = self._clock() + LEFT_SECONDS
-            await self.write(
-                'UPDATE holdings SET "left" = 1, expires = ? WHERE stream = ? AND claim = ?', expires, stream, claim
-            )
+            update = 'UPDATE holdings SET "left" = 1, expires = ? WHERE stream = ? AND claim = ?'
+            await self.write(update, self._clock() + LEFT_SECONDS, stream, claim)
         else:
             await self.write("DELETE FROM holdings WHERE stream = ? AND claim = ?", stream, claim)
 

@@ -103,19 +103,14 @@ def _authenticators(parts: NodeParts, store: ConsoleStore, tls: ssl.SSLContext |
     provider = None
     if oidc.issuer:
         if not oidc.client_id:
-            raise StoreUnusable(
-                "oidc.issuer is set: oidc.client_id has to be set too, to the client's id at the provider"
-            )
+            text = "oidc.issuer is set: oidc.client_id has to be set too, to the client's id at the provider"
+            raise StoreUnusable(text)
         if not oidc.allow and not oidc.broadcasters:
             log.warning("nobody may sign in through the provider: oidc.allow is empty", issuer=oidc.issuer)
         provider = OpenIdProvider(oidc, reachable=settings.egress.allow, tls=tls)
-    return Authenticators(
-        store,
-        parts.verifier,
-        LoginLimits(settings.admin.session_idle, settings.admin.session_most),
-        refusals_per_minute=settings.limits.refusals_per_minute,
-        provider=provider,
-    )
+    limits = LoginLimits(settings.admin.session_idle, settings.admin.session_most)
+    refusals = settings.limits.refusals_per_minute
+    return Authenticators(store, parts.verifier, limits, refusals_per_minute=refusals, provider=provider)
 
 
 def _cloudfront_signer(settings: CloudFrontSettings) -> CloudFrontSigner | None:

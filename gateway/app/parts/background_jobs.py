@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gateway.adapters.stores import sqlite_path
@@ -35,18 +36,14 @@ class BackgroundJobs:
         self._stores = stores
         self._tasks = tasks
         self._running: list[asyncio.Task[Any]] = []
-        job_queue = JobQueue(stores.jobs, parts.events)
+        queue = JobQueue(stores.jobs, parts.events)
         sources = VodSources(stores.objects, stores.bucket, stores.buckets, settings.vod.sources)
+        films = Films(stores.films, sources, stores.jobs)
         self.vod_service = VodService(
-            settings.vod,
-            data=settings.data,
-            queue=job_queue,
-            films=Films(stores.films, sources, stores.jobs),
-            workers=outputs.workers,
-            secrets=parts.secrets,
+            settings.vod, data=settings.data, queue=queue, films=films, workers=outputs.workers, secrets=parts.secrets
         )
         player = ObjectPlayer(outputs.cloud.bucket, outputs.workers, settings.data / "tmp", settings.kvs)
-        self.kvs = KvsJobs(outputs.kvs, player, job_queue, most=settings.kvs.queued, history=settings.vod.history)
+        self.kvs = KvsJobs(outputs.kvs, player, queue, most=settings.kvs.queued, history=settings.vod.history)
         self._servers = _broadcast_servers(settings.ecs.addresses, stores)
         self.retention = Retention(
             stores.objects, stores.channels, settings.recording.retention_days, settings.clips.retention_days
@@ -114,13 +111,8 @@ def media_deletion(settings: Settings, stores: Stores) -> MediaDeletion:
     local = settings.channels.startswith("sqlite:")
     single = local and sqlite_path(settings.channels).resolve().is_relative_to(settings.data.resolve())
     shared = bool(stores.bucket) or single
-    return MediaDeletion(
-        stores.objects,
-        stores.channels,
-        is_film=is_vod_file,
-        shared=shared,
-        forget_film=lambda prefix: forget_film(stores.films, prefix),
-    )
+    forget = partial(forget_film, stores.films)
+    return MediaDeletion(stores.objects, stores.channels, is_film=is_vod_file, shared=shared, forget_film=forget)
 
 
 def _broadcast_servers(url: str, stores: Stores) -> BroadcastServerTable | None:

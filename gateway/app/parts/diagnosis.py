@@ -39,16 +39,9 @@ def build_diagnosis(parts: NodeParts, live: Live) -> Diagnosis:
         "console": settings.admin.store,
         "events": settings.events.store,
     }
-    status = NodeStatus(
-        settings.data,
-        {name: url.partition(":")[0] for name, url in urls.items()},
-        lambda: (workers.running, workers.limit),
-    )
-    recorder = Recorder(
-        live.hub,
-        NodeValues(parts.metrics, status),
-        stream_values(live.viewers_of),
-        settings.data / f"history-{slot.number if slot is not None else 1}.bin",
-    )
+    schemes = {name: url.partition(":")[0] for name, url in urls.items()}
+    status = NodeStatus(settings.data, schemes, lambda: (workers.running, workers.limit))
+    file = settings.data / f"history-{slot.number if slot is not None else 1}.bin"
+    recorder = Recorder(live.hub, NodeValues(parts.metrics, status), stream_values(live.viewers_of), file)
     parts.stack.push_async_callback(recorder.save)  # after the recording has ended
     return Diagnosis(parts.metrics, status, recorder)

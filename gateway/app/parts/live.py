@@ -43,13 +43,9 @@ async def build_live(parts: NodeParts, backends: Backends, memory: Backlogs) -> 
     stores = backends.stores
     hub = Hub(_stream_limits(settings, stores.registry is not None), (), events)
     slot = parts.identity.slot
+    process = slot.id if slot is not None else ""  # several processes may share the data folder
     archive = Archive(
-        stores.objects,
-        settings.recording,
-        events,
-        media=stores.media,
-        spool=settings.data / "spool",
-        process=slot.id if slot is not None else "",  # several processes may share the data folder
+        stores.objects, settings.recording, events, media=stores.media, spool=settings.data / "spool", process=process
     )
     outputs = OutputFactory(parts, backends, hub, archive, memory)
     await stack.enter_async_context(outputs.kvs)
@@ -70,14 +66,8 @@ async def build_live(parts: NodeParts, backends: Backends, memory: Backlogs) -> 
 def _stream_limits(settings: Settings, shared: bool) -> StreamLimits:
     """Returns the limits of streams. shared: other nodes may pull streams from this one."""
     stream = settings.stream
-    return StreamLimits(
-        stream.takeover_after,
-        stream.linger,
-        stream.gop_seconds,
-        stream.gop_bytes,
-        settings.limits.publishers,
-        NODES_SECONDS if shared else 0.0,
-    )
+    limits = (stream.takeover_after, stream.linger, stream.gop_seconds, stream.gop_bytes)
+    return StreamLimits(*limits, settings.limits.publishers, NODES_SECONDS if shared else 0.0)
 
 
 def _follow_log_levels(events: Events, hub: Hub) -> None:

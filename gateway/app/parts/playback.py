@@ -76,12 +76,7 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
         {"vod": vod_files},
     )
     node_files = InternalPlayback(
-        live.hub,
-        channels.cached,
-        channels.owners,
-        _routes(gateway, rewind, UNCOUNTED),
-        router.statuses,
-        recordings,
+        live.hub, channels.cached, channels.owners, _routes(gateway, rewind, UNCOUNTED), router.statuses, recordings
     )
     return Playback(router, node_files, vod_files, channel_list)
 
