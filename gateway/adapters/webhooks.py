@@ -79,6 +79,7 @@ class Webhooks:
         flush: float = FLUSH,
     ) -> None:
         self._url, self._secret = settings.url, settings.secret.get_secret_value()
+        self._host = urlsplit(settings.url).hostname
         self._timeout, self._max_waiting, self._results = settings.timeout, settings.queue, results
         self._user_agent, self._tls = user_agent, tls
         self._backoff_first, self._flush = backoff_first, flush
@@ -150,10 +151,6 @@ class Webhooks:
         if not self._quiet:
             self._quiet = True
             log.warning("webhook events are dropped: the receiver is too slow or unavailable", host=self._host)
-
-    @property
-    def _host(self) -> str | None:
-        return urlsplit(self._url).hostname
 
     async def _serve(self, channel: str) -> None:
         """Sends a channel's posts in order until its queue is empty."""

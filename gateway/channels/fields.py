@@ -203,6 +203,10 @@ def _names(*values: str) -> dict[str, str]:
     return {v: v for v in values}
 
 
+def _flags(*names: str) -> dict[str, Field[Any]]:
+    return {name: Flag() for name in names}
+
+
 _SIZES = _names("micro", "small", "medium", "large", "xlarge")
 
 # These fields are not flags, numbers or texts. Callers use the constants to get the type of the value.
@@ -237,13 +241,10 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
     "basics": {
         "videoname": TextField(256),
         "description": TextField(4_096),
-        "isPublic": Flag(),
-        "isRtmps": Flag(),
+        **_flags("isPublic", "isRtmps"),
     },
     "playback": {
-        "isFlv": Flag(),
-        "isHls": Flag(),
-        "isCMAF": Flag(),
+        **_flags("isFlv", "isHls", "isCMAF"),
         "hls_time": Number(2, 1, 60, unit="s"),
         "hls_list_size": Number(6, 1, 100, integer=True),
         "playAuth": PLAY_AUTH,
@@ -272,11 +273,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "motion_timeout": Number(60, 1, 86_400, unit="s"),
     },
     "transcoding": {
-        "isCodec": Flag(),
-        "ld": Flag(),
-        "sd": Flag(),
-        "hd": Flag(),
-        "ud": Flag(),
+        **_flags("isCodec", "ld", "sd", "hd", "ud"),
         "codec": CODEC,
         "ladder": TextField(32, "", _LADDER, "the name of a ladder, of a-z, 0-9, - and _"),
     },
@@ -298,7 +295,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "kvsStream": TextField(512, "", _KVS_STREAM, "the name or ARN of a Kinesis video stream"),
         "kvsTranscode": Flag(),
     },
-    "inputs": {"inputsManual": Flag(), "inputsMatch": Flag()},
+    "inputs": _flags("inputsManual", "inputsMatch"),
     "scale": {**SIZES, "isCluster": Flag(), "clusterNumber": Number(1, 0, 1_000, integer=True)},
     "log": {"logLevel": LOG_LEVEL},
 }

@@ -189,12 +189,8 @@ def _items(item: Mapping[str, Any]) -> tuple[str, ...]:
     value = item.get("items")
     if value is None:
         return ()
-    if (
-        not isinstance(value, Sequence)
-        or isinstance(value, str)
-        or len(value) > MAX_ITEMS
-        or not all(isinstance(text, str) for text in value)
-    ):
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    if not is_list or len(value) > MAX_ITEMS or not all(isinstance(text, str) for text in value):
         raise InvalidField(FIELD, f"items is a list of at most {MAX_ITEMS} keys of the store")
     begins: set[int] = set()
     for text in value:

@@ -64,9 +64,7 @@ class AttemptLimiter:
     def __init__(
         self, max_concurrent: int = 1, clock: Callable[[], float] | None = None, later: Later | None = None
     ) -> None:
-        self._free = max_concurrent
-        self._clock = clock
-        self._later = later
+        self._free, self._clock, self._later = max_concurrent, clock, later
         self._waiting: list[_Waiting] = []  # oldest first
         self._began: BoundedDict[str, float] = BoundedDict(_MAX_KEYS)  # by key: start of its last turn
         self._timer: Any = None

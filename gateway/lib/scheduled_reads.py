@@ -98,16 +98,8 @@ class ScheduledReads(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_discards",
-        "_max_read",
-        "_merges",
-        "_read_held",
-        "_read_size",
-        "_read_waits",
-        "_scheduler",
-        "_slice_used",
-        "_transport",
-        "_view",
+        *("_discards", "_max_read", "_merges", "_read_held", "_read_size", "_read_waits"),
+        *("_scheduler", "_slice_used", "_transport", "_view"),
     )
 
     _transport: Any  # an asyncio.Transport, or a similar one of uvloop; None after the connection is lost

@@ -31,6 +31,7 @@ GatewayError
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import ClassVar
 
 from gateway.ports.nodes import StreamClaim
 
@@ -51,6 +52,15 @@ class RefusalReason(StrEnum):
 
 class GatewayError(Exception):
     """The base class of all errors here; never raised itself. The message is one line for a log."""
+
+
+class _AboutOne(GatewayError):
+    """The base class of errors about one stored thing. text: the message, in which its id or key follows."""
+
+    text: ClassVar[str]
+
+    def __init__(self, id: str) -> None:
+        super().__init__(self.text.format(id))
 
 
 class NotAuthorized(GatewayError):
@@ -112,18 +122,16 @@ class PushesNotAccepted(GatewayError):
     """This node serves players and accepts no pushes."""
 
 
-class NoSuchChannel(GatewayError):
+class NoSuchChannel(_AboutOne):
     """No channel is stored under this id."""
 
-    def __init__(self, id: str) -> None:
-        super().__init__(f"no channel {id}")
+    text = "no channel {}"
 
 
-class ChannelExists(GatewayError):
+class ChannelExists(_AboutOne):
     """A channel is stored under this id already."""
 
-    def __init__(self, id: str) -> None:
-        super().__init__(f"channel {id} exists already")
+    text = "channel {} exists already"
 
 
 class InvalidField(GatewayError):
@@ -144,11 +152,10 @@ class TooLarge(GatewayError):
         self.limit = limit
 
 
-class NoSuchObject(GatewayError):
+class NoSuchObject(_AboutOne):
     """No object is stored under this key."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__(f"no object {key}")
+    text = "no object {}"
 
 
 class NothingRecorded(GatewayError):
@@ -159,36 +166,32 @@ class CannotCut(GatewayError):
     """The media of a time range do not fit into one file. The text says why."""
 
 
-class NoSuchJob(GatewayError):
+class NoSuchJob(_AboutOne):
     """No job is stored under this id."""
 
-    def __init__(self, id: str) -> None:
-        super().__init__(f"no job {id}")
+    text = "no job {}"
 
 
-class NoSuchFilm(GatewayError):
+class NoSuchFilm(_AboutOne):
     """No film is stored under this key."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__(f"no film {key}")
+    text = "no film {}"
 
 
 class FilmInUse(GatewayError):
     """The film cannot be changed now: a job makes it, or its files are being deleted."""
 
 
-class JobExists(GatewayError):
+class JobExists(_AboutOne):
     """A job is stored under this id already."""
 
-    def __init__(self, id: str) -> None:
-        super().__init__(f"job {id} exists already")
+    text = "job {} exists already"
 
 
-class JobChanged(GatewayError):
+class JobChanged(_AboutOne):
     """The job was changed since it was read."""
 
-    def __init__(self, id: str) -> None:
-        super().__init__(f"job {id} was changed meanwhile")
+    text = "job {} was changed meanwhile"
 
 
 class JobFinished(GatewayError):
@@ -210,18 +213,16 @@ class IvsRefused(OutputError):
         self.reason = reason
 
 
-class NoSuchUser(GatewayError):
+class NoSuchUser(_AboutOne):
     """No user of the console has this name."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"no user {name}")
+    text = "no user {}"
 
 
-class UserExists(GatewayError):
+class UserExists(_AboutOne):
     """A user of the console has this name already."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"user {name} exists already")
+    text = "user {} exists already"
 
 
 class StoreUnavailable(GatewayError):

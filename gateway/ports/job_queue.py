@@ -29,9 +29,7 @@ class JobQueue:
     """
 
     def __init__(self, store: JobStore, events: Events, clock: Callable[[], float] = time.time) -> None:
-        self.store = store
-        self._events = events
-        self._clock = clock
+        self.store, self._events, self._clock = store, events, clock
         self._cancels: dict[str, Callable[[], None]] = {}
         self._callbacks: list[Callable[[StoredJob], None]] = []
 

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import quote
 
 # Maximum bytes of a base name, so that the longest name built from it fits the 255 bytes of a file name.
@@ -31,6 +31,9 @@ class VodNames:
     prefix: str
     base: str
     plain: str = ""
+    thumbnail: ClassVar[str] = "thumbnail.0000000.jpg"
+    preview: ClassVar[str] = "thumbnails.vtt"  # the WebVTT list of pictures for the time bar of players
+    preview_pictures: ClassVar[str] = "thumbnails.jpg"  # the JPEG sheet with these pictures
 
     @property
     def earlier(self) -> VodNames | None:
@@ -52,20 +55,6 @@ class VodNames:
     @property
     def poster(self) -> str:
         return f"{self.base}.0000000.jpg"
-
-    @property
-    def thumbnail(self) -> str:
-        return "thumbnail.0000000.jpg"
-
-    @property
-    def preview(self) -> str:
-        """The WebVTT list of pictures for the time bar of players."""
-        return "thumbnails.vtt"
-
-    @property
-    def preview_pictures(self) -> str:
-        """The JPEG sheet with these pictures."""
-        return "thumbnails.jpg"
 
     def key(self, file: str) -> str:
         """Returns the object key of one of these files."""

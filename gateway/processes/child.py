@@ -30,9 +30,7 @@ class Child:
     """
 
     def __init__(self, command: Sequence[str], begin: Begin, ready: Callable[[], None]) -> None:
-        self._command = command
-        self._begin = begin
-        self._ready = ready
+        self._command, self._begin, self._ready = command, begin, ready
         self._process: Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._unsent: list[bytes] = []  # commands for the worker, before the link was open

@@ -9,11 +9,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Final
 
 from gateway.channels.addresses import OpenPorts
 from gateway.cluster.members.worker_slot import WorkerSlot
+from gateway.lib.records import read_record
 
 MAX_LINE: Final = 65_536
 ALIVE_SECONDS: Final = 1.0
@@ -53,7 +53,7 @@ class Begin:
     def decode(cls, message: Mapping[str, Any]) -> Begin:
         """Raises LinkBroken if a field is missing or invalid."""
         try:
-            slot = WorkerSlot(**(message["slot"] | {"folder": Path(message["slot"]["folder"])}))
+            slot = read_record(WorkerSlot, message["slot"])
             sockets = {str(name): tuple(map(int, numbers)) for name, numbers in message["sockets"].items()}
             return cls(slot, OpenPorts(**message["ports"]), sockets)
         except (KeyError, TypeError, ValueError, AttributeError):

@@ -43,9 +43,7 @@ class MetricsAggregator:
     """
 
     def __init__(self, slot: WorkerSlot, metrics: Metrics, peers: Peers) -> None:
-        self._slot = slot
-        self._metrics = metrics
-        self._peers = peers
+        self._slot, self._metrics, self._peers = slot, metrics, peers
 
     async def operate(self, request: Request, rest: str) -> Response:
         """Answers a sibling with this worker's metrics. This method is an Operation of NodeEndpoint."""

@@ -35,9 +35,7 @@ class AdminPages:
         refusals_per_minute: int,
         total_metrics: Callable[[], Awaitable[MetricsSnapshot]] | None = None,
     ) -> None:
-        self._metrics = metrics
-        self._total_metrics = total_metrics
-        self._verifier = verifier
+        self._metrics, self._total_metrics, self._verifier = metrics, total_metrics, verifier
         self._refusals = Refusals(refusals_per_minute)
         self._pages: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
             "/healthcheck": health.alive,

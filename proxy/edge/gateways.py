@@ -84,9 +84,7 @@ class GatewayFiles:
     """
 
     def __init__(self, gateways: Gateways, upstream: UpstreamClient, locator: StreamLocator) -> None:
-        self._gateways = gateways
-        self._upstream = upstream
-        self._locator = locator
+        self._gateways, self._upstream, self._locator = gateways, upstream, locator
         self._requests = 0
 
     @contextlib.asynccontextmanager

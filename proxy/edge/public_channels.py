@@ -29,9 +29,7 @@ class RemotePublicChannels:
     """
 
     def __init__(self, gateways: Gateways, peers: Peers, *, separate_stores: bool) -> None:
-        self._gateways = gateways
-        self._peers = peers
-        self._separate_stores = separate_stores
+        self._gateways, self._peers, self._separate_stores = gateways, peers, separate_stores
 
     async def entries(self) -> Entries:
         """Returns the list, live channels first. Raises StoreUnavailable if no gateway has one."""

@@ -36,9 +36,7 @@ class PublisherRequests:
     """
 
     def __init__(self, gateways: Gateways, peers: Peers, tasks: Tasks, limit: Refusals) -> None:
-        self._gateways = gateways
-        self._peers = peers
-        self._limit = limit
+        self._gateways, self._peers, self._limit = gateways, peers, limit
         self._running = 0
         self._ports = SharedRead(lambda: self._ask("GET", "push-ports"), _PORTS_SECONDS, tasks)
 

@@ -31,10 +31,7 @@ class RemoteChannels:
     """
 
     def __init__(self, gateways: Gateways, locator: StreamLocator, peers: Peers, operation: str = "channel") -> None:
-        self._gateways = gateways
-        self._locator = locator
-        self._peers = peers
-        self._operation = operation
+        self._gateways, self._locator, self._peers, self._operation = gateways, locator, peers, operation
         self._running = 0
 
     async def get(self, id: str) -> Channel:
@@ -76,9 +73,7 @@ class HolderFirstChannels:
     """
 
     def __init__(self, store: ChannelReader, locator: StreamLocator, peers: Peers) -> None:
-        self._store = store
-        self._locator = locator
-        self._peers = peers
+        self._store, self._locator, self._peers = store, locator, peers
 
     async def get(self, id: str) -> Channel:
         """Returns the channel. Raises NoSuchChannel, StoreUnavailable."""

@@ -53,9 +53,7 @@ class ScaleInProtection:
         backoff: Backoff | None = None,
     ) -> None:
         self._uri = (os.environ if environ is None else environ).get(AGENT, "").rstrip("/")
-        self._busy = busy
-        self._clock = clock
-        self._poll = poll
+        self._busy, self._clock, self._poll = busy, clock, poll
         self._backoff = backoff or Backoff(2, 60)
         self._lock = _FileLock(shared)
         self.protected = False
@@ -79,7 +77,7 @@ class ScaleInProtection:
                     pause = await self._step(http)
                     await asyncio.sleep(pause)
             finally:
-                if self._may_be_protected and self._lock.acquire_exclusive():
+                if self._may_be_protected and self._lock.acquire(exclusive=True):
                     await self._end(http)
                 self._lock.release()
 
@@ -89,7 +87,7 @@ class ScaleInProtection:
         due = now >= self._until - MINUTES * 60 * (1 - _RENEW_AFTER)
         if busy == self.protected and not (busy and due):
             return self._poll
-        if not (self._lock.acquire_shared() if busy else self._lock.acquire_exclusive()):
+        if not self._lock.acquire(exclusive=not busy):
             if not busy:  # other processes have publishers and keep the protection
                 self.protected = self._may_be_protected = False
                 self._lock.release()
@@ -148,26 +146,19 @@ class _FileLock:
         self._path = path
         self._file: int | None = None
 
-    def acquire_shared(self) -> bool:
-        """Acquires the shared lock. Returns False while another process ends the protection."""
-        return self._acquire(fcntl.LOCK_SH)
-
-    def acquire_exclusive(self) -> bool:
-        """Acquires the exclusive lock. Returns False if another process has publishers."""
-        return self._acquire(fcntl.LOCK_EX)
-
     def release(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
-    def _acquire(self, kind: int) -> bool:
+    def acquire(self, *, exclusive: bool) -> bool:
+        """Acquires the lock. Returns False while another process ends the protection, or (exclusive) has publishers."""
         if self._path is None:
             return True
         try:
             if self._file is None:
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._file, kind | fcntl.LOCK_NB)
+            fcntl.flock(self._file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError as error:

@@ -70,9 +70,7 @@ class SqsReader:
         self._session = session
         self._url = url
         self._name = url.rpartition("/")[2]
-        self._handle_body = handle
-        self._retry_seconds = retry_seconds
-        self._room = room
+        self._handle_body, self._retry_seconds, self._room = handle, retry_seconds, room
 
     async def run(self) -> None:
         """Runs until cancelled."""

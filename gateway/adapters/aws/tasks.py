@@ -77,9 +77,7 @@ class EcsTasks:
     """
 
     def __init__(self, session: AwsSession, settings: EcsSettings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._session = session
-        self._settings = settings
-        self._clock = clock
+        self._session, self._settings, self._clock = session, settings, clock
         self._cluster = settings.cluster
         self._channels: dict[str, _ChannelTasks] = {}
         self._described_at = -_CACHE_SECONDS

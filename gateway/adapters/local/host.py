@@ -56,12 +56,9 @@ def known_ports(settings: Settings) -> OpenPorts:
         return configured
     if not isinstance(written, dict):
         return configured
-    ports = {}
-    for name, port in configured.items():
-        written_port = written.get(name)
-        # A fixed port in the settings overrides the port that an earlier start wrote.
-        ports[name] = written_port if port == 0 and isinstance(written_port, int) else port
-    return OpenPorts(**ports)
+    # A fixed port in the settings overrides the port that an earlier start wrote.
+    chosen = {name: port for name, port in written.items() if configured.get(name) == 0 and isinstance(port, int)}
+    return OpenPorts(**{**configured, **chosen})
 
 
 def write_ports(folder: Path, ports: OpenPorts) -> None:

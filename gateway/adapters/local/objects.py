@@ -11,6 +11,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -69,7 +70,7 @@ class LocalObjects:
 
     async def list(self, prefix: str) -> AsyncIterator[Object]:
         entries = self._walk(prefix)
-        while page := await asyncio.to_thread(_next_page, entries):
+        while page := await asyncio.to_thread(list, islice(entries, _PAGE_OBJECTS)):
             for found in page:
                 yield found
 
@@ -225,10 +226,6 @@ def _close_opened(opening: asyncio.Future[tuple[int, os.stat_result]]) -> None:
 
 def _may_contain(folder: str, prefix: str) -> bool:
     return folder.startswith(prefix) or prefix.startswith(folder)
-
-
-def _next_page(entries: Iterator[Object]) -> list[Object]:
-    return [found for _, found in zip(range(_PAGE_OBJECTS), entries, strict=False)]
 
 
 def _move_across_disks(file: Path, target: Path) -> None:

@@ -32,9 +32,7 @@ class BackgroundJobs:
 
     def __init__(self, parts: NodeParts, stores: Stores, outputs: OutputFactory) -> None:
         settings, tasks = parts.settings, parts.tasks
-        self._settings = settings
-        self._stores = stores
-        self._tasks = tasks
+        self._settings, self._stores, self._tasks = settings, stores, tasks
         self._running: list[asyncio.Task[Any]] = []
         queue = JobQueue(stores.jobs, parts.events)
         sources = VodSources(stores.objects, stores.bucket, stores.buckets, settings.vod.sources)

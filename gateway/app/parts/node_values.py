@@ -17,9 +17,7 @@ class NodeValues:
     """Reads processor, memory, loop lag, streams, viewers and traffic. Each call measures since the last one."""
 
     def __init__(self, metrics: Metrics, status: NodeStatus, clock: Callable[[], float] = time.monotonic) -> None:
-        self._metrics = metrics
-        self._status = status
-        self._clock = clock
+        self._metrics, self._status, self._clock = metrics, status, clock
         self._last: tuple[float, float, Mapping[str, int]] | None = None  # time, processor seconds, counters
 
     def __call__(self) -> dict[str, float]:

@@ -43,11 +43,7 @@ class OutputFactory:
 
     def __init__(self, parts: NodeParts, backends: Backends, hub: Hub, archive: Archive, memory: Backlogs) -> None:
         settings, metrics, tls, cloud = parts.settings, parts.metrics, backends.tls, backends.cloud
-        self.settings = settings
-        self.hub = hub
-        self.archive = archive
-        self.cloud = cloud
-        self.tls = tls
+        self.settings, self.hub, self.archive, self.cloud, self.tls = settings, hub, archive, cloud, tls
         self.dropped = metrics.dropped
         self._own_address = parts.own_address
         self.task_sets = TaskSets(self.tasks)
