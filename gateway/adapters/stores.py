@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -76,7 +76,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
 
             media = file_path(settings.objects)
             objects = LocalObjects(media)
-        events, days = settings.events.store, settings.events.days
+        events, days, registry = settings.events.store, settings.events.days, settings.registry
         yield Stores(
             channels,
             domains,
@@ -86,7 +86,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
             await _open("films", settings.vod.films, session, stack),
             await _open("console", settings.admin.store, session, stack),
             await _open("events", events, session, stack, *((days * 86_400,) if _in_cloud(events) else ())),
-            await _open_registry(settings.registry, session, stack),
+            await _open("registry", registry, session, stack, required=True) if registry else None,
             bucket,
             _buckets(session) if session is not None else None,
             session,
@@ -108,45 +108,33 @@ async def _open(
     return await (stack.enter_async_context(store) if required else store.open_if_usable(stack))
 
 
-async def _open_registry(url: str, session: AwsSession | None, stack: AsyncExitStack) -> Registry | None:
-    return await _open("registry", url, session, stack, required=True) if url else None
-
-
 @asynccontextmanager
-async def open_registry(settings: Settings) -> AsyncIterator[Registry | None]:
+async def _open_alone(name: str, url: str, *, required: bool = False) -> AsyncIterator[Any]:
+    """Opens one store with its own session, see `_open`."""
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(open_aws(url)) if _in_cloud(url) else None
+        yield await _open(name, url, session, stack, required=required)
+
+
+def open_registry(settings: Settings) -> AbstractAsyncContextManager[Registry | None]:
     """Opens only the registry, for a command or an edge. Yields None if the settings have none.
 
     Raises StoreUnusable like `open_stores`.
     """
-    async with AsyncExitStack() as stack:
-        url, session = settings.registry, None
-        if _in_cloud(url):
-            session = await stack.enter_async_context(open_aws(url))
-        yield await _open_registry(url, session, stack)
+    return _open_alone("registry", settings.registry, required=True) if settings.registry else nullcontext()
 
 
-@asynccontextmanager
-async def open_channels(settings: Settings) -> AsyncIterator[ChannelStore | None]:
+def open_channels(settings: Settings) -> AbstractAsyncContextManager[ChannelStore | None]:
     """Opens the channel store that all nodes share, for an edge. Yields None if each gateway has its own file.
 
     Raises StoreUnusable like `open_stores`.
     """
-    async with AsyncExitStack() as stack:
-        if not _in_cloud(settings.channels):
-            yield None
-            return
-        session = await stack.enter_async_context(open_aws(settings.channels))
-        yield await _open("channels", settings.channels, session, stack)
+    return _open_alone("channels", settings.channels) if _in_cloud(settings.channels) else nullcontext()
 
 
-@asynccontextmanager
-async def open_console(settings: Settings) -> AsyncIterator[ConsoleStore]:
+def open_console(settings: Settings) -> AbstractAsyncContextManager[ConsoleStore]:
     """Opens only the console's store, for a command. Raises StoreUnusable like `open_stores`."""
-    async with AsyncExitStack() as stack:
-        url, session = settings.admin.store, None
-        if _in_cloud(url):
-            session = await stack.enter_async_context(open_aws(url))
-        yield await _open("console", url, session, stack)
+    return _open_alone("console", settings.admin.store)
 
 
 def _buckets(session: AwsSession, storage_class: str = "") -> Callable[[str], ObjectStore]:

@@ -88,15 +88,13 @@ class Listeners:
             self._admin = servers.admin()
             await self._admin.listen(sockets["admin"], tls if settings.admin.tls else None)
         if (slot := self._parts.identity.slot) is not None:
-            self._handover = Handover([webrtc, *self._udp_ports()], slot.handover, slot.earlier_handovers)
+            ports_of_all = (port for listeners in self._listeners for port in listeners.listeners)
+            udp_ports = [port for port in ports_of_all if isinstance(port, UdpListener)]
+            self._handover = Handover([webrtc, *udp_ports], slot.handover, slot.earlier_handovers)
             await self._handover.open()
         await webrtc.start()
         for listeners in self._listeners:
             await listeners.start()
-
-    def _udp_ports(self) -> list[UdpListener]:
-        ports = (port for listeners in self._listeners for port in listeners.listeners)
-        return [port for port in ports if isinstance(port, UdpListener)]
 
     def _webrtc_sockets(self) -> WebRtcSockets:
         """Binds the port of WebRTC. Raises ListenError."""

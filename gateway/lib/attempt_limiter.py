@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.network import client_network
-
-# later(seconds, call): like AbstractEventLoop.call_later
-Later: TypeAlias = Callable[[float, Callable[[], None]], Any]
 
 MAX_WAITING: Final = 64
 MAX_PER_ADDRESS: Final = 16  # waiting attempts of one address
@@ -58,13 +55,11 @@ class AttemptLimiter:
     wait for all of it. At most 64 attempts wait: of one address 16, or 4 if it failed recently. Above a limit, the
     oldest attempt with the most failures gets TooManyAttempts.
 
-    clock: returns the seconds of the clock that `later` uses. None: the clock of the event loop.
+    loop: has the clock and the timers. None: the running event loop.
     """
 
-    def __init__(
-        self, max_concurrent: int = 1, clock: Callable[[], float] | None = None, later: Later | None = None
-    ) -> None:
-        self._free, self._clock, self._later = max_concurrent, clock, later
+    def __init__(self, max_concurrent: int = 1, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._free, self._loop = max_concurrent, loop
         self._waiting: list[_Waiting] = []  # oldest first
         self._began: BoundedDict[str, float] = BoundedDict(_MAX_KEYS)  # by key: start of its last turn
         self._timer: Any = None
@@ -119,14 +114,14 @@ class AttemptLimiter:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        now = self._now()
+        loop = self._loop or asyncio.get_running_loop()
+        now = loop.time()
         self._waiting = [w for w in self._waiting if not w.turn.done()]
         while self._free and self._waiting:
             ready = [w for w in reversed(self._waiting) if self._earliest_start(w) <= now]
             if not ready:
                 soonest = min(self._earliest_start(w) for w in self._waiting)
-                later = self._later or asyncio.get_running_loop().call_later
-                self._timer = later(soonest - now, self._start_turns)
+                self._timer = loop.call_later(soonest - now, self._start_turns)
                 return
             first = min(ready, key=lambda w: w.attempt.failures)  # the newest of equal ones
             self._waiting.remove(first)
@@ -139,9 +134,6 @@ class AttemptLimiter:
         """Returns the earliest time for its turn. A time in the past means now."""
         pauses = waiting.attempt.pauses.items()
         return max((self._began[key] + pause for key, pause in pauses if key in self._began), default=0.0)
-
-    def _now(self) -> float:
-        return self._clock() if self._clock is not None else asyncio.get_running_loop().time()
 
 
 def attempt_pause(failures: int, per_minute: int) -> float:

@@ -58,11 +58,10 @@ class MetricsAggregator:
         total = await self._own_metrics()
         siblings = self._slot.siblings()
         answers = await asyncio.gather(*(self._answer(id, path) for id, path in siblings.items()))
-        answered = {id for id, answer in zip(siblings, answers, strict=True) if answer is not None}
-        for answer in answers:
-            if answer is not None:
-                total.add(answer)
-        total.add(await asyncio.to_thread(self._saved_counters, answered))
+        answered = {id: answer for id, answer in zip(siblings, answers, strict=True) if answer is not None}
+        for answer in answered.values():
+            total.add(answer)
+        total.add(await asyncio.to_thread(self._saved_counters, set(answered)))
         total.put(PROCESSES, 1 + len(answered), ("summed",))
         total.put(PROCESSES, len(siblings) - len(answered), ("silent",))
         return total

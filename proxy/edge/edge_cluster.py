@@ -14,12 +14,11 @@ from gateway.cluster.members.edge_selector import EdgeSelector
 from gateway.cluster.members.node_address import StreamLocator
 from gateway.cluster.members.node_identity import SiblingProcesses
 from gateway.cluster.members.peers import Peers
-from gateway.cluster.members.registry_locator import Finder, RegistryLocator
-from gateway.lib.readiness import Check
+from gateway.cluster.members.registry_locator import RegistryLocator
 from gateway.lib.tasks import Tasks
 from gateway.ports.stores import Registry
 from proxy.edge import channel_edge, gateways
-from proxy.edge.gateways import GatewayList, Gateways, UpstreamFinder
+from proxy.edge.gateways import Gateways, UpstreamFinder
 from proxy.edge.remote_channels import HolderFirstChannels, RemoteChannels
 
 
@@ -61,29 +60,23 @@ async def open_cluster(parts: NodeParts) -> EdgeCluster:
     registry = await stack.enter_async_context(open_registry(settings))
     stored = await stack.enter_async_context(open_channels(settings))
     edge_selector: EdgeSelector | None = None
-    finder: Finder
-    live_gateways: GatewayList
-    nodes: FindNodes
-    checks: dict[str, Check]
+    nodes: FindNodes = no_nodes
     if registry is not None:
-        finder, checks = registry, {"registry": registry.check}
-        locator = RegistryLocator(finder)
+        parts.readiness.add("registry", registry.check)
+        locator = RegistryLocator(registry)
         edge_selector = EdgeSelector(locator, registry, identity.id, channel)
         cluster = await stack.enter_async_context(ClusterClient(identity.id, registry, locator, peers))
         live_gateways, nodes = gateways.registry_gateways(cluster.nodes), cluster.nodes
     else:
-        finder = upstreams = UpstreamFinder(settings.edge.upstream, peers)
-        locator, checks = RegistryLocator(finder), {"gateways": upstreams.check}
-        live_gateways, nodes = gateways.configured_gateways(settings.edge.upstream), no_nodes
+        upstreams = UpstreamFinder(settings.edge.upstream, peers)
+        parts.readiness.add("gateways", upstreams.check)
+        locator, live_gateways = RegistryLocator(upstreams), gateways.configured_gateways(settings.edge.upstream)
     all_gateways = Gateways(live_gateways)
-    if stored is not None:
-        checks["channel store"] = stored.check
     reader: ChannelReader = RemoteChannels(all_gateways, locator, peers)
     deleted: ChannelReader = RemoteChannels(all_gateways, locator, peers, "deleted")
     if stored is not None:
+        parts.readiness.add("channel store", stored.check)
         reader, deleted = HolderFirstChannels(stored, locator, peers), StoredDeletions(stored)
-    for name, check in checks.items():
-        parts.readiness.add(name, check)
     siblings = SiblingProcesses(identity.id, peers, identity.siblings)
     sessions = SessionForwarder(siblings, identity.secret, nodes) if identity.secret else None
     return EdgeCluster(registry, locator, edge_selector, peers, siblings, sessions, all_gateways, reader, deleted)

@@ -38,11 +38,9 @@ class RemotePublicChannels:
         for gateway in await self._gateways.in_order():
             try:
                 entries = await self._read(gateway)
-            except PeerUnavailable as error:
-                self._gateways.mark_failed(gateway)
-                log.debug("a gateway does not list its channels", node=gateway.id, reason=str(error))
-                continue
-            except (PeerRefused, ValueError) as error:
+            except (PeerUnavailable, PeerRefused, ValueError) as error:
+                if isinstance(error, PeerUnavailable):
+                    self._gateways.mark_failed(gateway)
                 log.debug("a gateway does not list its channels", node=gateway.id, reason=str(error))
                 continue
             answered = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -42,10 +43,7 @@ class PublisherRequests:
 
     async def ports(self, request: Request) -> Response:
         """Answers `/broadcast.json`: host and ports of a gateway."""
-        try:
-            return await self._ports.get()
-        except StoreUnavailable as error:
-            return service_unavailable(str(error), error.retry_after)
+        return await _answered(self._ports.get())
 
     async def servers(self, request: Request, id: str) -> Response:
         """Answers `/_servers/<id>?sign=<key>`."""
@@ -66,10 +64,7 @@ class PublisherRequests:
         return service_unavailable("too many requests from this address", seconds, 429) if seconds else None
 
     async def _answer(self, method: str, operation: str, body: bytes = b"") -> Response:
-        try:
-            return await self._ask(method, operation, body)
-        except StoreUnavailable as error:
-            return service_unavailable(str(error), error.retry_after)
+        return await _answered(self._ask(method, operation, body))
 
     async def _ask(self, method: str, operation: str, body: bytes = b"") -> Response:
         """Returns the first answer with status 200; the last answer if there is none.
@@ -105,3 +100,11 @@ class PublisherRequests:
                     raise PeerUnavailable(gateway, "its answer is too long")
             kind, wait = reply.headers.get("Content-Type", "text/plain"), reply.headers.get("Retry-After")
             return Response(reply.status, bytes(content), kind, headers={"Retry-After": wait} if wait else None)
+
+
+async def _answered(answer: Awaitable[Response]) -> Response:
+    """Returns the answer, or 503 if no gateway has one."""
+    try:
+        return await answer
+    except StoreUnavailable as error:
+        return service_unavailable(str(error), error.retry_after)

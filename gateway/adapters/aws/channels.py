@@ -68,10 +68,7 @@ class DynamoChannels:
         raise StoreUnavailable(f"dynamodb ({self._table.label}): the channel {id} changes too often to be deleted")
 
     async def get_deleted(self, id: str) -> DeletedChannel:
-        item = await self._table.get(_key(_DELETED + id)) if is_channel_id(id) else None
-        if item is None:
-            raise NoSuchChannel(id)
-        return _deleted(item)
+        return _deleted(await self._item(id, _DELETED))
 
     async def list_deleted(self) -> Sequence[DeletedChannel]:
         return [_deleted(item) for item in await self._table.read_all() if item[ID]["S"].startswith(_DELETED)]
@@ -86,8 +83,8 @@ class DynamoChannels:
         # Does not call DescribeTable: a push reads an item too, so this needs no other permission.
         await self._table.get(_key("-"))
 
-    async def _item(self, id: str) -> dict[str, Any]:
-        item = await self._table.get(_key(id)) if is_channel_id(id) else None
+    async def _item(self, id: str, prefix: str = "") -> dict[str, Any]:
+        item = await self._table.get(_key(prefix + id)) if is_channel_id(id) else None
         if item is None:
             raise NoSuchChannel(id)
         return item

@@ -7,7 +7,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -270,11 +270,6 @@ def started_by(channel: str) -> str:
 
 def environment_of(described: Mapping[str, Any]) -> dict[str, str]:
     """Returns the environment variables that RunTask set for a described task's containers."""
-    return dict(_variables(described))
-
-
-def _variables(described: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for container in list_field(described.get("overrides"), "containerOverrides"):
-        for variable in list_field(container, "environment"):
-            if isinstance(variable, Mapping):
-                yield str(variable.get("name")), str(variable.get("value"))
+    containers = list_field(described.get("overrides"), "containerOverrides")
+    variables = [variable for container in containers for variable in list_field(container, "environment")]
+    return {str(v.get("name")): str(v.get("value")) for v in variables if isinstance(v, Mapping)}

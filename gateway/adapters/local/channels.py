@@ -56,10 +56,7 @@ CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
                 return deleted
 
     async def get_deleted(self, id: str) -> DeletedChannel:
-        rows = await self.rows("SELECT item FROM channels WHERE id = ?", _DELETED + id) if is_channel_id(id) else ()
-        if not rows:
-            raise NoSuchChannel(id)
-        return DeletedChannel(json.loads(rows[0][0]))
+        return DeletedChannel(json.loads(await self._item(id, _DELETED)))
 
     async def list_deleted(self) -> Sequence[DeletedChannel]:
         rows = await self.rows("SELECT item FROM channels WHERE substr(id, 1, 8) = ?", _DELETED)
@@ -84,8 +81,8 @@ CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
             domains.pull,
         )
 
-    async def _item(self, id: str) -> str:
-        rows = await self.rows("SELECT item FROM channels WHERE id = ?", id) if is_channel_id(id) else ()
+    async def _item(self, id: str, prefix: str = "") -> str:
+        rows = await self.rows("SELECT item FROM channels WHERE id = ?", prefix + id) if is_channel_id(id) else ()
         if not rows:
             raise NoSuchChannel(id)
         return str(rows[0][0])

@@ -24,9 +24,8 @@ APPLICATION: Final = 0x4D494C4C  # "MILL": marks the file as a database of Millr
 _LOCK_WAIT: Final = 2.0  # seconds that SQLite waits for another process
 _LOCK_PAUSE: Final = 0.02
 _OPEN_AGAIN: Final = 30.0  # seconds after which a file that could not be used is opened again
-_TIMEOUT: Final = (
-    6.0  # seconds for an operation and its wait for earlier ones; StoreUnavailable must be raised within 8
-)
+# Seconds for an operation and its wait for earlier ones. StoreUnavailable must be raised within 8.
+_TIMEOUT: Final = 6.0
 
 
 class Database:

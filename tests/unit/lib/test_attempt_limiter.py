@@ -24,7 +24,10 @@ class Time(Clock):
         super().__init__(1000.0)
         self.timers = []
 
-    def later(self, seconds, call):
+    def time(self):
+        return self.now
+
+    def call_later(self, seconds, call):
         timer = _Timer(self.now + seconds, call)
         self.timers.append(timer)
         return timer
@@ -53,7 +56,7 @@ async def settle():
 class Lab:
     def __init__(self, at_once=1):
         self.time = Time()
-        self.turns = AttemptLimiter(at_once, self.time, self.time.later)
+        self.turns = AttemptLimiter(at_once, self.time)
         self.began, self.sent_away = [], []
         self.ends = {}
 
