@@ -17,7 +17,6 @@ from gateway.adapters.secret_resolver import SecretResolver, warn_of_short_secre
 from gateway.app.listeners import Listeners
 from gateway.app.node_parts import NodeParts
 from gateway.app.own_address import OwnAddress
-from gateway.app.process import crashed
 from gateway.app.role import Role
 from gateway.app.shutdown import ShutdownSignals
 from gateway.cluster.members.node_identity import NodeIdentity
@@ -75,7 +74,7 @@ async def serve(
                 readiness=Readiness(),
                 shutdown_signals=shutdown_signals,
                 stack=stack,
-                tasks=Tasks(name, crashed),
+                tasks=Tasks(name),
                 own_address=OwnAddress(settings),
             )
             role = await open_role(parts)

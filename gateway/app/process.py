@@ -8,8 +8,6 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import structlog
-
 from gateway.lib import log as logs
 from gateway.lib.redact import mask
 from gateway.lib.sockets import ListenError
@@ -17,8 +15,6 @@ from gateway.lib.tuning import private_files
 from gateway.ports.errors import GatewayError
 from gateway.processes.worker_link import WorkerLink
 from gateway.settings import Settings
-
-log = structlog.get_logger(__name__)
 
 
 def run(
@@ -44,8 +40,3 @@ def run(
     except (GatewayError, ListenError, OSError) as error:
         print(mask(f"millrace: {error}"), file=sys.stderr)  # noqa: T201
         return 1
-
-
-def crashed(name: str, error: BaseException) -> None:
-    """Logs the error of a task. Passed to `Tasks`."""
-    log.error("a task failed", task=name, exc_info=error)

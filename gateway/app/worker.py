@@ -22,7 +22,7 @@ from gateway.cluster.streams.source_pull import SourcePull
 from gateway.lib import held_signals
 from gateway.lib.metric_table import DROPPED, WORKER_RESTARTS
 from gateway.lib.metrics import Counter
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, log_failure
 from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
 from gateway.outputs.ladder.ladder_output import LadderOutput, ladder_of_channel
@@ -123,4 +123,4 @@ async def work(settings: Settings, assignment: Assignment) -> int:
 
 def _crashed(name: str, error: BaseException) -> None:
     if not isinstance(error, GatewayError):  # the caller reports a GatewayError
-        process.crashed(name, error)
+        log_failure(name, error)

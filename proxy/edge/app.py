@@ -22,7 +22,6 @@ from gateway.ingest.rtmp.listener import open_rtmp
 from gateway.ingest.services import ListenerServices
 from gateway.lib.refusals import Refusals
 from gateway.listeners.port_listener import OpenListeners
-from gateway.live.publisher import AcquirePublisher, Evict, PushOrigin, StreamPublisher
 from gateway.playback.health import Health
 from gateway.ports.errors import PushesNotAccepted
 from gateway.ports.events import Events
@@ -37,8 +36,6 @@ from proxy.edge.node_endpoint_parts import build_node_endpoint
 from proxy.edge.playback_parts import build_playback
 
 log = structlog.get_logger(__name__)
-
-_NO_PUSHES = "this is an edge, which only plays"
 
 
 def run(settings: Settings, link: WorkerLink | None = None) -> int:
@@ -64,7 +61,7 @@ class Edge(Role):
         self.hub = pulled.hub
         self.viewers = parts.viewers
         self.played = PlayedStreams(pulled.replicas, pulled.browsers.replicas, pulled.browsers, parts.cluster.sessions)
-        self.acquire_publisher: AcquirePublisher = refuse_publisher
+        self.acquire_publisher = self.hub.acquire_publisher  # never called, because `admission` refuses each push
         self.admission: Admission = NoPushes(parts.viewers.channels.cached, parts.node.secrets, parts.node.events)
         if not parts.node.settings.signing.secret.get_secret_value():
             log.info("play signatures of other gateways cannot be verified: signing.secret is not set")
@@ -121,9 +118,4 @@ class NoPushes(Admission):
 
     async def admit(self, id: str, key: str | None, address: str, *, exempt: bool = False, input: str = "") -> Channel:
         """Raises PushesNotAccepted."""
-        raise PushesNotAccepted(_NO_PUSHES)
-
-
-async def refuse_publisher(channel: Channel, origin: PushOrigin, evict: Evict, input: str = "") -> StreamPublisher:
-    """Implements live.publisher.AcquirePublisher. Always raises PushesNotAccepted."""
-    raise PushesNotAccepted(_NO_PUSHES)
+        raise PushesNotAccepted("this is an edge, which only plays")

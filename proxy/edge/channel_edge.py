@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.channels.names import channel_of
@@ -20,16 +21,14 @@ HEADER: Final = "x-millrace-edge-of"
 _WAIT_SECONDS: Final = 3.0  # maximum wait for a stream that is not pulled yet
 
 
+@dataclass(frozen=True, slots=True)
 class ChannelEdge:
     """Serves one channel to other nodes. channel: its id; "" to serve none."""
 
-    def __init__(
-        self, channel: str, replicas: Replicas, browser_replicas: BrowserReplicas, http_cache: HttpCacheProxy
-    ) -> None:
-        self._channel = channel
-        self._replicas = replicas
-        self._browser_replicas = browser_replicas
-        self._http_cache = http_cache
+    channel: str
+    replicas: Replicas
+    browser_replicas: BrowserReplicas
+    http_cache: HttpCacheProxy
 
     async def find_replica(self, request: Request, name: str) -> UnitSource:
         """Returns a replica for another node's pull. Implements node_endpoint.FindReplica.
@@ -41,13 +40,13 @@ class ChannelEdge:
             raise NoSuchStream(name)
         form = request.query.get("form")
         if form is not None:
-            return await self._browser_replicas.pull_source(name, form, _WAIT_SECONDS)
-        return await self._replicas.pull_source(name, _WAIT_SECONDS)
+            return await self.browser_replicas.pull_source(name, form, _WAIT_SECONDS)
+        return await self.replicas.pull_source(name, _WAIT_SECONDS)
 
     def file(self, request: Request, name: str, path: str) -> AnswerOrAwaitable:
         """Answers a node's request for a file of a stream. Implements node_endpoint.Files."""
-        return self._http_cache.file_for_node(request, name, path) if self._may_serve(request, name) else NOT_HERE
+        return self.http_cache.file_for_node(request, name, path) if self._may_serve(request, name) else NOT_HERE
 
     def _may_serve(self, request: Request, name: str) -> bool:
         channel = channel_of(name)
-        return channel == self._channel and request.headers.get(HEADER) != channel
+        return channel == self.channel and request.headers.get(HEADER) != channel

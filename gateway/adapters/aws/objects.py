@@ -53,16 +53,13 @@ class S3Objects:
     async def put(self, key: str, file: Path) -> None:
         if not is_object_key(key):
             raise ValueError(f"{key!r} is not a valid object key")
-        source = await asyncio.to_thread(file.open, "rb")
-        try:
+        with await asyncio.to_thread(file.open, "rb") as source:
             size = os.fstat(source.fileno()).st_size
             if size <= _PART_BYTES:
                 body = await asyncio.to_thread(source.read)
                 await self._call("put_object", _PART_SECONDS, Key=key, Body=body, **self._headers(key))
             else:
                 await self._put_parts(key, source, max(_PART_BYTES, -(-size // _MAX_PARTS)))
-        finally:
-            source.close()
         await asyncio.to_thread(file.unlink, missing_ok=True)
 
     async def head(self, key: str) -> Object:
