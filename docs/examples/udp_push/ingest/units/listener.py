@@ -6,8 +6,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-import structlog
-
 from gateway.ingest.push import Push, PushRequest
 from gateway.ingest.services import ListenerServices
 from gateway.listeners.port_listener import OpenListeners
@@ -19,8 +17,6 @@ from gateway.media.track import Kind, MediaTrack
 from gateway.ports.errors import GatewayError
 from gateway.protocols import units
 from gateway.protocols.errors import RemoteProtocolError
-
-log = structlog.get_logger(__name__)
 
 
 def open_units(services: ListenerServices) -> OpenListeners:
@@ -85,7 +81,7 @@ class UnitsSession:
         self._client.accept()
         self._intake = UnitIntake(publisher, (Kind.VIDEO, Kind.AUDIO))
         self._client.send([units.ACCEPTED])
-        log.info("publishing", stream=publisher.stream.name, peer=self._client.address, protocol="units")
+        push.publishing()
 
     def _take(self, intake: UnitIntake, message: MediaTrack | units.Part, now: float) -> None:
         try:
