@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -17,12 +18,15 @@ from gateway.media.track import MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.workers.programs.codec import DecodedPicture, VideoDecoder
 
-# The filters that undo a rotation, by FFmpeg's value of it (degrees, counterclockwise).
+# The filters that apply a display matrix (signs of a, b, c, d) to the picture; x' = ax + cy, y' = bx + dy.
 _UPRIGHT: Final = {
-    90: ("transpose=cclock",),
-    -90: ("transpose=clock",),
-    180: ("hflip", "vflip"),
-    -180: ("hflip", "vflip"),
+    (0, 1, -1, 0): ("transpose=clock",),
+    (-1, 0, 0, -1): ("hflip", "vflip"),
+    (0, -1, 1, 0): ("transpose=cclock",),
+    (-1, 0, 0, 1): ("hflip",),
+    (1, 0, 0, -1): ("vflip",),
+    (0, 1, 1, 0): ("transpose=cclock_flip",),
+    (0, -1, -1, 0): ("transpose=clock_flip",),
 }
 
 # The names of matrices that FFmpeg can convert, by their numbers in ITU-T H.273.
@@ -34,20 +38,17 @@ _HD: Final = 720  # from this height on, players use BT.709 if the matrix is uns
 _Ends: TypeAlias = tuple[Graph, FilterContext, FilterContext]
 
 
-def build_graph(
-    frame: av.VideoFrame, steps: Iterable[str], timescale: int, aspect: Fraction = Fraction(1), threads: int = 1
-) -> _Ends:
+def build_graph(frame: av.VideoFrame, steps: Iterable[str], timescale: int, threads: int = 1) -> _Ends:
     """Returns a chain of filters for frames like this one, with its source and its sink.
 
-    steps: "name" or "name=arguments". timescale: of the frames' times. aspect: width of a sample divided by its height.
-    threads: 0: one thread for each core.
+    steps: "name" or "name=arguments". timescale: of the frames' times. threads: 0: one thread for each core.
     """
     graph = Graph()
     graph.threads = threads
     source = graph.add(
         "buffer",
         f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/{timescale}"
-        f":pixel_aspect={aspect.numerator}/{aspect.denominator}:colorspace={frame.colorspace}:range={frame.color_range}",
+        f":pixel_aspect=1/1:colorspace={frame.colorspace}:range={frame.color_range}",
     )
     nodes = [source]
     for step in steps:
@@ -80,12 +81,13 @@ class Chain:
 
     Frames are passed by reference and not modified, so several threads may push one frame.
 
-    steps, timescale: see `build_graph`.
+    steps, timescale, threads: see `build_graph`.
     """
 
-    def __init__(self, steps: Sequence[str], timescale: int = 1000) -> None:
+    def __init__(self, steps: Sequence[str], timescale: int = 1000, threads: int = 1) -> None:
         self._steps = steps
         self._timescale = timescale
+        self._threads = threads
         self._input_format: tuple[object, ...] | None = None
         self._ends: _Ends | None = None
 
@@ -96,7 +98,7 @@ class Chain:
         if self._ends is None or input_format != self._input_format:
             out = self.flush()
             self._input_format = input_format
-            self._ends = build_graph(frame, self._steps, self._timescale)
+            self._ends = build_graph(frame, self._steps, self._timescale, self._threads)
         _, source, sink = self._ends
         source.push(frame)
         out.extend(pull_frames(sink))
@@ -125,29 +127,30 @@ class Scaler:
 
 
 class Preparation:
-    """Deinterlaces and rotates pictures. Progressive, upright pictures are returned unchanged.
+    """Deinterlaces pictures, and rotates or mirrors them. Progressive, upright pictures are returned unchanged.
 
     Each input picture becomes one output picture with its time. An interlaced picture is returned with the next one.
     """
 
-    def __init__(self, timescale: int) -> None:
+    def __init__(self, timescale: int, threads: int = 1) -> None:
         self._timescale = timescale
+        self._threads = threads
         self._interlaced = False
-        self._rotation = 0
+        self._turns: tuple[str, ...] = ()
         self._chain: Chain | None = None
         self._held: dict[int, DecodedPicture] = {}
 
     def push(self, picture: DecodedPicture) -> list[DecodedPicture]:
         """Returns the pictures that are ready."""
         frame = picture.frame
-        interlaced = self._interlaced or frame.interlaced_frame
+        interlaced, turns = self._interlaced or frame.interlaced_frame, _turns(frame)
         out: list[DecodedPicture] = []
-        if interlaced != self._interlaced or frame.rotation != self._rotation:
+        if interlaced != self._interlaced or turns != self._turns:
             out = self.flush()
-            self._interlaced, self._rotation = interlaced, frame.rotation
+            self._interlaced, self._turns = interlaced, turns
             steps = ["bwdif=mode=send_frame:deint=interlaced"] if interlaced else []
-            steps += _UPRIGHT.get(self._rotation, ())
-            self._chain = Chain(steps, self._timescale) if steps else None
+            steps += turns
+            self._chain = Chain(steps, self._timescale, self._threads) if steps else None
         if self._chain is None:
             return [*out, picture]
         self._held[picture.pts] = picture
@@ -157,7 +160,7 @@ class Preparation:
         """Returns the pictures that were delayed, and resets the filters."""
         out = [] if self._chain is None else self._restore_times(self._chain.flush())
         self._held.clear()
-        self._interlaced, self._rotation, self._chain = False, 0, None
+        self._interlaced, self._turns, self._chain = False, (), None
         return out
 
     def _restore_times(self, frames: list[av.VideoFrame]) -> list[DecodedPicture]:
@@ -168,10 +171,24 @@ class Preparation:
             pts = round(Fraction(frame.pts) * frame.time_base * self._timescale)
             picture = self._held.pop(pts, None)
             if picture is not None:
-                swaps_sides = self._rotation % 180 != 0
+                swaps_sides = any(step.startswith("transpose") for step in self._turns)
                 aspect = 1 / picture.aspect if swaps_sides else picture.aspect
                 out.append(replace(picture, frame=frame, aspect=aspect))
         return out
+
+
+def _turns(frame: Any) -> tuple[str, ...]:
+    """Returns the filters that apply the frame's display matrix (ISO/IEC 14496-12 §6.2.2)."""
+    for entry in frame.side_data:
+        if entry.type.name == "DISPLAYMATRIX" and len(bytes(entry)) >= 36:
+            a, b, _, c, d = struct.unpack_from("=5i", bytes(entry))
+            return _UPRIGHT.get((_sign(a), _sign(b), _sign(c), _sign(d)), ())
+    return ()
+
+
+def _sign(fixed: int) -> int:
+    """Returns the sign of a 16.16 number, 0 below one half. Only rotations by multiples of 90° are supported."""
+    return (fixed > 0x8000) - (fixed < -0x8000)
 
 
 class PreparedVideo:

@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Final, Protocol
 
 from gateway.lib.numbers import read_integer
@@ -23,6 +24,10 @@ from gateway.protocols.wire import SOURCE, StreamMessage
 _RECEIVE_BYTES: Final = 1 << 18
 _MAX_DESCRIPTOR: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
+
+
+class LinkClosed(Exception):
+    """The gateway has closed its end of the link, so it needs no more results."""
 
 
 class ParentLink:
@@ -71,15 +76,15 @@ class ParentLink:
         return None if body is None else wire.decode_tracks(body)
 
     def send(self, kind: int, body: bytes) -> None:
-        """Sends a frame. Blocks while the socket's buffer is full: this is the back-pressure.
-
-        Raises OSError if the gateway has ended.
-        """
+        """Sends a frame. Blocks while the socket's buffer is full: this is the back-pressure. Raises LinkClosed."""
         self._write(wire.frame(kind, body))
 
     def _write(self, data: bytes) -> None:
-        with self._sending:
-            self._socket.sendall(data)
+        try:
+            with self._sending:
+                self._socket.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            raise LinkClosed from None
 
     def send_json(self, kind: int, **fields: object) -> None:
         """Sends a frame with a JSON object."""
@@ -150,11 +155,8 @@ def run(work: Callable[[ParentLink], None]) -> int:
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
     link = ParentLink(descriptor)
-    try:
+    with suppress(LinkClosed):
         work(link)
-    except (BrokenPipeError, ConnectionResetError):
-        # The gateway has closed its end and needs no more results.
-        return 0
     return 0
 
 
@@ -164,8 +166,8 @@ def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
     def guarded() -> None:
         try:
             work()
-        except OSError:
-            exit_now(0)  # the gateway has ended
+        except LinkClosed:
+            exit_now(0)
         except BaseException:
             log_reason(traceback.format_exc())
             exit_now(1)

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import closing
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +18,7 @@ from gateway.media import aac
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, MediaTrack
 from gateway.workers.programs.audio_codec import open_aac
-from gateway.workers.programs.codec import DecodedPicture
 from gateway.workers.programs.continued_video import ContinuedForm, Letterbox
-from gateway.workers.programs.filters import Preparation
 from gateway.workers.programs.vod.continuous_timeline import TICKS
 from gateway.workers.programs.vod.film_pictures import FilmPictures
 from gateway.workers.programs.vod.media_file import MediaFile
@@ -45,7 +44,7 @@ def read_film_pictures(path: Path, form: ContinuedForm, seconds: float) -> Itera
         shown: av.VideoFrame | None = None
         first: int | None = None
         count, limit = 0, max(1, int(seconds * form.rate))
-        for picture in _with_end(film, source):
+        for picture in chain(source.prepared(), (None,)):
             at = source.timeline.end if picture is None else picture.pts
             first = at if first is None else first
             due = min(limit, max(1, round(Fraction(at - first, TICKS) * form.rate)) if previous is not None else 0)
@@ -59,17 +58,6 @@ def read_film_pictures(path: Path, form: ContinuedForm, seconds: float) -> Itera
             previous = letterbox.convert(picture.frame, picture.aspect)
         if previous is None:
             raise UnusableMedia("no picture of the film can be decoded")
-
-
-def _with_end(film: MediaFile, source: FilmPictures) -> Iterator[DecodedPicture | None]:
-    """Yields the pictures of a film, deinterlaced and upright, then None."""
-    aspect = Fraction(film.video.sample_aspect_ratio or 1)
-    aspect = aspect if 0 < aspect < 100 else Fraction(1)
-    preparation = Preparation(TICKS)
-    for frame in source:
-        yield from preparation.push(DecodedPicture(frame, frame.pts, False, 0, 0.0, aspect))
-    yield from preparation.flush()
-    yield None
 
 
 def encode_film_sound(path: Path, track: MediaTrack, seconds: Fraction) -> list[bytes]:

@@ -142,8 +142,6 @@ def work(link: program.ParentLink) -> None:
         SlateWorker(link, request, form).work()
     except (UnusableMedia, CodecFailed) as error:
         link.send(SlateMessage.FAILED, str(error).encode())
-    except (BrokenPipeError, ConnectionResetError):
-        raise
     except MemoryError:
         link.send(SlateMessage.FAILED, b"not enough memory (workers.memory)")
     except av.FFmpegError as error:

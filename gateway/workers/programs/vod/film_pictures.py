@@ -8,6 +8,8 @@ from typing import Any, Final, TypeVar
 
 import av.error
 
+from gateway.workers.programs.codec import DecodedPicture
+from gateway.workers.programs.filters import Preparation
 from gateway.workers.programs.vod.continuous_timeline import TICKS, ContinuousTimeline
 from gateway.workers.programs.vod.media_file import MediaFile, ticks
 
@@ -50,6 +52,15 @@ class FilmPictures:
                 if new_time is not None:
                     frame.pts, frame.time_base = new_time, Fraction(1, TICKS)
                     yield frame
+
+    def prepared(self, threads: int = 1) -> Iterator[DecodedPicture]:
+        """Yields the frames as progressive, upright pictures. threads: 0: one thread for each core."""
+        preparation = Preparation(TICKS, threads)
+        for frame in self:
+            aspect = Fraction(self._film.video.sample_aspect_ratio or 1)
+            aspect = aspect if 0 < aspect < 100 else Fraction(1)
+            yield from preparation.push(DecodedPicture(frame, frame.pts, False, 0, 0.0, aspect))
+        yield from preparation.flush()
 
 
 def fill_pauses(pictures: Iterable[tuple[T, int]], end: Callable[[], int]) -> Iterator[tuple[T, int]]:

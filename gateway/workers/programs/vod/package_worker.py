@@ -17,11 +17,9 @@ import av.logging
 from gateway.protocols import wire
 from gateway.workers.package_protocol import PackageRequest, VodMessage
 from gateway.workers.programs import program
+from gateway.workers.programs.program import LinkClosed
 from gateway.workers.programs.vod.hls_package import package
 from gateway.workers.vod_bounds import UnusableMedia
-
-# The gateway has closed the link, so the result is no longer needed.
-_LINK_CLOSED = (BrokenPipeError, ConnectionResetError)
 
 
 def work(link: program.ParentLink) -> None:
@@ -40,7 +38,7 @@ def work(link: program.ParentLink) -> None:
         if body is None:
             return
         result = package(wire.decode_record(PackageRequest, body), report_progress)
-    except _LINK_CLOSED:
+    except LinkClosed:
         program.exit_now(0)
     except Exception as error:
         text = _error_text(error)
@@ -48,11 +46,11 @@ def work(link: program.ParentLink) -> None:
             traceback.print_exc()
             program.exit_now(1)
         else:
-            with suppress(*_LINK_CLOSED):
+            with suppress(LinkClosed):
                 link.send(VodMessage.FAILED, " ".join(text.split()).encode())
             program.exit_now(0)
     else:
-        with suppress(*_LINK_CLOSED):
+        with suppress(LinkClosed):
             link.send(VodMessage.DONE, wire.write_json(asdict(result)))
         program.exit_now(0)
 

@@ -26,7 +26,7 @@ from gateway.workers.ladder_plan import LadderStep, display_size, fit
 from gateway.workers.package_protocol import VodMessage
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
-from gateway.workers.programs.filters import Preparation, Scaler
+from gateway.workers.programs.filters import Scaler
 from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
 from gateway.workers.programs.vod.continuous_timeline import TICKS
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
@@ -44,9 +44,7 @@ class PacedVideo:
 
     def __init__(self, film: MediaFile, box: tuple[int, int]) -> None:
         self.source = FilmPictures(film, _ignore_time)
-        self._stream = film.video
         self._box = box
-        self._preparation = Preparation(TICKS)
         self._encoder: VideoEncoder | None = None
         self._scaler: Scaler | None = None
 
@@ -58,9 +56,11 @@ class PacedVideo:
     def __iter__(self) -> Iterator[AccessUnit]:
         """Raises UnusableMedia if no picture can be decoded."""
         next_key: int | None = None
-        for frame, at in fill_pauses(self._frames(), lambda: self.source.timeline.end):
+        pictures = ((picture, picture.pts) for picture in self.source.prepared())
+        for picture, at in fill_pauses(pictures, lambda: self.source.timeline.end):
+            frame = picture.frame
             if self._encoder is None or self._scaler is None:
-                self._encoder, self._scaler = self._open(frame)
+                self._encoder, self._scaler = self._open(frame, picture.aspect)
             key = next_key is None or at >= next_key
             if key:
                 next_key = at + _KEY_TICKS
@@ -69,19 +69,8 @@ class PacedVideo:
             raise UnusableMedia("no picture of the file can be decoded")
         yield from self._encoder.flush()
 
-    def _frames(self) -> Iterator[tuple[Any, int]]:
-        for frame in self.source:
-            for ready in self._preparation.push(DecodedPicture(frame, frame.pts, False, 0, 0.0)):
-                yield ready.frame, ready.pts
-        for ready in self._preparation.flush():
-            yield ready.frame, ready.pts
-
-    def _open(self, frame: Any) -> tuple[VideoEncoder, Scaler]:
-        aspect = Fraction(self._stream.sample_aspect_ratio or 1)
-        rotated = (frame.width < frame.height) != (self._stream.width < self._stream.height)
-        if rotated:
-            aspect = 1 / aspect
-        width, height = display_size(frame.width, frame.height, aspect if 0 < aspect < 100 else Fraction(1))
+    def _open(self, frame: Any, aspect: Fraction) -> tuple[VideoEncoder, Scaler]:
+        width, height = display_size(frame.width, frame.height, aspect)
         (fitted,) = fit((LadderStep("box", *self._box, 0, 0, 0.0),), width, height)
         recipe = VideoRecipe(
             "libx264", fitted.width, fitted.height, bitrate=0, maxrate=_MAX_BITS, rate=self.source.rate,
@@ -174,8 +163,6 @@ def work(link: program.ParentLink) -> None:
         VodPlayback(link, str(request["path"]), box, float(request["pace"]), float(request["longest"])).play()
     except (UnusableMedia, CodecFailed) as error:
         link.send(VodMessage.FAILED, str(error).encode())
-    except (BrokenPipeError, ConnectionResetError):
-        raise
     except (OSError, MemoryError) as error:
         text = "not enough memory" if isinstance(error, MemoryError) else error.strerror or str(error)
         link.send(VodMessage.FAILED, text.encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,16 +22,15 @@ from gateway.media import nal
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.workers.package_protocol import VodEncoding
 from gateway.workers.programs.codec import encoder_config
-from gateway.workers.programs.filters import build_graph, pull_frames
+from gateway.workers.programs.filters import FULL_RANGE, Chain
 from gateway.workers.programs.vod.continuous_timeline import TICKS
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
 from gateway.workers.programs.vod.hdr import Transfer, table
-from gateway.workers.programs.vod.media_file import MediaFile, ticks
+from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.vod_bounds import UnusableMedia
 
 _KEY_TICKS: Final = 2 * TICKS  # distance of key frames
 _PQ, _HLG = 16, 18  # color_trc of ITU-T H.273
-_FULL_RANGE: Final = 2  # color_range
 _MAX_AHEAD: Final = 4  # frames that are decoded before the encoder needs them
 _END: Final = object()
 T = TypeVar("T")
@@ -68,12 +66,11 @@ class VideoTranscoder:
         self.source = FilmPictures(media_file, advance)
         self.first: int | None = None  # ticks of the first picture
         self.end = 0  # end of the last picture, in ticks
-        self._stream = media_file.video
         self._encoding = encoding
         self._scratch = scratch
         self._on_first = on_first
         self._on_picture = on_picture
-        self._filters: _Filters | None = None
+        self._size: tuple[int, int] | None = None  # of the encoded pictures
         self._encoder: Any = None
         self._next_key: int | None = None
 
@@ -95,9 +92,7 @@ class VideoTranscoder:
         return MediaTrack(Kind.VIDEO, Codec.H264, TICKS, encoder_config("libx264", self._encoder.extradata))
 
     def __iter__(self) -> Iterator[EncodedPicture]:
-        decoded = read_ahead(self._frames(), _MAX_AHEAD)
-        pictures = ((picture, _ticks(picture[0])) for picture in decoded)
-        for (frame, aspect), at in fill_pauses(pictures, self._end_of_last):
+        for (frame, aspect), at in fill_pauses(read_ahead(self._frames(), _MAX_AHEAD), self._end_of_last):
             if self._encoder is None:
                 self._encoder = self._open_encoder(frame, aspect)
                 self.first = at
@@ -113,20 +108,56 @@ class VideoTranscoder:
     def _end_of_last(self) -> int:
         return max(self.end, self.source.timeline.end)
 
-    # ---- in another thread, which uses `source` and `_filters` ----
+    # ---- in another thread, which uses `source` and `_size` ----
 
-    def _frames(self) -> Iterator[tuple[Any, Fraction]]:
-        """Yields upright frames in order, each with its sample aspect ratio."""
-        for frame in self.source:
-            if self._filters is None or not self._filters.fits(frame):
-                size = None
-                if self._filters is not None:
-                    yield from self._filters.put(None)
-                    size = self._filters.size
-                self._filters = _Filters(frame, self._stream.sample_aspect_ratio or Fraction(1), self._scratch, size)
-            yield from self._filters.put(frame)
-        if self._filters is not None:
-            yield from self._filters.put(None)
+    def _frames(self) -> Iterator[tuple[tuple[Any, Fraction], int]]:
+        """Yields frames for the encoder in order, each with its sample aspect ratio, and its time in ticks."""
+        chain, known = Chain(()), None  # made for the first frame
+        for picture in self.source.prepared(threads=0):
+            frame = picture.frame
+            properties = (frame.width, frame.height, frame.format.name, frame.color_trc, frame.color_range)
+            if properties != known:
+                known = properties
+                chain = Chain((*self._color_steps(frame), *self._size_steps(frame)), TICKS, threads=0)
+            (converted,) = chain.push(frame)
+            yield (converted, picture.aspect), picture.pts
+
+    def _color_steps(self, frame: Any) -> list[str]:
+        """Returns the filters that convert a frame to colors of limited range without HDR."""
+        if frame.color_trc in (_PQ, _HLG):
+            transfer = Transfer.PQ if frame.color_trc == _PQ else Transfer.HLG
+            cube = self._scratch / f"{transfer}.cube"
+            cube.write_text(table(transfer))
+            in_range = "full" if frame.color_range == FULL_RANGE else "limited"
+            return [
+                f"scale=in_color_matrix=bt2020:in_range={in_range}",
+                "format=gbrp12le",
+                f"lut3d=file={_quote(str(cube))}:interp=tetrahedral",
+                "scale=out_color_matrix=bt709:out_range=limited",
+                "format=yuv420p",
+                "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=limited",
+            ]
+        if frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj"):
+            return ["scale=out_range=limited"]
+        if not frame.format.name.startswith("yuv"):
+            return ["scale=out_color_matrix=bt709:out_range=limited"]
+        return []
+
+    def _size_steps(self, frame: Any) -> list[str]:
+        """Returns the filters that give a frame the size of the first one, with even sides."""
+        even_width, even_height = frame.width & ~1, frame.height & ~1
+        possible = max(2, even_width), max(2, even_height)
+        width, height = self._size = self._size or possible
+        steps = []
+        if self._size != possible:
+            steps.append(f"scale={width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2")
+            steps.append(f"pad={width}:{height}:-1:-1")
+        elif min(frame.width, frame.height) == 1:
+            steps.append("scale=max(2\\,trunc(iw/2)*2):max(2\\,trunc(ih/2)*2)")
+        elif frame.width % 2 or frame.height % 2:
+            # 4:2:0 needs even sides. Cropping one line keeps the picture sharper than resampling all lines.
+            steps.append(f"crop={even_width}:{even_height}:0:0")
+        return [*steps, "format=yuv420p"]
 
     # ---- in the thread that iterates ----
 
@@ -168,106 +199,9 @@ class VideoTranscoder:
         return encoder
 
 
-class _Filters:
-    """The filters that prepare a frame for the encoder. Each filter is present only if the video needs it.
-
-    aspect: sample aspect ratio of the source. size: the size of the open encoder; None: the encoder is not open yet.
-    """
-
-    def __init__(self, frame: Any, aspect: Fraction, scratch: Path, size: tuple[int, int] | None) -> None:
-        self._properties = _properties(frame)
-        self._interlaced = bool(frame.interlaced_frame)
-        chain, swaps_sides = self._chain(frame, scratch)
-        self._aspect = (1 / aspect if swaps_sides else aspect) if 0 < aspect < 100 else Fraction(1)
-        width, height = (frame.height, frame.width) if swaps_sides else (frame.width, frame.height)
-        even_width, even_height = width - width % 2, height - height % 2
-        self.size = size or (max(2, even_width), max(2, even_height))
-        if size is not None and size != (even_width, even_height):
-            chain.append(f"scale={size[0]}:{size[1]}:force_original_aspect_ratio=decrease:force_divisible_by=2")
-            chain.append(f"pad={size[0]}:{size[1]}:-1:-1")
-        elif min(width, height) == 1:
-            chain.append("scale=max(2\\,trunc(iw/2)*2):max(2\\,trunc(ih/2)*2)")
-        elif width % 2 or height % 2:
-            # 4:2:0 needs even sides. Cropping one line keeps the picture sharper than resampling all lines.
-            chain.append(f"crop={even_width}:{even_height}:0:0")
-        chain.append("format=yuv420p")
-        self._graph, _, self._sink = build_graph(frame, chain, TICKS, aspect, threads=0)
-
-    def fits(self, frame: Any) -> bool:
-        """Returns whether these filters can process this frame."""
-        return _properties(frame) == self._properties and (self._interlaced or not frame.interlaced_frame)
-
-    def put(self, frame: Any) -> list[tuple[Any, Fraction]]:
-        """Returns the frames that are ready, each with its sample aspect ratio. frame: None at the end."""
-        self._graph.vpush(frame)
-        return [(upright, self._aspect) for upright in pull_frames(self._sink)]
-
-    def _chain(self, frame: Any, scratch: Path) -> tuple[list[str], bool]:
-        """Returns the filters up to the rotation, and whether the rotation swaps width and height."""
-        chain = []
-        if self._interlaced:
-            chain.append("bwdif=mode=send_frame:deint=interlaced")
-        if frame.color_trc in (_PQ, _HLG):
-            transfer = Transfer.PQ if frame.color_trc == _PQ else Transfer.HLG
-            cube = scratch / f"{transfer}.cube"
-            cube.write_text(table(transfer))
-            in_range = "full" if frame.color_range == _FULL_RANGE else "limited"
-            chain += [
-                f"scale=in_color_matrix=bt2020:in_range={in_range}",
-                "format=gbrp12le",
-                f"lut3d=file={_quote(str(cube))}:interp=tetrahedral",
-                "scale=out_color_matrix=bt709:out_range=limited",
-                "format=yuv420p",
-                "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=limited",
-            ]
-        elif frame.color_range == _FULL_RANGE or frame.format.name.startswith("yuvj"):
-            chain.append("scale=out_range=limited")
-        elif not frame.format.name.startswith("yuv"):
-            chain.append("scale=out_color_matrix=bt709:out_range=limited")
-        rotation = _ROTATIONS.get(_matrix(frame), [])
-        return chain + rotation, any(step.startswith("transpose") for step in rotation)
-
-
-def _properties(frame: Any) -> tuple[Any, ...]:
-    return frame.width, frame.height, frame.format.name, frame.color_trc, frame.color_range, _matrix(frame)
-
-
 def _quote(text: str) -> str:
     """Quotes a text for a filter's argument list. The second quoting level, of a graph description, is not needed."""
     return "".join(f"\\{c}" if c in "\\':,;[]" else c for c in text)
-
-
-def _matrix(frame: Any) -> tuple[int, int, int, int] | None:
-    """Returns the signs of a, b, c, d of the display matrix (ISO/IEC 14496-12 §6.2.2). None: no matrix."""
-    for entry in frame.side_data:
-        if entry.type.name == "DISPLAYMATRIX" and len(bytes(entry)) >= 36:
-            a, b, _, c, d = struct.unpack_from("=5i", bytes(entry))
-            return _sign(a), _sign(b), _sign(c), _sign(d)
-    return None
-
-
-# The filters that apply a display matrix to the picture; x' = ax + cy, y' = bx + dy.
-_ROTATIONS: Final[dict[tuple[int, int, int, int] | None, list[str]]] = {
-    (1, 0, 0, 1): [],
-    (0, 1, -1, 0): ["transpose=clock"],
-    (-1, 0, 0, -1): ["hflip", "vflip"],
-    (0, -1, 1, 0): ["transpose=cclock"],
-    (-1, 0, 0, 1): ["hflip"],
-    (1, 0, 0, -1): ["vflip"],
-    (0, 1, 1, 0): ["transpose=cclock_flip"],
-    (0, -1, -1, 0): ["transpose=clock_flip"],
-}
-
-
-def _ticks(frame: Any) -> int:
-    at = ticks(frame.pts, frame.time_base)
-    assert at is not None  # filters keep times
-    return at
-
-
-def _sign(fixed: int) -> int:
-    """Returns the sign of a 16.16 number, 0 below one half. Only rotations by multiples of 90° are supported."""
-    return (fixed > 0x8000) - (fixed < -0x8000)
 
 
 def read_ahead(source: Iterator[T], max_items: int) -> Iterator[T]:
