@@ -9,6 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -21,7 +22,7 @@ from gateway.ports.stores import Object, ObjectStore
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.settings.models import KvsSettings
-from gateway.workers.package_protocol import VodMessage
+from gateway.workers.package_protocol import PlayRequest, VodMessage
 from gateway.workers.vod_bounds import Bounds, UnusableMedia, format_duration, while_room
 from gateway.workers.worker_pool import WorkerPool
 
@@ -97,16 +98,9 @@ class ObjectPlayer:
     async def _play_file(
         self, path: Path, on_progress: Callable[[float], None]
     ) -> AsyncGenerator[Tracks | AccessUnit, None]:
-        width, height = self._max_size
-        request = {
-            "path": str(path),
-            "width": width,
-            "height": height,
-            "pace": self._pace,
-            "longest": self._max_seconds,
-        }
+        request = PlayRequest(str(path), *self._max_size, self._pace, self._max_seconds)
         async with self._workers.start(MODULE, "play") as worker:
-            await worker.send(VodMessage.ORDER, wire.write_json(request))
+            await worker.send_json(VodMessage.ORDER, asdict(request))
             tracks: Tracks | None = None
             first: int | None = None
             waited = played = 0.0

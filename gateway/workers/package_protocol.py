@@ -52,6 +52,21 @@ class PackageRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class PlayRequest:
+    """Request to play the file `path`.
+
+    width, height: maximum size of the pictures. pace: playback speed, 1 is real time.
+    longest: maximum seconds of the file; 0: no limit.
+    """
+
+    path: str
+    width: int
+    height: int
+    pace: float
+    longest: float
+
+
+@dataclass(frozen=True, slots=True)
 class PackageResult:
     """The result of a package worker.
 

@@ -151,7 +151,7 @@ class Letterbox:
             self._input = given
             box = self._form.fit(max(1, round(frame.width * aspect)), frame.height)
             self._chain = Chain(self._form.letterbox(box))
-        (converted,) = self._chain.push(frame)
+        converted: av.VideoFrame = self._chain.push(frame)[0]
         self._form.set_colors(converted)
         return converted
 

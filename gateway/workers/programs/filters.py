@@ -36,27 +36,38 @@ _BT709, _SMPTE170M = 1, 6
 _HD: Final = 720  # from this height on, players use BT.709 if the matrix is unspecified
 
 _Ends: TypeAlias = tuple[Graph, FilterContext, FilterContext]
+_Frame: TypeAlias = av.VideoFrame | av.AudioFrame
 
 
-def build_graph(frame: av.VideoFrame, steps: Iterable[str], timescale: int, threads: int = 1) -> _Ends:
-    """Returns a chain of filters for frames like this one, with its source and its sink.
+def build_graph(frame: _Frame, steps: Iterable[str], timescale: int, threads: int = 1) -> _Ends:
+    """Returns a chain of filters for pictures or sound like this frame, with its source and its sink.
 
     steps: "name" or "name=arguments". timescale: of the frames' times. threads: 0: one thread for each core.
     """
     graph = Graph()
     graph.threads = threads
-    source = graph.add(
-        "buffer",
-        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/{timescale}"
-        f":pixel_aspect=1/1:colorspace={frame.colorspace}:range={frame.color_range}",
-    )
-    nodes = [source]
-    for step in steps:
+    if isinstance(frame, av.VideoFrame):
+        source, sink = (
+            (
+                f"buffer=video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/{timescale}"
+                f":pixel_aspect=1/1:colorspace={frame.colorspace}:range={frame.color_range}"
+            ),
+            "buffersink",
+        )
+    else:
+        source, sink = (
+            (
+                f"abuffer=time_base=1/{timescale}:sample_rate={frame.sample_rate}:sample_fmt={frame.format.name}"
+                f":channel_layout={frame.layout.name}"
+            ),
+            "abuffersink",
+        )
+    nodes = []
+    for step in (source, *steps, sink):
         name, _, arguments = step.partition("=")
         nodes.append(graph.add(name, arguments or None))
-    nodes.append(graph.add("buffersink"))
     graph.link_nodes(*nodes).configure()
-    return graph, source, nodes[-1]
+    return graph, nodes[0], nodes[-1]
 
 
 def shown_matrix(declared: int, height: int) -> int:
@@ -77,7 +88,7 @@ def pull_frames(sink: FilterContext) -> Iterator[Any]:
 
 
 class Chain:
-    """A chain of libavfilter filters. It is rebuilt if the size, format or colors of the frames change.
+    """A chain of libavfilter filters for pictures or sound. It is rebuilt if the form of the frames changes.
 
     Frames are passed by reference and not modified, so several threads may push one frame.
 
@@ -91,10 +102,14 @@ class Chain:
         self._input_format: tuple[object, ...] | None = None
         self._ends: _Ends | None = None
 
-    def push(self, frame: av.VideoFrame) -> list[av.VideoFrame]:
-        """Returns the frames that are ready. A frame of another size or format first flushes the chain."""
-        input_format = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
-        out: list[av.VideoFrame] = []
+    def push(self, frame: _Frame) -> list[Any]:
+        """Returns the frames that are ready. A frame of another form first flushes the chain."""
+        input_format: tuple[object, ...]
+        if isinstance(frame, av.VideoFrame):
+            input_format = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+        else:
+            input_format = (frame.format.name, frame.layout.name, frame.sample_rate)
+        out: list[Any] = []
         if self._ends is None or input_format != self._input_format:
             out = self.flush()
             self._input_format = input_format
@@ -104,7 +119,7 @@ class Chain:
         out.extend(pull_frames(sink))
         return out
 
-    def flush(self) -> list[av.VideoFrame]:
+    def flush(self) -> list[Any]:
         """Returns the frames that the filters have delayed, and resets the chain."""
         if self._ends is None:
             return []
@@ -122,7 +137,7 @@ class Scaler:
 
     def scale(self, frame: av.VideoFrame) -> av.VideoFrame:
         """Returns the scaled picture as a new frame object."""
-        (scaled,) = self._chain.push(frame)
+        scaled: av.VideoFrame = self._chain.push(frame)[0]
         return scaled
 
 

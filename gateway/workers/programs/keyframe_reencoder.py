@@ -75,9 +75,6 @@ class KeyframeReencoder(VideoReencoder):
             self._link.send_units(self._converter.flush())
         self._waiting_audio.clear()
 
-    def _declared_rate(self) -> float | None:
-        return None if self._video is None else self._video.decoder.declared_rate
-
     def _is_rate_known(self) -> bool:
         return len(self._held) >= _RATE_PICTURES
 

@@ -65,9 +65,9 @@ class VideoReencoder(ABC):
             self._link.send_units(self._encoder.flush())
             self._encoder = None
 
-    @abstractmethod
     def _declared_rate(self) -> float | None:
         """Returns the frames per second that the source declares; None if unknown."""
+        return None if self._video is None else self._video.decoder.declared_rate
 
     @abstractmethod
     def _is_rate_known(self) -> bool:

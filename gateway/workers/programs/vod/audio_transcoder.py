@@ -9,13 +9,12 @@ from typing import Any, Final
 
 import av
 import av.error
-import av.filter
 
 from gateway.media import aac
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.workers.programs.audio_codec import open_aac
-from gateway.workers.programs.filters import pull_frames
+from gateway.workers.programs.filters import Chain
 from gateway.workers.programs.vod.continuous_timeline import TICKS, ContinuousTimeline
 from gateway.workers.programs.vod.media_file import MediaFile, ticks
 from gateway.workers.vod_bounds import UnusableMedia
@@ -130,47 +129,19 @@ class _Encoder:
         context = stream.codec_context
         rate = context.sample_rate if context.sample_rate in (32_000, 44_100, 48_000) else 48_000
         channels = 1 if context.channels == 1 else 2
-        self._rate, self._layout = rate, "mono" if channels == 1 else "stereo"
+        layout = "mono" if channels == 1 else "stereo"
         self._context: Any = open_aac(_BITS_PER_CHANNEL * channels, channels, rate)
         self.config = bytes(self._context.extradata or b"")
-        self._graph: Any = None
-        self._sink: Any = None
-        self._input_format: tuple[Any, ...] = ()
+        # async: fills gaps with silence, and compresses audio that is too early.
+        form = f"aformat=sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"
+        self._chain = Chain((f"aresample={rate}:async=1000", form), TICKS)
 
     def put(self, frame: Any) -> Iterator[tuple[int, bytes]]:
         """Yields the packets that a frame completes, as (ticks, bytes). frame: None at the end."""
-        input_format = () if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
-        if input_format != self._input_format and self._graph is not None:
-            self._graph.push(None)
-            yield from self._pull()
-            self._graph = None
+        for ready in self._chain.flush() if frame is None else self._chain.push(frame):
+            yield from self._packets(ready)
         if frame is None:
             yield from self._packets(None)
-            return
-        if self._graph is None:
-            self._graph, self._input_format = self._build_graph(*input_format), input_format
-        self._graph.push(frame)
-        yield from self._pull()
-
-    def _build_graph(self, sample_format: str, layout: str, rate: int) -> Any:
-        graph = av.filter.Graph()
-        begin = graph.add(
-            "abuffer", f"time_base=1/{TICKS}:sample_rate={rate}:sample_fmt={sample_format}:channel_layout={layout}"
-        )
-        sink = graph.add("abuffersink")
-        # async: fills gaps with silence, and compresses audio that is too early.
-        graph.link_nodes(
-            begin,
-            graph.add("aresample", f"{self._rate}:async=1000"),
-            graph.add("aformat", f"sample_fmts=fltp:sample_rates={self._rate}:channel_layouts={self._layout}"),
-            sink,
-        ).configure()
-        self._sink = sink
-        return graph
-
-    def _pull(self) -> Iterator[tuple[int, bytes]]:
-        for frame in pull_frames(self._sink):
-            yield from self._packets(frame)
 
     def _packets(self, frame: Any) -> Iterator[tuple[int, bytes]]:
         for packet in self._context.encode(frame):

@@ -23,7 +23,7 @@ from gateway.media.track import MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
 from gateway.workers.ladder_plan import LadderStep, display_size, fit
-from gateway.workers.package_protocol import VodMessage
+from gateway.workers.package_protocol import PlayRequest, VodMessage
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
 from gateway.workers.programs.filters import Scaler
@@ -80,28 +80,21 @@ class PacedVideo:
 
 
 class VodPlayback:
-    """Plays one file to its end.
+    """Plays one file to its end."""
 
-    box: maximum width and height. pace: playback speed, 1 is real time. max_seconds: limit of the length; 0: no limit.
-    """
-
-    def __init__(
-        self, link: program.ParentLink, path: str, box: tuple[int, int], pace: float, max_seconds: float
-    ) -> None:
+    def __init__(self, link: program.ParentLink, request: PlayRequest) -> None:
         self._link = link
-        self._path = path
-        self._box = box
-        self._pace = pace
-        self._max_seconds = max_seconds
+        self._request = request
         self._started_at = self._wall = 0.0  # times of the first unit: monotonic, wall clock
         self._first: int | None = None  # decode time of the first unit, in ticks
         self._last_progress = 0.0
 
     def play(self) -> None:
         """Plays the file. Raises UnusableMedia, OSError."""
-        with closing(MediaFile(Path(self._path))) as film:
+        request = self._request
+        with closing(MediaFile(Path(request.path))) as film:
             self._check_length(film.declared_duration)
-            pictures = None if film.video is None else PacedVideo(film, self._box)
+            pictures = None if film.video is None else PacedVideo(film, (request.width, request.height))
             with closing(film.reopen()) as audio_film:
                 audio = open_audio(audio_film, None if pictures is None else pictures.source.timeline, _ignore_time)
                 if pictures is None and audio is None:
@@ -118,14 +111,14 @@ class VodPlayback:
     def _send(self, unit: AccessUnit, seconds: float) -> None:
         """Waits until the unit is due, then sends it with this wall clock time. seconds: since the first unit."""
         self._check_length(seconds)
-        if (wait := self._started_at + seconds / self._pace - time.monotonic()) > 0:
+        if (wait := self._started_at + seconds / self._request.pace - time.monotonic()) > 0:
             time.sleep(wait)
         unit.wall = self._wall + seconds
         self._link.send_units((unit,))
 
     def _check_length(self, seconds: float) -> None:
-        if self._max_seconds and seconds > self._max_seconds:
-            raise UnusableMedia(f"it lasts longer than {format_duration(self._max_seconds)} (kvs.object_seconds)")
+        if 0 < self._request.longest < seconds:
+            raise UnusableMedia(f"it lasts longer than {format_duration(self._request.longest)} (kvs.object_seconds)")
 
     def _report_progress(self, film: MediaFile, at: int) -> None:
         if (now := time.monotonic()) - self._last_progress >= _PROGRESS_SECONDS:
@@ -157,10 +150,9 @@ def work(link: program.ParentLink) -> None:
     body = link.receive_request(VodMessage.ORDER)
     if body is None:
         return
-    request = wire.read_json(body)
+    request = wire.decode_record(PlayRequest, body)
     try:
-        box = int(request["width"]), int(request["height"])
-        VodPlayback(link, str(request["path"]), box, float(request["pace"]), float(request["longest"])).play()
+        VodPlayback(link, request).play()
     except (UnusableMedia, CodecFailed) as error:
         link.send(VodMessage.FAILED, str(error).encode())
     except (OSError, MemoryError) as error:

@@ -74,13 +74,9 @@ BUILT_IN: Final = Font("", 0, (0x20, 0xA0), (0x7E, 0xFF))
 
 
 def _parse(line: str) -> Font | None:
-    path, _, rest = line.partition("|")
-    index, _, rest = rest.partition("|")
-    colored, _, charset = rest.partition("|")
-    if not path.lower().endswith((".ttf", ".ttc", ".otf", ".otc")):
-        return None  # bitmap and Type 1 fonts have no outlines to scale
     starts, ends = [], []
     try:
+        path, index, colored, charset = line.split("|", 3)
         for entry in charset.split():
             first, _, last = entry.partition("-")
             starts.append(int(first, 16))
@@ -89,7 +85,9 @@ def _parse(line: str) -> Font | None:
         face = int(index) & 0xFFFF
     except ValueError:
         return None
-    return Font(path, face, tuple(starts), tuple(ends), colored == "True") if starts else None
+    # Bitmap and Type 1 fonts have no outlines to scale.
+    usable = starts and path.lower().endswith((".ttf", ".ttc", ".otf", ".otc"))
+    return Font(path, face, tuple(starts), tuple(ends), colored == "True") if usable else None
 
 
 def choose(cluster: str, fonts: tuple[Font, ...]) -> Font | None:

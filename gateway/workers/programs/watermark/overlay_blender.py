@@ -37,13 +37,8 @@ class OverlayBlender:
 
     def apply(self, frame: av.VideoFrame) -> av.VideoFrame:
         """Returns a new picture with the overlay; `frame` may still be used. The caller must set the times."""
-        input_format: _Format = (
-            frame.width,
-            frame.height,
-            frame.format.name,
-            int(frame.colorspace),
-            int(frame.color_range),
-        )
+        colors = int(frame.colorspace), int(frame.color_range)
+        input_format: _Format = (frame.width, frame.height, frame.format.name, *colors)
         if self._graph is None or input_format != self._input_format:
             self._graph, self._input_format = self._build(input_format), input_format
         self._number += 1
@@ -66,39 +61,33 @@ class OverlayBlender:
             f"video_size={width}x{height}:pix_fmt={pixels}:time_base=1/1000:pixel_aspect=1/1"
             f":colorspace={assumed}:range={color_range}",
         )
-        last = source
+        nodes = [source]
         if pixels != "yuv420p":
-            last = _append(graph, last, "format", "yuv420p")
+            nodes.append(graph.add("format", "yuv420p"))
         if width % 2 or height % 2:
-            last = _append(graph, last, "crop", f"{width & ~1}:{height & ~1}:0:0")
+            nodes.append(graph.add("crop", f"{width & ~1}:{height & ~1}:0:0"))
+        sink = graph.add("buffersink")
         overlay = self._overlay
-        overlay_source = None
-        if overlay is not None and overlay.image is not None:
-            image = overlay.image
-            overlay_source = graph.add(
-                "buffer", f"video_size={image.width}x{image.height}:pix_fmt=rgba:time_base=1/1000:pixel_aspect=1/1"
-            )
-            out_range = "pc" if color_range == FULL_RANGE else "tv"
-            scale = f"out_color_matrix={MATRICES[assumed]}:out_range={out_range}"
-            converted = _append(graph, _append(graph, overlay_source, "scale", scale), "format", "yuva420p")
-            position = f"x={overlay.x}:y={overlay.y}:eof_action=repeat:format=yuv420"
-            last = _append(graph, last, "overlay", position)
-            converted.link_to(last, 0, 1)
-        sink = _append(graph, last, "buffersink")
+        if overlay is None or overlay.image is None:
+            graph.link_nodes(*nodes, sink).configure()
+            return graph, source, sink
+        image = overlay.image
+        overlay_source = graph.add(
+            "buffer", f"video_size={image.width}x{image.height}:pix_fmt=rgba:time_base=1/1000:pixel_aspect=1/1"
+        )
+        out_range = "pc" if color_range == FULL_RANGE else "tv"
+        scale = graph.add("scale", f"out_color_matrix={MATRICES[assumed]}:out_range={out_range}")
+        blend = graph.add("overlay", f"x={overlay.x}:y={overlay.y}:eof_action=repeat:format=yuv420")
+        graph.link_nodes(*nodes, blend, sink)
+        converted = graph.add("format", "yuva420p")
+        graph.link_nodes(overlay_source, scale, converted)
+        converted.link_to(blend, 0, 1)
         graph.configure()
-        if overlay_source is not None and overlay is not None and overlay.image is not None:
-            picture = to_frame(overlay.image)
-            picture.pts, picture.time_base = 0, _TIME
-            overlay_source.push(picture)
-            overlay_source.push(None)
+        picture = to_frame(image)
+        picture.pts, picture.time_base = 0, _TIME
+        overlay_source.push(picture)
+        overlay_source.push(None)
         return graph, source, sink
-
-
-def _append(graph: Graph, last: FilterContext, name: str, arguments: str | None = None) -> FilterContext:
-    """Adds a filter after `last` and returns it."""
-    step = graph.add(name, arguments)
-    last.link_to(step)
-    return step
 
 
 def to_frame(image: Image.Image) -> av.VideoFrame:

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
@@ -27,6 +28,7 @@ _MAX_MARKS: Final = 8  # maximum combining marks on one character
 _TAB: Final = "    "
 _LINES: Final = re.compile(r"\r\n|[\n\r\v\f\x85\u2028\u2029]")
 _ZWJ: Final = "\u200d"
+_FLAG_LETTERS: Final = re.compile("[\U0001f1e6-\U0001f1ff]")  # two of them are a flag
 # Joiners change adjacent letters, so they stay. Other format characters are invisible and are removed.
 _KEPT_FORMATS: Final = frozenset("\u200b\u200c\u200d\u200e\u200f\u061c\u2060")
 
@@ -149,12 +151,7 @@ def clusters(line: str) -> list[str]:
         if category in ("Cc", "Cs") or (category == "Cf" and c not in _KEPT_FORMATS):
             continue
         extends = category in ("Mn", "Mc", "Me") or c in (_ZWJ, "\u200c") or joined or "\U0001f3fb" <= c <= "\U0001f3ff"
-        flag = (
-            bool(result)
-            and "\U0001f1e6" <= c <= "\U0001f1ff"
-            and len(result[-1]) == 1
-            and "\U0001f1e6" <= result[-1] <= "\U0001f1ff"
-        )
+        flag = _FLAG_LETTERS.fullmatch(c) and result and _FLAG_LETTERS.fullmatch(result[-1])
         if result and (extends or flag):
             if len(result[-1]) <= _MAX_MARKS:
                 result[-1] += c
@@ -184,29 +181,18 @@ def _lay_out(
         chosen.append((font or language_fonts[0], is_emoji(part)))
     x = 0.0
     order = bidi.visual_order(levels)
-    at = 0
-    while at < len(order) and x < available_width:
-        first = order[at]
-        end = at + 1
-        while end < len(order) and chosen[order[end]] == chosen[first] and levels[order[end]] == levels[first]:
-            end += 1
-        rtl = levels[first] % 2 == 1
-        indexes = order[at:end]
-        font, emoji = chosen[first]
+    for ((font, emoji), level), indexes in groupby(order, key=lambda index: (chosen[index], levels[index])):
+        if x >= available_width:
+            break
+        rtl = level % 2 == 1
+        characters = [parts[index] for index in indexes]
         face, scale = fonts.face(font, size)
-        run = _Run(
-            [parts[i] for i in (reversed(indexes) if rtl else indexes)],
-            face,
-            scale,
-            rtl,
-            face.layout_engine == ImageFont.Layout.RAQM,
-            font.colored and emoji,
-        )
+        shaped = face.layout_engine == ImageFont.Layout.RAQM
+        run = _Run(characters[::-1] if rtl else characters, face, scale, rtl, shaped, font.colored and emoji)
         _trim_to_width(run, available_width - x + size)
         run.x = x
         x += run.width
         runs.append(run)
-        at = end
     return runs
 
 

@@ -133,8 +133,7 @@ class WatermarkWorker(VideoReencoder):
         super()._on_picture(picture)
 
     def _declared_rate(self) -> float | None:
-        assert self._video is not None
-        return self._video.decoder.declared_rate or self._metadata("framerate")
+        return super()._declared_rate() or self._metadata("framerate")
 
     def _is_rate_known(self) -> bool:
         return bool(self._declared_rate()) or len(self._held) > _RATE_PICTURES
