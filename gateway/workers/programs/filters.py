@@ -46,28 +46,26 @@ def build_graph(frame: _Frame, steps: Iterable[str], timescale: int, threads: in
     """
     graph = Graph()
     graph.threads = threads
-    if isinstance(frame, av.VideoFrame):
-        source, sink = (
-            (
-                f"buffer=video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/{timescale}"
-                f":pixel_aspect=1/1:colorspace={frame.colorspace}:range={frame.color_range}"
-            ),
-            "buffersink",
-        )
-    else:
-        source, sink = (
-            (
-                f"abuffer=time_base=1/{timescale}:sample_rate={frame.sample_rate}:sample_fmt={frame.format.name}"
-                f":channel_layout={frame.layout.name}"
-            ),
-            "abuffersink",
-        )
-    nodes = []
-    for step in (source, *steps, sink):
+    prefix = "a" if isinstance(frame, av.AudioFrame) else ""
+    nodes = [graph.add(f"{prefix}buffer", _arguments(frame, timescale))]
+    for step in steps:
         name, _, arguments = step.partition("=")
         nodes.append(graph.add(name, arguments or None))
+    nodes.append(graph.add(f"{prefix}buffersink"))
     graph.link_nodes(*nodes).configure()
     return graph, nodes[0], nodes[-1]
+
+
+def _arguments(frame: _Frame, timescale: int) -> str:
+    """Returns the arguments of a source for frames like this one."""
+    if isinstance(frame, av.AudioFrame):
+        form = f"sample_rate={frame.sample_rate}:sample_fmt={frame.format.name}:channel_layout={frame.layout.name}"
+    else:
+        form = (
+            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:pixel_aspect=1/1"
+            f":colorspace={frame.colorspace}:range={frame.color_range}"
+        )
+    return f"time_base=1/{timescale}:{form}"
 
 
 def shown_matrix(declared: int, height: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -103,11 +104,9 @@ def _balance(text: str, lines: list[str], width: float, size: int, measure: Meas
 def _shorten(line: str, width: float, size: int, measure: Measure) -> str:
     """Returns the longest beginning of a line that fits with an ellipsis. line: ends with an ellipsis."""
     parts = clusters(line.removesuffix(_ELLIPSIS))
-    low, high = 0, len(parts)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if measure("".join(parts[:middle]).rstrip() + _ELLIPSIS, size) <= width:
-            low = middle
-        else:
-            high = middle - 1
-    return "".join(parts[:low]).rstrip() + _ELLIPSIS
+
+    def beginning(count: int) -> str:
+        return "".join(parts[:count]).rstrip() + _ELLIPSIS
+
+    fitting = bisect_right(range(1, len(parts) + 1), width, key=lambda count: measure(beginning(count), size))
+    return beginning(fitting)

@@ -11,19 +11,13 @@ import av.error
 from PIL import Image
 
 from gateway.formats.ts.muxer import TsMuxer
-from gateway.media.track import MediaTrack
 from gateway.ports.vod_names import VodNames
 from gateway.workers.package_protocol import POSTER_QUALITY, THUMBNAIL_QUALITY, PackageRequest, PackageResult
 from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
 from gateway.workers.programs.vod.continuous_timeline import TICKS
 from gateway.workers.programs.vod.media_file import MediaFile
-from gateway.workers.programs.vod.ts_segment_writer import (
-    TsSegmentWriter,
-    WrittenSegment,
-    master_playlist,
-    vod_playlist,
-)
-from gateway.workers.programs.vod.video_transcoder import EncodedPicture, VideoTranscoder
+from gateway.workers.programs.vod.ts_segment_writer import TsSegmentWriter, master_playlist, vod_playlist
+from gateway.workers.programs.vod.video_transcoder import VideoTranscoder
 from gateway.workers.vod_bounds import Allowance, UnusableMedia
 
 _LONG_GAP: Final = 2 * TICKS  # if the next picture is this much later than the audio, segments are cut at audio frames
@@ -61,7 +55,6 @@ class _Packaging:
         self._report_progress = report_progress
         self._folder = Path(request.folder)
         self._names = VodNames(request.base, request.base)
-        self._segment_length = round(request.encoding.segment * TICKS)
         self._has_poster = False
         self._previews: PreviewPictures | None = None
         self._source_time = 0  # ticks, in the time of the source
@@ -70,35 +63,27 @@ class _Packaging:
         self._shift = 0  # ticks added to all times
 
     def run(self) -> PackageResult:
-        if self._film.video is None:
-            return self._package_audio()
-        previews = self._previews = PreviewPictures(self._film.declared_duration) if self._request.previews else None
-        pictures = VideoTranscoder(
-            self._film,
-            self._request.encoding,
-            self._folder,
-            self._save_poster,
-            lambda frame, at: previews.offer(frame, at, pictures.display) if previews is not None else None,
-            self._advance,
-        )
-        audio_film = self._film.reopen()
-        result = self._package_video(pictures, open_audio(audio_film, pictures.source.timeline, lambda time: None))
-        audio_film.close()
-        return result
-
-    def _package_video(self, pictures: VideoTranscoder, audio: AudioTranscoder | None) -> PackageResult:
-        """Packages video, and audio if there is any."""
-        encoded = iter(pictures)
-        first = next(encoded)
-        assert pictures.first is not None
-        self._zero = pictures.first
-        if audio is not None and (first_audio := audio.first()) is not None:
-            self._zero = min(self._zero, first_audio)
+        """Packages video and audio, or only one of them. Reads both alternately."""
+        film, request = self._film, self._request
+        pictures = None if film.video is None else self._open_video()
+        audio_film = film if pictures is None else film.reopen()
+        if pictures is None:
+            audio = open_audio(audio_film, None, self._advance)
+        else:
+            audio = open_audio(audio_film, pictures.source.timeline, lambda time: None)
+        encoded = iter(pictures or ())
+        picture = next(encoded, None)
+        starts = (None if pictures is None else pictures.first, None if audio is None else audio.first())
+        known_starts = [start for start in starts if start is not None]
+        if not known_starts:
+            raise UnusableMedia("the file has no audio that can be decoded")
+        zero = self._zero = min(known_starts)
         # The first decode time is before the first presentation time, because pictures are reordered.
-        shift = self._shift = TICKS - min(self._zero, first.dts)
-        audio_track = audio.track if audio is not None else None
-        segments = self._open_segments(pictures.track, audio_track)
-        picture: EncodedPicture | None = first
+        shift = self._shift = TICKS - (zero if picture is None else min(zero, picture.dts))
+        tracks = None if pictures is None else pictures.track, None if audio is None else audio.track
+        allowance = Allowance(request.bounds.output_limit(film.size))
+        muxer, length = TsMuxer(*tracks), round(request.encoding.segment * TICKS)
+        segments = TsSegmentWriter(self._folder, self._names, muxer, zero + shift, length, allowance)
         while picture is not None:
             if audio is not None:
                 until = picture.pts if segments.cuts(picture.pts + shift, picture.key) else picture.dts
@@ -106,32 +91,46 @@ class _Packaging:
             self._set_output_time(picture.dts)
             segments.add_picture(picture.dts + shift, picture.pts + shift, picture.key, picture.payload)
             picture = next(encoded, None)
-        end = pictures.end
         if audio is not None:
             self._write_audio(segments, audio, inf, None)
-            end = max(end, audio.end)
+        end = max(part.end for part in (pictures, audio) if part is not None)
         segments.finish(end + shift)
         self._check_length(end)
-        display = pictures.display, float(pictures.source.rate)
-        self._write_playlists(segments.written, pictures.track, audio_track, display)
+        result = self._conclude(segments, pictures, audio, end)
+        audio_film.close()
+        return result
+
+    def _conclude(
+        self, segments: TsSegmentWriter, pictures: VideoTranscoder | None, audio: AudioTranscoder | None, end: int
+    ) -> PackageResult:
+        """Writes the playlists, after all segments that they list, and the pictures. end: of the last frame, ticks."""
+        if not segments.written:
+            raise UnusableMedia("the file has no content that can be decoded")
+        (self._folder / self._names.playlist).write_bytes(vod_playlist(segments.written))
+        display = None if pictures is None else (pictures.display, float(pictures.source.rate))
+        tracks = None if pictures is None else pictures.track, None if audio is None else audio.track
+        master = master_playlist(self._names, segments.written, *tracks, display)
+        (self._folder / self._names.master).write_bytes(master)
         if self._previews is not None:
             self._previews.save(self._folder, self._names, (end - self._zero) / TICKS)
-        damaged = pictures.source.damaged + (audio.damaged if audio is not None else 0)
-        return self._result(segments.written, pictures.size, damaged)
+        if pictures is None:
+            self._save_cover()
+        duration = round(sum(segment.duration for segment in segments.written), 3)
+        size = (0, 0) if pictures is None else pictures.size
+        damaged = (0 if pictures is None else pictures.source.damaged) + (0 if audio is None else audio.damaged)
+        has_previews = self._previews is not None
+        return PackageResult(len(segments.written), duration, *size, self._has_poster, damaged, has_previews)
 
-    def _package_audio(self) -> PackageResult:
-        """Packages a file without video."""
-        audio = open_audio(self._film, None, self._advance)
-        if audio is None or (first := audio.first()) is None:
-            raise UnusableMedia("the file has no audio that can be decoded")
-        self._zero, self._shift = first, TICKS - first
-        segments = self._open_segments(None, audio.track)
-        self._write_audio(segments, audio, inf, None)
-        segments.finish(audio.end + self._shift)
-        self._check_length(audio.end)
-        self._write_playlists(segments.written, None, audio.track, None)
-        self._save_cover()
-        return self._result(segments.written, (0, 0), audio.damaged)
+    def _open_video(self) -> VideoTranscoder:
+        previews = self._previews = PreviewPictures(self._film.declared_duration) if self._request.previews else None
+
+        def offer(frame: Any, at: int) -> None:
+            if previews is not None:
+                previews.offer(frame, at, pictures.display)
+
+        encoding = self._request.encoding
+        pictures = VideoTranscoder(self._film, encoding, self._folder, self._save_poster, offer, self._advance)
+        return pictures
 
     def _write_audio(
         self, segments: TsSegmentWriter, audio: AudioTranscoder, until: float, next_picture: int | None
@@ -141,11 +140,6 @@ class _Packaging:
             alone = next_picture is None or next_picture - frame.pts > _LONG_GAP
             self._set_output_time(frame.pts)
             segments.add_audio(frame.pts + self._shift, frame.payload, alone)
-
-    def _open_segments(self, video: MediaTrack | None, audio: MediaTrack | None) -> TsSegmentWriter:
-        allowance = Allowance(self._request.bounds.output_limit(self._film.size))
-        zero, length = self._zero + self._shift, self._segment_length
-        return TsSegmentWriter(self._folder, self._names, TsMuxer(video, audio), zero, length, allowance)
 
     # ---- the poster ----
 
@@ -203,28 +197,6 @@ class _Packaging:
         declared = self._film.declared_duration
         if declared - seconds > max(1.0, _MAX_MISSING * declared):
             raise UnusableMedia(f"the file is incomplete: {seconds:.1f} s of {declared:.1f} s")
-
-    # ---- the result ----
-
-    def _write_playlists(
-        self,
-        segments: list[WrittenSegment],
-        video: MediaTrack | None,
-        audio: MediaTrack | None,
-        display: tuple[tuple[int, int], float] | None,
-    ) -> None:
-        """Writes the playlists, after all segments that they list. display: size and frame rate of the video."""
-        if not segments:
-            raise UnusableMedia("the file has no content that can be decoded")
-        (self._folder / self._names.playlist).write_bytes(vod_playlist(segments))
-        master = master_playlist(self._names, segments, video, audio, display)
-        (self._folder / self._names.master).write_bytes(master)
-
-    def _result(self, segments: list[WrittenSegment], size: tuple[int, int], damaged: int) -> PackageResult:
-        duration = sum(s.duration for s in segments)
-        return PackageResult(
-            len(segments), round(duration, 3), *size, self._has_poster, damaged, self._previews is not None
-        )
 
 
 class PreviewPictures:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -201,16 +202,14 @@ def _trim_to_width(run: _Run, width: float) -> None:
     run.width = run.measure()
     if run.width <= width:
         return
-    all_clusters, low, high = run.clusters, 1, len(run.clusters)
-    while low < high:
-        middle = (low + high) // 2
+    all_clusters = run.clusters
+
+    def keep(count: int) -> float:
         # The left end is visible. In a right-to-left run this is the logical end.
-        run.clusters = all_clusters[-middle:] if run.rtl else all_clusters[:middle]
-        if run.measure() < width:
-            low = middle + 1
-        else:
-            high = middle
-    run.clusters = all_clusters[-low:] if run.rtl else all_clusters[:low]
+        run.clusters = all_clusters[-count:] if run.rtl else all_clusters[:count]
+        return run.measure()
+
+    keep(1 + bisect_left(range(1, len(all_clusters)), width, key=keep))
 
 
 def _draw_run(run: _Run, x: float, baseline: float, mask: Image.Image, picture: Image.Image) -> None:
