@@ -20,7 +20,7 @@ from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.settings.models import StreamSettings, TranscodeSettings
-from gateway.workers.match_protocol import MatchMessage
+from gateway.workers.messages import WorkerMessage
 from gateway.workers.stream_form import StreamForm
 from gateway.workers.worker_pool import Handler, WorkerPool, WorkerProcess
 
@@ -111,13 +111,13 @@ class Matching:
             Tasks(f"match {self._raw.name}", awaited) as tasks,
         ):
             settings = {"preset": self._settings.preset, "threads": self._settings.threads}
-            await worker.send_json(MatchMessage.SETUP, {**StreamForm.of(reference).to_json(), **settings})
+            await worker.send_json(WorkerMessage.SETUP, {**StreamForm.of(reference).to_json(), **settings})
             await worker.send_item(Tracks(reference.video, reference.audio))
             handlers: dict[int, Handler] = {
                 StreamMessage.TRACKS: self._announce,
                 StreamMessage.UNIT: self._push,
                 StreamMessage.END: lambda body: True,
-                MatchMessage.FAILED: _fail,
+                WorkerMessage.FAILED: _fail,
             }
             feed = _feed(worker, items)
             working = tasks.start(worker.exchange(feed, handlers, _FINISH_SECONDS), "worker", inner=[feed])

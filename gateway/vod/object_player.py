@@ -22,7 +22,8 @@ from gateway.ports.stores import Object, ObjectStore
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.settings.models import KvsSettings
-from gateway.workers.package_protocol import PlayRequest, VodMessage
+from gateway.workers.messages import WorkerMessage
+from gateway.workers.package_protocol import PlayRequest
 from gateway.workers.vod_bounds import Bounds, UnusableMedia, format_duration, while_room
 from gateway.workers.worker_pool import WorkerPool
 
@@ -100,7 +101,7 @@ class ObjectPlayer:
     ) -> AsyncGenerator[Tracks | AccessUnit, None]:
         request = PlayRequest(str(path), *self._max_size, self._pace, self._max_seconds)
         async with self._workers.start(MODULE, "play") as worker:
-            await worker.send_json(VodMessage.ORDER, asdict(request))
+            await worker.send_json(WorkerMessage.SETUP, asdict(request))
             tracks: Tracks | None = None
             first: int | None = None
             waited = played = 0.0
@@ -120,9 +121,9 @@ class ObjectPlayer:
                     first = unit.dts if first is None else first
                     played = (unit.dts - first) / unit.track.timescale
                     yield unit
-                elif kind == VodMessage.PROGRESS:
+                elif kind == WorkerMessage.PROGRESS:
                     on_progress(float(wire.read_json(body).get("done", 0.0)))
-                elif kind == VodMessage.FAILED:
+                elif kind == WorkerMessage.FAILED:
                     raise OutputUnsupported(body.decode("utf-8", "replace"))
                 elif kind == StreamMessage.END:
                     on_progress(1.0)

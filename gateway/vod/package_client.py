@@ -12,7 +12,8 @@ from typing import Final
 import structlog
 
 from gateway.protocols import wire
-from gateway.workers.package_protocol import PackageRequest, PackageResult, VodMessage
+from gateway.workers.messages import WorkerMessage
+from gateway.workers.package_protocol import PackageRequest, PackageResult
 from gateway.workers.vod_bounds import Bounds, UnusableMedia, format_duration
 from gateway.workers.worker_pool import WorkerDied, WorkerPool
 
@@ -73,18 +74,18 @@ async def _attempt(
     time_limit: _TimeLimit,
 ) -> PackageResult:
     async with workers.start(MODULE, "vod", writes=True, memory=memory) as worker:
-        await worker.send(VodMessage.ORDER, wire.write_json(asdict(request)))
+        await worker.send_json(WorkerMessage.SETUP, asdict(request))
         while True:
             try:
                 async with asyncio.timeout(time_limit.remaining()):
                     kind, body = await worker.expect(_REPLY_TIMEOUT)
             except TimeoutError:
                 continue  # `remaining` raises now
-            if kind == VodMessage.PROGRESS:
+            if kind == WorkerMessage.PROGRESS:
                 progress, made = json.loads(body)
                 time_limit.made = max(time_limit.made, made)
                 on_progress(progress)
-            elif kind == VodMessage.FAILED:
+            elif kind == WorkerMessage.FAILED:
                 raise UnusableMedia(body.decode("utf-8", "replace"))
-            elif kind == VodMessage.DONE:
+            elif kind == WorkerMessage.DONE:
                 return wire.decode_record(PackageResult, body)

@@ -1,25 +1,14 @@
-"""Messages between a browser push and its worker, in addition to those of `wire`."""
+"""Messages between a browser push and its worker, in addition to those of `wire`.
+
+The gateway sends a BrowserPlan as SETUP, and unchanged bytes from the browser as DATA. A NOTE of the worker is a
+BrowserReport; FAILED has the error that ends the push.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import IntEnum
 
 from gateway.protocols import wire
-
-
-class BrowserMessage(IntEnum):
-    """Kinds of frames, in addition to `wire.StreamMessage`.
-
-    PLAN: to the worker, first: JSON of BrowserPlan. DATA: to the worker: unchanged bytes from the browser.
-    REPORT: from the worker: JSON of BrowserReport.
-    FAILED: from the worker, last: JSON with `reason`, the error that ends the push.
-    """
-
-    PLAN = 16
-    DATA = 17
-    REPORT = 18
-    FAILED = 19
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,13 @@ _CREDIT: Final = struct.Struct(">HI")
 class DemuxMessage(IntEnum):
     """Kinds of frames of a demux worker, in addition to `wire.StreamMessage`. Its `to` is the source's number."""
 
-    OPEN = 16  # to the worker: a DemuxRequest
-    DATA = 17  # to the worker: source, bytes; no bytes: the end of the source
-    MORE = 18  # to the worker: source, number of additional bytes of units that the worker may send
-    CLOSE = 19  # to the worker: source
-    READ = 20  # from the worker: source, offset, maximum number of bytes
-    FAILED = 21  # from the worker: {"source", "reason"}
-    LEFT_OUT = 22  # from the worker: {"source", "what"}: a track that is not carried
+    OPEN = 32  # to the worker: a DemuxRequest
+    DATA = 33  # to the worker: source, bytes; no bytes: the end of the source
+    MORE = 34  # to the worker: source, number of additional bytes of units that the worker may send
+    CLOSE = 35  # to the worker: source
+    READ = 36  # from the worker: source, offset, maximum number of bytes
+    FAILED = 37  # from the worker: {"source", "reason"}
+    LEFT_OUT = 38  # from the worker: {"source", "what"}: a track that is not carried
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ GRID: Final = 3  # pictures are compared in 3 x 3 regions, numbered from 1 at th
 class JpegMessage(IntEnum):
     """Kinds of frames of the JPEG worker, in addition to `wire.StreamMessage`."""
 
-    REQUEST = 16  # JSON of a JpegRequest
-    REPLY = 17  # a JpegReply
+    REQUEST = 32  # JSON of a JpegRequest
+    REPLY = 33  # a JpegReply
 
 
 class JpegAction(StrEnum):

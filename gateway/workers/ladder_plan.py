@@ -1,28 +1,20 @@
-"""Selects the renditions of a source and computes their picture sizes."""
+"""Selects the renditions of a source and computes their picture sizes.
+
+The output sends the worker a LadderPlan as SETUP. A NOTE of the worker is JSON with "rungs" (names of the usable
+renditions), "error" (null: solved) or "damaged".
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from fractions import Fraction
 from typing import Final
 
 COPY: Final = 0
 _RATE_TOLERANCE: Final = Fraction(6, 5)  # a source up to this multiple of `max_rate` keeps all pictures
 FALLBACK_AUDIO: Final = 128_000  # bits per second; used for COPY if the source audio is not AAC
-
-
-class LadderMessage(IntEnum):
-    """Kinds of frames between the output and its worker, in addition to `wire.StreamMessage`.
-
-    PLAN: to the worker: JSON of LadderPlan.
-    NOTE: from the worker: JSON with "rungs" (names of the usable renditions), "error" (null: solved) or "damaged".
-    """
-
-    PLAN = 16
-    NOTE = 17
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
-"""Messages between the gateway and the package worker: one request, then progress, then a result or an error text."""
+"""Messages between the gateway and the package worker: one request, then progress, then a result or an error text.
+
+The request is SETUP, the result DONE (a PackageResult) or FAILED. The play worker gets a PlayRequest.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final
 
 from gateway.workers.vod_bounds import Bounds
@@ -11,15 +13,6 @@ from gateway.workers.vod_bounds import Bounds
 # JPEG qualities, those of the MediaConvert jobs of the old system.
 POSTER_QUALITY: Final = 20
 THUMBNAIL_QUALITY: Final = 5
-
-
-class VodMessage(IntEnum):
-    """Kinds of frames, in addition to `wire.StreamMessage`."""
-
-    ORDER = 16
-    PROGRESS = 17
-    DONE = 18
-    FAILED = 19
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,12 @@
 """The messages between the gateway and the slate worker.
 
-The gateway sends SETUP and the reference tracks. The worker answers with tracks, pictures (numbered from 0 in `dts`),
-sound and END, or with FAILED.
+The gateway sends SETUP (a SlateRequest with the members of a StreamForm) and the reference tracks. The worker answers
+with tracks, pictures (numbered from 0 in `dts`), sound and END, or with FAILED.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
-
-
-class SlateMessage(IntEnum):
-    """Kinds of frames of the slate worker, in addition to `wire.StreamMessage`."""
-
-    SETUP = 16
-    FAILED = 17
 
 
 @dataclass(frozen=True, slots=True)

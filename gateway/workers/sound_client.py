@@ -17,7 +17,8 @@ from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
-from gateway.workers.sound_protocol import SoundMessage, SoundSetup
+from gateway.workers.messages import WorkerMessage
+from gateway.workers.sound_protocol import SoundSetup
 from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 
 log = structlog.get_logger(__name__)
@@ -159,7 +160,7 @@ class SoundWorkerClient:
                     StreamMessage.UNIT: self._on_unit,
                     StreamMessage.TRACKS: self._on_tracks,
                     StreamMessage.END: lambda body: True,
-                    SoundMessage.NOTE: self._on_note,
+                    WorkerMessage.NOTE: self._on_note,
                 },
                 _FINISH_SECONDS,
             )
@@ -168,7 +169,7 @@ class SoundWorkerClient:
 
     async def _send_queue(self, worker: WorkerProcess) -> None:
         source, queue = self._source, self._queue
-        await worker.send_json(SoundMessage.SETUP, asdict(self._setup))
+        await worker.send_json(WorkerMessage.SETUP, asdict(self._setup))
         if source is not None and source not in queue:
             await worker.send_item(source)  # a new worker does not have it
         while True:

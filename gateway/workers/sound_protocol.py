@@ -1,9 +1,11 @@
-"""Bitrates, tracks and messages that the gateway and the sound worker share."""
+"""Bitrates, tracks and messages that the gateway and the sound worker share.
+
+The gateway sends a SoundSetup as SETUP. A NOTE of the worker is {"damaged": units} or {"unusable": reason}.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final
 
 from gateway.media import aac, codecs, opus
@@ -17,13 +19,6 @@ OPUS_BITRATES: Final = {1: 64_000, 2: 96_000}
 # AudioSpecificConfig of the worker's AAC LC at 48 kHz, by number of channels (ISO/IEC 14496-3 §1.6.2.1). It is
 # constant, so that the gateway need not wait until the worker sends it.
 CONFIGS: Final = {1: bytes.fromhex("1188"), 2: bytes.fromhex("1190")}
-
-
-class SoundMessage(IntEnum):
-    """Kinds of frames of the sound worker, in addition to `wire.StreamMessage`."""
-
-    NOTE = 16  # {"damaged": units} or {"unusable": reason}
-    SETUP = 17  # to the worker, first: a SoundSetup
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,14 @@
-"""The watermark of a channel, and its encoding in messages to the worker."""
+"""The watermark of a channel, and its encoding in messages to the worker.
+
+SETUP has {"preset", "threads", "bitrate", "after", "font"}. DATA is a WatermarkSpec, before the first unit and at each
+change. A NOTE of the worker, after each drawing, is {"notes": [...]}: the parts that could not be drawn. FAILED: this
+stream cannot be decoded.
+"""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import asdict, dataclass
-from enum import IntEnum
 from typing import Final
 
 from gateway.channels.channel import Channel
@@ -15,15 +19,6 @@ from gateway.protocols import wire
 DEFAULT_COLOR: Final = "red"
 _LENGTH: Final = struct.Struct(">I")
 _MAX_PIXELS: Final = 16_384  # of a size or a position
-
-
-class WatermarkMessage(IntEnum):
-    """Kinds of frames of the watermark worker, in addition to `wire.StreamMessage`."""
-
-    SETUP = 16  # to the worker, first: JSON {"preset", "threads", "bitrate", "after", "font"}
-    MARK = 17  # to the worker, before the first unit and at each change: a WatermarkSpec
-    NOTES = 18  # from the worker, after each drawing: JSON {"notes": [...]}, the parts that could not be drawn
-    UNFIT = 19  # from the worker: JSON {"reason"}: this stream cannot be decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +52,7 @@ class WatermarkSpec:
         )
 
     def encode(self) -> bytes:
-        """Returns the body of a MARK frame."""
+        """Returns the body of a DATA frame."""
         fields = asdict(self)
         picture: bytes = fields.pop("picture")
         body = wire.write_json(fields)
@@ -65,7 +60,7 @@ class WatermarkSpec:
 
     @classmethod
     def decode(cls, body: bytes) -> WatermarkSpec:
-        """Reads the body of a MARK frame. Raises InvalidData."""
+        """Reads the body of a DATA frame. Raises InvalidData."""
         if len(body) < _LENGTH.size:
             raise InvalidData("a watermark without length")
         end = _LENGTH.size + _LENGTH.unpack_from(body)[0]

@@ -18,7 +18,8 @@ from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.settings.models import TranscodeSettings
-from gateway.workers.browser_protocol import BrowserMessage, BrowserPlan, BrowserReport
+from gateway.workers.browser_protocol import BrowserPlan, BrowserReport
+from gateway.workers.messages import WorkerMessage
 from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 
 log = structlog.get_logger(__name__)
@@ -61,7 +62,7 @@ class ContainerIntake:
         stream = self._publisher.stream.name
         try:
             async with self._workers.start(_MODULE, "browser", stream=stream, stuck=_STUCK_SECONDS) as worker:
-                await worker.send_json(BrowserMessage.PLAN, asdict(self._plan))
+                await worker.send_json(WorkerMessage.SETUP, asdict(self._plan))
                 self._worker.set_result(worker)
                 finished = await worker.exchange(
                     self._end(worker),
@@ -69,8 +70,8 @@ class ContainerIntake:
                         StreamMessage.UNIT: self._publish,
                         StreamMessage.TRACKS: self._announce,
                         StreamMessage.END: lambda body: True,
-                        BrowserMessage.REPORT: self._store_report,
-                        BrowserMessage.FAILED: self._fail,
+                        WorkerMessage.NOTE: self._store_report,
+                        WorkerMessage.FAILED: self._fail,
                     },
                     _FINISH_SECONDS + self._plan.backlog,
                 )
@@ -94,7 +95,7 @@ class ContainerIntake:
             worker = self._worker.result()
             try:
                 for at in range(0, len(data), _CHUNK_BYTES):
-                    await worker.send(BrowserMessage.DATA, data[at : at + _CHUNK_BYTES])
+                    await worker.send(WorkerMessage.DATA, data[at : at + _CHUNK_BYTES])
             except WorkerDied:
                 return  # `run` reports the reason
 
@@ -134,7 +135,7 @@ class ContainerIntake:
                 raise IntakeFailed(str(error)) from error
 
     def _fail(self, body: bytes) -> None:
-        raise IntakeFailed(str(wire.read_json(body).get("reason"))[:300])
+        raise IntakeFailed(body.decode("utf-8", "replace")[:300])
 
     def _store_report(self, body: bytes) -> None:
         report = BrowserReport.decode(body)

@@ -19,7 +19,8 @@ from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
-from gateway.workers.slate_protocol import SlateMessage, SlateRequest
+from gateway.workers.messages import WorkerMessage
+from gateway.workers.slate_protocol import SlateRequest
 from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
 from gateway.workers.worker_pool import WorkerDied, WorkerPool
 
@@ -104,7 +105,7 @@ class SlateLibrary:
 
     async def _run_worker(self, request: SlateRequest, form: StreamForm) -> list[SlateLoop]:
         async with self._workers.start(MODULE, "slate") as worker:
-            await worker.send_json(SlateMessage.SETUP, {**asdict(request), **form.to_json()})
+            await worker.send_json(WorkerMessage.SETUP, {**asdict(request), **form.to_json()})
             await worker.send_item(Tracks(form.video, form.audio))
             tracks: Tracks | None = None
             pictures: list[bytes] = []
@@ -120,7 +121,7 @@ class SlateLibrary:
                     if size > request.max_bytes:
                         raise OutputError(f"the slate has more than {request.max_bytes} bytes (inputs.slate_bytes)")
                     (pictures if unit.track.kind is Kind.VIDEO else sounds).append(unit.payload)
-                elif kind == SlateMessage.FAILED:
+                elif kind == WorkerMessage.FAILED:
                     raise OutputError(body.decode("utf-8", "replace"))
                 elif kind == StreamMessage.END:
                     break

@@ -27,7 +27,8 @@ from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.settings.ladders import STANDARD, LadderSettings
 from gateway.settings.models import TranscodeSettings
-from gateway.workers.ladder_plan import COPY, LadderMessage, LadderPlan, LadderStep
+from gateway.workers.ladder_plan import COPY, LadderPlan, LadderStep
+from gateway.workers.messages import WorkerMessage
 from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 
 log = structlog.get_logger(__name__)
@@ -224,7 +225,7 @@ class LadderOutput:
                         StreamMessage.UNIT: self._push,
                         StreamMessage.TRACKS: self._announce,
                         StreamMessage.END: lambda body: self._end(_slot(body)),
-                        LadderMessage.NOTE: self._handle_status,
+                        WorkerMessage.NOTE: self._handle_status,
                     },
                     _FLUSH_SECONDS + self._kind.backlog,
                 )
@@ -257,7 +258,7 @@ class LadderOutput:
         async for item in items:
             if plan is not self._plan and self._plan is not None:
                 plan = self._plan
-                await worker.send_json(LadderMessage.PLAN, asdict(plan))
+                await worker.send_json(WorkerMessage.SETUP, asdict(plan))
             if isinstance(item, AccessUnit):
                 if silent and item.track.kind is not Kind.VIDEO:
                     continue

@@ -37,7 +37,8 @@ from gateway.ports.errors import OutputError, OutputUnsupported
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.settings.models import TranscodeSettings, WatermarkSettings
-from gateway.workers.watermark_spec import WatermarkMessage, wants_watermark
+from gateway.workers.messages import WorkerMessage
+from gateway.workers.watermark_spec import wants_watermark
 from gateway.workers.worker_pool import Handler, WorkerDied, WorkerPool, WorkerProcess
 
 log = structlog.get_logger(__name__)
@@ -212,8 +213,8 @@ class WatermarkOutput:
             StreamMessage.UNIT: self._on_coded_picture,
             StreamMessage.TRACKS: self._on_coded_tracks,
             StreamMessage.END: self._on_coded_end,
-            WatermarkMessage.NOTES: self._on_notes,
-            WatermarkMessage.UNFIT: self._on_unfit,
+            WorkerMessage.NOTE: self._on_notes,
+            WorkerMessage.FAILED: self._on_unfit,
         }
         try:
             if not await worker.exchange(self._send_feed(worker), handlers, FINISH_SECONDS):
@@ -231,7 +232,7 @@ class WatermarkOutput:
             "font": self._factory.watermark.font,
             "after": self._writer.last,
         }
-        await worker.send_json(WatermarkMessage.SETUP, settings)
+        await worker.send_json(WorkerMessage.SETUP, settings)
         self._assets.changed = True
         for past in self._past:
             await self._send_item(worker, past)
@@ -243,7 +244,7 @@ class WatermarkOutput:
     async def _send_item(self, worker: WorkerProcess, item: Tracks | AccessUnit) -> None:
         if self._assets.changed:
             self._assets.changed = False
-            await worker.send(WatermarkMessage.MARK, self._assets.mark.encode())
+            await worker.send(WorkerMessage.DATA, self._assets.mark.encode())
         if isinstance(item, Tracks):
             metadata: dict[str, AmfValue] = {n: item.metadata[n] for n in _WORKER_METADATA if n in item.metadata}
             item = Tracks(item.video, None, item.epoch, metadata)
@@ -316,7 +317,7 @@ class WatermarkOutput:
         self._assets.set_worker_notes([str(note) for note in wire.read_json(body).get("notes", [])])
 
     def _on_unfit(self, body: bytes) -> None:
-        raise OutputUnsupported(str(wire.read_json(body).get("reason")))
+        raise OutputUnsupported(body.decode("utf-8", "replace"))
 
     # ---- Sink of the original ----
 

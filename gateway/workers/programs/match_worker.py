@@ -4,6 +4,9 @@
 
 Pictures get the other stream's size (with black bars) and parameter sets. Sound gets its AAC configuration. A kind of
 media that the source lacks becomes black or silent; a kind that the other stream lacks is left out.
+
+The gateway sends SETUP (the members of a StreamForm, "preset" and "threads"), the tracks to match, and then the source.
+The worker sends the matched stream, or FAILED.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from gateway.media.silent_frames import silent_frame
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
-from gateway.workers.match_protocol import MatchMessage
+from gateway.workers.messages import WorkerMessage
 from gateway.workers.programs import program
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SampleForm, SoundConverter
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture
@@ -210,7 +213,7 @@ def _black(form: ContinuedForm) -> av.VideoFrame:
 def work(link: program.ParentLink) -> None:
     """Runs until END or until the gateway closes the link. The first frames must be SETUP and the tracks to match."""
     av.logging.set_level(av.logging.PANIC)
-    setup, reference = link.receive_request(MatchMessage.SETUP), link.receive_tracks()
+    setup, reference = link.receive_setup(), link.receive_tracks()
     if setup is None or reference is None:
         return
     fields = wire.read_json(setup)
@@ -218,7 +221,7 @@ def work(link: program.ParentLink) -> None:
     try:
         program.serve(link, MatchWorker(link, form, fields), {})
     except CodecFailed as error:
-        link.send(MatchMessage.FAILED, str(error).encode())
+        link.send(WorkerMessage.FAILED, str(error).encode())
 
 
 if __name__ == "__main__":

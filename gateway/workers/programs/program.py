@@ -20,6 +20,7 @@ from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
 from gateway.protocols.wire import SOURCE, StreamMessage
+from gateway.workers.messages import WorkerMessage
 
 _RECEIVE_BYTES: Final = 1 << 18
 _MAX_DESCRIPTOR: Final = 1 << 20
@@ -60,11 +61,11 @@ class ParentLink:
         """Whether `receive` returns without reading the socket."""
         return bool(self._frames)
 
-    def receive_request(self, kind: int) -> bytes | None:
-        """Returns the body of the next frame, such as the request to the worker; None like `receive`.
+    def receive_setup(self) -> bytes | None:
+        """Returns the body of the first frame; None like `receive`. Raises InvalidData for a frame of another kind."""
+        return self._receive_only(WorkerMessage.SETUP)
 
-        Raises InvalidData for a frame of another kind.
-        """
+    def _receive_only(self, kind: int) -> bytes | None:
         first = self.receive()
         if first is not None and first[0] != kind:
             raise InvalidData(f"a frame of kind {kind} is expected, not of kind {first[0]}")
@@ -72,7 +73,7 @@ class ParentLink:
 
     def receive_tracks(self) -> Tracks | None:
         """Returns the tracks of the next frame; None like `receive`. Raises InvalidData for a frame of another kind."""
-        body = self.receive_request(StreamMessage.TRACKS)
+        body = self._receive_only(StreamMessage.TRACKS)
         return None if body is None else wire.decode_tracks(body)
 
     def send(self, kind: int, body: bytes) -> None:

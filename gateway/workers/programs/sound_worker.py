@@ -11,11 +11,12 @@ from typing import Final
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
+from gateway.workers.messages import WorkerMessage
 from gateway.workers.programs import program
 from gateway.workers.programs.audio_codec import SoundConverter
 from gateway.workers.programs.codec import CodecFailed
 from gateway.workers.programs.program import ParentLink
-from gateway.workers.sound_protocol import SoundMessage, SoundSetup
+from gateway.workers.sound_protocol import SoundSetup
 
 _MAX_UNSENT: Final = 8  # units: more than one batch from the gateway completes
 
@@ -41,7 +42,7 @@ class SoundWorker:
             try:
                 self._converter = SoundConverter.of_setup(self._setup, tracks.audio)
             except CodecFailed as error:
-                self._link.send_json(SoundMessage.NOTE, unusable=str(error))
+                self._link.send_json(WorkerMessage.NOTE, unusable=str(error))
         self._link.send_tracks(tracks)
 
     def take(self, unit: AccessUnit) -> None:
@@ -65,13 +66,13 @@ class SoundWorker:
             self._units += self._converter.flush()
             self._send()
             if self._converter.damaged:
-                self._link.send_json(SoundMessage.NOTE, damaged=self._converter.damaged)
+                self._link.send_json(WorkerMessage.NOTE, damaged=self._converter.damaged)
 
 
 def work(link: ParentLink) -> None:
     """Runs the worker."""
     worker = SoundWorker(link)
-    program.serve(link, worker, {SoundMessage.SETUP: worker.set_up})
+    program.serve(link, worker, {WorkerMessage.SETUP: worker.set_up})
 
 
 if __name__ == "__main__":

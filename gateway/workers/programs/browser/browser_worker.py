@@ -18,7 +18,8 @@ from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
-from gateway.workers.browser_protocol import BrowserMessage, BrowserPlan, BrowserReport
+from gateway.workers.browser_protocol import BrowserPlan, BrowserReport
+from gateway.workers.messages import WorkerMessage
 from gateway.workers.programs import program
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SoundConverter, open_foreign
 from gateway.workers.programs.browser.browser_video import BrowserVideoEncoder
@@ -93,13 +94,13 @@ class BrowserWorker:
         """Runs until END or until the gateway closes the link. Raises InvalidData for an invalid or unknown frame."""
         while (received := self._link.receive()) is not None:
             kind, body = received
-            if kind == BrowserMessage.DATA:
+            if kind == WorkerMessage.DATA:
                 try:
                     self._take(body)
                 except (InvalidData, CodecFailed) as error:
-                    self._link.send_json(BrowserMessage.FAILED, reason=str(error))
+                    self._link.send(WorkerMessage.FAILED, str(error).encode())
                     return
-            elif kind == BrowserMessage.PLAN:
+            elif kind == WorkerMessage.SETUP:
                 self._plan = wire.decode_record(BrowserPlan, body)
             elif kind == StreamMessage.END:
                 self._close()
@@ -223,7 +224,7 @@ class BrowserWorker:
         report = self._report()
         if report != self._last_report:
             self._last_report, self._last_report_at = report, now
-            self._link.send_json(BrowserMessage.REPORT, **asdict(report))
+            self._link.send_json(WorkerMessage.NOTE, **asdict(report))
 
 
 def work(link: program.ParentLink) -> None:

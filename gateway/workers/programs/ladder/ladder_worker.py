@@ -12,7 +12,8 @@ from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
 from gateway.workers import ladder_plan
-from gateway.workers.ladder_plan import COPY, FittedStep, LadderMessage, LadderPlan, LadderStep
+from gateway.workers.ladder_plan import COPY, FittedStep, LadderPlan, LadderStep
+from gateway.workers.messages import WorkerMessage
 from gateway.workers.programs import program
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoRecipe, estimate_frame_rate
@@ -47,7 +48,7 @@ class LadderWorker:
 
     def work(self) -> None:
         """Runs until END or until the gateway closes the link. Raises InvalidData for an invalid or unknown frame."""
-        program.serve(self._link, self, {LadderMessage.PLAN: self._set_plan})
+        program.serve(self._link, self, {WorkerMessage.SETUP: self._set_plan})
 
     # ---- the source ----
 
@@ -260,7 +261,7 @@ class LadderWorker:
         self._send_note(error=line)
 
     def _send_note(self, **fields: Any) -> None:
-        self._link.send_json(LadderMessage.NOTE, **fields)
+        self._link.send_json(WorkerMessage.NOTE, **fields)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from gateway.media.silent_frames import silent_frame
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
+from gateway.workers.messages import WorkerMessage
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture
 from gateway.workers.programs.continued_video import ContinuedEncoder, ContinuedForm, Letterbox
@@ -26,7 +27,7 @@ from gateway.workers.programs.slate.film_loop import encode_film_sound, read_fil
 from gateway.workers.programs.watermark.fonts import FontCatalog
 from gateway.workers.programs.watermark.overlay_blender import to_frame
 from gateway.workers.programs.watermark.overlay_image import PictureUnusable, read_picture
-from gateway.workers.slate_protocol import SlateMessage, SlateRequest
+from gateway.workers.slate_protocol import SlateRequest
 from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
 from gateway.workers.vod_bounds import UnusableMedia
 
@@ -132,7 +133,7 @@ class SlateWorker:
 def work(link: program.ParentLink) -> None:
     """Executes one request, then returns."""
     av.logging.set_level(av.logging.PANIC)
-    setup = link.receive_request(SlateMessage.SETUP)
+    setup = link.receive_setup()
     reference = link.receive_tracks()
     if setup is None or reference is None:
         return
@@ -141,13 +142,13 @@ def work(link: program.ParentLink) -> None:
     try:
         SlateWorker(link, request, form).work()
     except (UnusableMedia, CodecFailed) as error:
-        link.send(SlateMessage.FAILED, str(error).encode())
+        link.send(WorkerMessage.FAILED, str(error).encode())
     except MemoryError:
-        link.send(SlateMessage.FAILED, b"not enough memory (workers.memory)")
+        link.send(WorkerMessage.FAILED, b"not enough memory (workers.memory)")
     except av.FFmpegError as error:
-        link.send(SlateMessage.FAILED, f"it cannot be encoded: {error.strerror or error}".encode())
+        link.send(WorkerMessage.FAILED, f"it cannot be encoded: {error.strerror or error}".encode())
     except OSError as error:
-        link.send(SlateMessage.FAILED, (error.strerror or str(error)).encode())
+        link.send(WorkerMessage.FAILED, (error.strerror or str(error)).encode())
 
 
 if __name__ == "__main__":

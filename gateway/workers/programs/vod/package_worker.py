@@ -15,7 +15,8 @@ import av.error
 import av.logging
 
 from gateway.protocols import wire
-from gateway.workers.package_protocol import PackageRequest, VodMessage
+from gateway.workers.messages import WorkerMessage
+from gateway.workers.package_protocol import PackageRequest
 from gateway.workers.programs import program
 from gateway.workers.programs.program import LinkClosed
 from gateway.workers.programs.vod.hls_package import package
@@ -31,10 +32,10 @@ def work(link: program.ParentLink) -> None:
     av.logging.set_level(av.logging.PANIC)
 
     def report_progress(fraction: float, seconds: float) -> None:
-        link.send(VodMessage.PROGRESS, json.dumps([round(fraction, 4), round(seconds, 1)]).encode())
+        link.send(WorkerMessage.PROGRESS, json.dumps([round(fraction, 4), round(seconds, 1)]).encode())
 
     try:
-        body = link.receive_request(VodMessage.ORDER)
+        body = link.receive_setup()
         if body is None:
             return
         result = package(wire.decode_record(PackageRequest, body), report_progress)
@@ -47,11 +48,11 @@ def work(link: program.ParentLink) -> None:
             program.exit_now(1)
         else:
             with suppress(LinkClosed):
-                link.send(VodMessage.FAILED, " ".join(text.split()).encode())
+                link.send(WorkerMessage.FAILED, " ".join(text.split()).encode())
             program.exit_now(0)
     else:
         with suppress(LinkClosed):
-            link.send(VodMessage.DONE, wire.write_json(asdict(result)))
+            link.send(WorkerMessage.DONE, wire.write_json(asdict(result)))
         program.exit_now(0)
 
 

@@ -23,7 +23,8 @@ from gateway.media.track import MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
 from gateway.workers.ladder_plan import LadderStep, display_size, fit
-from gateway.workers.package_protocol import PlayRequest, VodMessage
+from gateway.workers.messages import WorkerMessage
+from gateway.workers.package_protocol import PlayRequest
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
 from gateway.workers.programs.filters import Scaler
@@ -123,7 +124,7 @@ class VodPlayback:
     def _report_progress(self, film: MediaFile, at: int) -> None:
         if (now := time.monotonic()) - self._last_progress >= _PROGRESS_SECONDS:
             self._last_progress = now
-            self._link.send_json(VodMessage.PROGRESS, done=round(film.progress(at), 4))
+            self._link.send_json(WorkerMessage.PROGRESS, done=round(film.progress(at), 4))
 
 
 def _units(pictures: PacedVideo | None, audio: AudioTranscoder | None) -> Iterator[AccessUnit]:
@@ -147,17 +148,17 @@ def _ignore_time(at: int) -> None:
 def work(link: program.ParentLink) -> None:
     """Executes one request, then returns."""
     av.logging.set_level(av.logging.PANIC)
-    body = link.receive_request(VodMessage.ORDER)
+    body = link.receive_setup()
     if body is None:
         return
     request = wire.decode_record(PlayRequest, body)
     try:
         VodPlayback(link, request).play()
     except (UnusableMedia, CodecFailed) as error:
-        link.send(VodMessage.FAILED, str(error).encode())
+        link.send(WorkerMessage.FAILED, str(error).encode())
     except (OSError, MemoryError) as error:
         text = "not enough memory" if isinstance(error, MemoryError) else error.strerror or str(error)
-        link.send(VodMessage.FAILED, text.encode())
+        link.send(WorkerMessage.FAILED, text.encode())
     else:
         link.send_end()
 

@@ -12,6 +12,7 @@ from gateway.live.track_changes import IntervalLimiter
 from gateway.media.track import AmfValue, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
+from gateway.workers.messages import WorkerMessage
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
 from gateway.workers.programs.filters import PreparedVideo
@@ -19,7 +20,7 @@ from gateway.workers.programs.video_reencoder import VideoReencoder
 from gateway.workers.programs.watermark.fonts import FontCatalog
 from gateway.workers.programs.watermark.overlay_blender import OverlayBlender
 from gateway.workers.programs.watermark.overlay_image import compose
-from gateway.workers.watermark_spec import WatermarkMessage, WatermarkSpec
+from gateway.workers.watermark_spec import WatermarkSpec
 
 _RATE_PICTURES: Final = 5  # pictures to measure the frame rate, if the stream declares none
 _VBV: Final = 1.5  # maximum bits in one second, and buffer size, as a multiple of the bitrate
@@ -164,7 +165,7 @@ class WatermarkWorker(VideoReencoder):
         overlay = compose(self._spec, width, height, self._fonts)
         self._overlay_size = width, height
         self._blender.set_overlay(overlay)
-        self._link.send_json(WatermarkMessage.NOTES, notes=overlay.notes)
+        self._link.send_json(WorkerMessage.NOTE, notes=overlay.notes)
 
     # ---- the encoder ----
 
@@ -203,14 +204,14 @@ class WatermarkWorker(VideoReencoder):
 
 def work(link: program.ParentLink) -> None:
     """Runs until END or until the gateway closes the link. The first frame must be SETUP."""
-    setup = link.receive_request(WatermarkMessage.SETUP)
+    setup = link.receive_setup()
     if setup is None:
         return
     worker = WatermarkWorker(link, wire.read_json(setup))
     try:
-        program.serve(link, worker, {WatermarkMessage.MARK: worker.set_watermark})
+        program.serve(link, worker, {WorkerMessage.DATA: worker.set_watermark})
     except CodecFailed as error:
-        link.send_json(WatermarkMessage.UNFIT, reason=str(error))
+        link.send(WorkerMessage.FAILED, str(error).encode())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ import pytest
 from gateway.protocols import wire
 from gateway.vod.package_client import request_package
 from gateway.workers import vod_bounds as module
-from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding, VodMessage
+from gateway.workers.messages import WorkerMessage
+from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
 from gateway.workers.vod_bounds import Allowance, Bounds, UnusableMedia, format_duration, while_room
 from gateway.workers.worker_pool import WorkerDied
 from tests.support.studio import settings
@@ -128,7 +129,7 @@ class OneLife:
         self._dies = dies
 
     async def send(self, kind: int, body: bytes) -> None:
-        assert kind == VodMessage.ORDER
+        assert kind == WorkerMessage.SETUP
 
     async def expect(self, within: float) -> tuple[int, bytes]:
         if not self._said and self._dies:
@@ -142,8 +143,10 @@ async def test_a_job_is_tried_again_when_its_worker_dies_late(monkeypatch: pytes
     monkeypatch.setattr("gateway.vod.package_client.time", SimpleNamespace(monotonic=lambda: now))
     made = PackageResult(1, 900.0, 0, 0, False)
     lives = [
-        OneLife([(VodMessage.PROGRESS, b"[0.2, 900.0]")], dies=True),
-        OneLife([(VodMessage.PROGRESS, b"[0.1, 450.0]"), (VodMessage.DONE, wire.write_json(asdict(made)))], dies=False),
+        OneLife([(WorkerMessage.PROGRESS, b"[0.2, 900.0]")], dies=True),
+        OneLife(
+            [(WorkerMessage.PROGRESS, b"[0.1, 450.0]"), (WorkerMessage.DONE, wire.write_json(asdict(made)))], dies=False
+        ),
     ]
 
     class Some:
