@@ -11,7 +11,7 @@ import structlog
 
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
-from gateway.ports.errors import FilmInUse, InvalidField, NoSuchFilm, StoreUnavailable
+from gateway.ports.errors import FilmInUse, NoSuchFilm, StoreUnavailable
 from gateway.ports.films import Film, FilmState, FilmStore
 from gateway.ports.jobs import VOD
 from gateway.ports.stores import JobStore
@@ -178,23 +178,16 @@ class Films:
 
         Jobs by the queue of a bucket have the source `s3://<bucket>/<key>`.
         """
-        try:
-            source = self.sources.parse(film.source)
-        except InvalidField:
+        source = self.sources.find(film.source)
+        if source is None:
             return ""
         own = source.store is self._objects and is_upload(source.key) and source.names.prefix == film.key
         return source.key if own else ""
 
-    async def _in_progress(self) -> set[str | None]:
+    async def _in_progress(self) -> set[str]:
         """Returns the keys of the films that unfinished jobs make."""
-        return {self._prefix_of(job.source) for job in await self._jobs.unfinished() if job.kind == VOD}
-
-    def _prefix_of(self, source: str) -> str | None:
-        """Returns the key of the film that a job makes; None if its source is not usable any more."""
-        try:
-            return self.sources.parse(source).names.prefix
-        except InvalidField:
-            return None
+        sources = [self.sources.find(job.source) for job in await self._jobs.unfinished() if job.kind == VOD]
+        return {source.names.prefix for source in sources if source is not None}
 
     # ---- background ----
 

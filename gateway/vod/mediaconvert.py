@@ -20,18 +20,10 @@ def create_job(source: str, destination: str, role: str, queue: str, *, bitrate:
         _group("poster", _file_settings(destination), _still(POSTER_QUALITY)),
         _group("thumbnail", _file_settings(f"{destination}thumbnail"), _still(THUMBNAIL_QUALITY)),
     ]
-    job: dict[str, Any] = {"UserMetadata": {"Customer": "Amazon"}, "BillingTagsSource": "QUEUE"}
-    if role:
-        job["Role"] = role
-    if queue:
-        job["Queue"] = queue
-    job["Settings"] = {
-        "TimecodeConfig": {"Source": "EMBEDDED"},
-        "AdAvailOffset": 0,
-        "OutputGroups": groups,
-        "Inputs": [_input(source)],
-    }
-    return job
+    head = {"UserMetadata": {"Customer": "Amazon"}, "BillingTagsSource": "QUEUE"}
+    account = {name: arn for name, arn in (("Role", role), ("Queue", queue)) if arn}
+    settings = {"TimecodeConfig": {"Source": "EMBEDDED"}, "AdAvailOffset": 0, "OutputGroups": groups}
+    return {**head, **account, "Settings": {**settings, "Inputs": [_input(source)]}}
 
 
 def _input(source: str) -> dict[str, Any]:

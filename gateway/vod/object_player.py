@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -37,6 +37,7 @@ _WAIT_PER_SECOND: Final = 20.0  # additional seconds for each second of played m
 _REPLY_TIMEOUT: Final = 60.0  # seconds without a message until a worker counts as hung
 
 
+@dataclass(frozen=True, slots=True)
 class ObjectPlayer:
     """Plays objects of any bucket.
 
@@ -44,35 +45,25 @@ class ObjectPlayer:
     kvs: limits of the object and its pictures. pace: playback speed, 1 is real time.
     """
 
-    def __init__(
-        self,
-        buckets: Callable[[str], Awaitable[ObjectStore]],
-        workers: WorkerPool,
-        folder: Path,
-        kvs: KvsSettings,
-        pace: float = 1.0,
-    ) -> None:
-        self._buckets = buckets
-        self._workers = workers
-        self._folder = folder
-        self._max_bytes = kvs.object_bytes
-        self._max_seconds = kvs.object_seconds
-        self._max_size = kvs.size
-        self._pace = pace
+    buckets: Callable[[str], Awaitable[ObjectStore]]
+    workers: WorkerPool
+    folder: Path
+    kvs: KvsSettings
+    pace: float = 1.0
 
     async def find(self, bucket: str, names: Sequence[str]) -> Object:
         """Returns the first object that exists under one of these keys.
 
         Raises NoSuchObject, TooLarge, StoreUnavailable, OutputError.
         """
-        store = await self._buckets(bucket)
+        store = await self.buckets(bucket)
         for name in names:
             try:
                 status = await store.head(name)
             except NoSuchObject:
                 continue
-            if status.size > self._max_bytes:
-                raise TooLarge(status.size, self._max_bytes, name)
+            if status.size > self.kvs.object_bytes:
+                raise TooLarge(status.size, self.kvs.object_bytes, name)
             return status
         raise NoSuchObject(names[0])
 
@@ -84,12 +75,12 @@ class ObjectPlayer:
         on_progress: called with the progress, 0 to 1.
         Raises OutputUnsupported for an unusable file, OutputError, NoSuchObject, TooLarge, StoreUnavailable, OSError.
         """
-        store = await self._buckets(bucket)
-        async with temporary_file(self._folder, PurePosixPath(key).suffix) as path:
+        store = await self.buckets(bucket)
+        async with temporary_file(self.folder, PurePosixPath(key).suffix) as path:
             size = (await store.head(key)).size
             try:
                 await asyncio.to_thread(_BOUNDS.judge_room, path.parent, size)
-                await while_room(_BOUNDS, path.parent, lambda: store.fetch(key, path, self._max_bytes))
+                await while_room(_BOUNDS, path.parent, lambda: store.fetch(key, path, self.kvs.object_bytes))
             except UnusableMedia as error:
                 raise OutputError(f"the disk has no space for {size} bytes of {key}") from error
             async with contextlib.aclosing(self._play_file(path, on_progress)) as items:
@@ -99,8 +90,8 @@ class ObjectPlayer:
     async def _play_file(
         self, path: Path, on_progress: Callable[[float], None]
     ) -> AsyncGenerator[Tracks | AccessUnit, None]:
-        request = PlayRequest(str(path), *self._max_size, self._pace, self._max_seconds)
-        async with self._workers.start(MODULE, "play") as worker:
+        request = PlayRequest(str(path), *self.kvs.size, self.pace, self.kvs.object_seconds)
+        async with self.workers.start(MODULE, "play") as worker:
             await worker.send_json(WorkerMessage.SETUP, asdict(request))
             tracks: Tracks | None = None
             first: int | None = None

@@ -9,6 +9,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -44,7 +45,7 @@ async def publish(store: ObjectStore, names: VodNames, folder: Path, result: Pac
     try:
         for file in _in_order(names, result):
             stored.append(names.key(file))
-            await _put(store, stored[-1], folder / file)
+            await wait_for_store(partial(store.put, stored[-1], folder / file), object=stored[-1])
     except BaseException:
         if first:  # no viewer has used it, so its files are removed
             with suppress(StoreUnavailable, TimeoutError):
@@ -69,10 +70,6 @@ async def _exists(store: ObjectStore, key: str) -> bool:
     except (NoSuchObject, StoreUnavailable):
         return False
     return True
-
-
-async def _put(store: ObjectStore, key: str, file: Path) -> None:
-    await wait_for_store(lambda: store.put(key, file), object=key)
 
 
 def _in_order(names: VodNames, result: PackageResult) -> Iterator[str]:

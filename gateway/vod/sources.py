@@ -40,6 +40,7 @@ class VodSource:
     path: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
 class VodSources:
     """Finds and fetches sources. It never reads local files outside the allowed folders.
 
@@ -47,17 +48,10 @@ class VodSources:
     buckets: opens another bucket; None without AWS. folders: allowed local folders.
     """
 
-    def __init__(
-        self,
-        objects: ObjectStore,
-        bucket: str = "",
-        buckets: Callable[[str], ObjectStore] | None = None,
-        folders: Sequence[Path] = (),
-    ) -> None:
-        self.objects = objects
-        self._bucket = bucket
-        self._buckets = buckets
-        self._folders = tuple(folders)
+    objects: ObjectStore
+    bucket: str = ""
+    buckets: Callable[[str], ObjectStore] | None = None
+    folders: Sequence[Path] = ()
 
     def parse(self, text: str) -> VodSource:
         """Returns the source for `text`. Does not check whether an object exists; see `check`.
@@ -69,6 +63,13 @@ class VodSources:
         if text.startswith(("/", "file://")):
             return self._in_folder(text.removeprefix("file://"))
         return VodSource(text, self._names(text), self.objects, text)
+
+    def find(self, text: str) -> VodSource | None:
+        """Returns the source like `parse`; None if it is not usable any more."""
+        try:
+            return self.parse(text)
+        except InvalidField:
+            return None
 
     async def check(self, source: VodSource) -> Object:
         """Returns size and time of the source. Raises InvalidField if it does not exist, or StoreUnavailable."""
@@ -102,12 +103,12 @@ class VodSources:
         if not _BUCKET.fullmatch(bucket) or not key:
             raise InvalidField(FIELD, _EXPECTED)
         names = self._names(key)
-        if bucket == self._bucket:
+        if bucket == self.bucket:
             return VodSource(text, names, self.objects, key)
-        if self._buckets is None:
+        if self.buckets is None:
             raise InvalidField(FIELD, "this gateway knows no buckets: it has no AWS store")
         try:
-            return VodSource(text, names, self._buckets(bucket), key)
+            return VodSource(text, names, self.buckets(bucket), key)
         except StoreUnusable as error:
             raise InvalidField(FIELD, str(error)) from None
 
@@ -116,7 +117,7 @@ class VodSources:
             path = Path(text).resolve(strict=True)
         except (OSError, ValueError, RuntimeError):
             path = None
-        for folder in self._folders:
+        for folder in self.folders:
             resolved = folder.resolve()
             if path is not None and path.is_relative_to(resolved) and path.is_file() and os.access(path, os.R_OK):
                 return VodSource(str(path), self._names(path.relative_to(resolved).as_posix()), path=path)

@@ -58,12 +58,9 @@ class VodService:
     async def cancel(self, id: str) -> StoredJob:
         """Cancels a job, and removes its film if it was never finished. Raises NoSuchJob, JobFinished."""
         job = await self.queue.cancel(id)
-        if job.kind == VOD:
-            try:
-                names = self.sources.parse(job.source).names
-            except InvalidField:
-                return job  # such a job makes no film
-            await self.films.cancel(names)
+        source = self.sources.find(job.source) if job.kind == VOD else None
+        if source is not None:
+            await self.films.cancel(source.names)
         return job
 
     async def submit_object(self, bucket: str, key: str) -> None:

@@ -66,10 +66,8 @@ class SoundWorkerClient:
         self._tracks: Tracks | None = None  # of the units that the worker returns now
         self._queued_ms: int | None = None
         self._encoded_ms = 0
-        self.dropped = 0
-        """Number of units that were dropped from the queue or could not be decoded."""
-        self.started = 0
-        """Number of workers that were started."""
+        self.dropped = 0  # number of units that were dropped from the queue or could not be decoded
+        self.started = 0  # number of workers that were started
 
     @property
     def behind(self) -> float:
@@ -96,7 +94,8 @@ class SoundWorkerClient:
         self._source = Tracks(None, track, self._epoch)
         self._output = output
         self._queued_ms = None
-        self._put(self._source)
+        self._queue.append(self._source)
+        self._changed.set()
 
     def give(self, unit: AccessUnit, *, at_once: bool = True) -> None:
         """Queues the next unit of the source. Hot.
@@ -200,10 +199,6 @@ class SoundWorkerClient:
         if isinstance(damaged, int):
             self.dropped += max(0, damaged)
             log.info("sound was damaged", stream=self._stream, units=damaged)
-
-    def _put(self, item: AccessUnit | Tracks) -> None:
-        self._queue.append(item)
-        self._changed.set()
 
     def _drop_oldest(self) -> None:
         """Drops half of the units, so that not every following unit causes another drop."""

@@ -71,11 +71,8 @@ class Bounds:
         needed: bytes that will be written to the folder.
         """
         if self.keep_free and (free := shutil.disk_usage(folder).free) < self.keep_free + needed:
-            raise UnusableMedia(
-                f"the disk has {free} bytes left: {needed} are needed and {self.keep_free} stay free (vod.keep_free)"
-                if needed
-                else f"the disk has {free} bytes left, {self.keep_free} stay free (vod.keep_free)"
-            )
+            wanted = f": {needed} are needed and" if needed else ","
+            raise UnusableMedia(f"the disk has {free} bytes left{wanted} {self.keep_free} stay free (vod.keep_free)")
 
 
 class Allowance:

@@ -417,7 +417,7 @@ class WorkerProcess(asyncio.Protocol):
             frames = self._framer.receive(data)
         except InvalidData as error:
             self._log.error("media worker sent an invalid frame", reason=str(error))
-            self._link_closed()
+            self.connection_lost(error)
             if self._transport is not None:
                 self._transport.abort()
             return
@@ -440,9 +440,6 @@ class WorkerProcess(asyncio.Protocol):
         self._may_send = None
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._link_closed()
-
-    def _link_closed(self) -> None:
         self._closed = True
         self._wake(self._frame_received)
         self._wake(self._may_send)

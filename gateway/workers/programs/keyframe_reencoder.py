@@ -107,8 +107,7 @@ class KeyframeReencoder(VideoReencoder):
 
     def _announce(self, video: MediaTrack | None) -> None:
         self._epoch += 1
-        metadata = self._tracks.metadata if self._tracks is not None else {}
-        self._link.send_tracks(Tracks(video, self._audio_track, self._epoch, metadata))
+        self._link.send_tracks(Tracks(video, self._audio_track, self._epoch, self._tracks.metadata))
         self._announced = True
         waiting, self._waiting_audio = self._waiting_audio, []
         self._link.send_units(waiting)

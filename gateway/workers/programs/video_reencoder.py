@@ -20,7 +20,7 @@ class VideoReencoder(ABC):
 
     def __init__(self, link: ParentLink) -> None:
         self._link = link
-        self._tracks: Tracks | None = None
+        self._tracks = Tracks(None, None)
         self._video: PreparedVideo | None = None
         self._encoder: VideoEncoder | None = None
         self._held: list[DecodedPicture] = []  # until the frame rate is known

@@ -32,7 +32,7 @@ class LadderWorker:
     def __init__(self, link: program.ParentLink) -> None:
         self._link = link
         self._plan = LadderPlan(())
-        self._tracks: Tracks | None = None
+        self._tracks = Tracks(None, None)
         self._video: PreparedVideo | None = None
         self._audio: AudioDecoder | None = None
         self._audio_encoders: dict[int, AudioEncoder] = {}  # by bitrate
@@ -57,10 +57,9 @@ class LadderWorker:
 
     def change(self, tracks: Tracks) -> None:
         """Encodes the last pictures of the previous tracks, then starts the new ones."""
-        if self._tracks is not None:
-            self._drain()
-            for step in self._steps.values():
-                step.change(step.settings)  # flushes its last pictures now, before those of the new tracks
+        self._drain()
+        for step in self._steps.values():
+            step.change(step.settings)  # flushes its last pictures now, before those of the new tracks
         self._tracks = tracks
         self._video = self._audio = None
         self._audio_encoders = {}
@@ -137,7 +136,7 @@ class LadderWorker:
 
     @property
     def _timescale(self) -> int:
-        assert self._tracks is not None and self._tracks.video is not None
+        assert self._tracks.video is not None
         return self._tracks.video.timescale
 
     # ---- audio ----
@@ -166,10 +165,9 @@ class LadderWorker:
             self._held.append((bitrate, unit))
 
     def _distribute_audio(self, bitrate: int, unit: AccessUnit) -> None:
-        assert self._tracks is not None and self._tracks.audio is not None
-        source = self._tracks.audio
+        assert self._tracks.audio is not None
         for step in self._steps.values():
-            if self._audio_bitrate(step.settings.step.audio, source) == bitrate:
+            if self._audio_bitrate(step.settings.step.audio, self._tracks.audio) == bitrate:
                 step.put(unit)
 
     def _audio_encoder(self, bitrate: int, track: MediaTrack) -> AudioEncoder:
@@ -187,7 +185,6 @@ class LadderWorker:
 
     def _update_steps(self, size: tuple[int, int, Fraction]) -> None:
         """Starts, changes and ends renditions, all at one key picture."""
-        assert self._tracks is not None
         self._source_size = size
         fitted_steps = ladder_plan.fit(self._plan.rungs, *ladder_plan.display_size(*size))
         wanted = {fitted.step.name: fitted for fitted in fitted_steps}
@@ -206,7 +203,6 @@ class LadderWorker:
                 running.change(settings)
 
     def _settings(self, fitted: FittedStep) -> StepSettings:
-        assert self._tracks is not None
         step, plan = fitted.step, self._plan
         every = step.every(self._rate)
         recipe = VideoRecipe(
@@ -217,7 +213,6 @@ class LadderWorker:
         return StepSettings(step, recipe, self._tracks.epoch, self._audio_track(step), every)
 
     def _audio_track(self, step: LadderStep) -> MediaTrack | None:
-        assert self._tracks is not None
         source = self._tracks.audio
         if source is None or self._audio is None:
             return None
@@ -250,9 +245,8 @@ class LadderWorker:
     # ---- notes ----
 
     def _report_damage(self) -> None:
-        damaged = self._unprepared
-        damaged += 0 if self._video is None else self._video.decoder.damaged
-        damaged += 0 if self._audio is None else self._audio.damaged
+        decoders = (None if self._video is None else self._video.decoder, self._audio)
+        damaged = self._unprepared + sum(decoder.damaged for decoder in decoders if decoder is not None)
         if damaged != self._damaged:
             self._damaged = damaged
             self._send_note(damaged=damaged)

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 import av
 
-from gateway.media.track import MediaTrack, Tracks
+from gateway.media.track import AmfValue, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.workers.ladder_plan import LadderStep
 from gateway.workers.programs import program
@@ -127,10 +127,6 @@ class StepEncoder:
 
     def _announce(self, video: MediaTrack, settings: StepSettings) -> None:
         recipe = settings.recipe
-        metadata = {
-            "width": float(recipe.width),
-            "height": float(recipe.height),
-            "framerate": round(float(recipe.rate), 3),
-            "videodatarate": recipe.bitrate / 1000,
-        }
-        self._link.send_tracks(Tracks(video, settings.audio, settings.epoch, dict(metadata)), self._to)
+        size: dict[str, AmfValue] = {"width": float(recipe.width), "height": float(recipe.height)}
+        rates = {"framerate": round(float(recipe.rate), 3), "videodatarate": recipe.bitrate / 1000}
+        self._link.send_tracks(Tracks(video, settings.audio, settings.epoch, {**size, **rates}), self._to)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import av
 import av.error
@@ -24,12 +23,7 @@ _BITS_PER_CHANNEL: Final = 64_000
 _LC: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class AacFrame:
-    """A raw AAC frame and its presentation time in ticks."""
-
-    pts: int
-    payload: bytes
+AacFrame: TypeAlias = tuple[int, bytes]  # a raw AAC frame after its presentation time in ticks
 
 
 class AudioTranscoder:
@@ -63,13 +57,13 @@ class AudioTranscoder:
     def first(self) -> int | None:
         """Returns the time of the first frame in ticks; None if no audio can be decoded."""
         frame = self._peek()
-        return None if frame is None else frame.pts
+        return None if frame is None else frame[0]
 
     def until(self, time: float) -> Iterator[AacFrame]:
         """Yields the next frames before `time` (ticks)."""
-        while (frame := self._peek()) is not None and frame.pts < time:
+        while (frame := self._peek()) is not None and frame[0] < time:
             self._next = None
-            self.end = frame.pts + round(self._length)
+            self.end = frame[0] + round(self._length)
             yield frame
 
     def _peek(self) -> AacFrame | None:
@@ -88,9 +82,9 @@ class AudioTranscoder:
             if expected is None or abs(at - expected) > _MAX_DRIFT:
                 start, count, expected = at, 0, at
             count += 1
-            yield AacFrame(expected, payload)
+            yield expected, payload
 
-    def _copy(self, first: Any, packets: Iterator[Any]) -> Iterator[tuple[int, bytes]]:
+    def _copy(self, first: Any, packets: Iterator[Any]) -> Iterator[AacFrame]:
         length = round(self._length)
         for packet in _chain(first, packets):
             at = ticks(packet.pts, packet.time_base)
@@ -103,7 +97,7 @@ class AudioTranscoder:
                 self._advance(at or 0)
                 yield new_time, payload
 
-    def _encode(self, encoder: _Encoder, first: Any, packets: Iterator[Any]) -> Iterator[tuple[int, bytes]]:
+    def _encode(self, encoder: _Encoder, first: Any, packets: Iterator[Any]) -> Iterator[AacFrame]:
         for packet in _chain(first, packets, flush=True):
             try:
                 frames = packet.decode()
@@ -136,14 +130,14 @@ class _Encoder:
         form = f"aformat=sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"
         self._chain = Chain((f"aresample={rate}:async=1000", form), TICKS)
 
-    def put(self, frame: Any) -> Iterator[tuple[int, bytes]]:
+    def put(self, frame: Any) -> Iterator[AacFrame]:
         """Yields the packets that a frame completes, as (ticks, bytes). frame: None at the end."""
         for ready in self._chain.flush() if frame is None else self._chain.push(frame):
             yield from self._packets(ready)
         if frame is None:
             yield from self._packets(None)
 
-    def _packets(self, frame: Any) -> Iterator[tuple[int, bytes]]:
+    def _packets(self, frame: Any) -> Iterator[AacFrame]:
         for packet in self._context.encode(frame):
             at = ticks(packet.pts, packet.time_base or self._context.time_base)
             if at is not None and packet.size:

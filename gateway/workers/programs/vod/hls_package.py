@@ -136,10 +136,10 @@ class _Packaging:
         self, segments: TsSegmentWriter, audio: AudioTranscoder, until: float, next_picture: int | None
     ) -> None:
         """Writes the audio before `until`. next_picture: its decode time; None if there are no more pictures."""
-        for frame in audio.until(until):
-            alone = next_picture is None or next_picture - frame.pts > _LONG_GAP
-            self._set_output_time(frame.pts)
-            segments.add_audio(frame.pts + self._shift, frame.payload, alone)
+        for pts, payload in audio.until(until):
+            alone = next_picture is None or next_picture - pts > _LONG_GAP
+            self._set_output_time(pts)
+            segments.add_audio(pts + self._shift, payload, alone)
 
     # ---- the poster ----
 

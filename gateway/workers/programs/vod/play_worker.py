@@ -137,8 +137,8 @@ def _units(pictures: PacedVideo | None, audio: AudioTranscoder | None) -> Iterat
 
 def _audio_units(audio: AudioTranscoder | None, until: float) -> Iterator[AccessUnit]:
     if audio is not None:
-        for frame in audio.until(until):
-            yield AccessUnit(audio.track, frame.pts, 0, True, 0.0, frame.payload)
+        for pts, payload in audio.until(until):
+            yield AccessUnit(audio.track, pts, 0, True, 0.0, payload)
 
 
 def _ignore_time(at: int) -> None:

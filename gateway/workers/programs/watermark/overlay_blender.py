@@ -93,10 +93,7 @@ class OverlayBlender:
 def to_frame(image: Image.Image) -> av.VideoFrame:
     """Converts an RGBA picture of Pillow to an FFmpeg frame, with padded lines."""
     frame = av.VideoFrame(image.width, image.height, "rgba")
-    plane = frame.planes[0]
-    data = image.tobytes()
-    if plane.line_size != image.width * 4:
-        row, padding = image.width * 4, bytes(plane.line_size - image.width * 4)
-        data = b"".join(data[at : at + row] + padding for at in range(0, len(data), row))
-    plane.update(data)
+    plane, row, data = frame.planes[0], image.width * 4, image.tobytes()
+    padding = bytes(plane.line_size - row)
+    plane.update(b"".join(data[at : at + row] + padding for at in range(0, len(data), row)) if padding else data)
     return frame

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from gateway.live.track_changes import IntervalLimiter
-from gateway.media.track import AmfValue, Tracks
+from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
 from gateway.workers.messages import WorkerMessage
@@ -141,7 +141,7 @@ class WatermarkWorker(VideoReencoder):
 
     def _metadata(self, name: str) -> float | None:
         """Returns a number of the publisher's metadata if it is plausible, else None."""
-        value: AmfValue = None if self._tracks is None else self._tracks.metadata.get(name)
+        value = self._tracks.metadata.get(name)
         return float(value) if isinstance(value, float) and 1 <= value <= 1e6 else None
 
     def _encode(self, picture: DecodedPicture) -> None:
@@ -187,7 +187,6 @@ class WatermarkWorker(VideoReencoder):
         if previous is not None:
             self._link.send_units(previous.flush())
         if previous is None or previous.track != encoder.track:
-            assert self._tracks is not None, "set before the first unit"
             self._link.send_tracks(Tracks(encoder.track, None, self._tracks.epoch))
         self._encoder = encoder
 
