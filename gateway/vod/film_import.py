@@ -76,16 +76,21 @@ class FilmImport:
         return await self._store.add(Film(names.prefix, title, created, source=source, state=FilmState.READY, **made))
 
 
+async def list_files(objects: ObjectStore, names: VodNames) -> dict[str, int]:
+    """Returns the sizes of a film's files in the object store, by name. Omits other files of its folder."""
+    return {
+        file: item.size
+        async for item in objects.list(f"{names.prefix}/")
+        if names.has(file := item.key.removeprefix(f"{names.prefix}/"))
+    }
+
+
 async def find_files(objects: ObjectStore, names: VodNames) -> dict[str, Any] | None:
     """Returns `files`, `size` and `duration` of a film in the object store; None if it has no playlist.
 
     Raises StoreUnavailable.
     """
-    sizes = {
-        file: item.size
-        async for item in objects.list(f"{names.prefix}/")
-        if names.has(file := item.key.removeprefix(f"{names.prefix}/"))
-    }
+    sizes = await list_files(objects, names)
     if names.master not in sizes:
         return None
     named = {"hls": names.master, "poster": names.poster, "thumbnail": names.thumbnail, "preview": names.preview}

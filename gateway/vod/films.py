@@ -16,7 +16,7 @@ from gateway.ports.films import Film, FilmState, FilmStore
 from gateway.ports.jobs import VOD
 from gateway.ports.stores import JobStore
 from gateway.ports.vod_names import VodNames, names_in, names_of
-from gateway.vod.film_import import FilmImport, title_of
+from gateway.vod.film_import import FilmImport, list_files, title_of
 from gateway.vod.sources import VodSources, is_upload
 from gateway.vod.store_wait import wait_for_store
 
@@ -158,11 +158,7 @@ class Films:
                 names = names_in(film.key)
                 # Playlists first, so that no player begins.
                 await self._objects.delete_many([names.key(names.master), names.key(names.playlist)])
-                found = [
-                    item.key
-                    async for item in self._objects.list(f"{film.key}/")
-                    if names.has(item.key.removeprefix(f"{film.key}/"))
-                ]
+                found = [names.key(file) for file in await list_files(self._objects, names)]
                 if upload := self._upload_of(film):
                     found.append(upload)
                 for first in range(0, len(found), _PAGE_KEYS):

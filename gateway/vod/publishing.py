@@ -18,6 +18,7 @@ import structlog
 from gateway.ports.errors import NoSuchObject, StoreUnavailable
 from gateway.ports.stores import ObjectStore
 from gateway.ports.vod_names import VodNames
+from gateway.vod.film_import import list_files
 from gateway.vod.store_wait import wait_for_store
 from gateway.workers.package_protocol import PackageResult
 
@@ -54,13 +55,9 @@ async def publish(store: ObjectStore, names: VodNames, folder: Path, result: Pac
                         await store.delete(key)
         raise
     current = set(_in_order(names, result))
-    stale = [
-        found.key
-        async for found in store.list(f"{names.prefix}/")
-        if (file := found.key.removeprefix(f"{names.prefix}/")) not in current and names.has(file)
-    ]
-    for key in stale:
-        await store.delete(key)
+    for file in await list_files(store, names):
+        if file not in current:
+            await store.delete(names.key(file))
     return outputs(names, result)
 
 

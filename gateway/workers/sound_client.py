@@ -19,7 +19,7 @@ from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.sound_protocol import SoundSetup
-from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
+from gateway.workers.worker_pool import Handler, WorkerDied, WorkerPool, WorkerProcess
 
 log = structlog.get_logger(__name__)
 
@@ -153,17 +153,13 @@ class SoundWorkerClient:
                 self._ready.set_result(None)
             self._tracks = None
             self.started += 1
-            finished = await worker.exchange(
-                self._send_queue(worker),
-                {
-                    StreamMessage.UNIT: self._on_unit,
-                    StreamMessage.TRACKS: self._on_tracks,
-                    StreamMessage.END: lambda body: True,
-                    WorkerMessage.NOTE: self._on_note,
-                },
-                _FINISH_SECONDS,
-            )
-            if not finished:
+            handlers: dict[int, Handler] = {
+                StreamMessage.UNIT: self._on_unit,
+                StreamMessage.TRACKS: self._on_tracks,
+                StreamMessage.END: lambda body: True,
+                WorkerMessage.NOTE: self._on_note,
+            }
+            if not await worker.exchange(self._send_queue(worker), handlers, _FINISH_SECONDS):
                 raise await worker.died()
 
     async def _send_queue(self, worker: WorkerProcess) -> None:

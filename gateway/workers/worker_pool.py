@@ -114,11 +114,10 @@ class WorkerPool:
             gateway_end, worker_end = socket.socketpair()
             with gateway_end:
                 try:
-                    child = await self._spawn(module, name, stream, worker_end.fileno(), writes, memory)
+                    with worker_end:
+                        child = await self._spawn(module, name, stream, worker_end.fileno(), writes, memory)
                 except OSError as error:
                     raise OutputError(f"no media worker can be started: {error.strerror or error}") from error
-                finally:
-                    worker_end.close()
                 worker = WorkerProcess(child)
                 try:
                     # The transport owns and closes its socket, so it gets a duplicate.
@@ -452,10 +451,7 @@ class WorkerProcess(asyncio.Protocol):
 
 
 def _environment() -> dict[str, str]:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _ENVIRONMENT_NAMES or name.startswith(_ENVIRONMENT_PREFIXES)
-    }
+    names = [n for n in os.environ if n in _ENVIRONMENT_NAMES or n.startswith(_ENVIRONMENT_PREFIXES)]
+    environment = {name: os.environ[name] for name in names}
     environment["MALLOC_ARENA_MAX"] = "2"  # otherwise each encoder thread would reserve its own malloc arena
     return with_python_path(environment)

@@ -18,18 +18,10 @@ from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 
 DECODERS: Final = {
-    Codec.H264: "h264",
-    Codec.H265: "hevc",
-    Codec.AV1: "libdav1d",
-    Codec.VP8: "vp8",
-    Codec.VP9: "vp9",
-    Codec.AAC: "aac",
-    Codec.MP3: "mp3float",
-    Codec.OPUS: "opus",
-    Codec.FLAC: "flac",
-    Codec.AC3: "ac3",
+    Codec.H264: "h264", Codec.H265: "hevc", Codec.AV1: "libdav1d", Codec.VP8: "vp8", Codec.VP9: "vp9",
+    Codec.AAC: "aac", Codec.MP3: "mp3float", Codec.OPUS: "opus", Codec.FLAC: "flac", Codec.AC3: "ac3",
     Codec.EAC3: "eac3",
-}
+}  # fmt: skip
 
 # A decoder returns a picture at most 16 pictures late (H.264 §A.3.1 and H.265 §A.4.2 bound the buffer).
 _MAX_TIMESTAMPS: Final = 64

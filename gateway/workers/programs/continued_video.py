@@ -21,14 +21,11 @@ from gateway.media.unit import AccessUnit
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
 from gateway.workers.programs.filters import FULL_RANGE, MATRICES, Chain, shown_matrix
 
+# By chroma_format_idc and bits of a sample.
 _PIXELS: Final = {
-    (1, 8): "yuv420p",
-    (2, 8): "yuv422p",
-    (3, 8): "yuv444p",
-    (1, 10): "yuv420p10le",
-    (2, 10): "yuv422p10le",
-    (3, 10): "yuv444p10le",
-}  # by chroma_format_idc and bits of a sample
+    (1, 8): "yuv420p", (2, 8): "yuv422p", (3, 8): "yuv444p",
+    (1, 10): "yuv420p10le", (2, 10): "yuv422p10le", (3, 10): "yuv444p10le",
+}  # fmt: skip
 _PROFILES: Final = {66: "baseline", 77: "main", 100: "high", 110: "high10", 122: "high422", 244: "high444"}
 _LIMITED_RANGE: Final = 1  # of FFmpeg
 _MAX_COPY_BYTES: Final = 1_000  # with headers; a picture of level 6.2 needs about 400

@@ -11,6 +11,7 @@ The worker sends the matched stream, or FAILED.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Final
@@ -109,8 +110,7 @@ class _VideoMatcher:
         self._encoder: ContinuedEncoder | None = None
         self._key_at = 0  # decode time from which the next picture is a key frame
         self._lead = 0  # of the last key picture
-        self._begin: int | None = None  # time of the first black picture
-        self._count = 0
+        self._times = _EvenTimes(1 / form.rate)
 
     @property
     def track(self) -> MediaTrack | None:
@@ -134,11 +134,8 @@ class _VideoMatcher:
 
     def fill_until(self, dts: int, wall: float) -> list[AccessUnit]:
         """Returns black pictures up to a time."""
-        if self._begin is None:
-            self._begin = dts
         units: list[AccessUnit] = []
-        while (at := self._begin + int(self._count * 1000 / self._form.rate)) <= dts:
-            self._count += 1
+        for at in self._times.until(dts):
             if self._encoder is not None and at < self._key_at:
                 units += self._encoder.repeat(at)
                 continue
@@ -166,8 +163,7 @@ class _AudioMatcher:
     def __init__(self, source: MediaTrack | None, target: MediaTrack) -> None:
         self.track = target
         self._silence = silent_frame(target)
-        self._begin: int | None = None
-        self._count = 0
+        self._times = _EvenTimes(Fraction(0) if self._silence is None else self._silence.seconds)
         self._converter: SoundConverter | None = None
         asc = encodable_aac(target)
         is_equal = source is not None and (source.codec, source.config) == (target.codec, target.config)
@@ -189,18 +185,29 @@ class _AudioMatcher:
         """Returns silence up to a time."""
         if self._silence is None:
             return []
-        if self._begin is None:
-            self._begin = dts
-        units: list[AccessUnit] = []
-        while (at := self._begin + int(self._count * 1000 * self._silence.seconds)) <= dts:
-            units.append(AccessUnit(self.track, at, 0, True, wall, self._silence.payload))
-            self._count += 1
-        return units
+        times = self._times.until(dts)
+        return [AccessUnit(self.track, at, 0, True, wall, self._silence.payload) for at in times]
 
     def flush(self) -> list[AccessUnit]:
         """Returns the delayed units."""
         coded = [] if self._converter is None else self._converter.flush()
         return [replace(c, track=self.track) for c in coded]
+
+
+class _EvenTimes:
+    """Times in milliseconds at equal distances. seconds: between two of them."""
+
+    def __init__(self, seconds: Fraction) -> None:
+        self._seconds = seconds
+        self._begin: int | None = None
+        self._count = 0
+
+    def until(self, last: int) -> Iterator[int]:
+        """Yields the next times up to `last`, which is the first time in the first call."""
+        self._begin = last if self._begin is None else self._begin
+        while (at := self._begin + int(self._count * 1000 * self._seconds)) <= last:
+            self._count += 1
+            yield at
 
 
 def _black(form: ContinuedForm) -> av.VideoFrame:

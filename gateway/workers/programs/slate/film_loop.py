@@ -71,7 +71,8 @@ def encode_film_sound(path: Path, track: MediaTrack, seconds: Fraction) -> list[
     with closing(MediaFile(path)) as film:
         if film.audio is None:
             return []
-        start = 0.0 if film.video is None or film.video.start_time is None else _seconds(film.video)
+        video = film.video
+        start = 0.0 if video is None or video.start_time is None else float(video.start_time * video.time_base)
         count = int(seconds * asc.core_rate / _FRAME_SAMPLES)
         try:
             sound = _LoopSound(asc.core_rate, asc.channels, count * _FRAME_SAMPLES)
@@ -99,10 +100,6 @@ def encodable_aac(track: MediaTrack) -> aac.Asc | None:
         return None
     fits = asc.object_type == _LC and asc.core_samples == _FRAME_SAMPLES and asc.channel_config in (1, 2)
     return asc if fits and asc.core_rate in aac.RATES else None
-
-
-def _seconds(stream: Any) -> float:
-    return float(stream.start_time * stream.time_base)
 
 
 class _LoopSound:

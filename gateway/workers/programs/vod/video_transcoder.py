@@ -187,14 +187,11 @@ class VideoTranscoder:
         encoder.thread_count = 0 if (os.cpu_count() or 1) <= 16 else 24
         for name in ("color_range", "color_primaries", "color_trc", "colorspace"):
             setattr(encoder, name, getattr(frame, name))
+        encoding, max_bits = self._encoding, str(self._encoding.max_bits)
         encoder.options = {
-            "preset": self._encoding.preset,
-            "crf": f"{self._encoding.crf:g}",
-            "maxrate": str(self._encoding.max_bits),
-            "bufsize": str(self._encoding.max_bits),
-            "forced-idr": "1",
-            "profile": "high",
-        }
+            "preset": encoding.preset, "crf": f"{encoding.crf:g}", "maxrate": max_bits, "bufsize": max_bits,
+            "forced-idr": "1", "profile": "high",
+        }  # fmt: skip
         encoder.open()
         return encoder
 
