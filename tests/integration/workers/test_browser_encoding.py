@@ -14,12 +14,10 @@ import pytest
 
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.protocols import wire
-from gateway.protocols.wire import StreamMessage
 from gateway.workers.browser_protocol import BrowserPlan
 from gateway.workers.programs.browser.browser_video import BrowserVideoEncoder, output_size
-from gateway.workers.programs.browser.unit_writer import UnitWriter
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoDecoder, VideoEncoder, VideoRecipe
+from gateway.workers.programs.unit_writer import UnitWriter
 from tests.support.builders import AUDIO, sound
 from tests.support.clock import Clock
 from tests.support.sources import Source, pictures, source
@@ -39,11 +37,8 @@ class Given:
         self.units: list[AccessUnit] = []
         self.tracks: list[Tracks] = []
 
-    def send(self, kind: int, body: bytes) -> None:
-        if kind == StreamMessage.TRACKS:
-            self.tracks.append(wire.decode_tracks(body))
-        else:
-            self.units.append(wire.decode_unit(body, self.tracks[-1]))
+    def writer(self) -> UnitWriter:
+        return UnitWriter(self.tracks.append, self.units.extend)
 
     @property
     def pictures(self) -> list[AccessUnit]:
@@ -64,7 +59,7 @@ def encoding(
     encoder: Callable[[VideoRecipe, av.VideoFrame], VideoEncoder] = VideoEncoder,
     clock: Callable[[], float] = time.monotonic,
 ) -> BrowserVideoEncoder:
-    outlet = UnitWriter(given.send)
+    outlet = given.writer()
     outlet.open((Kind.VIDEO,))
     assert film.tracks.video is not None
     return BrowserVideoEncoder(film.tracks.video, plan, outlet, encoder=encoder, clock=clock)
@@ -233,9 +228,7 @@ def test_a_single_first_picture_is_encoded_soon() -> None:
 
 def test_an_undecodable_track_is_refused_with_a_reason() -> None:
     with pytest.raises(CodecFailed, match="h265 cannot be decoded"):
-        BrowserVideoEncoder(
-            MediaTrack(Kind.VIDEO, Codec.H265, 1000, b"\x01" + b"\xff" * 30), PLAN, UnitWriter(Given().send)
-        )
+        BrowserVideoEncoder(MediaTrack(Kind.VIDEO, Codec.H265, 1000, b"\x01" + b"\xff" * 30), PLAN, Given().writer())
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from gateway.media.unit import AccessUnit
 from gateway.workers import ladder_plan
 from gateway.workers.browser_protocol import BrowserPlan
 from gateway.workers.programs import program
-from gateway.workers.programs.browser.unit_writer import UnitWriter
 from gateway.workers.programs.codec import (
     CodecFailed,
     DecodedPicture,
@@ -29,6 +28,7 @@ from gateway.workers.programs.codec import (
     estimate_frame_rate,
 )
 from gateway.workers.programs.filters import Scaler
+from gateway.workers.programs.unit_writer import UnitWriter
 
 KEY_SECONDS: Final = 2.0
 _STUCK_SECONDS: Final = 20.0  # for one picture; if it needs more, the native code hangs

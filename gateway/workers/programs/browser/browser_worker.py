@@ -23,8 +23,8 @@ from gateway.workers.messages import WorkerMessage
 from gateway.workers.programs import program
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SoundConverter, open_foreign
 from gateway.workers.programs.browser.browser_video import BrowserVideoEncoder
-from gateway.workers.programs.browser.unit_writer import UnitWriter
 from gateway.workers.programs.codec import CodecFailed
+from gateway.workers.programs.unit_writer import UnitWriter
 from gateway.workers.sound_protocol import BITRATES, ForeignSound
 
 _REPORT_SECONDS: Final = 0.5  # between two reports, at least
@@ -78,7 +78,7 @@ class BrowserWorker:
         self._plan = BrowserPlan()
         self._reader = RecordingReader()
         self._clock = RecordingClock()
-        self._unit_writer = UnitWriter(link.send)
+        self._unit_writer = UnitWriter(link.send_tracks, link.send_units)
         self._copy: H264Copy | None = None
         self._video_encoder: BrowserVideoEncoder | None = None
         self._video_track: MediaTrack | None = None  # the track that `_video_encoder` decodes

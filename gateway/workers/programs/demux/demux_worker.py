@@ -33,13 +33,10 @@ from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed
 from gateway.workers.programs.demux.source_file import SourceClosed, SourceFile
 from gateway.workers.programs.demux.track_copy import NotCarried, TrackCopy, copy_of
+from gateway.workers.programs.unit_writer import UnitWriter
 from gateway.workers.programs.vod.media_file import CONTAINERS
 
 _MAX_BROKEN: Final = 100  # broken packets in a row after which a source has failed
-# The tracks are announced together: the first units wait for the other track, within these limits.
-_HELD_MS: Final = 1_000
-_HELD_UNITS: Final = 300
-_HELD_BYTES: Final = 8_000_000
 
 
 class DemuxedSource:
@@ -54,9 +51,7 @@ class DemuxedSource:
             CREDIT,
             lambda offset, size: link.send(DemuxMessage.READ, encode_read(number, offset, size)),
         )
-        self._sent: tuple[Any, ...] = (None, None)
-        self._epoch = 0
-        self._held: list[AccessUnit] | None = []
+        self._writer = UnitWriter(self._send_tracks, self._send_units)
 
     def run(self) -> None:
         """Demuxes the source to its end."""
@@ -65,7 +60,7 @@ class DemuxedSource:
             with self._open() as container:
                 if self._seek(container):
                     self._copy(container)
-            self._release()
+            self._writer.flush()
             self._link.send_end(number)
         except SourceClosed:
             return
@@ -108,9 +103,10 @@ class DemuxedSource:
         copies = self._copies(container)
         if not copies:
             raise NotCarried("it has no video or sound that can be carried")
-        video, audio = (
-            next((c for s, c in copies.values() if s.type == kind), None) for kind in (Kind.VIDEO, Kind.AUDIO)
-        )
+        self._writer.open(Kind(stream.type) for stream, _ in copies.values())
+        for _, copy in copies.values():
+            if copy.track is not None:
+                self._writer.set_track(copy.track)
         broken = 0
         for packet in _packets(container, [stream for stream, _ in copies.values()]):
             if packet.size == 0:
@@ -124,9 +120,9 @@ class DemuxedSource:
                 if broken > _MAX_BROKEN:
                     raise InvalidData(f"it is damaged: {error}") from error
                 continue
-            self._announce(video, audio, units)
-            for unit in units:
-                self._send(unit)
+            if copy.track is not None:
+                self._writer.set_track(copy.track)
+            self._writer.send_units(units)
 
     def _copies(self, container: InputContainer) -> dict[int, tuple[Any, TrackCopy]]:
         """Returns the copies of the video and the audio track, by stream index."""
@@ -147,37 +143,13 @@ class DemuxedSource:
             self._link.send_json(DemuxMessage.LEFT_OUT, source=self._request.source, what=what)
         return copies
 
-    def _announce(self, video: TrackCopy | None, audio: TrackCopy | None, units: Iterable[AccessUnit]) -> None:
-        """Sends the tracks if they are new. Until the first announcement, units wait until all tracks are known."""
-        tracks = (None if video is None else video.track, None if audio is None else audio.track)
-        if self._held is not None:
-            known = all(copy is None or copy.track is not None for copy in (video, audio))
-            held = self._held
-            full = len(held) > _HELD_UNITS or sum(len(u.payload) for u in held) > _HELD_BYTES
-            if not (known or full or (held and any(u.dts - held[0].dts > _HELD_MS for u in units))):
-                return
-        if tracks == self._sent:
-            return
-        if self._held is not None and not any(tracks):
-            return
-        self._sent = tracks
-        self._epoch += 1
-        self._link.send_tracks(Tracks(*tracks, self._epoch), self._request.source)
-        self._release()
+    def _send_tracks(self, tracks: Tracks) -> None:
+        self._link.send_tracks(tracks, self._request.source)
 
-    def _send(self, unit: AccessUnit) -> None:
-        if self._held is not None:
-            self._held.append(unit)
-            return
-        self.file.spend(len(unit.payload))
-        self._link.send_units((unit,), self._request.source)
-
-    def _release(self) -> None:
-        held, self._held = self._held, None
-        announced = [track for track in self._sent if track is not None]
-        for unit in held or ():
-            if unit.track in announced:
-                self._send(unit)
+    def _send_units(self, units: Iterable[AccessUnit]) -> None:
+        for unit in units:
+            self.file.spend(len(unit.payload))
+            self._link.send_units((unit,), self._request.source)
 
 
 def _packets(container: InputContainer, streams: list[Any]) -> Iterator[Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.protocols import wire
-from gateway.protocols.wire import StreamMessage
-from gateway.workers.programs.browser.unit_writer import UnitWriter
+from gateway.workers.programs.unit_writer import UnitWriter
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
 BOTH = (Kind.VIDEO, Kind.AUDIO)
@@ -18,14 +18,12 @@ class Heard:
 
     def __init__(self) -> None:
         self.items: list[Tracks | AccessUnit] = []
-        self._tracks: Tracks | None = None
 
-    def send(self, kind: int, body: bytes) -> None:
-        if kind == StreamMessage.TRACKS:
-            self._tracks = wire.decode_tracks(body)
-            self.items.append(self._tracks)
-        else:
-            self.items.append(wire.decode_unit(body, self._tracks))
+    def send_tracks(self, tracks: Tracks) -> None:
+        self.items.append(tracks)
+
+    def send_units(self, units: Iterable[AccessUnit]) -> None:
+        self.items.extend(units)
 
     def said(self) -> list[object]:
         return [(i.video, i.audio, i.epoch) if isinstance(i, Tracks) else i.dts for i in self.items]
@@ -33,7 +31,7 @@ class Heard:
 
 def outlet() -> tuple[UnitWriter, Heard]:
     heard = Heard()
-    return UnitWriter(heard.send), heard
+    return UnitWriter(heard.send_tracks, heard.send_units), heard
 
 
 def test_units_wait_for_the_announced_track() -> None:

@@ -1,4 +1,4 @@
-"""Sends the output of a browser worker to the gateway: first the tracks, then units."""
+"""Sends the output of a worker to the gateway: first the tracks, then units."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Final
 
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.protocols import wire
-from gateway.protocols.wire import StreamMessage
 
 # Seconds of media that the first units wait for the other track. A later track is a discontinuity for viewers.
 HELD_SECONDS: Final = 1.0
@@ -22,11 +20,14 @@ class UnitWriter:
     The first units are held until each expected kind has a track. Limits: seconds of media, bytes and number of units.
     Only one thread at a time may use it.
 
-    send: sends a frame to the gateway.
+    send_tracks, send_units: send them to the gateway.
     """
 
-    def __init__(self, send: Callable[[int, bytes], None]) -> None:
-        self._send = send
+    def __init__(
+        self, send_tracks: Callable[[Tracks], None], send_units: Callable[[Iterable[AccessUnit]], None]
+    ) -> None:
+        self._send_tracks = send_tracks
+        self._send_units = send_units
         self._expected: frozenset[Kind] = frozenset()
         self._tracks: dict[Kind, MediaTrack] = {}
         self._epoch = 0
@@ -55,7 +56,7 @@ class UnitWriter:
         """Sends the next units, in the order of publishing. Hot path."""
         for unit in units:
             if self._held is None:
-                self._send_unit(unit)
+                self._send_units((unit,))
             else:
                 self._hold(unit, self._held)
 
@@ -64,8 +65,7 @@ class UnitWriter:
         held, self._held = self._held, None
         if held:
             self._announce()
-            for unit in held:
-                self._send_unit(unit)
+            self._send_units(held)
         self._held_bytes = 0
 
     def _hold(self, unit: AccessUnit, held: list[AccessUnit]) -> None:
@@ -81,8 +81,4 @@ class UnitWriter:
             self.flush()
 
     def _announce(self) -> None:
-        tracks = Tracks(self._tracks.get(Kind.VIDEO), self._tracks.get(Kind.AUDIO), self._epoch)
-        self._send(StreamMessage.TRACKS, wire.encode_tracks(tracks))
-
-    def _send_unit(self, unit: AccessUnit) -> None:
-        self._send(StreamMessage.UNIT, wire.encode_unit(unit))
+        self._send_tracks(Tracks(self._tracks.get(Kind.VIDEO), self._tracks.get(Kind.AUDIO), self._epoch))
