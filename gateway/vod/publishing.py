@@ -62,11 +62,10 @@ async def publish(store: ObjectStore, names: VodNames, folder: Path, result: Pac
 
 
 async def _exists(store: ObjectStore, key: str) -> bool:
-    try:
+    with suppress(NoSuchObject, StoreUnavailable):
         await store.head(key)
-    except (NoSuchObject, StoreUnavailable):
-        return False
-    return True
+        return True
+    return False
 
 
 def _in_order(names: VodNames, result: PackageResult) -> Iterator[str]:

@@ -13,6 +13,7 @@ import secrets
 import time
 import uuid
 from collections.abc import AsyncIterable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 from urllib.parse import urlencode
@@ -106,18 +107,15 @@ class UploadLock:
 def remove_marks(folder: Path, before: float) -> None:
     """Deletes the marks that are older than `before`, in seconds since the epoch. Blocks."""
     for path in folder.glob(f".*{_MARK_SUFFIX}"):
-        try:
+        with suppress(FileNotFoundError):  # another process deleted it
             if path.stat().st_mtime < before:
                 path.unlink(missing_ok=True)
-        except FileNotFoundError:
-            continue  # another process deleted it
 
 
 def _is_same_file(path: Path, descriptor: int) -> bool:
-    try:
+    with suppress(FileNotFoundError):
         return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+    return False
 
 
 class Uploads:
@@ -207,11 +205,8 @@ class Uploads:
 
     async def _store(self, key: str, chunks: AsyncIterable[bytes]) -> int:
         """Stores the upload and returns its size in bytes. Raises UploadExists."""
-        try:
+        with suppress(NoSuchObject):
             await self._objects.head(key)
-        except NoSuchObject:
-            pass
-        else:
             raise UploadExists(key)
         file = self._scratch / f".{key}.{secrets.token_hex(4)}.part"
         try:

@@ -8,9 +8,9 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -229,53 +229,52 @@ class VodRunner:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+@dataclass(slots=True)
 class _RunningJob:
     """One running job. Until its end, only `_update` writes it to the store; then `run` does."""
 
-    def __init__(self, runner: VodRunner, job: StoredJob, source: VodSource) -> None:
-        self._runner = runner
-        self._queue = runner.queue
-        self._job = job
-        self._source = source
-        self._progress = 0.0
-        self._stopped = False
-        self._task = asyncio.current_task()
+    runner: VodRunner
+    job: StoredJob
+    source: VodSource
+    progress: float = 0.0
+    stopped: bool = False
+    task: asyncio.Task[Any] | None = field(default_factory=asyncio.current_task)
 
     async def run(self) -> None:
         """Runs the job.
 
         Raises JobChanged if it was cancelled or another process owns it, StoreUnavailable if its end cannot be stored.
         """
-        folder = self._runner.folder(self._job)
+        folder = self.runner.folder(self.job)
         outcome: dict[str, str] | str
         try:
-            with self._queue.cancelling(self._job.id, self._stop):
+            with self.runner.queue.cancelling(self.job.id, self._stop):
                 async with Tasks("beat") as update:
                     update.start(self._update())
                     outcome = await self._outcome(folder)
                 await _remove(folder)  # before the end of the job is stored
                 await self._conclude(outcome)
         except asyncio.CancelledError:
-            if not self._stopped:
+            if not self.stopped:
                 await self._release_job()
                 raise
-            log.info("a job was stopped", job=self._job.id)
+            log.info("a job was stopped", job=self.job.id)
         finally:
             await asyncio.shield(_remove(folder))
-        await self._runner.count_job()
+        await self.runner.count_job()
 
     async def _outcome(self, folder: Path) -> dict[str, str] | str:
         """Returns the outputs, or the reason of the failure."""
         try:
             await asyncio.to_thread(folder.mkdir, parents=True)
-            return await self._runner.perform(self._source, folder, self._on_progress)
+            return await self.runner.perform(self.source, folder, self._on_progress)
         except (UnusableMedia, StoreUnavailable) as error:
             return str(error)
         except OSError as error:
             return error.strerror or str(error)
 
     def _on_progress(self, progress: float) -> None:
-        self._progress = progress
+        self.progress = progress
 
     async def _conclude(self, outcome: dict[str, str] | str) -> None:
         """Stores the end of the job."""
@@ -283,22 +282,22 @@ class _RunningJob:
         async def conclude() -> None:
             job = await self._get_owned()
             if isinstance(outcome, str):
-                await self._runner.films.fail(self._source.names, outcome)
-                await self._queue.fail(job, outcome)
+                await self.runner.films.fail(self.source.names, outcome)
+                await self.runner.queue.fail(job, outcome)
             else:
-                await self._queue.complete(job, outcome)
+                await self.runner.queue.complete(job, outcome)
 
-        await wait_for_store(conclude, job=self._job.id)
+        await wait_for_store(conclude, job=self.job.id)
 
     async def _update(self) -> None:
         written, at = -1, time.monotonic()
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
-            percent = min(99, int(self._progress * 100))
+            percent = min(99, int(self.progress * 100))
             if percent == written and time.monotonic() - at < _MAX_WRITE_INTERVAL:
                 continue
             try:
-                self._job = await self._queue.advance(await self._get_owned(), percent)
+                self.job = await self.runner.queue.advance(await self._get_owned(), percent)
             except StoreUnavailable:
                 continue
             except (JobChanged, NoSuchJob):
@@ -311,21 +310,21 @@ class _RunningJob:
 
         Raises JobChanged if another process owns the job now.
         """
-        job = await self._queue.store.get(self._job.id)
-        if job.owner != self._runner.owner or job.state is not JobState.PROGRESSING:
+        job = await self.runner.queue.store.get(self.job.id)
+        if job.owner != self.runner.owner or job.state is not JobState.PROGRESSING:
             raise JobChanged(job.id)
         return job
 
     def _stop(self) -> None:
-        self._stopped = True
-        if self._task is not None:
-            self._task.cancel()
+        self.stopped = True
+        if self.task is not None:
+            self.task.cancel()
 
     async def _release_job(self) -> None:
         """Releases the job at the end of this process, so that another process can start it at once."""
         with suppress(StoreUnavailable, JobChanged, NoSuchJob, TimeoutError):
             async with asyncio.timeout(3):
-                await self._queue.requeue(await self._get_owned())
+                await self.runner.queue.requeue(await self._get_owned())
 
 
 async def _remove(folder: Path) -> None:

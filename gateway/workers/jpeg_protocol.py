@@ -34,16 +34,16 @@ class JpegAction(StrEnum):
 class JpegRequest:
     """A request to the JPEG worker.
 
-    number: the reply has the number of its request.
+    number: the reply has the number of its request; the queue of the worker sets it.
     fresh: whether the first unit is a key frame; else the units follow those of the session's last request.
     quality: of the JPEG, 1 to 95.
     difference: a pixel counts as changed if its brightness differs by more than this, 0 to 255.
     longest: maximum pixels of the longer side; a larger picture is scaled down. 0: no maximum.
     """
 
-    number: int
     action: JpegAction
     session: int = 0
+    number: int = 0
     fresh: bool = True
     quality: int = 85
     difference: int = 30

@@ -10,7 +10,7 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Final, Self
 from weakref import WeakKeyDictionary
@@ -85,7 +85,7 @@ class JpegService:
         if not units:
             raise JpegUnavailable("there is no picture yet")
         queue = min(self._queues, key=lambda queue: queue.length)
-        request = JpegRequest(next(self._numbers), JpegAction.PICTURE, quality=self._quality, longest=longest)
+        request = JpegRequest(JpegAction.PICTURE, quality=self._quality, longest=longest)
         reply = await queue.ask(request, units)
         _report(reply, units, stream)
         return reply.body
@@ -136,7 +136,6 @@ class JpegSession:
         self._queue = queue
         self._quality = quality
         self._stream = stream
-        self._request_count = 0
         queue.sessions += 1
 
     async def compare(self, units: Sequence[AccessUnit], fresh: bool, difference: int) -> PictureDifference:
@@ -145,7 +144,7 @@ class JpegSession:
         fresh: True if the units begin with a key frame. Otherwise they follow the units of the previous call.
         difference: a pixel counts as changed if its brightness differs by more than this, 0 to 255.
         """
-        request = self._request(JpegAction.COMPARE, fresh=fresh, difference=difference)
+        request = JpegRequest(JpegAction.COMPARE, self._number, fresh=fresh, difference=difference)
         reply = await self._queue.ask(request, units)
         _report(reply, units, self._stream)
         try:
@@ -155,18 +154,15 @@ class JpegSession:
 
     async def last_picture(self) -> bytes:
         """Returns the picture of the last comparison as JPEG. Raises JpegUnavailable."""
-        return (await self._queue.ask(self._request(JpegAction.LAST_PICTURE, quality=self._quality))).body
+        request = JpegRequest(JpegAction.LAST_PICTURE, self._number, quality=self._quality)
+        return (await self._queue.ask(request)).body
 
     def close(self) -> None:
         """Ends the session; the worker frees its data. Idempotent."""
         if self._number:
             self._queue.sessions -= 1
-            self._queue.close_session(self._request(JpegAction.CLOSE))
+            self._queue.close_session(JpegRequest(JpegAction.CLOSE, self._number))
             self._number = 0
-
-    def _request(self, action: JpegAction, **fields: object) -> JpegRequest:
-        self._request_count += 1
-        return JpegRequest(self._request_count, action, session=self._number, **fields)  # type: ignore[arg-type]
 
 
 class _WorkerQueue:
@@ -177,6 +173,7 @@ class _WorkerQueue:
         self._requests: deque[_QueuedRequest] = deque()
         self._closed_sessions: list[JpegRequest] = []
         self._bytes = 0
+        self._numbers = itertools.count(1)
         self._request_added = asyncio.Event()
         self._running = False
         self.sessions = 0
@@ -192,6 +189,7 @@ class _WorkerQueue:
             raise JpegUnavailable("too many picture requests")
         if len(units) > _MAX_UNITS:
             raise JpegUnavailable("the request is too long")
+        request = replace(request, number=next(self._numbers))
         queued = _QueuedRequest(request, units, size, asyncio.get_running_loop().create_future())
         self._requests.append(queued)
         self._bytes += size

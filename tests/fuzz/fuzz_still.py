@@ -10,9 +10,9 @@ from gateway.protocols import wire
 from gateway.workers.jpeg_protocol import JpegAction, JpegReply, JpegRequest, PictureDifference
 
 SEEDS = [
-    wire.write_json(asdict(JpegRequest(1, JpegAction.PICTURE, longest=640))),
-    wire.write_json(asdict(JpegRequest(2, JpegAction.COMPARE, 9, False, 85, 30))),
-    wire.write_json(asdict(JpegRequest(4, JpegAction.CLOSE, 9))),
+    wire.write_json(asdict(JpegRequest(JpegAction.PICTURE, longest=640))),
+    wire.write_json(asdict(JpegRequest(JpegAction.COMPARE, 9, 2, False, 85, 30))),
+    wire.write_json(asdict(JpegRequest(JpegAction.CLOSE, 9))),
     JpegReply(1, True, b"\xff\xd8\xff").encode(),
     wire.write_json(asdict(PictureDifference(12.5, 9))),
 ]

@@ -23,6 +23,9 @@ DECODERS: Final = {
     Codec.EAC3: "eac3",
 }  # fmt: skip
 
+# Attributes of frames and of encoders.
+COLOR_PROPERTIES: Final = ("color_range", "color_primaries", "color_trc", "colorspace")
+
 # A decoder returns a picture at most 16 pictures late (H.264 §A.3.1 and H.265 §A.4.2 bound the buffer).
 _MAX_TIMESTAMPS: Final = 64
 
@@ -310,15 +313,10 @@ def _open_encoder(recipe: VideoRecipe, like: av.VideoFrame | None) -> VideoCodec
     context.thread_count = recipe.threads
     context.flags |= Flags.global_header
     if like is not None:
-        context.colorspace = like.colorspace
-        context.color_primaries = like.color_primaries
-        context.color_trc = like.color_trc
-        context.color_range = like.color_range
+        for name in COLOR_PROPERTIES:
+            setattr(context, name, getattr(like, name))
     options = {"preset": recipe.preset, "tune": "zerolatency", "forced-idr": "1", "sc_threshold": "0"}
-    if recipe.profile:
-        options["profile"] = recipe.profile
-    if recipe.level:
-        options["level"] = recipe.level
+    options |= {name: value for name, value in (("profile", recipe.profile), ("level", recipe.level)) if value}
     if recipe.bitrate:
         context.bit_rate = recipe.bitrate
     else:

@@ -207,14 +207,11 @@ class BrowserWorker:
 
     def _report(self) -> BrowserReport:
         dropped, damaged = self._earlier_losses
-        behind = 0.0
-        if self._video_encoder is not None:
-            dropped, damaged = dropped + self._video_encoder.dropped, damaged + self._video_encoder.damaged
-            behind = round(self._video_encoder.behind, 2)
-        if self._copy is not None:
-            damaged += self._copy.damaged
-        if self._audio is not None:
-            damaged += self._audio.damaged
+        behind, encoder = 0.0, self._video_encoder
+        if encoder is not None:
+            dropped, behind = dropped + encoder.dropped, round(encoder.behind, 2)
+        parts = (encoder, self._copy, self._audio)
+        damaged += sum(part.damaged for part in parts if part is not None)
         return BrowserReport(*self._track_modes, dropped, damaged, behind, self._unusable_tracks)
 
     def _send_report(self, *, force: bool = False) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from itertools import product
 from typing import Final
 
 SIZE: Final = 33  # points on each axis; lut3d interpolates between them
@@ -32,11 +33,9 @@ def table(transfer: Transfer) -> str:
     steps = [n / (SIZE - 1) for n in range(SIZE)]
     light = [_pq(s) for s in steps] if transfer is Transfer.PQ else [_hlg(s) for s in steps]
     lines = [f"LUT_3D_SIZE {SIZE}"]
-    for blue in light:
-        for green in light:
-            for red in light:
-                display = _scene_to_display(red, green, blue) if transfer is Transfer.HLG else (red, green, blue)
-                lines.append("{:.5f} {:.5f} {:.5f}".format(*_to_sdr(*display)))
+    for blue, green, red in product(light, repeat=3):
+        display = _scene_to_display(red, green, blue) if transfer is Transfer.HLG else (red, green, blue)
+        lines.append("{:.5f} {:.5f} {:.5f}".format(*_to_sdr(*display)))
     return "\n".join(lines) + "\n"
 
 

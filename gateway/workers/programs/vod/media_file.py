@@ -102,16 +102,10 @@ class MediaFile:
         """
         for other in self._container.streams:
             other.discard = av.stream.Discard.default if other.index == stream.index else av.stream.Discard.all
-        packets = self._container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.error.FFmpegError:
-                packet = None
-            if packet is None:
-                return
-            self._position = packet.pos or self._position
-            yield packet
+        with suppress(av.error.FFmpegError):
+            for packet in self._container.demux(stream):
+                self._position = packet.pos or self._position
+                yield packet
 
     def reopen(self) -> MediaFile:
         """Opens the file again, with another descriptor."""

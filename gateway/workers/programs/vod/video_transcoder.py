@@ -21,7 +21,7 @@ from av.video.frame import PictureType
 from gateway.media import nal
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.workers.package_protocol import VodEncoding
-from gateway.workers.programs.codec import encoder_config
+from gateway.workers.programs.codec import COLOR_PROPERTIES, encoder_config
 from gateway.workers.programs.filters import FULL_RANGE, Chain
 from gateway.workers.programs.vod.continuous_timeline import TICKS
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
@@ -185,7 +185,7 @@ class VideoTranscoder:
         encoder.flags |= Flags.global_header | Flags.closed_gop
         # By default x264 uses 1.5 threads per core. More than 24 threads only use more memory.
         encoder.thread_count = 0 if (os.cpu_count() or 1) <= 16 else 24
-        for name in ("color_range", "color_primaries", "color_trc", "colorspace"):
+        for name in COLOR_PROPERTIES:
             setattr(encoder, name, getattr(frame, name))
         encoding, max_bits = self._encoding, str(self._encoding.max_bits)
         encoder.options = {

@@ -87,12 +87,10 @@ def _draw_picture(spec: WatermarkSpec, width: int, height: int) -> Image.Image:
     visible_width = min(spec.width, width - spec.left)
     visible_height = min(spec.height, height - spec.top)
     if visible_width > 0 and visible_height > 0:
-        x_factor, y_factor = picture.width / spec.width, picture.height / spec.height
-        scaled = picture.resize(
-            (visible_width, visible_height),
-            Image.Resampling.LANCZOS,
-            box=(0, 0, min(picture.width, visible_width * x_factor), min(picture.height, visible_height * y_factor)),
-        )
+        right = min(picture.width, visible_width * picture.width / spec.width)
+        bottom = min(picture.height, visible_height * picture.height / spec.height)
+        visible_size = visible_width, visible_height
+        scaled = picture.resize(visible_size, Image.Resampling.LANCZOS, box=(0, 0, right, bottom))
         canvas.paste(scaled, (spec.left, spec.top))
     return canvas
 

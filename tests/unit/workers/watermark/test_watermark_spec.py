@@ -55,7 +55,7 @@ def test_an_invalid_mark_is_refused(body: bytes) -> None:
 
 
 def test_a_request_for_a_still_is_transferred_unchanged() -> None:
-    for ask in (JpegRequest(7, JpegAction.COMPARE, 3, False, 70, 12, 640), JpegRequest(8, JpegAction.CLOSE, 3)):
+    for ask in (JpegRequest(JpegAction.COMPARE, 3, 7, False, 70, 12, 640), JpegRequest(JpegAction.CLOSE, 3)):
         assert wire.decode_record(JpegRequest, wire.write_json(asdict(ask))) == ask
 
 
@@ -67,7 +67,7 @@ def test_replies_and_picture_differences_are_transferred_unchanged() -> None:
 
 
 def test_every_cut_request_is_refused() -> None:
-    body = wire.write_json(asdict(JpegRequest(7, JpegAction.PICTURE)))
+    body = wire.write_json(asdict(JpegRequest(JpegAction.PICTURE)))
     for end in range(len(body)):
         with pytest.raises(InvalidData):
             wire.decode_record(JpegRequest, body[:end])
