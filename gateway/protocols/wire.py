@@ -39,7 +39,7 @@ SOURCE: Final = 1  # `to` of a link that carries one stream
 
 
 class StreamMessage(IntEnum):
-    """Kinds of frames that are common to all workers. Each worker defines its own kinds from 16 up."""
+    """Kinds of frames of a stream. `gateway.workers.messages` and the workers define other kinds from 16 up."""
 
     TRACKS = 1
     UNIT = 2

@@ -154,9 +154,7 @@ class Late:
     def open_session(self, stream: Stream) -> "Late":
         return self
 
-    async def compare(
-        self, _track: object, units: Sequence[AccessUnit], _fresh: bool, _difference: int
-    ) -> PictureDifference:
+    async def compare(self, units: Sequence[AccessUnit], _fresh: bool, _difference: int) -> PictureDifference:
         at = units[-1].dts / 1000
         async with self._additional:
             await self._additional.wait_for(lambda: self.now >= at + self._lag)

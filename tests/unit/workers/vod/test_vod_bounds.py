@@ -128,7 +128,7 @@ class OneLife:
         self._said = said
         self._dies = dies
 
-    async def send(self, kind: int, body: bytes) -> None:
+    async def send_json(self, kind: int, fields: dict[str, object]) -> None:
         assert kind == WorkerMessage.SETUP
 
     async def expect(self, within: float) -> tuple[int, bytes]:
