@@ -55,23 +55,12 @@ class ChunkReader:
     """
 
     __slots__ = (
-        "_chunk_missing",
-        "_current",
-        "_max_streams",
-        "_partial_header",
-        "_streams",
-        "chunk_size",
-        "max_message",
-        "max_pending",
-        "pending",
-    )
+        "_chunk_missing", "_current", "_max_streams", "_partial_header", "_streams", "chunk_size", "max_message",
+        "max_pending", "pending",
+    )  # fmt: skip
 
     def __init__(
-        self,
-        *,
-        max_message: int = MAX_MESSAGE,
-        max_pending: int = MAX_PENDING,
-        max_streams: int = MAX_CHUNK_STREAMS,
+        self, *, max_message: int = MAX_MESSAGE, max_pending: int = MAX_PENDING, max_streams: int = MAX_CHUNK_STREAMS
     ) -> None:
         self.chunk_size = DEFAULT_CHUNK_SIZE
         self.max_message = max_message

@@ -11,26 +11,11 @@ from enum import Enum
 
 from gateway.media.track import AmfValue
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
-from gateway.protocols.rtmp.command import CAPS_MULTITRACK, PULL_MARK, Command, command, parse_command, text_of
+from gateway.protocols.rtmp.command import CAPS_MULTITRACK, PULL_MARK, Command, command, text_of
 from gateway.protocols.rtmp.connection import Connection
 from gateway.protocols.rtmp.events import Accepted, ClientEvent, CommandIgnored, Ended, Rejected
 from gateway.protocols.rtmp.handshake import ClientHandshake
-from gateway.protocols.rtmp.message import (
-    AGGREGATE,
-    AUDIO,
-    COMMAND,
-    COMMAND_AMF3,
-    CSID_AUDIO,
-    CSID_DATA,
-    CSID_VIDEO,
-    DATA,
-    DATA_AMF3,
-    USER_CONTROL,
-    VIDEO,
-    Message,
-    UserControl,
-    user_control,
-)
+from gateway.protocols.rtmp.message import CSID, DATA, DATA_AMF3, USER_CONTROL, Message, UserControl, user_control
 from gateway.protocols.rtmp.state import CLIENT, RtmpState, StateMachine, Step
 from gateway.protocols.rtmp.url import RtmpUrl
 from gateway.protocols.rtmp.wire import Wire, WireLimits
@@ -39,7 +24,6 @@ _CONNECT, _RELEASE, _FC_PUBLISH, _CREATE, _PUBLISH = 1.0, 2.0, 3.0, 4.0, 5.0
 _WINDOW = 2_500_000
 _BUFFER_MS = 1000  # the announced buffer of the play side
 _FLASH_VER = "FMLE/3.0 (compatible; Millrace)"
-_MEDIA_CSID = {AUDIO: CSID_AUDIO, VIDEO: CSID_VIDEO, DATA: CSID_DATA}
 _STARTS = {RtmpState.PUBLISH_PENDING: "NetStream.Publish.Start", RtmpState.PLAY_PENDING: "NetStream.Play.Start"}
 _PLAY_OVER = frozenset(
     {"NetStream.Play.UnpublishNotify", "NetStream.Play.Stop", "NetStream.Play.Complete", "NetStream.Unpublish.Success"}
@@ -122,7 +106,7 @@ class ClientConnection(Connection):
         """Queues an FLV tag body as audio (8), video (9) or data (18) message. timestamp: milliseconds."""
         if self._machine.state is not RtmpState.PUBLISHING:
             raise LocalProtocolError(f"media while {self._machine.state.name.lower()}")
-        self._wire.send(_MEDIA_CSID[type_id], type_id, self.stream_id, body, timestamp)
+        self._wire.send(CSID[type_id], type_id, self.stream_id, body, timestamp)
 
     def finish(self) -> None:
         """Ends the publish or the play normally. Then the connection is closing."""
@@ -152,30 +136,17 @@ class ClientConnection(Connection):
             properties["capsEx"] = float(CAPS_MULTITRACK)
         self._send_command("connect", _CONNECT, properties)
 
-    def _dispatch(self, message: Message, events: _Events) -> None:
-        type_id = message.type_id
-        if type_id in (AUDIO, VIDEO):
-            if message.payload and self._expects_media(events):
-                events.append(message)
-        elif type_id in (COMMAND, COMMAND_AMF3):
-            self._on_command(parse_command(message), events)
-        elif type_id in (DATA, DATA_AMF3):
+    def _handle_media(self, message: Message, events: _Events) -> None:
+        if message.type_id in (DATA, DATA_AMF3):
             self._on_data(message, events)
-        elif type_id == AGGREGATE:
-            for part in self._wire.split(message):
-                if part.type_id == DATA:
-                    self._on_data(part, events)
-                elif self._expects_media(events):
-                    events.append(part)
-        elif type_id == USER_CONTROL and message.payload[:2] == b"\0\x01":
-            if self._machine.state is RtmpState.PLAYING:  # StreamEOF of the current play, not of an earlier one
-                self._end("StreamEOF", events)
-        elif type_id < AUDIO:
-            event = self._wire.handle_control(message)
-            if event is not None:
-                events.append(event)
-        else:
-            events.append(CommandIgnored(f"message type {type_id}", f"{len(message.payload)} bytes"))
+        elif message.payload and self._expects_media(events):
+            events.append(message)
+
+    def _handle_control(self, message: Message, events: _Events) -> None:
+        if message.type_id != USER_CONTROL or message.payload[:2] != b"\0\x01":
+            super()._handle_control(message, events)
+        elif self._machine.state is RtmpState.PLAYING:  # StreamEOF of the current play, not of an earlier one
+            self._end("StreamEOF", events)
 
     def _expects_media(self, events: _Events) -> bool:
         """Whether media is expected. The first media also creates Accepted: some servers omit NetStream.Play.Start."""
@@ -191,7 +162,7 @@ class ClientConnection(Connection):
         if isinstance(event, CommandIgnored) or event.name not in ("|RtmpSampleAccess", "onStatus"):
             events.append(event)
 
-    def _on_command(self, reply: Command, events: _Events) -> None:
+    def _handle_command(self, reply: Command, message: Message, events: _Events) -> None:
         if reply.name in ("_result", "_error"):
             self._on_result(reply, events)
         elif reply.name == "onStatus":

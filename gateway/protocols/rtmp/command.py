@@ -82,11 +82,6 @@ def status(level: str, code: str, description: str, **more: AmfValue) -> dict[st
     return {"level": level, "code": code, "description": description, **more}
 
 
-def on_status(level: str, code: str, description: str, **more: AmfValue) -> bytes:
-    """Returns the payload of an onStatus command."""
-    return command("onStatus", 0, None, status(level, code, description, **more))
-
-
 def fourcc_capabilities() -> dict[str, AmfValue]:
     """Returns the values that Enhanced RTMP adds to the answer to `connect`."""
     return {

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from gateway.protocols.rtmp.command import Command, parse_command
 from gateway.protocols.rtmp.handshake import Handshake
-from gateway.protocols.rtmp.message import USER_CONTROL, UserControl, user_control
+from gateway.protocols.rtmp.message import AGGREGATE, COMMANDS, MEDIA, USER_CONTROL, Message, UserControl, user_control
 from gateway.protocols.rtmp.state import RtmpState, StateMachine, Step
 from gateway.protocols.rtmp.wire import Wire
 
@@ -57,6 +60,31 @@ class Connection:
 
     def _on_handshake_done(self) -> None:
         """Called when the handshake is done."""
+
+    def _dispatch(self, message: Message, events: list[Any]) -> None:
+        """Handles a message, and adds its events."""
+        type_id = message.type_id
+        if type_id in MEDIA:
+            self._handle_media(message, events)
+        elif type_id in COMMANDS:
+            self._handle_command(parse_command(message), message, events)
+        elif type_id == AGGREGATE:
+            for part in self._wire.split(message):
+                self._handle_media(part, events)
+        else:
+            self._handle_control(message, events)
+
+    def _handle_media(self, message: Message, events: list[Any]) -> None:
+        """Handles audio, video and data."""
+        raise NotImplementedError
+
+    def _handle_command(self, request: Command, message: Message, events: list[Any]) -> None:
+        raise NotImplementedError
+
+    def _handle_control(self, message: Message, events: list[Any]) -> None:
+        event = self._wire.handle_control(message)
+        if event is not None:
+            events.append(event)
 
     def _close(self, reason: str) -> None:
         self._machine.on_own_step(Step.CLOSE)

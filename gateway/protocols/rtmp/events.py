@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from gateway.formats.flv.tag import Script
 from gateway.protocols.rtmp.message import Message
+from gateway.protocols.rtmp.url import StreamTarget
 
 Media = Message
 """One audio (type 8) or video (type 9) message of the published or played stream. Its body is an FLV tag body.
@@ -29,32 +30,22 @@ class Connected:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishRequested:
+class PublishRequested(StreamTarget):
     """The peer wants to publish. Answer at any later time with `accept_publish` or `reject_publish`.
 
-    name: without its query.
-    query: parameters of name, app and tcUrl, such as `sign`.
     type: "live", "record", "append" or "".
     """
 
-    app: str
-    instance: str
-    name: str
-    query: dict[str, str] = field(repr=False)
     type: str
 
 
 @dataclass(frozen=True, slots=True)
-class PlayRequested:
+class PlayRequested(StreamTarget):
     """The peer wants to play. Answer at any later time with `accept_play` or `reject_play`.
 
     start, duration: the requested seconds; start -2 means live.
     """
 
-    app: str
-    instance: str
-    name: str
-    query: dict[str, str] = field(repr=False)
     start: float
     duration: float
 

@@ -43,7 +43,7 @@ class Handshake:
     digest: whether the first packet of the peer had a valid digest.
     """
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random = os.urandom) -> None:
         self._random = random
         self._buffer = b""
         self._step = _Step.FIRST
@@ -94,9 +94,6 @@ class Handshake:
 
 class ServerHandshake(Handshake):
     """The server side of the handshake."""
-
-    def __init__(self, random: Random = os.urandom) -> None:
-        super().__init__(random)
 
     def _check_version(self, data: bytes) -> None:
         # §5.2.2: "A server that does not recognize the client's requested version SHOULD respond with 3"; clients

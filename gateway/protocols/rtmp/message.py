@@ -11,6 +11,8 @@ AUDIO, VIDEO = 8, 9
 DATA_AMF3, SHARED_OBJECT_AMF3, COMMAND_AMF3 = 15, 16, 17
 DATA, SHARED_OBJECT, COMMAND = 18, 19, 20
 AGGREGATE = 22
+MEDIA = (AUDIO, VIDEO, DATA, DATA_AMF3)
+COMMANDS = (COMMAND, COMMAND_AMF3)
 
 # Chunk streams for sending. Media has separate ones, so that shared fmt 0 messages and compressed ones never mix.
 CSID_CONTROL, CSID_COMMAND, CSID_AUDIO, CSID_DATA, CSID_VIDEO = 2, 3, 4, 5, 6

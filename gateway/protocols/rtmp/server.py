@@ -9,16 +9,7 @@ from typing import cast
 from gateway.formats import amf0
 from gateway.media.track import AmfValue
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
-from gateway.protocols.rtmp.command import (
-    PULL_MARK,
-    Command,
-    command,
-    fourcc_capabilities,
-    on_status,
-    parse_command,
-    status,
-    text_of,
-)
+from gateway.protocols.rtmp.command import PULL_MARK, Command, command, fourcc_capabilities, status, text_of
 from gateway.protocols.rtmp.connection import Connection
 from gateway.protocols.rtmp.events import (
     CommandIgnored,
@@ -32,12 +23,8 @@ from gateway.protocols.rtmp.events import (
 )
 from gateway.protocols.rtmp.handshake import ServerHandshake
 from gateway.protocols.rtmp.message import (
-    AGGREGATE,
     AUDIO,
-    COMMAND,
-    COMMAND_AMF3,
     DATA,
-    DATA_AMF3,
     SET_PEER_BANDWIDTH,
     USER_CONTROL,
     VIDEO,
@@ -197,10 +184,9 @@ class ServerConnection(Connection):
         self._machine.on_own_step(Step.ACCEPT)
         self._set_limits(True)
         if self._fc_publish:
-            info = status("status", "NetStream.Publish.Start", "Publishing.")
-            self._wire.send_command(0, command("onFCPublish", 0, None, info))
+            self._send_info("onFCPublish", "status", "NetStream.Publish.Start", "Publishing.")
         self._send_stream_event(UserControl.STREAM_BEGIN)
-        self._send_status("status", "NetStream.Publish.Start", "Publishing.")
+        self._send_status("NetStream.Publish.Start", "Publishing.")
         return self._read_held()
 
     def reject_publish(self, code: str, description: str) -> None:
@@ -216,8 +202,8 @@ class ServerConnection(Connection):
         self._require("accept of a play", RtmpState.PLAY_PENDING)
         self._machine.on_own_step(Step.ACCEPT)
         self._send_stream_event(UserControl.STREAM_BEGIN)
-        self._send_status("status", "NetStream.Play.Reset", "Playing and resetting.")
-        self._send_status("status", "NetStream.Play.Start", "Started playing.")
+        self._send_status("NetStream.Play.Reset", "Playing and resetting.")
+        self._send_status("NetStream.Play.Start", "Started playing.")
         # Without it, Flash shows no picture; other players ignore it.
         sample_access = amf0.encode("|RtmpSampleAccess", True, True)
         self._wire.send(_CSID_STREAM_DATA, DATA, self.stream_id, sample_access)
@@ -234,9 +220,9 @@ class ServerConnection(Connection):
     def end_play(self, reason: str) -> None:
         """Sends UnpublishNotify and StreamEOF, because the stream ended. Then the connection is closing."""
         self._require("end of a play", RtmpState.PLAYING)
-        self._send_status("status", "NetStream.Play.UnpublishNotify", "The stream is over.")
+        self._send_status("NetStream.Play.UnpublishNotify", "The stream is over.")
         self._send_stream_event(UserControl.STREAM_EOF)
-        self._send_status("status", "NetStream.Play.Stop", "Stopped playing.")
+        self._send_status("NetStream.Play.Stop", "Stopped playing.")
         self._machine.on_own_step(Step.END)
         self._close(reason)
 
@@ -272,21 +258,8 @@ class ServerConnection(Connection):
         return RemoteProtocolError(f"more than {limit} bytes while {state}")
 
     def _dispatch(self, message: Message, events: Events) -> None:
-        type_id = message.type_id
         self.asked += 1
-        if type_id in (AUDIO, VIDEO, DATA, DATA_AMF3):
-            self._handle_media(message, events)
-        elif type_id in (COMMAND, COMMAND_AMF3):
-            self._handle_command(parse_command(message), message, events)
-        elif type_id == AGGREGATE:
-            for part in self._wire.split(message):
-                self._handle_media(part, events)
-        elif type_id < AUDIO:
-            event = self._wire.handle_control(message)
-            if event is not None:
-                events.append(event)
-        else:
-            events.append(CommandIgnored(f"message type {type_id}", f"{len(message.payload)} bytes"))
+        super()._dispatch(message, events)
 
     def _handle_media(self, message: Message, events: Events) -> None:
         """Handles audio, video and data outside the hot path. Before and after a publish, drops them up to a limit."""
@@ -323,12 +296,12 @@ class ServerConnection(Connection):
         if not app_allowed(self._app_field, self._apps):
             app = _short(self._app_field.partition("?")[0])
             description = f"No app {app!r} here; the address is rtmp://host/{'|'.join(sorted(self._apps))}."
-            info = status("error", "NetConnection.Connect.InvalidApp", description)
-            self._wire.send_command(0, command("_error", request.transaction, None, info))
-            self._refuse(0, "NetConnection.Connect.InvalidApp", description)
+            code = "NetConnection.Connect.InvalidApp"
+            self._send_info("_error", "error", code, description, transaction=request.transaction)
+            self._refuse(0, code, description)
             return
         self._connect = request
-        target = resolve(self._app_field, self._tc_url, "")
+        target = self._target("")
         fourccs = raw.get("fourCcList")
         listed = tuple(f for f in fourccs if isinstance(f, str)) if isinstance(fourccs, list) else ()
         instance = target.instance or target.name
@@ -346,12 +319,8 @@ class ServerConnection(Connection):
         wire.send_chunk_size(self._chunk_size)
         properties: dict[str, AmfValue] = {"fmsVer": "FMS/3,0,1,123", "capabilities": 31.0}
         encoding = raw.get("objectEncoding")
-        info = status(
-            "status",
-            "NetConnection.Connect.Success",
-            "Connection succeeded.",
-            objectEncoding=encoding if isinstance(encoding, float) else 0.0,
-        )
+        encoding = encoding if isinstance(encoding, float) else 0.0
+        info = status("status", "NetConnection.Connect.Success", "Connection succeeded.", objectEncoding=encoding)
         if any(key in raw for key in ("fourCcList", "videoFourCcInfoMap", "audioFourCcInfoMap", "capsEx")):
             properties |= fourcc_capabilities()
             info |= fourcc_capabilities()
@@ -365,9 +334,8 @@ class ServerConnection(Connection):
         self._send_result(request, None)
 
     def _on_fc_subscribe(self, request: Command, message: Message, events: Events) -> None:
-        info = status("status", "NetStream.Play.Start", "Subscribed.")
         self._send_result(request, None)
-        self._wire.send_command(0, command("onFCSubscribe", 0, None, info))
+        self._send_info("onFCSubscribe", "status", "NetStream.Play.Start", "Subscribed.")
 
     def _on_stream_length(self, request: Command, message: Message, events: Events) -> None:
         self._send_result(request, 0.0)  # a live stream has no length
@@ -375,8 +343,8 @@ class ServerConnection(Connection):
     def _on_create_stream(self, request: Command, message: Message, events: Events) -> None:
         stream_id = next(i for i in range(1, _MAX_STREAMS + 2) if i not in self._streams)
         if stream_id > _MAX_STREAMS:
-            info = status("error", "NetConnection.Call.Failed", "Too many streams.")
-            self._wire.send_command(0, command("_error", request.transaction, None, info))
+            code = "NetConnection.Call.Failed"
+            self._send_info("_error", "error", code, "Too many streams.", transaction=request.transaction)
             return
         self._streams.add(stream_id)
         self._send_result(request, float(stream_id))
@@ -431,10 +399,10 @@ class ServerConnection(Connection):
             return
         paused = bool(request.arguments and request.arguments[0])
         if paused:
-            self._send_status("status", "NetStream.Pause.Notify", "Paused.")
+            self._send_status("NetStream.Pause.Notify", "Paused.")
         else:
             self._send_stream_event(UserControl.STREAM_BEGIN)
-            self._send_status("status", "NetStream.Unpause.Notify", "Playing on.")
+            self._send_status("NetStream.Unpause.Notify", "Playing on.")
         events.append(Paused(paused))
 
     def _on_seek(self, request: Command, message: Message, events: Events) -> None:
@@ -448,8 +416,7 @@ class ServerConnection(Connection):
 
     def _on_fc_unpublish(self, request: Command, message: Message, events: Events) -> None:
         if self._machine.state is RtmpState.PUBLISHING:
-            info = status("status", "NetStream.Unpublish.Success", "Unpublished.")
-            self._wire.send_command(0, command("onFCUnpublish", 0, None, info))
+            self._send_info("onFCUnpublish", "status", "NetStream.Unpublish.Success", "Unpublished.")
             self._end("FCUnpublish", events)
         if request.transaction > 0:
             self._send_result(request, None)
@@ -471,11 +438,11 @@ class ServerConnection(Connection):
         if state in (RtmpState.PUBLISHING, RtmpState.PUBLISH_PENDING):
             self._machine.on_peer_step(Step.END)
             self._set_limits(False)
-            self._send_status("status", "NetStream.Unpublish.Success", "Unpublished.")
+            self._send_status("NetStream.Unpublish.Success", "Unpublished.")
             events.append(PublishEnded(reason))
         elif state in (RtmpState.PLAYING, RtmpState.PLAY_PENDING):
             self._machine.on_peer_step(Step.END)
-            self._send_status("status", "NetStream.Play.Stop", "Stopped playing.")
+            self._send_status("NetStream.Play.Stop", "Stopped playing.")
             events.append(PlayEnded(reason))
         self._fc_publish = False
 
@@ -495,11 +462,18 @@ class ServerConnection(Connection):
     def _send_result(self, request: Command, value: AmfValue) -> None:
         self._wire.send_command(0, command("_result", request.transaction, None, value))
 
-    def _send_status(self, level: str, code: str, description: str) -> None:
-        self._send_status_on(self.stream_id, level, code, description)
+    def _send_status(self, code: str, description: str) -> None:
+        self._send_info("onStatus", "status", code, description, stream_id=self.stream_id)
 
     def _send_status_on(self, stream_id: int, level: str, code: str, description: str) -> None:
-        self._wire.send_command(stream_id, on_status(level, code, description))
+        self._send_info("onStatus", level, code, description, stream_id=stream_id)
+
+    def _send_info(
+        self, name: str, level: str, code: str, description: str, *, stream_id: int = 0, transaction: float = 0
+    ) -> None:
+        """Sends a command whose argument is an information object."""
+        info = status(level, code, description)
+        self._wire.send_command(stream_id, command(name, transaction, None, info))
 
     def _send_stream_event(self, event: UserControl) -> None:
         self._wire.send_control(USER_CONTROL, user_control(event, self.stream_id))

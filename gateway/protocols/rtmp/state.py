@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum, auto
+from typing import TypeAlias
 
 from gateway.protocols.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 
@@ -38,52 +39,31 @@ class Step(Enum):
     CLOSE = auto()
 
 
-_CLOSE = {Step.CLOSE: RtmpState.CLOSING}
+Transitions: TypeAlias = Mapping[RtmpState, Mapping[Step, RtmpState]]
 
-SERVER: Mapping[RtmpState, Mapping[Step, RtmpState]] = {
+_CLOSE = {Step.CLOSE: RtmpState.CLOSING}
+_REJECT = {Step.REJECT: RtmpState.CLOSING} | _CLOSE
+_REQUESTS = {Step.PUBLISH: RtmpState.PUBLISH_PENDING, Step.PLAY: RtmpState.PLAY_PENDING} | _REJECT
+
+SERVER: Transitions = {
     RtmpState.HANDSHAKING: {Step.HANDSHAKE: RtmpState.CONNECTING} | _CLOSE,
     RtmpState.CONNECTING: {Step.CONNECT: RtmpState.CONNECTED} | _CLOSE,
-    RtmpState.CONNECTED: {
-        Step.PUBLISH: RtmpState.PUBLISH_PENDING,
-        Step.PLAY: RtmpState.PLAY_PENDING,
-        Step.REJECT: RtmpState.CLOSING,
-    }
-    | _CLOSE,
-    RtmpState.PUBLISH_PENDING: {
-        Step.ACCEPT: RtmpState.PUBLISHING,
-        Step.REJECT: RtmpState.CLOSING,
-        Step.END: RtmpState.CONNECTED,
-    }
-    | _CLOSE,
-    RtmpState.PUBLISHING: {Step.END: RtmpState.CONNECTED, Step.REJECT: RtmpState.CLOSING} | _CLOSE,
-    RtmpState.PLAY_PENDING: {
-        Step.ACCEPT: RtmpState.PLAYING,
-        Step.REJECT: RtmpState.CLOSING,
-        Step.END: RtmpState.CONNECTED,
-    }
-    | _CLOSE,
-    RtmpState.PLAYING: {Step.END: RtmpState.CONNECTED, Step.REJECT: RtmpState.CLOSING} | _CLOSE,
+    RtmpState.CONNECTED: _REQUESTS,
+    RtmpState.PUBLISH_PENDING: {Step.ACCEPT: RtmpState.PUBLISHING, Step.END: RtmpState.CONNECTED} | _REJECT,
+    RtmpState.PUBLISHING: {Step.END: RtmpState.CONNECTED} | _REJECT,
+    RtmpState.PLAY_PENDING: {Step.ACCEPT: RtmpState.PLAYING, Step.END: RtmpState.CONNECTED} | _REJECT,
+    RtmpState.PLAYING: {Step.END: RtmpState.CONNECTED} | _REJECT,
     RtmpState.CLOSING: _CLOSE,
 }
 
-CLIENT: Mapping[RtmpState, Mapping[Step, RtmpState]] = {
+CLIENT: Transitions = {
     RtmpState.HANDSHAKING: {Step.HANDSHAKE: RtmpState.CONNECTING} | _CLOSE,
-    RtmpState.CONNECTING: {Step.CONNECT: RtmpState.CREATING, Step.REJECT: RtmpState.CLOSING} | _CLOSE,
-    RtmpState.CREATING: {
-        Step.PUBLISH: RtmpState.PUBLISH_PENDING,
-        Step.PLAY: RtmpState.PLAY_PENDING,
-        Step.REJECT: RtmpState.CLOSING,
-    }
-    | _CLOSE,
-    RtmpState.PUBLISH_PENDING: {Step.ACCEPT: RtmpState.PUBLISHING, Step.REJECT: RtmpState.CLOSING} | _CLOSE,
-    RtmpState.PUBLISHING: {Step.END: RtmpState.CLOSING, Step.REJECT: RtmpState.CLOSING} | _CLOSE,
-    RtmpState.PLAY_PENDING: {
-        Step.ACCEPT: RtmpState.PLAYING,
-        Step.REJECT: RtmpState.CLOSING,
-        Step.END: RtmpState.CLOSING,
-    }
-    | _CLOSE,
-    RtmpState.PLAYING: {Step.END: RtmpState.CLOSING, Step.REJECT: RtmpState.CLOSING} | _CLOSE,
+    RtmpState.CONNECTING: {Step.CONNECT: RtmpState.CREATING} | _REJECT,
+    RtmpState.CREATING: _REQUESTS,
+    RtmpState.PUBLISH_PENDING: {Step.ACCEPT: RtmpState.PUBLISHING} | _REJECT,
+    RtmpState.PUBLISHING: {Step.END: RtmpState.CLOSING} | _REJECT,
+    RtmpState.PLAY_PENDING: {Step.ACCEPT: RtmpState.PLAYING, Step.END: RtmpState.CLOSING} | _REJECT,
+    RtmpState.PLAYING: {Step.END: RtmpState.CLOSING} | _REJECT,
     RtmpState.CLOSING: _CLOSE,
 }
 
@@ -93,7 +73,7 @@ class StateMachine:
 
     __slots__ = ("_table", "state")
 
-    def __init__(self, table: Mapping[RtmpState, Mapping[Step, RtmpState]]) -> None:
+    def __init__(self, table: Transitions) -> None:
         self._table = table
         self.state = RtmpState.HANDSHAKING
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
 PORTS = {"rtmp": 1935, "rtmps": 443}
@@ -54,7 +54,7 @@ def parse_url(url: str) -> RtmpUrl:
     try:
         port = parts.port
     except ValueError:
-        raise ValueError("the port is not a number from 1 to 65535") from None
+        port = 0
     if port == 0:
         raise ValueError("the port is not a number from 1 to 65535")
     path = parts.path.strip("/")
@@ -77,13 +77,14 @@ def parse_url(url: str) -> RtmpUrl:
 class StreamTarget:
     """The stream that a client asks for.
 
-    query: parameters of the name, the app and tcUrl. If one is repeated, its first value counts.
+    name: without its query.
+    query: parameters of the name, the app and tcUrl, such as `sign`. If one is repeated, its first value counts.
     """
 
     app: str
     instance: str
     name: str
-    query: dict[str, str]
+    query: dict[str, str] = field(repr=False)
 
 
 def resolve(app_field: str, tc_url: str, name_field: str) -> StreamTarget:

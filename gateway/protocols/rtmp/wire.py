@@ -53,16 +53,7 @@ class Wire:
     queued: the bytes to send. The list object never changes.
     """
 
-    __slots__ = (
-        "_ack_at",
-        "_limits",
-        "_reader",
-        "_window",
-        "_writer",
-        "announced_window",
-        "queued",
-        "received",
-    )
+    __slots__ = ("_ack_at", "_limits", "_reader", "_window", "_writer", "announced_window", "queued", "received")
 
     def __init__(self, limits: WireLimits, window: int) -> None:
         self._limits = limits
@@ -101,13 +92,13 @@ class Wire:
     def handle_control(self, message: Message) -> CommandIgnored | None:
         """Handles a protocol or user control message. Raises RemoteProtocolError if it is too short.
 
-        Returns an event if the message is unknown. Acknowledgements and answers to pings need no handling: every
+        Returns an event if its type is unknown. Acknowledgements and answers to pings need no handling: every
         received byte shows that the peer is alive.
         """
         payload = message.payload
         if message.type_id == USER_CONTROL:
             return self._user_control(payload)
-        if message.type_id not in _CONTROLS:  # §5.4 has no message type 7
+        if message.type_id not in _CONTROLS:
             return CommandIgnored(f"message type {message.type_id}", f"{len(payload)} bytes")
         if len(payload) < 4:
             raise RemoteProtocolError(f"control message {message.type_id} of {len(payload)} bytes")
