@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.media import aac, ac3, av1, flac, h264, h265, mp3, opus, vp9
 from gateway.media.errors import InvalidData
+from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.pixel_aspect import SQUARE, PixelAspect
 from gateway.media.track import Codec, Kind, MediaTrack
 
@@ -15,6 +16,12 @@ _PROFILES = {
     Codec.H265: {1: "Main", 2: "Main 10", 3: "Main Still Picture", 4: "Range Extensions"},
     Codec.AV1: {0: "Main", 1: "High", 2: "Professional"},
     Codec.AAC: {1: "Main", 2: "LC", 3: "SSR", 4: "LTP", 23: "LD", 39: "ELD", 42: "xHE-AAC"},
+}  # fmt: skip
+
+# Codecs without parameters. MP3: Apple's authoring rules use this value, and hls.js maps it to "mp3". RFC 6381 would
+# require mp4a.6B.
+_CODEC_STRINGS = {
+    Codec.MP3: "mp4a.40.34", Codec.OPUS: "opus", Codec.FLAC: "fLaC", Codec.AC3: "ac-3", Codec.EAC3: "ec-3",
 }  # fmt: skip
 
 
@@ -36,18 +43,7 @@ def codec_string(track: MediaTrack, first_payload: bytes | None = None) -> str:
             return vp9.codec_string(vpcc(track), vp8=True)
         case Codec.AAC:
             return aac.codec_string(track.config)
-        case Codec.MP3:
-            # Apple's authoring rules use this value, and hls.js maps it to "mp3". RFC 6381 would require mp4a.6B.
-            return "mp4a.40.34"
-        case Codec.OPUS:
-            return "opus"
-        case Codec.FLAC:
-            return "fLaC"
-        case Codec.AC3:
-            return "ac-3"
-        case Codec.EAC3:
-            return "ec-3"
-    raise AssertionError(f"no codec string for {track.codec}")
+    return _CODEC_STRINGS[track.codec]
 
 
 def video_size(track: MediaTrack, payload: bytes | None = None) -> tuple[int, int] | None:
@@ -56,16 +52,9 @@ def video_size(track: MediaTrack, payload: bytes | None = None) -> tuple[int, in
     VP8 and VP9 have the size only in their key frames. Raises InvalidData.
     """
     match track.codec:
-        case Codec.H264:
-            avcc = h264.parse_avcc(track.config)
-            if avcc.sps:
-                sps = h264.parse_sps(avcc.sps[0])
-                return sps.width, sps.height
-        case Codec.H265:
-            hvcc = h265.parse_hvcc(track.config)
-            if hvcc.sps:
-                sps5 = h265.parse_sps(hvcc.sps[0])
-                return sps5.width, sps5.height
+        case Codec.H264 | Codec.H265:
+            sps = sps_of(track)
+            return (sps.width, sps.height) if sps is not None else None
         case Codec.AV1:
             header = av1.sequence_header(av1.parse_av1c(track.config).obus)
             if header is None and payload is not None:
@@ -85,27 +74,28 @@ def pixel_aspect(track: MediaTrack, payload: bytes | None = None) -> PixelAspect
     VP9 has them in its key frames, as the render size. AV1 pixels are assumed to be square. Raises InvalidData.
     """
     match track.codec:
-        case Codec.H264:
-            avcc = h264.parse_avcc(track.config)
-            return h264.parse_sps(avcc.sps[0]).aspect if avcc.sps else SQUARE
-        case Codec.H265:
-            hvcc = h265.parse_hvcc(track.config)
-            return h265.parse_sps(hvcc.sps[0]).aspect if hvcc.sps else SQUARE
+        case Codec.H264 | Codec.H265:
+            sps = sps_of(track)
+            return sps.aspect if sps is not None else SQUARE
         case Codec.VP9:
             return SQUARE if payload is None else vp9.pixel_aspect(payload)
     return SQUARE
 
 
+def sps_of(track: MediaTrack) -> h264.H264Sps | h265.H265Sps | None:
+    """Returns the first sequence parameter set of H.264 or H.265; None if the record has none."""
+    codec = NAL_CODECS[track.codec]
+    sets = codec.parse_record(track.config).sps
+    return codec.parse_sps(sets[0]) if sets else None
+
+
 def frame_rate(track: MediaTrack) -> float | None:
     """Returns the frames a second from the configuration; None if it does not contain them. Raises InvalidData."""
     match track.codec:
-        case Codec.H264:
-            avcc = h264.parse_avcc(track.config)
-            return h264.parse_sps(avcc.sps[0]).frame_rate if avcc.sps else None
-        case Codec.H265:
-            hvcc = h265.parse_hvcc(track.config)
-            rate = h265.parse_sps(hvcc.sps[0]).frame_rate if hvcc.sps else None
-            return rate or hvcc.frame_rate
+        case Codec.H264 | Codec.H265:
+            sps = sps_of(track)
+            rate = sps.frame_rate if sps is not None else None
+            return rate or (h265.parse_hvcc(track.config).frame_rate if track.codec is Codec.H265 else None)
         case Codec.AV1:
             header = av1.sequence_header(av1.parse_av1c(track.config).obus)
             return header.frame_rate if header is not None else None
@@ -221,10 +211,8 @@ def _or_none(read: Any, *args: Any) -> Any:
 
 def _profile(track: MediaTrack, payload: bytes | None) -> str | None:
     match track.codec:
-        case Codec.H264:
-            number = h264.parse_avcc(track.config).profile
-        case Codec.H265:
-            number = h265.parse_hvcc(track.config).profile
+        case Codec.H264 | Codec.H265:
+            number = NAL_CODECS[track.codec].parse_record(track.config).profile
         case Codec.AV1:
             number = av1.parse_av1c(track.config).profile
         case Codec.VP9:

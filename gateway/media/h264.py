@@ -48,6 +48,10 @@ class Avcc:
     sps: tuple[bytes, ...]
     pps: tuple[bytes, ...]
 
+    @property
+    def sets(self) -> tuple[tuple[bytes, ...], ...]:
+        return self.sps, self.pps
+
 
 @dataclass(frozen=True, slots=True)
 class SpsCoding:
@@ -124,8 +128,10 @@ def build_avcc(sps: list[bytes], pps: list[bytes]) -> bytes:
     record = bytes((1, sps[0][1], sps[0][2], sps[0][3], 0xFF, 0xE0 | len(sps)))
     record += join(sps, 2) + bytes((len(pps),)) + join(pps, 2)
     if first.profile in _HIGH_PROFILES:
-        chroma, luma_depth, chroma_depth = _chroma(sps[0])
-        record += bytes((0xFC | chroma, 0xF8 | luma_depth, 0xF8 | chroma_depth, 0))
+        coding = first.coding
+        assert coding is not None, "`parse_sps` sets it"
+        depths = 0xF8 | coding.luma_depth - 8, 0xF8 | coding.chroma_depth - 8
+        record += bytes((0xFC | coding.chroma_format, *depths, 0))
     return record
 
 
@@ -144,7 +150,9 @@ def parse_sps(unit: bytes) -> H264Sps:
 
     Raises InvalidData.
     """
-    bits = _open(unit)
+    if not 4 <= len(unit) <= MAX_CONFIG or unit[0] & 0x1F != SPS:
+        raise InvalidData(f"not an SPS: {unit[:4].hex()}, {len(unit)} bytes")
+    bits = BitReader(unescape(unit[1:]), what="SPS", error=InvalidData)
     profile, compat, level = bits.u(8), bits.u(8), bits.u(8)
     id = bounded(bits.ue(), 31, "seq_parameter_set_id")
     chroma_format, separate_planes = 1, False
@@ -198,51 +206,12 @@ def parse_sps(unit: bytes) -> H264Sps:
     if order == 2:
         reorder = 0  # §7.4.2.1.1: "… output order the same as decoding order"
     coding = SpsCoding(
-        id,
-        chroma_format,
-        luma_depth,
-        chroma_depth,
-        separate_planes,
-        lossless,
-        scaling,
-        frame_number_bits,
-        order,
-        order_bits,
-        reference_frames,
-        columns,
-        rows,
-        frames_only,
-        offset,
-    )
+        id, chroma_format, luma_depth, chroma_depth, separate_planes, lossless, scaling, frame_number_bits, order,
+        order_bits, reference_frames, columns, rows, frames_only, offset,
+    )  # fmt: skip
     return H264Sps(
-        profile,
-        compat,
-        level,
-        width,
-        height,
-        vui.frame_rate,
-        not frames_only,
-        reorder,
-        vui.aspect,
-        vui.signal,
-        coding,
+        profile, compat, level, width, height, vui.frame_rate, not frames_only, reorder, vui.aspect, vui.signal, coding
     )
-
-
-def _open(unit: bytes) -> BitReader:
-    if not 4 <= len(unit) <= MAX_CONFIG or unit[0] & 0x1F != SPS:
-        raise InvalidData(f"not an SPS: {unit[:4].hex()}, {len(unit)} bytes")
-    return BitReader(unescape(unit[1:]), what="SPS", error=InvalidData)
-
-
-def _chroma(unit: bytes) -> tuple[int, int, int]:
-    bits = _open(unit)
-    bits.skip(24)
-    bits.ue()
-    chroma = bits.ue()
-    if chroma == 3:
-        bits.flag()
-    return chroma, bits.ue(), bits.ue()
 
 
 @dataclass(slots=True)

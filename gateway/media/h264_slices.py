@@ -83,23 +83,9 @@ def parse_pps(unit: bytes) -> PpsCoding:
         if not scaling:
             second_chroma = bits.se()
     return PpsCoding(
-        id,
-        sps_id,
-        cabac,
-        order_present,
-        groups,
-        references,
-        references_l1,
-        weighted,
-        bipred,
-        quantizer,
-        (chroma, second_chroma),
-        deblocking,
-        constrained,
-        redundant,
-        transform_8x8,
-        scaling,
-    )
+        id, sps_id, cabac, order_present, groups, references, references_l1, weighted, bipred, quantizer,
+        (chroma, second_chroma), deblocking, constrained, redundant, transform_8x8, scaling,
+    )  # fmt: skip
 
 
 def coding_parameters(config: bytes) -> CodingParameters:

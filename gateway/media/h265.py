@@ -56,6 +56,10 @@ class Hvcc:
     sps: tuple[bytes, ...]
     pps: tuple[bytes, ...]
 
+    @property
+    def sets(self) -> tuple[tuple[bytes, ...], ...]:
+        return self.vps, self.sps, self.pps
+
 
 @dataclass(frozen=True, slots=True)
 class H265Sps:
@@ -107,18 +111,10 @@ def parse_hvcc(config: bytes) -> Hvcc:
             sets[kind] += units
     rate = int.from_bytes(config[19:21], "big") / 256  # "in units of frames/(256 seconds)"
     return Hvcc(
-        profile_space=config[1] >> 6,
-        tier=config[1] >> 5 & 1,
-        profile=config[1] & 0x1F,
-        compat=int.from_bytes(config[2:6], "big"),
-        constraints=config[6:12],
-        level=config[12],
-        length_size=(config[21] & 3) + 1,
-        frame_rate=rate or None,
-        vps=sets[VPS],
-        sps=sets[SPS],
-        pps=sets[PPS],
-    )
+        profile_space=config[1] >> 6, tier=config[1] >> 5 & 1, profile=config[1] & 0x1F, level=config[12],
+        compat=int.from_bytes(config[2:6], "big"), constraints=config[6:12], length_size=(config[21] & 3) + 1,
+        frame_rate=rate or None, vps=sets[VPS], sps=sets[SPS], pps=sets[PPS],
+    )  # fmt: skip
 
 
 def build_hvcc(vps: list[bytes], sps: list[bytes], pps: list[bytes]) -> bytes:
@@ -193,13 +189,7 @@ def parse_sps(unit: bytes) -> H265Sps:
         if _skip_to_vui(bits, order_bits):
             aspect = read_pixel_aspect(bits)
             signal, rate = _signal_and_rate(bits)
-    return H265Sps(
-        *(profile, level, width, height, rate, aspect, signal),
-        chroma_format=chroma_format,
-        luma_bits=luma_bits,
-        chroma_bits=chroma_bits,
-        reorder=reorder,
-    )
+    return H265Sps(profile, level, width, height, rate, aspect, signal, chroma_format, luma_bits, chroma_bits, reorder)
 
 
 def _profile_tier_level(bits: BitReader, sub_layers: int) -> tuple[int, int]:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from gateway.media import h264, h265, nal
+from gateway.media import h264, nal
 from gateway.media.errors import InvalidData
+from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import Codec
 
 _SHORT_START: Final = b"\x00\x00\x01"
@@ -43,17 +44,13 @@ class NalSamples:
 
     def __init__(self, codec: Codec, config: bytes) -> None:
         self.config = b""
+        self._codec = NAL_CODECS[codec]
         self._h264 = codec is Codec.H264
-        # NAL unit types: the parameter sets in the order of the record, the sequence's own, the delimiter.
-        self._kinds = (h264.SPS, h264.PPS) if self._h264 else (h265.VPS, h265.SPS, h265.PPS)
-        self._sps, self._delimiter = (h264.SPS, h264.AUD) if self._h264 else (h265.SPS, h265.AUD)
         self._length_size = 4
-        self._sets: _Sets = ((),) * len(self._kinds)
+        self._sets: _Sets = ((),) * len(self._codec.sets)
         if config:
-            record = h264.parse_avcc(config) if self._h264 else h265.parse_hvcc(config)
-            self._length_size = record.length_size
-            others = () if isinstance(record, h264.Avcc) else (record.vps,)
-            self._sets = (*others, record.sps, record.pps)
+            record = self._codec.parse_record(config)
+            self._length_size, self._sets = record.length_size, record.sets
             self.config = config if record.sps else b""
 
     @property
@@ -61,23 +58,24 @@ class NalSamples:
         """How many pictures may be decoded before a picture that is shown before them; 0 if not specified."""
         sps = self._sets[-2]
         try:
-            return ((h264.parse_sps if self._h264 else h265.parse_sps)(sps[0]).reorder or 0) if sps else 0
+            return (self._codec.parse_sps(sps[0]).reorder or 0) if sps else 0
         except InvalidData:
             return 0
 
-    def take(self, payload: bytes, flagged: bool) -> NalSample | None:
+    def take(self, payload: bytes, flagged: bool, *, sure: bool = False) -> NalSample | None:
         """Returns the sample of this access unit; None while no record exists.
 
         flagged: whether the container marks it as a key frame; H.265 marks its own.
+        sure: whether it is one without further signs.
         Raises InvalidData for a broken access unit.
         """
         units, prefixed = self._split(payload)
-        kinds = [unit[0] & 0x1F if self._h264 else unit[0] >> 1 & 0x3F for unit in units]
+        kinds = [self._codec.type_of(unit) for unit in units]
         if self._h264:
             key = h264.SLICE_IDR in kinds or (flagged and _has_recovery_point(units, kinds))
         else:
             key = any(_FIRST_IRAP <= kind <= _LAST_IRAP for kind in kinds)
-        if key and self._sps in kinds:
+        if (key or sure) and self._codec.sps in kinds:
             self._adopt(units, kinds)
         if not self.config:
             return None
@@ -87,7 +85,7 @@ class NalSamples:
         remaining = [
             bytes(u)
             for u, k in zip(units, kinds, strict=True)
-            if k != self._delimiter and (k not in self._kinds or bytes(u) not in in_config)
+            if k != self._codec.delimiter and (k not in self._codec.sets or bytes(u) not in in_config)
         ]
         return NalSample(self.config, key, nal.join(remaining, self._length_size))
 
@@ -111,12 +109,11 @@ class NalSamples:
     def _adopt(self, units: _Units, kinds: list[int]) -> None:
         """Adopts the parameter sets of a key frame. Kinds that it lacks keep the previous sets."""
         typed = list(zip(units, kinds, strict=True))
-        found = [tuple(dict.fromkeys(bytes(u) for u, k in typed if k == kind)) for kind in self._kinds]
+        found = [tuple(dict.fromkeys(bytes(u) for u, k in typed if k == kind)) for kind in self._codec.sets]
         sets = tuple(new or old for new, old in zip(found, self._sets, strict=True))
         if not all(sets) or (self.config and all(set(n) <= set(o) for n, o in zip(sets, self._sets, strict=True))):
             return
-        lists = [list(units_of_kind) for units_of_kind in sets]
-        config = bytearray(h264.build_avcc(*lists) if self._h264 else h265.build_hvcc(*lists))
+        config = bytearray(self._codec.build_record(*map(list, sets)))
         at = 4 if self._h264 else 21
         config[at] = config[at] & 0xFC | (self._length_size - 1)
         self.config, self._sets = bytes(config), sets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from gateway.media import h264, h265
+from gateway.media.codecs import sps_of
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
@@ -20,16 +20,12 @@ def declared_reordering(track: MediaTrack) -> bool | None:
     if track.codec not in (Codec.H264, Codec.H265):
         return False  # a unit of VP8, VP9 or AV1 contains its hidden pictures
     try:
-        if track.codec is Codec.H265:
-            sets = h265.parse_hvcc(track.config).sps
-            return h265.parse_sps(sets[0]).reorder > 0 if sets else None
-        avcc = h264.parse_avcc(track.config)
-        sps = h264.parse_sps(avcc.sps[0]) if avcc.sps else None
+        sps = sps_of(track)
     except InvalidData:
         return None
     if sps is None:
         return None
-    if sps.profile == _BASELINE:  # ITU-T H.264 §A.2.1: only I and P slices
+    if track.codec is Codec.H264 and sps.profile == _BASELINE:  # ITU-T H.264 §A.2.1: only I and P slices
         return False
     return None if sps.reorder is None else sps.reorder > 0
 

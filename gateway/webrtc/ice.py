@@ -43,18 +43,9 @@ class IceAgent:
     """
 
     __slots__ = (
-        "_interval",
-        "_nominated",
-        "_previous",
-        "_tie_breaker",
-        "consented",
-        "heard",
-        "local",
-        "paths",
-        "remote",
-        "round_trip",
-        "selected",
-    )
+        "_interval", "_nominated", "_previous", "_tie_breaker", "consented", "heard", "local", "paths", "remote",
+        "round_trip", "selected",
+    )  # fmt: skip
 
     def __init__(
         self, local: IceCredentials, remote: IceCredentials, now: float, interval: float = CHECK_INTERVAL

@@ -6,8 +6,9 @@ import struct
 from collections.abc import Sequence
 
 from gateway.formats.ts import psi
-from gateway.media import aac, h264, h265, nal
+from gateway.media import aac, nal
 from gateway.media.errors import InvalidData, UnsupportedCodec
+from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import Codec, MediaTrack
 
 VIDEO_PID = 0x0100
@@ -22,8 +23,7 @@ _AUDIO_TYPES = {
     Codec.EAC3: (0x87, psi.registration(b"EAC3")),
 }
 
-_H264_AUD = nal.START_CODE + b"\x09\xf0"
-_H265_AUD = nal.START_CODE + b"\x46\x01\x50"
+_AUDS = {Codec.H264: nal.START_CODE + b"\x09\xf0", Codec.H265: nal.START_CODE + b"\x46\x01\x50"}
 
 _MASK33 = (1 << 33) - 1
 _PCR_EVERY = 8_100  # 90 ms: §2.7.2 allows 100 ms between two PCRs
@@ -80,17 +80,14 @@ class TsMuxer:
         self._pmt = psi.pmt(self._pcr_pid, streams)
 
     def _set_video(self, video: MediaTrack) -> None:
-        if video.codec is Codec.H264:
-            avcc = h264.parse_avcc(video.config)
-            self._length_size = avcc.length_size
-            # nal_unit_type without shifting, as in the first byte
-            self._aud, self._aud_type, self._sps_type, self._type_mask = _H264_AUD, h264.AUD, h264.SPS, 0x1F
-            self._parameter_sets = nal.join_annexb([*avcc.sps, *avcc.pps])
-        else:
-            hvcc = h265.parse_hvcc(video.config)
-            self._length_size = hvcc.length_size
-            self._aud, self._aud_type, self._sps_type, self._type_mask = _H265_AUD, h265.AUD << 1, h265.SPS << 1, 0x7E
-            self._parameter_sets = nal.join_annexb([*hvcc.vps, *hvcc.sps, *hvcc.pps])
+        codec = NAL_CODECS[video.codec]
+        record = codec.parse_record(video.config)
+        self._length_size = record.length_size
+        # nal_unit_type without shifting, as in the first byte
+        self._aud_type, self._sps_type = codec.delimiter << codec.shift, codec.sps << codec.shift
+        self._type_mask = codec.mask << codec.shift
+        self._aud = _AUDS[video.codec]
+        self._parameter_sets = nal.join_annexb([unit for units in record.sets for unit in units])
 
     def write_tables(self) -> bytes:
         """Returns PAT and PMT, the first two packets of each segment."""

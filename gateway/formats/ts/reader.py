@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
 
 from gateway.formats.ts.demuxer import Pes, TsDemuxer, unwrapped
-from gateway.media import aac, ac3, h264, h265, mp3, nal
+from gateway.media import aac, ac3, mp3
 from gateway.media.errors import InvalidData
+from gateway.media.nal_samples import NalSamples
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 
@@ -28,7 +28,8 @@ class TsReader:
     def __init__(self, near: int | None = None) -> None:
         self._demuxer = TsDemuxer()
         self._near = near
-        self._picture_converter: _PictureConverter | None = None
+        self._pictures: NalSamples | None = None
+        self._video_track: MediaTrack | None = None
         self._audio_track: MediaTrack | None = None
 
     @property
@@ -56,12 +57,15 @@ class TsReader:
             assert self._demuxer.audio is not None  # else the demuxer refuses its PID
             yield from self._audio(self._demuxer.audio, dts + cts, pes.payload)
             return
-        if self._picture_converter is None:
-            assert self._demuxer.video is not None  # as above
-            self._picture_converter = _PictureConverter(self._demuxer.video)
-        track, payload = self._picture_converter.make_sample(pes.payload, pes.key)
-        if track is not None:
-            yield AccessUnit(track, dts, cts, pes.key, 0.0, payload)
+        codec = self._demuxer.video
+        assert codec is not None  # as above
+        if self._pictures is None:
+            self._pictures = NalSamples(codec, b"")
+        sample = self._pictures.take(pes.payload, pes.key, sure=pes.key)
+        if sample is not None:
+            if self._video_track is None or self._video_track.config != sample.config:
+                self._video_track = MediaTrack(Kind.VIDEO, codec, CLOCK, sample.config)
+            yield AccessUnit(self._video_track, dts, cts, pes.key, 0.0, sample.payload)
 
     def _audio(self, codec: Codec, time: int, payload: bytes) -> Iterator[AccessUnit]:
         """Yields the frames of a PES packet. They are as long as their headers say."""
@@ -75,39 +79,6 @@ class TsReader:
                 self._audio_track = MediaTrack(Kind.AUDIO, codec, CLOCK, config)
             yield AccessUnit(self._audio_track, time + samples * CLOCK // rate, 0, True, 0.0, payload[start:end])
             at, samples = end, samples + length
-
-
-class _PictureConverter:
-    """Converts pictures to length-prefixed samples without delimiters and without the sets of their configuration."""
-
-    def __init__(self, codec: Codec) -> None:
-        self._h264 = codec is Codec.H264
-        self._track: MediaTrack | None = None
-        self._codec = codec
-        self._sets: dict[int, tuple[bytes, ...]] = {}  # by NAL unit type
-        self._types = (h264.SPS, h264.PPS) if self._h264 else (h265.VPS, h265.SPS, h265.PPS)
-
-    def make_sample(self, payload: bytes, key: bool) -> tuple[MediaTrack | None, bytes]:
-        """Returns the sample and its track; None before the first key frame."""
-        delimiter = h264.AUD if self._h264 else h265.AUD
-        units = [(unit[0] & 0x1F if self._h264 else unit[0] >> 1 & 0x3F, unit) for unit in nal.split_annexb(payload)]
-        if key:
-            self._adopt(units)
-        known = {unit for sets in self._sets.values() for unit in sets}
-        return self._track, nal.join(u for kind, u in units if kind != delimiter and u not in known)
-
-    def _adopt(self, units: list[tuple[int, bytes]]) -> None:
-        sets = {kind: tuple(dict.fromkeys(u for k, u in units if k == kind)) for kind in self._types}
-        sets = {kind: found or self._sets.get(kind, ()) for kind, found in sets.items()}
-        if sets == self._sets:
-            return
-        lists = [list(sets[kind]) for kind in self._types]
-        config = h264.build_avcc(lists[0], lists[1]) if self._h264 else h265.build_hvcc(lists[0], lists[1], lists[2])
-        self._sets = sets
-        if self._track is None:
-            self._track = MediaTrack(Kind.VIDEO, self._codec, CLOCK, config)
-        elif self._track.config != config:
-            self._track = replace(self._track, config=config)
 
 
 def _frame(codec: Codec, data: bytes, at: int) -> tuple[int, int, bytes, int, int]:
