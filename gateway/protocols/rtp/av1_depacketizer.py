@@ -6,8 +6,7 @@ from typing import Final
 
 from gateway.media import av1
 from gateway.media.errors import InvalidData
-from gateway.protocols.rtp.depacketizers import MAX_FRAME, PACKET_COST, AssembledFrame
-from gateway.protocols.rtp.packets import RtpPacket
+from gateway.protocols.rtp.depacketizers import AssembledFrame, PictureDepacketizer
 
 # §4.4: Z (the first element goes on from the previous packet), Y (the last goes on in the next), N (new sequence).
 _CONTINUES, _CONTINUED, _NEW_SEQUENCE = 0x80, 0x40, 0x08
@@ -16,29 +15,13 @@ _LEFT_OUT: Final = frozenset((av1.TEMPORAL_DELIMITER, av1.TILE_LIST, av1.PADDING
 _FRAME_HEADER, _FRAME = 3, 6  # AV1 §6.2.2
 
 
-class Av1Depacketizer:
+class Av1Depacketizer(PictureDepacketizer):
     """A temporal unit ends at the packet with the marker. Its OBUs get size fields, because packets have none."""
 
-    def __init__(self) -> None:
+    def lost(self) -> None:
         self._obus: list[bytes] = []
         self._open: list[bytes] = []  # pieces of an element that goes on in the next packet
         self._size = 0
-        self._timestamp = 0
-
-    def push(self, packet: RtpPacket) -> list[AssembledFrame]:
-        done: list[AssembledFrame] = []
-        if packet.timestamp != self._timestamp:
-            done = self._finish()  # a sender without markers
-            self._timestamp = packet.timestamp
-        payload = packet.payload
-        self._size += len(payload) + PACKET_COST
-        if self._size > MAX_FRAME:
-            raise InvalidData(f"a picture of more than {MAX_FRAME} bytes")
-        self._add(payload)
-        return done + self._finish() if packet.marker else done
-
-    def lost(self) -> None:
-        self._obus, self._open, self._size = [], [], 0
 
     def begins_key(self, payload: bytes) -> bool:
         """N marks the first packet of a coded video sequence, which begins with a key frame."""

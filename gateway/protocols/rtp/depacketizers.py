@@ -14,8 +14,6 @@ PACKET_COST: Final = 64  # bytes that Python needs beside each payload; counted,
 _MAX_FRAMES: Final = 64  # AAC frames in one packet
 _MAX_AAC_FRAME: Final = 8_191  # bytes: AAC-hbr has sizes of 13 bits (RFC 3640 §3.3.6), whatever the description says
 
-_STAP_A, _FU_A = 24, 28  # RFC 6184 §5.2, table 1
-_AGGREGATION, _FRAGMENTATION = 48, 49  # RFC 7798 §4.4
 # H.265, table 7-1: pictures at which decoding can start, and pictures that a decoder skips if it starts there.
 _FIRST_IRAP, _LAST_IRAP = 16, 21
 _RASL: Final = (8, 9)
@@ -54,85 +52,110 @@ class ResumableDepacketizer(Depacketizer, Protocol):
         """Whether this payload is surely the first of a key frame."""
 
 
-class NalDepacketizer:
-    """H.264 (RFC 6184, packetization modes 0 and 1) and H.265 (RFC 7798). A unit ends at the packet with the marker.
+class PictureDepacketizer:
+    """The common part for pictures of several packets. A picture ends at the packet with the marker."""
 
-    STAP-B, MTAP and FU-B belong to the interleaved mode, which we do not offer: they are errors.
-    """
-
-    def __init__(self, *, h265: bool) -> None:
-        self._h265 = h265
-        self._units: list[bytes] = []
-        self._fragments: list[bytes] = []
-        self._size = 0
-        self._timestamp: int | None = None
+    def __init__(self) -> None:
+        self._timestamp = 0
+        self.lost()
 
     def push(self, packet: RtpPacket) -> list[AssembledFrame]:
         done: list[AssembledFrame] = []
         if packet.timestamp != self._timestamp:
-            done += self._finish()  # a sender without markers
+            done = self._finish()  # a sender without markers
             self._timestamp = packet.timestamp
         payload = packet.payload
         self._size += len(payload) + PACKET_COST
         if self._size > MAX_FRAME:
             self.lost()
             raise InvalidData(f"a picture of more than {MAX_FRAME} bytes")
-        if self._h265:
-            self._add_h265(payload)
-        else:
-            self._add_h264(payload)
-        if packet.marker:
-            done += self._finish()
-        return done
+        self._add(payload)
+        return done + self._finish() if packet.marker else done
 
     def lost(self) -> None:
-        self._units, self._fragments, self._size = [], [], 0
+        self._size = 0
+
+    def _add(self, payload: bytes) -> None:
+        """Adds the payload of one packet. Raises InvalidData."""
+        raise NotImplementedError
+
+    def _finish(self) -> list[AssembledFrame]:
+        """Ends the picture, and returns it if there is one. Raises InvalidData if it is not complete."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class _NalFormat:
+    """The payload format of a codec.
+
+    header: bytes of a NAL unit's header. shift, mask: of the type in its first byte. single: types that are sent alone.
+    aggregation, fragments: types of packets with several units, and with a part of one.
+    begins: types of the units that begin a key frame, after a `delimiter`.
+    """
+
+    header: int
+    shift: int
+    mask: int
+    single: frozenset[int]
+    aggregation: int
+    fragments: int
+    delimiter: int
+    begins: tuple[int, ...]
+
+
+# RFC 6184 §5.2, table 1: STAP-A and FU-A. RFC 7798 §4.4.
+_H264: Final = _NalFormat(1, 0, 0x1F, frozenset(range(1, 24)), 24, 28, h264.AUD, (h264.SPS,))
+_H265: Final = _NalFormat(2, 1, 0x3F, frozenset(range(48)), 48, 49, h265.AUD, (h265.VPS, h265.SPS))
+
+
+class NalDepacketizer(PictureDepacketizer):
+    """H.264 (RFC 6184, packetization modes 0 and 1) and H.265 (RFC 7798).
+
+    STAP-B, MTAP and FU-B belong to the interleaved mode, which we do not offer: they are errors.
+    """
+
+    def __init__(self, *, h265: bool) -> None:
+        super().__init__()
+        self._h265 = h265
+        self._format = _H265 if h265 else _H264
+
+    def lost(self) -> None:
+        self._units: list[bytes] = []
+        self._fragments: list[bytes] = []
+        self._size = 0
 
     def begins_key(self, payload: bytes) -> bool:
         """Parameter sets come first in a key frame, or after a delimiter in an aggregation packet."""
-        kind, at = (payload[0] >> 1 & 0x3F, 4) if self._h265 else (payload[0] & 0x1F, 3)
-        if kind == (_AGGREGATION if self._h265 else _STAP_A) and len(payload) > at:
-            kind = self._kind(payload[at])
-            size = payload[at - 2] << 8 | payload[at - 1]
-            behind = at + size + 2
-            if kind == (h265.AUD if self._h265 else h264.AUD) and len(payload) > behind:
-                kind = self._kind(payload[behind])
-        return kind in ((h265.VPS, h265.SPS) if self._h265 else (h264.SPS,))
+        form = self._format
+        kind, at = payload[0] >> form.shift & form.mask, form.header + 2
+        if kind == form.aggregation and len(payload) > at:
+            kind = payload[at] >> form.shift & form.mask
+            behind = at + (payload[at - 2] << 8 | payload[at - 1]) + 2
+            if kind == form.delimiter and len(payload) > behind:
+                kind = payload[behind] >> form.shift & form.mask
+        return kind in form.begins
 
-    def _kind(self, first: int) -> int:
-        return first >> 1 & 0x3F if self._h265 else first & 0x1F
-
-    def _add_h264(self, payload: bytes) -> None:
-        kind = payload[0] & 0x1F
-        if 1 <= kind <= 23:
-            self._add(payload)
-        elif kind == _STAP_A:
-            self._add_aggregate(payload, 1)
-        elif kind == _FU_A and len(payload) > 2:
-            flags = payload[1]
-            if flags & 0x80:
-                self._begin_fragments(bytes(((payload[0] & 0xE0) | (flags & 0x1F),)))
-            self._add_fragment(flags, payload[2:])
-        else:
-            raise InvalidData(f"an RTP packet of type {kind}")
-
-    def _add_h265(self, payload: bytes) -> None:
-        if len(payload) < 3:
+    def _add(self, payload: bytes) -> None:
+        form = self._format
+        header = form.header
+        if self._h265 and len(payload) < 3:
             raise InvalidData(f"an RTP packet of {len(payload)} bytes")
-        kind = payload[0] >> 1 & 0x3F
-        if kind < _AGGREGATION:
-            self._add(payload)
-        elif kind == _AGGREGATION:
-            self._add_aggregate(payload, 2)
-        elif kind == _FRAGMENTATION and len(payload) > 3:
-            flags = payload[2]
+        kind = payload[0] >> form.shift & form.mask
+        if kind == form.fragments and len(payload) > header + 1:
+            flags = payload[header]
             if flags & 0x80:
-                self._begin_fragments(bytes((payload[0] & 0x81 | (flags & 0x3F) << 1, payload[1])))
-            self._add_fragment(flags, payload[3:])
+                # The type of the unit replaces that of the packet.
+                first = payload[0] & ~(form.mask << form.shift) | (flags & form.mask) << form.shift
+                self._begin_fragments(bytes((first,)) + payload[1:header])
+            self._add_fragment(flags, payload[header + 1 :])
+        elif kind in form.single:
+            self._add_unit(payload)
+        elif kind == form.aggregation:
+            self._add_aggregate(payload, header)
         else:
             raise InvalidData(f"an RTP packet of type {kind}")
 
-    def _add(self, unit: bytes) -> None:
+    def _add_unit(self, unit: bytes) -> None:
         if self._fragments:
             raise InvalidData("a fragmented NAL unit without its end")
         if len(self._units) == nal.MAX_UNITS:
@@ -145,7 +168,7 @@ class NalDepacketizer:
             unit = payload[at + 2 : at + 2 + size]
             if not size or len(unit) != size:
                 raise InvalidData("an aggregation packet that is cut short")
-            self._add(unit)
+            self._add_unit(unit)
             at += 2 + size
 
     def _begin_fragments(self, head: bytes) -> None:
@@ -159,14 +182,14 @@ class NalDepacketizer:
         self._fragments.append(data)
         if flags & 0x40:
             unit, self._fragments = b"".join(self._fragments), []
-            self._add(unit)
+            self._add_unit(unit)
 
     def _finish(self) -> list[AssembledFrame]:
-        units, timestamp, open_unit = self._units, self._timestamp, self._fragments
+        units, open_unit = self._units, self._fragments
         self.lost()
         if open_unit:
             raise InvalidData("a picture that ends inside a NAL unit")
-        if not units or timestamp is None:
+        if not units:
             return []
         if self._h265:
             slices = [unit for unit in units if unit[0] >> 1 & 0x3F < h265.VPS]
@@ -179,7 +202,7 @@ class NalDepacketizer:
         # they may come after a lost first slice.
         if key and slices[0][1 + self._h265 :] < b"\x80":
             raise InvalidData("a key frame without its first slice")
-        return [AssembledFrame(timestamp, nal.join_annexb(units), 0, key, leading)]
+        return [AssembledFrame(self._timestamp, nal.join_annexb(units), 0, key, leading)]
 
 
 class AacDepacketizer:

@@ -6,8 +6,7 @@ from typing import Final
 
 from gateway.media import vp9
 from gateway.media.errors import InvalidData
-from gateway.protocols.rtp.depacketizers import MAX_FRAME, PACKET_COST, AssembledFrame
-from gateway.protocols.rtp.packets import RtpPacket
+from gateway.protocols.rtp.depacketizers import AssembledFrame, PictureDepacketizer
 
 _MAX_LAYERS: Final = 8  # frames of a superframe (VP9, annex B)
 
@@ -15,31 +14,12 @@ _MAX_LAYERS: Final = 8  # frames of a superframe (VP9, annex B)
 _PICTURE_ID, _PREDICTED, _LAYERS, _FLEXIBLE, _BEGIN, _END, _STRUCTURE = 0x80, 0x40, 0x20, 0x10, 0x08, 0x04, 0x02
 
 
-class Vp8Depacketizer:
-    """A frame begins with the first packet of partition 0, and ends at the packet with the marker."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._timestamp = 0
-
-    def push(self, packet: RtpPacket) -> list[AssembledFrame]:
-        done: list[AssembledFrame] = []
-        if self._parts and packet.timestamp != self._timestamp:
-            done = self._finish()  # a sender without markers
-        payload = packet.payload
-        begin = _vp8_descriptor(payload)
-        if bool(self._parts) == (payload[0] & 0x17 == 0x10):  # S, and partition 0
-            raise InvalidData("a VP8 frame without its begin, or with two")
-        self._timestamp = packet.timestamp
-        self._parts.append(payload[begin:])
-        self._size += len(payload) + PACKET_COST
-        if self._size > MAX_FRAME:
-            raise InvalidData(f"a picture of more than {MAX_FRAME} bytes")
-        return done + self._finish() if packet.marker else done
+class Vp8Depacketizer(PictureDepacketizer):
+    """A frame begins with the first packet of partition 0."""
 
     def lost(self) -> None:
-        self._parts, self._size = [], 0
+        self._parts: list[bytes] = []
+        self._size = 0
 
     def begins_key(self, payload: bytes) -> bool:
         """The first bit of a key frame is 0 (RFC 6386 §9.1)."""
@@ -50,46 +30,32 @@ class Vp8Depacketizer:
         except InvalidData:
             return False
 
+    def _add(self, payload: bytes) -> None:
+        begin = _vp8_descriptor(payload)
+        if bool(self._parts) == (payload[0] & 0x17 == 0x10):  # S, and partition 0
+            raise InvalidData("a VP8 frame without its begin, or with two")
+        self._parts.append(payload[begin:])
+
     def _finish(self) -> list[AssembledFrame]:
-        frame = b"".join(self._parts)
+        parts = self._parts
         self.lost()
+        if not parts:
+            return []
+        frame = b"".join(parts)
         return [AssembledFrame(self._timestamp, frame, 0, vp9.vp8_frame_size(frame) is not None)]
 
 
-class Vp9Depacketizer:
-    """A frame of one layer, or a superframe of all spatial layers of a picture. Both end at the packet with the marker.
+class Vp9Depacketizer(PictureDepacketizer):
+    """A frame of one layer, or a superframe of all spatial layers of a picture.
 
     A sender with spatial layers (scalable video) encodes a picture in several sizes. Each needs the smaller ones, so
     all become one superframe (VP9, annex B), as libvpx writes it.
     """
 
-    def __init__(self) -> None:
+    def lost(self) -> None:
         self._layers: list[bytes] = []  # whole frames of lower layers
         self._parts: list[bytes] = []  # parts of the unfinished frame
         self._size = 0
-        self._timestamp = 0
-
-    def push(self, packet: RtpPacket) -> list[AssembledFrame]:
-        done: list[AssembledFrame] = []
-        if packet.timestamp != self._timestamp:
-            done = self._finish()
-            self._timestamp = packet.timestamp
-        payload = packet.payload
-        begin = _vp9_descriptor(payload)
-        flags = payload[0]
-        if bool(self._parts) == bool(flags & _BEGIN):
-            raise InvalidData("a VP9 frame without its begin or its end")
-        self._parts.append(payload[begin:])
-        self._size += len(payload) + PACKET_COST
-        if self._size > MAX_FRAME or len(self._layers) == _MAX_LAYERS:
-            raise InvalidData(f"a picture of more than {MAX_FRAME} bytes or {_MAX_LAYERS} layers")
-        if flags & _END:
-            self._layers.append(b"".join(self._parts))
-            self._parts = []
-        return done + self._finish() if packet.marker else done
-
-    def lost(self) -> None:
-        self._layers, self._parts, self._size = [], [], 0
 
     def begins_key(self, payload: bytes) -> bool:
         """Whether the payload begins the lowest layer of a key picture, which needs no other picture."""
@@ -101,6 +67,18 @@ class Vp9Depacketizer:
         if payload[0] & _PICTURE_ID:
             at += 2 if len(payload) > 1 and payload[1] & 0x80 else 1
         return len(payload) > at and not payload[at] & 0x0F  # spatial layer 0, not predicted from a lower one
+
+    def _add(self, payload: bytes) -> None:
+        begin = _vp9_descriptor(payload)
+        flags = payload[0]
+        if bool(self._parts) == bool(flags & _BEGIN):
+            raise InvalidData("a VP9 frame without its begin or its end")
+        if len(self._layers) == _MAX_LAYERS:
+            raise InvalidData(f"a picture of more than {_MAX_LAYERS} layers")
+        self._parts.append(payload[begin:])
+        if flags & _END:
+            self._layers.append(b"".join(self._parts))
+            self._parts = []
 
     def _finish(self) -> list[AssembledFrame]:
         layers, open_frame = self._layers, self._parts
