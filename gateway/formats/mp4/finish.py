@@ -6,12 +6,11 @@ has one index before the media (ISO/IEC 14496-12 §6.2.3 allows it: "fast start"
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from gateway.formats.mp4.movie import MovieTrack, chunks, movie_head, read_tracks
-from gateway.formats.mp4.reader import Box, boxes, find
+from gateway.formats.mp4.reader import Run, boxes, need, read_run, read_track_header, u32
 from gateway.formats.mp4.tables import Access
 from gateway.media.errors import InvalidData
 
@@ -19,7 +18,6 @@ MAX_HEADER: Final = 1 << 20  # bytes of the moov before the fragments
 MAX_MOOF: Final = 8 << 20  # bytes; half a million samples
 
 _PIECE: Final = 1 << 20
-_DURATION, _SIZE, _FLAGS, _CTS = 0x100, 0x200, 0x400, 0x800
 _NON_SYNC: Final = 0x0001_0000
 _DEPENDS: Final = 0x0300_0000
 _ON_NONE: Final = 0x0200_0000
@@ -105,58 +103,42 @@ def _read_fragments(source: BinaryIO, position: int, traks: dict[int, MovieTrack
             runs = _runs(moof, size + length)
         except InvalidData:
             return position
-        for track_id, base, durations, sizes, access, offsets, place in runs:
+        for track_id, time, run in runs:
             if track_id in traks:
-                traks[track_id].table.add(base, durations, sizes, access, offsets, position + place)
+                assert run.place is not None, "`_runs` checks it"
+                access = map(_access, run.flags)
+                traks[track_id].table.add(time, run.durations, run.sizes, access, run.offsets, position + run.place)
         position += size + length
 
 
-_Run = tuple[int, int, list[int], list[int], list[Access], list[int], int]
-
-
-def _runs(moof: bytes, end: int) -> list[_Run]:
-    """Returns the track runs of one fragment, in the form that `fragment` writes.
+def _runs(moof: bytes, end: int) -> list[tuple[int, int, Run]]:
+    """Returns track, decode time and samples of the track runs of one fragment, in the form that `fragment` writes.
 
     end: end of the mdat, counted from the start of the moof.
-
-    Each run has: track, decode time, durations, sizes, access, composition offsets, and the position of its samples
-    from the start of the moof.
     """
-    found: list[_Run] = []
-    top = find(moof, b"moof")
-    assert top is not None  # the box that the caller saw
+    found: list[tuple[int, int, Run]] = []
+    top = need(moof, None, b"moof")
     for traf in boxes(moof, top.payload, top.end):
         if traf.kind != b"traf":
             continue
-        tfhd = find(moof, b"tfhd", start=traf.payload, end=traf.end)
-        tfdt = find(moof, b"tfdt", start=traf.payload, end=traf.end)
-        trun = find(moof, b"trun", start=traf.payload, end=traf.end)
-        if tfhd is None or tfdt is None or trun is None:
-            raise InvalidData("a traf that we do not write")
-        flags, track_id, defaults = _tfhd(moof, tfhd)
-        if tfdt.end - tfdt.payload != 12 or moof[tfdt.payload] != 1 or flags & 0x01:
+        tfhd, tfdt, trun = (need(moof, traf, kind) for kind in (b"tfhd", b"tfdt", b"trun"))
+        header = read_track_header(moof, tfhd, {})
+        if header.flags & 0x13 or header.end != tfhd.end:
+            raise InvalidData("a tfhd that we do not write")
+        if tfdt.end - tfdt.payload != 12 or moof[tfdt.payload] != 1:
             raise InvalidData("a tfdt that we do not write")
-        base = int.from_bytes(moof[tfdt.payload + 4 : tfdt.end], "big")
-        if base >= 1 << 62:
-            raise InvalidData(f"a decode time of {base}")
-        if trun.end - trun.payload < 12:
-            raise InvalidData("a trun that is cut short")
-        head, count, place = struct.unpack_from(">IIi", moof, trun.payload)
-        present = [n for n in (_DURATION, _SIZE, _FLAGS, _CTS) if head & n]
-        if head & 0xFFFFFF & ~0xF01 or not head & 1 or _SIZE not in present:
+        time = int.from_bytes(moof[tfdt.payload + 4 : tfdt.end], "big")
+        if time >= 1 << 62:
+            raise InvalidData(f"a decode time of {time}")
+        head, count = u32(moof, trun, 0), u32(moof, trun, 4)
+        if head & 0xFFFFFF & ~0xF01 or not head & 1 or not head & 0x200:
             raise InvalidData("a trun that we do not write")
-        stride = len(present)
-        if trun.end - trun.payload != 12 + 4 * stride * count:
+        if trun.end - trun.payload != 12 + 4 * (head & 0xF00).bit_count() * count:
             raise InvalidData(f"a trun of {count} samples in {trun.end - trun.payload} bytes")
-        values = struct.unpack_from(f">{stride * count}I", moof, trun.payload + 12)
-        fields = {kind: list(values[n::stride]) for n, kind in enumerate(present)}
-        sizes = fields[_SIZE]
-        if not len(moof) <= place <= place + sum(sizes) <= end:
+        run = read_run(moof, trun, header.values, count)
+        if run.place is None or not len(moof) <= run.place <= run.place + sum(run.sizes) <= end:
             raise InvalidData("samples outside their mdat")
-        durations = fields.get(_DURATION) or [defaults[0]] * count
-        access = [_access(f) for f in fields.get(_FLAGS) or [defaults[1]] * count]
-        offsets = [c - (c >> 31 << 32) for c in fields.get(_CTS) or [0] * count]
-        found.append((track_id, base, durations, sizes, access, offsets, place))
+        found.append((header.track_id, time, run))
     return found
 
 
@@ -164,19 +146,6 @@ def _access(flags: int) -> Access:
     if not flags & _NON_SYNC:
         return Access.SYNC
     return Access.OPEN if flags & _DEPENDS == _ON_NONE else Access.NONE
-
-
-def _tfhd(moof: bytes, tfhd: Box) -> tuple[int, int, tuple[int, int]]:
-    """Returns flags, track id and defaults (duration, flags) of a tfhd."""
-    words = struct.unpack_from(f">{(tfhd.end - tfhd.payload) // 4}I", moof, tfhd.payload)
-    if len(words) < 2:
-        raise InvalidData("a tfhd that is cut short")
-    flags = words[0] & 0xFFFFFF
-    rest = list(words[2:])
-    if flags & 0x13 or len(rest) != (flags >> 3 & 1) + (flags >> 5 & 1):
-        raise InvalidData("a tfhd that we do not write")
-    duration = rest.pop(0) if flags & 0x08 else 0
-    return flags, words[1], (duration, rest.pop(0) if flags & 0x20 else 0)
 
 
 def _copy(source: BinaryIO, position: int, size: int, target: BinaryIO) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from gateway.formats.mp4.fragment import Mp4Sample
 from gateway.media.errors import InvalidData
@@ -36,12 +38,32 @@ class TrackFragment:
     samples: list[Mp4Sample]
 
 
-@dataclass(slots=True)
-class _Budget:
-    """The samples and bytes that the fragments of a buffer may still have. Several runs may refer to equal bytes."""
+@dataclass(frozen=True, slots=True)
+class TrackHeader:
+    """The tfhd of a traf (§8.8.7). values: default duration, size and flags of a sample. end: where it was read up to.
 
-    samples: int
-    bytes: int
+    base: position of the data in the file, if it is written.
+    """
+
+    flags: int
+    track_id: int
+    base: int | None
+    values: tuple[int, int, int]
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The samples of a trun (§8.8.8): one list for each value.
+
+    place: where they begin, after the base of their track; None: after the previous run.
+    """
+
+    place: int | None
+    durations: Sequence[int]
+    sizes: Sequence[int]
+    flags: Sequence[int]
+    offsets: Sequence[int]
 
 
 def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
@@ -79,12 +101,11 @@ def find(data: bytes, *path: bytes, start: int = 0, end: int | None = None) -> B
     return found
 
 
+Defaults: TypeAlias = dict[int, tuple[int, int, int]]
+
+
 def parse_fragments(
-    data: bytes,
-    *,
-    defaults: dict[int, tuple[int, int, int]] | None = None,
-    origin: int = 0,
-    max_samples: int = MAX_SAMPLES,
+    data: bytes, *, defaults: Defaults | None = None, origin: int = 0, max_samples: int = MAX_SAMPLES
 ) -> list[TrackFragment]:
     """Returns the fragments of a segment or part, in order, with their samples.
 
@@ -95,7 +116,7 @@ def parse_fragments(
     Raises InvalidData.
     """
     fragments: list[TrackFragment] = []
-    budget = _Budget(max_samples, len(data))
+    left = len(data)  # bytes that samples may still have: several runs may refer to equal bytes
     for moof in boxes(data):
         if moof.kind != b"moof":
             continue
@@ -104,33 +125,18 @@ def parse_fragments(
             if child.kind == b"mfhd":
                 sequence = u32(data, child, 4)
             elif child.kind == b"traf":
-                fragments.append(_traf(data, moof, child, sequence, defaults or {}, budget, origin))
+                fragment = _traf(data, moof, child, defaults or {}, origin, (max_samples, left))
+                fragment.sequence_number = sequence
+                fragments.append(fragment)
+                max_samples -= len(fragment.samples)
+                left -= sum([len(sample.payload) for sample in fragment.samples])
     return fragments
 
 
-def _traf(
-    data: bytes,
-    moof: Box,
-    traf: Box,
-    sequence: int,
-    defaults: dict[int, tuple[int, int, int]],
-    budget: _Budget,
-    origin: int,
-) -> TrackFragment:
-    tfhd = need(data, traf, b"tfhd")
-    flags = u32(data, tfhd, 0) & 0xFFFFFF
-    track_id = u32(data, tfhd, 4)
-    base = moof.start
-    at = 8
-    if flags & 0x1:
-        base = (u32(data, tfhd, at) << 32 | u32(data, tfhd, at + 4)) - origin
-        at += 8
-    at += 4 if flags & 0x2 else 0
-    values = list(defaults.get(track_id, (0, 0, 0)))
-    for n, bit in enumerate((0x8, 0x10, 0x20)):
-        if flags & bit:
-            values[n] = u32(data, tfhd, at)
-            at += 4
+def _traf(data: bytes, moof: Box, traf: Box, defaults: Defaults, origin: int, limits: tuple[int, int]) -> TrackFragment:
+    """Reads a traf. limits: of the number and the bytes of its samples."""
+    header = read_track_header(data, need(data, traf, b"tfhd"), defaults)
+    base = moof.start if header.base is None else header.base - origin
     time = 0
     tfdt = find(data, b"tfdt", start=traf.payload, end=traf.end)
     if tfdt is not None:
@@ -138,56 +144,67 @@ def _traf(
         if u32(data, tfdt, 0) >> 24:
             time = time << 32 | u32(data, tfdt, 8)
     samples: list[Mp4Sample] = []
-    position: int | None = None
+    position, (most, left) = base, limits
     for child in boxes(data, traf.payload, traf.end):
-        if child.kind == b"trun":
-            position = _trun(data, child, base, base if position is None else position, values, samples, budget)
-    return TrackFragment(sequence, track_id, time, samples)
+        if child.kind != b"trun":
+            continue
+        run = read_run(data, child, header.values, most - len(samples))
+        position = position if run.place is None else base + run.place
+        for duration, size, flags, cts in zip(run.durations, run.sizes, run.flags, run.offsets, strict=True):
+            left -= size
+            if not 0 <= position <= position + size <= len(data) or left < 0:
+                raise InvalidData(f"sample {len(samples)} of {size} bytes at {position} of {len(data)}")
+            samples.append(Mp4Sample(duration, cts, not flags & _NON_SYNC, data[position : position + size]))
+            position += size
+    return TrackFragment(0, header.track_id, time, samples)
 
 
-def _trun(
-    data: bytes, trun: Box, base: int, position: int, values: list[int], samples: list[Mp4Sample], budget: _Budget
-) -> int:
-    """Appends the samples of one track run that start at `position`. Returns the position after them."""
+def read_track_header(data: bytes, tfhd: Box, defaults: Defaults) -> TrackHeader:
+    """Reads a tfhd. defaults: by track id, the values of trex. Raises InvalidData."""
+    flags, track_id = u32(data, tfhd, 0) & 0xFFFFFF, u32(data, tfhd, 4)
+    at, base = 8, None
+    if flags & 0x1:
+        base = u32(data, tfhd, at) << 32 | u32(data, tfhd, at + 4)
+        at += 8
+    at += 4 if flags & 0x2 else 0
+    values = list(defaults.get(track_id, (0, 0, 0)))
+    for n, bit in enumerate((0x8, 0x10, 0x20)):
+        if flags & bit:
+            values[n] = u32(data, tfhd, at)
+            at += 4
+    return TrackHeader(flags, track_id, base, (values[0], values[1], values[2]), tfhd.payload + at)
+
+
+def read_run(data: bytes, trun: Box, defaults: tuple[int, int, int], most: int) -> Run:
+    """Reads a trun. defaults: duration, size and flags. most: samples that it may have. Raises InvalidData."""
     head, count = u32(data, trun, 0), u32(data, trun, 4)
     at = 8
+    place: int | None = None
     first_flags: int | None = None
     if head & 0x1:
-        offset = u32(data, trun, at)
-        position = base + offset - (offset >> 31 << 32)
+        place = _signed(u32(data, trun, at))
         at += 4
     if head & 0x4:
         first_flags = u32(data, trun, at)
         at += 4
-    present = [bool(head & bit) for bit in (0x100, 0x200, 0x400, 0x800)]
-    stride = 4 * sum(present)
-    budget.samples -= count
-    if count * stride > trun.end - trun.payload - at or budget.samples < 0:
+    present = [bit for bit in (0x100, 0x200, 0x400, 0x800) if head & bit]
+    width = len(present)
+    if count > most or 4 * count * width > trun.end - trun.payload - at:
         raise InvalidData(f"trun of {count} samples in {trun.end - trun.payload} bytes")
-    for n in range(count):
-        duration, size, flags = values
-        cts = 0
-        if present[0]:
-            duration = u32(data, trun, at)
-            at += 4
-        if present[1]:
-            size = u32(data, trun, at)
-            at += 4
-        if present[2]:
-            flags = u32(data, trun, at)
-            at += 4
-        elif n == 0 and first_flags is not None:
-            flags = first_flags
-        if present[3]:
-            cts = u32(data, trun, at)
-            cts -= cts >> 31 << 32 if head >> 24 else 0
-            at += 4
-        budget.bytes -= size
-        if not 0 <= position <= position + size <= len(data) or budget.bytes < 0:
-            raise InvalidData(f"sample {n} of {size} bytes at {position} of {len(data)}")
-        samples.append(Mp4Sample(duration, cts, not flags & _NON_SYNC, data[position : position + size]))
-        position += size
-    return position
+    values = struct.unpack_from(f">{count * width}I", data, trun.payload + at)
+    columns = {bit: values[n::width] for n, bit in enumerate(present)}
+    duration, size, flags = ([value] * count for value in defaults)
+    if first_flags is not None and count:
+        flags[0] = first_flags
+    offsets = columns.get(0x800) or [0] * count
+    return Run(
+        place, columns.get(0x100) or duration, columns.get(0x200) or size, columns.get(0x400) or flags,
+        [_signed(offset) for offset in offsets] if head >> 24 else offsets,
+    )  # fmt: skip
+
+
+def _signed(value: int) -> int:
+    return value - (value >> 31 << 32)
 
 
 def need(data: bytes, parent: Box | None, *path: bytes) -> Box:

@@ -112,16 +112,12 @@ class ChunkReader:
                 stream = self._open_stream(csid, first >> 6)
 
             if first >= 0xC0 and stream.missing:  # fmt 3 within a message
-                extended = stream.extended
-                if extended:
-                    # Senders repeat the field in every chunk, except librtmp before 2014 and old OBS. Equal bytes
-                    # are the field; other bytes are payload.
-                    peek = data[position : position + 4]
-                    if peek == extended:
-                        position += 4
-                    elif len(peek) < 4 and extended.startswith(peek):
+                if stream.extended:
+                    repeated = _repeated(data, position, stream.extended)
+                    if repeated is None:
                         position = start
                         break
+                    position += repeated
             else:
                 fmt = first >> 6
                 header = position + _HEADER_SIZE[fmt]
@@ -131,14 +127,12 @@ class ChunkReader:
                 if stream.missing:
                     raise RemoteProtocolError(f"chunk stream {csid}: new message inside an unfinished one")
                 if fmt == 3:
-                    extended = stream.extended
-                    if extended:
-                        peek = data[header : header + 4]
-                        if peek == extended:
-                            header += 4
-                        elif len(peek) < 4 and extended.startswith(peek):
+                    if stream.extended:
+                        repeated = _repeated(data, header, stream.extended)
+                        if repeated is None:
                             position = start
                             break
+                        header += repeated
                     if stream.length < 0:
                         raise RemoteProtocolError(f"chunk stream {csid}: fmt 3 before any header")
                     stream.timestamp = (stream.timestamp + stream.delta) & 0xFFFFFFFF
@@ -176,31 +170,25 @@ class ChunkReader:
                 position = header
                 length = stream.length
                 size = self.chunk_size
+                payload = None
                 if length <= size:
                     stop = position + length
-                    if stop <= end:  # the whole message has arrived
-                        type_id = stream.type_id
-                        message = Message(type_id, stream.timestamp, stream.stream_id, data[position:stop])
-                        position = stop
-                        if type_id > 2:
-                            messages.append(message)
-                        else:
-                            self._handle_control(message)
-                        continue
+                    if stop <= end:
+                        payload = data[position:stop]
                 elif csid < 64 and not stream.extended:
                     breaks = (length - 1) // size
                     stop = position + length + breaks
                     if stop <= end and breaks <= _MAX_RUN:
                         payload = _without_headers(data, position, stop, size, csid, breaks)
-                        if payload is not None:
-                            type_id = stream.type_id
-                            message = Message(type_id, stream.timestamp, stream.stream_id, payload)
-                            position = stop
-                            if type_id > 2:
-                                messages.append(message)
-                            else:  # at a chunk size below 4, Set Chunk Size spans chunks too
-                                self._handle_control(message)
-                            continue
+                if payload is not None:  # the whole message has arrived
+                    type_id = stream.type_id
+                    message = Message(type_id, stream.timestamp, stream.stream_id, payload)
+                    position = stop
+                    if type_id > 2:
+                        messages.append(message)
+                    else:  # at a chunk size below 4, Set Chunk Size spans chunks too
+                        self._handle_control(message)
+                    continue
                 stream.missing = length
 
             missing = stream.missing
@@ -301,6 +289,18 @@ class ChunkReader:
                 stream.joined = 0
                 stream.missing = 0
         # Type 0 does not exist; such a message is dropped.
+
+
+def _repeated(data: bytes, at: int, extended: bytes) -> int | None:
+    """Returns the bytes of a repeated extended timestamp; None if they have not all arrived.
+
+    Senders repeat the field in every chunk, except librtmp before 2014 and old OBS. Equal bytes are the field; other
+    bytes are payload.
+    """
+    peek = data[at : at + 4]
+    if peek == extended:
+        return 4
+    return None if len(peek) < 4 and extended.startswith(peek) else 0
 
 
 def _without_headers(data: bytes, position: int, stop: int, size: int, csid: int, breaks: int) -> bytes | None:
