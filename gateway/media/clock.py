@@ -26,7 +26,7 @@ class PublisherTimeline:
     milliseconds.
     """
 
-    __slots__ = ("_floor", "_latest", "_leap", "_offset", "_reorder", "_start", "_tracks", "jumped", "rebased")
+    __slots__ = ("_floor", "_leap", "_offset", "_reorder", "_start", "_tracks", "jumped", "latest", "rebased")
 
     # A track that adopts another track's offset may be this far (ms) behind: tracks are not interleaved exactly.
     OVERLAP = 1_000
@@ -37,15 +37,10 @@ class PublisherTimeline:
         self._reorder = reorder
         self._leap = leap
         self._tracks: dict[int, _TrackClock] = {}
-        self._latest = 0
+        self.latest = 0  # the greatest time returned so far
         self._offset = 0  # offset of the track that began or jumped last
         self.rebased = 0  # number of jumps that re-based the clock
         self.jumped = 0  # milliseconds of the last jump; below 0: backwards
-
-    @property
-    def latest(self) -> int:
-        """The greatest time returned so far, in milliseconds."""
-        return self._latest
 
     def stamp(self, track: int, raw: int) -> int:
         """Returns the time of a timestamp, in milliseconds.
@@ -61,19 +56,19 @@ class PublisherTimeline:
             track_clock.step = ahead
             track_clock.overlap = self._reorder
             track_clock.high = high = track_clock.high + ahead
-            if high > self._latest:
-                self._latest = high
+            if high > self.latest:
+                self.latest = high
             return high
         ahead = (ahead + _HALF & _MASK) - _HALF  # like _distance
         if ahead > 0:
             # A track may pause for a long time (a camera is switched off) while the others continue.
-            if ahead > self._leap and _distance(raw + track_clock.offset, self._latest) > self._leap:
+            if ahead > self._leap and _distance(raw + track_clock.offset, self.latest) > self._leap:
                 return self._jump(track_clock, raw)
             track_clock.step = ahead if ahead < self._leap else self._leap
             track_clock.overlap = self._reorder
             track_clock.high += ahead
-            if track_clock.high > self._latest:
-                self._latest = track_clock.high
+            if track_clock.high > self.latest:
+                self.latest = track_clock.high
             return track_clock.high
         if ahead < -track_clock.overlap:
             return self._jump(track_clock, raw)
@@ -84,35 +79,35 @@ class PublisherTimeline:
 
         Timestamps of script data are often 0. Returns the latest time if `raw` is not within `leap` of it.
         """
-        ahead = _distance(raw + self._offset, self._latest)
-        return max(self._floor, self._latest + ahead) if -self._leap <= ahead <= self._leap else self._latest
+        ahead = _distance(raw + self._offset, self.latest)
+        return max(self._floor, self.latest + ahead) if -self._leap <= ahead <= self._leap else self.latest
 
     def _join(self, track: int, raw: int) -> int:
         """Returns the time of a track's first timestamp: on the clock of the other tracks if it fits."""
         if self._tracks:
-            ahead = _distance(raw + self._offset, self._latest)
+            ahead = _distance(raw + self._offset, self.latest)
             # The origins may differ (audio from 0, video from the encoder's uptime). Then the track starts at the
             # latest time. Otherwise its times would never be near those of the others.
-            time = self._latest + (ahead if -self._leap <= ahead <= self._leap else 0)
+            time = self.latest + (ahead if -self._leap <= ahead <= self._leap else 0)
         else:
             time = raw % _WRAP if self._start is None else self._start
         self._offset = (time - raw) % _WRAP
         # A track that begins before the floor stays at the floor until the common clock has passed it.
         first = max(time, self._floor)
         self._tracks[track] = _TrackClock(self._offset, first, max(self._reorder, first - time))
-        self._latest = max(self._latest, first)
+        self.latest = max(self.latest, first)
         return first
 
     def _jump(self, track_clock: _TrackClock, raw: int) -> int:
         for other in self._tracks.values():
-            ahead = _distance(raw + other.offset, self._latest)
+            ahead = _distance(raw + other.offset, self.latest)
             if other.offset != track_clock.offset and -self.OVERLAP <= ahead <= self._leap:
                 track_clock.offset = other.offset
                 break
         else:
             # This track is the first one that jumps.
             self.jumped = _distance(raw + track_clock.offset, track_clock.high)
-            track_clock.offset = (self._latest + track_clock.step - raw) % _WRAP
+            track_clock.offset = (self.latest + track_clock.step - raw) % _WRAP
             self.rebased += 1
         self._offset = track_clock.offset
         ahead = _distance(raw + track_clock.offset, track_clock.high)
@@ -121,7 +116,7 @@ class PublisherTimeline:
             return max(self._floor, track_clock.high + max(ahead, -self._reorder))
         track_clock.overlap = self._reorder
         track_clock.high += ahead
-        self._latest = max(self._latest, track_clock.high)
+        self.latest = max(self.latest, track_clock.high)
         return track_clock.high
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gateway.media import aac, ac3, av1, flac, h264, h265, mp3, opus, vp9
@@ -10,6 +11,13 @@ from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.pixel_aspect import SQUARE, PixelAspect
 from gateway.media.track import Codec, Kind, MediaTrack
 
+_PARSERS: dict[Codec, Callable[[bytes], object]] = {
+    Codec.H264: h264.parse_avcc, Codec.H265: h265.parse_hvcc, Codec.AV1: av1.parse_av1c, Codec.AAC: aac.parse_asc
+}  # fmt: skip
+_STRINGS = {
+    Codec.H264: h264.codec_string, Codec.H265: h265.codec_string, Codec.AV1: av1.codec_string,
+    Codec.AAC: aac.codec_string,
+}  # fmt: skip
 _PROFILES = {
     Codec.H264: {66: "Baseline", 77: "Main", 88: "Extended", 100: "High", 110: "High 10", 122: "High 4:2:2",
                  244: "High 4:4:4"},
@@ -31,18 +39,12 @@ def codec_string(track: MediaTrack, first_payload: bytes | None = None) -> str:
     first_payload: a key frame, needed for VP9 without a configuration record.
     """
     match track.codec:
-        case Codec.H264:
-            return h264.codec_string(track.config)
-        case Codec.H265:
-            return h265.codec_string(track.config)
-        case Codec.AV1:
-            return av1.codec_string(track.config)
+        case Codec.H264 | Codec.H265 | Codec.AV1 | Codec.AAC:
+            return _STRINGS[track.codec](track.config)
         case Codec.VP9:
             return vp9.codec_string(vpcc(track, first_payload))
         case Codec.VP8:
             return vp9.codec_string(vpcc(track), vp8=True)
-        case Codec.AAC:
-            return aac.codec_string(track.config)
     return _CODEC_STRINGS[track.codec]
 
 
@@ -154,19 +156,12 @@ def samples_per_frame(track: MediaTrack, payload: bytes) -> int:
 
 def checked_config(codec: Codec, config: bytes) -> bytes:
     """Checks a container's decoder configuration and returns it in the form of `MediaTrack`. Raises InvalidData."""
-    match codec:
-        case Codec.H264:
-            h264.parse_avcc(config)
-        case Codec.H265:
-            h265.parse_hvcc(config)
-        case Codec.AV1:
-            av1.parse_av1c(config)
-        case Codec.AAC:
-            aac.parse_asc(config)
-        case Codec.OPUS:
-            return opus.unskipped(config)
-        case Codec.FLAC:
-            return flac.parse_config(config).blocks
+    if codec is Codec.OPUS:
+        return opus.unskipped(config)
+    if codec is Codec.FLAC:
+        return flac.parse_config(config).blocks
+    if codec in _PARSERS:
+        _PARSERS[codec](config)
     return config
 
 

@@ -14,14 +14,9 @@ from gateway.media.track import Codec, MediaTrack
 _SCE, _CPE, _LFE, _END = 0, 1, 3, 7
 # Table 1.19: the elements of each channel configuration.
 _LAYOUTS: Final = {
-    1: (_SCE,),
-    2: (_CPE,),
-    3: (_SCE, _CPE),
-    4: (_SCE, _CPE, _SCE),
-    5: (_SCE, _CPE, _CPE),
-    6: (_SCE, _CPE, _CPE, _LFE),
-    7: (_SCE, _CPE, _CPE, _CPE, _LFE),
-}
+    1: (_SCE,), 2: (_CPE,), 3: (_SCE, _CPE), 4: (_SCE, _CPE, _SCE), 5: (_SCE, _CPE, _CPE),
+    6: (_SCE, _CPE, _CPE, _LFE), 7: (_SCE, _CPE, _CPE, _CPE, _LFE),
+}  # fmt: skip
 _GENERAL_AUDIO: Final = frozenset((1, 2, 4))  # Main, LC and LTP have the same silent frames
 _ICS_INFO: Final = "0" * 11  # one long window, no scale factor bands, no prediction
 _CHANNEL: Final = "0" * 8 + _ICS_INFO + "000"  # global_gain, ics_info, no pulses, no noise shaping, no gain control

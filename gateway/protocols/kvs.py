@@ -182,13 +182,9 @@ def _parse_ack(text: bytes) -> Ack | None:
         return None
     event = AckEventType(kind) if kind in AckEventType.__members__ else AckEventType.OTHER
     number, code = value.get("FragmentNumber", ""), value.get("ErrorCode", "")
-    return Ack(
-        event,
-        _integer(value.get("FragmentTimecode")),
-        str(number)[:256] if isinstance(number, str | int) else "",
-        _integer(value.get("ErrorId")) or 0,
-        code[:128] if isinstance(code, str) else "",
-    )
+    number = str(number)[:256] if isinstance(number, str | int) else ""
+    code = code[:128] if isinstance(code, str) else ""
+    return Ack(event, _integer(value.get("FragmentTimecode")), number, _integer(value.get("ErrorId")) or 0, code)
 
 
 def _integer(value: Any) -> int | None:

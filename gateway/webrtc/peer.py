@@ -55,24 +55,18 @@ class Peer:
     """One connection. `WebRtcEndpoint.open_peer` makes it.
 
     client: address of the request that opened it. opened: monotonic time. has_key: see `WebRtcEndpoint.open_peer`.
+    has_ended: whether it has ended, for any reason.
     ufrags: ours, under which the endpoint finds the peer, oldest first.
     """
 
     __slots__ = (
-        "_alerts", "_dtls", "_ended", "_flight", "_flight_path", "_handler", "_handshake_bytes", "_host", "_receiver",
-        "_remote", "_resend_at", "_rtcp", "_sender", "_settle_at", "_waiting", "client", "has_key", "ice", "opened",
-        "ufrags",
+        "_alerts", "_dtls", "_flight", "_flight_path", "_handler", "_handshake_bytes", "_host", "_receiver",
+        "_remote", "_resend_at", "_rtcp", "_sender", "_settle_at", "_waiting", "client", "has_ended", "has_key",
+        "ice", "opened", "ufrags",
     )  # fmt: skip
 
     def __init__(
-        self,
-        host: PeerHost,
-        remote: OfferedTransport,
-        handler: PeerHandler,
-        client: str,
-        now: float,
-        *,
-        has_key: bool = False,
+        self, host: PeerHost, remote: OfferedTransport, handler: PeerHandler, client: str, now: float, *, has_key: bool
     ) -> None:
         """Raises RemoteProtocolError if the credentials of the offer are invalid."""
         self._host = host
@@ -88,7 +82,7 @@ class Peer:
         self._alerts: DtlsAlerts | None = None
         self._sender: SrtpSender | None = None
         self._receiver: SrtpReceiver | None = None
-        self._ended = False
+        self.has_ended = False
         self._waiting = 0
         self._handshake_bytes = 0
         self._flight: list[bytes] = []  # handshake datagrams that the path does not allow yet
@@ -127,10 +121,6 @@ class Peer:
     def round_trip(self) -> float | None:
         """Seconds, of the last answered check; None before the first."""
         return self.ice.round_trip
-
-    @property
-    def has_ended(self) -> bool:
-        return self._ended
 
     @property
     def is_patient(self) -> bool:
@@ -189,7 +179,7 @@ class Peer:
         Raises RemoteProtocolError if the credentials are invalid.
         """
         credentials = check_credentials(ufrag, password)
-        if not self._ended:
+        if not self.has_ended:
             self._remote = replace(self._remote, ufrag=ufrag, password=password)
             self.ice.restart(new_credentials(), credentials)
             self._host.peer_restarted(self)
@@ -304,9 +294,9 @@ class Peer:
 
     def end(self, reason: PeerEnd) -> None:
         """Ends the connection once: informs the peer, the endpoint and the handler."""
-        if self._ended:
+        if self.has_ended:
             return
-        self._ended = True
+        self.has_ended = True
         self._say_goodbye()
         self._dtls = self._alerts = self._sender = self._receiver = None
         self._flight, self._flight_path = [], None
@@ -332,7 +322,7 @@ class Peer:
     def _handshake(self, path: Path, data: bytes, now: float) -> None:
         """Handles one datagram of the handshake, or after it. The queue calls it."""
         self._waiting -= 1
-        if self._ended or self._alerts is not None:
+        if self.has_ended or self._alerts is not None:
             return
         self._handshake_bytes += len(data)
         if self._handshake_bytes > _MAX_HANDSHAKE_BYTES:

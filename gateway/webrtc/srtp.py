@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -122,23 +122,17 @@ class SrtpReceiver:
 
     def unprotect(self, packet: bytes) -> bytes | None:
         """Returns the RTP packet; None if it is forged, repeated, malformed or of too many SSRCs. Hot path."""
-        source = packet[8:12]
-        if source not in self._sources and (len(packet) < _MIN_RTP or len(self._sources) >= MAX_SOURCES):
-            return None
-        try:
-            plain = self._session.unprotect(packet)
-        except (Error, ValueError):
-            return None
-        self._sources.add(source)
-        return plain
+        return self._open(packet, packet[8:12], _MIN_RTP, self._session.unprotect)
 
     def unprotect_rtcp(self, packet: bytes) -> bytes | None:
         """Returns the compound RTCP packet; None as in `unprotect`."""
-        source = packet[4:8]
-        if source not in self._sources and (len(packet) < _MIN_RTCP or len(self._sources) >= MAX_SOURCES):
+        return self._open(packet, packet[4:8], _MIN_RTCP, self._session.unprotect_rtcp)
+
+    def _open(self, packet: bytes, source: bytes, least: int, unprotect: Callable[[bytes], bytes]) -> bytes | None:
+        if source not in self._sources and (len(packet) < least or len(self._sources) >= MAX_SOURCES):
             return None
         try:
-            plain = self._session.unprotect_rtcp(packet)
+            plain = unprotect(packet)
         except (Error, ValueError):
             return None
         self._sources.add(source)

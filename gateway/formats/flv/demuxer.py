@@ -119,7 +119,7 @@ class MediaDemuxer:
             raise InvalidData(f"video body of {len(body)} bytes")
         packet = body[1]  # E.4.3.2: 0 = sequence header, 1 = NALU, 2 = end of sequence
         if packet == 0:
-            return self._video_config(Codec.H264 if codec_id == AVC else Codec.H265, body[5:])
+            return self._take_config(_VIDEO, Codec.H264 if codec_id == AVC else Codec.H265, body[5:])
         if packet == 1 and len(body) > 5:
             self.dropped += 1
         return None
@@ -129,7 +129,7 @@ class MediaDemuxer:
             if len(body) < 2:
                 raise InvalidData("AAC body of one byte")
             if body[1] == 0:
-                return self._audio_config(Codec.AAC, body[2:])
+                return self._take_config(_AUDIO, Codec.AAC, body[2:])
             if len(body) > 2:
                 self.dropped += 1
             return None
@@ -176,7 +176,7 @@ class MediaDemuxer:
             self.video_track = track = MediaTrack(Kind.VIDEO, codec, TIMESCALE, b"")
             return TrackStart(track, AccessUnit(track, dts, cts, key, wall, body[position:end]))
         if packet == VideoPacket.SEQUENCE_START:
-            return self._video_config(codec, body[position:end])
+            return self._take_config(_VIDEO, codec, body[position:end])
         if packet == VideoPacket.MPEG2TS_SEQUENCE_START:
             return self._refuse(Kind.VIDEO, "MPEG-2 TS sequence start")
         return None  # end of sequence, metadata
@@ -201,7 +201,7 @@ class MediaDemuxer:
         if packet == AudioPacket.CODED_FRAMES:
             return self._audio_frame(codec, dts, body[position:end], wall)
         if packet == AudioPacket.SEQUENCE_START:
-            return self._audio_config(codec, body[position:end])
+            return self._take_config(_AUDIO, codec, body[position:end])
         return None  # end of sequence; the codecs' headers also contain the channel order (MultichannelConfig)
 
     # Multitrack bodies
@@ -221,10 +221,9 @@ class MediaDemuxer:
             demuxer = self if not track_id else self._other(kind, track_id)
             if demuxer is None:
                 item = self._refuse(kind, f"more than {MAX_TRACKS} {kind} tracks")
-            elif kind is Kind.VIDEO:
-                item = demuxer._video_packet(packet, fourcc, dts, body, start, end, wall)
             else:
-                item = demuxer._audio_packet(packet, fourcc, dts, body, start, end, wall)
+                read = demuxer._video_packet if kind is _VIDEO else demuxer._audio_packet
+                item = read(packet, fourcc, dts, body, start, end, wall)
             if not track_id and len(tracks) == 1:
                 return item
             if item is not None:
@@ -245,26 +244,25 @@ class MediaDemuxer:
 
     # Legacy and Ex bodies
 
-    def _video_config(self, codec: Codec, config: bytes) -> MediaTrack | None:
+    def _take_config(self, kind: Kind, codec: Codec, config: bytes) -> MediaTrack | None:
+        """Returns the track of a sequence header; None if it is not another one.
+
+        Raises InvalidData for a configuration that is too short: it would make every consumer fail. The codec parsers
+        check its fields.
+        """
         if codec in (Codec.VP8, Codec.VP9):
             config = _vp_record(config)
-        if not config:
+        if not config and (kind is _VIDEO or codec in _NEEDS_CONFIG):
             return None  # ffmpeg 9 begins AV1 with an empty header, and sends the record with the first frame
-        self._check(codec, config)
-        track = MediaTrack(Kind.VIDEO, codec, TIMESCALE, config)
-        if track == self.video_track:
+        if len(config) < _SMALLEST_CONFIG.get(codec, 0):
+            raise InvalidData(f"{codec} sequence header of {len(config)} bytes")
+        track = MediaTrack(kind, codec, TIMESCALE, config)
+        if track == (self.video_track if kind is _VIDEO else self.audio_track):
             return None
-        self.video_track = track
-        return track
-
-    def _audio_config(self, codec: Codec, config: bytes) -> MediaTrack | None:
-        if not config and codec in _NEEDS_CONFIG:
-            return None
-        self._check(codec, config)
-        track = MediaTrack(Kind.AUDIO, codec, TIMESCALE, config)
-        if track == self.audio_track:
-            return None
-        self.audio_track = track
+        if kind is _VIDEO:
+            self.video_track = track
+        else:
+            self.audio_track = track
         return track
 
     def _audio_frame(self, codec: Codec, dts: int, payload: bytes, wall: float) -> TrackMedia | None:
@@ -278,14 +276,6 @@ class MediaDemuxer:
             return None
         self.audio_track = track = MediaTrack(Kind.AUDIO, codec, TIMESCALE, b"")
         return TrackStart(track, AccessUnit(track, dts, 0, True, wall, payload))
-
-    def _check(self, codec: Codec, config: bytes) -> None:
-        """Raises InvalidData for a configuration that is too short: it would make every consumer fail.
-
-        The codec parsers check its fields.
-        """
-        if len(config) < _SMALLEST_CONFIG.get(codec, 0):
-            raise InvalidData(f"{codec} sequence header of {len(config)} bytes")
 
     def _unknown_fourcc(self, kind: Kind, fourcc: bytes) -> Unsupported | None:
         if len(fourcc) < 4:

@@ -68,35 +68,18 @@ AVC, HEVC = 7, 12  # supported legacy video codec ids
 EX_AUDIO, AAC, MP3, MP3_8K = 9, 10, 2, 14  # sound formats
 
 VIDEO_CODEC_NAMES = {
-    1: "JPEG",
-    2: "Sorenson H.263",
-    3: "Screen Video",
-    4: "VP6",
-    5: "VP6 with alpha",
-    6: "Screen Video 2",
-}
+    1: "JPEG", 2: "Sorenson H.263", 3: "Screen Video", 4: "VP6", 5: "VP6 with alpha", 6: "Screen Video 2",
+}  # fmt: skip
 SOUND_FORMAT_NAMES = {
-    0: "PCM",
-    1: "ADPCM",
-    3: "PCM, little endian",
-    4: "Nellymoser 16 kHz",
-    5: "Nellymoser 8 kHz",
-    6: "Nellymoser",
-    7: "G.711 A-law",
-    8: "G.711 mu-law",
-    11: "Speex",
-    15: "device-specific sound",
-}
+    0: "PCM", 1: "ADPCM", 3: "PCM, little endian", 4: "Nellymoser 16 kHz", 5: "Nellymoser 8 kHz", 6: "Nellymoser",
+    7: "G.711 A-law", 8: "G.711 mu-law", 11: "Speex", 15: "device-specific sound",
+}  # fmt: skip
 
 VIDEO_FOURCC = {b"avc1": Codec.H264, b"hvc1": Codec.H265, b"av01": Codec.AV1, b"vp09": Codec.VP9, b"vp08": Codec.VP8}
 AUDIO_FOURCC = {
-    b"mp4a": Codec.AAC,
-    b".mp3": Codec.MP3,
-    b"Opus": Codec.OPUS,
-    b"fLaC": Codec.FLAC,
-    b"ac-3": Codec.AC3,
+    b"mp4a": Codec.AAC, b".mp3": Codec.MP3, b"Opus": Codec.OPUS, b"fLaC": Codec.FLAC, b"ac-3": Codec.AC3,
     b"ec-3": Codec.EAC3,
-}
+}  # fmt: skip
 FOURCC = {codec: fourcc for fourcc, codec in (VIDEO_FOURCC | AUDIO_FOURCC).items()}
 
 

@@ -20,20 +20,14 @@ CODEC_DELAY: Final = b"\x56\xaa"
 BIT_DEPTH: Final = b"\x62\x64"
 
 _KINDS: Final = {1: Kind.VIDEO, 2: Kind.AUDIO}  # RFC 9559 §5.1.4.1.3
-_CODECS: Final[dict[str, Codec | ForeignCodec]] = {
-    "V_MPEG4/ISO/AVC": Codec.H264,
-    "V_MPEGH/ISO/HEVC": Codec.H265,
-    "V_VP8": Codec.VP8,
-    "V_VP9": Codec.VP9,
+_VIDEO: Final = {
+    "V_MPEG4/ISO/AVC": Codec.H264, "V_MPEGH/ISO/HEVC": Codec.H265, "V_VP8": Codec.VP8, "V_VP9": Codec.VP9,
     "V_AV1": Codec.AV1,
-    "A_OPUS": Codec.OPUS,
-    "A_AAC": Codec.AAC,
-    "A_MPEG/L3": Codec.MP3,
-    "A_FLAC": Codec.FLAC,
-    "A_AC3": Codec.AC3,
-    "A_EAC3": Codec.EAC3,
-    "A_VORBIS": ForeignCodec.VORBIS,
-}
+}  # fmt: skip
+_AUDIO: Final[dict[str, Codec | ForeignCodec]] = {
+    "A_OPUS": Codec.OPUS, "A_AAC": Codec.AAC, "A_MPEG/L3": Codec.MP3, "A_FLAC": Codec.FLAC, "A_AC3": Codec.AC3,
+    "A_EAC3": Codec.EAC3, "A_VORBIS": ForeignCodec.VORBIS,
+}  # fmt: skip
 # The private data of other codecs (VP9) are hints that their decoders do not need.
 _CONFIGURED: Final = frozenset((Codec.H264, Codec.H265, Codec.AV1, Codec.AAC, Codec.OPUS, Codec.FLAC))
 _PCM: Final = {
@@ -152,16 +146,14 @@ def _track(kind: Kind, fields: dict[bytes, bytes], timescale: int) -> RecordedTr
         raise UnsupportedCodec(f"{name} is compressed or encrypted by its container")
     private = fields.get(ebml.CODEC_PRIVATE, b"")
     rate, channels, depth = _sound(fields.get(ebml.AUDIO, b"")) if kind is Kind.AUDIO else (0, 0, 0)
-    coding: Codec | ForeignCodec | None = _CODECS.get(name) or _PCM.get((name, depth))
-    if coding is None or (coding in _VIDEO) is not (kind is Kind.VIDEO):
+    coding: Codec | ForeignCodec | None
+    coding = _VIDEO.get(name) if kind is Kind.VIDEO else _AUDIO.get(name) or _PCM.get((name, depth))
+    if coding is None:
         raise UnsupportedCodec(f"{name} is a codec that is not known here")
     config = _config(coding, private)
     if isinstance(coding, ForeignCodec) and not (8000 <= rate <= 192_000 and 1 <= channels <= 8):
         raise UnsupportedCodec(f"{name} of {rate} Hz and {channels} channels")
     return RecordedTrack(kind, coding, timescale, config, kind is Kind.AUDIO, rate, channels)
-
-
-_VIDEO: Final = frozenset((Codec.H264, Codec.H265, Codec.VP8, Codec.VP9, Codec.AV1))
 
 
 def _sound(audio: bytes) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.formats.mp4.box import box, full_box
-from gateway.media import aac, ac3, av1, codecs, flac, h264, h265, mp3, opus
+from gateway.media import ac3, codecs, flac, mp3, opus
 from gateway.media.errors import UnsupportedCodec
 from gateway.media.pixel_aspect import SQUARE, PixelAspect
 from gateway.media.track import Codec, Kind, MediaTrack
@@ -25,6 +25,8 @@ _LANGUAGES = {
     "pt": "por", "ro": "ron", "ru": "rus", "sk": "slk", "sl": "slv", "sr": "srp", "sv": "swe", "ta": "tam", "th": "tha",
     "tr": "tur", "uk": "ukr", "ur": "urd", "vi": "vie", "zh": "zho",
 }  # fmt: skip
+# The sample entry and its configuration box.
+_VIDEO_BOXES = {Codec.H264: (b"avc1", b"avcC"), Codec.H265: (b"hvc1", b"hvcC"), Codec.AV1: (b"av01", b"av1C")}
 _MAX_WIDTH = 0xFFFF_FFFF  # maximum of a 16.16 number
 _TKHD_FLAGS = 0x7  # enabled, in movie, in preview
 
@@ -83,7 +85,7 @@ def movie_header(timescale: int, duration: int, next_track_id: int, created: int
     created: seconds since 1904.
     """
     rest = (struct.pack(">IH10x", 0x10000, 0x0100), _MATRIX, bytes(24), next_track_id.to_bytes(4, "big"))
-    return _timed_box(b"mvhd", 0, (created, created), struct.pack(">I", timescale), duration, *rest)
+    return _timed_box(b"mvhd", 0, created, struct.pack(">I", timescale), duration, *rest)
 
 
 def track_header(
@@ -96,13 +98,13 @@ def track_header(
     group: the `alternate_group`: players play one of its tracks at a time; 0: none.
     """
     rest = (struct.pack(">8x4H", 0, group, volume, 0), _MATRIX, struct.pack(">II", width, height))
-    return _timed_box(b"tkhd", _TKHD_FLAGS, (created, created), struct.pack(">II", track_id, 0), duration, *rest)
+    return _timed_box(b"tkhd", _TKHD_FLAGS, created, struct.pack(">II", track_id, 0), duration, *rest)
 
 
 def media_header(timescale: int, duration: int, created: int = 0, language: int | None = None) -> bytes:
     """Returns mdhd (§8.4.2). duration: ticks of the track. language: packed, see `packed_language`; None: unknown."""
     rest = struct.pack(">HH", packed_language("") if language is None else language, 0)
-    return _timed_box(b"mdhd", 0, (created, created), struct.pack(">I", timescale), duration, rest)
+    return _timed_box(b"mdhd", 0, created, struct.pack(">I", timescale), duration, rest)
 
 
 def packed_language(language: str) -> int:
@@ -112,12 +114,12 @@ def packed_language(language: str) -> int:
     return (ord(code[0]) - 0x60) << 10 | (ord(code[1]) - 0x60) << 5 | (ord(code[2]) - 0x60)
 
 
-def _timed_box(kind: bytes, flags: int, times: tuple[int, int], middle: bytes, duration: int, *rest: bytes) -> bytes:
+def _timed_box(kind: bytes, flags: int, created: int, middle: bytes, duration: int, *rest: bytes) -> bytes:
     """Returns one of the three headers: two times, 32-bit fields, a duration. Version 1 has 64 bits."""
-    long = max(*times, duration) >= 1 << 32
+    long = max(created, duration) >= 1 << 32
     form = ">Q" if long else ">I"
-    packed = [struct.pack(form, t) for t in times]
-    return full_box(kind, int(long), flags, *packed, middle, struct.pack(form, duration), *rest)
+    time = struct.pack(form, created)  # also of the last change
+    return full_box(kind, int(long), flags, time, time, middle, struct.pack(form, duration), *rest)
 
 
 def _trex(track_id: int) -> bytes:
@@ -143,14 +145,9 @@ def _trak(of: TrackInit) -> bytes:
     name = of.name.encode() + b"\x00" if of.name else name
     hdlr = full_box(b"hdlr", 0, 0, bytes(4), handler, bytes(12), name)
     dinf = box(b"dinf", full_box(b"dref", 0, 0, (1).to_bytes(4, "big"), full_box(b"url ", 0, 1)))
-    stbl = box(
-        b"stbl",
-        full_box(b"stsd", 0, 0, (1).to_bytes(4, "big"), entry),
-        full_box(b"stts", 0, 0, bytes(4)),
-        full_box(b"stsc", 0, 0, bytes(4)),
-        full_box(b"stsz", 0, 0, bytes(8)),
-        full_box(b"stco", 0, 0, bytes(4)),
-    )
+    tables = ((b"stts", 4), (b"stsc", 4), (b"stsz", 8), (b"stco", 4))  # without samples
+    stsd = full_box(b"stsd", 0, 0, (1).to_bytes(4, "big"), entry)
+    stbl = box(b"stbl", stsd, *[full_box(kind, 0, 0, bytes(size)) for kind, size in tables])
     # §8.4.6: the extended language tag has the whole BCP 47 language.
     elng = full_box(b"elng", 0, 0, of.language.encode() + b"\x00") if of.language else b""
     head = media_header(scale, 0, language=packed_language(of.language))
@@ -159,22 +156,14 @@ def _trak(of: TrackInit) -> bytes:
 
 
 def _video_entry(track: MediaTrack, width: int, height: int, aspect: PixelAspect, payload: bytes | None) -> bytes:
-    config = track.config
-    match track.codec:
-        case Codec.H264:
-            h264.parse_avcc(config)
-            kind, specific = b"avc1", box(b"avcC", config)
-        case Codec.H265:
-            h265.parse_hvcc(config)
-            kind, specific = b"hvc1", box(b"hvcC", config)
-        case Codec.AV1:
-            av1.parse_av1c(config)
-            kind, specific = b"av01", box(b"av1C", config)
-        case Codec.VP9 | Codec.VP8:
-            kind = b"vp09" if track.codec is Codec.VP9 else b"vp08"
-            specific = full_box(b"vpcC", 1, 0, codecs.vpcc(track, payload).record)
-        case _:
-            raise UnsupportedCodec(f"MP4 has no video entry for {track.codec}")
+    if track.codec in _VIDEO_BOXES:
+        kind, configuration = _VIDEO_BOXES[track.codec]
+        specific = box(configuration, codecs.checked_config(track.codec, track.config))
+    elif track.codec in (Codec.VP9, Codec.VP8):
+        kind = b"vp09" if track.codec is Codec.VP9 else b"vp08"
+        specific = full_box(b"vpcC", 1, 0, codecs.vpcc(track, payload).record)
+    else:
+        raise UnsupportedCodec(f"MP4 has no video entry for {track.codec}")
     # VisualSampleEntry, §12.1.3: 72 dpi, one frame a sample, no compressor name, depth 24.
     visual = struct.pack(">6xH16xHHIIIH32xHh", 1, width & 0xFFFF, height & 0xFFFF, 0x480000, 0x480000, 0, 1, 0x18, -1)
     # §12.1.4: PixelAspectRatioBox; without it pixels are square.
@@ -184,27 +173,22 @@ def _video_entry(track: MediaTrack, width: int, height: int, aspect: PixelAspect
 
 def _audio_entry(track: MediaTrack, payload: bytes | None) -> bytes:
     config = track.config
+    rate, channels = codecs.audio_rate(track, payload), codecs.audio_channels(track, payload)
     match track.codec:
         case Codec.AAC:
-            asc = aac.parse_asc(config)
-            rate, channels = asc.rate, asc.channels
             kind, specific = b"mp4a", _esds(0x40, config)
         case Codec.MP3:
-            rate, channels = codecs.audio_rate(track, payload), codecs.audio_channels(track, payload)
             # Registered object types: 0x6B is ISO/IEC 11172-3, 0x69 is 13818-3 with its lower rates.
             kind, specific = b"mp4a", _esds(0x6B if rate >= mp3.MPEG1_MIN_RATE else 0x69, b"")
         case Codec.OPUS:
             head = opus.parse_head(config) if config else opus.OpusHead(2, 312, opus.RATE, 0, 0, b"")
-            rate, channels = opus.RATE, head.channels
             kind, specific = b"Opus", box(b"dOps", opus.dops(head))
         case Codec.FLAC:
-            info = flac.parse_config(config)
-            rate, channels = info.rate, info.channels
-            kind, specific = b"fLaC", full_box(b"dfLa", 0, 0, info.blocks)
-        case Codec.AC3 | Codec.EAC3:
-            rate, channels = codecs.audio_rate(track, payload), codecs.audio_channels(track, payload)
-            kind = b"ac-3" if track.codec is Codec.AC3 else b"ec-3"
-            specific = box(b"dac3" if track.codec is Codec.AC3 else b"dec3", ac3.parse_frame(payload or b"").specific)
+            kind, specific = b"fLaC", full_box(b"dfLa", 0, 0, flac.parse_config(config).blocks)
+        case Codec.AC3:
+            kind, specific = b"ac-3", box(b"dac3", ac3.parse_frame(payload or b"").specific)
+        case Codec.EAC3:
+            kind, specific = b"ec-3", box(b"dec3", ac3.parse_frame(payload or b"").specific)
         case _:
             raise UnsupportedCodec(f"MP4 has no audio entry for {track.codec}")
     # AudioSampleEntry, §12.2.3: samplerate is 16.16; 0 if it does not fit.

@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.formats.mp4.box import box, full_box
 from gateway.formats.mp4.init import TrackInit, media_header, movie_header, movie_init, track_header
-from gateway.formats.mp4.reader import Box, boxes, find
+from gateway.formats.mp4.reader import boxes, find, need, u32
 from gateway.formats.mp4.tables import Table
 from gateway.media.errors import InvalidData
 
@@ -123,41 +123,29 @@ def _edits(late: int, shown: int, first: int) -> bytes:
 
 
 def read_tracks(moov: bytes) -> list[MovieTrack]:
-    root = find(moov, b"moov")
-    assert root is not None  # the box that the caller saw
+    root = need(moov, None, b"moov")
     found = []
     for trak in boxes(moov, root.payload, root.end):
         if trak.kind != b"trak":
             continue
-
-        def inner(*path: bytes, of: Box = trak) -> Box:
-            there = find(moov, *path, start=of.payload, end=of.end)
-            if there is None:
-                raise InvalidData(f"no {path[-1].decode()} in a trak")
-            return there
-
-        tkhd, mdhd, hdlr = inner(b"tkhd"), inner(b"mdia", b"mdhd"), inner(b"mdia", b"hdlr")
+        tkhd, mdhd, hdlr = (need(moov, trak, *path) for path in ((b"tkhd",), (b"mdia", b"mdhd"), (b"mdia", b"hdlr")))
         video = moov[hdlr.payload + 8 : hdlr.payload + 12] == b"vide"
-        header = inner(b"mdia", b"minf", b"vmhd" if video else b"smhd")
-        # Not with find(), because the whole box with its header is needed.
-        stbl = inner(b"mdia", b"minf", b"stbl")
-        stsd = next((b for b in boxes(moov, stbl.payload, stbl.end) if b.kind == b"stsd"), None)
-        if stsd is None or tkhd.end - tkhd.payload < 84 or mdhd.end - mdhd.payload < 24 or moov[tkhd.payload]:
+        minf = need(moov, trak, b"mdia", b"minf")
+        header, dinf = need(moov, minf, b"vmhd" if video else b"smhd"), need(moov, minf, b"dinf")
+        stsd = need(moov, minf, b"stbl", b"stsd")
+        if tkhd.end - tkhd.payload < 84 or mdhd.end - mdhd.payload < 24 or moov[tkhd.payload]:
             raise InvalidData("a trak that we do not write")
-        timescale = int.from_bytes(moov[mdhd.payload + 12 : mdhd.payload + 16], "big")
+        timescale = u32(moov, mdhd, 12)
         if not timescale:
             raise InvalidData("a timescale of 0")
-        width, height = struct.unpack_from(">II", moov, tkhd.payload + 76)
-        kept = [moov[b.start : b.end] for b in (hdlr, header, inner(b"mdia", b"minf", b"dinf"))]
+        kept = [moov[b.start : b.end] for b in (hdlr, header, dinf)]
         if (elng := find(moov, b"mdia", b"elng", start=trak.payload, end=trak.end)) is not None:
             kept[0] = moov[elng.start : elng.end] + kept[0]
-        language = int.from_bytes(moov[mdhd.payload + 20 : mdhd.payload + 22], "big")
-        group = int.from_bytes(moov[tkhd.payload + 34 : tkhd.payload + 36], "big")
-        track_id = int.from_bytes(moov[tkhd.payload + 12 : tkhd.payload + 16], "big")
         found.append(
             MovieTrack(
-                track_id, timescale, video, width, height, moov[stsd.start : stsd.end],
-                (kept[0], kept[1], kept[2]), Table(), language, group,
+                u32(moov, tkhd, 12), timescale, video, u32(moov, tkhd, 76), u32(moov, tkhd, 80),
+                moov[stsd.start : stsd.end], (kept[0], kept[1], kept[2]), Table(), u32(moov, mdhd, 20) >> 16,
+                u32(moov, tkhd, 32) & 0xFFFF,
             )
         )  # fmt: skip
     return found

@@ -8,22 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.formats.ts import psi
-from gateway.formats.ts.muxer import AUDIO_PID, VIDEO_PID
+from gateway.formats.ts.muxer import AUDIO_PID, AUDIO_TYPES, VIDEO_PID, VIDEO_TYPES
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec
 
 PACKET: Final = 188
 MAX_PES: Final = 24 << 20  # bytes of packets; the largest RTMP message is smaller
 
-_TYPES: Final = {
-    0x1B: Codec.H264,
-    0x24: Codec.H265,
-    0x0F: Codec.AAC,
-    0x03: Codec.MP3,
-    0x81: Codec.AC3,
-    0x87: Codec.EAC3,
-}
-_VIDEO_CODECS: Final = (Codec.H264, Codec.H265)
+_TYPES: Final = {kind: codec for codec, (kind, _) in (VIDEO_TYPES | AUDIO_TYPES).items()}
 _MASK33: Final = (1 << 33) - 1
 _HALF33: Final = 1 << 32
 # Bits of the second and fourth byte of a packet.
@@ -191,9 +183,9 @@ class TsDemuxer:
         while at + 5 <= length - 4:
             kind, stream_pid = section[at], int.from_bytes(section[at + 1 : at + 3], "big") & 0x1FFF
             codec = _TYPES.get(kind)
-            if codec is None or stream_pid != (VIDEO_PID if codec in _VIDEO_CODECS else AUDIO_PID):
+            if codec is None or stream_pid != (VIDEO_PID if codec in VIDEO_TYPES else AUDIO_PID):
                 raise InvalidData(f"MPEG-TS: stream type {kind} with PID {stream_pid}")
-            if codec in _VIDEO_CODECS:
+            if codec in VIDEO_TYPES:
                 self.video = codec
             else:
                 self.audio = codec

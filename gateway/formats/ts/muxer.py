@@ -15,8 +15,8 @@ VIDEO_PID = 0x0100
 AUDIO_PID = 0x0101
 
 # stream_type, §2.4.4.9 Table 2-34; AC-3 and E-AC-3 as in ATSC A/53, with the registration that players need.
-_VIDEO_TYPES = {Codec.H264: (0x1B, b""), Codec.H265: (0x24, psi.registration(b"HEVC"))}
-_AUDIO_TYPES = {
+VIDEO_TYPES = {Codec.H264: (0x1B, b""), Codec.H265: (0x24, psi.registration(b"HEVC"))}
+AUDIO_TYPES = {
     Codec.AAC: (0x0F, b""),
     Codec.MP3: (0x03, b""),
     Codec.AC3: (0x81, psi.registration(b"AC-3")),
@@ -56,18 +56,18 @@ class TsMuxer:
         self._last_pcr: int | None = None
         streams: list[tuple[int, int, bytes]] = []
         if video is not None:
-            if video.codec not in _VIDEO_TYPES:
+            if video.codec not in VIDEO_TYPES:
                 raise UnsupportedCodec(f"HLS players read no {video.codec} from a transport stream")
-            kind, extra = _VIDEO_TYPES[video.codec]
+            kind, extra = VIDEO_TYPES[video.codec]
             streams.append((kind, VIDEO_PID, extra))
             self._set_video(video)
         self._video = _Pid(VIDEO_PID)
         self._adts: aac.Adts | None = None
         self._frame_ticks = (0, 1)
         if audio is not None:
-            if audio.codec not in _AUDIO_TYPES:
+            if audio.codec not in AUDIO_TYPES:
                 raise UnsupportedCodec(f"HLS players read no {audio.codec} from a transport stream")
-            kind, extra = _AUDIO_TYPES[audio.codec]
+            kind, extra = AUDIO_TYPES[audio.codec]
             streams.append((kind, AUDIO_PID, extra))
             if audio.codec is Codec.AAC:
                 asc = aac.parse_asc(audio.config)

@@ -31,28 +31,25 @@ class JitterBuffer:
     """Numbers are extended sequence numbers. A packet is returned at once if no packet before it is missing.
 
     If the gap before a packet is larger than the list of missing packets allows, everything before it is given up.
+
+    next: the number that is returned next; -1 before the first packet.
     """
 
-    __slots__ = ("_bytes", "_held", "_highest", "_missing", "_next", "late")
+    __slots__ = ("_bytes", "_held", "_highest", "_missing", "late", "next")
 
     def __init__(self, missing: NackList) -> None:
         self._missing = missing
-        self._next = -1  # the packet that is returned next; every number from here to the highest is missing or held
+        self.next = -1  # the packet that is returned next; every number from here to the highest is missing or held
         self._highest = -1
         self._held: dict[int, RtpPacket] = {}
         self._bytes = 0
         self.late = 0  # packets that came twice, or after they were given up
 
-    @property
-    def next(self) -> int:
-        """The number that is returned next; -1 before the first packet."""
-        return self._next
-
     def push(self, number: int, packet: RtpPacket, now: float) -> list[Ordered]:
         """Returns the packets and gaps that are in order now. Hot path."""
-        following = self._next
+        following = self.next
         if number == following:
-            self._next = number + 1
+            self.next = number + 1
             if number > self._highest:  # nothing is missing
                 self._highest = number
                 return [packet]
@@ -61,7 +58,7 @@ class JitterBuffer:
             self._release(ready)
             return ready
         if following < 0:
-            self._next, self._highest = number + 1, number
+            self.next, self._highest = number + 1, number
             return [packet]
         if number < following or number in self._held:
             self.late += 1
@@ -70,7 +67,7 @@ class JitterBuffer:
         if number > self._highest:
             if number - self._highest - 1 + len(self._missing) > MAX_MISSING:
                 self._give_up(number, ready)
-                self._next, self._highest = number + 1, number
+                self.next, self._highest = number + 1, number
                 ready.append(packet)
                 return ready
             self._missing.add(self._highest + 1, number, now)
@@ -80,19 +77,19 @@ class JitterBuffer:
         self._held[number] = packet
         self._bytes += len(packet.payload)
         while len(self._held) > MAX_PACKETS or self._bytes > MAX_BYTES:
-            self._give_up(self._next + 1, ready)
+            self._give_up(self.next + 1, ready)
         return ready
 
     def passed(self, count: int) -> None:
         """Counts packets that came in order and were not pushed. No packet may be missing."""
-        self._next += count
+        self.next += count
         self._highest += count
 
     def expire(self, now: float) -> list[Ordered]:
         """Gives up packets that have been missing for too long. Returns the packets and gaps that are then in order."""
         ready: list[Ordered] = []
         while self._missing.expired(now):
-            self._give_up(self._next + 1, ready)
+            self._give_up(self.next + 1, ready)
         return ready
 
     def skip_to(self, number: int) -> int:
@@ -111,7 +108,7 @@ class JitterBuffer:
         lost = 0
         if ready and isinstance(ready[-1], Lost):
             lost = ready.pop().packets  # type: ignore[union-attr]
-        number = self._next
+        number = self.next
         while number < until:
             packet = self._held.pop(number, None)
             if packet is not None:
@@ -129,15 +126,15 @@ class JitterBuffer:
             number += 1
         if lost:
             ready.append(Lost(lost))
-        self._next = until
+        self.next = until
         self._highest = max(self._highest, until - 1)
         self._release(ready)
 
     def _release(self, ready: list[Ordered]) -> None:
         """Appends the packets that are in order now."""
-        held, number = self._held, self._next
+        held, number = self._held, self.next
         while (packet := held.pop(number, None)) is not None:
             self._bytes -= len(packet.payload)
             ready.append(packet)
             number += 1
-        self._next = number
+        self.next = number

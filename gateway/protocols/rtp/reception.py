@@ -113,15 +113,9 @@ class Reception:
         lost_now = expected_now - received_now
         fraction = min(255, (lost_now << 8) // expected_now) if expected_now > 0 and lost_now > 0 else 0
         delay = round((now - self._report_arrival) * 65536) if self._report else 0
-        return ReportBlock(
-            self._ssrc,
-            fraction,
-            max(-0x800000, min(0x7FFFFF, lost)),
-            max(0, self._highest - _CYCLE) & _MASK,
-            min(_MASK, int(self._jitter)),
-            self._report,
-            max(0, min(_MASK, delay)),
-        )
+        lost, delay = max(-0x800000, min(0x7FFFFF, lost)), max(0, min(_MASK, delay))
+        highest, jitter = max(0, self._highest - _CYCLE) & _MASK, min(_MASK, int(self._jitter))
+        return ReportBlock(self._ssrc, fraction, lost, highest, jitter, self._report, delay)
 
     def _number_after_jump(self, sequence: int, ahead: int) -> int:
         """Returns the number of a packet that is not ahead, or far ahead; -1 for a jump without confirmation."""

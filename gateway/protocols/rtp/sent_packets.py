@@ -16,10 +16,11 @@ class SentPackets:
 
     The newest unit always stays. Every call costs O(1) for each packet that comes or goes.
 
+    size: bytes of the packets that are kept.
     max_packets: at most 32,768. With more, two kept packets could have one sequence number.
     """
 
-    __slots__ = ("_bounds", "_by_sequence", "_size", "_units")
+    __slots__ = ("_bounds", "_by_sequence", "_units", "size")
 
     def __init__(
         self, max_packets: int = MAX_PACKETS, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS
@@ -28,7 +29,7 @@ class SentPackets:
         self._bounds = (max_packets, max_bytes, max_seconds)
         self._by_sequence: dict[int, bytes] = {}
         self._units: deque[tuple[float, Sequence[bytes], int]] = deque()  # time, packets, bytes
-        self._size = 0
+        self.size = 0
 
     def add(self, packets: Sequence[bytes], now: float) -> None:
         """Keeps the RTP packets of one access unit. now: monotonic seconds."""
@@ -39,10 +40,10 @@ class SentPackets:
             size += len(packet)
         units = self._units
         units.append((now, packets, size))
-        self._size += size
+        self.size += size
         max_packets, max_bytes, max_seconds = self._bounds
         while len(units) > 1 and (
-            len(by_sequence) > max_packets or self._size > max_bytes or now - units[0][0] > max_seconds
+            len(by_sequence) > max_packets or self.size > max_bytes or now - units[0][0] > max_seconds
         ):
             self._drop_oldest()
 
@@ -53,13 +54,8 @@ class SentPackets:
     def __len__(self) -> int:
         return len(self._by_sequence)
 
-    @property
-    def size(self) -> int:
-        """Bytes of the packets that are kept."""
-        return self._size
-
     def _drop_oldest(self) -> None:
         _, packets, size = self._units.popleft()
-        self._size -= size
+        self.size -= size
         for packet in packets:
             self._by_sequence.pop(packet[2] << 8 | packet[3], None)

@@ -12,14 +12,7 @@ from gateway.media.track import Codec, MediaTrack
 from gateway.protocols.sdp.offer import OfferedCodec, OfferedMedia
 
 # Encoding names of RFC 6184, RFC 7798, the AV1 payload format, RFC 7741, RFC 9628 and RFC 7587.
-NAMES: Final = {
-    Codec.H264: "H264",
-    Codec.H265: "H265",
-    Codec.AV1: "AV1",
-    Codec.VP8: "VP8",
-    Codec.VP9: "VP9",
-    Codec.OPUS: "OPUS",
-}
+NAMES: Final = {codec: codec.upper() for codec in (Codec.H264, Codec.H265, Codec.AV1, Codec.VP8, Codec.VP9, Codec.OPUS)}
 _SHOWN: Final = {"H264": "H.264", "H265": "H.265", "OPUS": "Opus"}
 # Formats that carry no media of their own.
 _AUXILIARY: Final = {"RED", "ULPFEC", "FLEXFEC", "FLEXFEC-03", "CN", "TELEPHONE-EVENT"}

@@ -199,19 +199,16 @@ def _medium(
     multiplexed = section.value("rtcp-mux") is not None or section.value("rtcp-mux-only") is not None
     if not rejected and not inherits and not multiplexed:
         raise RemoteProtocolError("the offer has no RTCP multiplexing (a=rtcp-mux)")
+    direction = _direction(section) or _direction(session) or "sendrecv"
+    kind, protocol, format, reduced = section.kind, section.protocol, section.formats[0], section.value("rtcp-rsize")
+    if rejected:
+        return OfferedMedia(mid, kind, protocol, format, True, direction, None, (), {}, (), reduced is not None)
+    transport = None if inherits else _transport(section, session)
+    extensions = {**shared, **_extensions(section)}
     return OfferedMedia(
-        mid=mid,
-        kind=section.kind,
-        protocol=section.protocol,
-        format=section.formats[0],
-        rejected=rejected,
-        direction=_direction(section) or _direction(session) or "sendrecv",
-        transport=None if rejected or inherits else _transport(section, session),
-        codecs=() if rejected else _codecs(section),
-        extensions={} if rejected else {**shared, **_extensions(section)},
-        rids=() if rejected else _rids(section),
-        reduced_rtcp=section.value("rtcp-rsize") is not None,
-    )
+        mid, kind, protocol, format, False, direction, transport, _codecs(section), extensions, _rids(section),
+        reduced is not None,
+    )  # fmt: skip
 
 
 def _direction(section: SdpSection) -> str:
@@ -266,16 +263,10 @@ def _codecs(section: SdpSection) -> tuple[OfferedCodec, ...]:
 
 
 def _codec(format: RtpFormat, rtx: Mapping[int, int], feedback: Mapping[str, Iterable[str]]) -> OfferedCodec:
-    number, parameters = format.payload_type, format.parameters
-    return OfferedCodec(
-        payload_type=number,
-        name=format.encoding,
-        clock=format.rate,
-        channels=format.channels,
-        parameters={n: parameters[n] for n in PARAMETERS.get(format.encoding, ()) if n in parameters},
-        feedback=frozenset((*feedback.get(str(number), ()), *feedback.get("*", ()))),
-        rtx=rtx.get(number),
-    )
+    number, name, all_parameters = format.payload_type, format.encoding, format.parameters
+    parameters = {n: all_parameters[n] for n in PARAMETERS.get(name, ()) if n in all_parameters}
+    kinds = frozenset((*feedback.get(str(number), ()), *feedback.get("*", ())))
+    return OfferedCodec(number, name, format.rate, format.channels, parameters, kinds, rtx.get(number))
 
 
 def _extensions(section: SdpSection) -> dict[str, Extension]:
