@@ -27,11 +27,10 @@ class RecordingReader:
         """Returns the events that these bytes complete. Raises InvalidData; then the reader is no longer usable."""
         if self._reader is None:
             self._first += data
-            data = b""
-            if self._begin():
-                data, self._first = self._first, b""
-        if self._reader is None:
-            return []
+            self._reader = _reader_of(self._first)
+            if self._reader is None:
+                return []
+            data, self._first = self._first, b""
         events = self._reader.receive(data)
         if any(isinstance(event, Packet) for event in events):
             self._silent = 0
@@ -41,13 +40,13 @@ class RecordingReader:
                 raise InvalidData(f"no picture and no sound in {self._silent} bytes")
         return events
 
-    def _begin(self) -> bool:
-        """Chooses the reader. Returns False while too few bytes have arrived."""
-        first = self._first
-        if first.startswith(ebml.EBML):
-            self._reader = MatroskaReader()
-        elif len(first) >= 8 and first[4:8] in _BEGINNINGS:
-            self._reader = FragmentReader()
-        elif len(first) >= 8:
-            raise InvalidData("the recording's beginning is missing: it starts with neither WebM's nor MP4's header")
-        return self._reader is not None
+
+def _reader_of(first: bytes) -> MatroskaReader | FragmentReader | None:
+    """Chooses the reader. Returns None while too few bytes have arrived."""
+    if first.startswith(ebml.EBML):
+        return MatroskaReader()
+    if len(first) >= 8 and first[4:8] in _BEGINNINGS:
+        return FragmentReader()
+    if len(first) >= 8:
+        raise InvalidData("the recording's beginning is missing: it starts with neither WebM's nor MP4's header")
+    return None

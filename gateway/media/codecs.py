@@ -181,11 +181,8 @@ def describe(track: MediaTrack, payload: bytes | None = None) -> dict[str, Any]:
     Always: kind, codec, profile. Video: width, height, frameRate. Audio: sampleRate, channels.
     Never raises: a value that the configuration lacks, or that is invalid, is None.
     """
-    out: dict[str, Any] = {
-        "kind": str(track.kind),
-        "codec": str(track.codec),
-        "profile": _or_none(_profile, track, payload),
-    }
+    out: dict[str, Any] = {"kind": str(track.kind), "codec": str(track.codec)}
+    out["profile"] = _or_none(_profile, track, payload)
     if track.kind is Kind.VIDEO:
         size = _or_none(video_size, track, payload)
         rate = _or_none(frame_rate, track)

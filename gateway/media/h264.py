@@ -200,39 +200,25 @@ def parse_sps(unit: bytes) -> H264Sps:
         left, _, top = bits.ue() * unit_x, bits.ue(), bits.ue() * unit_y
         offset, bits.position = (left, top), at
         width, height = cropped_size(bits, width, height, unit_x, unit_y)
-    # A truncated VUI is common and harmless: only its values (frame rate, pixel aspect) are unknown.
-    vui = _vui(bits) if bits.left > 0 and bits.flag() else _Vui()
-    reorder = vui.reorder
+    frame_rate: float | None = None
+    reorder: int | None = None  # max_num_reorder_frames
+    aspect, signal = SQUARE, UNSPECIFIED_SIGNAL
+    # A truncated VUI (Annex E.1) is common and harmless: only its values (frame rate, pixel aspect) are unknown.
+    with contextlib.suppress(InvalidData):
+        if bits.left > 0 and bits.flag():
+            aspect = read_pixel_aspect(bits)
+            signal = read_video_signal(bits)
+            if bits.flag():  # timing_info_present_flag
+                frame_rate = read_frame_rate(bits, ticks_per_frame=2)  # §E.2.1: the ticks are fields
+                bits.skip(1)
+            reorder = _reorder(bits)
     if order == 2:
         reorder = 0  # §7.4.2.1.1: "… output order the same as decoding order"
     coding = SpsCoding(
         id, chroma_format, luma_depth, chroma_depth, separate_planes, lossless, scaling, frame_number_bits, order,
         order_bits, reference_frames, columns, rows, frames_only, offset,
     )  # fmt: skip
-    return H264Sps(
-        profile, compat, level, width, height, vui.frame_rate, not frames_only, reorder, vui.aspect, vui.signal, coding
-    )
-
-
-@dataclass(slots=True)
-class _Vui:
-    frame_rate: float | None = None
-    reorder: int | None = None  # max_num_reorder_frames
-    aspect: PixelAspect = SQUARE
-    signal: VideoSignal = UNSPECIFIED_SIGNAL
-
-
-def _vui(bits: BitReader) -> _Vui:
-    """Reads the VUI as far as it is present (Annex E.1)."""
-    vui = _Vui()
-    with contextlib.suppress(InvalidData):
-        vui.aspect = read_pixel_aspect(bits)
-        vui.signal = read_video_signal(bits)
-        if bits.flag():  # timing_info_present_flag
-            vui.frame_rate = read_frame_rate(bits, ticks_per_frame=2)  # §E.2.1: the ticks are fields
-            bits.skip(1)
-        vui.reorder = _reorder(bits)
-    return vui
+    return H264Sps(profile, compat, level, width, height, frame_rate, not frames_only, reorder, aspect, signal, coding)
 
 
 def _reorder(bits: BitReader) -> int | None:

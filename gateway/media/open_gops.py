@@ -86,12 +86,9 @@ class OpenGops:
             # §8.2.5.4.1: picNumX = CurrPicNum − ( difference_of_pic_nums_minus1 + 1 )
             distances = [self._distance(difference + 1) for _, difference in marking]
             marking = tuple((1, distance - 1) for distance in distances if distance is not None) or None
-        return SliceNumbers(
-            (self._number - (self._removed or 0)) % frames,
-            (old.order - self._order) % orders,
-            tuple(self._renumber_list(operations, frames) for operations in old.lists),
-            marking,
-        )
+        lists = tuple(self._renumber_list(operations, frames) for operations in old.lists)
+        frame, order = (self._number - (self._removed or 0)) % frames, (old.order - self._order) % orders
+        return SliceNumbers(frame, order, lists, marking)
 
     def _renumber_list(self, operations: Operations, frames: int) -> Operations:
         """Returns the changes of a reference list for the new numbers (§8.2.4.3.1). frames: MaxFrameNum."""

@@ -37,33 +37,26 @@ class AckAction(StrEnum):
     WAIT = "wait"  # an administrator must fix it; keep the fragments and retry later
 
 
-# ErrorId → name and action. Sources: the documentation of PutMedia ("Response Syntax"), and the lists of recoverable
+# Action → ErrorId and name. Sources: the documentation of PutMedia ("Response Syntax"), and the lists of recoverable
 # and of retriable errors in the producer SDK.
-ERRORS: Final[dict[int, tuple[str, AckAction]]] = {
-    4000: ("STREAM_READ_ERROR", AckAction.RETRY),
-    4001: ("MAX_FRAGMENT_SIZE_REACHED", AckAction.DROP),
-    4002: ("MAX_FRAGMENT_DURATION_REACHED", AckAction.DROP),
-    4003: ("MAX_CONNECTION_DURATION_REACHED", AckAction.RETRY),
-    4004: ("FRAGMENT_TIMECODE_LESSER_THAN_PREVIOUS", AckAction.DROP),
-    4005: ("MORE_THAN_ALLOWED_TRACKS_FOUND", AckAction.DROP),
-    4006: ("INVALID_MKV_DATA", AckAction.DROP),
-    4007: ("INVALID_PRODUCER_TIMESTAMP", AckAction.DROP),
-    4008: ("STREAM_NOT_ACTIVE", AckAction.WAIT),
-    4009: ("FRAGMENT_METADATA_LIMIT_REACHED", AckAction.DROP),
-    4010: ("TRACK_NUMBER_MISMATCH", AckAction.DROP),
-    4011: ("FRAMES_MISSING_FOR_TRACK", AckAction.DROP),
-    4012: ("MORE_THAN_ALLOWED_TRACKS_FOUND", AckAction.DROP),
-    4500: ("KMS_KEY_ACCESS_DENIED", AckAction.WAIT),
-    4501: ("KMS_KEY_DISABLED", AckAction.WAIT),
-    4502: ("KMS_KEY_VALIDATION_ERROR", AckAction.WAIT),
-    4503: ("KMS_KEY_UNAVAILABLE", AckAction.WAIT),
-    4504: ("KMS_KEY_INVALID_USAGE", AckAction.WAIT),
-    4505: ("KMS_KEY_INVALID_STATE", AckAction.WAIT),
-    4506: ("KMS_KEY_NOT_FOUND", AckAction.WAIT),
-    4507: ("STREAM_DELETED", AckAction.WAIT),
-    5000: ("INTERNAL_ERROR", AckAction.RETRY),
-    5001: ("ARCHIVAL_ERROR", AckAction.RETRY),
-}
+_NAMES: Final[dict[AckAction, dict[int, str]]] = {
+    AckAction.RETRY: {
+        4000: "STREAM_READ_ERROR", 4003: "MAX_CONNECTION_DURATION_REACHED", 5000: "INTERNAL_ERROR",
+        5001: "ARCHIVAL_ERROR",
+    },
+    AckAction.DROP: {
+        4001: "MAX_FRAGMENT_SIZE_REACHED", 4002: "MAX_FRAGMENT_DURATION_REACHED",
+        4004: "FRAGMENT_TIMECODE_LESSER_THAN_PREVIOUS", 4005: "MORE_THAN_ALLOWED_TRACKS_FOUND",
+        4006: "INVALID_MKV_DATA", 4007: "INVALID_PRODUCER_TIMESTAMP", 4009: "FRAGMENT_METADATA_LIMIT_REACHED",
+        4010: "TRACK_NUMBER_MISMATCH", 4011: "FRAMES_MISSING_FOR_TRACK", 4012: "MORE_THAN_ALLOWED_TRACKS_FOUND",
+    },
+    AckAction.WAIT: {
+        4008: "STREAM_NOT_ACTIVE", 4500: "KMS_KEY_ACCESS_DENIED", 4501: "KMS_KEY_DISABLED",
+        4502: "KMS_KEY_VALIDATION_ERROR", 4503: "KMS_KEY_UNAVAILABLE", 4504: "KMS_KEY_INVALID_USAGE",
+        4505: "KMS_KEY_INVALID_STATE", 4506: "KMS_KEY_NOT_FOUND", 4507: "STREAM_DELETED",
+    },
+}  # fmt: skip
+ERRORS: Final = {id: (name, action) for action, names in _NAMES.items() for id, name in names.items()}
 
 # By ErrorCode, for errors without a known id.
 _BY_NAME: Final = dict(ERRORS.values()) | {"MIN_FRAGMENT_DURATION_REACHED": AckAction.DROP}

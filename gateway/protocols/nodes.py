@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from collections.abc import Mapping
@@ -96,6 +95,5 @@ def verify(secret: str, method: str, target: str, value: str, now: float) -> str
 
 
 def _digest(secret: str, method: str, target: str, stamp: str) -> str:
-    return hmac.new(
-        secret.encode(), f"{method}\n{target}\n{stamp}".encode("utf-8", "surrogatepass"), hashlib.sha256
-    ).hexdigest()
+    signed = f"{method}\n{target}\n{stamp}".encode("utf-8", "surrogatepass")
+    return hmac.digest(secret.encode(), signed, "sha256").hex()

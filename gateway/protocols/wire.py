@@ -114,12 +114,8 @@ def destination(body: bytes) -> int:
 
 def encode_tracks(tracks: Tracks, to: int = SOURCE) -> bytes:
     """Returns the body of a TRACKS frame."""
-    fields = {
-        "epoch": tracks.epoch,
-        "video": _track_as_json(tracks.video),
-        "audio": _track_as_json(tracks.audio),
-        "metadata": tracks.metadata,
-    }
+    video, audio = _track_as_json(tracks.video), _track_as_json(tracks.audio)
+    fields = {"epoch": tracks.epoch, "video": video, "audio": audio, "metadata": tracks.metadata}
     return _TO.pack(to) + write_json(fields)
 
 

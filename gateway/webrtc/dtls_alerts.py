@@ -71,9 +71,8 @@ class DtlsAlerts:
         """Returns a datagram with the alert `close_notify`."""
         number = b"\0\1" + self._sequence.to_bytes(6, "big")  # RFC 6347 §4.1: epoch and sequence number
         self._sequence += 1
-        sealed = AESGCM(self._write_key).encrypt(
-            self._write_salt + number, bytes((_WARNING, _CLOSE_NOTIFY)), _additional(number)
-        )
+        nonce, alert = self._write_salt + number, bytes((_WARNING, _CLOSE_NOTIFY))
+        sealed = AESGCM(self._write_key).encrypt(nonce, alert, _additional(number))
         record = number + sealed
         return bytes((_ALERT,)) + _VERSION + number + len(record).to_bytes(2, "big") + record
 

@@ -13,7 +13,7 @@ from gateway.http.response import Answer, Response, not_allowed, service_unavail
 from gateway.ports.errors import AtCapacity
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.sdp.answer import (
-    AcceptedMedia,
+    Accepted,
     LocalTransport,
     remote_transport,
     restart_parts,
@@ -136,14 +136,7 @@ class Signalling:
         return read_body(request, MAX_OFFER, _BODY_SECONDS, take)
 
     def open(
-        self,
-        request: Request,
-        folder: str,
-        offer: Offer,
-        accepted: Mapping[int, AcceptedMedia],
-        handler: PeerHandler,
-        *,
-        has_key: bool = False,
+        self, request: Request, folder: str, offer: Offer, accepted: Accepted, handler: PeerHandler, *, has_key: bool
     ) -> tuple[Peer, Response]:
         """Opens a session. Returns its peer, and the answer 201. Raises AtCapacity, RemoteProtocolError.
 

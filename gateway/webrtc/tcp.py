@@ -47,9 +47,7 @@ class TcpOwner(Protocol):
 class TcpConnection(ScheduledReads):
     """A connection of an unknown client, until its first check. address: of the client."""
 
-    __slots__ = (
-        "_counted", "_frames", "_moved_at", "_owner", "_taken", "_written", "address", "port",
-    )  # fmt: skip
+    __slots__ = ("_counted", "_frames", "_moved_at", "_owner", "_taken", "_written", "address", "port")
 
     def __init__(self, owner: TcpOwner, scheduler: ReadScheduler) -> None:
         super().__init__(scheduler, _EARLY_READ)

@@ -6,29 +6,8 @@ Hot path: legacy H.264 and AAC frames and Ex frames need a dozen Python operatio
 from __future__ import annotations
 
 from gateway.formats import amf0
-from gateway.formats.flv.tag import (
-    AAC,
-    AUDIO_FOURCC,
-    AVC,
-    EX_AUDIO,
-    HEVC,
-    MAX_TRACKS,
-    MP3,
-    MP3_8K,
-    SOUND_FORMAT_NAMES,
-    TIMESCALE,
-    VIDEO_CODEC_NAMES,
-    VIDEO_FOURCC,
-    AudioPacket,
-    Demuxed,
-    FrameType,
-    Multitrack,
-    Script,
-    TrackMedia,
-    TrackStart,
-    Unsupported,
-    VideoPacket,
-)
+from gateway.formats.flv import tag
+from gateway.formats.flv.tag import AAC, AUDIO_FOURCC, EX_AUDIO, TIMESCALE, VIDEO_FOURCC, FrameType, VideoPacket
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
@@ -37,9 +16,10 @@ from gateway.media.unit import AccessUnit
 _LEGACY_FRAMES = {
     bytes((kind << 4 | codec_id, 1)): (kind in (FrameType.KEY, FrameType.GENERATED_KEY), codec)
     for kind in (1, 2, 3, 4)
-    for codec_id, codec in ((AVC, Codec.H264), (HEVC, Codec.H265))
+    for codec_id, codec in ((tag.AVC, Codec.H264), (tag.HEVC, Codec.H265))
 }
 _AAC = Codec.AAC
+_CODED_AUDIO, _AUDIO_START = tag.AudioPacket.CODED_FRAMES, tag.AudioPacket.SEQUENCE_START
 _VIDEO, _AUDIO = Kind.VIDEO, Kind.AUDIO
 _WITH_CTS = (Codec.H264, Codec.H265)
 # Codecs that need a sequence header before their first frame. Frames of the other codecs describe themselves.
@@ -81,7 +61,7 @@ class MediaDemuxer:
 
     # Hot
 
-    def read_video(self, dts: int, body: bytes, wall: float = 0.0) -> Demuxed:
+    def read_video(self, dts: int, body: bytes, wall: float = 0.0) -> tag.Demuxed:
         """Reads one video body; see the class. Hot path."""
         frame = _LEGACY_FRAMES.get(body[:2])
         if frame is not None:
@@ -95,7 +75,7 @@ class MediaDemuxer:
             return self._ex_video(dts, body, wall)
         return self._legacy_video(body)
 
-    def read_audio(self, dts: int, body: bytes, wall: float = 0.0) -> Demuxed:
+    def read_audio(self, dts: int, body: bytes, wall: float = 0.0) -> tag.Demuxed:
         """Reads one audio body; see the class. Hot path."""
         track = self.audio_track
         if track is not None and track.codec is _AAC and len(body) > 2 and body[0] >> 4 == AAC and body[1] == 1:
@@ -109,22 +89,22 @@ class MediaDemuxer:
 
     # Legacy bodies
 
-    def _legacy_video(self, body: bytes) -> Demuxed:
+    def _legacy_video(self, body: bytes) -> tag.Demuxed:
         codec_id = body[0] & 15
         if body[0] >> 4 == FrameType.COMMAND:
             return None
-        if codec_id not in (AVC, HEVC):
-            return self._refuse(Kind.VIDEO, VIDEO_CODEC_NAMES.get(codec_id, f"video codec id {codec_id}"))
+        if codec_id not in (tag.AVC, tag.HEVC):
+            return self._refuse(Kind.VIDEO, tag.VIDEO_CODEC_NAMES.get(codec_id, f"video codec id {codec_id}"))
         if len(body) < 5:
             raise InvalidData(f"video body of {len(body)} bytes")
         packet = body[1]  # E.4.3.2: 0 = sequence header, 1 = NALU, 2 = end of sequence
         if packet == 0:
-            return self._take_config(_VIDEO, Codec.H264 if codec_id == AVC else Codec.H265, body[5:])
+            return self._take_config(_VIDEO, Codec.H264 if codec_id == tag.AVC else Codec.H265, body[5:])
         if packet == 1 and len(body) > 5:
             self.dropped += 1
         return None
 
-    def _legacy_audio(self, sound: int, dts: int, body: bytes, wall: float) -> Demuxed:
+    def _legacy_audio(self, sound: int, dts: int, body: bytes, wall: float) -> tag.Demuxed:
         if sound == AAC:
             if len(body) < 2:
                 raise InvalidData("AAC body of one byte")
@@ -133,13 +113,13 @@ class MediaDemuxer:
             if len(body) > 2:
                 self.dropped += 1
             return None
-        if sound in (MP3, MP3_8K):
+        if sound in (tag.MP3, tag.MP3_8K):
             return self._audio_frame(Codec.MP3, dts, body[1:], wall)
-        return self._refuse(Kind.AUDIO, SOUND_FORMAT_NAMES.get(sound, f"sound format {sound}"))
+        return self._refuse(Kind.AUDIO, tag.SOUND_FORMAT_NAMES.get(sound, f"sound format {sound}"))
 
     # Ex bodies: "Enhanced RTMP (V2)", ExVideoTagHeader and ExAudioTagHeader
 
-    def _ex_video(self, dts: int, body: bytes, wall: float) -> Demuxed:
+    def _ex_video(self, dts: int, body: bytes, wall: float) -> tag.Demuxed:
         frame_type = body[0] >> 4 & 7
         packet = body[0] & 15
         position = 1
@@ -154,7 +134,7 @@ class MediaDemuxer:
 
     def _video_packet(
         self, packet: int, fourcc: bytes, dts: int, body: bytes, position: int, end: int, wall: float
-    ) -> TrackMedia | None:
+    ) -> tag.TrackMedia | None:
         """Reads one track's data, from `position` to `end`. Hot path."""
         codec = VIDEO_FOURCC.get(fourcc)
         if codec is None:
@@ -174,39 +154,39 @@ class MediaDemuxer:
                 self.dropped += 1
                 return None
             self.video_track = track = MediaTrack(Kind.VIDEO, codec, TIMESCALE, b"")
-            return TrackStart(track, AccessUnit(track, dts, cts, key, wall, body[position:end]))
+            return tag.TrackStart(track, AccessUnit(track, dts, cts, key, wall, body[position:end]))
         if packet == VideoPacket.SEQUENCE_START:
             return self._take_config(_VIDEO, codec, body[position:end])
         if packet == VideoPacket.MPEG2TS_SEQUENCE_START:
             return self._refuse(Kind.VIDEO, "MPEG-2 TS sequence start")
         return None  # end of sequence, metadata
 
-    def _ex_audio(self, dts: int, body: bytes, wall: float) -> Demuxed:
+    def _ex_audio(self, dts: int, body: bytes, wall: float) -> tag.Demuxed:
         packet = body[0] & 15
         position = 1
-        if packet == AudioPacket.MOD_EX:
-            packet, position = _skip_mod_ex(body, AudioPacket.MOD_EX)
-        if packet == AudioPacket.MULTITRACK:
+        if packet == tag.AudioPacket.MOD_EX:
+            packet, position = _skip_mod_ex(body, tag.AudioPacket.MOD_EX)
+        if packet == tag.AudioPacket.MULTITRACK:
             return self._multitrack(Kind.AUDIO, dts, body, position, wall)
         fourcc = body[position : position + 4]
         return self._audio_packet(packet, fourcc, dts, body, position + 4, len(body), wall)
 
     def _audio_packet(
         self, packet: int, fourcc: bytes, dts: int, body: bytes, position: int, end: int, wall: float
-    ) -> TrackMedia | None:
+    ) -> tag.TrackMedia | None:
         """Reads one track's data, from `position` to `end`. Hot path."""
         codec = AUDIO_FOURCC.get(fourcc)
         if codec is None:
             return self._unknown_fourcc(Kind.AUDIO, fourcc)
-        if packet == AudioPacket.CODED_FRAMES:
+        if packet == _CODED_AUDIO:
             return self._audio_frame(codec, dts, body[position:end], wall)
-        if packet == AudioPacket.SEQUENCE_START:
+        if packet == _AUDIO_START:
             return self._take_config(_AUDIO, codec, body[position:end])
         return None  # end of sequence; the codecs' headers also contain the channel order (MultichannelConfig)
 
     # Multitrack bodies
 
-    def _multitrack(self, kind: Kind, dts: int, body: bytes, position: int, wall: float) -> Demuxed:
+    def _multitrack(self, kind: Kind, dts: int, body: bytes, position: int, wall: float) -> tag.Demuxed:
         """Reads the tracks of a body, each with its own demuxer. Hot path. Raises InvalidData for the whole body."""
         if len(body) > position + 5 and not body[position] >> 4 and (track_id := body[position + 5]):
             other = self.others.get(2 * track_id + (kind is _AUDIO))
@@ -216,11 +196,11 @@ class MediaDemuxer:
                 item = read(packet, fourcc, dts, body, position + 6, len(body), wall)
                 return [(track_id, item)] if item is not None else None
         packet, tracks = _split_tracks(body, position)
-        media: list[tuple[int, TrackMedia]] = []
+        media: list[tuple[int, tag.TrackMedia]] = []
         for track_id, fourcc, start, end in tracks:
             demuxer = self if not track_id else self._other(kind, track_id)
             if demuxer is None:
-                item = self._refuse(kind, f"more than {MAX_TRACKS} {kind} tracks")
+                item = self._refuse(kind, f"more than {tag.MAX_TRACKS} {kind} tracks")
             else:
                 read = demuxer._video_packet if kind is _VIDEO else demuxer._audio_packet
                 item = read(packet, fourcc, dts, body, start, end, wall)
@@ -236,7 +216,7 @@ class MediaDemuxer:
         demuxer = self.others.get(number)
         if demuxer is not None:
             return demuxer
-        if sum(other % 2 == number % 2 for other in self.others) >= MAX_TRACKS - 1:
+        if sum(other % 2 == number % 2 for other in self.others) >= tag.MAX_TRACKS - 1:
             return None
         demuxer = self.others[number] = MediaDemuxer()
         demuxer._refused = self._refused
@@ -265,7 +245,7 @@ class MediaDemuxer:
             self.audio_track = track
         return track
 
-    def _audio_frame(self, codec: Codec, dts: int, payload: bytes, wall: float) -> TrackMedia | None:
+    def _audio_frame(self, codec: Codec, dts: int, payload: bytes, wall: float) -> tag.TrackMedia | None:
         if not payload:
             return None
         track = self.audio_track
@@ -275,18 +255,18 @@ class MediaDemuxer:
             self.dropped += 1
             return None
         self.audio_track = track = MediaTrack(Kind.AUDIO, codec, TIMESCALE, b"")
-        return TrackStart(track, AccessUnit(track, dts, 0, True, wall, payload))
+        return tag.TrackStart(track, AccessUnit(track, dts, 0, True, wall, payload))
 
-    def _unknown_fourcc(self, kind: Kind, fourcc: bytes) -> Unsupported | None:
+    def _unknown_fourcc(self, kind: Kind, fourcc: bytes) -> tag.Unsupported | None:
         if len(fourcc) < 4:
             raise InvalidData(f"{kind} body ends inside its FourCC")
         return self._refuse(kind, f"FourCC {fourcc.decode('ascii', 'backslashreplace')!r}")
 
-    def _refuse(self, kind: Kind, what: str) -> Unsupported | None:
+    def _refuse(self, kind: Kind, what: str) -> tag.Unsupported | None:
         if (kind, what) in self._refused or len(self._refused) >= 32:
             return None
         self._refused.add((kind, what))
-        return Unsupported(kind, what)
+        return tag.Unsupported(kind, what)
 
 
 def _vp_record(config: bytes) -> bytes:
@@ -332,18 +312,18 @@ def _split_tracks(body: bytes, position: int) -> tuple[int, list[tuple[int, byte
     kind, packet = body[position] >> 4, body[position] & 15
     position += 1
     fourcc = b""
-    if kind != Multitrack.MANY_TRACKS_MANY_CODECS:
+    if kind != tag.Multitrack.MANY_TRACKS_MANY_CODECS:
         fourcc = body[position : position + 4]
         position += 4
-    if kind == Multitrack.ONE_TRACK:
+    if kind == tag.Multitrack.ONE_TRACK:
         if position >= end:
             raise InvalidData("body ends inside its multitrack header")
         return packet, [(body[position], fourcc, position + 1, end)]
-    if kind > Multitrack.MANY_TRACKS_MANY_CODECS:
+    if kind > tag.Multitrack.MANY_TRACKS_MANY_CODECS:
         raise InvalidData(f"multitrack type {kind}")
     tracks: list[tuple[int, bytes, int, int]] = []
     while position < end:
-        if kind == Multitrack.MANY_TRACKS_MANY_CODECS:
+        if kind == tag.Multitrack.MANY_TRACKS_MANY_CODECS:
             fourcc = body[position : position + 4]
             position += 4
         start = position + 4  # after the id and the size of 24 bits
@@ -352,14 +332,14 @@ def _split_tracks(body: bytes, position: int) -> tuple[int, list[tuple[int, byte
         stop = start + int.from_bytes(body[position + 1 : start], "big")
         if stop > end:
             raise InvalidData("body ends inside a track")
-        if len(tracks) == 2 * MAX_TRACKS:
-            raise InvalidData(f"body of more than {2 * MAX_TRACKS} tracks")
+        if len(tracks) == 2 * tag.MAX_TRACKS:
+            raise InvalidData(f"body of more than {2 * tag.MAX_TRACKS} tracks")
         tracks.append((body[position], fourcc, start, stop))
         position = stop
     return packet, tracks
 
 
-def parse_script(timestamp: int, body: bytes) -> Script:
+def parse_script(timestamp: int, body: bytes) -> tag.Script:
     """Reads the body of a script tag or an RTMP data message; unwraps `@setDataFrame`. Raises InvalidData."""
     name, position = amf0.read(body)
     if name == "@setDataFrame":
@@ -367,4 +347,4 @@ def parse_script(timestamp: int, body: bytes) -> Script:
     if not isinstance(name, str):
         raise InvalidData("script data without a name")
     rest = body[position:]
-    return Script(timestamp, name, tuple(amf0.decode(rest)), rest)
+    return tag.Script(timestamp, name, tuple(amf0.decode(rest)), rest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.formats.mkv import ebml
-from gateway.formats.mkv.entries import ElementHead, MkvTrackEntry, children, element_head, read_entries, uint
+from gateway.formats.mkv.entries import MkvTrackEntry, children, element_head, read_entries, uint
 from gateway.formats.recording import Event, Packet, RecordedTrack, RecordingOpened, opened
 from gateway.media.errors import InvalidData
 
@@ -72,27 +72,21 @@ class MatroskaReader:
                     self._enter(head.id, events)
                     at = head.body
                     continue
-                size, limit = self._bounds(head)
+                limit = _MAX_WHOLE_BYTES.get(head.id)
+                if head.size is None:
+                    raise InvalidData(f"Matroska: element {head.id.hex()} of unknown size")
+                if head.size > (MAX_SKIPPED if limit is None else limit):
+                    raise InvalidData(f"Matroska: element {head.id.hex()} of {head.size} bytes")
                 if limit is None:
-                    self._skip, at = size, head.body
+                    self._skip, at = head.size, head.body
                     continue
-                end = head.body + size
+                end = head.body + head.size
                 if end > len(buffer):
                     return events
                 at, body = end, bytes(buffer[head.body : end])
                 self._take(head.id, body, events)
         finally:
             del buffer[:at]
-
-    @staticmethod
-    def _bounds(head: ElementHead) -> tuple[int, int | None]:
-        """Returns the size of an element and its maximum size; None for an element to skip."""
-        limit = _MAX_WHOLE_BYTES.get(head.id)
-        if head.size is None:
-            raise InvalidData(f"Matroska: element {head.id.hex()} of unknown size")
-        if head.size > (MAX_SKIPPED if limit is None else limit):
-            raise InvalidData(f"Matroska: element {head.id.hex()} of {head.size} bytes")
-        return head.size, limit
 
     def _enter(self, id: bytes, events: list[Event]) -> None:
         self._cluster = None

@@ -18,21 +18,14 @@ MAX_TRACKS: Final = 64
 _KINDS: Final = {b"vide": Kind.VIDEO, b"soun": Kind.AUDIO}
 # sample entry → (codec, its configuration box)
 _VIDEO: Final = {
-    b"avc1": (Codec.H264, b"avcC"),
-    b"avc3": (Codec.H264, b"avcC"),
-    b"hvc1": (Codec.H265, b"hvcC"),
-    b"hev1": (Codec.H265, b"hvcC"),
-    b"av01": (Codec.AV1, b"av1C"),
-    b"vp09": (Codec.VP9, b"vpcC"),
+    b"avc1": (Codec.H264, b"avcC"), b"avc3": (Codec.H264, b"avcC"), b"hvc1": (Codec.H265, b"hvcC"),
+    b"hev1": (Codec.H265, b"hvcC"), b"av01": (Codec.AV1, b"av1C"), b"vp09": (Codec.VP9, b"vpcC"),
     b"vp08": (Codec.VP8, b"vpcC"),
-}
+}  # fmt: skip
 _AUDIO: Final = {
-    b"mp4a": (Codec.AAC, b"esds"),
-    b"Opus": (Codec.OPUS, b"dOps"),
-    b"fLaC": (Codec.FLAC, b"dfLa"),
-    b"ac-3": (Codec.AC3, b"dac3"),
-    b"ec-3": (Codec.EAC3, b"dec3"),
-}
+    b"mp4a": (Codec.AAC, b"esds"), b"Opus": (Codec.OPUS, b"dOps"), b"fLaC": (Codec.FLAC, b"dfLa"),
+    b"ac-3": (Codec.AC3, b"dac3"), b"ec-3": (Codec.EAC3, b"dec3"),
+}  # fmt: skip
 # ISO/IEC 14496-12 §12.1.3 and §12.2.3: bytes of a sample entry before its boxes; QuickTime audio has more.
 _FIELDS: Final = {Kind.VIDEO: 78, Kind.AUDIO: 28}
 _MORE_SOUND: Final = {0: 0, 1: 16, 2: 36}
@@ -117,9 +110,8 @@ def _entry(data: bytes, trak: Box, kind: Kind, movie_scale: int) -> Mp4TrackEntr
     if not timescale:
         raise InvalidData("MP4: a track of 0 ticks a second")
     coding, config = _coding(data, need(data, trak, b"mdia", b"minf", b"stbl", b"stsd"), kind)
-    return Mp4TrackEntry(
-        number, RecordedTrack(kind, coding, timescale, config), _edited(data, trak, timescale, movie_scale)
-    )
+    track = RecordedTrack(kind, coding, timescale, config)
+    return Mp4TrackEntry(number, track, _edited(data, trak, timescale, movie_scale))
 
 
 def _coding(data: bytes, stsd: Box, kind: Kind) -> tuple[Codec, bytes]:

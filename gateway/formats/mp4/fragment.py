@@ -59,12 +59,7 @@ class OpenKey(Mp4Sample):
 
 
 def fragment(
-    sequence_number: int,
-    track_id: int,
-    base_decode_time: int,
-    samples: Sequence[Mp4Sample],
-    *,
-    styp: bool = False,
+    sequence_number: int, track_id: int, base_decode_time: int, samples: Sequence[Mp4Sample], *, styp: bool = False
 ) -> bytes:
     """Returns moof + mdat of these samples.
 
@@ -80,6 +75,7 @@ def fragment(
     count = len(samples)
     first_duration = samples[0].duration if count else 0
     plain = _plain(samples, first_duration)
+    tfhd_flags, tfhd_size, flags = _DEFAULT_BASE_IS_MOOF, 16, _DATA_OFFSET | _DURATION | _SIZE | _FLAGS
     if plain:
         entries = [len(s.payload) for s in samples]
         tfhd_flags, tfhd_size = _DEFAULT_BASE_IS_MOOF | _DEFAULT_DURATION | _DEFAULT_FLAGS, 24
@@ -90,12 +86,9 @@ def fragment(
             for s in samples
             for n in (s.duration, len(s.payload), _flags(s) if s.key else DELTA_FLAGS, s.cts & 0xFFFF_FFFF)
         ]
-        tfhd_flags, tfhd_size = _DEFAULT_BASE_IS_MOOF, 16
-        flags = _DATA_OFFSET | _DURATION | _SIZE | _FLAGS | _CTS
+        flags |= _CTS
     else:
         entries = [n for s in samples for n in (s.duration, len(s.payload), _flags(s) if s.key else DELTA_FLAGS)]
-        tfhd_flags, tfhd_size = _DEFAULT_BASE_IS_MOOF, 16
-        flags = _DATA_OFFSET | _DURATION | _SIZE | _FLAGS
     payloads = [s.payload for s in samples]
     trun_size = 20 + 4 * len(entries)
     traf_size = 8 + tfhd_size + 20 + trun_size

@@ -27,6 +27,10 @@ _LANGUAGES = {
 }  # fmt: skip
 # The sample entry and its configuration box.
 _VIDEO_BOXES = {Codec.H264: (b"avc1", b"avcC"), Codec.H265: (b"hvc1", b"hvcC"), Codec.AV1: (b"av01", b"av1C")}
+_AUDIO_ENTRIES = {
+    Codec.AAC: b"mp4a", Codec.MP3: b"mp4a", Codec.OPUS: b"Opus", Codec.FLAC: b"fLaC", Codec.AC3: b"ac-3",
+    Codec.EAC3: b"ec-3",
+}  # fmt: skip
 _MAX_WIDTH = 0xFFFF_FFFF  # maximum of a 16.16 number
 _TKHD_FLAGS = 0x7  # enabled, in movie, in preview
 
@@ -172,25 +176,23 @@ def _video_entry(track: MediaTrack, width: int, height: int, aspect: PixelAspect
 
 
 def _audio_entry(track: MediaTrack, payload: bytes | None) -> bytes:
-    config = track.config
+    config, kind = track.config, _AUDIO_ENTRIES.get(track.codec)
+    if kind is None:
+        raise UnsupportedCodec(f"MP4 has no audio entry for {track.codec}")
     rate, channels = codecs.audio_rate(track, payload), codecs.audio_channels(track, payload)
     match track.codec:
         case Codec.AAC:
-            kind, specific = b"mp4a", _esds(0x40, config)
+            specific = _esds(0x40, config)
         case Codec.MP3:
             # Registered object types: 0x6B is ISO/IEC 11172-3, 0x69 is 13818-3 with its lower rates.
-            kind, specific = b"mp4a", _esds(0x6B if rate >= mp3.MPEG1_MIN_RATE else 0x69, b"")
+            specific = _esds(0x6B if rate >= mp3.MPEG1_MIN_RATE else 0x69, b"")
         case Codec.OPUS:
             head = opus.parse_head(config) if config else opus.OpusHead(2, 312, opus.RATE, 0, 0, b"")
-            kind, specific = b"Opus", box(b"dOps", opus.dops(head))
+            specific = box(b"dOps", opus.dops(head))
         case Codec.FLAC:
-            kind, specific = b"fLaC", full_box(b"dfLa", 0, 0, flac.parse_config(config).blocks)
-        case Codec.AC3:
-            kind, specific = b"ac-3", box(b"dac3", ac3.parse_frame(payload or b"").specific)
-        case Codec.EAC3:
-            kind, specific = b"ec-3", box(b"dec3", ac3.parse_frame(payload or b"").specific)
+            specific = full_box(b"dfLa", 0, 0, flac.parse_config(config).blocks)
         case _:
-            raise UnsupportedCodec(f"MP4 has no audio entry for {track.codec}")
+            specific = box(b"dac3" if track.codec is Codec.AC3 else b"dec3", ac3.parse_frame(payload or b"").specific)
     # AudioSampleEntry, §12.2.3: samplerate is 16.16; 0 if it does not fit.
     sound = struct.pack(">6xH8xHHHHI", 1, channels, 16, 0, 0, rate << 16 if rate < 1 << 16 else 0)
     return box(kind, sound, specific)
@@ -207,7 +209,5 @@ def _esds(object_type: int, specific: bytes) -> bytes:
 def _descriptor(tag: int, *parts: bytes) -> bytes:
     payload = b"".join(parts)
     # Four length bytes, like most writers, because some readers require them.
-    size = len(payload)
-    return (
-        bytes((tag, size >> 21 & 0x7F | 0x80, size >> 14 & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size & 0x7F)) + payload
-    )
+    sizes = [len(payload) >> shift & 0x7F | (0x80 if shift else 0) for shift in (21, 14, 7, 0)]
+    return bytes((tag, *sizes)) + payload

@@ -102,9 +102,8 @@ def _moov(traks: Sequence[MovieTrack], positions: list[array[int]], wide: bool, 
         lift = max(-first, 0)
         hdlr, header, dinf = trak.kept
         stbl = table.write_boxes(trak.stsd, positions[n], wide=wide, lift=lift)
-        mdia = box(
-            b"mdia", media_header(scale, table.duration, created, trak.language), hdlr, box(b"minf", header, dinf, stbl)
-        )
+        mdhd = media_header(scale, table.duration, created, trak.language)
+        mdia = box(b"mdia", mdhd, hdlr, box(b"minf", header, dinf, stbl))
         volume = 0 if trak.video else 0x0100
         tkhd = track_header(trak.track_id, late + shown, volume, trak.width, trak.height, created, trak.group)
         boxes_.append(box(b"trak", tkhd, box(b"edts", _edits(late, shown, first + lift)), mdia))

@@ -6,6 +6,7 @@ import sys
 from array import array
 from collections.abc import Iterable
 from enum import Enum
+from itertools import chain
 
 from gateway.formats.mp4.box import box, full_box
 
@@ -28,10 +29,8 @@ class Runs:
 
     def write_table(self) -> bytes:
         """Returns `entry_count`, then `sample_count` and value of each run. Negative values are in two's complement."""
-        return _u32(
-            n & 0xFFFF_FFFF
-            for n in (len(self.values), *(n for p in zip(self.counts, self.values, strict=True) for n in p))
-        )
+        runs = chain.from_iterable(zip(self.counts, self.values, strict=True))
+        return _u32(n & 0xFFFF_FFFF for n in (len(self.values), *runs))
 
 
 class Access(Enum):

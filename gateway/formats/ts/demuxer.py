@@ -44,16 +44,14 @@ class Pes:
     payload: bytes
 
 
+@dataclass(slots=True)
 class _OpenPes:
-    """The open PES packet of one PID."""
+    """The open PES packet of one PID. counter: of the last packet with payload; -1: none yet."""
 
-    __slots__ = ("counter", "key", "pieces", "size")
-
-    def __init__(self) -> None:
-        self.counter = -1  # counter of the last packet with payload; -1: none yet
-        self.key = False
-        self.pieces: list[bytes] | None = None
-        self.size = 0
+    counter: int = -1
+    key: bool = False
+    pieces: list[bytes] | None = None
+    size: int = 0
 
 
 class TsDemuxer:

@@ -55,20 +55,18 @@ class TsMuxer:
         self._pcr_pid = VIDEO_PID if video is not None else AUDIO_PID
         self._last_pcr: int | None = None
         streams: list[tuple[int, int, bytes]] = []
+        for track, types, pid in ((video, VIDEO_TYPES, VIDEO_PID), (audio, AUDIO_TYPES, AUDIO_PID)):
+            if track is not None:
+                if track.codec not in types:
+                    raise UnsupportedCodec(f"HLS players read no {track.codec} from a transport stream")
+                kind, extra = types[track.codec]
+                streams.append((kind, pid, extra))
         if video is not None:
-            if video.codec not in VIDEO_TYPES:
-                raise UnsupportedCodec(f"HLS players read no {video.codec} from a transport stream")
-            kind, extra = VIDEO_TYPES[video.codec]
-            streams.append((kind, VIDEO_PID, extra))
             self._set_video(video)
         self._video = _Pid(VIDEO_PID)
         self._adts: aac.Adts | None = None
         self._frame_ticks = (0, 1)
         if audio is not None:
-            if audio.codec not in AUDIO_TYPES:
-                raise UnsupportedCodec(f"HLS players read no {audio.codec} from a transport stream")
-            kind, extra = AUDIO_TYPES[audio.codec]
-            streams.append((kind, AUDIO_PID, extra))
             if audio.codec is Codec.AAC:
                 asc = aac.parse_asc(audio.config)
                 self._adts = aac.Adts(asc)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 PAT_PID = 0x0000
 PMT_PID = 0x1000
 _PROGRAM = 1
@@ -31,20 +33,15 @@ def crc32(data: bytes) -> int:
 
 def pat() -> bytes:
     """Returns the packet body (184 bytes) of the program association table (§2.4.4.3)."""
-    return _body(0x00, _TRANSPORT_STREAM_ID, _PROGRAM.to_bytes(2, "big") + (0xE000 | PMT_PID).to_bytes(2, "big"))
+    return _body(0x00, _TRANSPORT_STREAM_ID, struct.pack(">HH", _PROGRAM, 0xE000 | PMT_PID))
 
 
 def pmt(pcr_pid: int, streams: list[tuple[int, int, bytes]]) -> bytes:
     """Returns the packet body (184 bytes) of the program map table (§2.4.4.8). streams: (`stream_type`, PID,
     descriptors).
     """
-    loop = b"".join(
-        [
-            bytes((kind,)) + (0xE000 | pid).to_bytes(2, "big") + (0xF000 | len(extra)).to_bytes(2, "big") + extra
-            for kind, pid, extra in streams
-        ]
-    )
-    return _body(0x02, _PROGRAM, (0xE000 | pcr_pid).to_bytes(2, "big") + b"\xf0\x00" + loop)
+    packed = [struct.pack(">BHH", kind, 0xE000 | pid, 0xF000 | len(extra)) + extra for kind, pid, extra in streams]
+    return _body(0x02, _PROGRAM, struct.pack(">HH", 0xE000 | pcr_pid, 0xF000) + b"".join(packed))
 
 
 def registration(name: bytes) -> bytes:
@@ -54,8 +51,5 @@ def registration(name: bytes) -> bytes:
 
 def _body(table_id: int, number: int, payload: bytes) -> bytes:
     # pointer_field 0; section_syntax_indicator 1; version 0, current; section 0 of 0.
-    length = len(payload) + 9
-    section = (
-        bytes((table_id,)) + (0xB000 | length).to_bytes(2, "big") + number.to_bytes(2, "big") + b"\xc1\0\0" + payload
-    )
+    section = struct.pack(">BHH", table_id, 0xB000 | len(payload) + 9, number) + b"\xc1\0\0" + payload
     return (b"\x00" + section + crc32(section).to_bytes(4, "big")).ljust(184, b"\xff")

@@ -145,7 +145,7 @@ class WhepPlayback:
             audio.codec.payload_type if audio is not None else -1,
         )
         folder = f"/{stream.name}/{KIND}"
-        session.peer, response = self._sessions.open(request, folder, offer, accepted, session)
+        session.peer, response = self._sessions.open(request, folder, offer, accepted, session, has_key=False)
         log.info("WHEP viewer joins", stream=stream.name, peer=request.peer)
         return response
 

@@ -47,9 +47,8 @@ class ChunkWriter:
         delta = _EXTENDED_TIMESTAMP
         if last is not None and last.stream_id == stream_id:
             delta = (timestamp - last.timestamp) & 0xFFFFFFFF
-        if (
-            last is None or delta >= _EXTENDED_TIMESTAMP
-        ):  # first message, other stream, time backwards, or a gap of hours
+        # The first message, another stream, a time that goes backwards, or a gap of hours.
+        if last is None or delta >= _EXTENDED_TIMESTAMP:
             self._last[csid] = _LastHeader(timestamp, length, type_id, stream_id)
             return _chunks(csid, type_id, timestamp, stream_id, payload, self.chunk_size)
         if length != last.length or type_id != last.type_id:

@@ -119,12 +119,8 @@ class ClientConnection(Connection):
     # Messages
 
     def _on_handshake_done(self) -> None:
-        properties: dict[str, AmfValue] = {
-            "app": self._url.app,
-            "type": "nonprivate",
-            "flashVer": _FLASH_VER,
-            "tcUrl": self._url.tc_url,
-        }
+        properties: dict[str, AmfValue] = {"app": self._url.app, "type": "nonprivate", "flashVer": _FLASH_VER}
+        properties["tcUrl"] = self._url.tc_url
         if self._role is ClientRole.PLAY:
             properties |= {"fpad": False, "capabilities": 15.0, "audioCodecs": 4071.0, "videoCodecs": 252.0}
             properties["videoFunction"] = 1.0

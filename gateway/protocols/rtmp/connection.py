@@ -51,7 +51,7 @@ class Connection:
         """Continues the handshake. Returns the bytes that follow it."""
         rest = handshake.receive(data)
         self._wire.send_raw(handshake.data_to_send())
-        self._wire.add_received(len(data) - len(rest))
+        self._wire.received += len(data) - len(rest)  # acknowledgements count from the start of the connection
         if handshake.done:
             self._handshake = None
             self._machine.on_peer_step(Step.HANDSHAKE)

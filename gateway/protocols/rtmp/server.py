@@ -292,7 +292,8 @@ class ServerConnection(Connection):
         self._machine.on_peer_step(Step.CONNECT)
         self._tc_url = text_of(raw, "tcUrl")
         self.pull_mark = text_of(raw, PULL_MARK)
-        self._app_field = text_of(raw, "app") or _app_of(self._tc_url)
+        # Peers that send no app have it in tcUrl: "rtmp://host:port/app/instance".
+        self._app_field = text_of(raw, "app") or self._tc_url.partition("://")[2].partition("/")[2]
         if not app_allowed(self._app_field, self._apps):
             app = _short(self._app_field.partition("?")[0])
             description = f"No app {app!r} here; the address is rtmp://host/{'|'.join(sorted(self._apps))}."
@@ -488,11 +489,6 @@ class ServerConnection(Connection):
         super()._close(reason)
         self._held.clear()
         self._wire.release_buffers()
-
-
-def _app_of(tc_url: str) -> str:
-    """Returns the app of a tcUrl "rtmp://host:port/app/instance", for peers that send no app."""
-    return tc_url.partition("://")[2].partition("/")[2]
 
 
 def _short(name: str) -> str:

@@ -85,10 +85,6 @@ class Wire:
         """Sets the limits of one message, and of all unfinished messages together, in bytes."""
         self._reader.max_message, self._reader.max_pending = message, pending
 
-    def add_received(self, size: int) -> None:
-        """Adds bytes received earlier, because acknowledgements count from the start of the connection."""
-        self.received += size
-
     def handle_control(self, message: Message) -> CommandIgnored | None:
         """Handles a protocol or user control message. Raises RemoteProtocolError if it is too short.
 

@@ -68,26 +68,6 @@ class RtpReceiver:
         self.dropped = 0  # frames whose last packet came, but that were not returned
 
     @property
-    def round_trip(self) -> float:
-        """Seconds from a request to its packet."""
-        return self._missing.round_trip
-
-    @property
-    def jitter(self) -> float:
-        """Seconds (RFC 3550 §6.4.1)."""
-        return self._reception.jitter
-
-    @property
-    def repaired(self) -> int:
-        """Packets that came after a request."""
-        return self._missing.repaired
-
-    @property
-    def late(self) -> int:
-        """Packets that came twice, or after they were given up."""
-        return self._buffer.late
-
-    @property
     def is_repairing(self) -> bool:
         """Whether `due` must be called every few milliseconds: packets are missing, or a key frame is awaited."""
         return self._picture_lost or len(self._missing) > 0
@@ -135,7 +115,7 @@ class RtpReceiver:
             nacks = self._missing.due(now)
         pli = self._picture_lost and now >= self._next_pli
         if pli:
-            self._next_pli = now + max(_PLI_SECONDS, 3 * self.round_trip)
+            self._next_pli = now + max(_PLI_SECONDS, 3 * self._missing.round_trip)
         elif not received and not nacks:
             return _NOTHING
         return Due(tuple(received), tuple([number & 0xFFFF for number in nacks]), pli)

@@ -43,11 +43,6 @@ class Reception:
         self._last_arrival, self._last_timestamp = 0.0, 0
         self._report, self._report_arrival = 0, 0.0
 
-    @property
-    def jitter(self) -> float:
-        """Seconds."""
-        return self._jitter / self._rate
-
     def receive(self, sequence: int, timestamp: int, now: float) -> int:
         """Returns the extended number; -1 after a jump, until the next packet confirms it. Hot path."""
         highest = self._highest

@@ -208,16 +208,14 @@ def _parse_nacked(data: bytes, at: int, stop: int) -> tuple[int, ...]:
 def sender_report(report: SenderReport, cname: str) -> bytes:
     """Returns a sender report and the source description that must follow it. cname: at most 255 bytes."""
     head = _SENDER.pack(report.ssrc, report.ntp, report.timestamp, report.packets, report.octets)
-    return packet(_SENDER_REPORT, len(report.blocks), head + _write_blocks(report.blocks)) + _source_description(
-        report.ssrc, cname
-    )
+    written = packet(_SENDER_REPORT, len(report.blocks), head + _write_blocks(report.blocks))
+    return written + _source_description(report.ssrc, cname)
 
 
 def receiver_report(ssrc: int, blocks: Sequence[ReportBlock], cname: str) -> bytes:
     """Returns a receiver report of at most MAX_BLOCKS sources, and the source description that must follow it."""
-    return packet(_RECEIVER_REPORT, len(blocks), _WORD.pack(ssrc) + _write_blocks(blocks)) + _source_description(
-        ssrc, cname
-    )
+    written = packet(_RECEIVER_REPORT, len(blocks), _WORD.pack(ssrc) + _write_blocks(blocks))
+    return written + _source_description(ssrc, cname)
 
 
 def nack(sender: int, media: int, sequences: Sequence[int]) -> bytes:

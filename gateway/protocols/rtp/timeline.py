@@ -30,7 +30,6 @@ class RtpTimeline:
         self._clocks = tuple(RtpClock(rate) for rate in rates)
         self._last: list[tuple[float, int] | None] = [None] * len(rates)  # reports: milliseconds of NTP, timestamp
         self._reports: list[tuple[float, int] | None] = [None] * len(rates)  # the reports that count
-        self.moved = 0.0  # milliseconds, of the last correction: positive if track 1 moved
 
     def stamp(self, track: int, timestamp: int, arrival: float) -> int:
         """Returns the time of a frame. arrival: milliseconds on any clock that both tracks share.
@@ -67,7 +66,6 @@ class RtpTimeline:
         early = (second[0] - first[0]) - (times[1] - times[0])
         if not _SMALL_MS < abs(early) < _UNBELIEVABLE_MS:
             return
-        self.moved = early
         if early > 0:
             self._clocks[1].anchor(second[1], times[1] + early)
         else:

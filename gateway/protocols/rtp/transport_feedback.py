@@ -136,14 +136,10 @@ def _chunks(statuses: list[tuple[int, int]]) -> list[int]:
             continue
         symbols = _take(runs, 14)
         if _LARGE not in symbols:  # §3.1.4: 14 symbols of one bit
-            chunk = 0x8000
-            for n, symbol in enumerate(symbols):
-                chunk |= symbol << 13 - n
+            chunk = 0x8000 | sum(symbol << 13 - n for n, symbol in enumerate(symbols))
         else:  # 7 symbols of two bits
             runs += [[symbol, 1] for symbol in reversed(symbols[7:])]
-            chunk = 0xC000
-            for n, symbol in enumerate(symbols[:7]):
-                chunk |= symbol << 12 - 2 * n
+            chunk = 0xC000 | sum(symbol << 12 - 2 * n for n, symbol in enumerate(symbols[:7]))
         chunks.append(chunk)
     return chunks
 

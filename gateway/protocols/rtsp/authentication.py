@@ -18,9 +18,8 @@ class Credentials:
 
     user: str
     password: str
-    _challenge: dict[str, str] | None = field(
-        default=None, init=False
-    )  # parameters of Digest; {}: Basic; None: no challenge yet
+    # Parameters of Digest; {}: Basic; None: no challenge yet.
+    _challenge: dict[str, str] | None = field(default=None, init=False)
     _count: int = field(default=0, init=False)
 
     def take_challenge(self, header: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from gateway.protocols.sdp.offer import (
     FEEDBACK,
@@ -21,14 +21,9 @@ from gateway.protocols.sdp.offer import (
 from gateway.protocols.sdp.sections import decimal
 
 _NO_ADDRESS: Final = "c=IN IP4 0.0.0.0"  # the addresses are in the candidates
-_SENDER_FEEDBACK: Final = tuple(
-    name for name in FEEDBACK if name != "transport-cc"
-)  # transport-cc of viewers is not used
-_REVERSED: Final = {
-    "": "",
-    "sendrecv": "/recvonly",
-    "sendonly": "/recvonly",
-}  # by the client's direction, for extensions that it sends
+_SENDER_FEEDBACK: Final = tuple(name for name in FEEDBACK if name != "transport-cc")  # that of viewers is not used
+# By the client's direction, for extensions that it sends.
+_REVERSED: Final = {"": "", "sendrecv": "/recvonly", "sendonly": "/recvonly"}
 _OPUS: Final = "minptime=10;stereo=1;useinbandfec=1"  # browsers send mono unless the answer has stereo=1
 # Names of layers by size, as clients choose them.
 _LARGE_TO_SMALL: Final = (
@@ -67,7 +62,10 @@ class AcceptedMedia:
     rid: str = ""
 
 
-def write_answer(offer: Offer, accepted: Mapping[int, AcceptedMedia], local: LocalTransport, session_id: int) -> str:
+Accepted: TypeAlias = Mapping[int, AcceptedMedia]  # by the index of the medium
+
+
+def write_answer(offer: Offer, accepted: Accepted, local: LocalTransport, session_id: int) -> str:
     """Returns the answer. accepted: by the index of the medium; all others are rejected.
 
     session_id: a random number of at most 63 bits.
@@ -89,7 +87,7 @@ def write_answer(offer: Offer, accepted: Mapping[int, AcceptedMedia], local: Loc
     return "\r\n".join(lines) + "\r\n"
 
 
-def restart_parts(offer: Offer, accepted: Mapping[int, AcceptedMedia]) -> tuple[tuple[str, bool], ...]:
+def restart_parts(offer: Offer, accepted: Accepted) -> tuple[tuple[str, bool], ...]:
     """Returns what `write_restart` needs of an offer.
 
     Of each accepted medium: the lines before its credentials, and whether it has the candidates.
@@ -108,7 +106,7 @@ def write_restart(parts: Iterable[tuple[str, bool]], local: LocalTransport) -> s
     return "\r\n".join(lines) + "\r\n"
 
 
-def remote_transport(offer: Offer, accepted: Mapping[int, AcceptedMedia]) -> OfferedTransport:
+def remote_transport(offer: Offer, accepted: Accepted) -> OfferedTransport:
     """Returns the client's side of the transport that all accepted media share."""
     tagged = _tagged(offer, accepted)
     own = offer.media[tagged].transport if tagged is not None else None
@@ -131,13 +129,13 @@ def largest_rid(rids: tuple[Rid, ...]) -> str:
     return max(rids, key=size).name if rids else ""
 
 
-def _tagged(offer: Offer, accepted: Mapping[int, AcceptedMedia]) -> int | None:
+def _tagged(offer: Offer, accepted: Accepted) -> int | None:
     """Returns the index of the medium whose transport is used: the first accepted one of BUNDLE (RFC 9143 §7.3.1)."""
     order = {mid: place for place, mid in enumerate(offer.bundle)}
     return min(accepted, key=lambda index: (order.get(offer.media[index].mid, len(order)), index), default=None)
 
 
-def _session_lines(offer: Offer, accepted: Mapping[int, AcceptedMedia]) -> Iterator[str]:
+def _session_lines(offer: Offer, accepted: Accepted) -> Iterator[str]:
     yield "a=ice-lite"
     yield "a=ice-options:trickle ice2"
     mids = {offer.media[index].mid for index in accepted}

@@ -20,10 +20,6 @@ class Fragment:
     password: str
     candidates: tuple[str, ...]
 
-    def restarts(self, ufrag: str, password: str) -> bool:
-        """Whether it asks for an ICE restart (RFC 9725 §4.3.3): its credentials are not the present ones."""
-        return bool(self.ufrag) and (self.ufrag, self.password) != (ufrag, password)
-
 
 def parse_fragment(body: bytes) -> Fragment:
     """Reads a fragment. The credentials may be in the session or in a medium. Raises RemoteProtocolError."""

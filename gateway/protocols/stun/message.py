@@ -150,7 +150,8 @@ def xor_address(address: str, port: int, transaction: bytes) -> bytes:
     packed = ipaddress.ip_address(address).packed
     mask = _COOKIE_BYTES if len(packed) == 4 else _COOKIE_BYTES + transaction
     family = 1 if len(packed) == 4 else 2
-    return struct.pack(">BBH", 0, family, port ^ _COOKIE >> 16) + _xor(packed, mask)
+    masked = bytes(a ^ b for a, b in zip(packed, mask, strict=True))
+    return struct.pack(">BBH", 0, family, port ^ _COOKIE >> 16) + masked
 
 
 def error_value(code: int, reason: str) -> bytes:
@@ -170,7 +171,3 @@ def _fingerprint(before: bytes) -> int:
 
 def _with_length(message: bytes, length: int) -> bytes:
     return message[:2] + length.to_bytes(2, "big") + message[4:]
-
-
-def _xor(value: bytes, mask: bytes) -> bytes:
-    return bytes(a ^ b for a, b in zip(value, mask, strict=True))

@@ -43,10 +43,11 @@ class Packets:
         packetizer = packetizer_of(film.track)
         assert packetizer is not None
         video = film.track.codec is not Codec.OPUS
+        clock = 90_000 if video else 48_000
         sender = RtpSender(SSRC, 96, 65_400)  # the numbers wrap on the way
         units, timestamp = [], 0
         for take in film.takes:
-            timestamp = ((take.dts + take.cts) * packetizer.clock_rate // film.track.timescale + 7_000) & 0xFFFFFFFF
+            timestamp = ((take.dts + take.cts) * clock // film.track.timescale + 7_000) & 0xFFFFFFFF
             payloads = packetizer.split(take.payload, MAX_PAYLOAD, take.key)
             units.append(sender.packets(payloads, timestamp, marker=video))
         report = rtcp.sender_report(sender.report(time.time(), timestamp), "millrace")

@@ -89,7 +89,7 @@ async def test_a_missing_packet_is_requested_at_once() -> None:
         intake.receive_rtp([packets[2]], [time.monotonic()])
         intake.receive_rtp([packets[3]], [time.monotonic()])
         receiver = intake.tracks[0].receiver
-        assert receiver is not None and not receiver.is_repairing and receiver.repaired == 2
+        assert receiver is not None and not receiver.is_repairing and receiver._missing.repaired == 2
 
 
 async def test_a_key_frame_for_a_viewer_is_requested_at_once() -> None:

@@ -66,7 +66,7 @@ class Lab:
                 return self.answer(offered)
             owner = Owner(self.sessions)
             taken = {index: AcceptedMedia(media.codecs[0]) for index, media in enumerate(offered.media)}
-            owner.peer, response = self.sessions.open(request, PATH, offered, taken, owner)
+            owner.peer, response = self.sessions.open(request, PATH, offered, taken, owner, has_key=False)
             self.owners.append(owner)
             return response
 

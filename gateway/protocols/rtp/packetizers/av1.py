@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.media import av1
-from gateway.protocols.rtp.packetizers.pieces import VIDEO_CLOCK
 
 # §4.4: Z (the first element goes on from the previous packet), Y (the last goes on in the next), W (elements),
 # N (first packet of a coded video sequence).
@@ -25,7 +24,6 @@ class Av1Packetizer:
     """
 
     __slots__ = ("_sequence_header",)
-    clock_rate = VIDEO_CLOCK
 
     def __init__(self, config: bytes) -> None:
         found = _elements(av1.parse_av1c(config).obus) if config else []

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 from gateway.media import h264, h265, nal
-from gateway.protocols.rtp.packetizers.pieces import VIDEO_CLOCK
 
 _Unit: TypeAlias = bytes | memoryview
 
@@ -34,7 +33,6 @@ class H264Packetizer:
     """
 
     __slots__ = ("_length_size", "_sets")
-    clock_rate = VIDEO_CLOCK
 
     def __init__(self, config: bytes) -> None:
         record = h264.parse_avcc(config)
@@ -71,7 +69,6 @@ class H265Packetizer:
     """
 
     __slots__ = ("_length_size", "_sets")
-    clock_rate = VIDEO_CLOCK
 
     def __init__(self, config: bytes) -> None:
         record = h265.parse_hvcc(config)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.media import opus
-
 
 class OpusPacketizer:
     """Never splits: RFC 7587 §4.2 has no fragments, and Opus of 20 ms has at most 1,275 bytes."""
-
-    clock_rate = opus.RATE
 
     def for_burst(self, pictures: int) -> OpusPacketizer:
         return self

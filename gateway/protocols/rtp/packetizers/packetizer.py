@@ -17,9 +17,7 @@ MAX_PAYLOAD: Final = 1_170
 
 
 class RtpPacketizer(Protocol):
-    """Splits the access units of one track. clock_rate: ticks a second of its RTP timestamps."""
-
-    clock_rate: int
+    """Splits the access units of one track."""
 
     def for_burst(self, pictures: int) -> RtpPacketizer:
         """Returns a packetizer for old pictures that a new receiver gets before the next picture of this packetizer.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-VIDEO_CLOCK = 90_000  # ticks a second of the RTP timestamps of all video formats
-
 
 def pieces(frame: bytes, limit: int, header: int, first_header: int) -> list[memoryview]:
     """Returns as few pieces as possible, of equal length with their headers. The last may be shorter.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.protocols.rtp.packetizers.pieces import VIDEO_CLOCK, pieces
+from gateway.protocols.rtp.packetizers.pieces import pieces
 
 _HEADER: Final = 4  # two bytes of flags, two of the picture id
 
@@ -16,7 +16,6 @@ class Vp8Packetizer:
     """
 
     __slots__ = ("_picture",)
-    clock_rate = VIDEO_CLOCK
 
     def __init__(self, picture: int = 0) -> None:
         self._picture = picture & 0x7FFF

@@ -6,7 +6,7 @@ import struct
 from typing import Final
 
 from gateway.media import vp9
-from gateway.protocols.rtp.packetizers.pieces import VIDEO_CLOCK, pieces
+from gateway.protocols.rtp.packetizers.pieces import pieces
 
 # §4.2: I (picture id follows), P (predicted from other pictures), B and E (begin and end of a frame), V (structure).
 _PICTURE_ID: Final = 0x80
@@ -28,7 +28,6 @@ class Vp9Packetizer:
     """
 
     __slots__ = ("_picture",)
-    clock_rate = VIDEO_CLOCK
 
     def __init__(self, picture: int = 0) -> None:
         self._picture = picture & 0x7FFF
