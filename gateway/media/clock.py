@@ -171,14 +171,11 @@ class AudioClock:
         """
         time = self._next
         stamped = dts * self._rate // self._timescale
+        self.resynced = time is not None and not -self._tolerance <= stamped - time <= self._tolerance
         if time is None:
             time = stamped
-            self.resynced = False
-        elif -self._tolerance <= stamped - time <= self._tolerance:
-            self.resynced = False
-        else:
+        elif self.resynced:
             time = max(stamped, self._last + 1)
-            self.resynced = True
         self._last = time
         self._next = time + samples
         return time

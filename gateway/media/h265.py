@@ -236,8 +236,7 @@ def _signal_and_rate(bits: BitReader) -> tuple[VideoSignal, float | None]:
     if bits.flag():  # default_display_window_flag
         for _ in range(4):
             bits.ue()
-    timing_info_present = bits.flag()
-    return signal, read_frame_rate(bits, ticks_per_frame=1) if timing_info_present else None
+    return signal, read_frame_rate(bits, ticks_per_frame=1) if bits.flag() else None  # timing_info_present_flag
 
 
 def _skip_scaling_lists(bits: BitReader) -> None:

@@ -23,11 +23,9 @@ def declared_reordering(track: MediaTrack) -> bool | None:
         sps = sps_of(track)
     except InvalidData:
         return None
-    if sps is None:
-        return None
-    if track.codec is Codec.H264 and sps.profile == _BASELINE:  # ITU-T H.264 §A.2.1: only I and P slices
-        return False
-    return None if sps.reorder is None else sps.reorder > 0
+    if sps is not None and track.codec is Codec.H264 and sps.profile == _BASELINE:
+        return False  # ITU-T H.264 §A.2.1: only I and P slices
+    return None if sps is None or sps.reorder is None else sps.reorder > 0
 
 
 def has_reordering(track: MediaTrack, units: Iterable[AccessUnit]) -> bool:

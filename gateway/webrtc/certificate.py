@@ -14,11 +14,7 @@ from cryptography.x509.oid import NameOID
 
 _VALID: Final = timedelta(days=3650)  # nobody checks it: the fingerprint in the session description identifies us
 _SKEW: Final = timedelta(days=1)  # for clients with a wrong clock
-_HASHES: Final[dict[str, type[hashes.HashAlgorithm]]] = {
-    "sha-256": hashes.SHA256,
-    "sha-384": hashes.SHA384,
-    "sha-512": hashes.SHA512,
-}
+_HASHES: Final = {"sha-256": hashes.SHA256(), "sha-384": hashes.SHA384(), "sha-512": hashes.SHA512()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +46,7 @@ def make_certificate() -> Certificate:
 
 def fingerprint_of(certificate: x509.Certificate, algorithm: str) -> str:
     """Returns a fingerprint such as "AB:CD:…". Raises KeyError if the algorithm is not supported."""
-    return certificate.fingerprint(_HASHES[algorithm]()).hex(":").upper()
+    return certificate.fingerprint(_HASHES[algorithm]).hex(":").upper()
 
 
 def matches(certificate: x509.Certificate, fingerprint: tuple[str, str]) -> bool:

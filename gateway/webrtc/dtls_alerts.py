@@ -24,10 +24,7 @@ _OVERHEAD: Final = _EXPLICIT_NONCE + 16  # nonce and tag
 _ALERT_SIZE: Final = 2
 
 # Hash of the PRF and bytes of a key, by the cipher names of OpenSSL.
-SUITES: Final = {
-    "ECDHE-ECDSA-AES128-GCM-SHA256": ("sha256", 16),
-    "ECDHE-ECDSA-AES256-GCM-SHA384": ("sha384", 32),
-}
+SUITES: Final = {"ECDHE-ECDSA-AES128-GCM-SHA256": ("sha256", 16), "ECDHE-ECDSA-AES256-GCM-SHA384": ("sha384", 32)}
 
 
 class DtlsAlerts:

@@ -35,6 +35,7 @@ from gateway.webrtc.sockets import WebRtcSockets
 from gateway.webrtc.tcp import TcpConnection, TcpLimits, TcpPath
 from gateway.webrtc.udp import UdpPath
 
+Clock: TypeAlias = Callable[[], float]
 Route: TypeAlias = tuple[Peer, Path]
 
 TCP_FIRST_CHECK: Final = 5.0  # seconds for the first check on a TCP connection
@@ -58,11 +59,7 @@ class WebRtcEndpoint:
     """
 
     def __init__(
-        self,
-        settings: WebRtcSettings,
-        sockets: WebRtcSockets,
-        tcp_limits: TcpLimits,
-        clock: Callable[[], float] = time.monotonic,
+        self, settings: WebRtcSettings, sockets: WebRtcSockets, tcp_limits: TcpLimits, clock: Clock = time.monotonic
     ) -> None:
         certificate = make_certificate()
         self.fingerprint = certificate.fingerprint

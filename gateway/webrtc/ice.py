@@ -8,7 +8,6 @@ it measures the round trip.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,7 +63,7 @@ class IceAgent:
     def authenticates(self, message: StunMessage) -> bool:
         """Whether a request has the user name and the password of this peer (RFC 8445 §7.3)."""
         receiver, sender = message.username
-        for local, remote in self._generations():
+        for local, remote in filter(None, ((self.local, self.remote), self._previous)):
             if receiver == local.ufrag and sender == remote.ufrag:
                 return message.is_signed_by(local.password)
         return False
@@ -157,10 +156,6 @@ class IceAgent:
         self.local, self.remote = local, remote
         for path in self.paths:
             path.check = b""
-
-    def _generations(self) -> Iterable[tuple[IceCredentials, IceCredentials]]:
-        current = (self.local, self.remote)
-        return (current,) if self._previous is None else (current, self._previous)
 
     def _select(self) -> None:
         """Chooses the path to send on: the nominated one, but verified paths before unverified ones."""

@@ -12,11 +12,8 @@ from gateway.lib.rfc3339 import rfc3339
 MARK = "\x00"
 NOW = "\x01"
 
-_PROFILES = (
-    "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019,"
-    "http://www.dashif.org/guidelines/low-latency-live-v5"
-)
 _PLAIN_PROFILES = "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019"
+_PROFILES = f"{_PLAIN_PROFILES},http://www.dashif.org/guidelines/low-latency-live-v5"
 
 
 def finish(text: str, suffix: str = "", now: float = 0.0) -> bytes:

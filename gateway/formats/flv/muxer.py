@@ -199,11 +199,7 @@ def metadata_body(tracks: Tracks, *, additional: bool = False) -> bytes:
         values.pop("audiocodecid", None)
     for track in tracks:
         described = _described(track)
-        if (
-            track.kind is _VIDEO_KIND
-            and described
-            and any(values.get(key) not in (None, described[key]) for key in described)
-        ):
+        if track.kind is _VIDEO_KIND and any(values.get(key) not in (None, described[key]) for key in described):
             for key in [key for key in values if key.lower() in ("displaywidth", "displayheight")]:
                 del values[key]
         values.update(described)

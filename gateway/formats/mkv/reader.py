@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.formats.mkv import ebml
 from gateway.formats.mkv.entries import MkvTrackEntry, children, element_head, read_entries, uint
-from gateway.formats.recording import Event, Packet, RecordedTrack, RecordingOpened, opened
+from gateway.formats.recording import Event, Packet, opened
 from gateway.media.errors import InvalidData
 
 MAX_BLOCK: Final = 8_000_000  # bytes of one picture, as in the whole gateway
@@ -94,13 +94,10 @@ class MatroskaReader:
             if self._tracks is None:
                 raise InvalidData("Matroska: a cluster before the tracks")
             entries, left_out = read_entries(self._tracks, self._scale)
-            recording: RecordingOpened = opened([e.track for e in entries], left_out)
-            used: list[RecordedTrack] = [track for track in (recording.video, recording.audio) if track is not None]
-            self._entries = {}
-            for entry in entries:
-                if any(entry.track is track for track in used):
-                    self._entries.setdefault(entry.number, entry)
-            events.append(recording)
+            found = opened([e.track for e in entries], left_out)
+            used = [e for e in entries if e.track is found.video or e.track is found.audio]
+            self._entries = {e.number: e for e in reversed(used)}  # the first one of repeated numbers is used
+            events.append(found)
 
     def _take(self, id: bytes, body: bytes, events: list[Event]) -> None:
         if id == ebml.SIMPLE_BLOCK:

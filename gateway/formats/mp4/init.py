@@ -36,15 +36,11 @@ _TKHD_FLAGS = 0x7  # enabled, in movie, in preview
 
 
 def init_segment(
-    track: MediaTrack,
-    *,
-    timescale: int | None = None,
-    size: tuple[int, int] | None = None,
-    payload: bytes | None = None,
+    track: MediaTrack, *, timescale: int = 0, size: tuple[int, int] | None = None, payload: bytes | None = None
 ) -> bytes:
     """Returns ftyp + moov for one track with fragments.
 
-    timescale: ticks a second of the fragments; None: the timescale of the track.
+    timescale: ticks a second of the fragments; 0: the timescale of the track.
     size: width and height, for tracks without them in their configuration (VP8, VP9).
     payload: the first frame, for codecs whose frames contain their values (MP3, AC-3, E-AC-3, VP8, VP9).
 

@@ -32,7 +32,6 @@ class Box:
 class TrackFragment:
     """One traf with its samples. base_decode_time: ticks."""
 
-    sequence_number: int
     track_id: int
     base_decode_time: int
     samples: list[Mp4Sample]
@@ -120,13 +119,9 @@ def parse_fragments(
     for moof in boxes(data):
         if moof.kind != b"moof":
             continue
-        sequence = 0
         for child in boxes(data, moof.payload, moof.end):
-            if child.kind == b"mfhd":
-                sequence = u32(data, child, 4)
-            elif child.kind == b"traf":
+            if child.kind == b"traf":
                 fragment = _traf(data, moof, child, defaults or {}, origin, (max_samples, left))
-                fragment.sequence_number = sequence
                 fragments.append(fragment)
                 max_samples -= len(fragment.samples)
                 left -= sum([len(sample.payload) for sample in fragment.samples])
@@ -156,7 +151,7 @@ def _traf(data: bytes, moof: Box, traf: Box, defaults: Defaults, origin: int, li
                 raise InvalidData(f"sample {len(samples)} of {size} bytes at {position} of {len(data)}")
             samples.append(Mp4Sample(duration, cts, not flags & _NON_SYNC, data[position : position + size]))
             position += size
-    return TrackFragment(0, header.track_id, time, samples)
+    return TrackFragment(header.track_id, time, samples)
 
 
 def read_track_header(data: bytes, tfhd: Box, defaults: Defaults) -> TrackHeader:

@@ -115,8 +115,8 @@ class FragmentReader:
         movie = self._movie = read_movie(moov)
         self._fragment = None
         found = opened([e.track for e in movie.entries], list(movie.left_out))
-        wanted = [track for track in (found.video, found.audio) if track is not None]
-        self._entries = {e.number: e for e in movie.entries if any(e.track is track for track in wanted)}
+        used = [e for e in movie.entries if e.track is found.video or e.track is found.audio]
+        self._entries = {e.number: e for e in used}
         self._cts_shifts = {}
         events.append(found)
 

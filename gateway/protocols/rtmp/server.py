@@ -65,11 +65,7 @@ class ServerConnection(Connection):
     """
 
     def __init__(
-        self,
-        *,
-        apps: Collection[str] = frozenset({"stream"}),
-        limits: WireLimits | None = None,
-        chunk_size: int = CHUNK_SIZE,
+        self, *, apps: Collection[str] = ("stream",), limits: WireLimits | None = None, chunk_size: int = CHUNK_SIZE
     ) -> None:
         self._limits = limits or WireLimits()
         super().__init__(ServerHandshake(), Wire(self._limits, WINDOW), StateMachine(SERVER))

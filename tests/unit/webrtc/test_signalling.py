@@ -329,7 +329,8 @@ async def test_the_address_that_the_client_used_is_a_candidate(host: str, addres
     owner = Owner(sessions)
     asked = request(PATH, "POST")
     asked.headers["host"] = host
-    owner.peer, response = sessions.open(asked, PATH, offered, {0: AcceptedMedia(offered.media[0].codecs[0])}, owner)
+    taken = {0: AcceptedMedia(offered.media[0].codecs[0])}
+    owner.peer, response = sessions.open(asked, PATH, offered, taken, owner, has_key=False)
     assert isinstance(response.body, bytes)
     used = [line.split()[4] for line in response.body.decode().splitlines() if line.startswith("a=candidate:")]
     assert used[0] == (address or "127.0.0.1"), "without addresses of the machine, and without IPv6"
@@ -343,9 +344,8 @@ async def test_the_answer_names_the_stun_and_turn_servers() -> None:
     sessions = Signalling(wire.endpoint, None, servers)
     offered = parse_offer(offer(Client(), "sendonly", audio=False).encode())
     owner = Owner(sessions)
-    owner.peer, response = sessions.open(
-        request(PATH, "POST"), PATH, offered, {0: AcceptedMedia(offered.media[0].codecs[0])}, owner
-    )
+    taken = {0: AcceptedMedia(offered.media[0].codecs[0])}
+    owner.peer, response = sessions.open(request(PATH, "POST"), PATH, offered, taken, owner, has_key=False)
     assert response.headers["Link"] == (
         '<stun:stun.example.net>; rel="ice-server", <turn:[2001:db8::1]:443?transport=tcp>; rel="ice-server"; '
         'username="user"; credential="p=ss/word"; credential-type="password"'
