@@ -7,8 +7,9 @@ from enum import Enum
 from typing import TypeAlias
 
 from gateway.lib.bit_reader import BitReader
-from gateway.media import h264, h265, nal
+from gateway.media import h264, nal
 from gateway.media.errors import InvalidData
+from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import Codec, MediaTrack
 
 _I_SLICES = (2, 4, 7, 9)  # slice_type, ITU-T H.264 Table 7-6: I and SI
@@ -43,12 +44,10 @@ def random_access_of(track: MediaTrack) -> RandomAccessOf:
     If the configuration or the sample cannot be parsed, the function returns CLOSED.
     """
     try:
-        if track.codec is Codec.H264:
-            length = h264.parse_avcc(track.config).length_size
-            return lambda payload: _classify(_classify_h264, payload, length)
-        if track.codec is Codec.H265:
-            length = h265.parse_hvcc(track.config).length_size
-            return lambda payload: _classify(_classify_h265, payload, length)
+        if track.codec in NAL_CODECS:
+            length = NAL_CODECS[track.codec].parse_record(track.config).length_size
+            classify_unit = _classify_h264 if track.codec is Codec.H264 else _classify_h265
+            return lambda payload: _classify(classify_unit, payload, length)
     except InvalidData:
         pass
     return lambda payload: RandomAccess.CLOSED

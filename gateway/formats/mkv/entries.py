@@ -31,12 +31,10 @@ _AUDIO: Final[dict[str, Codec | ForeignCodec]] = {
 # The private data of other codecs (VP9) are hints that their decoders do not need.
 _CONFIGURED: Final = frozenset((Codec.H264, Codec.H265, Codec.AV1, Codec.AAC, Codec.OPUS, Codec.FLAC))
 _PCM: Final = {
-    ("A_PCM/INT/LIT", 16): ForeignCodec.PCM_S16,
-    ("A_PCM/INT/LIT", 24): ForeignCodec.PCM_S24,
-    ("A_PCM/INT/LIT", 32): ForeignCodec.PCM_S32,
-    ("A_PCM/FLOAT/IEEE", 32): ForeignCodec.PCM_F32,
+    ("A_PCM/INT/LIT", 16): ForeignCodec.PCM_S16, ("A_PCM/INT/LIT", 24): ForeignCodec.PCM_S24,
+    ("A_PCM/INT/LIT", 32): ForeignCodec.PCM_S32, ("A_PCM/FLOAT/IEEE", 32): ForeignCodec.PCM_F32,
     ("A_PCM/FLOAT/IEEE", 64): ForeignCodec.PCM_F64,
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,8 +138,6 @@ class NalDepacketizer(PictureDepacketizer):
     def _add(self, payload: bytes) -> None:
         form = self._format
         header = form.header
-        if self._h265 and len(payload) < 3:
-            raise InvalidData(f"an RTP packet of {len(payload)} bytes")
         kind = payload[0] >> form.shift & form.mask
         if kind == form.fragments and len(payload) > header + 1:
             flags = payload[header]
@@ -148,6 +146,8 @@ class NalDepacketizer(PictureDepacketizer):
                 first = payload[0] & ~(form.mask << form.shift) | (flags & form.mask) << form.shift
                 self._begin_fragments(bytes((first,)) + payload[1:header])
             self._add_fragment(flags, payload[header + 1 :])
+        elif self._h265 and len(payload) < 3:
+            raise InvalidData(f"an RTP packet of {len(payload)} bytes")
         elif kind in form.single:
             self._add_unit(payload)
         elif kind == form.aggregation:
