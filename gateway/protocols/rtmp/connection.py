@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from gateway.protocols.rtmp.command import Command, parse_command
@@ -11,7 +12,7 @@ from gateway.protocols.rtmp.state import RtmpState, StateMachine, Step
 from gateway.protocols.rtmp.wire import Wire
 
 
-class Connection:
+class Connection(ABC):
     """The base of ServerConnection and ClientConnection: the handshake, the bytes to send, and the end.
 
     stream_id: the message stream that publishes or plays.
@@ -58,7 +59,7 @@ class Connection:
             self._on_handshake_done()
         return rest
 
-    def _on_handshake_done(self) -> None:
+    def _on_handshake_done(self) -> None:  # noqa: B027 — a server waits for the client's `connect`
         """Called when the handshake is done."""
 
     def _dispatch(self, message: Message, events: list[Any]) -> None:
@@ -74,12 +75,13 @@ class Connection:
         else:
             self._handle_control(message, events)
 
+    @abstractmethod
     def _handle_media(self, message: Message, events: list[Any]) -> None:
         """Handles audio, video and data."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _handle_command(self, request: Command, message: Message, events: list[Any]) -> None:
-        raise NotImplementedError
+        """Handles a command."""
 
     def _handle_control(self, message: Message, events: list[Any]) -> None:
         event = self._wire.handle_control(message)

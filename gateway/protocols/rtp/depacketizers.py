@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -52,7 +53,7 @@ class ResumableDepacketizer(Depacketizer, Protocol):
         """Whether this payload is surely the first of a key frame."""
 
 
-class PictureDepacketizer:
+class PictureDepacketizer(ABC):
     """The common part for pictures of several packets. A picture ends at the packet with the marker."""
 
     def __init__(self) -> None:
@@ -75,13 +76,13 @@ class PictureDepacketizer:
     def lost(self) -> None:
         self._size = 0
 
+    @abstractmethod
     def _add(self, payload: bytes) -> None:
         """Adds the payload of one packet. Raises InvalidData."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _finish(self) -> list[AssembledFrame]:
         """Ends the picture, and returns it if there is one. Raises InvalidData if it is not complete."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
