@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.diagnosis.cmcd import Cmcd
@@ -128,8 +128,8 @@ class Totals:
             raise ValueError("not totals of viewers")
         totals.viewers, totals.stalls, milliseconds = map(int, fields[:3])
         totals.stall_seconds = milliseconds / 1000
-        for distribution, field in zip(totals.distributions(), fields[3:], strict=True):
-            distribution.decode(field)
+        for distribution, counts in zip(totals.distributions(), fields[3:], strict=True):
+            distribution.decode(counts)
         return totals
 
     def as_json(self) -> dict[str, Any]:
@@ -178,15 +178,13 @@ class _PlayerState:
     counted_seconds: float = 0.0
 
 
+@dataclass(slots=True, eq=False)
 class _Windows:
-    """The totals of the current window and of the one before."""
+    """The totals of the current window, which began at `began`, and of the one before."""
 
-    __slots__ = ("before", "began", "now")
-
-    def __init__(self, at: float) -> None:
-        self.began = at
-        self.before = Totals()
-        self.now = Totals()
+    began: float
+    before: Totals = field(default_factory=Totals)
+    now: Totals = field(default_factory=Totals)
 
     def advance(self, at: float) -> None:
         if at - self.began >= WINDOW_SECONDS:

@@ -36,13 +36,12 @@ class KeepsChanging(InvalidData):
 
 @dataclass(slots=True, eq=False)
 class IntervalLimiter:
-    """Allows `at_once` events at once, and one more every `every` seconds.
+    """Allows `at_once` events at once, and one more every INTERVAL_SECONDS.
 
     The caller passes the times, always of one clock. If this clock is set back, earlier events are forgotten.
     """
 
     at_once: int = MAX_BURST
-    every: float = INTERVAL_SECONDS
     _burst_ready: float = field(default=-inf, init=False)  # when `at_once` events may happen at once again
     _last: float = field(default=-inf, init=False)
 
@@ -50,14 +49,14 @@ class IntervalLimiter:
         """Returns the earliest time for the next event. It is not later than `now` if the event may happen now."""
         if now < self._last:
             self._burst_ready = -inf
-        return self._burst_ready - (self.at_once - 1) * self.every
+        return self._burst_ready - (self.at_once - 1) * INTERVAL_SECONDS
 
     def take(self, now: float) -> bool:
         """Whether the event may happen now. If it may, it is counted."""
         if self.due(now) > now:
             return False
         self._last = now
-        self._burst_ready = max(self._burst_ready, now) + self.every
+        self._burst_ready = max(self._burst_ready, now) + INTERVAL_SECONDS
         return True
 
 

@@ -102,7 +102,7 @@ class ClusterClient(AbstractAsyncContextManager["ClusterClient"]):
     async def forward(self, id: str, request: ForwardedRequest) -> AsyncIterator[HolderAnswer | None]:
         """Implements ClusterQueries."""
         if request.method not in ("GET", "HEAD"):
-            self._clear_answers()  # the next query must see the change
+            self._queries.clear()  # the next query must see the change; a running one does not end
         async with AsyncExitStack() as stack:
             yield await self._holder_answer(stack, id, request)
 
@@ -208,9 +208,6 @@ class ClusterClient(AbstractAsyncContextManager["ClusterClient"]):
             log.info("node answers again", node=node.id, address=node.address)
         return lines
 
-    def _clear_answers(self) -> None:
-        self._queries.clear()  # waiting callers get the answer of the running query; new callers start another
-
     # ---- changes ----
 
     async def changed(self, id: str) -> None:
@@ -218,7 +215,7 @@ class ClusterClient(AbstractAsyncContextManager["ClusterClient"]):
 
         Logs a warning if the node with the stream cannot be notified.
         """
-        self._clear_answers()
+        self._queries.clear()
         notified = ""
         try:
             async with asyncio.timeout(_CHANGE_SECONDS):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
 from itertools import chain
 from typing import Self
 
@@ -32,15 +31,14 @@ class PulledStreams:
         self.replicas = Replicas(self.hub, locator, peers)
         self.browsers = BrowserReplicas(limits, specs, locator, peers)
         self._replicas = self.replicas, self.browsers.replicas, self.browsers.h264
-        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        for service in (*self._replicas, self.browsers.tasks):
-            await self._stack.enter_async_context(service)
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._stack.aclose()
+        await self.browsers.tasks.close()
+        for replicas in reversed(self._replicas):
+            await replicas.__aexit__()
 
     def __iter__(self) -> Iterator[Stream]:
         return chain(self.hub, self.browsers.hub)
