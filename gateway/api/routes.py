@@ -101,11 +101,7 @@ ROUTES: Final = (
         Route("DELETE /films/{key:.+}", films.delete),
         Route("POST /processObject", kinesis_upload.process_object),
     ),
-    *_tagged(
-        "Node",
-        Route("GET /domains", domains.show),
-        Route("PUT /domains", domains.update),
-    ),
+    *_tagged("Node", Route("GET /domains", domains.show), Route("PUT /domains", domains.update)),
     *_tagged(
         "Amazon IVS",
         Route("GET /getServers", servers.broadcast_servers, public=True),

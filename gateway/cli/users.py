@@ -30,8 +30,7 @@ RoleOption = Annotated[
     str, typer.Option("--role", metavar="ROLE", help="administrator, or broadcaster: may only use some channels.")
 ]
 ChannelOption = Annotated[
-    list[str] | None,
-    typer.Option("--channel", metavar="ID", help="A channel of a broadcaster; may be repeated."),
+    list[str] | None, typer.Option("--channel", metavar="ID", help="A channel of a broadcaster; may be repeated.")
 ]
 
 

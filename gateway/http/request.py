@@ -66,13 +66,7 @@ class Request:
     )
 
     def __init__(
-        self,
-        method: str,
-        raw_path: str,
-        raw_query: str,
-        headers: dict[str, str],
-        peer: str = "",
-        scheme: str = "http",
+        self, method: str, raw_path: str, raw_query: str, headers: dict[str, str], peer: str = "", scheme: str = "http"
     ) -> None:
         self.method = method
         self.raw_path = raw_path
