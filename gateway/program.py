@@ -25,11 +25,11 @@ app.add_typer(users.app, name="user")
 app.add_typer(ivs.app, name="ivs")
 app.add_typer(cloudfront.app, name="cloudfront")
 app.add_typer(storage.app, name="storage")
-app.command("sign")(keys.sign)
-app.command("verify")(keys.verify)
-app.command("check-config")(configuration.check_config)
-app.command("vod", no_args_is_help=True)(vod.vod)
-app.command("doctor")(configuration.doctor)
+common.command(app, "sign")(keys.sign)
+common.command(app, "verify")(keys.verify)
+common.command(app, "check-config", overrides=True)(configuration.check_config)
+common.command(app, "vod", overrides=True, no_args_is_help=True)(vod.vod)
+common.command(app, "doctor", overrides=True)(configuration.doctor)
 
 
 def _version(requested: bool) -> None:
@@ -47,31 +47,25 @@ def _options(
     """Declares the options of `millrace` itself."""
 
 
-@app.command()
+@common.command(app, overrides=True)
 def serve(
+    sources: common.Sources,
     welcome: Annotated[
         bool, typer.Option("--welcome", help="Print a first channel: its push address and its play addresses.")
     ] = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
-    overrides: common.SetOption = None,
     link: common.LinkOption = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
     from gateway.processes.worker_settings import STALE_FILES, worker_count
 
-    settings = common.ready_settings(config, profile, overrides)
+    settings = sources.ready_settings()
     if link is None and worker_count(settings) > 1:
         from gateway.processes import master
 
-        command = (
-            "gateway",
-            "serve",
-            *(["--welcome"] if welcome else []),
-            *common.config_arguments(config, profile, overrides),
+        command = ("gateway", "serve", *(["--welcome"] if welcome else []), *sources.arguments())
+        service = master.Service(
+            command, lambda settings: settings.listeners(), sources.ready_settings, stale=STALE_FILES
         )
-        load = lambda: common.ready_settings(config, profile, overrides)  # noqa: E731
-        service = master.Service(command, lambda settings: settings.listeners(), load, stale=STALE_FILES)
         raise typer.Exit(master.run(service, settings))
     common.load_outputs()  # before the API describes the fields of channels
     from gateway.app import gateway as gateway
@@ -80,36 +74,29 @@ def serve(
     raise typer.Exit(gateway.run(settings, welcome=welcome, link=WorkerLink(link) if link is not None else None))
 
 
-@app.command()
-def edge(
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
-    overrides: common.SetOption = None,
-    link: common.LinkOption = None,
-) -> None:
+@common.command(app, overrides=True)
+def edge(sources: common.Sources, link: common.LinkOption = None) -> None:
     """Run a playback edge, which serves the streams of gateways, until SIGTERM or Ctrl-C."""
     from gateway.processes.worker_settings import worker_count
 
-    settings = common.edge_settings(config, profile, overrides)
+    settings = sources.edge_settings()
     if link is None and worker_count(settings) > 1:
         from gateway.processes import master
         from gateway.processes.endpoints import edge_endpoints
 
-        command = ("gateway", "edge", *common.config_arguments(config, profile, overrides))
-        load = lambda: common.edge_settings(config, profile, overrides)  # noqa: E731
-        raise typer.Exit(master.run(master.Service(command, edge_endpoints, load, folder="run-edge"), settings))
+        command = ("gateway", "edge", *sources.arguments())
+        service = master.Service(command, edge_endpoints, sources.edge_settings, folder="run-edge")
+        raise typer.Exit(master.run(service, settings))
     from gateway.processes.worker_link import WorkerLink
     from proxy.edge import app as playback_edge
 
     raise typer.Exit(playback_edge.run(settings, WorkerLink(link) if link is not None else None))
 
 
-@app.command()
-def worker(
-    config: common.ConfigOption = None, profile: common.ProfileOption = None, overrides: common.SetOption = None
-) -> None:
+@common.command(app, overrides=True)
+def worker(sources: common.Sources) -> None:
     """Make the renditions of one channel for a gateway on another machine; set CHANNEL_NAME and ADDRESS."""
-    settings = common.settings(config, profile, overrides)
+    settings = sources.settings()
     from gateway.app import worker as media_worker
 
     raise typer.Exit(media_worker.run(settings))

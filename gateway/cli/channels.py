@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -61,68 +60,71 @@ class _CommandContext:
     settings: Settings
 
 
-@app.command()
-def create(
+@asynccontextmanager
+async def _open_context(sources: common.Sources) -> AsyncIterator[_CommandContext]:
+    from gateway.adapters.local.credentials import signing_secret
+    from gateway.adapters.local.host import known_ports, shown_addresses
+    from gateway.adapters.secret_resolver import resolve_secrets
+    from gateway.adapters.stores import open_stores
+    from gateway.api.presenter import Presenter
+    from gateway.ingest.registry import push_addresses
+
+    settings = sources.settings()
+    common.load_outputs()
+    secrets = signing_secret(await resolve_secrets(settings))
+    async with open_stores(settings) as stores:
+        addresses = shown_addresses(settings, await stores.domains.get_domains(), known_ports(settings))
+        presenter = Presenter(addresses, secrets, push_addresses, settings.playback.auth, settings.playback.sign_ttl)
+        yield _CommandContext(stores, secrets, presenter, settings)
+
+
+_command = functools.partial(common.command_within, _open_context, app)
+
+
+@_command()
+async def create(
+    context: _CommandContext,
     expires: Annotated[str, typer.Option("--expires", metavar="EPOCH|ISO", help=_EXPIRES_HELP)],
     name: NameOption = None,
     description: DescriptionOption = None,
     field: FieldOption = None,
     as_json: common.JsonOption = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
 ) -> None:
     """Store a new channel, and print its push and play addresses. LL-HLS is on, unless --field isCMAF=false."""
     from gateway.channels.channel import create_item
     from gateway.channels.channel_events import channel_created
 
     body = {"isCMAF": True, **_body(expires, name, description, field)}
-
-    async def run_command(context: _CommandContext) -> None:
-        item = create_item(body, time.time(), context.secrets, context.settings.limits.item)
-        channel = await context.stores.channels.add(item)
-        await _record(context, channel_created(channel, time.time(), _AUTHOR))
-        _show(context, channel, as_json)
-
-    _run(config, profile, run_command)
+    item = create_item(body, time.time(), context.secrets, context.settings.limits.item)
+    channel = await context.stores.channels.add(item)
+    await _record(context, channel_created(channel, time.time(), _AUTHOR))
+    _show(context, channel, as_json)
 
 
-@app.command("list")
-def list_(
-    as_json: common.JsonOption = False, config: common.ConfigOption = None, profile: common.ProfileOption = None
-) -> None:
+@_command("list")
+async def list_(context: _CommandContext, as_json: common.JsonOption = False) -> None:
     """Print all channels: id, expiry, outputs, name."""
     from gateway.playback.formats import enabled_outputs
 
-    async def run_command(context: _CommandContext) -> None:
-        channels = await context.stores.channels.list()
-        if as_json:
-            now = time.time()
-            common.print_json([context.presenter.present(c, now) for c in channels])
-            return
-        for channel in channels:
-            line = f"{channel.id}  {_expiry(channel)}  {','.join(enabled_outputs(channel)) or '-':<12}  {channel.name}"
-            typer.echo(common.plain(line))
-
-    _run(config, profile, run_command)
+    channels = await context.stores.channels.list()
+    if as_json:
+        now = time.time()
+        common.print_json([context.presenter.present(c, now) for c in channels])
+        return
+    for channel in channels:
+        line = f"{channel.id}  {_expiry(channel)}  {','.join(enabled_outputs(channel)) or '-':<12}  {channel.name}"
+        typer.echo(common.plain(line))
 
 
-@app.command()
-def show(
-    id: IdArgument,
-    as_json: common.JsonOption = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
-) -> None:
+@_command()
+async def show(context: _CommandContext, id: IdArgument, as_json: common.JsonOption = False) -> None:
     """Print one channel, its key, and its push and play addresses."""
-
-    async def run_command(context: _CommandContext) -> None:
-        _show(context, await context.stores.channels.get(id), as_json)
-
-    _run(config, profile, run_command)
+    _show(context, await context.stores.channels.get(id), as_json)
 
 
-@app.command()
-def update(
+@_command()
+async def update(
+    context: _CommandContext,
     id: IdArgument,
     expires: Annotated[
         str | None,
@@ -134,8 +136,6 @@ def update(
     description: DescriptionOption = None,
     field: FieldOption = None,
     as_json: common.JsonOption = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
 ) -> None:
     """Change fields of a channel. The other fields are kept."""
     from gateway.channels.channel import changes
@@ -143,17 +143,14 @@ def update(
     body = _body(expires, name, description, field)
     if not body:
         common.fail(common.USAGE, "nothing to change: give --expires, --name, --description or --field")
-
-    async def run_command(context: _CommandContext) -> None:
-        channel = await context.stores.channels.get(id)
-        changed = changes(channel, body, context.secrets, context.settings.limits.item)
-        _show(context, await _update(context, id, changed), as_json)
-
-    _run(config, profile, run_command)
+    channel = await context.stores.channels.get(id)
+    changed = changes(channel, body, context.secrets, context.settings.limits.item)
+    _show(context, await _update(context, id, changed), as_json)
 
 
-@app.command()
-def delete(
+@_command()
+async def delete(
+    context: _CommandContext,
     id: IdArgument,
     media: Annotated[
         MediaOnDelete,
@@ -163,54 +160,43 @@ def delete(
         ),
     ] = MediaOnDelete.KEEP,
     as_json: common.JsonOption = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
 ) -> None:
     """Delete a channel and revoke its key. A running gateway deletes recordings that are finished later."""
+    from gateway.app.parts.background_jobs import media_deletion
+    from gateway.channels.channel_events import channel_deleted
 
-    async def run_command(context: _CommandContext) -> None:
-        from gateway.app.parts.background_jobs import media_deletion
-        from gateway.channels.channel_events import channel_deleted
-
-        deletion = media_deletion(context.settings, context.stores) if media is MediaOnDelete.DELETE else None
-        if deletion is not None:
-            await deletion.check()
-        deleted = await context.stores.channels.delete(id, time.time(), media=deletion is not None)
-        await _record(context, channel_deleted(id, time.time(), _AUTHOR, str(media)))
-        files = await deletion.delete_once(deleted) if deletion is not None else 0
-        if as_json:
-            typer.echo(json.dumps({"id": id, "deleted": True, "media": str(media), "files": files}))
-        else:
-            typer.echo(f"deleted {id}" + (f" and {files} files" if media is MediaOnDelete.DELETE else ""))
-
-    _run(config, profile, run_command)
+    deletion = media_deletion(context.settings, context.stores) if media is MediaOnDelete.DELETE else None
+    if deletion is not None:
+        await deletion.check()
+    deleted = await context.stores.channels.delete(id, time.time(), media=deletion is not None)
+    await _record(context, channel_deleted(id, time.time(), _AUTHOR, str(media)))
+    files = await deletion.delete_once(deleted) if deletion is not None else 0
+    if as_json:
+        typer.echo(json.dumps({"id": id, "deleted": True, "media": str(media), "files": files}))
+    else:
+        typer.echo(f"deleted {id}" + (f" and {files} files" if media is MediaOnDelete.DELETE else ""))
 
 
-@app.command()
-def sign(
+@_command()
+async def sign(
+    context: _CommandContext,
     id: IdArgument,
     expires: Annotated[
         str | None,
         typer.Option("--expires", metavar="EPOCH|ISO", help="A new expiry. Without it, the stored expiry is kept."),
     ] = None,
     as_json: common.JsonOption = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
 ) -> None:
     """Make the key of a channel again, with the current secret and algorithm. The old key is revoked.
 
     If expiry, secret and algorithm are unchanged, the key is unchanged too. To revoke a leaked key, use --expires.
     """
     expires_at = None if expires is None else parse_expiry(expires)
-
-    async def run_command(context: _CommandContext) -> None:
-        channel = await context.stores.channels.get(id)
-        changed = {"key": context.secrets.sign(id, channel.expires if expires_at is None else expires_at)}
-        if expires is not None:
-            changed["outdate"] = expires
-        _show(context, await _update(context, id, changed), as_json)
-
-    _run(config, profile, run_command)
+    channel = await context.stores.channels.get(id)
+    changed = {"key": context.secrets.sign(id, channel.expires if expires_at is None else expires_at)}
+    if expires is not None:
+        changed["outdate"] = expires
+    _show(context, await _update(context, id, changed), as_json)
 
 
 async def _update(context: _CommandContext, id: str, changed: dict[str, Any]) -> Channel:
@@ -258,33 +244,6 @@ def _parse_value(field: str, text: str) -> Any:
         except (ValueError, RecursionError):
             common.fail(common.USAGE, f"--field {common.plain(field)}: not JSON")
     return text
-
-
-def _run(config: Path | None, profile: str | None, run_command: Callable[[_CommandContext], Awaitable[None]]) -> None:
-    settings = common.settings(config, profile)
-    common.load_outputs()
-
-    async def main() -> None:
-        async with _command_context(settings) as context:
-            await run_command(context)
-
-    asyncio.run(main())
-
-
-@asynccontextmanager
-async def _command_context(settings: Settings) -> AsyncIterator[_CommandContext]:
-    from gateway.adapters.local.credentials import signing_secret
-    from gateway.adapters.local.host import known_ports, shown_addresses
-    from gateway.adapters.secret_resolver import resolve_secrets
-    from gateway.adapters.stores import open_stores
-    from gateway.api.presenter import Presenter
-    from gateway.ingest.registry import push_addresses
-
-    secrets = signing_secret(await resolve_secrets(settings))
-    async with open_stores(settings) as stores:
-        addresses = shown_addresses(settings, await stores.domains.get_domains(), known_ports(settings))
-        presenter = Presenter(addresses, secrets, push_addresses, settings.playback.auth, settings.playback.sign_ttl)
-        yield _CommandContext(stores, secrets, presenter, settings)
 
 
 def _show(context: _CommandContext, channel: Channel, as_json: bool) -> None:

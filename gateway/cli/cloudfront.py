@@ -32,8 +32,9 @@ def _group() -> None:
     """Makes `sign` a command of its own, although it is the only one."""
 
 
-@app.command()
+@common.command(app)
 def sign(
+    sources: common.Sources,
     target: Annotated[str, typer.Argument(metavar="URL|ID", help="An address, or a channel.")],
     expires: Annotated[
         str,
@@ -68,14 +69,12 @@ def sign(
         Path | None, typer.Option("--private-key", metavar="PEM", help="Overrides cloudfront.private_key.")
     ] = None,
     as_json: common.JsonOption = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
 ) -> None:
     """Print a signed address. Cookies are printed as name=value, one on each line."""
     from gateway.channels.names import is_channel_id
     from gateway.playback.cloudfront_signer import check_url, resource_of, signed_cookies, signed_url
 
-    settings = common.settings(config, profile)
+    settings = sources.settings()
     conditions = _conditions(expires, start, ip, policy)
     if "://" in target:
         url = check_url(target)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -49,24 +54,98 @@ def print_table(lines: Iterable[tuple[str, str]]) -> None:
         typer.echo(f"{label:<12}{plain(value)}")
 
 
-def merged(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> MergedOptions:
-    from gateway.settings import merge
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The options with which a user chooses the sources of the settings. See `command`."""
 
-    return merge(config=config, profile=profile, overrides=overrides or ())
+    config: Path | None
+    profile: str | None
+    overrides: Sequence[str] | None = None
+
+    def merged(self) -> MergedOptions:
+        from gateway.settings import merge
+
+        return merge(config=self.config, profile=self.profile, overrides=self.overrides or ())
+
+    def settings(self) -> Settings:
+        return self.merged().settings()
+
+    def ready_settings(self) -> Settings:
+        """Returns the settings for a server. Raises SettingsError if they name a file that is missing."""
+        from gateway.settings import SettingsError, missing_files
+
+        settings = self.settings()
+        if missing := missing_files(settings):
+            raise SettingsError(missing)
+        return settings
+
+    def edge_settings(self) -> Settings:
+        """Returns the settings for an edge. Raises SettingsError without a secret or a way to find streams."""
+        from gateway.settings import SettingsError
+
+        settings = self.ready_settings()
+        if not settings.registry and not settings.edge.upstream:
+            raise SettingsError(["an edge needs to know where streams are: set registry, or edge.upstream"])
+        if not settings.cluster.secret.get_secret_value():
+            raise SettingsError(["cluster.secret is not set: gateways refuse an edge that does not have their secret"])
+        return settings
+
+    def arguments(self) -> list[str]:
+        """Returns the command line arguments for another process with the same sources."""
+        arguments = ["--config", str(self.config)] if self.config is not None else []
+        arguments += ["--profile", self.profile] if self.profile is not None else []
+        for override in self.overrides or ():
+            arguments += ["--set", override]
+        return arguments
 
 
-def settings(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> Settings:
-    return merged(config, profile, overrides).settings()
+def command(
+    app: typer.Typer, name: str | None = None, *, overrides: bool = False, **about: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds the function below it to the commands, with the options --config and --profile.
+
+    The function gets these as `Sources`, its first argument. overrides: whether the command also has --set.
+    name, about: as in `typer.Typer.command`.
+    """
+    options = {"config": ConfigOption, "profile": ProfileOption, **({"overrides": SetOption} if overrides else {})}
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        _, *parameters = inspect.signature(function, eval_str=True).parameters.values()
+        for option, annotation in options.items():
+            parameters.append(
+                inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            )
+
+        @functools.wraps(function)
+        def run(**arguments: Any) -> None:
+            sources = Sources(**{option: arguments.pop(option) for option in options})
+            function(sources, **arguments)
+
+        # typer reads the arguments and options of the command from these.
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return app.command(name, **about)(run)
+
+    return add
 
 
-def ready_settings(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> Settings:
-    """Returns the settings for a server. Raises SettingsError if they name a file that is missing."""
-    from gateway.settings import SettingsError, missing_files
+def command_within(
+    open_context: Callable[[Sources], AbstractAsyncContextManager[Any]], app: typer.Typer, name: str | None = None
+) -> Callable[[Callable[..., Awaitable[None]]], Callable[..., None]]:
+    """Adds the coroutine function below it to the commands. It gets the opened context as its first argument."""
 
-    result = settings(config, profile, overrides)
-    if missing := missing_files(result):
-        raise SettingsError(missing)
-    return result
+    def add(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(sources: Sources, **arguments: Any) -> None:
+            async def main() -> None:
+                async with open_context(sources) as context:
+                    await function(context, **arguments)
+
+            asyncio.run(main())
+
+        return command(app, name)(run)
+
+    return add
 
 
 def load_outputs() -> None:
@@ -74,27 +153,6 @@ def load_outputs() -> None:
     from gateway.outputs.registry import all_outputs
 
     all_outputs()
-
-
-def edge_settings(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> Settings:
-    """Returns the settings for an edge. Raises SettingsError without a secret, or without a way to find streams."""
-    from gateway.settings import SettingsError
-
-    result = ready_settings(config, profile, overrides)
-    if not result.registry and not result.edge.upstream:
-        raise SettingsError(["an edge needs to know where streams are: set registry, or edge.upstream"])
-    if not result.cluster.secret.get_secret_value():
-        raise SettingsError(["cluster.secret is not set: gateways refuse an edge that does not have their secret"])
-    return result
-
-
-def config_arguments(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> list[str]:
-    """Returns the command line arguments that select this configuration."""
-    arguments = ["--config", str(config)] if config is not None else []
-    arguments += ["--profile", profile] if profile is not None else []
-    for override in overrides or ():
-        arguments += ["--set", override]
-    return arguments
 
 
 def plain(text: str) -> str:

@@ -7,14 +7,12 @@ import typer
 from gateway.cli import common
 
 
-def check_config(
-    config: common.ConfigOption = None, profile: common.ProfileOption = None, overrides: common.SetOption = None
-) -> None:
+def check_config(sources: common.Sources) -> None:
     """Print every option with its value and its source; secrets are masked. Exit 2 if something is wrong."""
     from gateway.settings import missing_files
     from gateway.settings.layers import OPTIONS, shown
 
-    merged = common.merged(config, profile, overrides)
+    merged = sources.merged()
     settings = merged.settings()
     width = max(map(len, OPTIONS))
     values = {name: common.plain(shown(settings, name)) for name in OPTIONS}
@@ -25,14 +23,9 @@ def check_config(
         common.fail(common.USAGE, *missing)
 
 
-def doctor(
-    as_json: common.JsonOption = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
-    overrides: common.SetOption = None,
-) -> None:
+def doctor(sources: common.Sources, as_json: common.JsonOption = False) -> None:
     """Report missing parts of this machine and ports in use. Exit 1 if something is missing."""
-    settings = common.settings(config, profile, overrides)
+    settings = sources.settings()
     from gateway.app import doctor as checks
 
     raise typer.Exit(checks.main(settings, as_json))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,8 +45,31 @@ class Latency(StrEnum):
     NORMAL = "NORMAL"
 
 
-@app.command()
-def create(
+@dataclass(frozen=True, slots=True)
+class _CommandContext:
+    """The objects that a command uses."""
+
+    ivs: AwsIvs
+    settings: Settings
+
+
+@asynccontextmanager
+async def _open_context(sources: common.Sources) -> AsyncIterator[_CommandContext]:
+    from gateway.adapters.stores import open_aws
+
+    settings = sources.settings()
+    async with open_aws("IVS") as session:
+        from gateway.adapters.aws.ivs import AwsIvs
+
+        yield _CommandContext(AwsIvs(session), settings)
+
+
+_command = functools.partial(common.command_within, _open_context, app)
+
+
+@_command()
+async def create(
+    context: _CommandContext,
     name: Annotated[str, typer.Option("--name", help="Letters, digits, - and _, at most 128.")],
     type_: Annotated[
         IvsChannelType, typer.Option("--type", help="The type. It determines limits and price.")
@@ -56,94 +80,56 @@ def create(
     ] = None,
     authorized: Annotated[bool, typer.Option("--authorized", help="Players need a signed token.")] = False,
     as_json: common.JsonOption = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
 ) -> None:
     """Create an IVS channel. Print its push address, its key (shown only once) and its play address."""
     from gateway.adapters.stores import open_stores
 
-    async def run_command(ivs: AwsIvs, settings: Settings) -> None:
-        if channel is not None:
-            async with open_stores(settings) as stores:
-                # First check that the channel can have one more relay target.
-                _with_relay_target(await stores.channels.get(channel), "arn:aws:ivs:us-east-1:000000000000:channel/x")
-        created = await ivs.create(name, type_.value, latency.value, authorized)
-        _show(created, as_json, channel)
-        if channel is not None:
-            async with open_stores(settings) as stores:
-                await stores.channels.update(channel, _with_relay(await stores.channels.get(channel), created))
-
-    _run(config, profile, run_command)
+    if channel is not None:
+        async with open_stores(context.settings) as stores:
+            # First check that the channel can have one more relay target.
+            _with_relay_target(await stores.channels.get(channel), "arn:aws:ivs:us-east-1:000000000000:channel/x")
+    created = await context.ivs.create(name, type_.value, latency.value, authorized)
+    _show(created, as_json, channel)
+    if channel is not None:
+        async with open_stores(context.settings) as stores:
+            await stores.channels.update(channel, _with_relay(await stores.channels.get(channel), created))
 
 
-@app.command("list")
-def list_(
-    as_json: common.JsonOption = False, config: common.ConfigOption = None, profile: common.ProfileOption = None
-) -> None:
+@_command("list")
+async def list_(context: _CommandContext, as_json: common.JsonOption = False) -> None:
     """Print the IVS channels of the region: ARN, type, latency, name."""
-
-    async def run_command(ivs: AwsIvs, settings: Settings) -> None:
-        channels = await ivs.list()
-        if as_json:
-            common.print_json([{"arn": c.arn, "name": c.name, "type": c.kind, "latency": c.latency} for c in channels])
-            return
-        for c in channels:
-            typer.echo(common.plain(f"{c.arn}  {c.kind:<11}  {c.latency:<6}  {c.name}"))
-
-    _run(config, profile, run_command)
+    channels = await context.ivs.list()
+    if as_json:
+        common.print_json([{"arn": c.arn, "name": c.name, "type": c.kind, "latency": c.latency} for c in channels])
+        return
+    for c in channels:
+        typer.echo(common.plain(f"{c.arn}  {c.kind:<11}  {c.latency:<6}  {c.name}"))
 
 
-@app.command()
-def show(
-    arn: ArnArgument,
-    as_json: common.JsonOption = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
-) -> None:
+@_command()
+async def show(context: _CommandContext, arn: ArnArgument, as_json: common.JsonOption = False) -> None:
     """Print one IVS channel, without its key."""
-
-    async def run_command(ivs: AwsIvs, settings: Settings) -> None:
-        _show(await ivs.show(_arn(arn)), as_json, None)
-
-    _run(config, profile, run_command)
+    _show(await context.ivs.show(_arn(arn)), as_json, None)
 
 
-@app.command()
-def delete(
+@_command()
+async def delete(
+    context: _CommandContext,
     arn: ArnArgument,
     channel: Annotated[
         str | None, typer.Option("--channel", metavar="ID", help="The local channel whose relay to it is removed.")
     ] = None,
     as_json: common.JsonOption = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
 ) -> None:
     """Delete an IVS channel and its keys."""
     from gateway.adapters.stores import open_stores
 
-    async def run_command(ivs: AwsIvs, settings: Settings) -> None:
-        if channel is not None:
-            async with open_stores(settings) as stores:
-                if changed := _without_relay(await stores.channels.get(channel), _arn(arn)):
-                    await stores.channels.update(channel, changed)
-        await ivs.delete(_arn(arn))
-        typer.echo(json.dumps({"arn": arn, "deleted": True}) if as_json else f"deleted {arn}")
-
-    _run(config, profile, run_command)
-
-
-def _run(config: Path | None, profile: str | None, run_command: Callable[[AwsIvs, Settings], Awaitable[None]]) -> None:
-    from gateway.adapters.stores import open_aws
-
-    settings = common.settings(config, profile)
-
-    async def main() -> None:
-        async with open_aws("IVS") as session:
-            from gateway.adapters.aws.ivs import AwsIvs
-
-            await run_command(AwsIvs(session), settings)
-
-    asyncio.run(main())
+    if channel is not None:
+        async with open_stores(context.settings) as stores:
+            if changed := _without_relay(await stores.channels.get(channel), _arn(arn)):
+                await stores.channels.update(channel, changed)
+    await context.ivs.delete(_arn(arn))
+    typer.echo(json.dumps({"arn": arn, "deleted": True}) if as_json else f"deleted {arn}")
 
 
 def _arn(text: str) -> str:

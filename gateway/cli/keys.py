@@ -22,6 +22,7 @@ SecretOption = Annotated[
 
 
 def sign(
+    sources: common.Sources,
     id: IdOption,
     expires: Annotated[
         str,
@@ -32,8 +33,6 @@ def sign(
     use: ForOption = SignatureUse.PUSH,
     algorithm: Annotated[Algorithm | None, typer.Option("--algorithm", help="Overrides signing.algorithm.")] = None,
     secret: SecretOption = None,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
 ) -> None:
     """Print only the stream key, <expiry>-<hash>.
 
@@ -43,25 +42,24 @@ def sign(
     if not id:
         common.fail(common.USAGE, "--id: expected the id of a channel")
     expires_at = parse_expiry(expires)
-    secrets = _secrets(secret, algorithm, config, profile)
+    secrets = _secrets(secret, algorithm, sources)
     typer.echo(make_key(id, expires_at, secrets.current, secrets.algorithm, use))
 
 
 def verify(
+    sources: common.Sources,
     id: IdOption,
     key: Annotated[
         str, typer.Option("--key", metavar="KEY", help="<expiry>-<hash>: the value of ?sign= in an address.")
     ],
     use: ForOption = SignatureUse.PUSH,
     secret: SecretOption = None,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
 ) -> None:
     """Print whether a stream key is valid, expired or wrong. The exit code is 0 if it is valid, else 1.
 
     This checks the signature only. The channel need not exist or have this key stored.
     """
-    verdict = _secrets(secret, None, config, profile).verify(id, key, time.time(), use)
+    verdict = _secrets(secret, None, sources).verify(id, key, time.time(), use)
     typer.echo(Verdict.WRONG if verdict is Verdict.MISSING else verdict)
     if verdict is not Verdict.VALID:
         raise typer.Exit(common.FAILED)
@@ -78,10 +76,8 @@ def parse_expiry(text: str, option: str = "--expires") -> int:
         common.fail(common.USAGE, f"{option} {common.plain(text)}: {e.message}")
 
 
-def _secrets(
-    secret: str | None, algorithm: Algorithm | None, config: common.ConfigOption, profile: str | None
-) -> SigningSecrets:
-    settings = common.settings(config, profile)
+def _secrets(secret: str | None, algorithm: Algorithm | None, sources: common.Sources) -> SigningSecrets:
+    settings = sources.settings()
     if secret == "":
         common.fail(common.USAGE, "--secret: the secret is empty")
     if secret is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import json
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -23,52 +24,47 @@ app = typer.Typer(
 )
 
 
-@app.command()
-def show(
-    as_json: common.JsonOption = False, config: common.ConfigOption = None, profile: common.ProfileOption = None
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _CommandContext:
+    """The objects that a command uses."""
+
+    aws: AwsSession
+    bucket: str
+    settings: Settings
+
+
+@asynccontextmanager
+async def _open_context(sources: common.Sources) -> AsyncIterator[_CommandContext]:
+    from gateway.adapters.stores import open_aws
+
+    settings = sources.settings()
+    if not settings.objects.startswith("s3://"):
+        common.fail(common.FAILED, f"objects is {settings.objects}: a folder has no lifecycle rules")
+    async with open_aws("this") as session:
+        yield _CommandContext(session, settings.objects.removeprefix("s3://"), settings)
+
+
+_command = functools.partial(common.command_within, _open_context, app)
+
+
+@_command()
+async def show(context: _CommandContext, as_json: common.JsonOption = False) -> None:
     """Print the bucket's lifecycle rules."""
-    _, bucket = _settings_and_bucket(config, profile)
+    from gateway.adapters.aws import lifecycle
 
-    async def run_command(aws: AwsSession) -> list[dict[str, Any]]:
-        from gateway.adapters.aws import lifecycle
-
-        return await lifecycle.show(aws, bucket)
-
-    _print(asyncio.run(_run(run_command)), as_json)
+    _print(await lifecycle.show(context.aws, context.bucket), as_json)
 
 
-@app.command()
-def apply(
-    as_json: common.JsonOption = False, config: common.ConfigOption = None, profile: common.ProfileOption = None
-) -> None:
+@_command()
+async def apply(context: _CommandContext, as_json: common.JsonOption = False) -> None:
     """Write the rules of the section [recording]. Rules with other names are kept."""
-    settings, bucket = _settings_and_bucket(config, profile)
-
-    async def run_command(aws: AwsSession) -> list[dict[str, Any]]:
-        from gateway.adapters.aws import lifecycle
-
-        return await lifecycle.apply(aws, bucket, settings.recording)
+    from gateway.adapters.aws import lifecycle
 
     try:
-        rules = asyncio.run(_run(run_command))
+        rules = await lifecycle.apply(context.aws, context.bucket, context.settings.recording)
     except ValueError as error:
         common.fail(common.USAGE, str(error))
     _print(rules, as_json)
-
-
-def _settings_and_bucket(config: Path | None, profile: str | None) -> tuple[Settings, str]:
-    settings = common.settings(config, profile)
-    if not settings.objects.startswith("s3://"):
-        common.fail(common.FAILED, f"objects is {settings.objects}: a folder has no lifecycle rules")
-    return settings, settings.objects.removeprefix("s3://")
-
-
-async def _run(command: Callable[[AwsSession], Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    from gateway.adapters.stores import open_aws
-
-    async with open_aws("this") as session:
-        return await command(session)
 
 
 def _print(rules: list[dict[str, Any]], as_json: bool) -> None:

@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,48 +33,44 @@ ChannelOption = Annotated[
 ]
 
 
-@app.command()
+@common.command(app)
 def add(
+    sources: common.Sources,
     name: NameArgument,
     password_stdin: StdinOption = False,
     role: RoleOption = "administrator",
     channels: ChannelOption = None,
     as_json: common.JsonOption = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
 ) -> None:
     """Create a user. The command asks for the password twice."""
-    rights = _rights(role, channels, config, profile)
+    rights = _rights(sources, role, channels)
     password = _read_password(password_stdin)
 
     async def run_command(users: Users) -> None:
         _report(await users.add(name, password, time.time(), rights), "created", as_json)
 
-    _run(config, profile, run_command)
+    _run(sources, run_command)
 
 
-@app.command("set")
+@common.command(app, "set")
 def set_(
+    sources: common.Sources,
     name: NameArgument,
     role: RoleOption,
     channels: ChannelOption = None,
     as_json: common.JsonOption = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
 ) -> None:
     """Set the role and all channels of a user, and end the user's sessions."""
-    rights = _rights(role, channels, config, profile)
+    rights = _rights(sources, role, channels)
 
     async def run_command(users: Users) -> None:
         _report(await users.change(name, None, time.time(), rights), "changed", as_json)
 
-    _run(config, profile, run_command)
+    _run(sources, run_command)
 
 
-@app.command("list")
-def list_(
-    as_json: common.JsonOption = False, config: common.ConfigOption = None, profile: common.ProfileOption = None
-) -> None:
+@common.command(app, "list")
+def list_(sources: common.Sources, as_json: common.JsonOption = False) -> None:
     """Print the users: name, creation time, time of the last password change, role and channels."""
 
     async def run_command(users: Users) -> None:
@@ -88,16 +83,15 @@ def list_(
             text = f"{user.name:<24}  {row['created']}  {row['changed']}  {user.rights.role}"
             typer.echo(common.plain("  ".join([text, *user.rights.channels])))
 
-    _run(config, profile, run_command)
+    _run(sources, run_command)
 
 
-@app.command()
+@common.command(app)
 def password(
+    sources: common.Sources,
     name: NameArgument,
     password_stdin: StdinOption = False,
     as_json: common.JsonOption = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
 ) -> None:
     """Set a new password and end the user's sessions."""
     new_password = _read_password(password_stdin)
@@ -105,16 +99,11 @@ def password(
     async def run_command(users: Users) -> None:
         _report(await users.change(name, new_password, time.time()), "changed", as_json)
 
-    _run(config, profile, run_command)
+    _run(sources, run_command)
 
 
-@app.command()
-def delete(
-    name: NameArgument,
-    as_json: common.JsonOption = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
-) -> None:
+@common.command(app)
+def delete(sources: common.Sources, name: NameArgument, as_json: common.JsonOption = False) -> None:
     """Delete a user and end the user's sessions."""
 
     async def run_command(users: Users) -> None:
@@ -122,7 +111,7 @@ def delete(
         text = json.dumps({"name": name, "deleted": True}, ensure_ascii=False)
         typer.echo(text if as_json else common.plain(f"deleted {name}"))
 
-    _run(config, profile, run_command)
+    _run(sources, run_command)
 
 
 def _read_password(from_stdin: bool) -> str:
@@ -134,7 +123,7 @@ def _read_password(from_stdin: bool) -> str:
     return str(typer.prompt("Password", hide_input=True, confirmation_prompt="Once more"))
 
 
-def _rights(role: str, channels: list[str] | None, config: Path | None, profile: str | None) -> Rights:
+def _rights(sources: common.Sources, role: str, channels: list[str] | None) -> Rights:
     """Returns the checked rights. Raises InvalidField, also for channels that do not exist."""
     from gateway.adapters.stores import open_stores
     from gateway.channels.stores import find_channel
@@ -144,7 +133,7 @@ def _rights(role: str, channels: list[str] | None, config: Path | None, profile:
     rights = Rights.checked(role, channels or [])
 
     async def check() -> None:
-        async with open_stores(common.settings(config, profile)) as stores:
+        async with open_stores(sources.settings()) as stores:
             for id in rights.channels:
                 if await find_channel(stores.channels, id) is None:
                     raise InvalidField("channel", f"there is no channel {id}")
@@ -154,8 +143,8 @@ def _rights(role: str, channels: list[str] | None, config: Path | None, profile:
     return rights
 
 
-def _run(config: Path | None, profile: str | None, run_command: Callable[[Users], Awaitable[None]]) -> None:
-    settings = common.settings(config, profile)
+def _run(sources: common.Sources, run_command: Callable[[Users], Awaitable[None]]) -> None:
+    settings = sources.settings()
 
     async def main() -> None:
         from gateway.adapters.stores import open_console

@@ -32,6 +32,7 @@ _SCRATCH = ".millrace-vod-"
 
 
 def vod(
+    sources: common.Sources,
     source: Annotated[str, typer.Argument(metavar="FILE|s3://…", help="The video.")],
     out: Annotated[
         str | None,
@@ -57,15 +58,12 @@ def vod(
             "(vod.film_seconds, vod.output_ratio, vod.job_ratio; --set changes one). Free disk space is still checked.",
         ),
     ] = False,
-    config: common.ConfigOption = None,
-    profile: common.ProfileOption = None,
-    overrides: common.SetOption = None,
 ) -> None:
     """Make HLS, a poster and a thumbnail of a video.
 
     HLS: 10 s segments, H.264 of at most 5 Mbit/s, the audio as AAC.
     """
-    settings = common.settings(config, profile, overrides)
+    settings = sources.settings()
     if mediaconvert_json:
         _print_mediaconvert(settings, source, out)
         return
