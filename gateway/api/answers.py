@@ -59,7 +59,7 @@ _STATUS: Final[tuple[tuple[int, tuple[type[Exception], ...]], ...]] = (
     (409, (Conflict, errors.NameInUse, errors.ChannelExists, errors.UserExists, errors.FilmInUse, errors.CannotCut)),
     (413, (errors.TooLarge,)),
     (429, (errors.TooManyClips,)),
-    (503, (errors.AtCapacity, errors.StoreUnavailable, errors.StoreUnusable)),
+    (503, (errors.AtCapacity, errors.HolderUnavailable, errors.StoreUnavailable, errors.StoreUnusable)),
 )
 
 HEADERS: Final[Mapping[str, str]] = {
@@ -116,24 +116,19 @@ def refusal(status: int, message: str, *, field: str | None = None, retry_after:
 
 def error_answer(error: Exception) -> web.Response | None:
     """Returns the answer to an error in `_STATUS`; None for any other error."""
-    if isinstance(error, errors.HolderUnavailable):
-        return refusal(503, str(error), retry_after=error.retry_after)
     status = next((status for status, kinds in _STATUS if isinstance(error, kinds)), None)
     if status is None:
         return None
-    field = getattr(error, "field", None)
-    message = error.message if isinstance(error, errors.InvalidField | BadRequest) else str(error)
-    if status != 503:
-        retry_after = error.retry_after if isinstance(error, errors.TooManyClips) else None
-        return refusal(status, message, field=field, retry_after=retry_after)
-    if not isinstance(error, errors.StoreUnavailable | errors.StoreUnusable):
+    message, retry_after = getattr(error, "message", str(error)), getattr(error, "retry_after", None)
+    if isinstance(error, errors.AtCapacity):
         log.warning("no capacity", reason=message)
-        return refusal(503, message, retry_after=5)
-    # The store's own message (paths, table names) goes only to the log.
-    log.warning("store unavailable", reason=str(error))
-    if not isinstance(error, errors.StoreUnavailable):
-        error = errors.StoreUnavailable(message)
-    return refusal(503, error.public, retry_after=error.retry_after)
+        retry_after = 5
+    elif isinstance(error, errors.StoreUnavailable | errors.StoreUnusable):
+        # The store's own message (paths, table names) goes only to the log.
+        log.warning("store unavailable", reason=message)
+        shown = error if isinstance(error, errors.StoreUnavailable) else errors.StoreUnavailable(message)
+        message, retry_after = shown.public, shown.retry_after
+    return refusal(status, message, field=getattr(error, "field", None), retry_after=retry_after)
 
 
 def http_error_answer(request: web.Request, error: web.HTTPException) -> web.StreamResponse:

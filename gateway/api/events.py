@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -13,11 +13,12 @@ from gateway.api.answers import BadRequest, Missing, answer
 from gateway.api.context import CONTEXT
 from gateway.api.page_limit import page_limit
 from gateway.api.route import operation
+from gateway.api.schema_base import shown
 from gateway.channels.names import is_channel_id
 from gateway.diagnosis.event_log import first_id
 from gateway.lib.numbers import read_decimal
 from gateway.lib.rfc3339 import rfc3339
-from gateway.ports.events import EventType, StoredEvent
+from gateway.ports.events import EventType
 from gateway.ports.stores import EventQuery
 
 QUERY: Final = (
@@ -43,18 +44,7 @@ async def index(request: web.Request) -> web.Response:
     if event_log is None:
         raise Missing("this node stores no events")
     events = await event_log.newest(_read_query(request))
-    return answer([_event_json(event) for event in events])
-
-
-def _event_json(event: StoredEvent) -> dict[str, Any]:
-    return {
-        "id": event.id,
-        "time": rfc3339(event.time),
-        "type": event.type,
-        "channel": event.channel,
-        "node": event.node,
-        "data": event.data,
-    }
+    return answer([shown(session_schemas.LoggedEvent, event, time=rfc3339(event.time)) for event in events])
 
 
 def _read_query(request: web.Request) -> EventQuery:

@@ -16,6 +16,7 @@ from gateway.api.film_texts import film_texts, is_text
 from gateway.api.jobs import film_addresses, vod_service
 from gateway.api.page_limit import page_limit
 from gateway.api.route import operation
+from gateway.api.schema_base import shown
 from gateway.channels.names import is_object_key
 from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.errors import NoSuchFilm
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 _MAX_LIMIT: Final = 500
 _DEFAULT_LIMIT: Final = 50
 _MAX_SEARCH: Final = 200  # characters
+_FILES: Final = ("hls", "poster", "thumbnail", "preview")
 PAGE_QUERY: Final = (
     ("search", "a part of the title, the description or the key, in upper or lower case"),
     ("limit", f"how many, 1 to {_MAX_LIMIT} ({_DEFAULT_LIMIT})"),
@@ -100,23 +102,10 @@ async def _present(request: web.Request, films: Sequence[Film]) -> list[dict[str
 
 
 def _film_json(film: Film, url: Callable[[str], str]) -> dict[str, Any]:
-    urls = {name: url(key) for name, key in film.files.items()}
-    return {
-        "key": film.key,
-        "title": film.title,
-        "description": film.description,
-        "state": str(film.state),
-        "created": rfc3339(film.created),
-        "duration": film.duration or None,
-        "size": film.size or None,
-        "source": film.source,
-        "error": film.error or None,
-        "page": url(f"{film.key}/"),
-        "hls": urls.get("hls"),
-        "poster": urls.get("poster"),
-        "thumbnail": urls.get("thumbnail"),
-        "preview": urls.get("preview"),
-    }
+    urls = {name: url(film.files[name]) if name in film.files else None for name in _FILES}
+    values = {name: getattr(film, name) or None for name in ("duration", "size", "error")}
+    created, page = rfc3339(film.created), url(f"{film.key}/")
+    return shown(schemas.Film, film, created=created, page=page, **values, **urls)
 
 
 def _key(request: web.Request) -> str:

@@ -22,9 +22,11 @@ from gateway.api.context import CONTEXT
 from gateway.api.route import operation
 from gateway.api.sessions import live, unanswered_nodes_header
 from gateway.channels.addresses import APP
+from gateway.lib import metric_table
 from gateway.live.stream import StreamState
 from gateway.reports.nms_streams import entries
 from gateway.reports.node_status import machine_memory
+from gateway.reports.node_summary import traffic
 from gateway.reports.sessions import session
 
 _STARTED = time.monotonic()
@@ -39,21 +41,12 @@ async def server(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     total, free = machine_memory()
     cores = os.cpu_count() or 1
-    viewers = {"rtmp": 0, "http": 0, "ws": 0}
-    publishers = {"rtmp": 0, "http": 0, "ws": 0}
-    received, sent = 0.0, 0.0
-    for sample in (await context.metrics_snapshot()).samples():
-        name, label = sample.metric.name, sample.labels[0] if sample.labels else ""
-        if name == "millrace_viewers":
-            viewers[_client_kind(label)] += int(sample.value)
-        elif name == "millrace_publishers":
-            publishers[_client_kind(label)] += int(sample.value)
-        elif name == "millrace_ingest_bytes_total":
-            received += sample.value
-        elif name == "millrace_sent_bytes_total":
-            sent += sample.value
-    clients = {kind: viewers[kind] + publishers[kind] for kind in viewers}
-    active = sum(clients.values())
+    clients = {"rtmp": 0, "http": 0, "ws": 0}
+    snapshot = await context.metrics_snapshot()
+    for sample in snapshot.samples():
+        if sample.metric in (metric_table.VIEWERS, metric_table.PUBLISHERS):
+            clients[_client_kind(sample.labels[0])] += int(sample.value)
+    sums, active = traffic(snapshot), sum(clients.values())
     return answer(
         {
             "os": {"arch": platform.machine(), "platform": sys.platform, "release": platform.release()},
@@ -64,7 +57,7 @@ async def server(request: web.Request) -> web.Response:
                 "speed": 0,
             },
             "mem": {"totle": total, "free": free},
-            "net": {"inbytes": int(received), "outbytes": int(sent)},
+            "net": {"inbytes": sums["bytesIn"], "outbytes": sums["bytesOut"]},
             "nodejs": {
                 "uptime": int(time.monotonic() - _STARTED),
                 "version": f"python {platform.python_version()}",

@@ -43,25 +43,17 @@ class OpenIdProvider:
 
     def __init__(
         self,
-        settings: OidcSettings,
+        oidc: OidcSettings,
         *,
         reachable: Sequence[str] = (),
         tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.name = settings.name
-        self._rules = TokenRules(
-            settings.issuer,
-            settings.client_id,
-            settings.audience,
-            settings.claim,
-            tuple(settings.allow),
-            tuple(settings.broadcasters),
-            settings.channels_claim,
-            settings.sign_up > 0,
-        )
-        self.sign_up = settings.sign_up
-        self._secret = settings.client_secret.get_secret_value()
+        self.name = oidc.name
+        self._rules = TokenRules(oidc)
+        self._oidc = oidc
+        self.sign_up = oidc.sign_up
+        self._secret = oidc.client_secret.get_secret_value()
         self._egress = Egress(reachable)
         self._tls = tls
         self._clock = clock
@@ -76,11 +68,11 @@ class OpenIdProvider:
     @property
     def credential_hash(self) -> str:
         """The hash of the rules. A login with another hash has to sign in again."""
-        rules = self._rules
-        text = json.dumps([rules.issuer, rules.client_id, rules.claim, sorted(rules.allow)])
-        if rules.broadcasters:
-            text += json.dumps([sorted(rules.broadcasters), rules.channels_claim])
-        if rules.own_channels:
+        oidc = self._oidc
+        text = json.dumps([oidc.issuer, oidc.client_id, oidc.claim, sorted(oidc.allow)])
+        if oidc.broadcasters:
+            text += json.dumps([sorted(oidc.broadcasters), oidc.channels_claim])
+        if oidc.sign_up:
             text += "own channels"
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -105,7 +97,7 @@ class OpenIdProvider:
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         query = {
             "response_type": "code",
-            "client_id": self._rules.client_id,
+            "client_id": self._oidc.client_id,
             "redirect_uri": redirect_uri,
             "scope": "openid email profile",
             "state": state,
@@ -123,13 +115,13 @@ class OpenIdProvider:
             "grant_type": "authorization_code",
             "code": code,
             "redirect_uri": redirect_uri,
-            "client_id": self._rules.client_id,
+            "client_id": self._oidc.client_id,
             "code_verifier": verifier,
         }
         headers = {}
         if self._secret and _accepts_basic(document):
             # RFC 6749 §2.3.1: the client id and the secret are form-encoded first.
-            pair = f"{quote(self._rules.client_id, safe='')}:{quote(self._secret, safe='')}"
+            pair = f"{quote(self._oidc.client_id, safe='')}:{quote(self._secret, safe='')}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         elif self._secret:
             form["client_secret"] = self._secret
@@ -182,7 +174,7 @@ class OpenIdProvider:
         async with self._lock:
             if self._clock() < self._document_expires:
                 return self._document
-            issuer = self._rules.issuer
+            issuer = self._oidc.issuer
             status, document = await self._get(issuer.rstrip("/") + "/.well-known/openid-configuration")
             endpoints = ("authorization_endpoint", "token_endpoint", "jwks_uri")
             if (

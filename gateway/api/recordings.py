@@ -17,6 +17,7 @@ from gateway.api.forwarding import session_elsewhere
 from gateway.api.page_limit import page_limit
 from gateway.api.presenter import Presenter
 from gateway.api.route import operation
+from gateway.api.schema_base import shown
 from gateway.channels.channel import Channel
 from gateway.lib.rfc3339 import rfc3339
 from gateway.outputs.storage.recording_index import LISTED, RECORDED, RecordingIndex, StoredRecording
@@ -65,15 +66,9 @@ def addresses(channel: Channel | None, presenter: Presenter, now: float) -> Call
 
 def present(recording: StoredRecording, url: Callable[[str], str | None]) -> dict[str, Any]:
     """Returns a recording as the API shows it. url: the function from `addresses`."""
-    return {
-        "key": recording.key,
-        "kind": str(recording.kind),
-        "start": rfc3339(recording.start),
-        "seconds": recording.seconds,
-        "size": recording.size,
-        "url": url(recording.key),
-        "poster": None if recording.poster is None else url(recording.poster),
-    }
+    poster = None if recording.poster is None else url(recording.poster)
+    start, address = rfc3339(recording.start), url(recording.key)
+    return shown(schemas.Recording, recording, start=start, url=address, poster=poster)
 
 
 @operation(schemas.DeletedRecording, statuses=(409,))

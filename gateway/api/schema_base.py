@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,6 +25,17 @@ class Schema(BaseModel):
     """An answer. All its fields are always present."""
 
     model_config = ConfigDict(extra="forbid", defer_build=True, json_schema_serialization_defaults_required=True)
+
+
+class SparseSchema(Schema):
+    """An answer. Its fields with a default may be missing."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
+
+def shown(model: type[Schema], value: object, **computed: Any) -> dict[str, Any]:
+    """Returns an answer with the fields of a model: the computed ones, all others from the attributes of `value`."""
+    return {name: computed[name] if name in computed else getattr(value, name) for name in model.model_fields}
 
 
 class Body(BaseModel):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, Field, create_model
 
 from gateway.api.channel_fields import described
 from gateway.api.film_texts import DESCRIPTION, TITLE
-from gateway.api.schema_base import Body, ExpectedText, Flag, Number, OpenSchema, Ports, Schema, Time
+from gateway.api.schema_base import Body, ExpectedText, Flag, Number, OpenSchema, Ports, Schema, SparseSchema, Time
 from gateway.api.session_schemas import NewInput
 from gateway.channels import fields
 from gateway.ingest.registry import all_listeners
@@ -57,10 +57,8 @@ ChannelChanges: type[BaseModel] = create_model(
 )
 
 
-class _PlayUrls(Schema):
+class _PlayUrls(SparseSchema):
     """Addresses of the enabled outputs only: all except `rtmp` may be missing."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
 
 _PLAY_ADDRESSES: dict[str, Any] = {
@@ -404,10 +402,8 @@ class Ready(Schema):
     missing: list[str]
 
 
-class Error(Schema):
+class Error(SparseSchema):
     """An error. field: the wrong field of the body or the query."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
     error: str
     field: str | None = None

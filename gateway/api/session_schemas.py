@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from gateway.api.schema_base import Body, Schema, Time
+from gateway.api.schema_base import Body, Schema, SparseSchema, Time
 from gateway.channels.inputs import MAX_ADDRESS, MAX_ITEMS, MAX_TEXT, MAX_ZONE, InputKind
 from gateway.inputs.channel_input import InputState
 
@@ -41,13 +41,11 @@ class WebRtcViewer(NetworkQuality):
     transport: str
 
 
-class Publisher(Schema):
+class Publisher(SparseSchema):
     """The publisher of a stream. seconds: since the push began. dropped: number of unusable frames by reason.
 
     webrtc: of a push by WHIP.
     """
-
-    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
     protocol: str
     address: str
@@ -56,15 +54,13 @@ class Publisher(Schema):
     webrtc: NetworkQuality | None = None
 
 
-class Track(Schema):
+class Track(SparseSchema):
     """A track of a stream. null: the publisher did not send the value.
 
     width, height, frameRate: of video. sampleRate, channels: of audio.
     id: the publisher's number; 0 is the default track. language: BCP 47. name: for viewers. "": unknown.
     rendition: an additional track is the stream `<channel>@<rendition>`; "" for the default tracks.
     """
-
-    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
     kind: Literal["video", "audio"]
     codec: str
@@ -116,10 +112,8 @@ class Measurements(Schema):
     longestGapMs: int | None
 
 
-class Refusal(Schema):
+class Refusal(SparseSchema):
     """A refused push. expired: expiry of the key, if the reason is that it expired."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
     at: Time
     peer: str
@@ -165,7 +159,7 @@ class Input(NewInput):
     pushUrl: str | None = None
 
 
-class Session(Schema):
+class Session(SparseSchema):
     """The session of a channel. since: start of the stream. bitrate: bits per second.
 
     input: the name of the input on air. fallback: whether it is not the first of the channel's inputs.
@@ -174,8 +168,6 @@ class Session(Schema):
     webrtcViewers: viewers by WHEP at the node with the stream, those with the worst connections first, at most 50; also
     only of a session that was requested by its id.
     """
-
-    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
     id: str
     state: Literal["live", "lingering", "idle"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.api.login_sessions import ApiUser
 from gateway.ports.users import ADMINISTRATOR, MAX_CHANNELS, Rights, UserRole
+from gateway.settings.models import OidcSettings
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -29,24 +30,14 @@ class TokenRefused(Exception):
 class TokenRules:
     """The rules for tokens.
 
-    audience: of access tokens, if it differs from `client_id`.
-    claim, allow: the claim to check, and its accepted values.
-    broadcasters: the values of users who are broadcasters. channels_claim: the claim with the ids of their channels.
-    own_channels: whether a broadcaster without that claim has an own channel.
+    Without the claim `oidc.channels_claim`, a broadcaster has an own channel if users may sign up.
     """
 
-    issuer: str
-    client_id: str
-    audience: str
-    claim: str
-    allow: Sequence[str]
-    broadcasters: Sequence[str] = ()
-    channels_claim: str = "channels"
-    own_channels: bool = False
+    oidc: OidcSettings
 
     def own_channel(self, subject: str) -> str:
         """Returns the id of the channel of a user who signed up, whether or not it exists."""
-        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.issuer}#{subject}"))
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.oidc.issuer}#{subject}"))
 
     def user(self, claims: Mapping[str, Any]) -> ApiUser:
         """Returns the user of a verified token. Raises TokenRefused if the user may not sign in."""
@@ -54,11 +45,11 @@ class TokenRules:
         if not isinstance(subject, str) or not 0 < len(subject) <= 255:
             raise TokenRefused("the token has no usable subject")
         rights = ADMINISTRATOR
-        if not self._matches(claims, self.allow):
-            if not self._matches(claims, self.broadcasters):
-                raise TokenRefused(f"no value of {self.claim} is allowed (oidc.allow, oidc.broadcasters)")
-            channels = _listed(claims.get(self.channels_claim))
-            if self.own_channels and not channels:
+        if not self._matches(claims, self.oidc.allow):
+            if not self._matches(claims, self.oidc.broadcasters):
+                raise TokenRefused(f"no value of {self.oidc.claim} is allowed (oidc.allow, oidc.broadcasters)")
+            channels = _listed(claims.get(self.oidc.channels_claim))
+            if self.oidc.sign_up and not channels:
                 channels = (self.own_channel(subject),)
             rights = Rights(UserRole.BROADCASTER, channels)
         names = (claims.get(name) for name in _NAME_CLAIMS)
@@ -69,9 +60,9 @@ class TokenRules:
         """Whether the claim has one of the accepted values."""
         if "*" in accepted:
             return True
-        value = claims.get(self.claim)
+        value = claims.get(self.oidc.claim)
         values = {v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str)}
-        if self.claim != "email":
+        if self.oidc.claim != "email":
             return bool(values & set(accepted))
         # With an unverified address a user could pretend to be somebody else. OpenID Connect Core 1.0 §5.1 defines a
         # JSON boolean. Apple documents "either a String ("true") or a Boolean (true)", and sends both. No other value
@@ -87,16 +78,16 @@ class TokenRules:
         """
         value = claims.get("aud")
         if value is None:
-            return claims.get("client_id") == self.client_id
-        accepted = {self.client_id, self.audience} - {""}
+            return claims.get("client_id") == self.oidc.client_id
+        accepted = {self.oidc.client_id, self.oidc.audience} - {""}
         return any(isinstance(v, str) and v in accepted for v in (value if isinstance(value, list) else [value]))
 
     def is_sign_in(self, claims: Mapping[str, Any], nonce: str) -> bool:
         """Whether these are claims of the ID token for the sign-in with `nonce`. OpenID Connect Core 1.0 §3.1.3.7."""
         audience = claims.get("aud")
-        single_audience = audience in (self.client_id, [self.client_id])
+        single_audience = audience in (self.oidc.client_id, [self.oidc.client_id])
         authorized_party = (
-            isinstance(audience, list) and self.client_id in audience and claims.get("azp") == self.client_id
+            isinstance(audience, list) and self.oidc.client_id in audience and claims.get("azp") == self.oidc.client_id
         )
         value = claims.get("nonce")
         same_nonce = isinstance(value, str) and bool(nonce) and hmac.compare_digest(_bytes(value), _bytes(nonce))
@@ -161,7 +152,7 @@ def verified(token: str, key: PyJWK, rules: TokenRules) -> dict[str, Any]:
             token,
             key,
             algorithms=[str(key.algorithm_name)],
-            issuer=rules.issuer,
+            issuer=rules.oidc.issuer,
             leeway=_LEEWAY,
             options={"require": ["exp", "iss", "sub"], "verify_aud": False},
         )

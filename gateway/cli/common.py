@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from gateway.settings import MergedOptions, Settings
+    from gateway.settings import Settings
+    from gateway.settings.layers import MergedOptions
 
 USAGE, FAILED = 2, 1
 

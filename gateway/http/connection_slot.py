@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.tasks import Tasks
 
-
-class SlotOwner(Protocol):
-    """The part of the server that a slot uses."""
-
-    scheduler: ReadScheduler
-    tasks: Tasks
-
-    def exempt(self, slot: ConnectionSlot) -> None:
-        """Stops counting the connection for its addresses."""
-
-    def release(self, slot: ConnectionSlot) -> None:
-        """Called when the connection is closed. Idempotent."""
+if TYPE_CHECKING:
+    from gateway.http.server import HttpServer
 
 
 class ConnectionSlot:
@@ -32,7 +22,7 @@ class ConnectionSlot:
 
     __slots__ = ("_server", "addresses", "over_quota", "transport")
 
-    def __init__(self, server: SlotOwner, addresses: tuple[str, ...], over_quota: bool) -> None:
+    def __init__(self, server: HttpServer, addresses: tuple[str, ...], over_quota: bool) -> None:
         self._server = server
         self.transport: asyncio.Transport | None = None
         self.addresses = addresses

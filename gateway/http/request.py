@@ -49,21 +49,12 @@ class Request:
     scheme: http or https, as the client uses it.
     """
 
+    # fmt: off
     __slots__ = (
-        "_query",
-        "exempt",
-        "has_body",
-        "headers",
-        "http11",
-        "keep_alive",
-        "method",
-        "path",
-        "peer",
-        "proxied",
-        "raw_path",
-        "raw_query",
-        "scheme",
+        "_query", "exempt", "has_body", "headers", "http11", "keep_alive", "method", "path", "peer", "proxied",
+        "raw_path", "raw_query", "scheme",
     )
+    # fmt: on
 
     def __init__(
         self, method: str, raw_path: str, raw_query: str, headers: dict[str, str], peer: str = "", scheme: str = "http"
@@ -287,14 +278,10 @@ class HeadReader:
                 return Request(method.decode(), path.decode(), query.decode(), self._headers, peer, scheme)
         request = self._parser.parse(head, peer, scheme)
         repeatable = request.http11 and request.keep_alive and not request.has_body
-        if repeatable and len(block) <= _MAX_REMEMBERED_BLOCK and self._headers_unchanged(head):
+        # An address in absolute form replaces the header Host, so these headers are not those of the block.
+        if repeatable and len(block) <= _MAX_REMEMBERED_BLOCK and head.startswith((b"GET /", b"HEAD /")):
             self._block, self._headers = block, request.headers
         return request
-
-    @staticmethod
-    def _headers_unchanged(head: bytes) -> bool:
-        """Whether the headers are unchanged. An address in absolute form replaces Host."""
-        return head.startswith((b"GET /", b"HEAD /"))
 
 
 def too_large(head: bytes, target_bytes: int) -> RequestError:

@@ -39,7 +39,7 @@ class HttpServer:
     If it returns a coroutine, a task runs it. The task is cancelled when the client disconnects.
     If it raises, the error is logged and answered with 500; the connection stays open.
     Counters: `requests`, `bytes_out` (of Responses, with heads), `refused` (400s, time-outs and limits), `errors`.
-    `len(server)` is the number of connections.
+    `len(server)` is the number of connections. Its connections use all its attributes without an underscore.
 
     hidden_methods: methods that the handler checks itself. No answer of the server lists them.
 
@@ -184,6 +184,7 @@ class HttpServer:
         return True
 
     def exempt(self, slot: ConnectionSlot) -> None:
+        """Stops counting the connection for its addresses."""
         for address in slot.addresses:
             self.quota.give(address)
         slot.addresses = ()
@@ -191,6 +192,7 @@ class HttpServer:
         slot.over_quota = False
 
     def release(self, slot: ConnectionSlot) -> None:
+        """Called when the connection is closed. Idempotent."""
         if slot in self._slots:
             self._slots.remove(slot)
             self._over_quota -= slot.over_quota
@@ -226,5 +228,6 @@ class HttpServer:
             connection.timed_out()
 
     def task_failed(self, name: str, error: BaseException) -> None:
+        """Logs an error outside of an answer."""
         self.errors += 1
         log.error("answering failed", task=name, exc_info=error)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -45,15 +45,10 @@ def split_list(value: object) -> object:
     return value
 
 
-def _texts(value: object) -> tuple[str, ...]:
-    entries = split_list(value)
-    if not isinstance(entries, list | tuple) or not all(isinstance(e, str) for e in entries):
-        raise ValueError("not a list of texts")
-    return tuple(entries)
-
-
-def _networks(value: object) -> object:
-    return tuple(ipaddress.ip_network(e) for e in _texts(value))  # `_texts` refuses numbers; ip_network accepts them
+def _network(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("not a text")  # ip_network also accepts numbers
+    return ipaddress.ip_network(value)
 
 
 def _pairs(value: object) -> object:
@@ -113,20 +108,13 @@ def host_port(value: str) -> tuple[str, int]:
     return _host(host), int(port)
 
 
-def _nodes(value: object) -> tuple[str, ...]:
-    """Checks a list of `host:port` of other nodes."""
-    entries = split_list(value)
-    if not isinstance(entries, list | tuple):
-        raise ValueError("not a list")
-    for entry in entries:
-        host_port(str(entry))
-    return tuple(str(entry) for entry in entries)
+def _node(value: str) -> str:
+    host_port(value)
+    return value
 
 
 def _advertised(value: str) -> str:
-    if value:
-        host_port(value)
-    return value
+    return _node(value) if value else ""
 
 
 def _web_address(value: str) -> str:
@@ -153,57 +141,26 @@ def _issuer(value: str) -> str:
     return value
 
 
-def _store(pattern: str) -> Callable[[str], str]:
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError("the address does not have this form")
-        return value
-
-    return check
-
-
-def _egress_entries(value: object) -> object:
-    """Checks networks, hosts and URL prefixes in the syntax of `gateway.lib.egress`."""
-    entries = _texts(value)
-    for entry in entries:
-        if "://" in entry:
-            parts = urlsplit(entry)
-            if parts.scheme not in ("http", "https", "rtmp", "rtmps") or not parts.hostname or parts.port == 0:
-                raise ValueError("not a URL prefix")
-            if parts.query or parts.fragment or parts.username is not None or not entry.isprintable() or " " in entry:
-                raise ValueError("a prefix has no query, fragment or user")
-        else:
-            try:
-                ipaddress.ip_network(entry.strip("[]"))
-            except ValueError:
-                # A host whose last label has only digits is an invalid IP address.
-                if ":" in entry or _host(entry).rstrip(".").rpartition(".")[2].isdigit():
-                    raise ValueError("not a network and not a host") from None
-    return entries
+def _egress_entry(value: str) -> str:
+    """Checks a network, host or URL prefix in the syntax of `gateway.lib.egress`."""
+    if "://" in value:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https", "rtmp", "rtmps") or not parts.hostname or parts.port == 0:
+            raise ValueError("not a URL prefix")
+        if parts.query or parts.fragment or parts.username is not None or not value.isprintable() or " " in value:
+            raise ValueError("a prefix has no query, fragment or user")
+    else:
+        try:
+            ipaddress.ip_network(value.strip("[]"))
+        except ValueError:
+            # A host whose last label has only digits is an invalid IP address.
+            if ":" in value or _host(value).rstrip(".").rpartition(".")[2].isdigit():
+                raise ValueError("not a network and not a host") from None
+    return value
 
 
-def _hosts(value: object) -> tuple[str, ...]:
-    return tuple(_web_address(entry) if "://" in entry else _host(entry) for entry in _texts(value))
-
-
-def _host_patterns(value: object) -> tuple[str, ...]:
-    hosts = tuple(text.lower() for text in _texts(value))
-    # The hosts become part of a header, so no other characters are allowed.
-    if not all(re.fullmatch(r"(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*", host, re.ASCII) for host in hosts):
-        raise ValueError
-    return hosts
-
-
-def _ids(pattern: str) -> Callable[[object], tuple[str, ...]]:
-    """Returns a check for a list of identifiers that match the pattern."""
-
-    def check(value: object) -> tuple[str, ...]:
-        entries = _texts(value)
-        if not all(re.fullmatch(pattern, entry, re.ASCII) for entry in entries):
-            raise ValueError("an identifier does not have this form")
-        return entries
-
-    return check
+def _host_or_url(value: str) -> str:
+    return _web_address(value) if "://" in value else _host(value)
 
 
 def _secret_or_reference(value: SecretStr) -> SecretStr:
@@ -230,30 +187,17 @@ def is_short(secret: str) -> bool:
     return len(secret.strip()) < MIN_SECRET_LENGTH
 
 
-def _push_targets(value: object) -> object:
-    """Checks hosts, with an optional `*.`, and prefixes of RTMP(S) URLs."""
-    entries = _texts(value)
-    for entry in entries:
-        if "://" in entry:
-            parts = urlsplit(entry)
-            if parts.scheme not in ("rtmp", "rtmps") or not parts.hostname or parts.port == 0 or "@" in parts.netloc:
-                raise ValueError("not an RTMP URL prefix")
-            if "?" in entry or "#" in entry or not entry.isprintable() or " " in entry:
-                raise ValueError("a URL prefix has no query")
-        else:
-            _host(entry.removeprefix("*."))
-    return entries
-
-
-def _matching(pattern: str) -> Callable[[str], str]:
-    """Returns a check for text that is empty or matches the pattern."""
-
-    def check(value: str) -> str:
-        if value and not re.fullmatch(pattern, value, re.ASCII):
-            raise ValueError("does not match the pattern")
+def _push_target(value: str) -> str:
+    """Checks a host, with an optional `*.`, or a prefix of RTMP(S) URLs."""
+    if "://" not in value:
+        _host(value.removeprefix("*."))
         return value
-
-    return check
+    parts = urlsplit(value)
+    if parts.scheme not in ("rtmp", "rtmps") or not parts.hostname or parts.port == 0 or "@" in parts.netloc:
+        raise ValueError("not an RTMP URL prefix")
+    if "?" in value or "#" in value or not value.isprintable() or " " in value:
+        raise ValueError("a URL prefix has no query")
+    return value
 
 
 def _size(value: object) -> object:
@@ -266,19 +210,10 @@ def _size(value: object) -> object:
     return int(match[1]), int(match[2])
 
 
-_ICE_HOST = r"(?:[A-Za-z0-9.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
-_ICE_WORD = r"[!#-+\--\[\]-~]{1,128}"  # no quote, comma and backslash
+_ICE_HOST = r"([A-Za-z0-9.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
+_ICE_WORD = r"[!#-+.-\[\]-~-]{1,128}"  # no quote, comma and backslash
 # RFC 7064, RFC 7065
-_ICE_SERVER = re.compile(
-    rf"stuns?:{_ICE_HOST}|turns?:{_ICE_HOST}(?:\?transport=(?:udp|tcp))? {_ICE_WORD} {_ICE_WORD}", re.ASCII
-)
-
-
-def _ice_server(value: str) -> str:
-    if not _ICE_SERVER.fullmatch(value):
-        raise ValueError("not a STUN or TURN server")
-    return value
-
+_ICE_SERVER = rf"^(stuns?:{_ICE_HOST}|turns?:{_ICE_HOST}(\?transport=(udp|tcp))? {_ICE_WORD} {_ICE_WORD})$"
 
 MIN_SECRET_LENGTH: Final = 16  # characters; a shorter secret can be guessed
 # Prefixes of references to secrets. `gateway.adapters.secret_resolver` reads the secrets.
@@ -292,6 +227,8 @@ REFERENCE = re.compile(
 
 _TABLE = r"dynamodb://[A-Za-z0-9_.-]{3,255}"
 
+T = TypeVar("T")
+_Listed = Annotated[tuple[T, ...], BeforeValidator(split_list)]
 _Int = Annotated[int, BeforeValidator(_number)]
 _Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Port = Annotated[_Int, Field(ge=0, le=65535), Expected("a port number from 0 to 65535 (0: any free port)")]
@@ -313,7 +250,8 @@ Text = Annotated[str, Expected("text")]
 Host = Annotated[str, AfterValidator(_host), Expected("an address or a host name, such as 0.0.0.0, :: or example.com")]
 Advertised = Annotated[str, AfterValidator(_advertised), Expected("host:port")]
 NodeAddresses = Annotated[
-    tuple[str, ...], BeforeValidator(_nodes), Expected("a comma-separated list of host:port, such as 10.0.0.5:8080")
+    _Listed[Annotated[str, AfterValidator(_node)]],
+    Expected("a comma-separated list of host:port, such as 10.0.0.5:8080"),
 ]
 WebAddress = Annotated[str, AfterValidator(_web_address), Expected("a URL with http:// or https://")]
 BaseAddress = Annotated[str, AfterValidator(_base_address), Expected("a URL with http:// or https:// and no query")]
@@ -330,14 +268,12 @@ SecretOrReference = Annotated[
 File = Annotated[Path | None, BeforeValidator(_path_or_none), Expected("the path of a file")]
 Folder = Annotated[Path, BeforeValidator(_path_or_none), Expected("the path of a folder")]
 Networks = Annotated[
-    tuple[Network, ...],
-    BeforeValidator(_networks),
+    _Listed[Annotated[Network, BeforeValidator(_network)]],
     Expected("a comma-separated list of networks, such as 10.0.0.0/8, ::1"),
 ]
-Texts = Annotated[tuple[str, ...], BeforeValidator(split_list), Expected("a comma-separated list")]
+Texts = Annotated[_Listed[str], Expected("a comma-separated list")]
 Hosts = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_hosts),
+    _Listed[Annotated[str, AfterValidator(_host_or_url)]],
     Field(max_length=16),
     Expected(
         "a comma-separated list of at most 16 addresses, names or URLs, such as 203.0.113.7, media.example.com, "
@@ -345,53 +281,46 @@ Hosts = Annotated[
     ),
 ]
 IceServers = Annotated[
-    tuple[Annotated[str, AfterValidator(_ice_server)], ...],
-    BeforeValidator(split_list),
+    _Listed[Annotated[str, Field(pattern=_ICE_SERVER)]],
     Field(max_length=8),
     Expected("a comma-separated list of at most 8 servers: stun:host:port, or turn:host:port <user> <password>"),
 ]
 HostPatterns = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_host_patterns),
+    # The hosts become part of a header, so no other characters are allowed.
+    _Listed[Annotated[str, Field(pattern=r"^(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$"), AfterValidator(str.lower)]],
     Expected("a comma-separated list of hosts, such as media.example.com, *.example.com"),
 ]
 EgressEntries = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_egress_entries),
+    _Listed[Annotated[str, AfterValidator(_egress_entry)]],
     Expected(
         "a comma-separated list of networks, hosts or URL prefixes, such as 10.0.0.0/8, relay.lan, http://10.1.2.3/pics"
     ),
 ]
 Targets = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_push_targets),
+    _Listed[Annotated[str, AfterValidator(_push_target)]],
     Expected("a comma-separated list of hosts or URL prefixes, such as *.example.com, rtmps://a.example/app/"),
 ]
 KeyFiles = Annotated[
     Mapping[str, Path], BeforeValidator(_pairs), Expected("a comma-separated list of <key pair id>=<PEM file>")
 ]
-KeyPairId = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9]{1,64}")), Expected("the id of a key pair")]
+KeyPairId = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{0,64}$"), Expected("the id of a key pair")]
 PrivateKeyOrReference = Annotated[
     SecretStr,
     AfterValidator(_private_key),
     Expected("the path of a PEM file, or a reference: ssm:/path, secretsmanager:<name or ARN>, file:/path"),
 ]
 ChannelsUrl = Annotated[
-    str, AfterValidator(_store(rf"sqlite:///.+|{_TABLE}")), Expected("sqlite:///path or dynamodb://table")
+    str, Field(pattern=rf"^(sqlite:///.+|{_TABLE})$"), Expected("sqlite:///path or dynamodb://table")
 ]
 ObjectsUrl = Annotated[
-    str,
-    AfterValidator(_store(r"file:///.+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")),
-    Expected("file:///path or s3://bucket"),
+    str, Field(pattern=r"^(file:///.+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])$"), Expected("file:///path or s3://bucket")
 ]
 Folders = Annotated[
-    tuple[Annotated[Path, BeforeValidator(_path_or_none)], ...],
-    BeforeValidator(split_list),
+    _Listed[Annotated[Path, BeforeValidator(_path_or_none)]],
     Expected("a comma-separated list of folders, such as /srv/videos"),
 ]
 Suffixes = Annotated[
-    tuple[Annotated[str, Field(pattern=r"^\.[A-Za-z0-9]{1,10}$")], ...],
-    BeforeValidator(split_list),
+    _Listed[Annotated[str, Field(pattern=r"^\.[A-Za-z0-9]{1,10}$")]],
     Expected("a comma-separated list of suffixes, such as .mp4, .mov"),
 ]
 Crf = Annotated[_Float, Field(ge=10, le=40), Expected("a number from 10 to 40")]
@@ -407,7 +336,7 @@ ArchiveStorageClass = Annotated[
 ]
 RegistryUrl = Annotated[
     str,
-    AfterValidator(_store(rf"|sqlite:///.+|{_TABLE}")),
+    Field(pattern=rf"^(sqlite:///.+|{_TABLE})?$"),
     Expected("dynamodb://table, sqlite:///path, or empty for a single node"),
 ]
 FontFamily = Annotated[
@@ -419,40 +348,34 @@ Quality = Annotated[_Int, Field(ge=1, le=95), Expected("a whole number from 1 to
 PreRoll = Annotated[_Float, Field(ge=0, le=30), Expected("seconds from 0 to 30")]
 KvsStream = Annotated[
     str,
-    AfterValidator(
-        _matching(
-            r"[A-Za-z0-9_.-]{1,256}"
-            r"|arn:aws[a-z-]*:kinesisvideo:[a-z0-9-]{1,32}:[0-9]{12}:stream/[A-Za-z0-9_.-]{1,256}/[0-9]{1,20}"
-        )
+    Field(
+        pattern=r"^([A-Za-z0-9_.-]{1,256}"
+        r"|arn:aws[a-z-]*:kinesisvideo:[a-z0-9-]{1,32}:[0-9]{12}:stream/[A-Za-z0-9_.-]{1,256}/[0-9]{1,20})?$"
     ),
     Expected("the name or ARN of a Kinesis video stream"),
 ]
 RoleArn = Annotated[
     str,
-    AfterValidator(_matching(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512}")),
+    Field(pattern=r"^(arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512})?$"),
     Expected("the ARN of a role"),
 ]
 PictureSize = Annotated[tuple[int, int], BeforeValidator(_size), Expected("width x height from 16x16 to 4096x4096")]
-TableUrl = Annotated[str, AfterValidator(_store(rf"|{_TABLE}")), Expected("dynamodb://table, or empty")]
+TableUrl = Annotated[str, Field(pattern=rf"^({_TABLE})?$"), Expected("dynamodb://table, or empty")]
 ChannelId = Annotated[
-    str, AfterValidator(_matching(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")), Expected("the id of a channel, or empty")
+    str, Field(pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})?$"), Expected("the id of a channel, or empty")
 ]
 EcsName = Annotated[
     str,
-    AfterValidator(
-        _matching(r"[A-Za-z0-9_-]{1,255}(:[0-9]{1,9})?|arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_/:-]+")
-    ),
+    Field(pattern=r"^([A-Za-z0-9_-]{1,255}(:[0-9]{1,9})?|arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_/:-]+)?$"),
     Expected("a name or an ARN of Amazon ECS, or empty"),
 ]
 Subnets = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_ids(r"subnet-[0-9a-f]{8,17}")),
+    _Listed[Annotated[str, Field(pattern=r"^subnet-[0-9a-f]{8,17}$")]],
     Field(max_length=16),
     Expected("a comma-separated list of at most 16 subnets, such as subnet-0123456789abcdef0"),
 ]
 SecurityGroups = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_ids(r"sg-[0-9a-f]{8,17}")),
+    _Listed[Annotated[str, Field(pattern=r"^sg-[0-9a-f]{8,17}$")]],
     Field(max_length=5),
     Expected("a comma-separated list of at most 5 security groups, such as sg-0123456789abcdef0"),
 ]

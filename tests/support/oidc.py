@@ -17,8 +17,18 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from gateway.settings.models import OidcSettings
+
 CLIENT, SECRET = "millrace-console", "a secret with: signs & spaces"
 _RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def settings(issuer: str, **options: Any) -> OidcSettings:
+    """The section `oidc` for a provider whose user is allowed by e-mail address."""
+    values: dict[str, Any] = {"client_id": CLIENT, "client_secret": SECRET, "audience": "", "name": "Cognito",
+                              "claim": "email", "allow": ["eva@example.com"], "broadcasters": [],
+                              "channels_claim": "channels", "sign_up": 0}  # fmt: skip
+    return OidcSettings(issuer=issuer, **values | options)
 
 
 def rsa_key() -> Any:

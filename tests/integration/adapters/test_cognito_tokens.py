@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from gateway.api.tokens import TokenRefused, TokenRules, key_id, parse_jwks, verified
+from tests.support.oidc import settings
 
 REGION = "eu-central-1"
 PASSWORD = "Correct-horse-7"
@@ -24,8 +25,12 @@ class Pool:
 
     @property
     def rules(self) -> TokenRules:
+        return self.rules_with()
+
+    def rules_with(self, **options: Any) -> TokenRules:
         issuer = f"https://cognito-idp.{REGION}.amazonaws.com/{self.id}"
-        return TokenRules(issuer, self.client, "", "cognito:groups", ("operators",))
+        values = {"issuer": issuer, "client_id": self.client, "claim": "cognito:groups", "allow": ["operators"]}
+        return TokenRules(settings(**values | options))
 
     def judged(self, which: str, rules: TokenRules | None = None) -> dict[str, Any]:
         token, rules = self.tokens[which], rules or self.rules
@@ -66,11 +71,11 @@ def test_id_tokens_and_access_tokens_of_an_allowed_group_are_accepted(pool: Pool
 
 @pytest.mark.parametrize("which", ["IdToken", "AccessToken"])
 def test_tokens_of_another_client_or_pool_are_refused(pool: Pool, which: str) -> None:
-    for rules in (replace(pool.rules, client_id="another"), replace(pool.rules, issuer=pool.rules.issuer + "x")):
+    for rules in (pool.rules_with(client_id="another"), pool.rules_with(issuer=pool.rules.oidc.issuer + "x")):
         with pytest.raises(TokenRefused):
             pool.judged(which, rules)
 
 
 def test_a_token_without_an_allowed_group_is_refused(pool: Pool) -> None:
     with pytest.raises(TokenRefused):
-        pool.judged("IdToken", replace(pool.rules, allow=("admins",)))
+        pool.judged("IdToken", pool.rules_with(allow=["admins"]))

@@ -13,12 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
-from pydantic import SecretStr
 
 from gateway.api.auth import COOKIE
 from gateway.api.openid_provider import OpenIdProvider
 from gateway.ports.errors import StoreUnavailable
-from gateway.settings.models import OidcSettings
 from tests.support import oidc
 from tests.support.admin import Admin, admin
 from tests.support.clock import Clock
@@ -27,11 +25,7 @@ from tests.support.oidc import CLIENT, SECRET, Provider
 
 
 def client(issuer: str, clock: Clock | None = None, **options: Any) -> OpenIdProvider:
-    values: dict[str, Any] = {"client_id": CLIENT, "client_secret": SECRET, "audience": "", "name": "Cognito",
-                              "claim": "email", "allow": ["eva@example.com"], "broadcasters": [],
-                              "channels_claim": "channels", "sign_up": 0}  # fmt: skip
-    settings = OidcSettings(issuer=issuer, **values | options)
-    return OpenIdProvider(settings, **({"clock": clock} if clock else {}))
+    return OpenIdProvider(oidc.settings(issuer, **options), **({"clock": clock} if clock else {}))
 
 
 @pytest.fixture
@@ -367,11 +361,9 @@ async def test_without_tls_only_a_provider_on_this_machine_is_allowed(issuer: st
 
 
 async def test_without_tls_hosts_listed_by_the_operator_are_allowed_too(idp: Provider):
-    settings = OidcSettings(
-        issuer="http://id.lan", client_id="c", client_secret=SecretStr(""), audience="", name="n", claim="email",
-        allow=(), broadcasters=(), channels_claim="channels", sign_up=0,
-    )  # fmt: skip
-    listed = OpenIdProvider(settings, reachable=["id.lan", "10.0.0.0/8", "http://192.168.1.1/idp/"])
+    listed = OpenIdProvider(
+        oidc.settings("http://id.lan"), reachable=["id.lan", "10.0.0.0/8", "http://192.168.1.1/idp/"]
+    )
     asked = [listed._is_allowed(url) for url in ("http://id.lan/x", "http://10.2.3.4/", "http://192.168.1.1/idp/keys")]
     assert asked == [True] * 3
     assert not listed._is_allowed("http://192.168.1.1/elsewhere")

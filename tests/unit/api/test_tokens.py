@@ -15,10 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api.tokens import TokenRefused, TokenRules, key_id, parse_jwks, verified
-from tests.support.oidc import ec_key, public, rsa_key
+from tests.support.oidc import ec_key, public, rsa_key, settings
 
 ISSUER, CLIENT = "https://id.example.com/pool", "our-client"
-RULES = TokenRules(ISSUER, CLIENT, "", "email", ("eva@example.com",))
+
+
+def rules_of(**options: Any) -> TokenRules:
+    return TokenRules(settings(ISSUER, client_id=CLIENT, **options))
+
+
+RULES = rules_of()
 KEY = rsa_key()
 KEYS = parse_jwks({"keys": [public("k1", KEY)]})
 NOW = int(time.time())
@@ -70,7 +76,7 @@ def test_a_cognito_access_token_with_client_id_is_accepted():
 
 
 def test_access_tokens_may_have_a_configured_audience():
-    rules = TokenRules(ISSUER, CLIENT, "api://millrace", "email", ("eva@example.com",))
+    rules = rules_of(audience="api://millrace")
     assert judged(signed(aud="api://millrace"), rules)
     assert judged(signed(aud=["another", "api://millrace"]), rules)
     with pytest.raises(TokenRefused):
@@ -163,7 +169,7 @@ def person(rules: TokenRules, **claims: Any) -> Any:
     ],
 )
 def test_users_on_the_allow_list_are_accepted(claim: str, allow: list[str], claims: dict[str, Any]):
-    assert person(TokenRules(ISSUER, CLIENT, "", claim, allow), **claims).id == "s1"
+    assert person(rules_of(claim=claim, allow=allow), **claims).id == "s1"
 
 
 @pytest.mark.parametrize(
@@ -189,11 +195,11 @@ def test_users_on_the_allow_list_are_accepted(claim: str, allow: list[str], clai
 )
 def test_users_not_on_the_allow_list_are_refused(claim: str, allow: list[str], claims: dict[str, Any]):
     with pytest.raises(TokenRefused):
-        person(TokenRules(ISSUER, CLIENT, "", claim, allow), **claims)
+        person(rules_of(claim=claim, allow=allow), **claims)
 
 
 def test_a_display_name_is_truncated_and_printable():
-    rules = TokenRules(ISSUER, CLIENT, "", "email", ("*",))
+    rules = rules_of(allow=["*"])
     assert person(rules, preferred_username="<b>\u202eeva\n").name == "<b>eva"
     assert len(person(rules, preferred_username="x" * 500).name) == 64
     assert person(rules, preferred_username="\u202e").name == "?"
