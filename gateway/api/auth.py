@@ -118,9 +118,12 @@ def from_own_page(request: web.Request) -> bool:
         return False
 
 
-def _route_method(method: str) -> str:
-    """Returns the method as in the route table. There, GET includes HEAD."""
-    return "GET" if method == "HEAD" else method
+def set_cookie(
+    request: web.Request, response: web.Response, name: str, value: str, max_age: int, path: str, same_site: str
+) -> None:
+    """Sets a cookie that scripts cannot read, and that is sent over TLS only if the client uses it now."""
+    secure = request.app[CONTEXT].scheme(request) == "https"
+    response.set_cookie(name, value, max_age=max_age, path=path, secure=secure, httponly=True, samesite=same_site)
 
 
 def _unauthorized(message: str) -> web.Response:
@@ -145,10 +148,12 @@ def auth_middleware(context: Context, routes: Iterable[Route]) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource, method = request.match_info.route.resource, request.method
-        route = by_pattern.get((_route_method(method), resource.canonical)) if resource is not None else None
+        # In the table of routes, GET includes HEAD.
+        listed = "GET" if method == "HEAD" else method
+        route = by_pattern.get((listed, resource.canonical)) if resource is not None else None
         if route is not None and route.public:
             return await handler(request)
-        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        if method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return _preflight()
         try:
             user, login = await _authenticate(request)

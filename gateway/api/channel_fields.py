@@ -9,16 +9,8 @@ from gateway.channels import fields
 
 def described(field: fields.Field[Any]) -> dict[str, Any]:
     """Returns type, default and bounds. The bounds of a text or a list are those of its length."""
-    description: dict[str, Any] = {
-        "type": "text",
-        "default": field.default,
-        "minimum": None,
-        "maximum": None,
-        "whole": False,
-        "values": [],
-        "aliases": {},
-        "unit": "",
-    }
+    description: dict[str, Any] = {"type": "text", "default": field.default, "minimum": None, "maximum": None}
+    description |= {"whole": False, "values": [], "aliases": {}, "unit": ""}
     match field:
         case fields.Flag():
             description["type"] = "flag"

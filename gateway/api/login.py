@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway.api import console_schemas
 from gateway.api.answers import BadRequest, answer, refusal
-from gateway.api.auth import COOKIE, from_own_page, login_of
+from gateway.api.auth import COOKIE, from_own_page, login_of, set_cookie
 from gateway.api.authenticators import ADMIN, LOGIN
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
@@ -84,15 +84,8 @@ async def open_session(request: web.Request, user: ApiUser, credential_hash: str
     cookie, login = await context.authenticators.logins.open(user, credential_hash, context.authenticators.clock())
     log.info("signed in", user=user.name, kind=user.kind, peer=context.client_address(request))
     response: web.Response = respond(await _state(request, login))
-    response.set_cookie(
-        COOKIE,
-        cookie,
-        max_age=int(context.authenticators.logins.limits.max_age),
-        path="/",
-        secure=context.scheme(request) == "https",
-        httponly=True,
-        samesite="Strict",
-    )
+    max_age = int(context.authenticators.logins.limits.max_age)
+    set_cookie(request, response, COOKIE, cookie, max_age, path="/", same_site="Strict")
     return response
 
 

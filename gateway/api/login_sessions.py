@@ -188,17 +188,9 @@ def _key(cookie: str) -> str:
 
 
 def _value(login: LoginSession) -> dict[str, Any]:
-    user = login.user
-    return {
-        "kind": user.kind,
-        "name": user.name,
-        "id": user.id,
-        **rights_value(user.rights),
-        "csrf": login.csrf,
-        "mark": login.credential_hash,
-        "created": login.created,
-        "seen": login.seen,
-    }
+    user, times = login.user, {"created": login.created, "seen": login.seen}
+    owner = {"kind": user.kind, "name": user.name, "id": user.id, **rights_value(user.rights)}
+    return {**owner, "csrf": login.csrf, "mark": login.credential_hash, **times}
 
 
 def _login(value: dict[str, Any]) -> LoginSession:

@@ -18,17 +18,20 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from gateway.api import own_channels
 from gateway.api.answers import Missing
+from gateway.api.auth import set_cookie
+from gateway.api.channels import add_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.login import open_session
+from gateway.api.login_sessions import ApiUser
 from gateway.api.openid_provider import OpenIdProvider
-from gateway.api.own_channels import create_own_channel
 from gateway.api.route import operation
 from gateway.api.tokens import TokenRefused
+from gateway.channels.channel import create_item
+from gateway.channels.stores import find_channel
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.attempt_limiter import AttemptLimiter, TooManyAttempts
-from gateway.ports.errors import AtCapacity, StoreUnavailable
+from gateway.ports.errors import AtCapacity, ChannelExists, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -109,13 +112,16 @@ def _signature(text: str, secret: str) -> str:
 
 _PENDING: Final = web.AppKey("pending sign-ins", PendingSignIns)
 _CODE_CHECKS: Final = web.AppKey("returns from the provider", AttemptLimiter)
+_OWN_CHANNELS: Final = web.AppKey("creation of own channels", asyncio.Lock)
+_SIGNED_UP_BY: Final = "signedUpBy"  # the channel field with the name of the user who signed up
+_NEVER: Final = "9999-12-31T23:59:59Z"
 
 
 def set_up(app: web.Application, context: Context) -> None:
     """Adds the state of the sign-ins to the application. The end of the application closes the provider's client."""
     app[_PENDING] = PendingSignIns(context.secrets)
     app[_CODE_CHECKS] = AttemptLimiter(_MAX_CONCURRENT)
-    app[own_channels.LOCK] = asyncio.Lock()
+    app[_OWN_CHANNELS] = asyncio.Lock()
     app.on_cleanup.append(_close_provider)
 
 
@@ -138,15 +144,7 @@ async def start(request: web.Request) -> web.StreamResponse:
         return _page(503, str(error))
     response = web.Response(status=302, headers={"Location": url})
     # Lax, because the browser returns from the provider's page. Only the callback receives it.
-    response.set_cookie(
-        _COOKIE,
-        cookie,
-        max_age=LIFETIME_SECONDS,
-        path="/oidc",
-        secure=request.app[CONTEXT].scheme(request) == "https",
-        httponly=True,
-        samesite="Lax",
-    )
+    set_cookie(request, response, _COOKIE, cookie, LIFETIME_SECONDS, path="/oidc", same_site="Lax")
     return response
 
 
@@ -190,8 +188,32 @@ async def _finish(request: web.Request, provider: OpenIdProvider) -> web.StreamR
     async with request.app[_CODE_CHECKS].turn(context.authenticators.new_attempt(context.client_address(request))):
         user = await provider.finish(_redirect_uri(request), code[:4096], sign_in.nonce, sign_in.verifier)
     if own := provider.own_channel(user):
-        await create_own_channel(request, user, own, provider.sign_up)
+        await _create_own_channel(request, user, own, provider.sign_up)
     return await open_session(request, user, provider.credential_hash, _redirect_home)
+
+
+async def _create_own_channel(request: web.Request, user: ApiUser, id: str, limit: int) -> None:
+    """Creates a user's channel, unless it exists.
+
+    limit: the maximum number of such channels. Sign-ins at several nodes in the same moment may exceed it.
+
+    Raises AtCapacity, StoreUnavailable.
+    """
+    context = request.app[CONTEXT]
+    if await find_channel(context.channels, id) is not None:
+        return
+    async with request.app[_OWN_CHANNELS]:
+        if sum(_SIGNED_UP_BY in channel.item for channel in await context.channels.list()) >= limit:
+            log.warning("a user cannot sign up: oidc.sign_up is reached", user=user.name, limit=limit)
+            raise AtCapacity("no more people can sign up here")
+        # Viewers see this name. So only the part of an e-mail address before the @ is used.
+        name = user.name.partition("@")[0]
+        body = {"videoname": name, "outdate": _NEVER, "isHls": True, _SIGNED_UP_BY: user.name}
+        item = create_item(body, context.clock(), context.secrets, context.limits.item, id)
+        try:
+            await add_channel(context, item, {"by": user.name, "peer": context.client_address(request)})
+        except ChannelExists:
+            return  # another sign-in of this user has just created it
 
 
 def _refuse(request: web.Request, message: str) -> web.Response:

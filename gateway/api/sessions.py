@@ -1,4 +1,4 @@
-"""Sessions: shows the live stream of a channel, ends it, and switches its outputs on and off."""
+"""Sessions: shows the live stream of a channel and what viewers experience, ends it, and switches its outputs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.route import operation
 from gateway.channels.names import is_channel_id
+from gateway.diagnosis.experience import summary
 from gateway.diagnosis.refusal_log import newest
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream, StreamState
@@ -136,3 +137,16 @@ async def switch(request: web.Request) -> web.Response:
     outputs.switch(name, enabled)
     log.info("output switched", channel=id, output=name, enabled=enabled, peer=request.remote)
     return answer(next(output for output in outputs.status() if output["name"] == name))
+
+
+@operation(session_schemas.Experience)
+async def experience(request: web.Request) -> web.Response:
+    """What the viewers of a channel experience.
+
+    Reports start-up time, stalls, delay and quality of the last 30 to 60 minutes, of viewers on all nodes.
+    """
+    context = request.app[CONTEXT]
+    id = request.match_info["id"]
+    if live(request, id) is None:
+        await stored_channel(request)
+    return answer(summary(context.experience.of(id)))

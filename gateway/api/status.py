@@ -1,4 +1,4 @@
-"""The state of this node and of all nodes: health, readiness, metrics, and the status for the console."""
+"""The state of this node and of all nodes: health, readiness, metrics, the status for the console, the log level."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
+import structlog
 from aiohttp import web
 
 from gateway.api import console_schemas, schemas
-from gateway.api.answers import answer
+from gateway.api.answers import BadRequest, answer
+from gateway.api.body import json_object
 from gateway.api.context import CONTEXT, host_of
 from gateway.api.route import operation
+from gateway.api.schema_base import shown
 from gateway.api.servers import age_order, role
-from gateway.lib.log import levels
+from gateway.lib.log import LEVELS, levels
 from gateway.lib.metrics import CONTENT_TYPE
 from gateway.ports.nodes import Node, NodeRole
 from gateway.reports.node_summary import summary, traffic
+
+log = structlog.get_logger(__name__)
 
 _SUMMARY_FIELDS: Final = ("version", "uptime", "cpu", "streams", "publishers", "viewers", "bytesIn", "bytesOut")
 
@@ -84,6 +89,30 @@ async def show(request: web.Request) -> web.Response:
     )
 
 
+@operation(console_schemas.LogLevel)
+async def log_level(request: web.Request) -> web.Response:
+    """The log level."""
+    return answer({"level": levels.name})
+
+
+@operation(console_schemas.LogLevel, body=console_schemas.LogLevel)
+async def set_log_level(request: web.Request) -> web.Response:
+    """Change the log level until the next start.
+
+    Channels with their own logLevel keep it.
+    """
+    body = await json_object(request)
+    level = body.get("level")
+    if not isinstance(level, str) or level not in LEVELS:
+        raise BadRequest(f"expected {', '.join(LEVELS)}", field="level")
+    before = levels.name
+    if level != before:
+        # Logged before the change, because the new level may suppress it.
+        log.warning("log level changed", before=before, level=level)
+        levels.general(level)
+    return answer({"level": level})
+
+
 @operation(list[console_schemas.ClusterNode])
 async def nodes(request: web.Request) -> web.Response:
     """All nodes of the cluster.
@@ -106,12 +135,6 @@ async def nodes(request: web.Request) -> web.Response:
 
 
 def _node_json(node: Node, local_id: str, report: Mapping[str, Any] | None) -> dict[str, Any]:
-    values = report or {}
-    return {
-        "node": node.id,
-        "role": str(node.role),
-        "address": node.address,
-        "here": node.id == local_id,
-        "answers": report is not None,
-        **{name: values.get(name) for name in _SUMMARY_FIELDS},
-    }
+    state = {name: (report or {}).get(name) for name in _SUMMARY_FIELDS}
+    here, answers = node.id == local_id, report is not None
+    return shown(console_schemas.ClusterNode, node, node=node.id, here=here, answers=answers, **state)

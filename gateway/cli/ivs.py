@@ -183,18 +183,12 @@ def _without_relay(channel: Channel, arn: str) -> dict[str, Any]:
 
 def _show(channel: IvsChannelInfo, as_json: bool, relayed_channel: str | None) -> None:
     if as_json:
-        fields = {
-            "arn": channel.arn,
-            "name": channel.name,
-            "type": channel.kind,
-            "latency": channel.latency,
-            "authorized": channel.authorized,
-            "ingestEndpoint": channel.endpoint,
-            "server": channel.server,
-            "playbackUrl": channel.playback_url,
-            **({"streamKey": channel.key} if channel.key else {}),
-            **({"channel": relayed_channel} if relayed_channel else {}),
-        }
+        fields: dict[str, Any] = {"arn": channel.arn, "name": channel.name}
+        fields |= {"type": channel.kind, "latency": channel.latency}
+        fields |= {"authorized": channel.authorized, "ingestEndpoint": channel.endpoint}
+        fields |= {"server": channel.server, "playbackUrl": channel.playback_url}
+        fields |= {"streamKey": channel.key} if channel.key else {}
+        fields |= {"channel": relayed_channel} if relayed_channel else {}
         common.print_json(fields)
         return
     lines = [

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -16,6 +16,8 @@ from gateway.lib.rfc3339 import rfc3339
 
 if TYPE_CHECKING:
     from gateway.ports.users import ConsoleUser, Rights, Users
+
+T = TypeVar("T")
 
 app = typer.Typer(help="Manage the users of the console.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -45,11 +47,8 @@ def add(
     """Create a user. The command asks for the password twice."""
     rights = _rights(sources, role, channels)
     password = _read_password(password_stdin)
-
-    async def run_command(users: Users) -> None:
-        _report(await users.add(name, password, time.time(), rights), "created", as_json)
-
-    _run(sources, run_command)
+    user = _run(sources, lambda users: users.add(name, password, time.time(), rights))
+    _report(user, "created", as_json)
 
 
 @common.command(app, "set")
@@ -62,28 +61,21 @@ def set_(
 ) -> None:
     """Set the role and all channels of a user, and end the user's sessions."""
     rights = _rights(sources, role, channels)
-
-    async def run_command(users: Users) -> None:
-        _report(await users.change(name, None, time.time(), rights), "changed", as_json)
-
-    _run(sources, run_command)
+    user = _run(sources, lambda users: users.change(name, None, time.time(), rights))
+    _report(user, "changed", as_json)
 
 
 @common.command(app, "list")
 def list_(sources: common.Sources, as_json: common.JsonOption = False) -> None:
     """Print the users: name, creation time, time of the last password change, role and channels."""
-
-    async def run_command(users: Users) -> None:
-        users_list = await users.list()
-        rows = [_to_json(user) for user in users_list]
-        if as_json:
-            common.print_json(rows)
-            return
-        for user, row in zip(users_list, rows, strict=True):
-            text = f"{user.name:<24}  {row['created']}  {row['changed']}  {user.rights.role}"
-            typer.echo(common.plain("  ".join([text, *user.rights.channels])))
-
-    _run(sources, run_command)
+    users_list = _run(sources, lambda users: users.list())
+    rows = [_to_json(user) for user in users_list]
+    if as_json:
+        common.print_json(rows)
+        return
+    for user, row in zip(users_list, rows, strict=True):
+        text = f"{user.name:<24}  {row['created']}  {row['changed']}  {user.rights.role}"
+        typer.echo(common.plain("  ".join([text, *user.rights.channels])))
 
 
 @common.command(app)
@@ -95,23 +87,15 @@ def password(
 ) -> None:
     """Set a new password and end the user's sessions."""
     new_password = _read_password(password_stdin)
-
-    async def run_command(users: Users) -> None:
-        _report(await users.change(name, new_password, time.time()), "changed", as_json)
-
-    _run(sources, run_command)
+    _report(_run(sources, lambda users: users.change(name, new_password, time.time())), "changed", as_json)
 
 
 @common.command(app)
 def delete(sources: common.Sources, name: NameArgument, as_json: common.JsonOption = False) -> None:
     """Delete a user and end the user's sessions."""
-
-    async def run_command(users: Users) -> None:
-        await users.delete(name)
-        text = json.dumps({"name": name, "deleted": True}, ensure_ascii=False)
-        typer.echo(text if as_json else common.plain(f"deleted {name}"))
-
-    _run(sources, run_command)
+    _run(sources, lambda users: users.delete(name))
+    text = json.dumps({"name": name, "deleted": True}, ensure_ascii=False)
+    typer.echo(text if as_json else common.plain(f"deleted {name}"))
 
 
 def _read_password(from_stdin: bool) -> str:
@@ -143,17 +127,18 @@ def _rights(sources: common.Sources, role: str, channels: list[str] | None) -> R
     return rights
 
 
-def _run(sources: common.Sources, run_command: Callable[[Users], Awaitable[None]]) -> None:
+def _run(sources: common.Sources, request: Callable[[Users], Awaitable[T]]) -> T:
+    """Returns the result of a request to the stored users."""
     settings = sources.settings()
 
-    async def main() -> None:
+    async def main() -> T:
         from gateway.adapters.stores import open_console
         from gateway.ports.users import Users
 
         async with open_console(settings) as store:
-            await run_command(Users(store))
+            return await request(Users(store))
 
-    asyncio.run(main())
+    return asyncio.run(main())
 
 
 def _report(user: ConsoleUser, verb: str, as_json: bool) -> None:

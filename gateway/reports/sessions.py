@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -11,17 +12,19 @@ from gateway.channels.inputs import stored_inputs
 from gateway.diagnosis.stream_health import UNMEASURED
 from gateway.lib.rfc3339 import rfc3339
 from gateway.live.hub import Hub
+from gateway.live.network_quality import NetworkQuality
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import PushedTrack, labels
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.stream import Stream, StreamState
 from gateway.media.codecs import describe
 from gateway.media.track import Kind
+from gateway.packaging.rtp.output import KIND, RtpOutput
 from gateway.playback.formats import ADDRESSES
-from gateway.reports.webrtc_connections import quality, worst_viewers
 
 # Sessions always list these protocols, also with 0 viewers.
 PROTOCOLS: Final = tuple(address.name for address in ADDRESSES)
+MAX_VIEWERS: Final = 50  # maximum number of WebRTC viewers in the answer of a session
 
 
 def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | None = None) -> dict[str, Any]:
@@ -78,31 +81,45 @@ def session_with_viewers(id: str, stream: Stream | None, remote_viewers: Mapping
     return {**session(id, stream, remote_viewers), "webrtcViewers": worst_viewers(stream)}
 
 
+def quality(network: NetworkQuality) -> dict[str, Any]:
+    """Returns round trip and jitter in ms, and the share of lost packets."""
+    trip = network.round_trip
+    return {
+        "roundTrip": None if trip is None else round(trip * 1000, 1),
+        "lost": round(network.lost, 4),
+        "jitter": round(network.jitter * 1000, 1),
+    }
+
+
+def worst_viewers(stream: Stream | None) -> list[dict[str, Any]]:
+    """Returns the WHEP viewers of this process with the worst connections, the worst first, at most MAX_VIEWERS."""
+    output = stream.output(KIND) if stream is not None else None
+    if not isinstance(output, RtpOutput):
+        return []
+    found = ((viewer, viewer.network) for viewer in output.connections)
+    worst = heapq.nlargest(MAX_VIEWERS, found, key=lambda one: (one[1].lost, one[1].round_trip or 0.0))
+    return [{"address": v.address, "transport": v.transport, **quality(network)} for v, network in worst]
+
+
 def _tracks(stream: Stream) -> list[dict[str, Any]]:
     """Returns the tracks: the default ones, then additional ones of the publisher, which have a rendition."""
     pushed = stream.pushed_tracks
     default, name = pushed.default, labels(pushed.default, [])[0] if pushed.audio else ""
     found: list[dict[str, Any]] = []
     for track in stream.tracks or ():
-        is_audio = track.kind is Kind.AUDIO
-        about = (default.language, name) if is_audio else ("", "")
-        found.append({**describe(track), "id": 0, "language": about[0], "name": about[1], "rendition": ""})
-    names = labels(default, pushed.audio)[1:]
+        language, label = (default.language, name) if track.kind is Kind.AUDIO else ("", "")
+        found.append({**describe(track), "id": 0, "language": language, "name": label, "rendition": ""})
     for additional in pushed.video:
-        found.append(
-            {**describe(additional.track), **_additional(additional, additional.info.label or additional.name)}
-        )
+        found.append(_additional(additional, additional.info.label or additional.name))
         if additional.size is not None:
             found[-1]["width"], found[-1]["height"] = additional.size
-    found += [
-        {**describe(additional.track), **_additional(additional, name)}
-        for additional, name in zip(pushed.audio, names, strict=True)
-    ]
-    return found
+    names = labels(default, pushed.audio)[1:]
+    return found + [_additional(additional, name) for additional, name in zip(pushed.audio, names, strict=True)]
 
 
 def _additional(track: PushedTrack, name: str) -> dict[str, Any]:
-    return {"id": track.id, "language": track.info.language, "name": name, "rendition": track.name}
+    about = {"id": track.id, "language": track.info.language, "name": name, "rendition": track.name}
+    return {**describe(track.track), **about}
 
 
 def _viewers(stream: Stream, remote_viewers: Mapping[str, int]) -> dict[str, int]:

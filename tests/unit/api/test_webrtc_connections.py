@@ -8,7 +8,7 @@ from unittest.mock import Mock
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.stream import Stream
 from gateway.packaging.rtp.output import RtpOutput
-from gateway.reports.webrtc_connections import MAX_VIEWERS, quality, worst_viewers
+from gateway.reports.sessions import MAX_VIEWERS, quality, worst_viewers
 
 
 @dataclass(eq=False)
