@@ -14,14 +14,12 @@ from gateway.api.context import CONTEXT
 from gateway.api.schema_base import Body, ExpectedText
 
 B = TypeVar("B", bound=Body)
+T = TypeVar("T")
 
 
 async def json_array(request: web.Request) -> list[Any]:
     """Returns the body as a JSON array, with the checks of `json_object`."""
-    value = parse_json(await read_body(request), "array")
-    if not isinstance(value, list):
-        raise BadRequest(f"the body is {_type_name(value)}, a JSON array is expected")
-    return value
+    return _parse(await read_body(request), list, "array")
 
 
 async def json_object(request: web.Request) -> dict[str, Any]:
@@ -68,14 +66,11 @@ def decoding_error(request: web.Request) -> BadRequest:
 
 def parse_object(data: bytes) -> dict[str, Any]:
     """Returns a whole body as a JSON object, with the checks of `json_object`."""
-    value = parse_json(data, "object")
-    if not isinstance(value, dict):
-        raise BadRequest(f"the body is {_type_name(value)}, a JSON object is expected")
-    return value
+    return _parse(data, dict, "object")
 
 
-def parse_json(data: bytes, expected: str) -> Any:
-    """Returns a whole body as a JSON value, with the checks of `json_object`. expected: for the error."""
+def _parse(data: bytes, kind: type[T], expected: str) -> T:
+    """Returns a whole body as a JSON value of this kind. expected: its name for the errors."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -83,17 +78,16 @@ def parse_json(data: bytes, expected: str) -> Any:
     if not text.strip():
         raise BadRequest(f"the body is empty, a JSON {expected} is expected")
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_reject_constant)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_reject_constant)
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise BadRequest(f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     except ValueError:  # int() refuses an integer of thousands of digits
         raise BadRequest("the body contains a number that is too long") from None
-
-
-def _type_name(value: Any) -> str:
-    return _TYPE_NAMES.get(type(value), "a number")
+    if not isinstance(value, kind):
+        raise BadRequest(f"the body is {_TYPE_NAMES.get(type(value), 'a number')}, a JSON {expected} is expected")
+    return value
 
 
 _TYPE_NAMES = {list: "an array", dict: "an object", str: "text", bool: "a boolean", type(None): "null"}

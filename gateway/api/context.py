@@ -22,7 +22,6 @@ from gateway.diagnosis.experience import Experience
 from gateway.diagnosis.recorder import Recorder
 from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.forwarded import Forwarded
-from gateway.ingest.registry import push_addresses
 from gateway.inputs.channel_inputs import ChannelInputs
 from gateway.inputs.previews import InputPreviews
 from gateway.lib.assets import Assets
@@ -177,7 +176,7 @@ class Context:
         ports = request[PORTS] if PORTS in request else defaults.ports()
         addresses = Addresses.of(domains, ports, push, pull, defaults.public_url, host)
         tls = self.scheme(request) == "https"
-        return Presenter(addresses, self.secrets, push_addresses, defaults.play_auth, defaults.sign_ttl, tls)
+        return Presenter(addresses, self.secrets, defaults.play_auth, defaults.sign_ttl, tls)
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

@@ -26,7 +26,6 @@ from gateway.channels.inputs import (
     stored_inputs,
 )
 from gateway.inputs.channel_input import InputState
-from gateway.inputs.channel_inputs import ChannelInputs
 from gateway.ports.errors import NoSuchStream
 
 log = structlog.get_logger(__name__)
@@ -71,28 +70,24 @@ async def release(request: web.Request) -> web.Response:
 
 
 async def _take(request: web.Request, name: str | None) -> web.Response:
-    inputs, channel = request.app[CONTEXT].inputs, await stored_channel(request)
-    if name is not None:
-        _check_name(channel, name)
-    if inputs.holds(channel.id):
-        _take_here(inputs, channel.id, name)
-    elif name is not None:
-        raise Conflict(f"{channel.id} is not live, or has only one input")
-    return await _answer_inputs(request, channel)
-
-
-def _take_here(inputs: ChannelInputs, id: str, name: str | None) -> None:
     """Puts an input on air by hand; None: the choice is automatic again.
 
     Raises Missing for an unknown name, and Conflict if the input delivers nothing.
     """
-    try:
-        inputs.take(id, name)
-    except KeyError:
-        raise Missing(f"the channel has no input {str(name)[:64]}") from None
-    except NoSuchStream:
-        raise Conflict(f"the input {name} delivers no media now") from None
-    log.info("input taken", channel=id, input=name)
+    inputs, channel = request.app[CONTEXT].inputs, await stored_channel(request)
+    if name is not None:
+        _check_name(channel, name)
+    if inputs.holds(channel.id):
+        try:
+            inputs.take(channel.id, name)
+        except KeyError:
+            raise Missing(f"the channel has no input {str(name)[:64]}") from None
+        except NoSuchStream:
+            raise Conflict(f"the input {name} delivers no media now") from None
+        log.info("input taken", channel=channel.id, input=name)
+    elif name is not None:
+        raise Conflict(f"{channel.id} is not live, or has only one input")
+    return await _answer_inputs(request, channel)
 
 
 @operation("image/jpeg")

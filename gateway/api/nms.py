@@ -47,22 +47,17 @@ async def server(request: web.Request) -> web.Response:
         if sample.metric in (metric_table.VIEWERS, metric_table.PUBLISHERS):
             clients[_client_kind(sample.labels[0])] += int(sample.value)
     sums, active = traffic(snapshot), sum(clients.values())
+    system = {"arch": platform.machine(), "platform": sys.platform, "release": platform.release()}
+    load = min(100, round(100 * os.getloadavg()[0] / cores))
+    model = platform.processor() or platform.machine()
+    uptime, version = int(time.monotonic() - _STARTED), f"python {platform.python_version()}"
     return answer(
         {
-            "os": {"arch": platform.machine(), "platform": sys.platform, "release": platform.release()},
-            "cpu": {
-                "num": cores,
-                "load": min(100, round(100 * os.getloadavg()[0] / cores)),
-                "model": platform.processor() or platform.machine(),
-                "speed": 0,
-            },
+            "os": system,
+            "cpu": {"num": cores, "load": load, "model": model, "speed": 0},
             "mem": {"totle": total, "free": free},
             "net": {"inbytes": sums["bytesIn"], "outbytes": sums["bytesOut"]},
-            "nodejs": {
-                "uptime": int(time.monotonic() - _STARTED),
-                "version": f"python {platform.python_version()}",
-                "mem": {},
-            },
+            "nodejs": {"uptime": uptime, "version": version, "mem": {}},
             "clients": {"accepted": active, "active": active, "idle": 0, **clients},
             "version": context.version,
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +9,7 @@ from gateway.channels import inputs, relay_urls
 from gateway.channels.addresses import Addresses
 from gateway.channels.channel import Channel
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
+from gateway.ingest.registry import push_addresses
 from gateway.playback.formats import play_urls
 
 
@@ -17,7 +17,6 @@ from gateway.playback.formats import play_urls
 class Presenter:
     """Shows channels: the stored item, and values computed from it.
 
-    push: returns the address fields for publishers: `ingest.registry.push_addresses`.
     play_auth: for channels without their own `playAuth`.
     sign_ttl: seconds for which the play signatures in `playUrls` are valid.
     tls: whether the administrator uses TLS. A page that was loaded over TLS can open only TLS addresses.
@@ -25,7 +24,6 @@ class Presenter:
 
     addresses: Addresses
     secrets: SigningSecrets = field(repr=False)
-    push: Callable[[Addresses, Channel, bool], Mapping[str, str]]
     play_auth: str = "none"
     sign_ttl: float = 3600
     tls: bool = False
@@ -39,7 +37,7 @@ class Presenter:
             item[inputs.FIELD] = inputs.masked_list(item[inputs.FIELD])
         return {
             **item,
-            **self.push(self.addresses, channel, self.tls),
+            **push_addresses(self.addresses, channel, self.tls),
             "playUrls": play_urls(self.addresses, channel, self.play_query(channel, now)),
             "expired": channel.expired(now),
         }

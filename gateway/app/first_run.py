@@ -14,7 +14,6 @@ from gateway.channels.channel import Channel, create_item
 from gateway.channels.channel_events import channel_created
 from gateway.channels.stores import ChannelStore
 from gateway.channels.stream_key import SigningSecrets
-from gateway.ingest.registry import push_addresses
 from gateway.lib.network import url_host
 from gateway.lib.rfc3339 import rfc3339
 from gateway.playback.formats import ADDRESSES, LADDER
@@ -45,7 +44,7 @@ async def welcome_text(parts: NodeParts, stores: Stores, ports: OpenPorts) -> st
     settings, secrets = parts.settings, parts.secrets
     channel = await _first_channel(stores.channels, secrets, settings.limits.item, parts.events)
     addresses = shown_addresses(settings, await stores.domains.get_domains(), ports)
-    presenter = Presenter(addresses, secrets, push_addresses, settings.playback.auth, settings.playback.sign_ttl)
+    presenter = Presenter(addresses, secrets, settings.playback.auth, settings.playback.sign_ttl)
     now = time.time()
     item = presenter.present(channel, now)
     labels = {address.name: address.label for address in ADDRESSES} | {LADDER: "ABR"}

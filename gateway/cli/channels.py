@@ -8,8 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -43,13 +42,6 @@ _EXPIRES_HELP = (
 )
 
 
-class MediaOnDelete(StrEnum):
-    """Whether the recordings and VODs of a deleted channel are kept or deleted."""
-
-    KEEP = "keep"
-    DELETE = "delete"
-
-
 @dataclass(frozen=True, slots=True)
 class _CommandContext:
     """The objects that a command uses."""
@@ -67,14 +59,13 @@ async def _open_context(sources: common.Sources) -> AsyncIterator[_CommandContex
     from gateway.adapters.secret_resolver import resolve_secrets
     from gateway.adapters.stores import open_stores
     from gateway.api.presenter import Presenter
-    from gateway.ingest.registry import push_addresses
 
     settings = sources.settings()
     common.load_outputs()
     secrets = signing_secret(await resolve_secrets(settings))
     async with open_stores(settings) as stores:
         addresses = shown_addresses(settings, await stores.domains.get_domains(), known_ports(settings))
-        presenter = Presenter(addresses, secrets, push_addresses, settings.playback.auth, settings.playback.sign_ttl)
+        presenter = Presenter(addresses, secrets, settings.playback.auth, settings.playback.sign_ttl)
         yield _CommandContext(stores, secrets, presenter, settings)
 
 
@@ -153,28 +144,28 @@ async def delete(
     context: _CommandContext,
     id: IdArgument,
     media: Annotated[
-        MediaOnDelete,
+        Literal["keep", "delete"],
         typer.Option(
             "--media",
             help="Recordings and videos on demand: keep them, with the protection of the channel, or delete them.",
         ),
-    ] = MediaOnDelete.KEEP,
+    ] = "keep",
     as_json: common.JsonOption = False,
 ) -> None:
     """Delete a channel and revoke its key. A running gateway deletes recordings that are finished later."""
     from gateway.app.parts.background_jobs import media_deletion
     from gateway.channels.channel_events import channel_deleted
 
-    deletion = media_deletion(context.settings, context.stores) if media is MediaOnDelete.DELETE else None
+    deletion = media_deletion(context.settings, context.stores) if media == "delete" else None
     if deletion is not None:
         await deletion.check()
     deleted = await context.stores.channels.delete(id, time.time(), media=deletion is not None)
-    await _record(context, channel_deleted(id, time.time(), _AUTHOR, str(media)))
+    await _record(context, channel_deleted(id, time.time(), _AUTHOR, media))
     files = await deletion.delete_once(deleted) if deletion is not None else 0
     if as_json:
-        typer.echo(json.dumps({"id": id, "deleted": True, "media": str(media), "files": files}))
+        typer.echo(json.dumps({"id": id, "deleted": True, "media": media, "files": files}))
     else:
-        typer.echo(f"deleted {id}" + (f" and {files} files" if media is MediaOnDelete.DELETE else ""))
+        typer.echo(f"deleted {id}" + (f" and {files} files" if media == "delete" else ""))
 
 
 @_command()

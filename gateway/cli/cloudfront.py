@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -20,11 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Sign playback addresses for CloudFront.", no_args_is_help=True, rich_markup_mode=None)
 
 
-class PolicyKind(StrEnum):
-    """Kinds of policies."""
-
-    CANNED = "canned"
-    CUSTOM = "custom"
+PolicyKind: TypeAlias = Literal["canned", "custom"]
 
 
 @app.callback()
@@ -44,7 +39,7 @@ def sign(
     ],
     policy: Annotated[
         PolicyKind, typer.Option("--policy", help="A canned policy is shorter, and for one file only.")
-    ] = PolicyKind.CUSTOM,
+    ] = "custom",
     start: Annotated[
         str | None, typer.Option("--from", metavar="EPOCH|ISO", help="The start time (custom policy).")
     ] = None,
@@ -105,7 +100,7 @@ def _conditions(expires: str, start: str | None, ip: str, policy: PolicyKind) ->
     from gateway.playback.cloudfront_signer import SigningConditions
 
     after = parse_expiry(start, "--from") if start is not None else None
-    return SigningConditions.of(parse_expiry(expires), after, ip, policy.value)
+    return SigningConditions.of(parse_expiry(expires), after, ip, policy)
 
 
 async def _pull_address(settings: Settings) -> str:

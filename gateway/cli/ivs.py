@@ -7,8 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -26,23 +25,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+IvsChannelType: TypeAlias = Literal["STANDARD", "BASIC", "ADVANCED_SD", "ADVANCED_HD"]
+Latency: TypeAlias = Literal["LOW", "NORMAL"]
 ArnArgument = Annotated[str, typer.Argument(metavar="ARN", help="The IVS channel.")]
-
-
-class IvsChannelType(StrEnum):
-    """Types of IVS channels."""
-
-    STANDARD = "STANDARD"
-    BASIC = "BASIC"
-    ADVANCED_SD = "ADVANCED_SD"
-    ADVANCED_HD = "ADVANCED_HD"
-
-
-class Latency(StrEnum):
-    """Latency modes of IVS channels."""
-
-    LOW = "LOW"
-    NORMAL = "NORMAL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +58,8 @@ async def create(
     name: Annotated[str, typer.Option("--name", help="Letters, digits, - and _, at most 128.")],
     type_: Annotated[
         IvsChannelType, typer.Option("--type", help="The type. It determines limits and price.")
-    ] = IvsChannelType.STANDARD,
-    latency: Annotated[Latency, typer.Option("--latency")] = Latency.LOW,
+    ] = "STANDARD",
+    latency: Annotated[Latency, typer.Option("--latency")] = "LOW",
     channel: Annotated[
         str | None, typer.Option("--channel", metavar="ID", help="The local channel to relay to it.")
     ] = None,
@@ -88,7 +73,7 @@ async def create(
         async with open_stores(context.settings) as stores:
             # First check that the channel can have one more relay target.
             _with_relay_target(await stores.channels.get(channel), "arn:aws:ivs:us-east-1:000000000000:channel/x")
-    created = await context.ivs.create(name, type_.value, latency.value, authorized)
+    created = await context.ivs.create(name, type_, latency, authorized)
     _show(created, as_json, channel)
     if channel is not None:
         async with open_stores(context.settings) as stores:

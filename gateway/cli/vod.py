@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -149,15 +149,8 @@ class _VodCommand:
         if error is not None:
             typer.echo(f"millrace: {common.plain(self._source)}: {common.plain(error)}", err=True)
         if self._as_json:
-            job: dict[str, Any] = {
-                "id": new_id(time.time()),
-                "state": state,
-                "progress": self._bar.percent,
-                "source": self._source,
-                "outputs": outputs,
-                "error": error,
-            }
-            common.print_json(job)
+            job = {"id": new_id(time.time()), "state": state, "progress": self._bar.percent, "source": self._source}
+            common.print_json({**job, "outputs": outputs, "error": error})
         elif outputs:
             typer.echo(outputs["hls"])
         return code

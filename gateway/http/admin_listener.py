@@ -75,7 +75,7 @@ class AdminListener:
         self._retiring = Tasks("admin")
         self._closed = False
         self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, logger=_logger(), keepalive_timeout=_KEEP_ALIVE
+            app, access_log=None, handle_signals=False, logger=_logger, keepalive_timeout=_KEEP_ALIVE
         )
         self._serving: dict[object, AdminConnection] = {}  # by the protocol of aiohttp
         self._servers: list[asyncio.Server] = []
@@ -370,9 +370,5 @@ class _PeerErrorFilter(logging.Filter):
         return kind is None or not issubclass(kind, (HttpProcessingError, ConnectionError))
 
 
-def _logger() -> logging.Logger:
-    """Returns the logger of aiohttp's server."""
-    logger = logging.getLogger("gateway.admin.http")
-    if not logger.filters:
-        logger.addFilter(_PeerErrorFilter())
-    return logger
+_logger = logging.getLogger("gateway.admin.http")  # of the server of aiohttp
+_logger.addFilter(_PeerErrorFilter())

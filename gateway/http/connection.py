@@ -278,7 +278,7 @@ class HttpConnection(ScheduledReads):
         if request.has_body:
             request.keep_alive = False  # a body is never read: the connection closes after the answer
         if server.exempts(request):
-            slot.exempt()
+            server.exempt(slot)
         elif slot.over_quota:
             self._too_many(request)
             return

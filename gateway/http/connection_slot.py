@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.lib.scheduled_reads import ReadScheduler
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from gateway.http.server import HttpServer
 
 
+@dataclass(slots=True, eq=False)
 class ConnectionSlot:
     """One TCP connection. The server counts it from accept until `release`, also after a takeover.
 
@@ -20,13 +22,10 @@ class ConnectionSlot:
     transport: None before the end of the TLS handshake.
     """
 
-    __slots__ = ("_server", "addresses", "over_quota", "transport")
-
-    def __init__(self, server: HttpServer, addresses: tuple[str, ...], over_quota: bool) -> None:
-        self._server = server
-        self.transport: asyncio.Transport | None = None
-        self.addresses = addresses
-        self.over_quota = over_quota
+    _server: HttpServer
+    addresses: tuple[str, ...]
+    over_quota: bool
+    transport: asyncio.Transport | None = None
 
     @property
     def scheduler(self) -> ReadScheduler:
@@ -37,10 +36,6 @@ class ConnectionSlot:
     def tasks(self) -> Tasks:
         """The tasks of the server, for a protocol that takes over the connection. The server logs their errors."""
         return self._server.tasks
-
-    def exempt(self) -> None:
-        """Stops counting the connection: it belongs to another node, which needs many."""
-        self._server.exempt(self)
 
     def release(self) -> None:
         """Called when the connection is closed. Idempotent."""

@@ -7,6 +7,7 @@ import gzip
 import http
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias
 
 from gateway.http.connection_slot import ConnectionSlot
@@ -126,6 +127,7 @@ class Response:
         return Response(206, body[first:end], self.content_type, cache=self.cache, headers=headers)
 
 
+@dataclass(slots=True, eq=False)
 class Takeover:
     """The handler takes over the connection. `begin(transport, rest, slot)` returns the protocol that then owns it.
 
@@ -134,15 +136,8 @@ class Takeover:
     abandoned: called instead of `begin` if the client has already disconnected.
     """
 
-    __slots__ = ("abandoned", "begin")
-
-    def __init__(
-        self,
-        begin: Callable[[asyncio.Transport, bytes, ConnectionSlot], asyncio.BaseProtocol],
-        abandoned: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.begin = begin
-        self.abandoned = abandoned
+    begin: Callable[[asyncio.Transport, bytes, ConnectionSlot], asyncio.BaseProtocol]
+    abandoned: Callable[[], None] = lambda: None
 
 
 Answer: TypeAlias = Response | Takeover

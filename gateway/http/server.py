@@ -184,7 +184,7 @@ class HttpServer:
         return True
 
     def exempt(self, slot: ConnectionSlot) -> None:
-        """Stops counting the connection for its addresses."""
+        """Stops counting a connection for its addresses: it belongs to another node, which needs many."""
         for address in slot.addresses:
             self.quota.give(address)
         slot.addresses = ()

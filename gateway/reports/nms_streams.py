@@ -41,23 +41,14 @@ def _audio(track: MediaTrack | None) -> dict[str, Any] | None:
     if track is None:
         return None
     reported = describe(track)
-    return {
-        "codec": str(track.codec).upper(),
-        "profile": reported["profile"] or "",
-        "samplerate": reported["sampleRate"] or 0,
-        "channels": reported["channels"] or 0,
-    }
+    rates = {"samplerate": reported["sampleRate"] or 0, "channels": reported["channels"] or 0}
+    return {"codec": str(track.codec).upper(), "profile": reported["profile"] or "", **rates}
 
 
 def _video(track: MediaTrack | None) -> dict[str, Any] | None:
     if track is None:
         return None
     reported = describe(track)
-    return {
-        "codec": str(track.codec).upper(),
-        "width": reported["width"] or 0,
-        "height": reported["height"] or 0,
-        "profile": reported["profile"] or "",
-        "level": 0,
-        "fps": reported["frameRate"] or 0,
-    }
+    size = {"width": reported["width"] or 0, "height": reported["height"] or 0}
+    about = {"profile": reported["profile"] or "", "level": 0, "fps": reported["frameRate"] or 0}
+    return {"codec": str(track.codec).upper(), **size, **about}

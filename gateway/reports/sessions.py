@@ -32,20 +32,9 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
 
     since: start of the stream, RFC 3339. bitrate: bits per second. remote_viewers: on other nodes, by protocol.
     """
-    shown: dict[str, Any] = {
-        "id": id,
-        "state": str(StreamState.IDLE),
-        "since": None,
-        "bitrate": 0,
-        "publisher": None,
-        "input": None,
-        "fallback": False,
-        "viewers": dict.fromkeys(PROTOCOLS, 0),
-        "tracks": [],
-        "outputs": [],
-        "health": [],
-        "measured": UNMEASURED,
-    }
+    shown: dict[str, Any] = {"id": id, "state": str(StreamState.IDLE), "since": None, "bitrate": 0}
+    shown |= {"publisher": None, "input": None, "fallback": False, "viewers": dict.fromkeys(PROTOCOLS, 0)}
+    shown |= {"tracks": [], "outputs": [], "health": [], "measured": UNMEASURED}
     if stream is None:
         return shown
     shown["state"] = str(stream.state)

@@ -308,16 +308,12 @@ def merge(
 
 
 def _profile_file(folder: Path, profile: str) -> Path:
-    known = sorted(f.stem for f in folder.glob("*.toml") if _is_profile(f))
+    known = sorted(file.stem for file in folder.glob("*.toml") if file.stem not in ("default", "ladders"))
     if profile not in known:
         raise SettingsError(
             [f"no profile {profile!r}; there {'is' if len(known) == 1 else 'are'} {', '.join(known) or 'none'}"]
         )
     return folder / f"{profile}.toml"
-
-
-def _is_profile(file: Path) -> bool:
-    return file.stem not in ("default", "ladders")
 
 
 def read_toml(file: Path) -> dict[str, Any]:

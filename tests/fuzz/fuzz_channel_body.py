@@ -10,12 +10,11 @@ from gateway.channels import relay_urls
 from gateway.channels.addresses import Addresses, PublicDomains
 from gateway.channels.channel import Channel, changes, create_item
 from gateway.channels.stream_key import SigningSecrets, Verdict
-from gateway.ingest.registry import push_addresses
 from gateway.ports.errors import InvalidField, TooLarge
 
 _SECRETS = SigningSecrets("fuzz-secret")
 _LIMIT = 64_000
-_PRESENTER = Presenter(Addresses("rtmp://a:1935", "http://a:8080"), _SECRETS, push_addresses, "sign")
+_PRESENTER = Presenter(Addresses("rtmp://a:1935", "http://a:8080"), _SECRETS, "sign")
 _OLD = Channel(create_item({"outdate": "2030-01-01", "relayURL": "rtmp://a/b/c"}, 0, _SECRETS, _LIMIT))
 
 

@@ -7,7 +7,6 @@ from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains, push
 from gateway.channels.channel import Channel
 from gateway.channels.relay_urls import MASK, masked
 from gateway.channels.stream_key import SignatureUse, SigningSecrets, Verdict
-from gateway.ingest.registry import push_addresses
 from gateway.playback.formats import play_urls
 from gateway.ports.errors import InvalidField
 
@@ -27,7 +26,7 @@ def addresses(domains=NONE, ports=PORTS, push_host="127.0.0.1", pull_host="127.0
 
 
 def present(shown, domains=NONE, **protection):
-    return Presenter(addresses(domains), SECRETS, push_addresses, **protection).present(shown, NOW)
+    return Presenter(addresses(domains), SECRETS, **protection).present(shown, NOW)
 
 
 def test_without_domains_the_open_ports_are_shown():
@@ -95,7 +94,7 @@ def test_rtmps_channels_have_an_rtmps_url_if_the_port_is_open():
 
 def ws_url(ports=PORTS, tls=False, domains=NONE, web_host="", **fields):
     where = Addresses.of(domains, ports, "198.51.100.7", "198.51.100.7", "", web_host)
-    url = Presenter(where, SECRETS, push_addresses, tls=tls).present(channel(**fields), NOW)["wsUrl"]
+    url = Presenter(where, SECRETS, tls=tls).present(channel(**fields), NOW)["wsUrl"]
     assert url.endswith(f"/stream/c1?sign={channel().key}")
     return url.partition("/stream/")[0]
 
