@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -22,6 +21,7 @@ from gateway.diagnosis.experience import Experience
 from gateway.diagnosis.recorder import Recorder
 from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.forwarded import Forwarded
+from gateway.http.origin_policy import host_name
 from gateway.inputs.channel_inputs import ChannelInputs
 from gateway.inputs.previews import InputPreviews
 from gateway.lib.assets import Assets
@@ -194,10 +194,7 @@ def host_of(request: web.Request) -> str:
 
 def hostname(header: str) -> str:
     """Returns the host of a Host header without its port; "" if it is not a host name."""
-    try:
-        host = urlsplit(f"//{header}").hostname or ""
-    except ValueError:
-        return ""
+    host = host_name(f"//{header}")
     return host if is_host(host) else ""
 
 

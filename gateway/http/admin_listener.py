@@ -14,7 +14,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -39,6 +39,9 @@ _TOO_MANY: Final = service_unavailable("too many connections from this address",
 _TOO_SLOW: Final = text(408, "the request took too long")
 _MALFORMED: Final = text(400, "malformed request")
 _UNKNOWN_METHOD: Final = text(501, "this method is not known here")
+
+
+_Handle: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +167,7 @@ class AdminListener:
         self.release(connection)
         return None
 
-    def _handler(
-        self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-    ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    def _handler(self, handle: _Handle) -> _Handle:
         """Returns a handler that waits for the turn of the connection and then calls `handle`."""
 
         async def handler(request: web.BaseRequest) -> web.StreamResponse:

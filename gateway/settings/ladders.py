@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from gateway.settings.layers import SettingsError, config_folder, nearest, read_toml
 from gateway.settings.models import Section
@@ -16,18 +16,11 @@ STANDARD: Final = "standard"
 MAX_RUNGS: Final = 8
 
 
-def _even(value: int) -> int:
-    if value % 2:
-        raise ValueError("odd")
-    return value
-
-
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]{1,32}$"), Expected("1 to 32 of a-z and 0-9")]
 _Side = Annotated[
     int,
     BeforeValidator(not_boolean),
-    Field(ge=16, le=8192),
-    AfterValidator(_even),
+    Field(ge=16, le=8192, multiple_of=2),
     Expected("an even number from 16 to 8192"),
 ]
 _Bits = Annotated[

@@ -256,16 +256,9 @@ def config_folder(package: Path = _PACKAGE) -> Path:
     raise SettingsError([f"this installation is incomplete: no default.toml in {checkout} or {installed}"])
 
 
-def load(
-    *,
-    config: Path | None = None,
-    profile: str | None = None,
-    environ: Mapping[str, str] | None = None,
-    overrides: Sequence[str] = (),
-    folder: Path | None = None,
-) -> Settings:
-    """Returns the settings. Arguments: see `merge`. Raises SettingsError if they cannot be used."""
-    return merge(config=config, profile=profile, environ=environ, overrides=overrides, folder=folder).settings()
+def load(**sources: Any) -> Settings:
+    """Returns the settings. sources: the arguments of `merge`. Raises SettingsError if they cannot be used."""
+    return merge(**sources).settings()
 
 
 def merge(
