@@ -47,6 +47,14 @@ async def read(request: web.Request, model: type[B]) -> B:
         raise BadRequest(str(first.get("ctx", {}).get("error", "")) or next(expected), field=name) from None
 
 
+def text_of(body: dict[str, Any], field: str, most: int | None = None, default: str | None = None) -> str:
+    """Returns a text in a body. most: characters; None: any number. default: of a missing text. Raises BadRequest."""
+    value = body.get(field, default)
+    if not isinstance(value, str) or (most is not None and len(value) > most):
+        raise BadRequest("expected text" + ("" if most is None else f" of at most {most} characters"), field=field)
+    return value
+
+
 async def read_body(request: web.Request) -> bytes:
     """Returns the whole body. Raises BadRequest, and 408 or 413."""
     try:

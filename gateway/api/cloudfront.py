@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gateway.api import schemas
 from gateway.api.answers import BadRequest, Missing, answer
-from gateway.api.body import json_object
+from gateway.api.body import json_object, text_of
 from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT
 from gateway.api.route import operation
@@ -84,9 +84,7 @@ async def _read_request(request: web.Request) -> tuple[CloudFrontSigner, dict[st
     before = _time(body, "expires")
     if before is None:
         before = int(context.clock() + context.address_defaults.sign_ttl)
-    network, policy = body.get("ip", ""), body.get("policy", "")
-    if not isinstance(network, str) or not isinstance(policy, str):
-        raise BadRequest("expected text", field="policy" if isinstance(network, str) else "ip")
+    network, policy = text_of(body, "ip", default=""), text_of(body, "policy", default="")
     return context.cloudfront, body, SigningConditions.of(before, _time(body, "from"), network, policy)
 
 

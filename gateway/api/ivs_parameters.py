@@ -9,7 +9,7 @@ from aiohttp import web
 from gateway.api import console_schemas
 from gateway.api.answers import BadRequest, Missing, answer, refusal
 from gateway.api.authenticators import USER
-from gateway.api.body import json_object
+from gateway.api.body import json_object, text_of
 from gateway.api.route import operation
 from gateway.api.users import store_profile, stored_profile
 
@@ -27,8 +27,7 @@ async def store(request: web.Request) -> web.Response:
     """
     body = await json_object(request)
     for field in ("username", *_FIELDS):
-        if not isinstance(body.get(field), str) or len(body[field]) > _MAX_TEXT:
-            raise BadRequest(f"expected text of at most {_MAX_TEXT} characters", field=field)
+        text_of(body, field, _MAX_TEXT)
     if body["channelType"] not in _TYPES:
         raise BadRequest(f"expected {', '.join(_TYPES)}", field="channelType")
     if body["username"] != request[USER].name:

@@ -8,10 +8,10 @@ import structlog
 from aiohttp import web
 
 from gateway.api import console_schemas
-from gateway.api.answers import BadRequest, answer, refusal
+from gateway.api.answers import answer, refusal
 from gateway.api.auth import COOKIE, from_own_page, login_of, set_cookie
 from gateway.api.authenticators import ADMIN, LOGIN
-from gateway.api.body import json_object
+from gateway.api.body import json_object, text_of
 from gateway.api.context import CONTEXT
 from gateway.api.login_sessions import ApiUser, LoginSession
 from gateway.api.route import operation
@@ -48,7 +48,7 @@ async def sign_in(request: web.Request) -> web.Response:
         context.metrics.refused.add("login", "origin")
         return refusal(403, "the request comes from a page of another origin")
     body = await json_object(request)
-    name, password = _text(body, "name", 64), _text(body, "password", _MAX_TEXT)
+    name, password = text_of(body, "name", 64, ""), text_of(body, "password", _MAX_TEXT, "")
     address = context.client_address(request)
     try:
         user, credential_hash = await _verify(request, name, password, address)
@@ -123,10 +123,3 @@ async def _state(request: web.Request, login: LoginSession | None) -> dict[str, 
 
 def _user_json(user: ApiUser) -> dict[str, Any]:
     return {"name": user.name, "kind": user.kind, "role": str(user.rights.role)}
-
-
-def _text(body: dict[str, Any], field: str, max_length: int) -> str:
-    value = body.get(field, "")
-    if not isinstance(value, str) or len(value) > max_length:
-        raise BadRequest(f"expected text of at most {max_length} characters", field=field)
-    return value

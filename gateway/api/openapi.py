@@ -96,17 +96,9 @@ def _clean(schema: Any, names: bool = False) -> Any:
 
 def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     operation, names = route.operation, re.findall(r"{(\w+)}", _template(route))
-    described: dict[str, Any] = {
-        "operationId": _operation_id(route),
-        "summary": operation.summary,
-        "tags": [route.tag],
-        "responses": {
-            str(operation.status): {
-                "description": operation.summary + ".",
-                "content": _content(operation.answer, schemas),
-            }
-        },
-    }
+    success = {"description": f"{operation.summary}.", "content": _content(operation.answer, schemas)}
+    described: dict[str, Any] = {"operationId": _operation_id(route), "summary": operation.summary, "tags": [route.tag]}
+    described["responses"] = {str(operation.status): success}
     parameters = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]
     parameters += [
         {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": "string"}}

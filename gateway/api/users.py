@@ -16,7 +16,7 @@ from aiohttp import web
 from gateway.api import console_schemas
 from gateway.api.answers import BadRequest, answer
 from gateway.api.authenticators import USER
-from gateway.api.body import json_object
+from gateway.api.body import json_object, text_of
 from gateway.api.context import CONTEXT
 from gateway.api.login_sessions import ApiUser
 from gateway.api.route import operation
@@ -42,7 +42,7 @@ async def create(request: web.Request) -> web.Response:
     """Create a user."""
     context = request.app[CONTEXT]
     body = await json_object(request)
-    name, password = _text(body, "name"), _text(body, "password")
+    name, password = text_of(body, "name"), text_of(body, "password")
     rights = await _read_rights(request, {"role": UserRole.ADMINISTRATOR, **body})
     user = await context.authenticators.users.add(name, password, time.time(), rights or ADMINISTRATOR)
     context.authenticators.drop_users_cache()
@@ -60,7 +60,7 @@ async def update(request: web.Request) -> web.Response:
     authenticators = context.authenticators
     body = await json_object(request)
     rights = await _read_rights(request, body)
-    password = _text(body, "password") if rights is None or "password" in body else None
+    password = text_of(body, "password") if rights is None or "password" in body else None
     user = await authenticators.users.change(request.match_info["name"], password, time.time(), rights)
     await authenticators.logins.close_all(ApiUser("user", user.name, user.name))
     changed = [name for name, value in (("password", password), ("role", rights)) if value is not None]
@@ -77,7 +77,7 @@ async def _read_rights(request: web.Request, body: dict[str, Any]) -> Rights | N
     channels = body.get("channels", [])
     if not isinstance(channels, list) or not all(isinstance(id, str) for id in channels):
         raise BadRequest("expected a list of ids", field="channels")
-    rights = Rights.checked(_text(body, "role"), channels)
+    rights = Rights.checked(text_of(body, "role"), channels)
     for id in rights.channels:
         if await find_channel(request.app[CONTEXT].channels, id) is None:
             raise BadRequest(f"there is no channel {id}", field="channels")
@@ -138,10 +138,3 @@ def _profile_key(request: web.Request) -> str:
 def _user_json(user: ConsoleUser) -> dict[str, Any]:
     times = {"created": rfc3339(user.created), "changed": rfc3339(user.changed)}
     return {"name": user.name, "role": str(user.rights.role), "channels": list(user.rights.channels), **times}
-
-
-def _text(body: dict[str, Any], field: str) -> str:
-    value = body.get(field)
-    if not isinstance(value, str):
-        raise BadRequest("expected text", field=field)
-    return value

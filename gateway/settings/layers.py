@@ -127,11 +127,8 @@ class MergedOptions:
 
     def settings(self) -> Settings:
         """Returns the checked models. Raises SettingsError with one line for each problem."""
-        problems = [
-            *self.problems,
-            *(f"{name} is missing: no layer sets it" for name in OPTIONS if name not in self.values),
-        ]
-        if problems:
+        missing = [f"{name} is missing: no layer sets it" for name in OPTIONS if name not in self.values]
+        if problems := self.problems + missing:
             raise SettingsError(problems)
         tree: dict[str, Any] = {}
         for name in self.values:
@@ -143,9 +140,8 @@ class MergedOptions:
         try:
             settings = Settings.model_validate(tree)
         except ValidationError as refused:
-            raise SettingsError(
-                dict.fromkeys(self._describe(tuple(e["loc"])) for e in refused.errors(include_url=False))
-            ) from None
+            lines = [self._describe(tuple(error["loc"])) for error in refused.errors(include_url=False)]
+            raise SettingsError(dict.fromkeys(lines)) from None
         if contradictions := list(_contradictions(settings)):
             raise SettingsError(contradictions)
         return settings
