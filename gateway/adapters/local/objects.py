@@ -211,7 +211,8 @@ class LocalObjects:
         below = itertools.takewhile(lambda part: part != self.root, (path, *path.parents))
         if not any(part.is_symlink() for part in below):
             return
-        if not path.resolve(strict=True).is_relative_to(self.root.resolve(strict=True)):
+        # `Path.resolve` raises RuntimeError for a loop of links, not OSError.
+        if not Path(os.path.realpath(path, strict=True)).is_relative_to(self.root.resolve(strict=True)):
             raise FileNotFoundError(errno.ENOENT, "a symbolic link points outside the media folder", str(path))
 
     def _unavailable(self, error: OSError) -> StoreUnavailable:

@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Final, Protocol
 
 from gateway.lib.numbers import read_integer
@@ -56,6 +56,10 @@ class ParentLink:
             self._frames.extend(self._framer.receive(data))
         return self._frames.popleft()
 
+    def close(self) -> None:
+        """Closes the link. Then `send` of another thread raises LinkClosed."""
+        self._socket.close()
+
     @property
     def has_received(self) -> bool:
         """Whether `receive` returns without reading the socket."""
@@ -84,8 +88,10 @@ class ParentLink:
         try:
             with self._sending:
                 self._socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            raise LinkClosed from None
+        except OSError as error:
+            if isinstance(error, (BrokenPipeError, ConnectionResetError)) or self._socket.fileno() < 0:
+                raise LinkClosed from None
+            raise
 
     def send_json(self, kind: int, **fields: object) -> None:
         """Sends a frame with a JSON object."""
@@ -156,7 +162,7 @@ def run(work: Callable[[ParentLink], None]) -> int:
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
     link = ParentLink(descriptor)
-    with suppress(LinkClosed):
+    with suppress(LinkClosed), closing(link):
         work(link)
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -264,6 +265,27 @@ async def test_cancelling_the_owner_also_ends_a_worker_whose_link_is_closed() ->
         assert task.cancelled()
     assert not alive(found[0].pid)
     assert found[0]._child.transport.is_closing()
+
+
+def test_a_worker_leaves_nothing_open_at_its_end() -> None:
+    gateway_end, worker_end = socket.socketpair()
+    with gateway_end:
+        with worker_end:
+            worker = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-W",
+                    "default",
+                    "-m",
+                    "gateway.workers.programs.sound_worker",
+                    str(worker_end.fileno()),
+                ],
+                pass_fds=(worker_end.fileno(),),
+                stderr=subprocess.PIPE,
+            )
+        gateway_end.shutdown(socket.SHUT_WR)
+        assert worker.communicate(timeout=60)[1] == b""
+    assert worker.returncode == 0
 
 
 async def test_the_number_of_workers_is_limited_until_one_ends() -> None:
