@@ -1,7 +1,5 @@
 """The entry of `millrace` and `python -m gateway`. Holds signals back while it starts. Serves without a command."""
 
-from __future__ import annotations
-
 import sys
 from typing import Final
 

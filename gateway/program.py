@@ -1,7 +1,5 @@
 """The command line: the commands of `millrace`, and its exit codes."""
 
-from __future__ import annotations
-
 import sys
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`python -m proxy` is equal to `millrace edge`."""
 
-from __future__ import annotations
-
 import sys
 
 from gateway.__main__ import main

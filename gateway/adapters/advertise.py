@@ -1,7 +1,5 @@
 """The `host:port` at which other nodes reach this process. The registry has it."""
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import socket

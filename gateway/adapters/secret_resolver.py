@@ -1,7 +1,5 @@
 """Reads the secrets for which the settings have references (SSM, Secrets Manager, a file), at start and regularly."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import time

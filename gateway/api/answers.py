@@ -1,7 +1,5 @@
 """Answers: JSON bodies, the statuses of errors, and the headers of every answer."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping

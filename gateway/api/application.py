@@ -1,7 +1,5 @@
 """The applications of the API: for clients, at the admin listener, and for other nodes."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from typing import Final, Self

@@ -5,8 +5,6 @@ gateway's own pages (Origin). It must also have a secret that only they can read
 nothing and need neither.
 """
 
-from __future__ import annotations
-
 import re
 import secrets
 from collections.abc import Iterable

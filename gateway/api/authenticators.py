@@ -1,7 +1,5 @@
 """The ways to authenticate to the API and the console: admin token, user with a password, sign-in provider."""
 
-from __future__ import annotations
-
 import time
 import unicodedata
 from collections.abc import Callable

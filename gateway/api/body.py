@@ -1,7 +1,5 @@
 """Request bodies: strict JSON, so that all readers parse the stored values equally."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from typing import Any, Never, TypeVar

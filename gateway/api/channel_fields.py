@@ -1,7 +1,5 @@
 """The fields of a channel, described for forms and openapi.json: type, default, bounds."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from gateway.channels import fields

@@ -1,7 +1,5 @@
 """The fields of a channel and the outputs of a stream, for forms."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

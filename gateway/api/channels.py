@@ -1,7 +1,5 @@
 """Creates, lists, shows, changes and deletes channels with the old system's `/videostream` API. Makes QR codes."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import structlog

@@ -1,7 +1,5 @@
 """Makes clips of a channel's recorded media, and sends exports."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Signs addresses for CloudFront: those of a channel, and that of any file below the playback address."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from aiohttp import web

@@ -1,7 +1,5 @@
 """The console's files from the package: pages with a strict policy, scripts and styles with a hash."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit

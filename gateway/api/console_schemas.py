@@ -1,7 +1,5 @@
 """Schemas of the console's requests and answers: users, the state of nodes, Amazon IVS."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field

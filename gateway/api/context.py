@@ -1,7 +1,5 @@
 """The objects that the API's handlers use."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,5 @@
 """Answers `GET /openapi.json`."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The public domains for pushing and playing."""
 
-from __future__ import annotations
-
 import structlog
 from aiohttp import web
 

@@ -1,7 +1,5 @@
 """The events log: what happened to streams, channels, outputs and jobs on all nodes."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime
 from typing import Final

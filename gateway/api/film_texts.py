@@ -1,7 +1,5 @@
 """The title and the description of a film in a request: bounded text without control characters."""
 
-from __future__ import annotations
-
 import unicodedata
 from typing import Any, Final
 

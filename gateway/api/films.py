@@ -1,7 +1,5 @@
 """Films: list, search, show, rename and delete videos on demand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import quote

@@ -1,7 +1,5 @@
 """Sends requests for a live stream to the node that holds it. There, the same handlers answer them."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping

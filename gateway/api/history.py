@@ -1,7 +1,5 @@
 """The history of a channel or of the node. Several processes and nodes may each have a part of it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final

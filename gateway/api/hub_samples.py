@@ -1,7 +1,5 @@
 """Metrics of the hub, read at each scrape: streams, publishers, viewers, bytes, drops, outputs."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary

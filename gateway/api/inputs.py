@@ -1,7 +1,5 @@
 """The inputs of a channel: shows and stores the list, shows pictures of them, and puts one on air by hand."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import structlog

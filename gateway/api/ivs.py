@@ -1,7 +1,5 @@
 """Lists, creates and deletes Amazon IVS channels of this account, for the console. They are targets for relays."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Final

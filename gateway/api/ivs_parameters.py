@@ -1,7 +1,5 @@
 """The old system's routes for a user's Amazon IVS parameters, which the broadcaster page keeps in the profile."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from aiohttp import web

@@ -1,7 +1,5 @@
 """Jobs, such as converting a video to HLS: submit, list, show, cancel."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final

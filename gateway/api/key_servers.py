@@ -1,7 +1,5 @@
 """The push servers for a publisher that has only a stream key: `GET /_servers/<id>?sign=<key>` on both listeners."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """POST /processObject: sends a stored object to a Kinesis video stream. The request has the old system's format."""
 
-from __future__ import annotations
-
 import re
 from typing import Any, Final
 

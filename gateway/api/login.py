@@ -1,7 +1,5 @@
 """Sign-in to the console and sign-out, with the admin token or with a user's name and password."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import structlog

@@ -1,7 +1,5 @@
 """Login sessions of the console, identified by a cookie. They are unrelated to live sessions."""
 
-from __future__ import annotations
-
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable

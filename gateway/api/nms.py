@@ -3,8 +3,6 @@
 Field names keep its spelling ("totle"). Fields for the Node.js process describe this process.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import platform

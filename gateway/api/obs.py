@@ -1,7 +1,5 @@
 """The configuration of OBS Multitrack Video, for its field "Config Override (JSON)"."""
 
-from __future__ import annotations
-
 import re
 from typing import Final
 

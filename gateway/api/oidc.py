@@ -3,8 +3,6 @@
 `start` redirects the browser to the provider. `callback` handles its return with a code.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import hmac

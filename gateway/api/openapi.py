@@ -1,7 +1,5 @@
 """openapi.json: the route table and the schemas as an OpenAPI 3.1 document."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any, Final

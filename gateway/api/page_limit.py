@@ -1,7 +1,5 @@
 """The limit of a page of a list."""
 
-from __future__ import annotations
-
 from gateway.api.answers import BadRequest
 from gateway.lib.numbers import read_integer
 

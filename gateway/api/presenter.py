@@ -1,7 +1,5 @@
 """Shows channels to administrators."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

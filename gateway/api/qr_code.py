@@ -1,7 +1,5 @@
 """QR codes of addresses, as SVG."""
 
-from __future__ import annotations
-
 import asyncio
 import html
 import io

@@ -1,7 +1,5 @@
 """Lists the recordings and pictures of a channel with their addresses, and deletes one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote

@@ -1,7 +1,5 @@
 """The routes of the admin listener, and the description of their handlers for openapi.json."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The routes of the admin listener in one table: order, tag, path, and who may use them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final

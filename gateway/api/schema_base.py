@@ -1,7 +1,5 @@
 """Base classes of all schemas of the API's JSON."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 

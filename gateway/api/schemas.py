@@ -3,8 +3,6 @@
 gateway.channels validates stored values.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, Field, create_model

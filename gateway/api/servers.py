@@ -1,7 +1,5 @@
 """The gateways to which broadcasters push, in the order in which broadcasters try them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Schemas of sessions: outputs, tracks, health, refusals, history, viewers' experience, events."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field

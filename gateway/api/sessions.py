@@ -1,7 +1,5 @@
 """Sessions: shows the live stream of a channel and what viewers experience, ends it, and switches its outputs."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress

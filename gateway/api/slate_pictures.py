@@ -1,7 +1,5 @@
 """Refuses slates whose picture is text: a wrong key, or a file that is neither a picture nor a film."""
 
-from __future__ import annotations
-
 import codecs
 from collections.abc import Sequence
 from typing import Final

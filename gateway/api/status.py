@@ -1,7 +1,5 @@
 """The state of this node and of all nodes: health, readiness, metrics, the status for the console, the log level."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Uploads of videos and of pictures for slates: creates upload addresses, and receives files if the store cannot."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 from collections.abc import AsyncIterator

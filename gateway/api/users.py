@@ -4,8 +4,6 @@ An administrator has the same rights as the admin token; a broadcaster may only 
 has settings of the console and the broadcaster page. No other user can read it.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from typing import Any

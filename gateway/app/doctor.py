@@ -1,7 +1,5 @@
 """`millrace doctor`: finds what is missing or wrong on this machine before the first stream."""
 
-from __future__ import annotations
-
 import asyncio
 import ctypes
 import errno

@@ -1,7 +1,5 @@
 """The text that `make run` prints: a first channel, and how to push to it and play it."""
 
-from __future__ import annotations
-
 import time
 
 from gateway import __version__

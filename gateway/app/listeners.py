@@ -1,7 +1,5 @@
 """Opens and closes the listeners of one process: push, playback HTTP(S) and admin."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

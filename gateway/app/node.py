@@ -1,7 +1,5 @@
 """Runs a gateway or an edge: opens its services in order, serves until a signal, and closes them in reverse."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import time

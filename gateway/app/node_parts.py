@@ -1,7 +1,5 @@
 """The services that a gateway and an edge share."""
 
-from __future__ import annotations
-
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """The open ports of this process, and the address at which other nodes reach it."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Starts the event loop of a process, and prints one line for an error that the operator must fix."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine

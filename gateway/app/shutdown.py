@@ -1,7 +1,5 @@
 """The shutdown of a process: its signals, and the time for which a replaced process may stay."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """Caches of channels for playback and of domains for display. Both still work while their store is unavailable."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import time

@@ -1,7 +1,5 @@
 """The stored configuration of a channel, read through typed properties. Unknown fields remain unchanged."""
 
-from __future__ import annotations
-
 import json
 import math
 import uuid

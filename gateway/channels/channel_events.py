@@ -1,7 +1,5 @@
 """The events of created, changed and deleted channels. They name the changed fields, but have none of their values."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Parses `outdate`, the time until which pushes are accepted, in all formats of clients."""
 
-from __future__ import annotations
-
 import math
 import re
 from datetime import UTC, datetime, timedelta, timezone

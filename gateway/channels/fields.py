@@ -3,8 +3,6 @@
 Clients of the old system also write booleans and numbers as text. Both forms are equal.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Callable, Mapping
@@ -238,11 +236,7 @@ RELAY_TRACKS: Final = RECORD_TRACKS
 # Two defaults differ, because the old scheduler's 5000 and 10 were mistakes. They are motion_duration (seconds), and
 # motion_diff (the value of the old console).
 GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
-    "basics": {
-        "videoname": TextField(256),
-        "description": TextField(4_096),
-        **_flags("isPublic", "isRtmps"),
-    },
+    "basics": {"videoname": TextField(256), "description": TextField(4_096), **_flags("isPublic", "isRtmps")},
     "playback": {
         **_flags("isFlv", "isHls", "isCMAF"),
         "hls_time": Number(2, 1, 60, unit="s"),

@@ -3,8 +3,6 @@
 The first input that delivers media is on air. A channel without a list has one input: the push with its own key.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

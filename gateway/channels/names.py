@@ -1,7 +1,5 @@
 """Checks stream names (`<id>` for a channel's source, `<id>@720p` for a rendition) and keys of stored objects."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from typing import Final

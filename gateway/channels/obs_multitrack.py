@@ -4,8 +4,6 @@ The form is that of OBS (frontend/utility/models/multitrack-video.hpp): OBS asks
 reads the same JSON from its field "Config Override (JSON)".
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Checks the relay targets of a channel, masks their secrets, and restores masked targets."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any, Final

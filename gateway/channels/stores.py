@@ -1,7 +1,5 @@
 """The interfaces of the stores for channels and public domains. Adapters implement them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 

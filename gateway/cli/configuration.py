@@ -1,7 +1,5 @@
 """`millrace check-config` and `millrace doctor`: print the effective options, and missing parts of the machine."""
 
-from __future__ import annotations
-
 import typer
 
 from gateway.cli import common

@@ -1,7 +1,5 @@
 """`millrace sign` and `millrace verify`: make and check stream keys without using a store."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from dataclasses import replace

@@ -80,10 +80,7 @@ def list_(sources: common.Sources, as_json: common.JsonOption = False) -> None:
 
 @common.command(app)
 def password(
-    sources: common.Sources,
-    name: NameArgument,
-    password_stdin: StdinOption = False,
-    as_json: common.JsonOption = False,
+    sources: common.Sources, name: NameArgument, password_stdin: StdinOption = False, as_json: common.JsonOption = False
 ) -> None:
     """Set a new password and end the user's sessions."""
     new_password = _read_password(password_stdin)

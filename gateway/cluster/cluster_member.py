@@ -1,7 +1,5 @@
 """The services of a gateway that is a member of a cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ Used keys: sid (session), sf (format), ot (kind of object), br and pb (kbit/s), 
 time), ltc (delay). Our own pages also send millrace-p (protocol) and millrace-h (height). All other keys are ignored.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Final, NamedTuple
 from urllib.parse import unquote

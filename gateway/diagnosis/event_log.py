@@ -1,7 +1,5 @@
 """The events log: writes events to a store in the background, and reads them."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import secrets

@@ -1,7 +1,5 @@
 """Evaluates the health of all source streams once a second."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter

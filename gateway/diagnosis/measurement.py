@@ -1,7 +1,5 @@
 """Measures one push: frame rate, bitrate, key frames, silence, gaps, and the times of sound and picture."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass

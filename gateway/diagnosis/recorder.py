@@ -3,8 +3,6 @@
 The file in the data folder is replaced as a whole, so it is never half-written.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """The last refused pushes of each channel, in memory, for operators and encoders without messages."""
 
-from __future__ import annotations
-
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The rules of a stream's health: each returns the size of its fault, or None."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice

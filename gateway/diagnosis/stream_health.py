@@ -1,7 +1,5 @@
 """The health of one stream: applies the rules once a second, and reports when a fault begins and ends."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The sentences for operators: the fault of a stream, and its remedy."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Final
 

@@ -4,8 +4,6 @@ Source: "Action Message Format -- AMF 3" (Adobe, 2013). Externalizable classes r
 is unknown.
 """
 
-from __future__ import annotations
-
 import struct
 from typing import ClassVar
 

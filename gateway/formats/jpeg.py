@@ -1,7 +1,5 @@
 """Reads the markers of a JPEG, to check a file before it is decoded (ITU-T T.81, Annex B)."""
 
-from __future__ import annotations
-
 import re
 from typing import Final
 

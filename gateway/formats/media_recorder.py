@@ -1,7 +1,5 @@
 """Reads the recording of a browser's MediaRecorder: WebM or fragmented MP4, detected by the first bytes."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from gateway.formats.mkv import ebml

@@ -1,7 +1,5 @@
 """The tracks and samples of a recording that arrives in pieces."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias

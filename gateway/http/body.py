@@ -1,7 +1,5 @@
 """Reads the small body of one request. The server itself reads no bodies."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate

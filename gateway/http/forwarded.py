@@ -1,7 +1,5 @@
 """Decides which `X-Forwarded-For` and `X-Forwarded-Proto` headers are trusted, and returns their client."""
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Iterable, Mapping
 from functools import lru_cache

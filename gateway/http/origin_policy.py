@@ -1,7 +1,5 @@
 """Decides which web pages may open a WebSocket to push."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 

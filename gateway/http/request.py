@@ -1,7 +1,5 @@
 """One HTTP/1.x request head. The parser is strict; it decodes and checks the path before any policy uses it."""
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 from typing import Final

@@ -1,7 +1,5 @@
 """The HTTP/1.1 server: its sockets, its count of connections, its clock and its shutdown."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import socket

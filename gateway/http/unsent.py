@@ -1,7 +1,5 @@
 """The memory of answers that clients have not read yet, within the limit for all viewers."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from functools import partial

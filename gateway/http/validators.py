@@ -1,7 +1,5 @@
 """Answers for a finished file or object of known size: ETag and Last-Modified, 304, ranges."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime

@@ -4,8 +4,6 @@ Other data of viewers has no meaning: it is checked, bounded and discarded when 
 except for its connection. No extension is negotiated.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import codecs

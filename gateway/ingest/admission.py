@@ -1,7 +1,5 @@
 """Checks pushes for all protocols: the sign, the stored key, and the limits per address."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

@@ -1,7 +1,5 @@
 """The interface of browser pushes: an intake receives the binary messages of one push and publishes them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 

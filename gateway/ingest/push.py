@@ -1,7 +1,5 @@
 """Push: checks the key of a client, counts it for its address, acquires its publisher, and logs its begin and end."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The texts that an encoder gets when its push is refused, for all protocols (contract, section 3)."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 from gateway.ports.errors import (

@@ -1,7 +1,5 @@
 """Finds the ingest protocols: the folders next to this file."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import pkgutil

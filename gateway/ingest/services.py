@@ -1,7 +1,5 @@
 """The parts of a process that its listeners for pushes use."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gateway.ingest.admission import Admission

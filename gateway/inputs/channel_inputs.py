@@ -32,8 +32,6 @@ Each part of the state has one writer:
 Events of the hidden hub are not events of the gateway. The begin and end of pushes are emitted again for the channel.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter

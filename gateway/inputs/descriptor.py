@@ -3,8 +3,6 @@
 Importing a descriptor must be fast, because every gateway imports all of them. `make` imports the source itself.
 """
 
-from __future__ import annotations
-
 import abc
 import ssl
 from collections.abc import Callable

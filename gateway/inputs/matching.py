@@ -1,7 +1,5 @@
 """Encodes an input again in the form of the push, so that decoders go on when it replaces the push."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from dataclasses import replace

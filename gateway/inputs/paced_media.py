@@ -1,7 +1,5 @@
 """Media that are read ahead and published by the clock: films, recordings and HLS."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import deque

@@ -1,7 +1,5 @@
 """Small pictures of the inputs of channels, for the console."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

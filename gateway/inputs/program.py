@@ -1,7 +1,5 @@
 """The program of a channel: writes the input on air into the channel's stream, on one time line."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Finds the kinds of inputs in the folders beside this file."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import pkgutil

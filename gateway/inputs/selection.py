@@ -1,7 +1,5 @@
 """Chooses the input of a channel that is on air. Pure functions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Runs the source of one input: starts it again after a failure, and tells it when it is on air."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from typing import Final, Protocol

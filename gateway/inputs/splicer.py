@@ -1,7 +1,5 @@
 """Splicer: joins the media of films or of parts of a stream to one timeline."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 from collections import deque

@@ -1,7 +1,5 @@
 """The switcher of one channel: decides which input is on air, and puts it on air."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """UnitOutput: publishes the units that a source has read."""
 
-from __future__ import annotations
-
 import time
 
 from gateway.inputs.descriptor import InputContext

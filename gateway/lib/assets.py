@@ -1,7 +1,5 @@
 """The console files in the package, each with its content type, its hash and a compressed form."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import gzip

@@ -1,7 +1,5 @@
 """Limits expensive work that anyone can request. Addresses with recent failures come last and may queue less."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping

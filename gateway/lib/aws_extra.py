@@ -1,7 +1,5 @@
 """The command that adds the AWS libraries to the environment in which this program runs."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from typing import Final

@@ -1,7 +1,5 @@
 """Reads bits, most significant first, for the headers of all supported codecs."""
 
-from __future__ import annotations
-
 # A ue(v) with more leading zeros has more than 32 bits. Syntax elements do not allow this.
 _MAX_ZEROS = 32
 

@@ -1,7 +1,5 @@
 """A dict with a limit, for caches and tables by address or channel."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Parses JSON of other processes and nodes. Limits its numbers, so that counters and clocks can use them."""
 
-from __future__ import annotations
-
 import json
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """The two clocks of a process: the time of day, and one that only moves forward."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

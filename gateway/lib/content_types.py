@@ -1,7 +1,5 @@
 """Content types by suffix for the files that Millrace stores and serves, on disks and in buckets."""
 
-from __future__ import annotations
-
 from pathlib import PurePosixPath
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Makes changes of a folder durable."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

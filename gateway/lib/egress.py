@@ -5,8 +5,6 @@ similar addresses are refused, except if `allow` lists them. The caller must con
 look-up could return others (DNS rebinding).
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import ipaddress

@@ -1,7 +1,5 @@
 """Waits until a condition is true, with a time limit."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 

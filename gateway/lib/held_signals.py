@@ -3,8 +3,6 @@
 Otherwise SIGTERM during the imports kills the process, or is lost if this is the first process of a container.
 """
 
-from __future__ import annotations
-
 import signal
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Downloads a file over HTTP, within the egress policy, a size limit and a time limit."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass

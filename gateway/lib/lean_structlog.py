@@ -4,8 +4,6 @@ structlog imports rich and greenlet if they are installed. Millrace renders its 
 this module before all modules that log.
 """
 
-from __future__ import annotations
-
 import sys
 
 _absent = [name for name in ("rich", "greenlet") if name not in sys.modules]

@@ -1,7 +1,5 @@
 """Logs: one line per event, for people or programs. Masks secrets. A channel may have its own level."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

@@ -1,7 +1,5 @@
 """Limits the log lines a second that clients can cause."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The table of the metrics: their names, kinds and labels."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

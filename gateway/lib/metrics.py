@@ -4,8 +4,6 @@ A scrape reads most gauges and counters from `sources`, so that the hot path doe
 `Histogram` hold the values that no other object has (durations, refusals).
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

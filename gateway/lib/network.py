@@ -1,7 +1,5 @@
 """Groups client addresses into networks for limits by address."""
 
-from __future__ import annotations
-
 import ipaddress
 from functools import lru_cache
 

@@ -3,8 +3,6 @@
 Python's `int` raises for more than 4,300 digits. It also accepts signs, spaces, underscores and digits of all scripts.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Final
 

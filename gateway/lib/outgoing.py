@@ -1,7 +1,5 @@
 """Opens an outgoing connection to one of the checked addresses of a server, which may be hostile."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import ssl

@@ -1,7 +1,5 @@
 """Hashes and verifies passwords, so that a stolen store does not reveal them."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import secrets

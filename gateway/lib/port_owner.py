@@ -1,7 +1,5 @@
 """Finds the program that listens on a port, from /proc on Linux."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Child processes, a unique name of this process for a shared store, and a check whether a process is alive."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import signal

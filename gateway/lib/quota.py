@@ -1,7 +1,5 @@
 """Limits the number of simultaneous connections or requests of an address."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from gateway.lib.network import client_network

@@ -1,7 +1,5 @@
 """Checks whether this node is ready for work, and which parts are missing."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable

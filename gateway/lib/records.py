@@ -1,7 +1,5 @@
 """Reads frozen dataclasses from JSON: messages of workers and rows of stores."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """Finds secrets in texts and values, and replaces them with a mask."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Counts wrong credentials by address, and limits additional attempts."""
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from typing import Final

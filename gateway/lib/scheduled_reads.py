@@ -4,8 +4,6 @@ All connections of the process share one small read buffer. Without this, uvloop
 socket before it serves another.
 """
 
-from __future__ import annotations
-
 import asyncio
 import ssl
 import time

@@ -1,7 +1,5 @@
 """Opens listening sockets and loads TLS certificates. Errors are one clear line for the operator."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import os

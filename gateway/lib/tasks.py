@@ -1,7 +1,5 @@
 """Groups of tasks with an owner. No other code starts tasks."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Self

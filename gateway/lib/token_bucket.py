@@ -1,7 +1,5 @@
 """A token bucket: limits the average rate of an action, and the number of actions at once."""
 
-from __future__ import annotations
-
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.network import client_network
 

@@ -1,7 +1,5 @@
 """Settings of the garbage collector, files and umask for a server process, applied once at its start."""
 
-from __future__ import annotations
-
 import gc
 import os
 import resource

@@ -1,7 +1,5 @@
 """The protocol by which listeners count the bytes that wait for viewers."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 

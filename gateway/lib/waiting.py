@@ -1,7 +1,5 @@
 """Waits for an event, but not for ever."""
 
-from __future__ import annotations
-
 import asyncio
 
 

@@ -1,7 +1,5 @@
 """Files that are replaced as a whole, so that a reader never finds a half-written one."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Iterable

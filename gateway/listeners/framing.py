@@ -1,7 +1,5 @@
 """Frames of packets on a TCP connection (RFC 4571), as ICE-TCP uses them (RFC 6544 §3)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The open ports of one protocol."""
 
-from __future__ import annotations
-
 import abc
 import asyncio
 import time

@@ -1,7 +1,5 @@
 """One UDP socket for all clients: bounded reads, and writes with segmentation offload."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import socket

@@ -1,7 +1,5 @@
 """Adds the additional tracks of a stream to the subscription of an output."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from gateway.live.pushed_tracks import PushedTrack

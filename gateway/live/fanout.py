@@ -1,7 +1,5 @@
 """Passes the units of one timeline to its sinks; it also has the timeline's tracks and GOP cache."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

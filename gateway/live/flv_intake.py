@@ -1,7 +1,5 @@
 """FlvIntake: turns a peer's FLV bodies (RTMP messages) into a publisher's tracks and units."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import structlog

@@ -1,7 +1,5 @@
 """The GOP cache: the units with which a new viewer can show a picture at once."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Sequence
 

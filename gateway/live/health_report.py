@@ -1,7 +1,5 @@
 """The faults of a stream, as `Stream.health` reports them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol

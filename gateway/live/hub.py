@@ -1,7 +1,5 @@
 """The streams of a process: admits their publishers, finds them for viewers, and ends them."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

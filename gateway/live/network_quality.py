@@ -1,7 +1,5 @@
 """The quality of a WebRTC connection, from the reports of its receiver."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """Outputs: consumers of one stream, switched and supervised while it is live."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """PushedOpus: the sink of the Opus that a publisher sends beside the tracks of its stream."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import structlog

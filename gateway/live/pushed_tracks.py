@@ -1,7 +1,5 @@
 """The additional tracks of a push, beside the default ones. Each is published as a rendition `<id>@<name>`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Counts what the publishers of a stream have sent."""
 
-from __future__ import annotations
-
 from collections import deque
 
 from gateway.channels.inputs import MAIN

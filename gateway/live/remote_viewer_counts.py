@@ -1,7 +1,5 @@
 """The viewers that other nodes report for streams of this node."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The item that describes a live session in the DynamoDB table `video-streaming` of the old system."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final

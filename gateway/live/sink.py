@@ -1,7 +1,5 @@
 """The interface of a stream's consumer, the items that it gets, and the reasons for the end of a stream."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum

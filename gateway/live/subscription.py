@@ -1,7 +1,5 @@
 """A queue with limits between a Fanout and one consumer that waits for disks or networks."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator

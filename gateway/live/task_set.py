@@ -1,7 +1,5 @@
 """The tasks on other machines (ECS) that work for streams. They run while the streams are live."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable

@@ -24,8 +24,6 @@ The publisher of the stream owns this object, and calls it with its units. Other
 which lists the renditions, also those that linger after their push.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final

@@ -1,7 +1,5 @@
 """UnitIntake: turns the units of a push into those of its publisher. Each ingest protocol ends here."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Final
 

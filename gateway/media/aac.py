@@ -1,7 +1,5 @@
 """AAC: the AudioSpecificConfig and ADTS headers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

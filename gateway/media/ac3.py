@@ -1,7 +1,5 @@
 """AC-3 and E-AC-3: the values of one syncframe, and the MP4 boxes that describe it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gateway.lib.bit_reader import BitReader

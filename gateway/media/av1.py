@@ -1,7 +1,5 @@
 """AV1: the av1C record, the sequence header, and samples without temporal delimiters."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gateway.lib.bit_reader import BitReader

@@ -1,7 +1,5 @@
 """Values of a track of any codec: codecs parameter, picture size, frame rate, sample rate, channels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

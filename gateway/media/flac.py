@@ -1,7 +1,5 @@
 """FLAC: STREAMINFO and the block size of a frame."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gateway.media.errors import InvalidData

@@ -1,7 +1,5 @@
 """Makes access units of pictures and sound that a transport brings frame by frame, as RTP does."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from gateway.media.clock import DecodeTimes

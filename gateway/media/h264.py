@@ -1,7 +1,5 @@
 """H.264: the avcC record and the values of a sequence parameter set."""
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import dataclass, field
 

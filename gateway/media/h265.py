@@ -1,7 +1,5 @@
 """H.265: the hvcC record and the values of a sequence parameter set."""
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import dataclass
 from typing import TypeAlias

@@ -1,7 +1,5 @@
 """MPEG audio: the values of a frame header."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gateway.media.errors import InvalidData

@@ -1,7 +1,5 @@
 """NAL units: the length-prefixed form of ISO-BMFF, the start codes of Annex B, and emulation prevention."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """What H.264 and H.265 have in common: the types of their NAL units, and the records of their parameter sets."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final

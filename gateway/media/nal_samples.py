@@ -3,8 +3,6 @@
 Recorders, cameras and transport streams write start codes or lengths, and parameter sets inside or outside the samples.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias

@@ -1,7 +1,5 @@
 """Closes open groups of pictures of H.264, for players that begin with one."""
 
-from __future__ import annotations
-
 from gateway.media import nal
 from gateway.media.errors import InvalidData
 from gateway.media.h264_slices import CodingParameters, coding_parameters

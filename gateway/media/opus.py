@@ -1,7 +1,5 @@
 """Opus: the identification header, its ISO-BMFF form, and the duration of a packet."""
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """The syntax that the parameter sets of H.264 and H.265, and their configuration records, have in common."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gateway.lib.bit_reader import BitReader

@@ -1,7 +1,5 @@
 """Pixel aspect ratio: width and height of a pixel in any unit, for anamorphic video."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from typing import Final, TypeAlias
 

@@ -1,7 +1,5 @@
 """Classifies key frames by the pictures that follow them: closed GOP, open GOP or intra refresh."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from enum import Enum
 from typing import TypeAlias

@@ -1,7 +1,5 @@
 """Finds out whether the pictures of a track are shown in another order than they are sent (B-frames)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Final
 

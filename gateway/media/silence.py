@@ -1,7 +1,5 @@
 """Finds digital silence in coded sound, without decoding it."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 
 from gateway.lib.bit_reader import BitReader

@@ -1,7 +1,5 @@
 """Makes silent frames of an audio track, without an encoder."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final

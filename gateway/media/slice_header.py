@@ -1,7 +1,5 @@
 """Reads the headers of H.264 slices, and writes them with other numbers of pictures (ITU-T H.264 §7.3.3)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 

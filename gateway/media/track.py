@@ -1,7 +1,5 @@
 """Tracks: the elementary streams of a stream and their decoder configuration."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """The items of a stream: access units and timed script data."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gateway.media.track import MediaTrack

@@ -1,7 +1,5 @@
 """VP9 and VP8: the vpcC record and the size in a key frame."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TypeAlias
 

@@ -3,8 +3,6 @@
 A package declares its output as an entry point of the group `millrace.outputs` in its `pyproject.toml`.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import pkgutil

@@ -1,7 +1,5 @@
 """The services of the gateway that an output may use."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Mapping
 from typing import Protocol

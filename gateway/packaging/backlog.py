@@ -1,7 +1,5 @@
 """Limits the bytes that wait for one viewer, and for all viewers of a process together."""
 
-from __future__ import annotations
-
 import sys
 from typing import Final
 

@@ -6,8 +6,6 @@ until its buffer is empty and the feed reaches a key frame. The limit depends on
 within one memory limit for all viewers of the process (`Backlogs`).
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import time

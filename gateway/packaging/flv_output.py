@@ -1,7 +1,5 @@
 """HTTP-FLV and WS-FLV playback: renders units as FLV tags that all viewers of a stream share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 

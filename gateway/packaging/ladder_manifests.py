@@ -1,7 +1,5 @@
 """Writes the multivariant playlists and the MPD of a source with its renditions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeAlias, TypeVar

@@ -1,7 +1,5 @@
 """The common base of all packagers. It receives a stream's units, and stops for codecs that it cannot carry."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass

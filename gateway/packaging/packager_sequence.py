@@ -3,8 +3,6 @@
 A new packager is necessary when an output is switched off and on, or restarts after a failure.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """RTMP playback: renders units as chunks with full headers. All players receive equal bytes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from gateway.formats.flv import muxer

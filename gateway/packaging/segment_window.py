@@ -1,7 +1,5 @@
 """The segments of one live playlist: listed segments, and older ones that can still be fetched."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

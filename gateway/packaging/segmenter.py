@@ -1,7 +1,5 @@
 """Decides where segments end: at the first key frame after the wanted time, or at a limit without a key frame."""
 
-from __future__ import annotations
-
 import math
 from collections import deque
 

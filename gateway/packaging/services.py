@@ -1,7 +1,5 @@
 """The settings, counters and limits that the packagers of one process share."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 

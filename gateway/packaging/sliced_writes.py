@@ -1,7 +1,5 @@
 """Writes one batch to many viewers in slices, so that the event loop is not held."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

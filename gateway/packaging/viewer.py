@@ -1,7 +1,5 @@
 """One viewer connection of a feed, and its backlog."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import socket

@@ -1,7 +1,5 @@
 """Keys of CloudFront signatures. Only this module needs a cryptography library."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeAlias

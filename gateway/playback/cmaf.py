@@ -1,7 +1,5 @@
 """CMAF over HTTP, for LL-HLS and DASH: the output `cmaf`, its manifests and its media files."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import re

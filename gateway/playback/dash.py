@@ -1,7 +1,5 @@
 """DASH over HTTP: `manifest.mpd`. The media files are in `cmaf.py`."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The player pages of films and recordings: a file of the console with the title and the addresses of one video."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from html import escape

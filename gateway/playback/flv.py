@@ -1,7 +1,5 @@
 """HTTP-FLV and WS-FLV: viewers get their connection from the HTTP server and join the stream's feed."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from email.utils import formatdate

@@ -1,7 +1,5 @@
 """The playback formats, and the lists that addresses, viewer counts, outputs and edges derive from them."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from gateway.channels import fields

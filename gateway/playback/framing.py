@@ -1,7 +1,5 @@
 """Frames a feed's bytes for HTTP, WebSocket and RTMP. One object of each kind serves all viewers."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from gateway.http import websocket

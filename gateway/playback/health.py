@@ -1,7 +1,5 @@
 """Answers the requests of load balancers and operators: alive, ready, time."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """HLS over HTTP: `live.m3u8` with its segments, and LL-HLS with blocking reload, delta updates and preload hints."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable

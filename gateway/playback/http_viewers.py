@@ -1,7 +1,5 @@
 """Counts HTTP viewers that have no lasting connection: players that have fetched playlists or media recently."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter, OrderedDict

@@ -1,7 +1,5 @@
 """Serves a stream's files to other nodes, without access control and without counting viewers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gateway.channels.media_owners import MediaOwners

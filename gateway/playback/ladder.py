@@ -1,7 +1,5 @@
 """A ladder over HTTP: `index.m3u8`, a folder for each rendition, and the source's manifests with all renditions."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

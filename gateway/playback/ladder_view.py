@@ -1,7 +1,5 @@
 """Finds the available renditions of a ladder, from the transcoder and the existing streams."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence

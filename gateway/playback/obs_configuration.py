@@ -1,7 +1,5 @@
 """Answers OBS: `POST /<id>/GetClientConfiguration`, the encoders and the server of OBS Multitrack Video."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Awaitable, Callable

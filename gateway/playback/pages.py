@@ -1,7 +1,5 @@
 """Serves the player pages, the broadcaster page and their files on the playback listener."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Coroutine, Sequence
 from html import escape

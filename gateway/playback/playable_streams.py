@@ -1,7 +1,5 @@
 """The streams that viewers can play, and their pictures in a form for browsers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from typing import Protocol, TypeAlias
 

@@ -1,7 +1,5 @@
 """Common parts of HLS and DASH answers: finds the packager, copies the query, waits for the first playlist."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Coroutine

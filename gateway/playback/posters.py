@@ -1,7 +1,5 @@
 """Finds the latest stored snapshot of a channel, for pages that wait for its stream."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable

@@ -1,7 +1,5 @@
 """Decides which viewers may play a channel (by play sign or CloudFront signature), and which pages may embed it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import Final

@@ -1,7 +1,5 @@
 """Lists the public channels for the home page, with few reads of the store and of other nodes."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Serves the stored media of a channel below `/<id>/vod/`."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from functools import partial

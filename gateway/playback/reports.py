@@ -1,7 +1,5 @@
 """Takes the reports of viewers: `POST /<id>/report`, a few lines of CMCD from pages and players."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final

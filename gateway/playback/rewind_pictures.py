@@ -1,7 +1,5 @@
 """Answers `rewind/<seconds>.jpg`: a small picture of the time to which a viewer may go back."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable

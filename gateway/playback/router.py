@@ -1,7 +1,5 @@
 """Answers the requests of the playback listener by path: a stream's protected media, player pages, health."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass

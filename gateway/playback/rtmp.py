@@ -1,7 +1,5 @@
 """Connects one RTMP player to a feed, and handles pause."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field

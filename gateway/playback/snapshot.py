@@ -1,7 +1,5 @@
 """Answers `snapshot.jpg`: the latest key frame of a live stream as a picture."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from typing import Final
 

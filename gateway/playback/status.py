@@ -1,7 +1,5 @@
 """Builds `status.json` of a stream. Pages use it to request only existing media."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Sequence

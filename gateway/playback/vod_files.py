@@ -1,7 +1,5 @@
 """Serves finished VODs and their player pages below `/vod/<folder>/`, and no other objects of their store."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias

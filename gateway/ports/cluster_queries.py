@@ -1,7 +1,5 @@
 """The requests that a node sends to the other nodes of its cluster, and their form for a single node."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field

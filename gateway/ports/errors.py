@@ -28,8 +28,6 @@ GatewayError
 └── StoreUnusable        at start: an operator must repair or configure the store
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Events of streams, channels, recordings and jobs, for listeners such as webhooks and the events log."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum

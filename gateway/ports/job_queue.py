@@ -1,7 +1,5 @@
 """Creates jobs and changes their states. No other code does this, so states, cancelling and events are consistent."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -5,8 +5,6 @@ Keys of the original system are parsed too. Dates in them are in the zone of its
 pictures, and its motion clips with two-digit months and days, have names like ours: their dates are read as UTC.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone

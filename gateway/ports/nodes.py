@@ -1,7 +1,5 @@
 """The nodes of a cluster, and the streams that they hold."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum

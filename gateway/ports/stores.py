@@ -1,7 +1,5 @@
 """Interfaces of the stores and cloud services that the gateway uses. The adapters implement them."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Starts a worker process of the master with its sockets, sends it commands, and waits for its end."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import socket

@@ -1,7 +1,5 @@
 """The master process: opens the ports, runs a worker in each slot, replaces all workers on SIGHUP, and ends last."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import secrets

@@ -1,7 +1,5 @@
 """Sums the metrics of all workers of a host, including ended ones. Requests them from each worker's Unix socket."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import fcntl

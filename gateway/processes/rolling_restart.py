@@ -1,7 +1,5 @@
 """Decides the master's actions when a worker is ready or has ended, and at a reload or stop. No I/O, no clock."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeAlias

@@ -1,7 +1,5 @@
 """The HTTP server for sibling workers, on a Unix socket. Answers only the requests that nodes send to each other."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,5 @@
 """The worker's end of the link to its master. Provides the worker's slot, its inherited sockets and the commands."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import socket

@@ -1,7 +1,5 @@
 """Computes the number of workers and the settings of one worker."""
 
-from __future__ import annotations
-
 import math
 import os
 import sys

@@ -1,7 +1,5 @@
 """Parses the responses of PutMedia: acknowledgements and errors, with the action for each error."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass

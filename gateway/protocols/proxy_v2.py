@@ -1,7 +1,5 @@
 """PROXY protocol v2: a load balancer sends the client's address before the first byte of the connection."""
 
-from __future__ import annotations
-
 import ipaddress
 from dataclasses import dataclass
 from typing import Final

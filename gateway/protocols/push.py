@@ -4,8 +4,6 @@ A push of frames carries the output of WebCodecs. A text message announces the c
 frames. The specification is docs/api.md, "WebSocket push".
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json

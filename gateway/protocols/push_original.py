@@ -1,7 +1,5 @@
 """The push protocol of the old browser client: its paths, and the lines of text that it shows to users."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote

@@ -1,7 +1,5 @@
 """The frames between the gateway and a media worker or another node: their kind and body, and streams as frames."""
 
-from __future__ import annotations
-
 import json
 import struct
 from collections.abc import Callable

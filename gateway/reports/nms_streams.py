@@ -1,7 +1,5 @@
 """The live streams as node-media-server lists them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from typing import Any

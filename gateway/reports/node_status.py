@@ -1,7 +1,5 @@
 """The state of this process and its machine: processor, memory, disk, media workers, and the kinds of its stores."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import time

@@ -1,7 +1,5 @@
 """The load and the traffic of a node."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

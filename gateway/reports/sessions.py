@@ -1,7 +1,5 @@
 """Sessions: the live streams of channels, with publisher, viewers, tracks, outputs and health."""
 
-from __future__ import annotations
-
 import heapq
 import time
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """The ladders that a channel can use: config/ladders.toml, or the operator's own file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -18,10 +16,7 @@ MAX_RUNGS: Final = 8
 
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]{1,32}$"), Expected("1 to 32 of a-z and 0-9")]
 _Side = Annotated[
-    int,
-    BeforeValidator(not_boolean),
-    Field(ge=16, le=8192, multiple_of=2),
-    Expected("an even number from 16 to 8192"),
+    int, BeforeValidator(not_boolean), Field(ge=16, le=8192, multiple_of=2), Expected("an even number from 16 to 8192")
 ]
 _Bits = Annotated[
     int,

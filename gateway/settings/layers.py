@@ -1,7 +1,5 @@
 """Finds and merges the layers of the configuration, option by option, and records the source of each value."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import re

@@ -1,7 +1,5 @@
 """The settings of each subsystem as a frozen model. config/default.toml has a description and the default of each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import Enum, auto
 from operator import attrgetter

@@ -1,7 +1,5 @@
 """The types of option values, each with a description for error messages."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import Mapping

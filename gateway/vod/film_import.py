@@ -1,7 +1,5 @@
 """Finds the films of older versions, which had no records: in the history of jobs and in the object store."""
 
-from __future__ import annotations
-
 import re
 from pathlib import PurePosixPath
 from typing import Any, Final

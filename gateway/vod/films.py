@@ -1,7 +1,5 @@
 """Films: the records of videos on demand, from the upload to the deletion of their files."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

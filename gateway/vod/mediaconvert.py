@@ -1,7 +1,5 @@
 """Builds an AWS MediaConvert job with the same output as Millrace's own VOD jobs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from gateway.workers.package_protocol import POSTER_QUALITY, THUMBNAIL_QUALITY

@@ -1,7 +1,5 @@
 """ObjectPlayer: plays a stored media file as units in real time, from a temporary file."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import fcntl

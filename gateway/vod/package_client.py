@@ -1,7 +1,5 @@
 """Sends a request to a package worker and waits until it has finished or failed."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import time

@@ -1,7 +1,5 @@
 """Publishes a VOD: media first, playlists last, so that viewers never get an incomplete one. Then removes old files."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import os

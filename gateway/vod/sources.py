@@ -1,7 +1,5 @@
 """The sources of VOD jobs: checks, finds and fetches them."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import re

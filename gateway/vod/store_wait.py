@@ -1,7 +1,5 @@
 """Waits for an unavailable store during a job, because hours of work could be lost."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,5 @@
 """VodRunner: runs submitted jobs, a few at a time, also the jobs of dead processes."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import shutil

@@ -1,7 +1,5 @@
 """VodService: the sources, uploads and jobs of VOD in one process."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Finds the addresses of this machine, and those of the names and URLs that an operator advertises."""
 
-from __future__ import annotations
-
 import asyncio
 import fcntl
 import socket

@@ -1,7 +1,5 @@
 """ICE candidates of the endpoint (RFC 8839 §5.1, RFC 6544 §4): values of `a=candidate` lines."""
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Iterable
 from typing import Final

@@ -1,7 +1,5 @@
 """The self-signed certificate of a process for DTLS, and fingerprints of certificates (RFC 8122)."""
 
-from __future__ import annotations
-
 import hmac
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Counters of one endpoint. The metrics read them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from enum import StrEnum
 

@@ -1,7 +1,5 @@
 """DTLS 1.2 (RFC 6347), and the SRTP keys of a handshake (RFC 5764). Datagrams in, datagrams out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Final
 

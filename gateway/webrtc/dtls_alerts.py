@@ -4,8 +4,6 @@ A connection of OpenSSL takes 70 kB, several times as much as the rest of a peer
 read and write this alert. So its keys are computed here, and the connection is freed.
 """
 
-from __future__ import annotations
-
 import hmac
 from typing import Final
 

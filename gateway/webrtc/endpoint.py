@@ -1,7 +1,5 @@
 """The WebRTC ports of a process: admits peers, and gives each datagram to its peer."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import time

@@ -1,7 +1,5 @@
 """The interface of a peer's handler, and the reasons for which a peer ends."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Protocol

@@ -1,7 +1,5 @@
 """Shares the time of the event loop between handshakes and everything else."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import deque

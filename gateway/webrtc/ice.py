@@ -5,8 +5,6 @@ that the peer receives there (otherwise anybody with credentials could direct me
 it measures the round trip.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """Paths to a peer: a remote address and the transport to it. Limits the bytes to an address that is not verified."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The sessions of WHIP and WHEP in this process, and the requests that open, change and end them."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields

@@ -1,7 +1,5 @@
 """Opens the ports of WebRTC: UDP and TCP with the same number."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

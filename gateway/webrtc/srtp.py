@@ -1,7 +1,5 @@
 """SRTP (RFC 3711, RFC 7714): protects outgoing packets, checks and decrypts incoming ones."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final

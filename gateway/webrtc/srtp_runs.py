@@ -4,8 +4,6 @@
 calls of libsrtp take 10 µs. The binding is not public: it is used only if it gives the bytes of `Session.protect`.
 """
 
-from __future__ import annotations
-
 import os
 from array import array
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """UdpPath: a path to a peer on the UDP socket that all peers share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 

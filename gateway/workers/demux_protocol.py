@@ -1,7 +1,5 @@
 """Messages between the gateway and a demux worker. The gateway reads all bytes; the worker opens no file or socket."""
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass
 from enum import IntEnum

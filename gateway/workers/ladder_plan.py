@@ -4,8 +4,6 @@ The output sends the worker a LadderPlan as SETUP. A NOTE of the worker is JSON 
 renditions), "error" (null: solved) or "damaged".
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The kinds of frames between the gateway and media workers, in addition to `wire.StreamMessage`."""
 
-from __future__ import annotations
-
 from enum import IntEnum
 
 

@@ -3,8 +3,6 @@
 The request is SETUP, the result DONE (a PackageResult) or FAILED. The play worker gets a PlayRequest.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

@@ -4,8 +4,6 @@ The gateway sends SETUP (a SlateRequest with the members of a StreamForm) and th
 with tracks, pictures (numbered from 0 in `dts`), sound and END, or with FAILED.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

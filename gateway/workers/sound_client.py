@@ -1,7 +1,5 @@
 """Converts the sound of one stream to AAC or Opus in a worker process. The video does not pass through the worker."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import deque

@@ -3,8 +3,6 @@
 The gateway sends a SoundSetup as SETUP. A NOTE of the worker is {"damaged": units} or {"unusable": reason}.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

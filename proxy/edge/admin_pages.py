@@ -1,7 +1,5 @@
 """The admin listener of an edge: health check, readiness and metrics."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final

@@ -1,7 +1,5 @@
 """Serves the streams of one channel to other nodes. This reduces the load on the node that holds the stream."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Opens the services that find streams, channels and gateways: in a registry, or in the settings."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gateway.adapters.stores import open_channels, open_registry

@@ -1,7 +1,5 @@
 """Opens the services of an edge in their order: each one gets those before it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

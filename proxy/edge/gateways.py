@@ -1,7 +1,5 @@
 """Lists the gateways of an edge, requests stored files from them, and finds streams without a registry."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import time

@@ -1,7 +1,5 @@
 """Creates the endpoint of an edge for other nodes: its state, and the streams of its channel."""
 
-from __future__ import annotations
-
 from gateway import __version__
 from gateway.cluster.calls.gateway_operations import ChannelReaders, GatewayOperations
 from gateway.cluster.calls.node_endpoint import NodeEndpoint, Operation, PullableStreams

@@ -1,7 +1,5 @@
 """Creates the services that answer the players of an edge."""
 
-from __future__ import annotations
-
 from gateway.app.viewer_parts import viewer_reports
 from gateway.lib.refusals import Refusals
 from gateway.playback.flv import FlvViewers

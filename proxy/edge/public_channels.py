@@ -1,7 +1,5 @@
 """Reads the list of public channels from gateways, for the home page of an edge."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final
 

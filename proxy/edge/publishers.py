@@ -1,7 +1,5 @@
 """Forwards the requests of publishers' pages and encoders to a gateway, because an edge accepts no pushes."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Awaitable
 from typing import Final

@@ -1,7 +1,5 @@
 """Reads channels from gateways: the rules for players, and the enabled outputs."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import structlog

@@ -1,7 +1,5 @@
 """Converts between DynamoDB attribute values and the JSON values of a channel's fields."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping
 from decimal import Decimal

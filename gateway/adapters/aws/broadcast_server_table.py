@@ -1,7 +1,5 @@
 """The table of broadcast servers: two roles, each with the public name of a task that accepts pushes."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable, Mapping

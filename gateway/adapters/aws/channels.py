@@ -1,7 +1,5 @@
 """Channels in DynamoDB, in the old system's table: hash key `id`, unchanged names and values."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """The console's entries in DynamoDB: partition key `kind`, sort key `key`, TTL attribute `expires`."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

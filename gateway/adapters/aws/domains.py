@@ -1,7 +1,5 @@
 """The push and pull domains in SSM parameters of the old system's console."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from gateway.adapters.aws.session import AwsSession, call

@@ -1,7 +1,5 @@
 """One DynamoDB table, with the calls that the DynamoDB stores share."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager

@@ -5,8 +5,6 @@ Each type has its own partition key. DynamoDB allows 1,000 writes a second for o
 once. More events wait in the queue of their node.
 """
 
-from __future__ import annotations
-
 import asyncio
 import heapq
 import json

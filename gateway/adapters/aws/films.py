@@ -1,7 +1,5 @@
 """Films in DynamoDB: partition key `kind`, sort key `key`, and a local index `position` for lists by time."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final
 

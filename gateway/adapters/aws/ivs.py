@@ -1,7 +1,5 @@
 """Amazon IVS channels: returns the ingest endpoint and key for a relay. Creates, lists and deletes channels."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """VOD jobs in DynamoDB: hash key `id`, one item per job. Every change requires the expected version."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final
 

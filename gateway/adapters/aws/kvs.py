@@ -1,7 +1,5 @@
 """The control plane of Kinesis Video Streams: data endpoints, an assumed role, and signatures of PutMedia."""
 
-from __future__ import annotations
-
 import os
 import re
 import time

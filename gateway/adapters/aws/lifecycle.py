@@ -1,7 +1,5 @@
 """The lifecycle rules that move a bucket's recordings to cheaper storage classes. Other rules are not changed."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from botocore.exceptions import ClientError

@@ -1,7 +1,5 @@
 """Finds the public name of an ECS task. ECS does not return it, so this asks EC2 for the network interface."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Objects in an S3 bucket. Large files are uploaded in parts, so that memory is bounded."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """Nodes and their stream claims in DynamoDB, in the old system's table of live sessions (hash key `UUID`)."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

@@ -1,7 +1,5 @@
 """Handles S3 notifications of new objects from an SQS queue."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

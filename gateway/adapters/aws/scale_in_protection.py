@@ -1,7 +1,5 @@
 """Protects an ECS task with publishers from scale-in, through the ECS agent's endpoint. It needs no SDK."""
 
-from __future__ import annotations
-
 import asyncio
 import fcntl
 import json

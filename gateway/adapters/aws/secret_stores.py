@@ -1,7 +1,5 @@
 """Secrets in SSM's Parameter Store and in Secrets Manager, each with its previous value."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from botocore.exceptions import ClientError

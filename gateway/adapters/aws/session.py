@@ -1,7 +1,5 @@
 """One client per AWS service, created on first use, with time-outs that detect an unavailable service."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """Reads an SQS queue. Handles each message until it succeeds or cannot succeed."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Awaitable, Callable

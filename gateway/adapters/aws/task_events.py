@@ -1,7 +1,5 @@
 """Handles ECS task events, which EventBridge sends to an SQS queue: updates the table of broadcast servers."""
 
-from __future__ import annotations
-
 from gateway.adapters.aws.broadcast_server_table import BroadcastServerTable, TaskEvent
 from gateway.adapters.aws.network_interfaces import interface_of
 from gateway.adapters.aws.sqs_reader import UnexpectedMessage, message_json

@@ -1,7 +1,5 @@
 """Reads the ECS task of this process from the ECS agent's metadata endpoint (version 4). It needs no SDK."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ipaddress

@@ -1,7 +1,5 @@
 """Tasks on Amazon ECS: RunTask starts them, a list by `startedBy` finds them, StopTask stops them."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import re

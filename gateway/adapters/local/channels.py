@@ -1,7 +1,5 @@
 """Channels and domains in SQLite. Each channel is one row, with its fields as JSON."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final

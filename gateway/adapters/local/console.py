@@ -1,7 +1,5 @@
 """Users, login sessions and profiles of the console in SQLite, one row each."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Mapping

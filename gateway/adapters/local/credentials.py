@@ -1,7 +1,5 @@
 """Secrets in files: the signing secret and the admin token's hash in the data folder, and files by reference."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import hmac

@@ -1,7 +1,5 @@
 """The data folder, which is created on first use. Readers never see a partial file in it."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

@@ -1,7 +1,5 @@
 """One SQLite file of Millrace. Opening checks it. Every operation is one statement."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

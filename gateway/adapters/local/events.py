@@ -1,7 +1,5 @@
 """The events log in SQLite. Each event is one row. Several processes may share the file."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Final

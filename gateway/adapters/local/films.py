@@ -1,7 +1,5 @@
 """Films in SQLite. Each film is one row: its fields as JSON, and columns for sorted lists and searches."""
 
-from __future__ import annotations
-
 import json
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The host name in addresses for users, and the file with the ports of a running gateway."""
 
-from __future__ import annotations
-
 import ipaddress
 import json
 import os

@@ -1,7 +1,5 @@
 """VOD jobs in SQLite. Each job is one row: its fields as JSON, and its version."""
 
-from __future__ import annotations
-
 import json
 
 from gateway.adapters.local.database import Database, to_json

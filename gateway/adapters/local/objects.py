@@ -1,7 +1,5 @@
 """Objects in a folder. A key is the path of a file below it. Every visible file is complete."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import errno

@@ -1,7 +1,5 @@
 """Nodes and their stream claims in SQLite, for several gateways on one machine. The file contains nothing else."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path

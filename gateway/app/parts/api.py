@@ -1,7 +1,5 @@
 """Creates the API of a gateway, and the services that only the API uses."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import replace

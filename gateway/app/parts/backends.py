@@ -1,7 +1,5 @@
 """Opens the services outside of a gateway: stores, cloud, webhooks and the log of events."""
 
-from __future__ import annotations
-
 import ssl
 from dataclasses import dataclass
 from pathlib import Path

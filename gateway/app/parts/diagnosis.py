@@ -1,7 +1,5 @@
 """Creates the measurements of a gateway: its state, and the history of its values."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

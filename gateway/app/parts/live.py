@@ -1,7 +1,5 @@
 """Creates the streams of a gateway with their outputs, and the services that observe them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gateway.api.hub_samples import HubSamples

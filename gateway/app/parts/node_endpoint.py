@@ -1,7 +1,5 @@
 """Creates the endpoint for other nodes: streams, files, and operations. Only members of a cluster import it."""
 
-from __future__ import annotations
-
 from gateway.api.application import NodeServer
 from gateway.app.parts.gateway_parts import GatewayParts
 from gateway.app.parts.playback import Playback

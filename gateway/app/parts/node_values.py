@@ -1,7 +1,5 @@
 """The values of this process that its history records."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from typing import Final

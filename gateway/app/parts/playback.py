@@ -1,7 +1,5 @@
 """Creates the services that answer the players of a gateway."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Answers the pages and encoders of publishers with the addresses of a gateway, and with its push servers."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 

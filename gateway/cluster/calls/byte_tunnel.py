@@ -3,8 +3,6 @@
 It is used if another process of this host holds the requested stream.
 """
 
-from __future__ import annotations
-
 import asyncio
 from typing import Final
 

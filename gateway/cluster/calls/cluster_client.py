@@ -1,7 +1,5 @@
 """Queries other nodes for the API, and notifies them of changes."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The operations of a gateway for other nodes on its history, its refusals and the reports of viewers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gateway.channels.names import is_channel_id

@@ -1,7 +1,5 @@
 """Passes requests from another node to the API of this node, which answers on the same connection."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The operations of a gateway for other nodes, on its streams and channels."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass

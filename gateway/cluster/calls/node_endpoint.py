@@ -1,7 +1,5 @@
 """Answers requests of other nodes below `/_node/`, on the playback listener and on the Unix socket."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Operations below `/_node/.node/`: checks a node's request, then answers it in JSON or forwards it to a sibling."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass

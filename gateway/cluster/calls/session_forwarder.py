@@ -1,7 +1,5 @@
 """Finds the process that owns a WebRTC session, and asks it to change or end the session."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias

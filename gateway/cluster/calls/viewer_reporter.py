@@ -1,7 +1,5 @@
 """Reports viewer counts and viewers' measurements of this node to the nodes that hold the streams."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping

@@ -3,8 +3,6 @@
 Equal requests of any number of viewers become one request to the other node.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time

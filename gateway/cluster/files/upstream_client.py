@@ -1,7 +1,5 @@
 """Requests files of a stream from the node that holds it. Finds the new node if the stream has moved."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping

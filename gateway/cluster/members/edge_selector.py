@@ -3,8 +3,6 @@
 This reduces the load on the node that holds the stream.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import time

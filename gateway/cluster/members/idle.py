@@ -1,7 +1,5 @@
 """Waits until a channel is idle, so that a node that was started for this channel can end."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from typing import Final

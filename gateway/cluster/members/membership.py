@@ -1,7 +1,5 @@
 """Keeps this node in the registry, with a heartbeat that shows that it is alive."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The address of the node that holds a stream, and the interface to look it up."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias

@@ -1,7 +1,5 @@
 """Checks whether a request is from a node of this cluster."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import structlog

@@ -1,7 +1,5 @@
 """Determines which nodes are alive: by connections first, then by heartbeats."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass

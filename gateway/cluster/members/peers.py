@@ -1,7 +1,5 @@
 """Requests to other nodes, signed with the cluster secret, over TCP or over the Unix socket of a sibling process."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import time

@@ -1,7 +1,5 @@
 """Finds the node that holds a stream, with few reads of the registry."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import time

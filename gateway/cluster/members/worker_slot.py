@@ -1,7 +1,5 @@
 """A worker process on its host: its number, and the sockets of the other workers, which share its ports."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

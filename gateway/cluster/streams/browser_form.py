@@ -1,7 +1,5 @@
 """A stream of this node in the form for WebRTC viewers, which other nodes pull. Only this node converts it."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import replace
 from typing import Final

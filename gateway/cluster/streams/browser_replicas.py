@@ -1,7 +1,5 @@
 """Replicas of other nodes' streams in the form for WebRTC viewers. The node with the stream converts it once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 

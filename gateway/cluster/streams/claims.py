@@ -1,7 +1,5 @@
 """Claims of streams by this node. The registry has a claim before a push is accepted."""
 
-from __future__ import annotations
-
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping

@@ -1,7 +1,5 @@
 """The streams that players of a gateway find: its own, and replicas of other nodes' streams."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Collection
 

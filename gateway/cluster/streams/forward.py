@@ -1,7 +1,5 @@
 """Sends pushes and renditions to the node that holds the stream, unit by unit."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from typing import Final

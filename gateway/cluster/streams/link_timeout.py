@@ -1,7 +1,5 @@
 """Detects a link whose other end no longer sends, even if the connection seems to be open."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """All streams that a node pulls from other nodes: unchanged, and in the form for viewers by WebRTC."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain

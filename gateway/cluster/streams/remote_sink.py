@@ -1,7 +1,5 @@
 """Writes the units of a stream as frames to another node. Drops whole GOPs if that node is too slow."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from collections.abc import Callable

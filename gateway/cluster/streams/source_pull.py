@@ -1,7 +1,5 @@
 """Pulls a publisher's original stream into a hub of this process, for a transcoding worker."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The receiving end of `POST /_node/<stream>`: publishes the units that another node sends."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 

@@ -1,7 +1,5 @@
 """Writes the Media Presentation Description of a live stream as XML (ISO/IEC 23009-1, DASH-IF low latency)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape

@@ -4,8 +4,6 @@
 message of the corresponding type. Times are taken modulo 2**32 milliseconds.
 """
 
-from __future__ import annotations
-
 import struct
 from functools import lru_cache
 

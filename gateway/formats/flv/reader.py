@@ -1,7 +1,5 @@
 """Reads the tags of an FLV byte stream that arrives in pieces."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from gateway.media.errors import InvalidData

@@ -4,8 +4,6 @@ Sources: "Adobe Flash Video File Format Specification" 10.1, Annex E; "Enhanced 
 with Ex below. Codec id 12 is the HEVC extension of Chinese CDNs.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias

@@ -4,8 +4,6 @@ Lines are made once, when a part or segment is complete, and joined whenever the
 URI. `with_suffix` replaces it by the query that a protected player must send, or by "".
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass

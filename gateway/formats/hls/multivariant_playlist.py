@@ -1,7 +1,5 @@
 """Writes the Multivariant Playlist: the renditions of a stream, with the values by which players choose."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Reads playlists of other servers (RFC 8216): variants or segments."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias

@@ -1,7 +1,5 @@
 """Writes EBML elements: an id, a size and a body (RFC 8794)."""
 
-from __future__ import annotations
-
 import struct
 from typing import Final
 

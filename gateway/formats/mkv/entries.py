@@ -1,7 +1,5 @@
 """Reads the elements and the track entries of Matroska and WebM."""
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """Reads live Matroska and WebM in pieces of any size, and returns tracks and samples."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from gateway.formats.mkv import ebml

@@ -1,7 +1,5 @@
 """Writes live Matroska: EBML header, a Segment of unknown size, Info, Tracks, Clusters and SimpleBlocks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Final
 

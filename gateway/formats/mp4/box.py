@@ -1,7 +1,5 @@
 """Writes boxes: a size, a type, a payload (ISO/IEC 14496-12 §4.2)."""
 
-from __future__ import annotations
-
 
 def box(kind: bytes, *parts: bytes) -> bytes:
     """Returns a box of type `kind` (four bytes) that contains `parts`."""

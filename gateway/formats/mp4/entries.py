@@ -1,7 +1,5 @@
 """Reads the tracks of a fragmented MP4 that other software wrote."""
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass
 from typing import Final

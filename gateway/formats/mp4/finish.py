@@ -4,8 +4,6 @@ Fragments protect a growing recording: after a crash it is complete up to the la
 has one index before the media (ISO/IEC 14496-12 §6.2.3 allows it: "fast start").
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 

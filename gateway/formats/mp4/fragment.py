@@ -1,7 +1,5 @@
 """Writes movie fragments: a moof and its mdat, for a CMAF chunk (an LL-HLS part) or a complete segment."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Finds the fragments of a growing recording that Millrace wrote, without reading their media."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Writes ftyp and moov for fragments: the initialization segment of a CMAF track, or the header of a movie."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass

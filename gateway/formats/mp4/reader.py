@@ -1,7 +1,5 @@
 """Reads fragmented MP4: its boxes, within limits, and the samples of fragments."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Reads a growing fragmented MP4 in pieces of any size, and returns tracks and samples."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from gateway.formats.mp4.entries import FragmentedMovie, Mp4TrackEntry, read_movie

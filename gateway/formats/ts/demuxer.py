@@ -1,7 +1,5 @@
 """Reads the transport streams that `TsMuxer` writes: joins packets to PES packets, strictly and within bounds."""
 
-from __future__ import annotations
-
 import re
 import struct
 from dataclasses import dataclass

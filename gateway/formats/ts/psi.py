@@ -1,7 +1,5 @@
 """Writes the two tables of a transport stream: its program (PAT) and the program's streams (PMT)."""
 
-from __future__ import annotations
-
 import struct
 
 PAT_PID = 0x0000

@@ -1,7 +1,5 @@
 """Reads a segment that Millrace wrote as access units, with the decoder configuration of each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The RTMP and RTMPS listeners: accept, PROXY protocol, TLS; they check every connection once a second."""
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import socket

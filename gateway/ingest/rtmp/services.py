@@ -1,7 +1,5 @@
 """The shared services of RTMP connections, and the texts of refusals."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

@@ -1,7 +1,5 @@
 """ConvertedPictures: VP8 of a WHIP push, and its Opus, become H.264 and AAC in a worker."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from typing import Final

@@ -1,7 +1,5 @@
 """WhipIntake: publishes the tracks of a WHIP push, and asks the sender for missing packets and key frames."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable, Sequence

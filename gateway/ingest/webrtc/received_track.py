@@ -1,7 +1,5 @@
 """One track of a WHIP push: RTP packets in, access units with the times of the push out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast

@@ -1,7 +1,5 @@
 """SoundOnDemand: the AAC of a push whose sound is Opus, made while a sink needs it."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import deque

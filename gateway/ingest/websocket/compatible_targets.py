@@ -1,7 +1,5 @@
 """Pushes of the old system's browser client. The client names the target, and the operator has to allow it."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 import uuid

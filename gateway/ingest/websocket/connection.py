@@ -1,7 +1,5 @@
 """One connection to the WebSocket port, between the socket and the library: checks the request and limits the data."""
 
-from __future__ import annotations
-
 import asyncio
 import ssl
 from http import HTTPMethod, HTTPStatus

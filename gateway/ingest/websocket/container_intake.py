@@ -1,7 +1,5 @@
 """Sends a MediaRecorder's byte stream to a worker, and publishes the units that the worker returns."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from dataclasses import asdict

@@ -4,8 +4,6 @@ Pictures are published at once, in the call of `feed`. A worker transcodes audio
 some tens of milliseconds later.
 """
 
-from __future__ import annotations
-
 import time
 from typing import Final
 

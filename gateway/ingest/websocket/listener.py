@@ -1,7 +1,5 @@
 """The WS and WSS listeners: opening handshake, clients behind proxies; they check every push once a second."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import ssl

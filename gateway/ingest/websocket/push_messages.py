@@ -1,7 +1,5 @@
 """The texts that a pushing page gets: JSON, or the lines for the old system's client."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gateway.protocols import push, push_original

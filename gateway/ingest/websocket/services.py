@@ -1,7 +1,5 @@
 """The shared services of WebSocket pushes, and the close codes of refusals."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final

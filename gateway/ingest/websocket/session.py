@@ -1,7 +1,5 @@
 """One push over a WebSocket: from the admission to the close frame."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import deque

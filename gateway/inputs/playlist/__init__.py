@@ -1,7 +1,5 @@
 """Films and recordings of the object store, played in order by the clock."""
 
-from __future__ import annotations
-
 from gateway.channels.inputs import InputKind, InputSpec
 from gateway.inputs.descriptor import InputDescriptor, InputServices, InputSource
 

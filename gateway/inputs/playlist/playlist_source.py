@@ -1,7 +1,5 @@
 """PlaylistSource: plays films and recordings of the object store in order, in a loop, once, or by the time of day."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

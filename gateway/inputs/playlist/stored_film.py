@@ -1,7 +1,5 @@
 """Finds a playlist's item in the object store, and reads its bytes."""
 
-from __future__ import annotations
-
 import asyncio
 from bisect import bisect_right
 from collections import deque

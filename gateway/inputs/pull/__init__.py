@@ -1,7 +1,5 @@
 """Addresses that the gateway fetches: RTMP, HTTP-FLV, HLS, MPEG-TS over HTTP, and RTSP cameras."""
 
-from __future__ import annotations
-
 from gateway.channels.inputs import InputKind, InputSpec
 from gateway.inputs.descriptor import InputDescriptor, InputServices, InputSource
 

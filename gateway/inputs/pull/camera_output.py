@@ -1,7 +1,5 @@
 """CameraOutput: publishes the units of a camera's tracks, with one clock."""
 
-from __future__ import annotations
-
 import time
 from typing import Final, Self
 

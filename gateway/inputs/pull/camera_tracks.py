@@ -1,7 +1,5 @@
 """The tracks of an RTSP session: RTP packets in, access units out."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """HTTP requests of pulls. Each host is resolved and checked, also of redirects and of the segments of a playlist."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final

@@ -1,7 +1,5 @@
 """Fetches a stream over HTTP(S): HTTP-FLV, MPEG-TS and HLS, found by their first bytes."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncGenerator

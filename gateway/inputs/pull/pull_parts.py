@@ -1,7 +1,5 @@
 """The common parts of all pulls: time-outs, the texts of refusals, and TLS."""
 
-from __future__ import annotations
-
 import ssl
 from typing import Final
 from urllib.parse import urlsplit

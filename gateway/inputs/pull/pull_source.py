@@ -1,7 +1,5 @@
 """PullSource: fetches an address by its protocol."""
 
-from __future__ import annotations
-
 from typing import Final
 from urllib.parse import urlsplit
 

@@ -1,7 +1,5 @@
 """Plays a stream of an RTMP(S) server."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from typing import Final, cast

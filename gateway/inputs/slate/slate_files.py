@@ -1,7 +1,5 @@
 """Fetches the picture or film of a slate to a temporary file."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator

@@ -1,7 +1,5 @@
 """Encodes slates with workers, and keeps them: equal slates of all channels are encoded once."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """An encoded slate, and its endless repetition by the clock."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

@@ -1,7 +1,5 @@
 """The source of a slate: keeps it encoded in the form of the publisher's stream, and repeats it on air."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """BrowserPictures: the pictures of a stream in a form that browsers show over WebRTC."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
 

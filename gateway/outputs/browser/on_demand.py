@@ -1,7 +1,5 @@
 """OnDemand: runs the work of a stream only while somebody uses it."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Awaitable, Callable

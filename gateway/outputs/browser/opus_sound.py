@@ -1,7 +1,5 @@
 """OpusSound: the sound of a stream as Opus, for viewers by WebRTC."""
 
-from __future__ import annotations
-
 import time
 from typing import Final
 

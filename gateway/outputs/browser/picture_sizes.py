@@ -1,7 +1,5 @@
 """The sizes in which a viewer can get the pictures of a stream, and the choice of the next size."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Self

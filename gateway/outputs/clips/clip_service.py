@@ -1,7 +1,5 @@
 """Makes clips, which are stored, and exports, which are sent to one client."""
 
-from __future__ import annotations
-
 import errno
 import math
 import os

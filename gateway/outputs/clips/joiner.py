@@ -26,8 +26,6 @@ Each part of the state has one writer. `_Pictures` and `_Sounds` write their tra
 the file. `Joiner` knows pieces, runs and the range.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Writes the samples of a movie to a file, in chunks in which its tracks alternate."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import BinaryIO, Final

@@ -1,7 +1,5 @@
 """Finds the media of a time range in the store and on this node's disk, and reads them as units."""
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The output `cluster`: `clusterNumber` tasks that serve only one channel while it is live."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from gateway.channels.channel import Channel

@@ -1,7 +1,5 @@
 """The fragments that Kinesis has not stored yet, bounded in bytes."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Cuts a stream into fragments that Kinesis Video Streams accepts, each beginning with an IDR picture."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias

@@ -1,7 +1,5 @@
 """Sends a backlog to one Kinesis stream, over one connection after the other."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ssl

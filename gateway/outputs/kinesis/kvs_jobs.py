@@ -1,7 +1,5 @@
 """The queue of jobs that send stored objects to Kinesis streams, one after the other."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import random

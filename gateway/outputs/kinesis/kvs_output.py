@@ -1,7 +1,5 @@
 """The output `kvs`: sends a live stream to a Kinesis video stream, re-encoded if the channel asks for it."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncGenerator

@@ -1,7 +1,5 @@
 """The Kinesis streams of this process. Each has one sender at a time."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import re

@@ -1,7 +1,5 @@
 """One PutMedia request: its body carries fragments while its response carries acknowledgements."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import ssl

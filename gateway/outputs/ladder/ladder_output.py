@@ -1,7 +1,5 @@
 """The output `codec`: a worker process encodes the ladder, and each rendition becomes a stream."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import deque

@@ -1,7 +1,5 @@
 """A rendition of the ladder, published as a stream of its own."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping

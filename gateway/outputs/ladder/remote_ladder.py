@@ -1,7 +1,5 @@
 """The ladder from a cloud task. The task reads the source and publishes its renditions at the node listener."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable, Mapping

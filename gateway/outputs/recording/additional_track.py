@@ -1,7 +1,5 @@
 """An additional track of a recording: holds its units until the default tracks have reached their time."""
 
-from __future__ import annotations
-
 from collections import deque
 from dataclasses import dataclass
 from typing import Final, Protocol

@@ -1,7 +1,5 @@
 """Cuts a stream into recorded files at key frames. Sound and picture are cut at one time, without lost frames."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Converts unfinished recordings to MP4 files and stores them, also after a crash of the gateway."""
 
-from __future__ import annotations
-
 import asyncio
 import fcntl
 import glob

@@ -1,7 +1,5 @@
 """One file of an MP4 recording: converts each second of media to fragments for the disk."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

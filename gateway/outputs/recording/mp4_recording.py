@@ -1,7 +1,5 @@
 """The output `video`: MP4 files of `video_time` seconds that together hold every frame of the stream."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial

@@ -1,7 +1,5 @@
 """The output `ondemand`: a session as MPEG-TS segments, with a playlist that is updated after each segment."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """An on-demand recording on disk: open segments, and a journal for the recovery after a crash."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

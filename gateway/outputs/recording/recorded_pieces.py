@@ -1,7 +1,5 @@
 """Finds the bytes of a time range in the pieces of a running on-demand recording."""
 
-from __future__ import annotations
-
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Base classes of recording outputs: schedule, bounded subscription, disk errors, cutting into pieces."""
 
-from __future__ import annotations
-
 import abc
 import asyncio
 import time

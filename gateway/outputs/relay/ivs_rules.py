@@ -4,8 +4,6 @@ Sources: Amazon IVS User Guide, "Streaming Configuration" and "Service Quotas"; 
 Ingest" (limits of 2026).
 """
 
-from __future__ import annotations
-
 from collections import deque
 from typing import Final
 from urllib.parse import urlsplit

@@ -1,7 +1,5 @@
 """Masks a relay target's secrets in logs and errors. Servers repeat stream keys in error messages."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Final

@@ -1,7 +1,5 @@
 """One target of a relay: connects, starts at a key frame, and reconnects after errors."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ssl

@@ -1,7 +1,5 @@
 """The output `image`: saves one JPEG of the stream every `image_time` seconds."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Stores finished files: at once in a local object store, or through a spool on disk in a remote one."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import shutil

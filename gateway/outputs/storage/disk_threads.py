@@ -1,7 +1,5 @@
 """Threads for the disk access of recordings, separate from the loop's default threads."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable

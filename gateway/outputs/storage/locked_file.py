@@ -1,7 +1,5 @@
 """An unfinished file on disk. Its writer locks it, so that recovery does not treat it as abandoned."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

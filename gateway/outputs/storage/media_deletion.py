@@ -1,7 +1,5 @@
 """Deletes the stored media of deleted channels, and then the records of deleted channels without media."""
 
-from __future__ import annotations
-
 import asyncio
 import bisect
 import time

@@ -1,7 +1,5 @@
 """Runs a deletion of old objects at a fixed interval."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 

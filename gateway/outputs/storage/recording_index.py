@@ -1,7 +1,5 @@
 """Lists a channel's recordings and pictures, newest first, and deletes them."""
 
-from __future__ import annotations
-
 import asyncio
 import heapq
 import re

@@ -1,7 +1,5 @@
 """Deletes recordings and pictures that are older than their channel's retention time."""
 
-from __future__ import annotations
-
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable

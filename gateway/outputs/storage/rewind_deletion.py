@@ -1,7 +1,5 @@
 """Deletes on-demand sessions that were recorded only for rewinding, when viewers can no longer go back to them."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Finished files that wait on disk for a remote store, and the recovery of the files of dead processes."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

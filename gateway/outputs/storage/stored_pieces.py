@@ -1,7 +1,5 @@
 """Finds the stored media of a channel for a time range: the segments of on-demand sessions, and MP4 recordings."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Fetches watermark pictures over HTTP, within the egress policy and a size limit, and caches them for outages."""
 
-from __future__ import annotations
-
 import ssl
 from collections import OrderedDict
 from contextlib import aclosing

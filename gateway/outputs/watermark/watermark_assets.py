@@ -1,7 +1,5 @@
 """A channel's current watermark: fetches its picture, and reports missing parts."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import replace
 from typing import Final

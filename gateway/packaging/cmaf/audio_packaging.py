@@ -1,7 +1,5 @@
 """Packages the audio tracks of a stream: the default one, and additional ones that the publisher sends beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final

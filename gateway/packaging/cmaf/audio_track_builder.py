@@ -1,7 +1,5 @@
 """Turns audio frames into parts and segments that begin together with the video's segments."""
 
-from __future__ import annotations
-
 from collections import deque
 from dataclasses import dataclass, field
 

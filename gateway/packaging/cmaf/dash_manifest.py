@@ -1,7 +1,5 @@
 """Turns the contents of the CMAF tracks into the values of an MPD: its Periods, and their segment addressing."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Writes the playlists and manifests of a CMAF stream."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction

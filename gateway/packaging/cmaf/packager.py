@@ -1,7 +1,5 @@
 """The output `cmaf`: one set of fragments, served as LL-HLS and DASH."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, replace
 

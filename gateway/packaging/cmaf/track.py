@@ -1,7 +1,5 @@
 """One CMAF track: turns samples into parts and parts into segments, and writes its LL-HLS playlist."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Turns pictures into parts and segments: a part is complete with its last frame, a segment begins with a key frame."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

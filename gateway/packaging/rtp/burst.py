@@ -1,7 +1,5 @@
 """The GOP so far, as a new viewer gets it. Viewers share the payloads; packets are made when they are sent."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate

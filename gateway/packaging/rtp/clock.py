@@ -1,7 +1,5 @@
 """RTP timestamps and synchronisation sources of this process: equal for all streams, so viewers can change streams."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from typing import Final

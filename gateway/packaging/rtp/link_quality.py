@@ -1,7 +1,5 @@
 """Decides from a viewer's reports whether its link carries its pictures."""
 
-from __future__ import annotations
-
 from typing import Final
 
 _BAD_LOSS: Final = 0.12  # share of the packets; lower losses are repaired

@@ -1,7 +1,5 @@
 """The output `whep` of one stream: its feeds, and the sender reports of its viewers."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Callable

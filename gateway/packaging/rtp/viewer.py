@@ -1,7 +1,5 @@
 """One WebRTC viewer as the feeds see it: its payload types, its numbers, and the packets that it may request again."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import deque

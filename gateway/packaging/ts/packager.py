@@ -1,7 +1,5 @@
 """The output `hls`: HLS with MPEG-TS segments."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ All playlists of a packager have the same Media Sequence Numbers, Discontinuity 
 pieces of earlier packagers are counted back from the first segment of this one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import chain
 from typing import Final

@@ -5,8 +5,6 @@ headers inside it. A message in several reads costs a slice per read and one joi
 a read ends inside a chunk header.
 """
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass, field
 

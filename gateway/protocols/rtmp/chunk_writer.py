@@ -1,7 +1,5 @@
 """ChunkWriter: splits messages into chunks (§5.3) with minimal headers. Also builds chunks that players share."""
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 It sends the commands of Flash Media Live Encoder in their order, because every server was tested with that encoder.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum

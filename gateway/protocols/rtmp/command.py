@@ -1,7 +1,5 @@
 """Reads and writes RTMP commands (§7.2), and the status objects that answer them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gateway.formats import amf0

@@ -1,7 +1,5 @@
 """Connection: the common part of the server side and the client side of an RTMP connection."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Any
 

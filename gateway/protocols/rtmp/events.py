@@ -1,7 +1,5 @@
 """The events that `receive` of a connection returns, in the order of the received bytes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import TypeAlias
 

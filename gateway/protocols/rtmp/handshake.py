@@ -5,8 +5,6 @@ sides use the simple form if the first packet of the peer has no valid digest. C
 encoders send zeros.
 """
 
-from __future__ import annotations
-
 import hmac
 import os
 from collections.abc import Callable

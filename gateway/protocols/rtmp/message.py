@@ -1,7 +1,5 @@
 """RTMP messages, their type numbers, and the payloads of protocol and user control messages (§5.4, §6.2, §7.1.7)."""
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass
 from enum import IntEnum

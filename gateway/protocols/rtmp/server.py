@@ -1,7 +1,5 @@
 """ServerConnection: the server side of an RTMP connection. It reads bytes and returns events; the owner answers."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Collection, Sized
 from typing import cast

@@ -1,7 +1,5 @@
 """The states of a connection and the allowed steps. All state changes are here."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from enum import Enum, auto
 from typing import TypeAlias

@@ -1,7 +1,5 @@
 """Parses RTMP addresses `rtmp[s]://host[:port]/app[/instance]/name[?query]`, and stream names in commands."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit

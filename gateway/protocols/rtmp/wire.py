@@ -1,7 +1,5 @@
 """Wire: the message layer of both sides of an RTMP connection: chunks, acknowledgements, pings, bytes to send."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gateway.formats.flv.demuxer import parse_script

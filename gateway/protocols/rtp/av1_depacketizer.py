@@ -1,7 +1,5 @@
 """Joins the payloads of RTP packets to AV1 temporal units ("RTP Payload Format for AV1" v1.0)."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from gateway.media import av1

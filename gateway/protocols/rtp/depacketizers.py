@@ -1,7 +1,5 @@
 """Joins the payloads of RTP packets to access units: H.264, H.265, AAC, and sound of one frame in each packet."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final, Protocol

@@ -1,7 +1,5 @@
 """JitterBuffer: puts the packets of one source in order, and waits for missing ones until they are given up."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 

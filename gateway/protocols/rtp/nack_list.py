@@ -1,7 +1,5 @@
 """NackList: the missing packets of one source, and when to ask for each of them again (RFC 4585 §6.2.1)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

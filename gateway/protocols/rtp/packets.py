@@ -1,7 +1,5 @@
 """RTP packets (RFC 3550): header, order, times; and the sender reports that relate the times of two tracks."""
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass
 from typing import Final

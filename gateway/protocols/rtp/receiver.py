@@ -1,7 +1,5 @@
 """RtpReceiver: joins the packets of one track to frames in order, and requests missing packets."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias

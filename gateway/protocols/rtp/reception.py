@@ -1,7 +1,5 @@
 """Reception: extends the sequence numbers of one source, and counts its packets for receiver reports."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final
 

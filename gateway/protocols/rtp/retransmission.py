@@ -1,7 +1,5 @@
 """Retransmitted RTP packets in a stream of their own: RTX (RFC 4588 §4)."""
 
-from __future__ import annotations
-
 import struct
 from typing import Final
 

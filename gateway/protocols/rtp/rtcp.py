@@ -1,7 +1,5 @@
 """RTCP without I/O: reports, feedback and goodbyes (RFC 3550, 4585, 5104), compound or of reduced size (RFC 5506)."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass

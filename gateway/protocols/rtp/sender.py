@@ -1,7 +1,5 @@
 """Outgoing RTP packets: their headers, and their runs of equal length."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Sequence
 from typing import Final

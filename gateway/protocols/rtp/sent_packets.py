@@ -1,7 +1,5 @@
 """The packets that a track sent last, by sequence number: they answer the NACKs of all its receivers."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Sequence
 from typing import Final

@@ -1,7 +1,5 @@
 """RtpTimeline: puts the tracks of one sender on one clock, by arrival first, and by their sender reports later."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from gateway.protocols.rtp.packets import RtpClock

@@ -3,8 +3,6 @@
 Source: draft-holmer-rmcat-transport-wide-cc-extensions-01, §3. Both sides negotiate the header extension "…-01".
 """
 
-from __future__ import annotations
-
 import struct
 from itertools import takewhile
 from typing import Final

@@ -1,7 +1,5 @@
 """Joins the payloads of RTP packets to VP8 frames (RFC 7741) and VP9 frames (RFC 9628)."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from gateway.media import vp9

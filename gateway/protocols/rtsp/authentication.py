@@ -1,7 +1,5 @@
 """The Authorization header of RTSP requests: Basic and Digest (RFC 2617, RFC 7616)."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re

@@ -1,7 +1,5 @@
 """RTSP messages, and the RTP packets between them on one connection (RFC 2326 §10.12)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias

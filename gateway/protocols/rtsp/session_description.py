@@ -1,7 +1,5 @@
 """Reads the media of a session description (SDP, RFC 8866) as cameras write it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from urllib.parse import urljoin
 

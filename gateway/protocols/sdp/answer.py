@@ -1,7 +1,5 @@
 """Writes the answer to an offer (RFC 9429 §5.3): we are an ICE-lite agent with one transport for all media."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias

@@ -1,7 +1,5 @@
 """Chooses the offered codec for a track that we send, or for a medium that we receive; and the reason if none fits."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final

@@ -1,7 +1,5 @@
 """The fragments of trickle ICE (application/trickle-ice-sdpfrag, RFC 8840) in the PATCH requests of RFC 9725."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gateway.protocols.errors import RemoteProtocolError

@@ -1,7 +1,5 @@
 """The offer of a WebRTC client (RFC 9429) as typed values: its media, codecs, transport and header extensions."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The line level of a session description (SDP, RFC 8866): its sections with their attributes and RTP formats."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from typing import Final

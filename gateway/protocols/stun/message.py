@@ -1,7 +1,5 @@
 """STUN messages (RFC 8489): reading, writing, and the check of their short-term credentials."""
 
-from __future__ import annotations
-
 import hmac
 import ipaddress
 import struct

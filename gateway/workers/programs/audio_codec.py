@@ -1,7 +1,5 @@
 """Decodes audio tracks and encodes AAC and Opus, with the times of the source."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction

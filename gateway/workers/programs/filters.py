@@ -1,7 +1,5 @@
 """Prepares pictures for an encoder: deinterlaces, rotates and scales them, and converts them to 8-bit 4:2:0."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The JPEG worker: makes JPEG pictures from access units, and measures how much two pictures of a stream differ."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

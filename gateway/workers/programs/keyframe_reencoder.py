@@ -3,8 +3,6 @@
 `python -m gateway.workers.programs.keyframe_reencoder <fd>`
 """
 
-from __future__ import annotations
-
 import sys
 from fractions import Fraction
 from typing import Final

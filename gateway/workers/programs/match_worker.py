@@ -9,8 +9,6 @@ The gateway sends SETUP (the members of a StreamForm, "preset" and "threads"), t
 The worker sends the matched stream, or FAILED.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction

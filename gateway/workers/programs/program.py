@@ -1,7 +1,5 @@
 """The worker's end of the link (blocking frames on the inherited socket), and the start and end of a worker process."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

@@ -3,8 +3,6 @@
 It sends units when it has converted all units received so far. So units that arrive together are sent together.
 """
 
-from __future__ import annotations
-
 import sys
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Sends the output of a worker to the gateway: first the tracks, then units."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Final
 

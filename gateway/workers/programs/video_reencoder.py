@@ -1,7 +1,5 @@
 """The common part of the workers that decode the video of one stream and encode it again."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from fractions import Fraction
 

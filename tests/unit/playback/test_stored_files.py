@@ -23,6 +23,7 @@ def root(tmp_path):
     (folder / "c1" / ".unfinished.mp4").write_bytes(DATA)
     (folder / "c1" / "out").symlink_to(tmp_path / "secret.txt")
     (folder / "c1" / "in.mp4").symlink_to(folder / "c1" / "mp4" / "film.mp4")
+    (folder / "c1" / "loop").symlink_to(folder / "c1" / "loop")
     (tmp_path / "secret.txt").write_text("secret")
     os.mkfifo(folder / "c1" / "pipe")
     return folder
@@ -76,7 +77,18 @@ async def test_an_unchanged_file_is_not_sent_again(root):
 
 @pytest.mark.parametrize(
     "path",
-    ["/c1/none.mp4", "/c1", "/c1/mp4", "/c1/mp4/", "/", "/c1/.unfinished.mp4", "/c1/out", "/c1/pipe", "/" + "a" * 300],
+    [
+        "/c1/none.mp4",
+        "/c1",
+        "/c1/mp4",
+        "/c1/mp4/",
+        "/",
+        "/c1/.unfinished.mp4",
+        "/c1/out",
+        "/c1/loop",
+        "/c1/pipe",
+        "/" + "a" * 300,
+    ],
 )
 async def test_paths_without_a_finished_file_are_not_found(root, path):
     async with serve(root) as listener:

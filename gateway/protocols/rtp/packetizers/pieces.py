@@ -1,7 +1,5 @@
 """Cuts a frame into pieces that fill packets of one length."""
 
-from __future__ import annotations
-
 
 def pieces(frame: bytes, limit: int, header: int, first_header: int) -> list[memoryview]:
     """Returns as few pieces as possible, of equal length with their headers. The last may be shorter.

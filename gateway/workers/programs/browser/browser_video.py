@@ -3,8 +3,6 @@
 The queue of this thread is limited in seconds, bytes and number of units.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import deque

@@ -1,7 +1,5 @@
 """The browser worker: converts MediaRecorder data to H.264 and AAC. It copies if possible, else it encodes."""
 
-from __future__ import annotations
-
 import sys
 import time
 from dataclasses import asdict

@@ -3,8 +3,6 @@
 `python -m gateway.workers.programs.demux.demux_worker <fd>`
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -21,14 +19,7 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
-from gateway.workers.demux_protocol import (
-    CREDIT,
-    DemuxMessage,
-    DemuxRequest,
-    decode_data,
-    decode_more,
-    encode_read,
-)
+from gateway.workers.demux_protocol import CREDIT, DemuxMessage, DemuxRequest, decode_data, decode_more, encode_read
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed
 from gateway.workers.programs.demux.source_file import SourceClosed, SourceFile
@@ -47,9 +38,7 @@ class DemuxedSource:
         self._request = request
         number = request.source
         self.file = SourceFile(
-            request.size,
-            CREDIT,
-            lambda offset, size: link.send(DemuxMessage.READ, encode_read(number, offset, size)),
+            request.size, CREDIT, lambda offset, size: link.send(DemuxMessage.READ, encode_read(number, offset, size))
         )
         self._writer = UnitWriter(self._send_tracks, self._send_units)
 

@@ -1,7 +1,5 @@
 """The bytes of one source as a file object for libav: read from the gateway over the link, on request."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from queue import SimpleQueue

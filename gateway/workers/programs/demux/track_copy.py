@@ -1,7 +1,5 @@
 """Copies the packets of one libav stream as access units in ISO-BMFF form; converts sound that cannot be carried."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from typing import Any, Final, Protocol
 

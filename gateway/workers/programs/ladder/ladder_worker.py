@@ -1,7 +1,5 @@
 """The ladder worker: decodes a source once, and passes its pictures and audio to one thread for each rendition."""
 
-from __future__ import annotations
-
 import sys
 from fractions import Fraction
 from typing import Any, Final

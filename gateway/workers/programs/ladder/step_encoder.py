@@ -1,7 +1,5 @@
 """The encoder of one rendition: a thread that scales, encodes and sends pictures, and audio in order with them."""
 
-from __future__ import annotations
-
 import queue
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Draws a card: the channel's name, a text, a moving line and a clock."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final

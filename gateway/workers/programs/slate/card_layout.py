@@ -1,7 +1,5 @@
 """Breaks the texts of a card into lines, and chooses their font sizes."""
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_right
 from collections.abc import Callable

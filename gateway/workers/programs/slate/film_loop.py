@@ -1,7 +1,5 @@
 """Reads a film for a slate: its pictures at the slate's rate, and its sound in whole AAC frames."""
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Iterator
 from contextlib import closing

@@ -3,8 +3,6 @@
 `python -m gateway.workers.programs.slate.slate_worker <fd>`
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from fractions import Fraction

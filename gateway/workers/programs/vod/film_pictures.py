@@ -1,7 +1,5 @@
 """Decodes the video of a file, and changes its times to a timeline without jumps and without long pauses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, Final, TypeVar

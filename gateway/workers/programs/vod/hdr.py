@@ -4,8 +4,6 @@ Converts PQ (SMPTE ST 2084) and HLG (ARIB STD-B67), both in BT.2020, to BT.709. 
 the range above diffuse white, convert the colors to the smaller gamut, and encode the signal again.
 """
 
-from __future__ import annotations
-
 import math
 from enum import StrEnum
 from itertools import product

@@ -1,7 +1,5 @@
 """Converts one media file to HLS segments, playlists and a poster in a folder. Reads video and audio alternately."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from math import ceil, inf
 from pathlib import Path

@@ -3,8 +3,6 @@
 `python -m gateway.workers.programs.vod.package_worker <fd>`
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import traceback

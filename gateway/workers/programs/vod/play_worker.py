@@ -6,8 +6,6 @@ Video becomes H.264 Constrained Baseline, 4:2:0, upright, scaled into a box, wit
 becomes AAC.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterator

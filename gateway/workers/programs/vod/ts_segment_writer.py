@@ -1,7 +1,5 @@
 """Writes encoded video and audio as MPEG-TS segments of about equal length, and makes their playlists."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

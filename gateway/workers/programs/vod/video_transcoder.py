@@ -1,7 +1,5 @@
 """Decodes the video of a VOD, rotates it, converts it to progressive 8-bit 4:2:0, and encodes it as H.264."""
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Callable, Iterator

@@ -4,8 +4,6 @@ Implements the Unicode Bidirectional Algorithm (UAX #9) without explicit embeddi
 their control characters were removed from the text. Works on clusters (a character with its marks).
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Sequence
 

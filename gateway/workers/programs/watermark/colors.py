@@ -1,7 +1,5 @@
 """Parses colors in the syntax of CSS and ffmpeg."""
 
-from __future__ import annotations
-
 import re
 from typing import Final, TypeAlias
 

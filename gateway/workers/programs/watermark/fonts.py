@@ -1,7 +1,5 @@
 """Finds a font for each character. Reads the fonts of this machine from fontconfig, once for each language."""
 
-from __future__ import annotations
-
 import subprocess
 import unicodedata
 from bisect import bisect_right

@@ -3,8 +3,6 @@
 Measured at 1280x720: FFmpeg's `overlay` needs 0.3 ms more per picture than custom code that blends only the region.
 """
 
-from __future__ import annotations
-
 from fractions import Fraction
 from typing import Final, TypeAlias
 

@@ -1,7 +1,5 @@
 """Decodes an uploaded picture within limits, scales it, and combines it with a text into one overlay."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from dataclasses import dataclass

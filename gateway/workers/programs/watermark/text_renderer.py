@@ -3,8 +3,6 @@
 PyAV's FFmpeg has no `drawtext` filter. That filter would also treat `:`, `'`, `%` and `\\` as syntax.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from bisect import bisect_left

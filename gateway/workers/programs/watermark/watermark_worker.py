@@ -1,7 +1,5 @@
 """The watermark worker: decodes a stream's video, draws the watermark, and encodes at about the same bitrate."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from dataclasses import replace
