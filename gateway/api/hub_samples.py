@@ -8,8 +8,7 @@ from gateway.ingest.registry import all_listeners
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample, by_label
 from gateway.live.hub import Hub
-from gateway.live.publisher import StreamPublisher
-from gateway.live.stream import StreamState
+from gateway.live.stream import ActivePublisher, StreamState
 from gateway.playback.formats import FEEDS
 from gateway.ports.events import Event, Events, EventType
 
@@ -28,7 +27,7 @@ class HubSamples:
         self._per_stream = per_stream
         self._ended_bytes = 0
         self._reported_drops: Counter[str] = Counter()
-        self._last_drops: WeakKeyDictionary[StreamPublisher, dict[str, int]] = WeakKeyDictionary()
+        self._last_drops: WeakKeyDictionary[ActivePublisher, dict[str, int]] = WeakKeyDictionary()
         events.listen(self._add_ended)
 
     def _add_ended(self, event: Event) -> None:
@@ -67,7 +66,7 @@ class HubSamples:
         for labels, count in outputs.items():
             yield MetricSample(metric_table.OUTPUTS, count, labels)
 
-    def _count_drops(self, publisher: StreamPublisher) -> None:
+    def _count_drops(self, publisher: ActivePublisher) -> None:
         before = self._last_drops.get(publisher, {})
         self._last_drops[publisher] = now = dict(publisher.dropped)
         for reason, count in now.items():

@@ -13,9 +13,8 @@ from gateway.diagnosis.picture_overview import SIZE, PictureOverview
 from gateway.diagnosis.rules import Facts
 from gateway.diagnosis.texts import text_of
 from gateway.live.health_report import Finding
-from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import SinkNeeds
-from gateway.live.stream import Stream
+from gateway.live.stream import ActivePublisher, Stream
 from gateway.ports.events import Event, EventType
 
 log = structlog.get_logger(__name__)
@@ -89,7 +88,7 @@ class StreamHealth:
         self._clock_offset = clock_offset
         self._by_webrtc = by_webrtc
         self._is_over = False  # the stream has ended, or its measurement failed
-        self._measured: tuple[StreamPublisher, str | None] | None = None  # the publisher, and its input
+        self._measured: tuple[ActivePublisher, str | None] | None = None  # the publisher, and its input
         self._measurement = Measurement(self._end)
         self._facts = Facts(self._measurement, 0.0)
         self._states = [(rule, _FaultState()) for rule in RULES]
@@ -132,7 +131,7 @@ class StreamHealth:
                 self._apply(rule, state, value, now, wall_clock)
         self.findings = tuple([state.finding for _, state in self._states if state.finding is not None])
 
-    def _begin_push(self, publisher: StreamPublisher, now: float) -> None:
+    def _begin_push(self, publisher: ActivePublisher, now: float) -> None:
         if self._measured is not None and self._measured[0] is publisher:
             self._measurement.forget_times()  # another input is on air, perhaps without an announcement
         self._measured = publisher, self._stream.received.input
@@ -141,7 +140,7 @@ class StreamHealth:
         self._overview = None
         self._count_jumps(publisher, float("-inf"))
 
-    def _count_jumps(self, publisher: StreamPublisher, now: float) -> None:
+    def _count_jumps(self, publisher: ActivePublisher, now: float) -> None:
         timeline, measurement, before = publisher.timeline, self._measurement, self._jumps
         self._jumps = (timeline.rebased if timeline is not None else 0), measurement.jumps
         if self._jumps != before:

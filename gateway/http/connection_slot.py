@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.tasks import Tasks
 
-if TYPE_CHECKING:
-    from gateway.http.server import HttpServer
+
+class SlotOwner(Protocol):
+    """The part of the server that a slot uses."""
+
+    scheduler: ReadScheduler
+    tasks: Tasks
+
+    def release(self, slot: ConnectionSlot) -> None:
+        """Called when the connection is closed. Idempotent."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +29,7 @@ class ConnectionSlot:
     transport: None before the end of the TLS handshake.
     """
 
-    _server: HttpServer
+    _server: SlotOwner
     addresses: tuple[str, ...]
     over_quota: bool
     transport: asyncio.Transport | None = None

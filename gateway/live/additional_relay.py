@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from gateway.live.pushed_tracks import MAX_PUSHED, NO_INFO, TrackInfo
 from gateway.media.track import Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 
-if TYPE_CHECKING:
-    from gateway.live.publisher import StreamPublisher
-
 _KINDS: Final = (Kind.VIDEO, Kind.AUDIO)  # by the lowest bit of a track's number
+
+
+class AdditionalSource(Protocol):
+    """The publisher of the tracks; implemented by `AdditionalSource`."""
+
+    def shift(self, unit: AccessUnit, now: float) -> int: ...
+
+    def count_change(self, now: float) -> None: ...
 
 
 class AdditionalTaker(Protocol):
@@ -37,10 +42,10 @@ class AdditionalRelay:
     def __init__(self) -> None:
         self.tracks: dict[int, tuple[MediaTrack, TrackInfo]] = {}  # by number
         self._default = NO_INFO  # of the default audio track
-        self._source: StreamPublisher | None = None
+        self._source: AdditionalSource | None = None
         self._taker: AdditionalTaker | None = None
 
-    def begin(self, source: StreamPublisher) -> None:
+    def begin(self, source: AdditionalSource) -> None:
         """Takes the tracks of another publisher from now on."""
         self._source = source
 

@@ -30,7 +30,7 @@ class Fanout:
         self.tracks: Tracks | None = None
         self.ended: EndReason | None = None
         self.gop = gop
-        self.start_buffer: StartBuffer | None = None  # the first seconds; it sets and removes itself
+        self.start_buffer: StartBuffer | None = None  # the first seconds of the stream, for a limited time
         self._audio = audio
         self._epoch = -1
         self._attached: tuple[_Attachment, ...] = ()
@@ -91,6 +91,17 @@ class Fanout:
     def detach(self, sink: Sink) -> None:
         self._attached = tuple(entry for entry in self._attached if entry.sink is not sink)
         self._sinks = tuple(s for s in self._sinks if s is not sink)
+
+    def keep_start(self, buffer: StartBuffer) -> None:
+        """Stores everything from now on in this buffer, for the sinks that waited for the stream."""
+        self.start_buffer = buffer
+        self.attach(buffer)
+
+    def drop_start(self, buffer: StartBuffer) -> None:
+        """Forgets the buffer. It may be called more than once."""
+        self.detach(buffer)
+        if self.start_buffer is buffer:
+            self.start_buffer = None
 
     def set_tracks(
         self, video: MediaTrack | None, audio: MediaTrack | None, metadata: dict[str, AmfValue], continuous: bool

@@ -15,7 +15,7 @@ from gateway.live.publisher import Evict, PublishSource, PushOrigin, StreamPubli
 from gateway.live.pushed_tracks import MAX_PUSHED
 from gateway.live.sink import EndReason
 from gateway.live.start_buffer import StartBuffer, StartBufferBudget
-from gateway.live.stream import Stream, StreamKind, StreamSpec
+from gateway.live.stream import ActivePublisher, Stream, StreamKind, StreamSpec
 from gateway.live.track_publisher import TrackPublisher
 from gateway.ports.errors import AtCapacity, NameInUse, NoSuchStream, NotAuthorized, RefusalReason
 from gateway.ports.events import Event, Events, EventType
@@ -399,7 +399,7 @@ class Hub:
     def _emit(self, kind: EventType, stream: Stream, **data: object) -> None:
         self.events.emit(Event(kind, time.time(), stream.channel.id, {"stream": stream.name, **data}))
 
-    def _emit_publish_ended(self, stream: Stream, publisher: StreamPublisher, reason: EndReason) -> None:
+    def _emit_publish_ended(self, stream: Stream, publisher: ActivePublisher, reason: EndReason) -> None:
         if stream.is_source and publisher.announced:
             origin = {"protocol": publisher.protocol, "peer": publisher.peer}
             seconds = round(time.monotonic() - publisher.since, 1)

@@ -13,7 +13,7 @@ from gateway.channels.channel import Channel
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason, SoundSource
-from gateway.live.stream import Stream
+from gateway.live.stream import ActivePublisher, Stream
 from gateway.live.track_changes import DelayedChange, IntervalLimiter, KeepsChanging, TrackChangeLimit
 from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
@@ -222,7 +222,7 @@ class StreamPublisher:
             self._key_frame_asked = now
             self.ask_key_frame()
 
-    def show(self, input: str, kind: str, publisher: StreamPublisher | None, ask_key_frame: Callable[[], None]) -> None:
+    def show(self, input: str, kind: str, publisher: ActivePublisher | None, ask_key_frame: Callable[[], None]) -> None:
         """Shows the input on air in the status of this publisher.
 
         publisher: of the input; without it, its kind is the protocol. ask_key_frame: asks it for a key frame.

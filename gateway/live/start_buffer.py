@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from gateway.live.sink import EndReason, Item
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
-
-if TYPE_CHECKING:
-    from gateway.live.fanout import Fanout
 
 MAX_BYTES: Final = 64_000_000  # bytes in the buffers of all streams of one hub
 _ITEM_BYTES: Final = 256  # cost of an item besides its payload, because a publisher may send many tiny items
@@ -26,6 +23,14 @@ class StartBufferBudget:
         self.bytes = 0
 
 
+class BufferedStream(Protocol):
+    """The stream of a StartBuffer: the source of its items."""
+
+    def keep_start(self, buffer: StartBuffer) -> None: ...
+
+    def drop_start(self, buffer: StartBuffer) -> None: ...
+
+
 class StartBuffer:
     """A Sink that stores all items from a stream's first unit.
 
@@ -37,7 +42,7 @@ class StartBuffer:
     seconds: lifetime of the buffer. max_bytes: limit for this stream.
     """
 
-    def __init__(self, stream: Fanout, seconds: float, max_bytes: int, budget: StartBufferBudget) -> None:
+    def __init__(self, stream: BufferedStream, seconds: float, max_bytes: int, budget: StartBufferBudget) -> None:
         self.items: list[Item] = []
         self.torn = False  # the last pictures came without their key frame
         self._stream = stream
@@ -46,8 +51,7 @@ class StartBuffer:
         self._bytes = 0
         self._has_key = False  # or no picture is needed
         self._timer = asyncio.get_running_loop().call_later(seconds, self.drop)
-        stream.start_buffer = self
-        stream.attach(self)
+        stream.keep_start(self)
 
     def __iter__(self) -> Iterator[Item]:
         """Yields tracks first, then units in order. They begin with a decodable picture and the audio before it."""
@@ -56,9 +60,7 @@ class StartBuffer:
     def drop(self) -> None:
         """Drops the buffer. New viewers then get the GOP cache. It may be called more than once."""
         self._timer.cancel()
-        self._stream.detach(self)
-        if self._stream.start_buffer is self:
-            self._stream.start_buffer = None
+        self._stream.drop_start(self)
         self._budget.bytes -= self._bytes
         self._bytes = 0
         self.items = []

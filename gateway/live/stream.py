@@ -45,7 +45,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -55,16 +55,14 @@ from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
 from gateway.live.health_report import HealthReport
+from gateway.live.network_quality import NetworkQuality
 from gateway.live.pushed_tracks import MediaBudget, PushedTracks
 from gateway.live.received import ReceivedMedia
 from gateway.live.sink import EndReason, SoundSource
 from gateway.live.track_changes import ChangeLimiters
+from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
-
-if TYPE_CHECKING:
-    from gateway.live.output import Outputs
-    from gateway.live.publisher import StreamPublisher
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +74,60 @@ class StreamState(StrEnum):
     IDLE = "idle"
     LIVE = "live"
     LINGERING = "lingering"
+
+
+class ActivePublisher(Protocol):
+    """`Stream.publisher`; implemented by `StreamPublisher`.
+
+    since, last_media: monotonic seconds. dropped: units by reason.
+    timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
+    announced: whether its begin and end are events.
+    network: returns the quality of its connection; None: unknown.
+    """
+
+    protocol: str
+    peer: str
+    since: float
+    last_media: float
+    dropped: Counter[str]
+    timeline: PublisherTimeline | None
+    announced: bool
+    network: Callable[[], NetworkQuality] | None
+
+    def request_key_frame(self, now: float) -> None:
+        """Asks the client for a key frame, at most once a second. now: monotonic seconds."""
+
+    def evict(self, reason: EndReason) -> None:
+        """Takes the stream away from the publisher. Only the hub calls it."""
+
+
+class OutputSwitch(Protocol):
+    """`Stream.outputs`; implemented by `Outputs`."""
+
+    def names(self) -> list[str]: ...
+
+    def enabled(self, name: str) -> bool: ...
+
+    def get(self, name: str) -> object | None:
+        """Returns the output of this name if it is enabled. Starts an output that waits for its first request."""
+
+    def switch(self, name: str, enabled: bool) -> None:
+        """Switches an output on or off. Raises KeyError for an unknown name."""
+
+    def open(self) -> None:
+        """Creates the outputs that are enabled from the start, before the first unit. `run` must follow."""
+
+    async def run(self) -> None:
+        """Runs the enabled outputs until the stream has ended and all have finished."""
+
+    def channel_changed(self) -> None:
+        """Called when the stored channel was changed: the outputs follow its flags."""
+
+    def status(self) -> list[dict[str, object]]:
+        """Returns `[{"name", "enabled", "state", "error", and the output's report}]` for the API."""
+
+    def states(self) -> list[tuple[str, str]]:
+        """Returns names and states only."""
 
 
 class StreamKind(StrEnum):
@@ -128,14 +180,14 @@ class Stream(Fanout):
         channel: Channel,
         limiters: ChangeLimiters | None = None,
         on_playable: Callable[[Stream], None] = lambda stream: None,
-        outputs: Callable[[Stream], Outputs] | None = None,
+        outputs: Callable[[Stream], OutputSwitch] | None = None,
     ) -> None:
         self.pushed_sound = PushedSound(self._admit_all)
         super().__init__(GopCache(spec.gop_bytes, spec.gop_seconds), self.pushed_sound)
         self.original = Fanout(self.gop, self.pushed_sound)
         self.spec = spec
         self.channel = channel
-        self.publisher: StreamPublisher | None = None
+        self.publisher: ActivePublisher | None = None
         self.received = ReceivedMedia()
         self.limiters = limiters or ChangeLimiters()
         self.pushed_tracks = PushedTracks()

@@ -11,10 +11,9 @@ from gateway.diagnosis.stream_health import UNMEASURED
 from gateway.lib.rfc3339 import rfc3339
 from gateway.live.hub import Hub
 from gateway.live.network_quality import NetworkQuality
-from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import PushedTrack, labels
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
-from gateway.live.stream import Stream, StreamState
+from gateway.live.stream import ActivePublisher, Stream, StreamState
 from gateway.media.codecs import describe
 from gateway.media.track import Kind
 from gateway.packaging.rtp.output import KIND, RtpOutput
@@ -53,7 +52,7 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
     return shown
 
 
-def _publisher(publisher: StreamPublisher) -> dict[str, Any]:
+def _publisher(publisher: ActivePublisher) -> dict[str, Any]:
     shown = {
         "protocol": publisher.protocol,
         "address": publisher.peer,
