@@ -6,7 +6,8 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from graphlib import TopologicalSorter
 
 import pytest
 
@@ -121,6 +122,29 @@ def test_only_one_helper_converts_digits_to_integers() -> None:
 def test_no_file_is_longer_than_600_lines() -> None:
     sizes = {name(path): len(path.read_text("utf-8").splitlines()) for path in packaged("*.py")}
     assert {module: size for module, size in sizes.items() if size > MAX_LINES} == {}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports that only the type checker reads count too: the lower module then describes its need by a protocol."""
+    known = {_dotted(module): module for module in modules()}
+    graph = {dotted: _imports(modules()[module], known) - {dotted} for dotted, module in known.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def _dotted(module: str) -> str:
+    return module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _imports(tree: ast.Module, known: Container[str]) -> set[str]:
+    """The modules that a module imports. Its packages are not counted, except where it imports a name of theirs."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = (f"{node.module}.{one.name}" for one in node.names)
+            found.update(name if name in known else node.module for name in names)
+    return found
 
 
 def test_the_code_has_no_todo_comments() -> None:
