@@ -17,7 +17,7 @@ from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.tools import lacking
 
-FILM = Film("sound-on-demand", seconds=60, gop=75)
+FILM = Film("sound-on-demand", seconds=90, gop=75)
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 _AAC_SECONDS = 1_024 / 48_000
 
@@ -75,7 +75,7 @@ def test_the_first_viewer_gets_all_sound_after_an_idle_time(gateway: Gateway, ch
         return len(spent) > 8 and spent[-1] - spent[-8] < 2 * _TICK
 
     # Sound that came before the first key frame is not published.
-    until(lambda: (channel.session()["measured"]["gop"] or 0) > 2.9, "a whole GOP", 25)
+    until(lambda: (channel.session()["measured"]["gop"] or 0) > 2.9, "a whole GOP", 45)
     until(rests, "the worker rests", 25)
     session = channel.session()
     assert session["bitrate"] > 50_000
