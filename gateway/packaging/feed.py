@@ -76,7 +76,7 @@ class FeedCounts:
         self.stalled = 0
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class Feed:
     """A sink that renders, batches and writes. It is attached to its stream only while it has viewers.
 
@@ -113,6 +113,7 @@ class Feed:
     _cost: float = field(default=0.0, init=False)  # mean duration of writing a batch, seconds
     _dts_ms: int = field(default=0, init=False)
     _gop_dts_ms: int = field(default=0, init=False)
+    _writes: SlicedWrites = field(init=False)
 
     def __post_init__(self) -> None:
         self._writes = SlicedWrites(self._note_cost)

@@ -43,7 +43,7 @@ class _Entry:
     reports: int = 0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class HttpViewers:
     """Counts players in `stream.viewers` by protocol, for `window` seconds after their last request.
 

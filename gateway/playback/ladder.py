@@ -65,7 +65,7 @@ _MANIFESTS: Final = {
 }
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class LadderPlayback:
     """Answers for source streams with the output `codec`. For other streams, `cmaf` answers without a ladder.
 

@@ -1,6 +1,6 @@
 """Decides which viewers may play a channel (by play sign or CloudFront signature), and which pages may embed it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -39,7 +39,7 @@ class _Rules:
     referers: tuple[str, ...]
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@dataclass(kw_only=True, eq=False, repr=False, slots=True)
 class PlaybackProtection:
     """Checks requests for a channel's media. Hot path; it never waits.
 
@@ -65,12 +65,17 @@ class PlaybackProtection:
     )
     # Valid signs and their expiry times.
     _signs: BoundedDict[tuple[str, str], int] = field(default_factory=lambda: BoundedDict(_MAX_SIGNS), init=False)
+    _refusals: Refusals = field(init=False)
+    _clock: Callable[[], float] = field(init=False)
+    _monotonic: Callable[[], float] = field(init=False)
+    _default: _Rules = field(init=False)
+    _rotations: int = field(init=False)  # rotation count of the secrets that verified `_signs`
 
     def __post_init__(self, refusals_per_minute: int) -> None:
         self._refusals = Refusals(refusals_per_minute)
         self._clock, self._monotonic = self.clocks.wall, self.clocks.monotonic
         self._default = _Rules(None, self.auth, tuple(r.lower() for r in self.referers))
-        self._rotations = self.secrets.rotations  # rotation count of the secrets that verified `_signs`
+        self._rotations = self.secrets.rotations
 
     def judge(self, request: Request, name: str, channel: Channel | None) -> Response | None:
         """Returns the refusal if the viewer has no permission for the stream `name`; otherwise None.

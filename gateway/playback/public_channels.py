@@ -30,7 +30,7 @@ _CACHE_CONTROL: Final = "public, max-age=3"
 Entries = Sequence[Mapping[str, Any]]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class SharedRead(Generic[T]):
     """A value that one task at a time reads for all callers, at most once in `seconds`.
 

@@ -25,7 +25,7 @@ _WAIT_FOR_AUDIO, _WAIT_FOR_MORE_AUDIO = 2, 3
 _MAX_BEHIND = 3.0  # seconds besides a segment by which an additional audio track may be late and still be listed
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class CmafManifests:
     """Writes `master.m3u8`, the media playlists and `manifest.mpd` from the tracks of one packager.
 
