@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 # Tests wait more than they compute, those of real processes most of all: with two of them for each core, more than half
 # of the processors' time was idle.
-WORKERS := $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN))
+WORKERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 WAITING := $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
 # Chromium computes more.
 BROWSERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
