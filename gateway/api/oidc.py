@@ -1,6 +1,7 @@
 """Sign-in through the OpenID Connect provider: RFC 6749 with PKCE, state and nonce.
 
-`start` redirects the browser to the provider. `callback` handles its return with a code.
+`start` redirects the browser to the provider. When the browser returns with a code, `callback` checks the code and
+opens a session.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ from gateway.ports.errors import AtCapacity, ChannelExists, StoreUnavailable
 log = structlog.get_logger(__name__)
 
 LIFETIME_SECONDS: Final = 600  # time in which the user must sign in on the provider's pages
-_MAX_USED: Final = 10_000
+_MAX_USED: Final = 10_000  # used sign-ins that are remembered
 _MAX_CONCURRENT: Final = 4  # codes that are being checked at the provider
 _COOKIE: Final = "millrace_oidc"
 _COOKIE_VALUE: Final = re.compile(
@@ -50,7 +51,7 @@ _HOST: Final = re.compile(r"[A-Za-z0-9._\-\[\]:]{1,260}", re.ASCII)
 class SignIn:
     """One sign-in; state, nonce and verifier have 256 random bits each.
 
-    verifier: PKCE, RFC 7636. expires: seconds since the epoch.
+    verifier: PKCE, RFC 7636. expires: seconds since 1970.
     """
 
     state: str = field(repr=False)
@@ -84,7 +85,10 @@ class PendingSignIns:
         return sign_in, f"{text}.{_signature(text, self._signing.current)}"
 
     def redeem(self, cookie: str, state: str, now: float) -> SignIn | None:
-        """Returns the sign-in in the cookie. Returns None if cookie or `state` is wrong, or it expired or was used."""
+        """Returns the sign-in in the cookie, and marks it as used.
+
+        Returns None if the cookie or `state` is wrong, or the sign-in has expired or was used.
+        """
         match = _COOKIE_VALUE.fullmatch(cookie)
         if match is None or not state:
             return None

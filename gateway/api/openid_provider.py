@@ -52,7 +52,7 @@ class OpenIdProvider:
         self.name = oidc.name
         self._rules = TokenRules(oidc)
         self._oidc = oidc
-        self.sign_up = oidc.sign_up
+        self.sign_up = oidc.sign_up  # maximum number of channels of users who sign up; 0: nobody can sign up
         self._secret = oidc.client_secret.get_secret_value()
         self._egress = Egress(reachable)
         self._tls = tls
