@@ -26,7 +26,7 @@ def run(
     An error that the operator must fix is printed as one line on stderr, and the exit code is 1. Examples are a port in
     use and an unusable store.
 
-    link: a worker's link to its master. lock: entered while the loop runs; None: no lock.
+    link: this process's link to its master; None: a single process. lock: entered while the loop runs; None: no lock.
     """
     private_files()
     logs.configure(settings.log.level, settings.log.format, fields={"process": link.slot.name} if link else None)

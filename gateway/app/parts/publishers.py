@@ -18,7 +18,7 @@ from gateway.ports.cluster_queries import ClusterQueries
 
 
 class PublisherPages:
-    """The responders for publishers. channels: may be a cache. cluster: the other nodes."""
+    """The responders for publishers. channels: may be a cache. cluster: sends requests to the other nodes."""
 
     def __init__(
         self, parts: NodeParts, domains: DomainStore, channels: ChannelReader, cluster: ClusterQueries
