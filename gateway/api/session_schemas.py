@@ -186,7 +186,7 @@ class Session(SparseSchema):
 
 
 class Quantiles(Schema):
-    """p50: half of the viewers have this value or a better one. p95: 95 of 100 viewers do. null: not reported."""
+    """A value of the viewers. p50: half of them have this value or a better one; p95: 95 of 100. null: not reported."""
 
     p50: float | None
     p95: float | None
