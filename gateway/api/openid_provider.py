@@ -233,7 +233,7 @@ class OpenIdProvider:
             return False
         if parts.scheme == "https":
             return bool(host)
-        return parts.scheme == "http" and (is_loopback(host) or self._egress.names(url))
+        return parts.scheme == "http" and (is_loopback(host) or self._egress.lists(url))
 
 
 def _accepts_basic(document: Mapping[str, Any]) -> bool:
