@@ -15,8 +15,10 @@ from gateway.media.unit import AccessUnit
 from gateway.settings.models import TranscodeSettings
 from gateway.workers.worker_pool import WorkerPool
 
-_MAX_QUEUED: Final = 4_000_000  # bytes that the worker has not read; beyond this, units are dropped to a key frame
-_CLUSTER_MS: Final = 5_000  # the times in one cluster have 16 bits
+_MAX_QUEUED: Final = (
+    4_000_000  # bytes that the worker has not read; beyond this, units are dropped up to the next key frame
+)
+_CLUSTER_MS: Final = 5_000  # longest cluster; a block has its time since the cluster's begin in 16 bits
 
 
 class ConvertedPictures:
@@ -24,7 +26,7 @@ class ConvertedPictures:
 
     The worker drops pictures that it cannot encode in time. If it dies, the push fails.
 
-    opus_head: of the sound; b"": there is none.
+    opus_head: the Opus header of the sound; b"": the push has no sound.
     """
 
     def __init__(
@@ -34,14 +36,14 @@ class ConvertedPictures:
         self._intake = ContainerIntake(publisher, workers, settings)
         self._opus_head = opus_head
         self._queue: deque[bytes] = deque()
-        self._queued = 0
+        self._queued = 0  # bytes in `_queue`
         self._filled = asyncio.Event()
-        self._cluster: int | None = None  # its time; None before the first key frame
+        self._cluster: int | None = None  # decode time of its first unit; None before the first key frame
         self._dropping = False
 
     @property
     def has_begun(self) -> bool:
-        """Whether there was a key frame."""
+        """Whether the worker got the first key frame."""
         return self._cluster is not None
 
     def take(self, unit: AccessUnit) -> None:
