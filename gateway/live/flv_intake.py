@@ -109,7 +109,13 @@ class FlvIntake(UnitIntake):
     ) -> None:
         if isinstance(item, Unsupported):
             more = {"track": track_id} if track_id else {}
-            log.warning("not carried", stream=self.publisher.stream.name, kind=str(item.kind), **more, what=item.what)
+            log.warning(
+                "a track is not published",
+                stream=self.publisher.stream.name,
+                kind=str(item.kind),
+                **more,
+                what=item.what,
+            )
             return
         track = item.track if isinstance(item, TrackStart) else item
         if track_id:

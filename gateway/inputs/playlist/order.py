@@ -13,12 +13,12 @@ from gateway.channels.inputs import InputSpec
 from gateway.channels.playlist_items import PlaylistItem
 from gateway.channels.schedule import time_zone
 
-RETRY_SECONDS: Final = 30.0  # of rest, after none of the items without a time could be played
+RETRY_SECONDS: Final = 30.0  # pause after none of the items without a time could be played
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledItem:
-    """The next item of a playlist. Times are seconds since the epoch.
+    """The next item of a playlist. Times are seconds since 1970.
 
     key: of the item; None: nothing is played until `until`.
     begin: when it begins; None: when the previous one has ended. until: when it is cut; infinity: it is not cut.
@@ -90,9 +90,10 @@ class DayOrder:
         self._filler = 0  # index of the next item without a time
         self._played = 0  # items without a time since the last time
         self._failures = 0  # of them, in a row
-        self._begin = self._next_begin = -math.inf  # of the last item with a time, and of the returned one
+        self._begin = -math.inf  # when the last reported item with a time began
+        self._next_begin = -math.inf  # when the last item with a time began that was due at the last `next`
         self._day: object = None  # for which `_begins` was computed
-        self._begins: list[tuple[float, str]] = []
+        self._begins: list[tuple[float, str]] = []  # time and key, of three days
 
     def next(self, now: float) -> ScheduledItem:
         """Returns the next item. now: when the previous one has ended."""

@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 _SILENT_SECONDS: Final = 30.0  # an item without a unit for this long is broken
 _MAX_GOP_BYTES: Final = 16_000_000  # of the pictures since the last key frame, which are repeated after a pause
 _STEP: Final = 33  # ms from the last frame before a pause to the first one after it
-_OPEN_SECONDS: Final = 5.0  # before its time, an item is opened
+_OPEN_SECONDS: Final = 5.0  # an item is opened this long before its time
 _MAX_LATE: Final = 5.0  # seconds; after a longer pause of the reader, the order begins with what is due now
 _STILL_SECONDS: Final = 0.5  # a shorter wait for the next time is no interruption
 
@@ -55,7 +55,7 @@ class PlaylistSource(InputSource):
     it goes on by the clock, like a television channel.
     problem: the last item that could not be played, with the reason; "": none.
 
-    clock: seconds since the epoch.
+    clock: seconds since 1970.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class PlaylistSource(InputSource):
         return self._player is not None and not self._by_day and len(self._player.queue) > 0
 
     @property
-    def is_resting(self) -> bool:
-        """Whether nothing plays before the next time."""
-        return self._player is not None and self._player.is_resting
+    def is_between_items(self) -> bool:
+        """Whether nothing plays until the time of the next item."""
+        return self._player is not None and self._player.is_between_items
 
     @property
     def key_frame(self) -> AccessUnit | None:
@@ -143,7 +143,7 @@ class PlaylistSource(InputSource):
 
 
 class _ItemReader:
-    """Reads item after item into the queue. Times go on from item to item; equal tracks are not announced again."""
+    """Reads item after item into the queue. Times go on from item to item. The same tracks are not announced again."""
 
     def __init__(self, objects: ObjectStore, demuxer: DemuxClient, queue: MediaQueue[QueueItem]) -> None:
         self._objects = objects
@@ -188,7 +188,7 @@ class _Player:
     def __init__(
         self, queue: MediaQueue[QueueItem], context: InputContext, wall: Callable[[], float], *, always: bool
     ) -> None:
-        self.is_resting = False  # it waits for the next time, without media
+        self.is_between_items = False  # it waits for the next time, without media
         self.queue = queue
         self._context = context
         self._output = UnitOutput(context)
@@ -235,11 +235,11 @@ class _Player:
         if item.begin is None:
             return
         began = self._wall()
-        self.is_resting = item.begin - began > _STILL_SECONDS
-        if self.is_resting:
+        self.is_between_items = item.begin - began > _STILL_SECONDS
+        if self.is_between_items:
             self._output.close()
         await asyncio.sleep(item.begin - began)
-        self.is_resting = False
+        self.is_between_items = False
         self._waited += round((self._wall() - began) * 1000)
         self._clock.restart()
         self._key_due = True

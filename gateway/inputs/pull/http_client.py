@@ -1,4 +1,4 @@
-"""HTTP requests of pulls. Each host is resolved and checked, also of redirects and of the segments of a playlist."""
+"""HTTP requests of pulls. Each host is resolved and checked, also those of redirects and segments."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,7 +26,7 @@ def open_session(services: InputServices, id: str) -> aiohttp.ClientSession:
 
 
 @asynccontextmanager
-async def opened(
+async def open_response(
     session: aiohttp.ClientSession, url: str, headers: dict[str, str] | None = None
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """Sends a GET request; yields the response if it is 200 or 206.

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 from gateway.inputs.descriptor import InputServices
 
 CONNECT_SECONDS: Final = 10.0  # to connect, and for each answer of the server
-SILENCE_SECONDS: Final = 10.0  # without media
-KEY_FRAME_SECONDS: Final = 10.0  # from the first media to the first key frame
+SILENCE_SECONDS: Final = 10.0  # without media, until a pull fails
+KEY_FRAME_SECONDS: Final = 10.0  # longest time from the first media to the first key frame
 USER_AGENT: Final = "Millrace"
 # The reasons of servers that refuse, by status.
 REFUSALS: Final = {

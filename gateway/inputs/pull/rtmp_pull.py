@@ -23,6 +23,7 @@ from gateway.protocols.rtmp.message import AUDIO, VIDEO, Message
 from gateway.protocols.rtmp.state import RtmpState
 from gateway.protocols.rtmp.url import parse_url
 
+# The step whose answer is missing, by the state of the connection.
 _PENDING: Final = {
     RtmpState.HANDSHAKING: "the handshake",
     RtmpState.CONNECTING: "connect",
