@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from gateway.workers.package_protocol import PackageResult
     from gateway.workers.vod_bounds import Bounds
 
-_WIDTH = 32
+_WIDTH = 32  # characters of the progress bar
 _S3 = "s3://"
-_SCRATCH = ".millrace-vod-"
+_SCRATCH = ".millrace-vod-"  # the beginning of the name of the folder for unfinished files
 
 
 def vod(
@@ -222,7 +222,7 @@ def _scratch(output: str) -> Iterator[Path]:
     is_new = out is not None and not out.exists()
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        for old in out.glob(f"{_SCRATCH}*-*"):  # of killed commands
+        for old in out.glob(f"{_SCRATCH}*-*"):  # left by killed commands
             pid = read_integer(old.name.removeprefix(_SCRATCH).partition("-")[0], MAX_PID)
             if pid is not None and not alive(pid):
                 shutil.rmtree(old, ignore_errors=True)

@@ -45,6 +45,7 @@ _OVERHEAD: Final = 1_024  # bytes of memory of an entry besides its body; viewer
 class ResponseHead:
     """The head of a node's answer, with the headers that are forwarded.
 
+    kind: its Content-Type. cache: its Cache-Control.
     length: bytes of the body; None if the node did not send it.
     """
 
