@@ -26,7 +26,7 @@ MAX_TOTALS: Final = 2000  # pairs of channel and protocol, about 3 kB each; the 
 MAX_SESSIONS: Final = 20_000  # players, about 300 bytes each; see `_make_room`
 PER_MINUTE: Final = 600  # reports of one address; a page sends two a minute, and many viewers may share an address
 _SAME_STALL_SECONDS: Final = 1.0  # requests for sound and picture report the same empty buffer
-_EARLIER_SECONDS: Final = 60.0  # before the first report of a player; its stalls count from then on
+_EARLIER_SECONDS: Final = 60.0  # before the first report of a player; longer stalls before it are not counted
 _SPARSE: Final = re.compile(r"(?:[0-9]{1,2}-[0-9]{1,7}(?:\.[0-9]{1,2}-[0-9]{1,7}){0,30})?", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 # The largest values that these two expressions accept. Viewers can report any number of long stalls while a node does
@@ -161,8 +161,8 @@ def _bucket_of(height: float | None) -> int | None:
 class _PlayerState:
     """The state of one player.
 
-    began: time of its first request. starved: time of its last empty buffer. earliest: time from which its stalls
-    count. These times are monotonic seconds.
+    began: time of its first request. starved: time of its last empty buffer; -1e9: never.
+    earliest: time from which its stalls count. These times are monotonic seconds.
     stalls, stalled_ms: of its last report.
     counted_stalls, counted_seconds: number and duration of the stalls that were counted.
     """
@@ -220,7 +220,7 @@ class Experience:
     def __len__(self) -> int:
         return len(self._totals)
 
-    def may_report(self, address: str) -> bool:
+    def count_report(self, address: str) -> bool:
         """Counts a report of an address. Returns False above PER_MINUTE; then the caller ignores the report."""
         return self._limit.take(address, self._clock())
 
@@ -237,8 +237,8 @@ class Experience:
             session = self._begin(channel, data.session, now if began is None else began, now)
         elif sessions is not None:
             sessions.move_to_end(data.session)
-        startup = self._startup(session, data, now)
-        stalls, seconds = self._stalls(session, data, now)
+        startup = self._update_startup(session, data, now)
+        stalls, seconds = self._update_stalls(session, data, now)
         latency = None if data.latency is None else data.latency / 1000
         self._count(protocol, startup, stalls, seconds, latency)
         values = startup, latency, data.bitrate, data.height
@@ -317,8 +317,11 @@ class Experience:
         return totals
 
     @staticmethod
-    def _startup(session: _PlayerState, data: Cmcd, now: float) -> float | None:
-        """Returns the start-up time in seconds if this report ends the start-up: as sent, else as measured here."""
+    def _update_startup(session: _PlayerState, data: Cmcd, now: float) -> float | None:
+        """Returns the start-up time in seconds if this report ends the start-up; otherwise None.
+
+        If the player did not send the time, it is measured here.
+        """
         if session.started:
             return None
         if data.startup is not None:
@@ -331,7 +334,7 @@ class Experience:
         return now - session.began if session.starting else None
 
     @staticmethod
-    def _stalls(session: _PlayerState, data: Cmcd, now: float) -> tuple[int, float]:
+    def _update_stalls(session: _PlayerState, data: Cmcd, now: float) -> tuple[int, float]:
         """Returns number and seconds of the stalls since the last report of this player."""
         stalls, seconds = 0, 0.0
         if data.stalls is not None:

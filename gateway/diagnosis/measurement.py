@@ -23,7 +23,7 @@ HISTORY_SECONDS: Final = 30  # of the detailed history
 JUMP_MS: Final = 1_000  # a larger step of the timestamps, without a pause of this length, is a jump
 MIN_CELL_MS: Final = 900  # a cell of the bitrate is at least this long, and ends at a key frame
 _CELLS: Final = 24
-_MINUTE: Final = 61  # samples of the received bytes
+_MINUTE: Final = 61  # samples of the received bytes, one a second: a minute has 61
 _MAX_RATE: Final = 240.0  # a larger declared frame rate is the clock of a variable frame rate
 _NEVER: Final = float("inf")
 _VIDEO: Final = Kind.VIDEO
@@ -106,8 +106,8 @@ class Measurement(PartialSink):
         self._key: int | None = None  # decode time of the last key frame
         self._video_high = 0
         self._shown = -_NEVER  # latest presentation time
-        self._reorders = self._reordered = False  # whether pictures are reordered in this GOP; in the last GOP
-        self._opens = self._opened = False  # whether this GOP is open; the last one
+        self._reorders = self._reordered = False  # whether pictures are reordered in this GOP, and in the last one
+        self._opens = self._opened = False  # whether this GOP is open, and whether the last one was
         self._cell_start: int | None = None
         self._cell_bytes = 0
 

@@ -106,8 +106,8 @@ def _decode(text: str) -> str:
 def decode_path(raw: str) -> str:
     """Decodes a raw path once. Raises RequestError for paths that another program could understand differently.
 
-    They have dot segments, empty segments, encoded slashes, backslashes or control characters. Or they have escapes
-    that are malformed, are not UTF-8, or decode to other escapes.
+    Such paths have dot segments, empty segments, encoded slashes, backslashes or control characters. Or they have
+    escapes that are malformed, are not UTF-8, or decode to other escapes.
     """
     return _decode_cached(raw) if len(raw) <= _MAX_CACHED_PATH else _decode_path(raw)
 
@@ -254,7 +254,7 @@ def host_is_valid(host: str) -> bool:
 class HeadReader:
     """Parses the heads of one connection, like `HeadParser.parse`.
 
-    Players repeat equal headers with each request of a connection. Equal headers are compared, not parsed again. This
+    Players send the same headers with each request of a connection. The bytes are compared, not parsed again. This
     saves a third of the cost of a small answer, and half with the headers of a browser.
     """
 

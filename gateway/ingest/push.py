@@ -92,7 +92,7 @@ class Push:
             raise
         return self.publisher
 
-    def publishing(self, **more: str) -> None:
+    def log_begin(self, **more: str) -> None:
         """Logs that the push begins. Its first media are awaited from now on. more: for the log."""
         self.began = time.monotonic()
         log.info("publishing", **self.request.log_fields, **more)

@@ -46,7 +46,7 @@ class ViewerReports:
             return _MALFORMED
         answer = _LIMITED
         for report in reports:
-            if not request.exempt and not self.experience.may_report(request.peer):
+            if not request.exempt and not self.experience.count_report(request.peer):
                 self.counter.add("limited")
                 continue
             self.experience.add(channel, _known(report.protocol or _FORMATS.get(report.format, "")), report)
@@ -77,7 +77,7 @@ class RequestReports:
         data = cmcd.read_query(query) if "CMCD=" in query else cmcd.read_headers(headers)
         if data is None:
             return
-        if not request.exempt and not self._experience.may_report(request.peer):
+        if not request.exempt and not self._experience.count_report(request.peer):
             self._counter.add("limited")
             return
         protocol = "dash" if data.format == "d" and protocol == "cmaf" else protocol

@@ -21,8 +21,8 @@ MAX_MOOV: Final = 64 << 20  # bytes
 _MAX_SAMPLES: Final = 6_000_000  # a day of 60 pictures a second
 _CLOCK: Final = 90_000  # ticks a second of all times
 _EARLY: Final = _CLOCK  # added to all times, because decode times may lie before the first picture shown
-_SOUND_BEFORE: Final = _CLOCK  # sound that is read before the first picture
-_MAX_SAMPLE: Final = 24 << 20
+_SOUND_BEFORE: Final = _CLOCK  # ticks; this much sound before the first picture is also read
+_MAX_SAMPLE: Final = 24 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class _SampleTable:
         self._durations = _pairs(table(b"stts"))
         self._offsets = _pairs(table(b"ctts", optional=True))
         keys = table(b"stss", optional=True)
-        self._keys = None if keys is None else keys[1:]
+        self._keys = None if keys is None else keys[1:]  # numbers of the key frames, from 1; None: all samples
         self._runs = table(b"stsc") or array("I")
         wide = find(data, b"co64", start=stbl.payload, end=stbl.end)
         places = table(b"stco", optional=True) if wide is None else _values(data[wide.payload + 8 : wide.end], "Q")

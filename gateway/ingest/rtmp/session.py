@@ -346,7 +346,7 @@ class RtmpSession(ScheduledReads):
             self._task = None
         self._leave_pending()
         self.read_at_most(LARGEST_READ)
-        push.publishing()
+        push.log_begin()
         self._last_data = push.began
         if self._protocol == "rtmp":
             self._merge_after = push.began + MERGE_READS_AFTER

@@ -124,7 +124,7 @@ class WhipPush:
 
     def connected(self) -> None:
         assert self.peer is not None and self.intake is not None, "the answer has been sent"
-        self.push.publishing(over=self.peer.protocol)
+        self.push.log_begin(over=self.peer.protocol)
         self.intake.begin(self.peer)
         self._running = self._pushes.services.tasks.start(
             self._run_intake(self.intake), f"intake of {self.push.request.id}"

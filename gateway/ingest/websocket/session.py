@@ -87,7 +87,7 @@ class PushSession:
             self._intake = self._services.container(publisher)
         intake = self._intake
         kind = "frames" if self._frames is not None else "container"
-        self._push.publishing(form=kind)
+        self._push.log_begin(form=kind)
         self._last_message = self._push.began
         self._bytes_before = publisher.stream.received.bytes
         self._rates.append((self._last_message, 0, 0))

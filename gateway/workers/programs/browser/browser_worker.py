@@ -39,7 +39,7 @@ class H264Copy:
     def __init__(self, recording: RecordedTrack) -> None:
         """Raises InvalidData."""
         self._timescale = recording.timescale
-        self._ordered = recording.ordered
+        self._ordered = recording.has_decode_times
         self._samples = NalSamples(Codec.H264, recording.config)
         self._track: MediaTrack | None = None
         self._times: DecodeTimes | None = None
