@@ -139,7 +139,7 @@ class Alignment:
         """
         returns = at.is_new_epoch and self.source is None and member in self._last_times
         if segmenter is not None and not (at.segment_open or returns or member is self.source) and self._boundaries:
-            wants_cut = segmenter.cuts(at.shown - self._boundaries[-1].time, 0, True)
+            wants_cut = segmenter.take_frame(at.shown - self._boundaries[-1].time, 0, True)
         self._members.add(member)
         source = self.source
         if source is not None and source is not member:

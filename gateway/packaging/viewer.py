@@ -42,8 +42,8 @@ class Viewer:
     _: KW_ONLY
     waited_for_start: bool = False
     fd: int = field(init=False)
-    late: bool = False
-    late_since: float = 0.0
+    late: bool = False  # the viewer gets no bytes now; see `gateway.packaging.feed`
+    late_since: float = 0.0  # monotonic time
     epoch: int = -1  # version of the feed's headers that this viewer has
     waiting: int = 0  # bytes in the transport at the last check while late
     burst_allowance: int = 0  # additional bytes for the first burst, until the client has read it
@@ -51,7 +51,7 @@ class Viewer:
     counted_bytes: int = 0  # bytes counted in the backlogs of all viewers
     burst: Burst | None = None  # the first burst if viewers share its bytes, until the client has read it
     bytes_after_burst: int = 0
-    has_written: bool = False
+    has_written: bool = False  # whether the feed has written anything to this viewer
 
     def __post_init__(self) -> None:
         self.fd = _plain_socket(self.transport)

@@ -32,7 +32,10 @@ _REFERER_REFUSED: Final = text(403, "this channel may not be embedded by that pa
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """The rules of one channel, read once from its fields. channel: None for unknown channels."""
+    """The rules of one channel, read once from its fields. channel: None for unknown channels.
+
+    auth: "none", "sign", "cloudfront" or NO_PLAYBACK.
+    """
 
     channel: Channel | None
     auth: str
@@ -59,11 +62,11 @@ class PlaybackProtection:
     clocks: Clocks = SYSTEM_CLOCKS
     refused: dict[str, int] = field(default_factory=dict, init=False)
     _rules: BoundedDict[str, _Rules] = field(default_factory=lambda: BoundedDict(_MAX_RULES), init=False)
-    # Invalid fields.
+    # The invalid fields that were logged: channel, field, value. The dict is an ordered set.
     _logged: BoundedDict[tuple[str, str, str], None] = field(
         default_factory=lambda: BoundedDict(_MAX_WARNINGS), init=False
     )
-    # Valid signs and their expiry times.
+    # Expiry times (seconds since 1970) of valid signs, by channel and sign.
     _signs: BoundedDict[tuple[str, str], int] = field(default_factory=lambda: BoundedDict(_MAX_SIGNS), init=False)
     _refusals: Refusals = field(init=False)
     _clock: Callable[[], float] = field(init=False)

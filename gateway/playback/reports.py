@@ -66,10 +66,10 @@ class RequestReports:
         self._counter = counter
 
     def read(self, request: Request, name: str, protocol: str, number: int, began: float | None = None) -> None:
-        """Reads the data of a request that has any. number: of the player's requests so far. Hot path.
+        """Reads the CMCD of a request. number: requests of the player with CMCD so far. Hot path.
 
-        protocol: of the file. The player's own data distinguish DASH from HLS.
-        began: time of an earlier first request of the player, monotonic seconds.
+        protocol: of the file. The CMCD distinguishes DASH from HLS.
+        began: monotonic time of the player's first request; None if an earlier call has passed it.
         """
         query, headers = request.raw_query, request.headers
         if number > self._ALWAYS and number % self._EVERY and not cmcd.is_start_or_stall(query, headers):

@@ -160,7 +160,7 @@ class LivePlayback:
     """The services of the router for live streams.
 
     wait_for_publisher: seconds that FLV viewers wait for a publisher.
-    ready(stream, output): whether an enabled output is ready. It may start an output that waits for its first request.
+    start_output(stream, output): see playlist_response.start_output.
     remote_files: the files of other nodes; None: there are no other nodes.
     reports: takes reports of viewers; None: viewers are not asked for reports.
     viewer_count(stream): the number of viewers on all nodes.
@@ -172,7 +172,7 @@ class LivePlayback:
     flv: FlvViewers
     viewers: HttpViewers
     wait_for_publisher: float
-    ready: Callable[[Stream, str], bool] = lambda stream, output: True
+    start_output: Callable[[Stream, str], bool] = lambda stream, output: True
     remote_files: RemoteFiles | None = None
     reports: ViewerReports | None = None
     viewer_count: Callable[[Stream], int] = lambda stream: stream.viewers.total()
@@ -231,7 +231,7 @@ class PlaybackRouter:
         self._protection = access.protection
         self._pages = pages
         self.statuses = StatusResponder(
-            live.streams, live.ready, stored.posters, live.viewer_count, live.rewind, live.reports is not None
+            live.streams, live.start_output, stored.posters, live.viewer_count, live.rewind, live.reports is not None
         )
         self._recordings = stored.recordings
         self._posters = stored.posters

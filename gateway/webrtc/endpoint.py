@@ -83,7 +83,7 @@ class WebRtcEndpoint:
         self._peers: dict[str, Peer] = {}  # by our ufrags: two during an ICE restart
         self._open: dict[Peer, None] = {}
         self._half_open: dict[Peer, None] = {}  # in order of their opening
-        self._impatient: Peer | None = None  # a peer that needs its packets at once
+        self._urgent_peer: Peer | None = None  # a peer that needs its packets at once
         self._half_open_of = Quota(settings.half_open_per_address)
         self._turns: deque[Peer] = deque()  # connected peers in the order of their next tick
         self._udp_routes: dict[tuple[UdpSocket, Address], Route] = {}
@@ -227,10 +227,10 @@ class WebRtcEndpoint:
         """Whether packets may wait, because no peer needs them at once."""
         if self._half_open:
             return False
-        impatient = self._impatient
-        if impatient is None or impatient.has_ended or impatient.is_patient:
-            self._impatient = next((peer for peer in self._open if not peer.is_patient), None)
-        return self._impatient is None
+        urgent = self._urgent_peer
+        if urgent is None or urgent.has_ended or urgent.tolerates_delay:
+            self._urgent_peer = next((peer for peer in self._open if not peer.tolerates_delay), None)
+        return self._urgent_peer is None
 
     # ---- datagrams ----
 

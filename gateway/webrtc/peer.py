@@ -123,9 +123,9 @@ class Peer:
         return self.ice.round_trip
 
     @property
-    def is_patient(self) -> bool:
+    def tolerates_delay(self) -> bool:
         """Whether its packets may be handled up to 50 ms late."""
-        return self._handler.is_patient
+        return self._handler.tolerates_delay
 
     # ---- sending ----
 

@@ -13,7 +13,7 @@ from gateway.playback.http_viewers import UNCOUNTED, HttpViewers
 from gateway.playback.internal_playback import InternalPlayback
 from gateway.playback.ladder import LadderPlayback
 from gateway.playback.pages import Pages
-from gateway.playback.playlist_response import ready
+from gateway.playback.playlist_response import start_output
 from gateway.playback.posters import Posters
 from gateway.playback.public_channels import ChannelList, PublicChannels, live_public_channels
 from gateway.playback.recording_files import RecordingFiles
@@ -49,7 +49,7 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
         FlvViewers(settings.limits.viewer_backlog),
         viewers.counts,
         settings.stream.wait_for_publisher,
-        ready,
+        start_output,
         http_cache,
         viewer_reports(node, http_cache),
         live.viewers_of,

@@ -112,7 +112,7 @@ class WhipIntake:
         return self._has_announced or (self._converted is not None and self._converted.has_begun)
 
     @property
-    def is_patient(self) -> bool:
+    def tolerates_delay(self) -> bool:
         """Whether no sink waits for the next picture, and no packet is missing."""
         return self._has_announced and not self._is_hurried and not self._publisher.stream.is_awaited
 

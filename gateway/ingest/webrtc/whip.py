@@ -118,9 +118,9 @@ class WhipPush:
     # ---- PeerHandler ----
 
     @property
-    def is_patient(self) -> bool:
+    def tolerates_delay(self) -> bool:
         """Whether no sink waits for the next picture, and no packet is missing."""
-        return self.intake is not None and self.intake.is_patient
+        return self.intake is not None and self.intake.tolerates_delay
 
     def connected(self) -> None:
         assert self.peer is not None and self.intake is not None, "the answer has been sent"

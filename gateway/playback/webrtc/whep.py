@@ -175,7 +175,7 @@ class WhepPlayback:
 class _WhepViewer:
     """One viewer; a PeerHandler. pictures: the stream whose pictures it gets; None: only sound.
 
-    lost: share of the packets, of the last report. jitter, round_trip: seconds.
+    lost: share of lost packets in the last report. jitter, round_trip: seconds.
     """
 
     playback: WhepPlayback
@@ -194,8 +194,8 @@ class _WhepViewer:
     # ---- PeerHandler ----
 
     @property
-    def is_patient(self) -> bool:
-        """True: a viewer waits for repeated packets."""
+    def tolerates_delay(self) -> bool:
+        """False: a viewer waits for repeated packets, so its requests must be read at once."""
         return False
 
     def connected(self) -> None:
@@ -240,7 +240,7 @@ class _WhepViewer:
 
     @property
     def network(self) -> NetworkQuality:
-        """The quality of the connection. The viewer's reports contain a round trip before the connection's checks."""
+        """The quality of the connection. Before a report of the viewer has a round trip, ICE checks measure it."""
         trip = self.round_trip
         if trip is None and self.peer is not None:
             trip = self.peer.round_trip

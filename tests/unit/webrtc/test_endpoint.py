@@ -534,11 +534,11 @@ async def test_packets_may_wait_while_all_peers_are_patient() -> None:
     _, first, one = await wire.connect()
     _, second, other = await wire.connect()
     assert not may_rest()
-    one.is_patient = True
+    one.tolerates_delay = True
     assert not may_rest()
-    other.is_patient = True
+    other.tolerates_delay = True
     assert may_rest()
-    one.is_patient = False
+    one.tolerates_delay = False
     assert not may_rest()
     first.close()
     assert may_rest()
