@@ -31,7 +31,7 @@ _KINDS: Final = {1: Kind.VIDEO, 2: Kind.AUDIO}
 
 
 class CloseCode(IntEnum):
-    """The reasons for which the server closes a connection (contract, section 3; RFC 6455 §7.4.1)."""
+    """The reasons for which the server closes a connection (docs/api.md, "WebSocket push"; RFC 6455 §7.4.1)."""
 
     NORMAL = 1000
     GOING_AWAY = 1001  # the server shuts down

@@ -9,7 +9,7 @@ from gateway.protocols.rtp.packets import RtpPacket
 # Packets behind a missing one: a second at 40 Mbit/s. Beyond these bounds, the oldest missing packet is given up.
 MAX_PACKETS: Final = 4_096
 MAX_BYTES: Final = 6_000_000
-_CYCLE: Final = 1 << 16
+_CYCLE: Final = 1 << 16  # sequence numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,15 @@ class JitterBuffer:
 
     If the gap before a packet is larger than the list of missing packets allows, everything before it is given up.
 
-    next: the number that is returned next; -1 before the first packet.
+    next: the number of the packet that is returned next; -1 before the first packet.
     """
 
     __slots__ = ("_bytes", "_held", "_highest", "_missing", "late", "next")
 
     def __init__(self, missing: NackList) -> None:
         self._missing = missing
-        self.next = -1  # the packet that is returned next; every number from here to the highest is missing or held
-        self._highest = -1
+        self.next = -1  # every number from here to the highest is missing or held
+        self._highest = -1  # the highest number that has come; -1: none
         self._held: dict[int, RtpPacket] = {}
         self._bytes = 0
         self.late = 0  # packets that came twice, or after they were given up
