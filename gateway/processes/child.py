@@ -1,4 +1,7 @@
-"""Starts a worker process of the master with its sockets, sends it commands, and waits for its end."""
+"""Starts a worker of the master with its sockets, sends it commands, and waits for its end.
+
+In this folder, a worker is one process of the node; see `gateway.processes.master`.
+"""
 
 import asyncio
 import os

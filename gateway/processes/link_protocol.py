@@ -15,7 +15,7 @@ from gateway.channels.addresses import OpenPorts
 from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.lib.records import read_record
 
-MAX_LINE: Final = 65_536
+MAX_LINE: Final = 65_536  # bytes
 ALIVE_SECONDS: Final = 1.0
 
 

@@ -1,4 +1,8 @@
-"""The master process: opens the ports, runs a worker in each slot, replaces all workers on SIGHUP, and ends last."""
+"""The master process: opens the ports, runs a worker in each slot, replaces all workers on SIGHUP, and ends last.
+
+In this folder, a worker is one of the processes of a node (`serve.workers`). All of them accept pushes and players.
+It is not a child process that decodes or encodes.
+"""
 
 import asyncio
 import os

@@ -54,7 +54,7 @@ class WorkerLink:
         """
         sockets = self._sockets.pop(name, None)
         if sockets is None:
-            raise ListenError(f"{name}: the master has opened no port for it: restart it")
+            raise ListenError(f"{name}: the master has opened no port for it: restart the master")
         for sock in sockets:
             if sock.type is socket.SOCK_STREAM:
                 sock.listen(BACKLOG)  # it does not listen if an earlier worker with it has died
