@@ -230,12 +230,16 @@ def _description(kind: str, config: Mapping[str, Any]) -> bytes:
     text = config.get("description")
     if text is None:
         return b""
-    if not isinstance(text, str) or len(text) > DESCRIPTION_BYTES * 4 // 3:
-        raise RemoteProtocolError(f"{kind}.description is not base64 of at most {DESCRIPTION_BYTES} bytes")
+    too_long = f"{kind}.description is not base64 of at most {DESCRIPTION_BYTES} bytes"
+    if not isinstance(text, str) or len(text) > (DESCRIPTION_BYTES + 2) // 3 * 4:
+        raise RemoteProtocolError(too_long)
     try:
-        return base64.b64decode(text, validate=True)
+        description = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise RemoteProtocolError(f"{kind}.description is not base64") from None
+    if len(description) > DESCRIPTION_BYTES:
+        raise RemoteProtocolError(too_long)
+    return description
 
 
 # ---- messages of the server ----

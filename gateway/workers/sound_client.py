@@ -165,6 +165,9 @@ class SoundWorkerClient:
         await worker.send_json(WorkerMessage.SETUP, asdict(self._setup))
         if source is not None and source not in queue:
             await worker.send_item(source)  # a new worker does not have it
+        while source in queue and isinstance(queue[0], AccessUnit):
+            queue.popleft()  # of the source before, whose tracks a new worker does not have
+            self.dropped += 1
         while True:
             while queue:
                 await worker.send_item(queue.popleft())

@@ -144,12 +144,12 @@ class _Follower:
             raise OutputError("its playlist of a variant has variants again")
         self._ended, self._target = playlist.ended, playlist.target
         segments = playlist.segments
-        if self._next_number is None and not playlist.ended:
+        if self._next_number and segments and segments[-1].number + len(segments) < self._next_number:
+            self._next_number = None  # the server has started again with other numbers
+        if self._next_number is not None:
+            segments = tuple(segment for segment in segments if segment.number >= self._next_number)
+        elif not playlist.ended:
             segments = segments[-_LIVE_DISTANCE:]
-        elif self._next_number is not None:
-            if segments and segments[-1].number + len(segments) < self._next_number:
-                self._next_number = None  # the server has started again with other numbers
-            segments = tuple(s for s in segments if self._next_number is None or s.number >= self._next_number)
         if segments:
             self._next_number = segments[-1].number + 1
             self._segments += segments

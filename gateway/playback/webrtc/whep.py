@@ -125,6 +125,7 @@ class WhepPlayback:
             if media.rejected or not media.receives:
                 continue
             if media.kind == Kind.VIDEO and stream.tracks.video is not None and video is None:
+                self._release_pictures(session)  # those of a video section before that nothing could be sent to
                 pictures = session.pictures = await self._find_pictures(stream, media)
                 track = pictures.tracks.video if pictures.tracks is not None else None
                 codec = sending_codec(media, track) if track is not None else None
@@ -165,10 +166,14 @@ class WhepPlayback:
         """Releases the pictures and the quota of a session. Called once, at its end."""
         if session.peer is not None:
             self._sessions.forget(session.peer)
-        if session.pictures is not None:
-            self._media.release(session.output.stream, session.pictures)
+        self._release_pictures(session)
         if not session.exempt:
             self._quota.give(session.address)
+
+    def _release_pictures(self, session: _WhepViewer) -> None:
+        if session.pictures is not None:
+            self._media.release(session.output.stream, session.pictures)
+            session.pictures = None
 
 
 @dataclass(slots=True, eq=False)
@@ -272,7 +277,8 @@ class _WhepViewer:
 
     def _stream_ended(self, reason: EndReason) -> None:
         if self.peer is not None:
-            self.peer.send_rtcp(rtcp.receiver_report(VIDEO_SSRC, (), "") + rtcp.bye(VIDEO_SSRC))
+            ssrc = VIDEO_SSRC if self.types.video >= 0 else AUDIO_SSRC
+            self.peer.send_rtcp(rtcp.receiver_report(ssrc, (), "") + rtcp.bye(ssrc))
             self.peer.close()
 
 

@@ -249,6 +249,28 @@ async def test_a_playlist_that_grows_without_bound_fails() -> None:
         assert await fails(f"{base}/endless") == "its playlist has more than 4000000 bytes"
 
 
+async def test_a_server_that_has_started_again_is_followed_from_its_newest_segments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+
+    async def live(request: web.Request) -> web.Response:
+        numbers = range(1, 8) if 104 in read else range(100, 105)
+        entries = "".join(f"#EXTINF:1,\nempty?{number}\n" for number in numbers)
+        head = f"#EXTM3U\n#EXT-X-TARGETDURATION:0.1\n#EXT-X-MEDIA-SEQUENCE:{numbers[0]}\n"
+        return web.Response(text=head + entries)
+
+    async def empty(request: web.Request) -> web.Response:
+        read.append(int(request.query_string))
+        return web.Response()
+
+    monkeypatch.setattr(hls_pull, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(hls_pull, "Splicer", lambda _: Splicer(30))  # else it may end the pull first
+    async with origin(live=live, empty=empty) as base:
+        assert "no new segment" in await fails(f"{base}/live")
+    assert read == [102, 103, 104, 5, 6, 7]
+
+
 @pytest.mark.parametrize("grows", [False, True])
 async def test_an_expensive_playlist_is_read_in_a_thread_and_rarely(
     grows: bool, monkeypatch: pytest.MonkeyPatch
