@@ -327,6 +327,7 @@ class OnDemandRecording(SegmentedRecording):
             if not self._kept:
                 self._outdated += [entry.number for entry in entries[: len(entries) - len(self._entries)]]
             entries = self._entries
+            self.pieces.trim(entries[0].number)
             await self._archive.threads.run(lambda: session.trim(entries))
         await self._archive.threads.run(lambda: session.compact(entries, self._kept))
 
@@ -334,7 +335,6 @@ class OnDemandRecording(SegmentedRecording):
         """Deletes the segments that left the playlist."""
         outdated, self._outdated = self._outdated, []
         if outdated:
-            self.pieces.trim(outdated[-1] + 1)
             await self._archive.delete([media_keys.segment_key(self._stream.name, number) for number in outdated])
 
     async def _publish(self, last: bool = False) -> None:
