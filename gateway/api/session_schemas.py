@@ -92,7 +92,8 @@ class Measurements(Schema):
     gop: seconds between key frames. avOffsetMs: how far the sound's times are ahead of the picture's at their arrival;
     driftMsPerS: its change. bFrames: whether pictures are sent in another order than they are shown.
     sizeChanges: how often the picture size changed. lateMs: how much later media arrives than at the best time of the
-    last ten seconds. longestGapMs: longest pause between arrivals in these seconds.
+    last ten seconds. behindMs: the same for the whole push. longestGapMs: longest pause between arrivals in the last
+    ten seconds.
     """
 
     fps: float | None
@@ -108,6 +109,7 @@ class Measurements(Schema):
     height: int | None
     sizeChanges: int | None
     lateMs: int | None
+    behindMs: int | None
     longestGapMs: int | None
 
 

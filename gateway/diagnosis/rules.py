@@ -16,6 +16,7 @@ RECOVERED_FPS_SHARE: Final = 0.93
 NO_AUDIO_SECONDS: Final = 10.0
 NO_VIDEO_SECONDS: Final = 5.0
 SILENT_SECONDS: Final = 8.0
+LATENESS_SECONDS: Final = 10  # in which media falls behind
 LATE_SECONDS: Final = 1.5
 RECOVERED_LATE_SECONDS: Final = 0.4
 JUMP_SHOWN_SECONDS: Final = 10.0
@@ -198,7 +199,9 @@ def lateness(measurement: Measurement) -> float | None:
     """
     history = measurement.history
     settled = len(history) - int(SETTLE_SECONDS) if len(history) < HISTORY_SECONDS else len(history)
-    delays = [s.delay for s in islice(reversed(history), max(0, min(settled, 11))) if s.delay is not None]
+    delays = [
+        s.delay for s in islice(reversed(history), max(0, min(settled, LATENESS_SECONDS + 1))) if s.delay is not None
+    ]
     if not delays or history[-1].delay is None:
         return None
     return (delays[0] - min(delays)) / 1000

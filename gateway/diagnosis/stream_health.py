@@ -229,6 +229,7 @@ class StreamHealth:
             "height": height,
             "sizeChanges": measurement.size_changes,
             "lateMs": round(late * 1000) if late is not None else None,
+            "behindMs": round(measurement.behind * 1000) if measurement.behind is not None else None,
             "longestGapMs": round(max((second.gap for second in history[-10:]), default=0.0) * 1000),
         }
 
@@ -236,7 +237,7 @@ class StreamHealth:
 UNMEASURED: Final[dict[str, object]] = dict.fromkeys(
     (
         *("fps", "declaredFps", "bitrate", "bitrate1m", "bitrateSpread", "gop", "avOffsetMs", "driftMsPerS"),
-        *("bFrames", "width", "height", "sizeChanges", "lateMs", "longestGapMs"),
+        *("bFrames", "width", "height", "sizeChanges", "lateMs", "behindMs", "longestGapMs"),
     )
 )
 

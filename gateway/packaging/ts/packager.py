@@ -262,7 +262,7 @@ class TsPackager(Packager):
             if (cuts or key) and self._decide_begin(dts, dts + cts, unit.wall, cuts):
                 date = None
                 if not key:
-                    self.note_forced_cut(self.window.target)
+                    self.note_forced_cut(self.segmenter.target)
                     date = dts + self._date_time() - self._start
                 self._finish_segment(dts, self._first_shown(dts, dts + cts))
                 self._begin(dts, dts + cts, unit.wall)
