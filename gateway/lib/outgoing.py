@@ -28,7 +28,8 @@ async def connect(
     """Connects to the first address that answers, and returns its protocol.
 
     The connection is read in turns. While the write buffer is full, it is not read.
-    seconds: limit for all addresses; each address gets its part. tls: None: without TLS. Raises ConnectFailed.
+    seconds: limit for all addresses; each gets an equal share of the remaining time. tls: None: without TLS.
+    Raises ConnectFailed.
     """
     loop = asyncio.get_running_loop()
     text = "it has no address"

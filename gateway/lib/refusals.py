@@ -27,7 +27,7 @@ class Refusals:
         return len(self._attempts)
 
     def add(self, address: str, now: float) -> int:
-        """Counts one more refused attempt. Returns `wait` from before this attempt. now: monotonic seconds.
+        """Counts one more refused attempt. Returns what `wait` returned before this attempt. now: monotonic seconds.
 
         An attempt above the limit is not recorded, so that the wait ends even if the client continues.
         """

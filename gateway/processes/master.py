@@ -27,7 +27,7 @@ from gateway.lib import held_signals
 from gateway.lib import log as logs
 from gateway.lib.process import describe_exit
 from gateway.lib.tasks import Tasks
-from gateway.lib.tuning import private_files
+from gateway.lib.tuning import make_files_private
 from gateway.processes import rolling_restart
 from gateway.processes.child import Child
 from gateway.processes.endpoints import OpenSockets
@@ -68,7 +68,7 @@ def run(service: Service, settings: Settings) -> int:
 
     Raises GatewayError, ListenError, OSError if it cannot start.
     """
-    private_files()
+    make_files_private()
     logs.configure(settings.log.level, settings.log.format, fields={"process": "master"})
     return asyncio.run(_serve(service, settings))
 
