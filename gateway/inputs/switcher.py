@@ -33,7 +33,7 @@ from gateway.settings.models import InputsSettings
 log = structlog.get_logger(__name__)
 
 PROTOCOL: Final = "inputs"  # protocol of the stream's publisher until the first input is on air
-_ORIGIN: Final = PushOrigin(PROTOCOL, "", keep_time=True, trusted=True, announced=False)
+_ORIGIN: Final = PushOrigin(PROTOCOL, "", keep_time=True, trusted=True, emits_events=False)
 STEADY_SECONDS: Final = 2.0  # a better input must deliver for this time before it replaces another one
 _IDLE_SECONDS: Final = 20.0  # a pull ends after this time without viewers
 # The inputs that the channel's `inputsMatch` encodes in the form of the push.
@@ -400,7 +400,7 @@ class ChannelSwitcher:
         """Lets the stream's session show the publisher of the input on air."""
         assert self._program is not None, "an input is on air"
         publisher = None if entry.stream is None else entry.stream.publisher
-        self._program.publisher.show(entry.spec.name, str(entry.spec.kind), publisher, entry.ask_key_frame)
+        self._program.publisher.show_input(entry.spec.name, str(entry.spec.kind), publisher, entry.ask_key_frame)
 
     def _arm(self) -> None:
         """Sets the timer to the moment at which the input on air would be silent."""

@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Attachment:
-    """One attached sink. waits: whether it gets nothing until the audio of the cache is made."""
+    """One attached sink. waits: whether it gets only tracks until the audio of the cache is made."""
 
     sink: Sink
     needs: SinkNeeds

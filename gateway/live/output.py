@@ -81,6 +81,12 @@ class OutputState(StrEnum):
 
 
 class _Handle:
+    """One output and its state.
+
+    wanted: whether the channel has the output. enabled: the same, unless it was switched by hand.
+    demanded: whether the output is created: at once, or after its first request.
+    """
+
     def __init__(self, spec: OutputSpec, wanted: bool) -> None:
         self.spec = spec
         self.wanted = self.enabled = wanted
@@ -204,10 +210,10 @@ class Outputs:
             try:
                 await output.run(stream)
             except OutputUnsupported as error:
-                log.warning("output cannot carry this stream", stream=stream.name, output=name, reason=str(error))
+                log.warning("output does not support this stream", stream=stream.name, output=name, reason=str(error))
                 handle.state, reason = OutputState.FAILED, str(error)
             except OutputError as error:
-                log.warning("output is hindered", stream=stream.name, output=name, reason=str(error))
+                log.warning("output is started again later", stream=stream.name, output=name, reason=str(error))
                 handle.state, reason = OutputState.RETRYING, str(error)
             except Exception as error:
                 log.error("output failed", stream=stream.name, output=name, exc_info=error)

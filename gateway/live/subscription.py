@@ -45,10 +45,10 @@ class Subscription:
         self._max_seconds = max_seconds
         self._items: deque[Item] = deque()
         self._bytes = 0
-        self._first_dts: float | None = None
+        self._first_dts: float | None = None  # seconds, of the oldest waiting unit
         self._skipping = False
         self._has_video = False
-        self._whole: set[str] = set()  # additional tracks whose key frame was queued since units were last dropped
+        self._decodable: set[str] = set()  # additional tracks whose key frame was queued since units were last dropped
         self._wake: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self.dropped = 0
@@ -115,11 +115,11 @@ class Subscription:
     def on_additional(self, name: str, unit: AccessUnit) -> None:
         """Queues a unit of an additional track within the same limits. After a drop, it begins again at a key frame."""
         size = len(unit.payload)
-        if self._skipping or (not unit.key and name not in self._whole) or self._bytes + size > self._max_bytes:
-            self._whole.discard(name)
+        if self._skipping or (not unit.key and name not in self._decodable) or self._bytes + size > self._max_bytes:
+            self._decodable.discard(name)
             self.dropped += 1
             return
-        self._whole.add(name)
+        self._decodable.add(name)
         self._bytes += size
         self._put(AdditionalUnit(name, unit))
 
@@ -138,7 +138,7 @@ class Subscription:
         tracks = [i for i in self._items if isinstance(i, Tracks)]
         ends = [i for i in self._items if isinstance(i, End)]
         self.dropped += sum(isinstance(i, AccessUnit | AdditionalUnit) for i in self._items)
-        self._whole.clear()
+        self._decodable.clear()
         self._items = deque([*tracks[-1:], *ends])
         self._bytes = 0
         self._first_dts = None

@@ -394,7 +394,7 @@ class Feed:
         framing = viewer.framing
         beginning = self.stream.start_buffer if viewer.waited_for_start else None
         if beginning is not None:
-            burst, viewer.late = self._start_burst(framing, beginning), beginning.torn
+            burst, viewer.late = self._start_burst(framing, beginning), beginning.lacks_key_frame
         else:
             # Without a complete GOP (too large, or no key frame yet) the viewer starts at the next key frame.
             burst, viewer.late = self._gop_burst(framing), not self._startable
