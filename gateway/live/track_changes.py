@@ -1,8 +1,8 @@
 """Limits the rate of track changes of a stream, because each change is expensive for every consumer.
 
 Recorders start a file, packagers start a Period, relays send headers, and workers restart. So a stream allows a few
-changes at once, and then one change per second. A change that comes too soon is delayed with its media. A publisher with
-too many changes is ended.
+changes at once, and then one change per second. A change that comes too soon is delayed with its media. A publisher
+with too many changes is ended.
 """
 
 from __future__ import annotations
