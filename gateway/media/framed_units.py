@@ -26,6 +26,7 @@ class NalPictures:
         self._begun = False
 
     def make_unit(self, payload: bytes, time: int) -> AccessUnit | None:
+        """Returns the unit of a picture; None before a key frame. time: presentation time in ms. Raises InvalidData."""
         sample = self._samples.take(payload, True)
         if sample is None or not (self._begun or sample.key):
             return None
@@ -51,5 +52,6 @@ class FramedSound:
         self.track: MediaTrack | None = track
 
     def make_unit(self, payload: bytes, time: int) -> AccessUnit | None:
+        """Returns the unit of a frame. time: milliseconds."""
         assert self.track is not None, "set at the beginning"
         return AccessUnit(self.track, time, 0, True, 0.0, payload)
