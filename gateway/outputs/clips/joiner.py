@@ -1,11 +1,11 @@
 """Joins the units of several pieces into one movie that shows exactly a time range.
 
-The pieces of a recording arrive in order of time. Three kinds of times meet here, all in ticks of 90 kHz:
+The pieces of a recording arrive in order of time. Three kinds of times meet here:
 
-- Times of the run: the decode and presentation times of the units. Pieces that continue each other are one run.
-- Times of the movie: its zero is the begin of the range, or the first media after it. A time of the run plus
+- Times of the run, in ticks of 90 kHz: the decode and presentation times of the units. Pieces that continue each other are one run.
+- Times of the movie, in ticks of 90 kHz: zero is the begin of the range, or the first media after it. A time of the run plus
   `_Range.offset` is a time of the movie.
-- The clock, in seconds since the epoch. The range and the start of each piece are times of the clock. The start is the
+- The clock, in seconds since 1970. The range and the start of each piece are times of the clock. The start is the
   time of the first picture, or of the first sound if the piece has no pictures (`anchored`).
 
 A piece that does not continue the previous one begins a new run. The run begins in the movie where the previous one
@@ -224,13 +224,13 @@ class _Sounds:
 class Joiner:
     """Writes the media of a movie to a file while units arrive; `finish` returns the bytes to put before them.
 
-    media: an empty file. start, end: of the range, seconds since the epoch.
+    media: an empty file. start, end: of the range, seconds since 1970.
     Memory: one GOP before the range, at most 32 MB, and about 24 bytes for each sample.
     `add` raises CannotJoin, InvalidData, and OSError of the file.
 
     anchored: whether the times of the current piece are known.
     began: whether the movie has begun. From then on, all media of the range are needed.
-    started: time of the first media in the movie, seconds since the epoch.
+    started: time of the first media in the movie, seconds since 1970.
     """
 
     def __init__(self, media: BinaryIO, start: float, end: float) -> None:
@@ -258,13 +258,13 @@ class Joiner:
         complete = self._pictures.done and (self._sounds.done or not self._sounds.has_begun)
         return complete or self._last_seen >= self._range.end + _LATE
 
-    def grew(self, size: int) -> bool:
-        """Whether the file has grown by `size` bytes since the last call that returned True."""
-        return self._movie.grew(size)
+    def check_growth(self, size: int) -> bool:
+        """Returns whether the file has grown by `size` bytes since the last call that returned True."""
+        return self._movie.check_growth(size)
 
     @property
     def last_dts(self) -> int | None:
-        """The last decode time of the current pieces; None: nothing was added."""
+        """The last decode time of the current piece; None: nothing was added."""
         return self._last_seen if self._last_seen >= 0 else None
 
     # ---- pieces ----
@@ -280,7 +280,7 @@ class Joiner:
     def begin_piece(self, start: float, continues: bool) -> None:
         """Begins the next piece.
 
-        start: time of the first picture (without pictures: the first sound), seconds since the epoch.
+        start: time of the first picture (without pictures: the first sound), seconds since 1970.
         continues: whether its times continue those of the previous piece.
         """
         self._piece_start = start
@@ -318,9 +318,9 @@ class Joiner:
         stop = min(pictures.stop, self._range.end + self._range.offset)
         self._end_run()
         if not movie.tracks or (Kind.VIDEO in movie.by_kind and pictures.first_shown is None):
-            return None  # the media after the range, or none of its pictures
+            return None  # nothing was written, or no picture in the range
         movie.write_rest()
-        end = stop if reached else pictures.complete_end(max(track.video_end for track in movie.tracks))
+        end = stop if reached else pictures.complete_end(max(track.shown_end for track in movie.tracks))
         return movie.head(pictures.first_shown or 0, end, self.started or 0.0)
 
     # ---- runs ----
@@ -351,7 +351,7 @@ class Joiner:
             return
         self._pictures.end_run()
         sound = self._movie.by_kind.get(Kind.AUDIO)
-        sound_end = sound.video_end if sound is not None else 0
+        sound_end = sound.shown_end if sound is not None else 0
         end = max(self._pictures.run_end, self._sounds.run_end, self._position)
         # Sound of a piece ends a little after its last picture, and the sound of the next piece begins there.
         self._position = sound_end if sound_end > end + _OVERHANG else end

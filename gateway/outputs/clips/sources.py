@@ -44,7 +44,7 @@ _MIN_GAP: Final = 2.0  # seconds without segments that are filled from MP4 recor
 class SourcePiece:
     """A piece to join. file: its open file on this node; None: it is in the store.
 
-    growing: whether an MP4 is in fragments, as recorders write it. end: may be infinite for a growing piece.
+    growing: whether an MP4 is in fragments, as recorders write it. start, end: seconds since 1970; the end may be infinite for a growing piece.
     """
 
     piece: StoredPiece
@@ -89,7 +89,7 @@ class ClipSources:
             await recorder.flush()
 
     async def find_newest(self, channel: str, stream: Stream | None, files: ExitStack) -> float | None:
-        """Returns the end of the newest piece, seconds since the epoch; None if there is none."""
+        """Returns the end of the newest piece, seconds since 1970; None if there is none."""
         segments = await self._live_segments(channel, stream, float("inf"), float("inf"), files)
         if segments:
             return segments[-1].end
@@ -246,7 +246,7 @@ class _MovieUnits:
         self.has_video = reader.has_video
 
     def receive(self, data: bytes) -> list[AccessUnit]:
-        return [_with_start(unit) for unit in self._reader.receive(data)]
+        return [_mark_start(unit) for unit in self._reader.receive(data)]
 
     def finish(self) -> list[AccessUnit]:
         return []
@@ -288,10 +288,11 @@ class FragmentUnits:
         shown = (packet.time + packet.cts) * VIDEO_CLOCK // source.timescale
         first = source.kind is Kind.VIDEO and not self._began
         self._began = self._began or first
-        return _with_start(AccessUnit(track, dts, shown - dts, packet.key or first, 0.0, packet.payload))
+        return _mark_start(AccessUnit(track, dts, shown - dts, packet.key or first, 0.0, packet.payload))
 
 
-def _with_start(unit: AccessUnit) -> AccessUnit:
+def _mark_start(unit: AccessUnit) -> AccessUnit:
+    """Makes a picture at which decoding can start a key frame. MP4 files mark only IDR pictures, not open GOPs."""
     if unit.track.kind is Kind.VIDEO and not unit.key:
         unit.key = is_start(unit)
     return unit
