@@ -27,13 +27,13 @@ RENDITION: Final = "webrtc"  # the stream's name is `<id>@webrtc`
 _LONG_SIDE, _SHORT_SIDE = 1920, 1080  # maximum size
 _MAX_RATE: Final = 30  # pictures per second
 _MAX_BITRATE: Final = 8_000_000
-_VBV: Final = 1.25  # seconds of the bitrate that the decoder's buffer holds
+_VBV: Final = 1.25  # maximum bits in one second, as a multiple of the bitrate
 _EXTRA_BITS: Final = 1.5  # H.264 needs this many times the bits of a newer codec
 _START_SECONDS: Final = 15.0  # maximum from the first request to the first picture; GOPs may be long
 
 
 class BrowserPictures:
-    """A hidden output of a source stream: finds or makes pictures without reordering, in a codec that the viewer supports.
+    """A hidden output of a source stream: finds or makes pictures without reordering, in a supported codec.
 
     It returns the source itself, a rendition of the channel's ladder, or a rendition that a worker makes for browsers.
     That rendition has at most 1080p30 and no sound. It is in a hub of its own, which players cannot reach. It ends

@@ -184,8 +184,9 @@ class LateUnits:
         self._since: float | None = None  # monotonic time of the first late unit
 
     def is_late(self, worker: int, behind_ms: float, now: float) -> bool:
-        """Returns whether to drop a unit, and remembers a worker that has caught up. worker: number of the worker that made it, from 1. now: monotonic seconds.
+        """Returns whether to drop a unit, and remembers a worker that has caught up.
 
+        worker: number of the worker that made the unit, from 1. now: monotonic seconds.
         behind_ms: time from this unit to the newest unit of the source.
         """
         if worker == self._worker:

@@ -39,7 +39,7 @@ class PictureSize:
 def next_size(largest: PictureSize, renditions: Iterable[PictureSize], shown: str, step: int) -> str | None:
     """Returns the name of the pictures of the next size with the codec of `largest`; None if there is none.
 
-    step: -1 for smaller pictures, 1 for larger ones. shown: name of the current pictures; any other name means `largest`.
+    step: -1 for smaller pictures, 1 for larger ones. shown: name of the current pictures; unknown: `largest`.
     """
     fitting = [size for size in renditions if size.codec == largest.codec and size.side < largest.side]
     # The largest picture is first, so -1 selects the next name.

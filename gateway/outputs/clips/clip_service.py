@@ -75,7 +75,8 @@ class ClipService:
     collected in a file without a name on the disk of the recordings. A clip is then written to a second file after its
     head, and this file moves to the store. Memory: about 25 bytes for each frame.
     longest_clip, longest_export: seconds; callers check them.
-    Limits: `settings.concurrent` clips and as many exports in this process, two of each for one channel, and those of `ClipQuota`.
+    Limits: `settings.concurrent` clips and as many exports in this process, two of each for one channel, and
+    `ClipQuota`.
     """
 
     def __init__(

@@ -2,9 +2,10 @@
 
 The pieces of a recording arrive in order of time. Three kinds of times meet here:
 
-- Times of the run, in ticks of 90 kHz: the decode and presentation times of the units. Pieces that continue each other are one run.
-- Times of the movie, in ticks of 90 kHz: zero is the begin of the range, or the first media after it. A time of the run plus
-  `_Range.offset` is a time of the movie.
+- Times of the run, in ticks of 90 kHz: the decode and presentation times of the units. Pieces that continue each other
+  are one run.
+- Times of the movie, in ticks of 90 kHz: zero is the begin of the range, or the first media after it. A time of the run
+  plus `_Range.offset` is a time of the movie.
 - The clock, in seconds since 1970. The range and the start of each piece are times of the clock. The start is the
   time of the first picture, or of the first sound if the piece has no pictures (`anchored`).
 

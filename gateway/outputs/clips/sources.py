@@ -44,7 +44,8 @@ _MIN_GAP: Final = 2.0  # seconds without segments that are filled from MP4 recor
 class SourcePiece:
     """A piece to join. file: its open file on this node; None: it is in the store.
 
-    growing: whether an MP4 is in fragments, as recorders write it. start, end: seconds since 1970; the end may be infinite for a growing piece.
+    growing: whether an MP4 is in fragments, as recorders write it.
+    start, end: seconds since 1970; the end may be infinite for a growing piece.
     """
 
     piece: StoredPiece
@@ -292,7 +293,7 @@ class FragmentUnits:
 
 
 def _mark_start(unit: AccessUnit) -> AccessUnit:
-    """Makes a picture at which decoding can start a key frame. MP4 files mark only IDR pictures, not open GOPs."""
+    """Returns a unit, marked as a key frame if decoding can start at its picture."""
     if unit.track.kind is Kind.VIDEO and not unit.key:
         unit.key = is_start(unit)
     return unit

@@ -120,7 +120,7 @@ class KvsDelivery:
         return True
 
     async def _wait_for_growth(self) -> None:
-        """Waits for bytes to send or for the close of the backlog, because Kinesis ends idle connections."""
+        """Waits for bytes to send or for the close of the backlog, because Kinesis ends connections without media."""
         bytes_added = self.backlog.bytes_added
         while self.backlog.bytes_added == bytes_added and not self.backlog.closed:
             await self.backlog.wait_for_change()

@@ -47,8 +47,8 @@ class ObjectReader(Protocol):
 class KvsRunningJob:
     """A job that has begun. started: set for a caller that waits for the first fragment; None if nobody waits.
 
-    number: of the first fragment; empty before its acknowledgement. progress: 0 to 1. stopped: whether it was cancelled
-    on purpose. task: runs the job.
+    number: of the first fragment; empty before its acknowledgement. progress: 0 to 1. stopped: whether `_stop` has
+    cancelled it. task: runs the job.
     An error before the first acknowledgement ends the job if a caller waits. Otherwise sending is retried.
     """
 

@@ -15,7 +15,7 @@ from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.outputs.kinesis import fragmenter as module
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog, KvsFragment
-from gateway.outputs.kinesis.fragmenter import KinesisClock, Fragmenter
+from gateway.outputs.kinesis.fragmenter import Fragmenter, KinesisClock
 from gateway.ports.errors import OutputUnsupported
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.elementary import elementary
