@@ -202,7 +202,7 @@ class TsPackager(Packager):
         if tracks.epoch == self._tracks_epoch:
             return
         alignment = self._alignment
-        if alignment is not None and self._open and alignment.discards(self, self._number):
+        if alignment is not None and self._open and alignment.withdraw(self, self._number):
             self._open, self._current = False, None
         self._finish_segment(None)
         self._tracks_epoch = tracks.epoch
