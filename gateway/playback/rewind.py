@@ -194,7 +194,7 @@ class Rewind:
             return past.name, lambda: _whole(segment.body())
         if recording is None or number + 1 >= history.end:
             return None
-        spans = recording.pieces.spans(past.start, history[number + 1].start)
+        spans = recording.points.spans(past.start, history[number + 1].start)
         return (past.name, lambda: _bytes(recording, spans, 0, sum(s.size for s in spans))) if spans else None
 
     # ---- playlists ----
@@ -286,7 +286,7 @@ class Rewind:
             if max(history.first, history.own) <= number < history.end:
                 past = history[number]
                 end = history[number + 1].start if number + 1 < history.end else None
-                spans = recording.pieces.spans(past.start, end)
+                spans = recording.points.spans(past.start, end)
                 if spans:
                     return _answer(request, recording, spans, past)
         return text(404, f"{rest} is not here (any more)")
@@ -344,7 +344,7 @@ class Rewind:
         begin = max(state.checked, history.own, history.first)
         end = min(begin + count, in_memory)
         for number in range(begin, end):
-            if recording is None or not recording.pieces.has(history[number].start, history[number + 1].start):
+            if recording is None or not recording.points.has(history[number].start, history[number + 1].start):
                 rewind.floor = number + 1
         state.checked = max(state.checked, end)
         return state.checked >= in_memory

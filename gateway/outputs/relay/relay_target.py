@@ -76,7 +76,7 @@ class _TargetAddress:
 
 
 class RelayTarget:
-    """One target of one stream; `run` returns when the stream ends.
+    """One target of one stream. `run` returns when the stream ends.
 
     text: the target in the channel's field. body: returns the FLV body of a unit.
     `report` and logs contain no keys, even if a server repeats them.
@@ -135,7 +135,7 @@ class RelayTarget:
         return self._stream.channel.relay_tracks.includes(track.name, track.info.language)
 
     async def run(self) -> None:
-        """Relays until the stream ends. After an error it reports it and tries again."""
+        """Relays until the stream ends. Reports each error and tries again."""
         backoff = Backoff(_FIRST_PAUSE, self._context.relay.retry)
         while self._stream.original.ended is None or self._items is not None:
             began = time.monotonic()
@@ -162,7 +162,7 @@ class RelayTarget:
         """Makes one connection and sends until the stream ends."""
         self._attempts += 1
         self._set_state(TargetState.CONNECTING)
-        # It subscribes before it connects, so that a new stream's first frames wait for the connection.
+        # The target subscribes before it connects, so that a new stream's first frames wait for the connection.
         if self._items is None:
             self.begin()
         items = self._items
@@ -233,6 +233,7 @@ class RelayTarget:
     async def _send_items(self, push: RtmpPush, tracks: Tracks, feed: AsyncIterator[Item]) -> None:
         """Sends all items from a key frame on, until the stream's end. Hot path."""
         body, send, rules = self._body, push.send, self._rules
+        # Whether metadata and sequence headers are due, and whether a key frame must come before them.
         head_due, key_due = True, tracks.video is not None
         # The first metadata has time 0. With another time, ffmpeg's probing detects a subtitle track.
         now = metadata_at = 0
@@ -303,7 +304,7 @@ class RelayTarget:
         return replace(tracks, metadata=tracks.metadata | more)
 
     async def _pause(self, seconds: float | None, *, for_tracks: bool = False) -> None:
-        """Waits `seconds`, or until the stream has ended. for_tracks: or until its tracks change."""
+        """Waits `seconds`, or until the stream has ended. for_tracks: also ends when its tracks change."""
         original = self._stream.original
         known = original.tracks
         items = Subscription(original, max_bytes=0)  # of the media, it gets only key frames
@@ -329,7 +330,7 @@ class RelayTarget:
         self.error = redact_target.redact_text(reason, ())
         if self.error != self._logged_error:  # not logged again at every attempt
             self._logged_error = self.error
-            log.warning("relay is hindered", stream=self._stream.name, target=self.shown, reason=self.error)
+            log.warning("relay cannot send", stream=self._stream.name, target=self.shown, reason=self.error)
 
 
 def _parse(address: str) -> RtmpUrl:

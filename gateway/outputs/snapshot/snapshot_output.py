@@ -119,7 +119,7 @@ class SnapshotOutput:
         return 0.0 if schedule is None or schedule.active(now) else max(schedule.next_change(now) - now, 0.01)
 
     async def _sleep(self, seconds: float, *, for_picture: bool = False) -> None:
-        """Waits at most `seconds` for a change. for_picture: or for a picture."""
+        """Waits at most `seconds` for a change. for_picture: a new picture ends the wait too."""
         self._wake.clear()
         self._waits_for_picture = for_picture
         await wait_at_most(seconds, self._wake)

@@ -102,7 +102,7 @@ class WatermarkOutput:
         self._newest = 0  # decode time of the original's latest picture, milliseconds
         self._source_at = self._worker_at = 0.0  # monotonic times of the original's and the worker's latest picture
         self._ready = False  # a worker has caught up
-        self._returning = False
+        self._returning = False  # viewers return to the original at its next key frame
         self._resume: list[AccessUnit] | None = None  # the original's units, from the key frame at the return on
         self._return_ready = asyncio.Event()
         self._ended = False
@@ -143,7 +143,7 @@ class WatermarkOutput:
             "notes": notes,
             "shown": writer is not None and writer.begun,
             "delayMs": round(writer.delay * 1000) if writer is not None else 0,
-            "dropped": self._dropped + (writer.order.dropped if writer is not None else 0),
+            "dropped": self._dropped + (writer.interleave.dropped if writer is not None else 0),
             "restarts": self._restarts,
         }
 
