@@ -478,7 +478,7 @@ async def test_old_segments_of_an_endless_session_are_removed_from_its_playlist(
         await record(output, stream, Timetable(seconds=20))
         text = studio.files("**/*.m3u8")[0].read_text()
         assert [uri for _, uri in segments(text)] == [f"720p/{1700000000000 + n}.ts" for n in range(2, 5)]
-        assert [output.pieces.has(n * 4 * 90_000, (n + 1) * 4 * 90_000) for n in range(4)] == [False, False, True, True]
+        assert [output.points.has(n * 4 * 90_000, (n + 1) * 4 * 90_000) for n in range(4)] == [False, False, True, True]
         assert "MEDIA-SEQUENCE:1700000000002\n" in text
 
 
