@@ -35,8 +35,6 @@ EXPORT_QUERY: Final = (
 _MAX_TEXT: Final = 40  # characters of a time
 _MILLISECONDS: Final = 1e11  # larger numbers are milliseconds since 1970, as in JavaScript
 _MAX_SECONDS: Final = 32_503_680_000.0  # seconds since 1970: the year 3000
-_MAX_POLLS: Final = 300  # of a clip that another node makes; each takes up to 3 s
-_POLL_SECONDS: Final = 0.2
 # The sign of a zone such as +01:00: a query turns an unencoded "+" into a space.
 _PLUS: Final = re.compile(r" (?=[0-9]{2}:?[0-9]{2}$)", re.ASCII)
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)

@@ -99,6 +99,10 @@ class MediaRoute:
     protocol: str = ""
     instead: str = ""
 
+    def is_on(self, stream: Stream) -> bool:
+        """Whether the stream has the output, or the other one that suffices."""
+        return not self.output or stream.has_output(self.output) or stream.has_output(self.instead)
+
 
 @dataclass(frozen=True, slots=True)
 class MediaRoutes:
@@ -332,7 +336,7 @@ class PlaybackRouter:
         refusal = self._protection.judge(request, name, stream.channel)
         if refusal is not None:
             return refusal
-        if route.output and not stream.has_output(route.output) and not stream.has_output(route.instead):
+        if not route.is_on(stream):
             return not_enabled(route.output, name)
         answering = route.respond(request, stream, rest)
         if route.protocol and stream.ended is None:

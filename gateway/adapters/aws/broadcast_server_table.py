@@ -132,7 +132,7 @@ class BroadcastServerTable:
 
     async def _task_stopped(self, event: TaskEvent, known: Mapping[str, str], rows: Rows) -> None:
         # The task's network interface may be deleted already, but its row has the name.
-        dns = known.get("dns") or (await public_name(self._session, event.interface) if event.interface else "")
+        dns = known.get("dns") or await public_name(self._session, event.interface)
         role = _role_of(dns, rows)
         writes = [self._task(event, known, dns, "gone")]
         if role is None:
