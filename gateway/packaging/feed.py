@@ -99,7 +99,7 @@ class Feed:
     _framings: dict[Framing, dict[Viewer, None]] = field(default_factory=dict, init=False)
     _attached: bool = field(default=False, init=False)
     _tracks: Tracks | None = field(default=None, init=False)
-    _version: int = field(default=0, init=False)  # counts changes of `_tracks`; a viewer's version is its `epoch`
+    _version: int = field(default=0, init=False)  # counts changes of `_tracks`
     _pending: list[bytes] = field(default_factory=list, init=False)  # the batch that is not written yet
     _pending_key: bool = field(default=False, init=False)  # whether it begins with a key frame
     _gop: list[bytes] = field(default_factory=list, init=False)
@@ -181,7 +181,7 @@ class Feed:
                 framed = viewer.framing.wrap(change)
                 waiting = viewer.transport.get_write_buffer_size()
                 if not waiting or not self._check_limit(viewer, waiting, len(framed), now):
-                    viewer.epoch = self._version
+                    viewer.version = self._version
                     self._write(viewer, framed)
 
     def on_unit(self, unit: AccessUnit) -> None:
@@ -374,8 +374,8 @@ class Feed:
         if starts and waiting <= viewer.burst_allowance:
             viewer.late = False
             viewer.bytes_after_burst += len(framed)
-            if viewer.epoch != self._version and self._tracks is not None:
-                viewer.epoch = self._version
+            if viewer.version != self._version and self._tracks is not None:
+                viewer.version = self._version
                 self._write(viewer, viewer.framing.wrap(self.rendering.render_change(self._tracks, self._dts_ms)))
             self._write(viewer, framed)
             self._count_waiting(viewer)
@@ -396,7 +396,7 @@ class Feed:
 
     def _write_first_burst(self, viewer: Viewer) -> None:
         assert self._tracks is not None  # a feed has viewers only on a playable stream
-        viewer.epoch = self._version
+        viewer.version = self._version
         framing = viewer.framing
         beginning = self.stream.start_buffer if viewer.waited_for_start else None
         if beginning is not None:

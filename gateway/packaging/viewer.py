@@ -44,7 +44,7 @@ class Viewer:
     fd: int = field(init=False)
     late: bool = False  # the viewer gets no bytes now; see `gateway.packaging.feed`
     late_since: float = 0.0  # monotonic time
-    epoch: int = -1  # version of the feed's headers that this viewer has
+    version: int = -1  # version of the feed's headers that this viewer has
     waiting: int = 0  # bytes in the transport at the last check while late
     burst_allowance: int = 0  # additional bytes for the first burst, until the client has read it
     has_pending_bytes: bool = False  # the kernel did not accept all bytes: waiting bytes are counted
