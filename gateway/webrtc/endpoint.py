@@ -41,8 +41,8 @@ _TICK_SECONDS: Final = 0.1
 _TICKS: Final = 10  # ticks in which each connected peer has one turn
 _REFRESH_SECONDS: Final = 60.0  # addresses of the machine and of advertised names
 _CHECKS: Final = 3  # checks during `consent_timeout`, at least
-_KEPT_SHARE: Final = 10  # one of so many peers is kept for pushes
-_QUIET_SECONDS: Final = 15.0  # without a check: then another peer may take over an address
+_PUSH_RESERVE_DIVISOR: Final = 10  # 1/10 of the peers is reserved for pushes
+_QUIET_SECONDS: Final = 15.0  # without a check, after which another peer may take over an address
 
 
 class WebRtcEndpoint:
@@ -142,7 +142,7 @@ class WebRtcEndpoint:
     def candidates(self, host: str) -> list[str]:
         """Returns the values of our `a=candidate` lines.
 
-        host: as the client addressed us. If it is an address, and nothing is advertised or found, it is the first one.
+        host: of the client's request. An address becomes the first candidate, unless advertised addresses are known.
         """
         own = self._addresses
         if not own or not self._webrtc.advertise:
@@ -156,7 +156,7 @@ class WebRtcEndpoint:
         """Returns a new peer that waits for its client. address: of the client, for the limit by address.
 
         has_key: whether the client has shown the key of a push. A tenth of the peers is kept for such clients, the
-        limit by address does not count them, and they never make room for others.
+        limit by address does not count them, and they are never closed for others.
         Raises AtCapacity, and RemoteProtocolError if the credentials of the offer are invalid.
         """
         webrtc = self._webrtc
@@ -164,7 +164,7 @@ class WebRtcEndpoint:
         if not has_key and not self._half_open_of.take(address):
             self.counters.refused += 1
             raise AtCapacity(f"too many WebRTC connections of {client_network(address)} that are not finished")
-        most = webrtc.peers if has_key else webrtc.peers - webrtc.peers // _KEPT_SHARE
+        most = webrtc.peers if has_key else webrtc.peers - webrtc.peers // _PUSH_RESERVE_DIVISOR
         is_full = len(self._open) >= most or len(self._half_open) >= webrtc.half_open
         if self._closed or (is_full and not self._make_room()):
             if not has_key:
@@ -190,7 +190,7 @@ class WebRtcEndpoint:
 
     def peer_connected(self, peer: Peer) -> None:
         """Called by a peer whose handshake is finished."""
-        self._no_longer_half_open(peer)
+        self._remove_half_open(peer)
         self._turns.append(peer)
 
     def peer_restarted(self, peer: Peer) -> None:
@@ -202,14 +202,14 @@ class WebRtcEndpoint:
 
     def peer_ended(self, peer: Peer) -> None:
         """Called by a peer at its end. Its TCP connections are closed."""
-        self._no_longer_half_open(peer)
+        self._remove_half_open(peer)
         del self._open[peer]
         for ufrag in peer.ufrags:
             del self._peers[ufrag]
         for path in tuple(peer.ice.paths):
             self._forget(path)
 
-    def _no_longer_half_open(self, peer: Peer) -> None:
+    def _remove_half_open(self, peer: Peer) -> None:
         if peer in self._half_open:
             del self._half_open[peer]
             if not peer.has_key:
@@ -271,7 +271,7 @@ class WebRtcEndpoint:
             peer, path = route
             if not path.verified:
                 path.received(len(data))
-            if data and data[0] > 3:
+            if data and data[0] > 3:  # RFC 7983: a STUN message begins with 0 to 3
                 peer.receive(path, data, now)
                 return
         found = self._handle_datagram(route, data, now, lambda: UdpPath(udp, address, now))
@@ -378,7 +378,7 @@ class WebRtcEndpoint:
         return True
 
     def receive_frame(self, connection: TcpConnection, packet: bytes, now: float) -> bool:
-        """Handles one packet. Returns False if it is not a check with right credentials, and it is the first."""
+        """Handles one packet. Returns False if the first packet is not a check with right credentials."""
         self.counters.datagrams_in += 1
         self.counters.bytes_in += len(packet)
         route = self._tcp.get(connection)
@@ -391,7 +391,7 @@ class WebRtcEndpoint:
             del self._tcp_deadlines[connection]
             self._pending_tcp_of.give(connection.address)
             self._tcp[connection] = found
-            connection.accepted()
+            connection.allow_large_reads()
         return route is not None or found is not None
 
     def tcp_lost(self, connection: TcpConnection) -> None:
