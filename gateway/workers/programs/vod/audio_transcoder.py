@@ -20,7 +20,7 @@ from gateway.workers.vod_bounds import UnusableMedia
 
 _MAX_DRIFT: Final = TICKS * 40 // 1000  # if the counted time differs more from the container's, it is reset
 _BITS_PER_CHANNEL: Final = 64_000
-_LC: Final = 2
+_LC: Final = 2  # audio object type AAC LC
 
 
 AacFrame: TypeAlias = tuple[int, bytes]  # a raw AAC frame after its presentation time in ticks
@@ -93,6 +93,7 @@ class AudioTranscoder:
             if not payload or (packet.is_discard and at is not None and at < 0):
                 continue
             new_time = self._timeline.place(self._timeline.end if at is None else at, length)
+            # The length field of ADTS has 13 bits, and includes the header of 7 bytes.
             if new_time is not None and len(payload) <= 8184:
                 self._advance(at or 0)
                 yield new_time, payload

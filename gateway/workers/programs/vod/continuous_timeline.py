@@ -39,6 +39,7 @@ class ContinuousTimeline:
         return at
 
     def _jump(self, offset: int) -> int:
+        """Handles a jump of the file. Returns the new offset: that of the leader for this jump, else `offset`."""
         number = len(self.jumps)
         if self._leader is not None and number < len(self._leader.jumps):
             leader_offset = self._leader.jumps[number]

@@ -20,11 +20,12 @@ from gateway.workers.vod_bounds import Allowance, UnusableMedia
 
 _LONG_GAP: Final = 2 * TICKS  # if the next picture is this much later than the audio, segments are cut at audio frames
 _MAX_MISSING: Final = 0.03  # fraction of the declared length; if more is missing, the file is incomplete
-MAX_PICTURES: Final = 100  # of one VOD; about 5 MB of memory
+# The preview pictures of a VOD: all are parts of one JPEG file, the sheet.
+MAX_PICTURES: Final = 100  # about 5 MB of memory
 _COLUMNS: Final = 10
-_SIDE: Final = 160  # pixels of the longer side
+_SIDE: Final = 160  # pixels of a picture's longer side
 _QUALITY: Final = 60
-_MIN_SECONDS: Final = 1
+_MIN_SECONDS: Final = 1  # between two pictures
 
 
 def package(request: PackageRequest, report_progress: Callable[[float, float], None]) -> PackageResult:
@@ -36,7 +37,7 @@ def package(request: PackageRequest, report_progress: Callable[[float, float], N
     anyway.
     """
     film = MediaFile(Path(request.source))
-    request.bounds.judge_declared_length(film.declared_duration)
+    request.bounds.check_declared_length(film.declared_duration)
     result = _Packaging(film, request, report_progress).run()
     film.close()
     return result
@@ -182,7 +183,7 @@ class _Packaging:
         """Records that the output has reached the frame at `time` (ticks). Raises UnusableMedia if it is too long."""
         if time - self._zero - self._output_time > TICKS:
             self._output_time = time - self._zero
-            self._request.bounds.judge_length(self._output_time / TICKS)
+            self._request.bounds.check_length(self._output_time / TICKS)
             self._send_progress()
 
     def _send_progress(self) -> None:
@@ -198,7 +199,7 @@ class _Packaging:
 
 
 class PreviewPictures:
-    """Collects pictures at equal distances. Doubles the distance when there are too many.
+    """Collects preview pictures at equal distances in time. Doubles the distance when there are too many.
 
     declared: seconds of the video, from its header; may be 0 or wrong.
     """
@@ -227,7 +228,7 @@ class PreviewPictures:
                 self._distance *= 2
 
     def save(self, folder: Path, names: VodNames, seconds: float) -> None:
-        """Writes the sheet and the list. seconds: length of the video."""
+        """Writes the sheet, and the WebVTT list of its pictures. seconds: length of the video."""
         assert self._size is not None, "a video has at least one picture"
         width, height = self._size
         rows = ceil(len(self._pictures) / _COLUMNS)

@@ -38,7 +38,7 @@ _MAX_BITS: Final = 2_000_000
 _PROGRESS_SECONDS: Final = 1.0  # between progress messages
 
 
-class PacedVideo:
+class EncodedVideo:
     """Yields the pictures of a file as encoded units, in order. `track` is known after the first unit."""
 
     def __init__(self, film: MediaFile, box: tuple[int, int]) -> None:
@@ -93,7 +93,7 @@ class VodPlayback:
         request = self._request
         with closing(MediaFile(Path(request.path))) as film:
             self._check_length(film.declared_duration)
-            pictures = None if film.video is None else PacedVideo(film, (request.width, request.height))
+            pictures = None if film.video is None else EncodedVideo(film, (request.width, request.height))
             with closing(film.reopen()) as audio_film:
                 audio = open_audio(audio_film, None if pictures is None else pictures.source.timeline, _ignore_time)
                 if pictures is None and audio is None:
@@ -125,7 +125,7 @@ class VodPlayback:
             self._link.send_json(WorkerMessage.PROGRESS, done=round(film.progress(at), 4))
 
 
-def _units(pictures: PacedVideo | None, audio: AudioTranscoder | None) -> Iterator[AccessUnit]:
+def _units(pictures: EncodedVideo | None, audio: AudioTranscoder | None) -> Iterator[AccessUnit]:
     """Yields the units of both tracks in decode order."""
     for unit in pictures or ():
         yield from _audio_units(audio, unit.dts)

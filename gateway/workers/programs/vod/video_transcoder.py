@@ -200,7 +200,7 @@ def _quote(text: str) -> str:
 
 
 def read_ahead(source: Iterator[T], max_items: int) -> Iterator[T]:
-    """Yields the items of `source`. It runs in a thread, at most `max_items` ahead. Raises its exceptions.
+    """Yields the items of `source`, which a thread makes, at most `max_items` ahead. Raises the exceptions of `source`.
 
     Decoding and encoding both release the GIL, so each can use one core. If the caller stops early, the thread stops
     after the item that it makes; the caller does not wait for it.
