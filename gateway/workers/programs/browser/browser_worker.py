@@ -29,8 +29,8 @@ _REPORT_SECONDS: Final = 0.5  # between two reports, at least
 _JUMP_SECONDS: Final = 2  # a larger time difference starts a new timeline
 _START_MS: Final = 1000  # time of the first sample; not 0, because the other track may begin a little earlier
 _MIN_GAP_MS: Final = 33  # between the last sample of one recording and the first of the next
-_TRACKS: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
-_MASK: Final = (1 << 32) - 1
+_TRACKS: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}  # track numbers of `PublisherTimeline`
+_MASK: Final = (1 << 32) - 1  # `PublisherTimeline` reads 32-bit times
 
 
 class H264Copy:

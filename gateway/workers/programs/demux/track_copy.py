@@ -34,7 +34,7 @@ class TrackCopy(Protocol):
 
 
 def copy_of(stream: Any) -> TrackCopy:
-    """Returns the copy of a libav stream. Raises NotCarried."""
+    """Returns an object that copies or converts the packets of a libav stream. Raises NotCarried."""
     name = str(stream.codec_context.codec.canonical_name)
     try:
         if stream.type == "video":
@@ -82,7 +82,7 @@ class PictureCopy:
             pts = dts
         if pts is None:
             return []
-        if dts is None:  # Matroska
+        if dts is None:  # Matroska stores no decode times
             if self._times is None:
                 self._times = DecodeTimes(self._samples.reorder if self._samples is not None else 0)
             dts = self._times.stamp(pts)

@@ -16,13 +16,13 @@ from gateway.workers.programs.watermark.overlay_blender import to_frame
 from gateway.workers.programs.watermark.text_renderer import LINE_HEIGHT, draw_centered, measure
 
 # The colors of the console's dark theme.
-_GROUND: Final[Rgba] = (11, 19, 24, 255)
-_INK: Final[Rgba] = (228, 237, 242, 255)
-_SOFT: Final[Rgba] = (155, 175, 187, 255)
+_BACKGROUND: Final[Rgba] = (11, 19, 24, 255)
+_TEXT: Final[Rgba] = (228, 237, 242, 255)
+_SECONDARY_TEXT: Final[Rgba] = (155, 175, 187, 255)
 _LINE: Final[Rgba] = (34, 49, 59, 255)
-_ACCENT: Final[Rgba] = (79, 214, 196, 255)
+_BRIGHT_LINE: Final[Rgba] = (79, 214, 196, 255)
 
-# Fractions of the shorter side of the picture.
+# Fractions of the shorter side of the picture. Sizes: the largest and the smallest font size.
 _NAME_SIZES: Final = (0.05, 0.03)
 _TEXT_SIZES: Final = (0.11, 0.034)
 _CLOCK_SIZE: Final = 0.045
@@ -30,14 +30,14 @@ _GAP: Final = 0.045
 _BAR_HEIGHT: Final = 0.008
 _BAR_WIDTH: Final = 0.4
 _MAX_WIDTH: Final = 0.84  # of the picture's width
-_MAX_HEIGHT: Final = 0.5  # of the text, of the picture's height
+_MAX_HEIGHT: Final = 0.5  # height of the text, as a fraction of the picture's
 _MOTION_RATE: Final = 12  # of the line, in pictures per second
-_MOVING: Final = 0.3  # the part of the line that is bright
+_BRIGHT_SHARE: Final = 0.3  # fraction of the line that is bright
 
 
 @dataclass(frozen=True, slots=True)
 class CardTexts:
-    """The texts of a card. clock: "": none."""
+    """The texts of a card. clock: the time that is shown; "": no clock."""
 
     name: str
     text: str
@@ -107,15 +107,15 @@ def _draw(
     name_height, text_height = _height(name) + gap // 3 if name.lines[0] else 0, _height(text)
     clock_height = round(LINE_HEIGHT * clock_size)  # also without a clock, so that nothing moves when it comes
     total = name_height + text_height + gap + bar_height + gap + clock_height
-    picture = Image.new("RGBA", (width, height), _GROUND)
+    picture = Image.new("RGBA", (width, height), _BACKGROUND)
     top = max(0, (height - total) // 2)
-    _put(picture, name, _SOFT, top, fonts)
+    _put(picture, name, _SECONDARY_TEXT, top, fonts)
     top += name_height
-    _put(picture, text, _INK, top, fonts)
+    _put(picture, text, _TEXT, top, fonts)
     top += text_height + gap
     bar = (width - bar_width) // 4 * 2, top // 2 * 2, bar_width, bar_height
     top += bar_height + gap
-    _put(picture, FittedText((texts.clock,), clock_size), _SOFT, top, fonts)
+    _put(picture, FittedText((texts.clock,), clock_size), _SECONDARY_TEXT, top, fonts)
     return picture, bar
 
 
@@ -136,13 +136,13 @@ def _even(pixels: float) -> int:
 
 
 def _line(width: int, height: int, phase: float) -> Image.Image:
-    """Returns the line. phase: of its motion, from 0 to 1; the line looks equal at 0 and 1."""
-    begin, length = phase * width, _MOVING * width
+    """Returns the line. phase: of its motion, from 0 to 1; the line looks the same at 0 and 1."""
+    begin, length = phase * width, _BRIGHT_SHARE * width
     row = bytearray()
     for x in range(width):
         # The bright part leaves at the right and enters at the left.
         bright = sum(max(0.0, min(x + 1, at + length) - max(x, at)) for at in (begin, begin - width))
-        row += bytes(round(a + (b - a) * bright) for a, b in zip(_LINE, _ACCENT, strict=True))
+        row += bytes(round(a + (b - a) * bright) for a, b in zip(_LINE, _BRIGHT_LINE, strict=True))
     return Image.frombytes("RGBA", (width, height), bytes(row) * height)
 
 

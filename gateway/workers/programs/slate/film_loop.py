@@ -26,7 +26,7 @@ _BITS_PER_CHANNEL: Final = 64_000
 _MAX_DRIFT: Final = Fraction(1, 25)  # seconds between counted samples and the times of the file
 _FADE: Final = Fraction(1, 50)  # seconds at both ends of the sound, so that the loop does not click
 _FRAME_SAMPLES: Final = 1_024
-_LC: Final = 2
+_LC: Final = 2  # audio object type AAC LC
 
 
 def read_film_pictures(path: Path, form: ContinuedForm, seconds: float) -> Iterator[av.VideoFrame | None]:
@@ -86,7 +86,7 @@ def encode_film_sound(path: Path, track: MediaTrack, seconds: Fraction) -> list[
 
 
 def encodable_aac(track: MediaTrack) -> aac.Asc | None:
-    """Returns the configuration if players with it can decode our encoder's frames; else None.
+    """Returns the configuration of `track` if it fits the frames of our encoder; else None.
 
     A track of HE-AAC gets frames of its AAC LC core.
     """
