@@ -17,13 +17,14 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.formats.mp4.movie import MovieHead
+from gateway.formats.mp4.movie_reader import FIRST_SHOWN
 from gateway.formats.ts.reader import TsReader
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
 from gateway.outputs.clips.joiner import Joiner, JumpedTooFar
 from gateway.outputs.clips.movie_file import CannotJoin
-from gateway.outputs.clips.sources import JUMP_HEAD, ClipSources, FragmentUnits, SourcePiece, UnitReader
+from gateway.outputs.clips.sources import JUMP_HEAD, ClipSources, FragmentUnits, MovieUnits, SourcePiece, UnitReader
 from gateway.outputs.storage.archive import Archive
 from gateway.ports import media_keys
 from gateway.ports.errors import AtCapacity, CannotCut, NoSuchObject, NothingRecorded, OutputError, TooManyClips
@@ -212,7 +213,8 @@ class ClipService:
             for position in (jump, 0) if jump else (0,):
                 try:
                     reader, first, last = await self._sources.open_reader(piece, near, *wanted)
-                    joiner.begin_piece(piece.start, continues)
+                    first_shown = FIRST_SHOWN if isinstance(reader, MovieUnits) else None
+                    joiner.begin_piece(piece.start, continues, first_shown)
                     if position:
                         await self._jump(joiner, reader, piece)
                         first = position

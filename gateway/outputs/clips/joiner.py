@@ -245,6 +245,7 @@ class Joiner:
         self._held = _HeldMedia()
         self._range = _Range()
         self._piece_start = 0.0
+        self._first_shown: int | None = None
         self._prelude: list[AccessUnit] = []  # sound before the first picture of the piece
         self._jumped = False  # whether media of the piece were left out
         self._is_new_run = True  # whether the piece begins a new run
@@ -278,13 +279,15 @@ class Joiner:
         self._held = _HeldMedia()
         self._jumped = True
 
-    def begin_piece(self, start: float, continues: bool) -> None:
+    def begin_piece(self, start: float, continues: bool, first_shown: int | None = None) -> None:
         """Begins the next piece.
 
         start: time of the first picture (without pictures: the first sound), seconds since 1970.
         continues: whether its times continue those of the previous piece.
+        first_shown: the same time in ticks, if its reader may leave out the first units. None: that of the first unit.
         """
         self._piece_start = start
+        self._first_shown = first_shown
         self.anchored = self._jumped = False
         self._is_new_run = self._is_new_run or not continues
         if not continues:
@@ -298,7 +301,7 @@ class Joiner:
                 if has_video and not is_video and len(self._prelude) < _MAX_HELD_SOUNDS:
                     self._prelude.append(unit)
                     continue
-                self._anchor(unit.dts + unit.cts)
+                self._anchor(unit.dts + unit.cts if self._first_shown is None else self._first_shown)
                 prelude, self._prelude = self._prelude, []
                 for earlier in prelude:
                     self._add(earlier, has_video)
@@ -327,7 +330,7 @@ class Joiner:
     # ---- runs ----
 
     def _anchor(self, first: int) -> None:
-        """Relates the times of the piece to the clock. first: presentation time of its first unit."""
+        """Relates the times of the piece to the clock. first: presentation time of the piece's first unit."""
         self.anchored = True
         begin = first + round((self._start - self._piece_start) * VIDEO_CLOCK)
         end = first + round((self._end - self._piece_start) * VIDEO_CLOCK)

@@ -25,6 +25,7 @@ from gateway.outputs.recording.on_demand_recording import OnDemandRecording
 from gateway.outputs.recording.on_demand_session import pieces as session_pieces
 from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.disk_threads import CHUNK, DiskThreads
+from gateway.outputs.storage.recording_index import movie_seconds
 from gateway.outputs.storage.stored_pieces import StoredPiece, StoredPieces
 from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.ports import media_keys
@@ -135,9 +136,9 @@ class ClipSources:
             return FragmentUnits(), 0, None
         moov = await self._moov(piece)
 
-        def select() -> tuple[_MovieUnits, int, int]:
+        def select() -> tuple[MovieUnits, int, int]:
             reader = MovieReader(moov)
-            return _MovieUnits(reader), *reader.select(start - piece.start, end - piece.start)
+            return MovieUnits(reader), *reader.select(start - piece.start, end - piece.start)
 
         return await self.threads.run(select)
 
@@ -218,8 +219,9 @@ class ClipSources:
                 file = self._archive.open_waiting(key) if parsed is not None else None
                 if parsed is not None and file is not None:
                     files.callback(file.close)
-                    piece = StoredPiece(key, MediaKind.VIDEO, parsed.start, 0.0, True)
-                    found.append(SourcePiece(piece, float("inf"), file))
+                    known = movie_seconds(os.pread(file.fileno(), _HEAD, 0))
+                    piece = StoredPiece(key, MediaKind.VIDEO, parsed.start, known or 0.0, True)
+                    found.append(SourcePiece(piece, piece.end if known else float("inf"), file))
             # A growing recording ends before the next one.
             found.sort(key=lambda p: p.start)
             following = [p.start for p in found[1:]]
@@ -239,8 +241,8 @@ class ClipSources:
         return head[at : at + size]
 
 
-class _MovieUnits:
-    """The UnitReader of a finished recording."""
+class MovieUnits:
+    """The UnitReader of a finished recording. It leaves out what lies before the key frame of a range."""
 
     def __init__(self, reader: MovieReader) -> None:
         self._reader = reader
