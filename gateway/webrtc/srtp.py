@@ -85,7 +85,7 @@ class SrtpSender:
             return self._protect_each(packets)
 
     def _protect_each(self, packets: Sequence[bytes]) -> list[bytes]:
-        """Returns the packets that can be protected. Protecting a packet again gives equal bytes."""
+        """Returns the packets that can be protected. Protecting a packet again gives the same bytes."""
         protected = []
         for packet in packets:
             try:
