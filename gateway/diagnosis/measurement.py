@@ -105,7 +105,7 @@ class Measurement(PartialSink):
         self._frame_ms: float | None = None  # duration of one sound unit; None if it is not known yet
         self._key: int | None = None  # decode time of the last key frame
         self.last_gop = 0.0  # seconds between the last two key frames; 0: there were no two yet
-        self._best_delay = _NEVER  # smallest delay, milliseconds
+        self._delay = self._best_delay = _NEVER  # smallest delay of this second, and of these times, milliseconds
         self._video_high = 0
         self._shown = -_NEVER  # latest presentation time
         self._reorders = self._reordered = False  # whether pictures are reordered in this GOP, and in the last one
@@ -292,9 +292,9 @@ class Measurement(PartialSink):
 
     @property
     def behind(self) -> float | None:
-        """Seconds by which media arrives later now than at the best time of the push; None without units."""
+        """Seconds by which media arrives later now than at the best time of the push; None if it is not known."""
         delay = self.history[-1].delay if self.history else None
-        return (delay - self._best_delay) / 1000 if delay is not None else None
+        return (delay - self._best_delay) / 1000 if delay is not None and self._best_delay < _NEVER else None
 
     @property
     def has_open_gops(self) -> bool:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.diagnosis.stream_health import CODES, EVENT_SECONDS
 from gateway.live.sink import EndReason
+from tests.support import builders
 from tests.unit.diagnosis.rig import NOISE, SILENCE, Media, Push
 
 REPORTED, WITHDRAWN = 10, 15  # contract: seconds
@@ -259,6 +260,16 @@ def test_a_push_that_is_a_little_too_slow_is_further_behind_all_the_time():
     assert push.health.measured()["behindMs"] == pytest.approx(5000, abs=300)
     push.send(20, speed=1.0)
     assert push.health.measured()["behindMs"] == pytest.approx(5000, abs=300), "the delay stays"
+
+
+def test_the_delay_of_a_push_begins_anew_with_its_times():
+    push = Push()
+    push.send(20)
+    push.send(20, speed=0.9)
+    push.publisher.set_tracks(builders.VIDEO, None, {}, continuous=False)
+    assert push.health.measured()["behindMs"] is None
+    push.send(2, speed=1.0)
+    assert push.health.measured()["behindMs"] == pytest.approx(0, abs=50)
 
 
 def test_a_busy_gateway_process_causes_no_findings():
