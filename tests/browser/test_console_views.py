@@ -605,6 +605,32 @@ def domains(gateway: Gateway) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("domains")
+async def test_what_is_typed_during_a_save_stays(browser: Browser, gateway: Gateway) -> None:
+    async with signed_in(browser, gateway, "domains") as watched:
+        page, answered = watched.page, asyncio.Event()
+
+        async def late(route: Route) -> None:
+            if route.request.method == "PUT":
+                await answered.wait()
+            await route.continue_()
+
+        await page.route("**/domains", late)
+        push, watch = page.get_by_label("Push domain"), page.get_by_label("Pull domain")
+        await push.fill("push.example.com")
+        await button(page, "Save").click()
+        await watch.fill("https://live.example.com")
+        async with page.expect_response("**/domains"):
+            answered.set()
+        await button(page, "Save").click()
+        await expect(button(page, "Save")).to_be_disabled()
+        assert gateway.api("GET", "/domains").json() == {
+            "pushDNS": "push.example.com",
+            "pullDNS": "https://live.example.com",
+        }
+        assert not watched.complaints
+
+
+@pytest.mark.usefixtures("domains")
 async def test_all_addresses_follow_a_change_of_the_domains(browser: Browser, gateway: Gateway, stage: Channel) -> None:
     async with signed_in(browser, gateway, "domains") as watched:
         page = watched.page
