@@ -60,7 +60,7 @@ conformance: $(VENV)/.dev ## real clients against the real program
 	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m "not nightly" tests/conformance
 
 browser: $(VENV)/.dev $(VENV)/.web ## the pages in Chromium
-	$(BIN)/python -m pytest -q -n $(WORKERS) $(FILES) $(SLOWEST) -m "not nightly" tests/browser
+	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m "not nightly" tests/browser
 
 fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPLES=…)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(SLOWEST) tests/fuzz
