@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import Final, Self, TypeAlias
 
 from gateway.live.fanout import Fanout
 from gateway.live.sink import EndReason
@@ -27,6 +27,8 @@ class AdditionalUnit:
     unit: AccessUnit
 
 
+_TIMED_COST: Final = 200  # bytes of an object in the queue, because timed data may be very short
+
 Item: TypeAlias = "Tracks | AccessUnit | AdditionalUnit | Timed | End"
 
 
@@ -45,7 +47,7 @@ class Subscription:
         self._max_seconds = max_seconds
         self._items: deque[Item] = deque()
         self._bytes = 0
-        self._first_dts: float | None = None  # seconds, of the oldest waiting unit
+        self._first_dts: float | None = None  # seconds, of the last taken or oldest unit; None: no unit waits
         self._skipping = False
         self._has_video = False
         self._decodable: set[str] = set()  # additional tracks whose key frame was queued since units were last dropped
@@ -69,6 +71,8 @@ class Subscription:
                     self._first_dts = item.dts / item.track.timescale
                 elif isinstance(item, AdditionalUnit):
                     self._bytes -= len(item.unit.payload)
+                elif isinstance(item, Timed):
+                    self._bytes -= _TIMED_COST + len(item.amf)
                 yield item
                 if isinstance(item, End):
                     return
@@ -124,7 +128,9 @@ class Subscription:
         self._put(AdditionalUnit(name, unit))
 
     def on_timed(self, timed: Timed) -> None:
-        if not self._skipping:
+        cost = _TIMED_COST + len(timed.amf)
+        if not self._skipping and self._bytes + cost <= self._max_bytes:
+            self._bytes += cost
             self._put(timed)
 
     def on_end(self, reason: EndReason) -> None:

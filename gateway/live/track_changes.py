@@ -131,6 +131,7 @@ class DelayedChange:
             if self._key_due and not starts:
                 self.dropped += 1
                 return
+            self._key_due = False
             size = len(item.payload)
         else:
             size = len(item.amf)
@@ -138,7 +139,6 @@ class DelayedChange:
             self.dropped += _units(self._items) + 1
             self._items, self._bytes, self._key_due = [], 0, True
             return
-        self._key_due = False
         self._bytes += size
         self._items.append((item, now))
 

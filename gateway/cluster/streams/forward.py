@@ -68,7 +68,7 @@ class PushForwarder:
         self.hub.end(local_name, EndReason.PUBLISHER_GONE)  # the node accepted the new push, so the old one ends
         try:
             publisher = self.hub.publish_from(origin, channel, local_name, evict)
-        except AtCapacity:
+        except BaseException:
             link.close()
             raise
         log.info("push is forwarded to another node", stream=name, node=node.id, address=node.address, peer=origin.peer)

@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.formats.mkv import writer
 from gateway.ingest.websocket.container_intake import ContainerIntake
-from gateway.lib.tasks import Tasks, awaited
+from gateway.lib.tasks import Tasks
 from gateway.live.publisher import StreamPublisher
 from gateway.media import vp9
 from gateway.media.errors import InvalidData
@@ -75,7 +75,7 @@ class ConvertedPictures:
 
     async def run(self) -> None:
         """Converts until `finish`. Raises IntakeFailed."""
-        async with Tasks("pictures of a browser", awaited) as tasks:
+        async with Tasks("pictures of a browser") as tasks:
             tasks.start(self._feed(), self._publisher.stream.name)
             await self._intake.run()
 

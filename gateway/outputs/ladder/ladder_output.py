@@ -11,7 +11,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.lib.metrics import Counter
-from gateway.lib.tasks import Tasks, awaited
+from gateway.lib.tasks import Tasks
 from gateway.live.fanout import Fanout
 from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
@@ -215,7 +215,7 @@ class LadderOutput:
         try:
             async with (
                 self._workers.start(_MODULE, "ladder", stream=stream.name, stuck=_HANG_SECONDS) as worker,
-                Tasks(f"transcoder of {stream.name}", awaited) as tasks,
+                Tasks(f"transcoder of {stream.name}") as tasks,
             ):
                 tasks.start(self._count_drops_regularly(items), "drops")
                 await worker.exchange(

@@ -136,6 +136,9 @@ class Cutter:
                 self.dropped += 1
                 return
             if self._piece is not None:  # it has only sound, because pictures were missing
+                if not self._limiter.take(unit.wall):
+                    self.dropped += 1
+                    return
                 self._cut_at(dts, dts + cts, unit)
             else:
                 self._open_piece(unit.wall, unit.payload)

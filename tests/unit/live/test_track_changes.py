@@ -158,6 +158,18 @@ def test_delayed_media_is_bounded_in_number() -> None:
     assert one.dropped == HELD_ITEMS + 1 and len(one.take_items()) == 1
 
 
+def test_timed_data_does_not_end_the_search_for_a_key_frame() -> None:
+    one = held()
+    large = bytes(HELD_BYTES // 2)
+    for time in range(3):
+        one.add(AccessUnit(A, time, 0, time == 0, 0.0, large), 0.0)
+    one.add(Timed(4, "onCue", b"x"), 0.0)
+    one.add(AccessUnit(A, 5, 0, False, 0.0, b"x"), 0.0)
+    assert one.dropped == 4 and [item.dts for item, _ in one.take_items()] == [4]
+    one.add(AccessUnit(A, 6, 0, True, 0.0, b"x"), 0.0)
+    assert len(one.take_items()) == 1
+
+
 def test_a_newer_change_replaces_a_delayed_one() -> None:
     one = held()
     one.add(key(A, 0), 0.0)
