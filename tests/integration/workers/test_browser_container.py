@@ -391,7 +391,7 @@ async def test_a_worker_that_reads_nothing_is_killed(monkeypatch: pytest.MonkeyP
         await push.feed([bytes(200_000)] * 20)
         await push.over(within=10)
         assert push.failure is not None
-        assert "took nothing" in str(push.failure)
+        assert "read nothing" in str(push.failure)
 
 
 async def test_cancelling_ends_the_worker() -> None:
