@@ -73,7 +73,7 @@ class PendingSignIns:
     """
 
     def __init__(self, signing: SigningSecrets) -> None:
-        """Derives the cookies' keys from `signing`, so that nodes with one secret accept each other's cookies."""
+        """Begins without sign-ins. signing: signs the cookies. Nodes with one secret accept each other's cookies."""
         self._signing = signing
         self._used: OrderedDict[str, int] = OrderedDict()  # expiry of a used sign-in, by its cookie's signature
 
@@ -106,7 +106,10 @@ class PendingSignIns:
 
 
 def _signature(text: str, secret: str) -> str:
-    """Returns the signature. Its prefix differs from those of stream keys and upload addresses."""
+    """Returns the signature of a sign-in.
+
+    The signed text begins with `oidc sign-in `, so signatures of stream keys and uploads are not valid here.
+    """
     return hmac.new(
         secret.encode("utf-8", "surrogatepass"), f"oidc sign-in {text}".encode(), hashlib.sha256
     ).hexdigest()
@@ -197,7 +200,7 @@ async def _finish(request: web.Request, provider: OpenIdProvider) -> web.StreamR
 async def _create_own_channel(request: web.Request, user: ApiUser, id: str, limit: int) -> None:
     """Creates a user's channel, unless it exists.
 
-    limit: the maximum number of such channels. Sign-ins at several nodes in the same moment may exceed it.
+    limit: the maximum number of such channels. Sign-ins at several nodes at the same moment may exceed this number.
 
     Raises AtCapacity, StoreUnavailable.
     """

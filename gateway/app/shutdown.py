@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from gateway.lib import held_signals
-from gateway.processes.link_protocol import WorkerCommand
+from gateway.processes.link_protocol import ProcessMessage
 from gateway.processes.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)
@@ -101,10 +101,10 @@ class ShutdownSignals:
         self._signalled_once = True  # systemd signals every process, so the master's command is not a second signal
         self.stop()
 
-    def _on_command(self, command: WorkerCommand) -> None:
-        if command is WorkerCommand.STOP:
+    def _on_command(self, command: ProcessMessage) -> None:
+        if command is ProcessMessage.STOP:
             self.stop()
             return
-        future = self._retire if command is WorkerCommand.RETIRE else self._opened
+        future = self._retire if command is ProcessMessage.RETIRE else self._opened
         if not future.done():
             future.set_result(None)

@@ -53,7 +53,7 @@ class MediaOwners:
         except NoSuchChannel:
             return None
         deleted = DeletedChannel(channel.item)
-        # Not `deleted.channel`: other code caches results on this Channel object.
+        # Not `deleted.channel`, which is a new object: `PlaybackProtection` caches rules for the same Channel object.
         return MediaOwner(channel, deleted.deleted_at, deleted.without_media)
 
 

@@ -41,7 +41,8 @@ class Push:
     """One push. Nothing is kept for it before its key is checked. `end` must be called.
 
     admission: checks its key. acquire: returns its publisher.
-    channel: known after the check of the key; a push without a key has it from the beginning.
+    channel: None until the key is checked. A push of the old system to a target has no key, so it has a channel from
+    the beginning.
     counted: whether the push counts for its address; False: its connection counts.
     began: monotonic time from which its first media are awaited.
     """

@@ -29,7 +29,7 @@ Item: TypeAlias = Tracks | AccessUnit
 ByteReader: TypeAlias = Callable[[int, int], Awaitable[bytes]]
 
 _MODULE: Final = "gateway.workers.programs.demux.demux_worker"
-_STUCK_SECONDS: Final = 10.0  # a worker that takes no bytes for this long is killed
+_HANG_SECONDS: Final = 10.0  # a worker that reads nothing for this long counts as hung
 _MAX_READ: Final = 4_000_000
 _MAX_SOURCES: Final = 1 << 16
 
@@ -132,7 +132,7 @@ class DemuxClient:
     async def started(workers: WorkerPool, stream: str) -> AsyncIterator[DemuxClient]:
         """Starts the worker, and kills it at the end of the block. stream: for logs. Raises OutputError."""
         async with (
-            workers.start(_MODULE, "demux", stream=stream, stuck=_STUCK_SECONDS) as worker,
+            workers.start(_MODULE, "demux", stream=stream, hang_seconds=_HANG_SECONDS) as worker,
             Tasks("demux", lambda name, error: worker.kill(f"{name}: {error}")) as tasks,
         ):
             client = DemuxClient(worker, tasks, stream)

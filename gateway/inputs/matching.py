@@ -105,7 +105,7 @@ class Matching:
         self._matched = None
         async with (
             Subscription(self._raw, max_bytes=_MAX_BYTES, max_seconds=self._settings.backlog) as items,
-            self._workers.start(MODULE, "match", stream=self._raw.name, stuck=_HANG_SECONDS) as worker,
+            self._workers.start(MODULE, "match", stream=self._raw.name, hang_seconds=_HANG_SECONDS) as worker,
             Tasks(f"match {self._raw.name}", awaited) as tasks,
         ):
             settings = {"preset": self._settings.preset, "threads": self._settings.threads}
@@ -117,8 +117,8 @@ class Matching:
                 StreamMessage.END: lambda body: True,
                 WorkerMessage.FAILED: _fail,
             }
-            feed = _feed(worker, items)
-            working = tasks.start(worker.exchange(feed, handlers, _FINISH_SECONDS), "worker", inner=[feed])
+            sending = _send_items(worker, items)
+            working = tasks.start(worker.exchange(sending, handlers, _FINISH_SECONDS), "worker", inner=[sending])
             obsolete = tasks.start(self._until_obsolete(expected, tracks), "change")
             await asyncio.wait((working, obsolete), return_when=asyncio.FIRST_COMPLETED)
             if working.done():
@@ -174,7 +174,7 @@ class Matching:
         self.media.end(EndReason.NO_MEDIA)
 
 
-async def _feed(worker: WorkerProcess, items: Subscription) -> None:
+async def _send_items(worker: WorkerProcess, items: Subscription) -> None:
     """Sends the input to the worker, from a key frame on."""
     async for item in items:
         if isinstance(item, AccessUnit | Tracks):

@@ -32,7 +32,7 @@ async def connect(
     Raises ConnectFailed.
     """
     loop = asyncio.get_running_loop()
-    text = "it has no address"
+    text = "the server has no address"
     end = loop.time() + seconds
     for remaining, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
         try:
@@ -50,11 +50,15 @@ async def connect(
         except TimeoutError:
             text = "no answer to the connection"
         except ssl.SSLCertVerificationError as error:
-            text = f"its certificate is not trusted: {error.verify_message}"
+            text = f"the server's certificate is not trusted: {error.verify_message}"
         except ssl.SSLError as error:
             text = f"no TLS: {error.reason or error}"
         except OSError as error:
-            text = os_error_text(error) if error.errno or tls is None else "it closed the connection when TLS began"
+            text = (
+                os_error_text(error)
+                if error.errno or tls is None
+                else "the server closed the connection when TLS began"
+            )
     raise ConnectFailed(text)
 
 

@@ -41,19 +41,21 @@ class UdpSocket:
 
     receive: called with the datagrams of one address that came one after the other, and their monotonic times. It
     returns False if it has handled the first one only.
-    may_rest: returns whether all clients tolerate a delay. If the last read had only media, and the kernel notes
+    may_delay_reads: returns whether all clients tolerate a delay. If the last read had only media, and the kernel notes
     arrivals, then the socket is not read for up to 50 ms (a rest).
     """
 
     __slots__ = (
-        "_control", "_is_empty", "_is_media", "_loop", "_may_rest", "_most_in_rest", "_read_since_rest", "_reader",
-        "_receive", "_rest", "_rest_seconds", "_socket", "_waiting", "segments",
+        "_control", "_is_empty", "_is_media", "_loop", "_may_delay_reads", "_most_in_rest", "_read_since_rest",
+        "_reader", "_receive", "_rest", "_rest_seconds", "_socket", "_waiting", "segments",
     )  # fmt: skip
 
-    def __init__(self, opened: socket.socket, receive: Receive, may_rest: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, opened: socket.socket, receive: Receive, may_delay_reads: Callable[[], bool] = lambda: False
+    ) -> None:
         self._socket = opened
         self._receive = receive
-        self._may_rest = may_rest
+        self._may_delay_reads = may_delay_reads
         self.segments = _has_segmentation(opened)  # whether several packets go to the kernel in one call
         self._control: dict[int, list[tuple[int, int, bytes]]] = {}  # by segment size; at most 2,048 sizes
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -135,7 +137,7 @@ class UdpSocket:
         if not self._is_empty:
             return 0.0
         count, self._read_since_rest = self._read_since_rest, 0
-        if not self._is_media or not self._may_rest():
+        if not self._is_media or not self._may_delay_reads():
             return None
         rest = self._rest_seconds * min(_MAX_GROWTH, self._most_in_rest / count)
         self._rest_seconds = rest = min(_LONGEST_REST, max(_SHORTEST_REST, rest))

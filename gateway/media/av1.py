@@ -14,7 +14,7 @@ MAX_CONFIG = 1 << 16  # bytes
 MAX_OBUS = 4096  # of one temporal unit
 
 # AV1-ISOBMFF §2.4: "The OBUs of type OBU_TEMPORAL_DELIMITER, OBU_PADDING, or OBU_REDUNDANT_FRAME_HEADER SHOULD NOT be
-# used". OBU_TILE_LIST must not be used.
+# used". OBU_TILE_LIST must not be used. Redundant frame headers stay: decoders skip these copies (AV1 §6.8.1).
 _NOT_IN_SAMPLES = frozenset((TEMPORAL_DELIMITER, TILE_LIST, PADDING))
 
 

@@ -1,4 +1,7 @@
-"""Aligns the packagers of one ladder: the start times and the numbers of their segments."""
+"""Aligns the packagers of one ladder: the start times and the numbers of their segments.
+
+The § numbers refer to HLS (RFC 8216bis).
+"""
 
 from __future__ import annotations
 

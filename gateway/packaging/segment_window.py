@@ -1,4 +1,7 @@
-"""The segments of one live playlist: listed segments, and older ones that can still be fetched."""
+"""The segments of one live playlist: listed segments, and older ones that can still be fetched.
+
+The § numbers refer to HLS (RFC 8216bis).
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -71,10 +74,10 @@ class Segment:
     map_uri: URI of its initialization segment; "" if it needs none.
     time, length: earliest presentation time and duration, in ticks. clock: ticks a second.
     sap: type of the stream access point at its start; 0: none.
-    leading: ticks by which pictures are shown before its key frame.
+    leading: ticks from `time` to its key frame; more than 0 if pictures are shown before the key frame.
     spacing: ticks from its key frame to the next segment's key frame.
     last: whether it is the last one of its epoch; then it may be short.
-    served: an object that a server caches for it.
+    served: the HTTP response that the playback listener keeps for it; None before the first request.
     """
 
     number: int

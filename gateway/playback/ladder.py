@@ -277,7 +277,7 @@ def _source_track(stream: Stream) -> CmafTrack | None:
 
 def _index(ladder: LadderView[Any], suffix: str) -> Response:
     """Returns the index. It is cached in the packager of the first rendition, for these renditions."""
-    output = ladder.renditions[0].output if ladder.renditions else ladder.source
+    output = ladder.renditions[0].packager if ladder.renditions else ladder.source
     assert isinstance(output, TsPackager | CmafPackager)  # the only two formats
 
     def make() -> str:

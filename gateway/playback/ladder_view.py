@@ -102,8 +102,8 @@ def current_ladder(hub: PlayableStreams, stream: Stream, format: tuple[str, type
         rendition = find(f"{stream.name}@{plan.name}")
         output = packager(rendition, *format) if rendition is not None else None
         if isinstance(output, Packager) and output.ready:
-            max_bitrate = int(plan.bitrate * plan.vbv) + plan.audio
-            renditions.append(LadderRendition(plan.name, output, max_bitrate, plan.name in pushed.by_name))
+            declared_bitrate = int(plan.bitrate * plan.vbv) + plan.audio
+            renditions.append(LadderRendition(plan.name, output, declared_bitrate, plan.name in pushed.by_name))
         elif not isinstance(output, Response) or output.status != 404:
             # 404: this format is off for the rendition, or the rendition cannot have it.
             missing.append(plan.name)

@@ -1,4 +1,7 @@
-"""Common parts of HLS and DASH answers: finds the packager, copies the query, waits for the first playlist."""
+"""Common parts of HLS and DASH answers: finds the packager, copies the query, waits for the first playlist.
+
+The § numbers refer to HLS (RFC 8216bis).
+"""
 
 import math
 import re

@@ -24,6 +24,8 @@ A channel may get `rewind` while it is live. Then the history begins with the se
 
 The state of a packager (`_State`) lives as long as the packager. Only `Rewind` changes it. Rendered playlists are in
 `TsPackager.cache`, which the packager empties with every new segment.
+
+The § numbers refer to HLS (RFC 8216bis).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from gateway.lib.tuning import make_files_private
 from gateway.processes import rolling_restart
 from gateway.processes.child import Child
 from gateway.processes.endpoints import OpenSockets
-from gateway.processes.link_protocol import ALIVE_SECONDS, Begin, WorkerCommand
+from gateway.processes.link_protocol import ALIVE_SECONDS, Begin, ProcessMessage
 from gateway.processes.rolling_restart import MasterState, RollingRestart, WorkerInstance, WorkerState
 from gateway.processes.worker_settings import worker_count
 from gateway.settings import Settings, SettingsError
@@ -192,9 +192,9 @@ class Master:
                     asyncio.get_running_loop().call_later(seconds, self._end_pause, number)
                 case rolling_restart.RetireWorker(worker):
                     log.info("worker retires", worker=self._slot(worker).name)
-                    self._children[worker].send(WorkerCommand.RETIRE)
+                    self._children[worker].send(ProcessMessage.RETIRE)
                 case rolling_restart.StopWorker(worker):
-                    self._children[worker].send(WorkerCommand.STOP)
+                    self._children[worker].send(ProcessMessage.STOP)
                 case rolling_restart.AllServing():
                     self._on_all_serving()
                 case rolling_restart.RestartDone(failed=0):
@@ -237,7 +237,7 @@ class Master:
         log.info("all serve", seconds=seconds, processes=self._restart.count, **self._opened.ports.opened())
         for worker, child in self._children.items():
             if worker.number == 1:
-                child.send(WorkerCommand.OPENED)
+                child.send(ProcessMessage.OPENED)
 
     def _on_ready(self, worker: WorkerInstance) -> None:
         self._execute(self._restart.on_ready(worker, time.monotonic()))

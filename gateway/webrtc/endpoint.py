@@ -49,8 +49,8 @@ class WebRtcEndpoint:
     """One UDP port and one TCP port for all peers of a process.
 
     Bounds: `peers`, `half_open` (in all and by address), `tcp_connections` of the settings; 8 addresses a peer. At a
-    total bound, the oldest half-open viewer or TCP connection without a check is closed, so strangers block nobody.
-    A datagram from an unknown address costs no memory, except for a check with right credentials.
+    total bound, the oldest half-open viewer or TCP connection without a check is closed, so unknown clients cannot
+    block others. A datagram from an unknown address costs no memory, except for a check with right credentials.
 
     fingerprint: SHA-256 of our certificate. counters: for the metrics. check_interval: see `PeerHost`.
     older: takes datagrams that are for no peer of this process, see `handover.py`; None: no other process reads them.
@@ -74,7 +74,7 @@ class WebRtcEndpoint:
         self._tasks = Tasks("webrtc")
         self._addresses: list[str] = []
         self._has_ipv6 = any(opened.family == socket.AF_INET6 for opened in sockets.udp)
-        self._udp = [UdpSocket(opened, self.receive_datagrams, self._may_rest) for opened in sockets.udp]
+        self._udp = [UdpSocket(opened, self.receive_datagrams, self._may_delay_reads) for opened in sockets.udp]
         self._servers: list[asyncio.Server] = []
         self._tcp_reads = ReadScheduler()
         self._timer: asyncio.TimerHandle | None = None
@@ -84,13 +84,13 @@ class WebRtcEndpoint:
         self._open: dict[Peer, None] = {}
         self._half_open: dict[Peer, None] = {}  # in order of their opening
         self._urgent_peer: Peer | None = None  # a peer that needs its packets at once
-        self._half_open_of = Quota(settings.half_open_per_address)
+        self._half_open_by_address = Quota(settings.half_open_per_address)
         self._turns: deque[Peer] = deque()  # connected peers in the order of their next tick
         self._udp_routes: dict[tuple[UdpSocket, Address], Route] = {}
         self._tcp: dict[TcpConnection, Route | None] = {}
         # Monotonic time at which a connection without a check, or with unsent bytes after its end, is aborted.
         self._tcp_deadlines: dict[TcpConnection, float] = {}
-        self._pending_tcp_of = Quota(settings.half_open_per_address)
+        self._pending_tcp_by_address = Quota(settings.half_open_per_address)
 
     async def start(self) -> None:
         """Finds the addresses for candidates, and begins to read the sockets."""
@@ -161,14 +161,14 @@ class WebRtcEndpoint:
         """
         webrtc = self._webrtc
         peer = Peer(self, remote, handler, address, self._clock(), has_key=has_key)
-        if not has_key and not self._half_open_of.take(address):
+        if not has_key and not self._half_open_by_address.take(address):
             self.counters.refused += 1
             raise AtCapacity(f"too many WebRTC connections of {client_network(address)} that are not finished")
         most = webrtc.peers if has_key else webrtc.peers - webrtc.peers // _PUSH_RESERVE_DIVISOR
         is_full = len(self._open) >= most or len(self._half_open) >= webrtc.half_open
         if self._closed or (is_full and not self._make_room()):
             if not has_key:
-                self._half_open_of.give(address)
+                self._half_open_by_address.give(address)
             self.counters.refused += 1
             raise AtCapacity("too many WebRTC connections")
         self._peers[peer.ufrag] = peer
@@ -213,7 +213,7 @@ class WebRtcEndpoint:
         if peer in self._half_open:
             del self._half_open[peer]
             if not peer.has_key:
-                self._half_open_of.give(peer.client)
+                self._half_open_by_address.give(peer.client)
 
     def _forget(self, path: Path) -> None:
         """Removes the route of a path. Closes its TCP connection."""
@@ -223,7 +223,7 @@ class WebRtcEndpoint:
             path.connection.close()
             self._tcp_deadlines[path.connection] = self._clock() + TCP_FIRST_CHECK
 
-    def _may_rest(self) -> bool:
+    def _may_delay_reads(self) -> bool:
         """Whether packets may wait, because no peer needs them at once."""
         if self._half_open:
             return False
@@ -365,7 +365,7 @@ class WebRtcEndpoint:
         """Counts a new connection. Returns False above a limit."""
         is_full = len(self._tcp) >= self._webrtc.tcp_connections
         oldest = next(iter(self._tcp_deadlines), None)
-        if self._closed or (is_full and oldest is None) or not self._pending_tcp_of.take(connection.address):
+        if self._closed or (is_full and oldest is None) or not self._pending_tcp_by_address.take(connection.address):
             self.counters.refused += 1
             return False
         if is_full and oldest is not None:
@@ -389,7 +389,7 @@ class WebRtcEndpoint:
         found = self._handle_datagram(route, packet, now, lambda: TcpPath(connection, now))
         if found is not None:
             del self._tcp_deadlines[connection]
-            self._pending_tcp_of.give(connection.address)
+            self._pending_tcp_by_address.give(connection.address)
             self._tcp[connection] = found
             connection.allow_large_reads()
         return route is not None or found is not None
@@ -401,7 +401,7 @@ class WebRtcEndpoint:
             return  # it was refused
         route = self._tcp.pop(connection)
         if route is None:
-            self._pending_tcp_of.give(connection.address)
+            self._pending_tcp_by_address.give(connection.address)
         else:
             peer, path = route
             if path in peer.ice.paths:

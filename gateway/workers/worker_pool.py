@@ -100,13 +100,13 @@ class WorkerPool:
         stream: str = "",
         writes: bool = False,
         memory: int | None = None,
-        stuck: float | None = None,
+        hang_seconds: float | None = None,
     ) -> AsyncIterator[WorkerProcess]:
         """Starts a worker with `python -m module`, and kills it at the end of the block.
 
         name: its task, for log and metric. stream: for the log. writes: whether it may write files.
         memory: bytes that it may allocate; 0: no limit; None: the limit of the settings.
-        stuck: seconds after which a worker that reads no frames is killed; None: never.
+        hang_seconds: seconds after which a worker that reads no frames is killed; None: never.
         Raises OutputError if `limit` workers are running or if the process cannot be started.
         """
         if self.is_full:
@@ -126,8 +126,8 @@ class WorkerPool:
                     # The transport owns and closes its socket, so it gets a duplicate.
                     await worker.open(gateway_end.dup())
                     async with Tasks(f"worker {name}", awaited) as tasks:
-                        if stuck is not None:
-                            tasks.start(worker.watch(stuck), "watch")
+                        if hang_seconds is not None:
+                            tasks.start(worker.watch(hang_seconds), "watch")
                         yield worker
                 finally:
                     if (reason := await worker.stop()) is not None:
@@ -300,20 +300,20 @@ class WorkerProcess(asyncio.Protocol):
         return frame
 
     async def exchange(
-        self, feed: Coroutine[Any, Any, None], handlers: Mapping[int, Handler], finish_seconds: float
+        self, sending: Coroutine[Any, Any, None], handlers: Mapping[int, Handler], finish_seconds: float
     ) -> bool:
-        """Runs `feed`, which sends, and passes each frame of the worker to the handler of its kind, until both end.
+        """Runs `sending`, and passes each frame of the worker to the handler of its kind, until both end.
 
-        A handler returns True if this was the last frame. finish_seconds: time for the worker after the end of `feed`.
-        Returns False if the worker ended after `feed` without a last frame. Raises WorkerDied if it ended before that
-        or sent an invalid frame, and all errors of `feed` and the handlers.
+        A handler returns True if this was the last frame. finish_seconds: time for the worker after the end of
+        `sending`. Returns False if the worker ended after `sending` without a last frame. Raises WorkerDied if it ended
+        before that or sent an invalid frame, and all errors of `sending` and the handlers.
         """
         async with Tasks("worker", awaited) as tasks:
-            feeding = tasks.start(feed, "feed")
+            sender = tasks.start(sending, "send")
             reading = tasks.start(self._read(handlers), "read")
-            await asyncio.wait((feeding, reading), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((sender, reading), return_when=asyncio.FIRST_COMPLETED)
             if not reading.done():
-                feeding.result()
+                sender.result()
                 try:
                     async with asyncio.timeout(finish_seconds):
                         await reading
@@ -321,8 +321,8 @@ class WorkerProcess(asyncio.Protocol):
                     self._log.warning("the last results of a media worker were not waited for")
                     return True
             finished: bool = reading.result()
-            if feeding.done():
-                feeding.result()
+            if sender.done():
+                sender.result()
             elif not finished:
                 raise await self.died()
             return finished
@@ -399,12 +399,12 @@ class WorkerProcess(asyncio.Protocol):
             self._log.warning("media worker said", line=line)
         return reason
 
-    async def watch(self, stuck: float) -> None:
-        """Kills the process if it reads nothing for `stuck` seconds although frames wait."""
+    async def watch(self, hang_seconds: float) -> None:
+        """Kills the process if it reads nothing for `hang_seconds` although frames wait."""
         while True:
             await asyncio.sleep(_POLL_SECONDS)
-            if self._full_since is not None and time.monotonic() - self._full_since > stuck:
-                self.kill(f"it read nothing for {stuck:.0f} s")
+            if self._full_since is not None and time.monotonic() - self._full_since > hang_seconds:
+                self.kill(f"it read nothing for {hang_seconds:.0f} s")
                 return
 
     # ---- asyncio.Protocol ----

@@ -31,7 +31,7 @@ _NO_GATEWAY: Final = "no gateway can be asked now"
 class PublisherRequests:
     """Answers the requests of PublisherRoutes at an edge.
 
-    limit: counts the requests with a stream key by address. The gateways check the keys.
+    limit: counts each request with a stream key as refused, by address. The gateways check the keys.
     """
 
     def __init__(self, gateways: Gateways, peers: Peers, tasks: Tasks, limit: Refusals) -> None:

@@ -171,10 +171,10 @@ class _NoBytes(Exception):
 
 
 def _not_found(key: str, error: ClientError) -> NoSuchObject | None:
-    """The ErrorMap of requests for an object."""
+    """Returns NoSuchObject if there is no object `key`, otherwise None. See ErrorMap."""
     return NoSuchObject(key) if error_code(error) in _NOT_FOUND_CODES else None
 
 
 def _unreadable(key: str, error: ClientError) -> Exception | None:
-    """The ErrorMap of requests for a range of an object."""
+    """Returns _NoBytes if the object has no bytes in the range, otherwise as `_not_found`. See ErrorMap."""
     return _NoBytes() if error_code(error) == "InvalidRange" else _not_found(key, error)

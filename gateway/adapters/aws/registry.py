@@ -188,7 +188,7 @@ def _session(claim: StreamClaim, item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _held(error: ClientError) -> HeldByOtherNode | None:
-    """The ErrorMap of a claim."""
+    """Returns HeldByOtherNode if another node holds the stream, otherwise None. See ErrorMap."""
     stored = _to_claim(error.response.get("Item", {})) if condition_failed(error) else None
     return HeldByOtherNode(stored) if stored is not None else None
 

@@ -227,11 +227,12 @@ class _TokenInUse(Exception):
 
 
 def _rejected(operation: str, error: ClientError) -> Exception | None:
-    """The ErrorMap of an operation of ECS."""
+    """Returns the error if ECS rejected an operation permanently, otherwise None. See ErrorMap."""
     code = error_code(error)
     if code == "ConflictException":
         return _TokenInUse()
-    if code not in _PERMANENT_CODES:  # ECS reports missing capacity as ClientException too
+    # Missing capacity passes by itself, but has the code ClientException. So it counts as permanent too.
+    if code not in _PERMANENT_CODES:
         return None
     message = " ".join(str(error.response.get("Error", {}).get("Message") or code).split())[:300]
     return OutputError(f"ECS rejected {operation}: {message}")

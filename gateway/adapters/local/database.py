@@ -22,7 +22,8 @@ APPLICATION: Final = 0x4D494C4C  # "MILL": marks the file as a database of Millr
 _LOCK_WAIT: Final = 2.0  # seconds that SQLite waits for another process
 _LOCK_PAUSE: Final = 0.02  # seconds between two attempts to prepare a locked file
 _OPEN_AGAIN: Final = 30.0  # seconds after which a file that could not be used is opened again
-# Seconds for an operation and its wait for earlier ones. StoreUnavailable must be raised within 8.
+# Seconds for an operation and its wait for earlier ones. An unavailable store must be detected within 8 s, and the
+# caller needs the remaining time.
 _TIMEOUT: Final = 6.0
 
 

@@ -1,4 +1,4 @@
-"""Answers the pages and encoders of publishers with the addresses of a gateway, and with its push servers."""
+"""Answers the pages and encoders of publishers: with open ports, with the push servers of a key, and OBS's settings."""
 
 import json
 from collections.abc import Mapping

@@ -38,7 +38,7 @@ _FORWARDED: Final = (
     "Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options",
 )  # fmt: skip
 
-_OVERHEAD: Final = 1_024  # bytes of memory of an entry besides its body; viewers can request any number of names
+_OVERHEAD: Final = 1_024  # bytes counted for an entry besides its body, because viewers can request any number of names
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class PushForwarder:
 
     def _end_stream(self, stream: Stream, reason: EndReason) -> None:
         """Ends the local stream: the other node ended the push or disconnected."""
+        # `find` hides streams that have no media yet, so the second condition finds these.
         if self.hub.find(stream.name) is stream or (stream.publisher is not None and stream.ended is None):
             self.hub.end(stream.name, reason)
 

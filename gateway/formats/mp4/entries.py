@@ -168,7 +168,7 @@ def _of_esds(descriptors: bytes) -> tuple[Codec, bytes]:
 def _descriptor(data: bytes, tag: int) -> bytes:
     """Returns the payload of the first descriptor with this tag.
 
-    Its size is written in at most four bytes of seven bits (§8.3.3).
+    Its size is written in at most four bytes of seven bits (ISO/IEC 14496-1 §8.3.3).
     """
     at = 0
     while at + 2 <= len(data):

@@ -1,4 +1,7 @@
-"""Reads the transport streams that `TsMuxer` writes: joins packets to PES packets, strictly and within bounds."""
+"""Reads the transport streams that `TsMuxer` writes: joins packets to PES packets, strictly and within bounds.
+
+The § numbers refer to ISO/IEC 13818-1.
+"""
 
 import re
 import struct
@@ -64,7 +67,7 @@ class TsDemuxer:
         self.audio: Codec | None = None
         self._rest = b""
         self._jumped = False  # then packets may continue a PES packet whose start was not read
-        self._tables = 0  # number of PMTs that were read: 0 or 1
+        self._has_pmt = False
         self._streams: dict[int, _OpenPes] = {}
 
     def receive(self, data: bytes) -> list[Pes]:
@@ -166,7 +169,7 @@ class TsDemuxer:
 
     def _read_table(self, pid: int, payload: bytes) -> None:
         """Reads PAT or PMT. Only the first tables count, because TsMuxer repeats them unchanged."""
-        if pid == psi.PAT_PID or self._tables:
+        if pid == psi.PAT_PID or self._has_pmt:
             return
         section = payload[1:]
         length = 3 + (int.from_bytes(section[1:3], "big") & 0xFFF)
@@ -174,7 +177,7 @@ class TsDemuxer:
             raise InvalidData("MPEG-TS: a PMT that we do not write")
         if psi.crc32(section[:length]):
             raise InvalidData("MPEG-TS: a PMT with a wrong checksum")
-        self._tables = 1
+        self._has_pmt = True
         at = 12 + (int.from_bytes(section[10:12], "big") & 0xFFF)
         while at + 5 <= length - 4:
             kind, stream_pid = section[at], int.from_bytes(section[at + 1 : at + 3], "big") & 0x1FFF

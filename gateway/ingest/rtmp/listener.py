@@ -1,4 +1,4 @@
-"""The RTMP and RTMPS listeners: accept, PROXY protocol, TLS; they check every connection once a second."""
+"""The listeners of RTMP and RTMPS: each accepts connections, reads PROXY headers, and adds TLS."""
 
 import asyncio
 import ipaddress

@@ -24,7 +24,7 @@ _CLUSTER_MS: Final = 5_000  # longest cluster; a block has its time since the cl
 class ConvertedPictures:
     """Writes the push as Matroska for the worker of browser pushes, which reads recordings.
 
-    The worker drops pictures that it cannot encode in time. If it dies, the push fails.
+    The worker converts pictures and sound. It drops pictures that it cannot encode in time. If it dies, the push fails.
 
     opus_head: the Opus header of the sound; b"": the push has no sound.
     """
@@ -38,7 +38,7 @@ class ConvertedPictures:
         self._queue: deque[bytes] = deque()
         self._queued = 0  # bytes in `_queue`
         self._filled = asyncio.Event()
-        self._cluster: int | None = None  # decode time of its first unit; None before the first key frame
+        self._cluster: int | None = None  # decode time of its first unit, milliseconds; None before the first key frame
         self._dropping = False
 
     @property
@@ -76,10 +76,10 @@ class ConvertedPictures:
     async def run(self) -> None:
         """Converts until `finish`. Raises IntakeFailed."""
         async with Tasks("pictures of a browser") as tasks:
-            tasks.start(self._feed(), self._publisher.stream.name)
+            tasks.start(self._send_queued(), self._publisher.stream.name)
             await self._intake.run()
 
-    async def _feed(self) -> None:
+    async def _send_queued(self) -> None:
         while True:
             await self._filled.wait()
             self._filled.clear()

@@ -17,7 +17,7 @@ from gateway.live.track_changes import KeepsChanging
 from gateway.media import opus
 from gateway.media.clock import AudioClock, PublisherTimeline
 from gateway.media.errors import InvalidData
-from gateway.media.framed_units import TICKS
+from gateway.media.framed_units import MILLISECONDS
 from gateway.media.track import AmfValue, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols.errors import RemoteProtocolError
@@ -84,7 +84,7 @@ class WhipIntake:
         audio = next((track for track in self.tracks if track.kind is Kind.AUDIO), None)
         if audio is not None and audio.track is not None and self._converted is None:
             self._sound = SoundOnDemand(publisher, workers, audio.track, has_video=len(self.tracks) > 1)
-        self._opus_clock = AudioClock(OPUS_TRACK.timescale, TICKS)
+        self._opus_clock = AudioClock(OPUS_TRACK.timescale, MILLISECONDS)
         self._has_announced = False
         self._video: MediaTrack | None = None  # the announced track
         self._last = -1  # decode time of the last picture in milliseconds; -1: none yet
@@ -164,7 +164,7 @@ class WhipIntake:
                 number = header_extension(packet, extension)
                 if number is not None and len(number) == 2:
                     self._feedback.received(number[0] << 8 | number[1], arrival)
-        for unit in track.receive(packets, arrivals, (now - self._began) * TICKS):
+        for unit in track.receive(packets, arrivals, (now - self._began) * MILLISECONDS):
             self._take(unit)
         if not self._is_hurried and (receiver := track.receiver) is not None and receiver.is_repairing:
             self._hurry()
@@ -278,7 +278,7 @@ class WhipIntake:
         peer = self._peer
         assert peer is not None, "set by begin"
         now = time.monotonic()
-        arrival = (now - self._began) * TICKS
+        arrival = (now - self._began) * MILLISECONDS
         trip = peer.round_trip
         new_trip, self._round_trip = trip != self._round_trip, trip
         self._is_hurried = False

@@ -6,7 +6,7 @@ from typing import Final, cast
 
 from gateway.media import av1, vp9
 from gateway.media.errors import InvalidData
-from gateway.media.framed_units import TICKS, FramedSound, NalPictures
+from gateway.media.framed_units import MILLISECONDS, FramedSound, NalPictures
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols.rtp import retransmission
@@ -65,7 +65,7 @@ class ReceivedTrack:
             codec = _CODECS[parameters.codec.name]
             self._unit_maker = NalPictures(codec) if codec in _NAL_CODECS else CodedPictures(codec)
         else:
-            self._unit_maker = FramedSound(replace(opus_track(2), timescale=TICKS))
+            self._unit_maker = FramedSound(replace(opus_track(2), timescale=MILLISECONDS))
 
     @property
     def track(self) -> MediaTrack | None:
@@ -162,7 +162,7 @@ class CodedPictures:
         if key:
             config = _config(self._codec, payload)
             if self.track is None or config != self.track.config:
-                self.track = MediaTrack(Kind.VIDEO, self._codec, TICKS, config)
+                self.track = MediaTrack(Kind.VIDEO, self._codec, MILLISECONDS, config)
             self._begun = True
         assert self.track is not None, "set by the first key frame"
         return AccessUnit(self.track, time, 0, key, 0.0, payload)

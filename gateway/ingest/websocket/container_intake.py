@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 _MODULE: Final = "gateway.workers.programs.browser.browser_worker"
 _SPARE: Final = 0.5  # seconds, see ContainerIntake
 _CHUNK_BYTES: Final = 1 << 18  # bytes sent to the worker at once
-_STUCK_SECONDS: Final = 10.0  # after this time without a read, a worker counts as hung
+_HANG_SECONDS: Final = 10.0  # after this time without a read, a worker counts as hung
 _FINISH_SECONDS: Final = 5.0  # in addition to its backlog, for a worker to finish after the end of the push
 
 
@@ -59,7 +59,7 @@ class ContainerIntake:
         """Publishes until `finish` was called and the last unit is published. Raises IntakeFailed."""
         stream = self._publisher.stream.name
         try:
-            async with self._workers.start(_MODULE, "browser", stream=stream, stuck=_STUCK_SECONDS) as worker:
+            async with self._workers.start(_MODULE, "browser", stream=stream, hang_seconds=_HANG_SECONDS) as worker:
                 await worker.send_json(WorkerMessage.SETUP, asdict(self._plan))
                 self._worker.set_result(worker)
                 finished = await worker.exchange(

@@ -16,7 +16,7 @@ from gateway.channels.inputs import InputSpec
 from gateway.inputs.demux_client import DemuxClient, DemuxedSource
 from gateway.inputs.descriptor import InputContext, InputSource
 from gateway.inputs.paced_media import MediaClock, MediaQueue
-from gateway.inputs.playlist.order import DayOrder, ScheduledItem, order_of
+from gateway.inputs.playlist.order import DayOrder, NextItem, order_of
 from gateway.inputs.playlist.stored_film import open_film
 from gateway.inputs.splicer import Splicer
 from gateway.inputs.unit_output import UnitOutput
@@ -72,7 +72,7 @@ class PlaylistSource(InputSource):
 
     @property
     def is_ready(self) -> bool:
-        """Whether media are in memory. Items with a time are not published before it."""
+        """Whether media are in memory. Scheduled items are not published before their time."""
         return self._player is not None and not self._by_day and len(self._player.queue) > 0
 
     @property
@@ -151,17 +151,17 @@ class _ItemReader:
         self._queue = queue
         self._splicer = Splicer(_SILENT_SECONDS)
 
-    async def read(self, scheduled: ScheduledItem, begin: float) -> tuple[GatewayError | None, float]:
+    async def read(self, next_item: NextItem, begin: float) -> tuple[GatewayError | None, float]:
         """Reads an item to its end or to the time of the next one. Returns what was wrong with it, and its seconds.
 
         begin: when it begins.
         """
-        assert scheduled.key is not None, "the caller checks it"
+        assert next_item.key is not None, "the caller checks it"
         first = last = 0
         count = 0
         source: DemuxedSource | None = None
         try:
-            film = await open_film(self._objects, scheduled.key, scheduled.offset)
+            film = await open_film(self._objects, next_item.key, next_item.offset)
             if film is None:
                 return None, 0.0
             source = await self._demuxer.open(film.reader, size=film.size, format=film.format, start=film.start)
@@ -169,7 +169,7 @@ class _ItemReader:
                 async for item in items:
                     if isinstance(item, AccessUnit):
                         first, last = first if count else item.dts, item.dts
-                        if begin + (last - first) / 1000 >= scheduled.until:
+                        if begin + (last - first) / 1000 >= next_item.until:
                             break
                         count += 1
                     await self._queue.put(item)
@@ -178,7 +178,7 @@ class _ItemReader:
         finally:
             if source is not None and not self._demuxer.ended:
                 await source.close()
-        over = count or scheduled.offset  # it may have ended before its offset
+        over = count or next_item.offset  # it may have ended before its offset
         return (None if over else OutputError("it has no media")), (last - first) / 1000
 
 

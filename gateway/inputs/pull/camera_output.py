@@ -11,7 +11,7 @@ from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS
 from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.tasks import Tasks
 from gateway.media.clock import PublisherTimeline
-from gateway.media.framed_units import TICKS
+from gateway.media.framed_units import MILLISECONDS
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
@@ -60,7 +60,7 @@ class CameraOutput:
         self._last_packet = time.monotonic()
         for track in tracks:
             if track.foreign is not None and track.samples.track is not None:
-                encoded = aac_track(track.foreign.channels, TICKS)
+                encoded = aac_track(track.foreign.channels, MILLISECONDS)
                 encoder = SoundWorkerClient(
                     self._workers, self._context.channel.id, self._push, SoundSetup(foreign=track.foreign)
                 )
@@ -76,7 +76,7 @@ class CameraOutput:
         """Sets the RTP timestamps that the tracks have at the same time, in the order of the tracks. None: unknown."""
         if begins is None or self._first_packet:
             return  # packets that came before the answer have times already
-        at = (time.monotonic() - self._began) * TICKS
+        at = (time.monotonic() - self._began) * MILLISECONDS
         for track, timestamp in zip(self._tracks, begins, strict=True):
             track.clock.anchor(timestamp, at)
 
@@ -87,7 +87,7 @@ class CameraOutput:
             return
         now = self._last_packet = time.monotonic()
         self._first_packet = self._first_packet or now
-        units = track.receive(packet, (now - self._began) * TICKS)
+        units = track.receive(packet, (now - self._began) * MILLISECONDS)
         if self._sync_due:
             self._sync_due = not synchronize(*self._tracks)
         for unit in units:

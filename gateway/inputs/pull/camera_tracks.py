@@ -8,7 +8,7 @@ from typing import Final
 from gateway.lib.numbers import read_integer
 from gateway.media import aac, h264, h265, nal
 from gateway.media.errors import InvalidData
-from gateway.media.framed_units import TICKS, FramedSound, NalPictures
+from gateway.media.framed_units import MILLISECONDS, FramedSound, NalPictures
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
@@ -63,7 +63,7 @@ class CameraTrack:
         try:
             for assembled in self._depacketizer.push(packet):
                 time = self.clock.stamp(assembled.timestamp, arrival)
-                time += assembled.offset * TICKS // self.medium.rate
+                time += assembled.offset * MILLISECONDS // self.medium.rate
                 unit = self.samples.make_unit(assembled.payload, time)
                 if unit is not None:
                     units.append(unit)
@@ -100,7 +100,7 @@ class CameraTrack:
 
 
 def _sound(codec: Codec, config: bytes) -> FramedSound:
-    return FramedSound(MediaTrack(Kind.AUDIO, codec, TICKS, config))
+    return FramedSound(MediaTrack(Kind.AUDIO, codec, MILLISECONDS, config))
 
 
 def synchronize(video: CameraTrack, audio: CameraTrack) -> bool:

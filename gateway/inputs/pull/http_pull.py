@@ -60,11 +60,11 @@ async def _pull_stream(
     elif head[:1] == b"\x47" and head[_PACKET : _PACKET + 1] == b"\x47":
         await _pull_ts(head, response, services, context, peer)
     elif not head:
-        raise OutputError("it sends nothing")
+        raise OutputError("the server sends nothing")
     else:
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:64]
         but = f" but {kind}" if kind.isascii() and kind.isprintable() else ""
-        raise OutputError(f"it is no FLV, HLS or MPEG-TS{but}")
+        raise OutputError(f"the answer is no FLV, HLS or MPEG-TS{but}")
 
 
 async def _pull_flv(head: bytes, response: aiohttp.ClientResponse, context: InputContext, peer: str) -> None:
@@ -102,7 +102,7 @@ async def _chunks(head: bytes, response: aiohttp.ClientResponse) -> AsyncGenerat
     except TimeoutError:
         raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s") from None
     except (aiohttp.ClientError, OSError):
-        raise OutputError("it closed the connection") from None
+        raise OutputError("the server closed the connection") from None
 
 
 async def _pull_ts(

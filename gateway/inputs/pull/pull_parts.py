@@ -12,8 +12,8 @@ KEY_FRAME_SECONDS: Final = 10.0  # longest time from the first media to the firs
 USER_AGENT: Final = "Millrace"
 # The reasons of servers that refuse, by status.
 REFUSALS: Final = {
-    401: "it wants a user name and a password, or they are wrong (401)",
-    403: "it refuses (403)",
+    401: "the server wants a user name and a password, or they are wrong (401)",
+    403: "the server refuses (403)",
     404: "there is no stream at this address (404)",
 }
 

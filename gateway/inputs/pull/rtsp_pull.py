@@ -34,9 +34,9 @@ log = structlog.get_logger(__name__)
 _MAX_REDIRECTS: Final = 3
 _UNSUPPORTED_TRANSPORT: Final = 461
 _REASONS: Final = REFUSALS | {
-    453: "it has not enough bandwidth for another viewer (453)",
-    454: "it has ended the session (454)",
-    503: "it is busy (503)",
+    453: "the camera has not enough bandwidth for another viewer (453)",
+    454: "the camera has ended the session (454)",
+    503: "the camera is busy (503)",
 }
 _SESSION_SECONDS: Final = 60.0  # of a server that names no timeout (RFC 2326 §12.37)
 _MAX_TIMEOUT: Final = 99_999  # seconds
@@ -58,7 +58,7 @@ async def pull_rtsp(url: str, services: InputServices, context: InputContext) ->
             return
         except _Redirected as redirected:
             url = str(redirected)  # its address is checked like the first one
-    raise OutputError(f"it redirects more than {_MAX_REDIRECTS} times")
+    raise OutputError(f"the camera redirects more than {_MAX_REDIRECTS} times")
 
 
 async def _pull_once(url: str, services: InputServices, context: InputContext) -> None:
@@ -170,7 +170,7 @@ class _Session:
         if 300 <= response.status < 400 and method == "DESCRIBE":
             raise _Redirected(response.headers.get("location", ""))
         if response.status not in (200, accepted):
-            raise OutputError(_REASONS.get(response.status) or f"it answers {response.status} to {method}")
+            raise OutputError(_REASONS.get(response.status) or f"the camera answers {response.status} to {method}")
         name, _, rest = response.headers.get("session", "").partition(";")
         if method == "SETUP" and name and name.strip().isprintable():
             self._session = name.strip()[:256]
@@ -195,7 +195,7 @@ def _choose(description: SessionDescription) -> list[CameraTrack]:
         if kind is Kind.VIDEO and refused and not tracks:
             raise OutputError(refused[0])
     if not tracks:
-        raise OutputError(refused[0] if refused else "it describes no video and no sound")
+        raise OutputError(refused[0] if refused else "the camera describes no video and no sound")
     for what in refused:
         log.warning("a track is not published", what=what)
     return tracks
@@ -292,7 +292,7 @@ class _Connection(asyncio.Protocol):
                 self._transport.write(answer(number if number.isalnum() else "0", status))
 
     def connection_lost(self, error: Exception | None) -> None:
-        text = os_error_text(error) if isinstance(error, OSError) else "it closed the connection"
+        text = os_error_text(error) if isinstance(error, OSError) else "the camera closed the connection"
         self._lose(OutputError(text))
 
     def _lose(self, reason: OutputError) -> None:
@@ -337,7 +337,7 @@ class _UdpPair:
     ) -> None:
         """Begins to receive. remote: the camera's address; port: its RTP port. Raises OutputError."""
         if not 0 < port < 65_535:
-            raise OutputError("it names no ports for UDP")
+            raise OutputError("the camera names no ports for UDP")
         loop = asyncio.get_running_loop()
         for udp, number, receive in zip(self._sockets, (port, port + 1), (on_packet, on_report), strict=True):
             udp.connect((remote, number))

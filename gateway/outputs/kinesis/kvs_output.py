@@ -176,7 +176,7 @@ class KvsOutput:
         """Runs one worker. epoch: added to those of the worker."""
         tracks: Tracks | None = None
 
-        async def feed() -> None:
+        async def send_items() -> None:
             async for item in self._originals():
                 await worker.send_item(item)
             await worker.send_end()
@@ -192,4 +192,4 @@ class KvsOutput:
             StreamMessage.END: lambda body: True,
         }
         async with self._workers.start(_MODULE, "kvs", stream=self._stream.name) as worker:
-            await worker.exchange(feed(), handlers, FINISH_SECONDS)
+            await worker.exchange(send_items(), handlers, FINISH_SECONDS)

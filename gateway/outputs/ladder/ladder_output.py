@@ -214,12 +214,12 @@ class LadderOutput:
         self._counted = 0
         try:
             async with (
-                self._workers.start(_MODULE, "ladder", stream=stream.name, stuck=_HANG_SECONDS) as worker,
+                self._workers.start(_MODULE, "ladder", stream=stream.name, hang_seconds=_HANG_SECONDS) as worker,
                 Tasks(f"transcoder of {stream.name}") as tasks,
             ):
                 tasks.start(self._count_drops_regularly(items), "drops")
                 await worker.exchange(
-                    self._feed(worker, items),
+                    self._send_source(worker, items),
                     {
                         StreamMessage.UNIT: self._push,
                         StreamMessage.TRACKS: self._set_tracks,
@@ -248,7 +248,7 @@ class LadderOutput:
         self._fanout.attach(items)
         return items
 
-    async def _feed(self, worker: WorkerProcess, items: Subscription) -> None:
+    async def _send_source(self, worker: WorkerProcess, items: Subscription) -> None:
         """Sends the source to the worker, from a key frame on."""
         plan: LadderPlan | None = None
         sent_version: tuple[object, ...] | None = None

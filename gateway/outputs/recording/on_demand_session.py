@@ -1,4 +1,7 @@
-"""An on-demand recording on disk: open segments, and a journal for the recovery after a crash."""
+"""An on-demand recording on disk: open segments, and a journal for the recovery after a crash.
+
+The § numbers refer to HLS (RFC 8216bis).
+"""
 
 import json
 import os

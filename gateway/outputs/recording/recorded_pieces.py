@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.packaging.timing import VIDEO_CLOCK
 
-POINT_TICKS: Final = VIDEO_CLOCK  # between two points without a key frame
+POINT_TICKS: Final = VIDEO_CLOCK  # a second; after this time, a point follows even without a key frame
 _MAX_POINTS: Final = 100_000  # of a stream, 27 hours with a key frame in each second; 20 bytes each
 _TRIM: Final = 1_000  # points that are dropped at once, because dropping moves all later points
 _ROUNDING: Final = VIDEO_CLOCK // 100  # two packagers may round a frame's time differently

@@ -168,8 +168,8 @@ class RelayTarget:
         items = self._items
         assert items is not None, "set by begin"
         try:
-            async with contextlib.aclosing(aiter(items)) as feed:  # type: ignore[type-var]
-                first = await anext(feed)
+            async with contextlib.aclosing(aiter(items)) as iterator:  # type: ignore[type-var]
+                first = await anext(iterator)
                 if not isinstance(first, Tracks):
                     return  # the stream ended before it began
                 target = await self._resolve()
@@ -178,7 +178,7 @@ class RelayTarget:
                     target.rules.check_tracks(first)
                 began = time.monotonic()
                 try:
-                    await self._relay(target, first, feed, items)
+                    await self._relay(target, first, iterator, items)
                 except OutputError as error:
                     # IVS may also accept a revoked key, and then close the connection.
                     self._refresh = isinstance(error, PushRefused) or time.monotonic() - began < _REVOKED_KEY_SECONDS
@@ -205,7 +205,7 @@ class RelayTarget:
         return _TargetAddress(url, self._text, redact_target.target_secrets(self._text, url), known)
 
     async def _relay(
-        self, target: _TargetAddress, tracks: Tracks, feed: AsyncIterator[Item], items: Subscription
+        self, target: _TargetAddress, tracks: Tracks, iterator: AsyncIterator[Item], items: Subscription
     ) -> None:
         context = self._context
         addresses = await context.egress.check(target.address, RTMP)
@@ -222,7 +222,7 @@ class RelayTarget:
             self._set_state(TargetState.LIVE)
             log.info("relay is live", stream=self._stream.name, target=self.shown, attempts=self._attempts)
             self._logged_error = ""
-            await self._send_items(push, tracks, feed)
+            await self._send_items(push, tracks, iterator)
         finally:
             try:
                 await push.finish()
@@ -230,7 +230,7 @@ class RelayTarget:
                 self._sent += push.sent
                 self._push = None
 
-    async def _send_items(self, push: RtmpPush, tracks: Tracks, feed: AsyncIterator[Item]) -> None:
+    async def _send_items(self, push: RtmpPush, tracks: Tracks, iterator: AsyncIterator[Item]) -> None:
         """Sends all items from a key frame on, until the stream's end. Hot path."""
         body, send, rules = self._body, push.send, self._rules
         # Whether metadata and sequence headers are due, and whether a key frame must come before them.
@@ -238,7 +238,7 @@ class RelayTarget:
         # The first metadata has time 0. With another time, ffmpeg's probing detects a subtitle track.
         now = metadata_at = 0
         begun: dict[str, MediaTrack] = {}  # additional tracks whose sequence header was sent
-        async for item in feed:
+        async for item in iterator:
             if isinstance(item, AccessUnit):
                 video = item.track.kind is _VIDEO
                 if key_due and video:

@@ -189,7 +189,7 @@ class RtmpPush(asyncio.Protocol):
         try:
             events = connection.receive(data)
         except RemoteProtocolError as error:
-            self._lose(OutputError(f"it does not speak RTMP: {error}"))
+            self._lose(OutputError(f"the server does not speak RTMP: {error}"))
             return
         for event in events:
             if isinstance(event, Accepted):
@@ -199,7 +199,7 @@ class RtmpPush(asyncio.Protocol):
                 text = f"{event.code}: {event.description}" if event.description else event.code
                 self._lose(PushRefused(f"refused: {text}"))
             elif isinstance(event, Ended):
-                self._lose(OutputError(f"it ended the push: {event.reason}"))
+                self._lose(OutputError(f"the server ended the push: {event.reason}"))
         if connection.received > _FREE_REPLY_BYTES + self.sent:
             self._lose(OutputError("the server sends more bytes than it receives"))
         elif self.lost is None:
@@ -227,7 +227,9 @@ class RtmpPush(asyncio.Protocol):
         if self._finishing:
             return
         pending = _PENDING_REQUESTS.get(self.state)
-        reason = "the connection was reset" if isinstance(error, ConnectionError) else "it closed the connection"
+        reason = (
+            "the connection was reset" if isinstance(error, ConnectionError) else "the server closed the connection"
+        )
         if isinstance(error, OSError) and not isinstance(error, ConnectionError):
             reason = f"the connection broke: {os_error_text(error)}"
         if self.state is RtmpState.PUBLISH_PENDING:

@@ -151,22 +151,22 @@ class SnapshotOutput:
         self._wake.set()
 
 
-async def store_picture(archive: Archive, kind: str, key: str, data: bytes, ready: dict[str, Any]) -> str:
+async def store_picture(archive: Archive, folder: str, key: str, data: bytes, ready: dict[str, Any]) -> str:
     """Writes a picture to a file, stores it, and returns its key. Raises OutputError.
 
-    kind: scratch folder of the output. ready: data of the `recording.ready` event.
+    folder: name of the scratch folder of the output. ready: data of the `recording.ready` event.
     """
-    path = await archive.threads.run(partial(_write, archive, kind, data))
+    path = await archive.threads.run(partial(_write, archive, folder, data))
     try:
         return await archive.keep(key, path, ready=ready)
     finally:
         await archive.threads.run(partial(path.unlink, missing_ok=True))
 
 
-def _write(archive: Archive, kind: str, data: bytes) -> Path:
+def _write(archive: Archive, folder: str, data: bytes) -> Path:
     """Writes the file and returns its path. Runs in a thread."""
     archive.check_free_space()
-    path = archive.scratch(kind) / f"{uuid4().hex}.part"
+    path = archive.scratch(folder) / f"{uuid4().hex}.part"
     with disk_errors(path.parent):
         try:
             path.write_bytes(data)

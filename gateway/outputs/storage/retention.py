@@ -61,7 +61,9 @@ class Retention:
         existing = {c.id: c.retention_days for c in await self.channels.list()}
         settings = {d.id: d.channel.retention_days for d in await self.channels.list_deleted()} | existing
         days_by_channel = {id: self.days if days is None else days for id, days in settings.items()}
-        checks_all = self.days or self.clip_days  # else only channels with their own time
+        checks_all = (
+            self.days or self.clip_days
+        )  # whether all keys are listed; otherwise only those of channels with `retentionDays`
         if not checks_all and not any(days_by_channel.values()):
             return 0
         now, deleted = self.clock(), 0

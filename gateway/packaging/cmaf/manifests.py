@@ -75,13 +75,13 @@ class CmafManifests:
         self,
         uri: str = "video/index.m3u8",
         audio: CmafTrack | None = None,
-        min_bandwidth: int = 0,
+        declared_bitrate: int = 0,
         additional: Sequence[CmafTrack] = (),
     ) -> Variant:
         """Returns this stream as one variant of a multivariant playlist.
 
         audio: the audio track of another stream, to use instead of its own.
-        min_bandwidth: lower bound of its peak bitrate, bits a second.
+        declared_bitrate: bits a second that the encoder may reach; the playlist announces at least this.
         additional: additional audio tracks of another stream, instead of its own.
         """
         tracks = self._current_tracks()
@@ -93,7 +93,7 @@ class CmafManifests:
         rate = self.frame_rate
         return Variant(
             uri=uri if main_track.kind == "video" else f"{main_track.kind}/index.m3u8",
-            bandwidth=max(min_bandwidth, int(sum(track.peak for track in tracks)) + 1),
+            bandwidth=max(declared_bitrate, int(sum(track.peak for track in tracks)) + 1),
             average=max(1, int(sum(track.window.average for track in tracks)) + 1),
             codecs=tuple(dict.fromkeys(h.codec for track in [*tracks, *also] if (h := track.header) is not None)),
             size=header.size if header is not None else None,

@@ -151,16 +151,16 @@ class TsPackager(Packager):
         """The first segment, epoch and file name for the packager that continues after this one."""
         return self._number + 1, self._epoch + 1, self._number + 1 + self._name_offset
 
-    def variant(self, uri: str, min_bandwidth: int = 0) -> Variant:
+    def variant(self, uri: str, declared_bitrate: int = 0) -> Variant:
         """Returns this stream as one variant of a ladder. Requires `ready`.
 
-        min_bandwidth: lower bound of its peak bitrate, bits a second.
+        declared_bitrate: bits a second that the encoder may reach; the playlist announces at least this.
         """
         tracks, window, rate = self._tracks, self.window, self._timing.frame_rate
         video = tracks.video if tracks is not None else None
         return Variant(
             uri=uri,
-            bandwidth=max(min_bandwidth, int(window.peak) + 1),
+            bandwidth=max(declared_bitrate, int(window.peak) + 1),
             average=int(window.average) + 1,
             codecs=tuple(codecs.codec_string(track) for track in tracks or ()),
             size=codecs.video_size(video) if video is not None else None,

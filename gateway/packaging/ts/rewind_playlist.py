@@ -2,6 +2,8 @@
 
 All playlists of a packager have the same Media Sequence Numbers, Discontinuity Sequence Numbers and dates. Stored
 pieces of earlier packagers are counted back from the first segment of this one.
+
+The § numbers refer to HLS (RFC 8216bis).
 """
 
 from collections.abc import Iterable

@@ -78,8 +78,11 @@ class JitterBuffer:
             self._give_up(self.next + 1, ready)
         return ready
 
-    def passed(self, count: int) -> None:
-        """Counts packets that came in order and were not pushed. No packet may be missing."""
+    def advance(self, count: int) -> None:
+        """Moves the position past packets that came in order; the caller used them without `push`, which is faster.
+
+        No packet may be missing.
+        """
         self.next += count
         self._highest += count
 
@@ -91,7 +94,10 @@ class JitterBuffer:
         return ready
 
     def skip_to(self, number: int) -> int:
-        """Drops all packets before `number`, unless it is held. Returns how many dropped packets were missing."""
+        """Drops all packets before `number`. Returns how many dropped packets were missing.
+
+        Does nothing if the packet `number` is held already: then the new one is a duplicate.
+        """
         if number in self._held:
             return 0
         dropped: list[Ordered] = []

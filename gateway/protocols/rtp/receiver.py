@@ -97,7 +97,7 @@ class RtpReceiver:
         """Takes packets in order of arrival, without repaired ones. Returns all that `push` would return. Hot path."""
         reception, buffer = self._reception, self._buffer
         if not len(self._missing) and buffer.next == reception.next and reception.receive_all(packets, arrivals):
-            buffer.passed(len(packets))
+            buffer.advance(len(packets))
             return self._assemble(packets)
         received: list[Received] = []
         for packet, now in zip(packets, arrivals, strict=True):

@@ -179,14 +179,17 @@ def answering(status: int = 200, body: bytes = b"", **headers: str) -> Handler:
 @pytest.mark.parametrize(
     ("handler", "words"),
     [
-        (answering(401), "it wants a user name and a password, or they are wrong (401)"),
+        (answering(401), "the server wants a user name and a password, or they are wrong (401)"),
         (answering(404), "there is no stream at this address (404)"),
-        (answering(418), "it answers 418"),
-        (answering(), "it sends nothing"),
-        (answering(body=b"<html>hello" * 40, Content_Type="text/html"), "it is no FLV, HLS or MPEG-TS but text/html"),
+        (answering(418), "the server answers 418"),
+        (answering(), "the server sends nothing"),
+        (
+            answering(body=b"<html>hello" * 40, Content_Type="text/html"),
+            "the answer is no FLV, HLS or MPEG-TS but text/html",
+        ),
         (answering(302, Location="http://169.254.169.254/latest/meta-data"), "169.254.169.254 is a link-local address"),
-        (answering(302, Location="ftp://127.0.0.1/x"), "it cannot be reached: NonHttpUrlRedirectClientError"),
-        (answering(302, Location="/bad"), "it redirects more than 5 times"),
+        (answering(302, Location="ftp://127.0.0.1/x"), "the server cannot be reached: NonHttpUrlRedirectClientError"),
+        (answering(302, Location="/bad"), "the server redirects more than 5 times"),
         (answering(body=b"FLV\1\5\0\0\0\x09\0\0\0\0" + b"\x09\xff\xff\xff" + bytes(600)), "its media are damaged"),
         (answering(body=(b"\x47" + bytes(187)) * 400), "it is not readable media"),
         (answering(body=b"#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=x\n#EXTINF:1,\na.ts\n"), "its segments are encrypted"),
@@ -205,7 +208,7 @@ def answering(status: int = 200, body: bytes = b"", **headers: str) -> Handler:
         ),
         (
             answering(body=b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nfile:///etc/passwd\n"),
-            "it cannot be reached: NonHttpUrl",
+            "the server cannot be reached: NonHttpUrl",
         ),
         (answering(body=b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n/bad\n"), "has variants again"),
     ],

@@ -383,7 +383,7 @@ async def test_without_a_free_worker_the_page_may_try_again() -> None:
 
 
 async def test_a_worker_that_reads_nothing_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(container_intake, "_STUCK_SECONDS", 0.5)
+    monkeypatch.setattr(container_intake, "_HANG_SECONDS", 0.5)
     async with browser_push() as push:
         await push.feed(slices("vp8.webm")[:2])
         worker = await asyncio.shield(push.intake._worker)

@@ -29,7 +29,7 @@ from gateway.workers.programs.filters import Scaler
 from gateway.workers.programs.unit_writer import UnitWriter
 
 KEY_SECONDS: Final = 2.0
-_STUCK_SECONDS: Final = 20.0  # for one picture; if it needs more, the native code hangs
+_HANG_SECONDS: Final = 20.0  # for one picture; if it needs more, the native code hangs
 
 _MAX_BYTES: Final = 16_000_000
 _MAX_ITEMS: Final = 4000  # audio units and pictures together: about a minute
@@ -64,7 +64,7 @@ class BrowserVideoEncoder:
     If the queue exceeds `plan.backlog` seconds, 16 MB or 4,000 units, pictures up to the next key frame are dropped.
     `dropped` counts all these pictures. `EncoderLag` measures the delay, without that of the browser's MediaRecorder.
 
-    One thread calls `put`, `finish` and `stuck`. Another thread encodes. Only that thread uses the unit writer until it
+    One thread calls `put`, `finish` and `hangs`. Another thread encodes. Only that thread uses the unit writer until it
     ends.
     """
 
@@ -132,14 +132,14 @@ class BrowserVideoEncoder:
         with self._condition:
             self._finished = True
             self._condition.notify()
-        while self._thread.is_alive() and not self.stuck:
+        while self._thread.is_alive() and not self.hangs:
             self._thread.join(1)
 
     @property
-    def stuck(self) -> bool:
+    def hangs(self) -> bool:
         """Whether the codec hangs: one picture has needed more than 20 s."""
         since = self._busy_since
-        return since is not None and self._clock() - since > _STUCK_SECONDS
+        return since is not None and self._clock() - since > _HANG_SECONDS
 
     @property
     def damaged(self) -> int:

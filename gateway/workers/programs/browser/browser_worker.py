@@ -158,7 +158,7 @@ class BrowserWorker:
             self._send_audio(self._audio.flush())
         if self._video_encoder is not None:
             self._video_encoder.finish()
-            self._exit_if_stuck()
+            self._exit_if_hung()
         self._unit_writer.flush()
         report = self._report()
         self._earlier_losses = report.dropped, report.damaged
@@ -175,7 +175,7 @@ class BrowserWorker:
         elif self._video_encoder is not None and self._video_track is not None:
             unit = AccessUnit(self._video_track, packet.time, packet.cts, packet.key, wall, packet.payload)
             self._set_times(unit, wall)
-            self._exit_if_stuck()
+            self._exit_if_hung()
             self._video_encoder.put(unit)
 
     def _on_audio(self, packet: Packet, wall: float) -> None:
@@ -196,8 +196,8 @@ class BrowserWorker:
         dts, delay = self._clock.stamp(Kind.VIDEO, unit.dts, unit.track.timescale)
         unit.dts, unit.cts, unit.wall = dts, unit.cts - delay, wall
 
-    def _exit_if_stuck(self) -> None:
-        if self._video_encoder is not None and self._video_encoder.stuck:
+    def _exit_if_hung(self) -> None:
+        if self._video_encoder is not None and self._video_encoder.hangs:
             program.log_reason("the codec does not respond")
             program.exit_now(1)
 

@@ -112,7 +112,7 @@ async def test_a_missing_answer_to_publish_and_a_disconnection_give_different_er
         async with live(mute.url(), closing.url(), with_=relays(timeout=0.5)) as on:
             assert (await on.state("retrying", 0))["error"] == "no answer to publish within 0.5 s"
             words = (await on.state("retrying", 1))["error"]
-            assert words == "it closed the connection when asked to publish (is the key right?)"
+            assert words == "the server closed the connection when asked to publish (is the key right?)"
 
 
 async def test_a_target_over_tls_that_reads_nothing_is_detected(tmp_path: Path) -> None:
