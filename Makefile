@@ -5,10 +5,8 @@ SHELL := /bin/bash
 
 # Tests wait more than they compute, those of real processes most of all: with two of them for each core, more than half
 # of the processors' time was idle.
-WORKERS := $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN))
+WORKERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 WAITING := $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
-# Chromium computes more.
-BROWSERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 # A file is one worker's, and the files that took longest in a recorded run begin first (tests/file_times.json).
 FILES := --dist loadfile --no-loadscope-reorder
 SLOWEST := $(if $(CI),--durations=50 --durations-min=1)
@@ -62,7 +60,7 @@ conformance: $(VENV)/.dev ## real clients against the real program
 	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m "not nightly" tests/conformance
 
 browser: $(VENV)/.dev $(VENV)/.web ## the pages in Chromium
-	$(BIN)/python -m pytest -q -n $(BROWSERS) $(FILES) $(SLOWEST) -m "not nightly" tests/browser
+	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) $(SLOWEST) -m "not nightly" tests/browser
 
 fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPLES=…)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(SLOWEST) tests/fuzz

@@ -14,7 +14,7 @@ from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, RtpPacketi
 from gateway.protocols.rtp.packetizers.vp8 import Vp8Packetizer
 from gateway.protocols.rtp.packetizers.vp9 import Vp9Packetizer
 from gateway.protocols.rtp.retransmission import wrap
-from gateway.protocols.rtp.sender import segments
+from gateway.protocols.rtp.sender import group_runs
 from gateway.protocols.rtp.sent_packets import SentPackets
 from tests.support.rtp_sender import RtpSender
 
@@ -36,11 +36,11 @@ def picture(name: str, packetizer: RtpPacketizer, unit: bytes) -> None:
     def whole() -> None:
         clock[0] += 1 / 30
         made = sender.packets(packetizer.split(unit, MAX_PAYLOAD, False), 5, marker=True)
-        segments(made)
+        group_runs(made)
         sent.add(made, clock[0])
 
     print(
-        f"{name:14} {len(packets):2} packets, {len(segments(packets))} sendmsg:"
+        f"{name:14} {len(packets):2} packets, {len(group_runs(packets))} sendmsg:"
         f" payloads {micros(lambda: packetizer.split(unit, MAX_PAYLOAD, False)):5.1f} µs,"
         f" headers {micros(lambda: sender.packets(payloads, 5, marker=True)):4.1f} µs,"
         f" all with ring {micros(whole):5.1f} µs"

@@ -1,4 +1,7 @@
-"""The entry of `millrace` and `python -m gateway`. Holds signals back while it starts. Serves without a command."""
+"""The entry of `millrace` and `python -m gateway`. Without a command, it serves.
+
+A signal that arrives while a server starts is held back until the server can handle it.
+"""
 
 import sys
 from typing import Final

@@ -1,4 +1,4 @@
-"""`python -m proxy` is equal to `millrace edge`."""
+"""`python -m proxy` does the same as `millrace edge`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The `host:port` at which other nodes reach this process. The registry has it."""
+"""The `host:port` at which other nodes reach this process. The registry stores it."""
 
 import asyncio
 import ipaddress
@@ -20,11 +20,11 @@ log = structlog.get_logger(__name__)
 async def advertised_address(settings: Settings, ports: OpenPorts, environ: Mapping[str, str] | None = None) -> str:
     """Returns `host:port` of this process's playback listener, with brackets around an IPv6 address.
 
-    It uses `http.advertise` if it is set, else the single address or name that the listener is bound to. For a listener
-    on all addresses, it uses the task's private address on ECS. Elsewhere it uses the machine's outgoing address, or
+    This is `http.advertise` if it is set, else the single address or name that the listener is bound to. For a listener
+    on all addresses, this is the task's private address on ECS. Elsewhere this is the machine's outgoing address, or
     the machine's name if there is no network.
 
-    ports: the open ports. environ: default os.environ. It does not raise if a service is unavailable.
+    ports: the open ports. environ: default os.environ. The function does not raise if ECS is unavailable.
     """
     if settings.http.advertise:
         return settings.http.advertise

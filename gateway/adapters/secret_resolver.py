@@ -69,7 +69,7 @@ class SecretResolver:
         await self._stack.aclose()
 
     def follow(self, signing: SigningSecrets, token: TokenVerifier) -> None:
-        """Registers the two objects that `rotate` must update after a secret is replaced."""
+        """Sets the two objects that get new values, by their `rotate`, when a secret is replaced."""
         self._signing, self._token = signing, token
 
     async def run(self) -> None:
@@ -158,7 +158,7 @@ class SecretResolver:
         if self._token is not None and token is not None and not self._token.verify(token.current):
             self._token.rotate(token.current)
         if (cluster := self._values.get(CLUSTER)) is not None:
-            # By then all nodes have read the secret at least once, even if their clocks differ by one `refresh`.
+            # After two times `refresh`, all nodes have read the secret, even if their clocks differ by one `refresh`.
             known_by_all = self._clock() - cluster.modified > 2 * self._configured.signing.refresh
             self.cluster.rotate(cluster.current, cluster.previous, known_by_all=known_by_all)
 

@@ -96,9 +96,10 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
 async def _open(
     name: str, url: str, session: AwsSession | None, stack: AsyncExitStack, *options: Any, required: bool = False
 ) -> Any:
-    """Opens a store, for "jobs" SqliteJobs of local/jobs.py or DynamoJobs of aws/jobs.py, which it imports now.
+    """Opens a store. Imports its adapter now: for "jobs", SqliteJobs of local/jobs.py or DynamoJobs of aws/jobs.py.
 
-    options: other arguments of the adapter. required: whether it must be usable now, else see `Stores.unusable`.
+    options: other arguments of the adapter. required: raises StoreUnusable if the store cannot be used now. Else see
+    `Stores.unusable`.
     """
     place, prefix = ("aws", "Dynamo") if _in_cloud(url) else ("local", "Sqlite")
     adapter = getattr(import_module(f"gateway.adapters.{place}.{name}"), f"{prefix}{name.capitalize()}")

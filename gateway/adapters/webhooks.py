@@ -38,7 +38,7 @@ _RETRY_STATUSES: Final = frozenset({408, 425, 429})  # besides 5xx: the receiver
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """An event as it is sent. All attempts send equal bytes. Receivers detect repetitions by `id`."""
+    """An event as it is sent. All attempts send the same bytes. Receivers detect repetitions by `id`."""
 
     type: EventType
     channel: str
@@ -85,7 +85,7 @@ class Webhooks:
         self._backoff_first, self._flush = backoff_first, flush
         self._waiting: OrderedDict[str, deque[Post]] = OrderedDict()
         self._order: deque[str] = deque()  # channels, once for each waiting post, oldest first
-        self._refused = 0
+        self._refused = 0  # waiting posts of refused pushes
         self._quiet = False  # drops are already logged
         self._closed = False
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
@@ -131,7 +131,7 @@ class Webhooks:
         queue = self._waiting.get(post.channel)
         if queue is None:
             self._waiting[post.channel] = deque([post])
-            self._tasks.start(self._serve(post.channel), post.channel)
+            self._tasks.start(self._send_all(post.channel), post.channel)
         else:
             queue.append(post)
 
@@ -152,7 +152,7 @@ class Webhooks:
             self._quiet = True
             log.warning("webhook events are dropped: the receiver is too slow or unavailable", host=self._host)
 
-    async def _serve(self, channel: str) -> None:
+    async def _send_all(self, channel: str) -> None:
         """Sends a channel's posts in order until its queue is empty."""
         queue = self._waiting[channel]
         try:
@@ -168,6 +168,7 @@ class Webhooks:
             del self._waiting[channel]
 
     async def _deliver(self, post: Post, queue: deque[Post]) -> str:
+        """Sends the first post of a queue until an attempt succeeds or retries end. Returns a label of `results`."""
         backoff, began, reason = Backoff(self._backoff_first, 30), time.monotonic(), ""
         for attempt in range(1, MAX_ATTEMPTS + 1):
             retry, reason = await self._send(post)

@@ -215,7 +215,7 @@ def limit_refusal_lines(app: web.Application) -> None:
 
 
 def _log_refusal(request: web.Request, response: web.StreamResponse) -> None:
-    suppressed = request.app[_LIMITER].due()
+    suppressed = request.app[_LIMITER].admit()
     if suppressed is None:
         return
     reason = ""

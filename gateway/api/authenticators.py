@@ -38,7 +38,7 @@ class Authenticators:
     """The users of the API and the ways to authenticate them.
 
     refusals_per_minute: the limit of wrong attempts from an address. Attempts at one user's name are slowed down.
-    clock: seconds since the epoch.
+    clock: seconds since 1970.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Authenticators:
         self.verify_token = token.verify
         self.provider = provider
         self.clock = clock
-        self.addresses = Refusals(refusals_per_minute)
-        self.names = Refusals(refusals_per_minute)
+        self.addresses = Refusals(refusals_per_minute)  # wrong attempts by address
+        self.names = Refusals(refusals_per_minute)  # wrong attempts by the name of a user, as `_name_key`
         self._token = token
-        self._has_users = (-_CACHE_SECONDS, False)
+        self._has_users = (-_CACHE_SECONDS, False)  # monotonic time of the read, and its answer
 
     def new_attempt(self, address: str, name: str = "") -> Attempt:
         """Returns an attempt from this address for this user's name. It waits longer after more wrong attempts."""

@@ -36,7 +36,7 @@ async def index(request: web.Request) -> web.Response:
 async def outputs(request: web.Request) -> web.Response:
     """The outputs that a stream can have.
 
-    An output lists only its fields that are not in the contract.
+    An output lists only its fields that `GET /fields` does not list.
     """
     descriptions = [_output_json(output.name, output.flag, output.label, output.fields) for output in all_outputs()]
     return answer(

@@ -11,7 +11,7 @@ from gateway.api.authenticators import USER
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT, Context
 from gateway.api.route import operation
-from gateway.api.slate_pictures import judge_pictures
+from gateway.api.slate_pictures import check_pictures
 from gateway.channels import relay_urls
 from gateway.channels.channel import Channel, changes, create_item
 from gateway.channels.channel_events import channel_changed, channel_created, channel_deleted
@@ -50,7 +50,7 @@ async def create(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     body = await json_object(request)
     item = create_item(body, context.clock(), context.secrets, context.limits.item)
-    await judge_pictures(context.objects, stored_inputs(item))
+    await check_pictures(context.objects, stored_inputs(item))
     return await _answer_with(request, await add_channel(context, item, author(request)))
 
 
@@ -93,7 +93,7 @@ async def set_relay(request: web.Request) -> web.Response:
     """Change only the relay of a channel.
 
     This is for a broadcaster's parameters of Amazon IVS. The gateway fetches the key of an IVS channel itself. So a
-    broadcaster may name only those that an administrator stored.
+    broadcaster may name only IVS channels that an administrator stored.
     """
     body = await json_object(request)
     for name in body:
@@ -111,7 +111,7 @@ async def _change(request: web.Request, body: dict[str, Any]) -> web.Response:
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
     if changed := changes(channel, body, context.secrets, context.limits.item):
-        await judge_pictures(context.objects, stored_inputs(changed), stored_inputs(channel.item))
+        await check_pictures(context.objects, stored_inputs(changed), stored_inputs(channel.item))
         channel = await store_changes(request, channel.id, changed)
         log.info("channel changed", channel=channel.id, fields=sorted(changed))
     return await _answer_with(request, channel)

@@ -17,7 +17,7 @@ from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.recordings import addresses
 from gateway.api.route import operation
-from gateway.api.sessions import live
+from gateway.api.sessions import source_stream
 from gateway.channels.channel import Channel
 from gateway.lib.numbers import read_decimal
 from gateway.lib.rfc3339 import rfc3339
@@ -28,23 +28,25 @@ from gateway.ports.errors import NothingRecorded
 log = structlog.get_logger(__name__)
 
 EXPORT_QUERY: Final = (
-    ("from", "the start, in ISO form or in seconds since the epoch"),
-    ("to", "the end (now)"),
+    ("from", "the start, in ISO form or in seconds since 1970"),
+    ("to", "the end (default: now)"),
     ("last", "instead of from: seconds up to the newest picture"),
 )
-_MAX_TEXT: Final = 40
-_MILLISECONDS: Final = 1e11  # larger numbers are milliseconds since the epoch, as in JavaScript
-_MAX_EPOCH: Final = 32_503_680_000.0  # the year 3000
-_MAX_POLLS: Final = 300  # of a clip that another node makes; each takes up to 3 s
-_POLL_SECONDS: Final = 0.2
-_PLUS: Final = re.compile(r" (?=[0-9]{2}:?[0-9]{2}$)", re.ASCII)  # a plus sign that a query did not encode
+_MAX_TEXT: Final = 40  # characters of a time
+_MILLISECONDS: Final = 1e11  # larger numbers are milliseconds since 1970, as in JavaScript
+_MAX_SECONDS: Final = 32_503_680_000.0  # seconds since 1970: the year 3000
+# The sign of a zone such as +01:00: a query turns an unencoded "+" into a space.
+_PLUS: Final = re.compile(r" (?=[0-9]{2}:?[0-9]{2}$)", re.ASCII)
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 _HINT: Final = "nothing is recorded: switch on isOnDemand, rewind or isVideo in the channel first"
 
 
 @dataclass(frozen=True, slots=True)
 class ClipTime:
-    """The requested time. start, end: seconds since the epoch; 0: `last` seconds up to the newest picture."""
+    """The requested time.
+
+    start, end: seconds since 1970. last: seconds up to the newest picture; if it is not 0, start and end are 0.
+    """
 
     start: float = 0.0
     end: float = 0.0
@@ -87,7 +89,7 @@ async def export(request: web.Request) -> web.StreamResponse:
     """
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
-    service, stream = _service(context), live(request, channel.id)
+    service, stream = _service(context), source_stream(request, channel.id)
     time = clip_time(request.query, context.clock(), service.longest_export, "export several parts")
     response = web.StreamResponse(headers={"Content-Type": "video/mp4", "Accept-Ranges": "none"})
     if request.method == "HEAD":
@@ -150,11 +152,11 @@ def _number(value: Any) -> float | None:
 
 
 def _moment(value: Any, field: str) -> float:
-    """Returns seconds since the epoch. A time without a zone is UTC. Raises BadRequest."""
+    """Returns seconds since 1970. A time without a zone is UTC. Raises BadRequest."""
     number = _number(value)
     if number is not None:
         number = number / 1000 if number >= _MILLISECONDS else number
-        if 0 <= number < _MAX_EPOCH:
+        if 0 <= number < _MAX_SECONDS:
             return number
     elif isinstance(value, str) and len(value) <= _MAX_TEXT:
         try:
@@ -162,7 +164,7 @@ def _moment(value: Any, field: str) -> float:
             return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
             pass
-    raise BadRequest("expected a time such as 2030-01-31T18:00:00Z, or seconds since the epoch", field=field)
+    raise BadRequest("expected a time such as 2030-01-31T18:00:00Z, or seconds since 1970", field=field)
 
 
 def disposition(channel: Channel, start: float) -> str:

@@ -31,8 +31,8 @@ _PAGE: Final = "page"
 async def sign_channel(request: web.Request) -> web.Response:
     """Sign the play addresses of a channel for CloudFront.
 
-    `url` names the one to return as `url`. A custom policy applies to everything below `<id>/`:
-    playlists, segments and pages.
+    In the body, `url` is the name of an address. The answer has this address as `url`. A custom policy applies to
+    everything below `<id>/`: playlists, segments and pages.
     """
     channel = await stored_channel(request)
     signer, body, conditions = await _read_request(request)
@@ -59,7 +59,7 @@ async def sign(request: web.Request) -> web.Response:
     """Sign one address for CloudFront, such as that of a video on demand.
 
     A path stands for an address of this gateway.
-    A custom policy for a playlist or a page applies to its folder. One for another file applies only to this file.
+    A custom policy for a playlist or a page applies to its folder. For another file, it applies only to this file.
     """
     signer, body, conditions = await _read_request(request)
     url = body.get("url")

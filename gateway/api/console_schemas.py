@@ -158,7 +158,7 @@ class NewUser(UserRights):
 
 
 class UserChanges(UserRights):
-    """A new password, or a new role with its channels, or both. What is missing stays."""
+    """A new password, or a new role with its channels, or both. A missing field keeps its value."""
 
     password: Annotated[str | None, Field(min_length=8, max_length=256)] = None
 
@@ -181,7 +181,10 @@ class PushPorts(Schema):
 
 
 class RelayChanges(Body):
-    """The relay of a channel. What is missing stays; a masked address in relayURL leaves the stored one unchanged."""
+    """The relay of a channel. A missing field keeps its value.
+
+    A masked address in relayURL means the stored address.
+    """
 
     isRelay: bool | str | None = None
     relayURL: str | list[str] | None = None

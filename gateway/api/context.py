@@ -93,11 +93,11 @@ class Context:
     metrics_of_all: returns the metrics of all processes on the same ports; None: there is only one process.
     cloudfront: signs playback addresses; None: there is no private key.
     refusals: the refused pushes of this process.
-    events: get the changes of channels. event_log: None: no events are stored.
-    broadcast_servers: returns the rows of the table of push servers; None: there is no table.
+    events: receives the changes of channels. event_log: None: no events are stored.
+    broadcast_servers: returns the rows of the table of broadcast servers; None: there is no table.
     servers_by_key(channel id, stream key, host): returns the push servers; None: this node lists none.
     pages: whether the pages of the console are served.
-    tasks: whether this gateway starts tasks in the cloud, see workers.runner.
+    tasks: whether this gateway starts tasks in the cloud, see the setting `workers.runner`.
     """
 
     version: str

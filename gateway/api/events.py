@@ -24,7 +24,7 @@ QUERY: Final = (
     ("type", "only events of this type"),
     ("since", "seconds since 1970, or RFC 3339: only events of this time or later"),
     ("before", "the id of an event, or a time like since: only older ones"),
-    ("limit", "the number of events, 1 to 1000 (100)"),
+    ("limit", "the number of events, 1 to 1000 (default 100)"),
 )
 _MAX_LIMIT: Final = 1000
 _ID: Final = re.compile(r"[0-9a-f]{24}", re.ASCII)
@@ -61,7 +61,10 @@ def _read_query(request: web.Request) -> EventQuery:
 
 
 def _first_id(text: str, field: str, other: str = "") -> str:
-    """Returns the smallest id of a time; "" for "". other: what the field may be besides. Raises BadRequest."""
+    """Returns the smallest event id of a time; "" for "".
+
+    other: names another valid form in the error. Raises BadRequest.
+    """
     if not text:
         return ""
     if (seconds := read_decimal(text, _MAX_SECONDS)) is not None:

@@ -10,7 +10,7 @@ from gateway.ports.films import MAX_DESCRIPTION, MAX_TITLE
 
 
 def film_texts(body: Body) -> dict[str, str]:
-    """Returns those of `title` and `description` that a body has."""
+    """Returns `title` and `description`, without a field that the body does not have."""
     return body.model_dump(include={"title", "description"}, exclude_unset=True)
 
 

@@ -28,7 +28,7 @@ _MAX_SEARCH: Final = 200  # characters
 _FILES: Final = ("hls", "poster", "thumbnail", "preview")
 PAGE_QUERY: Final = (
     ("search", "a part of the title, the description or the key, in upper or lower case"),
-    ("limit", f"how many, 1 to {_MAX_LIMIT} ({_DEFAULT_LIMIT})"),
+    ("limit", f"the number of films, 1 to {_MAX_LIMIT} (default {_DEFAULT_LIMIT})"),
     ("before", "the key of the last film of the previous page; the answer begins after it"),
 )
 

@@ -63,7 +63,7 @@ class Sender(BaseModel, frozen=True):
 
 
 def forwarded(route: Route) -> Handler:
-    """Returns the handler of a route that the node with the stream answers. Without such a node, this node answers."""
+    """Returns a handler that forwards requests to the node with the stream. Without such a node, this node answers."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         context, id = request.app[CONTEXT], request.match_info["id"]

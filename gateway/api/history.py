@@ -18,10 +18,10 @@ from gateway.lib.numbers import read_decimal
 
 QUERY: Final = (
     ("channel", "a channel's id; without it: the node"),
-    ("hours", "up to 24 (24); the points have a step of 5 s for 10 minutes, 1 min for 3 hours, else 5 min"),
+    ("hours", "at most 24 (default 24); the step is 5 s up to 10 minutes, 1 min up to 3 hours, else 5 min"),
     ("nodes", "all: the sum of all gateways, for the node's history"),
 )
-_UNKNOWN: Final = (math.nan, math.nan, math.nan)
+_UNKNOWN: Final = (math.nan, math.nan, math.nan)  # average, minimum and maximum of a point without values
 _MAX_VALUE: Final = 1e300
 
 
@@ -41,7 +41,7 @@ async def show(request: web.Request) -> web.Response:
     recorder = context.recorder
     now = recorder.now()
     reported = await context.cluster.ask_all(f"history/{seconds}/{channel or NODE}")
-    wanted = _is_wanted(context, bool(channel) or request.query.get("nodes") == "all")
+    wanted = _node_filter(context, bool(channel) or request.query.get("nodes") == "all")
     parts = [_points(recorder.points(channel, seconds))]
     parts += [_points(item.get("points")) for node, items in reported.answers.items() if wanted(node) for item in items]
     step = next(r.step for r in RESOLUTIONS if r.span >= seconds)
@@ -50,18 +50,23 @@ async def show(request: web.Request) -> web.Response:
     return answer(body, headers=unanswered_nodes_header([node for node in reported.silent if wanted(node)]))
 
 
-def _is_wanted(context: Context, all_nodes: bool) -> Callable[[str], bool]:
-    """Returns a function that tells whether a node's part is wanted. all_nodes: else only processes of this host."""
+def _node_filter(context: Context, all_nodes: bool) -> Callable[[str], bool]:
+    """Returns a function that returns whether the answer has the values of a node, by its id.
+
+    all_nodes: True: the values of every node; False: only those of the processes of this host.
+    """
     host = context.cluster.node.partition(".")[0]
     return lambda node: all_nodes or node.partition(".")[0] == host
 
 
 def _channel_rule(series: str) -> Callable[..., float]:
+    """Returns the function that merges the values of several nodes in one series of a channel."""
     # Only one node at a time has a channel. While the channel moves to another node, both may have values.
     return max
 
 
 def _node_rule(series: str) -> Callable[..., float]:
+    """Returns the function that merges the values of several nodes in one series of the node."""
     return max if series == "lag" else sum
 
 

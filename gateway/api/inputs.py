@@ -11,7 +11,7 @@ from gateway.api.body import json_array
 from gateway.api.channels import store_changes, stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.route import operation
-from gateway.api.slate_pictures import judge_pictures
+from gateway.api.slate_pictures import check_pictures
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import (
     FIELD,
@@ -45,7 +45,7 @@ async def update(request: web.Request) -> web.Response:
     channel = await stored_channel(request)
     before = stored_inputs(channel.item)
     specs = parse_inputs(restore_addresses(body, before))
-    await judge_pictures(request.app[CONTEXT].objects, specs, before)
+    await check_pictures(request.app[CONTEXT].objects, specs, before)
     if specs != before:
         channel = await store_changes(request, channel.id, {FIELD: [spec.stored() for spec in specs]})
         log.info("inputs changed", channel=channel.id, inputs=[spec.name for spec in specs])

@@ -94,7 +94,7 @@ async def submit(request: web.Request) -> web.Response:
 @operation(
     list[schemas.Job],
     statuses=(503,),
-    query=(("limit", "the number of jobs, 1 to 1000 (100)"), ("before", "the id of a job: only older ones")),
+    query=(("limit", "the number of jobs, 1 to 1000 (default 100)"), ("before", "the id of a job: only older ones")),
 )
 async def index(request: web.Request) -> web.Response:
     """List the jobs, the newest first.

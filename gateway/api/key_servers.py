@@ -28,8 +28,8 @@ _REFUSED: Final = "a valid stream key of this channel is needed: ?sign=<expiry>-
 class KeyServers:
     """Lists the push servers for a valid push key.
 
-    channels: may be a cache: with a key that was just revoked, a client only learns the names of servers.
-    A wrong signature causes no read of the store. ports: returns the open ports. clock: seconds since the epoch.
+    channels: may be a cache. Then a client with a newly revoked key can still list the servers, but cannot push.
+    A wrong signature causes no read of the store. ports: returns the open ports. clock: seconds since 1970.
     """
 
     secrets: SigningSecrets = field(repr=False)

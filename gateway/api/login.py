@@ -63,6 +63,7 @@ async def sign_in(request: web.Request) -> web.Response:
 
 
 async def _verify(request: web.Request, name: str, password: str, address: str) -> tuple[ApiUser | None, str]:
+    """Returns the user and the hash of the credential; None and "" if the token or password is wrong."""
     authenticators = request.app[CONTEXT].authenticators
     if authenticators.verify_token(password):
         return ADMIN, await authenticators.credential_hash(ADMIN)
@@ -75,7 +76,7 @@ async def _verify(request: web.Request, name: str, password: str, address: str) 
 
 
 async def open_session(request: web.Request, user: ApiUser, credential_hash: str, respond: Any) -> web.Response:
-    """Opens a session in the client's browser. respond: makes the response from the answer of GET /login."""
+    """Opens a session in the client's browser. respond: makes the response from the JSON value of GET /login."""
     context = request.app[CONTEXT]
     if old_cookie := request.cookies.get(COOKIE):
         await _close(request, old_cookie)

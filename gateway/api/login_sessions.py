@@ -46,7 +46,7 @@ class LoginLimits:
 class LoginSession:
     """One signed-in browser.
 
-    created, seen: seconds since the epoch. credential_hash: identifies the credential that opened the login.
+    created, seen: seconds since 1970. credential_hash: identifies the credential that opened the login.
     """
 
     user: ApiUser
@@ -56,7 +56,7 @@ class LoginSession:
     seen: float
 
     def expires_at(self, limits: LoginLimits) -> float:
-        """Returns the time of expiry, in seconds since the epoch."""
+        """Returns the time of expiry, in seconds since 1970."""
         return min(self.seen + limits.idle, self.created + limits.max_age)
 
 
@@ -75,9 +75,9 @@ class LoginSessions:
         self.limits = limits
         self._store = store
         self._credential_hash = credential_hash
-        self._cached: BoundedDict[str, tuple[float, LoginSession]] = BoundedDict(_MAX_CACHED)
-        self._memory_only: BoundedDict[str, LoginSession] = BoundedDict(_MAX_PER_USER)
-        self._deletions = 0  # number of deletions: a lookup that runs meanwhile must not cache the deleted login
+        self._cached: BoundedDict[str, tuple[float, LoginSession]] = BoundedDict(_MAX_CACHED)  # with read time
+        self._memory_only: BoundedDict[str, LoginSession] = BoundedDict(_MAX_PER_USER)  # not in the store
+        self._deletions = 0  # counts deletions: a lookup that runs during one must not cache the deleted login
 
     async def open(self, user: ApiUser, credential_hash: str, now: float) -> tuple[str, LoginSession]:
         """Returns a new login and the value of its cookie. If a user has too many logins, ends the oldest.
@@ -98,7 +98,7 @@ class LoginSessions:
         return cookie, login
 
     async def get(self, cookie: str, now: float) -> LoginSession | None:
-        """Returns the login of a cookie; None if it has ended. now: seconds since the epoch.
+        """Returns the login of a cookie; None if it has ended. now: seconds since 1970.
 
         While the store is unavailable, cached logins stay valid.
         """

@@ -36,12 +36,12 @@ VOD_KIND: Final = "film"
 _MAX_CONCURRENT: Final = 16  # channels whose media are listed at the same time
 CHANNEL_QUERY: Final = (("channel", "the id of the channel, which may be deleted"),)
 PAGE_QUERY: Final = (
-    ("channel", "the id of a channel (all deleted ones, the newest deletion first)"),
-    ("kind", f"{', '.join((*LISTED, VOD_KIND))}, or several with commas ({','.join(LISTED)})"),
+    ("channel", "the id of a channel (default: all deleted channels, the newest deletion first)"),
+    ("kind", f"{', '.join((*LISTED, VOD_KIND))}, or several with commas (default {','.join(LISTED)})"),
     ("limit", recordings.LIMIT_HELP),
     ("before", "the key of the last item of the previous page; the answer begins after it"),
 )
-RECORDING_QUERY: Final = (*CHANNEL_QUERY, ("key", "the key of one recording (all media of the channel)"))
+RECORDING_QUERY: Final = (*CHANNEL_QUERY, ("key", "the key of one recording (default: all media of the channel)"))
 
 
 @operation(list[schemas.Media], statuses=(503,), query=PAGE_QUERY)

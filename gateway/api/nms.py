@@ -18,7 +18,7 @@ from gateway.api import schemas
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT
 from gateway.api.route import operation
-from gateway.api.sessions import live, unanswered_nodes_header
+from gateway.api.sessions import source_stream, unanswered_nodes_header
 from gateway.channels.addresses import APP
 from gateway.lib import metric_table
 from gateway.live.stream import StreamState
@@ -92,7 +92,7 @@ async def stream(request: web.Request) -> web.Response:
     the stream is not live.
     """
     id = request.match_info["id"] if request.match_info["app"] == APP else ""
-    context, live_stream = request.app[CONTEXT], live(request, id)
+    context, live_stream = request.app[CONTEXT], source_stream(request, id)
     return answer(_stream_json(session(id, live_stream, context.remote_viewers.of(id))))
 
 

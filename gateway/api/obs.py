@@ -11,13 +11,13 @@ from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT
 from gateway.api.route import operation
 from gateway.channels import obs_multitrack
-from gateway.channels.obs_multitrack import ENCODERS, MAX_RUNGS, Canvas, EncoderLimits
+from gateway.channels.obs_multitrack import ENCODERS, MAX_VIDEO_TRACKS, Canvas, EncoderLimits
 
 QUERY: Final = (
     ("size", "the canvas of OBS, such as 1920x1080 (default)"),
     ("fps", "frames a second of OBS, such as 30 (default), 60 or 60000/1001"),
     ("encoder", f"the encoder of OBS: {', '.join(ENCODERS)} (default x264)"),
-    ("tracks", f"the largest number of video tracks, 1 to {MAX_RUNGS} ({MAX_RUNGS})"),
+    ("tracks", f"the largest number of video tracks, 1 to {MAX_VIDEO_TRACKS} (default {MAX_VIDEO_TRACKS})"),
 )
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})", re.ASCII)
 _FPS = re.compile(r"([0-9]{1,7})(?:/([0-9]{1,7}))?", re.ASCII)
@@ -37,9 +37,9 @@ async def multitrack(request: web.Request) -> web.Response:
     encoder = query.get("encoder", ENCODERS[0])
     if encoder not in ENCODERS:
         raise BadRequest(f"expected one of {', '.join(ENCODERS)}", field="encoder")
-    tracks = query.get("tracks", str(MAX_RUNGS))
+    tracks = query.get("tracks", str(MAX_VIDEO_TRACKS))
     if not _TRACKS.fullmatch(tracks):
-        raise BadRequest(f"expected 1 to {MAX_RUNGS}", field="tracks")
+        raise BadRequest(f"expected 1 to {MAX_VIDEO_TRACKS}", field="tracks")
     try:
         canvas = Canvas(int(size[1]), int(size[2]), int(rate[1]), int(rate[2] or 1))
     except ValueError as error:

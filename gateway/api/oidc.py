@@ -1,6 +1,7 @@
 """Sign-in through the OpenID Connect provider: RFC 6749 with PKCE, state and nonce.
 
-`start` redirects the browser to the provider. `callback` handles its return with a code.
+`start` redirects the browser to the provider. When the browser returns with a code, `callback` checks the code and
+opens a session.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ from gateway.ports.errors import AtCapacity, ChannelExists, StoreUnavailable
 log = structlog.get_logger(__name__)
 
 LIFETIME_SECONDS: Final = 600  # time in which the user must sign in on the provider's pages
-_MAX_USED: Final = 10_000
+_MAX_USED: Final = 10_000  # used sign-ins that are remembered
 _MAX_CONCURRENT: Final = 4  # codes that are being checked at the provider
 _COOKIE: Final = "millrace_oidc"
 _COOKIE_VALUE: Final = re.compile(
@@ -50,7 +51,7 @@ _HOST: Final = re.compile(r"[A-Za-z0-9._\-\[\]:]{1,260}", re.ASCII)
 class SignIn:
     """One sign-in; state, nonce and verifier have 256 random bits each.
 
-    verifier: PKCE, RFC 7636. expires: seconds since the epoch.
+    verifier: PKCE, RFC 7636. expires: seconds since 1970.
     """
 
     state: str = field(repr=False)
@@ -72,7 +73,7 @@ class PendingSignIns:
     """
 
     def __init__(self, signing: SigningSecrets) -> None:
-        """Derives the cookies' keys from `signing`, so that nodes with one secret accept each other's cookies."""
+        """Begins without sign-ins. signing: signs the cookies. Nodes with one secret accept each other's cookies."""
         self._signing = signing
         self._used: OrderedDict[str, int] = OrderedDict()  # expiry of a used sign-in, by its cookie's signature
 
@@ -84,7 +85,10 @@ class PendingSignIns:
         return sign_in, f"{text}.{_signature(text, self._signing.current)}"
 
     def redeem(self, cookie: str, state: str, now: float) -> SignIn | None:
-        """Returns the sign-in in the cookie. Returns None if cookie or `state` is wrong, or it expired or was used."""
+        """Returns the sign-in in the cookie, and marks it as used.
+
+        Returns None if the cookie or `state` is wrong, or the sign-in has expired or was used.
+        """
         match = _COOKIE_VALUE.fullmatch(cookie)
         if match is None or not state:
             return None
@@ -102,7 +106,10 @@ class PendingSignIns:
 
 
 def _signature(text: str, secret: str) -> str:
-    """Returns the signature. Its prefix differs from those of stream keys and upload addresses."""
+    """Returns the signature of a sign-in.
+
+    The signed text begins with `oidc sign-in `, so signatures of stream keys and uploads are not valid here.
+    """
     return hmac.new(
         secret.encode("utf-8", "surrogatepass"), f"oidc sign-in {text}".encode(), hashlib.sha256
     ).hexdigest()
@@ -193,7 +200,7 @@ async def _finish(request: web.Request, provider: OpenIdProvider) -> web.StreamR
 async def _create_own_channel(request: web.Request, user: ApiUser, id: str, limit: int) -> None:
     """Creates a user's channel, unless it exists.
 
-    limit: the maximum number of such channels. Sign-ins at several nodes in the same moment may exceed it.
+    limit: the maximum number of such channels. Sign-ins at several nodes at the same moment may exceed this number.
 
     Raises AtCapacity, StoreUnavailable.
     """

@@ -52,7 +52,7 @@ class OpenIdProvider:
         self.name = oidc.name
         self._rules = TokenRules(oidc)
         self._oidc = oidc
-        self.sign_up = oidc.sign_up
+        self.sign_up = oidc.sign_up  # maximum number of channels of users who sign up; 0: nobody can sign up
         self._secret = oidc.client_secret.get_secret_value()
         self._egress = Egress(reachable)
         self._tls = tls
@@ -233,7 +233,7 @@ class OpenIdProvider:
             return False
         if parts.scheme == "https":
             return bool(host)
-        return parts.scheme == "http" and (is_loopback(host) or self._egress.names(url))
+        return parts.scheme == "http" and (is_loopback(host) or self._egress.lists(url))
 
 
 def _accepts_basic(document: Mapping[str, Any]) -> bool:

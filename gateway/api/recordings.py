@@ -26,9 +26,9 @@ from gateway.ports.stores import ObjectStore
 log = structlog.get_logger(__name__)
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 50, 500
-LIMIT_HELP: Final = f"how many, 1 to {_MAX_LIMIT} ({_DEFAULT_LIMIT})"
+LIMIT_HELP: Final = f"the number of items, 1 to {_MAX_LIMIT} (default {_DEFAULT_LIMIT})"
 PAGE_QUERY: Final = (
-    ("kind", f"{', '.join(LISTED)}, or several with commas ({','.join(RECORDED)})"),
+    ("kind", f"{', '.join(LISTED)}, or several with commas (default {','.join(RECORDED)})"),
     ("limit", LIMIT_HELP),
     ("before", "the key of a recording: only older ones"),
 )

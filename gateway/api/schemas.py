@@ -261,7 +261,7 @@ class Recording(Schema):
 
 
 class NewClip(Body):
-    """The time of a clip: `last` seconds up to now, or `from` and `to` in ISO form or in seconds since the epoch.
+    """The time of a clip: `last` seconds up to now, or `from` and `to` in ISO form or in seconds since 1970.
 
     Without `to`, it ends now.
     """
@@ -379,7 +379,7 @@ class Server(Schema):
 
 
 class BroadcastServer(Schema):
-    """A row of the old system's table of push servers. role: primary or secondary. replaced: always "no"."""
+    """A row of the old system's table of broadcast servers. role: primary or secondary. replaced: always "no"."""
 
     role: str
     dns: str
@@ -388,7 +388,7 @@ class BroadcastServer(Schema):
 
 
 class BroadcastServers(Schema):
-    """The list of push servers, in the form of a DynamoDB scan of the old system's table."""
+    """The list of broadcast servers, in the form of a DynamoDB scan of the old system's table."""
 
     Items: list[BroadcastServer]
     Count: int
@@ -478,7 +478,7 @@ class OutputField(ChannelField):
 class KnownOutput(Schema):
     """An output. `flag`: the channel field that switches it on. `label`: its name by language.
 
-    `label` is empty if the console has its own text. `fields`: only those that are not in the contract.
+    `label` is empty if the console has its own text. `fields`: only those that `GET /fields` does not list.
     """
 
     name: str

@@ -20,7 +20,7 @@ from gateway.ports.nodes import Node, NodeRole
 log = structlog.get_logger(__name__)
 
 MAX_SERVERS: Final = 100  # broadcasters never try more
-_MAX_TIME: Final = 10**12  # seconds since the epoch
+_MAX_TIME: Final = 10**12  # seconds since 1970
 _ROLES: Final = ("primary", "secondary")  # all others are "standby"
 NO_SERVERS = "You need to deploy the backend container before loading this page"  # the old system's text
 
@@ -48,7 +48,7 @@ async def live_servers(cluster: ClusterQueries, ports: OpenPorts, host: str) -> 
 
 @operation(schemas.BroadcastServers, statuses=(503,))
 async def broadcast_servers(request: web.Request) -> web.Response:
-    """The two push servers for the old system's browser client.
+    """The two broadcast servers for the old system's browser client.
 
     Returns a DynamoDB scan, the primary first. The client pushes to the first and uses the second if the first fails.
     `Items` have `role`, `dns`, `replaced` and `eventid`.
@@ -57,7 +57,7 @@ async def broadcast_servers(request: web.Request) -> web.Response:
     try:
         rows = await list_servers() if list_servers is not None else []
     except StoreUnavailable as error:
-        log.warning("the servers of broadcasters cannot be read", reason=str(error))
+        log.warning("the table of broadcast servers cannot be read", reason=str(error))
         return refusal(503, "the table of servers does not answer now", retry_after=error.retry_after)
     if not rows:
         return refusal(503, NO_SERVERS)

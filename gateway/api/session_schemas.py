@@ -13,7 +13,7 @@ class Output(Schema):
     """An output. codec also has `renditions`, `dropped` and `restarts`; relay has `targets`.
 
     kvs has `fragments`; video has `pieces` and `bytes`. openSince: when the file that is being recorded began, seconds
-    since the epoch.
+    since 1970.
     """
 
     model_config = ConfigDict(extra="allow", json_schema_serialization_defaults_required=True)
@@ -87,11 +87,13 @@ class Measurements(Schema):
     """Measured values of a push. null: not known (yet).
 
     fps: frames a second that arrive. declaredFps: what the encoder announced.
-    bitrate, bitrate1m: bits per second, now and in the last minute. bitrateSpread: highest minus lowest, by the mean.
+    bitrate, bitrate1m: bits per second, now and in the last minute.
+    bitrateSpread: highest minus lowest bitrate, divided by the mean.
     gop: seconds between key frames. avOffsetMs: how far the sound's times are ahead of the picture's at their arrival;
     driftMsPerS: its change. bFrames: whether pictures are sent in another order than they are shown.
     sizeChanges: how often the picture size changed. lateMs: how much later media arrives than at the best time of the
-    last ten seconds. longestGapMs: longest pause between arrivals in these seconds.
+    last ten seconds. behindMs: the same for the whole push. longestGapMs: longest pause between arrivals in the last
+    ten seconds.
     """
 
     fps: float | None
@@ -107,6 +109,7 @@ class Measurements(Schema):
     height: int | None
     sizeChanges: int | None
     lateMs: int | None
+    behindMs: int | None
     longestGapMs: int | None
 
 
@@ -121,7 +124,7 @@ class Refusal(SparseSchema):
 
 
 class NewInput(Body):
-    """An input of a channel, for PUT. Members that another kind has are ignored; computed ones too.
+    """An input of a channel, for PUT. Members of other kinds and members that the gateway computes are ignored.
 
     url: of a pull. items: of a playlist: keys of films (`<p>.mp4`, `<p>/`) and recordings in the store. An item
     with `@HH:MM` or `@HH:MM:SS` behind its key begins at this time of day. zone: time zone of these times; empty: UTC.
@@ -185,7 +188,7 @@ class Session(SparseSchema):
 
 
 class Quantiles(Schema):
-    """A value of half of the viewers, and one that 95 of 100 reach or better; null: no viewer reported it."""
+    """A value of the viewers. p50: half of them have this value or a better one; p95: 95 of 100. null: not reported."""
 
     p50: float | None
     p95: float | None

@@ -30,7 +30,7 @@ _REFUSALS_SECONDS: Final = 1.0  # maximum wait for the refusals of other nodes
 _MAX_HEADER_NODES: Final = 20  # nodes named in a header
 
 
-def live(request: web.Request, id: str) -> Stream | None:
+def source_stream(request: web.Request, id: str) -> Stream | None:
     """Returns the source stream of a channel, live or lingering; None if this node has none."""
     return request.app[CONTEXT].hub.find(id) if is_channel_id(id) else None
 
@@ -39,11 +39,11 @@ def live(request: web.Request, id: str) -> Stream | None:
 async def show(request: web.Request) -> web.Response:
     """Show the live session of a channel.
 
-    A live one is returned even while the store is unavailable.
+    A live session is returned even while the store is unavailable.
     """
     context = request.app[CONTEXT]
     id = request.match_info["id"]
-    stream = live(request, id)
+    stream = source_stream(request, id)
     if stream is None:
         await stored_channel(request)
         found = session_with_viewers(id, None, {})
@@ -74,7 +74,7 @@ async def end_session(request: web.Request) -> web.Response:
     id = request.match_info["id"]
     if not is_channel_id(id) or not context.hub.end_channel(id, EndReason.KICKED):
         raise NoSuchStream(f"{id[:128]} is not live")
-    log.info("kicked", channel=id, peer=request.remote)
+    log.info("a user ended the live session", channel=id, peer=request.remote)
     return answer(session(id, None))
 
 
@@ -125,7 +125,7 @@ async def switch(request: web.Request) -> web.Response:
     """
     id, name = request.match_info["id"], request.match_info["name"]
     enabled = (await read(request, schemas.Switch)).enabled in (True, "true")
-    stream = live(request, id)
+    stream = source_stream(request, id)
     if stream is None or stream.outputs is None:
         await stored_channel(request)
         raise Conflict(f"{id} is not live: only a live output can be switched; set the channel's flag instead")
@@ -145,6 +145,6 @@ async def experience(request: web.Request) -> web.Response:
     """
     context = request.app[CONTEXT]
     id = request.match_info["id"]
-    if live(request, id) is None:
+    if source_stream(request, id) is None:
         await stored_channel(request)
     return answer(summary(context.experience.of(id)))

@@ -16,13 +16,15 @@ _HEAD: Final = 512  # bytes that are read from the beginning of a file
 _SPACES: Final = "\t\n\f\r"
 
 
-async def judge_pictures(
+async def check_pictures(
     objects: ObjectStore | None, specs: Sequence[InputSpec], before: Sequence[InputSpec] = ()
 ) -> None:
-    """Raises InvalidField for a new slate whose picture is text, StoreUnavailable.
+    """Checks the pictures of new slates. before: the stored inputs, which are not checked again.
+
+    Raises InvalidField for a picture that is text, StoreUnavailable.
 
     A file may be uploaded later, but then its key must have the suffix of a picture or film. Addresses are not fetched
-    here: the server may answer later. If it does not, the state of the input shows the reason.
+    here: their server may answer later. If it does not, the state of the input shows the reason.
     """
     known = {spec.picture for spec in before}
     for key in {spec.picture for spec in specs} - known:

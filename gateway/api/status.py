@@ -107,7 +107,7 @@ async def set_log_level(request: web.Request) -> web.Response:
     if level != before:
         # Logged before the change, because the new level may suppress it.
         log.warning("log level changed", before=before, level=level)
-        levels.general(level)
+        levels.set_general(level)
     return answer({"level": level})
 
 

@@ -67,7 +67,7 @@ async def update(request: web.Request) -> web.Response:
 
 
 async def _read_rights(request: web.Request, body: dict[str, Any]) -> Rights | None:
-    """Returns the rights in a body; None if it has no role. Raises BadRequest, also for channels that do not exist."""
+    """Returns the rights in a body; None if the body has no role. Raises BadRequest, also for unknown channels."""
     if "role" not in body:
         if "channels" in body:
             raise BadRequest("expected a role besides the channels", field="role")

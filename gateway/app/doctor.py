@@ -291,12 +291,15 @@ def check_ports(settings: Settings) -> Iterator[CheckResult]:
 
 
 def _bindings(settings: Settings) -> Iterator[tuple[str, str, int, Transport]]:
-    """Yields name, host, port and transport of all ports of all processes."""
+    """Yields name, host, port and transport of all ports of all processes.
+
+    Processes share the port of a listener, or each process has its own port.
+    """
     from gateway.processes.worker_settings import worker_count
 
     for listener in sorted(settings.listeners(), key=lambda listener: listener.tls):
-        each = listener.sharing is PortSharing.OWN_PORTS and listener.port
-        for number in range(worker_count(settings) if each else 1):
+        own_ports = listener.sharing is PortSharing.OWN_PORTS and listener.port
+        for number in range(worker_count(settings) if own_ports else 1):
             for transport in listener.transports if listener.port else listener.transports[:1]:
                 yield listener.name, listener.host, listener.port + number, transport
 

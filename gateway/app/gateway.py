@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def run(settings: Settings, *, welcome: bool = False, link: WorkerLink | None = None) -> int:
     """Serves until SIGTERM or Ctrl-C and returns the exit code.
 
-    welcome: print a first channel. link: a worker's link to its master.
+    welcome: print a first channel. link: this process's link to its master; None: a single process.
     """
 
     async def work() -> int:
@@ -48,6 +48,7 @@ class Gateway(Role):
     def __init__(self, parts: GatewayParts, welcome: bool) -> None:
         self._parts = parts
         self._welcome = welcome
+        # The pushes of this process: its own streams, and pushes that it forwards to other nodes.
         self._hubs = (parts.live.hub,) if parts.member is None else (parts.live.hub, parts.member.forwards.hub)
         self.hub = parts.live.hub
         self.viewers = parts.viewers

@@ -36,7 +36,7 @@ async def serve(
 ) -> int:
     """Serves until SIGTERM or Ctrl-C. Returns the exit code. Raises GatewayError, ListenError, OSError.
 
-    name: of the role's tasks. open_role: opens its services on the stack and starts its tasks.
+    name: of the group of tasks. open_role: opens the role's services on the stack and starts the role's tasks.
     """
     started = time.monotonic()
     slot = link.slot if link is not None else None
@@ -95,7 +95,7 @@ async def serve(
             return 0
         if parts.first and await shutdown_signals.all_opened():
             await role.welcome()
-        if await shutdown_signals.requested():
+        if await shutdown_signals.was_replaced():
             log.info("retiring", retire=settings.serve.retire)
             listeners.retire()
             role.retire()

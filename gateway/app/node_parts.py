@@ -21,8 +21,9 @@ from gateway.settings import Settings
 class NodeParts:
     """The services of one process that its role uses.
 
-    link: a worker's link to its master. verifier: checks the admin token. stack: closes the role's services in reverse
-    order. tasks: of the process. A role enters them on the stack after all services that tasks may use.
+    link: this process's link to its master; None: a single process. verifier: checks the admin token.
+    stack: closes the role's services in reverse order.
+    tasks: the tasks of the process. The role enters `tasks` on the stack after all services that a task may use.
     """
 
     settings: Settings

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.lib import log as logs
 from gateway.lib.redact import mask
 from gateway.lib.sockets import ListenError
-from gateway.lib.tuning import private_files
+from gateway.lib.tuning import make_files_private
 from gateway.ports.errors import GatewayError
 from gateway.processes.worker_link import WorkerLink
 from gateway.settings import Settings
@@ -26,9 +26,9 @@ def run(
     An error that the operator must fix is printed as one line on stderr, and the exit code is 1. Examples are a port in
     use and an unusable store.
 
-    link: a worker's link to its master. lock: entered while the loop runs; None: no lock.
+    link: this process's link to its master; None: a single process. lock: entered while the loop runs; None: no lock.
     """
-    private_files()
+    make_files_private()
     logs.configure(settings.log.level, settings.log.format, fields={"process": link.slot.name} if link else None)
     try:
         import uvloop

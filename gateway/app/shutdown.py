@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from gateway.lib import held_signals
-from gateway.processes.link_protocol import WorkerCommand
+from gateway.processes.link_protocol import ProcessMessage
 from gateway.processes.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)
@@ -24,13 +24,13 @@ class ShutdownSignals:
 
     The first SIGTERM or SIGINT requests the shutdown; a second one ends the process at once. SIGHUP from a closed
     terminal counts like these. Any other SIGHUP asks for new processes: a single process cannot do that and logs a
-    warning. A worker ignores SIGINT and SIGHUP, because a terminal sends them to its master too.
+    warning. A process with a master ignores SIGINT and SIGHUP, because a terminal sends them to its master too.
     """
 
     def __init__(self, link: WorkerLink | None = None) -> None:
         loop = asyncio.get_running_loop()
         self._signalled_once = False
-        self._starting: asyncio.Timeout | None = None  # has no limit until the process must end
+        self._starting: asyncio.Timeout | None = None  # of the start; has no limit until the process must end
         self._stop: asyncio.Future[None] = loop.create_future()
         self._retire: asyncio.Future[None] = loop.create_future()
         self._opened: asyncio.Future[None] = loop.create_future()
@@ -53,7 +53,7 @@ class ShutdownSignals:
 
     @contextlib.asynccontextmanager
     async def ends_start(self) -> AsyncIterator[None]:
-        """Cancels and leaves the block when this process must end, so that it does not wait for a slow start."""
+        """Cancels the block when this process must end, and continues after it. A slow start does not delay the end."""
         try:
             async with asyncio.timeout(0.0 if self._stop.done() else None) as self._starting:
                 yield
@@ -64,17 +64,17 @@ class ShutdownSignals:
             self._starting = None
 
     async def all_opened(self) -> bool:
-        """Waits until all workers serve for the first time since their master started; not in a single process.
+        """Waits until all processes of the node serve for the first time. A single process does not wait.
 
-        Returns False if this process must end or is replaced first. A worker that starts later waits for its own end.
+        Returns False if this process must end or is replaced first. A process that starts later waits for its own end.
         """
         await asyncio.wait((self._opened, self._stop, self._retire), return_when=asyncio.FIRST_COMPLETED)
         return self._opened.done() and not self._stop.done()
 
-    async def requested(self) -> bool:
-        """Waits until this process must end.
+    async def was_replaced(self) -> bool:
+        """Waits until this process must end. Returns whether another process replaced it.
 
-        Returns True if it was replaced, so it may wait for its publishers.
+        A replaced process may wait until its publishers have ended.
         """
         await asyncio.wait((self._stop, self._retire), return_when=asyncio.FIRST_COMPLETED)
         return not self._stop.done()
@@ -101,10 +101,10 @@ class ShutdownSignals:
         self._signalled_once = True  # systemd signals every process, so the master's command is not a second signal
         self.stop()
 
-    def _on_command(self, command: WorkerCommand) -> None:
-        if command is WorkerCommand.STOP:
+    def _on_command(self, command: ProcessMessage) -> None:
+        if command is ProcessMessage.STOP:
             self.stop()
             return
-        future = self._retire if command is WorkerCommand.RETIRE else self._opened
+        future = self._retire if command is ProcessMessage.RETIRE else self._opened
         if not future.done():
             future.set_result(None)

@@ -104,9 +104,9 @@ async def work(settings: Settings, assignment: Assignment) -> int:
                 ),
             ]
         )
-        running = tasks.start(hub.run(), "hub")
+        hub_task = tasks.start(hub.run(), "hub")
         pulling = tasks.start(SourcePull(hub, peers, assignment.gateway, assignment.item).run(), "source")
-        log.info("working", channel=assignment.item["id"], gateway=assignment.gateway.address)
+        log.info("worker started", channel=assignment.item["id"], gateway=assignment.gateway.address)
         await asyncio.wait((pulling, tasks.start(stop_requested.wait(), "signal")), return_when=asyncio.FIRST_COMPLETED)
         reason = pulling.result() if pulling.done() else "stopped by a signal"
         log.info("worker stopped", channel=assignment.item["id"], reason=reason)
@@ -114,7 +114,7 @@ async def work(settings: Settings, assignment: Assignment) -> int:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await hub.drained()
-        running.cancel()
+        hub_task.cancel()
     for number in _SIGNALS:  # a StopTask of ECS during the shutdown must not look like a crash
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)

@@ -16,7 +16,7 @@ from gateway.settings import load
 from gateway.settings.models import LISTENERS
 
 APP: Final = "stream"
-_WEB: Final = {"http": 80, "https": 443}
+_WEB: Final = {"http": 80, "https": 443}  # the standard ports; listeners have other defaults
 _DOMAIN = re.compile(
     r"(?=.{1,260}\Z)([A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?",
     re.ASCII,
@@ -46,7 +46,7 @@ class OpenPorts(Mapping[str, int | None]):
     def registry_entry(self, host: str, since: float) -> dict[str, Any]:
         """Returns the entry of a gateway with these ports in the registry (`Node.shown`).
 
-        host: for publishers and pages. since: start of the gateway, seconds since the epoch.
+        host: for publishers and pages. since: start of the gateway, seconds since 1970.
         """
         return {"address": host, "ports": self.as_json(), "since": round(since, 3)}
 
@@ -70,14 +70,14 @@ class PublicDomains:
     pull: str = ""
 
     @classmethod
-    def from_json(cls, body: Mapping[str, Any], now: PublicDomains) -> PublicDomains:
+    def from_json(cls, body: Mapping[str, Any], stored: PublicDomains) -> PublicDomains:
         """Returns the domains after a PUT of `{"pushDNS", "pullDNS"}`.
 
-        now: the stored domains; a missing field keeps its value. Raises InvalidField.
+        stored: the present domains; a missing field keeps its value. Raises InvalidField.
         """
         return cls(
-            _domain("pushDNS", body.get("pushDNS", now.push), ("rtmp", "rtmps")),
-            _domain("pullDNS", body.get("pullDNS", now.pull), ("http", "https")),
+            _domain("pushDNS", body.get("pushDNS", stored.push), ("rtmp", "rtmps")),
+            _domain("pullDNS", body.get("pullDNS", stored.pull), ("http", "https")),
         )
 
     def as_json(self) -> dict[str, str]:
@@ -146,7 +146,10 @@ class Addresses:
         return _with_port(name, host or self.host, self.ports[name])
 
     def rtmp_server(self, channel: Channel) -> str:
-        """Returns the server for OBS: rtmp://host:1935/stream. With TLS if it must be and its port is open."""
+        """Returns the server for OBS: rtmp://host:1935/stream.
+
+        The address uses RTMPS if the channel requires it and the RTMPS port is open.
+        """
         server = self.push
         if channel.is_rtmps and self.ports["rtmps"] and not server.startswith("rtmps:"):
             server = self.server("rtmps", urlsplit(server).hostname)
@@ -173,7 +176,7 @@ def _with_port(scheme: str, host: str, port: int | None) -> str:
 
 @functools.cache
 def _standard(scheme: str) -> int:
-    """Returns the standard port of a scheme: that of the web, or the default one of the listener with its name."""
+    """Returns the standard port of a scheme: from `_WEB`, else the default port of the listener of this name."""
     return _WEB.get(scheme) or int(getattr(load(environ={}), scheme).port)
 
 

@@ -32,7 +32,7 @@ _NEW_CHANNEL_VALUES: Final[Item] = {
     "motion_duration": "5",
     "motion_diff": "30",
 }
-_ON_DEMAND_REACH: Final = 86_400.0  # seconds
+_ON_DEMAND_REACH: Final = 86_400.0  # seconds that viewers of a channel with isOnDemand may go back
 _MAX_FIELDS: Final = 200
 _MAX_NAME_LENGTH: Final = 255
 _MAX_DEPTH: Final = 16
@@ -61,7 +61,7 @@ class Channel:
 
     @property
     def expires(self) -> int:
-        """The expiry of pushes, in seconds since the epoch: from the key, else from `outdate`, else 0."""
+        """The expiry of pushes, in seconds since 1970: from the key, else from `outdate`, else 0."""
         if parsed := StreamKey.parse(self.key):
             return parsed.expires
         try:
@@ -70,7 +70,7 @@ class Channel:
             return 0
 
     def expired(self, now: float) -> bool:
-        """Whether the key has expired. now: seconds since the epoch."""
+        """Whether the key has expired. now: seconds since 1970."""
         return self.expires < int(now)
 
     @property
@@ -174,7 +174,7 @@ class Channel:
     def rewind_reach(self) -> float:
         """How far viewers may go back in the live stream, in seconds; 0: not at all.
 
-        A channel with isOnDemand has recorded pieces too, so that its viewers may go back one day.
+        A channel with isOnDemand stores its segments too, so its viewers may go back one day.
         """
         return self.rewind_seconds or (_ON_DEMAND_REACH if self.flag("isOnDemand") else 0.0)
 
@@ -187,7 +187,7 @@ class Channel:
 def create_item(body: Item, now: float, secrets: SigningSecrets, limit: int, id: str = "") -> dict[str, Any]:
     """Returns the item of a new channel: the fields of the request, plus id, key and TimeStamp from the gateway.
 
-    now: seconds since the epoch.
+    now: seconds since 1970.
     limit: maximum bytes of the item as JSON; 0: no limit. id: of the channel; "": a random one.
 
     Raises InvalidField or TooLarge.

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gateway.channels.channel import ID, Channel
 
-# Its name, the protection of playback, and the days after which its media are deleted.
+# The fields that the record keeps: the name, the protection of playback, and the days after which media are deleted.
 RECORD_FIELDS: Final = ("videoname", "playAuth", "refererAllow", "retentionDays")
 DELETED_AT: Final = "deletedAt"
 MEDIA: Final = "media"
@@ -23,7 +23,7 @@ class DeletedChannel:
 
     @classmethod
     def of(cls, channel: Channel, now: float, *, media: bool) -> DeletedChannel:
-        """Creates the record. now: seconds since the epoch. media: whether to delete its media too."""
+        """Creates the record. now: seconds since 1970. media: whether to delete its media too."""
         copied = {name: channel.item[name] for name in RECORD_FIELDS if name in channel.item}
         return cls({ID: channel.id, **copied, DELETED_AT: round(now, 3), MEDIA: _DELETE if media else _KEEP})
 
@@ -38,7 +38,7 @@ class DeletedChannel:
 
     @property
     def deleted_at(self) -> float:
-        """The time of deletion, in seconds since the epoch; 0 if the item does not contain it."""
+        """The time of deletion, in seconds since 1970; 0 if the item does not contain it."""
         value = self.item.get(DELETED_AT)
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
 

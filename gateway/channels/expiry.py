@@ -20,9 +20,9 @@ _DATE = re.compile(
 
 
 def parse_outdate(value: object) -> int:
-    """Returns seconds since the epoch. A date, or a time without a zone, is in UTC, not in the server's zone.
+    """Returns seconds since 1970. A date, or a time without a zone, is in UTC, not in the server's zone.
 
-    Numbers, and texts that contain only digits, are seconds since the epoch. Raises InvalidField("outdate", …).
+    Numbers, and texts that contain only digits, are seconds since 1970. Raises InvalidField("outdate", …).
     """
     seconds = _number(value) if isinstance(value, int | float) else _text(value) if isinstance(value, str) else None
     if seconds is None or not 0 <= seconds <= _MAX_SECONDS:

@@ -1,6 +1,6 @@
 """The fields of a stored channel, with the names of the old system. Reading is lenient; checking is strict.
 
-Clients of the old system also write booleans and numbers as text. Both forms are equal.
+Clients of the old system also write booleans and numbers as text. Both forms have the same meaning.
 """
 
 import contextlib
@@ -301,7 +301,7 @@ TEXT_FIELDS: Final[dict[str, TextField]] = {}
 
 
 def add(new_fields: Mapping[str, Field[Any]]) -> None:
-    """Adds fields. Outputs outside the contract add their fields at start, before channels are read.
+    """Adds fields. Outputs whose fields are not in `GROUPS` add them at start, before channels are read.
 
     Raises ValueError if a field of that name exists.
     """

@@ -15,7 +15,7 @@ class MediaOwner:
     """The channel that owns stored media.
 
     channel: the settings that protect the media.
-    deleted_at: seconds since the epoch; None: the channel exists.
+    deleted_at: seconds since 1970; None: the channel exists.
     without_media: whether its media are deleted or will be. Then none of them may be served.
     """
 
@@ -53,7 +53,7 @@ class MediaOwners:
         except NoSuchChannel:
             return None
         deleted = DeletedChannel(channel.item)
-        # Not `deleted.channel`: other code caches results on this Channel object.
+        # Not `deleted.channel`, which is a new object: `PlaybackProtection` caches rules for the same Channel object.
         return MediaOwner(channel, deleted.deleted_at, deleted.without_media)
 
 

@@ -4,7 +4,8 @@ import hashlib
 import re
 from typing import Final
 
-PULL_HEADER: Final = "x-millrace-pull"  # of the HTTP requests of a pull: its mark
+# The header of the HTTP requests of a pull. Its value is `pull_mark`, by which a gateway detects a loop.
+PULL_HEADER: Final = "x-millrace-pull"
 
 _CHANNEL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", re.ASCII)
 _RENDITION = re.compile(r"[a-z0-9]{1,32}", re.ASCII)

@@ -1,7 +1,7 @@
-"""The configuration of OBS "Multitrack Video": the encoders that OBS starts, and where it sends their tracks.
+"""The configuration of OBS "Multitrack Video": the encoders that OBS starts, and where OBS sends their tracks.
 
-The form is that of OBS (frontend/utility/models/multitrack-video.hpp): OBS asks for it at `GetClientConfiguration`, and
-reads the same JSON from its field "Config Override (JSON)".
+OBS defines its JSON form (frontend/utility/models/multitrack-video.hpp). OBS requests the configuration by
+`GetClientConfiguration`, or reads the same JSON from its field "Config Override (JSON)".
 """
 
 import hashlib
@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-MAX_RUNGS: Final = 4
+MAX_VIDEO_TRACKS: Final = 4
 KEY_FRAME_SECONDS: Final = 2
 MAX_SIDE: Final = 8_192
 MAX_FPS: Final = 240
 _SCHEMA: Final = "2025-01-25"
-_SMALLEST: Final = 64  # pixels
+_SMALLEST: Final = 64  # pixels of a side
 _LOW_FPS: Final = 30.0  # the lower half of the ladder has at most this rate
 _AUDIO_KBIT: Final = 160
 # Height of the shorter side, and kbit/s of the video at up to 30 frames a second. More frames need 1.5 times the
 # bitrate.
-_RUNGS: Final = ((2160, 12_000), (1440, 8_000), (1080, 4_500), (720, 2_500), (480, 1_200), (360, 700), (240, 400))
+_BITRATES: Final = ((2160, 12_000), (1440, 8_000), (1080, 4_500), (720, 2_500), (480, 1_200), (360, 700), (240, 400))
 _NVIDIA, _AMD, _INTEL = 0x10DE, 0x1002, 0x8086  # PCI ids of vendors
 # Encoders of OBS by name, with the settings that turn off B-frames: viewers with WebRTC cannot show them.
 _ENCODERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
@@ -37,7 +37,7 @@ _PICTURE: Final = {"gpu_scale_type": "OBS_SCALE_BICUBIC", **_COLOR}
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """The picture of the streamer. width, height: pixels. numerator, denominator: frames a second as a fraction."""
+    """The canvas of OBS. width, height: pixels. numerator, denominator: frames a second as a fraction."""
 
     width: int = 1920
     height: int = 1080
@@ -58,15 +58,18 @@ class Canvas:
 
 @dataclass(frozen=True, slots=True)
 class EncoderLimits:
-    """The limits of the streamer's computer. encoder: a name of ENCODERS. bitrate: kbit/s of all tracks; 0: any."""
+    """The limits of the streamer's computer. encoder: a name of ENCODERS.
+
+    rungs: the largest number of video tracks. bitrate: kbit/s of all video tracks together; 0: no limit.
+    """
 
     encoder: str = "x264"
-    rungs: int = MAX_RUNGS
+    rungs: int = MAX_VIDEO_TRACKS
     bitrate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class ObsTrack:
     """One video track. width, height: pixels. kbit: kbit/s. halved: whether it has every second frame."""
 
     width: int
@@ -75,23 +78,23 @@ class Rung:
     halved: bool
 
 
-def make_ladder(canvas: Canvas, limits: EncoderLimits) -> list[Rung]:
-    """Returns the video tracks, the largest first: at least one, at most MAX_RUNGS. The first has the canvas's size."""
+def make_ladder(canvas: Canvas, limits: EncoderLimits) -> list[ObsTrack]:
+    """Returns 1 to MAX_VIDEO_TRACKS video tracks, the largest first. The first has the canvas's size."""
     short = min(canvas.width, canvas.height)
-    sizes = [short, *(height for height, _ in _RUNGS if height <= short * 0.85)]
-    rungs: list[Rung] = []
+    sizes = [short, *(height for height, _ in _BITRATES if height <= short * 0.85)]
+    tracks: list[ObsTrack] = []
     left = limits.bitrate or 1_000_000
-    for side in sizes[: max(1, min(limits.rungs, MAX_RUNGS))]:
+    for side in sizes[: max(1, min(limits.rungs, MAX_VIDEO_TRACKS))]:
         halved = canvas.fps > _LOW_FPS and side < 720 and side < short
         fast = canvas.fps > _LOW_FPS and not halved
-        kbit = round(next((k for height, k in _RUNGS if height <= side), 300) * (1.5 if fast else 1.0))
-        if not rungs:
+        kbit = round(next((k for height, k in _BITRATES if height <= side), 300) * (1.5 if fast else 1.0))
+        if not tracks:
             kbit = min(kbit, left)
         elif kbit > left:
             break
         left -= kbit
-        rungs.append(Rung(_even(canvas.width * side / short), _even(canvas.height * side / short), kbit, halved))
-    return rungs
+        tracks.append(ObsTrack(_even(canvas.width * side / short), _even(canvas.height * side / short), kbit, halved))
+    return tracks
 
 
 def _even(pixels: float) -> int:
@@ -104,14 +107,14 @@ def make_configuration(canvas: Canvas, limits: EncoderLimits, server: str, strea
     encoders = [
         {
             "type": kind,
-            "width": rung.width,
-            "height": rung.height,
-            "framerate": {"numerator": canvas.numerator, "denominator": canvas.denominator * (1 + rung.halved)},
+            "width": track.width,
+            "height": track.height,
+            "framerate": {"numerator": canvas.numerator, "denominator": canvas.denominator * (1 + track.halved)},
             **_PICTURE,
-            "settings": {"bitrate": rung.kbit, **_RATE_CONTROL, **options},
+            "settings": {"bitrate": track.kbit, **_RATE_CONTROL, **options},
             "canvas_index": 0,
         }
-        for rung in make_ladder(canvas, limits)
+        for track in make_ladder(canvas, limits)
     ]
     protocol = server.partition("://")[0].upper()
     audio = {"codec": "aac", "track_id": 1, "channels": 2, "settings": {"bitrate": _AUDIO_KBIT}}
@@ -139,10 +142,10 @@ def read_client_request(body: Mapping[str, Any]) -> tuple[Canvas, EncoderLimits]
     width, height = _whole(first, "width", 1920), _whole(first, "height", 1080)
     canvas = Canvas(width, height, _whole(rate, "numerator", 30), _whole(rate, "denominator", 1))
     capabilities = _object(body, "capabilities")
-    encoder, rungs = _encoder(capabilities)
-    wanted = _whole(preferences, "maximum_video_tracks", MAX_RUNGS)
+    encoder, most = _encoder(capabilities)
+    wanted = _whole(preferences, "maximum_video_tracks", MAX_VIDEO_TRACKS)
     bitrate = _whole(preferences, "maximum_aggregate_bitrate", 0)
-    return canvas, EncoderLimits(encoder, max(1, min(rungs, wanted)), max(0, min(bitrate, 1_000_000)))
+    return canvas, EncoderLimits(encoder, max(1, min(most, wanted)), max(0, min(bitrate, 1_000_000)))
 
 
 def _encoder(capabilities: Mapping[str, Any]) -> tuple[str, int]:
@@ -152,7 +155,7 @@ def _encoder(capabilities: Mapping[str, Any]) -> tuple[str, int]:
     known = gpus[:16] if isinstance(gpus, list) else []
     vendors = {_whole(gpu, "vendor_id", 0) for gpu in known if isinstance(gpu, dict)}
     if _NVIDIA in vendors:
-        return "nvenc", MAX_RUNGS
+        return "nvenc", MAX_VIDEO_TRACKS
     if "windows" in system and _AMD in vendors:
         return "amf", 3
     if "windows" in system and _INTEL in vendors:

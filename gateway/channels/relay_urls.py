@@ -83,7 +83,7 @@ def restore_masked(sent: Any, stored: Any) -> Any:
             match = next((k for k in remaining if _mask_target(k) == entry), None)
             if match is None:
                 raise InvalidField("relayURL", "the masked address matches no stored address")
-            remaining.remove(match)  # two keys of one server have equal masks: each is used once, in order
+            remaining.remove(match)  # two keys of one server have the same mask: each stored one is used once, in order
             entry = match
         result.append(entry)
     return ",".join(result) if isinstance(sent, str) else result

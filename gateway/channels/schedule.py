@@ -25,7 +25,7 @@ EXPECTED: Final = 'windows such as "mon-fri 08:00-18:00, sat 22:00-02:00 Europe/
 class TimeWindow:
     """A window from minute `begin` to minute `end` of these days (0: Monday).
 
-    If `end` is not greater than `begin`, it is on the next day.
+    If `end` is not greater than `begin`, the window ends on the next day.
     """
 
     days: frozenset[int]
@@ -59,7 +59,7 @@ class Schedule:
         return cls(tuple(_window(part) for part in parts), zone)
 
     def active(self, now: float) -> bool:
-        """Whether `now` (seconds since the epoch) is in a window."""
+        """Whether `now` (seconds since 1970) is in a window."""
         return any(begin <= now < end for begin, end in self._spans(now))
 
     def next_change(self, now: float) -> float:
@@ -77,15 +77,16 @@ class Schedule:
         return min((begin for begin, _ in spans if begin > now), default=float("inf"))
 
     def _spans(self, now: float) -> Iterator[tuple[float, float]]:
+        """Yields the begin and end of each window from yesterday to 8 days after now, in seconds since 1970."""
         today = datetime.fromtimestamp(now, self.zone).date()
         for day_offset in range(-1, 9):
             day = today + timedelta(days=day_offset)
             midnight = datetime.combine(day, time(0), self.zone)
             for window in self.windows:
                 if day.weekday() in window.days:
-                    length = window.end if window.end > window.begin else window.end + 1440
+                    last_minute = window.end if window.end > window.begin else window.end + 1440
                     # Local time: adding a timedelta ignores offset changes of the zone; timestamp() applies them.
-                    begin, end = (midnight + timedelta(minutes=minute) for minute in (window.begin, length))
+                    begin, end = (midnight + timedelta(minutes=minute) for minute in (window.begin, last_minute))
                     yield begin.timestamp(), end.timestamp()
 
 

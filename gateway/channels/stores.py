@@ -30,7 +30,7 @@ class ChannelStore(Protocol):
     async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
         """Removes the channel and stores the DeletedChannel that protects its media, in one step.
 
-        now: seconds since the epoch. media: whether to delete its media too. Raises NoSuchChannel.
+        now: seconds since 1970. media: whether to delete its media too. Raises NoSuchChannel.
         """
 
     async def get_deleted(self, id: str) -> DeletedChannel:

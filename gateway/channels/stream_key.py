@@ -19,7 +19,7 @@ _MAX_LENGTH = 19 + 1 + 64
 
 
 class SignatureUse(StrEnum):
-    """The use of a signature. Its path is part of the hash: a push key cannot play, a play signature cannot push."""
+    """The use of a signature. The hash covers it: a push key cannot play, a play signature cannot push."""
 
     PUSH = "push"
     PLAY = "play"
@@ -46,7 +46,7 @@ class Verdict(StrEnum):
 class StreamKey:
     """A well-formed key. `SigningSecrets.verify` checks whether it is genuine.
 
-    expires: seconds since the epoch.
+    expires: seconds since 1970.
     """
 
     expires: int
@@ -88,7 +88,7 @@ def sign(
 ) -> str:
     """Returns the key `<expiry>-<hash>` of channel `id`.
 
-    expires: seconds since the epoch, 0 to 2^63-1. Raises ValueError if it is out of range or the secret is empty.
+    expires: seconds since 1970, 0 to 2^63-1. Raises ValueError if it is out of range or the secret is empty.
     """
     if not 0 <= expires <= _MAX_EXPIRY:
         raise ValueError("an expiry is a number of seconds from 0 to 2^63-1")
@@ -125,7 +125,7 @@ class SigningSecrets:
     def verify(self, id: str, key: str | None, now: float, use: SignatureUse = SignatureUse.PUSH) -> Verdict:
         """Checks that `key` was signed with one of the secrets for this channel and use, and has not expired.
 
-        now: seconds since the epoch. A key is still valid in its last second, when `expires == int(now)`.
+        now: seconds since 1970. A key is still valid in its last second, when `expires == int(now)`.
         """
         if not key:
             return Verdict.MISSING

@@ -33,7 +33,7 @@ SetOption = Annotated[
     ),
 ]
 LinkOption = Annotated[
-    int | None, typer.Option("--link", hidden=True, help="The descriptor of a worker's link to its master.")
+    int | None, typer.Option("--link", hidden=True, help="The file descriptor of this process's link to its master.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

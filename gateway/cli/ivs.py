@@ -61,7 +61,7 @@ async def create(
     ] = "STANDARD",
     latency: Annotated[Latency, typer.Option("--latency")] = "LOW",
     channel: Annotated[
-        str | None, typer.Option("--channel", metavar="ID", help="The local channel to relay to it.")
+        str | None, typer.Option("--channel", metavar="ID", help="The local channel to relay to the IVS channel.")
     ] = None,
     authorized: Annotated[bool, typer.Option("--authorized", help="Players need a signed token.")] = False,
     as_json: common.JsonOption = False,
@@ -102,7 +102,8 @@ async def delete(
     context: _CommandContext,
     arn: ArnArgument,
     channel: Annotated[
-        str | None, typer.Option("--channel", metavar="ID", help="The local channel whose relay to it is removed.")
+        str | None,
+        typer.Option("--channel", metavar="ID", help="The local channel whose relay to the IVS channel is removed."),
     ] = None,
     as_json: common.JsonOption = False,
 ) -> None:
@@ -126,7 +127,7 @@ def _arn(text: str) -> str:
 
 
 def _with_relay_target(channel: Channel, arn: str) -> Any:
-    """Returns the channel's `relayURL` with one more target, as list or text like before.
+    """Returns the channel's `relayURL` with one more target, in the stored form: a list or a text.
 
     Raises InvalidField if the channel has too many targets.
     """

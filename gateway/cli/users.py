@@ -23,7 +23,7 @@ app = typer.Typer(help="Manage the users of the console.", no_args_is_help=True,
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name for signing in.")]
 StdinOption = Annotated[
-    bool, typer.Option("--password-stdin", help="Read the password from standard input, its first line.")
+    bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
 ]
 
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from gateway.workers.package_protocol import PackageResult
     from gateway.workers.vod_bounds import Bounds
 
-_WIDTH = 32
+_WIDTH = 32  # characters of the progress bar
 _S3 = "s3://"
-_SCRATCH = ".millrace-vod-"
+_SCRATCH = ".millrace-vod-"  # the beginning of the name of the folder for unfinished files
 
 
 def vod(
@@ -159,9 +159,9 @@ class _VodCommand:
         from gateway.lib.metric_table import WORKER_RESTARTS
         from gateway.lib.metrics import Counter
         from gateway.vod.package_client import request_package
-        from gateway.vod.publishing import judge_folder
+        from gateway.vod.publishing import check_replaceable
         from gateway.workers.package_protocol import PackageRequest, VodEncoding
-        from gateway.workers.vod_bounds import Bounds, while_room
+        from gateway.workers.vod_bounds import Bounds, run_while_space
         from gateway.workers.worker_pool import WorkerPool
 
         vod = self._settings.vod
@@ -170,7 +170,7 @@ class _VodCommand:
         workers = WorkerPool(self._settings.workers, Counter(WORKER_RESTARTS))
         with _scratch(self._out) as scratch:
             if not self._out.startswith(_S3):
-                await asyncio.to_thread(judge_folder, scratch.parent / self._names.base, self._names)
+                await asyncio.to_thread(check_replaceable, scratch.parent / self._names.base, self._names)
             folder = scratch / "made"
             await asyncio.to_thread(folder.mkdir)
 
@@ -179,7 +179,7 @@ class _VodCommand:
                 request = PackageRequest(path, str(folder), self._names.base, encoding, bounds)
                 return await request_package(workers, request, self._bar.show, vod.memory)
 
-            return await self._save(await while_room(bounds, scratch, make_package), folder)
+            return await self._save(await run_while_space(bounds, scratch, make_package), folder)
 
     async def _local_path(self, scratch: Path, bounds: Bounds) -> str:
         """Returns the path of the video on this machine. Downloads it from a bucket if necessary."""
@@ -190,7 +190,7 @@ class _VodCommand:
         bucket, _, key = self._source.removeprefix(_S3).partition("/")
         async with open_bucket(bucket) as store:
             path = scratch / f"film{os.path.splitext(key)[1][:10]}"
-            await asyncio.to_thread(bounds.judge_room, scratch, (await store.head(key)).size)
+            await asyncio.to_thread(bounds.check_space, scratch, (await store.head(key)).size)
             await store.fetch(key, path)
         return str(path)
 
@@ -222,7 +222,7 @@ def _scratch(output: str) -> Iterator[Path]:
     is_new = out is not None and not out.exists()
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        for old in out.glob(f"{_SCRATCH}*-*"):  # of killed commands
+        for old in out.glob(f"{_SCRATCH}*-*"):  # left by killed commands
             pid = read_integer(old.name.removeprefix(_SCRATCH).partition("-")[0], MAX_PID)
             if pid is not None and not alive(pid):
                 shutil.rmtree(old, ignore_errors=True)

@@ -48,13 +48,13 @@ class EventIds:
         self._count = 0
 
     def next(self, seconds: float) -> str:
-        """Returns the id of an event. seconds: its time since the epoch."""
+        """Returns the id of an event. seconds: its time since 1970."""
         self._count = (self._count + 1) & 0xFFFF
         return f"{first_id(seconds)}{self._count:04x}{self._process}"
 
 
 def first_id(seconds: float) -> str:
-    """Returns the smallest id of this time or later, without the last digits. seconds: since the epoch.
+    """Returns the smallest id of this time or later, without the last digits. seconds: since 1970.
 
     The time is rounded like the time that answers show, so clients can ask for events before or since a shown time.
     """
@@ -90,7 +90,7 @@ class EventLog:
         self, store: EventStore, node: str, settings: EventsSettings, results: Counter, clocks: Clocks = SYSTEM_CLOCKS
     ) -> None:
         self._store, self._node, self._results = store, node, results
-        self._seconds, self._most = settings.days * _DAY, settings.most
+        self._kept_seconds, self._max_stored = settings.days * _DAY, settings.most
         self._clocks = clocks
         self._ids = EventIds()
         self._refused: deque[_Waiting] = deque()
@@ -203,7 +203,7 @@ class EventLog:
         """Deletes old events from the store until it is cancelled."""
         while True:
             try:
-                await self._store.trim(first_id(self._clocks.wall() - self._seconds), self._most)
+                await self._store.trim(first_id(self._clocks.wall() - self._kept_seconds), self._max_stored)
             except StoreUnavailable as error:
                 log.warning("old events cannot be deleted now", reason=str(error))
             await asyncio.sleep(_TRIM_SECONDS)
@@ -218,5 +218,5 @@ class EventLog:
         with suppress(TimeoutError):
             async with asyncio.timeout(0 if self._unavailable else _READ_AFTER_WRITE):
                 await self._stored.wait()
-        kept = first_id(self._clocks.wall() - self._seconds)
+        kept = first_id(self._clocks.wall() - self._kept_seconds)
         return await self._store.newest(replace(query, since=max(query.since, kept)))

@@ -23,10 +23,10 @@ from gateway.lib.token_bucket import AddressBuckets
 PROTOCOLS: Final[tuple[str, ...]] = ("flv", "wsflv", "hls", "cmaf", "dash", "instant", "whep", "other")
 WINDOW_SECONDS: Final = 1800.0  # totals show the last one to two windows
 MAX_TOTALS: Final = 2000  # pairs of channel and protocol, about 3 kB each; the least recent pair is dropped first
-MAX_SESSIONS: Final = 20_000  # players, about 300 bytes each; see `_make_room`
+MAX_PLAYERS: Final = 20_000  # players, about 300 bytes each; see `_make_room`
 PER_MINUTE: Final = 600  # reports of one address; a page sends two a minute, and many viewers may share an address
 _SAME_STALL_SECONDS: Final = 1.0  # requests for sound and picture report the same empty buffer
-_EARLIER_SECONDS: Final = 60.0  # before the first report of a player; its stalls count from then on
+_EARLIER_SECONDS: Final = 60.0  # stalls of a player count from this long before its first report
 _SPARSE: Final = re.compile(r"(?:[0-9]{1,2}-[0-9]{1,7}(?:\.[0-9]{1,2}-[0-9]{1,7}){0,30})?", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 # The largest values that these two expressions accept. Viewers can report any number of long stalls while a node does
@@ -90,12 +90,12 @@ class Distribution:
 
 
 class Totals:
-    """The totals of the viewers of one channel by one protocol. viewers: sessions that began. stall_seconds: of all."""
+    """The totals of the players of one channel by one protocol. players: those that began. stall_seconds: of all."""
 
-    __slots__ = ("bitrate", "height", "latency", "stall_seconds", "stalls", "startup", "viewers")
+    __slots__ = ("bitrate", "height", "latency", "players", "stall_seconds", "stalls", "startup")
 
     def __init__(self) -> None:
-        self.viewers = 0
+        self.players = 0
         self.stalls = 0
         self.stall_seconds = 0.0
         self.startup = Distribution(_STARTUP)
@@ -107,15 +107,15 @@ class Totals:
         return self.startup, self.latency, self.bitrate, self.height
 
     def merge(self, other: Totals) -> None:
-        self.viewers += other.viewers
+        self.players += other.players
         self.stalls += other.stalls
         self.stall_seconds += other.stall_seconds
         for own, added in zip(self.distributions(), other.distributions(), strict=True):
             own.merge(added)
 
     def encode(self) -> str:
-        """Returns the totals as text of URL characters, at most 600. `decode` can read the largest numbers too."""
-        numbers = (self.viewers, self.stalls, round(self.stall_seconds * 1000))
+        """Returns the totals as text of URL characters, at most 600. Larger numbers than `decode` reads are limited."""
+        numbers = (self.players, self.stalls, round(self.stall_seconds * 1000))
         texts = [str(min(number, _MAX_NUMBER)) for number in numbers]
         return "_".join((*texts, *(d.encode() for d in self.distributions())))
 
@@ -125,8 +125,8 @@ class Totals:
         fields = text.split("_")
         totals = cls()
         if len(fields) != 7 or not all(map(_NUMBER.fullmatch, fields[:3])):
-            raise ValueError("not totals of viewers")
-        totals.viewers, totals.stalls, milliseconds = map(int, fields[:3])
+            raise ValueError("not totals of players")
+        totals.players, totals.stalls, milliseconds = map(int, fields[:3])
         totals.stall_seconds = milliseconds / 1000
         for distribution, counts in zip(totals.distributions(), fields[3:], strict=True):
             distribution.decode(counts)
@@ -136,7 +136,7 @@ class Totals:
         """Returns the totals for the API: seconds, bits per second, pixels."""
         p50, p95 = self.height.quantile(0.5), self.height.quantile(0.05)
         return {
-            "viewers": self.viewers,
+            "viewers": self.players,
             "stalls": self.stalls,
             "stallSeconds": round(self.stall_seconds, 1),
             "startup": _quantiles(self.startup),
@@ -161,8 +161,8 @@ def _bucket_of(height: float | None) -> int | None:
 class _PlayerState:
     """The state of one player.
 
-    began: time of its first request. starved: time of its last empty buffer. earliest: time from which its stalls
-    count. These times are monotonic seconds.
+    began: time of its first request. starved: time of its last empty buffer; -1e9: never.
+    earliest: time from which its stalls count. These times are monotonic seconds.
     stalls, stalled_ms: of its last report.
     counted_stalls, counted_seconds: number and duration of the stalls that were counted.
     """
@@ -212,38 +212,38 @@ class Experience:
         self._metrics = metrics
         self._clock = clock
         self._limit = AddressBuckets(PER_MINUTE / 60, PER_MINUTE)
-        self._sessions: dict[str, OrderedDict[int, _PlayerState]] = {}  # by channel
-        self.players = 0  # number of sessions
+        self._states: dict[str, OrderedDict[int, _PlayerState]] = {}  # of the players, by channel and session id
+        self.players = 0  # number of all
         self._totals: BoundedDict[tuple[str, str], _Windows] = BoundedDict(MAX_TOTALS)  # by channel and protocol
         self._unsent: BoundedDict[tuple[str, str], Totals] = BoundedDict(MAX_TOTALS)  # since the last `take`
 
     def __len__(self) -> int:
         return len(self._totals)
 
-    def may_report(self, address: str) -> bool:
+    def count_report(self, address: str) -> bool:
         """Counts a report of an address. Returns False above PER_MINUTE; then the caller ignores the report."""
         return self._limit.take(address, self._clock())
 
     def add(self, channel: str, protocol: str, data: Cmcd, began: float | None = None) -> None:
         """Adds what a player has sent. protocol: one of PROTOCOLS. Hot path.
 
-        began: time of an earlier first request of a new player, monotonic seconds.
+        began: when a new player sent its first request, monotonic seconds; None: now.
         """
         now = self._clock()
-        sessions = self._sessions.get(channel)
-        session = sessions.get(data.session) if sessions is not None else None
-        new = session is None
-        if session is None:
-            session = self._begin(channel, data.session, now if began is None else began, now)
-        elif sessions is not None:
-            sessions.move_to_end(data.session)
-        startup = self._startup(session, data, now)
-        stalls, seconds = self._stalls(session, data, now)
+        states = self._states.get(channel)
+        state = states.get(data.session) if states is not None else None
+        new = state is None
+        if state is None:
+            state = self._begin(channel, data.session, now if began is None else began, now)
+        elif states is not None:
+            states.move_to_end(data.session)
+        startup = self._update_startup(state, data, now)
+        stalls, seconds = self._update_stalls(state, data, now)
         latency = None if data.latency is None else data.latency / 1000
         self._count(protocol, startup, stalls, seconds, latency)
         values = startup, latency, data.bitrate, data.height
         for totals in self._current_and_unsent(channel, protocol, now):
-            totals.viewers += new
+            totals.players += new
             totals.stalls += stalls
             totals.stall_seconds += seconds
             for distribution, value in zip(totals.distributions(), values, strict=True):
@@ -279,29 +279,29 @@ class Experience:
             if windows is not None:
                 windows.advance(now)
                 totals = windows.combine()
-                if totals.viewers or any(any(d.counts) for d in totals.distributions()):
+                if totals.players or any(any(d.counts) for d in totals.distributions()):
                     found[protocol] = totals
         return found
 
     # ---- details ----
 
     def _begin(self, channel: str, id: int, began: float, now: float) -> _PlayerState:
-        if self.players >= MAX_SESSIONS:
+        if self.players >= MAX_PLAYERS:
             self._make_room()
-        session = _PlayerState(began, now - _EARLIER_SECONDS)
-        self._sessions.setdefault(channel, OrderedDict())[id] = session
+        state = _PlayerState(began, now - _EARLIER_SECONDS)
+        self._states.setdefault(channel, OrderedDict())[id] = state
         self.players += 1
-        return session
+        return state
 
     def _make_room(self) -> None:
         """Removes a hundredth of the players: the least recent ones of the channel with the most players."""
-        channel = max(self._sessions, key=lambda name: len(self._sessions[name]))
-        sessions = self._sessions[channel]
-        for _ in range(min(len(sessions), MAX_SESSIONS // 100 + 1)):
-            sessions.popitem(last=False)
+        channel = max(self._states, key=lambda name: len(self._states[name]))
+        states = self._states[channel]
+        for _ in range(min(len(states), MAX_PLAYERS // 100 + 1)):
+            states.popitem(last=False)
             self.players -= 1
-        if not sessions:
-            del self._sessions[channel]
+        if not states:
+            del self._states[channel]
 
     def _current_and_unsent(self, channel: str, protocol: str, now: float) -> Iterator[Totals]:
         """Yields the current totals, and the totals that are not sent yet."""
@@ -317,36 +317,39 @@ class Experience:
         return totals
 
     @staticmethod
-    def _startup(session: _PlayerState, data: Cmcd, now: float) -> float | None:
-        """Returns the start-up time in seconds if this report ends the start-up: as sent, else as measured here."""
-        if session.started:
+    def _update_startup(state: _PlayerState, data: Cmcd, now: float) -> float | None:
+        """Returns the start-up time in seconds if this report ends the start-up; otherwise None.
+
+        If the player did not send the time, it is measured here.
+        """
+        if state.started:
             return None
         if data.startup is not None:
-            session.started = True
+            state.started = True
             return data.startup / 1000
         if data.starting:
-            session.starting = True
+            state.starting = True
             return None
-        session.started = True
-        return now - session.began if session.starting else None
+        state.started = True
+        return now - state.began if state.starting else None
 
     @staticmethod
-    def _stalls(session: _PlayerState, data: Cmcd, now: float) -> tuple[int, float]:
+    def _update_stalls(state: _PlayerState, data: Cmcd, now: float) -> tuple[int, float]:
         """Returns number and seconds of the stalls since the last report of this player."""
         stalls, seconds = 0, 0.0
         if data.stalls is not None:
-            stalls, session.stalls = data.stalls - session.stalls, data.stalls
-        elif data.starved and now - session.starved > _SAME_STALL_SECONDS:
-            stalls, session.starved = 1, now
+            stalls, state.stalls = data.stalls - state.stalls, data.stalls
+        elif data.starved and now - state.starved > _SAME_STALL_SECONDS:
+            stalls, state.starved = 1, now
         if data.stalled_ms is not None:
-            seconds, session.stalled_ms = (data.stalled_ms - session.stalled_ms) / 1000, data.stalled_ms
+            seconds, state.stalled_ms = (data.stalled_ms - state.stalled_ms) / 1000, data.stalled_ms
         elif data.stall_ms is not None:
             seconds = data.stall_ms / 1000
-        possible = now - session.earliest
-        stalls = max(0, min(stalls, int(possible) - session.counted_stalls))
-        seconds = max(0.0, min(seconds, possible - session.counted_seconds))
-        session.counted_stalls += stalls
-        session.counted_seconds += seconds
+        possible = now - state.earliest
+        stalls = max(0, min(stalls, int(possible) - state.counted_stalls))
+        seconds = max(0.0, min(seconds, possible - state.counted_seconds))
+        state.counted_stalls += stalls
+        state.counted_seconds += seconds
         return stalls, seconds
 
     def _count(self, protocol: str, startup: float | None, stalls: int, seconds: float, latency: float | None) -> None:

@@ -47,7 +47,7 @@ class _Points:
     def __init__(self, resolution: Resolution) -> None:
         self.resolution = resolution
         self.times = array("I")
-        self.series: dict[str, array[float]] = {}  # average, minimum and maximum of each point, one after the other
+        self.series: dict[str, array[float]] = {}  # by name: average, minimum, maximum of each point; NaN: none
 
     def add(self, at: int, values: Mapping[str, Triple]) -> None:
         for name in values.keys() - self.series.keys():

@@ -23,7 +23,7 @@ HISTORY_SECONDS: Final = 30  # of the detailed history
 JUMP_MS: Final = 1_000  # a larger step of the timestamps, without a pause of this length, is a jump
 MIN_CELL_MS: Final = 900  # a cell of the bitrate is at least this long, and ends at a key frame
 _CELLS: Final = 24
-_MINUTE: Final = 61  # samples of the received bytes
+_MINUTE: Final = 61  # samples of the received bytes, one a second: a minute has 61
 _MAX_RATE: Final = 240.0  # a larger declared frame rate is the clock of a variable frame rate
 _NEVER: Final = float("inf")
 _VIDEO: Final = Kind.VIDEO
@@ -104,10 +104,12 @@ class Measurement(PartialSink):
         self._audio_ms = 0.0  # duration of all sound units so far
         self._frame_ms: float | None = None  # duration of one sound unit; None if it is not known yet
         self._key: int | None = None  # decode time of the last key frame
+        self.last_gop = 0.0  # seconds between the last two key frames; 0: there were no two yet
+        self._delay = self._best_delay = _NEVER  # smallest delay of this second, and of these times, milliseconds
         self._video_high = 0
         self._shown = -_NEVER  # latest presentation time
-        self._reorders = self._reordered = False  # whether pictures are reordered in this GOP; in the last GOP
-        self._opens = self._opened = False  # whether this GOP is open; the last one
+        self._reorders = self._reordered = False  # whether pictures are reordered in this GOP, and in the last one
+        self._opens = self._opened = False  # whether this GOP is open, and whether the last one was
         self._cell_start: int | None = None
         self._cell_bytes = 0
 
@@ -181,7 +183,8 @@ class Measurement(PartialSink):
             if self.size is None:  # VP8 and VP9 have it only in their key frames
                 self._set_size(unit.track, unit.payload)
         else:
-            self._gop = max(self._gop, (dts - self._key) / 1000)
+            self.last_gop = (dts - self._key) / 1000
+            self._gop = max(self._gop, self.last_gop)
         self._key = dts
         self._reordered, self._reorders = self._reorders, False
         self._opened, self._opens = self._opens, random_access_of(unit.track)(unit.payload) is RandomAccess.OPEN
@@ -220,6 +223,7 @@ class Measurement(PartialSink):
         frames, sounds = self._frames, self._sounds
         offset = self._video_delay / frames - self._audio_delay / sounds if frames and sounds else None
         delay = self._delay if self._delay < _NEVER else None
+        self._best_delay = min(self._best_delay, self._delay)
         excess = None
         if sounds and self._frame_ms:
             self._audio_ms += sounds * self._frame_ms
@@ -242,6 +246,7 @@ class Measurement(PartialSink):
     def forget_delays(self) -> None:
         """Clears the history, because the wall clock was set: delays before and after cannot be compared."""
         self.history.clear()
+        self._best_delay = _NEVER
         self._begin_second()
 
     # ---- values ----
@@ -276,14 +281,20 @@ class Measurement(PartialSink):
 
     @property
     def gop(self) -> float | None:
-        """Longest time between key frames in the last eight seconds, or the time since the last one if that is longer.
+        """Longest of three: the last GOP, the GOPs of the last eight seconds, and the time since the last key frame.
 
         Seconds; None without video.
         """
         if self._key is None:
             return None
         longest = max([second.gop for second in islice(reversed(self.history), 8)], default=0.0)
-        return max(longest, (self._video_high - self._key) / 1000)
+        return max(longest, self.last_gop, (self._video_high - self._key) / 1000)
+
+    @property
+    def behind(self) -> float | None:
+        """Seconds by which media arrives later now than at the best time of the push; None if it is not known."""
+        delay = self.history[-1].delay if self.history else None
+        return (delay - self._best_delay) / 1000 if delay is not None and self._best_delay < _NEVER else None
 
     @property
     def has_open_gops(self) -> bool:

@@ -1,4 +1,4 @@
-"""The last refused pushes of each channel, in memory, for operators and encoders without messages."""
+"""The last refused pushes of each channel, in memory. Many encoders do not show why a push was refused."""
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ _SIGNED: Final = frozenset((RefusalReason.EXPIRED, RefusalReason.REVOKED, Refusa
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A refused push. time, expired: seconds since the epoch. expired: expiry of an expired key."""
+    """A refused push. time, expired: seconds since 1970. expired: expiry of an expired key."""
 
     time: float
     peer: str

@@ -9,20 +9,21 @@ from gateway.diagnosis.measurement import HISTORY_SECONDS, Measurement
 
 SETTLE_SECONDS: Final = 3.0  # at the beginning of a push, when bursts are normal
 STALL_SECONDS: Final = 2.5  # without any unit
-MAX_GOP: Final = 4.1  # seconds; contract: above 4 s. 120 frames at 29.97 a second take 4.004 s
+MAX_GOP: Final = 4.1  # seconds; docs/api.md says 4 s, but 120 frames at 29.97 a second take 4.004 s
 MIN_FPS_SHARE: Final = 0.9
 FPS_SECONDS: Final = 5.0  # of pictures that are needed to judge the frame rate
 RECOVERED_FPS_SHARE: Final = 0.93
 NO_AUDIO_SECONDS: Final = 10.0
 NO_VIDEO_SECONDS: Final = 5.0
 SILENT_SECONDS: Final = 8.0
+LATENESS_SECONDS: Final = 10  # in which media falls behind
 LATE_SECONDS: Final = 1.5
 RECOVERED_LATE_SECONDS: Final = 0.4
 JUMP_SHOWN_SECONDS: Final = 10.0
 FAST_DRIFT: Final = (8, 10.0)  # seconds of history; milliseconds a second
 SLOW_DRIFT: Final = (30, 4.0)
 SAMPLE_DRIFT: Final = (8, 18.0)  # more, because some encoders count a frame of 23.2 ms as 23 ms
-MAX_DRIFT: Final = 250.0
+MAX_DRIFT: Final = 250.0  # milliseconds a second; a faster drift is a pause or discontinuous transmission
 SWING: Final = 3.0  # factor between two extremes of the bitrate
 SWINGS: Final = 3
 SWING_MS: Final = 16_000  # in which the swings happen
@@ -34,9 +35,10 @@ FROZEN_SECONDS: Final = 6.0  # between the first and the last equal picture
 
 @dataclass(slots=True)
 class Facts:
-    """The values that the rules read. now: monotonic seconds. stalled: seconds without any unit.
+    """The values that the rules read. All times are monotonic seconds.
 
-    jumped_at: time of the last jump of the timestamps. jump: its size in seconds.
+    stalled: seconds without any unit.
+    jumped_at: time of the last jump of the timestamps. jump: its size in seconds; negative: backwards.
     pictured_at: time of the last decoded picture.
     black_since: time of the first black picture; None if the last picture is not black.
     frozen_since: time of the first equal picture; None if the last picture differs from the previous one.
@@ -58,7 +60,7 @@ class Facts:
         return self.now - self.measurement.began >= SETTLE_SECONDS
 
 
-# A rule gets the facts, and whether the fault is already found. Then it uses the limit for the end of the fault.
+# A rule gets the facts, and whether the fault is already found. If it is, the rule uses the limit for its end.
 Check = Callable[[Facts, bool], float | None]
 
 
@@ -197,7 +199,9 @@ def lateness(measurement: Measurement) -> float | None:
     """
     history = measurement.history
     settled = len(history) - int(SETTLE_SECONDS) if len(history) < HISTORY_SECONDS else len(history)
-    delays = [s.delay for s in islice(reversed(history), max(0, min(settled, 11))) if s.delay is not None]
+    delays = [
+        s.delay for s in islice(reversed(history), max(0, min(settled, LATENESS_SECONDS + 1))) if s.delay is not None
+    ]
     if not delays or history[-1].delay is None:
         return None
     return (delays[0] - min(delays)) / 1000

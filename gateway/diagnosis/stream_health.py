@@ -88,7 +88,7 @@ class StreamHealth:
         self._clock_offset = clock_offset
         self._by_webrtc = by_webrtc
         self._is_over = False  # the stream has ended, or its measurement failed
-        self._measured: tuple[ActivePublisher, str | None] | None = None  # the publisher, and its input
+        self._measured_push: tuple[ActivePublisher, str | None] | None = None  # the publisher, and its input
         self._measurement = Measurement(self._end)
         self._facts = Facts(self._measurement, 0.0)
         self._states = [(rule, _FaultState()) for rule in RULES]
@@ -98,13 +98,13 @@ class StreamHealth:
         stream.pushed_sound.opus.attach(self._measurement.opus, SinkNeeds(cache=False))
 
     def evaluate(self, now: float, wall_clock: float) -> None:
-        """Applies the rules. now: monotonic seconds. wall_clock: seconds since the epoch."""
+        """Applies the rules. now: monotonic seconds. wall_clock: seconds since 1970."""
         publisher, measurement = self._stream.publisher, self._measurement
         if publisher is None or self._is_over:
             self._withdraw(now, wall_clock)
-            self._measured = None
+            self._measured_push = None
             return
-        if self._measured is None or (publisher, self._stream.received.input) != self._measured:
+        if self._measured_push is None or (publisher, self._stream.received.input) != self._measured_push:
             self._begin_push(publisher, now)
             return
         late = now - measurement.began - measurement.age > _LATE_SAMPLE
@@ -132,13 +132,13 @@ class StreamHealth:
         self.findings = tuple([state.finding for _, state in self._states if state.finding is not None])
 
     def _begin_push(self, publisher: ActivePublisher, now: float) -> None:
-        if self._measured is not None and self._measured[0] is publisher:
+        if self._measured_push is not None and self._measured_push[0] is publisher:
             self._measurement.forget_times()  # another input is on air, perhaps without an announcement
-        self._measured = publisher, self._stream.received.input
+        self._measured_push = publisher, self._stream.received.input
         self._measurement.begin(now)
         self._facts = Facts(self._measurement, now)
         self._overview = None
-        self._count_jumps(publisher, float("-inf"))
+        self._count_jumps(publisher, float("-inf"))  # earlier jumps are not faults of this push
 
     def _count_jumps(self, publisher: ActivePublisher, now: float) -> None:
         timeline, measurement, before = publisher.timeline, self._measurement, self._jumps
@@ -208,7 +208,7 @@ class StreamHealth:
 
     def measured(self) -> dict[str, object]:
         measurement = self._measurement
-        if self._measured is None or self._stream.publisher is None:
+        if self._measured_push is None or self._stream.publisher is None:
             return UNMEASURED
         history = list(measurement.history)
         offsets, excesses = rules.offsets(measurement, 10), rules.excesses(measurement, 10)
@@ -229,6 +229,7 @@ class StreamHealth:
             "height": height,
             "sizeChanges": measurement.size_changes,
             "lateMs": round(late * 1000) if late is not None else None,
+            "behindMs": round(measurement.behind * 1000) if measurement.behind is not None else None,
             "longestGapMs": round(max((second.gap for second in history[-10:]), default=0.0) * 1000),
         }
 
@@ -236,7 +237,7 @@ class StreamHealth:
 UNMEASURED: Final[dict[str, object]] = dict.fromkeys(
     (
         *("fps", "declaredFps", "bitrate", "bitrate1m", "bitrateSpread", "gop", "avOffsetMs", "driftMsPerS"),
-        *("bFrames", "width", "height", "sizeChanges", "lateMs", "longestGapMs"),
+        *("bFrames", "width", "height", "sizeChanges", "lateMs", "behindMs", "longestGapMs"),
     )
 )
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.diagnosis.measurement import Measurement
+from gateway.diagnosis.rules import LATENESS_SECONDS
 
 
 def text_of(code: str, value: float, measurement: Measurement) -> str:
@@ -28,13 +29,25 @@ def _drift(value: float, measurement: Measurement) -> str:
     )
 
 
+def _arrivals_late(value: float, measurement: Measurement) -> str:
+    if value > LATENESS_SECONDS:
+        return f"Nothing has arrived for {value:.0f} s: check the encoder and its uplink."
+    return (
+        f"Media fell {value:.1f} s behind in {LATENESS_SECONDS} s: lower the bitrate, "
+        "or use a better uplink or a faster encoder preset."
+    )
+
+
+def _gop_long(value: float, measurement: Measurement) -> str:
+    found = f"Key frame every {value:.0f} s" if measurement.last_gop else f"No key frame for {value:.0f} s"
+    return f"{found}: set 2 s in OBS, Output, Keyframe Interval."
+
+
 _TEXTS: Final[dict[str, Callable[[float, Measurement], str]]] = {
     "video_missing": lambda value, _: f"No picture for {value:.0f} s: check the camera or the scene in the encoder.",
     "picture_black": lambda value, _: f"The picture has been black for {value:.0f} s: check the camera or the scene.",
     "picture_frozen": lambda value, _: f"The picture has not changed for {value:.0f} s: check the camera.",
-    "arrivals_late": lambda value, _: (
-        f"Media arrives {value:.1f} s late: lower the bitrate, or use a better uplink or a faster encoder preset."
-    ),
+    "arrivals_late": _arrivals_late,
     "fps_low": _fps_low,
     "audio_missing": lambda value, _: f"No sound for {value:.0f} s: check the audio source in the encoder.",
     "audio_silent": lambda value, _: (
@@ -42,7 +55,7 @@ _TEXTS: Final[dict[str, Callable[[float, Measurement], str]]] = {
     ),
     "av_drift": _drift,
     "timestamps_jump": _jump,
-    "gop_long": lambda value, _: f"Key frame every {value:.0f} s: set 2 s in OBS, Output, Keyframe Interval.",
+    "gop_long": _gop_long,
     "open_gop": lambda value, _: (
         "The picture halts at each key frame in players: switch off open GOP in the encoder (x264: open-gop=0)."
     ),

@@ -27,7 +27,7 @@ _u32 = struct.Struct(">I")
 
 
 class Date(float):
-    """A date in milliseconds since the epoch: a float that is written as an AMF date."""
+    """A date in milliseconds since 1970: a float that is written as an AMF date."""
 
 
 class EcmaArray(dict[str, AmfValue]):

@@ -40,7 +40,10 @@ class AmfCursor:
         return value
 
     def _open(self) -> tuple[int, int]:
-        """Adds an entry to the reference table. Returns its index, and the current item limit."""
+        """Adds an entry for a value whose items follow. Returns its index, and the current item limit.
+
+        The caller subtracts the limit after the last item, and so knows how many items the value contains.
+        """
         self._complex.append(None)
         return len(self._complex) - 1, self.items
 

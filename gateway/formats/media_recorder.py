@@ -8,7 +8,7 @@ from gateway.formats.mp4.stream import FragmentReader
 from gateway.formats.recording import Event, Packet
 from gateway.media.errors import InvalidData
 
-MAX_SILENT: Final = 40_000_000  # bytes without a sample; more than one fragment
+MAX_BYTES_WITHOUT_SAMPLE: Final = 40_000_000  # more than one fragment
 
 _BEGINNINGS: Final = frozenset((b"ftyp", b"styp", b"moov"))
 
@@ -19,7 +19,7 @@ class RecordingReader:
     def __init__(self) -> None:
         self._first = b""
         self._reader: MatroskaReader | FragmentReader | None = None
-        self._silent = 0
+        self._bytes_without_sample = 0
 
     def receive(self, data: bytes) -> list[Event]:
         """Returns the events that these bytes complete. Raises InvalidData; then the reader is no longer usable."""
@@ -31,11 +31,11 @@ class RecordingReader:
             data, self._first = self._first, b""
         events = self._reader.receive(data)
         if any(isinstance(event, Packet) for event in events):
-            self._silent = 0
+            self._bytes_without_sample = 0
         else:
-            self._silent += len(data)
-            if self._silent > MAX_SILENT:
-                raise InvalidData(f"no picture and no sound in {self._silent} bytes")
+            self._bytes_without_sample += len(data)
+            if self._bytes_without_sample > MAX_BYTES_WITHOUT_SAMPLE:
+                raise InvalidData(f"no picture and no sound in {self._bytes_without_sample} bytes")
         return events
 
 

@@ -24,7 +24,7 @@ class RecordedTrack:
 
     timescale: ticks a second of its times.
     config: see `MediaTrack`; empty if the container has none. Vorbis: its three headers, laced.
-    ordered: whether times are decode times; False: presentation times, as in Matroska.
+    has_decode_times: whether its times are decode times; False: presentation times, as in Matroska.
     rate, channels: only for PCM and Vorbis.
     """
 
@@ -32,7 +32,7 @@ class RecordedTrack:
     coding: Codec | ForeignCodec
     timescale: int
     config: bytes
-    ordered: bool = True
+    has_decode_times: bool = True
     rate: int = 0
     channels: int = 0
 
@@ -54,7 +54,7 @@ class RecordingOpened:
 class Packet:
     """One sample of the container.
 
-    time: in ticks of the track; decode time if `track.ordered`, otherwise presentation time.
+    time: in ticks of the track; decode time if `track.has_decode_times`, otherwise presentation time.
     cts: presentation time minus decode time.
     key: whether decoding may start here, according to the container.
     """

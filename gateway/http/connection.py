@@ -139,7 +139,7 @@ class HttpConnection(ScheduledReads):
         self._done = False
         self._awaits_first_request = True  # the client has not sent a request yet
         self._lingering = -1  # bytes discarded since the last answer; -1: not lingering
-        self._unsent = 0
+        self._unsent = 0  # unsent bytes at the last check
         self._release_unsent: Callable[[], None] | None = None  # ends the count of the unsent bytes
         self._descriptor = -1  # descriptor of a plain socket; it may be written directly if the transport is idle
         self.deadline = math.inf
@@ -215,6 +215,7 @@ class HttpConnection(ScheduledReads):
         """Counts an answer that the client has not read. shared: its body, if the transport refers to it."""
         server = self._server
         self._limit_stall()
+        # TLS copies the body, so clients with TLS do not share its bytes.
         self._release_unsent = server.unsent.hold(self._unsent, shared if self._descriptor >= 0 else None)
         if self._release_unsent is None:
             server.refused += 1
@@ -306,6 +307,7 @@ class HttpConnection(ScheduledReads):
         limits = self._server.limits
         self._buffer = data
         self.release_reading()
+        # 64: the method and the version, which are in the request line beside the target.
         if len(data) > limits.head_bytes or (
             len(data) > limits.target_bytes + 64 and b"\r\n" not in data[: limits.target_bytes + 64]
         ):
@@ -353,6 +355,7 @@ class HttpConnection(ScheduledReads):
             self._begin(self._answer_later(request, answer), answer)
 
     def _begin(self, work: Coroutine[Any, Any, None], *inner: Coroutine[Any, Any, object]) -> None:
+        """Starts the task of an answer. inner: coroutines that `work` awaits."""
         self.deadline = math.inf
         self._task = self._server.tasks.start(self._run(work), inner=(work, *inner))
 

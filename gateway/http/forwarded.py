@@ -1,4 +1,4 @@
-"""Decides which `X-Forwarded-For` and `X-Forwarded-Proto` headers are trusted, and returns their client."""
+"""Decides which `X-Forwarded-For` and `X-Forwarded-Proto` headers are trusted, and returns the client they name."""
 
 import ipaddress
 from collections.abc import Iterable, Mapping

@@ -9,7 +9,8 @@ import httptools
 
 from gateway.protocols.errors import RemoteProtocolError
 
-# RFC 9110 §7.2 with RFC 3986 §3.2.2. A Host must not change the path of an address that contains it.
+# RFC 9110 §7.2 with RFC 3986 §3.2.2. Only these characters: a "/" or "?" in Host would change the
+# path of an address that we build from it.
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 # Paths that decoding does not change: no escape, no empty segment and no dot segment.
 _UNCHANGED_PATH = re.compile(r"(?=/)(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~@!$'()*+,:;=&-]+)*/?", re.ASCII)
@@ -43,7 +44,7 @@ class Request:
     raw_path, raw_query: as sent, without the "?".
     peer: the address of the client, also behind trusted proxies.
     exempt: whether this address belongs to a trusted proxy, which has no limits.
-    proxied: whether a trusted proxy named this address. It may be a cache that answers other requests itself.
+    proxied: whether a trusted proxy named this address. The proxy may be a cache that answers other requests itself.
     scheme: http or https, as the client uses it.
     """
 
@@ -106,8 +107,8 @@ def _decode(text: str) -> str:
 def decode_path(raw: str) -> str:
     """Decodes a raw path once. Raises RequestError for paths that another program could understand differently.
 
-    They have dot segments, empty segments, encoded slashes, backslashes or control characters. Or they have escapes
-    that are malformed, are not UTF-8, or decode to other escapes.
+    Such paths have dot segments, empty segments, encoded slashes, backslashes or control characters. Or they have
+    escapes that are malformed, are not UTF-8, or decode to other escapes.
     """
     return _decode_cached(raw) if len(raw) <= _MAX_CACHED_PATH else _decode_path(raw)
 
@@ -254,7 +255,7 @@ def host_is_valid(host: str) -> bool:
 class HeadReader:
     """Parses the heads of one connection, like `HeadParser.parse`.
 
-    Players repeat equal headers with each request of a connection. Equal headers are compared, not parsed again. This
+    Players send the same headers with each request of a connection. The bytes are compared, not parsed again. This
     saves a third of the cost of a small answer, and half with the headers of a browser.
     """
 

@@ -207,6 +207,9 @@ def byte_range(value: str, size: int) -> tuple[int, int] | None:
     return None if last < first else (first, min(last + 1, size))
 
 
+_WITHOUT_GZIP: Final = re.compile(r"gzip\s*;\s*q=0(?:\.0*)?\s*(?:,|$)")
+
+
 def accepts_gzip(accepted: str) -> bool:
     """Whether an Accept-Encoding header allows gzip."""
-    return "gzip" in accepted and "gzip;q=0" not in accepted.replace(" ", "")
+    return "gzip" in accepted and not _WITHOUT_GZIP.search(accepted)

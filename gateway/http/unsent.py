@@ -18,7 +18,7 @@ class UnsentAnswers:
         self._clients: Counter[int] = Counter()  # by identity of the shared bytes
 
     def hold(self, unsent: int, shared: bytes | None) -> Callable[[], None] | None:
-        """Counts the unsent bytes of one client. Returns the function that ends the count; None without memory.
+        """Counts the unsent bytes of one client. Returns the function that ends the count; None: too many bytes.
 
         shared: the bytes that the transport refers to; None: it has `unsent` bytes of its own.
         """

@@ -12,7 +12,7 @@ def validators(tag: str, modified: float) -> dict[str, str]:
     """Returns the headers for revalidation.
 
     tag: strong, in quotes.
-    modified: seconds since the epoch.
+    modified: seconds since 1970.
     """
     return {"ETag": tag, "Last-Modified": format_datetime(_to_datetime(modified), usegmt=True)}
 

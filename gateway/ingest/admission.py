@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 _REVOKED_SECONDS: Final = 1.0  # for which a revoked key causes no second read, if its address had many refusals
 _MAX_REVOKED: Final = 1_000
-STORE_SECONDS: Final = 7.0  # contract: a push is refused within 8 s if the store is unavailable
+STORE_SECONDS: Final = 7.0  # public, must not grow: a push is refused within 8 s if the store is unavailable
 
 
 class Admission:
@@ -57,7 +57,8 @@ class Admission:
         self.connections = Quota(publishers_per_address)
         self._refusals = refusals
         self._monotonic = monotonic
-        # Signed but not stored: the time of the read, and REVOKED or WRONG.
+        # By subject and key, for genuine keys that the channel does not have: the time of the read (monotonic), and the
+        # verdict REVOKED or WRONG.
         self._revoked: BoundedDict[tuple[str, str], tuple[float, Verdict]] = BoundedDict(_MAX_REVOKED)
         self.refused: dict[str, int] = {}
 
@@ -104,13 +105,13 @@ class Admission:
             return Verdict.REVOKED
         return verdict
 
-    def _earlier_verdict(self, id: str, key: str, address: str) -> Verdict | None:
-        """Returns the verdict if the key was found revoked or wrong a moment ago; otherwise None.
+    def _earlier_verdict(self, subject: str, key: str, address: str) -> Verdict | None:
+        """Returns the verdict if the key was read as revoked or wrong within _REVOKED_SECONDS; otherwise None.
 
         The signature of a revoked key is still valid. So without this check, each try would cost a read.
         """
         now = self._monotonic()
-        read_at, verdict = self._revoked.get((id, key), (-math.inf, None))
+        read_at, verdict = self._revoked.get((subject, key), (-math.inf, None))
         return verdict if now - read_at < _REVOKED_SECONDS and self._refusals.wait(address, now) > 0 else None
 
     async def _find_channel(self, id: str) -> Channel | None:

@@ -41,7 +41,8 @@ class Push:
     """One push. Nothing is kept for it before its key is checked. `end` must be called.
 
     admission: checks its key. acquire: returns its publisher.
-    channel: known after the check of the key; a push without a key has it from the beginning.
+    channel: None until the key is checked. A push of the old system to a target has no key, so it has a channel from
+    the beginning.
     counted: whether the push counts for its address; False: its connection counts.
     began: monotonic time from which its first media are awaited.
     """
@@ -92,7 +93,7 @@ class Push:
             raise
         return self.publisher
 
-    def publishing(self, **more: str) -> None:
+    def log_begin(self, **more: str) -> None:
         """Logs that the push begins. Its first media are awaited from now on. more: for the log."""
         self.began = time.monotonic()
         log.info("publishing", **self.request.log_fields, **more)

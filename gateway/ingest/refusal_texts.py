@@ -1,4 +1,4 @@
-"""The texts that an encoder gets when its push is refused, for all protocols (contract, section 3)."""
+"""The texts that an encoder gets when its push is refused, for all protocols. Public: must not change."""
 
 from datetime import UTC, datetime
 
@@ -38,5 +38,5 @@ def refusal_text(error: GatewayError, place: str) -> str:
 
 
 def _utc(seconds: int) -> str:
-    """Returns seconds since the epoch as `2030-01-31 18:00 UTC`. The key has expired, so the year is in range."""
+    """Returns seconds since 1970 as `2030-01-31 18:00 UTC`. The key has expired, so the year is in range."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -23,8 +23,8 @@ from gateway.media.unit import AccessUnit, Timed
 
 log = structlog.get_logger(__name__)
 
-STILL_SECONDS: Final = 5.0  # without a picture, while sound arrives, until an input counts as silent
-START_SECONDS: Final = 3.0  # in which an input that starts on demand must deliver
+STILL_SECONDS: Final = 5.0  # after this time without a picture an input counts as silent, although sound arrives
+START_SECONDS: Final = 3.0  # an input that starts on demand must deliver within this time
 EXCLUDED_SECONDS: Final = 10.0  # until an input that delivered nothing in START_SECONDS is tried again
 KEY_FRAME_SECONDS: Final = 10.0  # from the first media without a key frame until the input has an error
 _VIDEO: Final = Kind.VIDEO
@@ -77,8 +77,8 @@ class ChannelInput:
         self._begun = False  # whether the program has media of this input
         # Monotonic seconds; 0: none yet.
         self._first_unit = self._last_unit = self._last_picture = 0.0
-        self._sound: int | None = None  # the time of the last sound before it went on air
-        self._since = 0.0  # since when it delivers without a gap, from a key frame on
+        self._sound: int | None = None  # decode time (ms) of the last sound before it went on air; None: no sound
+        self._since = 0.0  # since when media arrive without a gap; 0: no key frame has come yet
         self._aired = 0.0  # when it went on air
         self._excluded_until = 0.0  # set when it went on air and delivered nothing
 
@@ -163,7 +163,7 @@ class ChannelInput:
                 self._begin(self._media.tracks, units, now)
 
     def stay_on_air(self, program: Program, now: float) -> None:
-        """Puts this input on air. The channel's stream has its media already, so its times go on unchanged."""
+        """Puts this input on air. The channel's stream already has its media, so their times stay unchanged."""
         assert self._media is not None, "the input is attached"
         self._set_program(program, now)
         self._begun = True

@@ -1,4 +1,4 @@
-"""The inputs of all channels of a process. Pushes of channels with inputs go through it.
+"""The inputs of all channels of a process. Every push goes through `ChannelInputs`.
 
 A channel has a list of inputs, best first: the push, backups, pulls, playlists, slates. One at a time is on air. These
 objects do the work, from the publisher to the channel's stream:
@@ -9,7 +9,7 @@ objects do the work, from the publisher to the channel's stream:
 - `Matching` encodes an input in the form of the push, if the channel wants it. Then `ChannelInput` takes its stream.
 - `ChannelSwitcher` has the inputs of one channel. It chooses the input on air (`selection.choose`), and starts and
   stops the sources.
-- `Program` is the only publisher of the channel's stream. It writes the input on air, with times that go on.
+- `Program` is the only publisher of the channel's stream. It writes the input on air, with continuous times.
 
 An input goes on air when it is the best one that delivers, or when it is taken by hand. A better input replaces one
 that delivers only after it was steady for some seconds. This happens at one of its key frames, so nothing is missing.
@@ -72,8 +72,8 @@ class ChannelInputs:
     """The switchers of this process. `run` must be running. Its `publish` is for `Hub.use_inputs`.
 
     hub: of the channels' streams. viewers: returns the viewers of a stream on all nodes. channels: may be a cache.
-    claim: claims a channel for this node. It calls its function, which makes the stream with this first number, or
-    returns False if another node holds the stream. None: there is no other node.
+    claim: claims a channel for this node. It calls the given function with the first segment number, and this makes
+    the stream. It returns False if another node holds the stream. None: there is no other node.
     """
 
     def __init__(

@@ -24,11 +24,12 @@ from gateway.workers.worker_pool import WorkerPool, WorkerProcess
 log = structlog.get_logger(__name__)
 
 Item: TypeAlias = Tracks | AccessUnit
-# Returns bytes of one source: read(offset, size). Returns b"" at the end. Raises GatewayError.
+# read(offset, size) returns at most `size` bytes of a source; b"" at the end. Raises GatewayError.
+# A reader of a source without a size ignores `offset`, because the worker then reads in order.
 ByteReader: TypeAlias = Callable[[int, int], Awaitable[bytes]]
 
 _MODULE: Final = "gateway.workers.programs.demux.demux_worker"
-_STUCK_SECONDS: Final = 10.0  # a worker that takes no bytes for this long is killed
+_HANG_SECONDS: Final = 10.0  # a worker that reads nothing for this long counts as hung
 _MAX_READ: Final = 4_000_000
 _MAX_SOURCES: Final = 1 << 16
 
@@ -46,10 +47,10 @@ class DemuxedSource:
         self._items: deque[Item] = deque()
         self._changed = asyncio.Event()
         self._tracks: Tracks | None = None
-        self._taken = 0  # bytes of units that were taken since the last permission
+        self._taken = 0  # bytes of units that were taken since the worker was last allowed to send more
         self._ended = False
         self._error: GatewayError | None = None
-        self._reading = False
+        self._reading = False  # a read for the worker is running
 
     async def next(self) -> Item | None:
         """Returns the next tracks or unit; None at the end.
@@ -123,7 +124,7 @@ class DemuxClient:
         self._stream = stream
         self._sources: dict[int, DemuxedSource] = {}
         self._sending = asyncio.Lock()
-        self._next = 0
+        self._last_number = 0  # of the source that was opened last
         self._error: OutputError | None = None
 
     @staticmethod
@@ -131,7 +132,7 @@ class DemuxClient:
     async def started(workers: WorkerPool, stream: str) -> AsyncIterator[DemuxClient]:
         """Starts the worker, and kills it at the end of the block. stream: for logs. Raises OutputError."""
         async with (
-            workers.start(_MODULE, "demux", stream=stream, stuck=_STUCK_SECONDS) as worker,
+            workers.start(_MODULE, "demux", stream=stream, hang_seconds=_HANG_SECONDS) as worker,
             Tasks("demux", lambda name, error: worker.kill(f"{name}: {error}")) as tasks,
         ):
             client = DemuxClient(worker, tasks, stream)
@@ -147,7 +148,7 @@ class DemuxClient:
         self, reader: ByteReader, *, size: int = 0, format: str = "", probe_seconds: float = 5.0, start: float = 0.0
     ) -> DemuxedSource:
         """Opens a source. DemuxRequest describes the arguments. Raises OutputError."""
-        number = self._next = (self._next + 1) % _MAX_SOURCES
+        number = self._last_number = (self._last_number + 1) % _MAX_SOURCES
         source = DemuxedSource(self, number, reader)
         if self._error is not None:
             raise self._error
@@ -182,7 +183,7 @@ class DemuxClient:
             fields = wire.read_json(body)
             source = self._sources.get(int(fields["source"]))
             if kind == DemuxMessage.LEFT_OUT:
-                log.warning("not carried", stream=self._stream, what=str(fields["what"])[:200])
+                log.warning("a track is not published", stream=self._stream, what=str(fields["what"])[:200])
             elif source is not None:
                 source.on_failed(OutputUnsupported(str(fields["reason"])[:200]))
             return
@@ -203,7 +204,7 @@ class DemuxClient:
 
 
 def stream_reader(chunks: AsyncIterator[bytes]) -> ByteReader:
-    """Returns the reader of a stream, whose bytes come in order."""
+    """Returns the reader of a stream. It ignores offset and size: each call returns the next chunk."""
 
     async def read(offset: int, size: int) -> bytes:
         return await anext(chunks, b"")

@@ -45,8 +45,11 @@ class InputContext(Protocol):
         """The stored channel. It may change while the source runs."""
 
     @property
-    def reference(self) -> Tracks | None:
-        """The tracks that decoders of the audience have now: those of the last push that was on air; None: unknown."""
+    def expected_tracks(self) -> Tracks | None:
+        """The tracks for which the viewers' decoders are set up; None: unknown.
+
+        They are those of the last input on air that was neither a slate nor encoded by `Matching`.
+        """
 
     @property
     def on_air(self) -> bool:
@@ -58,8 +61,8 @@ class InputContext(Protocol):
     async def until_off_air(self) -> None:
         """Waits until the input is not on air."""
 
-    async def until_reference_changes(self, known: Tracks | None) -> None:
-        """Waits until `reference` has other tracks than `known`. Equal tracks and other metadata are no change."""
+    async def until_expected_tracks_change(self, known: Tracks | None) -> None:
+        """Waits until `expected_tracks` are others than `known`. If only the metadata differ, that is no change."""
 
     def publish(self, peer: str = "") -> StreamPublisher:
         """Returns a new publisher of this input. The source closes it when its media end.
@@ -74,6 +77,7 @@ class InputSource(abc.ABC):
     """Delivers the media of one input. The gateway runs it for as long as the channel wants this input.
 
     problem: one line for the API if something is wrong but the source goes on, such as a broken film of a playlist.
+    None or "": nothing is wrong.
     """
 
     problem: str | None = None
@@ -84,8 +88,8 @@ class InputSource(abc.ABC):
         return False
 
     @property
-    def is_resting(self) -> bool:
-        """Whether it has nothing to deliver before its next time. The input is then off."""
+    def is_between_items(self) -> bool:
+        """Whether the source has no media until the time of its next scheduled item. The input is off until then."""
         return False
 
     @property

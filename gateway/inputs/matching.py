@@ -35,7 +35,7 @@ class Matching:
     """The media of one input. A worker encodes them again while they do not fit. A sink of the input's stream.
 
     media: the stream that the switcher takes. error: why the media are not matched; None: nothing is wrong.
-    `set_reference` gives the tracks to match. `run` must be running.
+    `set_expected_tracks` sets the tracks to match. `run` must be running.
     """
 
     def __init__(self, raw: Stream, workers: WorkerPool, transcode: TranscodeSettings, stream: StreamSettings) -> None:
@@ -46,17 +46,17 @@ class Matching:
         self._workers = workers
         self._settings = transcode
         self._tracks: Tracks | None = None  # of the input
-        self._reference: Tracks | None = None
+        self._expected: Tracks | None = None
         self.passes = True  # the input's media are used as they are
         self._key_due = False  # the next unchanged unit must be a key frame
         self._failures = 0
         self._changed = asyncio.Event()
         self._matched: Tracks | None = None  # of the worker
 
-    def set_reference(self, reference: Tracks | None) -> None:
-        """Sets the tracks that decoders have now; None: unknown."""
-        if not is_same(reference, self._reference):
-            self._reference = reference
+    def set_expected_tracks(self, expected: Tracks | None) -> None:
+        """Sets the tracks for which the viewers' decoders are set up; None: unknown."""
+        if not is_same(expected, self._expected):
+            self._expected = expected
             self._failures = 0
             self._decide()
 
@@ -87,7 +87,7 @@ class Matching:
         """Chooses between the input as it is and the worker."""
         if self._tracks is None:
             return
-        fits = self._reference is None or is_same(self._tracks, self._reference)
+        fits = self._expected is None or is_same(self._tracks, self._expected)
         passes = fits or self._failures >= _MAX_FAILURES
         if passes and not self.passes:
             self._key_due = True
@@ -100,32 +100,32 @@ class Matching:
 
     async def _match(self) -> None:
         """Runs one worker until the tracks of either side change. Raises OutputError."""
-        assert self._reference is not None, "without it, everything fits"
-        reference, tracks = self._reference, self._tracks
+        assert self._expected is not None, "without it, everything fits"
+        expected, tracks = self._expected, self._tracks
         self._matched = None
         async with (
             Subscription(self._raw, max_bytes=_MAX_BYTES, max_seconds=self._settings.backlog) as items,
-            self._workers.start(MODULE, "match", stream=self._raw.name, stuck=_HANG_SECONDS) as worker,
+            self._workers.start(MODULE, "match", stream=self._raw.name, hang_seconds=_HANG_SECONDS) as worker,
             Tasks(f"match {self._raw.name}", awaited) as tasks,
         ):
             settings = {"preset": self._settings.preset, "threads": self._settings.threads}
-            await worker.send_json(WorkerMessage.SETUP, {**StreamForm.of(reference).to_json(), **settings})
-            await worker.send_item(Tracks(reference.video, reference.audio))
+            await worker.send_json(WorkerMessage.SETUP, {**StreamForm.of(expected).to_json(), **settings})
+            await worker.send_item(Tracks(expected.video, expected.audio))
             handlers: dict[int, Handler] = {
                 StreamMessage.TRACKS: self._announce,
                 StreamMessage.UNIT: self._push,
                 StreamMessage.END: lambda body: True,
                 WorkerMessage.FAILED: _fail,
             }
-            feed = _feed(worker, items)
-            working = tasks.start(worker.exchange(feed, handlers, _FINISH_SECONDS), "worker", inner=[feed])
-            obsolete = tasks.start(self._until_obsolete(reference, tracks), "change")
+            sending = _send_items(worker, items)
+            working = tasks.start(worker.exchange(sending, handlers, _FINISH_SECONDS), "worker", inner=[sending])
+            obsolete = tasks.start(self._until_obsolete(expected, tracks), "change")
             await asyncio.wait((working, obsolete), return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 working.result()
 
-    async def _until_obsolete(self, reference: Tracks, tracks: Tracks | None) -> None:
-        while is_same(reference, self._reference) and is_same(tracks, self._tracks):
+    async def _until_obsolete(self, expected: Tracks, tracks: Tracks | None) -> None:
+        while is_same(expected, self._expected) and is_same(tracks, self._tracks):
             self._changed.clear()
             await self._changed.wait()
 
@@ -174,7 +174,7 @@ class Matching:
         self.media.end(EndReason.NO_MEDIA)
 
 
-async def _feed(worker: WorkerProcess, items: Subscription) -> None:
+async def _send_items(worker: WorkerProcess, items: Subscription) -> None:
     """Sends the input to the worker, from a key frame on."""
     async for item in items:
         if isinstance(item, AccessUnit | Tracks):
@@ -189,7 +189,7 @@ def _fail(body: bytes) -> bool:
 
 
 def is_same(one: Tracks | None, other: Tracks | None) -> bool:
-    """Whether the tracks are equal. The metadata may differ."""
+    """Whether both have the same tracks. The metadata may differ."""
     if one is None or other is None:
         return one is other
     return (one.video, one.audio) == (other.video, other.audio)

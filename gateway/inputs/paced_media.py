@@ -19,7 +19,7 @@ _AHEAD_MS: Final = 2_000  # most media that wait in the queue
 _AHEAD_BYTES: Final = 16_000_000  # most bytes that wait in the queue
 _LATE_SECONDS: Final = 0.5  # if media are later than this, the clock starts again: no burst follows
 _MAX_LEAD_SECONDS: Final = 15.0  # servers first send all pictures since a key frame at once
-_LEAD_RATE: Final = 1.02
+_LEAD_RATE: Final = 1.02  # media seconds per second, see LeadLimiter
 _SLACK_SECONDS: Final = 0.005  # units that are due within this time are published together
 
 
@@ -32,7 +32,7 @@ class MediaQueue(Generic[T]):
     def __init__(self) -> None:
         self._items: deque[T] = deque()
         self._bytes = 0
-        self._last_in: int | None = None
+        self._last_in: int | None = None  # decode time of the last unit that was put
         self._changed = asyncio.Event()
         self._taken = asyncio.Event()
         self._ended = False
@@ -96,7 +96,7 @@ class MediaClock:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._start: tuple[float, int] | None = None
+        self._start: tuple[float, int] | None = None  # the clock's time and the decode time of the first unit
 
     def restart(self) -> None:
         """Starts the clock again: the next unit is due at once."""
@@ -122,9 +122,9 @@ class LeadLimiter:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._last: int | None = None
-        self._lead = 0.0  # seconds
-        self._at = 0.0
+        self._last: int | None = None  # latest decode time
+        self._lead = 0.0  # seconds by which the media are ahead of the clock
+        self._at = 0.0  # the clock's time of the last unit
 
     async def wait(self, dts: int) -> None:
         """Waits as long as the media up to `dts` (milliseconds) are too far ahead."""
@@ -133,7 +133,7 @@ class LeadLimiter:
             await asyncio.sleep(wait)
 
     def delay(self, dts: int) -> float:
-        """Returns the seconds to wait; below 0: none."""
+        """Notes a unit; returns the seconds to wait after it. At most 0: none."""
         now = self._monotonic()
         if self._last is not None:
             step = min(max(dts - self._last, 0) / 1000, _MAX_LEAD_SECONDS)

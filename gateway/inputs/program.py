@@ -19,12 +19,12 @@ class Program:
     """Writes one input after the other into a stream. All times are milliseconds: tracks have a timescale of 1,000.
 
     An input begins at a key frame. Its times are moved, so that the stream's time goes on as the clock does. Audio and
-    video are moved alike, so they stay in sync. If two inputs have equally coded sound, the sound has no gap. Frames of
-    silence fill the time between the inputs. The second one moves by at most half a frame of sound, so that its frames
-    follow exactly.
+    video are moved alike, so they stay in sync. If two inputs have the same audio configuration, the sound has no gap:
+    frames of silence fill the time between the inputs. The second input then moves by at most half a frame of sound, so
+    that its frames follow directly.
 
     Additional tracks are moved like the default ones. If an input lacks one, its rendition shows the default media
-    (`TrackPublisher`). Then the program announces a discontinuity, so that all renditions have it at one time.
+    (`TrackPublisher`). The program announces a discontinuity at this change, so that all renditions have it together.
 
     publisher: of the channel's stream; it must leave times unchanged (`keep_time`).
     """
@@ -33,8 +33,8 @@ class Program:
         self.publisher = publisher
         additional = publisher.additional
         self._renditions = additional if isinstance(additional, TrackPublisher) else None
-        self._returns = False  # at its next key frame, the input's additional tracks take the place of default media
-        self._shift = 0
+        self._additional_due = False  # at the next key frame, the input's additional tracks replace the default media
+        self._shift = 0  # milliseconds from the input's times to the stream's
         self._sound_from = 0  # decode time of the input; its earlier sound is left out
         self._video: MediaTrack | None = None
         self._audio: MediaTrack | None = None
@@ -42,7 +42,7 @@ class Program:
         self._silence: tuple[bytes, float] | None = None  # a frame of the stream's sound, and its milliseconds
         self._last_sound: int | None = None  # time of the stream's last frame of sound, since the last announcement
         self._last_shown = 0  # presentation time of the stream's last picture
-        self._joins = False  # the first sound of this input is still to come
+        self._sound_due = False  # the first sound of this input is still to come
 
     def begin(
         self,
@@ -54,7 +54,7 @@ class Program:
     ) -> None:
         """Begins another input.
 
-        tracks: of the input. Equal tracks are not announced: decoders go on.
+        tracks: of the input. If the stream has the same tracks, they are not announced: decoders go on.
         units: from a key frame to the newest one. If there are several, the pictures are squeezed into the time since
         the last unit of the stream, without their sound: players catch up at once, and the delay does not grow.
         now: monotonic seconds. sound: the time of any frame of the input's sound; None: unknown.
@@ -66,31 +66,31 @@ class Program:
             self.publisher.has_additional |= bool(self.publisher.stream.pushed_tracks)
         self._begin(tracks, units, now, sound)
         if additional is not None and self._renditions is not None:
-            self._returns = len(units) > 1 and bool(additional.tracks)
+            self._additional_due = len(units) > 1 and bool(additional.tracks)
             additional.announce(self.publisher, now)
 
     def _begin(self, tracks: Tracks, units: Sequence[AccessUnit], now: float, sound: int | None) -> None:
         received = self.publisher.stream.received
         first, newest = units[0], units[-1]
-        self._returns, self._joins, self._sound_from = False, True, first.dts
+        self._additional_due, self._sound_due, self._sound_from = False, True, first.dts
         last, elapsed = received.last_dts_ms, round((now - received.last_push) * 1000)
         pictures = [unit for unit in units if unit.track.kind is _VIDEO] if tracks.video is not None else []
         if received.last_push and len(pictures) > 1:
             begin = max(last, self._last_shown) + 1
             least = begin + len(pictures) - 1
-            self._shift = self._aligned(max(least, last + elapsed) - newest.dts, least - newest.dts, sound)
+            self._shift = self._align(max(least, last + elapsed) - newest.dts, least - newest.dts, sound)
             self._squeeze(pictures, begin, newest.dts + self._shift, now)
             self._sound_from = newest.dts
             return
         self._shift = 0
         if received.last_push:
             least = max(last, self._last_shown - first.cts) + 1 - first.dts  # reordered pictures have ended, too
-            self._shift = self._aligned(max(last + max(_FRAME_MS, elapsed) - first.dts, least), least, sound)
+            self._shift = self._align(max(last + max(_FRAME_MS, elapsed) - first.dts, least), least, sound)
         for unit in units:
             self.push(unit, now)
 
-    def _aligned(self, shift: int, least: int, sound: int | None) -> int:
-        """Returns the shift, changed so that the sound of the input follows in whole frames. It is at least `least`."""
+    def _align(self, shift: int, least: int, sound: int | None) -> int:
+        """Returns the shift, changed so that the sound of the input follows in whole frames. At least `least`."""
         if sound is None or self._last_sound is None or self._silence is None:
             return shift
         frame = self._silence[1]
@@ -154,13 +154,13 @@ class Program:
     def push(self, unit: AccessUnit, now: float) -> None:
         """Writes the next unit of the input on air. Hot path. now: monotonic seconds."""
         if unit.track.kind is _VIDEO:
-            if self._returns and unit.key:
-                self._returns = False
+            if self._additional_due and unit.key:
+                self._additional_due = False
                 self._discontinue()
             self._write(unit, unit.dts + self._shift, unit.cts, now)
         elif unit.dts >= self._sound_from:
             dts = unit.dts + self._shift
-            if self._joins and not self._join(unit, dts, now):
+            if self._sound_due and not self._join(unit, dts, now):
                 return
             self._last_sound = dts
             self._write(unit, dts, unit.cts, now)
@@ -168,13 +168,13 @@ class Program:
     def _join(self, unit: AccessUnit, dts: int, now: float) -> bool:
         """Fills the time before the first sound of the input with silence. Returns False if this sound is too early."""
         if self._last_sound is None or self._silence is None or self._audio is None:
-            self._joins = False
+            self._sound_due = False
             return True
         payload, frame = self._silence
         missing = round((dts - self._last_sound) / frame) - 1
         if missing < 0:
             return False
-        self._joins = False
+        self._sound_due = False
         if missing * frame <= _MAX_SILENCE_MS:
             last = self._last_sound
             for number in range(1, missing + 1):

@@ -31,13 +31,13 @@ class Candidate:
 
 
 def choose(
-    candidates: Sequence[Candidate], current: int | None, taken: int | None, steady: float, *, returns: bool = True
+    candidates: Sequence[Candidate], current: int | None, taken: int | None, steady: float, *, automatic: bool = True
 ) -> int | None:
     """Returns the index of the input that is on air from now on; None if none is usable.
 
     candidates: in the order of the list; the first is the best. current, taken: indexes; None: none.
     steady: seconds for which a better input must be usable before it replaces a usable one.
-    returns: whether a better input replaces a usable one; False: only by hand.
+    automatic: whether a better input replaces a usable one; False: this happens only by hand.
 
     An input that was taken by hand is on air whenever it is usable.
     """
@@ -46,6 +46,6 @@ def choose(
     usable = [index for index, candidate in enumerate(candidates) if candidate.usable]
     if current is None or not candidates[current].usable:
         return usable[0] if usable else None
-    if taken is not None or not returns:
+    if taken is not None or not automatic:
         return current
     return next((index for index in usable if index < current and candidates[index].steady >= steady), current)

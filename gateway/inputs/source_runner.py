@@ -18,7 +18,7 @@ from gateway.ports.errors import OutputError, OutputUnsupported
 
 log = structlog.get_logger(__name__)
 
-_STEADY_SECONDS: Final = 30.0  # a source that ran for this time is started again without a pause
+_STEADY_SECONDS: Final = 30.0  # a source that ran for this time is started again after the shortest pause
 _MAX_ERROR: Final = 300  # characters
 
 
@@ -26,9 +26,9 @@ class SourceOwner(Protocol):
     """The part of the channel's switcher that its sources need."""
 
     channel: Channel
-    reference: Tracks | None
+    expected_tracks: Tracks | None
 
-    async def until_reference_changes(self, known: Tracks | None) -> None: ...
+    async def until_expected_tracks_change(self, known: Tracks | None) -> None: ...
 
     def publish_input(self, entry: ChannelInput, peer: str) -> StreamPublisher: ...
 
@@ -68,9 +68,9 @@ class SourceRunner:
         return self.running and self._working and self._source.is_ready
 
     @property
-    def is_resting(self) -> bool:
-        """Whether the source has nothing to deliver before its next time."""
-        return self._source.is_resting
+    def is_between_items(self) -> bool:
+        """Whether the source has no media until the time of its next scheduled item."""
+        return self._source.is_between_items
 
     @property
     def key_frame(self) -> AccessUnit | None:
@@ -129,8 +129,8 @@ class SourceRunner:
         return self._owner.channel
 
     @property
-    def reference(self) -> Tracks | None:
-        return self._owner.reference
+    def expected_tracks(self) -> Tracks | None:
+        return self._owner.expected_tracks
 
     @property
     def on_air(self) -> bool:
@@ -142,8 +142,8 @@ class SourceRunner:
     async def until_off_air(self) -> None:
         await self._entry.off_air.wait()
 
-    async def until_reference_changes(self, known: Tracks | None) -> None:
-        await self._owner.until_reference_changes(known)
+    async def until_expected_tracks_change(self, known: Tracks | None) -> None:
+        await self._owner.until_expected_tracks_change(known)
 
     def publish(self, peer: str = "") -> StreamPublisher:
         self._publishers = [publisher for publisher in self._publishers if publisher.active]

@@ -1,4 +1,4 @@
-"""Splicer: joins the media of films or of parts of a stream to one timeline."""
+"""Splicer: joins runs of media to one timeline. A run is a film, or a piece of a stream without a discontinuity."""
 
 import asyncio
 import math
@@ -14,7 +14,7 @@ from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
 
 _DEFAULT_STEP: Final = 33  # ms of a frame whose duration is unknown
-_MAX_STEP: Final = 1_000
+_MAX_STEP: Final = 1_000  # ms; a longer distance of two frames is a gap, not a duration
 _INDEX: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
 LEAD_MS: Final = 2_000  # films have their tracks at most this far apart
 _MAX_UNITS: Final = 1_000
@@ -22,9 +22,9 @@ _MAX_BYTES: Final = 16_000_000
 
 
 class Splicer:
-    """Yields the media of one part after the other. Times go on; equal tracks are not announced again.
+    """Yields the media of one run after the other. Times go on; the same tracks are not announced again.
 
-    silence: seconds without a unit after which a part has failed. lead_ms: see Interleaver.
+    silence: seconds without a unit after which a run has failed. lead_ms: see Interleaver.
     missing: text of this error before the first unit. Later, the text is "no media".
     """
 
@@ -39,13 +39,13 @@ class Splicer:
     async def play(self, sources: Sequence[DemuxedSource]) -> AsyncGenerator[Item]:
         """Yields tracks if they differ from the previous ones, and units in order. Raises GatewayError.
 
-        sources: of one part. If there are two, the first has the pictures and the second has the sound.
+        sources: of one run. If there are two, the first has the pictures and the second has the sound.
         """
-        part = _Part(sources, self._silence, self._missing)
+        run = _Run(sources, self._silence, self._missing)
         interleaver = Interleaver(self._lead_ms)
         timeline: PublisherTimeline | None = None
         while True:
-            item = await part.next()
+            item = await run.next()
             changed = isinstance(item, Tracks) and self._differs(item)
             if isinstance(item, Tracks):
                 interleaver.kinds = frozenset(track.kind for track in item)
@@ -54,7 +54,7 @@ class Splicer:
                 ready = interleaver.flush() if item is None else interleaver.push(item)
             for unit in ready:
                 timeline = timeline or self._timeline([*ready, *interleaver.waiting])
-                yield self._placed(unit, timeline)
+                yield self._retime(unit, timeline)
             if item is None:
                 return
             if isinstance(item, Tracks) and changed:
@@ -65,7 +65,7 @@ class Splicer:
         return self._tracks is None or (self._tracks.video, self._tracks.audio) != (tracks.video, tracks.audio)
 
     def _timeline(self, first: list[AccessUnit]) -> PublisherTimeline:
-        """Returns the clock of a part: each track begins at or after the end of the previous part.
+        """Returns the clock of a run: each track begins at or after the end of the previous run.
 
         first: the first units of the tracks, the earliest one first.
         """
@@ -76,7 +76,7 @@ class Splicer:
         latest = max(self._ends.values(), default=0)
         return PublisherTimeline(start=latest if shift is None else max(0, first[0].dts + shift))
 
-    def _placed(self, unit: AccessUnit, timeline: PublisherTimeline) -> AccessUnit:
+    def _retime(self, unit: AccessUnit, timeline: PublisherTimeline) -> AccessUnit:
         kind = unit.track.kind
         at = timeline.stamp(_INDEX[kind], unit.dts & 0xFFFFFFFF)
         previous = self._ends.get(kind, at) - self._steps.get(kind, 0)
@@ -86,12 +86,12 @@ class Splicer:
         return replace(unit, dts=at, track=self._known_track(unit.track))
 
     def _known_track(self, track: MediaTrack) -> MediaTrack:
-        """Returns the announced track that is equal to `track`, because another part has another object for it."""
+        """Returns the announced track that is equal to `track`, because each run has its own object for it."""
         assert self._tracks is not None, "the tracks come first"
         return (self._tracks.video if track.kind is Kind.VIDEO else self._tracks.audio) or track
 
 
-class _Part:
+class _Run:
     """The items of one or two sources. If there are two, the one with the earlier time is read next."""
 
     def __init__(self, sources: Sequence[DemuxedSource], silence: float, missing: str) -> None:
@@ -99,7 +99,9 @@ class _Part:
         self._silence = silence
         self._missing = missing
         self._tracks: dict[int, Tracks] = {}
-        self._times = [-math.inf] * len(self._sources)  # of the last units; infinity: the source has ended
+        self._times = [-math.inf] * len(
+            self._sources
+        )  # of the last units; -infinity: none yet; infinity: the source has ended
 
     async def next(self) -> Item | None:
         """Returns the next tracks or unit; None at the end of all sources."""

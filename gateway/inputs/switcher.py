@@ -33,12 +33,14 @@ from gateway.settings.models import InputsSettings
 log = structlog.get_logger(__name__)
 
 PROTOCOL: Final = "inputs"  # protocol of the stream's publisher until the first input is on air
-_ORIGIN: Final = PushOrigin(PROTOCOL, "", keep_time=True, trusted=True, announced=False)
-STEADY_SECONDS: Final = 2.0  # for which a better input must deliver until it goes on air again
-_IDLE_SECONDS: Final = 20.0  # without viewers, until a pull on demand ends
+_ORIGIN: Final = PushOrigin(PROTOCOL, "", keep_time=True, trusted=True, emits_events=False)
+STEADY_SECONDS: Final = 2.0  # a better input must deliver for this time before it replaces another one
+_IDLE_SECONDS: Final = 20.0  # a pull ends after this time without viewers
+# The inputs that the channel's `inputsMatch` encodes in the form of the push.
 _MATCHED: Final = frozenset((InputKind.BACKUP, InputKind.PULL, InputKind.PLAYLIST))
 _MARGIN: Final = 0.005  # seconds; a timer may be early
 _RETRY_SECONDS: Final = 0.1  # between two checks while the input on air is silent and no other one may replace it
+# The reasons for which the input on air no longer delivers.
 _LOST: Final = frozenset((SwitchReason.ENDED, SwitchReason.SILENT, SwitchReason.FAILED))
 
 
@@ -64,11 +66,13 @@ class ChannelSwitcher:
     """Runs the inputs of one channel. One at a time is on air.
 
     It has the publisher of the channel's stream while an input is connected or on air. Otherwise the stream lingers.
+
+    expected_tracks: the tracks for which the viewers' decoders are set up; None: unknown.
     """
 
     def __init__(self, parts: SwitcherParts, channel: Channel, specs: Sequence[InputSpec]) -> None:
         self.channel = channel
-        self.reference: Tracks | None = None
+        self.expected_tracks: Tracks | None = None
         self._parts = parts
         self._tasks = Tasks(f"inputs of {channel.id}")
         self._inputs: list[ChannelInput] = []
@@ -77,7 +81,7 @@ class ChannelSwitcher:
         self._program: Program | None = None
         self._current: ChannelInput | None = None
         self._taken: ChannelInput | None = None
-        self._reference_changed = asyncio.Event()
+        self._expected_changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._limiter = IntervalLimiter()  # of switches
         self._was_live = False  # whether an input other than a slate was on air since the stream began
@@ -137,7 +141,7 @@ class ChannelSwitcher:
             return InputState.READY, error
         if error is not None:
             return InputState.FAILED, error
-        if entry.stream is not None or (runner is not None and runner.running and not runner.is_resting):
+        if entry.stream is not None or (runner is not None and runner.running and not runner.is_between_items):
             return InputState.CONNECTING, None
         return InputState.OFF, None
 
@@ -175,18 +179,18 @@ class ChannelSwitcher:
         name = f"{self.channel.id}/{entry.spec.name}"
         publisher = self._parts.hidden.publish_from(origin, self.channel, name, evict)
         if publisher.stream is not entry.stream:
-            entry.attach(publisher.stream, self._matched(entry, publisher.stream))
+            entry.attach(publisher.stream, self._start_matching(entry, publisher.stream))
         return publisher
 
-    def _matched(self, entry: ChannelInput, stream: Stream) -> Stream | None:
-        """Returns the stream with the matched media of an input; None: its own media are used."""
+    def _start_matching(self, entry: ChannelInput, stream: Stream) -> Stream | None:
+        """Starts to match an input. Returns the stream of the matched media; None: the input is used as it is."""
         self._matchings.pop(entry, None)
         if entry.spec.kind not in _MATCHED or not self.channel.flag("inputsMatch"):
             return None
         services = self._parts.services
         matching = Matching(stream, services.workers, services.settings.transcode, services.settings.stream)
         self._matchings[entry] = matching
-        matching.set_reference(self.reference)
+        matching.set_expected_tracks(self.expected_tracks)
         matching.attach()
         self._tasks.start(matching.run(), f"match {entry.spec.name}")
         return matching.media
@@ -229,13 +233,13 @@ class ChannelSwitcher:
         """Returns a publisher for the source of an input."""
 
         def evicted(reason: EndReason) -> None:
-            """The source notices that its publisher is no longer active."""
+            """Does nothing: the source notices that its publisher is no longer active."""
 
         return self._publish(entry, PushOrigin(str(entry.spec.kind), peer, trusted=True), evicted)
 
-    async def until_reference_changes(self, known: Tracks | None) -> None:
-        while is_same(known, self.reference):
-            await self._reference_changed.wait()
+    async def until_expected_tracks_change(self, known: Tracks | None) -> None:
+        while is_same(known, self.expected_tracks):
+            await self._expected_changed.wait()
 
     # ---- the choice ----
 
@@ -307,11 +311,11 @@ class ChannelSwitcher:
         if entry.spec.kind is not InputKind.SLATE:
             self._was_live = True
             matching = self._matchings.get(entry)
-            if not is_same(tracks, self.reference) and (matching is None or matching.passes):
-                self.reference = tracks
+            if not is_same(tracks, self.expected_tracks) and (matching is None or matching.passes):
+                self.expected_tracks = tracks
                 for other in self._matchings.values():
-                    other.set_reference(tracks)
-                changed, self._reference_changed = self._reference_changed, asyncio.Event()
+                    other.set_expected_tracks(tracks)
+                changed, self._expected_changed = self._expected_changed, asyncio.Event()
                 changed.set()
 
     def take(self, name: str | None) -> None:
@@ -346,8 +350,8 @@ class ChannelSwitcher:
         candidates = [self._candidate(entry, now) for entry in inputs]
         current_index = inputs.index(current) if current in inputs else None
         taken = inputs.index(self._taken) if self._taken is not None else None
-        returns = not self.channel.flag("inputsManual")
-        index = choose(candidates, current_index, taken, STEADY_SECONDS, returns=returns)
+        automatic = not self.channel.flag("inputsManual")
+        index = choose(candidates, current_index, taken, STEADY_SECONDS, automatic=automatic)
         if index is None and current is not None and current.stream is not None:
             index = current_index  # nothing else delivers: it goes on as if it were the only input
         elif current_index is not None and candidates[current_index].usable and reason in _LOST:
@@ -396,7 +400,7 @@ class ChannelSwitcher:
         """Lets the stream's session show the publisher of the input on air."""
         assert self._program is not None, "an input is on air"
         publisher = None if entry.stream is None else entry.stream.publisher
-        self._program.publisher.show(entry.spec.name, str(entry.spec.kind), publisher, entry.ask_key_frame)
+        self._program.publisher.show_input(entry.spec.name, str(entry.spec.kind), publisher, entry.ask_key_frame)
 
     def _arm(self) -> None:
         """Sets the timer to the moment at which the input on air would be silent."""

@@ -30,7 +30,7 @@ _IMPORT_MAP: Final = re.compile(rb"""<script\s+type=["']?importmap["']?\s*>(.*?)
 class Asset:
     """One file.
 
-    tag: a hash of its content.
+    kind: the content type. tag: a hash of the content.
     packed: the content as gzip; None if that is not smaller.
     inline: hash sources for a Content-Security-Policy, one for each import map in the page.
     """
@@ -50,7 +50,7 @@ class Asset:
         self.inline = tuple(f"'sha256-{text}'" for text in hashes)
 
     def unchanged(self, tags: str) -> bool:
-        """Whether a client with this If-None-Match has the file (RFC 9110 §13.1.2). `*` matches any file."""
+        """Whether a client has the file (RFC 9110 §13.1.2). tags: its If-None-Match; `*` matches any file."""
         return self.tag in tags or tags.strip() == "*"
 
 

@@ -30,7 +30,7 @@ class TooManyAttempts(Exception):
 class Attempt:
     """One attempt that waits for a turn.
 
-    failures: recent failures of the address; attempts with fewer failures go first.
+    failures: recent failures of the address. Attempts with fewer failures go first.
     pauses: by key, such as the address or a name: minimum number of seconds since the last turn with this key.
     """
 
@@ -49,8 +49,8 @@ class _Waiting:
 class AttemptLimiter:
     """Allows at most `max_concurrent` turns at a time. Use `async with limiter.turn(attempt)`.
 
-    Among attempts with equally many failures, the newest goes first. So if an attacker fills the queue, others do not
-    wait for all of it. At most 64 attempts wait: of one address 16, or 4 if it failed recently. Above a limit, the
+    Among attempts with the same number of failures, the newest goes first. So if an attacker fills the queue, others do
+    not wait for all of it. At most 64 attempts wait: of one address 16, or 4 if it failed recently. Above a limit, the
     oldest attempt with the most failures gets TooManyAttempts.
 
     loop: has the clock and the timers. None: the running event loop.

@@ -12,7 +12,7 @@ Clock: TypeAlias = Callable[[], float]  # returns the current time in seconds
 class Clocks:
     """The two clocks of a process.
 
-    wall: seconds since the epoch. monotonic: seconds since an arbitrary time. Tests pass other functions.
+    wall: seconds since 1970. monotonic: seconds since an arbitrary time. Tests pass other functions.
     """
 
     wall: Clock = time.time

@@ -36,7 +36,8 @@ _DNS_SECONDS: Final = 10.0
 
 # Listed here, because `is_global` of the module ipaddress changed between patch releases of Python.
 # Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries; RFC 4291, 3056, 6052.
-# The first row: the metadata service of AWS, inside a private network; never allowed by a name, see _NEVER_BY_NAME.
+# The first address is the metadata service of AWS. It stands before the private network fc00::/7, which contains it,
+# because a name must never allow it (_NEVER_BY_NAME).
 _SPECIAL: Final[tuple[tuple[Network, str], ...]] = tuple(
     (ipaddress.ip_network(network), kind)
     for kind, networks in (
@@ -101,7 +102,7 @@ class Egress:
 
     allow: networks ("10.0.0.0/8", "::1"), hosts ("relay.lan") and URL prefixes ("http://10.1.2.3/pics/") that are
     allowed in addition to public addresses (`egress.allow`).
-    reads: the turns in which all connections to these addresses are read.
+    reads: schedules the reads of all connections to these addresses.
     """
 
     def __init__(self, allow: Sequence[str] = ()) -> None:
@@ -123,7 +124,7 @@ class Egress:
         assert parts.hostname is not None, "_split checks it"
         return await self._check(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], parts.path)
 
-    def names(self, url: str) -> bool:
+    def lists(self, url: str) -> bool:
         """Whether `allow` lists this address: by prefix, by host, or by the network of a numeric host."""
         parts = _split(url)
         if parts is None or parts.hostname is None:

@@ -49,7 +49,7 @@ class Levels:
         self._channels: dict[str, int] = {}
         self.floor = logging.INFO
 
-    def general(self, name: str) -> None:
+    def set_general(self, name: str) -> None:
         """Sets the level of lines without a channel level. Raises KeyError if `name` is unknown."""
         self._general = LEVELS[name]
         self._update_floor()
@@ -59,7 +59,7 @@ class Levels:
         """The general level: one of LEVELS."""
         return next(name for name, level in LEVELS.items() if level == self._general)
 
-    def channel(self, id: str, name: str | None) -> None:
+    def set_channel(self, id: str, name: str | None) -> None:
         """Sets the level of a live channel. None or an unknown name: the general level."""
         level = LEVELS.get(name) if name else None
         if level is None:
@@ -139,7 +139,7 @@ def configure(
     Records of the module logging are printed too.
     """
     constant = dict(fields or {})
-    levels.general(level)
+    levels.set_general(level)
     _Lines.out = out
     stream = out or sys.stderr
     terminal = stream.isatty()
@@ -200,7 +200,7 @@ def limit_strangers(limiters: Mapping[str, LogRateLimiter], logger: object, meth
     limiter = limiters.get(event.get("event", ""))
     if limiter is None:
         return event
-    left_out = limiter.due()
+    left_out = limiter.admit()
     if left_out is None:
         raise DropEvent
     return {**event, **left_out}

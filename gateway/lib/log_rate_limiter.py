@@ -16,8 +16,8 @@ class LogRateLimiter:
         self._lines = 0
         self._left_out = 0
 
-    def due(self) -> dict[str, int] | None:
-        """Returns None if the line must be omitted. Otherwise returns its extra fields.
+    def admit(self) -> dict[str, int] | None:
+        """Counts a line. Returns None if the line must be omitted, otherwise its extra fields.
 
         The field `left_out` is the number of earlier lines that were omitted; it is missing if there were none.
         """

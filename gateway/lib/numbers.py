@@ -11,7 +11,7 @@ _DECIMAL: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{0,15})?", re.ASCII)
 
 
 def read_integer(text: str, most: int, least: int = 0) -> int | None:
-    """Returns the number from `least` to `most` that these ASCII digits write; None for any other text."""
+    """Returns the number from `least` to `most` that the text has in ASCII digits; None for any other text."""
     if len(text) > _MAX_DIGITS or not text.isascii() or not text.isdecimal():
         return None
     number = int(text)

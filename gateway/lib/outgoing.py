@@ -28,10 +28,11 @@ async def connect(
     """Connects to the first address that answers, and returns its protocol.
 
     The connection is read in turns. While the write buffer is full, it is not read.
-    seconds: limit for all addresses; each address gets its part. tls: None: without TLS. Raises ConnectFailed.
+    seconds: limit for all addresses; each gets an equal share of the remaining time. tls: None: without TLS.
+    Raises ConnectFailed.
     """
     loop = asyncio.get_running_loop()
-    text = "it has no address"
+    text = "the server has no address"
     end = loop.time() + seconds
     for remaining, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
         try:
@@ -49,11 +50,15 @@ async def connect(
         except TimeoutError:
             text = "no answer to the connection"
         except ssl.SSLCertVerificationError as error:
-            text = f"its certificate is not trusted: {error.verify_message}"
+            text = f"the server's certificate is not trusted: {error.verify_message}"
         except ssl.SSLError as error:
             text = f"no TLS: {error.reason or error}"
         except OSError as error:
-            text = os_error_text(error) if error.errno or tls is None else "it closed the connection when TLS began"
+            text = (
+                os_error_text(error)
+                if error.errno or tls is None
+                else "the server closed the connection when TLS began"
+            )
     raise ConnectFailed(text)
 
 

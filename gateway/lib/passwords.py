@@ -31,7 +31,7 @@ def hash_password(password: str) -> dict[str, Any]:
 def verify_password(password: str, stored: Mapping[str, Any] | None) -> bool:
     """Whether `stored` is the stored form of this password. It is as slow as `hash_password`.
 
-    stored: None for an unknown user. Then the result is False after an equal time.
+    stored: None for an unknown user. Then the result is False after the same time.
     """
     if stored is None or len(password) > MAX_LENGTH:
         hmac.compare_digest(_hash(password[:MAX_LENGTH], bytes(16), _N, _R, _P), bytes(32))

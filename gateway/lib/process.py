@@ -65,7 +65,7 @@ def with_python_path(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _machine() -> str:
-    """Returns the host name and the PID namespace. Containers with equal host names have separate process numbers."""
+    """Returns the host name and the PID namespace. Containers with the same host name have separate process numbers."""
     namespace = ""
     with suppress(OSError):
         namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")

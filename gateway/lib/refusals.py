@@ -14,7 +14,8 @@ class Refusals:
     """Counts refused attempts by address within a minute, for the last `max_addresses` addresses.
 
     Callers verify the credentials first. The limit changes only the answer to a wrong attempt; it never refuses a
-    correct one. IPv6 addresses are counted by their /64.
+    correct one. IPv6 addresses are counted by their /64. The callers for OBS are an exception: they count each request
+    with a stream key as refused, before the key is checked. Their limit also refuses requests with a correct key.
 
     per_minute: allowed refused attempts of an address; 0: no limit.
     """
@@ -27,7 +28,7 @@ class Refusals:
         return len(self._attempts)
 
     def add(self, address: str, now: float) -> int:
-        """Counts one more refused attempt. Returns `wait` from before this attempt. now: monotonic seconds.
+        """Counts one more refused attempt. Returns what `wait` returned before this attempt. now: monotonic seconds.
 
         An attempt above the limit is not recorded, so that the wait ends even if the client continues.
         """

@@ -9,5 +9,5 @@ def milliseconds(seconds: float) -> int:
 
 
 def rfc3339(seconds: float, to: str = "milliseconds") -> str:
-    """Returns seconds since the epoch as 2030-01-31T18:00:00.123Z. to: the last part that is shown."""
+    """Returns seconds since 1970 as 2030-01-31T18:00:00.123Z. to: the last part that is shown."""
     return datetime.fromtimestamp(milliseconds(seconds) / 1000, UTC).isoformat(timespec=to).replace("+00:00", "Z")

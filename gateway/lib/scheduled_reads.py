@@ -30,7 +30,7 @@ def shared_view(size: int) -> memoryview:
 
 
 class ReadScheduler:
-    """Resumes busy connections in the order of their arrival.
+    """Resumes busy connections in the order in which they began to wait.
 
     Each turn of the event loop resumes at least one connection. It continues until the cost of their last reads reaches
     `turn_seconds`. So they delay other work by about this time per turn. Connections with merged reads
@@ -41,9 +41,9 @@ class ReadScheduler:
 
     def __init__(self, turn_seconds: float = TURN_SECONDS) -> None:
         self._turn_seconds = turn_seconds
-        self._waiting: deque[tuple[Callable[[], None], float]] = deque()
+        self._waiting: deque[tuple[Callable[[], None], float]] = deque()  # function to call, cost
         self._scheduled = False
-        self._merging: deque[tuple[float, Callable[[], None], float]] = deque()  # ordered by time
+        self._merging: deque[tuple[float, Callable[[], None], float]] = deque()  # due time, function to call, cost
 
     def __len__(self) -> int:
         """Returns the number of connections in both queues."""

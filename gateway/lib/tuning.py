@@ -26,7 +26,7 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def private_files() -> None:
+def make_files_private() -> None:
     """Limits new files of this process and its children to 0640, and folders to 0750.
 
     Then other users cannot read recordings. A stricter umask stays. Call it before there are threads, because reading

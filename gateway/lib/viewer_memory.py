@@ -6,7 +6,7 @@ from typing import Protocol
 class ViewerMemory(Protocol):
     """Counts and limits the bytes that wait for all viewers of a process; implemented by `packaging.backlog.Backlogs`.
 
-    bytes: the counter. limit: bytes. left: the free ones.
+    bytes: those that wait now. limit: the most that may wait. left: limit minus bytes.
     """
 
     bytes: int

@@ -1,4 +1,4 @@
-"""Waits for an event, but not for ever."""
+"""Waits for an event, with a time limit."""
 
 import asyncio
 

@@ -111,7 +111,7 @@ class KernelBatchReader:
             )
             for n in range(MAX_READ)
         )  # fmt: skip
-        self._head, self._headers = head, headers
+        self._head, self._headers = head, headers  # the address of the headers, and their bytes
         self._keep = buffers  # the kernel writes into them
         self._addresses: dict[bytes, Address] = {}
         headers[:] = self._empty

@@ -9,7 +9,7 @@ MAX_FRAME: Final = 2_048  # bytes; packets of WebRTC fit into an Ethernet frame
 
 
 class FrameReader:
-    """Splits received bytes into packets. Holds at most one incomplete frame."""
+    """Splits received bytes into packets. Keeps at most one incomplete frame."""
 
     __slots__ = ("_buffer",)
 
@@ -36,5 +36,5 @@ class FrameReader:
 
 
 def framed(packets: Iterable[bytes]) -> bytes:
-    """Returns packets as frames. Each has at most 65,535 bytes."""
+    """Returns the bytes of one frame for each packet. A packet has at most 65,535 bytes."""
     return b"".join(part for packet in packets for part in (len(packet).to_bytes(2, "big"), packet))

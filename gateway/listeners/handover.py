@@ -25,8 +25,8 @@ from gateway.protocols.errors import RemoteProtocolError
 log = structlog.get_logger(__name__)
 
 _MAX_UNSENT: Final = 1_000_000  # bytes that wait for the older process; beyond that, datagrams are dropped
-_TAKEN: Final = b"\x00"  # the older process no longer reads
-_TAKEN_SECONDS: Final = 2.0
+_TAKEN: Final = b"\x00"  # message of the older process: it no longer reads the ports
+_TAKEN_SECONDS: Final = 2.0  # longest wait for this message
 _SOCKETS: Final = 16  # of one port, at most: one for each address of its host
 
 
@@ -94,7 +94,7 @@ class Handover:
                 self._older = older
                 for number, port in enumerate(self._ports):
                     port.older = partial(older.send, number)
-                log.info("shares its UDP ports with the process before", socket=path.name)
+                log.info("UDP ports are shared with the older process", socket=path.name)
                 return
             older.close()
 
@@ -148,7 +148,7 @@ class _Older(_Link):
 
     def __init__(self, handover: Handover) -> None:
         super().__init__(handover)
-        self.taken = asyncio.Event()
+        self.taken = asyncio.Event()  # the older process no longer reads, or the connection is lost
         self.is_lost = False
 
     def data_received(self, data: bytes) -> None:
@@ -182,7 +182,7 @@ class _Successor(_Link):
         cast(asyncio.Transport, transport).write(_TAKEN)
 
     def data_received(self, data: bytes) -> None:
-        """Hot path while a replaced process has sessions."""
+        """Takes datagrams that the successor has read. Hot path while this replaced process has sessions."""
         try:
             for frame in self._frames.receive(data):
                 self._handover.passed_on(frame)

@@ -1,4 +1,4 @@
-"""Counts the connections that have not sent a valid key yet, in number and in bytes, from the accept."""
+"""Counts the connections that have not sent a valid key yet, and their memory. Counting begins at the accept."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from gateway.lib.metric_table import PENDING, PENDING_BYTES, PENDING_REFUSED, Me
 from gateway.lib.network import client_network
 from gateway.lib.quota import Quota
 
-# Memory of a connection, in bytes. Measured for one that has sent nothing yet: 6, 12 and 54 kB. A sending connection
-# over TLS needs some 30 kB more.
+# Bytes of memory that are counted for a connection. A connection that has sent nothing needs 6 kB with RTMP, 12 kB with
+# WebSocket, and 54 kB more with TLS. When it sends over TLS, it needs some 30 kB more.
 RTMP_BYTES: Final = 8_000
 WS_BYTES: Final = 16_000
-TLS_BYTES: Final = 88_000  # in addition
+TLS_BYTES: Final = 88_000  # in addition to RTMP_BYTES or WS_BYTES
 
 EARLY_READ: Final = 4096  # bytes of a read before a push was accepted: limits the work for an unknown peer
 EARLY_BYTES: Final = 16_384  # buffered while a key is verified; above this limit the socket is not read

@@ -20,7 +20,7 @@ from gateway.protocols.errors import RemoteProtocolError
 log = structlog.get_logger(__name__)
 
 CLIENT_BYTES: Final = 4_000  # memory of a client that has not shown a key yet
-_KEY_SECONDS: Final = 60.0  # for the key of a client, at most
+_KEY_SECONDS: Final = 60.0  # time limit for the key of a client, if none is set
 
 
 class UdpSession(Protocol):
@@ -33,7 +33,7 @@ class UdpSession(Protocol):
         """
 
     def tick(self, now: float) -> None:
-        """Does what is due. Called once a second. now: monotonic seconds."""
+        """Checks time limits. Called once a second. now: monotonic seconds."""
 
     def closed(self, reason: str) -> None:
         """Frees everything. Called once. Datagrams can still be sent to the client."""
@@ -68,13 +68,16 @@ class UdpClient:
     A sender may forge its address. So a client without a key gets no more bytes than came from it, has a limited time,
     and goes first when `PendingConnections` needs room. `accept` ends these limits.
 
-    address, port: of the client. bytes: received.
+    address, port: of the client. endpoint: the socket, and the client's address on it. bytes: received.
+    heard: monotonic time of the last datagram.
     """
 
-    __slots__ = ("_limits", "_on_closed", "_opened", "_pending", "_sent", "_session", "_udp", "bytes", "heard", "key")
+    __slots__ = (
+        "_limits", "_on_closed", "_opened", "_pending", "_sent", "_session", "_udp", "bytes", "endpoint", "heard",
+    )  # fmt: skip
 
     def __init__(self, udp: UdpSocket, to: Address, limits: UdpLimits, on_closed: Callable[[UdpClient], None]) -> None:
-        self.key = udp, to
+        self.endpoint = udp, to
         self._udp = udp
         self._limits = limits
         self._on_closed = on_closed
@@ -94,11 +97,11 @@ class UdpClient:
 
     @property
     def address(self) -> str:
-        return plain_address(self.key[1][0])
+        return plain_address(self.endpoint[1][0])
 
     @property
     def port(self) -> int:
-        return int(self.key[1][1])
+        return int(self.endpoint[1][1])
 
     @property
     def is_accepted(self) -> bool:
@@ -132,7 +135,7 @@ class UdpClient:
             self._sent += sum(map(len, datagrams))
             if self._sent > self.bytes:
                 return 0
-        return self._udp.send(datagrams, self.key[1])
+        return self._udp.send(datagrams, self.endpoint[1])
 
     def tick(self, now: float) -> None:
         """Closes a client that is late or silent. now: monotonic seconds."""
@@ -212,12 +215,12 @@ class UdpListener(PortListener[UdpClient]):
         client = UdpClient(udp, address, self._limits, self._forget)
         if not client.enter(self._protocol):
             return None
-        self._clients[client.key] = client
+        self._clients[client.endpoint] = client
         self._sessions.add(client)
         return client
 
     def _forget(self, client: UdpClient) -> None:
-        self._clients.pop(client.key, None)
+        self._clients.pop(client.endpoint, None)
         self._sessions.discard(client)
 
     # ---- SharedPort ----

@@ -20,14 +20,14 @@ log = structlog.get_logger(__name__)
 Receive: TypeAlias = Callable[["UdpSocket", Address, Sequence[bytes], Sequence[float]], bool]
 
 _TURN_SECONDS: Final = 0.002  # of work in one turn of the event loop
-# Seconds for which an empty socket rests if all clients are patient. One read of many packets costs less than many
-# reads.
+# Seconds of a rest: an empty socket is not read while no client needs its packets at once. One read of many packets
+# costs less than many reads.
 _LONGEST_REST: Final = 0.05
 _SHORTEST_REST: Final = 0.001
 _BUFFERED: Final = 2_304  # bytes that a datagram takes in the kernel's buffer
 _BUFFER_SHARE: Final = 4  # during a rest, at most a quarter of the buffer may be filled
-_MOST_IN_REST: Final = 512  # datagrams
-_LONGER: Final = 1.25  # a rest is at most this many times as long as the last one
+_MOST_IN_REST: Final = 512  # datagrams that may arrive during a rest
+_MAX_GROWTH: Final = 1.25  # a rest is at most this many times as long as the last one
 _BUFFER: Final = 8 << 20  # bytes, of the kernel in each direction. It uses its own maximum if that is less.
 _UDP_SEGMENT: Final = 103  # linux/udp.h
 _MAX_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the oldest kernels
@@ -41,19 +41,21 @@ class UdpSocket:
 
     receive: called with the datagrams of one address that came one after the other, and their monotonic times. It
     returns False if it has handled the first one only.
-    may_rest: whether all clients are patient. If the last read had only media, and the kernel notes arrivals, then the
-    socket rests for up to 50 ms.
+    may_delay_reads: returns whether all clients tolerate a delay. If the last read had only media, and the kernel notes
+    arrivals, then the socket is not read for up to 50 ms (a rest).
     """
 
     __slots__ = (
-        "_control", "_is_empty", "_is_media", "_loop", "_may_rest", "_most_in_rest", "_read_since_rest", "_reader",
-        "_receive", "_rest", "_rest_seconds", "_socket", "_waiting", "segments",
+        "_control", "_is_empty", "_is_media", "_loop", "_may_delay_reads", "_most_in_rest", "_read_since_rest",
+        "_reader", "_receive", "_rest", "_rest_seconds", "_socket", "_waiting", "segments",
     )  # fmt: skip
 
-    def __init__(self, opened: socket.socket, receive: Receive, may_rest: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, opened: socket.socket, receive: Receive, may_delay_reads: Callable[[], bool] = lambda: False
+    ) -> None:
         self._socket = opened
         self._receive = receive
-        self._may_rest = may_rest
+        self._may_delay_reads = may_delay_reads
         self.segments = _has_segmentation(opened)  # whether several packets go to the kernel in one call
         self._control: dict[int, list[tuple[int, int, bytes]]] = {}  # by segment size; at most 2,048 sizes
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -63,8 +65,8 @@ class UdpSocket:
         room = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // _BUFFERED
         self._most_in_rest = max(1, min(_MOST_IN_REST, room // _BUFFER_SHARE))
         self._reader = datagram_reader(opened)
-        self._rest_seconds = _LONGEST_REST  # the last rest
-        self._read_since_rest = 0  # datagrams
+        self._rest_seconds = _LONGEST_REST  # of the last rest
+        self._read_since_rest = 0  # number of datagrams
         self._waiting: deque[Batch] = deque()  # read, and not handled yet
         self._is_empty = self._is_media = False  # whether the last read emptied the socket, and read only media
 
@@ -112,7 +114,10 @@ class UdpSocket:
                 loop.add_reader(self._socket, self._readable)
 
     def _turn(self) -> float | None:
-        """Handles datagrams for about 2 ms, at most 64. Returns seconds until the next turn; None: when one comes."""
+        """Handles datagrams for about 2 ms, at most 64.
+
+        Returns the seconds until the next turn; None: the next datagram starts it.
+        """
         receive, clock = self._receive, time.monotonic
         until = clock() + _TURN_SECONDS
         waiting = self._waiting
@@ -132,9 +137,9 @@ class UdpSocket:
         if not self._is_empty:
             return 0.0
         count, self._read_since_rest = self._read_since_rest, 0
-        if not self._is_media or not self._may_rest():
+        if not self._is_media or not self._may_delay_reads():
             return None
-        rest = self._rest_seconds * min(_LONGER, self._most_in_rest / count)
+        rest = self._rest_seconds * min(_MAX_GROWTH, self._most_in_rest / count)
         self._rest_seconds = rest = min(_LONGEST_REST, max(_SHORTEST_REST, rest))
         return rest
 
@@ -169,7 +174,10 @@ class UdpSocket:
         return count
 
     def send_run(self, run: memoryview, size: int, address: Address) -> int:
-        """Sends packets of `size` bytes, the last one maybe shorter, at most 64. Returns how many it sent. Hot path."""
+        """Sends the bytes of `run` as packets of `size` bytes, at most 64. Hot path.
+
+        The last packet may be shorter. Returns how many packets were sent.
+        """
         total = len(run)
         if total <= size:
             try:

@@ -1,4 +1,4 @@
-"""The additional tracks of a push whose own stream has no renditions: they go on to another stream or node."""
+"""The additional tracks of a push whose own stream has no renditions: they are relayed to another stream or node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KINDS: Final = (Kind.VIDEO, Kind.AUDIO)  # by the lowest bit of a track's numbe
 
 
 class AdditionalSource(Protocol):
-    """The publisher of the tracks; implemented by `AdditionalSource`."""
+    """The publisher of the tracks; implemented by `StreamPublisher`."""
 
     def shift(self, unit: AccessUnit, now: float) -> int: ...
 
@@ -41,7 +41,7 @@ class AdditionalRelay:
 
     def __init__(self) -> None:
         self.tracks: dict[int, tuple[MediaTrack, TrackInfo]] = {}  # by number
-        self._default = NO_INFO  # of the default audio track
+        self._default = NO_INFO  # info of the default audio track
         self._source: AdditionalSource | None = None
         self._taker: AdditionalTaker | None = None
 

@@ -25,8 +25,8 @@ class AdditionalSinks:
         """Follows a change of the tracks or of the choice."""
         wanted = {name: track for name, track in self._tracks.by_name.items() if self._chosen(track)}
         for name, (track, sink) in list(self._sinks.items()):
-            now = wanted.get(name)
-            if now is None or now.stream is not track.stream:
+            current = wanted.get(name)
+            if current is None or current.stream is not track.stream:
                 track.stream.detach(sink)
                 del self._sinks[name]
         for name, track in wanted.items():

@@ -3,16 +3,20 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import structlog
+
 from gateway.live.gop_cache import GopCache
 from gateway.live.sink import ALL_MEDIA, EndReason, Item, Sink, SinkNeeds, SoundSource
 from gateway.live.start_buffer import StartBuffer
 from gateway.media.track import AmfValue, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
+log = structlog.get_logger(__name__)
+
 
 @dataclass(slots=True, eq=False)
 class _Attachment:
-    """One attached sink. waits: whether it gets nothing until the audio of the cache is made."""
+    """One attached sink. waits: whether it gets only tracks until the audio of the cache is made."""
 
     sink: Sink
     needs: SinkNeeds
@@ -154,12 +158,15 @@ class Fanout:
             try:
                 sink.on_end(reason)
             except Exception as error:
-                sink.on_failed(error)
+                self._fail(sink, error)
         self.gop.clear()
 
     def _fail(self, sink: Sink, error: Exception) -> None:
         self.detach(sink)
-        sink.on_failed(error)
+        try:
+            sink.on_failed(error)
+        except Exception as second:  # the sink of an installed output may have any fault
+            log.error("a sink failed", sink=type(sink).__name__, reason=repr(error), exc_info=second)
 
 
 def _send_items(items: Iterable[Item], sink: Sink) -> None:

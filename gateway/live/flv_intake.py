@@ -44,7 +44,7 @@ class FlvIntake(UnitIntake):
         """Processes one RTMP audio or video message. Raises InvalidData.
 
         index: VIDEO_INDEX or AUDIO_INDEX. timestamp: milliseconds, 32 bits.
-        wall_clock, now: arrival time, in seconds since the epoch and monotonic.
+        wall_clock, now: arrival time in seconds since 1970 and monotonic seconds.
         """
         try:
             item = self._demuxers[index](0, body, wall_clock)
@@ -59,11 +59,11 @@ class FlvIntake(UnitIntake):
             else:
                 self._take(0, item, now)
         elif isinstance(item, list):
-            self._tracks(item, index, timestamp, now)
+            self._take_multitrack(item, index, timestamp, now)
         elif item is not None:
             self._on_change(0, item, index, timestamp, now)
 
-    def _tracks(self, items: list[tuple[int, TrackMedia]], index: int, timestamp: int, now: float) -> None:
+    def _take_multitrack(self, items: list[tuple[int, TrackMedia]], index: int, timestamp: int, now: float) -> None:
         """Processes the media of a multitrack message. Hot path."""
         for track_id, item in items:
             if isinstance(item, AccessUnit):
@@ -109,7 +109,13 @@ class FlvIntake(UnitIntake):
     ) -> None:
         if isinstance(item, Unsupported):
             more = {"track": track_id} if track_id else {}
-            log.warning("not carried", stream=self.publisher.stream.name, kind=str(item.kind), **more, what=item.what)
+            log.warning(
+                "a track is not published",
+                stream=self.publisher.stream.name,
+                kind=str(item.kind),
+                **more,
+                what=item.what,
+            )
             return
         track = item.track if isinstance(item, TrackStart) else item
         if track_id:
@@ -126,7 +132,7 @@ class FlvIntake(UnitIntake):
     def _set_additional(self, track_id: int, track: MediaTrack, now: float) -> None:
         self.publisher.set_additional(track_id, track, track_info(self.metadata, track.kind, track_id), now)
 
-    def _announced(self, now: float) -> None:
+    def _on_announced(self, now: float) -> None:
         waiting = {track_number(unit.track.kind, track_id): unit.track for track_id, unit in self._preroll}
         for number, demux in self._demux.others.items():
             track = waiting.get(number) or demux.video_track or demux.audio_track

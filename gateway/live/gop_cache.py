@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
 
-AUDIO_ONLY_SECONDS = 1.0
+AUDIO_ONLY_SECONDS = 1.0  # of sound in the cache of a stream without video
 _VIDEO = Kind.VIDEO
 
 

@@ -10,7 +10,7 @@ class Finding:
     """A fault of a stream.
 
     code: its name in the API, in metrics and in logs. text: a sentence in English that says what to do.
-    since: seconds since the epoch. value: its size; the unit depends on the code (docs/api.md).
+    since: seconds since 1970. value: its size; the unit depends on the code (docs/api.md).
     """
 
     code: str
@@ -30,4 +30,4 @@ class HealthReport(Protocol):
         """Returns the measured values by their names in the API; None for unknown values."""
 
     def add_picture(self, overview: bytes, arrived: float) -> None:
-        """Adds a decoded picture. overview: pixels, see PictureOverview. arrived: seconds since the epoch."""
+        """Adds a decoded picture. overview: pixels, see PictureOverview. arrived: seconds since 1970."""

@@ -22,10 +22,10 @@ from gateway.ports.events import Event, Events, EventType
 
 log = structlog.get_logger(__name__)
 
-KEEP_ENDED = 60.0  # contract: seconds for which an ended stream's playlists stay
+KEEP_ENDED = 60.0  # seconds for which an ended stream's playlists stay; public: must not change
 TRANSCODE = "transcode"  # protocol of the publishers that workers are
-# An additional track's GOP cache has this part of `gop_bytes`, so that all of them have less than four streams.
-TRACK_GOP_SHARE = 4
+# The GOP cache of an additional track has `gop_bytes` divided by this, so that 14 tracks have less than four streams.
+TRACK_GOP_DIVISOR = 4
 # Seconds for which a start buffer exists:
 WAITERS_SECONDS = 2.0  # for viewers that wait at this node; they join within a few turns of the event loop
 NODES_SECONDS = 5.0  # for other nodes, which search a stream every half second in a remote registry
@@ -59,12 +59,12 @@ class Hub:
         self._renditions = renditions
         self.limits = limits
         self.events = events
-        self._specs = tuple(specs)
+        self._output_specs = tuple(specs)
         self._streams: dict[str, Stream] = {}
         self._ended: dict[str, Stream] = {}
         self._waiting: dict[str, set[asyncio.Future[Stream]]] = {}
         self._lingering: dict[str, asyncio.TimerHandle] = {}
-        self._announced: set[str] = set()  # streams whose start was an event
+        self._started: set[str] = set()  # names of streams that viewers could join
         self._draining = False
         self._retiring = False
         self._start_budget = StartBufferBudget()
@@ -75,7 +75,7 @@ class Hub:
 
     def add_outputs(self, specs: Iterable[OutputSpec]) -> None:
         """Adds outputs for future streams. Outputs that publish renditions cannot be created before the hub."""
-        self._specs = (*self._specs, *specs)
+        self._output_specs = (*self._output_specs, *specs)
 
     def use_inputs(
         self, publish: PublishSource, on_awaited: Callable[[str], None], on_changed: Callable[[Channel], None]
@@ -150,13 +150,13 @@ class Hub:
     def publish_from(
         self, origin: PushOrigin, channel: Channel, name: str, evict: Evict, first_number: int = 0
     ) -> StreamPublisher:
-        """Returns a publisher of the stream `name`. first_number: of the playlists of a new stream.
+        """Returns a publisher of the stream `name`. first_number: first segment number of a new stream.
 
         Raises NameInUse while another publisher sends media, AtCapacity at the limit or during shutdown.
         """
-        return self._publish(origin, channel, self._spec(name, first_number), evict)
+        return self._publish(origin, channel, self._make_spec(name, first_number), evict)
 
-    def _spec(self, name: str, first_number: int = 0) -> StreamSpec:
+    def _make_spec(self, name: str, first_number: int = 0) -> StreamSpec:
         """Describes a new stream."""
         size, seconds, kind = self.limits.gop_bytes, self.limits.gop_seconds, StreamKind.of(name)
         return StreamSpec(name, time.time(), size, seconds, kind, first_number, relays=not self._renditions)
@@ -195,7 +195,7 @@ class Hub:
             publisher.additional = stream.additional
         elif name == channel.id:
             publisher.additional = TrackPublisher(publisher, self._publish_track)
-        if stream.is_source and origin.announced:
+        if stream.is_source and origin.emits_events:
             self._emit(EventType.PUBLISH_STARTED, stream, protocol=origin.protocol, peer=origin.peer)
         return publisher
 
@@ -219,9 +219,9 @@ class Hub:
                 if rendition is not None and rendition.publisher is None:
                     self.end(rendition.name, EndReason.PUBLISHER_GONE)
         origin = PushOrigin(source.protocol, source.peer, keep_time=True, trusted=True)
-        gop_bytes, budget = self.limits.gop_bytes // TRACK_GOP_SHARE, stream.pushed_tracks.budget
+        gop_bytes, budget = self.limits.gop_bytes // TRACK_GOP_DIVISOR, stream.pushed_tracks.budget
         spec = replace(
-            self._spec(name), kind=StreamKind.PUSHED_TRACK, gop_bytes=gop_bytes, budget=budget, is_aligned=aligned
+            self._make_spec(name), kind=StreamKind.PUSHED_TRACK, gop_bytes=gop_bytes, budget=budget, is_aligned=aligned
         )
         publisher = self._publish(origin, stream.channel, spec, lambda reason: None)
         rendition = publisher.stream
@@ -235,7 +235,7 @@ class Hub:
             self.end(f"{stream.name}@{track}", reason)
 
     def _forget_soon(self, source: Stream, rendition: Stream) -> None:
-        """Forgets the playlists of a rendition that ended before its source, so that a push cannot pile them up."""
+        """Forgets the playlists of a rendition that ended before its source, to free their memory."""
         if source.ended is None:
             asyncio.get_running_loop().call_soon(self._forget, rendition)
 
@@ -257,14 +257,14 @@ class Hub:
         """Replaces the publisher of a stream, without an event. The earlier one must move (`adopt`)."""
         stream = earlier.stream
         stream.publisher = publisher = StreamPublisher(stream, origin, time.monotonic(), evict, self.publisher_left)
-        additional = publisher.replace(earlier)
+        additional = publisher.take_additional(earlier)
         if isinstance(additional, TrackPublisher):
             additional.move(publisher)
         return publisher
 
     def adopt(self, channel: Channel, name: str, publisher: StreamPublisher) -> Stream:
         """Makes a stream for a publisher of another hub, which publishes into it from now on. Returns the stream."""
-        stream = self._make_stream(channel, self._spec(name))
+        stream = self._make_stream(channel, self._make_spec(name))
         if stream.additional is not None:
             stream.additional.begin(publisher)
         publisher.move(stream, self.publisher_left, stream.additional)
@@ -275,7 +275,7 @@ class Hub:
         name = spec.name
         ended = self._ended.get(name)
         limiters = ended.limiters if ended is not None else None
-        stream = Stream(spec, channel, limiters, self._playable, self._make_outputs)
+        stream = Stream(spec, channel, limiters, self._on_playable, self._make_outputs)
         self._streams[name] = stream
         outputs = stream.outputs
         assert outputs is not None
@@ -284,12 +284,12 @@ class Hub:
         return stream
 
     def _make_outputs(self, stream: Stream) -> Outputs:
-        return Outputs(stream, self._specs, self.events)
+        return Outputs(stream, self._output_specs, self.events)
 
-    def _playable(self, stream: Stream) -> None:
+    def _on_playable(self, stream: Stream) -> None:
         """Called when the tracks of the stream are known: resumes waiting viewers."""
-        if stream.name not in self._announced:
-            self._announced.add(stream.name)
+        if stream.name not in self._started:
+            self._started.add(stream.name)
             # Before the first unit: viewers that wait join later, perhaps after a whole burst.
             wait_seconds = WAITERS_SECONDS if self._waiting.get(stream.name) else 0.0
             if seconds := max(wait_seconds, self.limits.beginning):
@@ -330,8 +330,8 @@ class Hub:
             self._emit_publish_ended(stream, publisher, reason)
             publisher.evict(reason)
         stream.end(reason)
-        if name in self._announced:
-            self._announced.discard(name)
+        if name in self._started:
+            self._started.discard(name)
             self._ended[name] = stream
             asyncio.get_running_loop().call_later(KEEP_ENDED, self._forget, stream)
             seconds = round(time.time() - stream.spec.started, 3)
@@ -400,7 +400,7 @@ class Hub:
         self.events.emit(Event(kind, time.time(), stream.channel.id, {"stream": stream.name, **data}))
 
     def _emit_publish_ended(self, stream: Stream, publisher: ActivePublisher, reason: EndReason) -> None:
-        if stream.is_source and publisher.announced:
+        if stream.is_source and publisher.emits_events:
             origin = {"protocol": publisher.protocol, "peer": publisher.peer}
             seconds = round(time.monotonic() - publisher.since, 1)
             self._emit(EventType.PUBLISH_ENDED, stream, **origin, reason=str(reason), seconds=seconds)

@@ -81,6 +81,12 @@ class OutputState(StrEnum):
 
 
 class _Handle:
+    """One output and its state.
+
+    wanted: whether the channel has the output. enabled: the same, unless it was switched by hand.
+    demanded: whether the output is created: at once, or after its first request.
+    """
+
     def __init__(self, spec: OutputSpec, wanted: bool) -> None:
         self.spec = spec
         self.wanted = self.enabled = wanted
@@ -93,9 +99,14 @@ class _Handle:
     def status(self) -> dict[str, object]:
         # isinstance(output, ReportsStatus) is 30 times slower, and a scrape asks every output of every stream.
         read_report = getattr(self.output, "report", None)
-        report: dict[str, Any] = read_report() if read_report is not None else {}
-        error = self.error if self.error is not None else report.get("error")
-        return {**report, "name": self.spec.name, "enabled": self.enabled, "state": str(self.state), "error": error}
+        report: dict[str, Any] = {}
+        if read_report is not None:
+            try:
+                report = read_report()
+            except Exception as error:  # an installed output may have any fault
+                report = {"error": f"its report failed: {type(error).__name__}: {error}"[:300]}
+        reason = self.error if self.error is not None else report.get("error")
+        return {**report, "name": self.spec.name, "enabled": self.enabled, "state": str(self.state), "error": reason}
 
 
 class Outputs:
@@ -143,7 +154,11 @@ class Outputs:
                 handle.wanted = wanted
                 self.switch(name, wanted)
             if handle.enabled and isinstance(handle.output, ChannelAware):
-                handle.output.channel_changed(self._stream.channel)
+                try:
+                    handle.output.channel_changed(self._stream.channel)
+                except Exception as error:  # it continues with the channel that it had
+                    log.error("output failed", stream=self._stream.name, output=name, exc_info=error)
+                    handle.error = f"{type(error).__name__}: {error}"[:300]
 
     def status(self) -> list[dict[str, object]]:
         """Returns `[{"name", "enabled", "state", "error", and the output's report}]` for the API."""
@@ -189,42 +204,60 @@ class Outputs:
             handle.demanded = not handle.spec.on_demand
             handle.state, handle.error = OutputState.OFF, None
 
-    def _make(self, handle: _Handle) -> StreamOutput:
-        output = handle.output = handle.spec.make(self._stream)
-        handle.state = OutputState.RUNNING
-        if isinstance(output, StartsWithStream):
-            output.begin(self._stream)
+    def _make(self, handle: _Handle, *, begins: bool = True) -> StreamOutput | None:
+        """Creates an output. Returns None if that failed: an installed output may have any fault.
+
+        begins: whether the output is told about the units that follow. One that starts again joins without it.
+        """
+        handle.output, handle.state = None, OutputState.RUNNING
+        try:
+            output = handle.spec.make(self._stream)
+            if begins and isinstance(output, StartsWithStream):
+                output.begin(self._stream)
+        except Exception as error:
+            self._note_failure(handle, error)
+            return None
+        handle.output = output
         return output
 
-    async def _supervise(self, handle: _Handle, output: StreamOutput) -> None:
-        stream, name, backoff = self._stream, handle.spec.name, Backoff()
+    async def _supervise(self, handle: _Handle, output: StreamOutput | None) -> None:
+        """Runs an output, and starts it again after each failure. output: the first one; None: it could not be made."""
+        stream, backoff = self._stream, Backoff()
         while True:
-            handle.output, handle.state = output, OutputState.RUNNING
             started = time.monotonic()
-            try:
-                await output.run(stream)
-            except OutputUnsupported as error:
-                log.warning("output cannot carry this stream", stream=stream.name, output=name, reason=str(error))
-                handle.state, reason = OutputState.FAILED, str(error)
-            except OutputError as error:
-                log.warning("output is hindered", stream=stream.name, output=name, reason=str(error))
-                handle.state, reason = OutputState.RETRYING, str(error)
-            except Exception as error:
-                log.error("output failed", stream=stream.name, output=name, exc_info=error)
-                handle.state, reason = OutputState.RETRYING, f"{type(error).__name__}: {error}"
-            else:
-                handle.state = OutputState.DONE
-                return
-            handle.error = reason[:300]
-            self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)
+            if output is not None:
+                handle.output, handle.state = output, OutputState.RUNNING
+                try:
+                    await output.run(stream)
+                except Exception as error:
+                    self._note_failure(handle, error)
+                else:
+                    handle.state = OutputState.DONE
+                    return
             if handle.state is OutputState.FAILED or stream.original.ended is not None:
                 return
             if time.monotonic() - started > 30:
                 backoff.reset()
             await asyncio.sleep(backoff.next())
-            output = handle.spec.make(stream)
-            self._emit(EventType.OUTPUT_RECOVERED, output=name)
-            handle.error = None
+            output = self._make(handle, begins=False)
+            if output is not None:
+                self._emit(EventType.OUTPUT_RECOVERED, output=handle.spec.name)
+                handle.error = None
+
+    def _note_failure(self, handle: _Handle, error: Exception) -> None:
+        """Logs why an output does not run, and sets its state: FAILED if it can never work with this stream."""
+        stream, name, reason = self._stream.name, handle.spec.name, str(error)
+        handle.state = OutputState.RETRYING
+        if isinstance(error, OutputUnsupported):
+            log.warning("output does not support this stream", stream=stream, output=name, reason=reason)
+            handle.state = OutputState.FAILED
+        elif isinstance(error, OutputError):
+            log.warning("output is started again later", stream=stream, output=name, reason=reason)
+        else:
+            log.error("output failed", stream=stream, output=name, exc_info=error)
+            reason = f"{type(error).__name__}: {error}"
+        handle.error = reason[:300]
+        self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)
 
     def _emit(self, kind: EventType, **data: object) -> None:
         self._events.emit(Event(kind, time.time(), self._stream.channel.id, data))

@@ -1,4 +1,4 @@
-"""The right to push into a Stream, which one publisher at a time has, and the interface that acquires it."""
+"""The right to push into a Stream, and the interface that acquires it. One publisher at a time has this right."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ class AdditionalTracks(Protocol):
 class PushOrigin:
     """The source of a push.
 
-    keep_time: whether its units have the stream's time already.
+    keep_time: whether its units already have the stream's times, so that they are not shifted.
     trusted: whether its track changes were limited before they came here.
-    announced: whether its begin and end are events.
+    emits_events: whether its begin and its end are emitted as events.
     """
 
     protocol: str
     peer: str
     keep_time: bool = False
     trusted: bool = False
-    announced: bool = True
+    emits_events: bool = True
 
 
 class StreamPublisher:
@@ -74,7 +74,7 @@ class StreamPublisher:
 
     now: monotonic seconds. on_close: called once when the publisher closes without eviction.
 
-    since, last_media: monotonic seconds. dropped: units by reason. announced: whether its begin and end are events.
+    since, last_media: monotonic seconds. dropped: units by reason. emits_events: see PushOrigin.
     timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
     network: returns the quality of its connection; None: unknown.
     """
@@ -85,26 +85,26 @@ class StreamPublisher:
         self.stream = stream
         self.protocol = origin.protocol
         self.peer = origin.peer
-        self.announced = origin.announced
+        self.emits_events = origin.emits_events
         self.since = now
         self.last_media = now
-        self.network: Callable[[], NetworkQuality] | None = None  # set by its intake, if reports tell it
+        self.network: Callable[[], NetworkQuality] | None = None  # set by its intake, if its protocol has reports
         self.dropped: Counter[str] = Counter()
         self.timeline: PublisherTimeline | None = None  # set by its intake
         self.ask_key_frame: Callable[[], None] | None = None  # set by its intake, if its protocol can ask
-        self._key_frame_asked = -math.inf
+        self._key_frame_asked = -math.inf  # monotonic time of the last request
         self.additional: AdditionalTracks | None = None  # None: this push can only have the default tracks
         self.has_additional = False  # an additional track was announced
         self._has_opus = False  # Opus was announced beside the tracks
         self._sound_source: SoundSource | None = None
         self._on_close = on_close
         self._evict: Evict | None = evict
-        self._shift_ms: int | None = 0 if origin.keep_time else None
+        self._shift_ms: int | None = 0 if origin.keep_time else None  # None: unknown before the first unit
         self._is_first = True
         self.fault: EndReason | None = None  # the reason for the end, if the publisher caused it
         self._changes = None if origin.trusted else TrackChangeLimit()
         self._metadata_limiter = IntervalLimiter()  # for changes of the metadata only
-        self._requested: tuple[MediaTrack | None, MediaTrack | None] | None = None
+        self._requested: tuple[MediaTrack | None, MediaTrack | None] | None = None  # by the last `set_tracks`
         self._delayed: DelayedChange | None = None
 
     def set_tracks(
@@ -145,7 +145,7 @@ class StreamPublisher:
     def _announce(self, change: DelayedChange, limiter: IntervalLimiter, now: float) -> None:
         """Announces a change now, or as soon as the limiter allows it."""
         if self._delayed is not None:
-            change.instead_of(self._delayed)
+            change.replace_earlier(self._delayed)
         if limiter.take(now):
             self._delayed = None
             self._apply(change)
@@ -155,7 +155,7 @@ class StreamPublisher:
 
     def _apply(self, change: DelayedChange) -> None:
         self.stream.set_tracks(change.video, change.audio, change.metadata, change.continuous)
-        for item, at in change.items():
+        for item, at in change.take_items():
             if isinstance(item, AccessUnit):
                 self.push(item, at)
             else:
@@ -165,7 +165,7 @@ class StreamPublisher:
 
     def push(self, unit: AccessUnit, now: float) -> None:
         """Pushes one unit of an announced track. Hot path. now: monotonic seconds."""
-        if self._delayed is not None and self._delays(self._delayed, unit, now):
+        if self._delayed is not None and self._delay(self._delayed, unit, now):
             return
         scale = unit.track.timescale
         stream = self.stream
@@ -187,9 +187,10 @@ class StreamPublisher:
         self.stream.push(unit)
 
     def set_opus(self, track: MediaTrack | None, source: SoundSource | None = None) -> None:
-        """Announces the pushed Opus, whose AAC is in the tracks; None: the push has no Opus any more.
+        """Announces the Opus of the push; None: it no longer has Opus. The tracks of `set_tracks` have its AAC.
 
-        source: makes the AAC on demand, with `push`, and with `add_sound` for what a sink waits for.
+        source: makes the AAC while a sink wants it. It gives new AAC to `push`, and that of the cached pictures to
+        `add_sound`.
         """
         if track is not None or self._has_opus:
             self._has_opus, self._sound_source = track is not None, source
@@ -208,7 +209,7 @@ class StreamPublisher:
         self.stream.received.bytes += len(unit.payload)
 
     def add_sound(self, units: Sequence[AccessUnit], now: float) -> None:
-        """Gives the AAC of the cached pictures to the stream. now: monotonic seconds."""
+        """Adds AAC to the GOP cache, for the time of the cached pictures. now: monotonic seconds."""
         if self._delayed is not None and self._delayed.media:
             units = ()  # the change empties the cache
         for unit in units:
@@ -222,10 +223,13 @@ class StreamPublisher:
             self._key_frame_asked = now
             self.ask_key_frame()
 
-    def show(self, input: str, kind: str, publisher: ActivePublisher | None, ask_key_frame: Callable[[], None]) -> None:
+    def show_input(
+        self, input: str, kind: str, publisher: ActivePublisher | None, ask_key_frame: Callable[[], None]
+    ) -> None:
         """Shows the input on air in the status of this publisher.
 
-        publisher: of the input; without it, its kind is the protocol. ask_key_frame: asks it for a key frame.
+        input, kind: name and kind of the input. publisher: of the input; None: `kind` is shown as the protocol.
+        ask_key_frame: asks the publisher of the input for a key frame.
         """
         self.stream.received.input = input
         if publisher is None:
@@ -253,7 +257,7 @@ class StreamPublisher:
             self.additional.push(number, unit, now)
 
     def shift(self, unit: AccessUnit, now: float) -> int:
-        """Returns what is added to the unit's dts, in its ticks, for the time of the stream."""
+        """Returns the ticks that turn the unit's dts into the time of the stream. The first unit decides the shift."""
         shift = self._shift_ms
         if shift is None:
             shift = self._shift_ms = self._first_shift(unit.dts * 1000 // unit.track.timescale, now)
@@ -269,8 +273,11 @@ class StreamPublisher:
             self.fault = EndReason.KEPT_CHANGING
             raise
 
-    def _delays(self, change: DelayedChange, unit: AccessUnit, now: float) -> bool:
-        """Whether the unit is delayed with a change. Announces the change if it is due, and pushes its units."""
+    def _delay(self, change: DelayedChange, unit: AccessUnit, now: float) -> bool:
+        """Announces the change if it is due, and pushes its units. Until then, delays the unit if the tracks change.
+
+        Returns whether the unit was delayed.
+        """
         if now >= change.due and (self.stream.limiters.tracks if change.media else self._metadata_limiter).take(now):
             self._delayed = None
             self._apply(change)
@@ -316,7 +323,7 @@ class StreamPublisher:
     def active(self) -> bool:
         return self._evict is not None
 
-    def replace(self, earlier: StreamPublisher) -> AdditionalTracks | None:
+    def take_additional(self, earlier: StreamPublisher) -> AdditionalTracks | None:
         """Takes the additional tracks of the stream's earlier publisher, and returns them. Only the hub calls it."""
         self.additional, earlier.additional = earlier.additional, None
         self.has_additional = earlier.has_additional

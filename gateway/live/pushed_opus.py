@@ -12,7 +12,7 @@ log = structlog.get_logger(__name__)
 
 
 class PushedOpus(PartialSink):
-    """Passes the units of `Stream.pushed_opus` to `push`.
+    """Passes the units of `Stream.pushed_sound.opus` to `push`.
 
     changed: called when the Opus begins. Its end is only noted: a lingering stream has no sound, and its publisher may
     come back with Opus.

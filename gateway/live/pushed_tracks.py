@@ -10,7 +10,7 @@ from gateway.live.fanout import Fanout
 from gateway.media.track import AmfValue, Kind, MediaTrack
 
 MAX_PUSHED: Final = 14  # renditions of one stream: 7 of each kind, beside the default tracks
-MAX_BUDGET: Final = 256_000_000  # bytes; the playlists of one stream may have three quarters of it
+MAX_BUDGET: Final = 256_000_000  # bytes for all additional tracks; the playlists of the stream itself may have 192 MB
 _MAX_LABEL: Final = 64
 _MAX_BITRATE: Final = 1_000_000_000
 _MAX_SIDE: Final = 16_384
@@ -39,7 +39,7 @@ NO_INFO: Final = TrackInfo()
 
 
 def track_info(metadata: Mapping[str, AmfValue], kind: Kind, track_id: int) -> TrackInfo:
-    """Returns the info of one track. For the default track (id 0), the fields at the top count too.
+    """Returns the info of one track. For the default track (id 0), the fields outside the maps count too.
 
     Enhanced RTMP defines maps by track id, with sizes and rates. Encoders add `language`, and `name`, `title` or
     `label`.
@@ -85,7 +85,7 @@ class PushedTrack:
 class MediaBudget:
     """The memory that the playlists of all additional tracks of a push share, in bytes.
 
-    A playlist that is garbage-collected gives its part back.
+    When a playlist is garbage-collected, its bytes are free again.
     """
 
     __slots__ = ("_parts", "max_bytes")
@@ -95,7 +95,7 @@ class MediaBudget:
         self._parts: WeakKeyDictionary[object, int] = WeakKeyDictionary()
 
     def add(self, user: object, used: int) -> None:
-        """Sets what one user needs now."""
+        """Sets the bytes that one playlist (`user`) needs now."""
         self._parts[user] = used
 
     @property
@@ -152,6 +152,7 @@ class PushedTracks:
             self._watchers.remove(call)
 
     def changed(self) -> None:
+        """Calls the watchers."""
         for call in list(self._watchers):
             call()
 

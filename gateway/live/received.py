@@ -20,7 +20,7 @@ class ReceivedMedia:
         self.last_dts_ms = 0
         self.last_push = 0.0
         self.input = MAIN
-        self._samples: deque[tuple[float, int]] = deque(maxlen=6)
+        self._samples: deque[tuple[float, int]] = deque(maxlen=6)  # monotonic time, bytes
 
     def add(self, unit: AccessUnit, now: float) -> None:
         """Counts a unit. Hot path. now: monotonic seconds."""

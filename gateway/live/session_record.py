@@ -18,7 +18,7 @@ def session_item(
     The URL is the internal one of the old system: RTMPS if the channel asks for it and the node has it, otherwise RTMP.
     address: `host:port` at which other nodes reach the playback listener of the node that holds the stream.
     ports: the open ports of that node; None: the standard ports.
-    started: seconds since the epoch.
+    started: seconds since 1970.
     tasks: the ARNs of the ECS tasks for this session.
     """
     host = address.rpartition(":")[0]

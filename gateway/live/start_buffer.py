@@ -37,19 +37,19 @@ class StartBuffer:
     A publisher may send its first seconds within one turn of the event loop (a burst, or ffmpeg without `-re`).
     Viewers that waited join in a later turn, and other nodes find the stream even later.
     At that time the GOP cache contains only the last GOP.
-    Changes of tracks stand in their places. The buffer is dropped after its time and above its limit.
+    It also keeps the changes of tracks, in order. The buffer is dropped after its time and above its limit.
 
     seconds: lifetime of the buffer. max_bytes: limit for this stream.
     """
 
     def __init__(self, stream: BufferedStream, seconds: float, max_bytes: int, budget: StartBufferBudget) -> None:
         self.items: list[Item] = []
-        self.torn = False  # the last pictures came without their key frame
+        self.lacks_key_frame = False  # the key frame of the last pictures did not come
         self._stream = stream
         self._max_bytes = max_bytes
         self._budget = budget
         self._bytes = 0
-        self._has_key = False  # or no picture is needed
+        self._has_key = False  # a key frame is in the buffer, or the stream has no video
         self._timer = asyncio.get_running_loop().call_later(seconds, self.drop)
         stream.keep_start(self)
 
@@ -69,24 +69,24 @@ class StartBuffer:
 
     def on_tracks(self, tracks: Tracks) -> None:
         if tracks.video is None:
-            self._has_key, self.torn = True, False
+            self._has_key, self.lacks_key_frame = True, False
         self._add(tracks, _TRACKS_BYTES if self.items else 0)
 
     def on_unit(self, unit: AccessUnit) -> None:
         if not self._has_key and unit.track.kind is Kind.VIDEO:
             self._has_key = unit.key
-            if not unit.key or self.torn:
+            if not unit.key or self.lacks_key_frame:
                 # Units before the key frame are useless without the missing pictures.
                 self._drop_units()
-                self.torn = not unit.key
+                self.lacks_key_frame = not unit.key
             if not unit.key:
                 return
-        elif self.torn:
+        elif self.lacks_key_frame:
             return
         self._add(unit, len(unit.payload) + _ITEM_BYTES)
 
     def on_timed(self, timed: Timed) -> None:
-        if not self.torn:
+        if not self.lacks_key_frame:
             self._add(timed, len(timed.amf) + _ITEM_BYTES)
 
     def on_end(self, reason: EndReason) -> None:

@@ -5,7 +5,7 @@ The stream has two timelines. Each is a `Fanout`: it has tracks, a GOP cache and
 - `stream.original` is what the publisher sends. Relays, ladders and diagnosis read it.
 - The stream itself is what viewers are shown. Packagers, recordings and feeds read it.
 
-While nothing replaces the original, both are equal: they have the same units, and one GOP cache together.
+While nothing replaces the original, both are the same: they have the same units, and one GOP cache together.
 
 An override (`PictureOverride`) replaces the shown timeline, for example by pictures with a watermark. There is at most
 one. The shown timeline is in one of three states:
@@ -81,7 +81,7 @@ class ActivePublisher(Protocol):
 
     since, last_media: monotonic seconds. dropped: units by reason.
     timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
-    announced: whether its begin and end are events.
+    emits_events: whether its begin and its end are emitted as events.
     network: returns the quality of its connection; None: unknown.
     """
 
@@ -91,7 +91,7 @@ class ActivePublisher(Protocol):
     last_media: float
     dropped: Counter[str]
     timeline: PublisherTimeline | None
-    announced: bool
+    emits_events: bool
     network: Callable[[], NetworkQuality] | None
 
     def request_key_frame(self, now: float) -> None:
@@ -147,9 +147,9 @@ class StreamKind(StrEnum):
 class StreamSpec:
     """The fixed properties of a stream.
 
-    started: seconds since the epoch.
+    started: seconds since 1970.
     gop_bytes, gop_seconds: limits of the GOP cache.
-    first_number: of its playlists: higher than on the node that held the stream before.
+    first_number: first segment number of its playlists, higher than on the node that held the stream before.
     is_aligned: whether its segments begin with those of the channel's other streams.
     budget: the memory that its playlists share with other streams; None: they share none.
     relays: whether additional tracks are relayed, because the hub has no renditions.
@@ -322,7 +322,7 @@ class Stream(Fanout):
         if self._override is override:
             self._override = None
         if self.original.ended is not None:
-            self._end_view(self.original.ended)
+            self._end_shown(self.original.ended)
         elif self._original_hidden and resume:
             self._show_original(resume)
 
@@ -364,11 +364,11 @@ class Stream(Fanout):
         self._admit_all()
         self.original.end(reason)
         if override is None or not override.engaged or not override.open:
-            self._end_view(reason)
+            self._end_shown(reason)
         else:
-            asyncio.get_running_loop().call_later(FINISH_SECONDS, self._end_view, reason)
+            asyncio.get_running_loop().call_later(FINISH_SECONDS, self._end_shown, reason)
 
-    def _end_view(self, reason: EndReason) -> None:
+    def _end_shown(self, reason: EndReason) -> None:
         if self.ended is not None:
             return
         super().end(reason)
@@ -379,7 +379,7 @@ class Stream(Fanout):
             try:
                 call(reason)
             except Exception as error:  # an error of one callback must not stop the others
-                log.error("the end of a stream was not taken", stream=self.name, exc_info=error)
+                log.error("a callback at the end of a stream failed", stream=self.name, exc_info=error)
 
 
 class PushedSound:
@@ -392,7 +392,7 @@ class PushedSound:
     def __init__(self, complete: Callable[[], None]) -> None:
         self.opus: Final = Fanout(GopCache(0, 0))
         self._complete = complete
-        self._source: SoundSource | None = None  # None: the units have their AAC always
+        self._source: SoundSource | None = None  # None: the units always have their AAC
 
     def announce(self, track: MediaTrack | None, source: SoundSource | None) -> None:
         """Announces the Opus; None: the push no longer has any. source: makes the AAC while a sink wants audio."""

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import Final, Self, TypeAlias
 
 from gateway.live.fanout import Fanout
 from gateway.live.sink import EndReason
@@ -27,6 +27,8 @@ class AdditionalUnit:
     unit: AccessUnit
 
 
+_TIMED_COST: Final = 200  # bytes of an object in the queue, because timed data may be very short
+
 Item: TypeAlias = "Tracks | AccessUnit | AdditionalUnit | Timed | End"
 
 
@@ -45,10 +47,10 @@ class Subscription:
         self._max_seconds = max_seconds
         self._items: deque[Item] = deque()
         self._bytes = 0
-        self._first_dts: float | None = None
+        self._first_dts: float | None = None  # seconds, of the last taken or oldest unit; None: no unit waits
         self._skipping = False
         self._has_video = False
-        self._whole: set[str] = set()  # additional tracks whose key frame was queued since units were last dropped
+        self._decodable: set[str] = set()  # additional tracks whose key frame was queued since units were last dropped
         self._wake: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self.dropped = 0
@@ -69,6 +71,8 @@ class Subscription:
                     self._first_dts = item.dts / item.track.timescale
                 elif isinstance(item, AdditionalUnit):
                     self._bytes -= len(item.unit.payload)
+                elif isinstance(item, Timed):
+                    self._bytes -= _TIMED_COST + len(item.amf)
                 yield item
                 if isinstance(item, End):
                     return
@@ -115,16 +119,18 @@ class Subscription:
     def on_additional(self, name: str, unit: AccessUnit) -> None:
         """Queues a unit of an additional track within the same limits. After a drop, it begins again at a key frame."""
         size = len(unit.payload)
-        if self._skipping or (not unit.key and name not in self._whole) or self._bytes + size > self._max_bytes:
-            self._whole.discard(name)
+        if self._skipping or (not unit.key and name not in self._decodable) or self._bytes + size > self._max_bytes:
+            self._decodable.discard(name)
             self.dropped += 1
             return
-        self._whole.add(name)
+        self._decodable.add(name)
         self._bytes += size
         self._put(AdditionalUnit(name, unit))
 
     def on_timed(self, timed: Timed) -> None:
-        if not self._skipping:
+        cost = _TIMED_COST + len(timed.amf)
+        if not self._skipping and self._bytes + cost <= self._max_bytes:
+            self._bytes += cost
             self._put(timed)
 
     def on_end(self, reason: EndReason) -> None:
@@ -138,7 +144,7 @@ class Subscription:
         tracks = [i for i in self._items if isinstance(i, Tracks)]
         ends = [i for i in self._items if isinstance(i, End)]
         self.dropped += sum(isinstance(i, AccessUnit | AdditionalUnit) for i in self._items)
-        self._whole.clear()
+        self._decodable.clear()
         self._items = deque([*tracks[-1:], *ends])
         self._bytes = 0
         self._first_dts = None

@@ -31,6 +31,7 @@ class TaskSets:
     """
 
     runner: Callable[[], Awaitable[TaskRunner]]
+    # By channel and by kind of task.
     _arns: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict, init=False)
     _listeners: list[Listener] = field(default_factory=list, init=False)
 
@@ -66,6 +67,7 @@ class TaskSet:
     wait_finished: waits until the tasks have processed the end of a stream.
     keep_running_after: reasons for the end of the stream after which the tasks are not stopped. The next node that
     holds the stream takes them over.
+    replaced: number of tasks that ended while the stream was live, and were started again.
     """
 
     request: Callable[[], TaskRequest]
@@ -133,11 +135,11 @@ class TaskSet:
             async with asyncio.timeout(_STOP_SECONDS):
                 await runner.stop(request.channel, request.kind, request.address, reason)
         except (StoreUnavailable, OutputError, TimeoutError) as error:
-            log.warning("tasks could not be ended", stream=request.channel, kind=request.kind, reason=str(error))
+            log.warning("tasks could not be stopped", stream=request.channel, kind=request.kind, reason=str(error))
 
     def _set_error(self, request: TaskRequest, error: str) -> None:
         if self.error is None:
-            log.warning("tasks cannot be looked after now", stream=request.channel, kind=request.kind, reason=error)
+            log.warning("tasks cannot be checked now", stream=request.channel, kind=request.kind, reason=error)
         self.error = error[:300]
 
     def report(self) -> dict[str, Any]:

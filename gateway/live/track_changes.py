@@ -1,8 +1,8 @@
 """Limits the rate of track changes of a stream, because each change is expensive for every consumer.
 
-Recorders start a file, packagers a Period; relays send headers; workers restart. So a stream allows a few changes at
-once, and then one change per second. A change that comes too soon is delayed with its media. A publisher with too many
-changes is ended.
+Recorders start a file, packagers start a Period, relays send headers, and workers restart. So a stream allows a few
+changes at once, and then one change per second. A change that comes too soon is delayed with its media. A publisher
+with too many changes is ended.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class DelayedChange:
     _items: list[tuple[Item, float]] = field(default_factory=list, init=False)
     _bytes: int = field(default=0, init=False)
 
-    def instead_of(self, earlier: DelayedChange) -> None:
+    def replace_earlier(self, earlier: DelayedChange) -> None:
         """Replaces an earlier change that was not announced. Items that were pushed for other tracks are dropped."""
         if not earlier.media:
             return
@@ -131,6 +131,7 @@ class DelayedChange:
             if self._key_due and not starts:
                 self.dropped += 1
                 return
+            self._key_due = False
             size = len(item.payload)
         else:
             size = len(item.amf)
@@ -138,7 +139,6 @@ class DelayedChange:
             self.dropped += _units(self._items) + 1
             self._items, self._bytes, self._key_due = [], 0, True
             return
-        self._key_due = False
         self._bytes += size
         self._items.append((item, now))
 
@@ -147,8 +147,8 @@ class DelayedChange:
         """The number of units that are lost if the change is never announced."""
         return self.dropped + _units(self._items)
 
-    def items(self) -> list[tuple[Item, float]]:
-        """Returns the delayed items, each with the time of its push."""
+    def take_items(self) -> list[tuple[Item, float]]:
+        """Removes and returns the delayed items, each with the time of its push."""
         items, self._items = self._items, []
         return items
 

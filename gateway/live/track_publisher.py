@@ -41,7 +41,7 @@ from gateway.ports.errors import GatewayError
 log = structlog.get_logger(__name__)
 
 _AUDIO = Kind.AUDIO
-_NEVER: Final = -(1 << 62)
+_NEVER: Final = -(1 << 62)  # earlier than every decode time
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class TrackPublisher:
         self._publish = publish
         self._renditions: dict[int, _Rendition] = {}  # of the input on air: by twice the id, and one more for audio
         self._by_name: dict[str, _Rendition] = {}  # also those without a track on air
-        self._refused: set[int] = set()
+        self._refused: set[int] = set()  # numbers of tracks for which no rendition could be published
         self._audio: MediaTrack | None = None  # of the video renditions
         self._video: tuple[_Rendition, ...] = ()
         self._away_video: tuple[_Rendition, ...] = ()
@@ -128,7 +128,7 @@ class TrackPublisher:
             return
         self._by_name[pushed.name] = _Rendition(pushed, publisher, is_away=True)
 
-    def _named(self, kind: Kind, track_id: int, info: TrackInfo) -> TrackInfo:
+    def _apply_names(self, kind: Kind, track_id: int, info: TrackInfo) -> TrackInfo:
         """Returns the info with the language and name that the channel gives to an audio track."""
         names = self._source.stream.channel.audio_tracks
         if kind is not Kind.AUDIO or track_id >= len(names):
@@ -148,7 +148,7 @@ class TrackPublisher:
         rendition = self._renditions.get(key)
         if rendition is None:
             if key not in self._refused:
-                self._add(track_id, track, self._named(track.kind, track_id, info))
+                self._add(track_id, track, self._apply_names(track.kind, track_id, info))
             return
         if rendition.pushed.track != track:
             self._source.count_change(now)
@@ -159,10 +159,10 @@ class TrackPublisher:
     def describe(self, info: Callable[[Kind, int], TrackInfo]) -> None:
         """Applies a changed onMetaData. info(kind, id): returns the info of a track; the default track has id 0."""
         tracks = self._source.stream.pushed_tracks
-        tracks.default = self._named(Kind.AUDIO, 0, info(Kind.AUDIO, 0))
+        tracks.default = self._apply_names(Kind.AUDIO, 0, info(Kind.AUDIO, 0))
         for rendition in self._renditions.values():
             kind, track_id = rendition.pushed.kind, rendition.pushed.id
-            rendition.pushed.info = self._named(kind, track_id, info(kind, track_id))
+            rendition.pushed.info = self._apply_names(kind, track_id, info(kind, track_id))
         tracks.changed()
 
     def push(self, number: int, unit: AccessUnit, now: float) -> None:
@@ -219,7 +219,7 @@ class TrackPublisher:
     # ---- details ----
 
     def _begin(self, rendition: _Rendition, unit: AccessUnit, now: float) -> bool:
-        """Whether a rendition begins, or has begun, with this unit: with a key frame after its earlier units."""
+        """Begins a rendition, if this unit is a key frame after its earlier units. Returns whether it has begun."""
         if rendition.key_due and (not unit.key or unit.dts <= rendition.last):
             return False
         if rendition.waits and not self._announce(rendition, now):
@@ -300,7 +300,7 @@ class TrackPublisher:
             self._sort()
 
     def _announce(self, rendition: _Rendition, now: float) -> bool:
-        """Announces the tracks of a rendition, if the limit of changes allows it now. Equal tracks are no change."""
+        """Announces the tracks of a rendition, if the limit of changes allows it now. The same tracks are no change."""
         pushed, stream = rendition.pushed, self._source.stream
         default = stream.original.tracks if rendition.is_away else None
         if pushed.kind is Kind.VIDEO:

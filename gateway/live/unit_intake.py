@@ -1,4 +1,4 @@
-"""UnitIntake: turns the units of a push into those of its publisher. Each ingest protocol ends here."""
+"""UnitIntake: repairs the times of the units of a push, and publishes them."""
 
 from collections.abc import Collection
 from typing import Final
@@ -77,7 +77,7 @@ class UnitIntake:
         self.metadata: dict[str, AmfValue] = {}
         self.expected = expected
         self.is_announced = False
-        self.units = 0
+        self.units = 0  # number of units so far
         self._stamp = self.timeline.stamp
         self._publish = publisher.push
         self._video: MediaTrack | None = None
@@ -144,12 +144,12 @@ class UnitIntake:
         video, audio = self.tracks
         video, audio = found.get(Kind.VIDEO, video), found.get(Kind.AUDIO, audio)
         self.publisher.set_tracks(video, audio, self.metadata, now=now)
-        self._announced(now)
+        self._on_announced(now)
         waiting, self._preroll = self._preroll, []
         for track_id, unit in waiting:
             self._push_track(track_id, unit, now)
 
-    def _announced(self, now: float) -> None:
+    def _on_announced(self, now: float) -> None:
         """Called after the default tracks were announced, before the first unit."""
 
     def _set_tracks(self, now: float) -> None:

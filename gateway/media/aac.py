@@ -12,8 +12,9 @@ RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 1
 # ISO/IEC 14496-3 Table 1.19; 0: a program_config_element contains the channels.
 _CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8, 0, 0, 0, 7, 8, 24, 8, 0)
 
-MAX_CONFIG = 1 << 12
+MAX_CONFIG = 1 << 12  # bytes
 
+# Audio object types.
 _SBR, _PS, _LD, _ELD = 5, 29, 23, 39
 # Object types whose configuration is a GASpecificConfig.
 _GENERAL_AUDIO = frozenset((1, 2, 3, 4, 6, 7, 17, 19, 20, 21, 22, _LD))

@@ -7,7 +7,8 @@ from gateway.media.errors import InvalidData
 
 _RATES = (48000, 44100, 32000)
 _CHANNELS = (2, 1, 2, 3, 3, 4, 4, 5)  # ETSI TS 102 366 Table 4.3, by acmod
-_BLOCKS = (1, 2, 3, 6)
+_BLOCKS = (1, 2, 3, 6)  # of 256 samples, by numblkscod
+# Kilobits per second, by frmsizecod / 2.
 _KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 
 

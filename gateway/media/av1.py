@@ -10,11 +10,11 @@ TEMPORAL_DELIMITER = 2
 TILE_LIST = 8
 PADDING = 15
 
-MAX_CONFIG = 1 << 16
-MAX_OBUS = 4096
+MAX_CONFIG = 1 << 16  # bytes
+MAX_OBUS = 4096  # of one temporal unit
 
 # AV1-ISOBMFF §2.4: "The OBUs of type OBU_TEMPORAL_DELIMITER, OBU_PADDING, or OBU_REDUNDANT_FRAME_HEADER SHOULD NOT be
-# used". OBU_TILE_LIST must not be used.
+# used". OBU_TILE_LIST must not be used. Redundant frame headers stay: decoders skip these copies (AV1 §6.8.1).
 _NOT_IN_SAMPLES = frozenset((TEMPORAL_DELIMITER, TILE_LIST, PADDING))
 
 
@@ -112,7 +112,7 @@ def sequence_header(data: bytes) -> SequenceHeader | None:
 
 def parse_sequence_header(payload: bytes) -> SequenceHeader:
     """Reads a `sequence_header_obu` without its OBU header (AV1 §5.5). Raises InvalidData."""
-    return _to_size(BitReader(payload, what="AV1 sequence header", error=InvalidData))[0]
+    return _read_to_size(BitReader(payload, what="AV1 sequence header", error=InvalidData))[0]
 
 
 def build_av1c(obu: bytes) -> bytes:
@@ -121,7 +121,7 @@ def build_av1c(obu: bytes) -> bytes:
     if kind != SEQUENCE_HEADER:
         raise InvalidData("not a sequence header")
     bits = BitReader(obu[begin:end], what="AV1 sequence header", error=InvalidData)
-    header, reduced = _to_size(bits)
+    header, reduced = _read_to_size(bits)
     _skip_tools(bits, reduced)
     colors = _colors(bits, header.profile)
     return bytes((0x81, header.profile << 5 | header.level, header.tier << 7 | colors, 0)) + obu[start:end]
@@ -169,8 +169,8 @@ def _colors(bits: BitReader, profile: int) -> int:
     return high << 6 | twelve << 5 | mono << 4 | x << 3 | y << 2 | position
 
 
-def _to_size(bits: BitReader) -> tuple[SequenceHeader, bool]:
-    """Reads up to the size. Returns the header, and `reduced_still_picture_header`."""
+def _read_to_size(bits: BitReader) -> tuple[SequenceHeader, bool]:
+    """Reads a sequence header up to the picture size. Returns the header, and `reduced_still_picture_header`."""
     profile = bits.u(3)
     bits.flag()
     tier, rate = 0, None

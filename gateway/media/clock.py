@@ -14,9 +14,9 @@ class PublisherTimeline:
     """The common 64-bit millisecond clock of all tracks of one publisher.
 
     Wraps of the 32-bit clock have no effect. A timestamp is a jump if it is more than `reorder` behind its track. It is
-    also a jump if it is more than `leap` ahead of all tracks. A jump re-bases the clock: the track continues one frame
-    after the latest time.
-    Another track adopts this offset if its timestamps make an equal jump, so audio and video stay in sync. Until then
+    also a jump if it is more than `leap` ahead of all tracks. A jump re-bases the clock: the track gets a new offset,
+    with which it continues one frame after the latest time.
+    Another track adopts this offset if its timestamps make the same jump, so audio and video stay in sync. Until then
     it keeps its previous offset. A track with one wrong timestamp returns to its previous offset. Smaller reorderings
     pass unchanged.
 
@@ -99,6 +99,7 @@ class PublisherTimeline:
         return first
 
     def _jump(self, track_clock: _TrackClock, raw: int) -> int:
+        """Returns the time of a timestamp that is a jump: with the offset of another track, or with a new offset."""
         for other in self._tracks.values():
             ahead = _distance(raw + other.offset, self.latest)
             if other.offset != track_clock.offset and -self.OVERLAP <= ahead <= self._leap:

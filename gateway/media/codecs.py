@@ -155,7 +155,7 @@ def samples_per_frame(track: MediaTrack, payload: bytes) -> int:
 def checked_config(codec: Codec, config: bytes) -> bytes:
     """Checks a container's decoder configuration and returns it in the form of `MediaTrack`. Raises InvalidData."""
     if codec is Codec.OPUS:
-        return opus.unskipped(config)
+        return opus.without_pre_skip(config)
     if codec is Codec.FLAC:
         return flac.parse_config(config).blocks
     if codec in _PARSERS:

@@ -57,7 +57,7 @@ def frame_samples(frame: bytes) -> int:
     while size < 8 and first & (0x80 >> size) and first & 0x80:
         size += 1
     at = 4 + size
-    wide = code == 7
+    wide = code == 7  # the block size has two bytes; code 6: one byte
     if len(frame) < at + 1 + wide:
         raise InvalidData("FLAC frame header is cut short")
     return int.from_bytes(frame[at : at + 1 + wide], "big") + 1

@@ -7,7 +7,7 @@ from gateway.media.nal_samples import NalSamples
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 
-TICKS: Final = 1_000  # a second; as in FLV and RTMP
+MILLISECONDS: Final = 1_000  # per second, as in FLV and RTMP
 _JUMP_MS: Final = 2_000  # a larger step between two pictures begins new decode times
 
 
@@ -26,11 +26,12 @@ class NalPictures:
         self._begun = False
 
     def make_unit(self, payload: bytes, time: int) -> AccessUnit | None:
+        """Returns the unit of a picture; None before a key frame. time: presentation time in ms. Raises InvalidData."""
         sample = self._samples.take(payload, True)
         if sample is None or not (self._begun or sample.key):
             return None
         if self.track is None or (sample.key and self.track.config != sample.config):
-            self.track = MediaTrack(Kind.VIDEO, self._codec, TICKS, sample.config)
+            self.track = MediaTrack(Kind.VIDEO, self._codec, MILLISECONDS, sample.config)
             self._times = None
         self._begun = True
         if self._times is None or abs(time - self._last) > _JUMP_MS:
@@ -51,5 +52,6 @@ class FramedSound:
         self.track: MediaTrack | None = track
 
     def make_unit(self, payload: bytes, time: int) -> AccessUnit | None:
+        """Returns the unit of a frame. time: milliseconds."""
         assert self.track is not None, "set at the beginning"
         return AccessUnit(self.track, time, 0, True, 0.0, payload)

@@ -85,6 +85,7 @@ class H264Sps:
     frame_rate: frames a second; None if not specified.
     aspect: width and height of a pixel; square if not specified.
     reorder: how many pictures may be decoded before a picture that is shown before them; None if not specified.
+    signal: the colors. coding: `parse_sps` always sets it.
     """
 
     profile: int
@@ -220,6 +221,7 @@ def parse_sps(unit: bytes) -> H264Sps:
 
 
 def _reorder(bits: BitReader) -> int | None:
+    """Reads the rest of the VUI. Returns `max_num_reorder_frames`; None if not specified."""
     hrd = False
     for _ in ("nal", "vcl"):
         if bits.flag():

@@ -1,8 +1,8 @@
 """Rewrites slices of H.264, so that they decode with the parameter sets of another encoder.
 
 The macroblocks of a slice are coded with few elements of the parameter sets: entropy coding, transform sizes, chroma
-quantizers, formats. If these are equal, only the header of the slice must be written anew. So the pictures of our
-encoder continue a publisher's stream, and its decoders notice no change. Source: ITU-T H.264 §7.3.3, §7.3.2.2.
+quantizers, formats. If these are the same, only the header of the slice must be written anew. So the pictures of our
+encoder continue a publisher's stream, and viewers' decoders notice no change. Source: ITU-T H.264 §7.3.3, §7.3.2.2.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class PpsCoding:
 
     references, references_l1: `num_ref_idx_l0_default_active` and that of l1. bipred: `weighted_bipred_idc`.
     quantizer: `pic_init_qp`.
-    chroma_offsets: of the quantizers of Cb and Cr.
+    order_present: `bottom_field_pic_order_in_frame_present_flag`.
+    chroma_offsets: added to the quantizers of Cb and Cr.
     """
 
     id: int
@@ -118,8 +119,9 @@ def coding_parameters(config: bytes) -> CodingParameters:
 
 
 class SliceRewriter:
-    """Rewrites access units with I and P slices, one reference and no B-frames, from our encoder to other sets.
+    """Rewrites access units of our encoder for decoders that have other parameter sets.
 
+    The units have I and P slices and no B-frames.
     own: parameters of the encoder. target: those of the sets that decoders have.
 
     Raises UnsupportedCodec if macroblocks of the encoder mean something else with the other sets.
@@ -261,7 +263,7 @@ class BitWriter:
         self.u((1 << count) - 1, count)
 
     def followed_by(self, rbsp: bytes, position: int) -> bytes:
-        """Returns the bits and the rest of `rbsp` from a bit position on, with the trailing zero bits."""
+        """Returns the written bits, then `rbsp` from bit `position` on, filled with zero bits to whole bytes."""
         if not position % 8 and not self._count % 8:
             return self._value.to_bytes(self._count // 8, "big") + rbsp[position // 8 :]
         left = len(rbsp) * 8 - position
@@ -281,6 +283,6 @@ def escape(rbsp: bytes) -> bytes:
 
 
 def _trailing_bits(rbsp: bytes) -> int:
-    """Returns the bits of `rbsp_trailing_bits`; the last byte is not 0."""
+    """Returns the number of bits of `rbsp_trailing_bits`. The last byte must not be 0."""
     last = rbsp[-1]
     return (last & -last).bit_length()

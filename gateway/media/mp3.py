@@ -30,6 +30,7 @@ def parse_header(frame: bytes) -> Mp3Header:
 
 
 # ISO/IEC 11172-3 §2.4.2.3 and 13818-3 §2.4.2.3: kilobits a second of Layer III, by bitrate_index from 1.
+# The first row is for MPEG-2 and MPEG-2.5, the second one for MPEG-1.
 _KILOBITS = (
     (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),

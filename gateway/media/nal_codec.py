@@ -12,7 +12,7 @@ from gateway.media.track import Codec
 class NalCodec:
     """One of the two codecs.
 
-    shift, mask: of the type in the first byte of a NAL unit. sets: types of the parameter sets, as in the record.
+    shift, mask: of the type in the first byte of a NAL unit. sets: types of the parameter sets, in the record's order.
     parse_record, build_record, parse_sps: see `h264` and `h265`.
     """
 

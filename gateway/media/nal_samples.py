@@ -23,7 +23,11 @@ _Sets: TypeAlias = tuple[tuple[bytes, ...], ...]
 
 @dataclass(slots=True)
 class NalSample:
-    """One access unit, with the NAL unit lengths of `config`, its record. key: whether decoding may start here."""
+    """One access unit.
+
+    config: its record. payload: NAL units with lengths of the size that the record declares.
+    key: whether decoding may start here.
+    """
 
     config: bytes
     key: bool
@@ -54,17 +58,17 @@ class NalSamples:
     @property
     def reorder(self) -> int:
         """How many pictures may be decoded before a picture that is shown before them; 0 if not specified."""
-        sps = self._sets[-2]
+        sps = self._sets[-2]  # PPS are the last kind of both codecs
         try:
             return (self._codec.parse_sps(sps[0]).reorder or 0) if sps else 0
         except InvalidData:
             return 0
 
-    def take(self, payload: bytes, flagged: bool, *, sure: bool = False) -> NalSample | None:
+    def take(self, payload: bytes, flagged: bool, *, adopt_sets: bool = False) -> NalSample | None:
         """Returns the sample of this access unit; None while no record exists.
 
-        flagged: whether the container marks it as a key frame; H.265 marks its own.
-        sure: whether it is one without further signs.
+        flagged: whether the container marks it as a key frame. H.265 ignores this, because its NAL units have marks.
+        adopt_sets: whether to adopt its parameter sets even if its NAL units do not show a key frame.
         Raises InvalidData for a broken access unit.
         """
         units, prefixed = self._split(payload)
@@ -73,7 +77,7 @@ class NalSamples:
             key = h264.SLICE_IDR in kinds or (flagged and _has_recovery_point(units, kinds))
         else:
             key = any(_FIRST_IRAP <= kind <= _LAST_IRAP for kind in kinds)
-        if (key or sure) and self._codec.sps in kinds:
+        if (key or adopt_sets) and self._codec.sps in kinds:
             self._adopt(units, kinds)
         if not self.config:
             return None
@@ -105,14 +109,17 @@ class NalSamples:
         return nal.views(payload, self._length_size), True
 
     def _adopt(self, units: _Units, kinds: list[int]) -> None:
-        """Adopts the parameter sets of a key frame. Kinds that it lacks keep the previous sets."""
+        """Adopts the parameter sets of a key frame. Kinds that it lacks keep the previous sets.
+
+        Does nothing if a kind has no set at all, or if the record contains all these sets.
+        """
         typed = list(zip(units, kinds, strict=True))
         found = [tuple(dict.fromkeys(bytes(u) for u, k in typed if k == kind)) for kind in self._codec.sets]
         sets = tuple(new or old for new, old in zip(found, self._sets, strict=True))
         if not all(sets) or (self.config and all(set(n) <= set(o) for n, o in zip(sets, self._sets, strict=True))):
             return
         config = bytearray(self._codec.build_record(*map(list, sets)))
-        at = 4 if self._h264 else 21
+        at = 4 if self._h264 else 21  # position of the byte with lengthSizeMinusOne
         config[at] = config[at] & 0xFC | (self._length_size - 1)
         self.config, self._sets = bytes(config), sets
 

@@ -13,10 +13,10 @@ class OpenGops:
 
     In an open GOP, pictures that are decoded after the key frame and shown before it (leading pictures) refer to the
     GOP before. A decoder that begins with the key frame skips them in H.265, which marks them. H.264 has no marks, so
-    they are left out. The key frame becomes an IDR picture. So the numbers of all pictures up to the next one are
-    written anew, and nothing refers to pictures before it. The coded pictures themselves stay as they are.
+    they are left out. The key frame becomes an IDR picture. So the numbers of all pictures up to the next key frame
+    are written anew, and nothing refers to pictures before the IDR picture. The coded pictures stay as they are.
 
-    access: the type of the last key frame, as it is returned. is_open: whether its GOP was open.
+    access: how decoding can start at the last key frame that `add` returned. is_open: whether its GOP was open.
     """
 
     __slots__ = ("_access_of", "_coding", "_frame", "_leading", "_number", "_order", "_removed", "_shown", "access",
@@ -29,15 +29,17 @@ class OpenGops:
         self._order = 0  # its pic_order_cnt_lsb
         self._frame = 0  # frame_num of the last picture
         self._number = 0  # distance of `_frame` from the frame_num of the key frame
-        self._removed: int | None = None  # references that are left out; None until the first picture after them
-        self._leading = False  # leading pictures may come
+        self._removed: int | None = (
+            None  # number of leading pictures that were references; None before a picture is kept
+        )
+        self._leading = False  # whether leading pictures may follow
         self.access = RandomAccess.CLOSED
         self.is_open = False
 
     def add(self, payload: bytes, shown: int, key: bool) -> bytes | None:
         """Returns the next picture; None if it is left out. While no GOP is open, only key frames need this call.
 
-        shown: its presentation time.
+        shown: its presentation time, in any unit.
         """
         if key:
             self.access = self._access_of(payload)
@@ -49,12 +51,12 @@ class OpenGops:
         self._leading = key or (self._leading and shown < self._shown)
         if self._leading and not key:
             return None
-        if self._coding is None:  # pictures after an IDR picture need its numbers
+        if self._coding is None:  # if the key frame became an IDR picture, the old numbers are wrong after it
             return payload if self.access is RandomAccess.OPEN else None
         try:
             return self._close(payload, self._coding, key)
         except InvalidData:
-            self._coding = None  # from here on, later GOPs stay open
+            self._coding = None  # all later GOPs stay open
             return payload if key else None
 
     def _close(self, payload: bytes, coding: CodingParameters, key: bool) -> bytes:
@@ -104,7 +106,10 @@ class OpenGops:
         return tuple(found)
 
     def _distance(self, distance: int) -> int | None:
-        """Returns how many numbers a reference is before this picture; None: it is not in this GOP, or left out."""
+        """Returns the new distance of a reference; None if it is before the key frame, or a leading picture.
+
+        distance: the old one. A distance is the `frame_num` of this picture minus that of the reference.
+        """
         number, removed = self._number - distance, self._removed or 0
         if number == 0:
             return distance - removed

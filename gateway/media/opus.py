@@ -60,7 +60,7 @@ def head_bytes(head: OpusHead) -> bytes:
     return b"OpusHead" + fixed_part + head.mapping
 
 
-def unskipped(config: bytes) -> bytes:
+def without_pre_skip(config: bytes) -> bytes:
     """Returns the identification header without pre-skip, for containers in which times position each sample.
 
     With a pre-skip, a decoder drops the first samples and shifts all others. Chromium's MP4 has a pre-skip of 80 ms.

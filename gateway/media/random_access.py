@@ -22,8 +22,8 @@ class RandomAccess(Enum):
 
     CLOSED: all following pictures can be decoded (IDR, BLA).
     CLEAN: all except leading pictures, if there are any. Decoders skip them (CRA, ITU-T H.265 §8.1.3).
-    OPEN: like CLEAN, in H.264. There, decoding starts at IDR pictures, and only these are sync samples. ISO/IEC
-    14496-15 §4.10 marks recovery points differently.
+    OPEN: like CLEAN, but in H.264, where only IDR pictures are sync samples. ISO/IEC 14496-15 §4.10 has another mark
+    for recovery points.
     GRADUAL: the picture is incomplete, and the following pictures complete it (intra refresh).
     """
 

@@ -9,7 +9,7 @@ from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 
 _BASELINE: Final = 66
-_ENOUGH: Final = 4  # pictures; with reordering, one of them has a composition offset
+_ENOUGH: Final = 4  # pictures; if pictures are reordered, one of so many has a composition offset
 _ROUNDING: Final = 0.002  # seconds by which the milliseconds of both times may differ
 
 

@@ -77,7 +77,7 @@ def _is_silent_pair(bits: BitReader) -> bool:
 class _Groups:
     """Reads the part of `ics_info` that `section_data` needs.
 
-    count: window groups. bands: scale factor bands that are sent of each group.
+    count: window groups. bands: scale factor bands of each group.
     """
 
     __slots__ = ("bands", "count", "is_short")

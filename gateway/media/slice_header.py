@@ -21,7 +21,7 @@ Operations: TypeAlias = tuple[tuple[int, int], ...] | None
 
 @dataclass(frozen=True, slots=True)
 class OperationList:
-    """Operations on references. start, end: their bits, with the flag before them."""
+    """Operations on references. start, end: bit positions of the flag before them, and of the first bit after them."""
 
     operations: Operations
     start: int
@@ -104,7 +104,7 @@ class SliceHeader:
                             bits.se()
 
     def rewrite(self, numbers: SliceNumbers, *, idr: bool) -> bytes:
-        """Returns the slice with other numbers. idr: as slice of an IDR picture."""
+        """Returns the slice with other numbers. idr: whether it becomes a slice of an IDR picture."""
         out, sps, rbsp = BitWriter(), self._coding.sps, self._rbsp
         out.copy(rbsp, 0, self._frame_at)
         out.u(numbers.frame, sps.frame_number_bits)
@@ -133,7 +133,7 @@ class SliceHeader:
 
 
 def _read_operations(bits: BitReader, *, end: int) -> OperationList:
-    """Reads operations up to `end`. Operations above 1 are for long-term references and fields."""
+    """Reads operations up to operation `end`. Operations above 1 are for long-term references and fields."""
     start, found = bits.position, list[tuple[int, int]]()
     if not bits.flag():
         return OperationList(None, start, bits.position)

@@ -11,7 +11,7 @@ class AccessUnit:
 
     dts, cts: ticks of track.timescale. The presentation time is dts + cts; cts may be negative.
     key: whether decoding can start here; true for every audio frame.
-    wall: arrival time, seconds since the epoch.
+    wall: arrival time, seconds since 1970.
     payload: one sample in its codec's ISO-BMFF form (length-prefixed NAL units, AV1 temporal unit, raw audio frame).
     """
 

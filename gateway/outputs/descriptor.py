@@ -38,8 +38,8 @@ class OutputDescriptor:
 
     name: in the API, in metrics and in logs. flag: the channel field that switches it on.
     make: returns the spec; None if this gateway cannot have the output.
-    fields: by name, including the flag. Only for outputs outside the contract: fields of the contract are in
-    `gateway.channels.fields`.
+    fields: by name, including the flag. Only for outputs outside the API contract (`docs/extending.md`): fields of
+    the contract are in `gateway.channels.fields`.
     label: its name in the console; empty if the console has its own text.
     order: outputs start in this order, lowest first. Outputs that change the picture come before those that read it.
     """

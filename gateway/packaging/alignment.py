@@ -1,4 +1,7 @@
-"""Aligns the packagers of one ladder: the start times and the numbers of their segments."""
+"""Aligns the packagers of one ladder: the start times and the numbers of their segments.
+
+The § numbers refer to HLS (RFC 8216bis).
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ class CutCandidate:
     """A picture that may be the first one of a segment.
 
     decoded, shown: its decode and presentation time, ticks of 90 kHz on the streams' common clock.
-    wall: its arrival time, seconds since the epoch.
+    wall: its arrival time, seconds since 1970.
     is_new_epoch: whether it is the first picture of other tracks or of another publisher.
     segment_open: whether the member has an open segment.
     min_number: the minimum number of a new segment.
@@ -64,25 +67,26 @@ class CutCandidate:
 
 
 class Alignment:
-    """One timeline for a source and its renditions: equal numbers, dates, discontinuities and Target Durations.
+    """One timeline for a source and its renditions: the same numbers, dates, discontinuities and Target Durations.
 
     Its members are their packagers.
 
     The first member that reaches a picture decides whether a segment begins there. All others follow. Normally this is
     the source: it must package its waiting pictures before a rendition decides, unless a watermark delays it.
-    Renditions keep the source's times, so all members have equal times.
+    Renditions keep the source's times, so all members have the same times.
     """
 
     def __init__(self) -> None:
         self.next_epoch = 0
-        self.base: int | None = None  # start of the first epoch: the minimum of its decode and presentation time
-        self.start = 0.0  # arrival time of that picture, seconds since the epoch
+        # The start of the first epoch, ticks of 90 kHz: the minimum of its first decode and presentation time.
+        self.start_time: int | None = None
+        self.start_wall = 0.0  # arrival time of its first picture, seconds since 1970
         self.timing: VideoTiming | None = None  # timing of the source
         self.source: Packager | None = None
         self.part_target = 0.0  # the longest Part Target Duration of all tracks, in seconds
         self._next_number = 0
         self._name_offset: int | None = None
-        self._target: int | None = None
+        self._target: int | None = None  # seconds
         self._origin: EpochOrigin | None = None
         self._boundaries: deque[Boundary] = deque(maxlen=_MAX_BOUNDARIES)
         self._members: WeakSet[Packager] = WeakSet()
@@ -108,22 +112,22 @@ class Alignment:
     def fix_target(self, target: int) -> int:
         """Returns the Target Duration for a playlist that needs at least `target` seconds.
 
-        All playlists of a ladder should have equal Target Durations (§6.2.4).
+        All playlists of a ladder should have the same Target Duration (§6.2.4).
         """
         if self._target is None:
             self._target = target
         return max(self._target, target)
 
     @property
-    def undecided(self) -> bool:
+    def is_target_undecided(self) -> bool:
         """Whether the source will decide the Target Duration, and has not decided yet."""
         return self._target is None and self.source is not None and not self.source.over
 
     def begin_epoch(self, decoded: int, shown: int, wall: float) -> EpochOrigin:
         """Begins an epoch without a boundary, for media without pictures. Times and `wall` are of its first frame."""
-        if self.base is None:
-            self.base = min(decoded, shown)
-            self.start = wall
+        if self.start_time is None:
+            self.start_time = min(decoded, shown)
+            self.start_wall = wall
         self._origin = EpochOrigin(self.next_epoch, shown, wall)
         self.next_epoch += 1
         return self._origin
@@ -137,9 +141,9 @@ class Alignment:
         `segmenter` decides instead, with the time since the newest boundary. Without a source in the alignment, a
         rendition that had segments before begins its new epoch at once: no other member would.
         """
-        returns = at.is_new_epoch and self.source is None and member in self._last_times
-        if segmenter is not None and not (at.segment_open or returns or member is self.source) and self._boundaries:
-            wants_cut = segmenter.cuts(at.shown - self._boundaries[-1].time, 0, True)
+        returned = at.is_new_epoch and self.source is None and member in self._last_times
+        if segmenter is not None and not (at.segment_open or returned or member is self.source) and self._boundaries:
+            wants_cut = segmenter.take_frame(at.shown - self._boundaries[-1].time, 0, True)
         self._members.add(member)
         source = self.source
         if source is not None and source is not member:
@@ -148,8 +152,8 @@ class Alignment:
             else:
                 source.catch_up()
         boundary = self._find(at.shown)
-        if boundary is not None and member is source and not any(not m.over for m in boundary.members):
-            self._boundaries.remove(boundary)  # left by a packager that was restarted and replays the cached GOP
+        if boundary is not None and member is source and all(m.over for m in boundary.members):
+            self._boundaries.remove(boundary)  # of an earlier packager; this one got the cached GOP again
             boundary = None
         first = member is source and at.is_new_epoch
         if boundary is None and wants_cut and (first or not self._is_passed(member, at.shown)):
@@ -170,10 +174,10 @@ class Alignment:
         boundary.members.add(member)
         return boundary
 
-    def discards(self, member: Packager, number: int) -> bool:
-        """Whether `member` should discard its incomplete segment `number`, which must not be published.
+    def withdraw(self, member: Packager, number: int) -> bool:
+        """Withdraws segment `number`, which `member` cannot complete, if another member has not reached it.
 
-        It should discard it if another member has not reached it. Then the number will be used again.
+        Then the number will be used again. Returns whether `member` must discard its segment.
         """
         newest = self._boundaries[-1] if self._boundaries else None
         if newest is None or newest.number != number:
@@ -187,9 +191,9 @@ class Alignment:
     # ---- details ----
 
     def _is_passed(self, member: Packager, shown: int) -> bool:
-        """Whether other members have passed this picture in an open segment.
+        """Whether another member has passed this picture in an open segment.
 
-        Then a late member waits for their next boundary.
+        Then `member`, which is late, waits for their next boundary.
         """
         return any(at >= shown - _TOLERANCE for m, at in self._last_times.items() if m is not member and not m.over)
 

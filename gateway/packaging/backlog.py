@@ -24,7 +24,7 @@ class PeakRate:
         self.bytes = 0  # since the last measurement
         self._measured_at: int | None = None  # decode time of the last measurement, milliseconds
         self._peak_rate = 0.0  # bytes a second
-        self._peak_key_frame = 0.0
+        self._peak_key_frame = 0.0  # bytes
 
     def note_key_frame(self, size: int, dts_ms: int) -> None:
         """Notes a key frame of `size` bytes that will be sent next. dts_ms: its decode time, milliseconds."""
@@ -60,9 +60,8 @@ class Backlogs:
     While at most a quarter is free, viewers that do not read are disconnected after TIGHT_SECONDS.
     Bytes that several viewers share are counted for each of them, except a Burst. So the real memory is below
     the limit.
-    `bytes` is the counter.
 
-    limit: bytes; 0: no limit.
+    bytes: those that wait now. limit: the most that may wait; 0: no limit. left: `limit` minus `bytes`.
     """
 
     __slots__ = ("bytes", "limit")

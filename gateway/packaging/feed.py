@@ -76,7 +76,7 @@ class FeedCounts:
         self.stalled = 0
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class Feed:
     """A sink that renders, batches and writes. It is attached to its stream only while it has viewers.
 
@@ -99,20 +99,21 @@ class Feed:
     _framings: dict[Framing, dict[Viewer, None]] = field(default_factory=dict, init=False)
     _attached: bool = field(default=False, init=False)
     _tracks: Tracks | None = field(default=None, init=False)
-    _version: int = field(default=0, init=False)
-    _pending: list[bytes] = field(default_factory=list, init=False)
-    _pending_key: bool = field(default=False, init=False)
+    _version: int = field(default=0, init=False)  # counts changes of `_tracks`
+    _pending: list[bytes] = field(default_factory=list, init=False)  # the batch that is not written yet
+    _pending_key: bool = field(default=False, init=False)  # whether it begins with a key frame
     _gop: list[bytes] = field(default_factory=list, init=False)
     _gop_bytes: int = field(default=0, init=False)
-    _startable: bool = field(default=False, init=False)  # _gop begins with a key frame and is complete
+    _startable: bool = field(default=False, init=False)  # whether `_gop` begins with a key frame and is complete
     _gop_bursts: dict[Framing, Burst] = field(default_factory=dict, init=False)
-    # The last included item, and the bytes by framing.
+    # The first bursts of viewers that waited for the start: the last included item, and the bytes by framing.
     _start_bursts: tuple[Item | None, dict[Framing, Burst]] = field(default_factory=lambda: (None, {}), init=False)
     _timer: asyncio.TimerHandle | None = field(default=None, init=False)
     _last_flush: float = field(default=0.0, init=False)
     _cost: float = field(default=0.0, init=False)  # mean duration of writing a batch, seconds
     _dts_ms: int = field(default=0, init=False)
     _gop_dts_ms: int = field(default=0, init=False)
+    _writes: SlicedWrites = field(init=False)
 
     def __post_init__(self) -> None:
         self._writes = SlicedWrites(self._note_cost)
@@ -179,8 +180,8 @@ class Feed:
             if not viewer.late:
                 framed = viewer.framing.wrap(change)
                 waiting = viewer.transport.get_write_buffer_size()
-                if not waiting or not self._becomes_late(viewer, waiting, len(framed), now):
-                    viewer.epoch = self._version
+                if not waiting or not self._check_limit(viewer, waiting, len(framed), now):
+                    viewer.version = self._version
                     self._write(viewer, framed)
 
     def on_unit(self, unit: AccessUnit) -> None:
@@ -238,6 +239,7 @@ class Feed:
     # ---- batching ----
 
     def _schedule(self, frame: bool) -> None:
+        """Flushes now or later. frame: whether the last item is a picture, or sound of a stream without pictures."""
         if self._timer is not None and not frame:
             return
         interval = min(self.flush_seconds, self._cost / MAX_LOOP_SHARE)
@@ -318,7 +320,7 @@ class Feed:
                             viewer.counted_bytes = size - accepted
                             self.backlogs.bytes += size - accepted
                         continue
-                elif self._becomes_late(viewer, waiting, size, began):
+                elif self._check_limit(viewer, waiting, size, began):
                     continue
                 written += 1
                 transport.write(framed)
@@ -326,8 +328,11 @@ class Feed:
                     self._count_waiting(viewer)
             self.counts.sent[framing.kind] += size * written
 
-    def _becomes_late(self, viewer: Viewer, waiting: int, size: int, now: float) -> bool:
-        """Whether a viewer with `waiting` bytes becomes late, because `size` more would be too many. Counts them."""
+    def _check_limit(self, viewer: Viewer, waiting: int, size: int, now: float) -> bool:
+        """Makes a viewer with `waiting` bytes late if `size` more are too many; otherwise counts these.
+
+        Returns whether the viewer is late now.
+        """
         backlogs = self.backlogs
         self._count(viewer, waiting)
         needed, allowed = waiting + size, viewer.limit + viewer.burst_allowance
@@ -349,6 +354,7 @@ class Feed:
         return False
 
     def _count(self, viewer: Viewer, waiting: int) -> None:
+        """Counts the bytes that wait for a viewer, instead of those that were counted before."""
         # Viewers share their first burst: for one viewer, only the bytes after the burst are counted.
         counted = waiting if viewer.burst is None else min(waiting, viewer.bytes_after_burst)
         self.backlogs.bytes += counted - viewer.counted_bytes
@@ -361,14 +367,15 @@ class Feed:
             self._count(viewer, waiting)
 
     def _retry(self, viewer: Viewer, waiting: int, starts: bool, framed: bytes, now: float) -> None:
+        """Lets a late viewer continue with this batch if it can. Disconnects a viewer that does not read."""
         if viewer.has_pending_bytes and not waiting:
             viewer.clear_backlog(self.backlogs)
         # For a viewer that has not started, at most the headers wait: it has missed nothing of the stream yet.
         if starts and waiting <= viewer.burst_allowance:
             viewer.late = False
             viewer.bytes_after_burst += len(framed)
-            if viewer.epoch != self._version and self._tracks is not None:
-                viewer.epoch = self._version
+            if viewer.version != self._version and self._tracks is not None:
+                viewer.version = self._version
                 self._write(viewer, viewer.framing.wrap(self.rendering.render_change(self._tracks, self._dts_ms)))
             self._write(viewer, framed)
             self._count_waiting(viewer)
@@ -389,11 +396,11 @@ class Feed:
 
     def _write_first_burst(self, viewer: Viewer) -> None:
         assert self._tracks is not None  # a feed has viewers only on a playable stream
-        viewer.epoch = self._version
+        viewer.version = self._version
         framing = viewer.framing
         beginning = self.stream.start_buffer if viewer.waited_for_start else None
         if beginning is not None:
-            burst, viewer.late = self._start_burst(framing, beginning), beginning.torn
+            burst, viewer.late = self._start_burst(framing, beginning), beginning.lacks_key_frame
         else:
             # Without a complete GOP (too large, or no key frame yet) the viewer starts at the next key frame.
             burst, viewer.late = self._gop_burst(framing), not self._startable

@@ -33,7 +33,7 @@ class FlvRendering:
 
 
 class BrowserFlvRendering(FlvRendering):
-    """Renders FLV tags for browsers, which cannot decode every open GOP as it is."""
+    """Renders FLV tags for browsers. They cannot decode every open GOP, so `OpenGops` closes those of H.264."""
 
     def __init__(self) -> None:
         self._track: MediaTrack | None = None

@@ -24,14 +24,15 @@ class LadderRendition(Generic[P]):
     """A rendition in one format.
 
     name: the rendition's name, also its folder.
-    output: its packager, which must be ready.
-    max_bitrate: upper limit with audio, bits a second; 0 if only the measured bitrate is known.
+    packager: must be ready.
+    declared_bitrate: bits a second, with audio, that the encoder may reach. The playlist announces at least this.
+    0: only the measured bitrate is known.
     pushed: whether the source's publisher sends it, so it is not late.
     """
 
     name: str
-    output: P
-    max_bitrate: int = 0
+    packager: P
+    declared_bitrate: int = 0
     pushed: bool = False
 
 
@@ -42,11 +43,13 @@ CmafRendition: TypeAlias = LadderRendition[CmafPackager]
 def ts_index(
     renditions: Sequence[TsRendition], source: TsPackager | None = None, audio: Sequence[AudioRendition] = ()
 ) -> str:
-    """Returns `index.m3u8` for MPEG-TS, with media_playlist.MARK after its URIs. It keeps the order of `renditions`.
+    """Returns `index.m3u8` for MPEG-TS, with media_playlist.MARK after its URIs.
 
-    source: listed last, if it is not None. audio: the audio tracks, if there are several.
+    Without `source`, keeps the order of `renditions`. With it, lists all variants by bandwidth, the smallest first.
+
+    audio: the audio tracks, if there are several.
     """
-    variants = [r.output.variant(f"{r.name}/index.m3u8", r.max_bitrate) for r in renditions]
+    variants = [r.packager.variant(f"{r.name}/index.m3u8", r.declared_bitrate) for r in renditions]
     if source is not None:
         variants.append(source.variant("live.m3u8"))
         variants.sort(key=lambda v: v.bandwidth)
@@ -62,12 +65,12 @@ def cmaf_index(renditions: Sequence[CmafRendition]) -> str:
     """
     audio, audio_renditions = None, []
     for r in renditions:
-        track = r.output.manifests.track("audio")
+        track = r.packager.manifests.track("audio")
         if track is not None and track.header is not None:
             audio = track
             uri = f"{r.name}/audio/index.m3u8"
             audio_renditions = [AudioRendition(AUDIO_GROUP, "audio", uri, track.header.channels)]
-    variants = [r.output.manifests.variant(f"{r.name}/index.m3u8", audio, r.max_bitrate) for r in renditions]
+    variants = [r.packager.manifests.variant(f"{r.name}/index.m3u8", audio, r.declared_bitrate) for r in renditions]
     return multivariant(variants, audio_renditions)
 
 
@@ -80,7 +83,10 @@ def master(source: CmafPackager, renditions: Sequence[CmafRendition]) -> str:
     audio = manifests.track("audio") if len(manifests.tracks) > 1 else None
     additional = [track for track in manifests.tracks if track.media == "audio" and track is not audio]
     return manifests.master(
-        [r.output.manifests.variant(f"{r.name}/video/index.m3u8", audio, r.max_bitrate, additional) for r in renditions]
+        [
+            r.packager.manifests.variant(f"{r.name}/video/index.m3u8", audio, r.declared_bitrate, additional)
+            for r in renditions
+        ]
     )
 
 
@@ -89,11 +95,11 @@ def index_reports(track: CmafTrack, renditions: Sequence[CmafRendition], path_to
 
     path_to_index: relative path from the folder of `track` to the folder of the index.
     """
-    listed = [(f"{r.name}/index.m3u8", r.output.manifests.track("video")) for r in renditions]
+    listed = [(f"{r.name}/index.m3u8", r.packager.manifests.track("video")) for r in renditions]
     audio = [
         (f"{r.name}/audio/index.m3u8", found)
         for r in renditions
-        if (found := r.output.manifests.track("audio")) is not None
+        if (found := r.packager.manifests.track("audio")) is not None
     ]
     return rendition_reports(track, [*listed, *audio[-1:]], path_to_index)
 
@@ -103,7 +109,7 @@ def master_reports(
 ) -> str:
     """Returns rendition reports of all tracks that `master` lists, except `track`. Parameters: see `index_reports`."""
     own = [(f"{t.kind}/index.m3u8", t) for t in source.manifests.tracks]
-    listed = [(f"{r.name}/video/index.m3u8", r.output.manifests.track("video")) for r in renditions]
+    listed = [(f"{r.name}/video/index.m3u8", r.packager.manifests.track("video")) for r in renditions]
     return rendition_reports(track, [*own, *listed], path_to_index)
 
 
@@ -132,7 +138,7 @@ def lags_too_far(source: CmafPackager, rendition: CmafPackager) -> bool:
 
 def _alternates(renditions: Sequence[CmafRendition]) -> list[AlternateRendition]:
     return [
-        AlternateRendition(r.name, track, r.output.manifests.frame_rate, 0.0 if r.pushed else RENDITION_DELAY)
+        AlternateRendition(r.name, track, r.packager.manifests.frame_rate, 0.0 if r.pushed else RENDITION_DELAY)
         for r in renditions
-        if (track := r.output.manifests.track("video")) is not None
+        if (track := r.packager.manifests.track("video")) is not None
     ]

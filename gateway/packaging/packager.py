@@ -69,7 +69,7 @@ class Packager:
         self.waiters = Waiters(self.catch_up)
         self.changed = Gate(self.waiters)  # opens when playlists exist, and whenever they change
         self._backlog: list[AccessUnit] = []
-        self._quiet_batches = _QUIET_BATCHES  # batches since a client last waited
+        self._quiet_batches = _QUIET_BATCHES  # batches since a client waited last
         self._failed = False
         self._end: asyncio.Future[None] | None = None
 

@@ -21,7 +21,7 @@ N = TypeVar("N")
 P = TypeVar("P", bound=Packager)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class PackagerFactory(Generic[P, N]):
     """Creates the packagers of one output. It keeps no media of a packager that has stopped.
 

@@ -1,4 +1,4 @@
-"""RTMP playback: renders units as chunks with full headers. All players receive equal bytes."""
+"""RTMP playback: renders units as chunks with full headers. All players receive the same bytes."""
 
 from collections.abc import Callable, Sequence
 
@@ -51,7 +51,10 @@ class RtmpRendering:
 
 
 class RtmpOutput:
-    """The output `rtmp`. It is always on; without players it costs nothing. make_feed: returns a feed of its stream."""
+    """The output `rtmp`. It is always on; without players it costs nothing.
+
+    make_feed: makes a feed of this output's stream.
+    """
 
     def __init__(self, chunk_size: int, make_feed: Callable[[Rendering], Feed]) -> None:
         self._chunk_size = chunk_size

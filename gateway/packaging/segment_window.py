@@ -1,4 +1,7 @@
-"""The segments of one live playlist: listed segments, and older ones that can still be fetched."""
+"""The segments of one live playlist: listed segments, and older ones that can still be fetched.
+
+The § numbers refer to HLS (RFC 8216bis).
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -67,14 +70,14 @@ class Segment:
     duration: seconds as in the playlist, see `media_playlist.as_printed`.
     lines: its tags and URI in the playlist.
     epoch: grows with each discontinuity before the segment.
-    wall: its date, seconds since the epoch.
+    wall: its date, seconds since 1970.
     map_uri: URI of its initialization segment; "" if it needs none.
-    time, length: earliest presentation time and duration, in ticks of `clock`.
+    time, length: earliest presentation time and duration, in ticks. clock: ticks a second.
     sap: type of the stream access point at its start; 0: none.
-    leading: ticks by which pictures are shown before its key frame.
+    leading: ticks from `time` to its key frame; more than 0 if pictures are shown before the key frame.
     spacing: ticks from its key frame to the next segment's key frame.
     last: whether it is the last one of its epoch; then it may be short.
-    served: an object that a server caches for it.
+    served: the HTTP response that the playback listener keeps for it; None before the first request.
     """
 
     number: int
@@ -118,7 +121,7 @@ class SegmentWindow:
         self.longest = 0.0  # maximum duration of all segments so far, seconds
         self.total_bytes = 0  # bytes of all segments so far
         self.total_seconds = 0.0  # seconds of all segments so far
-        self.peak = 0.0  # the highest bitrate of a segment
+        self.peak = 0.0  # the highest bitrate of a segment, bits a second
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -136,7 +139,7 @@ class SegmentWindow:
 
     @property
     def average(self) -> float:
-        """The mean bitrate of all segments so far."""
+        """The mean bitrate of all segments so far, bits a second."""
         return self.total_bytes * 8 / self.total_seconds if self.total_seconds else 0.0
 
     def find(self, uri: str) -> Segment | None:

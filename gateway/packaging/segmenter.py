@@ -38,8 +38,8 @@ class Segmenter:
         self.target: int | None = None
         self.forced_cuts = 0
 
-    def cuts(self, elapsed: int, length: int, key: bool) -> bool:
-        """Whether a frame begins a new segment.
+    def take_frame(self, elapsed: int, length: int, key: bool) -> bool:
+        """Takes the next frame. Returns whether it begins a new segment.
 
         elapsed: ticks from the start of the segment to the frame.
         length: duration of the frame in ticks.
@@ -49,7 +49,7 @@ class Segmenter:
         segments begin with key frames again. A segment ends early too where the next key frame would come too late:
         a change of the input shortens a GOP.
         """
-        if key and (elapsed >= self._least >> self._forced or self._is_last_chance(elapsed)):
+        if key and (elapsed >= (self._least // 2 if self._forced else self._least) or self._is_last_chance(elapsed)):
             self._note_key(elapsed)
             self._forced = False
             self._key = 0
@@ -64,7 +64,7 @@ class Segmenter:
         return False
 
     def _note_key(self, elapsed: int) -> None:
-        # A ladder's boundary may have begun the segment at another time: then the length of the GOP is unknown.
+        # `_key` is later than this key frame if a ladder's boundary moved the start: then the GOP's length is unknown.
         if elapsed > self._key:
             self._gops.append(elapsed - self._key)
         self._key = elapsed

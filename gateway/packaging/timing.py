@@ -106,6 +106,7 @@ class VideoTiming:
         return time, shift
 
     def _restart(self, raw: int) -> None:
+        """Begins a new grid and a new measurement of the period at time `raw`."""
         self._anchor = self._base = raw
         self._count = self._before = self._regular_steps = 0
         self.step = None
@@ -156,6 +157,7 @@ class VideoTiming:
         return time
 
     def _estimate_period(self, raw: int) -> None:
+        """Sets the period if the recent frames, this one included, lie on a regular grid."""
         recent = self._recent
         recent.append(raw)
         total = raw - recent[0]
@@ -217,5 +219,5 @@ class WallClock:
     wall: float
 
     def at(self, media: float) -> float:
-        """Returns the wall-clock time of media time `media` (seconds), in seconds since the epoch."""
+        """Returns the wall-clock time of media time `media` (seconds), in seconds since 1970."""
         return self.wall + (media - self.media)

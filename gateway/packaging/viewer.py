@@ -42,16 +42,16 @@ class Viewer:
     _: KW_ONLY
     waited_for_start: bool = False
     fd: int = field(init=False)
-    late: bool = False
-    late_since: float = 0.0
-    epoch: int = -1  # version of the feed's headers that this viewer has
+    late: bool = False  # the viewer gets no bytes now; see `gateway.packaging.feed`
+    late_since: float = 0.0  # monotonic time
+    version: int = -1  # version of the feed's headers that this viewer has
     waiting: int = 0  # bytes in the transport at the last check while late
     burst_allowance: int = 0  # additional bytes for the first burst, until the client has read it
     has_pending_bytes: bool = False  # the kernel did not accept all bytes: waiting bytes are counted
     counted_bytes: int = 0  # bytes counted in the backlogs of all viewers
     burst: Burst | None = None  # the first burst if viewers share its bytes, until the client has read it
     bytes_after_burst: int = 0
-    has_written: bool = False
+    has_written: bool = False  # whether the feed has written anything to this viewer
 
     def __post_init__(self) -> None:
         self.fd = _plain_socket(self.transport)

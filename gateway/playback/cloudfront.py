@@ -34,7 +34,7 @@ _MAX_TIME: Final = 2**53
 class Policy:
     """The conditions of a verified policy.
 
-    before, after: seconds since the epoch; after: None if there is no start time. network: None for all clients.
+    before, after: seconds since 1970; after: None if there is no start time. network: None for all clients.
     """
 
     resource: str
@@ -95,7 +95,7 @@ class CloudFrontVerifier:
 
     def judge(self, request: Request, now: float) -> str | None:
         """Returns the reason for a refusal, as a text for the client; None if the request is allowed."""
-        rest, parameters, is_repeated = _split_query(request.raw_query)
+        signed_query, parameters, is_repeated = _split_query(request.raw_query)
         if is_repeated:
             return "a signing parameter appears twice"
         if not parameters:
@@ -108,7 +108,7 @@ class CloudFrontVerifier:
         if not signed.signature or not signed.key_id or bool(signed.policy) is bool(signed.expires):
             return "the signature is incomplete"
         base = self._public_url or f"{request.scheme}://{request.host}"
-        url = f"{base}{request.raw_path}{'?' if rest else ''}{rest}"
+        url = f"{base}{request.raw_path}{'?' if signed_query else ''}{signed_query}"
         policy = self._policy(signed, url)
         if isinstance(policy, str):
             return policy
@@ -178,7 +178,11 @@ def parse_policy(message: bytes) -> Policy:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether `text` matches `pattern`: "*" stands for any characters, "?" for any one character."""
+    """Whether `text` matches `pattern`: "*" stands for any characters, "?" for any one character.
+
+    at, here: positions in the text and in the pattern. star: position of the last "*" in the pattern; -1: none.
+    mark: position in the text at which the characters of this "*" end.
+    """
     at = here = 0
     star, mark = -1, 0
     while at < len(text):

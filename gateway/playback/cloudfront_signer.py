@@ -29,7 +29,7 @@ _URL: Final = re.compile(r"(?:https?|wss?)://[A-Za-z0-9._\[\]:-]+/[!#-\[\]-~]*",
 class SigningConditions:
     """The users and the times for which a signed address is valid.
 
-    before, after: seconds since the epoch; after: None if there is no start time.
+    before, after: seconds since 1970; after: None if there is no start time.
     network: an IPv4 address or network; "": all clients.
     custom: whether the policy is custom. Only a custom policy has a start time, a network or a resource with "*".
     """

@@ -190,16 +190,16 @@ class _TrackFiles:
         Raises RequestError if the segment is not finished in time. The connection is then aborted, so that the client
         notices that the segment is incomplete.
         """
-        track, piece, index = self.track, first, 0
+        track, part, index = self.track, first, 0
         while True:
-            yield piece
+            yield part
             index += 1
             while (found := track.part_at(number, index)) is None:
                 if track.number > number:
                     return
                 if self.output.over or not await self._wait(partial(self._has_part, number, index)):
                     raise RequestError(503, f"segment {number} of {track.kind} stays unfinished")
-            piece = found
+            part = found
 
     def _has_part(self, number: int, index: int) -> bool:
         """Whether an open segment has this part, or is complete."""

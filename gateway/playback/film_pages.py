@@ -25,7 +25,7 @@ from gateway.ports.vod_names import VodNames, names_in
 log = structlog.get_logger(__name__)
 
 _ASSET: Final = "film/film.html"
-_MARK: Final = b"<title>Video \xc2\xb7 Millrace</title>"  # the page's own title is here
+_MARK: Final = b"<title>Video \xc2\xb7 Millrace</title>"  # the title in the file, which the answer replaces
 _MISSING: Final = "There is no such video, or it is not ready yet."
 _CACHE: Final = "public, max-age=10"  # a new title appears after this time
 _NO_METHOD: Final = text(405, "this method is not served here", headers={"Allow": "GET, HEAD, OPTIONS"})
@@ -111,7 +111,7 @@ class FilmPages:
         return True
 
     async def _page(self, name: str, description: str, created: float, files: Mapping[str, str | None]) -> Response:
-        """Answers with the page of a video. created: seconds since the epoch; 0: unknown. files: their addresses."""
+        """Answers with the page of a video. created: seconds since 1970; 0: unknown. files: their addresses."""
         date = rfc3339(created, "seconds") if created else None
         video = {"title": name, "description": description, "created": date, **files}
         title, summary = escape(name), escape(description[:_MAX_SUMMARY])

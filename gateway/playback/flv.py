@@ -176,7 +176,11 @@ class FlvConnection(ScheduledReads):
     # ---- the feed's side ----
 
     def ended(self, reason: EndReason) -> None:
-        """Closes the connection after the end of the stream or its output. The feed has already sent the end."""
+        """Closes the connection after the end of the stream or its output.
+
+        If the feed has written anything to this viewer, it has also written the last bytes. Otherwise they are written
+        here.
+        """
         viewer, self._viewer = self._viewer, None
         if viewer is not None and not viewer.has_written:
             self._write(viewer.framing.last(reason))

@@ -34,6 +34,7 @@ FEEDS: Final = tuple(format.output for format in FORMATS if format.pulled)
 # The cache class of each file by suffix. Other files are cached only by their `Cache-Control`.
 FILES: Final = {suffix: cache_class for format in FORMATS for suffix, cache_class in format.files.items()}
 
+# By path or first folder: the protocol under which players are counted; "": they are not counted.
 _PROTOCOLS: Final = {
     **{address.path: format.output for format in FORMATS if format.files for address in format.addresses},
     **{folder: format.output for format in FORMATS for folder in format.folders},

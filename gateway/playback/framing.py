@@ -32,7 +32,7 @@ def _close(reason: EndReason) -> bytes:
 CHUNKED: Final = Framing("flv", _chunk, lambda reason: b"0\r\n\r\n")
 # HTTP/1.0: the end of the connection ends the body.
 RAW: Final = Framing("flv", _unchanged, _nothing)
-# Rendered messages are chunks already, and the core of each connection reports the end.
+# A feed of RTMP renders complete messages, which need no frame. The player's RTMP connection reports the end.
 RTMP: Final = Framing("rtmp", _unchanged, _nothing)
-# One binary WebSocket message for each batch. It is not masked, so all viewers get equal bytes.
+# One binary WebSocket message for each batch. It is not masked, so all viewers get the same bytes.
 MESSAGES: Final = Framing("wsflv", _message, _close)

@@ -1,4 +1,7 @@
-"""HLS over HTTP: `live.m3u8` with its segments, and LL-HLS with blocking reload, delta updates and preload hints."""
+"""HLS over HTTP: `live.m3u8` with its segments, and LL-HLS with blocking reload, delta updates and preload hints.
+
+The § numbers refer to HLS (RFC 8216bis).
+"""
 
 import math
 import re

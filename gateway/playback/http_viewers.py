@@ -14,7 +14,7 @@ from gateway.playback.formats import suffixes
 from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
 from gateway.playback.reports import RequestReports
 
-MAX_PER_ADDRESS: Final = 500  # players; also a large network has few different user agents for each stream
+MAX_PER_ADDRESS: Final = 500  # players; even a large network has fewer different user agents for each stream
 _MEDIA: Final = suffixes(CacheClass.MEDIA)
 
 
@@ -43,7 +43,7 @@ class _Entry:
     reports: int = 0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class HttpViewers:
     """Counts players in `stream.viewers` by protocol, for `window` seconds after their last request.
 

@@ -41,7 +41,7 @@ class InternalPlayback:
         stream = self.streams.find_recent(name)
         if stream is None:
             return not_streaming(name)
-        if route.output and not stream.has_output(route.output):
+        if not route.is_on(stream):
             return not_enabled(route.output, name)
         return route.respond(request, stream, path)
 

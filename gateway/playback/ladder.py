@@ -51,7 +51,7 @@ _TIMEOUT: Final = 8.0  # seconds to wait for all renditions; afterwards, the exi
 class _LadderManifest:
     """One of the source's manifests that list its ladder.
 
-    is_ready: whether a player can start with the current `text`. answer: returns the cached answer with it.
+    is_ready: whether a player can start with the current `text`. answer: returns the cached answer with this text.
     """
 
     is_ready: Callable[[CmafPackager, Sequence[CmafRendition]], bool]
@@ -65,7 +65,7 @@ _MANIFESTS: Final = {
 }
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class LadderPlayback:
     """Answers for source streams with the output `codec`. For other streams, `cmaf` answers without a ladder.
 
@@ -79,7 +79,7 @@ class LadderPlayback:
     viewers: HttpViewers
     clock: Callable[[], float] = time.monotonic
     rewind: Rewind | None = None
-    # Since a rendition is missing.
+    # When a rendition was first missing, seconds of `clock`.
     _waiting_since: WeakKeyDictionary[Stream, float] = field(default_factory=WeakKeyDictionary, init=False)
     # Sources whose manifests do not wait any more.
     _complete: WeakSet[Stream] = field(default_factory=WeakSet, init=False)
@@ -105,7 +105,7 @@ class LadderPlayback:
         if format is CMAF and stream.pushed_tracks:
             return self.cmaf(request, stream, cmaf.MASTER)
         ladder = current_ladder(self.hub, stream, format)
-        if ladder.is_listable and self._is_complete_enough(stream, ladder):
+        if ladder.is_listable and self._check_complete(stream, ladder):
             return _index(ladder, suffix)
         return self._first_index(stream, format, suffix)
 
@@ -142,7 +142,7 @@ class LadderPlayback:
         key = ("ladder", rest)
 
         def is_ready(output: CmafPackager) -> bool:
-            return key in output.cache or self._is_ready(stream, output, manifest)
+            return key in output.cache or self._check_ready(stream, output, manifest)
 
         def render(output: CmafPackager, suffix: str) -> Response:
             def make() -> str:
@@ -204,27 +204,26 @@ class LadderPlayback:
 
     # ---- waiting for all renditions ----
 
-    def _is_ready(self, stream: Stream, output: CmafPackager, manifest: _LadderManifest) -> bool:
+    def _check_ready(self, stream: Stream, output: CmafPackager, manifest: _LadderManifest) -> bool:
+        """Returns whether to send a manifest now. Remembers the sources whose manifests need not wait any more."""
         if not manifest.is_ready(output, []):
             return False
         if stream in self._complete:
             return True
         ladder = current_ladder(self.hub, stream, CMAF)
-        if not (manifest.is_ready(output, ladder.renditions) and ladder.is_complete) and not self._has_waited_enough(
-            stream
-        ):
+        if not (manifest.is_ready(output, ladder.renditions) and ladder.is_complete) and not self._check_wait(stream):
             return False
         self._complete.add(stream)
         return True
 
-    def _is_complete_enough(self, stream: Stream, ladder: LadderView[Any]) -> bool:
-        """Whether to send the ladder in its current state."""
+    def _check_complete(self, stream: Stream, ladder: LadderView[Any]) -> bool:
+        """Returns whether to send the ladder in its current state. Ends the wait if no rendition is missing."""
         if ladder.is_complete:
             self._waiting_since.pop(stream, None)
-        return ladder.is_complete or self._has_waited_enough(stream)
+        return ladder.is_complete or self._check_wait(stream)
 
-    def _has_waited_enough(self, stream: Stream) -> bool:
-        """Whether the wait for missing renditions was long enough, or is useless."""
+    def _check_wait(self, stream: Stream) -> bool:
+        """Returns whether the wait for missing renditions was long enough, or is useless. The first call begins it."""
         if stream.ended is not None or transcoder_failure(stream) is not None:
             return True
         now = self.clock()
@@ -235,7 +234,7 @@ class LadderPlayback:
         while True:
             ladder = current_ladder(self.hub, stream, format)
             remaining = end - self.clock()
-            if ladder.is_listable and (self._is_complete_enough(stream, ladder) or remaining <= 0):
+            if ladder.is_listable and (self._check_complete(stream, ladder) or remaining <= 0):
                 return _index(ladder, suffix)
             if stream.ended is not None:
                 return not_streaming(stream.name)
@@ -278,7 +277,7 @@ def _source_track(stream: Stream) -> CmafTrack | None:
 
 def _index(ladder: LadderView[Any], suffix: str) -> Response:
     """Returns the index. It is cached in the packager of the first rendition, for these renditions."""
-    output = ladder.renditions[0].output if ladder.renditions else ladder.source
+    output = ladder.renditions[0].packager if ladder.renditions else ladder.source
     assert isinstance(output, TsPackager | CmafPackager)  # the only two formats
 
     def make() -> str:

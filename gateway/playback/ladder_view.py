@@ -26,7 +26,7 @@ OUTPUT: Final = "codec"  # the transcoder's output name
 _POLL_SECONDS: Final = 0.1  # between two checks of a transcoder that has not planned its renditions yet
 
 P = TypeVar("P", bound=Packager)
-LadderFormat: TypeAlias = tuple[str, type[Packager]]
+LadderFormat: TypeAlias = tuple[str, type[Packager]]  # name and class of the output
 TS: Final[tuple[str, type[TsPackager]]] = ("hls", TsPackager)
 CMAF: Final[tuple[str, type[CmafPackager]]] = ("cmaf", CmafPackager)
 
@@ -89,12 +89,12 @@ def current_ladder(hub: PlayableStreams, stream: Stream, format: tuple[str, type
     transcoder = stream.output(OUTPUT)
     planned: Sequence[LadderStep] = transcoder.active_steps if isinstance(transcoder, LadderTranscoder) else ()
     pushed = stream.pushed_tracks
-    own = [LadderStep(t.name, *(t.size or (0, 0)), t.info.bitrate, 0, 1.0) for t in pushed.video]
-    source = packager(stream, *format) if pushed and (own or not planned) else None
+    pushed_steps = [LadderStep(t.name, *(t.size or (0, 0)), t.info.bitrate, 0, 1.0) for t in pushed.video]
+    source = packager(stream, *format) if pushed and (pushed_steps or not planned) else None
     if not isinstance(source, Packager) or not source.ready:
         source = None
-    if own:
-        planned = sorted([*planned, *own], key=lambda step: (step.height * step.width, step.bitrate))
+    if pushed_steps:
+        planned = sorted([*planned, *pushed_steps], key=lambda step: (step.height * step.width, step.bitrate))
     find = hub.find if stream.ended is None else hub.find_recent
     renditions: list[LadderRendition[P]] = []
     missing: list[str] = []
@@ -102,8 +102,8 @@ def current_ladder(hub: PlayableStreams, stream: Stream, format: tuple[str, type
         rendition = find(f"{stream.name}@{plan.name}")
         output = packager(rendition, *format) if rendition is not None else None
         if isinstance(output, Packager) and output.ready:
-            max_bitrate = int(plan.bitrate * plan.vbv) + plan.audio
-            renditions.append(LadderRendition(plan.name, output, max_bitrate, plan.name in pushed.by_name))
+            declared_bitrate = int(plan.bitrate * plan.vbv) + plan.audio
+            renditions.append(LadderRendition(plan.name, output, declared_bitrate, plan.name in pushed.by_name))
         elif not isinstance(output, Response) or output.status != 404:
             # 404: this format is off for the rendition, or the rendition cannot have it.
             missing.append(plan.name)

@@ -31,6 +31,7 @@ class ObsConfiguration:
     """Answers with the configuration of a channel, to a client that has its stream key.
 
     addresses(host): returns the addresses for pushing. An unknown channel and a wrong key get the same answer.
+    limit: counts each request as refused, before its key is checked, and refuses all requests above the limit.
     """
 
     channels: ChannelReader

@@ -71,7 +71,7 @@ class PlayFormat:
     pulled: whether the output also exists on nodes that pull the stream, because it needs only units.
     listener: for media that do not come from the playback port; None: they do.
     rendition_codec: the renditions of a ladder with this encoder also have the output.
-    fields, label: for a format that is not in the contract, see `OutputDescriptor`.
+    fields, label: only for a format whose fields are not in `gateway.channels.fields`; see `OutputDescriptor`.
 
     Only for formats with files (other formats handle their connections themselves):
     respond: answers for its files. files: the cache class of each file by suffix.

@@ -1,4 +1,7 @@
-"""Common parts of HLS and DASH answers: finds the packager, copies the query, waits for the first playlist."""
+"""Common parts of HLS and DASH answers: finds the packager, copies the query, waits for the first playlist.
+
+The § numbers refer to HLS (RFC 8216bis).
+"""
 
 import math
 import re
@@ -30,7 +33,8 @@ _REWIND: Final = re.compile(rf"(?:^|&){REWIND}([^&]*)")
 _MAX_REWIND: Final = 10**9 - 1  # seconds
 MAX_NUMBER: Final = 10**12 - 1  # of a segment or a part, in the directives of a request
 _BAD_REWIND: Final = text(400, "rewind is a whole number of seconds")
-_FINE_STEP, _COARSE_STEP, _COARSE_FROM = 10, 60, 600  # seconds; equal playlists can be shared
+# `rewind` is rounded up to these seconds, so that viewers share playlists; from _COARSE_FROM on, to _COARSE_STEP.
+_FINE_STEP, _COARSE_STEP, _COARSE_FROM = 10, 60, 600
 _MAX_QUERY = 2048  # characters; the query is copied to every URI of a playlist
 _UNSAFE = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]")
 
@@ -58,8 +62,8 @@ def packager(stream: Stream, name: str, packager_type: type[P]) -> P | Response:
     return output
 
 
-def ready(stream: Stream, name: str) -> bool:
-    """Whether a player can start with the enabled output `name`. Starts an output that waits for its first request."""
+def start_output(stream: Stream, name: str) -> bool:
+    """Starts the enabled output `name` if it waits for its first request. Returns whether a player can use it now."""
     output = stream.output(name)
     if not isinstance(output, Packager):
         return output is not None
@@ -144,6 +148,7 @@ async def wait_until(
 
     For requests that players send by the clock. A player treats an error as a broken stream, and asks again at once.
     """
+    # A round waits `seconds`. Another round follows only if no publisher was connected at its begin or end.
     rounds = math.ceil(MAX_LINGER / max(seconds, 0.1))
     lingering = True
     while lingering and rounds:

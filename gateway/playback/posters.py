@@ -42,7 +42,7 @@ class Posters:
             search = self._searches.get(channel)
             if search is None:
                 search = self._searches[channel] = self._tasks.start(self._search(channel, now), "poster")
-            await asyncio.wait((search,), timeout=_TIMEOUT)  # later, the earlier result is used meanwhile
+            await asyncio.wait((search,), timeout=_TIMEOUT)  # if it takes longer, the earlier result is used
             cached = self._cache.get(channel)
         return cached[1] if cached is not None else None
 

@@ -1,6 +1,6 @@
 """Decides which viewers may play a channel (by play sign or CloudFront signature), and which pages may embed it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -32,14 +32,17 @@ _REFERER_REFUSED: Final = text(403, "this channel may not be embedded by that pa
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """The rules of one channel, read once from its fields. channel: None for unknown channels."""
+    """The rules of one channel, read once from its fields. channel: None for unknown channels.
+
+    auth: "none", "sign", "cloudfront" or NO_PLAYBACK.
+    """
 
     channel: Channel | None
     auth: str
     referers: tuple[str, ...]
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@dataclass(kw_only=True, eq=False, repr=False, slots=True)
 class PlaybackProtection:
     """Checks requests for a channel's media. Hot path; it never waits.
 
@@ -59,18 +62,23 @@ class PlaybackProtection:
     clocks: Clocks = SYSTEM_CLOCKS
     refused: dict[str, int] = field(default_factory=dict, init=False)
     _rules: BoundedDict[str, _Rules] = field(default_factory=lambda: BoundedDict(_MAX_RULES), init=False)
-    # Invalid fields.
+    # The invalid fields that were logged: channel, field, value. The dict is an ordered set.
     _logged: BoundedDict[tuple[str, str, str], None] = field(
         default_factory=lambda: BoundedDict(_MAX_WARNINGS), init=False
     )
-    # Valid signs and their expiry times.
+    # Expiry times (seconds since 1970) of valid signs, by channel and sign.
     _signs: BoundedDict[tuple[str, str], int] = field(default_factory=lambda: BoundedDict(_MAX_SIGNS), init=False)
+    _refusals: Refusals = field(init=False)
+    _clock: Callable[[], float] = field(init=False)
+    _monotonic: Callable[[], float] = field(init=False)
+    _default: _Rules = field(init=False)
+    _rotations: int = field(init=False)  # rotation count of the secrets that verified `_signs`
 
     def __post_init__(self, refusals_per_minute: int) -> None:
         self._refusals = Refusals(refusals_per_minute)
         self._clock, self._monotonic = self.clocks.wall, self.clocks.monotonic
         self._default = _Rules(None, self.auth, tuple(r.lower() for r in self.referers))
-        self._rotations = self.secrets.rotations  # rotation count of the secrets that verified `_signs`
+        self._rotations = self.secrets.rotations
 
     def judge(self, request: Request, name: str, channel: Channel | None) -> Response | None:
         """Returns the refusal if the viewer has no permission for the stream `name`; otherwise None.

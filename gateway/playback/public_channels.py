@@ -22,15 +22,15 @@ T = TypeVar("T")
 MAX_CHANNELS: Final = 500  # in the list; live channels come first
 STORE_SECONDS: Final = 10.0  # between two reads of the store
 LIVE_SECONDS: Final = 3.0  # between two questions to other nodes, and for which the answer is cached
-_MAX_SHARE: Final = 20  # a read that takes long is repeated after this many times its duration
+_PAUSE_FACTOR: Final = 20  # after a read, the next one waits at least this many times its duration
 _MAX_TEXT: Final = 300  # characters of a name or description in the list
 _CACHE_CONTROL: Final = "public, max-age=3"
 
-# Reads a list of entries for viewers: the fields of `channels.json`.
+# A list of channels for viewers. Each entry has the fields of one channel in `channels.json`.
 Entries = Sequence[Mapping[str, Any]]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class SharedRead(Generic[T]):
     """A value that one task at a time reads for all callers, at most once in `seconds`.
 
@@ -44,7 +44,7 @@ class SharedRead(Generic[T]):
     clocks: Clocks = SYSTEM_CLOCKS
     _value: T | None = field(default=None, init=False)
     _error: StoreUnavailable | None = field(default=None, init=False)
-    _next: float = field(default=float("-inf"), init=False)
+    _next: float = field(default=float("-inf"), init=False)  # monotonic time from which the value is read again
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def get(self) -> T:
@@ -65,7 +65,7 @@ class SharedRead(Generic[T]):
             self._error = error
         finally:
             now = self.clocks.monotonic()
-            self._next = now + max(self.seconds, _MAX_SHARE * (now - began))
+            self._next = now + max(self.seconds, _PAUSE_FACTOR * (now - began))
             self._reading = None
 
 

@@ -46,7 +46,7 @@ class ViewerReports:
             return _MALFORMED
         answer = _LIMITED
         for report in reports:
-            if not request.exempt and not self.experience.may_report(request.peer):
+            if not request.exempt and not self.experience.count_report(request.peer):
                 self.counter.add("limited")
                 continue
             self.experience.add(channel, _known(report.protocol or _FORMATS.get(report.format, "")), report)
@@ -66,10 +66,10 @@ class RequestReports:
         self._counter = counter
 
     def read(self, request: Request, name: str, protocol: str, number: int, began: float | None = None) -> None:
-        """Reads the data of a request that has any. number: of the player's requests so far. Hot path.
+        """Reads the CMCD of a request. number: requests of the player with CMCD so far. Hot path.
 
-        protocol: of the file. The player's own data distinguish DASH from HLS.
-        began: time of an earlier first request of the player, monotonic seconds.
+        protocol: of the file. The CMCD distinguishes DASH from HLS.
+        began: monotonic time of the player's first request; None if an earlier call has passed it.
         """
         query, headers = request.raw_query, request.headers
         if number > self._ALWAYS and number % self._EVERY and not cmcd.is_start_or_stall(query, headers):
@@ -77,7 +77,7 @@ class RequestReports:
         data = cmcd.read_query(query) if "CMCD=" in query else cmcd.read_headers(headers)
         if data is None:
             return
-        if not request.exempt and not self._experience.may_report(request.peer):
+        if not request.exempt and not self._experience.count_report(request.peer):
             self._counter.add("limited")
             return
         protocol = "dash" if data.format == "d" and protocol == "cmaf" else protocol

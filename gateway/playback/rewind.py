@@ -24,6 +24,8 @@ A channel may get `rewind` while it is live. Then the history begins with the se
 
 The state of a packager (`_State`) lives as long as the packager. Only `Rewind` changes it. Rendered playlists are in
 `TsPackager.cache`, which the packager empties with every new segment.
+
+The § numbers refer to HLS (RFC 8216bis).
 """
 
 from __future__ import annotations
@@ -85,6 +87,7 @@ _OVERLAP: Final = 0.5  # seconds by which the dates of two pieces may overlap
 class _State:
     """The rewind playlist of one packager, and how far its segments are checked.
 
+    loaded: whether the stored pieces are in the playlist. loading: the task that reads them.
     checked: the recording was searched for all segments before this number.
     """
 
@@ -176,7 +179,7 @@ class Rewind:
     def segment_at(self, stream: Stream, wall: float) -> tuple[int, Callable[[], AsyncIterator[bytes]]] | None:
         """Returns the number in the file name of the segment with this date, and a reader of its bytes.
 
-        wall: seconds since the epoch. Returns None if viewers cannot go back to it.
+        wall: seconds since 1970. Returns None if viewers cannot go back to it.
         """
         oldest, output = self._oldest(stream), stream.output(_output_name(stream))
         if oldest is None or not isinstance(output, TsPackager) or output.history is None:
@@ -193,7 +196,7 @@ class Rewind:
             return past.name, lambda: _whole(segment.body())
         if recording is None or number + 1 >= history.end:
             return None
-        spans = recording.pieces.spans(past.start, history[number + 1].start)
+        spans = recording.points.spans(past.start, history[number + 1].start)
         return (past.name, lambda: _bytes(recording, spans, 0, sum(s.size for s in spans))) if spans else None
 
     # ---- playlists ----
@@ -224,18 +227,20 @@ class Rewind:
         if isinstance(wanted, Response):
             return wanted
         number, delta, last = wanted.segment, wanted.skip, output.window[-1].number
-        render = partial(self._text, stream, output, state, (seconds, delta, number is not None), suffix)
+        render = partial(self._current_playlist, stream, output, state, (seconds, delta, number is not None), suffix)
         if number is None or output.over or number <= last:
             answer = render()
-            if delta and len(output.cache) < _MAX_QUERIES:  # for equal requests until the next segment
+            if delta and len(output.cache) < _MAX_QUERIES:  # for requests with the same query until the next segment
                 output.cache["query", request.raw_query] = answer
             return answer
         if number > last + _MAX_SEGMENTS_AHEAD:
             return text(400, f"_HLS_msn {number} is too far ahead of {last}")
         return _when_complete(stream, output, number, render)
 
-    def _text(self, stream: Stream, output: TsPackager, state: _State, key: _PlaylistKey, suffix: str) -> Response:
-        """Returns the current playlist."""
+    def _current_playlist(
+        self, stream: Stream, output: TsPackager, state: _State, key: _PlaylistKey, suffix: str
+    ) -> Response:
+        """Returns the answer with the current playlist."""
         seconds, delta, blocking = key
         cache = output.cache
         cached = cache.get(("rewind", key)) if not suffix else None
@@ -256,7 +261,10 @@ class Rewind:
 
     @staticmethod
     def _keep(cache: dict[object, object], key: object, value: object, delta: bool) -> None:
-        """Caches a playlist until the next segment. Whole playlists are large, so only some are cached."""
+        """Caches a playlist until the next segment. Whole playlists are large, so only some are cached.
+
+        A playlist has up to two entries: its text and its answer.
+        """
         if not delta:
             count = cache.get("rewinds", 0)
             assert isinstance(count, int)
@@ -280,7 +288,7 @@ class Rewind:
             if max(history.first, history.own) <= number < history.end:
                 past = history[number]
                 end = history[number + 1].start if number + 1 < history.end else None
-                spans = recording.pieces.spans(past.start, end)
+                spans = recording.points.spans(past.start, end)
                 if spans:
                     return _answer(request, recording, spans, past)
         return text(404, f"{rest} is not here (any more)")
@@ -338,7 +346,7 @@ class Rewind:
         begin = max(state.checked, history.own, history.first)
         end = min(begin + count, in_memory)
         for number in range(begin, end):
-            if recording is None or not recording.pieces.has(history[number].start, history[number + 1].start):
+            if recording is None or not recording.points.has(history[number].start, history[number + 1].start):
                 rewind.floor = number + 1
         state.checked = max(state.checked, end)
         return state.checked >= in_memory

@@ -54,17 +54,17 @@ _NOT_PAGES: Final = frozenset(
     )
 )
 REWIND_PICTURES: Final = "rewind"  # the folder of small pictures for the time bar
-_WATCH_SECONDS: Final = 1.0  # that a page waits for the store. Without an answer, it has no name for link previews.
+_WATCH_SECONDS: Final = 1.0  # longest wait of a page for the store; afterwards the page shows no channel name
 _LOOP: Final = text(508, "a channel cannot pull its own output")
 # The methods that the router checks itself, because few paths serve them.
 OTHER_METHODS: Final = frozenset(("DELETE", "OPTIONS", "PATCH", "POST", "PUT"))
-_READ: Final = "GET, HEAD, OPTIONS"
-_POSTED: Final = "OPTIONS, POST"
-_SESSIONS: Final = "DELETE, OPTIONS, PATCH, POST"
-_NOT_ALLOWED: Final = {methods: not_allowed(methods) for methods in (_READ, _POSTED, _SESSIONS)}
-_PREFLIGHTS: Final = {methods: preflight(methods) for methods in (_READ, _POSTED)} | {
+_READ_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+_POST_METHODS: Final = ("OPTIONS", "POST")
+_SESSION_METHODS: Final = ("DELETE", "OPTIONS", "PATCH", "POST")
+_NOT_ALLOWED: Final = {m: not_allowed(", ".join(m)) for m in (_READ_METHODS, _POST_METHODS, _SESSION_METHODS)}
+_PREFLIGHTS: Final = {m: preflight(", ".join(m)) for m in (_READ_METHODS, _POST_METHODS)} | {
     # RFC 9725 §4.2 and RFC 5789 §3.1
-    _SESSIONS: preflight(_SESSIONS, {"Accept-Post": SDP, "Accept-Patch": FRAGMENT})
+    _SESSION_METHODS: preflight(", ".join(_SESSION_METHODS), {"Accept-Post": SDP, "Accept-Patch": FRAGMENT})
 }
 
 
@@ -98,6 +98,10 @@ class MediaRoute:
     respond: Responder
     protocol: str = ""
     instead: str = ""
+
+    def is_on(self, stream: Stream) -> bool:
+        """Whether the stream has the output, or the other one that suffices."""
+        return not self.output or stream.has_output(self.output) or stream.has_output(self.instead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,7 @@ class LivePlayback:
     """The services of the router for live streams.
 
     wait_for_publisher: seconds that FLV viewers wait for a publisher.
-    ready(stream, output): whether an enabled output is ready. It may start an output that waits for its first request.
+    start_output(stream, output): see playlist_response.start_output.
     remote_files: the files of other nodes; None: there are no other nodes.
     reports: takes reports of viewers; None: viewers are not asked for reports.
     viewer_count(stream): the number of viewers on all nodes.
@@ -172,7 +176,7 @@ class LivePlayback:
     flv: FlvViewers
     viewers: HttpViewers
     wait_for_publisher: float
-    ready: Callable[[Stream, str], bool] = lambda stream, output: True
+    start_output: Callable[[Stream, str], bool] = lambda stream, output: True
     remote_files: RemoteFiles | None = None
     reports: ViewerReports | None = None
     viewer_count: Callable[[Stream], int] = lambda stream: stream.viewers.total()
@@ -231,7 +235,7 @@ class PlaybackRouter:
         self._protection = access.protection
         self._pages = pages
         self.statuses = StatusResponder(
-            live.streams, live.ready, stored.posters, live.viewer_count, live.rewind, live.reports is not None
+            live.streams, live.start_output, stored.posters, live.viewer_count, live.rewind, live.reports is not None
         )
         self._recordings = stored.recordings
         self._posters = stored.posters
@@ -261,7 +265,10 @@ class PlaybackRouter:
         self._folders[name] = respond
 
     def add_sessions(self, name: str, respond: SessionResponder) -> None:
-        """Adds a protocol whose sessions are opened by POST to `/<id>/<name>`, and are changed and ended below it."""
+        """Adds a protocol whose sessions are opened by POST to `/<id>/<name>`, and are changed and ended below it.
+
+        `POST /whip` has no stream in its path: its bearer token names the channel, and `respond` gets an empty name.
+        """
         self._sessions[name] = respond
 
     def __call__(self, request: Request) -> AnswerOrAwaitable:
@@ -287,7 +294,7 @@ class PlaybackRouter:
         if rest == LIVE_FLV:
             return self._live_flv(request, name)
         if rest in self._sessions:
-            return _NOT_ALLOWED[_SESSIONS]
+            return _NOT_ALLOWED[_SESSION_METHODS]
         if rest in self._pages.names:
             return self._pages.page(request, rest)
         if rest == "status.json":
@@ -303,15 +310,16 @@ class PlaybackRouter:
         valid = is_stream_name(name)
         sessions = self._sessions.get(rest.partition("/")[0] or name) if valid else None
         respond = self.posts.get(rest) if valid else None
-        if sessions is not None and method in _SESSIONS:
-            return _PREFLIGHTS[_SESSIONS] if method == "OPTIONS" else sessions(request, name if rest else "")
+        if sessions is not None and method in _SESSION_METHODS:
+            # `POST /whip` has no stream in its path: its bearer token names the channel.
+            return _PREFLIGHTS[_SESSION_METHODS] if method == "OPTIONS" else sessions(request, name if rest else "")
         if method == "POST":
             folder = self._folders.get(name) if slash > 0 else None
             if folder is not None:
                 return folder(request, rest)
             if respond is not None:
                 return respond(request, name)
-        methods = _SESSIONS if sessions is not None else _READ if respond is None else _POSTED
+        methods = _SESSION_METHODS if sessions is not None else _READ_METHODS if respond is None else _POST_METHODS
         return (_PREFLIGHTS if method == "OPTIONS" else _NOT_ALLOWED)[methods]
 
     def _top_level(self, request: Request, name: str) -> AnswerOrAwaitable:
@@ -332,7 +340,7 @@ class PlaybackRouter:
         refusal = self._protection.judge(request, name, stream.channel)
         if refusal is not None:
             return refusal
-        if route.output and not stream.has_output(route.output) and not stream.has_output(route.instead):
+        if not route.is_on(stream):
             return not_enabled(route.output, name)
         answering = route.respond(request, stream, rest)
         if route.protocol and stream.ended is None:

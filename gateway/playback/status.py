@@ -22,15 +22,15 @@ from gateway.playback.posters import Posters
 class StatusResponder:
     """Builds the responses. The caller has already authorized the viewer.
 
-    is_ready(stream, output): whether an enabled output is ready. posters: None: stored pictures are not used.
+    start_output(stream, output): see playlist_response.start_output. posters: None: stored pictures are not used.
     viewers: returns the number of viewers of a stream on all nodes. Only public channels show it.
-    rewind: returns how many seconds viewers may go back, and the date to which they can go back, seconds since the
-        epoch; None: unknown yet.
+    rewind: returns how many seconds viewers may go back, and the date to which they can go back, seconds since 1970;
+        None: unknown yet.
     reports: whether viewers may send reports.
     """
 
     streams: PlayableStreams
-    is_ready: Callable[[Stream, str], bool]
+    start_output: Callable[[Stream, str], bool]
     posters: Posters | None
     viewers: Callable[[Stream], int]
     rewind: Callable[[Stream], tuple[float, float | None]] = lambda stream: (0.0, None)
@@ -47,7 +47,7 @@ class StatusResponder:
             stream.channel,
             stream.state,
             outputs,
-            ready=[output for output in outputs if self.is_ready(stream, output)],
+            ready=[output for output in outputs if self.start_output(stream, output)],
             renditions=renditions,
             ladder=ladder_format(stream)[0] if renditions else None,
             reports=self.reports,
@@ -58,7 +58,7 @@ class StatusResponder:
         )
 
     async def idle(self, channel: Channel | None) -> Response:
-        """Returns the status of a stream that is not live. An unknown channel (None) gets an answer of equal form.
+        """Returns the status of a stream that is not live. An unknown channel (None) gets an answer of the same form.
 
         A channel without any output for viewers is answered like an unknown one.
         """

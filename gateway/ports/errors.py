@@ -6,6 +6,7 @@ GatewayError
 ├── HeldByOtherNode      another node holds the stream
 ├── HolderUnavailable    the node that holds the stream does not answer
 ├── NoSuchStream         no stream of this name is live
+├── OwnOutput            a channel wants to pull its own output
 ├── AtCapacity           a limit of this node is reached
 │   └── TooManyRefusals  too many wrong credentials came from an address
 ├── TooManyClips         too many clips of a channel were made in this time
@@ -16,10 +17,14 @@ GatewayError
 ├── TooLarge             a channel or a file exceeds its limit
 ├── StoreUnavailable     a store does not answer or cannot write now: try again later
 ├── NoSuchObject         no object is stored under this key
+├── NothingRecorded      no media of a channel are stored in this time
+├── CannotCut            the media of a time range do not fit into one file
 ├── NoSuchJob            no job is stored under this id
 ├── JobExists            a job is stored under this id already
 ├── JobChanged           the job was changed since it was read, perhaps canceled
 ├── JobFinished          the job has ended and cannot be changed
+├── NoSuchFilm           no film is stored under this key
+├── FilmInUse            the film cannot be changed now
 ├── NoSuchUser           no user of the console has this name
 ├── UserExists           a user of the console has this name already
 ├── OutputError          an external problem stops an output (disk full, server unreachable); it is retried
@@ -65,7 +70,7 @@ class NotAuthorized(GatewayError):
     """The push or play is not authorized. The message does not reveal which part of a key was wrong.
 
     reason: why the key of a push was refused; None: the refusal has no key.
-    expired: expiry of an expired key, seconds since the epoch.
+    expired: expiry of an expired key, seconds since 1970.
     """
 
     def __init__(self, message: str, reason: RefusalReason | None = None, expired: int | None = None) -> None:

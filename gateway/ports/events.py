@@ -49,7 +49,7 @@ _NAMES: Final = {
 class Event:
     """One event.
 
-    time: seconds since the epoch. channel: the id of its channel. data: JSON values, without secrets.
+    time: seconds since 1970. channel: the id of its channel. data: JSON values, without secrets.
     """
 
     type: EventType

@@ -30,7 +30,7 @@ class Film:
     """One film as it is stored.
 
     key: its folder in the object store. source: as in its job.
-    created: seconds since the epoch. duration: seconds, 0 if unknown. size: bytes of its files, 0 if unknown.
+    created: seconds since 1970. duration: seconds, 0 if unknown. size: bytes of its files, 0 if unknown.
     files: object keys by name: hls, poster, thumbnail, preview. Only those that exist.
     error: one line, for the state ERROR.
     version: increases with each change. A change is stored only if it is based on the stored version.

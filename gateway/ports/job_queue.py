@@ -15,8 +15,8 @@ from gateway.ports.stores import JobStore
 
 log = structlog.get_logger(__name__)
 
-_MAX_ATTEMPTS: Final = 20
-_MAX_ERROR: Final = 500
+_MAX_ATTEMPTS: Final = 20  # of one `cancel`, while the owner changes the job
+_MAX_ERROR: Final = 500  # characters
 
 
 class JobQueue:

@@ -46,7 +46,7 @@ class StoredJob:
 
     kind: VOD, KVS.
     source: an object's key, s3://bucket/key or a path.
-    created, updated: seconds since the epoch.
+    created, updated: seconds since 1970.
     progress: percent.
     outputs: by name, such as {"hls": key of the playlist}.
     error: one line, for the state ERROR.

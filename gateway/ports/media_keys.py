@@ -48,7 +48,7 @@ _OLD_PATTERNS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class MediaKey:
-    """The parts of a key. start: seconds since the epoch of the first frame."""
+    """The parts of a key. start: seconds since 1970 of the first frame."""
 
     channel: str
     kind: MediaKind
@@ -56,7 +56,7 @@ class MediaKey:
 
 
 def video_key(channel: str, start_ms: int) -> str:
-    """Returns the key of an MP4. start_ms: milliseconds since the epoch."""
+    """Returns the key of an MP4. start_ms: milliseconds since 1970."""
     at = datetime.fromtimestamp(start_ms / 1000, UTC)
     return f"{channel}/mp4/{day_folder(at)}/capture-{at:%Y-%m-%d_%H-%M-%S}-{start_ms}.mp4"
 
@@ -64,7 +64,7 @@ def video_key(channel: str, start_ms: int) -> str:
 def clip_key(channel: str, start_ms: int, end_ms: int) -> str:
     """Returns the key of a clip.
 
-    start_ms, end_ms: of its time range, milliseconds since the epoch.
+    start_ms, end_ms: of its time range, milliseconds since 1970.
     """
     at = datetime.fromtimestamp(start_ms / 1000, UTC)
     return f"{channel}/clips/{day_folder(at)}/clip-{start_ms}-{end_ms}.mp4"
@@ -77,7 +77,7 @@ def image_key(channel: str, at: datetime) -> str:
 
 
 def playlist_key(channel: str, start_ms: int) -> str:
-    """Returns the key of the on-demand playlist of a session. start_ms: milliseconds since the epoch."""
+    """Returns the key of the on-demand playlist of a session. start_ms: milliseconds since 1970."""
     return f"{channel}/vod-{start_ms}.m3u8"
 
 

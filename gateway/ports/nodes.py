@@ -45,7 +45,7 @@ class StreamClaim:
     """A node's claim of a channel's stream, with all its renditions.
 
     id: new each time a node claims the stream.
-    started: seconds since the epoch, by the clock of the first node that had the stream.
+    started: seconds since 1970, by the clock of the first node that had the stream.
     left: whether the node shut down properly. The next node continues its sequence numbers.
     cluster: whether edges were started only for this channel.
     """

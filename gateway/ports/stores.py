@@ -12,7 +12,7 @@ from gateway.ports.nodes import Node, StreamClaim
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """A stored object. size: bytes. modified: seconds since the epoch."""
+    """A stored object. size: bytes. modified: seconds since 1970."""
 
     key: str
     size: int
@@ -242,7 +242,7 @@ class ConsoleStore(Protocol):
 
     kind: "user", "session" or "profile".
     key: at most 1,024 bytes.
-    expires: seconds since the epoch after which an entry counts as deleted; 0: never.
+    expires: seconds since 1970 after which an entry counts as deleted; 0: never.
     """
 
     async def get(self, kind: str, key: str) -> dict[str, Any] | None:
@@ -269,7 +269,7 @@ class ConsoleStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PutMediaRequest:
-    """A signed request without its body. expires: of its credentials, seconds since the epoch; 0: never."""
+    """A signed request without its body. expires: of its credentials, seconds since 1970; 0: never."""
 
     url: str
     headers: dict[str, str]
@@ -283,7 +283,7 @@ class KvsEndpoints(Protocol):
         """Returns a signed request. Raises StoreUnavailable, OutputError.
 
         stream: name or ARN.
-        start: producer start time, seconds since the epoch.
+        start: producer start time, seconds since 1970.
         fresh: ignores the cached endpoint.
         """
 
@@ -334,7 +334,7 @@ class TaskRunner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SecretValue:
-    """A secret and its previous value ("": unknown). modified: of the current value, seconds since the epoch."""
+    """A secret and its previous value ("": unknown). modified: of the current value, seconds since 1970."""
 
     current: str = field(repr=False)
     previous: str = field(default="", repr=False)

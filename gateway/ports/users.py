@@ -22,7 +22,7 @@ _KIND: Final = "user"
 _MAX_USERS: Final = 1_000
 MAX_CHANNELS: Final = 100  # channels of one broadcaster
 _MAX_ID: Final = 128  # characters of a channel's id
-_UNLIMITED: Final = Attempt(failures=-1)  # a new user is added before waiting sign-ins
+_UNLIMITED: Final = Attempt(failures=-1)  # -1: a new password is hashed before those of all waiting sign-ins
 
 
 class UserRole(StrEnum):
@@ -62,7 +62,7 @@ ADMINISTRATOR: Final = Rights()
 class ConsoleUser:
     """A user of the console.
 
-    created: seconds since the epoch. changed: time of the last password change, seconds since the epoch.
+    created: seconds since 1970. changed: time of the last password change, seconds since 1970.
     mark: random text, new with every password and every change of the rights.
     """
 
@@ -134,7 +134,7 @@ class Users:
         await self._store.delete(PROFILE, profile_key("user", name))
 
     async def check(self, name: str, password: str, attempt: Attempt) -> ConsoleUser | None:
-        """Returns the user with this name and password, else None. An unknown name takes equally long.
+        """Returns the user with this name and password, else None. An unknown name takes the same time.
 
         Raises AtCapacity, TooManyRefusals.
         """
@@ -161,7 +161,7 @@ class Users:
 
 
 def profile_key(kind: str, id: str) -> str:
-    """Returns the key of a profile. kind: the sign-in method, because two methods may have users of equal names."""
+    """Returns the key of a profile. kind: the sign-in method, because two methods may have users of the same name."""
     return f"{kind}:{id}"
 
 

@@ -37,7 +37,7 @@ class VodNames:
 
     @property
     def earlier(self) -> VodNames | None:
-        """The names of an older VOD of this source; None if these names are equal."""
+        """The names of an older VOD of this source; None if it has the same names."""
         return VodNames(self.prefix, self.plain) if self.plain else None
 
     @property
@@ -120,7 +120,7 @@ def reference(file: str) -> str:
 def plain_base(base: str) -> str:
     """Returns the base name that older VODs had: `base` if it needs no escaping, else its readable part and a hash.
 
-    Stored VODs keep their names. The hash distinguishes names with equal readable parts.
+    Stored VODs keep their names. The hash distinguishes names with the same readable part.
     """
     if quote(base, safe=_UNESCAPED, errors="surrogateescape") == base:
         return base

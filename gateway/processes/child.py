@@ -1,4 +1,7 @@
-"""Starts a worker process of the master with its sockets, sends it commands, and waits for its end."""
+"""Starts a worker of the master with its sockets, sends it messages, and waits for its end.
+
+In this folder, a worker is one process of the node; see `gateway.processes.master`.
+"""
 
 import asyncio
 import os
@@ -13,7 +16,7 @@ import structlog
 
 from gateway.lib import held_signals
 from gateway.lib.process import with_python_path
-from gateway.processes.link_protocol import Begin, LineReader, LinkBroken, WorkerCommand, encode_message
+from gateway.processes.link_protocol import Begin, LineReader, LinkBroken, ProcessMessage, encode_message
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +34,7 @@ class Child:
         self._command, self._begin, self._ready = command, begin, ready
         self._process: Process | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._unsent: list[bytes] = []  # commands for the worker, before the link was open
+        self._unsent: list[bytes] = []  # messages to the worker, before the link was open
         self._killed = False
         self._silence: int | None = None  # see `count_silence`; None: not ready yet, or the link is closed
 
@@ -57,12 +60,12 @@ class Child:
             self._writer = None
             writer.close()
 
-    def send(self, command: WorkerCommand) -> None:
-        """Sends a command. A worker that is starting receives it after BEGIN. If the worker has ended, does nothing."""
+    def send(self, kind: ProcessMessage) -> None:
+        """Sends a message. A worker that is starting receives it after BEGIN. If the worker has ended, does nothing."""
         if self._process is None or (self._writer is None and self._process.returncode is None):
-            self._unsent.append(encode_message(command))
+            self._unsent.append(encode_message(kind))
         elif self._writer is not None and not self._writer.is_closing():
-            self._writer.write(encode_message(command))
+            self._writer.write(encode_message(kind))
 
     def count_silence(self) -> int:
         """Returns the number of calls since the last message; 0 if the worker is not ready, or ends.
@@ -107,7 +110,7 @@ class Child:
                     log.error("a worker sent an invalid message", pid=pid, reason=str(error))
                     self.kill()
                     return
-                if any(message.get("say") == WorkerCommand.READY for message in messages):
+                if any(message.get("say") == ProcessMessage.READY for message in messages):
                     self._silence = 0
                     self._ready()
         self._silence = None

@@ -1,4 +1,4 @@
-"""Opens the ports of a gateway or an edge once for all worker processes."""
+"""Opens the ports of a gateway or an edge once for all processes of the node."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def edge_endpoints(settings: Settings) -> list[ListenAddress]:
 
 @dataclass(slots=True)
 class OpenSockets:
-    """The listening sockets of all workers.
+    """The listening sockets of all slots. Each slot has one process of the node.
 
-    They stay open while workers are replaced.
+    The sockets stay open while the processes are replaced.
     """
 
     ports: OpenPorts
     _sockets: Mapping[str, list[list[socket.socket]]] = field(repr=False)
     _webrtc: list[WebRtcSockets] = field(default_factory=list, repr=False)
-    _shared: set[socket.socket] = field(default_factory=set, repr=False)  # the sockets on ports that all workers share
+    _shared: set[socket.socket] = field(default_factory=set, repr=False)  # the sockets on ports that all slots share
 
     @classmethod
     def open(cls, addresses: Sequence[ListenAddress], workers: int) -> OpenSockets:
@@ -76,7 +76,7 @@ class OpenSockets:
         }
 
     def stop_listening(self, number: int) -> None:
-        """Takes the sockets of a slot out of the groups of their ports. Its next worker listens again.
+        """Takes the TCP sockets of a slot out of their SO_REUSEPORT groups. The slot's next process listens again.
 
         The kernel then gives new connections to the other slots. Connections that wait in these sockets are reset.
         UDP sockets stay in their groups. Otherwise the clients of the other slots would change their processes too.
@@ -84,7 +84,7 @@ class OpenSockets:
         for slots in self._sockets.values():
             for sock in slots[number - 1] if len(slots) > 1 else ():
                 if sock in self._shared and sock.type == socket.SOCK_STREAM:
-                    with suppress(OSError):  # it does not listen
+                    with suppress(OSError):  # the socket does not listen
                         sock.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Messages between master and worker on their socket pair: one JSON object on each line.
 
-The listening sockets are not sent; the worker inherits them.
+In this folder, a worker is one process of the node; see `gateway.processes.master`. The listening sockets are not sent;
+the worker inherits them.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from gateway.channels.addresses import OpenPorts
 from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.lib.records import read_record
 
-MAX_LINE: Final = 65_536
+MAX_LINE: Final = 65_536  # bytes
 ALIVE_SECONDS: Final = 1.0
 
 
-class WorkerCommand(StrEnum):
+class ProcessMessage(StrEnum):
     """Kinds of messages. The worker sends READY and ALIVE, the master sends all others."""
 
     BEGIN = "begin"  # the first line: Begin
@@ -47,11 +48,11 @@ class Begin:
 
     def encode(self) -> bytes:
         slot = asdict(self.slot) | {"folder": str(self.slot.folder)}
-        return encode_message(WorkerCommand.BEGIN, slot=slot, ports=self.ports.as_json(), sockets=dict(self.sockets))
+        return encode_message(ProcessMessage.BEGIN, slot=slot, ports=self.ports.as_json(), sockets=dict(self.sockets))
 
     @classmethod
     def decode(cls, message: Mapping[str, Any]) -> Begin:
-        """Raises LinkBroken if a field is missing or invalid."""
+        """Reads the message of `encode`. Raises LinkBroken if a field is missing or invalid."""
         try:
             slot = read_record(WorkerSlot, message["slot"])
             sockets = {str(name): tuple(map(int, numbers)) for name, numbers in message["sockets"].items()}
@@ -60,8 +61,8 @@ class Begin:
             raise LinkBroken("the first message has no valid worker slot") from None
 
 
-def encode_message(command: WorkerCommand, **fields: Any) -> bytes:
-    return json.dumps({"say": command, **fields}).encode() + b"\n"
+def encode_message(kind: ProcessMessage, **fields: Any) -> bytes:
+    return json.dumps({"say": kind, **fields}).encode() + b"\n"
 
 
 class LineReader:

@@ -1,4 +1,8 @@
-"""The master process: opens the ports, runs a worker in each slot, replaces all workers on SIGHUP, and ends last."""
+"""The master process: opens the ports, runs a worker in each slot, replaces all workers on SIGHUP, and ends last.
+
+In this folder, a worker is one of the processes of a node (`serve.workers`). All of them accept pushes and players.
+It is not a child process that decodes or encodes.
+"""
 
 import asyncio
 import os
@@ -23,11 +27,11 @@ from gateway.lib import held_signals
 from gateway.lib import log as logs
 from gateway.lib.process import describe_exit
 from gateway.lib.tasks import Tasks
-from gateway.lib.tuning import private_files
+from gateway.lib.tuning import make_files_private
 from gateway.processes import rolling_restart
 from gateway.processes.child import Child
 from gateway.processes.endpoints import OpenSockets
-from gateway.processes.link_protocol import ALIVE_SECONDS, Begin, WorkerCommand
+from gateway.processes.link_protocol import ALIVE_SECONDS, Begin, ProcessMessage
 from gateway.processes.rolling_restart import MasterState, RollingRestart, WorkerInstance, WorkerState
 from gateway.processes.worker_settings import worker_count
 from gateway.settings import Settings, SettingsError
@@ -64,7 +68,7 @@ def run(service: Service, settings: Settings) -> int:
 
     Raises GatewayError, ListenError, OSError if it cannot start.
     """
-    private_files()
+    make_files_private()
     logs.configure(settings.log.level, settings.log.format, fields={"process": "master"})
     return asyncio.run(_serve(service, settings))
 
@@ -188,9 +192,9 @@ class Master:
                     asyncio.get_running_loop().call_later(seconds, self._end_pause, number)
                 case rolling_restart.RetireWorker(worker):
                     log.info("worker retires", worker=self._slot(worker).name)
-                    self._children[worker].send(WorkerCommand.RETIRE)
+                    self._children[worker].send(ProcessMessage.RETIRE)
                 case rolling_restart.StopWorker(worker):
-                    self._children[worker].send(WorkerCommand.STOP)
+                    self._children[worker].send(ProcessMessage.STOP)
                 case rolling_restart.AllServing():
                     self._on_all_serving()
                 case rolling_restart.RestartDone(failed=0):
@@ -233,7 +237,7 @@ class Master:
         log.info("all serve", seconds=seconds, processes=self._restart.count, **self._opened.ports.opened())
         for worker, child in self._children.items():
             if worker.number == 1:
-                child.send(WorkerCommand.OPENED)
+                child.send(ProcessMessage.OPENED)
 
     def _on_ready(self, worker: WorkerInstance) -> None:
         self._execute(self._restart.on_ready(worker, time.monotonic()))

@@ -247,6 +247,7 @@ class RollingRestart:
         return [StopWorker(worker) for worker in self.workers] or self._over()
 
     def _over(self) -> list[Action]:
+        """Ends the master if no worker is left."""
         if self.workers:
             return []
         self.state = MasterState.OVER

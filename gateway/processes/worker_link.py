@@ -12,7 +12,7 @@ import structlog
 from gateway.channels.addresses import OpenPorts
 from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.lib.sockets import BACKLOG, ListenError, Transport
-from gateway.processes.link_protocol import ALIVE_SECONDS, Begin, LineReader, LinkBroken, WorkerCommand, encode_message
+from gateway.processes.link_protocol import ALIVE_SECONDS, Begin, LineReader, LinkBroken, ProcessMessage, encode_message
 
 log = structlog.get_logger(__name__)
 
@@ -27,12 +27,12 @@ class WorkerLink:
         self._link = socket.socket(fileno=link)
         self._link.set_inheritable(False)
         self._lines = LineReader()
-        self._early: list[dict[str, Any]] = []  # commands that arrived with the first message
+        self._early: list[dict[str, Any]] = []  # messages that arrived with the first message
         begin = self._receive_begin()
         self.slot: WorkerSlot = begin.slot
         self.ports: OpenPorts = begin.ports
         self._sockets = {name: [_adopt(number) for number in numbers] for name, numbers in begin.sockets.items()}
-        self._on_command: Callable[[WorkerCommand], None] | None = None
+        self._on_command: Callable[[ProcessMessage], None] | None = None
         self._alive_timer: asyncio.TimerHandle | None = None
 
     def _receive_begin(self) -> Begin:
@@ -54,7 +54,7 @@ class WorkerLink:
         """
         sockets = self._sockets.pop(name, None)
         if sockets is None:
-            raise ListenError(f"{name}: the master has opened no port for it: restart it")
+            raise ListenError(f"{name}: the master has opened no port for it: restart the master")
         for sock in sockets:
             if sock.type is socket.SOCK_STREAM:
                 sock.listen(BACKLOG)  # it does not listen if an earlier worker with it has died
@@ -62,7 +62,7 @@ class WorkerLink:
 
     # ---- messages ----
 
-    def listen(self, on_command: Callable[[WorkerCommand], None]) -> None:
+    def listen(self, on_command: Callable[[ProcessMessage], None]) -> None:
         """Calls `on_command` with each OPENED, RETIRE and STOP. If the master has ended, calls it with STOP.
 
         Also begins to tell the master that this worker is alive.
@@ -76,7 +76,7 @@ class WorkerLink:
     def report_ready(self) -> None:
         """Reports to the master that this worker accepts connections."""
         try:
-            self._link.sendall(encode_message(WorkerCommand.READY))
+            self._link.sendall(encode_message(ProcessMessage.READY))
         except OSError as error:
             log.warning("the master does not listen", reason=error.strerror)
 
@@ -95,7 +95,7 @@ class WorkerLink:
 
     def _tell_alive(self) -> None:
         with suppress(OSError):  # the master is gone, or reads nothing
-            self._link.send(encode_message(WorkerCommand.ALIVE))
+            self._link.send(encode_message(ProcessMessage.ALIVE))
         self._alive_timer = asyncio.get_running_loop().call_later(ALIVE_SECONDS, self._tell_alive)
 
     def _readable(self) -> None:
@@ -109,15 +109,15 @@ class WorkerLink:
         if not data:
             log.error("the master is gone")
             asyncio.get_running_loop().remove_reader(self._link.fileno())
-            self._on_command(WorkerCommand.STOP)
+            self._on_command(ProcessMessage.STOP)
             return
         self._obey(self._lines.receive(data))
 
     def _obey(self, messages: list[dict[str, Any]]) -> None:
         assert self._on_command is not None, "`listen` sets it"
         for message in messages:
-            if message.get("say") in (WorkerCommand.OPENED, WorkerCommand.RETIRE, WorkerCommand.STOP):
-                self._on_command(WorkerCommand(message["say"]))
+            if message.get("say") in (ProcessMessage.OPENED, ProcessMessage.RETIRE, ProcessMessage.STOP):
+                self._on_command(ProcessMessage(message["say"]))
 
 
 def _adopt(descriptor: int) -> socket.socket:

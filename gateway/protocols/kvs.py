@@ -64,7 +64,7 @@ _BY_NAME: Final = dict(ERRORS.values()) | {"MIN_FRAGMENT_DURATION_REACHED": AckA
 class Ack:
     """One acknowledgement.
 
-    timecode: of the fragment, milliseconds since the epoch; None if it is missing.
+    timecode: of the fragment, milliseconds since 1970; None if it is missing.
     number: the fragment number of the service; "" if there is none yet.
     error: the ErrorId; 0 if there is no error.
     """
@@ -102,8 +102,8 @@ class AckReader:
     def __init__(self) -> None:
         self._pending = bytearray()
         self._scanned = 0  # position up to which `_pending` was scanned
-        self._depth = 0
-        self._quoted = False
+        self._depth = 0  # open braces at `_scanned`
+        self._quoted = False  # whether `_scanned` is inside a string
 
     def receive(self, data: bytes) -> list[Ack]:
         """Returns the acknowledgements that these bytes complete, in order."""

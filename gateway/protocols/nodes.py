@@ -15,7 +15,7 @@ from gateway.protocols import wire
 HEADER: Final = "x-millrace-node"
 UPGRADE: Final = "millrace-units"  # the Upgrade protocol of a POST that publishes
 CONTENT_TYPE: Final = "application/x-millrace-units"
-VALID_SECONDS: Final = 60.0  # contract: a signature is valid this long before and after its time
+VALID_SECONDS: Final = 60.0  # a signature is valid this long before and after its time; other versions rely on it
 PING_SECONDS: Final = 2.0  # interval at which each side of a link sends at least one frame
 SILENT_SECONDS: Final = 8.0  # a link without data for this time is dead
 OPERATIONS: Final = ".node"  # `/_node/.node/…`: requests to the node itself; stream names do not begin with a dot
@@ -51,7 +51,7 @@ class Hello:
     """The first frame of a pull.
 
     session: unchanged as long as the times of units continue.
-    started: when the stream started, seconds since the epoch.
+    started: when the stream started, seconds since 1970.
     channel: the fields of the stored channel that playback needs; none of them is secret.
     """
 
@@ -78,7 +78,7 @@ def sign(secret: str, method: str, target: str, now: float) -> str:
     """Returns the value of HEADER.
 
     target: path and query as sent.
-    now: seconds since the epoch.
+    now: seconds since 1970.
     """
     stamp = str(int(now))
     return f"{stamp}-{_digest(secret, method, target, stamp)}"

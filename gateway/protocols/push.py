@@ -18,9 +18,9 @@ from gateway.protocols.errors import RemoteProtocolError
 
 SUBPROTOCOL: Final = "millrace.frames.v1"
 
-TEXT_BYTES: Final = 65_536  # limit of a text message; a configuration has a few hundred
+TEXT_CHARACTERS: Final = 65_536  # limit of a text message; a configuration has a few hundred
 DESCRIPTION_BYTES: Final = 16_384
-MAX_PIXELS: Final = 16_384  # limit of width and height
+MAX_SIDE: Final = 16_384  # pixels; limit of width and height
 _REASON_BYTES: Final = 123  # RFC 6455 §5.5: a control frame holds 125 bytes, and two of them are the code
 _CODEC_CHARACTERS: Final = 64
 
@@ -31,7 +31,7 @@ _KINDS: Final = {1: Kind.VIDEO, 2: Kind.AUDIO}
 
 
 class CloseCode(IntEnum):
-    """The reasons for which the server closes a connection (contract, section 3; RFC 6455 §7.4.1)."""
+    """The reasons for which the server closes a connection (docs/api.md, "WebSocket push"; RFC 6455 §7.4.1)."""
 
     NORMAL = 1000
     GOING_AWAY = 1001  # the server shuts down
@@ -170,7 +170,7 @@ def read_chunk(message: bytes) -> Chunk:
 
 def read_text(message: str) -> Configured | PushEnded:
     """Reads a text message. Raises RemoteProtocolError."""
-    if len(message) > TEXT_BYTES:
+    if len(message) > TEXT_CHARACTERS:
         raise RemoteProtocolError(f"a text message of {len(message)} characters")
     try:
         fields = json.loads(message)
@@ -196,7 +196,7 @@ def _video(config: Any) -> VideoConfig:
     description = _description("video", config)
     if not description:
         raise RemoteProtocolError('video.description (avcC) is missing: encode with avc: {format: "avc"}')
-    width, height = _number("video.width", config, MAX_PIXELS), _number("video.height", config, MAX_PIXELS)
+    width, height = _number("video.width", config, MAX_SIDE), _number("video.height", config, MAX_SIDE)
     return VideoConfig(codec, description, int(width), int(height), _number("video.framerate", config, 1000))
 
 
@@ -230,12 +230,16 @@ def _description(kind: str, config: Mapping[str, Any]) -> bytes:
     text = config.get("description")
     if text is None:
         return b""
-    if not isinstance(text, str) or len(text) > DESCRIPTION_BYTES * 4 // 3:
-        raise RemoteProtocolError(f"{kind}.description is not base64 of at most {DESCRIPTION_BYTES} bytes")
+    too_long = f"{kind}.description is not base64 of at most {DESCRIPTION_BYTES} bytes"
+    if not isinstance(text, str) or len(text) > (DESCRIPTION_BYTES + 2) // 3 * 4:
+        raise RemoteProtocolError(too_long)
     try:
-        return base64.b64decode(text, validate=True)
+        description = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise RemoteProtocolError(f"{kind}.description is not base64") from None
+    if len(description) > DESCRIPTION_BYTES:
+        raise RemoteProtocolError(too_long)
+    return description
 
 
 # ---- messages of the server ----

@@ -18,18 +18,18 @@ T = TypeVar("T")
 MAX_FRAME: Final = 80_000_000
 
 _LENGTH: Final = struct.Struct(">IB")
-# to, flags, dts, cts, wall clock
+# `to`, flags, dts, cts (both in ticks), wall clock (seconds). `to` has one bit for each stream of the link.
 _UNIT: Final = struct.Struct(">HBqid")
-# to, dts, length of the name
+# `to`, dts, length of the name
 _TIMED: Final = struct.Struct(">HqH")
 _TO: Final = struct.Struct(">H")
 
 _KEY: Final = 1
 _AUDIO: Final = 2
 _MAX_CONFIG: Final = 1 << 20
-_MAX_TIME: Final = 1 << 53  # of a unit, in its timescale
-# Seconds since the epoch; calendars begin at -6.2e10 and end at 2.5e11. An encoder's first sound precedes its input,
-# so on a clock that begins at 0, its time is below 0.
+_MAX_TIME: Final = 1 << 53  # ticks of a unit's timescale
+# Seconds since 1970. Python's calendar begins at -6.2e10 and ends at 2.5e11. Times may be negative: an encoder's first
+# sound precedes its input, and some clocks begin at 0.
 MIN_WALL: Final = -6e10
 MAX_WALL: Final = 1e11
 
@@ -41,7 +41,7 @@ class StreamMessage(IntEnum):
 
     TRACKS = 1
     UNIT = 2
-    TIMED = 3
+    TIMED = 3  # script data of FLV, with its time
     END = 4
 
 
@@ -134,7 +134,7 @@ def encode_unit(unit: AccessUnit, to: int = SOURCE) -> bytes:
 
 
 def unit_head(unit: AccessUnit, to: int = SOURCE, kind: int = StreamMessage.UNIT) -> bytes:
-    """Returns a UNIT frame without its payload, so that the payload is not copied. kind: of the frame.
+    """Returns a frame with a unit, but without the payload, so that the payload is not copied. kind: of the frame.
 
     Raises ValueError like `encode_unit`.
     """

@@ -38,7 +38,10 @@ class NodeStatus:
         return self._clock() - self._started
 
     def cpu(self) -> dict[str, Any]:
-        """Returns cores, load, and percent of this process since the last call; 100 percent is one core."""
+        """Returns cores, load, and percent of this process; 100 percent is one core.
+
+        Percent is measured since the last call that was at least _MIN_SPAN_SECONDS before.
+        """
         now, (measured_at, cpu_before) = self._clock(), self._last_cpu
         if now - measured_at >= _MIN_SPAN_SECONDS:
             total = _processor_seconds()

@@ -32,7 +32,7 @@ _Audio = Annotated[
 
 
 class RungSettings(Section):
-    """One rung of the ladder file."""
+    """One rendition of a ladder. config/ladders.toml describes the options."""
 
     name: _Name
     flag: Annotated[Literal["", "ld", "sd", "hd", "ud"], Expected('ld, sd, hd, ud or ""')]

@@ -162,7 +162,7 @@ class MergedOptions:
 
 
 def shown(settings: Settings, name: str) -> str:
-    """Returns the value of an option almost as TOML writes it. Secrets are masked."""
+    """Returns the value of an option for display, in a syntax like that of TOML. Secrets are masked."""
     section, dot, option = name.partition(".")
     value = getattr(getattr(settings, section), option) if dot else getattr(settings, section)
     if isinstance(value, SecretStr):
@@ -365,7 +365,7 @@ def _put_environment(merged: MergedOptions, environ: Mapping[str, str]) -> None:
 
 
 def without_secrets(name: str, value: Any) -> Any:
-    """Returns the value of an option for display, also of an invalid one. name: of the option."""
+    """Returns the value of the option `name` with its secrets masked. The value may be invalid."""
     if isinstance(value, list | tuple):
         return type(value)(without_secrets(name, entry) for entry in value)
     if isinstance(value, Mapping):
@@ -383,7 +383,7 @@ def without_secrets(name: str, value: Any) -> Any:
 
 
 def _origin(address: str) -> str:
-    """Returns scheme and host, as far as they are certain."""
+    """Returns scheme and host of an address. Masks every part that may contain a secret."""
     match = _ADDRESS.fullmatch(address)
     if match is None:
         return _MASK if address else ""

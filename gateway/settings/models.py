@@ -32,7 +32,7 @@ class ListenerSettings(Section):
 
     transports: ClassVar[tuple[Transport, ...]] = ("tcp",)
     sharing: ClassVar[PortSharing] = PortSharing.ONE_PORT
-    is_for_edges: ClassVar[bool] = False  # An edge opens it too. It accepts no pushes.
+    is_for_edges: ClassVar[bool] = False  # An edge also opens this listener, but accepts no pushes.
 
     host: option.Host
     port: option.Port

@@ -107,11 +107,13 @@ def host_port(value: str) -> tuple[str, int]:
 
 
 def _node(value: str) -> str:
+    """Checks the address of a node, `host:port`."""
     host_port(value)
     return value
 
 
 def _advertised(value: str) -> str:
+    """Checks `host:port`. Empty text is valid, too."""
     return _node(value) if value else ""
 
 

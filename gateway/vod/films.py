@@ -20,7 +20,7 @@ from gateway.vod.store_wait import wait_for_store
 
 log = structlog.get_logger(__name__)
 
-_ATTEMPTS: Final = 20  # of a change, because others may change the film at the same time
+_ATTEMPTS: Final = 20  # to change a film, because others may change it at the same time
 _ABANDONED_UPLOAD: Final = 2 * 86_400.0  # seconds after which the record of an upload that never came is deleted
 _ROUND_SECONDS: Final = 6 * 3600.0  # between two rounds over unfinished films
 _RETRY_SECONDS: Final = 60.0
@@ -48,11 +48,11 @@ class Films:
     # ---- from the upload to the finished film ----
 
     async def expect_upload(self, key: str, title: str, description: str) -> None:
-        """Stores a film that becomes visible with its job. key: of the upload."""
+        """Stores the record of a film. Lists show the film when its job begins. key: of the upload."""
         film = Film(names_of(key).prefix, title, time.time(), description, FilmState.UPLOADING, key)
         await self.store.add(film)
 
-    async def judge(self, names: VodNames) -> None:
+    async def check_not_deleted(self, names: VodNames) -> None:
         """Raises FilmInUse if the film is being deleted. Then no job may make it."""
         try:
             film = await self.store.get(names.prefix)
@@ -154,7 +154,7 @@ class Films:
         while True:
             try:
                 names = names_in(film.key)
-                # Playlists first, so that no player begins.
+                # The playlists are deleted first, so that no player begins.
                 await self._objects.delete_many([names.key(names.master), names.key(names.playlist)])
                 found = [names.key(file) for file in await list_files(self._objects, names)]
                 if upload := self._upload_of(film):
@@ -202,6 +202,7 @@ class Films:
             await self._tasks.close()
 
     async def _round(self) -> None:
+        """Finishes deletions and jobs of stopped processes, and removes the records of abandoned uploads."""
         for film in await self.store.in_state(FilmState.DELETING):
             await self._delete_files(film)
         for film in await self.store.in_state(FilmState.UPLOADING):

@@ -11,7 +11,7 @@ def create_job(source: str, destination: str, role: str, queue: str, *, bitrate:
     source: s3://bucket/key. destination: s3://bucket/prefix/, with a slash at the end; file names follow the source's.
     role: ARN; if "", it must be added later. queue: ARN; "" for the account's default queue.
     bitrate: maximum bits per second. segment: seconds.
-    The job is that of the old system, with audio, which was missing there.
+    The video settings are those of the old system (see docs/migrating.md). Audio was added: the old jobs had none.
     """
     groups = [
         _group("hls", _hls_settings(destination, segment), _hls_output(bitrate)),

@@ -22,7 +22,7 @@ from gateway.protocols.wire import StreamMessage
 from gateway.settings.models import KvsSettings
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.package_protocol import PlayRequest
-from gateway.workers.vod_bounds import Bounds, UnusableMedia, format_duration, while_room
+from gateway.workers.vod_bounds import Bounds, UnusableMedia, format_duration, run_while_space
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -39,7 +39,7 @@ _REPLY_TIMEOUT: Final = 60.0  # seconds without a message until a worker counts 
 class ObjectPlayer:
     """Plays objects of any bucket.
 
-    buckets: opens a bucket. folder: for temporary files; it removes those of dead processes.
+    buckets: opens a bucket. folder: for temporary files; files of dead processes in it are deleted.
     kvs: limits of the object and its pictures. pace: playback speed, 1 is real time.
     """
 
@@ -77,8 +77,8 @@ class ObjectPlayer:
         async with temporary_file(self.folder, PurePosixPath(key).suffix) as path:
             size = (await store.head(key)).size
             try:
-                await asyncio.to_thread(_BOUNDS.judge_room, path.parent, size)
-                await while_room(_BOUNDS, path.parent, lambda: store.fetch(key, path, self.kvs.object_bytes))
+                await asyncio.to_thread(_BOUNDS.check_space, path.parent, size)
+                await run_while_space(_BOUNDS, path.parent, lambda: store.fetch(key, path, self.kvs.object_bytes))
             except UnusableMedia as error:
                 raise OutputError(f"the disk has no space for {size} bytes of {key}") from error
             async with contextlib.aclosing(self._play_file(path, on_progress)) as items:
@@ -97,7 +97,7 @@ class ObjectPlayer:
             while True:
                 if waited > _MAX_WAIT_SECONDS + _WAIT_PER_SECOND * played:
                     raise OutputUnsupported(
-                        f"it took {format_duration(waited)} to read {format_duration(round(played, 1))} of it"
+                        f"it took {format_duration(waited)} to read {format_duration(round(played, 1))} of the file"
                     )
                 since = time.monotonic()
                 kind, body = await worker.expect(_REPLY_TIMEOUT)

@@ -67,6 +67,7 @@ async def _exists(store: ObjectStore, key: str) -> bool:
 
 
 def _in_order(names: VodNames, result: PackageResult) -> Iterator[str]:
+    """Yields the file names in the order of publication."""
     yield from (names.segment(number) for number in range(1, result.segments + 1))
     if result.poster:
         yield names.poster
@@ -79,11 +80,11 @@ def _in_order(names: VodNames, result: PackageResult) -> Iterator[str]:
 
 
 def replace_folder(made: Path, target: Path, names: VodNames) -> None:
-    """Replaces the folder `target` by the folder `made`, which must be on one file system.
+    """Replaces the folder `target` by the folder `made`. Both must be on the same file system.
 
-    Raises OSError, or FileExistsError like `judge_folder`; `target` is then unchanged.
+    Raises OSError, or FileExistsError like `check_replaceable`; `target` is then unchanged.
     """
-    judge_folder(target, names)
+    check_replaceable(target, names)
     old = target.with_name(f".{target.name}.{secrets.token_hex(6)}.old")
     try:
         os.rename(target, old)
@@ -98,7 +99,7 @@ def replace_folder(made: Path, target: Path, names: VodNames) -> None:
     shutil.rmtree(old)
 
 
-def judge_folder(target: Path, names: VodNames) -> None:
+def check_replaceable(target: Path, names: VodNames) -> None:
     """Raises FileExistsError if `target` contains anything except the files of a VOD of this name."""
     replaceable = not target.is_symlink() and (
         not target.exists() or (target.is_dir() and all(names.has(file.name) for file in target.iterdir()))

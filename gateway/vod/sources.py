@@ -91,7 +91,7 @@ class VodSources:
         if source.path is not None:
             return source.path
         assert source.store is not None
-        # It has the suffix of the key, because some of libav's demuxers use it.
+        # The file keeps the suffix of the key, because some of libav's demuxers use the suffix.
         target = folder / f"film{PurePosixPath(source.key).suffix[:10]}"
         await source.store.fetch(source.key, target)
         return target
@@ -130,6 +130,7 @@ class VodSources:
             names = names_of(key)
         except ValueError as error:
             raise InvalidField(FIELD, str(error)) from None
+        # The last segments have the longest file names.
         if not is_object_key(names.key(names.segment(99_999))):
             raise InvalidField(FIELD, "the name is too long")
         return names

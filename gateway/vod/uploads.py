@@ -105,7 +105,7 @@ class UploadLock:
 
 
 def remove_marks(folder: Path, before: float) -> None:
-    """Deletes the marks that are older than `before`, in seconds since the epoch. Blocks."""
+    """Deletes the marks that are older than `before`, in seconds since 1970. Blocks."""
     for path in folder.glob(f".*{_MARK_SUFFIX}"):
         with suppress(FileNotFoundError):  # another process deleted it
             if path.stat().st_mtime < before:
@@ -237,7 +237,7 @@ class Uploads:
 
     def _check_space(self) -> None:
         try:
-            self._bounds.judge_room(self._scratch)
+            self._bounds.check_space(self._scratch)
         except UnusableMedia as error:
             raise OSError(errno.ENOSPC, str(error)) from None
 
@@ -247,7 +247,10 @@ def _is_picture(key: str) -> bool:
 
 
 def _sign(key: str, expires: int, secret: str) -> str:
-    """Returns the signature of an upload URL. The path differs from those of stream keys and play signatures."""
+    """Returns the signature of an upload URL.
+
+    The signed text begins with `/upload/`, so signatures of stream keys and of playback are not valid for uploads.
+    """
     return hmac.new(
         secret.encode("utf-8", "surrogatepass"), f"/upload/{key}-{expires}".encode(), hashlib.sha256
     ).hexdigest()

@@ -26,7 +26,7 @@ from gateway.vod.publishing import publish
 from gateway.vod.sources import VodSource
 from gateway.vod.store_wait import wait_for_store
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
-from gateway.workers.vod_bounds import Bounds, UnusableMedia, while_room
+from gateway.workers.vod_bounds import Bounds, UnusableMedia, run_while_space
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -70,7 +70,7 @@ class VodRunner:
         self._bounds = Bounds.of(settings)
         self._encoding = VodEncoding(settings.crf, settings.preset, settings.bitrate, settings.segment)
         self.running: dict[str, _RunningInfo] = {}  # by job id
-        self._seen: dict[str, tuple[int, float]] = {}  # jobs of other processes: version, time of its first read
+        self._seen: dict[str, tuple[int, float]] = {}  # other processes' jobs by id: version, when it was first read
         self._woken = asyncio.Event()
         self._done = 0
         queue.when_submitted(lambda job: self.wake())
@@ -104,7 +104,7 @@ class VodRunner:
         for job in jobs:
             if job.id in self.running:
                 continue
-            if job.state is JobState.PROGRESSING and not self._abandoned(job):
+            if job.state is JobState.PROGRESSING and not self._check_abandoned(job):
                 continue
             if not self._has_room():
                 break
@@ -136,8 +136,11 @@ class VodRunner:
         recent = sum(running.begun > since for running in self.running.values())
         return recent < self._max_jobs and len(self.running) < 2 * self._max_jobs
 
-    def _abandoned(self, job: StoredJob) -> bool:
-        """Returns whether the job's process has ended or has not written the job for 60 s."""
+    def _check_abandoned(self, job: StoredJob) -> bool:
+        """Returns whether the job's process has ended or has not written the job for 60 s.
+
+        Remembers the version of the job for the next call.
+        """
         if is_dead(job.owner, self.owner):
             return True
         # Measured with this machine's clock, because clocks of other machines may be wrong.
@@ -171,7 +174,7 @@ class VodRunner:
         film.mkdir()
         output = folder / "made"
         output.mkdir()
-        result = await while_room(self._bounds, folder, lambda: self._package(source, film, output, on_progress))
+        result = await run_while_space(self._bounds, folder, lambda: self._package(source, film, output, on_progress))
         if result.damaged:
             log.warning("a VOD source is damaged", source=source.text, pieces=result.damaged)
         size = await asyncio.to_thread(lambda: sum(file.stat().st_size for file in output.iterdir()))
@@ -197,7 +200,7 @@ class VodRunner:
     async def _fetch(self, source: VodSource, folder: Path) -> Path:
         async def fetch() -> Path:
             size = 0 if source.path is not None else (await self._sources.check(source)).size
-            await asyncio.to_thread(self._bounds.judge_room, folder, size)
+            await asyncio.to_thread(self._bounds.check_space, folder, size)
             return await self._sources.fetch(source, folder)
 
         try:
@@ -229,7 +232,7 @@ class VodRunner:
 
 @dataclass(slots=True)
 class _RunningJob:
-    """One running job. Until its end, only `_update` writes it to the store; then `run` does."""
+    """One running job. While it runs, only `_update` writes it to the store. At its end, `run` does."""
 
     runner: VodRunner
     job: StoredJob
@@ -247,7 +250,7 @@ class _RunningJob:
         outcome: dict[str, str] | str
         try:
             with self.runner.queue.cancelling(self.job.id, self._stop):
-                async with Tasks("beat") as update:
+                async with Tasks("job progress") as update:
                     update.start(self._update())
                     outcome = await self._outcome(folder)
                 await _remove(folder)  # before the end of the job is stored
@@ -288,6 +291,7 @@ class _RunningJob:
         await wait_for_store(conclude, job=self.job.id)
 
     async def _update(self) -> None:
+        """Stores the progress regularly, so that other processes do not take the job for abandoned."""
         written, at = -1, time.monotonic()
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
@@ -304,7 +308,7 @@ class _RunningJob:
             written, at = percent, time.monotonic()
 
     async def _get_owned(self) -> StoredJob:
-        """Returns the stored job: an earlier write may have succeeded although its reply was lost.
+        """Reads the job from the store, because an earlier write may have succeeded although its reply was lost.
 
         Raises JobChanged if another process owns the job now.
         """

@@ -79,7 +79,7 @@ class VodService:
         fingerprint = hashlib.sha256(f"{source.text}\n{found.size}\n{found.modified}".encode()).hexdigest()[:16]
         id = f"{int(found.modified * 1000)}-{fingerprint}"
         try:
-            await self.films.judge(source.names)
+            await self.films.check_not_deleted(source.names)
             _, is_new = await self.queue.submit(VOD, source.text, id=id)
             if is_new:
                 await self.films.begin(source.names, source.text)

@@ -18,22 +18,22 @@ log = structlog.get_logger(__name__)
 
 _SIOCGIFADDR: Final = 0x8915  # netdevice(7): the IPv4 address of an interface
 _RESOLVE_SECONDS: Final = 5.0
-_MAX_ANSWER: Final = 100  # bytes; an address has 45
-_REPORTED_V6: Final = "2001:db8::1"  # documentation addresses: the kernel chooses a source, and nothing is sent
-_REPORTED_V4: Final = "192.0.2.1"
+_MAX_ANSWER: Final = 100  # bytes; an address has at most 45
+_PROBE_TARGET_V6: Final = "2001:db8::1"  # addresses for documentation (RFC 3849, RFC 5737): nothing is sent
+_PROBE_TARGET_V4: Final = "192.0.2.1"
 
 
 def machine_addresses(ipv6: bool) -> list[str]:
     """Returns the addresses of this machine without loopback; those of default routes first."""
-    found = [_source(socket.AF_INET, _REPORTED_V4), *_ipv4_addresses()]
+    found = [_source(socket.AF_INET, _PROBE_TARGET_V4), *_ipv4_addresses()]
     if ipv6:
-        found += [_source(socket.AF_INET6, _REPORTED_V6), *_ipv6_addresses()]
+        found += [_source(socket.AF_INET6, _PROBE_TARGET_V6), *_ipv6_addresses()]
     usable = (usable_address(address) for address in found if address)
     return [address for address in dict.fromkeys(usable) if address and not address.startswith("127.")]
 
 
 async def resolve(names: Iterable[str]) -> list[str]:
-    """Returns the addresses of names and URLs, in their order. An address stands for itself; failures are left out.
+    """Returns the addresses of names and URLs, in their order. Addresses stay unchanged; failures are left out.
 
     A URL answers with the address of its client, which is this machine.
     """
@@ -65,7 +65,7 @@ async def _answer(url: str) -> str:
 
 
 def _source(family: int, target: str) -> str:
-    """Returns the address from which this machine sends to the Internet; "" without a route."""
+    """Returns the address from which this machine would send to `target`, without sending; "" without a route."""
     with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect((target, 9))
         return str(probe.getsockname()[0])

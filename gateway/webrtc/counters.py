@@ -27,7 +27,7 @@ class EndpointCounters:
     datagrams_in, bytes_in: all received.
     datagrams_out, bytes_out: media and RTCP that were sent.
     dropped: packets, by `Dropped`. refused: peers that were not opened, and TCP connections that were not accepted or
-    made room for others.
+    were closed for others.
     """
 
     __slots__ = ("bytes_in", "bytes_out", "connected", "datagrams_in", "datagrams_out", "dropped", "ended", "refused")

@@ -101,7 +101,10 @@ class DtlsSession:
         return self._connection.DTLSv1_get_timeout()
 
     def resend(self) -> None:
-        """Sends the last flight again if its timeout has passed (RFC 6347 §4.2.4). Raises DtlsError after too many."""
+        """Sends the last flight again if its timeout has passed (RFC 6347 §4.2.4).
+
+        Raises DtlsError if it was sent too often.
+        """
         try:
             self._connection.DTLSv1_handle_timeout()
         except SSL.Error as error:
@@ -116,7 +119,7 @@ class DtlsSession:
                 self.closed = True
 
     def make_alerts(self) -> DtlsAlerts:
-        """Returns the alerts of the connection, which need no session. The handshake must be finished."""
+        """Returns an object that reads and writes alerts without this session. The handshake must be finished."""
         connection = self._connection
         cipher = connection.get_cipher_name()
         assert cipher in SUITES, "the context offers no other"
@@ -163,7 +166,7 @@ def next_sequence(records: bytes) -> int:
 
 
 def _records(records: bytes) -> Iterator[tuple[int, int]]:
-    """Returns begin and end of each record. The last one may be cut."""
+    """Yields begin and end of each record. If the last record is cut, its end lies behind the data."""
     at = 0
     while at + _RECORD_HEADER <= len(records):
         after = at + _RECORD_HEADER + int.from_bytes(records[at + 11 : at + 13], "big")

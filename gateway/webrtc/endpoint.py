@@ -41,16 +41,16 @@ _TICK_SECONDS: Final = 0.1
 _TICKS: Final = 10  # ticks in which each connected peer has one turn
 _REFRESH_SECONDS: Final = 60.0  # addresses of the machine and of advertised names
 _CHECKS: Final = 3  # checks during `consent_timeout`, at least
-_KEPT_SHARE: Final = 10  # one of so many peers is kept for pushes
-_QUIET_SECONDS: Final = 15.0  # without a check: then another peer may take over an address
+_PUSH_RESERVE_DIVISOR: Final = 10  # 1/10 of the peers is reserved for pushes
+_QUIET_SECONDS: Final = 15.0  # without a check, after which another peer may take over an address
 
 
 class WebRtcEndpoint:
     """One UDP port and one TCP port for all peers of a process.
 
     Bounds: `peers`, `half_open` (in all and by address), `tcp_connections` of the settings; 8 addresses a peer. At a
-    total bound, the oldest half-open viewer or TCP connection without a check is closed, so strangers block nobody.
-    A datagram from an unknown address costs no memory, except for a check with right credentials.
+    total bound, the oldest half-open viewer or TCP connection without a check is closed, so unknown clients cannot
+    block others. A datagram from an unknown address costs no memory, except for a check with right credentials.
 
     fingerprint: SHA-256 of our certificate. counters: for the metrics. check_interval: see `PeerHost`.
     older: takes datagrams that are for no peer of this process, see `handover.py`; None: no other process reads them.
@@ -74,7 +74,7 @@ class WebRtcEndpoint:
         self._tasks = Tasks("webrtc")
         self._addresses: list[str] = []
         self._has_ipv6 = any(opened.family == socket.AF_INET6 for opened in sockets.udp)
-        self._udp = [UdpSocket(opened, self.receive_datagrams, self._may_rest) for opened in sockets.udp]
+        self._udp = [UdpSocket(opened, self.receive_datagrams, self._may_delay_reads) for opened in sockets.udp]
         self._servers: list[asyncio.Server] = []
         self._tcp_reads = ReadScheduler()
         self._timer: asyncio.TimerHandle | None = None
@@ -83,14 +83,14 @@ class WebRtcEndpoint:
         self._peers: dict[str, Peer] = {}  # by our ufrags: two during an ICE restart
         self._open: dict[Peer, None] = {}
         self._half_open: dict[Peer, None] = {}  # in order of their opening
-        self._impatient: Peer | None = None  # a peer that needs its packets at once
-        self._half_open_of = Quota(settings.half_open_per_address)
+        self._urgent_peer: Peer | None = None  # a peer that needs its packets at once
+        self._half_open_by_address = Quota(settings.half_open_per_address)
         self._turns: deque[Peer] = deque()  # connected peers in the order of their next tick
         self._udp_routes: dict[tuple[UdpSocket, Address], Route] = {}
         self._tcp: dict[TcpConnection, Route | None] = {}
         # Monotonic time at which a connection without a check, or with unsent bytes after its end, is aborted.
         self._tcp_deadlines: dict[TcpConnection, float] = {}
-        self._pending_tcp_of = Quota(settings.half_open_per_address)
+        self._pending_tcp_by_address = Quota(settings.half_open_per_address)
 
     async def start(self) -> None:
         """Finds the addresses for candidates, and begins to read the sockets."""
@@ -142,7 +142,7 @@ class WebRtcEndpoint:
     def candidates(self, host: str) -> list[str]:
         """Returns the values of our `a=candidate` lines.
 
-        host: as the client addressed us. If it is an address, and nothing is advertised or found, it is the first one.
+        host: of the client's request. An address becomes the first candidate, unless advertised addresses are known.
         """
         own = self._addresses
         if not own or not self._webrtc.advertise:
@@ -156,19 +156,19 @@ class WebRtcEndpoint:
         """Returns a new peer that waits for its client. address: of the client, for the limit by address.
 
         has_key: whether the client has shown the key of a push. A tenth of the peers is kept for such clients, the
-        limit by address does not count them, and they never make room for others.
+        limit by address does not count them, and they are never closed for others.
         Raises AtCapacity, and RemoteProtocolError if the credentials of the offer are invalid.
         """
         webrtc = self._webrtc
         peer = Peer(self, remote, handler, address, self._clock(), has_key=has_key)
-        if not has_key and not self._half_open_of.take(address):
+        if not has_key and not self._half_open_by_address.take(address):
             self.counters.refused += 1
             raise AtCapacity(f"too many WebRTC connections of {client_network(address)} that are not finished")
-        most = webrtc.peers if has_key else webrtc.peers - webrtc.peers // _KEPT_SHARE
+        most = webrtc.peers if has_key else webrtc.peers - webrtc.peers // _PUSH_RESERVE_DIVISOR
         is_full = len(self._open) >= most or len(self._half_open) >= webrtc.half_open
         if self._closed or (is_full and not self._make_room()):
             if not has_key:
-                self._half_open_of.give(address)
+                self._half_open_by_address.give(address)
             self.counters.refused += 1
             raise AtCapacity("too many WebRTC connections")
         self._peers[peer.ufrag] = peer
@@ -190,7 +190,7 @@ class WebRtcEndpoint:
 
     def peer_connected(self, peer: Peer) -> None:
         """Called by a peer whose handshake is finished."""
-        self._no_longer_half_open(peer)
+        self._remove_half_open(peer)
         self._turns.append(peer)
 
     def peer_restarted(self, peer: Peer) -> None:
@@ -202,18 +202,18 @@ class WebRtcEndpoint:
 
     def peer_ended(self, peer: Peer) -> None:
         """Called by a peer at its end. Its TCP connections are closed."""
-        self._no_longer_half_open(peer)
+        self._remove_half_open(peer)
         del self._open[peer]
         for ufrag in peer.ufrags:
             del self._peers[ufrag]
         for path in tuple(peer.ice.paths):
             self._forget(path)
 
-    def _no_longer_half_open(self, peer: Peer) -> None:
+    def _remove_half_open(self, peer: Peer) -> None:
         if peer in self._half_open:
             del self._half_open[peer]
             if not peer.has_key:
-                self._half_open_of.give(peer.client)
+                self._half_open_by_address.give(peer.client)
 
     def _forget(self, path: Path) -> None:
         """Removes the route of a path. Closes its TCP connection."""
@@ -223,14 +223,14 @@ class WebRtcEndpoint:
             path.connection.close()
             self._tcp_deadlines[path.connection] = self._clock() + TCP_FIRST_CHECK
 
-    def _may_rest(self) -> bool:
+    def _may_delay_reads(self) -> bool:
         """Whether packets may wait, because no peer needs them at once."""
         if self._half_open:
             return False
-        impatient = self._impatient
-        if impatient is None or impatient.has_ended or impatient.is_patient:
-            self._impatient = next((peer for peer in self._open if not peer.is_patient), None)
-        return self._impatient is None
+        urgent = self._urgent_peer
+        if urgent is None or urgent.has_ended or urgent.tolerates_delay:
+            self._urgent_peer = next((peer for peer in self._open if not peer.tolerates_delay), None)
+        return self._urgent_peer is None
 
     # ---- datagrams ----
 
@@ -271,7 +271,7 @@ class WebRtcEndpoint:
             peer, path = route
             if not path.verified:
                 path.received(len(data))
-            if data and data[0] > 3:
+            if data and data[0] > 3:  # RFC 7983: a STUN message begins with 0 to 3
                 peer.receive(path, data, now)
                 return
         found = self._handle_datagram(route, data, now, lambda: UdpPath(udp, address, now))
@@ -365,7 +365,7 @@ class WebRtcEndpoint:
         """Counts a new connection. Returns False above a limit."""
         is_full = len(self._tcp) >= self._webrtc.tcp_connections
         oldest = next(iter(self._tcp_deadlines), None)
-        if self._closed or (is_full and oldest is None) or not self._pending_tcp_of.take(connection.address):
+        if self._closed or (is_full and oldest is None) or not self._pending_tcp_by_address.take(connection.address):
             self.counters.refused += 1
             return False
         if is_full and oldest is not None:
@@ -378,7 +378,7 @@ class WebRtcEndpoint:
         return True
 
     def receive_frame(self, connection: TcpConnection, packet: bytes, now: float) -> bool:
-        """Handles one packet. Returns False if it is not a check with right credentials, and it is the first."""
+        """Handles one packet. Returns False if the first packet is not a check with right credentials."""
         self.counters.datagrams_in += 1
         self.counters.bytes_in += len(packet)
         route = self._tcp.get(connection)
@@ -389,9 +389,9 @@ class WebRtcEndpoint:
         found = self._handle_datagram(route, packet, now, lambda: TcpPath(connection, now))
         if found is not None:
             del self._tcp_deadlines[connection]
-            self._pending_tcp_of.give(connection.address)
+            self._pending_tcp_by_address.give(connection.address)
             self._tcp[connection] = found
-            connection.accepted()
+            connection.allow_large_reads()
         return route is not None or found is not None
 
     def tcp_lost(self, connection: TcpConnection) -> None:
@@ -401,7 +401,7 @@ class WebRtcEndpoint:
             return  # it was refused
         route = self._tcp.pop(connection)
         if route is None:
-            self._pending_tcp_of.give(connection.address)
+            self._pending_tcp_by_address.give(connection.address)
         else:
             peer, path = route
             if path in peer.ice.paths:

@@ -23,7 +23,7 @@ class PeerHandler(Protocol):
     """Gets the events of one peer, on the event loop. No method may block."""
 
     @property
-    def is_patient(self) -> bool:
+    def tolerates_delay(self) -> bool:
         """Whether its packets may come up to 50 ms late."""
 
     def connected(self) -> None:

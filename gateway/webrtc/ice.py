@@ -32,7 +32,7 @@ class IceCredentials:
 class IceAgent:
     """The ICE state of one peer. `selected` is the path for everything that we send; None before the first check.
 
-    round_trip: seconds, of our last check that was sent once and answered.
+    round_trip: seconds from our last check to its answer; checks that were sent again do not count.
     heard: monotonic time of the last authentic check or answer, on any path.
     consented: monotonic time of the last answer on the path in use.
 
@@ -54,7 +54,7 @@ class IceAgent:
         self.paths: list[Path] = []
         self.selected: Path | None = None
         self.round_trip: float | None = None
-        self._previous: tuple[IceCredentials, IceCredentials] | None = None  # before an ICE restart
+        self._previous: tuple[IceCredentials, IceCredentials] | None = None  # (local, remote) before an ICE restart
         self._nominated: Path | None = None
         self._tie_breaker = os.urandom(8)
 
@@ -83,8 +83,8 @@ class IceAgent:
             return self._error(message, 487, "Role Conflict", [], password)
         self.heard = path.heard = now
         if Attribute.USE_CANDIDATE in message.attributes:
-            if path is not self.selected and path.protocol == "udp" and now >= path.answered + _STALE_SECONDS:
-                path.verified = False  # another host may have its address by now
+            if path is not self.selected and path.protocol == "udp" and now >= path.proved + _STALE_SECONDS:
+                path.verified = False  # another host may have the peer's address by now
             self._nominated = path
         self._select()
         address = xor_address(path.address, path.port, message.transaction)
@@ -100,12 +100,12 @@ class IceAgent:
             self.round_trip = max(0.0, now - path.check_sent)  # `now` may be a time of the kernel's clock, and earlier
         path.check = b""
         self.heard = path.heard = now
-        self.verified(path, now)
+        self.mark_verified(path, now)
         return True
 
-    def verified(self, path: Path, now: float) -> None:
+    def mark_verified(self, path: Path, now: float) -> None:
         """Notes that the peer receives on this path."""
-        path.verified, path.answered = True, now
+        path.verified, path.proved = True, now
         self._select()
 
     def due_check(self, path: Path, now: float) -> bytes | None:
@@ -125,7 +125,7 @@ class IceAgent:
         check = write(StunKind.REQUEST, path.check, attributes, self.remote.password)
         if not path.allows(len(check)):
             return None
-        # RFC 7675 §5.1: at random, so that peers that began together do not stay together.
+        # RFC 7675 §5.1: at random, so that peers that connected together do not always check together.
         path.check_sent, path.check_pause = now, self._interval * (0.8 + 0.4 * os.urandom(1)[0] / 255)
         path.check_tries += 1
         return check
@@ -164,7 +164,7 @@ class IceAgent:
             ranks = {path: (path.verified, path is nominated, path is selected, path.heard) for path in self.paths}
             self.selected = max(ranks, key=ranks.__getitem__, default=None)
         if self.selected is not None:
-            self.consented = max(self.consented, self.selected.answered)
+            self.consented = max(self.consented, self.selected.proved)
 
     def _error(
         self, message: StunMessage, code: int, reason: str, more: list[tuple[int, bytes]], password: str

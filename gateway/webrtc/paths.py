@@ -13,12 +13,13 @@ class Path(ABC):
     shown that it reads them: it answered our check, finished the DTLS handshake, or it has a TCP connection.
 
     address: of the peer, without a zone; IPv4 also if the socket is an IPv6 socket.
-    heard: monotonic time of the last authentic check.
-    answered: monotonic time of the last such proof; of an unverified path, time of its first check.
+    verified: whether the receiver has shown this.
+    heard: monotonic time of the peer's last authentic check or answer.
+    proved: monotonic time at which the receiver showed it last; of an unverified path, time of its first check.
     """
 
     __slots__ = (
-        "_surplus", "address", "answered", "check", "check_pause", "check_sent", "check_tries", "heard", "port",
+        "_surplus", "address", "check", "check_pause", "check_sent", "check_tries", "heard", "port", "proved",
         "verified",
     )  # fmt: skip
 
@@ -27,13 +28,13 @@ class Path(ABC):
     def __init__(self, address: str, port: int, now: float) -> None:
         self.address = address
         self.port = port
-        self.heard = self.answered = now
+        self.heard = self.proved = now
         self.verified = False
         self.check = b""  # transaction of our check that waits for its answer; empty: none
         self.check_sent = -math.inf
-        self.check_pause = 0.0  # seconds from the last check to the next one, once it is verified
+        self.check_pause = 0.0  # seconds from the last check to the next one, if the path is verified
         self.check_tries = 0
-        self._surplus = 0  # bytes received less bytes sent, while not verified
+        self._surplus = 0  # bytes received minus bytes sent, while the path is not verified
 
     def received(self, size: int) -> None:
         """Counts bytes of the peer."""

@@ -25,11 +25,11 @@ from gateway.webrtc.srtp import SrtpReceiver, SrtpSender
 
 log = structlog.get_logger(__name__)
 
-_MAX_WAITING: Final = 8  # handshake datagrams of one peer in the queue
+_MAX_QUEUED: Final = 8  # handshake datagrams of one peer in the queue
 _MAX_HANDSHAKE_BYTES: Final = 65_536  # received; a handshake with a certificate takes 1 to 5 kB
 # Seconds after the handshake until its DTLS session is freed at the latest. Until then, the session repeats our last
 # flight if it was lost (RFC 6347 §4.2.4).
-_SETTLE_SECONDS: Final = 10.0
+_DTLS_KEPT_SECONDS: Final = 10.0
 # RTCP of one peer, bytes a second and at once; further packets are dropped. Browsers send some hundred bytes a second,
 # and while they lose packets about 10 kB.
 _RTCP_RATE: Final = 25_000.0
@@ -60,9 +60,9 @@ class Peer:
     """
 
     __slots__ = (
-        "_alerts", "_dtls", "_flight", "_flight_path", "_handler", "_handshake_bytes", "_host", "_receiver",
-        "_remote", "_resend_at", "_rtcp", "_sender", "_settle_at", "_waiting", "client", "has_ended", "has_key",
-        "ice", "opened", "ufrags",
+        "_alerts", "_dtls", "_flight", "_flight_path", "_free_dtls_at", "_handler", "_handshake_bytes",
+        "_host", "_queued", "_receiver", "_remote", "_resend_at", "_rtcp", "_sender", "client", "has_ended",
+        "has_key", "ice", "opened", "ufrags",
     )  # fmt: skip
 
     def __init__(
@@ -83,12 +83,12 @@ class Peer:
         self._sender: SrtpSender | None = None
         self._receiver: SrtpReceiver | None = None
         self.has_ended = False
-        self._waiting = 0
+        self._queued = 0  # our datagrams in the queue of handshakes
         self._handshake_bytes = 0
         self._flight: list[bytes] = []  # handshake datagrams that the path does not allow yet
         self._flight_path: Path | None = None
         self._resend_at: float | None = None
-        self._settle_at = 0.0
+        self._free_dtls_at = 0.0
         self._rtcp = TokenBucket(_RTCP_RATE, _RTCP_RATE)
 
     # ---- state ----
@@ -123,9 +123,9 @@ class Peer:
         return self.ice.round_trip
 
     @property
-    def is_patient(self) -> bool:
+    def tolerates_delay(self) -> bool:
         """Whether its packets may be handled up to 50 ms late."""
-        return self._handler.is_patient
+        return self._handler.tolerates_delay
 
     # ---- sending ----
 
@@ -237,7 +237,7 @@ class Peer:
     def _deliver(self, call: Callable[[], None]) -> None:
         """Gives authentic packets to the handler."""
         if self._dtls is not None:
-            self._settle()  # the peer has our keys, so it has our last flight
+            self._free_dtls()  # the peer has our keys, so it has our last flight
         self._call_handler(call)
 
     def _call_handler(self, call: Callable[[], None]) -> None:
@@ -248,7 +248,7 @@ class Peer:
             self.end(PeerEnd.HANDLER_FAILED)
 
     def handle_request(self, message: StunMessage, path: Path, now: float) -> None:
-        """Answers an authentic check, and sends waiting handshake datagrams that its bytes allow."""
+        """Answers an authentic check. Then sends waiting handshake datagrams, as far as the path allows it."""
         if (self._remote.passive or self._remote.active) and not path.verified:
             # After our answer to its check, ffmpeg 8 sends and answers no checks. So we verify its address first:
             # it answers our check, and repeats its own.
@@ -279,13 +279,13 @@ class Peer:
         else:
             for path in tuple(self.ice.paths):
                 self._send_check(path, now)
-            if self._dtls is not None and self._sender is not None and now >= self._settle_at:
-                self._settle()
+            if self._dtls is not None and self._sender is not None and now >= self._free_dtls_at:
+                self._free_dtls()
             elif self._dtls is not None and self._resend_at is not None and now >= self._resend_at:
                 self._resend(now)
 
     def _last_consent(self) -> float:
-        """Returns when the peer has agreed last to receive.
+        """Returns the monotonic time at which the peer last agreed to receive.
 
         RFC 7675 §5.1: consent ends "if a valid STUN binding response has not been received from the remote peer's
         transport address". A publisher gets no media, and ffmpeg answers no check: checks of a publisher count, too.
@@ -297,7 +297,7 @@ class Peer:
         if self.has_ended:
             return
         self.has_ended = True
-        self._say_goodbye()
+        self._send_close_notify()
         self._dtls = self._alerts = self._sender = self._receiver = None
         self._flight, self._flight_path = [], None
         host = self._host
@@ -314,14 +314,14 @@ class Peer:
         if self._alerts is not None:
             if self._alerts.ends(data):
                 self.end(PeerEnd.CLOSED_BY_PEER)
-        elif self._waiting >= _MAX_WAITING or not self._host.handshakes.add(partial(self._handshake, path, data, now)):
+        elif self._queued >= _MAX_QUEUED or not self._host.handshakes.add(partial(self._handshake, path, data, now)):
             self._host.counters.dropped[Dropped.HANDSHAKES] += 1
         else:
-            self._waiting += 1
+            self._queued += 1
 
     def _handshake(self, path: Path, data: bytes, now: float) -> None:
-        """Handles one datagram of the handshake, or after it. The queue calls it."""
-        self._waiting -= 1
+        """Handles one DTLS datagram, of the handshake or after it. The queue calls this method."""
+        self._queued -= 1
         if self.has_ended or self._alerts is not None:
             return
         self._handshake_bytes += len(data)
@@ -361,16 +361,16 @@ class Peer:
         self._sender = SrtpSender(keys.profile, own)
         self._receiver = SrtpReceiver(keys.profile, other)
         self._resend_at = None
-        self._settle_at = now + _SETTLE_SECONDS
+        self._free_dtls_at = now + _DTLS_KEPT_SECONDS
         if path in self.ice.paths:
-            self.ice.verified(path, now)  # the Finished of the peer depends on our random bytes
+            self.ice.mark_verified(path, now)  # the peer's Finished message proves that our datagrams reached it
         self._send_flight()
         self._host.counters.connected += 1
         self._host.peer_connected(self)
         self._call_handler(self._handler.connected)
 
-    def _settle(self) -> None:
-        """Frees the session of the handshake. Only its alerts are needed from now on."""
+    def _free_dtls(self) -> None:
+        """Frees the DTLS session. From now on, only alerts are handled."""
         assert self._dtls is not None, "the callers checked it"
         self._alerts = self._dtls.make_alerts()
         self._dtls = None
@@ -403,7 +403,7 @@ class Peer:
         if check is not None:
             path.send((check,))
 
-    def _say_goodbye(self) -> None:
+    def _send_close_notify(self) -> None:
         """Sends `close_notify`, if the handshake is finished."""
         path = self.ice.selected
         if path is None or self._sender is None:

@@ -36,7 +36,7 @@ _NO_ICE_SESSION: Final = text(428, "If-Match is missing: the ETag of the ICE ses
 NOT_ALLOWED: Final = not_allowed("DELETE, OPTIONS, PATCH, POST")
 _NO_CONTENT: Final = Response(204, None)
 _ENDED: Final = text(200, "the session has ended")
-_RETRY_AFTER: Final = 1  # seconds; a process that stops has a successor, or other nodes serve
+_RETRY_AFTER: Final = 1  # seconds; then the successor of this process, or another node, answers
 
 
 class OfferRefused(Exception):
@@ -78,7 +78,7 @@ class RemoteSessions(Protocol):
         """Returns the path of a new session, with an end that names this process."""
 
     def is_elsewhere(self, path: str) -> bool:
-        """Whether another process has made this path. It cannot be guessed."""
+        """Whether another process has made this path. A client cannot guess such a path."""
 
     async def change(self, change: SessionChange) -> Response:
         """Returns the answer of the process that owns the session."""
@@ -115,7 +115,7 @@ class Signalling:
     # ---- opening ----
 
     def read_offer(self, request: Request, accept: Callable[[Offer], Coroutine[Any, Any, Response]]) -> Answer:
-        """Reads the offer of a POST, and answers with `accept(offer)`. It may raise OfferRefused, AtCapacity."""
+        """Reads the offer of a POST, and answers with `accept(offer)`, which may raise OfferRefused, AtCapacity."""
         if self._stopped:
             return service_unavailable("this process accepts no more sessions", _RETRY_AFTER)
         if _media_type(request) != SDP:
@@ -203,7 +203,7 @@ class Signalling:
         return self._patch(session, change)
 
     def _patch(self, session: WebRtcSession, change: SessionChange) -> Response:
-        """Takes trickled candidates, which an ICE-lite agent does not need, or restarts ICE (RFC 9725 §4.3).
+        """Ignores trickled candidates, which an ICE-lite agent does not need, or restarts ICE (RFC 9725 §4.3).
 
         A fragment of an earlier ICE session may arrive late. It must not restart ICE with its old credentials.
         """

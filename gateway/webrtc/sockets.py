@@ -29,7 +29,7 @@ class WebRtcSockets:
 
     @classmethod
     def of(cls, sockets: Iterable[socket.socket]) -> Self:
-        """Returns the sockets that another process opened: `all` of its result."""
+        """Returns the sockets that another process opened. sockets: what its `all` returned."""
         udp = tuple(opened for opened in sockets if opened.type == socket.SOCK_DGRAM)
         tcp = tuple(opened for opened in sockets if opened.type == socket.SOCK_STREAM)
         return cls(udp, tcp, port_of(list(tcp)))
@@ -39,7 +39,7 @@ class WebRtcSockets:
         return [*self.tcp, *self.udp]
 
     def warn(self) -> None:
-        """Logs that another port than the default one is open. Call it last: a failed start logs one line."""
+        """Logs that the port is not the default one. Call it last, so that a failed start logs only its error."""
         if self.default_error:
             text = "the default port of WebRTC is in use, so another one is open"
             log.warning(text, port=self.port, reason=self.default_error)

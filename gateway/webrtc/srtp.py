@@ -9,7 +9,7 @@ from pylibsrtp import Error, Policy, Session
 from gateway.webrtc.srtp_runs import batch_opener, run_protector, session_of
 
 MAX_SOURCES: Final = 32  # SSRCs of one peer, of RTP and RTCP together
-# Packets. Retransmissions of older packets cannot be encrypted, and later packets cannot be received out of order.
+# Packets. A packet that is older than this many others can neither be sent again nor be received.
 WINDOW: Final = 2_048
 _MIN_RTP: Final = 12
 _MIN_RTCP: Final = 8
@@ -85,7 +85,7 @@ class SrtpSender:
             return self._protect_each(packets)
 
     def _protect_each(self, packets: Sequence[bytes]) -> list[bytes]:
-        """Returns the packets that can be protected. Protecting a packet again gives equal bytes."""
+        """Returns the packets that can be protected. Protecting a packet again gives the same bytes."""
         protected = []
         for packet in packets:
             try:

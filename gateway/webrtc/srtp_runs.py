@@ -22,14 +22,17 @@ T = TypeVar("T")
 MAX_PACKETS: Final = 64  # of a run: UDP_MAX_SEGMENTS of the oldest kernels
 _MAX_BYTES: Final = 65_000  # of a protected run: it is one UDP datagram before the kernel segments it
 _MAX_RECEIVED: Final = 1_500  # bytes of a received packet: the buffer of pylibsrtp
-_PLACE: Final = 1_504  # bytes from one received packet to the next: words must be aligned
+_PACKET_STEP: Final = 1_504  # bytes from one received packet to the next in the buffer; a multiple of 16, for alignment
 MAX_PACKET: Final = 1_350  # bytes: the buffer of pylibsrtp less its longest trailer
 _MIN_PACKET: Final = 12  # bytes of an RTP header
 _MAX_LAYOUTS: Final = 8  # a picture has several runs if its first packet is short
 
 
 class _Layout:
-    """The parts of a run that are equal for all viewers. places: of each packet and of its length, in the buffers."""
+    """The parts of a run that are the same for all viewers.
+
+    places: pointers to each packet and to its length, in the buffers of RunProtector.
+    """
 
     __slots__ = ("lengths", "packets", "places", "plain", "result", "tag")
 
@@ -47,7 +50,7 @@ class _Layout:
 class RunProtector:
     """Protects the runs of all peers of a process, on its event loop.
 
-    A run: packets of equal length; the last one may be shorter. A tuple is laid out once for all viewers.
+    A run: packets of equal length; the last one may be shorter. The layout of a tuple is made once for all viewers.
     """
 
     __slots__ = ("_buffer", "_bytes", "_layouts", "_length_bytes", "_lengths", "_protect", "_view")
@@ -109,13 +112,13 @@ class BatchOpener:
         """Raises ImportError or AttributeError if pylibsrtp has no such binding."""
         binding: Any = import_module("pylibsrtp._binding")
         self._unprotect = binding.lib.srtp_unprotect
-        buffer = binding.ffi.new("char[]", MAX_BATCH * _PLACE)
+        buffer = binding.ffi.new("char[]", MAX_BATCH * _PACKET_STEP)
         lengths = binding.ffi.new("int[]", MAX_BATCH)
         self._bytes = binding.ffi.buffer(buffer)
         self._length_bytes = binding.ffi.buffer(lengths)
         self._lengths = memoryview(self._length_bytes).cast("B").cast("i")
         # These pointers do not keep the memory alive; the buffers do.
-        self._places = [(buffer + n * _PLACE, lengths + n, n * _PLACE) for n in range(MAX_BATCH)]
+        self._places = [(buffer + n * _PACKET_STEP, lengths + n, n * _PACKET_STEP) for n in range(MAX_BATCH)]
 
     def unprotect(self, session: Any, packets: Sequence[bytes]) -> list[bytes | None] | None:
         """Returns the decrypted packets, None in place of a forged or repeated one. Hot path.
@@ -150,7 +153,7 @@ def session_of(session: Session) -> Any:
 @cache
 def run_protector() -> RunProtector | None:
     """Returns the protector of this process; None if the binding fails the test."""
-    return _checked(RunProtector, _is_right, "encrypted")
+    return _checked(RunProtector, _protects, "encrypted")
 
 
 @cache
@@ -165,7 +168,7 @@ def _checked(make: Callable[[], T], works: Callable[[T, int, int, int], bool], v
         made = make()
         if all(works(made, *profile) for profile in _PROFILES):
             return made
-        reason = "other bytes"
+        reason = "the result has other bytes"
     except (ImportError, AttributeError, TypeError) as error:
         reason = str(error)
     log.warning(f"SRTP packets are {verb} one by one: pylibsrtp has another binding", reason=reason)
@@ -180,7 +183,7 @@ _PROFILES: Final = (
 )
 
 
-def _is_right(protector: RunProtector, profile: int, key_size: int, tag: int) -> bool:
+def _protects(protector: RunProtector, profile: int, key_size: int, tag: int) -> bool:
     """Whether a run becomes the same bytes as its packets one by one."""
     policy = Policy(os.urandom(key_size), Policy.SSRC_ANY_OUTBOUND, 0, profile)
     one_by_one, together = Session(policy), Session(policy)

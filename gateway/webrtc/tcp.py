@@ -24,14 +24,14 @@ _READ: Final = 16_384  # bytes of a later read: all of its frames are handled at
 
 @dataclass(frozen=True, slots=True)
 class TcpLimits:
-    """The limits of all connections. stall_seconds: without progress, until a connection is closed; 0: never."""
+    """The limits of all connections. stall_seconds: time without progress until a connection is closed; 0: never."""
 
     memory: ViewerMemory
     stall_seconds: float
 
 
 class TcpOwner(Protocol):
-    """The endpoint."""
+    """The endpoint, as its TCP connections use it."""
 
     tcp_limits: TcpLimits
 
@@ -45,9 +45,9 @@ class TcpOwner(Protocol):
 
 
 class TcpConnection(ScheduledReads):
-    """A connection of an unknown client, until its first check. address: of the client."""
+    """One connection. Its client is unknown until its first check. address: of the client."""
 
-    __slots__ = ("_counted", "_frames", "_moved_at", "_owner", "_taken", "_written", "address", "port")
+    __slots__ = ("_counted", "_frames", "_owner", "_progress_at", "_taken", "_written", "address", "port")
 
     def __init__(self, owner: TcpOwner, scheduler: ReadScheduler) -> None:
         super().__init__(scheduler, _EARLY_READ)
@@ -57,7 +57,7 @@ class TcpConnection(ScheduledReads):
         self._counted = 0  # waiting bytes that the memory of all viewers counts
         self._written = 0  # bytes
         self._taken = 0  # bytes that the kernel has taken
-        self._moved_at = 0.0  # monotonic time at which `_taken` grew last
+        self._progress_at = 0.0  # monotonic time at which `_taken` grew last
         self.address = ""
         self.port = 0
 
@@ -83,7 +83,7 @@ class TcpConnection(ScheduledReads):
         self._count(0)
         self._owner.tcp_lost(self)
 
-    def accepted(self) -> None:
+    def allow_large_reads(self) -> None:
         """Allows large reads, because the client has shown right credentials."""
         self.read_at_most(_READ)
 
@@ -100,12 +100,12 @@ class TcpConnection(ScheduledReads):
         memory = limits.memory
         self._count(waiting)
         if not waiting or self._written - waiting > self._taken:
-            self._taken, self._moved_at = self._written - waiting, now
-        elif (stall := memory.stall_limit(limits.stall_seconds)) and now - self._moved_at > stall:
+            self._taken, self._progress_at = self._written - waiting, now
+        elif (stall := memory.stall_limit(limits.stall_seconds)) and now - self._progress_at > stall:
             self.abort()
             return 0
         is_check = packets[0][0] < 4  # RFC 7983: STUN
-        # The last quarter is for players, which need all bytes that wait. Here they would come too late.
+        # The last quarter is for players over HTTP and RTMP, which need each byte. WebRTC media would come too late.
         most = min(MAX_UNSENT, max(0, memory.left - memory.limit // 4))
         if waiting > most + (_ROOM_FOR_CHECKS if is_check else 0):
             return 0

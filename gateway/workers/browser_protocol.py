@@ -44,7 +44,7 @@ class BrowserReport:
 
     @classmethod
     def decode(cls, body: bytes) -> BrowserReport:
-        """Reads the body of a REPORT frame. Raises InvalidData."""
+        """Reads the body of a NOTE frame. Raises InvalidData."""
         report = wire.decode_record(cls, body)
         lines = tuple(line[:300] for line in report.unusable_tracks[:64])
         return replace(report, dropped=max(0, report.dropped), damaged=max(0, report.damaged), unusable_tracks=lines)

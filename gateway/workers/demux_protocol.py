@@ -15,7 +15,7 @@ _CREDIT: Final = struct.Struct(">HI")
 
 
 class DemuxMessage(IntEnum):
-    """Kinds of frames of a demux worker, in addition to `wire.StreamMessage`. Its `to` is the source's number."""
+    """Kinds of frames of a demux worker, in addition to `wire.StreamMessage`, whose `to` is the source's number."""
 
     OPEN = 32  # to the worker: a DemuxRequest
     DATA = 33  # to the worker: source, bytes; no bytes: the end of the source
@@ -74,6 +74,6 @@ def encode_more(source: int, size: int) -> bytes:
 def decode_more(body: bytes) -> tuple[int, int]:
     """Returns source and number of bytes of a MORE message. Raises InvalidData."""
     if len(body) != _CREDIT.size:
-        raise InvalidData(f"a permission of {len(body)} bytes")
+        raise InvalidData(f"a MORE message of {len(body)} bytes")
     source, size = _CREDIT.unpack(body)
     return source, size

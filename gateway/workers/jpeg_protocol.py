@@ -34,6 +34,7 @@ class JpegAction(StrEnum):
 class JpegRequest:
     """A request to the JPEG worker.
 
+    session: number of a JpegSession; 0: none.
     number: the reply has the number of its request; the queue of the worker sets it.
     fresh: whether the first unit is a key frame; else the units follow those of the session's last request.
     quality: of the JPEG, 1 to 95.

@@ -63,6 +63,7 @@ class JpegService:
         self._numbers = itertools.count(1)
         self._queues = [_WorkerQueue(workers) for _ in range(min(_MAX_WORKERS, os.cpu_count() or 1))]
         self._tasks = Tasks("jpeg", _crashed)
+        # The decode time of the latest key frame, and its JPEG.
         self._latest: WeakKeyDictionary[Stream, tuple[int, asyncio.Future[bytes]]] = WeakKeyDictionary()
         self._last_pictures: WeakKeyDictionary[Stream, bytes] = WeakKeyDictionary()
 
@@ -278,6 +279,7 @@ class _WorkerQueue:
 
 
 def _report(reply: JpegReply, units: Sequence[AccessUnit], stream: Stream | None) -> None:
+    """Gives the overview of the decoded picture to the health of the stream."""
     if stream is not None and stream.health is not None:
         stream.health.add_picture(reply.overview, units[-1].wall)
 

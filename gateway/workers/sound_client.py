@@ -62,8 +62,8 @@ class SoundWorkerClient:
         self._output: MediaTrack | None = None
         self._epoch = 0
         self._tracks: Tracks | None = None  # of the units that the worker returns now
-        self._queued_ms: int | None = None
-        self._encoded_ms = 0
+        self._queued_ms: int | None = None  # time of the last queued unit; None: none since the last change
+        self._encoded_ms = 0  # time of the last unit that the worker returned
         self.dropped = 0  # number of units that were dropped from the queue or could not be decoded
         self.started = 0  # number of workers that were started
 
@@ -96,7 +96,7 @@ class SoundWorkerClient:
         self._changed.set()
 
     def give(self, unit: AccessUnit, *, at_once: bool = True) -> None:
-        """Queues the next unit of the source. Hot.
+        """Queues the next unit of the source. Hot path.
 
         at_once: whether the unit is sent now. Otherwise it waits until five units are queued or another one is sent at
         once.
@@ -135,12 +135,13 @@ class SoundWorkerClient:
                     if not died:
                         await asyncio.sleep(_RETRY_SECONDS)
         except SoundWorkerFailed as error:
-            self._fail_open(error)
+            self._fail_waiting_open(error)
             raise
         finally:
-            self._fail_open(SoundWorkerFailed("the push is over", again=True))
+            self._fail_waiting_open(SoundWorkerFailed("the push is over", again=True))
 
-    def _fail_open(self, error: SoundWorkerFailed) -> None:
+    def _fail_waiting_open(self, error: SoundWorkerFailed) -> None:
+        """Raises the error in an `open` that still waits."""
         if not self._ready.done():
             self._ready.set_exception(error)
             self._ready.exception()  # marks the exception as retrieved, because perhaps no task waits for it
@@ -165,6 +166,9 @@ class SoundWorkerClient:
         await worker.send_json(WorkerMessage.SETUP, asdict(self._setup))
         if source is not None and source not in queue:
             await worker.send_item(source)  # a new worker does not have it
+        while source in queue and isinstance(queue[0], AccessUnit):
+            queue.popleft()  # of the source before, whose tracks a new worker does not have
+            self.dropped += 1
         while True:
             while queue:
                 await worker.send_item(queue.popleft())

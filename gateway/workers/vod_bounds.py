@@ -25,7 +25,7 @@ class UnusableMedia(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Limits of one job; 0 switches a limit off. The judge_… methods raise UnusableMedia; the message names the option.
+    """Limits of one job; 0 switches a limit off. The check_… methods raise UnusableMedia; the message names the option.
 
     film_seconds: maximum length of the video. output_ratio: output bytes for each byte of the source.
     output_bytes: output bytes that are always allowed. job_ratio: seconds of work for each second of finished video.
@@ -44,7 +44,7 @@ class Bounds:
         """Returns the limits of the settings."""
         return cls(vod.film_seconds, vod.output_ratio, vod.output_bytes, vod.job_ratio, vod.job_seconds, vod.keep_free)
 
-    def judge_declared_length(self, seconds: float) -> None:
+    def check_declared_length(self, seconds: float) -> None:
         """Checks the length in the file's header. seconds: 0 if the header has none. Raises UnusableMedia."""
         if self.film_seconds and seconds > self.film_seconds:
             raise UnusableMedia(
@@ -52,7 +52,7 @@ class Bounds:
                 f"at most {format_duration(self.film_seconds)} are allowed (vod.film_seconds)"
             )
 
-    def judge_length(self, seconds: float) -> None:
+    def check_length(self, seconds: float) -> None:
         """Checks the length of the finished part of the video, in seconds. Raises UnusableMedia."""
         if self.film_seconds and seconds > self.film_seconds:
             raise UnusableMedia(f"it lasts longer than {format_duration(self.film_seconds)} (vod.film_seconds)")
@@ -65,7 +65,7 @@ class Bounds:
         """Returns the maximum seconds of work for `finished` seconds of video; None: no limit."""
         return max(self.job_seconds, self.job_ratio * finished) if self.job_ratio else None
 
-    def judge_room(self, folder: Path, needed: int = 0) -> None:
+    def check_space(self, folder: Path, needed: int = 0) -> None:
         """Checks the free disk space. Blocks. Raises UnusableMedia.
 
         needed: bytes that will be written to the folder.
@@ -83,7 +83,7 @@ class Allowance:
         self._spent = 0
 
     def spend(self, size: int) -> None:
-        """Counts `size` bytes. Raises UnusableMedia above the limit. Hot."""
+        """Counts `size` bytes. Raises UnusableMedia above the limit. Hot path."""
         self._spent += size
         if self._limit is not None and self._spent > self._limit:
             raise UnusableMedia(
@@ -91,12 +91,12 @@ class Allowance:
             )
 
 
-async def while_room(bounds: Bounds, folder: Path, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def run_while_space(bounds: Bounds, folder: Path, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Runs `work`, which writes to the folder, and returns its result. Cancels it if too little disk space is free.
 
     Raises UnusableMedia in that case, and every error of `work`.
     """
-    await asyncio.to_thread(bounds.judge_room, folder)
+    await asyncio.to_thread(bounds.check_space, folder)
     async with Tasks("room", awaited) as tasks:
         working = tasks.start(work(), "work")
         watching = tasks.start(_watch(bounds, folder), "watch")
@@ -112,7 +112,7 @@ async def while_room(bounds: Bounds, folder: Path, work: Callable[[], Coroutine[
 async def _watch(bounds: Bounds, folder: Path) -> None:
     while True:
         await asyncio.sleep(_POLL_SECONDS)
-        await asyncio.to_thread(bounds.judge_room, folder)
+        await asyncio.to_thread(bounds.check_space, folder)
 
 
 def format_duration(seconds: float) -> str:

@@ -52,7 +52,7 @@ class WorkerDied(OutputError):
 
 
 class WorkerPool:
-    """Starts media workers and limits their number. `running`: number of workers now. `limit`: their maximum.
+    """Starts media workers and limits their number. running: number of workers now. limit: their maximum.
 
     The pool does not replace a worker that died; the code that uses the worker does.
 
@@ -69,24 +69,27 @@ class WorkerPool:
         self._restarts = restarts
         self._events = events or Events()
         self._environment = _environment()
-        self._whole: WorkerPool | None = None
-        self._name = "media workers are busy (workers.most)"
+        self._parent: WorkerPool | None = None  # this pool is a share of it
+        self._busy_text = "media workers are busy (workers.most)"
 
-    def share(self, limit: int, name: str) -> Self:
-        """Returns a pool of at most `limit` workers. Its workers also count in this pool. name: for its error text."""
+    def share(self, limit: int, busy_text: str) -> Self:
+        """Returns a pool of at most `limit` workers. Its workers also count in this pool.
+
+        busy_text: the end of its error "all <limit> …" if no worker is free.
+        """
         part = copy.copy(self)
-        part.limit, part.running, part._whole, part._name = limit, 0, self, name
+        part.limit, part.running, part._parent, part._busy_text = limit, 0, self, busy_text
         return part
 
     @property
     def is_full(self) -> bool:
         """Whether no worker can be started now."""
-        return self.running >= self.limit or (self._whole is not None and self._whole.is_full)
+        return self.running >= self.limit or (self._parent is not None and self._parent.is_full)
 
     def _count(self, step: int) -> None:
         self.running += step
-        if self._whole is not None:
-            self._whole._count(step)
+        if self._parent is not None:
+            self._parent._count(step)
 
     @asynccontextmanager
     async def start(
@@ -97,18 +100,18 @@ class WorkerPool:
         stream: str = "",
         writes: bool = False,
         memory: int | None = None,
-        stuck: float | None = None,
+        hang_seconds: float | None = None,
     ) -> AsyncIterator[WorkerProcess]:
         """Starts a worker with `python -m module`, and kills it at the end of the block.
 
         name: its task, for log and metric. stream: for the log. writes: whether it may write files.
         memory: bytes that it may allocate; 0: no limit; None: the limit of the settings.
-        stuck: seconds after which a worker that reads no frames is killed; None: never.
+        hang_seconds: seconds after which a worker that reads no frames is killed; None: never.
         Raises OutputError if `limit` workers are running or if the process cannot be started.
         """
         if self.is_full:
-            full = self if self.running >= self.limit or self._whole is None else self._whole
-            raise OutputError(f"all {full.limit} {full._name}")
+            full = self if self.running >= self.limit or self._parent is None else self._parent
+            raise OutputError(f"all {full.limit} {full._busy_text}")
         self._count(1)
         try:
             gateway_end, worker_end = socket.socketpair()
@@ -123,8 +126,8 @@ class WorkerPool:
                     # The transport owns and closes its socket, so it gets a duplicate.
                     await worker.open(gateway_end.dup())
                     async with Tasks(f"worker {name}", awaited) as tasks:
-                        if stuck is not None:
-                            tasks.start(worker.watch(stuck), "watch")
+                        if hang_seconds is not None:
+                            tasks.start(worker.watch(hang_seconds), "watch")
                         yield worker
                 finally:
                     if (reason := await worker.stop()) is not None:
@@ -234,7 +237,7 @@ class WorkerProcess(asyncio.Protocol):
         self._closed = False  # the link is closed
         self._paused_reading = False
         self._frame_received: asyncio.Future[None] | None = None
-        self._may_send: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None  # done when `send` may continue; None: `send` need not wait
         self._stopping = False
         self._reason = ""
         self._full_since: float | None = None  # monotonic time when the worker stopped reading
@@ -266,8 +269,8 @@ class WorkerProcess(asyncio.Protocol):
             raise await self.died()
         self._transport.write(head)
         self._transport.write(body)
-        if self._may_send is not None:
-            await asyncio.shield(self._may_send)
+        if self._writable is not None:
+            await asyncio.shield(self._writable)
             if self._closed:
                 raise await self.died()
 
@@ -297,20 +300,20 @@ class WorkerProcess(asyncio.Protocol):
         return frame
 
     async def exchange(
-        self, feed: Coroutine[Any, Any, None], handlers: Mapping[int, Handler], finish_seconds: float
+        self, sending: Coroutine[Any, Any, None], handlers: Mapping[int, Handler], finish_seconds: float
     ) -> bool:
-        """Runs `feed`, which sends, and passes each frame of the worker to the handler of its kind, until both end.
+        """Runs `sending`, and passes each frame of the worker to the handler of its kind, until both end.
 
-        A handler returns True if this was the last frame. finish_seconds: time for the worker after the end of `feed`.
-        Returns False if the worker ended after `feed` without a last frame. Raises WorkerDied if it ended before that
-        or sent an invalid frame, and all errors of `feed` and the handlers.
+        A handler returns True if this was the last frame. finish_seconds: time for the worker after the end of
+        `sending`. Returns False if the worker ended after `sending` without a last frame. Raises WorkerDied if it ended
+        before that or sent an invalid frame, and all errors of `sending` and the handlers.
         """
         async with Tasks("worker", awaited) as tasks:
-            feeding = tasks.start(feed, "feed")
+            sender = tasks.start(sending, "send")
             reading = tasks.start(self._read(handlers), "read")
-            await asyncio.wait((feeding, reading), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((sender, reading), return_when=asyncio.FIRST_COMPLETED)
             if not reading.done():
-                feeding.result()
+                sender.result()
                 try:
                     async with asyncio.timeout(finish_seconds):
                         await reading
@@ -318,8 +321,8 @@ class WorkerProcess(asyncio.Protocol):
                     self._log.warning("the last results of a media worker were not waited for")
                     return True
             finished: bool = reading.result()
-            if feeding.done():
-                feeding.result()
+            if sender.done():
+                sender.result()
             elif not finished:
                 raise await self.died()
             return finished
@@ -396,12 +399,12 @@ class WorkerProcess(asyncio.Protocol):
             self._log.warning("media worker said", line=line)
         return reason
 
-    async def watch(self, stuck: float) -> None:
-        """Kills the process if it reads nothing for `stuck` seconds although frames wait."""
+    async def watch(self, hang_seconds: float) -> None:
+        """Kills the process if it reads nothing for `hang_seconds` although frames wait."""
         while True:
             await asyncio.sleep(_POLL_SECONDS)
-            if self._full_since is not None and time.monotonic() - self._full_since > stuck:
-                self.kill(f"it took nothing for {stuck:.0f} s")
+            if self._full_since is not None and time.monotonic() - self._full_since > hang_seconds:
+                self.kill(f"it read nothing for {hang_seconds:.0f} s")
                 return
 
     # ---- asyncio.Protocol ----
@@ -430,19 +433,19 @@ class WorkerProcess(asyncio.Protocol):
             self._wake(self._frame_received)
 
     def pause_writing(self) -> None:
-        self._may_send = asyncio.get_running_loop().create_future()
+        self._writable = asyncio.get_running_loop().create_future()
         self._full_since = time.monotonic()
 
     def resume_writing(self) -> None:
         self._full_since = None
-        self._wake(self._may_send)
-        self._may_send = None
+        self._wake(self._writable)
+        self._writable = None
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closed = True
         self._wake(self._frame_received)
-        self._wake(self._may_send)
-        self._may_send = None
+        self._wake(self._writable)
+        self._writable = None
 
     @staticmethod
     def _wake(future: asyncio.Future[None] | None) -> None:

@@ -25,6 +25,7 @@ class EdgeCluster:
     """The services of an edge that find other nodes. registry, edge_selector: None if the settings list gateways.
 
     sessions: the WebRTC sessions of other processes; None without a secret of the cluster.
+    reader: reads channels. deleted: reads what remains of deleted channels.
     """
 
     registry: Registry | None

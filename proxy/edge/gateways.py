@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 _MAX_FILES: Final = 1_024  # concurrent requests for files
 _MAX_GATEWAYS: Final = 8  # gateways that are tried for one request
 _FAILED_SECONDS: Final = 5.0  # time for which a gateway that did not answer is used last
-_ASK_SECONDS: Final = 3.0
+_ASK_SECONDS: Final = 3.0  # for the answer of one gateway
 _MAX_PER_GATEWAY: Final = 64  # concurrent requests to one gateway
 
 # Returns the gateways that seem to be alive.

@@ -22,16 +22,16 @@ from proxy.edge.gateways import Gateways
 log = structlog.get_logger(__name__)
 
 _PORTS_SECONDS: Final = 5.0  # between two requests for the ports
-_ASK_SECONDS: Final = 5.0
+_ASK_SECONDS: Final = 5.0  # for the answer of one gateway
 _MAX_CONCURRENT: Final = 64  # requests to gateways; beyond that the answer is 503
 _MAX_ANSWER: Final = 262_144  # bytes
-_AWAY: Final = "no gateway can be asked now"
+_NO_GATEWAY: Final = "no gateway can be asked now"
 
 
 class PublisherRequests:
-    """The responders of PublisherRoutes at an edge.
+    """Answers the requests of PublisherRoutes at an edge.
 
-    limit: counts the requests with a stream key by address. The gateways check the keys.
+    limit: counts each request with a stream key as refused, by address. The gateways check the keys.
     """
 
     def __init__(self, gateways: Gateways, peers: Peers, tasks: Tasks, limit: Refusals) -> None:
@@ -70,7 +70,7 @@ class PublisherRequests:
         Gateways may have separate stores, so another one may know the channel. Raises StoreUnavailable.
         """
         if self._running >= _MAX_CONCURRENT:
-            raise StoreUnavailable(_AWAY)
+            raise StoreUnavailable(_NO_GATEWAY)
         self._running += 1
         try:
             answer: Response | None = None
@@ -86,7 +86,7 @@ class PublisherRequests:
         finally:
             self._running -= 1
         if answer is None:
-            raise StoreUnavailable(_AWAY)
+            raise StoreUnavailable(_NO_GATEWAY)
         return answer
 
     async def _answer_of(self, gateway: NodeAddress, method: str, target: str, body: bytes) -> Response:

@@ -269,6 +269,30 @@ async def test_only_changed_fields_are_sent(browser: Browser, gateway: Gateway) 
         assert not watched.complaints
 
 
+async def test_what_is_changed_during_a_save_stays(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Edited twice")
+    async with signed_in(browser, gateway) as watched:
+        page, answered = watched.page, asyncio.Event()
+
+        async def late(route: Route) -> None:
+            if route.request.method == "PUT":
+                await answered.wait()
+            await route.continue_()
+
+        await page.route(f"**/videostream/{channel.id}", late)
+        await edited(page, gateway, channel)
+        await page.get_by_label("Description").fill("a new one")
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_label("Who may watch").select_option("sign")
+        async with page.expect_response(lambda response: response.request.method == "PUT"):
+            answered.set()
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_text("Everything is saved").wait_for()
+        now = stored(gateway, channel)
+        assert (now["description"], now["playAuth"]) == ("a new one", "sign")
+        assert not watched.complaints
+
+
 async def test_an_error_of_the_gateway_is_shown_at_its_field(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Objected")
     async with signed_in(browser, gateway) as watched:

@@ -242,12 +242,14 @@ async def test_the_values_of_faults_are_rounded_like_in_the_gateway(browser: Bro
     async with signed_in(browser, gateway) as watched:
         texts = await watched.page.evaluate("""async () => {
           const { faultText } = await import("/console/app/views/parts/health.js");
-          return [["timestamps_jump", -1.44], ["arrivals_late", 12.34], ["gop_long", 9.6], ["fps_low", 12.2]]
+          return [["timestamps_jump", -1.44], ["arrivals_late", 2.34], ["arrivals_late", 12.34], ["gop_long", 9.6],
+                  ["fps_low", 12.2]]
             .map(([code, value]) => faultText({ code, text: "", since: "", value }, { declaredFps: 25 }).split(":")[0]);
         }""")
         assert texts == [
             "The timestamps jumped by 1.4 s",
-            "Media arrives 12.3 s late",
+            "Media fell 2.3 s behind in 10 s",
+            "Nothing has arrived for 12 s",
             "Key frame every 10 s",
             "12 of 25 frames arrive",
         ]
@@ -600,6 +602,32 @@ def domains(gateway: Gateway) -> Iterator[None]:
     """Restores the node's own addresses after the test."""
     yield
     gateway.api("PUT", "/domains", {"pushDNS": "", "pullDNS": ""})
+
+
+@pytest.mark.usefixtures("domains")
+async def test_what_is_typed_during_a_save_stays(browser: Browser, gateway: Gateway) -> None:
+    async with signed_in(browser, gateway, "domains") as watched:
+        page, answered = watched.page, asyncio.Event()
+
+        async def late(route: Route) -> None:
+            if route.request.method == "PUT":
+                await answered.wait()
+            await route.continue_()
+
+        await page.route("**/domains", late)
+        push, watch = page.get_by_label("Push domain"), page.get_by_label("Pull domain")
+        await push.fill("push.example.com")
+        await button(page, "Save").click()
+        await watch.fill("https://live.example.com")
+        async with page.expect_response("**/domains"):
+            answered.set()
+        await button(page, "Save").click()
+        await expect(button(page, "Save")).to_be_disabled()
+        assert gateway.api("GET", "/domains").json() == {
+            "pushDNS": "push.example.com",
+            "pullDNS": "https://live.example.com",
+        }
+        assert not watched.complaints
 
 
 @pytest.mark.usefixtures("domains")

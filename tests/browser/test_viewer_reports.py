@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from playwright.async_api import Browser, BrowserContext, expect
+from playwright.async_api import Browser, BrowserContext, Request, expect
 
 from tests.support.browser import axe, opened
 from tests.support.clients import push
@@ -26,10 +28,19 @@ async def test_player_pages_send_reports_and_the_channel_page_shows_them(browser
         with push(FILM, channel.push):
             channel.wait_playable("live.m3u8", "master.m3u8")
             for page, protocol in (("flv.html", "flv"), ("index.html", "hls")):
-                async with opened(browser, channel.url(page)) as watched:
-                    async with watched.page.expect_request(lambda r: r.url.endswith("/report"), timeout=20_000) as sent:
-                        await watched.plays()
-                    line = (await sent.value).post_data or ""
+                reports: asyncio.Queue[str] = asyncio.Queue()
+
+                async def see_reports(context: BrowserContext, reports: asyncio.Queue[str] = reports) -> None:
+                    # From the beginning: a page may send its first report before it is loaded.
+                    def see(request: Request) -> None:
+                        if request.url.endswith("/report"):
+                            reports.put_nowait(request.post_data or "")
+
+                    context.on("request", see)
+
+                async with opened(browser, channel.url(page), prepare=see_reports) as watched:
+                    await watched.plays()
+                    line = await asyncio.wait_for(reports.get(), 20)
                     assert f"millrace-p={protocol}," in line
                     assert ",msd=" in line and "bsa=(0)" in line
                     assert not watched.complaints

@@ -14,7 +14,7 @@ from gateway.protocols.rtp.packetizers.packetizer import RtpPacketizer
 from gateway.protocols.rtp.packetizers.vp8 import Vp8Packetizer
 from gateway.protocols.rtp.packetizers.vp9 import Vp9Packetizer
 from gateway.protocols.rtp.packets import parse_packet
-from gateway.protocols.rtp.sender import segments
+from gateway.protocols.rtp.sender import group_runs
 from tests.support.rtp_sender import RtpSender
 
 AVCC = bytes.fromhex("0142c00dffe1000b6742c00d8c8d404181269001000468ce3c80")
@@ -44,7 +44,7 @@ def fuzz(data: bytes) -> None:
         assert all(0 < len(p) <= limit for p in payloads)
         assert sum(map(len, payloads)) <= 2 * len(payload) + 64
         packets = RtpSender(1, 96, 65_530).packets(payloads, 5, marker=True)
-        assert [p for run in segments(packets) for p in run] == packets
+        assert [p for run in group_runs(packets) for p in run] == packets
         if codec < 2 and all(len(p) > 2 for p in payloads):  # H.265 may send an end of sequence, which has two bytes
             depacketizer = NalDepacketizer(h265=codec == 1)
             for packet in packets:

@@ -75,7 +75,7 @@ class FakeInput:
 
     def __init__(self, fields: Mapping[str, Any] | None = None) -> None:
         self.channel: Channel = builders.channel("c1", **(fields or {}))
-        self.reference: Tracks | None = None
+        self.expected_tracks: Tracks | None = None
         self.hub = builders.hub()
         self.recorder = InputRecorder()
         self.peers: list[str] = []
@@ -100,7 +100,7 @@ class FakeInput:
     async def until_off_air(self) -> None:
         await self._off_air.wait()
 
-    async def until_reference_changes(self, known: Tracks | None) -> None:
+    async def until_expected_tracks_change(self, known: Tracks | None) -> None:
         await asyncio.Event().wait()
 
     def publish(self, peer: str = "") -> StreamPublisher:

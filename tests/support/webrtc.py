@@ -68,7 +68,7 @@ class Recorder:
     was_connected: int = 0
     ends: list[PeerEnd] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    is_patient: bool = False
+    tolerates_delay: bool = False
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     def connected(self) -> None:

@@ -21,7 +21,7 @@ _ROLE_FIELDS: Final = ("role", "dns", "replaced", "eventid")
 _TASK: Final = "task/"  # key prefix of the rows that describe tasks, by task id
 _TASK_ROW_SECONDS: Final = 30 * 86_400  # lifetime of a task row
 _CACHE_SECONDS: Final = 2.0
-_MAX_ATTEMPTS: Final = 5  # while other gateways write equal rows
+_MAX_ATTEMPTS: Final = 5  # while other gateways write the same rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class TaskEvent:
 
     version: of the task's state. It increases, so events may arrive in any order.
     time: of the event, RFC 3339.
-    last, desired: the statuses `lastStatus` and `desiredStatus`.
+    task: its ARN. last, desired: the statuses `lastStatus` and `desiredStatus`.
     interface: id of the network interface.
     for_channel: whether a gateway started the task for one channel.
     """
@@ -117,7 +117,7 @@ class BroadcastServerTable:
     async def _task_running(self, event: TaskEvent, known: Mapping[str, str], rows: Rows) -> None:
         dns = known.get("dns") or await public_name(self._session, event.interface)
         if not dns:
-            log.warning("a task has no public address, so broadcasters cannot reach it", task=event.task)
+            log.warning("a broadcast server has no public address, so broadcasters cannot reach it", task=event.task)
             return
         if _role_of(dns, rows) is not None:
             await self._write(self._task(event, known, dns, "serves"))
@@ -125,14 +125,14 @@ class BroadcastServerTable:
         role = next((r for r in ROLES if rows.get(r, {}).get("replaced", "yes") != "no"), None)
         if role is None:
             await self._write(self._task(event, known, dns, "waits"))
-            log.info("a server for broadcasters waits for a role", dns=dns)
+            log.info("a broadcast server waits for a role", dns=dns)
             return
         await self._write(self._task(event, known, dns, "serves"), self._serve(role, dns, event.id))
-        log.info("a server for broadcasters", role=role, dns=dns)
+        log.info("a broadcast server got a role", role=role, dns=dns)
 
     async def _task_stopped(self, event: TaskEvent, known: Mapping[str, str], rows: Rows) -> None:
-        # Its network interface may be deleted already, but the task's row has the name.
-        dns = known.get("dns") or (await public_name(self._session, event.interface) if event.interface else "")
+        # The task's network interface may be deleted already, but its row has the name.
+        dns = known.get("dns") or await public_name(self._session, event.interface)
         role = _role_of(dns, rows)
         writes = [self._task(event, known, dns, "gone")]
         if role is None:
@@ -141,12 +141,12 @@ class BroadcastServerTable:
         waiting = [row for key, row in rows.items() if key.startswith(_TASK) and row.get("state") == "waits"]
         if not waiting:
             await self._write(*writes, self._free(role, dns))
-            log.info("a server for broadcasters was removed", role=role, dns=dns)
+            log.info("a broadcast server left its role", role=role, dns=dns)
             return
         successor = min(waiting, key=lambda row: (row.get("time", ""), row["role"]))
         serve = self._serve(role, successor["dns"], successor["eventid"], previous=dns)
         await self._write(*writes, serve, self._promote(successor))
-        log.info("a server for broadcasters", role=role, dns=successor["dns"], instead_of=dns)
+        log.info("a broadcast server replaced another one", role=role, dns=successor["dns"], instead_of=dns)
 
     # ---- rows ----
 

@@ -21,7 +21,7 @@ class ConditionFailed(Exception):
 
 
 def condition_failed(error: ClientError) -> ConditionFailed | None:
-    """The ErrorMap of writes with a condition."""
+    """Returns ConditionFailed if the condition of a write was not met, otherwise None. See ErrorMap."""
     return ConditionFailed() if error_code(error) == _CONDITION_FAILED else None
 
 

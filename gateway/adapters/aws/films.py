@@ -9,7 +9,7 @@ from gateway.adapters.aws.session import AwsSession
 from gateway.ports.errors import NoSuchFilm
 from gateway.ports.films import LISTED, Film, FilmState, search_form
 
-_FILM, _MARK = "film", "mark"  # values of `kind`
+_FILM, _MARK = "film", "mark"  # values of `kind`; a mark records a finished step, such as the first import
 _INDEX: Final = "position"
 _SAME_VERSION: Final = "#version = :version"
 _PAGE: Final = 250  # items that one request of a search reads at most

@@ -93,7 +93,7 @@ class AwsIvs:
 
 
 def _refused(arn: str, error: ClientError) -> IvsRefused | None:
-    """The ErrorMap of calls for the channel `arn`."""
+    """Returns IvsRefused if IVS refused a call for the channel `arn`, otherwise None. See ErrorMap."""
     code = error_code(error)
     if code not in _ERROR_MESSAGES:
         return None

@@ -32,8 +32,8 @@ _OVERRIDES: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KINESIS_VIDEO")
 @dataclass(frozen=True, slots=True)
 class _Credentials:
     keys: ReadOnlyCredentials
-    expires: float  # seconds since the epoch; 0: never
-    assumed_at: float = 0.0  # seconds since the epoch
+    expires: float  # seconds since 1970; 0: never
+    assumed_at: float = 0.0  # seconds since 1970
 
 
 class AwsKvs:
@@ -118,7 +118,7 @@ def _region_of(stream: str) -> str:
 def put_media_headers(stream: str, start: float) -> dict[str, str]:
     """Returns the headers of PutMedia for a stream's name or ARN, without the signature.
 
-    start: start time of the producer, seconds since the epoch.
+    start: start time of the producer, seconds since 1970.
     """
     return {
         "Content-Type": "application/json",

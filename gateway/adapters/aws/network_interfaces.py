@@ -11,9 +11,11 @@ from gateway.adapters.aws.session import AwsSession, error_code
 async def public_name(session: AwsSession, interface: str) -> str:
     """Returns the public DNS name of a network interface (eni-…), else its public address.
 
-    Returns "" if the interface has neither or no longer exists. Raises StoreUnavailable if AWS does not answer or
-    rejects the request. Needs `ec2:DescribeNetworkInterfaces`.
+    interface: "" for a task without one. Returns "" if the interface has neither or does not exist. Raises
+    StoreUnavailable if AWS does not answer or rejects the request. Needs `ec2:DescribeNetworkInterfaces`.
     """
+    if not interface:
+        return ""
     async with session.client_for("ec2", f"interface {interface}") as client:
         try:
             answer = await client.describe_network_interfaces(NetworkInterfaceIds=[interface])

@@ -28,7 +28,7 @@ _ONE_MINUTE: Final = "public, max-age=60"
 _CHUNK_BYTES: Final = 256 * 1024
 _PART_BYTES: Final = 8 << 20
 _MAX_PARTS: Final = 9_000  # S3 allows 10,000
-_DELETE_SECONDS: Final = 60.0  # for 1,000 objects
+_DELETE_SECONDS: Final = 60.0  # to delete 1,000 objects
 _PART_SECONDS: Final = 120.0  # for one part of 8 MiB: at least 70 kB/s
 _NOT_FOUND_CODES: Final = ("404", "NoSuchKey", "NotFound", "NoSuchUpload")
 _RECORDING_KINDS: Final = (media_keys.MediaKind.VIDEO, media_keys.MediaKind.CLIP, media_keys.MediaKind.SEGMENT)
@@ -171,10 +171,10 @@ class _NoBytes(Exception):
 
 
 def _not_found(key: str, error: ClientError) -> NoSuchObject | None:
-    """The ErrorMap of requests for an object."""
+    """Returns NoSuchObject if there is no object `key`, otherwise None. See ErrorMap."""
     return NoSuchObject(key) if error_code(error) in _NOT_FOUND_CODES else None
 
 
 def _unreadable(key: str, error: ClientError) -> Exception | None:
-    """The ErrorMap of requests for a range of an object."""
+    """Returns _NoBytes if the object has no bytes in the range, otherwise as `_not_found`. See ErrorMap."""
     return _NoBytes() if error_code(error) == "InvalidRange" else _not_found(key, error)

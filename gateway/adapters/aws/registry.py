@@ -22,7 +22,7 @@ _KEY: Final = "UUID"
 # so that no scan is needed.
 _NODES: Final = "/nodes"
 _NODE: Final = "/node/"
-_NOTHING: Final = "/"
+_NOTHING: Final = "/"  # no row has this key; `check` reads it
 _ROLES: Final = frozenset(str(role) for role in NodeRole)
 _MAX_KEYS: Final = 100  # in one BatchGetItem
 # Pauses in seconds before a request repeats the keys that a throttled table left out. Their sum is below the time-out
@@ -50,7 +50,7 @@ class DynamoRegistry:
 
     def __init__(self, session: AwsSession, table: str, clock: Callable[[], float] = time.time) -> None:
         self._table, self._clock = DynamoTable(session, table), clock
-        self._listed: set[str] = set()  # ids that this process added, and that were in the set at the last read
+        self._listed: set[str] = set()  # ids that this process added, without those that the last read did not find
 
     async def join(self, node: Node) -> None:
         self._listed.discard(node.id)
@@ -136,7 +136,7 @@ class DynamoRegistry:
                 if not (request := answer.get("UnprocessedKeys", {})):
                     break
                 if (pause := next(pauses, None)) is None:
-                    raise StoreUnavailable(f"dynamodb ({self._table.label}) left keys unread")
+                    raise StoreUnavailable(f"dynamodb ({self._table.label}) did not return all rows")
                 await asyncio.sleep(pause)
         return items
 
@@ -151,7 +151,7 @@ class DynamoRegistry:
         await self._table.write("update_item", values, Key=_key(_NODES), UpdateExpression=update, **condition)
 
     def _unexpired_claim(self, item: Mapping[str, Any]) -> StreamClaim | None:
-        """Returns the claim of a row like `_to_claim`, but None if the claim has `left` and has expired."""
+        """Returns the claim of a row like `_to_claim`, but None if its node has left and the claim has expired."""
         claim = _to_claim(item)
         if claim is None or not claim.left:
             return claim
@@ -188,7 +188,7 @@ def _session(claim: StreamClaim, item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _held(error: ClientError) -> HeldByOtherNode | None:
-    """The ErrorMap of a claim."""
+    """Returns HeldByOtherNode if another node holds the stream, otherwise None. See ErrorMap."""
     stored = _to_claim(error.response.get("Item", {})) if condition_failed(error) else None
     return HeldByOtherNode(stored) if stored is not None else None
 

@@ -70,6 +70,7 @@ class ManagedSecrets:
 
 
 def _none_or_raise(error: ClientError, label: str) -> None:
+    """Returns None if the secret is missing. Raises StoreUnusable for other permanent errors, else the error itself."""
     code = error_code(error)
     if code in _NOT_FOUND_CODES:
         return
@@ -79,7 +80,7 @@ def _none_or_raise(error: ClientError, label: str) -> None:
 
 
 def _value(name: str, current: Any, previous: Any, text: str, time: str) -> SecretValue:
-    """Returns the value of two answers. text, time: the members with the text and the time of an answer."""
+    """Returns the value in two answers. text, time: the names of the members with the text and the time."""
     value, modified = current.get(text), current.get(time)
     if not isinstance(value, str) or not value.strip():
         raise StoreUnusable(f"{name} has no text value")

@@ -34,7 +34,7 @@ ErrorMap: TypeAlias = Callable[[ClientError], Exception | None]
 
 
 def unmapped(error: ClientError) -> None:
-    """The ErrorMap of calls without errors of their own."""
+    """Returns None, so that all errors of the call become StoreUnavailable. See ErrorMap."""
 
 
 class AwsSession:

@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 _WAIT: Final = 20  # seconds of a long poll; SQS's maximum
 _BATCH: Final = 10
 _VISIBILITY_SECONDS: Final = 120  # for which SQS hides a message from other readers
-_MAX_ATTEMPTS: Final = 5  # a message that raises unexpected errors is deleted after them
+_MAX_ATTEMPTS: Final = 5  # then a message that raises unexpected errors is deleted
 
 
 class UnexpectedMessage(ValueError):

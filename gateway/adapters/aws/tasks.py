@@ -22,7 +22,7 @@ from gateway.settings.models import EcsSettings
 
 log = structlog.get_logger(__name__)
 
-# GW-2: CPU units and MiB of memory.
+# CPU units (1,024 are one vCPU) and MiB of memory of each size, such as the value of the channel field `codecSize`.
 SIZES: Final = {
     "micro": (256, 512),
     "small": (512, 1024),
@@ -60,7 +60,11 @@ class _KnownTask:
 
 @dataclass(slots=True)
 class _ChannelTasks:
-    """The tasks of one channel. tokens: by kind of task, the client token and count of an unanswered RunTask."""
+    """The tasks of one channel.
+
+    is_listed: whether `_find` has added the tasks that other processes started.
+    tokens: by kind of task, the client token and count of an unanswered RunTask.
+    """
 
     tasks: dict[str, _KnownTask] = field(default_factory=dict)
     is_listed: bool = False
@@ -123,7 +127,7 @@ class EcsTasks:
         for described in await self._describe(arns):
             environment = environment_of(described)
             if environment.get(CHANNEL) != channel or described.get("desiredStatus") == "STOPPED":
-                continue  # two channel ids can have an equal startedBy
+                continue  # two channel ids can have the same startedBy
             arn = str(described["taskArn"])
             found = _KnownTask(arn, environment.get(KIND, ""), environment.get(ADDRESS, ""), now)
             task = group.tasks.setdefault(arn, found)
@@ -223,11 +227,12 @@ class _TokenInUse(Exception):
 
 
 def _rejected(operation: str, error: ClientError) -> Exception | None:
-    """The ErrorMap of an operation of ECS."""
+    """Returns the error if ECS rejected an operation permanently, otherwise None. See ErrorMap."""
     code = error_code(error)
     if code == "ConflictException":
         return _TokenInUse()
-    if code not in _PERMANENT_CODES:  # ECS reports missing capacity as ClientException too
+    # Missing capacity passes by itself, but has the code ClientException. So it counts as permanent too.
+    if code not in _PERMANENT_CODES:
         return None
     message = " ".join(str(error.response.get("Error", {}).get("Message") or code).split())[:300]
     return OutputError(f"ECS rejected {operation}: {message}")

@@ -17,7 +17,7 @@ from gateway.settings import Settings
 from gateway.settings.option_types import MIN_SECRET_LENGTH, is_short
 
 SIGNING, TOKEN = "signing.secret", "admin.token"
-_MAX_BYTES: Final = 4096  # of these two files
+_MAX_BYTES: Final = 4096  # of each of these two files
 _MAX_REFERENCED_BYTES: Final = 65_536
 _HINT: Final = ": delete it and the next start makes a new one"
 
@@ -44,7 +44,7 @@ def _stored_secret(folder: Path) -> str:
 
 @dataclass(slots=True)
 class TokenVerifier:
-    """Contains the SHA-256 of the admin token, not the token.
+    """Verifies the admin token by its SHA-256; the token itself is not kept.
 
     A plain hash is safe for a token of 256 random bits, and fast enough for every request.
     """

@@ -30,8 +30,9 @@ def data_folder(path: Path) -> Path:
 
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Locks a folder, created if missing, for one process. Only this user can access it. The system ends the lock of a
-    process that dies.
+    """Locks a folder for one process. Creates the folder if it is missing. Only this user can access the folder.
+
+    The system ends the lock of a process that dies.
 
     Raises StoreUnusable if another process has the lock, or if the folder cannot be used.
     """

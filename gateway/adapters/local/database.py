@@ -20,9 +20,10 @@ log = structlog.get_logger(__name__)
 
 APPLICATION: Final = 0x4D494C4C  # "MILL": marks the file as a database of Millrace
 _LOCK_WAIT: Final = 2.0  # seconds that SQLite waits for another process
-_LOCK_PAUSE: Final = 0.02
+_LOCK_PAUSE: Final = 0.02  # seconds between two attempts to prepare a locked file
 _OPEN_AGAIN: Final = 30.0  # seconds after which a file that could not be used is opened again
-# Seconds for an operation and its wait for earlier ones. StoreUnavailable must be raised within 8.
+# Seconds for an operation and its wait for earlier ones. An unavailable store must be detected within 8 s, and the
+# caller needs the remaining time.
 _TIMEOUT: Final = 6.0
 
 
@@ -41,7 +42,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._database: aiosqlite.Connection | None = None
-        self.unusable = ""  # the reason; then operations raise StoreUnavailable
+        self.unusable = ""  # why the file cannot be used, and operations raise StoreUnavailable; "": it can be used
         self._open_again_at = 0.0
 
     async def __aenter__(self) -> Self:
@@ -83,7 +84,7 @@ class Database:
             await database.close()
 
     def _make_file(self) -> None:
-        """Creates the file only for this user, because it contains keys. SQLite's journal files get an equal mode."""
+        """Creates the file only for this user, because it contains keys. SQLite's journal files get the same mode."""
         data_folder(self._path.parent)
         try:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -128,13 +129,13 @@ class Database:
         await self._open_again()
         with self._errors():
             async with asyncio.timeout(_TIMEOUT):
-                return tuple(await self._open().execute_fetchall(statement, values))
+                return tuple(await self._connection().execute_fetchall(statement, values))
 
     async def write(self, statement: str, *values: str | int | float) -> int:
         """Returns the number of rows that a statement changed. Raises StoreUnavailable."""
         await self._open_again()
         with self._errors():
-            async with asyncio.timeout(_TIMEOUT), self._open().execute(statement, values) as cursor:
+            async with asyncio.timeout(_TIMEOUT), self._connection().execute(statement, values) as cursor:
                 return cursor.rowcount
 
     async def check(self) -> None:
@@ -145,7 +146,8 @@ class Database:
         if self.unusable and time.monotonic() >= self._open_again_at:
             await self._try_to_open()
 
-    def _open(self) -> aiosqlite.Connection:
+    def _connection(self) -> aiosqlite.Connection:
+        """Returns the open connection. Raises StoreUnavailable if the file is closed or cannot be used."""
         if self.unusable:
             public = f"the database {self._path.name} cannot be used; the log of the gateway says why"
             raise StoreUnavailable(self.unusable, int(_OPEN_AGAIN), public)

@@ -40,7 +40,7 @@ def _own_address() -> str:
 
 
 def shown_addresses(settings: Settings, domains: PublicDomains, ports: OpenPorts) -> Addresses:
-    """Returns the addresses that users enter, of the configured domains, else of this machine."""
+    """Returns the addresses that users enter: those of the configured domains, else those of this machine."""
     push, pull = shown_host(settings.rtmp.host), shown_host(settings.http.host)
     return Addresses.of(domains, ports, push, pull, settings.playback.public_url)
 

@@ -228,7 +228,7 @@ def _may_contain(folder: str, prefix: str) -> bool:
 
 
 def _move_across_disks(file: Path, target: Path) -> None:
-    """Moves a file from another file system, first to a hidden name."""
+    """Moves a file from another file system. Copies it to a hidden name first, so that readers see no partial file."""
     hidden = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with file.open("rb") as source, hidden.open("xb") as copy:

@@ -47,8 +47,8 @@ CREATE TABLE IF NOT EXISTS holdings (
         """Opens the file like Database. Raises StoreUnusable also if another store of Millrace uses the file."""
         await super().__aenter__()
         try:
-            # Rows lost in a power failure are stale anyway. And a heartbeat does not wait for a disk that is busy with
-            # recordings.
+            # A power failure may lose the last rows, but it also ends the nodes of these rows. With NORMAL, a heartbeat
+            # does not wait for a disk that is busy with recordings.
             await self.write("PRAGMA synchronous = NORMAL")
             await self.check()
         except StoreUnavailable as e:

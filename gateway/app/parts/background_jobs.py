@@ -42,7 +42,7 @@ class BackgroundJobs:
         )
         player = ObjectPlayer(outputs.cloud.bucket, outputs.workers, settings.data / "tmp", settings.kvs)
         self.kvs = KvsJobs(outputs.kvs, player, queue, most=settings.kvs.queued, history=settings.vod.history)
-        self._servers = _broadcast_servers(settings.ecs.addresses, stores)
+        self._broadcast_table = _open_broadcast_table(settings.ecs.addresses, stores)
         self.retention = Retention(
             stores.objects, stores.channels, settings.recording.retention_days, settings.clips.retention_days
         )
@@ -59,13 +59,13 @@ class BackgroundJobs:
         if self._settings.kvs.stream:
             self._tasks.start(self.kvs.run(), "kinesis jobs")
         self._read_bucket_events()
-        if self._servers is not None and self._settings.ecs.events:
+        if self._broadcast_table is not None and self._settings.ecs.events:
             from gateway.adapters.aws.sqs_reader import SqsReader
             from gateway.adapters.aws.task_events import TaskEvents
 
             assert self._stores.aws is not None, "AWS is open, because ecs.events is set"
             ecs = self._settings.ecs
-            reader = SqsReader(self._stores.aws, ecs.events, TaskEvents(ecs, self._servers).handle)
+            reader = SqsReader(self._stores.aws, ecs.events, TaskEvents(ecs, self._broadcast_table).handle)
             self._start(reader.run(), "task events")
 
     def _read_bucket_events(self) -> None:
@@ -86,8 +86,8 @@ class BackgroundJobs:
 
     @property
     def broadcast_servers(self) -> Callable[[], Awaitable[list[dict[str, str]]]] | None:
-        """Returns the list of push servers for the old system's browser client; None if no table is configured."""
-        return self._servers.servers if self._servers is not None else None
+        """The function that lists the broadcast servers for the old system's browser client; None without a table."""
+        return self._broadcast_table.servers if self._broadcast_table is not None else None
 
     def stop(self) -> None:
         """Stops the jobs, because another process replaces this one.
@@ -104,8 +104,8 @@ class BackgroundJobs:
 
 def media_deletion(settings: Settings, stores: Stores) -> MediaDeletion:
     """Returns the deletion of media with their channels. CLI commands use it too."""
-    # Gateways may share channels but have separate media folders. Then each has only some of the media. Channels in
-    # the data folder are not shared.
+    # Gateways may share channels but have separate media folders. Then each has only some of the media. A single
+    # gateway has its channels in its data folder, which no other gateway uses.
     local = settings.channels.startswith("sqlite:")
     single = local and sqlite_path(settings.channels).resolve().is_relative_to(settings.data.resolve())
     shared = bool(stores.bucket) or single
@@ -113,7 +113,7 @@ def media_deletion(settings: Settings, stores: Stores) -> MediaDeletion:
     return MediaDeletion(stores.objects, stores.channels, is_film=is_vod_file, shared=shared, forget_film=forget)
 
 
-def _broadcast_servers(url: str, stores: Stores) -> BroadcastServerTable | None:
+def _open_broadcast_table(url: str, stores: Stores) -> BroadcastServerTable | None:
     if not url:
         return None
     from gateway.adapters.aws.broadcast_server_table import BroadcastServerTable

@@ -15,7 +15,7 @@ from gateway.reports.node_summary import summary
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The measurements of a process. recorder: has the history."""
+    """The measurements of a process. recorder: records their history."""
 
     metrics: Metrics
     node_status: NodeStatus

@@ -74,8 +74,8 @@ def _follow_log_levels(events: Events, hub: Hub) -> None:
     def follow(event: Event) -> None:
         if event.type is EventType.STREAM_STARTED:
             stream = hub.find(str(event.data["stream"]))
-            logs.levels.channel(event.channel, stream.channel.log_level if stream is not None else None)
+            logs.levels.set_channel(event.channel, stream.channel.log_level if stream is not None else None)
         elif event.type is EventType.STREAM_ENDED:
-            logs.levels.channel(event.channel, None)
+            logs.levels.set_channel(event.channel, None)
 
     events.listen(follow)

@@ -13,7 +13,7 @@ from gateway.playback.http_viewers import UNCOUNTED, HttpViewers
 from gateway.playback.internal_playback import InternalPlayback
 from gateway.playback.ladder import LadderPlayback
 from gateway.playback.pages import Pages
-from gateway.playback.playlist_response import ready
+from gateway.playback.playlist_response import start_output
 from gateway.playback.posters import Posters
 from gateway.playback.public_channels import ChannelList, PublicChannels, live_public_channels
 from gateway.playback.recording_files import RecordingFiles
@@ -44,26 +44,26 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
     vod_files = VodFiles(recordings, pages.film, viewers.protection, channels.owners)
     http_cache = gateway.member.http_cache if gateway.member is not None else None
     live_playback = LivePlayback(
-        played.streams,
-        _routes(gateway, rewind, viewers.counts),
-        FlvViewers(settings.limits.viewer_backlog),
-        viewers.counts,
-        settings.stream.wait_for_publisher,
-        ready,
-        http_cache,
-        viewer_reports(node, http_cache),
-        live.viewers_of,
-        rewind.status,
+        streams=played.streams,
+        routes=_routes(gateway, rewind, viewers.counts),
+        flv=FlvViewers(settings.limits.viewer_backlog),
+        viewers=viewers.counts,
+        wait_for_publisher=settings.stream.wait_for_publisher,
+        start_output=start_output,
+        remote_files=http_cache,
+        reports=viewer_reports(node, http_cache),
+        viewer_count=live.viewers_of,
+        rewind=rewind.status,
     )
 
-    async def live_public() -> Mapping[str, int]:
+    async def count_live_viewers() -> Mapping[str, int]:
         """Returns the number of viewers of the live public channels of all nodes, by id."""
         own = list(live_public_channels(live.hub, live.remote_viewers))
         found = await gateway.cluster.ask_all("public-live")
         entries = (entry for entries in (*found.answers.values(), own) for entry in entries)
         return {str(entry.get("id")): entry["viewers"] for entry in entries if type(entry.get("viewers")) is int}
 
-    public = PublicChannels(stores.channels.list, live_public, settings.playback.auth, tasks)
+    public = PublicChannels(stores.channels.list, count_live_viewers, settings.playback.auth, tasks)
     channel_list = ChannelList(public.entries, tasks)
     router = PlaybackRouter(
         PlaybackAccess(channels.cached, viewers.protection, channels.owners),

@@ -1,4 +1,4 @@
-"""Answers the pages and encoders of publishers with the addresses of a gateway, and with its push servers."""
+"""Answers the pages and encoders of publishers: with open ports, with the push servers of a key, and OBS's settings."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from gateway.ports.cluster_queries import ClusterQueries
 
 
 class PublisherPages:
-    """The responders for publishers. channels: may be a cache. cluster: the other nodes."""
+    """The responders for publishers. channels: may be a cache. cluster: sends requests to the other nodes."""
 
     def __init__(
         self, parts: NodeParts, domains: DomainStore, channels: ChannelReader, cluster: ClusterQueries

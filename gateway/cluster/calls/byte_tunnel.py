@@ -47,7 +47,10 @@ class _TunnelSide(asyncio.Protocol):
 
 
 class RawLink(NodeLink):
-    """A connection to a sibling process, after the HTTP head. This process does not interpret its bytes."""
+    """A connection to a sibling process, after the HTTP head. This process does not interpret its bytes.
+
+    rest: bytes that arrived together with the head.
+    """
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None

@@ -27,7 +27,7 @@ from gateway.ports.stores import Registry
 
 log = structlog.get_logger(__name__)
 
-_CHANGE_SECONDS: Final = 4.0  # limit to notify the node with the stream of a change
+_CHANGE_SECONDS: Final = 4.0  # limit for telling the node that holds the stream that its channel has changed
 _NODE_SECONDS: Final = 2.0  # maximum wait for each node in a query to all nodes
 _MAX_CONCURRENT: Final = 32  # concurrent requests to nodes
 _CACHE_SECONDS: Final = 1.0  # for which the answers of all nodes are cached
@@ -100,7 +100,7 @@ class ClusterClient(AbstractAsyncContextManager["ClusterClient"]):
     async def forward(self, id: str, request: ForwardedRequest) -> AsyncIterator[HolderAnswer | None]:
         """Implements ClusterQueries."""
         if request.method not in ("GET", "HEAD"):
-            self._queries.clear()  # the next query must see the change; a running one does not end
+            self._queries.clear()  # the next query must see the change; a running one still answers its callers
         async with AsyncExitStack() as stack:
             yield await self._holder_answer(stack, id, request)
 
@@ -116,7 +116,7 @@ class ClusterClient(AbstractAsyncContextManager["ClusterClient"]):
                         stack.push_async_exit(attempt.pop_all())
                         return answer
             except PeerUnavailable as error:
-                if await self._is_dead(id, node, error):
+                if await self._check_dead(id, node, error):
                     return None
                 log.warning("the node with the stream does not answer", channel=id, node=node.id, reason=str(error))
                 raise HolderUnavailable(f"the node that holds {id} does not answer") from None
@@ -154,8 +154,8 @@ class ClusterClient(AbstractAsyncContextManager["ClusterClient"]):
                 node = self._address_of(claim.node, claim.address, claim.id)
         return node if node is not None and node.id != self.node else None
 
-    async def _is_dead(self, id: str, node: NodeAddress, error: PeerUnavailable) -> bool:
-        """Whether the node and its stream are dead. A short outage does not count."""
+    async def _check_dead(self, id: str, node: NodeAddress, error: PeerUnavailable) -> bool:
+        """Records the failure. Returns whether the node and its stream are dead; a short outage does not count."""
         self._locator.invalidate(id, node)
         self._note_failure(node, error)
         await self.nodes()
@@ -277,7 +277,7 @@ class ClusterClient(AbstractAsyncContextManager["ClusterClient"]):
                 nodes = await self._registry.nodes()
         except (StoreUnavailable, TimeoutError) as error:
             if not self._registry_failed:
-                log.warning("the registry does not answer", reason=str(error) or "in time")
+                log.warning("the registry does not answer", reason=str(error) or "not in time")
             self._registry_failed = True
         else:
             self._registry_failed = False
@@ -318,7 +318,7 @@ async def _body(node: NodeAddress, response: aiohttp.ClientResponse, call: Pendi
 
 
 async def _objects(node: NodeAddress, body: bytes) -> list[Mapping[str, Any]]:
-    """Parses a body with one JSON object per line. Raises PeerUnavailable for other bodies.
+    """Parses a body with one JSON object per line. Raises PeerUnavailable if a line is no JSON object.
 
     It lets other tasks run every _LINES_PER_YIELD lines.
     """

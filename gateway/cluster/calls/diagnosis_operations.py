@@ -43,7 +43,10 @@ class DiagnosisOperations:
         return node_operations(self.siblings, specs)
 
     def _history(self, request: Request, rest: str) -> Response:
-        """Returns the points of `<seconds>/<channel>`, or of this process with NODE as the channel."""
+        """Returns the points of a channel in the last seconds. The channel NODE means this process.
+
+        rest: `<seconds>/<channel>`.
+        """
         seconds, _, channel = rest.partition("/")
         points = self.recorder.points("" if channel == NODE else channel, int(seconds))
         return lines([{"points": points}] if points else [])

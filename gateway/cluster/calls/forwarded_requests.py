@@ -47,15 +47,15 @@ class ForwardedRequests:
             return error_response(411, "the body needs a Content-Length")
         to = query.get("to", "")
         if to == self._siblings.node:
-            return self._pass_on(f"{method} {target} HTTP/1.1\r\n{SENDER}: {sender}\r\n{_common(length)}")
+            return self._answer_here(f"{method} {target} HTTP/1.1\r\n{SENDER}: {sender}\r\n{_head_end(length)}")
         socket = self._siblings.sockets().get(to)
         if socket is None or HOP in request.headers:
             return error_response(NOT_THIS_NODE, f"this is node {self._siblings.node}")
         signature = f"{nodes.HEADER}: {request.headers[nodes.HEADER]}\r\n{HOP}: 1\r\n"
-        head = f"{request.method} {target_of(request)} HTTP/1.1\r\n{signature}{_common(length)}"
-        return await self._pass_on_to(NodeAddress(to, f"unix:{socket}"), head)
+        head = f"{request.method} {target_of(request)} HTTP/1.1\r\n{signature}{_head_end(length)}"
+        return await self._forward_to_sibling(NodeAddress(to, f"unix:{socket}"), head)
 
-    def _pass_on(self, head: str) -> Answer:
+    def _answer_here(self, head: str) -> Answer:
         def begin(transport: asyncio.Transport, rest: bytes, slot: ConnectionSlot) -> asyncio.BaseProtocol:
             connection = _ApiConnection(self._serve(), slot)
             connection.connection_made(transport)
@@ -64,7 +64,7 @@ class ForwardedRequests:
 
         return Takeover(begin)
 
-    async def _pass_on_to(self, sibling: NodeAddress, head: str) -> Answer:
+    async def _forward_to_sibling(self, sibling: NodeAddress, head: str) -> Answer:
         link = RawLink()
         try:
             transport = await self._siblings.peers.connect(sibling, link)
@@ -94,5 +94,6 @@ class _ApiConnection(ScheduledProtocol):
         super().connection_lost(exc)
 
 
-def _common(length: str) -> str:
+def _head_end(length: str) -> str:
+    """Returns the last headers of a request, and the empty line after them."""
     return f"Host: node\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"

@@ -66,7 +66,7 @@ _UPGRADED: Final = (
 class PullableStreams:
     """The streams that other nodes may pull from this node.
 
-    session: returns an id for a period of continuous timestamps of a stream.
+    session: returns an id for the time in which the timestamps of a stream are continuous.
     dropped: counts units dropped because the other node was too slow.
     find_replica: finds a replica for another node; None if other nodes may only pull the streams in `hub`.
     form(stream, session, name): returns a stream in another form, see nodes.PullForm. Raises NoSuchStream if there is
@@ -152,6 +152,8 @@ class NodeEndpoint:
         return HeldStream(stream, self.streams.session(stream), request.query.get("original") == "1")
 
     def _send(self, source: UnitSource, early: bool) -> Answer:
+        """Returns the takeover that sends the units. early: see UnitSender."""
+
         def begin(transport: asyncio.Transport, rest: bytes, slot: ConnectionSlot) -> asyncio.Protocol:
             transport.write(_PULL_HEAD)
             sender = UnitSender(transport, slot, source, self.streams.dropped, early)

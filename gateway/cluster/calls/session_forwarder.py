@@ -68,7 +68,7 @@ class SessionForwarder:
     def is_elsewhere(self, path: str) -> bool:
         tagged, _, signature = path.rpartition(".")
         if tagged.rpartition(".")[2] == self._own_tag:
-            return False  # the process has ended
+            return False  # this process made the path; the caller knows all sessions of this process
         return self._secret.verify(_METHOD, tagged, f"0-{signature}", 0) == ""
 
     async def change(self, change: SessionChange) -> Response:

@@ -38,13 +38,14 @@ _FORWARDED: Final = (
     "Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options",
 )  # fmt: skip
 
-_OVERHEAD: Final = 1_024  # bytes of memory of an entry besides its body; viewers can request any number of names
+_OVERHEAD: Final = 1_024  # bytes counted for an entry besides its body, because viewers can request any number of names
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
     """The head of a node's answer, with the headers that are forwarded.
 
+    kind: its Content-Type. cache: its Cache-Control.
     length: bytes of the body; None if the node did not send it.
     """
 

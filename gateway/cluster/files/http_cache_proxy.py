@@ -1,6 +1,6 @@
 """Serves HLS, LL-HLS, DASH and pictures of streams that other nodes hold.
 
-Equal requests of any number of viewers become one request to the other node.
+The same request of any number of viewers becomes one request to the other node.
 """
 
 import asyncio
@@ -85,7 +85,7 @@ class HttpCacheProxy:
     """Implements playback.router.RemoteFiles. Use as `async with`. An answer from the cache needs no task.
 
     This node checks each viewer's access with the channel that `channels` returns. The other node does not check it
-    again. It gets only the delivery directives of a viewer's query. Equal requests become one request to it.
+    again. It gets only the delivery directives of a viewer's query. The same request of several viewers is sent once.
 
     edge: `edge.cache` is the maximum number of bytes in the cache.
 
@@ -109,8 +109,8 @@ class HttpCacheProxy:
         self._clock = clock
         self._max_bytes = edge.cache
         self._media: Cache = Cache(edge.cache - edge.cache // 8)
-        # A separate cache, so that invented requests of viewers do not remove media.
-        self._brief: Cache = Cache(edge.cache // 8)
+        # Playlists, manifests, pictures and refusals. Separate, so that requests for invented names remove no media.
+        self._short_lived: Cache = Cache(edge.cache // 8)
         self._coalescer: RequestCoalescer[CachedResponse] = RequestCoalescer("HTTP cache")
         self._viewer_sets: WeakValueDictionary[str, ViewerSet] = WeakValueDictionary()
         self._stack = AsyncExitStack()
@@ -198,12 +198,12 @@ class HttpCacheProxy:
         """Returns the cached answer if it is fresh."""
         now = self._clock()
         cached = self._media.get(key, now) if key[1].endswith(_MEDIA) else None
-        return cached if cached is not None else self._brief.get(key, now)
+        return cached if cached is not None else self._short_lived.get(key, now)
 
     def _upstream_query(self, request: Request, name: str, rest: str, rewind: str) -> str:
         """Returns the query string of a playlist request to the other node.
 
-        It has QUERY and the parameters that have an effect. So requests with an equal meaning become one.
+        It has QUERY and the parameters that have an effect. So requests with the same meaning become one.
         rewind: the parameter of a playlist that begins earlier (rewind); "" for other playlists.
         """
         if "/" not in rest and not rewind:
@@ -211,7 +211,7 @@ class HttpCacheProxy:
         requested = directives(request)
         parts = [QUERY + rewind]
         if (msn := read_integer(requested.get("_HLS_msn", ""), MAX_NUMBER)) is not None:
-            last = self._brief.stale((name, rest, rewind), self._clock())
+            last = self._short_lived.stale((name, rest, rewind), self._clock())
             if isinstance(last, CachedPlaylist) and msn < last.first_number:
                 return parts[0]  # the segment is older than the playlist: answer the newest playlist
         for directive in ("_HLS_msn", "_HLS_part"):
@@ -241,7 +241,7 @@ class HttpCacheProxy:
         except NotHeld:
             return await absent()
         except GatewayError as error:
-            cached = self._brief.stale((name, rest, _rewind_of(query)), self._clock())
+            cached = self._short_lived.stale((name, rest, _rewind_of(query)), self._clock())
             if cached is not None:
                 if "_HLS_msn" in query:
                     # Without this pause, the player would repeat its blocking reload at once.
@@ -262,7 +262,7 @@ class HttpCacheProxy:
         joined, keep = True, False
         try:
             latest = (name, rest, _rewind_of(query))
-            old = self._brief.stale(latest, self._clock()) if "_HLS_msn" not in query else None
+            old = self._short_lived.stale(latest, self._clock()) if "_HLS_msn" not in query else None
             if not await shared.wait_for_answer(_TIMEOUT_SECONDS if old is None else _STALE_TIMEOUT_SECONDS):
                 if old is None:
                     raise AtCapacity(f"{rest} of {name} takes too long")
@@ -315,10 +315,11 @@ class HttpCacheProxy:
             return
         cached.fresh_until = cached.received + seconds
         cached.stale_until = cached.received + _STALE_SECONDS if is_list else 0.0
-        cache = self._media if cached.head.status == 200 and rest.endswith(_MEDIA) else self._brief
+        cache = self._media if cached.head.status == 200 and rest.endswith(_MEDIA) else self._short_lived
         cache.put(key, cached)
         if is_list and "_HLS_skip" not in query:
-            self._brief.put((name, rest, _rewind_of(query)), cached)
+            # Also stored without directives: `stale` then finds the newest playlist.
+            self._short_lived.put((name, rest, _rewind_of(query)), cached)
 
     # ---- counters ----
 
@@ -334,13 +335,13 @@ class HttpCacheProxy:
             viewers.update(counts)
         yield from by_label(metric_table.VIEWERS, viewers)
         coalescer = self._coalescer
-        hits = self._media.hits + self._brief.hits
+        hits = self._media.hits + self._short_lived.hits
         results = {"hit": hits, "miss": coalescer.started, "collapsed": coalescer.collapsed, "stale": self.served_stale}
         yield from by_label(metric_table.EDGE_REQUESTS, results)
         yield MetricSample(metric_table.EDGE_UPSTREAM, self.upstream.requests)
         yield MetricSample(metric_table.EDGE_FAILED, self.upstream.failures)
         yield MetricSample(metric_table.EDGE_BYTES, self.bytes)
-        yield MetricSample(metric_table.EDGE_CACHE, self._media.bytes + self._brief.bytes)
+        yield MetricSample(metric_table.EDGE_CACHE, self._media.bytes + self._short_lived.bytes)
 
 
 def _rewind_of(query: str) -> str:

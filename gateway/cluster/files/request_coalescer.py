@@ -1,4 +1,4 @@
-"""Joins equal requests of any number of callers into one request to another node."""
+"""Joins the same request of any number of callers into one request to another node."""
 
 from __future__ import annotations
 
@@ -148,15 +148,15 @@ class RequestCoalescer(Generic[T]):
         """Removes a follower. keep: continues the request without followers, because its result will be needed soon."""
         shared.followers -= 1
         if not shared.followers and not keep and not shared.done:
-            self._end(shared)  # the next caller starts another request
+            self._remove(shared)  # the next caller starts another request
             assert shared.task is not None, "`join` has started it"
             shared.task.cancel()
 
     def _ended(self, shared: SharedRequest[T], task: asyncio.Task[T]) -> None:
-        self._end(shared)
+        self._remove(shared)
         shared.ended()
 
-    def _end(self, shared: SharedRequest[T]) -> None:
+    def _remove(self, shared: SharedRequest[T]) -> None:
         if self._running.get(shared.key) is shared:
             del self._running[shared.key]
             self._groups[shared.group] -= 1

@@ -19,7 +19,7 @@ from gateway.ports.errors import NoSuchStream
 log = structlog.get_logger(__name__)
 
 ANSWER_SECONDS: Final = 100.0  # limit for an answer; LivenessMonitor detects dead nodes earlier
-KEEP_SECONDS: Final = 60.0  # contract: a node keeps the playlists of an ended stream for this time
+KEEP_SECONDS: Final = 60.0  # public, see docs/api.md: a node keeps the playlists of an ended stream for this time
 _MAX_RECENT: Final = 10_000
 _MAX_ERROR_BYTES: Final = 65_536  # bytes of an answer that may be an error
 _MAX_ATTEMPTS: Final = 6
@@ -108,7 +108,7 @@ class UpstreamClient:
         node = self._locator.known(channel) or await self._locator.find(channel)
         if node is None:
             return await self._request_ended(stack, name, target)
-        second = False
+        is_last_attempt = False
         failure: PeerUnavailable | PeerRefused | NoSuchStream = NoSuchStream(name)
         for _ in range(_MAX_ATTEMPTS):
             try:
@@ -130,9 +130,9 @@ class UpstreamClient:
             self._locator.invalidate(channel, node)
             previous, node = node, await self._locator.find(channel)
             unchanged = node == previous and (isinstance(failure, NoSuchStream) or _refused_connection(failure))
-            if node is None or unchanged or second:
+            if node is None or unchanged or is_last_attempt:
                 break
-            second = not previous.edge
+            is_last_attempt = not previous.edge
         raise failure
 
     async def _request_ended(self, stack: contextlib.AsyncExitStack, name: str, target: str) -> UpstreamResponse:

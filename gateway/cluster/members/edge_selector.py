@@ -1,6 +1,7 @@
-"""Chooses the edge from which this node reads a stream, if edges were started only for that channel.
+"""Chooses the edge from which this node reads a stream.
 
-This reduces the load on the node that holds the stream.
+Some channels have their own edges: nodes that were started only for that channel. They reduce the load on the node that
+holds the stream.
 """
 
 import asyncio
@@ -34,8 +35,8 @@ class EdgeSelector:
     """A StreamLocator for readers, on top of RegistryLocator. `run` must be running.
 
     A hash of node and edge selects the edge. So load is even, and a new or lost edge moves only its own readers.
-    During lookups, one request reads all nodes, at most every READ_SECONDS. If the registry is unavailable, the last
-    result is used.
+    One request reads all nodes if a lookup needs them, at most every READ_SECONDS. If the registry is unavailable, the
+    last result is used.
 
     node: the id of this node.
     channel: the channel for which this node was started as an edge; "": none. This node reads that channel from the

@@ -48,7 +48,10 @@ class PendingCall:
         self._watched.last_received = now
 
     async def head(self, node: NodeAddress, opening: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
-        """Returns the head of the answer. Raises PeerUnavailable if the node dies first; later, its body ends."""
+        """Returns the head of the answer. Raises PeerUnavailable if the node dies before that.
+
+        If the node dies later, the connection is closed, and the body of the answer ends.
+        """
         try:
             async with asyncio.timeout(None) as limit:
                 self.on_dead = lambda: limit.reschedule(0)

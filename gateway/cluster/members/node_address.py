@@ -19,7 +19,7 @@ class NodeAddress:
     id: of the node.
     address: `host:port`, or `unix:/path` for a process on this machine.
     claim: id of the stream's claim in the registry; "" if it is unknown.
-    cluster: whether edges were started only for this stream.
+    cluster: whether edges can be started only for the channel of this stream (`StreamClaim.cluster`).
     edge: whether this node is one of those edges. It pulls the stream from the node that holds it.
     """
 
@@ -42,7 +42,7 @@ class NodeAddress:
 
     @property
     def base(self) -> str:
-        """The beginning of its URLs."""
+        """The beginning of the URLs of this node."""
         return "http://localhost" if self.socket else f"http://{self.address}"
 
 

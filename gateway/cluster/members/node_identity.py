@@ -16,7 +16,8 @@ from gateway.ports.cluster_secret import ClusterSecret
 class NodeIdentity:
     """The identity of this process for other nodes.
 
-    secret: signs and verifies requests between nodes. slot: of a worker process; None for a node of one process.
+    secret: signs and verifies requests between nodes. slot: of one of several processes;
+    None if the gateway has one process.
     """
 
     id: str
@@ -25,7 +26,7 @@ class NodeIdentity:
 
     @classmethod
     def of(cls, slot: WorkerSlot | None, secret: ClusterSecret) -> NodeIdentity:
-        """Returns the identity. A node of one process gets a new id at each start."""
+        """Returns the identity. A gateway of one process gets a new id at each start."""
         return cls(slot.id if slot is not None else secrets.token_hex(6), secret, slot)
 
     def siblings(self) -> Mapping[str, str]:

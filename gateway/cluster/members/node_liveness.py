@@ -14,8 +14,8 @@ _MAX_NODES: Final = 1000
 @dataclass(slots=True)
 class _Heartbeat:
     counter: int
-    first_seen: float
-    refused: bool = False  # whether the node refused a connection since then
+    first_seen: float  # monotonic seconds of the first read with this counter
+    refused: bool = False  # whether the node refused a connection after that
 
 
 class NodeLiveness:

@@ -49,6 +49,7 @@ class Peers(contextlib.AbstractAsyncContextManager["Peers"]):
         self._headers = dict(headers)
         self._clock = clock
         self._sessions: dict[str, aiohttp.ClientSession] = {}  # by Unix socket; "": TCP
+        # By address: the clock of that node minus the clock of this node, seconds.
         self._offsets: BoundedDict[str, float] = BoundedDict(_MAX_OFFSETS)
 
     async def __aexit__(self, *error: object) -> None:
@@ -87,8 +88,8 @@ class Peers(contextlib.AbstractAsyncContextManager["Peers"]):
                         auto_decompress=False,
                     )
                     response = await stack.enter_async_context(request)
-                    refused = can_retry and response.status == 401
-                    if not refused or not self._learn_clock_offset(node, response.headers.get("Date")):
+                    is_rejected = can_retry and response.status == 401
+                    if not is_rejected or not self._learn_clock_offset(node, response.headers.get("Date")):
                         break
                     await response.read()
                 yield response
@@ -131,7 +132,7 @@ class Peers(contextlib.AbstractAsyncContextManager["Peers"]):
             await self.connect(node, opening)
             try:
                 async with asyncio.timeout(_HEAD_SECONDS):
-                    status, headers, body = await opening.answer
+                    status, answered, body = await opening.answer
             except TimeoutError:
                 opening.abort()
                 raise PeerUnavailable(node, "does not answer") from None
@@ -142,7 +143,7 @@ class Peers(contextlib.AbstractAsyncContextManager["Peers"]):
                 raise
             if status in (200, 101):
                 return opening.hand_over(new_link())
-            if status != 401 or not can_retry or not self._learn_clock_offset(node, headers.get("date")):
+            if status != 401 or not can_retry or not self._learn_clock_offset(node, answered.get("date")):
                 raise PeerRefused(node, status, body.decode("utf-8", "replace").strip()[:300])
         raise AssertionError("the second attempt returns or raises")
 

@@ -18,7 +18,7 @@ from gateway.ports.nodes import StreamClaim
 CACHE_SECONDS: Final = 30.0  # time for which an answer is cached
 ABSENT_SECONDS: Final = 0.5  # time for which it is cached that no node holds a stream
 _GATHER_SECONDS: Final = 0.005  # lookups within this time become one request
-_BATCH: Final = 100  # the limit of BatchGetItem
+_BATCH: Final = 100  # names of one request: the limit of BatchGetItem of DynamoDB
 _NAMES_PER_SECOND: Final = 1000.0  # bounds the cost, because viewers can invent names
 _MAX_WAITING: Final = 10_000
 _MAX_CACHED: Final = 20_000

@@ -1,4 +1,4 @@
-"""A worker process on its host: its number, and the sockets of the other workers, which share its ports."""
+"""One of several processes of a gateway: its number, and the sockets of the other processes, which share its ports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,12 +11,13 @@ HANDOVER: Final = ".udp"
 
 @dataclass(frozen=True, slots=True)
 class WorkerSlot:
-    """Describes a worker process. The master process creates it. A gateway of one process has none.
+    """Describes one process of a gateway with several processes. The master process creates it.
 
-    host: an id that the workers of one master share. It is new at each start of the master.
-    number: 1 to `count`. The first worker does the work that is needed once per host.
+    These processes serve clients. They are not the workers that decode and encode.
+    host: an id that the processes of one master share. It is new at each start of the master.
+    number: 1 to `count`. The first process does the work that is needed once per host.
     start: 1 for the first process in this slot, 2 for the next one.
-    folder: contains the Unix sockets for requests between workers; private to this user.
+    folder: contains the Unix sockets for requests between the processes; private to this user.
     secret: signs these requests, if the settings contain no secret.
     succeeds: node id of the previous process in this slot, if it crashed. No process owns its registry rows now.
     """
@@ -66,7 +67,7 @@ class WorkerSlot:
         return f"unix:{self.socket}"
 
     def siblings(self) -> Mapping[str, str]:
-        """Returns the Unix sockets of the other running workers of this host, by node id.
+        """Returns the Unix sockets of the other running processes of this host, by node id.
 
         Reads the folder. A process that died recently is listed until the master removes its socket.
         """

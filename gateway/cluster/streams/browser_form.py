@@ -58,7 +58,7 @@ class BrowserForm:
         self._pictures = pictures
         self._tasks = tasks
         self._task: asyncio.Task[object] | None = None
-        self._acquired: Stream | None = None  # has the pictures
+        self._acquired: Stream | None = None  # the stream with the pictures; `release` must get it
         self._joined: _JoinedTracks | None = None
         self._sound: OpusSound | None = None
 
@@ -128,7 +128,7 @@ class _JoinedTracks(PartialSink):
         self._pictures = tracks
         source = self._source.tracks
         audio = source.audio if source is not None and self._has_sound else None
-        # OpusSound will announce this track. Announced now, the first tracks of a pull are complete.
+        # OpusSound announces this track later. It is announced now, so that the first tracks of a pull are complete.
         self.announce(None if audio is None else opus_form(audio))
 
     def on_unit(self, unit: AccessUnit) -> None:

@@ -73,8 +73,8 @@ class BrowserReplicas:
 
     def change(self, stream: Stream, pictures: Stream, shown: Stream, step: int, take: TakePictures) -> None:
         """Implements BrowserMedia. A rendition is pulled while it has viewers here."""
-        told = stream.channel.item.get(RENDITIONS)
-        sizes = [size for item in (told if isinstance(told, list) else ()) if (size := PictureSize.from_json(item))]
+        items = stream.channel.item.get(RENDITIONS)
+        sizes = [size for item in (items if isinstance(items, list) else ()) if (size := PictureSize.from_json(item))]
         name = next_size(PictureSize.of(pictures), sizes, shown.name, step)
         if name == pictures.name:
             take(pictures)

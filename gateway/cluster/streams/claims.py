@@ -36,7 +36,7 @@ _MAX_ATTEMPTS: Final = 4  # attempts to claim a stream while other nodes also tr
 _RETRY_SECONDS: Final = 0.3  # pause before a node that answered 404 is asked again
 _RELEASE_SECONDS: Final = 600.0  # time for which a release is retried; later the row's time to live removes the row
 _BATCH: Final = 100
-_SEQUENCE_MARGIN: Final = 60  # additional numbers: segments may be shorter than a second, and clocks may differ
+_SEQUENCE_MARGIN: Final = 60  # numbers that are left out: segments may be shorter than a second, and clocks may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class SessionRows:
 
     node: id of this node.
     address: returns the address at which other nodes reach this node.
-    attributes: returns the other fields of a row, for a channel, the address and the start in seconds since the epoch.
+    attributes: returns the other fields of a row, for a channel, the address and the start in seconds since 1970.
     may_have_edges: whether edges can be started only for this channel.
     """
 
@@ -56,7 +56,7 @@ class SessionRows:
     may_have_edges: Callable[[Channel], bool]
 
     def new_claim(self, channel: Channel, started: float) -> StreamClaim:
-        """Returns a new claim of a channel's stream. started: seconds since the epoch."""
+        """Returns a new claim of a channel's stream. started: seconds since 1970."""
         cluster = self.may_have_edges(channel)
         return StreamClaim(channel.id, self.node, self.address(), secrets.token_hex(8), started, cluster=cluster)
 
@@ -69,7 +69,7 @@ class SessionRows:
 class _ClaimedStream:
     """A stream that this node has claimed, and its row in the registry.
 
-    claimed_at: seconds since the epoch.
+    claimed_at: seconds since 1970.
     write_lock: held during a write or the release of the row. After the release, writes do nothing.
     """
 
@@ -143,7 +143,7 @@ class Claims:
             return True
 
     def session(self, stream: Stream) -> str:
-        """Returns an id for a period of continuous timestamps of a stream. It contains the claim's id."""
+        """Returns an id for the time in which the timestamps of a stream are continuous. It contains the claim's id."""
         claimed = self._claimed.get(stream.channel.id)
         return f"{claimed.claim.id if claimed is not None else ''}/{stream.spec.started}"
 
@@ -214,19 +214,20 @@ class Claims:
         self.locator.put(claim)
 
     def _begin(self, channel: Channel, begin: Callable[[int], T]) -> T:
-        """Begins to publish on this node. The claim is released when the stream ends."""
+        """Calls `begin` with the first number of the playlists. The claim is released when the stream ends."""
         hub, name = self.hub, channel.id
-        claimed, begins = self._claimed.get(name), not hub.holds(name)
+        claimed, is_new = self._claimed.get(name), not hub.holds(name)
         first_number = 0
-        if claimed is not None and begins and (age := self.clocks.wall() - claimed.claim.started) >= 1:
+        # Numbers in playlists never go back. An earlier node made about one segment a second, or fewer.
+        if claimed is not None and is_new and (age := self.clocks.wall() - claimed.claim.started) >= 1:
             first_number = int(age) + _SEQUENCE_MARGIN
         try:
             begun = begin(first_number)
         except GatewayError:
-            if begins and claimed is not None:
+            if is_new and claimed is not None:
                 self._release(claimed, EndReason.NO_MEDIA)
             raise
-        if begins and claimed is not None:
+        if is_new and claimed is not None:
             stream = hub.held(name)
             assert stream is not None, "a publisher has a stream"
             stream.when_ended(lambda reason: self._release(claimed, reason))
@@ -239,6 +240,7 @@ class Claims:
         if self._claimed.get(name) is claimed:
             del self._claimed[name]
         self.locator.forget(name)
+        # If the stream has moved, another node owns the row. Only a running write can restore the row of this node.
         if reason is not EndReason.MOVED or claimed.write_lock.locked():
             self._releases.start(self._release_row(claimed, reason is EndReason.SHUTDOWN), name)
 

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 STATUS_IN_USE: Final = 409
 STATUS_AT_CAPACITY: Final = 503
-STATUS_NO_INPUT: Final = 403
+STATUS_NO_INPUT: Final = 403  # the channel does not have the input of the push
 
 
 class PushForwarder:
@@ -64,11 +64,11 @@ class PushForwarder:
             if refused.status in (STATUS_AT_CAPACITY, 429):
                 raise AtCapacity(refused.message) from None
             raise
-        held = f"{name}/{input}" if input else name  # this hub may forward several inputs of one channel
-        self.hub.end(held, EndReason.PUBLISHER_GONE)  # the node accepted the new push, so the old one ends
+        local_name = f"{name}/{input}" if input else name  # this hub may forward several inputs of one channel
+        self.hub.end(local_name, EndReason.PUBLISHER_GONE)  # the node accepted the new push, so the old one ends
         try:
-            publisher = self.hub.publish_from(origin, channel, held, evict)
-        except AtCapacity:
+            publisher = self.hub.publish_from(origin, channel, local_name, evict)
+        except BaseException:
             link.close()
             raise
         log.info("push is forwarded to another node", stream=name, node=node.id, address=node.address, peer=origin.peer)
@@ -79,6 +79,7 @@ class PushForwarder:
 
     def _end_stream(self, stream: Stream, reason: EndReason) -> None:
         """Ends the local stream: the other node ended the push or disconnected."""
+        # `find` hides streams that have no media yet, so the second condition finds these.
         if self.hub.find(stream.name) is stream or (stream.publisher is not None and stream.ended is None):
             self.hub.end(stream.name, reason)
 

@@ -103,7 +103,7 @@ class HeldStream:
 class UnitSender(asyncio.Protocol):
     """The sending end of a pull, on the connection that it took over.
 
-    early: whether the other node waited for the stream.
+    early: whether the other node waited for the stream. Then the stream is sent from its beginning, if possible.
     """
 
     def __init__(
@@ -232,9 +232,9 @@ class PullReceiver(abc.ABC):
         self._hub = hub
         self._publisher: StreamPublisher | None = None
         self._session = ""
-        self._epoch = -1
-        self._last_dts: dict[Kind, int] = {}  # by kind, in this session
-        self._skipping = False
+        self._epoch = -1  # of the last tracks; -1: none in this session
+        self._last_dts: dict[Kind, int] = {}  # by kind: decode time of the last unit in this session, ticks
+        self._skipping = False  # units that were pushed already are skipped
 
     @abc.abstractmethod
     def _begin(self, hello: Hello) -> StreamPublisher:

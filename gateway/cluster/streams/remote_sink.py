@@ -39,10 +39,10 @@ class RemoteSink:
         self._on_tick = on_tick
         self._map_tracks = map_tracks
         self._has_video = False
-        self._max_bytes = BACKLOG
+        self._max_bytes = BACKLOG  # unsent bytes above which units are dropped
         self._dropping = False
         self._incomplete: set[int] = set()  # numbers of additional tracks that can continue only with a key frame
-        self._unsent = 0
+        self._unsent = 0  # unsent bytes at the last tick
         self._stalled_seconds = 0.0
         self._timer: asyncio.TimerHandle | None = None
 

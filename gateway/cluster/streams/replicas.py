@@ -145,7 +145,7 @@ class _Pull(PullReceiver):
         """Runs until the stream has ended or is no longer needed."""
         watch = tasks.start(self._watch(), f"{self.name} viewers")
         try:
-            while self._is_needed():
+            while self._check_needed():
                 reason = await self._pull_once()
                 if reason is not None:
                     self._hub.end(self.name, reason)
@@ -167,18 +167,18 @@ class _Pull(PullReceiver):
         if node is None:
             if self._unconfirmed_end is not None:
                 return self._unconfirmed_end
-            self._not_found()
+            self._set_early()
             await asyncio.sleep(_RETRY_SECONDS if self._hub.holds(self.name) else _POLL_SECONDS)
             return None
         try:
-            # The players waited for the stream. They get its first frame, if the other node still has it.
+            # early: the players waited for the stream. They get it from its first frame, if that node still has it.
             form = {"form": self._replicas.form} if self._replicas.form is not None else {}
             query = urlencode(form | ({"early": "1"} if self._early else {}))
             target = f"/_node/{self.name}" + (f"?{query}" if query else "")
             self._link = await self._replicas.peers.link(node, "GET", target, lambda: PullLink(self, self.name))
         except GatewayError as error:
             self._failed(node, error)
-            self._not_found()
+            self._set_early()
             await asyncio.sleep(_RETRY_SECONDS)
             return None
         self._early = False
@@ -189,10 +189,10 @@ class _Pull(PullReceiver):
         finally:
             link, self._link = self._link, None
             link.close()
-        # An edge also sends this reason if it can no longer reach the node that holds the stream.
+        # An edge also sends PUBLISHER_GONE if it can no longer reach the node that holds the stream.
         unconfirmed = node.edge and reason is EndReason.PUBLISHER_GONE
         if reason is None or reason is EndReason.SHUTDOWN or unconfirmed:  # the publisher may reconnect to another node
-            if self._is_needed():
+            if self._check_needed():
                 log.info("the pull was interrupted", stream=self.name, node=node.id, reason=reason and str(reason))
             self._replicas.locator.invalidate(self.name, node)
             self._broken_at = time.monotonic()
@@ -200,7 +200,7 @@ class _Pull(PullReceiver):
             return None
         return reason
 
-    def _not_found(self) -> None:
+    def _set_early(self) -> None:
         """Records whether the players wait for a stream that has not begun. A stream that was played here had begun."""
         self._early = not self._hub.holds(self.name)
 
@@ -218,7 +218,8 @@ class _Pull(PullReceiver):
         self.readers -= 1
         self.last_needed = time.monotonic()
 
-    def _is_needed(self) -> bool:
+    def _check_needed(self) -> bool:
+        """Records the time if the replica is used now. Returns False if it was not used for IDLE_SECONDS."""
         stream = self._hub.find(self.name)
         # The viewers of pictures in H.264 are counted by the replica with sound.
         has_pictures_only = self._replicas.form is PullForm.WEBRTC_H264
@@ -230,7 +231,7 @@ class _Pull(PullReceiver):
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(1)
-            if not self._is_needed():
+            if not self._check_needed():
                 break
         if self._link is not None:
             self._link.close()
@@ -244,7 +245,8 @@ class _Pull(PullReceiver):
     def _begin(self, hello: Hello) -> StreamPublisher:
         self._close_publisher()
         keep_time = not self._hub.holds(self.name)
-        # Shifted timestamps differ from those of other nodes. A node that changes its source must start again.
+        # A stream that continues gets shifted timestamps, which differ from those on other nodes. So it gets its own
+        # session: a node that changes to another source then starts again.
         session = hello.session if keep_time else f"{hello.session}/{secrets.token_hex(4)}"
         self._next_hello = Hello(session, hello.started, {})
         channel = shared_channel(hello.channel, channel_of(self.name))

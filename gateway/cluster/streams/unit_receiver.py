@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 class UnitReceiver(asyncio.Protocol):
     """Owns the connection after the upgrade. A node that sends no data for SILENT_SECONDS is dead.
 
-    keep_time: whether the stream is a rendition. If a new worker replaces another, units that the stream already has
-    are skipped.
+    keep_time: whether the stream is a rendition. When a new worker continues a rendition, units that the stream already
+    has are skipped.
     """
 
     def __init__(self, transport: asyncio.Transport, slot: ConnectionSlot, name: str, keep_time: bool = False) -> None:
@@ -68,7 +68,7 @@ class UnitReceiver(asyncio.Protocol):
                     return
                 if kind == StreamMessage.UNIT:
                     unit = wire.decode_unit(body, self._tracks)
-                    if self._skip_until is None or self._can_continue(unit, self._skip_until):
+                    if self._skip_until is None or self._stop_skipping(unit, self._skip_until):
                         publisher.push(unit, now)
                 elif kind == LinkMessage.ADDITIONAL_UNIT:
                     number = wire.destination(body)
@@ -80,8 +80,8 @@ class UnitReceiver(asyncio.Protocol):
             self._close_publisher()
             self._transport.abort()
 
-    def _can_continue(self, unit: AccessUnit, after: int) -> bool:
-        """Whether this is the key frame from which no more units are skipped."""
+    def _stop_skipping(self, unit: AccessUnit, after: int) -> bool:
+        """Stops skipping at the first key frame after `after`, in ms. Returns whether this unit is that frame."""
         if unit.key and unit.track.kind is Kind.VIDEO and unit.dts * 1000 > after * unit.track.timescale:
             self._skip_until = None
         return self._skip_until is None

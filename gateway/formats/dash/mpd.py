@@ -18,7 +18,7 @@ def finish(text: str, suffix: str = "", now: float = 0.0) -> bytes:
     """Returns the finished MPD.
 
     suffix: "" or "?…", appended to every URL of a template.
-    now: the time for direct UTCTiming, seconds since the epoch.
+    now: the time for direct UTCTiming, seconds since 1970.
 
     A `$` in the suffix would start an identifier of the template, so it is doubled (§5.3.9.4.4: "$$").
     """
@@ -85,7 +85,7 @@ class AdaptationSet:
     """AdaptationSet (§5.3.3); all its representations are aligned.
 
     template: for representations without a template; its URLs contain `$RepresentationID$`.
-    wall: capture time of the media at the template's offset, seconds since the epoch, for ProducerReferenceTime
+    wall: capture time of the media at the template's offset, seconds since 1970, for ProducerReferenceTime
     (§5.12).
     sap: maximum type of the stream access points at the start of all segments; 0: some segments begin without one.
     language, label: of audio; "" if unknown. role: urn:mpeg:dash:role:2011, "" for none; players begin with "main".
@@ -120,6 +120,9 @@ class Period:
 class Mpd:
     """MPD (§5.3.1). All times are in seconds.
 
+    start, published: availabilityStartTime and publishTime, since 1970.
+    update: minimumUpdatePeriod. buffer: minBufferTime. depth: timeShiftBufferDepth.
+    delay: suggestedPresentationDelay. longest: maxSegmentDuration.
     latency: the target latency for players; None if chunks are not sent early.
     clock: URL of the current time.
     presentation: length of a presentation that has ended; None while it is live.

@@ -1,6 +1,7 @@
 """Turns the bodies of RTMP messages and FLV tags into tracks, access units and script data.
 
-Hot path: legacy H.264 and AAC frames and Ex frames need a dozen Python operations and one payload copy each.
+Hot path: legacy H.264 and AAC frames and Ex frames (Enhanced RTMP) need a dozen Python operations and one payload copy
+each.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class MediaDemuxer:
     - None for bodies without picture or sound: end of sequence, commands, metadata, empty bodies, and frames before
     their sequence header (counted in `dropped`).
     They raise InvalidData for a body that violates its specification. Afterwards, the demuxer is still usable.
-    dts: milliseconds. The caller unwraps 32-bit timestamps. wall: arrival time, seconds since the epoch.
+    dts: milliseconds. The caller unwraps 32-bit timestamps. wall: arrival time, seconds since 1970.
     """
 
     __slots__ = ("_refused", "audio_track", "dropped", "others", "video_track")
@@ -211,7 +212,7 @@ class MediaDemuxer:
         return media or None
 
     def _other(self, kind: Kind, track_id: int) -> MediaDemuxer | None:
-        """Returns the demuxer of an additional track; None if the kind has MAX_TRACKS other tracks."""
+        """Returns the demuxer of an additional track; None if the kind has MAX_TRACKS tracks already."""
         number = track_number(kind, track_id)
         demuxer = self.others.get(number)
         if demuxer is not None:
@@ -225,7 +226,7 @@ class MediaDemuxer:
     # Legacy and Ex bodies
 
     def _take_config(self, kind: Kind, codec: Codec, config: bytes) -> MediaTrack | None:
-        """Returns the track of a sequence header; None if it is not another one.
+        """Returns the track of a sequence header; None if the track does not change.
 
         Raises InvalidData for a configuration that is too short: it would make every consumer fail. The codec parsers
         check its fields.

@@ -7,8 +7,8 @@ from gateway.media.errors import InvalidData
 SIGNATURE: Final = b"FLV"
 _HEADER_BYTES: Final = 9
 _TAG_BYTES: Final = 11
-_MAX_HEADER: Final = 1024
-_MAX_BODY: Final = 8_000_000
+_MAX_HEADER: Final = 1024  # bytes
+_MAX_BODY: Final = 8_000_000  # bytes
 
 
 class FlvReader:

@@ -113,5 +113,5 @@ class Script:
 
 # What one track of a body contains.
 TrackMedia: TypeAlias = "AccessUnit | MediaTrack | TrackStart | Unsupported"
-# What a body contains; a list of track ids and media for a multitrack body.
+# What a body contains; a list of track ids and media for a multitrack body. None: neither a picture nor sound.
 Demuxed: TypeAlias = "TrackMedia | list[tuple[int, TrackMedia]] | None"

@@ -1,1 +1,4 @@
-"""Writes HTTP Live Streaming playlists as text (draft-pantos-hls-rfc8216bis)."""
+"""Writes HTTP Live Streaming playlists as text (draft-pantos-hls-rfc8216bis).
+
+The § numbers in this package refer to it, those in `playlist_reader.py` to RFC 8216.
+"""

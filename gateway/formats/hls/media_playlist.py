@@ -34,9 +34,9 @@ def part_target(value: float) -> float:
     return math.ceil(round(value * 100_000, 3)) / 100_000
 
 
-def program_date_time(epoch_seconds: float) -> str:
-    """Returns the EXT-X-PROGRAM-DATE-TIME tag (§4.4.4.6)."""
-    return f"#EXT-X-PROGRAM-DATE-TIME:{rfc3339(epoch_seconds)}\n"
+def program_date_time(wall: float) -> str:
+    """Returns the EXT-X-PROGRAM-DATE-TIME tag (§4.4.4.6). wall: seconds since 1970."""
+    return f"#EXT-X-PROGRAM-DATE-TIME:{rfc3339(wall)}\n"
 
 
 def segment(duration: float, uri: str) -> str:

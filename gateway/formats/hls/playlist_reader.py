@@ -21,7 +21,7 @@ _ATTRIBUTE: Final = re.compile(r' *([A-Z0-9-]{1,64})=("[^"]*"|[^",]*)(?:,|$)')
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A part of a resource: `size` bytes from `offset`."""
+    """A byte range of a resource: `size` bytes from `offset`."""
 
     offset: int
     size: int
@@ -29,7 +29,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A URI as written in the playlist. range: the part to read; None: all."""
+    """A URI as written in the playlist. range: the bytes to read; None: all."""
 
     uri: str
     range: Range | None = None
@@ -145,8 +145,8 @@ class _MediaReader:
         self._seconds: float | None = None
         self._start: Resource | None = None
         self._discontinuity = False
-        self._range: tuple[int, int | None] | None = None
-        self._range_end: dict[str, int] = {}
+        self._range: tuple[int, int | None] | None = None  # size and offset of the next segment in its resource
+        self._range_end: dict[str, int] = {}  # by URI: the end of its last byte range
 
     def read(self, lines: list[str]) -> MediaPlaylist:
         for line in lines:
@@ -175,22 +175,22 @@ class _MediaReader:
             case "#EXT-X-MAP":
                 values = _attributes(value)
                 size, offset = _byte_range(values["BYTERANGE"]) if "BYTERANGE" in values else (0, None)
-                part = Range(offset or 0, size) if size else None
-                self._start = Resource(_uri(values.get("URI", "")), part)
+                byte_range = Range(offset or 0, size) if size else None
+                self._start = Resource(_uri(values.get("URI", "")), byte_range)
             case "#EXT-X-BYTERANGE":
                 self._range = _byte_range(value)
             case _:
                 pass  # tags for other purposes
 
     def _on_segment(self, uri: str) -> None:
-        part = None
+        byte_range = None
         if self._range is not None:
             size, offset = self._range
             # §4.3.2.2: without an offset, the range begins after the previous one of the same resource.
             begin = self._range_end.get(uri, 0) if offset is None else offset
-            part, self._range_end[uri] = Range(begin, size), begin + size
+            byte_range, self._range_end[uri] = Range(begin, size), begin + size
         assert self._seconds is not None, "the caller checks it"
-        resource = Resource(uri, part)
+        resource = Resource(uri, byte_range)
         self._segments.append(RemoteSegment(self._number, self._seconds, resource, self._start, self._discontinuity))
         self._number += 1
         self._seconds, self._range, self._discontinuity = None, None, False

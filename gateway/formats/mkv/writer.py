@@ -37,11 +37,11 @@ def header(tracks: Iterable[MediaTrack], app: str = "Millrace") -> bytes:
 def browser_header(size: tuple[int, int], opus_head: bytes, app: str = "Millrace") -> bytes:
     """Returns the header for VP8 and Opus. size: width and height of the pictures. opus_head: b"": no sound."""
     picture = ebml.element(ebml.VIDEO, ebml.uint(ebml.PIXEL_WIDTH, size[0]), ebml.uint(ebml.PIXEL_HEIGHT, size[1]))
-    entries = [_described(Kind.VIDEO, "V_VP8", picture)]
+    entries = [_track_entry(Kind.VIDEO, "V_VP8", picture)]
     if opus_head:
         rate = ebml.number(ebml.SAMPLING_FREQUENCY, opus.RATE)
         sound = ebml.element(ebml.AUDIO, rate, ebml.uint(ebml.CHANNELS, opus.parse_head(opus_head).channels))
-        entries.append(_described(Kind.AUDIO, "A_OPUS", ebml.element(ebml.CODEC_PRIVATE, opus_head), sound))
+        entries.append(_track_entry(Kind.AUDIO, "A_OPUS", ebml.element(ebml.CODEC_PRIVATE, opus_head), sound))
     return _header(entries, app)
 
 
@@ -88,10 +88,11 @@ def _entry(track: MediaTrack) -> bytes:
     if not 0 < len(track.config) <= MAX_PRIVATE:
         raise UnsupportedCodec(f"{track.codec} with a configuration of {len(track.config)} bytes")
     private = ebml.element(ebml.CODEC_PRIVATE, track.config)
-    return _described(track.kind, codec, private, _picture(track) if track.kind is Kind.VIDEO else _sound(track))
+    return _track_entry(track.kind, codec, private, _picture(track) if track.kind is Kind.VIDEO else _sound(track))
 
 
-def _described(kind: Kind, codec: str, *fields: bytes) -> bytes:
+def _track_entry(kind: Kind, codec: str, *fields: bytes) -> bytes:
+    """Returns a TrackEntry. codec: its CodecID. fields: the elements that depend on the codec."""
     number = NUMBERS[kind]
     return ebml.element(
         ebml.TRACK_ENTRY,

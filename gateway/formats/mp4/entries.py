@@ -26,7 +26,7 @@ _AUDIO: Final = {
 }  # fmt: skip
 # ISO/IEC 14496-12 §12.1.3 and §12.2.3: bytes of a sample entry before its boxes; QuickTime audio has more.
 _FIELDS: Final = {Kind.VIDEO: 78, Kind.AUDIO: 28}
-_MORE_SOUND: Final = {0: 0, 1: 16, 2: 36}
+_MORE_SOUND: Final = {0: 0, 1: 16, 2: 36}  # by version of the sample entry: additional bytes
 # ISO/IEC 14496-1 table 5: object types in the decoder configuration of an esds.
 _AAC_TYPES: Final = frozenset((0x40, 0x66, 0x67, 0x68))
 _MP3_TYPES: Final = frozenset((0x69, 0x6B))
@@ -168,7 +168,7 @@ def _of_esds(descriptors: bytes) -> tuple[Codec, bytes]:
 def _descriptor(data: bytes, tag: int) -> bytes:
     """Returns the payload of the first descriptor with this tag.
 
-    Its size is written in at most four bytes of seven bits (§8.3.3).
+    Its size is written in at most four bytes of seven bits (ISO/IEC 14496-1 §8.3.3).
     """
     at = 0
     while at + 2 <= len(data):
@@ -187,10 +187,10 @@ def _descriptor(data: bytes, tag: int) -> bytes:
 
 
 def _edited(data: bytes, trak: Box, timescale: int, movie_scale: int) -> int:
-    """Returns the ticks that the edit list subtracts from all times (§8.6.6): its delays and its first media edit
-    count.
+    """Returns the ticks that the edit list subtracts from all times (§8.6.6).
 
-    Encoders compensate their delay with it; without it audio and video would be some frames apart.
+    The delays at its beginning and its first edit with media are used; later edits are ignored. Encoders compensate
+    their delay with an edit list: without it, audio and video would be some frames apart.
     """
     elst = find(data, b"edts", b"elst", start=trak.payload, end=trak.end)
     if elst is None:

@@ -41,7 +41,7 @@ def finish(source: BinaryIO, target: BinaryIO, *, created: float = 0.0) -> Finis
     """Writes the fragmented movie `source`, perhaps incomplete at its end, as a progressive one to `target`.
 
     source, target: seekable; `target` is empty.
-    created: seconds since the epoch.
+    created: seconds since 1970.
 
     All data up to the last complete fragment are used. Times begin at zero; edit lists keep the tracks in sync. Tracks
     without samples are left out. Memory: the sample tables and one piece of the file.
@@ -103,9 +103,11 @@ def _read_fragments(source: BinaryIO, position: int, traks: dict[int, MovieTrack
             return position
         for track_id, time, run in runs:
             if track_id in traks:
-                assert run.place is not None, "`_runs` checks it"
+                assert run.data_offset is not None, "`_runs` checks it"
                 access = map(_access, run.flags)
-                traks[track_id].table.add(time, run.durations, run.sizes, access, run.offsets, position + run.place)
+                traks[track_id].table.add(
+                    time, run.durations, run.sizes, access, run.offsets, position + run.data_offset
+                )
         position += size + length
 
 
@@ -134,7 +136,7 @@ def _runs(moof: bytes, end: int) -> list[tuple[int, int, Run]]:
         if trun.end - trun.payload != 12 + 4 * (head & 0xF00).bit_count() * count:
             raise InvalidData(f"a trun of {count} samples in {trun.end - trun.payload} bytes")
         run = read_run(moof, trun, header.values, count)
-        if run.place is None or not len(moof) <= run.place <= run.place + sum(run.sizes) <= end:
+        if run.data_offset is None or not len(moof) <= run.data_offset <= run.data_offset + sum(run.sizes) <= end:
             raise InvalidData("samples outside their mdat")
         found.append((header.track_id, time, run))
     return found

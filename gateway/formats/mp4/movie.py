@@ -20,7 +20,7 @@ FTYP: Final = box(b"ftyp", b"isom", (0x200).to_bytes(4, "big"), b"isomiso2mp41")
 
 _SCALE: Final = 90_000  # ticks a second of the movie
 _MAX_NARROW: Final = 3 << 30  # bytes of media up to which offsets fit in 32 bits, even after a large index
-_EPOCH: Final = 2_082_844_800  # seconds from 1904 to 1970
+_FROM_1904_TO_1970: Final = 2_082_844_800  # seconds
 
 
 @dataclass(slots=True)
@@ -64,10 +64,10 @@ def add_description(track: MovieTrack, init: TrackInit) -> None:
 def movie_head(tracks: list[MovieTrack], created: float = 0.0) -> MovieHead:
     """Returns the head of a movie. Its media are the chunks of all tracks, without gaps, in the order of `chunks`.
 
-    tracks: with samples. created: seconds since the epoch; 0: unknown.
+    tracks: with samples. created: seconds since 1970; 0: unknown.
     """
     media = sum(sum(t.table.lengths) for t in tracks)
-    stamp = max(int(created) + _EPOCH, 0) if created else 0
+    stamp = max(int(created) + _FROM_1904_TO_1970, 0) if created else 0
     # The index comes before the media, so its length must be known first. It depends only on `wide`.
     wide = media > _MAX_NARROW
     places = [array("Q", bytes(8 * len(t.table.positions))) for t in tracks]
@@ -122,6 +122,7 @@ def _edits(late: int, shown: int, first: int) -> bytes:
 
 
 def read_tracks(moov: bytes) -> list[MovieTrack]:
+    """Returns the tracks of a moov that Millrace wrote, without samples. Raises InvalidData."""
     root = need(moov, None, b"moov")
     found = []
     for trak in boxes(moov, root.payload, root.end):

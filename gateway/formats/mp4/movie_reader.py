@@ -20,9 +20,9 @@ from gateway.media.unit import AccessUnit
 MAX_MOOV: Final = 64 << 20  # bytes
 _MAX_SAMPLES: Final = 6_000_000  # a day of 60 pictures a second
 _CLOCK: Final = 90_000  # ticks a second of all times
-_EARLY: Final = _CLOCK  # added to all times, because decode times may lie before the first picture shown
-_SOUND_BEFORE: Final = _CLOCK  # sound that is read before the first picture
-_MAX_SAMPLE: Final = 24 << 20
+FIRST_SHOWN: Final = _CLOCK  # time of the first picture shown: decode times may lie before it
+_SOUND_BEFORE: Final = _CLOCK  # ticks; this much sound before the first picture is also read
+_MAX_SAMPLE: Final = 24 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class MovieReader:
 
         Also selects the samples that their decoding needs. Returns the positions of the first byte and after the last.
         """
-        first, last = int(start * _CLOCK) + _EARLY, int(end * _CLOCK) + _EARLY
+        first, last = int(start * _CLOCK) + FIRST_SHOWN, int(end * _CLOCK) + FIRST_SHOWN
         found: list[_Sample] = []
         for table in self._tables:
             chosen = list(table.samples(first, last))
@@ -135,7 +135,7 @@ class _SampleTable:
         self._durations = _pairs(table(b"stts"))
         self._offsets = _pairs(table(b"ctts", optional=True))
         keys = table(b"stss", optional=True)
-        self._keys = None if keys is None else keys[1:]
+        self._keys = None if keys is None else keys[1:]  # numbers of the key frames, from 1; None: all samples
         self._runs = table(b"stsc") or array("I")
         wide = find(data, b"co64", start=stbl.payload, end=stbl.end)
         places = table(b"stco", optional=True) if wide is None else _values(data[wide.payload + 8 : wide.end], "Q")
@@ -155,8 +155,8 @@ class _SampleTable:
         scale, early, track = self._scale, self._early, self.track
         offsets = _expanded(self._offsets, self._count)
         for n in range(begin, end):
-            dts = (times[n] - early) * _CLOCK // scale + _EARLY
-            shown = (times[n] - early + (offsets[n] if offsets else 0)) * _CLOCK // scale + _EARLY
+            dts = (times[n] - early) * _CLOCK // scale + FIRST_SHOWN
+            shown = (times[n] - early + (offsets[n] if offsets else 0)) * _CLOCK // scale + FIRST_SHOWN
             # The first sample of a recording is a key frame, even if stss leaves out recovery points.
             key = n == 0 or key_set is None or n + 1 in key_set
             yield _Sample(positions[n], self._sizes[n], track, dts, shown - dts, key)
@@ -165,7 +165,7 @@ class _SampleTable:
         """Returns the indexes of the first sample, and after the last one."""
 
         def index(ticks: int) -> int:
-            return bisect_right(times, (ticks - _EARLY) * self._scale // _CLOCK + self._early)
+            return bisect_right(times, (ticks - FIRST_SHOWN) * self._scale // _CLOCK + self._early)
 
         end = index(last)
         at = max(index(first) - 1, 0)

@@ -37,9 +37,10 @@ class TrackFragment:
 
 @dataclass(frozen=True, slots=True)
 class TrackHeader:
-    """The tfhd of a traf (§8.8.7). values: default duration, size and flags of a sample. end: where it was read up to.
+    """The tfhd of a traf (§8.8.7). values: default duration, size and flags of a sample.
 
-    base: position of the data in the file, if it is written.
+    base: position in the file from which `Run.data_offset` counts; None: the start of the moof.
+    end: position after the last field that was read.
     """
 
     flags: int
@@ -53,10 +54,10 @@ class TrackHeader:
 class Run:
     """The samples of a trun (§8.8.8): one list for each value.
 
-    place: where they begin, after the base of their track; None: after the previous run.
+    data_offset: position of the first sample, counted from `TrackHeader.base`; None: the end of the previous run.
     """
 
-    place: int | None
+    data_offset: int | None
     durations: Sequence[int]
     sizes: Sequence[int]
     flags: Sequence[int]
@@ -113,7 +114,7 @@ def parse_fragments(
     Raises InvalidData.
     """
     fragments: list[TrackFragment] = []
-    left = len(data)  # bytes that samples may still have: several runs may refer to equal bytes
+    left = len(data)  # bytes that samples may still have: several runs may refer to the same bytes
     for moof in boxes(data):
         if moof.kind != b"moof":
             continue
@@ -142,7 +143,7 @@ def _traf(data: bytes, moof: Box, traf: Box, defaults: Defaults, origin: int, li
         if child.kind != b"trun":
             continue
         run = read_run(data, child, header.values, most - len(samples))
-        position = position if run.place is None else base + run.place
+        position = position if run.data_offset is None else base + run.data_offset
         for duration, size, flags, cts in zip(run.durations, run.sizes, run.flags, run.offsets, strict=True):
             left -= size
             if not 0 <= position <= position + size <= len(data) or left < 0:
@@ -172,10 +173,10 @@ def read_run(data: bytes, trun: Box, defaults: tuple[int, int, int], most: int) 
     """Reads a trun. defaults: duration, size and flags. most: samples that it may have. Raises InvalidData."""
     head, count = u32(data, trun, 0), u32(data, trun, 4)
     at = 8
-    place: int | None = None
+    data_offset: int | None = None
     first_flags: int | None = None
     if head & 0x1:
-        place = _signed(u32(data, trun, at))
+        data_offset = _signed(u32(data, trun, at))
         at += 4
     if head & 0x4:
         first_flags = u32(data, trun, at)
@@ -191,7 +192,7 @@ def read_run(data: bytes, trun: Box, defaults: tuple[int, int, int], most: int) 
         flags[0] = first_flags
     offsets = columns.get(0x800) or [0] * count
     return Run(
-        place, columns.get(0x100) or duration, columns.get(0x200) or size, columns.get(0x400) or flags,
+        data_offset, columns.get(0x100) or duration, columns.get(0x200) or size, columns.get(0x400) or flags,
         [_signed(offset) for offset in offsets] if head >> 24 else offsets,
     )  # fmt: skip
 

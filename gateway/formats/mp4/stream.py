@@ -28,7 +28,7 @@ class FragmentReader:
         self._position = 0  # position of the buffer's first byte in the stream
         self._at = 0  # position of the next box in the buffer
         self._fragment: int | None = None  # position in the buffer of a moof whose mdat has not arrived yet
-        self._skip = 0
+        self._skip = 0  # remaining bytes of a box that is not used
         self._movie: FragmentedMovie | None = None
         self._entries: dict[int, Mp4TrackEntry] = {}
         self._cts_shifts: dict[int, int] = {}  # by track, ticks subtracted from decode times

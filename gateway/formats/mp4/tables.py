@@ -66,8 +66,9 @@ class Table:
         self._offsets = Runs()
         self._sizes = array("I")
         self._keys = array("I")
-        self._opens = Runs()  # whether a sample is Access.OPEN
-        self._chunk_samples = Runs()  # samples of a chunk, and their description above 32 bits
+        self._opens = Runs()  # 1 for a sample with Access.OPEN, otherwise 0
+        # Of each chunk: the number of samples in the lower 32 bits, the index of their description in the upper ones.
+        self._chunk_samples = Runs()
 
     def add(
         self,

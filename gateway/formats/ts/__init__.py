@@ -1,1 +1,4 @@
-"""Writes MPEG transport streams for HLS segments (ISO/IEC 13818-1)."""
+"""Writes MPEG transport streams for HLS segments (ISO/IEC 13818-1).
+
+The § numbers in this package refer to it.
+"""

@@ -1,4 +1,7 @@
-"""Reads the transport streams that `TsMuxer` writes: joins packets to PES packets, strictly and within bounds."""
+"""Reads the transport streams that `TsMuxer` writes: joins packets to PES packets, strictly and within bounds.
+
+The § numbers refer to ISO/IEC 13818-1.
+"""
 
 import re
 import struct
@@ -18,7 +21,7 @@ _MASK33: Final = (1 << 33) - 1
 _HALF33: Final = 1 << 32
 # Bits of the second and fourth byte of a packet.
 _ERROR, _START, _RANDOM_ACCESS = 0x80, 0x40, 0x40
-_PAYLOAD, _FIELD = 0x10, 0x20
+_PAYLOAD, _ADAPTATION = 0x10, 0x20
 _UPPER: Final = bytes(n & 0xF0 for n in range(256))
 _LOWER: Final = bytes(n & 0x0F for n in range(256))
 _BLOCK: Final = 64  # packets that one call splits
@@ -63,8 +66,8 @@ class TsDemuxer:
         self.video: Codec | None = None
         self.audio: Codec | None = None
         self._rest = b""
-        self._jumped = False
-        self._tables = 0
+        self._jumped = False  # then packets may continue a PES packet whose start was not read
+        self._has_pmt = False
         self._streams: dict[int, _OpenPes] = {}
 
     def receive(self, data: bytes) -> list[Pes]:
@@ -119,10 +122,10 @@ class TsDemuxer:
     def _read_packet(self, pid: int, packet: bytes, found: list[Pes]) -> None:
         """Reads a packet that starts a PES packet, ends one, has a table or only a clock."""
         flags, control = packet[1], packet[3] & 0xF0
-        if flags & _ERROR or control not in (_PAYLOAD, _FIELD, _PAYLOAD | _FIELD):
+        if flags & _ERROR or control not in (_PAYLOAD, _ADAPTATION, _PAYLOAD | _ADAPTATION):
             raise InvalidData("MPEG-TS: a damaged or scrambled packet")
         at, random_access = 4, False
-        if control & _FIELD:
+        if control & _ADAPTATION:
             at = 5 + packet[4]
             if at > PACKET:
                 raise InvalidData("MPEG-TS: an adaptation field that exceeds its packet")
@@ -166,7 +169,7 @@ class TsDemuxer:
 
     def _read_table(self, pid: int, payload: bytes) -> None:
         """Reads PAT or PMT. Only the first tables count, because TsMuxer repeats them unchanged."""
-        if pid == psi.PAT_PID or self._tables:
+        if pid == psi.PAT_PID or self._has_pmt:
             return
         section = payload[1:]
         length = 3 + (int.from_bytes(section[1:3], "big") & 0xFFF)
@@ -174,7 +177,7 @@ class TsDemuxer:
             raise InvalidData("MPEG-TS: a PMT that we do not write")
         if psi.crc32(section[:length]):
             raise InvalidData("MPEG-TS: a PMT with a wrong checksum")
-        self._tables = 1
+        self._has_pmt = True
         at = 12 + (int.from_bytes(section[10:12], "big") & 0xFFF)
         while at + 5 <= length - 4:
             kind, stream_pid = section[at], int.from_bytes(section[at + 1 : at + 3], "big") & 0x1FFF

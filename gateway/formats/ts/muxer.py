@@ -1,4 +1,7 @@
-"""Turns samples into transport stream packets. One muxer writes all segments of a stream."""
+"""Turns samples into transport stream packets. One muxer writes all segments of a stream.
+
+The § numbers refer to ISO/IEC 13818-1.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +130,8 @@ class TsMuxer:
     def write_audio(self, frames: Sequence[bytes], pts: int) -> list[Packets]:
         """Returns the packets of consecutive raw frames. pts: presentation time of the first frame.
 
-        About 100 ms of frames avoid most of the overhead. Without video the frames carry the PCR, and 90 ms are better.
+        The caller should pass about 100 ms of frames: less has more overhead. Without video, it should pass 90 ms,
+        because the frames carry the PCR.
         All frames are in one PES packet, or in several if AAC exceeds its 64 kB.
         Raises InvalidData for a frame that its framing cannot carry; then the muxer is unchanged.
         """

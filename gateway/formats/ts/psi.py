@@ -35,8 +35,9 @@ def pat() -> bytes:
 
 
 def pmt(pcr_pid: int, streams: list[tuple[int, int, bytes]]) -> bytes:
-    """Returns the packet body (184 bytes) of the program map table (§2.4.4.8). streams: (`stream_type`, PID,
-    descriptors).
+    """Returns the packet body (184 bytes) of the program map table (§2.4.4.8).
+
+    streams: `stream_type`, PID and descriptors of each.
     """
     packed = [struct.pack(">BHH", kind, 0xE000 | pid, 0xF000 | len(extra)) + extra for kind, pid, extra in streams]
     return _body(0x02, _PROGRAM, struct.pack(">HH", 0xE000 | pcr_pid, 0xF000) + b"".join(packed))

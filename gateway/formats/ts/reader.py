@@ -59,7 +59,7 @@ class TsReader:
         assert codec is not None  # as above
         if self._pictures is None:
             self._pictures = NalSamples(codec, b"")
-        sample = self._pictures.take(pes.payload, pes.key, sure=pes.key)
+        sample = self._pictures.take(pes.payload, pes.key, adopt_sets=pes.key)
         if sample is not None:
             if self._video_track is None or self._video_track.config != sample.config:
                 self._video_track = MediaTrack(Kind.VIDEO, codec, CLOCK, sample.config)

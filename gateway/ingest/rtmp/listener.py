@@ -1,4 +1,4 @@
-"""The RTMP and RTMPS listeners: accept, PROXY protocol, TLS; they check every connection once a second."""
+"""The listeners of RTMP and RTMPS: each accepts connections, reads PROXY headers, and adds TLS."""
 
 import asyncio
 import ipaddress
@@ -22,7 +22,7 @@ from gateway.protocols.errors import RemoteProtocolError
 
 log = structlog.get_logger(__name__)
 
-PROXY_SECONDS: Final = 3.0  # contract: time limit for the header
+PROXY_SECONDS: Final = 3.0  # public, must not change: time limit for the header
 # Time for peers to read the reason and to close. When the process exits, connections that still send are reset.
 HANG_UP_SECONDS: Final = 0.5
 
@@ -136,15 +136,15 @@ class _TlsSession(ScheduledTls):
     def __init__(self, session: RtmpSession, context: ssl.SSLContext, services: RtmpServices) -> None:
         seconds = services.shared.settings.limits.handshake or None
         super().__init__(session, context, services.shared.reads, TLS_READ, seconds)
-        self._new_session = session
+        self._rtmp = session
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._new_session.enter(transport):
+        if self._rtmp.enter(transport):
             super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._new_session.tls_lost()
+        self._rtmp.tls_lost()
 
 
 async def _read_proxy_header(connection: socket.socket) -> proxy_v2.ProxyHeader | None:

@@ -14,6 +14,7 @@ from gateway.ports.errors import GatewayError, NameInUse, NoSuchStream, NotAutho
 # The place of the sign, for an encoder that sends none.
 SIGN_PLACE: Final = "the stream key is <id>?sign=<expiry>-<hash>, or the server ends in ?sign=…"
 _CODES: Final = {NotAuthorized: "NetStream.Publish.Unauthorized", NameInUse: "NetStream.Publish.BadName"}
+# What a publisher is told when the hub ends its push.
 EVICTIONS: dict[EndReason, str] = {
     EndReason.KICKED: "Ended by an administrator.",
     EndReason.DELETED: "The channel was deleted.",
@@ -44,7 +45,7 @@ class RtmpServices:
 
 
 def publish_refusal(error: GatewayError) -> tuple[str, str]:
-    """Returns the code and description of a refused push (contract, section 3)."""
+    """Returns the code and description of a refused push. Both are public, because encoders show them."""
     return _CODES.get(type(error), "NetStream.Publish.Failed"), refusal_text(error, SIGN_PLACE)
 
 

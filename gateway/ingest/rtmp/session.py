@@ -52,7 +52,9 @@ from gateway.protocols.rtmp.wire import WireLimits
 log = structlog.get_logger(__name__)
 
 CLOSE_GRACE: Final = 0.25  # seconds over TLS between the last message and the close, so that the peer reads it
-CLOSE_BOUND: Final = 2.5  # seconds until a peer that does not read is disconnected; contract: closed within 3 s
+CLOSE_BOUND: Final = (
+    2.5  # seconds until a peer that does not read is disconnected; a refused peer must be gone within 3 s
+)
 PLAY_CLOSE_BOUND: Final = 10.0  # like CLOSE_BOUND, for a player whose stream has ended: it still gets its backlog
 MAX_UNREAD_BYTES: Final = 262_144  # bytes of answers for a peer that sends requests without reading
 MAX_IDLE_SECONDS: Final = 60.0  # seconds for which a connection may neither publish nor play
@@ -72,7 +74,8 @@ class RtmpSession(ScheduledReads):
     """A connection from its first byte to its last. The listener calls `tick` about once a second.
 
     With TLS, `enter` is called at the accept, before the TLS handshake. Otherwise `connection_made` calls it.
-    address: of the client behind a load balancer; "": of the socket. sessions: contains this one while it is connected.
+    address: the client's, if a load balancer has sent it; "": that of the socket.
+    exempt: limits by address do not apply. sessions: contains this one while it is connected.
     """
 
     _transport: asyncio.Transport | None
@@ -90,7 +93,7 @@ class RtmpSession(ScheduledReads):
         self._sessions = sessions
         limits = WireLimits(message=self._limits.rtmp_message or 0xFFFFFF)
         self._core = ServerConnection(chunk_size=self._shared.settings.rtmp.chunk_size, limits=limits)
-        self._waiting = self._core.queued
+        self._unsent_answers = self._core.queued  # the queue itself: true while the core has bytes to send
         self._transport = None
         self._is_connected = False
         self._pending: PendingConnection | None = None
@@ -102,8 +105,8 @@ class RtmpSession(ScheduledReads):
         self._quota: Quota | None = None  # of publishers or of players; this connection counts in it
         self._closing = False
         self._last_data = self._started = self._idle_since = time.monotonic()
-        self._pinged = 0.0
-        self._merge_after = math.inf  # monotonic time; never with TLS
+        self._pinged = 0.0  # monotonic time of the last ping without an answer; 0: none
+        self._merge_after = math.inf  # monotonic time from which small reads are merged; with TLS: never
         self._abort_timer: asyncio.TimerHandle | None = None
         self._unread_bytes = 0  # bytes of answers since the transport was last empty
         self._messages = TokenBucket(MESSAGES_PER_SECOND, MESSAGES_BURST)
@@ -149,7 +152,7 @@ class RtmpSession(ScheduledReads):
         except (RemoteProtocolError, InvalidData) as error:
             self._fail(error)
         else:
-            if self._intake is not None and not self._waiting:
+            if self._intake is not None and not self._unsent_answers:
                 if self._last_data > self._merge_after:
                     self.merge_reads(not self._intake.publisher.stream.is_awaited)
                 return  # hot path: media without an answer
@@ -343,7 +346,7 @@ class RtmpSession(ScheduledReads):
             self._task = None
         self._leave_pending()
         self.read_at_most(LARGEST_READ)
-        push.publishing()
+        push.log_begin()
         self._last_data = push.began
         if self._protocol == "rtmp":
             self._merge_after = push.began + MERGE_READS_AFTER

@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.formats.mkv import writer
 from gateway.ingest.websocket.container_intake import ContainerIntake
-from gateway.lib.tasks import Tasks, awaited
+from gateway.lib.tasks import Tasks
 from gateway.live.publisher import StreamPublisher
 from gateway.media import vp9
 from gateway.media.errors import InvalidData
@@ -15,16 +15,18 @@ from gateway.media.unit import AccessUnit
 from gateway.settings.models import TranscodeSettings
 from gateway.workers.worker_pool import WorkerPool
 
-_MAX_QUEUED: Final = 4_000_000  # bytes that the worker has not read; beyond this, units are dropped to a key frame
-_CLUSTER_MS: Final = 5_000  # the times in one cluster have 16 bits
+_MAX_QUEUED: Final = (
+    4_000_000  # bytes that the worker has not read; beyond this, units are dropped up to the next key frame
+)
+_CLUSTER_MS: Final = 5_000  # longest cluster; a block has its time since the cluster's begin in 16 bits
 
 
 class ConvertedPictures:
     """Writes the push as Matroska for the worker of browser pushes, which reads recordings.
 
-    The worker drops pictures that it cannot encode in time. If it dies, the push fails.
+    The worker converts pictures and sound. It drops pictures that it cannot encode in time. If it dies, the push fails.
 
-    opus_head: of the sound; b"": there is none.
+    opus_head: the Opus header of the sound; b"": the push has no sound.
     """
 
     def __init__(
@@ -34,14 +36,14 @@ class ConvertedPictures:
         self._intake = ContainerIntake(publisher, workers, settings)
         self._opus_head = opus_head
         self._queue: deque[bytes] = deque()
-        self._queued = 0
+        self._queued = 0  # bytes in `_queue`
         self._filled = asyncio.Event()
-        self._cluster: int | None = None  # its time; None before the first key frame
+        self._cluster: int | None = None  # decode time of its first unit, milliseconds; None before the first key frame
         self._dropping = False
 
     @property
     def has_begun(self) -> bool:
-        """Whether there was a key frame."""
+        """Whether the worker got the first key frame."""
         return self._cluster is not None
 
     def take(self, unit: AccessUnit) -> None:
@@ -73,11 +75,11 @@ class ConvertedPictures:
 
     async def run(self) -> None:
         """Converts until `finish`. Raises IntakeFailed."""
-        async with Tasks("pictures of a browser", awaited) as tasks:
-            tasks.start(self._feed(), self._publisher.stream.name)
+        async with Tasks("pictures of a browser") as tasks:
+            tasks.start(self._send_queued(), self._publisher.stream.name)
             await self._intake.run()
 
-    async def _feed(self) -> None:
+    async def _send_queued(self) -> None:
         while True:
             await self._filled.wait()
             self._filled.clear()

@@ -17,7 +17,7 @@ from gateway.live.track_changes import KeepsChanging
 from gateway.media import opus
 from gateway.media.clock import AudioClock, PublisherTimeline
 from gateway.media.errors import InvalidData
-from gateway.media.framed_units import TICKS
+from gateway.media.framed_units import MILLISECONDS
 from gateway.media.track import AmfValue, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols.errors import RemoteProtocolError
@@ -38,11 +38,11 @@ _REPAIR_SECONDS: Final = 0.01  # between two checks for missing packets
 _SOON_SECONDS: Final = 0.011  # the reorder wait of a missing packet, and the millisecond to which timers are rounded
 _FEEDBACK_SECONDS: Final = 0.05  # between two transport-wide feedbacks
 _REPORT_SECONDS: Final = 1.0
-_VIDEO: Final = 0  # in the timeline
+_VIDEO: Final = 0  # index in the timeline
 _AUDIO: Final = 1
 OPUS_TRACK: Final = opus_track(2)
-_REPEAT_SECONDS: Final = 1.0  # until the next request, if no key frame came
-_LATE_SECONDS: Final = 1.0  # that a sender's own key frames may be later than the interval
+_REPEAT_SECONDS: Final = 1.0  # a key frame is requested again if it has not come after this time
+_LATE_SECONDS: Final = 1.0  # a sender's own key frames may come this much later than the interval
 
 
 class WhipIntake:
@@ -78,16 +78,16 @@ class WhipIntake:
             self._converted = ConvertedPictures(publisher, workers, settings.transcode, head)
         else:
             publisher.timeline = self._timeline
-        self._reports: list[rtcp.ReportBlock] = []  # the last ones, by track
+        self._reports: list[rtcp.ReportBlock] = []  # the last report of each track
         publisher.network = self._network
         self._sound: SoundOnDemand | None = None
         audio = next((track for track in self.tracks if track.kind is Kind.AUDIO), None)
         if audio is not None and audio.track is not None and self._converted is None:
             self._sound = SoundOnDemand(publisher, workers, audio.track, has_video=len(self.tracks) > 1)
-        self._opus_clock = AudioClock(OPUS_TRACK.timescale, TICKS)
+        self._opus_clock = AudioClock(OPUS_TRACK.timescale, MILLISECONDS)
         self._has_announced = False
         self._video: MediaTrack | None = None  # the announced track
-        self._last = -1  # decode time of the last picture
+        self._last = -1  # decode time of the last picture in milliseconds; -1: none yet
         self._feedback = TransportFeedback()
         self._peer: Peer | None = None
         self._began = time.monotonic()
@@ -99,7 +99,7 @@ class WhipIntake:
         self._feedback_at = self._report_at = 0.0
         wants_feedback = any(p.transport_cc for p in parameters)
         self._idle_seconds = _FEEDBACK_SECONDS if wants_feedback else _REPORT_SECONDS  # between two calls of `_tick`
-        self._round_trip: float | None = None  # of the connection, as the receivers know it
+        self._round_trip: float | None = None  # seconds, as last given to the receivers; None: unknown
         self._timer: asyncio.TimerHandle | None = None
         self._is_hurried = False  # the timer runs every 10 ms, because something is missing
         self.received = 0
@@ -112,7 +112,7 @@ class WhipIntake:
         return self._has_announced or (self._converted is not None and self._converted.has_begun)
 
     @property
-    def is_patient(self) -> bool:
+    def tolerates_delay(self) -> bool:
         """Whether no sink waits for the next picture, and no packet is missing."""
         return self._has_announced and not self._is_hurried and not self._publisher.stream.is_awaited
 
@@ -152,10 +152,10 @@ class WhipIntake:
                 end += 1
             track = self._by_type.get(payload_type)
             if track is not None:
-                self._packets(track, packets[begin:end], arrivals[begin:end])
+                self._take_packets(track, packets[begin:end], arrivals[begin:end])
             begin = end
 
-    def _packets(self, track: ReceivedTrack, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
+    def _take_packets(self, track: ReceivedTrack, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
         """Takes packets of one payload type."""
         self.last_packet = now = arrivals[-1]
         extension = track.parameters.transport_cc
@@ -164,7 +164,7 @@ class WhipIntake:
                 number = header_extension(packet, extension)
                 if number is not None and len(number) == 2:
                     self._feedback.received(number[0] << 8 | number[1], arrival)
-        for unit in track.packets(packets, arrivals, (now - self._began) * TICKS):
+        for unit in track.receive(packets, arrivals, (now - self._began) * MILLISECONDS):
             self._take(unit)
         if not self._is_hurried and (receiver := track.receiver) is not None and receiver.is_repairing:
             self._hurry()
@@ -207,9 +207,9 @@ class WhipIntake:
         unit.wall = time.time()
         now = time.monotonic()
         if unit.key:
-            self._key_frames.came(now)
+            self._key_frames.note_key_frame(now)
             if self._sound is not None:
-                self._sound.key_frame(unit.dts)
+                self._sound.forget_before(unit.dts)
         publisher.push(unit, now)
 
     def _push_sound(self, unit: AccessUnit) -> None:
@@ -278,7 +278,7 @@ class WhipIntake:
         peer = self._peer
         assert peer is not None, "set by begin"
         now = time.monotonic()
-        arrival = (now - self._began) * TICKS
+        arrival = (now - self._began) * MILLISECONDS
         trip = peer.round_trip
         new_trip, self._round_trip = trip != self._round_trip, trip
         self._is_hurried = False
@@ -289,11 +289,11 @@ class WhipIntake:
             if new_trip and trip is not None:
                 receiver.measured(trip)
             due = receiver.due(now)
-            for unit in track.take(due.received, arrival):
+            for unit in track.take_released(due.received, arrival):
                 self._take(unit)
             if due.nacks:
                 peer.send_rtcp(rtcp.nack(_SSRC, track.ssrc, due.nacks))
-            if track.kind is Kind.VIDEO and (due.pli or (self._has_announced and self._key_frames.due(now))):
+            if track.kind is Kind.VIDEO and (due.pli or (self._has_announced and self._key_frames.take_request(now))):
                 peer.send_rtcp(rtcp.pli(_SSRC, track.ssrc))
             self._is_hurried |= receiver.is_repairing
         if now >= self._feedback_at:
@@ -311,7 +311,7 @@ class WhipIntake:
 class KeyFrameRequests:
     """Requests a key frame if a consumer wants one, or after an interval without any. Times are in seconds.
 
-    A sender that sends key frames without a request has its own interval, and gets some more time.
+    A sender that sends key frames without a request has its own interval. It gets _LATE_SECONDS more.
     After a loss, the receiver requests key frames itself.
 
     interval: longest time without a key frame; 0: no limit.
@@ -330,13 +330,13 @@ class KeyFrameRequests:
         """Requests a key frame as soon as possible."""
         self._wanted = True
 
-    def came(self, now: float) -> None:
+    def note_key_frame(self, now: float) -> None:
         """Notes that a key frame has come."""
         self._patience = self._interval + (0.0 if self._asked else _LATE_SECONDS)
         self._last, self._wanted, self._asked = now, False, False
 
-    def due(self, now: float) -> bool:
-        """Whether a key frame is to be requested now."""
+    def take_request(self, now: float) -> bool:
+        """Returns whether to request a key frame now. If so, the request counts as sent."""
         overdue = self._interval and now - self._last > self._patience
         if not (self._wanted or overdue) or now < self._next:
             return False

@@ -6,7 +6,7 @@ from typing import Final, cast
 
 from gateway.media import av1, vp9
 from gateway.media.errors import InvalidData
-from gateway.media.framed_units import TICKS, FramedSound, NalPictures
+from gateway.media.framed_units import MILLISECONDS, FramedSound, NalPictures
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols.rtp import retransmission
@@ -37,12 +37,12 @@ _DEPACKETIZERS: Final[dict[str, Callable[[], ResumableDepacketizer]]] = {
     "VP8": Vp8Depacketizer,
     "OPUS": FrameDepacketizer,
 }
-_SILENT_SECONDS: Final = 2.0  # after which packets of another source (SSRC) are taken
+_SILENT_SECONDS: Final = 2.0  # if a source (SSRC) sends nothing for this time, another one is accepted
 
 
 @dataclass(frozen=True, slots=True)
 class TrackParameters:
-    """A track as the answer describes it. transport_cc: id of the extension; 0: it is not used."""
+    """A track as the SDP answer describes it. transport_cc: id of the extension for feedback on arrivals; 0: none."""
 
     kind: Kind
     codec: OfferedCodec
@@ -60,22 +60,22 @@ class ReceivedTrack:
         self._timeline = timeline
         self._index = index
         self._last_packet = 0.0
-        self._samples: NalPictures | CodedPictures | FramedSound
+        self._unit_maker: NalPictures | CodedPictures | FramedSound
         if parameters.kind is Kind.VIDEO:
             codec = _CODECS[parameters.codec.name]
-            self._samples = NalPictures(codec) if codec in _NAL_CODECS else CodedPictures(codec)
+            self._unit_maker = NalPictures(codec) if codec in _NAL_CODECS else CodedPictures(codec)
         else:
-            self._samples = FramedSound(replace(opus_track(2), timescale=TICKS))
+            self._unit_maker = FramedSound(replace(opus_track(2), timescale=MILLISECONDS))
 
     @property
     def track(self) -> MediaTrack | None:
         """The track of its units; None before the first key frame."""
-        return self._samples.track
+        return self._unit_maker.track
 
-    def packets(self, data: Sequence[bytes], arrivals: Sequence[float], arrival: float) -> list[AccessUnit]:
+    def receive(self, data: Sequence[bytes], arrivals: Sequence[float], arrival: float) -> list[AccessUnit]:
         """Returns the units that packets of one payload type complete.
 
-        arrivals: monotonic seconds of each packet. arrival: of the last one, milliseconds of the push.
+        arrivals: monotonic seconds of each packet. arrival: time of the last one, in milliseconds since the push began.
         """
         receiver = self.receiver
         if (
@@ -86,13 +86,13 @@ class ReceivedTrack:
             packets = [parse_packet(packet, empty=True) for packet in data]
             if None not in packets:
                 self._last_packet = arrivals[-1]
-                return self._units(receiver.push_all(cast("list[RtpPacket]", packets), arrivals), arrival)
+                return self._make_units(receiver.push_all(cast("list[RtpPacket]", packets), arrivals), arrival)
         units: list[AccessUnit] = []
         for packet, now in zip(data, arrivals, strict=True):
-            units += self._packet(packet, now, arrival)
+            units += self._receive_one(packet, now, arrival)
         return units
 
-    def _packet(self, data: bytes, now: float, arrival: float) -> list[AccessUnit]:
+    def _receive_one(self, data: bytes, now: float, arrival: float) -> list[AccessUnit]:
         """Returns the units that one packet completes."""
         ssrc = int.from_bytes(data[8:12], "big")
         repaired = data[1] & 0x7F == self.parameters.codec.rtx
@@ -103,14 +103,14 @@ class ReceivedTrack:
             data = unwrapped
         elif ssrc != self.ssrc:
             if self.ssrc and now - self._last_packet < _SILENT_SECONDS:
-                return []  # another layer of simulcast, or a stray packet
+                return []  # another layer of simulcast, or a packet of a former source
             self._begin(ssrc)
         packet = parse_packet(data, empty=True)
         receiver = self.receiver
         if packet is None or receiver is None:
             return []
         self._last_packet = now
-        return self._units(receiver.push(packet, now, repaired=repaired), arrival)
+        return self._make_units(receiver.push(packet, now, repaired=repaired), arrival)
 
     def _begin(self, ssrc: int) -> None:
         """Expects a new source, which has other sequence numbers and timestamps."""
@@ -118,25 +118,25 @@ class ReceivedTrack:
         self.ssrc = ssrc
         depacketizer, nack = _DEPACKETIZERS[codec.name](), "nack" in codec.feedback
         self.receiver = RtpReceiver(ssrc, codec.payload_type, codec.clock, depacketizer, nack=nack)
-        if not isinstance(self._samples, FramedSound):
-            self._samples.restart()
+        if not isinstance(self._unit_maker, FramedSound):
+            self._unit_maker.restart()
 
-    def take(self, received: Iterable[Received], arrival: float) -> list[AccessUnit]:
+    def take_released(self, received: Iterable[Received], arrival: float) -> list[AccessUnit]:
         """Returns the units of packets that the receiver has released by a timer."""
-        return self._units(received, arrival)
+        return self._make_units(received, arrival)
 
-    def _units(self, received: Iterable[Received], arrival: float) -> list[AccessUnit]:
+    def _make_units(self, received: Iterable[Received], arrival: float) -> list[AccessUnit]:
         units: list[AccessUnit] = []
         for frame in received:
             if not isinstance(frame, AssembledFrame):
                 continue
             time = self._timeline.stamp(self._index, frame.timestamp, arrival)
             try:
-                samples = self._samples
-                if isinstance(samples, CodedPictures):
-                    unit = samples.make_unit(frame.payload, time, frame.key)
+                maker = self._unit_maker
+                if isinstance(maker, CodedPictures):
+                    unit = maker.make_unit(frame.payload, time, frame.key)
                 else:
-                    unit = samples.make_unit(frame.payload, time)
+                    unit = maker.make_unit(frame.payload, time)
             except InvalidData:
                 continue  # the receiver counts broken packets; a broken picture is dropped like a lost one
             if unit is not None:
@@ -147,7 +147,7 @@ class ReceivedTrack:
 class CodedPictures:
     """Makes access units of whole frames, from a key frame on. Frames are shown in the order in which they are sent.
 
-    codec: AV1, VP9 or VP8, which has no configuration.
+    codec: AV1, VP9 or VP8. VP8 has no configuration record.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -162,7 +162,7 @@ class CodedPictures:
         if key:
             config = _config(self._codec, payload)
             if self.track is None or config != self.track.config:
-                self.track = MediaTrack(Kind.VIDEO, self._codec, TICKS, config)
+                self.track = MediaTrack(Kind.VIDEO, self._codec, MILLISECONDS, config)
             self._begun = True
         assert self.track is not None, "set by the first key frame"
         return AccessUnit(self.track, time, 0, key, 0.0, payload)
@@ -173,7 +173,7 @@ class CodedPictures:
 
 
 def _config(codec: Codec, key_frame: bytes) -> bytes:
-    """Returns the record for a key frame. Raises InvalidData."""
+    """Returns the configuration record of a key frame; b"" for VP8. Raises InvalidData."""
     if codec is not Codec.AV1:
         return vp9.vpcc_of(key_frame).record if codec is Codec.VP9 else b""
     for kind, start, _, end in av1.obus(key_frame):

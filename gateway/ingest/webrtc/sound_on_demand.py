@@ -14,7 +14,7 @@ from gateway.workers.sound_protocol import aac_track
 from gateway.workers.worker_pool import WorkerPool
 
 AAC_TRACK: Final = aac_track(2, 1_000)  # stereo, because a decoder makes stereo of mono Opus (RFC 7587 §4.1)
-_LINGER_MS: Final = 5_000  # after the last sink that needs the sound
+_LINGER_MS: Final = 5_000  # the sound is converted for this long after the last sink needed it
 _CODEC_MS: Final = 60  # delay in decoder and encoder, see SoundWorkerClient
 _LONGEST_WAIT: Final = 1.0  # seconds until the sinks that wait for sound get the pictures without it
 _MAX_KEPT: Final = 500  # units: 10 s of 20 ms each
@@ -35,12 +35,12 @@ class SoundOnDemand:
         self._has_video = has_video
         self._client = SoundWorkerClient(workers, publisher.stream.name, self._deliver)
         self._kept: deque[AccessUnit] = deque(maxlen=_MAX_KEPT)
-        self._is_on = False
-        self._wanted_ms = 0  # when a sink wanted audio, in the times of the push
-        self._made: list[AccessUnit] = []  # for the cache
-        self._until: int | None = None  # dts of the unit that completes it; None: nobody waits
+        self._is_on = False  # the worker gets the sound
+        self._wanted_ms = 0  # decode time of the newest unit when a sink last wanted audio
+        self._made: list[AccessUnit] = []  # converted units for the sinks that wait
+        self._until: int | None = None  # decode time of the unit that completes `_made`; None: no sink waits
         self._timer: asyncio.TimerHandle | None = None
-        self._last = -1
+        self._last = -1  # decode time of the last published unit; -1: none yet
 
     async def run(self) -> None:
         """Runs the worker until `close`. Raises SoundWorkerFailed."""
@@ -64,8 +64,8 @@ class SoundOnDemand:
                     self._client.give(unit)
         return self._until is None
 
-    def key_frame(self, dts: int) -> None:
-        """Forgets the sound before a key frame. dts: milliseconds."""
+    def forget_before(self, dts: int) -> None:
+        """Forgets the kept sound before a time, such as that of a key frame. dts: milliseconds."""
         kept = self._kept
         while kept and kept[0].dts < dts - _CODEC_MS:
             kept.popleft()
@@ -73,7 +73,7 @@ class SoundOnDemand:
     def take(self, unit: AccessUnit) -> None:
         """Takes a unit with the times of the push. Hot path."""
         if not self._has_video:
-            self.key_frame(unit.dts - int(AUDIO_ONLY_SECONDS * 1_000))
+            self.forget_before(unit.dts - int(AUDIO_ONLY_SECONDS * 1_000))
         stream = self._publisher.stream
         if stream.wants_audio:
             self._wanted_ms = unit.dts

@@ -110,7 +110,7 @@ class WhipPush:
         self._pushes = pushes
         self.push = push
         self.intake: WhipIntake | None = None
-        self._sound: asyncio.Task[object] | None = None
+        self._running: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._reason = ""
         self.peer: Peer | None = None
@@ -118,16 +118,16 @@ class WhipPush:
     # ---- PeerHandler ----
 
     @property
-    def is_patient(self) -> bool:
+    def tolerates_delay(self) -> bool:
         """Whether no sink waits for the next picture, and no packet is missing."""
-        return self.intake is not None and self.intake.is_patient
+        return self.intake is not None and self.intake.tolerates_delay
 
     def connected(self) -> None:
         assert self.peer is not None and self.intake is not None, "the answer has been sent"
-        self.push.publishing(over=self.peer.protocol)
+        self.push.log_begin(over=self.peer.protocol)
         self.intake.begin(self.peer)
-        self._sound = self._pushes.services.tasks.start(
-            self._run_sound(self.intake), f"sound of {self.push.request.id}"
+        self._running = self._pushes.services.tasks.start(
+            self._run_intake(self.intake), f"intake of {self.push.request.id}"
         )
         self._check()
 
@@ -161,7 +161,7 @@ class WhipPush:
             self.peer.close()
 
     def release(self, reason: str) -> None:
-        """Frees everything. The stream lingers."""
+        """Ends the push, and frees what it holds. The stream lingers, so that the client can push again."""
         intake, self.intake = self.intake, None
         if intake is not None:
             intake.close()
@@ -171,7 +171,7 @@ class WhipPush:
 
     # ---- time ----
 
-    async def _run_sound(self, intake: WhipIntake) -> None:
+    async def _run_intake(self, intake: WhipIntake) -> None:
         try:
             await intake.run()
         except IntakeFailed as error:
@@ -191,7 +191,7 @@ class WhipPush:
 
 
 def _credentials(request: Request, name: str) -> tuple[str, str | None, str]:
-    """Returns channel id, sign and name of the input: of the query, or of the bearer token `<id>?sign=…&input=…`."""
+    """Returns channel id, sign and name of the input, from the query or from the bearer token `<id>?sign=…&input=…`."""
     query = request.query
     id, sign, input = name, query.get("sign"), query.get("input", "")
     token = bearer(request)
@@ -227,15 +227,15 @@ def _accept(offer: Offer) -> tuple[dict[int, AcceptedMedia], Sequence[TrackParam
 
 
 def _refusal(error: GatewayError) -> Response:
-    """Returns the answer to a refused push (contract, section 9)."""
-    words = refusal_text(error, _PLACE)
+    """Returns the answer to a refused push. docs/api.md, "WebRTC: WHIP and WHEP", lists the codes."""
+    message = refusal_text(error, _PLACE)
     match error:
         case TooManyRefusals():
-            return service_unavailable(words, 10, 429)
+            return service_unavailable(message, 10, 429)
         case NotAuthorized():
-            return text(401, words, headers={"WWW-Authenticate": "Bearer"})
+            return text(401, message, headers={"WWW-Authenticate": "Bearer"})
         case NameInUse():
-            return text(409, words)
+            return text(409, message)
         case PushesNotAccepted():
-            return text(403, words)
-    return service_unavailable(words, 5)
+            return text(403, message)
+    return service_unavailable(message, 5)

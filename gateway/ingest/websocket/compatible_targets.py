@@ -78,14 +78,14 @@ class CompatibleTargets:
 
 
 class RelayDestination:
-    """The target of a push that is relayed, and the channel of its stream. It ends the push that it does not accept."""
+    """The target of a push that is relayed, and the channel of its stream. A push that the target refuses ends."""
 
     def __init__(self, target: str) -> None:
         id = f"compatible-{uuid.uuid4().hex[:16]}"
         self.channel = Channel({"id": id, "key": "", "outdate": _NEVER, "isRelay": True, "relayURL": [target]})
         self.name = str(relay_urls.masked([target])[0])
         self._last_accepted = time.monotonic()
-        self.problem = ""
+        self.problem = ""  # why the target does not accept the stream now; "": it accepts
 
     def check(self, stream: Stream, now: float) -> CloseReason | None:
         """Returns a reason if the push must end; otherwise None. Called once a second. now: monotonic seconds."""

@@ -23,17 +23,17 @@ from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 log = structlog.get_logger(__name__)
 
 _MODULE: Final = "gateway.workers.programs.browser.browser_worker"
-_SPARE: Final = 0.5
+_SPARE: Final = 0.5  # seconds, see ContainerIntake
 _CHUNK_BYTES: Final = 1 << 18  # bytes sent to the worker at once
-_STUCK_SECONDS: Final = 10.0  # after this time without a read, a worker counts as hung
+_HANG_SECONDS: Final = 10.0  # after this time without a read, a worker counts as hung
 _FINISH_SECONDS: Final = 5.0  # in addition to its backlog, for a worker to finish after the end of the push
 
 
 class ContainerIntake:
     """One push of a byte stream, an `Intake`.
 
-    The worker has the recording's state. If it dies, the push fails, and the page starts again.
-    `feed` waits until the worker has read the earlier data, which it does at full speed.
+    Only the worker has the state of the recording. If the worker dies, the push fails, and the page starts again.
+    `feed` waits until the worker has read the earlier data. The worker reads faster than real time.
     The worker drops pictures that it cannot encode in time.
 
     spare: seconds that an encoder may be late before it drops pictures.
@@ -59,7 +59,7 @@ class ContainerIntake:
         """Publishes until `finish` was called and the last unit is published. Raises IntakeFailed."""
         stream = self._publisher.stream.name
         try:
-            async with self._workers.start(_MODULE, "browser", stream=stream, stuck=_STUCK_SECONDS) as worker:
+            async with self._workers.start(_MODULE, "browser", stream=stream, hang_seconds=_HANG_SECONDS) as worker:
                 await worker.send_json(WorkerMessage.SETUP, asdict(self._plan))
                 self._worker.set_result(worker)
                 finished = await worker.exchange(
@@ -145,6 +145,6 @@ class ContainerIntake:
             dropped["ingest"] = report.damaged
         if report.unusable_tracks != last.unusable_tracks:
             for line in report.unusable_tracks:
-                log.warning("not carried", stream=stream, what=line)
+                log.warning("a track is not published", stream=stream, what=line)
         if report.dropped and not last.dropped:
             log.warning("pictures of a push are dropped: the encoder is too slow for them", stream=stream)

@@ -48,9 +48,9 @@ class FramesIntake:
         self._video: MediaTrack | None = None
         self._audio: MediaTrack | None = None  # the published audio track
         self._source_audio: MediaTrack | None = None  # the received audio track, if a worker transcodes it to AAC
-        self._pre_skip = 0
-        self._length_size = 4
-        self._key_due = True
+        self._pre_skip_ms = 0  # of Opus that the worker decodes
+        self._length_size = 4  # bytes of the length before each NAL unit
+        self._key_due = True  # the next picture must be a key frame
         self._order = DecodeOrder()
         self._uses_worker = False  # the worker was requested
         self._ended = False
@@ -114,10 +114,10 @@ class FramesIntake:
         track = self._audio
         assert track is not None, "FramesConnection refuses frames without a configuration"
         if self._source_audio is None and chunk.payload[:1] == b"\xff":
-            # These bits begin the sync word of ADTS. A raw AAC frame never begins with them (an end element).
+            # The sync word of ADTS begins with these bits. A raw AAC frame never does: there, 111 means its end.
             self._count_malformed('sound is not raw AAC frames: encode with aac: {format: "aac"}')
             return
-        dts = self._timeline.stamp(_AUDIO_INDEX, self._relative_ms(chunk.pts) - self._pre_skip & _MASK)
+        dts = self._timeline.stamp(_AUDIO_INDEX, self._relative_ms(chunk.pts) - self._pre_skip_ms & _MASK)
         if self._source_audio is not None:
             self._sound_worker.give(AccessUnit(self._source_audio, dts, 0, True, time.time(), chunk.payload))
         else:
@@ -128,6 +128,7 @@ class FramesIntake:
             self._publisher.push(unit, time.monotonic())
 
     def _relative_ms(self, pts: int) -> int:
+        """Returns the time on this intake's clock in milliseconds, modulo 2^32. pts: microseconds of the page."""
         ms = pts // 1000
         if self._time_offset is None:
             self._time_offset = ms - _START_MS
@@ -169,13 +170,13 @@ class FramesIntake:
         self._source_audio = source
         # Decoded audio is later than the packets' times by the pre-skip (RFC 7845 §4.2).
         skip = opus.parse_head(source.config).pre_skip if source is not None and source.codec is Codec.OPUS else 0
-        self._pre_skip = skip * 1000 // opus.RATE
+        self._pre_skip_ms = skip * 1000 // opus.RATE
 
 
 class DecodeOrder:
     """Computes the decode times of pictures from their order and their presentation times.
 
-    Without reordering, both times are equal.
+    Without reordering, both times are the same.
     After an encoder has reordered pictures, decode times are earlier, by the largest difference so far.
     Decode times always increase.
     """

@@ -1,4 +1,4 @@
-"""The WS and WSS listeners: opening handshake, clients behind proxies; they check every push once a second."""
+"""The WS and WSS listeners: they answer opening handshakes, find clients behind proxies, and start push sessions."""
 
 import asyncio
 import logging

@@ -10,12 +10,12 @@ from gateway.protocols.push import CloseCode, Stats
 class CloseReason:
     """The reason for the end of a push.
 
-    announced: whether the client also gets the reason as a text. False if the client itself ended the push.
+    tells_client: whether the client also gets the reason as a text. False if the client itself ended the push.
     """
 
     code: CloseCode
     reason: str
-    announced: bool = True
+    tells_client: bool = True
 
 
 class PushMessages:
@@ -26,12 +26,12 @@ class PushMessages:
         return push.accepted_text(name, kind, None, None)
 
     def stats(self, stats: Stats, problem: str) -> list[str]:
-        """Returns the statistics, which are sent once a second. problem: the current problem, or ""."""
+        """Returns the statistics, which are sent once a second. problem: of the relay target; "": none."""
         return [push.stats_text(stats)]
 
     def ended(self, closing: CloseReason) -> list[str]:
         """Returns the last texts, which are sent before the close frame."""
-        return [push.error_text(closing.code, closing.reason)] if closing.announced else []
+        return [push.error_text(closing.code, closing.reason)] if closing.tells_client else []
 
 
 class CompatiblePushMessages(PushMessages):
@@ -52,4 +52,4 @@ class CompatiblePushMessages(PushMessages):
         return lines
 
     def ended(self, closing: CloseReason) -> list[str]:
-        return [*([closing.reason] if closing.announced else []), push_original.CLOSING]
+        return [*([closing.reason] if closing.tells_client else []), push_original.CLOSING]

@@ -19,6 +19,7 @@ from gateway.protocols.push import CloseCode
 # The place of the sign, for a client that sends none.
 SIGN_PLACE: Final = "the address is /stream/<id>?sign=<expiry>-<hash>"
 _CODES: Final = {NotAuthorized: CloseCode.UNAUTHORIZED, NameInUse: CloseCode.IN_USE}
+# What a client gets when the hub ends its push.
 EVICTIONS: Final[dict[EndReason, tuple[CloseCode, str]]] = {
     EndReason.KICKED: (CloseCode.REMOVED, "Ended by an administrator."),
     EndReason.DELETED: (CloseCode.REMOVED, "The channel was deleted."),
@@ -44,5 +45,5 @@ class WsServices:
 
 
 def refusal(error: GatewayError) -> tuple[CloseCode, str]:
-    """Returns the close code and text of a refused push (contract, section 3)."""
+    """Returns the close code and text of a refused push. docs/api.md, "WebSocket push", lists the codes."""
     return _CODES.get(type(error), CloseCode.TRY_LATER), refusal_text(error, SIGN_PLACE)

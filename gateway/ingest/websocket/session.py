@@ -58,9 +58,10 @@ class PushSession:
         self._close_reason: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
         self._intake: Intake | None = None
         self._frames: FramesIntake | None = None
-        self._received = 0
+        self._received = 0  # bytes of binary messages
         self._bytes_before = 0  # bytes that the stream had when this push began
-        self._last = time.monotonic()
+        self._last_message = time.monotonic()  # when the last message came
+        # For each second: monotonic time, bytes and frames received until then.
         self._rates: deque[tuple[float, int, int]] = deque(maxlen=_RATE_SECONDS + 1)
 
     async def run(self) -> None:
@@ -86,10 +87,10 @@ class PushSession:
             self._intake = self._services.container(publisher)
         intake = self._intake
         kind = "frames" if self._frames is not None else "container"
-        self._push.publishing(form=kind)
-        self._last = self._push.began
+        self._push.log_begin(form=kind)
+        self._last_message = self._push.began
         self._bytes_before = publisher.stream.received.bytes
-        self._rates.append((self._last, 0, 0))
+        self._rates.append((self._last_message, 0, 0))
         request = self._push.request
         self._send_text(self._messages.accepted(request.id, kind))
         self._ws.admit(self._settings.limits.ws_message)
@@ -123,13 +124,13 @@ class PushSession:
         except IntakeFailed as failure:
             self._end_failed(failure)
         else:
-            self._end(CloseCode.NORMAL, "the push has ended", announced=False)
+            self._end(CloseCode.NORMAL, "the push has ended", tells_client=False)
 
     async def _receive(self, intake: Intake) -> None:
         try:
             await self._receive_messages(intake)
         except ConnectionClosed as closed:
-            self._end(CloseCode.NORMAL, _describe_close(closed), announced=False)
+            self._end(CloseCode.NORMAL, _describe_close(closed), tells_client=False)
         except (RemoteProtocolError, InvalidData) as error:
             self._end(CloseCode.UNUSABLE, str(error))
         except IntakeFailed as failure:
@@ -146,7 +147,7 @@ class PushSession:
             if in_a_row >= MESSAGES_PER_TURN:
                 in_a_row = 0
                 await asyncio.sleep(0)  # one read may contain thousands of messages
-            self._last = now = time.monotonic()
+            self._last_message = now = time.monotonic()
             if isinstance(message, bytes):
                 self._received += len(message)
                 # Set although the media may not be published yet: otherwise another publisher could take over while a
@@ -172,7 +173,7 @@ class PushSession:
         if self._close_reason.done() or intake is None or publisher is None:
             return
         media = publisher.stream.received.bytes > self._bytes_before
-        overdue = self._push.overdue(now, self._last, limits, idle_timeout, has_media=media)
+        overdue = self._push.overdue(now, self._last_message, limits, idle_timeout, has_media=media)
         if overdue:
             self._end(CloseCode.POLICY, overdue)
         elif destination is not None and (closing := destination.check(publisher.stream, now)) is not None:
@@ -204,9 +205,9 @@ class PushSession:
     def _end_failed(self, failure: IntakeFailed) -> None:
         self._end(CloseCode.TRY_LATER if failure.again else CloseCode.UNUSABLE, str(failure))
 
-    def _end(self, code: CloseCode, reason: str, *, announced: bool = True) -> None:
+    def _end(self, code: CloseCode, reason: str, *, tells_client: bool = True) -> None:
         if not self._close_reason.done():
-            self._close_reason.set_result(CloseReason(code, reason, announced))
+            self._close_reason.set_result(CloseReason(code, reason, tells_client))
 
     def _crashed(self, name: str, error: BaseException) -> None:
         log.error("a push's task failed", stream=self._push.request.id, task=name, exc_info=error)

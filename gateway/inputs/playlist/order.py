@@ -13,12 +13,12 @@ from gateway.channels.inputs import InputSpec
 from gateway.channels.playlist_items import PlaylistItem
 from gateway.channels.schedule import time_zone
 
-RETRY_SECONDS: Final = 30.0  # of rest, after none of the items without a time could be played
+RETRY_SECONDS: Final = 30.0  # pause after none of the fillers could be played
 
 
 @dataclass(frozen=True, slots=True)
-class ScheduledItem:
-    """The next item of a playlist. Times are seconds since the epoch.
+class NextItem:
+    """The next item of a playlist. Times are seconds since 1970.
 
     key: of the item; None: nothing is played until `until`.
     begin: when it begins; None: when the previous one has ended. until: when it is cut; infinity: it is not cut.
@@ -52,12 +52,12 @@ class ListOrder:
         self._ended = False
         self._failures = 0  # in a row
 
-    def next(self, now: float) -> ScheduledItem | None:
+    def next(self, now: float) -> NextItem | None:
         """Returns the next item; None: the playlist has ended. now: when the previous one has ended."""
         if self._ended:
             self._ended = False  # when the source runs again, it begins again
             return None
-        return ScheduledItem(self._items[self._index].key)
+        return NextItem(self._items[self._index].key)
 
     def report(self, *, played: bool) -> bool:
         """Notes that the last item has ended. Returns False if no item at all can be played.
@@ -74,54 +74,55 @@ class ListOrder:
 
 
 class DayOrder:
-    """Begins items with a time of day at this time, every day. Items without a time fill the time between, in order.
+    """Begins scheduled items (those with a time of day) every day. The others are fillers: they play between, in order.
 
-    An item that still plays at the time of another one is cut. If its time is past, an item begins where it would be
-    now. Without `loop`, the items without a time play at most once between two times.
+    An item that still plays when a scheduled item begins is cut. If its time is past, a scheduled item begins where it
+    would be now. Without `loop`, each filler plays at most once between two scheduled items.
 
     zone: name of the time zone; "": UTC.
     """
 
     def __init__(self, items: Sequence[PlaylistItem], zone: str, *, loop: bool) -> None:
-        self._timed = [(item.begins, item.key) for item in items if item.begins is not None]
+        self._scheduled = [(item.begins, item.key) for item in items if item.begins is not None]
         self._fillers = [item.key for item in items if item.begins is None]
         self._zone = time_zone(zone) if zone else UTC
         self._loop = loop
-        self._filler = 0  # index of the next item without a time
-        self._played = 0  # items without a time since the last time
-        self._failures = 0  # of them, in a row
-        self._begin = self._next_begin = -math.inf  # of the last item with a time, and of the returned one
+        self._filler = 0  # index of the next one
+        self._played = 0  # fillers since the last scheduled item
+        self._failures = 0  # of fillers, in a row
+        self._reported_begin = -math.inf  # begin of the scheduled item that was last reported
+        self._due_begin = -math.inf  # begin of the scheduled item that was due at the last call of `next`
         self._day: object = None  # for which `_begins` was computed
-        self._begins: list[tuple[float, str]] = []
+        self._begins: list[tuple[float, str]] = []  # begin and key, of three days
 
-    def next(self, now: float) -> ScheduledItem:
+    def next(self, now: float) -> NextItem:
         """Returns the next item. now: when the previous one has ended."""
         begins = self._begins_around(now)
         index = bisect_right(begins, now, key=lambda entry: entry[0])
         (begin, key), (until, _) = begins[index - 1], begins[index]
-        self._next_begin = begin
-        if begin != self._begin:
-            return ScheduledItem(key, now, until, now - begin)
+        self._due_begin = begin
+        if begin != self._reported_begin:
+            return NextItem(key, now, until, now - begin)
         count = len(self._fillers)
         if self._played >= count and not (self._loop and count):
-            return ScheduledItem(None, until=until)
+            return NextItem(None, until=until)
         if self._failures >= count:
             self._failures = 0
-            return ScheduledItem(None, until=min(until, now + RETRY_SECONDS))
-        return ScheduledItem(self._fillers[self._filler], until=until)
+            return NextItem(None, until=min(until, now + RETRY_SECONDS))
+        return NextItem(self._fillers[self._filler], until=until)
 
     def report(self, *, played: bool) -> bool:
         """Notes that the last item has ended, like `ListOrder`."""
-        if self._begin != self._next_begin:
-            self._begin, self._played, self._failures = self._next_begin, 0, 0
+        if self._reported_begin != self._due_begin:
+            self._reported_begin, self._played, self._failures = self._due_begin, 0, 0
         else:
             self._filler = (self._filler + 1) % len(self._fillers)
             self._played += 1
             self._failures = 0 if played else self._failures + 1
-        return True  # another time comes
+        return True  # another scheduled item comes
 
     def _begins_around(self, now: float) -> list[tuple[float, str]]:
-        """Returns time and key of all items with a time, of yesterday, today and tomorrow."""
+        """Returns begin and key of all scheduled items, of yesterday, today and tomorrow."""
         today = datetime.fromtimestamp(now, self._zone).date()
         if today != self._day:
             self._day = today
@@ -130,6 +131,6 @@ class DayOrder:
             self._begins = sorted(
                 ((midnight + timedelta(seconds=at)).timestamp(), key)
                 for midnight in midnights
-                for at, key in self._timed
+                for at, key in self._scheduled
             )
         return self._begins

@@ -16,7 +16,7 @@ from gateway.channels.inputs import InputSpec
 from gateway.inputs.demux_client import DemuxClient, DemuxedSource
 from gateway.inputs.descriptor import InputContext, InputSource
 from gateway.inputs.paced_media import MediaClock, MediaQueue
-from gateway.inputs.playlist.order import DayOrder, ScheduledItem, order_of
+from gateway.inputs.playlist.order import DayOrder, NextItem, order_of
 from gateway.inputs.playlist.stored_film import open_film
 from gateway.inputs.splicer import Splicer
 from gateway.inputs.unit_output import UnitOutput
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 _SILENT_SECONDS: Final = 30.0  # an item without a unit for this long is broken
 _MAX_GOP_BYTES: Final = 16_000_000  # of the pictures since the last key frame, which are repeated after a pause
 _STEP: Final = 33  # ms from the last frame before a pause to the first one after it
-_OPEN_SECONDS: Final = 5.0  # before its time, an item is opened
+_OPEN_SECONDS: Final = 5.0  # an item is opened this long before its time
 _MAX_LATE: Final = 5.0  # seconds; after a longer pause of the reader, the order begins with what is due now
 _STILL_SECONDS: Final = 0.5  # a shorter wait for the next time is no interruption
 
@@ -55,7 +55,7 @@ class PlaylistSource(InputSource):
     it goes on by the clock, like a television channel.
     problem: the last item that could not be played, with the reason; "": none.
 
-    clock: seconds since the epoch.
+    clock: seconds since 1970.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class PlaylistSource(InputSource):
 
     @property
     def is_ready(self) -> bool:
-        """Whether media are in memory. Items with a time are not published before it."""
+        """Whether media are in memory. Scheduled items are not published before their time."""
         return self._player is not None and not self._by_day and len(self._player.queue) > 0
 
     @property
-    def is_resting(self) -> bool:
-        """Whether nothing plays before the next time."""
-        return self._player is not None and self._player.is_resting
+    def is_between_items(self) -> bool:
+        """Whether nothing plays until the time of the next item."""
+        return self._player is not None and self._player.is_between_items
 
     @property
     def key_frame(self) -> AccessUnit | None:
@@ -143,7 +143,7 @@ class PlaylistSource(InputSource):
 
 
 class _ItemReader:
-    """Reads item after item into the queue. Times go on from item to item; equal tracks are not announced again."""
+    """Reads item after item into the queue. Times go on from item to item. The same tracks are not announced again."""
 
     def __init__(self, objects: ObjectStore, demuxer: DemuxClient, queue: MediaQueue[QueueItem]) -> None:
         self._objects = objects
@@ -151,17 +151,17 @@ class _ItemReader:
         self._queue = queue
         self._splicer = Splicer(_SILENT_SECONDS)
 
-    async def read(self, scheduled: ScheduledItem, begin: float) -> tuple[GatewayError | None, float]:
+    async def read(self, next_item: NextItem, begin: float) -> tuple[GatewayError | None, float]:
         """Reads an item to its end or to the time of the next one. Returns what was wrong with it, and its seconds.
 
         begin: when it begins.
         """
-        assert scheduled.key is not None, "the caller checks it"
+        assert next_item.key is not None, "the caller checks it"
         first = last = 0
         count = 0
         source: DemuxedSource | None = None
         try:
-            film = await open_film(self._objects, scheduled.key, scheduled.offset)
+            film = await open_film(self._objects, next_item.key, next_item.offset)
             if film is None:
                 return None, 0.0
             source = await self._demuxer.open(film.reader, size=film.size, format=film.format, start=film.start)
@@ -169,7 +169,7 @@ class _ItemReader:
                 async for item in items:
                     if isinstance(item, AccessUnit):
                         first, last = first if count else item.dts, item.dts
-                        if begin + (last - first) / 1000 >= scheduled.until:
+                        if begin + (last - first) / 1000 >= next_item.until:
                             break
                         count += 1
                     await self._queue.put(item)
@@ -178,7 +178,7 @@ class _ItemReader:
         finally:
             if source is not None and not self._demuxer.ended:
                 await source.close()
-        over = count or scheduled.offset  # it may have ended before its offset
+        over = count or next_item.offset  # it may have ended before its offset
         return (None if over else OutputError("it has no media")), (last - first) / 1000
 
 
@@ -188,7 +188,7 @@ class _Player:
     def __init__(
         self, queue: MediaQueue[QueueItem], context: InputContext, wall: Callable[[], float], *, always: bool
     ) -> None:
-        self.is_resting = False  # it waits for the next time, without media
+        self.is_between_items = False  # it waits for the next time, without media
         self.queue = queue
         self._context = context
         self._output = UnitOutput(context)
@@ -235,11 +235,11 @@ class _Player:
         if item.begin is None:
             return
         began = self._wall()
-        self.is_resting = item.begin - began > _STILL_SECONDS
-        if self.is_resting:
+        self.is_between_items = item.begin - began > _STILL_SECONDS
+        if self.is_between_items:
             self._output.close()
         await asyncio.sleep(item.begin - began)
-        self.is_resting = False
+        self.is_between_items = False
         self._waited += round((self._wall() - began) * 1000)
         self._clock.restart()
         self._key_due = True

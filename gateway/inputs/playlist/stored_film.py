@@ -36,15 +36,18 @@ async def read_object(objects: ObjectStore, key: str, offset: int, size: int) ->
 
 
 class SegmentReader:
-    """Reads the segments of a converted film as one transport stream. Between two reads, nothing is open."""
+    """Reads the segments of a converted film in order, as one transport stream. Between two reads, nothing is open."""
 
     def __init__(self, objects: ObjectStore, keys: list[str]) -> None:
         self._objects = objects
         self._keys = deque(keys)
-        self._at = 0  # in the first of `keys`
+        self._at = 0  # bytes of the first of `_keys` that were read
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Returns the next bytes. Raises NoSuchObject if a segment was deleted, StoreUnavailable."""
+        """Returns the next bytes; b"" at the end. `offset` is ignored, because the demuxer reads in order.
+
+        Raises NoSuchObject if a segment was deleted, StoreUnavailable.
+        """
         while self._keys:
             data = await read_object(self._objects, self._keys[0], self._at, size)
             self._at += len(data)
@@ -59,7 +62,7 @@ class SegmentReader:
 async def open_film(objects: ObjectStore, item: str, offset: float = 0.0) -> StoredFilm | None:
     """Returns the bytes of an item: a file, a folder of a converted film, or an HLS playlist.
 
-    offset: seconds that are left out at its beginning; returns None if it is not longer.
+    offset: seconds that are left out at the beginning. Returns None if the film is not longer than this.
     If the file of an upload was deleted after its conversion, the converted film is played.
     Raises NoSuchObject, StoreUnavailable, OutputUnsupported.
     """
@@ -91,11 +94,11 @@ async def _open_folder(objects: ObjectStore, folder: str, offset: float) -> Stor
 
 async def _open_playlist(objects: ObjectStore, key: str, offset: float) -> StoredFilm | None:
     text = await read_object(objects, key, 0, MAX_BYTES + 1)
-    left = await asyncio.to_thread(_segments, text, key.rpartition("/")[0], offset)
-    return StoredFilm(SegmentReader(objects, left).read, format="mpegts") if left else None
+    keys = await asyncio.to_thread(_segment_keys, text, key.rpartition("/")[0], offset)
+    return StoredFilm(SegmentReader(objects, keys).read, format="mpegts") if keys else None
 
 
-def _segments(text: bytes, folder: str, offset: float) -> list[str]:
+def _segment_keys(text: bytes, folder: str, offset: float) -> list[str]:
     """Returns the keys of the segments after `offset`. Raises OutputUnsupported."""
     try:
         playlist = parse_playlist(text)
@@ -107,6 +110,6 @@ def _segments(text: bytes, folder: str, offset: float) -> list[str]:
     keys = [f"{folder}/{file}" if folder else file for file in files]
     if not keys or not all(is_object_key(k) and k.endswith(".ts") for k in keys):
         raise OutputUnsupported("its playlist has no transport stream segments beside it")
-    # Segments begin with key frames: the one with the offset is the first.
+    # Segments begin with key frames, so playing begins at the segment that contains the offset.
     ends = list(accumulate(segment.seconds for segment in playlist.segments))
     return keys[bisect_right(ends, offset) if offset else 0 :]

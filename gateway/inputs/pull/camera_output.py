@@ -11,7 +11,7 @@ from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS
 from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.tasks import Tasks
 from gateway.media.clock import PublisherTimeline
-from gateway.media.framed_units import TICKS
+from gateway.media.framed_units import MILLISECONDS
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
@@ -41,9 +41,9 @@ class CameraOutput:
         self._last_times: dict[Kind, int] = {}
         self._began = self._last_packet = time.monotonic()
         self._first_packet = 0.0
-        self._unsynchronized = False  # the reports of both tracks are known, but not used yet
+        self._sync_due = False  # the reports of both tracks are known, but not used yet
         self._encoder: SoundWorkerClient | None = None
-        self._encoded: MediaTrack | None = None
+        self._encoded: MediaTrack | None = None  # the AAC track of the encoder
         self._tasks = Tasks("camera", self._crashed)
         self._failed: OutputError | None = None
 
@@ -60,7 +60,7 @@ class CameraOutput:
         self._last_packet = time.monotonic()
         for track in tracks:
             if track.foreign is not None and track.samples.track is not None:
-                encoded = aac_track(track.foreign.channels, TICKS)
+                encoded = aac_track(track.foreign.channels, MILLISECONDS)
                 encoder = SoundWorkerClient(
                     self._workers, self._context.channel.id, self._push, SoundSetup(foreign=track.foreign)
                 )
@@ -73,36 +73,36 @@ class CameraOutput:
                 self._encoder, self._encoded = encoder, encoded
 
     def synchronize(self, begins: list[int] | None) -> None:
-        """Sets the timestamps that the tracks have at the same time. None: unknown."""
+        """Sets the RTP timestamps that the tracks have at the same time, in the order of the tracks. None: unknown."""
         if begins is None or self._first_packet:
             return  # packets that came before the answer have times already
-        at = (time.monotonic() - self._began) * TICKS
+        at = (time.monotonic() - self._began) * MILLISECONDS
         for track, timestamp in zip(self._tracks, begins, strict=True):
             track.clock.anchor(timestamp, at)
 
-    def packet(self, track: CameraTrack, data: bytes) -> None:
+    def take_packet(self, track: CameraTrack, data: bytes) -> None:
         """Takes an RTP packet. Hot path."""
         packet = parse_packet(data)
         if packet is None:
             return
         now = self._last_packet = time.monotonic()
         self._first_packet = self._first_packet or now
-        units = track.packet(packet, (now - self._began) * TICKS)
-        if self._unsynchronized:
-            self._unsynchronized = not synchronize(*self._tracks)
+        units = track.receive(packet, (now - self._began) * MILLISECONDS)
+        if self._sync_due:
+            self._sync_due = not synchronize(*self._tracks)
         for unit in units:
             if track.foreign is None:
                 self._push(unit)
             elif self._encoder is not None and self._output.begun:
                 self._encoder.give(unit)
 
-    def report(self, track: CameraTrack, data: bytes) -> None:
+    def take_report(self, track: CameraTrack, data: bytes) -> None:
         """Takes an RTCP packet."""
         report = parse_sender_report(data)
         if report is None:
             return
         track.report = report
-        self._unsynchronized = len(self._tracks) == 2 and all(t.report is not None for t in self._tracks)
+        self._sync_due = len(self._tracks) == 2 and all(t.report is not None for t in self._tracks)
 
     def check(self, now: float) -> None:
         """Raises OutputError if no media or no key frame arrives. now: monotonic seconds."""

@@ -8,7 +8,7 @@ from typing import Final
 from gateway.lib.numbers import read_integer
 from gateway.media import aac, h264, h265, nal
 from gateway.media.errors import InvalidData
-from gateway.media.framed_units import TICKS, FramedSound, NalPictures
+from gateway.media.framed_units import MILLISECONDS, FramedSound, NalPictures
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputError
@@ -17,21 +17,23 @@ from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket
 from gateway.protocols.rtsp.session_description import RtspMedia
 from gateway.workers.sound_protocol import ForeignSound, opus_track
 
+# libav's names of the sound codecs that a worker has to encode.
 _FOREIGN: Final = {"PCMU": "pcm_mulaw", "PCMA": "pcm_alaw", "L16": "pcm_s16be"}
 
 
 class CameraTrack:
-    """One medium of a session. foreign: the codec of sound that a worker has to encode.
+    """One medium of a session.
 
-    over_udp: whether packets may be lost or come in another order.
+    foreign: the codec of sound that a worker has to encode; None: the units can be published.
+    samples: makes access units. damaged: number of losses and of invalid payloads.
     """
 
     def __init__(self, medium: RtspMedia) -> None:
-        """Raises OutputError if it cannot be carried."""
+        """Raises OutputError if the codec is not supported."""
         self.medium = medium
         self.kind = Kind.VIDEO if medium.kind == "video" else Kind.AUDIO
         self.clock = RtpClock(medium.rate)
-        self.report: tuple[float, int] | None = None  # of the sender: NTP seconds and timestamp
+        self.report: tuple[float, int] | None = None  # of the sender: NTP seconds and the RTP timestamp of this moment
         self.foreign: ForeignSound | None = None
         self.damaged = 0
         self._order: PacketOrder | None = None
@@ -45,7 +47,7 @@ class CameraTrack:
         """Expects packets in any order."""
         self._order = PacketOrder()
 
-    def packet(self, packet: RtpPacket, arrival: float) -> list[AccessUnit]:
+    def receive(self, packet: RtpPacket, arrival: float) -> list[AccessUnit]:
         """Returns the units that a packet completes. arrival: milliseconds on the session's clock. Hot path."""
         if packet.payload_type != self.medium.payload_type:
             return []
@@ -61,7 +63,7 @@ class CameraTrack:
         try:
             for assembled in self._depacketizer.push(packet):
                 time = self.clock.stamp(assembled.timestamp, arrival)
-                time += assembled.offset * TICKS // self.medium.rate
+                time += assembled.offset * MILLISECONDS // self.medium.rate
                 unit = self.samples.make_unit(assembled.payload, time)
                 if unit is not None:
                     units.append(unit)
@@ -98,7 +100,7 @@ class CameraTrack:
 
 
 def _sound(codec: Codec, config: bytes) -> FramedSound:
-    return FramedSound(MediaTrack(Kind.AUDIO, codec, TICKS, config))
+    return FramedSound(MediaTrack(Kind.AUDIO, codec, MILLISECONDS, config))
 
 
 def synchronize(video: CameraTrack, audio: CameraTrack) -> bool:
@@ -108,12 +110,12 @@ def synchronize(video: CameraTrack, audio: CameraTrack) -> bool:
     """
     if video.report is None or audio.report is None:
         return False
-    at = video.clock.time_of(video.report[1])
-    now = audio.clock.time_of(audio.report[1])
-    if at is None or now is None:
+    pictures_at = video.clock.time_of(video.report[1])
+    sound_at = audio.clock.time_of(audio.report[1])
+    if pictures_at is None or sound_at is None:
         return False
-    wanted = at + (audio.report[0] - video.report[0]) * 1000
-    if 10 < abs(wanted - now) < 10_000:  # smaller: not audible; larger: the reports cannot be right
+    wanted = pictures_at + (audio.report[0] - video.report[0]) * 1000
+    if 10 < abs(wanted - sound_at) < 10_000:  # milliseconds; smaller: not audible; larger: the reports cannot be right
         audio.clock.anchor(audio.report[1], wanted)
     return True
 

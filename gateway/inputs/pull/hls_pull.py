@@ -23,7 +23,7 @@ from gateway.formats.hls.playlist_reader import (
 from gateway.inputs.demux_client import DemuxClient, Item, stream_reader
 from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.paced_media import MediaClock, MediaQueue
-from gateway.inputs.pull.http_client import opened
+from gateway.inputs.pull.http_client import open_response
 from gateway.inputs.pull.pull_parts import SILENCE_SECONDS, peer_of
 from gateway.inputs.splicer import Splicer
 from gateway.inputs.unit_output import UnitOutput
@@ -34,8 +34,8 @@ from gateway.media.track import Tracks
 from gateway.ports.errors import GatewayError, OutputError
 
 _LIVE_DISTANCE: Final = 3  # segments from the end at which playing begins (RFC 8216 §6.3.3)
-_MIN_RELOAD: Final = 0.5
-_RELOAD_REST: Final = 20.0  # seconds between two reloads for each second that a playlist costs
+_MIN_RELOAD: Final = 0.5  # seconds between two reloads
+_RELOAD_PAUSE_FACTOR: Final = 20.0  # the pause before a reload is this many times the CPU time of the last one
 _PROBE_SECONDS: Final = 5.0
 _MAX_CHUNK: Final = 1 << 18
 
@@ -66,18 +66,18 @@ async def pull_hls(session: aiohttp.ClientSession, url: str, services: InputServ
 
 
 async def _read(demuxer: DemuxClient, followers: list[_Follower], queue: MediaQueue[Item]) -> None:
-    """Reads part after part into the queue. A part ends at a discontinuity."""
+    """Reads one run after the other into the queue. `_Follower.next_run` says what a run is."""
     # Segments come at intervals of their duration, so the silence is longer than for a connection.
     splicer = Splicer(3 * SILENCE_SECONDS)
     try:
         while True:
             sources = []
             for follower in followers:
-                part = await follower.next_part()
-                if part is None:
+                run = await follower.next_run()
+                if run is None:
                     queue.end()
                     return
-                chunks, format = part
+                chunks, format = run
                 source = await demuxer.open(stream_reader(chunks), format=format, probe_seconds=_PROBE_SECONDS)
                 sources.append(source)
             async for item in splicer.play(sources):
@@ -94,22 +94,23 @@ class _Follower:
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
         self._url = url
-        self._base = url
-        self._next_number: int | None = None
-        self._segments: list[RemoteSegment] = []  # known and not read
+        self._base = url  # the address after redirects, for relative addresses in the playlist
+        self._next_number: int | None = None  # media sequence number; None: any, at the begin or after a server restart
+        self._segments: list[RemoteSegment] = []  # known, but not read yet
         self._ended = False
-        self._target = 1.0
-        self._rest_until = 0.0  # monotonic seconds; before, the playlist is not loaded again
+        self._target = 1.0  # target duration in seconds
+        self._pause_until = 0.0  # monotonic time before which the playlist is not loaded again
 
-    async def next_part(self) -> tuple[AsyncGenerator[bytes], str] | None:
-        """Returns the bytes of the segments up to the next discontinuity, and libav's name of their container.
+    async def next_run(self) -> tuple[AsyncGenerator[bytes], str] | None:
+        """Returns the bytes of a run, and libav's name of their container; "": libav finds the container.
 
+        A run is the segments up to a discontinuity or a new initialization section.
         Returns None at the end of the playlist. Raises OutputError.
         """
         first = await self._peek()
-        return None if first is None else (self._part(first), "mp4" if first.start is not None else "")
+        return None if first is None else (self._read_run(first), "mp4" if first.start is not None else "")
 
-    async def _part(self, first: RemoteSegment) -> AsyncGenerator[bytes]:
+    async def _read_run(self, first: RemoteSegment) -> AsyncGenerator[bytes]:
         """Yields the bytes of the initialization section and of the segments that continue it."""
         begin = () if first.start is None else (first.start,)
         segment: RemoteSegment | None = first
@@ -131,56 +132,56 @@ class _Follower:
             limit = max(SILENCE_SECONDS, 3 * self._target)
             if time.monotonic() - since > limit:
                 raise OutputError(f"its playlist has had no new segment for {limit:.0f} s")
-            await asyncio.sleep(max(pause, self._rest_until - time.monotonic()))
+            await asyncio.sleep(max(pause, self._pause_until - time.monotonic()))
             await self._reload()
             pause = max(_MIN_RELOAD, self._target / 2)
         return self._segments[0]
 
     async def _reload(self) -> None:
-        self._base, playlist, cost = await _load(self._session, self._url)
-        self._rest_until = time.monotonic() + _RELOAD_REST * cost
+        self._base, playlist, cpu_seconds = await _load(self._session, self._url)
+        self._pause_until = time.monotonic() + _RELOAD_PAUSE_FACTOR * cpu_seconds
         if not isinstance(playlist, MediaPlaylist):
             raise OutputError("its playlist of a variant has variants again")
         self._ended, self._target = playlist.ended, playlist.target
         segments = playlist.segments
-        if self._next_number is None and not playlist.ended:
+        if self._next_number and segments and segments[-1].number + len(segments) < self._next_number:
+            self._next_number = None  # the server has started again with other numbers
+        if self._next_number is not None:
+            segments = tuple(segment for segment in segments if segment.number >= self._next_number)
+        elif not playlist.ended:
             segments = segments[-_LIVE_DISTANCE:]
-        elif self._next_number is not None:
-            if segments and segments[-1].number + len(segments) < self._next_number:
-                self._next_number = None  # the server has started again with other numbers
-            segments = tuple(s for s in segments if self._next_number is None or s.number >= self._next_number)
         if segments:
             self._next_number = segments[-1].number + 1
             self._segments += segments
 
     async def _fetch(self, resource: Resource) -> AsyncGenerator[bytes]:
-        part = resource.range
-        headers = {"Range": f"bytes={part.offset}-{part.offset + part.size - 1}"} if part is not None else None
-        async with opened(self._session, _resolved(self._base, resource.uri), headers) as response:
+        span = resource.range
+        headers = {"Range": f"bytes={span.offset}-{span.offset + span.size - 1}"} if span is not None else None
+        async with open_response(self._session, _resolve(self._base, resource.uri), headers) as response:
             async for chunk in response.content.iter_chunked(_MAX_CHUNK):
                 yield chunk
 
 
 async def _load(session: aiohttp.ClientSession, url: str) -> tuple[str, Playlist, float]:
     """Returns the final address of a playlist, its content, and the CPU seconds it cost. Raises OutputError."""
-    async with opened(session, url) as response:
+    async with open_response(session, url) as response:
         text = bytearray()
         async for chunk in response.content.iter_chunked(_MAX_CHUNK):
             text += chunk
             if len(text) > MAX_BYTES:
                 raise OutputError(f"its playlist has more than {MAX_BYTES} bytes")
         try:
-            return str(response.url), *await asyncio.to_thread(_parsed, bytes(text))
+            return str(response.url), *await asyncio.to_thread(_parse_timed, bytes(text))
         except InvalidData as error:
             raise OutputError(f"its playlist cannot be used: {error}") from None
 
 
-def _parsed(text: bytes) -> tuple[Playlist, float]:
+def _parse_timed(text: bytes) -> tuple[Playlist, float]:
     began = time.thread_time()
     return parse_playlist(text), time.thread_time() - began
 
 
-def _resolved(base: str, uri: str) -> str:
+def _resolve(base: str, uri: str) -> str:
     address = urljoin(base, uri)
     if not address.startswith(tuple(f"{scheme}://" for scheme in HTTP)):
         raise OutputError("its playlist names another protocol")

@@ -1,4 +1,4 @@
-"""HTTP requests of pulls. Each host is resolved and checked, also of redirects and of the segments of a playlist."""
+"""HTTP requests of pulls. Each host is resolved and checked, also those of redirects and segments."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from gateway.lib.http_download import reason_of
 from gateway.ports.errors import OutputError
 
 _MAX_REDIRECTS: Final = 5
-_REASONS: Final = REFUSALS | {508: "it is the output of this channel (508)"}
+_REASONS: Final = REFUSALS | {508: "the address is an output of this channel (508)"}
 
 
 def open_session(services: InputServices, id: str) -> aiohttp.ClientSession:
@@ -26,7 +26,7 @@ def open_session(services: InputServices, id: str) -> aiohttp.ClientSession:
 
 
 @asynccontextmanager
-async def opened(
+async def open_response(
     session: aiohttp.ClientSession, url: str, headers: dict[str, str] | None = None
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """Sends a GET request; yields the response if it is 200 or 206.
@@ -40,18 +40,18 @@ async def opened(
     except TimeoutError:
         raise OutputError(f"no answer within {CONNECT_SECONDS:.0f} s") from None
     except aiohttp.TooManyRedirects:
-        raise OutputError(f"it redirects more than {_MAX_REDIRECTS} times") from None
+        raise OutputError(f"the server redirects more than {_MAX_REDIRECTS} times") from None
     except aiohttp.ClientConnectorCertificateError:
-        raise OutputError("its certificate is not trusted") from None
+        raise OutputError("the server's certificate is not trusted") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise OutputError(f"it cannot be reached: {reason_of(error)}") from None
+        raise OutputError(f"the server cannot be reached: {reason_of(error)}") from None
     try:
         if response.status not in (200, 206):
-            raise OutputError(_REASONS.get(response.status) or f"it answers {response.status}")
+            raise OutputError(_REASONS.get(response.status) or f"the server answers {response.status}")
         yield response
     except aiohttp.SocketTimeoutError:
         raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s") from None
     except (aiohttp.ClientError, ConnectionError):
-        raise OutputError("it closed the connection") from None
+        raise OutputError("the server closed the connection") from None
     finally:
         response.close()

@@ -15,7 +15,7 @@ from gateway.inputs.demux_client import DemuxClient, stream_reader
 from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.paced_media import LeadLimiter
 from gateway.inputs.pull.hls_pull import pull_hls
-from gateway.inputs.pull.http_client import open_session, opened
+from gateway.inputs.pull.http_client import open_response, open_session
 from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS, peer_of
 from gateway.inputs.splicer import Splicer
 from gateway.inputs.unit_output import UnitOutput
@@ -25,9 +25,9 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.ports.errors import OutputError
 
-_HEAD_BYTES: Final = 189  # two sync bytes of a transport stream
+_HEAD_BYTES: Final = 189  # enough for two sync bytes of a transport stream
 _PACKET: Final = 188
-_READ_BYTES: Final = 16_384  # in one turn: tiny tags cost milliseconds
+_READ_BYTES: Final = 16_384  # of FLV in one turn of the event loop: so many tiny tags cost milliseconds
 _CHUNK_BYTES: Final = 1 << 16  # of a transport stream, in one read
 _LEAD_MS: Final = 300  # between the tracks of a live stream; more would delay the pictures when the sound has stopped
 _PROBE_SECONDS: Final = 1.0  # media that libav reads until the tracks of a transport stream are known
@@ -36,16 +36,16 @@ _PROBE_SECONDS: Final = 1.0  # media that libav reads until the tracks of a tran
 async def pull_http(url: str, services: InputServices, context: InputContext) -> None:
     """Fetches to the end of the response. Raises OutputError, EgressRefused, OSError."""
     async with open_session(services, context.channel.id) as session:
-        async with opened(session, url) as response:
-            head = await _head(response)
+        async with open_response(session, url) as response:
+            head = await _read_head(response)
             if not head.lstrip(b"\xef\xbb\xbf").startswith(b"#EXTM3U"):
                 await _pull_stream(head, response, services, context, peer_of(url))
                 return
         await pull_hls(session, url, services, context)
 
 
-async def _head(response: aiohttp.ClientResponse) -> bytes:
-    """Returns the first bytes: enough to see what it is."""
+async def _read_head(response: aiohttp.ClientResponse) -> bytes:
+    """Returns the first bytes of a response: enough to recognize its format."""
     head = b""
     while len(head) < _HEAD_BYTES and (data := await response.content.read(_READ_BYTES)):
         head += data
@@ -60,11 +60,11 @@ async def _pull_stream(
     elif head[:1] == b"\x47" and head[_PACKET : _PACKET + 1] == b"\x47":
         await _pull_ts(head, response, services, context, peer)
     elif not head:
-        raise OutputError("it sends nothing")
+        raise OutputError("the server sends nothing")
     else:
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:64]
         but = f" but {kind}" if kind.isascii() and kind.isprintable() else ""
-        raise OutputError(f"it is no FLV, HLS or MPEG-TS{but}")
+        raise OutputError(f"the answer is no FLV, HLS or MPEG-TS{but}")
 
 
 async def _pull_flv(head: bytes, response: aiohttp.ClientResponse, context: InputContext, peer: str) -> None:
@@ -102,7 +102,7 @@ async def _chunks(head: bytes, response: aiohttp.ClientResponse) -> AsyncGenerat
     except TimeoutError:
         raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s") from None
     except (aiohttp.ClientError, OSError):
-        raise OutputError("it closed the connection") from None
+        raise OutputError("the server closed the connection") from None
 
 
 async def _pull_ts(

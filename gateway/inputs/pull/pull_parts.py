@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 from gateway.inputs.descriptor import InputServices
 
 CONNECT_SECONDS: Final = 10.0  # to connect, and for each answer of the server
-SILENCE_SECONDS: Final = 10.0  # without media
-KEY_FRAME_SECONDS: Final = 10.0  # from the first media to the first key frame
+SILENCE_SECONDS: Final = 10.0  # without media, until a pull fails
+KEY_FRAME_SECONDS: Final = 10.0  # longest time from the first media to the first key frame
 USER_AGENT: Final = "Millrace"
 # The reasons of servers that refuse, by status.
 REFUSALS: Final = {
-    401: "it wants a user name and a password, or they are wrong (401)",
-    403: "it refuses (403)",
+    401: "the server wants a user name and a password, or they are wrong (401)",
+    403: "the server refuses (403)",
     404: "there is no stream at this address (404)",
 }
 

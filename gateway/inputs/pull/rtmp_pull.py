@@ -23,6 +23,7 @@ from gateway.protocols.rtmp.message import AUDIO, VIDEO, Message
 from gateway.protocols.rtmp.state import RtmpState
 from gateway.protocols.rtmp.url import parse_url
 
+# The step whose answer is missing, by the state of the connection.
 _PENDING: Final = {
     RtmpState.HANDSHAKING: "the handshake",
     RtmpState.CONNECTING: "connect",
@@ -126,14 +127,14 @@ class _RtmpPlay(asyncio.Protocol):
                 elif isinstance(event, Ended):
                     self._lose("the stream has ended")
         except RemoteProtocolError as error:
-            self._lose(f"it does not speak RTMP: {error}")
+            self._lose(f"the server does not speak RTMP: {error}")
         except InvalidData as error:
             self._lose(f"its media are damaged: {error}")
         self._flush()
 
     def connection_lost(self, error: Exception | None) -> None:
         pending = _PENDING.get(self._connection.state)
-        reason = os_error_text(error) if isinstance(error, OSError) else "it closed the connection"
+        reason = os_error_text(error) if isinstance(error, OSError) else "the server closed the connection"
         self._lose(f"{reason} during {pending}" if pending else reason)
 
     def _open_intake(self) -> FlvIntake:

@@ -34,9 +34,9 @@ log = structlog.get_logger(__name__)
 _MAX_REDIRECTS: Final = 3
 _UNSUPPORTED_TRANSPORT: Final = 461
 _REASONS: Final = REFUSALS | {
-    453: "it has not enough bandwidth for another viewer (453)",
-    454: "it has ended the session (454)",
-    503: "it is busy (503)",
+    453: "the camera has not enough bandwidth for another viewer (453)",
+    454: "the camera has ended the session (454)",
+    503: "the camera is busy (503)",
 }
 _SESSION_SECONDS: Final = 60.0  # of a server that names no timeout (RFC 2326 §12.37)
 _MAX_TIMEOUT: Final = 99_999  # seconds
@@ -58,7 +58,7 @@ async def pull_rtsp(url: str, services: InputServices, context: InputContext) ->
             return
         except _Redirected as redirected:
             url = str(redirected)  # its address is checked like the first one
-    raise OutputError(f"it redirects more than {_MAX_REDIRECTS} times")
+    raise OutputError(f"the camera redirects more than {_MAX_REDIRECTS} times")
 
 
 async def _pull_once(url: str, services: InputServices, context: InputContext) -> None:
@@ -86,7 +86,7 @@ class _Session:
         self._url = f"{target.scheme.lower()}://{host}{target.path}{query}"  # without user name and password
         self._credentials = Credentials(unquote(target.username or ""), unquote(target.password or ""))
         self._output = output
-        self._session = ""
+        self._session = ""  # the id of the session; "": none yet
         self._timeout = _SESSION_SECONDS
         self._udp: list[_UdpPair] = []
 
@@ -131,14 +131,14 @@ class _Session:
                 await self._request("OPTIONS", base, {})
 
     async def _set_up(self, url: str, track: CameraTrack, number: int) -> None:
-        on_packet = functools.partial(self._output.packet, track)
-        on_report = functools.partial(self._output.report, track)
+        on_packet = functools.partial(self._output.take_packet, track)
+        on_report = functools.partial(self._output.take_report, track)
         if not self._udp:
             channels = (2 * number, 2 * number + 1)
             transport = f"RTP/AVP/TCP;unicast;interleaved={channels[0]}-{channels[1]}"
-            response = await self._request("SETUP", url, {"Transport": transport}, but=_UNSUPPORTED_TRANSPORT)
+            response = await self._request("SETUP", url, {"Transport": transport}, accepted=_UNSUPPORTED_TRANSPORT)
             if response.status == 200:
-                values = _transport(response.headers.get("transport", ""))
+                values = _parameters(response.headers.get("transport", ""))
                 first = values.get("interleaved", "").partition("-")[0]
                 channel = read_integer(first, _MAX_CHANNEL)
                 channel = channels[0] if channel is None else channel
@@ -150,7 +150,7 @@ class _Session:
         self._udp.append(pair)
         transport = f"RTP/AVP;unicast;client_port={pair.port}-{pair.port + 1}"
         response = await self._request("SETUP", url, {"Transport": transport})
-        ports = _transport(response.headers.get("transport", "")).get("server_port", "").partition("-")[0]
+        ports = _parameters(response.headers.get("transport", "")).get("server_port", "").partition("-")[0]
         await pair.open(remote, read_integer(ports, _MAX_PORT) or 0, on_packet, on_report)
 
     def _headers(self, method: str, url: str) -> dict[str, str]:
@@ -161,16 +161,16 @@ class _Session:
             headers["Authorization"] = authorization
         return headers
 
-    async def _request(self, method: str, url: str, headers: dict[str, str], *, but: int = 0) -> RtspResponse:
-        """Sends a request, with credentials if the server wants them. but: an error status that is returned."""
+    async def _request(self, method: str, url: str, headers: dict[str, str], *, accepted: int = 0) -> RtspResponse:
+        """Sends a request, with credentials if the server wants them. accepted: an error status that raises nothing."""
         response = await self._connection.request(method, url, self._headers(method, url) | headers)
         challenge = response.headers.get("www-authenticate", "")
         if response.status == 401 and self._credentials.user and self._credentials.take_challenge(challenge):
             response = await self._connection.request(method, url, self._headers(method, url) | headers)
         if 300 <= response.status < 400 and method == "DESCRIBE":
             raise _Redirected(response.headers.get("location", ""))
-        if response.status not in (200, but):
-            raise OutputError(_REASONS.get(response.status) or f"it answers {response.status} to {method}")
+        if response.status not in (200, accepted):
+            raise OutputError(_REASONS.get(response.status) or f"the camera answers {response.status} to {method}")
         name, _, rest = response.headers.get("session", "").partition(";")
         if method == "SETUP" and name and name.strip().isprintable():
             self._session = name.strip()[:256]
@@ -195,26 +195,27 @@ def _choose(description: SessionDescription) -> list[CameraTrack]:
         if kind is Kind.VIDEO and refused and not tracks:
             raise OutputError(refused[0])
     if not tracks:
-        raise OutputError(refused[0] if refused else "it describes no video and no sound")
+        raise OutputError(refused[0] if refused else "the camera describes no video and no sound")
     for what in refused:
-        log.warning("not carried", what=what)
+        log.warning("a track is not published", what=what)
     return tracks
 
 
-def _transport(header: str) -> dict[str, str]:
+def _parameters(header: str) -> dict[str, str]:
+    """Returns the parameters of a header, by name in lower case."""
     pairs = (part.strip().partition("=") for part in header.split(";"))
     return {name.lower(): value for name, _, value in pairs}
 
 
 def _rtp_times(header: str, tracks: list[CameraTrack]) -> list[int] | None:
-    """Returns the timestamps of the common begin (RTP-Info), in the order of the tracks; None if one is missing."""
-    found = [read_integer(_transport(part).get("rtptime", ""), 0xFFFFFFFF) for part in header.split(",")]
+    """Returns the RTP timestamp of each track at their common start (RTP-Info); None if one is missing."""
+    found = [read_integer(_parameters(part).get("rtptime", ""), 0xFFFFFFFF) for part in header.split(",")]
     times = [timestamp for timestamp in found if timestamp is not None]
     return times if len(times) == len(found) == len(tracks) else None
 
 
 class _Connection(asyncio.Protocol):
-    """The connection: answers to requests, and packets by channel. lost: why it ended; None: it is open."""
+    """The connection: answers to requests, and packets by interleaved channel. lost: why it ended; None: it is open."""
 
     def __init__(self) -> None:
         self.channels: dict[int, Callable[[bytes], None]] = {}
@@ -257,7 +258,7 @@ class _Connection(asyncio.Protocol):
         return self._number
 
     def abort(self) -> None:
-        """Closes the connection; what was sent still leaves, if the server reads it within a few seconds."""
+        """Closes the connection. The server still gets the sent data, if it reads them within a few seconds."""
         self.channels.clear()
         if self._transport is not None:
             self._transport.close()
@@ -291,7 +292,7 @@ class _Connection(asyncio.Protocol):
                 self._transport.write(answer(number if number.isalnum() else "0", status))
 
     def connection_lost(self, error: Exception | None) -> None:
-        text = os_error_text(error) if isinstance(error, OSError) else "it closed the connection"
+        text = os_error_text(error) if isinstance(error, OSError) else "the camera closed the connection"
         self._lose(OutputError(text))
 
     def _lose(self, reason: OutputError) -> None:
@@ -336,7 +337,7 @@ class _UdpPair:
     ) -> None:
         """Begins to receive. remote: the camera's address; port: its RTP port. Raises OutputError."""
         if not 0 < port < 65_535:
-            raise OutputError("it names no ports for UDP")
+            raise OutputError("the camera names no ports for UDP")
         loop = asyncio.get_running_loop()
         for udp, number, receive in zip(self._sockets, (port, port + 1), (on_packet, on_report), strict=True):
             udp.connect((remote, number))

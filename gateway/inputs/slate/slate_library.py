@@ -1,4 +1,4 @@
-"""Encodes slates with workers, and keeps them: equal slates of all channels are encoded once."""
+"""Encodes slates with workers, and keeps them. If several channels show the same slate, it is encoded once."""
 
 import asyncio
 from collections import OrderedDict
@@ -28,14 +28,15 @@ MODULE: Final = "gateway.workers.programs.slate.slate_worker"
 _ATTEMPTS: Final = 3  # workers that may die, one after the other
 _MAX_WORKERS: Final = 2  # at a time
 _REPLY_TIMEOUT: Final = 60.0  # seconds without a message until a worker counts as hung
-# The contents and the form of a slate: its tracks, its size and its rate.
+# The content and the form of a slate: video and audio track, (width, height), pictures per second.
 _Key: TypeAlias = tuple[tuple[str, ...], MediaTrack | None, MediaTrack | None, tuple[int, int], Fraction]
 _MAX_CACHE_BYTES: Final = 64_000_000  # of slates that no channel uses at present
 
 
 class SlateLibrary:
-    """All slates of a process. timer: publishes those on air. limits: a request that has only the settings.
+    """All slates of a process. A card is a slate that the worker draws: the channel's name and a text.
 
+    timer: publishes the slates on air. limits: a request that has only the settings.
     A slate stays in memory while a channel uses it. Of the other slates, the last used ones stay, up to 64 MB.
     """
 
@@ -44,10 +45,10 @@ class SlateLibrary:
         self._workers = workers
         self._limits = limits
         self._loops: WeakValueDictionary[_Key, SlateLoop] = WeakValueDictionary()
-        self._recent: OrderedDict[_Key, SlateLoop] = OrderedDict()
+        self._recent: OrderedDict[_Key, SlateLoop] = OrderedDict()  # keeps slates that nobody uses
         self._recent_bytes = 0
-        self._running: dict[_Key, asyncio.Lock] = {}
-        self._places = asyncio.Semaphore(_MAX_WORKERS)
+        self._running: dict[_Key, asyncio.Lock] = {}  # slates that are being encoded
+        self._worker_slots = asyncio.Semaphore(_MAX_WORKERS)
 
     async def make_card(self, name: str, text: str, form: StreamForm) -> SlateLoop:
         """Returns a card without a clock. Raises OutputError."""
@@ -91,7 +92,7 @@ class SlateLibrary:
         """Returns one loop for each label of the request. A worker that died is replaced."""
         if not form.has_video:
             return [_loop_of(form, None, form.audio, [], [])]
-        async with self._places:
+        async with self._worker_slots:
             for attempt in range(_ATTEMPTS):
                 try:
                     return await self._run_worker(request, form)
@@ -135,7 +136,7 @@ class SlateLibrary:
 def _loop_of(
     form: StreamForm, video: MediaTrack | None, audio: MediaTrack | None, pictures: list[bytes], sounds: list[bytes]
 ) -> SlateLoop:
-    """Returns a loop. Without sounds, it is silent."""
+    """Returns a loop. Without `sounds`, its sound is silence."""
     silence = silent_frame(audio) if audio is not None else None
     if audio is not None and silence is None:
         audio, silence = DEFAULT_AUDIO, silent_frame(DEFAULT_AUDIO)

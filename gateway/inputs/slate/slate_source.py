@@ -74,11 +74,11 @@ class SlateSource(InputSource):
         """Encodes the slate, and again for each change of the publisher's tracks."""
         backoff = Backoff(2.0, 300.0)
         while True:
-            reference = context.reference
+            expected = context.expected_tracks
             async with Tasks(f"form of {context.channel.id}", awaited) as tasks:
                 # The encoding of a long film for earlier tracks must not delay the slate for the current tracks.
-                changing = tasks.start(context.until_reference_changes(reference), "change")
-                encoding = tasks.start(self._encode(context, StreamForm.of(reference)), "encode")
+                changing = tasks.start(context.until_expected_tracks_change(expected), "change")
+                encoding = tasks.start(self._encode(context, StreamForm.of(expected)), "encode")
                 await asyncio.wait((changing, encoding), return_when=asyncio.FIRST_COMPLETED)
                 if encoding.done():
                     pause = None if encoding.result() else backoff.next()
@@ -87,7 +87,7 @@ class SlateSource(InputSource):
                     backoff.reset()
 
     async def _encode(self, context: InputContext, form: StreamForm) -> bool:
-        """Encodes the slate in this form. Returns False if the card stands in for the picture."""
+        """Encodes the slate in this form. Returns False if only the card could be encoded."""
         if not self._spec.picture or not form.has_video:
             self._set(await self._card(context, form), form)
             self.problem = None
@@ -129,7 +129,7 @@ class SlateSource(InputSource):
         loop = self._loop
         assert loop is not None, "it is encoded"
         publisher = context.publish()
-        playback = LoopPlayback(loop, publisher.push, lambda loop: _announce(publisher, loop, context.reference))
+        playback = LoopPlayback(loop, publisher.push, lambda loop: _announce(publisher, loop, context.expected_tracks))
         self._playback = playback
         try:
             self._library.timer.add(playback)
@@ -171,7 +171,7 @@ class SlateSource(InputSource):
 
 
 def clock_text(minute: int) -> str:
-    """Returns the text of a minute since the epoch, in this machine's time zone, which it names."""
+    """Returns hour, minute and time zone of this machine. minute: minutes since 1970."""
     return time.strftime("%H:%M %Z", time.localtime(minute * 60))
 
 
@@ -181,6 +181,6 @@ def _has_clock(loop: SlateLoop, form: StreamForm) -> bool:
     return loop.is_card and loop.video is not None and loop.video.codec is Codec.H264 and cheap
 
 
-def _announce(publisher: StreamPublisher, loop: SlateLoop, reference: Tracks | None) -> None:
+def _announce(publisher: StreamPublisher, loop: SlateLoop, expected: Tracks | None) -> None:
     """Announces the tracks of a loop. The metadata of the last push stay."""
-    publisher.set_tracks(loop.video, loop.audio, {} if reference is None else reference.metadata)
+    publisher.set_tracks(loop.video, loop.audio, {} if expected is None else expected.metadata)

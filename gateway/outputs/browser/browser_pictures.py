@@ -27,18 +27,17 @@ RENDITION: Final = "webrtc"  # the stream's name is `<id>@webrtc`
 _LONG_SIDE, _SHORT_SIDE = 1920, 1080  # maximum size
 _MAX_RATE: Final = 30  # pictures per second
 _MAX_BITRATE: Final = 8_000_000
-_VBV: Final = 1.25
+_VBV: Final = 1.25  # maximum bits in one second, as a multiple of the bitrate
 _EXTRA_BITS: Final = 1.5  # H.264 needs this many times the bits of a newer codec
 _START_SECONDS: Final = 15.0  # maximum from the first request to the first picture; GOPs may be long
 
 
 class BrowserPictures:
-    """A hidden output of a source stream: finds or makes pictures without reordering, in a codec of the viewer.
+    """A hidden output of a source stream: finds or makes pictures without reordering, in a supported codec.
 
     It returns the source itself, a rendition of the channel's ladder, or a rendition that a worker makes for browsers.
-    That rendition has at most 1080p30 and no sound. It is in a hub of its own, which players cannot reach. It ends a
-    few
-    seconds after its last viewer has left.
+    That rendition has at most 1080p30 and no sound. It is in a hub of its own, which players cannot reach. It ends
+    a few seconds after its last viewer has left.
 
     hubs: of the channels' streams, and of the renditions for browsers. dropped: counts units by reason.
     """
@@ -94,7 +93,10 @@ class BrowserPictures:
         await self._demand.run(stream)
 
     def _find(self, playable: Collection[Codec]) -> Stream | None:
-        """Returns the source or a rendition of its full size, if a viewer can play it unchanged."""
+        """Returns the source or a rendition of its full size (at most 1080p), if a viewer can play it unchanged.
+
+        Returns the source also if it has no pictures.
+        """
         stream = self._stream
         if stream.tracks is None or stream.tracks.video is None or _is_playable(stream, playable):
             return stream
@@ -104,7 +106,7 @@ class BrowserPictures:
     def renditions(self, playable: Collection[Codec] = tuple(Codec)) -> Iterator[Stream]:
         """Yields the live renditions of the ladder that a viewer can play unchanged. They need no release.
 
-        playable: the codecs that the viewer supports; by default those of some viewer.
+        playable: the codecs that the viewer supports; by default all, because some viewer supports each.
         """
         for other in self._ladder_hub:
             is_rendition = other.channel.id == self._stream.name and other.name not in (self._stream.name, self._name)

@@ -72,7 +72,7 @@ class OnDemand:
             log.info("work ends", work=self._name, stream=stream.name)
 
     async def _until(self, *, in_use: bool) -> None:
-        """Waits for a user, or until there has been none for `linger` seconds."""
+        """Waits for a user if `in_use`; otherwise waits until there has been none for `linger` seconds."""
         while True:
             if in_use and self._users:
                 return

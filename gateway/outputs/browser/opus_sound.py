@@ -46,9 +46,9 @@ class OpusSound:
         self._demand = OnDemand("opus sound", self._work)
         self._fanout = Fanout(GopCache(_CACHE_BYTES, 0))
         self._client: SoundWorkerClient | None = None
-        self._source: tuple[MediaTrack | None, int] | None = None  # and its epoch
+        self._source: tuple[MediaTrack | None, int] | None = None  # the sound that is passed on, and its epoch
         self._pushed = PushedOpus(self._choose, self._fanout.push)
-        self._copies = self._converts = False
+        self._copies = self._converts = False  # what happens to the stream's sound; both False: pushed Opus, or none
         self._late = LateUnits()
         self._newest_ms = 0.0  # time of the last unit for the worker
 
@@ -171,7 +171,7 @@ def has_sound(stream: Stream) -> bool:
 
 
 class LateUnits:
-    """Decides which units of a new worker are too late.
+    """Decides which units of a new worker come too late.
 
     A receiver that plays a late unit plays all later sound with its delay. So late units are dropped until the worker
     has caught up, for at most LONGEST seconds. Afterwards late sound is better than none.
@@ -184,8 +184,9 @@ class LateUnits:
         self._since: float | None = None  # monotonic time of the first late unit
 
     def is_late(self, worker: int, behind_ms: float, now: float) -> bool:
-        """Returns whether to drop a unit. worker: number of the worker that made it, from 1. now: monotonic seconds.
+        """Returns whether to drop a unit, and remembers a worker that has caught up.
 
+        worker: number of the worker that made the unit, from 1. now: monotonic seconds.
         behind_ms: time from this unit to the newest unit of the source.
         """
         if worker == self._worker:

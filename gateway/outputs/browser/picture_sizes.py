@@ -37,8 +37,12 @@ class PictureSize:
 
 
 def next_size(largest: PictureSize, renditions: Iterable[PictureSize], shown: str, step: int) -> str | None:
-    """Returns the name of the next smaller (-1) or larger (1) pictures with the codec of `largest`; else None."""
+    """Returns the name of the pictures of the next size with the codec of `largest`; None if there is none.
+
+    step: -1 for smaller pictures, 1 for larger ones. shown: name of the current pictures; unknown: `largest`.
+    """
     fitting = [size for size in renditions if size.codec == largest.codec and size.side < largest.side]
+    # The largest picture is first, so -1 selects the next name.
     names = [largest.name, *(size.name for size in sorted(fitting, key=lambda size: size.side, reverse=True))]
     at = (names.index(shown) if shown in names else 0) - step
     return names[at] if 0 <= at < len(names) else None

@@ -17,13 +17,14 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.formats.mp4.movie import MovieHead
+from gateway.formats.mp4.movie_reader import FIRST_SHOWN
 from gateway.formats.ts.reader import TsReader
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
 from gateway.outputs.clips.joiner import Joiner, JumpedTooFar
 from gateway.outputs.clips.movie_file import CannotJoin
-from gateway.outputs.clips.sources import JUMP_HEAD, ClipSources, FragmentUnits, SourcePiece, UnitReader
+from gateway.outputs.clips.sources import JUMP_HEAD, ClipSources, FragmentUnits, MovieUnits, SourcePiece, UnitReader
 from gateway.outputs.storage.archive import Archive
 from gateway.ports import media_keys
 from gateway.ports.errors import AtCapacity, CannotCut, NoSuchObject, NothingRecorded, OutputError, TooManyClips
@@ -44,7 +45,7 @@ _MAX_CHANNELS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class StoredClip:
-    """A clip in the store. start: seconds since the epoch."""
+    """A clip in the store. start: seconds since 1970."""
 
     key: str
     start: float
@@ -56,7 +57,7 @@ class StoredClip:
 class Movie:
     """A joined movie: its head, then its media in a file without a name.
 
-    Closing the file deletes it. start: seconds since the epoch.
+    Closing the file deletes it. start: seconds since 1970.
     """
 
     head: MovieHead
@@ -75,7 +76,8 @@ class ClipService:
     collected in a file without a name on the disk of the recordings. A clip is then written to a second file after its
     head, and this file moves to the store. Memory: about 25 bytes for each frame.
     longest_clip, longest_export: seconds; callers check them.
-    Limits: `settings.concurrent` clips and as many exports in this process, two of each for one channel; `ClipQuota`.
+    Limits: `settings.concurrent` clips and as many exports in this process, two of each for one channel, and
+    `ClipQuota`.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class ClipService:
         self.longest_export = settings.export_seconds
 
     async def find_newest_range(self, channel: str, seconds: float, stream: Stream | None) -> tuple[float, float]:
-        """Returns the time range of the newest `seconds`, seconds since the epoch. Raises NothingRecorded."""
+        """Returns the time range of the newest `seconds`, in seconds since 1970. Raises NothingRecorded."""
         with ExitStack() as files:
             await self._sources.flush(stream)
             end = await self._sources.find_newest(channel, stream, files)
@@ -101,7 +103,7 @@ class ClipService:
         return end - seconds, end
 
     async def make_clip(self, channel: Channel, start: float, end: float, stream: Stream | None) -> StoredClip:
-        """Stores a clip. start, end: seconds since the epoch. stream: the channel's live stream on this node.
+        """Stores a clip. start, end: seconds since 1970. stream: the channel's live stream on this node.
 
         Raises NothingRecorded, CannotCut, AtCapacity, TooManyClips, StoreUnavailable.
         """
@@ -163,6 +165,7 @@ class ClipService:
 
     @contextmanager
     def _count(self, channel: str, seconds: float, now: float) -> Iterator[None]:
+        """Counts a clip in the quota. A clip that fails is not counted. now: monotonic time."""
         entry = self._quota.take(channel, seconds, now)
         try:
             yield
@@ -210,7 +213,8 @@ class ClipService:
             for position in (jump, 0) if jump else (0,):
                 try:
                     reader, first, last = await self._sources.open_reader(piece, near, *wanted)
-                    joiner.begin_piece(piece.start, continues)
+                    first_shown = FIRST_SHOWN if isinstance(reader, MovieUnits) else None
+                    joiner.begin_piece(piece.start, continues, first_shown)
                     if position:
                         await self._jump(joiner, reader, piece)
                         first = position
@@ -231,7 +235,7 @@ class ClipService:
             log.warning("a damaged recording is left out of a clip", object=piece.piece.key, reason=str(error))
 
     async def _jump(self, joiner: Joiner, reader: UnitReader, piece: SourcePiece) -> None:
-        """Reads the tables and the first picture of a piece, to learn its times. The caller continues elsewhere."""
+        """Reads the tables and the first picture of a piece, to learn its times. The caller continues later in it."""
         async with aclosing(self._sources.read(piece, 0, JUMP_HEAD)) as chunks:
             async for chunk in chunks:
                 await self._sources.threads.run(partial(self._receive, joiner, reader, chunk))
@@ -245,7 +249,7 @@ class ClipService:
 
     def _receive(self, joiner: Joiner, reader: UnitReader, chunk: bytes) -> None:
         joiner.add(reader.receive(chunk), reader.has_video)
-        if joiner.grew(_CHECK_BYTES):
+        if joiner.check_growth(_CHECK_BYTES):
             self._archive.check_free_space()
 
     def _temporary(self) -> BinaryIO:
@@ -309,7 +313,7 @@ class ClipQuota:
     def __init__(self, per_minute: int, seconds_per_hour: float) -> None:
         self._per_minute = per_minute
         self._seconds = seconds_per_hour
-        # Times and lengths, by channel.
+        # (monotonic time, length in seconds) of each clip, by channel.
         self._clips: BoundedDict[str, deque[tuple[float, float]]] = BoundedDict(_MAX_CHANNELS)
 
     def take(self, channel: str, seconds: float, now: float) -> tuple[float, float]:

@@ -1,11 +1,12 @@
 """Joins the units of several pieces into one movie that shows exactly a time range.
 
-The pieces of a recording arrive in order of time. Three kinds of times meet here, all in ticks of 90 kHz:
+The pieces of a recording arrive in order of time. Three kinds of times meet here:
 
-- Times of the run: the decode and presentation times of the units. Pieces that continue each other are one run.
-- Times of the movie: its zero is the begin of the range, or the first media after it. A time of the run plus
-  `_Range.offset` is a time of the movie.
-- The clock, in seconds since the epoch. The range and the start of each piece are times of the clock. The start is the
+- Times of the run, in ticks of 90 kHz: the decode and presentation times of the units. Pieces that continue each other
+  are one run.
+- Times of the movie, in ticks of 90 kHz: zero is the begin of the range, or the first media after it. A time of the run
+  plus `_Range.offset` is a time of the movie.
+- The clock, in seconds since 1970. The range and the start of each piece are times of the clock. The start is the
   time of the first picture, or of the first sound if the piece has no pictures (`anchored`).
 
 A piece that does not continue the previous one begins a new run. The run begins in the movie where the previous one
@@ -224,13 +225,13 @@ class _Sounds:
 class Joiner:
     """Writes the media of a movie to a file while units arrive; `finish` returns the bytes to put before them.
 
-    media: an empty file. start, end: of the range, seconds since the epoch.
+    media: an empty file. start, end: of the range, seconds since 1970.
     Memory: one GOP before the range, at most 32 MB, and about 24 bytes for each sample.
     `add` raises CannotJoin, InvalidData, and OSError of the file.
 
     anchored: whether the times of the current piece are known.
     began: whether the movie has begun. From then on, all media of the range are needed.
-    started: time of the first media in the movie, seconds since the epoch.
+    started: time of the first media in the movie, seconds since 1970.
     """
 
     def __init__(self, media: BinaryIO, start: float, end: float) -> None:
@@ -244,6 +245,7 @@ class Joiner:
         self._held = _HeldMedia()
         self._range = _Range()
         self._piece_start = 0.0
+        self._first_shown: int | None = None
         self._prelude: list[AccessUnit] = []  # sound before the first picture of the piece
         self._jumped = False  # whether media of the piece were left out
         self._is_new_run = True  # whether the piece begins a new run
@@ -258,13 +260,13 @@ class Joiner:
         complete = self._pictures.done and (self._sounds.done or not self._sounds.has_begun)
         return complete or self._last_seen >= self._range.end + _LATE
 
-    def grew(self, size: int) -> bool:
-        """Whether the file has grown by `size` bytes since the last call that returned True."""
-        return self._movie.grew(size)
+    def check_growth(self, size: int) -> bool:
+        """Returns whether the file has grown by `size` bytes since the last call that returned True."""
+        return self._movie.check_growth(size)
 
     @property
     def last_dts(self) -> int | None:
-        """The last decode time of the current pieces; None: nothing was added."""
+        """The last decode time of the current piece; None: nothing was added."""
         return self._last_seen if self._last_seen >= 0 else None
 
     # ---- pieces ----
@@ -277,13 +279,15 @@ class Joiner:
         self._held = _HeldMedia()
         self._jumped = True
 
-    def begin_piece(self, start: float, continues: bool) -> None:
+    def begin_piece(self, start: float, continues: bool, first_shown: int | None = None) -> None:
         """Begins the next piece.
 
-        start: time of the first picture (without pictures: the first sound), seconds since the epoch.
+        start: time of the first picture (without pictures: the first sound), seconds since 1970.
         continues: whether its times continue those of the previous piece.
+        first_shown: the same time in ticks, if its reader may leave out the first units. None: that of the first unit.
         """
         self._piece_start = start
+        self._first_shown = first_shown
         self.anchored = self._jumped = False
         self._is_new_run = self._is_new_run or not continues
         if not continues:
@@ -297,7 +301,7 @@ class Joiner:
                 if has_video and not is_video and len(self._prelude) < _MAX_HELD_SOUNDS:
                     self._prelude.append(unit)
                     continue
-                self._anchor(unit.dts + unit.cts)
+                self._anchor(unit.dts + unit.cts if self._first_shown is None else self._first_shown)
                 prelude, self._prelude = self._prelude, []
                 for earlier in prelude:
                     self._add(earlier, has_video)
@@ -318,15 +322,15 @@ class Joiner:
         stop = min(pictures.stop, self._range.end + self._range.offset)
         self._end_run()
         if not movie.tracks or (Kind.VIDEO in movie.by_kind and pictures.first_shown is None):
-            return None  # the media after the range, or none of its pictures
+            return None  # nothing was written, or no picture in the range
         movie.write_rest()
-        end = stop if reached else pictures.complete_end(max(track.video_end for track in movie.tracks))
+        end = stop if reached else pictures.complete_end(max(track.shown_end for track in movie.tracks))
         return movie.head(pictures.first_shown or 0, end, self.started or 0.0)
 
     # ---- runs ----
 
     def _anchor(self, first: int) -> None:
-        """Relates the times of the piece to the clock. first: presentation time of its first unit."""
+        """Relates the times of the piece to the clock. first: presentation time of the piece's first unit."""
         self.anchored = True
         begin = first + round((self._start - self._piece_start) * VIDEO_CLOCK)
         end = first + round((self._end - self._piece_start) * VIDEO_CLOCK)
@@ -351,7 +355,7 @@ class Joiner:
             return
         self._pictures.end_run()
         sound = self._movie.by_kind.get(Kind.AUDIO)
-        sound_end = sound.video_end if sound is not None else 0
+        sound_end = sound.shown_end if sound is not None else 0
         end = max(self._pictures.run_end, self._sounds.run_end, self._position)
         # Sound of a piece ends a little after its last picture, and the sound of the next piece begins there.
         self._position = sound_end if sound_end > end + _OVERHANG else end

@@ -37,7 +37,7 @@ class WrittenTrack:
     """A track of the movie. Its newest samples wait for the end of their chunk.
 
     descriptions: number of the sample description, by configuration. description: the current one.
-    last: decode time of the last sample. end: presentation end of all samples.
+    last: decode time of the last sample. end: presentation end of all samples. Both are in ticks of the track.
     """
 
     movie: MovieTrack
@@ -50,7 +50,7 @@ class WrittenTrack:
     end: int = 0
 
     @property
-    def video_end(self) -> int:
+    def shown_end(self) -> int:
         """The presentation end of all samples, in ticks of 90 kHz."""
         return self.end * VIDEO_CLOCK // self.movie.timescale
 
@@ -71,8 +71,8 @@ class MovieFile:
         """The tracks, pictures before sound."""
         return [self.by_kind[kind] for kind in (Kind.VIDEO, Kind.AUDIO) if kind in self.by_kind]
 
-    def grew(self, size: int) -> bool:
-        """Whether the file has grown by `size` bytes since the last call that returned True."""
+    def check_growth(self, size: int) -> bool:
+        """Returns whether the file has grown by `size` bytes since the last call that returned True."""
         if self._size - self._checked_size < size:
             return False
         self._checked_size = self._size

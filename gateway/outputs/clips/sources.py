@@ -25,6 +25,7 @@ from gateway.outputs.recording.on_demand_recording import OnDemandRecording
 from gateway.outputs.recording.on_demand_session import pieces as session_pieces
 from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.disk_threads import CHUNK, DiskThreads
+from gateway.outputs.storage.recording_index import movie_seconds
 from gateway.outputs.storage.stored_pieces import StoredPiece, StoredPieces
 from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.ports import media_keys
@@ -44,7 +45,8 @@ _MIN_GAP: Final = 2.0  # seconds without segments that are filled from MP4 recor
 class SourcePiece:
     """A piece to join. file: its open file on this node; None: it is in the store.
 
-    growing: whether an MP4 is in fragments, as recorders write it. end: may be infinite for a growing piece.
+    growing: whether an MP4 is in fragments, as recorders write it.
+    start, end: seconds since 1970; the end may be infinite for a growing piece.
     """
 
     piece: StoredPiece
@@ -89,7 +91,7 @@ class ClipSources:
             await recorder.flush()
 
     async def find_newest(self, channel: str, stream: Stream | None, files: ExitStack) -> float | None:
-        """Returns the end of the newest piece, seconds since the epoch; None if there is none."""
+        """Returns the end of the newest piece, seconds since 1970; None if there is none."""
         segments = await self._live_segments(channel, stream, float("inf"), float("inf"), files)
         if segments:
             return segments[-1].end
@@ -134,9 +136,9 @@ class ClipSources:
             return FragmentUnits(), 0, None
         moov = await self._moov(piece)
 
-        def select() -> tuple[_MovieUnits, int, int]:
+        def select() -> tuple[MovieUnits, int, int]:
             reader = MovieReader(moov)
-            return _MovieUnits(reader), *reader.select(start - piece.start, end - piece.start)
+            return MovieUnits(reader), *reader.select(start - piece.start, end - piece.start)
 
         return await self.threads.run(select)
 
@@ -217,8 +219,9 @@ class ClipSources:
                 file = self._archive.open_waiting(key) if parsed is not None else None
                 if parsed is not None and file is not None:
                     files.callback(file.close)
-                    piece = StoredPiece(key, MediaKind.VIDEO, parsed.start, 0.0, True)
-                    found.append(SourcePiece(piece, float("inf"), file))
+                    known = movie_seconds(os.pread(file.fileno(), _HEAD, 0))
+                    piece = StoredPiece(key, MediaKind.VIDEO, parsed.start, known or 0.0, True)
+                    found.append(SourcePiece(piece, piece.end if known else float("inf"), file))
             # A growing recording ends before the next one.
             found.sort(key=lambda p: p.start)
             following = [p.start for p in found[1:]]
@@ -238,15 +241,15 @@ class ClipSources:
         return head[at : at + size]
 
 
-class _MovieUnits:
-    """The UnitReader of a finished recording."""
+class MovieUnits:
+    """The UnitReader of a finished recording. It leaves out what lies before the key frame of a range."""
 
     def __init__(self, reader: MovieReader) -> None:
         self._reader = reader
         self.has_video = reader.has_video
 
     def receive(self, data: bytes) -> list[AccessUnit]:
-        return [_with_start(unit) for unit in self._reader.receive(data)]
+        return [_mark_start(unit) for unit in self._reader.receive(data)]
 
     def finish(self) -> list[AccessUnit]:
         return []
@@ -288,10 +291,11 @@ class FragmentUnits:
         shown = (packet.time + packet.cts) * VIDEO_CLOCK // source.timescale
         first = source.kind is Kind.VIDEO and not self._began
         self._began = self._began or first
-        return _with_start(AccessUnit(track, dts, shown - dts, packet.key or first, 0.0, packet.payload))
+        return _mark_start(AccessUnit(track, dts, shown - dts, packet.key or first, 0.0, packet.payload))
 
 
-def _with_start(unit: AccessUnit) -> AccessUnit:
+def _mark_start(unit: AccessUnit) -> AccessUnit:
+    """Returns a unit, marked as a key frame if decoding can start at its picture."""
     if unit.track.kind is Kind.VIDEO and not unit.key:
         unit.key = is_start(unit)
     return unit

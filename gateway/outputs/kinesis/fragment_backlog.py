@@ -10,11 +10,11 @@ from gateway.media.track import Kind
 
 @dataclass(slots=True, eq=False)
 class KvsFragment:
-    """One cluster, which may still be growing.
+    """One fragment: a Matroska cluster, which may still be growing.
 
-    timecode, latest: time of its start and of its latest frame, ms since the epoch. pieces: its bytes.
-    header: EBML to Tracks of its stream; None while its tracks are unknown.
-    sends: how many times sending was started. faults: number of Kinesis errors about it.
+    timecode, latest: time of its start and of its latest frame, ms since 1970. pieces: its bytes.
+    header: the Matroska elements EBML to Tracks; None while its tracks are unknown.
+    sends: how many times sending was started. faults: number of Kinesis errors about this fragment.
     """
 
     number: int
@@ -71,12 +71,12 @@ class FragmentBacklog:
 
     @property
     def half_full(self) -> bool:
-        """Returns whether a writer should wait, if it can."""
+        """Whether the backlog has more than half of its bytes. A source that can wait should wait then."""
         return self.size > self._max_bytes / 2
 
     @property
     def seconds(self) -> float:
-        """Returns the seconds from the first fragment's start to the last frame."""
+        """The seconds from the first fragment's start to the last frame."""
         return (self._fragments[-1].latest - self._fragments[0].timecode) / 1000 if self._fragments else 0.0
 
     # ---- for the fragmenter ----

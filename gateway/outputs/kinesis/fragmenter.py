@@ -30,10 +30,10 @@ LAG_TOLERANCE_MS: Final = 2_000  # by which media time may lag behind the clock 
 _NO_LAG: Final = 1 << 62  # larger than any lag
 
 _VIDEO: Final = Kind.VIDEO
-_HeldUnit: TypeAlias = "tuple[AccessUnit, int]"  # with its presentation time
+_HeldUnit: TypeAlias = "tuple[AccessUnit, int]"  # a unit and its presentation time, ms since 1970
 
 
-class EpochClock:
+class KinesisClock:
     """Converts a stream's media times to milliseconds since 1970. The result never decreases.
 
     It maps media time to the wall clock once, then follows media time.
@@ -55,9 +55,11 @@ class EpochClock:
         self._base = None
 
     def time(self, ms: int, wall_clock: float, floor: int) -> int:
-        """Returns the time since the epoch, in ms, of media time `ms` that arrived at `wall_clock` seconds. Hot path.
+        """Returns the time of media time `ms`, in ms since 1970. Hot path.
 
-        floor: the lowest allowed value for the first time after a restart.
+        wall_clock: when its unit arrived, seconds since 1970.
+
+        floor: the lowest allowed result of the first call after a restart.
         """
         lag = int(wall_clock * 1000) - ms
         if self._base is None:
@@ -97,7 +99,7 @@ class Fragmenter:
 
     def __init__(self, backlog: FragmentBacklog) -> None:
         self._backlog = backlog
-        self._clock = EpochClock()
+        self._clock = KinesisClock()
         self._number = 0
         self._tracks: dict[Kind, MediaTrack] = {}
         self._epoch: int | None = None
@@ -110,7 +112,7 @@ class Fragmenter:
         self._held: list[_HeldUnit] = []
         self._early: deque[_HeldUnit] = deque()
         self._without_idr_since: int | None = None  # time of the first picture that waits for an IDR
-        self.left_out = ""  # the audio codec that Kinesis does not accept
+        self.left_out = ""  # the audio codec that Kinesis does not accept; empty if all tracks are sent
         self.skipped = 0
 
     def start(self, tracks: Tracks) -> None:
@@ -147,9 +149,9 @@ class Fragmenter:
         at = self._clock.time(ms, unit.wall, self._floor)
         if track.kind is _VIDEO:
             cts = unit.cts if track.timescale == 1000 else unit.cts * 1000 // track.timescale
-            self._picture(unit, at, at + cts, ms)
+            self._add_picture(unit, at, at + cts, ms)
         else:
-            self._sound(unit, at)
+            self._add_sound(unit, at)
 
     def finish(self) -> None:
         """Ends the fragment, at the stream's end or before units of another timeline. More units may follow."""
@@ -172,7 +174,8 @@ class Fragmenter:
 
     # ---- pictures ----
 
-    def _picture(self, unit: AccessUnit, at: int, pts: int, ms: int) -> None:
+    def _add_picture(self, unit: AccessUnit, at: int, pts: int, ms: int) -> None:
+        """Writes or holds a picture. at, pts: decode and presentation time, ms since 1970. ms: its media time."""
         if self._cut is not None:
             self._held.append((unit, pts))
             if at - self._cut_at >= HOLD_MS:
@@ -223,7 +226,7 @@ class Fragmenter:
         self._cut, self._cut_at, self._held = pts, at, [(unit, pts)]
         early, self._early = self._early, deque()
         for sound, time in early:
-            self._sound(sound, time)
+            self._add_sound(sound, time)
         if self._cut is not None and Kind.AUDIO not in self._tracks:
             self._release()
 
@@ -243,7 +246,7 @@ class Fragmenter:
 
     # ---- sound ----
 
-    def _sound(self, unit: AccessUnit, at: int) -> None:
+    def _add_sound(self, unit: AccessUnit, at: int) -> None:
         if self._cut is not None:
             # Sound from before the first fragment's first picture has no earlier fragment, so it waits.
             if at < self._cut and self._open is not None and at - self._open.timecode < MAX_MS:
@@ -258,14 +261,14 @@ class Fragmenter:
                 self._early.popleft()
                 self.skipped += 1
         elif self._open is None or _VIDEO not in self._open.kinds:
-            self._sound_only(unit, at)
+            self._write_sound_only(unit, at)
         else:
             self._early.append((unit, at))
             # If the picture counts as stopped, all waiting sound is written without it.
             while self._early and (at - self._early[0][1] > EARLY_MS or _VIDEO not in self._open.kinds):
-                self._without_picture(*self._early.popleft())
+                self._write_without_picture(*self._early.popleft())
 
-    def _without_picture(self, unit: AccessUnit, at: int) -> None:
+    def _write_without_picture(self, unit: AccessUnit, at: int) -> None:
         """Writes sound after the picture has stopped.
 
         It goes into the picture's fragment up to MAX_MS, then into sound-only fragments.
@@ -273,9 +276,9 @@ class Fragmenter:
         if self._open is not None and _VIDEO in self._open.kinds and at - self._open.timecode < MAX_MS:
             self._write(unit, at)
         else:
-            self._sound_only(unit, at)
+            self._write_sound_only(unit, at)
 
-    def _sound_only(self, unit: AccessUnit, at: int) -> None:
+    def _write_sound_only(self, unit: AccessUnit, at: int) -> None:
         fragment = self._open
         if fragment is not None and at - fragment.timecode >= SOUND_ONLY_MS:
             self._end()
@@ -291,7 +294,7 @@ class Fragmenter:
             if self._open is not None and _VIDEO in self._open.kinds:
                 self._write(unit, at)
             else:
-                self._sound_only(unit, at)
+                self._write_sound_only(unit, at)
 
     # ---- fragments ----
 

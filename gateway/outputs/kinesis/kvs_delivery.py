@@ -22,8 +22,10 @@ from gateway.settings.models import KvsSettings
 log = structlog.get_logger(__name__)
 
 BETWEEN_SECONDS: Final = 0.25  # between connections: Kinesis allows five calls a second per stream
-TOKEN_MARGIN: Final = 60.0  # seconds before the credentials expire: the longest fragment and a reserve
-MIN_SECONDS: Final = 20.0  # of a connection, even if the credentials expire soon
+TOKEN_MARGIN: Final = (
+    60.0  # seconds from the end of a connection to that of its credentials: the longest fragment and a reserve
+)
+MIN_SECONDS: Final = 20.0  # duration of a connection, even if the credentials expire soon
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +79,9 @@ class KvsDelivery:
                 await asyncio.sleep(BETWEEN_SECONDS)
                 continue
             pause = backoff.next()
-            log.warning("kinesis takes nothing", kvs=self.stream, reason=outcome.message, again_in=round(pause, 1))
+            log.warning(
+                "kinesis accepts no fragments", kvs=self.stream, reason=outcome.message, again_in=round(pause, 1)
+            )
             self.error = outcome.message[:300]
             self._resolve_first(OutputError(self.error))
             await asyncio.sleep(max(BETWEEN_SECONDS, pause))
@@ -116,11 +120,13 @@ class KvsDelivery:
         return True
 
     async def _wait_for_growth(self) -> None:
+        """Waits for bytes to send or for the close of the backlog, because Kinesis ends connections without media."""
         bytes_added = self.backlog.bytes_added
         while self.backlog.bytes_added == bytes_added and not self.backlog.closed:
             await self.backlog.wait_for_change()
 
     async def _connect(self, refresh: bool) -> ConnectionOutcome:
+        """Runs one connection. refresh: whether to get a new endpoint and new credentials."""
         now = time.time()
         request = await self.endpoints.put_media(self.stream, now, fresh=refresh)
         if self._final_event is None:

@@ -37,7 +37,7 @@ _POLL_SECONDS: Final = 5.0  # between reads of the store while jobs wait
 _IDLE_POLL_SECONDS: Final = 30.0  # between reads without waiting jobs; an ended process may leave some
 _CALLER_POLL_SECONDS: Final = 1.0  # a waiting caller's job may run on another node
 _TRIM_INTERVAL: Final = 50
-_PROCESS_ENDED: Final = "the gateway that did it has ended"
+_PROCESS_ENDED: Final = "the gateway that ran this job has ended"
 
 
 @dataclass(frozen=True, slots=True)

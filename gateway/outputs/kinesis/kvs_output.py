@@ -25,7 +25,7 @@ from gateway.workers.worker_pool import Handler, WorkerDied, WorkerPool
 
 log = structlog.get_logger(__name__)
 
-FINISH_SECONDS: Final = 15.0  # for storing the last fragments after the stream's end; outputs have 20
+FINISH_SECONDS: Final = 15.0  # for storing the last fragments after the stream's end; an output gets 20 s to end
 _MODULE: Final = "gateway.workers.programs.keyframe_reencoder"
 _MIN_UPTIME_SECONDS: Final = 5.0  # a worker that ran at least this long is replaced at once
 _EPOCHS: Final = 1000  # reserved for one worker, so that the next worker's epochs differ from them
@@ -155,7 +155,7 @@ class KvsOutput:
     async def _reencode(self, fragmenter: Fragmenter) -> None:
         """Passes on the stream with a key frame every two seconds and AAC sound, until its end.
 
-        A worker process re-encodes it. If the worker is too slow, the subscription drops some.
+        A worker process re-encodes it. If the worker is too slow, the subscription drops units.
         A dead worker is replaced at the next key frame.
         Raises OutputError if no worker can be started or workers die repeatedly.
         """
@@ -176,7 +176,7 @@ class KvsOutput:
         """Runs one worker. epoch: added to those of the worker."""
         tracks: Tracks | None = None
 
-        async def feed() -> None:
+        async def send_items() -> None:
             async for item in self._originals():
                 await worker.send_item(item)
             await worker.send_end()
@@ -192,4 +192,4 @@ class KvsOutput:
             StreamMessage.END: lambda body: True,
         }
         async with self._workers.start(_MODULE, "kvs", stream=self._stream.name) as worker:
-            await worker.exchange(feed(), handlers, FINISH_SECONDS)
+            await worker.exchange(send_items(), handlers, FINISH_SECONDS)

@@ -47,6 +47,8 @@ class ObjectReader(Protocol):
 class KvsRunningJob:
     """A job that has begun. started: set for a caller that waits for the first fragment; None if nobody waits.
 
+    number: of the first fragment; empty before its acknowledgement. progress: 0 to 1. stopped: whether `_stop` has
+    cancelled it. task: runs the job.
     An error before the first acknowledgement ends the job if a caller waits. Otherwise sending is retried.
     """
 
@@ -68,19 +70,19 @@ class KvsRunningJob:
         delivery = self.streams.make_delivery(stream, backlog)
         try:
             with self.queue.cancelling(self.job.id, self._stop):
-                await self._conclude(await self._outcome(bucket, key, backlog, delivery), delivery)
+                await self._conclude(await self._send(bucket, key, backlog, delivery), delivery)
         except asyncio.CancelledError:
             self._tell_error(OutputError("the job was cancelled"))
             if not self.stopped:
                 raise
             log.info("a kinesis job was stopped", job=self.job.id)
 
-    async def _outcome(
+    async def _send(
         self, bucket: str, key: str, backlog: FragmentBacklog, delivery: KvsDelivery
     ) -> GatewayError | OSError | None:
         """Sends the object. Returns the error, or None if it is completely stored."""
         async with Tasks(f"kvs job {self.job.id}", awaited) as tasks:
-            tasks.start(self._update(), "beat")
+            tasks.start(self._update(), "updates")
             first = tasks.start(self._wait_for_first(delivery), "first")
             sending = tasks.start(delivery.run(), "delivery")
             reading = tasks.start(self._read(bucket, key, backlog), "reading")

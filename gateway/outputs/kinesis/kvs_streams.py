@@ -72,7 +72,7 @@ class KvsStreams:
             yield
 
     def _reason_to_wait(self, stream: str) -> str | None:
-        users = (owner for claimed, owner in self._claims.items() if _may_be_equal(claimed, stream))
+        users = (owner for claimed, owner in self._claims.items() if _may_be_one_stream(claimed, stream))
         user = next(users, None)
         return None if user is None else f"the Kinesis stream {stream} is in use by {user}"
 
@@ -93,7 +93,7 @@ class KvsStreams:
         return KvsDelivery(backlog, stream, self._endpoints, self._http, self._tls, self._kvs)
 
 
-def _may_be_equal(one: str, other: str) -> bool:
+def _may_be_one_stream(one: str, other: str) -> bool:
     """Returns whether two names or ARNs can refer to one stream. A plain name has no account or region."""
     a, b = _ARN.match(one), _ARN.match(other)
     if a is not None and b is not None:

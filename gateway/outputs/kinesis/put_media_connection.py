@@ -33,7 +33,8 @@ MAX_CONNECTION_DURATION: Final = 4003
 class ConnectionOutcome:
     """The end of a connection.
 
-    message: one line for the operator, "" if there was no error. refresh: request the endpoint again.
+    message: one line for the operator, "" if there was no error. remedy: what the sender does next.
+    refresh: whether to request the endpoint again.
     idle: no media arrived; new media open a new connection.
     """
 
@@ -60,7 +61,7 @@ _REJECTIONS: Final[dict[str, tuple[AckAction, bool]]] = {
 class PutMediaConnection:
     """Sends the backlog from its first fragment on, and removes fragments that the service has stored.
 
-    final_event: removes a fragment (PERSISTED; RECEIVED if the stream has no retention).
+    final_event: the acknowledgement that removes a fragment (PERSISTED; RECEIVED if the stream has no retention).
     until: loop time after which the connection ends at the next fragment.
     ack_timeout: seconds without an acknowledgement until the connection counts as dead.
     on_ack: called with every acknowledgement.
@@ -111,9 +112,9 @@ class PutMediaConnection:
                     timeout_scope.reschedule(None)
                     return await self._handle_response(response)
         except RemoteProtocolError as error:
-            return ConnectionOutcome(f"its answer cannot be read: {error}")
+            return ConnectionOutcome(f"the answer of Kinesis cannot be read: {error}")
         except TimeoutError:
-            return ConnectionOutcome("it does not answer", refresh=True)
+            return ConnectionOutcome("Kinesis does not answer", refresh=True)
         except (aiohttp.ClientError, OSError) as error:
             reason = str(error)[:200] or type(error).__name__
             return ConnectionOutcome(f"the connection broke: {reason}", refresh=not self.stored)
@@ -207,7 +208,7 @@ class PutMediaConnection:
             if ended and finish_by is None:
                 finish_by = now + FINISH_SECONDS
             if finish_by is not None and now >= finish_by:
-                return ConnectionOutcome("not all of it was acknowledged", idle=self._idle)
+                return ConnectionOutcome("Kinesis did not acknowledge all fragments", idle=self._idle)
             if now >= self._last_ack_at + self.ack_timeout:
                 return ConnectionOutcome(f"no acknowledgement for {self.ack_timeout:g} s", refresh=True)
             deadline = finish_by if finish_by is not None else self._last_ack_at + self.ack_timeout
@@ -238,11 +239,11 @@ class PutMediaConnection:
                 break
         if self._body_ended.done():
             return ConnectionOutcome(idle=self._idle)
-        return ConnectionOutcome("it ended the connection")
+        return ConnectionOutcome("Kinesis ended the connection")
 
     @property
     def _ack_missing(self) -> bool:
-        """Returns whether the final acknowledgement of the last fragment is missing."""
+        """Whether the final acknowledgement of the last fragment is missing."""
         return self._current is not None and self._confirmed_until < self._current.timecode
 
     def _handle_error(self, ack: Ack) -> ConnectionOutcome:
@@ -280,4 +281,4 @@ async def _rejection(response: aiohttp.ClientResponse) -> ConnectionOutcome:
     remedy, refresh = _REJECTIONS.get(kind, (AckAction.WAIT, response.status in (401, 403, 404)))
     status = f"{response.status} {kind or response.reason or ''}".strip()
     tail = f" (request {request})" if request else ""
-    return ConnectionOutcome(f"it refuses: {status}{': ' if message else ''}{message}{tail}", remedy, refresh)
+    return ConnectionOutcome(f"Kinesis refuses: {status}{': ' if message else ''}{message}{tail}", remedy, refresh)

@@ -11,7 +11,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.lib.metrics import Counter
-from gateway.lib.tasks import Tasks, awaited
+from gateway.lib.tasks import Tasks
 from gateway.live.fanout import Fanout
 from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
@@ -36,7 +36,7 @@ _MIN_UPTIME_SECONDS: Final = 5.0  # a worker that ran at least this long is repl
 _FLUSH_SECONDS: Final = 5.0  # for the last pictures after the source's end, in addition to the backlog
 _HANG_SECONDS: Final = 10.0  # a worker that reads nothing for this long counts as hung
 _MAX_BYTES: Final = 32_000_000  # maximum bytes that wait for the worker
-_SLOTS: Final = 16
+_SLOTS: Final = 16  # renditions of one worker; the slot is a rendition's number in the messages of the worker
 
 
 def ladder_steps(ladders: Mapping[str, LadderSettings], channel: Channel) -> tuple[LadderStep, ...]:
@@ -112,10 +112,10 @@ class LadderOutput:
         self._plan_error: str | None = None
         self._error: str | None = None
         self._active_renditions: frozenset[str] = frozenset()  # names of the renditions that the worker encodes
-        self._lost = 0
+        self._lost = 0  # dropped units of all subscriptions
         self._counted = 0  # the part of `_lost` from the current subscription
-        self._damaged = 0
-        self._damaged_before = 0
+        self._damaged = 0  # damaged units of the current worker
+        self._damaged_before = 0  # those of earlier workers
         self._restarts = 0
         self._source: Tracks | None = None
         self._ending = EndReason.OUTPUT_OFF
@@ -138,7 +138,7 @@ class LadderOutput:
             while True:
                 began = time.monotonic()
                 try:
-                    await self._with_worker()
+                    await self._run_worker()
                     return
                 except WorkerDied as error:
                     if time.monotonic() - began < _MIN_UPTIME_SECONDS:
@@ -205,7 +205,8 @@ class LadderOutput:
         self._slots = slots
         return replace(plan, rungs=tuple(replace(step, slot=slots[step.name]) for step in steps))
 
-    async def _with_worker(self) -> None:
+    async def _run_worker(self) -> None:
+        """Runs one worker until the source ends. Raises WorkerDied."""
         stream = self._stream
         self._damaged_before += self._damaged
         self._damaged = 0
@@ -213,15 +214,15 @@ class LadderOutput:
         self._counted = 0
         try:
             async with (
-                self._workers.start(_MODULE, "ladder", stream=stream.name, stuck=_HANG_SECONDS) as worker,
-                Tasks(f"transcoder of {stream.name}", awaited) as tasks,
+                self._workers.start(_MODULE, "ladder", stream=stream.name, hang_seconds=_HANG_SECONDS) as worker,
+                Tasks(f"transcoder of {stream.name}") as tasks,
             ):
-                tasks.start(self._watch(items), "watch")
+                tasks.start(self._count_drops_regularly(items), "drops")
                 await worker.exchange(
-                    self._feed(worker, items),
+                    self._send_source(worker, items),
                     {
                         StreamMessage.UNIT: self._push,
-                        StreamMessage.TRACKS: self._announce,
+                        StreamMessage.TRACKS: self._set_tracks,
                         StreamMessage.END: lambda body: self._end(_slot(body)),
                         WorkerMessage.NOTE: self._handle_status,
                     },
@@ -231,7 +232,7 @@ class LadderOutput:
             self._count_drops(items)
             self._fanout.detach(items)
 
-    async def _watch(self, items: Subscription) -> None:
+    async def _count_drops_regularly(self, items: Subscription) -> None:
         while True:
             await asyncio.sleep(0.5)
             self._count_drops(items)
@@ -247,12 +248,12 @@ class LadderOutput:
         self._fanout.attach(items)
         return items
 
-    async def _feed(self, worker: WorkerProcess, items: Subscription) -> None:
+    async def _send_source(self, worker: WorkerProcess, items: Subscription) -> None:
         """Sends the source to the worker, from a key frame on."""
         plan: LadderPlan | None = None
         sent_version: tuple[object, ...] | None = None
         published_until = self._last_published_ms()
-        started, silent = False, self._kind.for_viewers
+        started, silent = False, self._kind.for_viewers  # silent: the worker gets no sound
         async for item in items:
             if plan is not self._plan and self._plan is not None:
                 plan = self._plan
@@ -279,7 +280,7 @@ class LadderOutput:
                     await worker.send_item(replace(item, metadata={}))
                 else:
                     for rendition in self._renditions.values():
-                        rendition.describe(item.metadata)
+                        rendition.set_metadata(item.metadata)
             elif isinstance(item, Timed):
                 for queue in (self._timed, *(rendition.timed for rendition in self._renditions.values())):
                     queue.append(item)
@@ -298,7 +299,8 @@ class LadderOutput:
         if rendition is not None:
             rendition.push(wire.decode_unit(body, rendition.tracks))
 
-    def _announce(self, body: bytes) -> None:
+    def _set_tracks(self, body: bytes) -> None:
+        """Sets the tracks of a rendition, and publishes a new rendition."""
         slot, tracks = _slot(body), wire.decode_tracks(body)
         name = next((n for n, s in self._slots.items() if s == slot), None)
         if name is None:
@@ -306,7 +308,7 @@ class LadderOutput:
         rendition = self._renditions.get(slot)
         if rendition is None:
             rendition = self._renditions[slot] = PublishedRendition(self._hub, self._stream, name, self._timed)
-        rendition.announce(tracks, self._source.metadata if self._source is not None else {})
+        rendition.set_tracks(tracks, self._source.metadata if self._source is not None else {})
 
     def _end(self, slot: int) -> None:
         rendition = self._renditions.pop(slot, None)
@@ -326,4 +328,5 @@ class LadderOutput:
 
 
 def _slot(body: bytes) -> int:
+    """Returns the slot of a message: the number of the only set bit of its destination."""
     return wire.destination(body).bit_length() - 1

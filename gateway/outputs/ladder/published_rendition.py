@@ -31,7 +31,7 @@ _SOURCE_ONLY_FIELDS: Final = frozenset(
 class PublishedRendition:
     """The publisher and the state of the rendition `<id>@<name>`.
 
-    timed: earlier script data whose pictures may still follow. Raises NameInUse, AtCapacity.
+    stream: the source. timed: earlier script data whose pictures may still follow. Raises NameInUse, AtCapacity.
     """
 
     def __init__(self, hub: Hub, stream: Stream, name: str, timed: Iterable[Timed]) -> None:
@@ -48,7 +48,7 @@ class PublishedRendition:
     def _evicted(self, reason: EndReason) -> None:
         log.debug("rendition lost its publisher", stream=self.name, reason=str(reason))
 
-    def announce(self, tracks: Tracks, source: Mapping[str, AmfValue]) -> None:
+    def set_tracks(self, tracks: Tracks, source: Mapping[str, AmfValue]) -> None:
         """Sets the worker's tracks, with the rendition's own metadata.
 
         source: the onMetaData that the publisher sent.
@@ -58,9 +58,9 @@ class PublishedRendition:
         self.interrupted = False
         bitrate = tracks.metadata.get("videodatarate")
         self.bitrate = bitrate if isinstance(bitrate, float) else 0.0
-        self.describe(source, continuous)
+        self.set_metadata(source, continuous)
 
-    def describe(self, source: Mapping[str, AmfValue], continuous: bool = True) -> None:
+    def set_metadata(self, source: Mapping[str, AmfValue], continuous: bool = True) -> None:
         """Sets the source's new onMetaData. continuous: whether the tracks continue the earlier ones."""
         tracks = self.tracks
         if tracks is not None and self.active:
@@ -81,9 +81,9 @@ class PublishedRendition:
 
     @property
     def active(self) -> bool:
-        """Returns whether this object still is the publisher.
+        """Whether this object still is the publisher.
 
-        It is not if the stream was ended from outside, for example at shutdown.
+        False after another part of the gateway has ended the stream, for example at shutdown.
         """
         return self._publisher.active
 

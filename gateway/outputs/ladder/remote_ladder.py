@@ -71,8 +71,10 @@ class RemoteLadderOutput:
         self._ladders = ladders
         self._address = address
         self._region = region
-        self._tasks = TaskSet(self._request, task_sets, wait_finished=self._finished)
-        self._held: dict[str, tuple[StreamPublisher, float]] = {}  # renditions without a task, since when
+        self._tasks = TaskSet(self._request, task_sets, wait_finished=self._wait_finished)
+        self._held: dict[
+            str, tuple[StreamPublisher, float]
+        ] = {}  # renditions without a task: publisher, monotonic begin
 
     async def run(self, stream: Stream) -> None:
         """Runs the task until the stream ends. Raises OutputError if no task can be started."""
@@ -102,7 +104,7 @@ class RemoteLadderOutput:
 
     def report(self) -> dict[str, Any]:
         """Returns `renditions` (name, size, and delay in seconds on arrival) and the state of the tasks."""
-        found = [_rendition(stream) for stream in self._renditions() if stream.playable]
+        found = [_report_of(stream) for stream in self._renditions() if stream.playable]
         return {"renditions": sorted(found, key=lambda r: (r["height"] or 0, r["name"])), **self._tasks.report()}
 
     def _renditions(self) -> list[Stream]:
@@ -137,7 +139,7 @@ class RemoteLadderOutput:
         origin = PushOrigin("transcode", "", keep_time=True, trusted=True)
         return self._hub.publish_from(origin, channel, name, lambda reason: None)
 
-    async def _finished(self) -> None:
+    async def _wait_finished(self) -> None:
         """Waits until the task has sent its last pictures and stopped publishing."""
         for publisher, _ in self._held.values():
             publisher.close()
@@ -159,7 +161,7 @@ class RemoteLadderOutput:
         )
 
 
-def _rendition(stream: Stream) -> dict[str, Any]:
+def _report_of(stream: Stream) -> dict[str, Any]:
     units = stream.gop.units()
     delay = round(time.time() - units[-1].wall, 3) if units else None
     return rendition_report(stream.name, stream.tracks, delay)

@@ -49,7 +49,10 @@ _NO_CUT_SECONDS: Final = 1e9  # larger than any clip, so that no clip is cut
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """The cause of a clip. wall_clock: time of its picture, seconds since the epoch."""
+    """The cause of a clip. wall_clock: time of its picture, seconds since 1970.
+
+    region: the region with the most changed pixels, 1 to 9. percent: of the pixels that have changed.
+    """
 
     wall_clock: float
     region: int
@@ -223,7 +226,7 @@ class MotionOutput(RecordingOutput):
             self._comparison = self._tasks.start(self._compare(units, from_key_frame, at), "compare")
 
     def _discard_collected(self) -> None:
-        """The next comparison starts at a key frame."""
+        """Drops the collected units. The next comparison starts at a key frame."""
         self._uncompared, self._uncompared_bytes, self._from_key_frame = [], 0, True
 
     async def _compare(self, units: list[AccessUnit], from_key_frame: bool, at: float) -> None:
@@ -353,7 +356,6 @@ class MotionLimits:
     """The limits that decide about motion and its clips.
 
     percent: minimum changed area of the picture, in percent.
-
     duration: seconds that a clip continues after the last motion.
     timeout: maximum seconds of a clip after its trigger.
     """
@@ -390,7 +392,7 @@ class MotionRule:
         return False
 
     def check_end(self, at: float, compared_until: float | None = None) -> bool:
-        """Returns whether the clip ends now, at the stream's time `at`.
+        """Ends the clip if it is due at the stream's time `at`. Returns whether it has ended now.
 
         compared_until: time of the last compared picture; None: `at`.
         Results may arrive late on a busy machine. A result from before the end can still extend the clip.

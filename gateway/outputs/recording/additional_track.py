@@ -73,7 +73,7 @@ class AdditionalTrack:
         self._piece: AdditionalPiece | None = None
 
     def hold(self, unit: AccessUnit) -> None:
-        """Takes a unit. Hot path."""
+        """Holds a unit until `write`. Above _MAX_HELD units the oldest one is dropped. Hot path."""
         try:
             if self._sound is not None:
                 length = self._sound.length(unit)

@@ -39,7 +39,7 @@ class PieceStart:
     """The properties of a new piece.
 
     first_video, first_audio: a payload, for codecs with their configuration in the frames; None if there is none yet.
-    wall_clock: time of the first frame, seconds since the epoch.
+    wall_clock: time of the first frame, seconds since 1970.
     continues: whether the piece continues the timeline of the previous piece.
     language, label: of the sound; "" if unknown.
     """
@@ -76,7 +76,7 @@ class Cutter:
         limiter: IntervalLimiter | None = None,
     ) -> None:
         self.seconds = seconds
-        self.waits = False  # whether a piece stays open for late units of additional tracks
+        self.has_additional = False  # whether a piece stays open for late units of additional tracks
         self._limiter = limiter or IntervalLimiter(MAX_BURST)
         self.dropped = 0
         self._make_piece = make_piece
@@ -136,6 +136,9 @@ class Cutter:
                 self.dropped += 1
                 return
             if self._piece is not None:  # it has only sound, because pictures were missing
+                if not self._limiter.take(unit.wall):
+                    self.dropped += 1
+                    return
                 self._cut_at(dts, dts + cts, unit)
             else:
                 self._open_piece(unit.wall, unit.payload)
@@ -160,7 +163,7 @@ class Cutter:
         self._previous = self._piece
         self._start, self._cut = dts, pts
         self._open_piece(unit.wall, unit.payload)
-        if self._audio is None and not self.waits:
+        if self._audio is None and not self.has_additional:
             self._end_previous()
 
     def _end_previous(self) -> None:
@@ -227,7 +230,7 @@ class Cutter:
             if time < self._cut:
                 self._previous.add_sound(ticks, samples, payload)
                 return
-            if not self.waits:
+            if not self.has_additional:
                 self._end_previous()
         if self._piece is None:
             self.dropped += 1

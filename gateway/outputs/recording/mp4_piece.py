@@ -15,14 +15,19 @@ from gateway.outputs.recording.cutter import PieceStart
 from gateway.packaging.timing import VIDEO_CLOCK
 
 _SECOND: Final = VIDEO_CLOCK
-_MAX_BYTES: Final = 4_000_000  # of media; a larger second becomes several fragments
+_MAX_BYTES: Final = 4_000_000  # of media; a second with more bytes becomes several fragments
 _VIDEO_ID, _AUDIO_ID, _FIRST_ADDITIONAL_ID = 1, 2, 3
-_VIDEO_GROUP, _AUDIO_GROUP = 1, 2  # players play one track of each
+_VIDEO_GROUP, _AUDIO_GROUP = 1, 2  # alternate groups: players play one track of each
 
 
 @dataclass(slots=True)
 class _Additional:
-    """An additional track of the piece. at, last: decode times of its waiting samples. id: 0 without header."""
+    """An additional track of the piece.
+
+    at, last: first and last decode time of its waiting samples.
+
+    step: ticks between its last two units. id: its number in the header; 0 while the header does not contain it.
+    """
 
     media: AdditionalMedia
     access: RandomAccessOf
@@ -49,10 +54,10 @@ class Mp4Piece:
         self.unsupported: str | None = None
         self.dropped = 0
         self._start = start
-        self._closed: RandomAccessOf = lambda payload: RandomAccess.CLOSED
+        self._access_of_sound: RandomAccessOf = lambda payload: RandomAccess.CLOSED
         self._gops = OpenGops(start.video) if start.video is not None else None
         self._first_audio = start.first_audio
-        self._header_written = False  # the header was written
+        self._header_written = False
         self._has_audio = start.audio is not None
         self._rate = VIDEO_CLOCK
         self._sequence = 0
@@ -122,7 +127,7 @@ class Mp4Piece:
                 self.dropped += 1
                 return
             is_video = media.track.kind is Kind.VIDEO
-            access = random_access_of(media.track) if is_video else self._closed
+            access = random_access_of(media.track) if is_video else self._access_of_sound
             state = self._additional[media.name] = _Additional(media, access, [], sample.time, sample.time, self._step)
         if state.media.track != media.track or (self._header_written and not state.id):
             self.dropped += 1
@@ -155,7 +160,7 @@ class Mp4Piece:
 
     @property
     def has_data(self) -> bool:
-        """Returns whether `pop_data` returns bytes."""
+        """Whether `pop_data` returns bytes."""
         return bool(self._data)
 
     def _flush(self, last: bool = True) -> None:
@@ -182,7 +187,10 @@ class Mp4Piece:
             self._data.append(fragment(self._sequence, _AUDIO_ID, self._sounds_at, sounds))
 
     def _flush_additional(self, *, last: bool) -> None:
-        """Converts the samples of additional tracks. last: include the last ones, which get longer by a gap."""
+        """Converts the samples of additional tracks. last: whether to include the last ones.
+
+        Until the end they wait, because a gap after them makes them longer.
+        """
         if not self._header_written:
             return
         for state in self._additional.values():
@@ -220,6 +228,7 @@ class Mp4Piece:
         return TrackInit(audio, _AUDIO_ID, rate, None, self._first_audio, language, name, group)
 
     def _group(self, kind: Kind) -> int:
+        """Returns the alternate group of the tracks of this kind; 0 if there is only one such track."""
         if not any(state.media.track.kind is kind for state in self._additional.values()):
             return 0
         return _VIDEO_GROUP if kind is Kind.VIDEO else _AUDIO_GROUP

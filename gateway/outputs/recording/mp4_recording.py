@@ -81,7 +81,7 @@ class Mp4Recording(SegmentedRecording):
                 return
         additional.hold(item.unit)
         if self._cutter is not None:
-            self._cutter.waits = True
+            self._cutter.has_additional = True
 
     def _write_additional(self, *, all_held: bool = False) -> None:
         """Writes the units of additional tracks that the default tracks have reached."""

@@ -25,7 +25,7 @@ from gateway.outputs.recording.on_demand_session import (
     ready_event,
     recording_name,
 )
-from gateway.outputs.recording.recorded_pieces import POINT_TICKS, RecordedPieces, Span
+from gateway.outputs.recording.recorded_pieces import POINT_TICKS, RecordedPoints, Span
 from gateway.outputs.recording.recording_output import RecordingCounts, SegmentedRecording
 from gateway.outputs.storage.archive import Archive
 from gateway.packaging.timing import VIDEO_CLOCK
@@ -42,10 +42,10 @@ _TRIM_SECONDS: Final = 60.0  # of segments that are deleted at once
 
 
 class TsPiece:
-    """A RecordingPiece as transport packets. The caller appends the packets of `pop_data` to a file.
+    """A RecordingPiece as transport packets: one segment. The caller appends the packets of `pop_data` to a file.
 
     `seconds`: its duration so far. `dropped` counts frames that MPEG-TS does not support.
-    `points`: the times and offsets at which players may begin, see RecordedPieces. They belong to the popped data.
+    `points`: the times and offsets at which players may begin, see RecordedPoints. `pop_data` returns them too.
     """
 
     def __init__(self, muxer: TsMuxer, start: PieceStart) -> None:
@@ -122,7 +122,7 @@ class TsPiece:
 
     @property
     def has_data(self) -> bool:
-        """Returns whether at least a second of media, or more than _MAX_BYTES, waits for the disk."""
+        """Whether at least a second of media, or more than _MAX_BYTES, waits for the disk."""
         return self._end - self._popped_until >= VIDEO_CLOCK or self._size > _MAX_BYTES
 
     def pop_data(self) -> tuple[list[bytes], list[tuple[int, int]]]:
@@ -157,7 +157,7 @@ class TsPiece:
 
 @dataclass(slots=True)
 class _OpenSegment:
-    """A segment that is being written."""
+    """A segment that is being written. started: whether its file exists."""
 
     piece: TsPiece
     number: int
@@ -178,7 +178,7 @@ class OnDemandRecording(SegmentedRecording):
     A publisher that reconnects continues the session, after a discontinuity.
     If the channel has `rewind`, segments are as short as those of the live playlist. Without isOnDemand they are only
     for rewinding: this recording deletes its old segments, and RewindDeletion deletes the rest of the session.
-    pieces: the places in segments at which players can begin.
+    points: finds the positions in segments at which players can begin.
     """
 
     def __init__(self, stream: Stream, archive: Archive, finalizer: Mp4Finalizer, counts: RecordingCounts) -> None:
@@ -188,17 +188,17 @@ class OnDemandRecording(SegmentedRecording):
         self._completing: list[_OpenSegment] = []  # closed, but not in `_entries` yet
         self._session: OnDemandSession | None = None
         self._start_ms = 0
-        self._number = 0
+        self._number = 0  # of the newest segment; 0 before the first one
         self._name = ""  # of the session's folder
         self._entries: list[RecordedSegment] = []
         self._outdated: list[int] = []  # segments that are to be deleted
         self._written = 0.0  # when the playlist was last written, by the monotonic clock
-        self._segments = 0
+        self._segments = 0  # number of complete segments
         self._kept = _is_kept(stream.channel)
-        self.pieces = RecordedPieces()
+        self.points = RecordedPoints()
 
     async def read(self, span: Span) -> AsyncIterator[bytes]:
-        """Yields bytes of a piece that this recording has written. Raises NoSuchObject, StoreUnavailable, OSError."""
+        """Yields bytes of a segment that this recording has written. Raises NoSuchObject, StoreUnavailable, OSError."""
         path = self._archive.scratch(SCRATCH_FOLDER) / self._name / f"{span.piece}.ts"
         key = media_keys.segment_key(self._stream.name, span.piece)
         async for data in self._archive.read(key, path, span.start, span.end):
@@ -248,7 +248,7 @@ class OnDemandRecording(SegmentedRecording):
             if data or not segment.started:
                 self._bytes += sum(map(len, data))
                 await self._archive.threads.run(partial(self._write, segment, data, segment.piece.seconds))
-                self.pieces.add(segment.number, points)
+                self.points.add(segment.number, points)
             if segment.piece.closed:
                 self._open.remove(segment)
                 self._completing = [segment]
@@ -305,7 +305,7 @@ class OnDemandRecording(SegmentedRecording):
         self._entries.append(segment.record(size))
         self._completing = []
         self._segments += 1
-        self.pieces.complete(segment.number, size)
+        self.points.complete(segment.number, size)
         await self._archive.keep(media_keys.segment_key(self._stream.name, segment.number), path, replace=True)
         await self._publish()
 
@@ -327,6 +327,7 @@ class OnDemandRecording(SegmentedRecording):
             if not self._kept:
                 self._outdated += [entry.number for entry in entries[: len(entries) - len(self._entries)]]
             entries = self._entries
+            self.points.trim(entries[0].number)
             await self._archive.threads.run(lambda: session.trim(entries))
         await self._archive.threads.run(lambda: session.compact(entries, self._kept))
 
@@ -334,7 +335,6 @@ class OnDemandRecording(SegmentedRecording):
         """Deletes the segments that left the playlist."""
         outdated, self._outdated = self._outdated, []
         if outdated:
-            self.pieces.trim(outdated[-1] + 1)
             await self._archive.delete([media_keys.segment_key(self._stream.name, number) for number in outdated])
 
     async def _publish(self, last: bool = False) -> None:

@@ -1,4 +1,7 @@
-"""An on-demand recording on disk: open segments, and a journal for the recovery after a crash."""
+"""An on-demand recording on disk: open segments, and a journal for the recovery after a crash.
+
+The § numbers refer to HLS (RFC 8216bis).
+"""
 
 import json
 import os
@@ -34,7 +37,7 @@ class RecordedSegment:
     """A segment.
 
     seconds: duration. discontinuity: whether it does not continue the previous segment.
-    wall_clock: time of its first frame, seconds since the epoch.
+    wall_clock: time of its first frame, seconds since 1970.
     """
 
     number: int
@@ -49,18 +52,18 @@ class JournalContents:
     """The contents of a journal.
 
     entries: finished segments. open: the unfinished segment; None if there is none.
-    points: pairs of size (bytes) and duration (seconds) of the open segment.
+    sizes: pairs of size (bytes) and duration (seconds) of the open segment, as it grew.
     kept: see `playlist`.
     """
 
     entries: list[RecordedSegment]
     open: RecordedSegment | None
-    points: list[tuple[int, float]]
+    sizes: list[tuple[int, float]]
     kept: bool = True
 
     def confirmed(self, size: int) -> RecordedSegment | None:
         """Returns the part of the open segment that the journal confirms, for a file of `size` bytes."""
-        at = max((p for p in self.points if p[0] <= size), default=None)
+        at = max((p for p in self.sizes if p[0] <= size), default=None)
         if self.open is None or at is None or not at[0]:
             return None
         return replace(self.open, bytes=at[0], seconds=at[1])
@@ -71,7 +74,7 @@ class OnDemandSession:
 
     Journal lines are JSON: `begin` starts a segment, `at` contains its bytes and seconds so far, `done` ends it.
     A segment is `done` before it is stored. So a done segment with a file in the folder must still be stored.
-    `trim`: segments before this number are older than the retention time. `kept`: see `playlist`.
+    `trim` contains a number: segments before it are older than the retention time. `kept` is that of `playlist`.
     All methods block and must run in a thread; they raise OutputError.
     """
 
@@ -220,9 +223,9 @@ def read_journal(path: Path) -> JournalContents:
                     entries.append(replace(opened, seconds=float(fields["seconds"]), bytes=int(fields["bytes"])))
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 break
-    # Two are open only while the first waits for late sound.
-    first, points = open_segments[min(open_segments)] if open_segments else (None, [])
-    return JournalContents(entries, first, points, kept)
+    # Two segments are open only while the first one waits for late sound.
+    first, sizes = open_segments[min(open_segments)] if open_segments else (None, [])
+    return JournalContents(entries, first, sizes, kept)
 
 
 def session_folders(archive: Archive) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Finds the bytes of a time range in the pieces of a running on-demand recording."""
+"""Finds the bytes of a time range in the pieces (segments) of a running on-demand recording."""
 
 from array import array
 from bisect import bisect_left, bisect_right
@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.packaging.timing import VIDEO_CLOCK
 
-POINT_TICKS: Final = VIDEO_CLOCK  # between two points without a key frame
+POINT_TICKS: Final = VIDEO_CLOCK  # a second; after this time, a point follows even without a key frame
 _MAX_POINTS: Final = 100_000  # of a stream, 27 hours with a key frame in each second; 20 bytes each
 _TRIM: Final = 1_000  # points that are dropped at once, because dropping moves all later points
 _ROUNDING: Final = VIDEO_CLOCK // 100  # two packagers may round a frame's time differently
@@ -17,7 +17,7 @@ _TABLES: Final = 2 * 188  # bytes of PAT and PMT at the start of each piece
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes of one piece. piece: its number. end: exclusive."""
+    """Bytes of one piece. piece: its number. start, end: positions in its file; the end is exclusive."""
 
     piece: int
     start: int
@@ -28,11 +28,11 @@ class Span:
         return self.end - self.start
 
 
-class RecordedPieces:
-    """The places in pieces at which key frames, or at least every second of media, begin.
+class RecordedPoints:
+    """The points of all pieces: positions at which players can begin, at key frames and at least every second.
 
     Times are decode times in ticks of 90 kHz, as packagers have them. They grow while a stream lasts.
-    The oldest places are dropped above _MAX_POINTS.
+    The oldest points are dropped above _MAX_POINTS.
     """
 
     def __init__(self) -> None:
@@ -43,14 +43,14 @@ class RecordedPieces:
         self._sizes = array("I")  # bytes of each complete piece
 
     def add(self, piece: int, points: Sequence[tuple[int, int]]) -> None:
-        """Adds places of a piece, whose bytes are on disk: times and offsets."""
+        """Adds points of a piece, whose bytes are on disk. points: pairs of time and position in the piece."""
         for time, offset in points:
             if self._times and time < self._times[-1]:
                 continue  # late sound, or a timeline that went back
             is_first = not self._pieces or self._pieces[-1] != piece
             self._times.append(time)
             self._pieces.append(piece)
-            self._offsets.append(0 if is_first else offset)  # the tables and early sound belong to the first place
+            self._offsets.append(0 if is_first else offset)  # the tables and early sound belong to the first point
         if len(self._times) >= _MAX_POINTS + _TRIM:
             self._drop(_TRIM)
 
@@ -92,7 +92,7 @@ class RecordedPieces:
         return spans
 
     def _find(self, time: int) -> int | None:
-        """Returns the last place at or before `time`; None if it is too far away."""
+        """Returns the index of the last point at or before `time`; None if it is too far away."""
         at = bisect_right(self._times, time + _ROUNDING) - 1
         if at < 0 or time - self._times[at] > POINT_TICKS + _ROUNDING:
             return None

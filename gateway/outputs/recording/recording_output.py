@@ -58,7 +58,7 @@ class RecordingOutput(abc.ABC):
         self._channel: Channel = stream.channel
         self._subscription: Subscription | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
-        self._window_end = float("inf")  # end of the schedule's window, seconds since the epoch
+        self._window_end = float("inf")  # end of the schedule's window, seconds since 1970
         self._next_window: float | None = None  # start of the next window; None: not waiting
         self._changed = asyncio.Event()
         self._dropped = 0
@@ -231,7 +231,7 @@ class RecordingOutput(abc.ABC):
 
 
 class SegmentedRecording(RecordingOutput):
-    """Base of outputs that record in pieces of equal length, with one cutter for each epoch.
+    """Base of outputs that record in pieces of the same length, with one cutter for each epoch.
 
     Subclasses make the pieces and store them. duration_field: the channel's field with the seconds of a piece.
     """

@@ -17,7 +17,7 @@ from gateway.ports.errors import OutputUnsupported
 _DOMAIN: Final = ".live-video.net"
 _VIDEO: Final = Kind.VIDEO
 _WINDOW_SECONDS: Final = 10  # seconds over which the bitrate is measured
-_KEY_SECONDS: Final = 2.0
+_KEY_SECONDS: Final = 2.0  # maximum seconds between two key frames
 _SLACK: Final = 1.05  # because encoders keep their bitrate only on average
 _KEY_SLACK: Final = 1.1
 
@@ -45,13 +45,13 @@ class IvsRules:
         self._kind = kind or "STANDARD"
         self._realtime = realtime
         self._warnings: dict[str, str] = {}
-        self._max_bits = 8_500_000
+        self._max_bits = 8_500_000  # a second
         # (duration, bytes) of the latest seconds
         self._seconds: deque[tuple[float, int]] = deque(maxlen=_WINDOW_SECONDS)
         self._second: float | None = None  # start of the current second
         self._bytes = 0
         self._last_key: float | None = None
-        self._longest_gop = 0.0
+        self._longest_gop = 0.0  # seconds of the current GOP that were last reported
 
     @property
     def warnings(self) -> list[str]:

@@ -110,7 +110,7 @@ class RelayOutput:
                         await tasks.idle()
                 except TimeoutError:
                     unfinished = [t.shown for address, t in self.targets.items() if not self._running[address].done()]
-                    log.warning("relay did not get all to its targets", stream=stream.name, targets=unfinished)
+                    log.warning("relay did not send everything to its targets", stream=stream.name, targets=unfinished)
         finally:
             self._tasks = None
             for target in self.targets.values():

@@ -76,7 +76,7 @@ class _TargetAddress:
 
 
 class RelayTarget:
-    """One target of one stream; `run` returns when the stream ends.
+    """One target of one stream. `run` returns when the stream ends.
 
     text: the target in the channel's field. body: returns the FLV body of a unit.
     `report` and logs contain no keys, even if a server repeats them.
@@ -135,7 +135,7 @@ class RelayTarget:
         return self._stream.channel.relay_tracks.includes(track.name, track.info.language)
 
     async def run(self) -> None:
-        """Relays until the stream ends. After an error it reports it and tries again."""
+        """Relays until the stream ends. Reports each error and tries again."""
         backoff = Backoff(_FIRST_PAUSE, self._context.relay.retry)
         while self._stream.original.ended is None or self._items is not None:
             began = time.monotonic()
@@ -162,14 +162,14 @@ class RelayTarget:
         """Makes one connection and sends until the stream ends."""
         self._attempts += 1
         self._set_state(TargetState.CONNECTING)
-        # It subscribes before it connects, so that a new stream's first frames wait for the connection.
+        # The target subscribes before it connects, so that a new stream's first frames wait for the connection.
         if self._items is None:
             self.begin()
         items = self._items
         assert items is not None, "set by begin"
         try:
-            async with contextlib.aclosing(aiter(items)) as feed:  # type: ignore[type-var]
-                first = await anext(feed)
+            async with contextlib.aclosing(aiter(items)) as iterator:  # type: ignore[type-var]
+                first = await anext(iterator)
                 if not isinstance(first, Tracks):
                     return  # the stream ended before it began
                 target = await self._resolve()
@@ -178,7 +178,7 @@ class RelayTarget:
                     target.rules.check_tracks(first)
                 began = time.monotonic()
                 try:
-                    await self._relay(target, first, feed, items)
+                    await self._relay(target, first, iterator, items)
                 except OutputError as error:
                     # IVS may also accept a revoked key, and then close the connection.
                     self._refresh = isinstance(error, PushRefused) or time.monotonic() - began < _REVOKED_KEY_SECONDS
@@ -205,7 +205,7 @@ class RelayTarget:
         return _TargetAddress(url, self._text, redact_target.target_secrets(self._text, url), known)
 
     async def _relay(
-        self, target: _TargetAddress, tracks: Tracks, feed: AsyncIterator[Item], items: Subscription
+        self, target: _TargetAddress, tracks: Tracks, iterator: AsyncIterator[Item], items: Subscription
     ) -> None:
         context = self._context
         addresses = await context.egress.check(target.address, RTMP)
@@ -222,7 +222,7 @@ class RelayTarget:
             self._set_state(TargetState.LIVE)
             log.info("relay is live", stream=self._stream.name, target=self.shown, attempts=self._attempts)
             self._logged_error = ""
-            await self._send_items(push, tracks, feed)
+            await self._send_items(push, tracks, iterator)
         finally:
             try:
                 await push.finish()
@@ -230,14 +230,15 @@ class RelayTarget:
                 self._sent += push.sent
                 self._push = None
 
-    async def _send_items(self, push: RtmpPush, tracks: Tracks, feed: AsyncIterator[Item]) -> None:
+    async def _send_items(self, push: RtmpPush, tracks: Tracks, iterator: AsyncIterator[Item]) -> None:
         """Sends all items from a key frame on, until the stream's end. Hot path."""
         body, send, rules = self._body, push.send, self._rules
+        # Whether metadata and sequence headers are due, and whether a key frame must come before them.
         head_due, key_due = True, tracks.video is not None
         # The first metadata has time 0. With another time, ffmpeg's probing detects a subtitle track.
         now = metadata_at = 0
         begun: dict[str, MediaTrack] = {}  # additional tracks whose sequence header was sent
-        async for item in feed:
+        async for item in iterator:
             if isinstance(item, AccessUnit):
                 video = item.track.kind is _VIDEO
                 if key_due and video:
@@ -303,7 +304,7 @@ class RelayTarget:
         return replace(tracks, metadata=tracks.metadata | more)
 
     async def _pause(self, seconds: float | None, *, for_tracks: bool = False) -> None:
-        """Waits `seconds`, or until the stream has ended. for_tracks: or until its tracks change."""
+        """Waits `seconds`, or until the stream has ended. for_tracks: also ends when its tracks change."""
         original = self._stream.original
         known = original.tracks
         items = Subscription(original, max_bytes=0)  # of the media, it gets only key frames
@@ -329,7 +330,7 @@ class RelayTarget:
         self.error = redact_target.redact_text(reason, ())
         if self.error != self._logged_error:  # not logged again at every attempt
             self._logged_error = self.error
-            log.warning("relay is hindered", stream=self._stream.name, target=self.shown, reason=self.error)
+            log.warning("relay cannot send", stream=self._stream.name, target=self.shown, reason=self.error)
 
 
 def _parse(address: str) -> RtmpUrl:

@@ -96,10 +96,10 @@ class RtmpPush(asyncio.Protocol):
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._closed = asyncio.Event()
         self._writable = asyncio.Event()  # or the connection is lost
-        self._collected = 0
-        self._flushing = False
+        self._collected = 0  # bytes that wait for the next flush
+        self._flushing = False  # whether `_flush_collected` is scheduled
         self._finishing = False
-        self.full = False
+        self.full = False  # whether the transport has too many waiting bytes
         self.sent = 0  # bytes written to the transport
         self.lost: OutputError | None = None
         self.on_lost: Callable[[Exception], None] | None = None
@@ -141,7 +141,7 @@ class RtmpPush(asyncio.Protocol):
                     await self._writable.wait()
             except TimeoutError:
                 if self._transport.get_write_buffer_size() >= waiting:
-                    raise OutputError(f"it took nothing for {self._stall:g} s") from None
+                    raise OutputError(f"the server read nothing for {self._stall:g} s") from None
 
     async def finish(self) -> None:
         """Unpublishes and closes the connection within a few seconds. May be called in any state."""
@@ -189,7 +189,7 @@ class RtmpPush(asyncio.Protocol):
         try:
             events = connection.receive(data)
         except RemoteProtocolError as error:
-            self._lose(OutputError(f"it does not speak RTMP: {error}"))
+            self._lose(OutputError(f"the server does not speak RTMP: {error}"))
             return
         for event in events:
             if isinstance(event, Accepted):
@@ -199,9 +199,9 @@ class RtmpPush(asyncio.Protocol):
                 text = f"{event.code}: {event.description}" if event.description else event.code
                 self._lose(PushRefused(f"refused: {text}"))
             elif isinstance(event, Ended):
-                self._lose(OutputError(f"it ended the push: {event.reason}"))
+                self._lose(OutputError(f"the server ended the push: {event.reason}"))
         if connection.received > _FREE_REPLY_BYTES + self.sent:
-            self._lose(OutputError("it sends more than it takes"))
+            self._lose(OutputError("the server sends more bytes than it receives"))
         elif self.lost is None:
             self._flush()
 
@@ -227,7 +227,9 @@ class RtmpPush(asyncio.Protocol):
         if self._finishing:
             return
         pending = _PENDING_REQUESTS.get(self.state)
-        reason = "the connection was reset" if isinstance(error, ConnectionError) else "it closed the connection"
+        reason = (
+            "the connection was reset" if isinstance(error, ConnectionError) else "the server closed the connection"
+        )
         if isinstance(error, OSError) and not isinstance(error, ConnectionError):
             reason = f"the connection broke: {os_error_text(error)}"
         if self.state is RtmpState.PUBLISH_PENDING:
@@ -254,7 +256,7 @@ class RtmpPush(asyncio.Protocol):
         self._flush()
 
     def _flush(self, *, last: bool = False) -> None:
-        """Writes what was collected. last: although the connection is lost."""
+        """Writes what was collected. last: writes even if the connection is lost."""
         if self.lost is not None and not last:
             return
         self._collected = 0

@@ -119,7 +119,7 @@ class SnapshotOutput:
         return 0.0 if schedule is None or schedule.active(now) else max(schedule.next_change(now) - now, 0.01)
 
     async def _sleep(self, seconds: float, *, for_picture: bool = False) -> None:
-        """Waits at most `seconds` for a change. for_picture: or for a picture."""
+        """Waits at most `seconds` for a change. for_picture: a new picture ends the wait too."""
         self._wake.clear()
         self._waits_for_picture = for_picture
         await wait_at_most(seconds, self._wake)
@@ -151,22 +151,22 @@ class SnapshotOutput:
         self._wake.set()
 
 
-async def store_picture(archive: Archive, kind: str, key: str, data: bytes, ready: dict[str, Any]) -> str:
+async def store_picture(archive: Archive, folder: str, key: str, data: bytes, ready: dict[str, Any]) -> str:
     """Writes a picture to a file, stores it, and returns its key. Raises OutputError.
 
-    kind: scratch folder of the output. ready: data of the `recording.ready` event.
+    folder: name of the scratch folder of the output. ready: data of the `recording.ready` event.
     """
-    path = await archive.threads.run(partial(_write, archive, kind, data))
+    path = await archive.threads.run(partial(_write, archive, folder, data))
     try:
         return await archive.keep(key, path, ready=ready)
     finally:
         await archive.threads.run(partial(path.unlink, missing_ok=True))
 
 
-def _write(archive: Archive, kind: str, data: bytes) -> Path:
+def _write(archive: Archive, folder: str, data: bytes) -> Path:
     """Writes the file and returns its path. Runs in a thread."""
     archive.check_free_space()
-    path = archive.scratch(kind) / f"{uuid4().hex}.part"
+    path = archive.scratch(folder) / f"{uuid4().hex}.part"
     with disk_errors(path.parent):
         try:
             path.write_bytes(data)

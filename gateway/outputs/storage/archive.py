@@ -27,7 +27,7 @@ _UNFINISHED: Final = ".unfinished"
 _RECOVERED: Final = frozenset({"video", "ondemand"})  # kinds of scratch files that can be recovered
 _ABANDONED_SECONDS: Final = 3600.0  # seconds after which an unchanged scratch file counts as abandoned
 _MAX_CONCURRENT: Final = 4  # channels whose files are sent in parallel; files of one channel are sent in order
-_MAX_NAMES: Final = 100
+_MAX_NAMES: Final = 100  # names that are tried for one file
 _DELETED_IN_ONE_CALL: Final = 500  # objects
 _SCAN_SECONDS: Final = 5.0  # between two attempts to read the spool
 
@@ -37,7 +37,7 @@ class Archive:
 
     media: the folder of a local object store. `keep` renames a finished file into it before it returns.
     media=None: the store is remote. Files wait in `spool`, and a task sends them, in order within each channel.
-    It tries until the store has them, also after outages and restarts of the gateway.
+    The task tries until the store has them, also after outages and restarts of the gateway.
     The spool has at most settings.spool_bytes. Above this the oldest files are removed and counted in `dropped`.
 
     process: see `process_folder`.
@@ -69,7 +69,7 @@ class Archive:
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._idle = asyncio.Event()
         self._idle.set()
-        self._scanned = asyncio.Event()
+        self._scanned = asyncio.Event()  # set when the spool of earlier processes was read
         self._store_unavailable = False
 
     # ---- for outputs ----
@@ -131,7 +131,7 @@ class Archive:
     async def read(self, key: str, file: Path, start: int, end: int) -> AsyncIterator[bytes]:
         """Yields bytes of an object: from `file` before it is stored, from the spool, or from the store.
 
-        start, end: the first byte and the end. Raises NoSuchObject, StoreUnavailable, OSError.
+        start, end: positions; the end is exclusive. Raises NoSuchObject, StoreUnavailable, OSError.
         """
         opened = await self.threads.run(lambda: _open(file) or self.open_waiting(key))
         if opened is None:

@@ -23,6 +23,7 @@ class DiskThreads:
         self._pool = ThreadPoolExecutor(count, name)
 
     async def run(self, work: Callable[[], T]) -> T:
+        """Runs `work` in a thread. Returns its result, or raises its error."""
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)
         try:
             return await asyncio.shield(future)

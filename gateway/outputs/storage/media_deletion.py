@@ -75,18 +75,18 @@ class MediaDeletion:
 
     async def run_round(self) -> None:
         """Starts due deletions, and removes the records of channels without media. Raises StoreUnavailable."""
-        now, without_media = self.clock(), []
+        now, kept_media = self.clock(), []
         for deleted in await self.channels.list_deleted():
             old = deleted.deleted_at < now - _RECORD_SECONDS
             if not deleted.without_media:
                 if old:
-                    without_media.append(deleted.id)
+                    kept_media.append(deleted.id)
             elif not old:
                 self.begin(deleted)
             elif not await self.delete_once(deleted) and self.shared:
                 await self.channels.remove_deleted(deleted.id)
         if self.shared:
-            await self._remove_records(sorted(without_media))
+            await self._remove_records(sorted(kept_media))
 
     # ---- for the API and the command line ----
 
@@ -161,7 +161,7 @@ class MediaDeletion:
             await asyncio.sleep(backoff.next())
 
     async def _latest_start(self, deleted: DeletedChannel) -> float:
-        """Returns the latest start of media of the deleted channel, seconds since the epoch."""
+        """Returns the latest start of media of the deleted channel, seconds since 1970."""
         try:
             await self.channels.get(deleted.id)
         except NoSuchChannel:

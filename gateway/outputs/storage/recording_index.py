@@ -37,7 +37,7 @@ LISTED: Final = tuple(_PREFIXES)
 class StoredRecording:
     """A recording.
 
-    start: time of its first frame, seconds since the epoch. seconds: duration, None if unknown.
+    start: time of its first frame, seconds since 1970. seconds: duration, None if unknown.
     size: bytes; for a session, the bytes of its playlist. poster: key of the picture of a motion clip.
     """
 
@@ -87,7 +87,7 @@ class RecordingIndex:
                     return recording
                 return replace(recording, seconds=await self._seconds(item), poster=await self._poster(item, parsed))
 
-        # Recordings with equal start are ordered by key, so heap entries never compare objects.
+        # Recordings with the same start are ordered by key, so heap entries never compare objects.
         ordered = sorted(newest, key=lambda entry: entry[:2], reverse=True)
         return await asyncio.gather(*[described(item, parsed) for _, _, item, parsed in ordered])
 
@@ -109,7 +109,9 @@ class RecordingIndex:
         if not item.key.endswith(".m3u8"):
             return await stored_movie_seconds(self._objects, item)
         text = await read_start(self._objects, item.key, MAX_PLAYLIST_BYTES)
-        return None if text is None else await asyncio.to_thread(_playlist_seconds, text)  # of a month: a second
+        return (
+            None if text is None else await asyncio.to_thread(_playlist_seconds, text)
+        )  # a month of segments takes a second
 
     async def _poster(self, item: Object, parsed: media_keys.MediaKey) -> str | None:
         """Returns the key of a motion clip's picture; None if it does not exist, or for other kinds."""
@@ -138,7 +140,7 @@ async def playlist_segments(objects: ObjectStore, key: str) -> list[str]:
 
 
 def _playlist_seconds(text: bytes) -> float:
-    return round(sum(float(found[1]) for found in _DURATION.finditer(text)), 3)  # `findall` would hold all threads
+    return round(sum(float(found[1]) for found in _DURATION.finditer(text)), 3)  # `findall` would block all threads
 
 
 def _picture(clip: str) -> str:
@@ -165,5 +167,6 @@ def movie_seconds(head: bytes) -> float | None:
 
 
 def _order(key: str) -> tuple[float, str] | None:
+    """Returns the start and the key, by which recordings are sorted; None for "" and invalid keys."""
     parsed = media_keys.parse(key) if key else None
     return (parsed.start, key) if parsed is not None else None

@@ -61,11 +61,13 @@ class Retention:
         existing = {c.id: c.retention_days for c in await self.channels.list()}
         settings = {d.id: d.channel.retention_days for d in await self.channels.list_deleted()} | existing
         days_by_channel = {id: self.days if days is None else days for id, days in settings.items()}
-        of_all = self.days or self.clip_days
-        if not of_all and not any(days_by_channel.values()):
+        checks_all = (
+            self.days or self.clip_days
+        )  # whether all keys are listed; otherwise only those of channels with `retentionDays`
+        if not checks_all and not any(days_by_channel.values()):
             return 0
         now, deleted = self.clock(), 0
-        prefixes = [""] if of_all else [f"{id}/" for id, channel_days in days_by_channel.items() if channel_days]
+        prefixes = [""] if checks_all else [f"{id}/" for id, channel_days in days_by_channel.items() if channel_days]
         for prefix in prefixes:
             for channel, found in (await self._find(prefix, days_by_channel, now)).items():
                 count = 0

@@ -39,7 +39,7 @@ class RewindDeletion:
         self._channels = channels
         self._pieces = StoredPieces(objects)
         self._clock = clock
-        self._kept: set[str] = set()
+        self._kept: set[str] = set()  # keys of playlists without the mark
 
     async def run(self) -> None:
         """Runs `run_once` every 15 minutes, until cancelled."""

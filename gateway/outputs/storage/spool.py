@@ -27,7 +27,7 @@ _TARGETS: Final = {_NOTES: _NOTES, _SENDING: _QUEUE, _QUEUE: _QUEUE}
 
 @dataclass(slots=True)
 class SpooledFile:
-    """A waiting file. size: bytes. since: its arrival time, seconds since the epoch."""
+    """A waiting file. size: bytes. since: its arrival time, seconds since 1970."""
 
     key: str
     size: int

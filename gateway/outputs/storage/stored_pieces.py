@@ -27,7 +27,7 @@ class StoredPiece:
     """A part of a channel's stored media that can be decoded on its own.
 
     kind: SEGMENT (MPEG-TS) or VIDEO (MP4).
-    start: time of its first picture, seconds since the epoch. seconds: duration.
+    start: time of its first picture, seconds since 1970. seconds: duration.
     discontinuity: whether its times do not continue those of the previous piece.
     """
 
@@ -45,7 +45,7 @@ class StoredPiece:
 class StoredPieces:
     """The pieces in an object store. Methods raise StoreUnavailable.
 
-    A time range contains the pieces that overlap it. Times are seconds since the epoch.
+    A time range contains the pieces that overlap it. Times are seconds since 1970.
     """
 
     def __init__(self, objects: ObjectStore) -> None:

@@ -26,32 +26,32 @@ class OverrideWriter:
 
     def __init__(self, override: PictureOverride, max_ms: int) -> None:
         self._override = override
-        self.order = Interleave(max_ms)
+        self.interleave = Interleave(max_ms)
         self._coded: Tracks | None = None  # the worker's tracks
         self._written_tracks: Tracks | None = None  # the original's tracks that were last written
         self._discontinuity = True  # the worker's next picture does not continue the previous one
         self._engaged_from = -1  # milliseconds; viewers got earlier pictures from the original
-        self.last = -1  # decode time of the last written picture, milliseconds
+        self.last = -1  # decode time of the last written picture, milliseconds; -1: none
         self.delay = 0.0  # average seconds from a picture's arrival until it is written
         self.engaged = False
 
     def engage(self, tracks: Tracks | None, at: int = -1) -> None:
-        """Engages the override from the original's next item on. at: time of this item, ms."""
+        """Engages the override from the original's next item on. at: time of this item, ms; -1: the first item."""
         self._override.engage()
         self.engaged = self._override.engaged
         self._engaged_from = at
         if tracks is not None:
-            self.order.add(tracks)
+            self.interleave.add(tracks)
 
     @property
     def begun(self) -> bool:
-        """Returns whether a picture was written."""
+        """Whether a picture was written."""
         return self.last >= 0
 
     def add(self, item: StreamItem) -> None:
         """Adds the original's next item."""
         if self.engaged:
-            self.order.add(item)
+            self.interleave.add(item)
 
     def set_coded_tracks(self, tracks: Tracks) -> None:
         """Sets the worker's tracks.
@@ -68,14 +68,14 @@ class OverrideWriter:
             return
         self.last = at
         self.delay += (max(0.0, time.time() - unit.wall) - self.delay) * (_DELAY_WEIGHT if self.delay else 1.0)
-        items = list(self.order.replace(unit))
+        items = list(self.interleave.replace(unit))
         if self._discontinuity and not any(isinstance(item, Tracks) for item in items):
-            self._announce(False)
+            self._set_tracks(False)
         self._write(items)
 
     def write_rest(self) -> None:
         """Writes the items after the worker's last picture."""
-        items = list(self.order.take_rest())
+        items = list(self.interleave.take_rest())
         end = next((n for n, item in enumerate(items) if isinstance(item, Tracks)), len(items))
         if self.begun:
             self._write(items[:end])
@@ -84,7 +84,7 @@ class OverrideWriter:
         for item in items:
             if isinstance(item, Tracks):
                 previous, self._written_tracks = self._written_tracks, item
-                self._announce(previous is not None and previous.epoch == item.epoch and not self._discontinuity)
+                self._set_tracks(previous is not None and previous.epoch == item.epoch and not self._discontinuity)
             elif self._written_tracks is None:
                 continue  # sound before the first tracks
             elif isinstance(item, Timed):
@@ -92,7 +92,8 @@ class OverrideWriter:
             elif item.track.kind is _VIDEO or item.track == self._written_tracks.audio:
                 self._override.push(item)
 
-    def _announce(self, continuous: bool) -> None:
+    def _set_tracks(self, continuous: bool) -> None:
+        """Sets the tracks of the override: video of the worker, audio of the original."""
         if self._coded is None or self._written_tracks is None:
             return
         self._discontinuity = False
@@ -152,7 +153,7 @@ class Interleave:
         oldest = next((t for i in self._items if (t := _time(i)) is not None), self._newest)
         if self._newest - oldest <= self._max_ms:
             return
-        # Half of it at once, so that this does not run for each following item.
+        # Half of the time at once, so that this does not run for each following item.
         since = self._newest - self._max_ms // 2
         remaining = [i for i in self._items if (t := _time(i)) is None or t >= since]
         self.dropped += len(self._items) - len(remaining)
@@ -165,6 +166,7 @@ def milliseconds(unit: AccessUnit) -> int:
 
 
 def _time(item: StreamItem | int) -> int | None:
+    """Returns the time of an item of Interleave, milliseconds; None for Tracks."""
     if isinstance(item, int):
         return item
     if isinstance(item, AccessUnit):

@@ -18,7 +18,9 @@ _MAX_HOLD_SECONDS: Final = 2.0  # to show the old watermark while a new picture 
 
 
 class WatermarkAssets:
-    """`mark` is the watermark to show now. `changed` is set when it changes; the reader clears it.
+    """Finds the watermark of one channel. `mark` is the watermark to show now.
+
+    `changed` is set when `mark` changes; the reader clears it.
 
     If a picture cannot be fetched, only the text is shown.
     The error is logged once, and the fetch is repeated with growing pauses.
@@ -105,6 +107,7 @@ class WatermarkAssets:
             timer.cancel()
 
     def _show(self, picture: bytes) -> None:
+        """Sets `mark` to the channel's watermark with this picture; empty: without a picture."""
         self._cancel_timer()
         mark = replace(WatermarkSpec.of(self._channel), picture=picture)
         if mark != self.mark:

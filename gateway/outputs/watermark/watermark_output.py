@@ -4,9 +4,9 @@ The steps, all on the event loop:
 1. `begin`: if no unit has arrived yet, the override is engaged at once, so that all pictures have the watermark. If the
 watermark is switched on later, viewers see the original until the worker has caught up. Then the override is engaged at
 the next key frame.
-2. The sink puts tracks and pictures into `_feed`, and all items into `_writer` while the override is engaged.
-3. `_send_feed` sends the feed to the worker, its pictures come to `_on_coded_picture`. A dead worker is replaced, from
-the last key frame on. Viewers continue after the last picture that they saw.
+2. The sink puts tracks and pictures into `_queue`, and all items into `_writer` while the override is engaged.
+3. `_send_queue` sends the queue to the worker, its pictures come to `_on_coded_picture`. A dead worker is replaced,
+from the last key frame on. Viewers continue after the last picture that they saw.
 4. When the watermark is switched off, viewers get the worker's pictures up to the next key frame, then the original.
 """
 
@@ -45,6 +45,8 @@ log = structlog.get_logger(__name__)
 
 MODULE: Final = "gateway.workers.programs.watermark.watermark_worker"
 _CAUGHT_UP_MS: Final = 500  # maximum delay of a worker when its pictures are first shown
+_MIN_UPTIME_SECONDS: Final = 2.0  # a worker that ran at least this long is replaced at once, any other after a pause
+_STABLE_SECONDS: Final = 10.0  # after a worker that ran longer, the pauses begin with the shortest one again
 _HANG_SECONDS: Final = 10.0  # seconds without a picture, while the source sends, until a worker is replaced
 _PAUSED_SECONDS: Final = 2.0  # seconds without pictures until a source counts as paused
 _FLUSH_SECONDS: Final = 2.0  # seconds to wait for the worker's last pictures
@@ -91,8 +93,8 @@ class WatermarkOutput:
     def __init__(self, factory: WatermarkFactory, stream: Stream) -> None:
         self._factory = factory
         self._backlog = factory.transcode.backlog
-        self._feed = Subscription(stream.original, max_seconds=self._backlog)  # never attached; the sink fills it
-        self._past: list[Tracks | AccessUnit] = []  # what a worker gets before the feed, without a limit
+        self._queue = Subscription(stream.original, max_seconds=self._backlog)  # never attached; the sink fills it
+        self._past: list[Tracks | AccessUnit] = []  # what a worker gets before the queue, without a limit
         self._override: PictureOverride | None = None
         self._writer: OverrideWriter | None = None
         self._assets = WatermarkAssets(factory.pictures, stream.channel)
@@ -102,7 +104,7 @@ class WatermarkOutput:
         self._newest = 0  # decode time of the original's latest picture, milliseconds
         self._source_at = self._worker_at = 0.0  # monotonic times of the original's and the worker's latest picture
         self._ready = False  # a worker has caught up
-        self._returning = False
+        self._returning = False  # viewers return to the original at its next key frame
         self._resume: list[AccessUnit] | None = None  # the original's units, from the key frame at the return on
         self._return_ready = asyncio.Event()
         self._ended = False
@@ -143,7 +145,7 @@ class WatermarkOutput:
             "notes": notes,
             "shown": writer is not None and writer.begun,
             "delayMs": round(writer.delay * 1000) if writer is not None else 0,
-            "dropped": self._dropped + (writer.order.dropped if writer is not None else 0),
+            "dropped": self._dropped + (writer.interleave.dropped if writer is not None else 0),
             "restarts": self._restarts,
         }
 
@@ -151,7 +153,7 @@ class WatermarkOutput:
         """Applies the new text, picture and position at the next picture after they are ready."""
         self._assets.channel_changed(channel)
 
-    # ---- life ----
+    # ---- override and workers ----
 
     def _start_override(self, stream: Stream) -> None:
         self._factory.running[stream] = asyncio.Event()
@@ -159,7 +161,7 @@ class WatermarkOutput:
         self._writer = OverrideWriter(self._override, round((self._backlog + _HANG_SECONDS) * 1000))
         if stream.original.tracks is None:
             self._writer.engage(None)
-        self._begin_feed(stream)
+        self._begin_queue(stream)
         stream.original.attach(self, SinkNeeds(cache=False))
 
     async def _run_tasks(self, stream: Stream) -> None:
@@ -197,12 +199,12 @@ class WatermarkOutput:
                 return
             self._restarts += 1
             uptime = time.monotonic() - started
-            if uptime > 10:
+            if uptime > _STABLE_SECONDS:
                 backoff.reset()
-            if uptime < 2:
+            if uptime < _MIN_UPTIME_SECONDS:
                 await asyncio.sleep(backoff.next())
             self._coded = None
-            self._begin_feed(stream)
+            self._begin_queue(stream)
 
     async def _run_worker(self, worker: WorkerProcess) -> None:
         """Receives one worker's pictures until its end. Raises WorkerDied, OutputUnsupported."""
@@ -214,16 +216,16 @@ class WatermarkOutput:
             StreamMessage.TRACKS: self._on_coded_tracks,
             StreamMessage.END: self._on_coded_end,
             WorkerMessage.NOTE: self._on_notes,
-            WorkerMessage.FAILED: self._on_unfit,
+            WorkerMessage.FAILED: self._on_unsupported,
         }
         try:
-            if not await worker.exchange(self._send_feed(worker), handlers, FINISH_SECONDS):
+            if not await worker.exchange(self._send_queue(worker), handlers, FINISH_SECONDS):
                 raise await worker.died()
         finally:
             self._worker = None
 
-    async def _send_feed(self, worker: WorkerProcess) -> None:
-        """Sends the settings, the watermark, the past and the feed to a worker."""
+    async def _send_queue(self, worker: WorkerProcess) -> None:
+        """Sends the settings, the watermark, the past and the queue to a worker."""
         assert self._writer is not None, "set by _start_override"
         settings = {
             "preset": self._factory.transcode.preset,
@@ -236,7 +238,7 @@ class WatermarkOutput:
         self._assets.changed = True
         for past in self._past:
             await self._send_item(worker, past)
-        async for item in self._feed:
+        async for item in self._queue:
             if isinstance(item, Tracks | AccessUnit):
                 await self._send_item(worker, item)
         await worker.send_end()
@@ -257,16 +259,16 @@ class WatermarkOutput:
             worker = self._worker
             now = time.monotonic()
             if worker is not None and now - self._source_at < _PAUSED_SECONDS and now - self._worker_at > _HANG_SECONDS:
-                log.warning("media worker is stuck", worker="watermark", pid=worker.pid)
+                log.warning("media worker hangs", worker="watermark", pid=worker.pid)
                 worker.kill()
 
-    def _begin_feed(self, stream: Stream) -> None:
-        """Begins the feed of a new worker, which gets the pictures since the last key frame first.
+    def _begin_queue(self, stream: Stream) -> None:
+        """Begins the queue of a new worker, which gets the pictures since the last key frame first.
 
         These have no limit, because a worker decodes them much faster than real time.
         """
         tracks = stream.original.tracks
-        self._feed = Subscription(stream.original, max_seconds=self._backlog)
+        self._queue = Subscription(stream.original, max_seconds=self._backlog)
         self._past = []
         if tracks is not None:
             self._sent_version = tracks.video, tracks.epoch
@@ -316,7 +318,8 @@ class WatermarkOutput:
     def _on_notes(self, body: bytes) -> None:
         self._assets.set_worker_notes([str(note) for note in wire.read_json(body).get("notes", [])])
 
-    def _on_unfit(self, body: bytes) -> None:
+    def _on_unsupported(self, body: bytes) -> None:
+        """Ends the output: the worker cannot draw on this stream."""
         raise OutputUnsupported(body.decode("utf-8", "replace"))
 
     # ---- Sink of the original ----
@@ -327,7 +330,7 @@ class WatermarkOutput:
             self._fail(OutputUnsupported("a stream without video cannot have a watermark"))
             return
         if (tracks.video, tracks.epoch) != self._sent_version:
-            self._feed.on_tracks(tracks)
+            self._queue.on_tracks(tracks)
             self._sent_version = (tracks.video, tracks.epoch)
         if self._writer is not None:
             self._writer.add(tracks)
@@ -343,7 +346,7 @@ class WatermarkOutput:
         if unit.track.kind is _VIDEO:
             if unit.key and self._returning:
                 self._resume = [unit]
-                self._feed.on_end(EndReason.OUTPUT_OFF)
+                self._queue.on_end(EndReason.OUTPUT_OFF)
                 asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._return_ready.set)
                 return
             self._newest, now = milliseconds(unit), time.monotonic()
@@ -352,11 +355,11 @@ class WatermarkOutput:
             self._source_at = now
             if unit.key and self._ready and not writer.engaged:
                 writer.engage(self._tracks, self._newest)
-            dropped = self._feed.dropped
-            self._feed.on_unit(unit)
-            if self._feed.dropped != dropped:
-                self._dropped += self._feed.dropped - dropped
-                self._factory.dropped.add("output", amount=self._feed.dropped - dropped)
+            dropped = self._queue.dropped
+            self._queue.on_unit(unit)
+            if self._queue.dropped != dropped:
+                self._dropped += self._queue.dropped - dropped
+                self._factory.dropped.add("output", amount=self._queue.dropped - dropped)
         writer.add(unit)
 
     def on_timed(self, timed: Timed) -> None:
@@ -365,7 +368,7 @@ class WatermarkOutput:
 
     def on_end(self, reason: EndReason) -> None:
         self._ended = True
-        self._feed.on_end(reason)
+        self._queue.on_end(reason)
 
     def on_failed(self, error: Exception) -> None:
         self._fail(error)

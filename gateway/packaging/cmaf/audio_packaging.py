@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 _BATCH: Final = 32  # units of an additional track that may wait to be packaged
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class AudioPackaging:
     """Fills one audio track. Its segments begin together with the video's.
 
@@ -105,7 +105,7 @@ class AudioPackaging:
         self.builder = self._begin_epoch = None
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class AdditionalAudio:
     """A Sink: packages an additional audio track of the publisher, in the folder `audio-<id>` of its source.
 

@@ -28,7 +28,7 @@ class AudioTrackBuilder:
     clock: AudioClock
     alone: bool
     _started: bool = field(init=False)
-    _min_time: int = field(default=0, init=False)  # time of the first picture; earlier audio is dropped
+    _min_time: int = field(default=0, init=False)  # start of the video; earlier audio is dropped
     _cuts: deque[int] = field(default_factory=lambda: deque(maxlen=_MAX_CUTS), init=False)
     _waiting: deque[tuple[int, int, bytes]] = field(default_factory=lambda: deque(maxlen=_MAX_WAITING), init=False)
     _samples: list[Mp4Sample] = field(default_factory=list, init=False)
@@ -44,7 +44,7 @@ class AudioTrackBuilder:
         clock = self.clock
         time = clock.stamp(dts, length)
         if self._started:
-            self._frame(time, length, payload, clock.resynced)
+            self._add_frame(time, length, payload, clock.resynced)
         else:
             self._waiting.append((time, length, payload))
 
@@ -55,7 +55,7 @@ class AudioTrackBuilder:
             self._min_time = time
             waiting, self._waiting = list(self._waiting), deque()
             for at, length, payload in waiting:
-                self._frame(at, length, payload, False)
+                self._add_frame(at, length, payload, False)
             return
         if self._end < time:
             self._cuts.append(time)
@@ -78,7 +78,8 @@ class AudioTrackBuilder:
         if self.track.open:
             self._end_segment(self._end, last=True)
 
-    def _frame(self, time: int, length: int, payload: bytes, gap: bool) -> None:
+    def _add_frame(self, time: int, length: int, payload: bytes, gap: bool) -> None:
+        """Adds a frame to the open part. gap: whether its time does not continue that of the previous frame."""
         track = self.track
         cuts = self._cuts
         samples = self._samples

@@ -48,7 +48,7 @@ class Epoch:
         """Evaluates a complete segment.
 
         is_main: whether its track decides the typical duration.
-        arrived: arrival time of its last frame, seconds since the epoch.
+        arrived: arrival time of its last frame, seconds since 1970.
         """
         leading = segment.leading / segment.clock
         start = segment.time / segment.clock + leading - self.origin / VIDEO_CLOCK
@@ -129,8 +129,7 @@ class MpdSnapshot:
 
     epochs: by number.
     alternates: additional renditions; listed if they cover the source.
-    start: availabilityStartTime.
-    now: publishTime.
+    start, now: availabilityStartTime and publishTime, seconds since 1970.
     part: seconds of a chunk.
     audio: languages and names by track, if there are several audio tracks.
     """
@@ -236,10 +235,12 @@ class MpdSnapshot:
 
 
 def _low_latency(epoch: Epoch) -> bool:
+    """Whether players can compute the segments of an epoch, and so request a segment before it is complete."""
     return epoch.regular and epoch.typical is not None
 
 
 def _latency(epoch: Epoch, part: float) -> float:
+    """Returns the seconds by which players should be behind: a segment and two chunks."""
     return (epoch.typical or VIDEO_CLOCK) / VIDEO_CLOCK + 2 * part
 
 

@@ -16,7 +16,7 @@ from gateway.packaging.cmaf.track import CmafTrack, rendition_reports
 from gateway.packaging.segmenter import target_duration
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming, WallClock
 
-_Pushed: TypeAlias = list[tuple[CmafTrack, PushedTrack]]
+_Pushed: TypeAlias = list[tuple[CmafTrack, PushedTrack]]  # additional audio tracks: as packaged, and as pushed
 
 AUDIO_GROUP = "audio"
 # Number of video segments after which a playlist is served without audio. The first applies if no audio arrived, the
@@ -25,7 +25,7 @@ _WAIT_FOR_AUDIO, _WAIT_FOR_MORE_AUDIO = 2, 3
 _MAX_BEHIND = 3.0  # seconds besides a segment by which an additional audio track may be late and still be listed
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class CmafManifests:
     """Writes `master.m3u8`, the media playlists and `manifest.mpd` from the tracks of one packager.
 
@@ -33,7 +33,7 @@ class CmafManifests:
     at the first decode time of the alignment's first epoch.
 
     seconds: the channel's `hls_time`. alignment: numbers the epochs. metrics: counts segments.
-    now: arrival time of the last unit, seconds since the epoch.
+    now: arrival time of the last unit, seconds since 1970.
     """
 
     video: CmafTrack
@@ -43,7 +43,7 @@ class CmafManifests:
     now: float
     metrics: Metrics | None = None
     tracks: tuple[CmafTrack, ...] = ()  # the tracks with media: video, audio, additional audio
-    target: int | None = None
+    target: int | None = None  # Target Duration, seconds; None until it is fixed
     epoch: Epoch | None = None  # the current epoch
     ended: bool = False  # the stream has ended
     publisher_tracks: Tracks | None = None  # the publisher's current tracks
@@ -75,13 +75,13 @@ class CmafManifests:
         self,
         uri: str = "video/index.m3u8",
         audio: CmafTrack | None = None,
-        min_bandwidth: int = 0,
+        declared_bitrate: int = 0,
         additional: Sequence[CmafTrack] = (),
     ) -> Variant:
         """Returns this stream as one variant of a multivariant playlist.
 
         audio: the audio track of another stream, to use instead of its own.
-        min_bandwidth: lower bound of its peak bitrate, bits a second.
+        declared_bitrate: bits a second that the encoder may reach; the playlist announces at least this.
         additional: additional audio tracks of another stream, instead of its own.
         """
         tracks = self._current_tracks()
@@ -93,7 +93,7 @@ class CmafManifests:
         rate = self.frame_rate
         return Variant(
             uri=uri if main_track.kind == "video" else f"{main_track.kind}/index.m3u8",
-            bandwidth=max(min_bandwidth, int(sum(track.peak for track in tracks)) + 1),
+            bandwidth=max(declared_bitrate, int(sum(track.peak for track in tracks)) + 1),
             average=max(1, int(sum(track.window.average for track in tracks)) + 1),
             codecs=tuple(dict.fromkeys(h.codec for track in [*tracks, *also] if (h := track.header) is not None)),
             size=header.size if header is not None else None,
@@ -169,7 +169,7 @@ class CmafManifests:
         named = self._named_audio(additional) if additional else []
         audio = {track.kind: AudioLabel(info.language, name) for track, info, name in named}
         tracks = [*main, *(track for track, _ in additional)]
-        return MpdSnapshot(tracks, self._epochs, alternates, self.alignment.start, self.now, part, audio)
+        return MpdSnapshot(tracks, self._epochs, alternates, self.alignment.start_wall, self.now, part, audio)
 
     def _current_tracks(self) -> Sequence[CmafTrack]:
         """Returns the tracks that the publisher still sends. Players would wait for other tracks."""
@@ -181,7 +181,7 @@ class CmafManifests:
 
     def begin_epoch(self, origin: EpochOrigin, prefix: str) -> Epoch:
         """Begins an epoch: media of another publisher, or other tracks. prefix: the start of its file names."""
-        time = origin.time - (self.alignment.base or 0)
+        time = origin.time - (self.alignment.start_time or 0)
         self.epoch = Epoch(origin.number, time, WallClock(time / VIDEO_CLOCK, origin.wall), prefix)
         self._epochs[origin.number] = self.epoch
         return self.epoch
@@ -230,7 +230,7 @@ class CmafManifests:
             first = video if tracks.video is not None else audio
             if not complete or waits or (tracks.video is not None and not len(video.window)) or first not in complete:
                 return False
-            if not is_source and self.alignment.undecided:
+            if not is_source and self.alignment.is_target_undecided:
                 return False
             target = target_duration(self.seconds, max(track.window.longest for track in complete), forced)
             self.target = self.alignment.fix_target(target)
@@ -243,4 +243,4 @@ class CmafManifests:
 
     def base_of(self, clock: int) -> int:
         """Returns the stream time of presentation time zero, in ticks of `clock`."""
-        return (self.alignment.base or 0) * clock // VIDEO_CLOCK
+        return (self.alignment.start_time or 0) * clock // VIDEO_CLOCK

@@ -33,7 +33,7 @@ class SequenceNumbers:
 
     video, audio: the next segment and the next part of each track.
     epoch: the next epoch.
-    prefix: the minimum prefix of file names, seconds since the epoch.
+    prefix: the minimum prefix of file names, seconds since 1970.
     """
 
     video: tuple[int, int] = (1, 1)
@@ -50,8 +50,7 @@ class CmafPackager(Packager):
     discontinuity and a Period, with its own initialization segments. Memory: segment_window.MAX_BYTES for each track.
     Additional audio tracks of the publisher are packaged too, each in a folder of its own.
 
-    name: of the stream. now: seconds since the epoch. metrics: counts parts and segments.
-
+    name: of the stream. now: seconds since 1970. metrics: counts parts and segments.
     alignment: shared by a source and its renditions.
     """
 
@@ -79,7 +78,7 @@ class CmafPackager(Packager):
         self._video = CmafTrack("video", plan, numbers.video, self.waiters)
         self._audio = CmafTrack("audio", plan, numbers.audio, self.waiters)
         self.manifests = CmafManifests(self._video, self._audio, plan.seconds, alignment, now, metrics)
-        self._is_new_epoch = True  # nothing of this epoch was packaged yet
+        self._is_new_epoch = True  # whether nothing of this epoch was packaged yet
         self._video_builder: VideoTrackBuilder | None = None
         self._default = AudioPackaging(self._audio, self._video, self.manifests, self._segmenter)
         self._additional: list[AdditionalAudio] = []
@@ -134,15 +133,15 @@ class CmafPackager(Packager):
                 self._additional.remove(additional)
                 additional.pushed.stream.detach(additional)
         for new in by_stream.values():
-            if new.id not in [f.pushed.id for f in self._additional]:
+            if new.id not in [each.pushed.id for each in self._additional]:
                 plan = replace(self._plan, budget=tracks.budget)
                 track = CmafTrack(f"audio-{new.id}", plan, (1, 1), self.waiters)
                 audio = AudioPackaging(track, self._video, self.manifests, self._segmenter)
                 additional = AdditionalAudio(new, audio, self._begin_audio)
                 self._additional.append(additional)
                 new.stream.attach(additional)
-        self._additional.sort(key=lambda f: f.pushed.id)
-        self.manifests.set_additional([(f.track, f.pushed) for f in self._additional], tracks.default)
+        self._additional.sort(key=lambda each: each.pushed.id)
+        self.manifests.set_additional([(each.track, each.pushed) for each in self._additional], tracks.default)
         self.cache.clear()
 
     # ---- input ----
@@ -216,6 +215,7 @@ class CmafPackager(Packager):
         segmenter = self._segmenter(VIDEO_CLOCK)
 
         def may_begin(decoded: int, first: int, wants_cut: bool) -> bool:
+            # An open segment has the number `track.number`, so a new one has at least the next number.
             candidate = CutCandidate(
                 decoded, first, manifests.now, self._is_new_epoch, track.open, track.number + track.open
             )
@@ -266,7 +266,7 @@ class CmafPackager(Packager):
         """Begins an epoch and chooses the prefix of its file names.
 
         The first prefix is the second in which the stream started. Each later prefix is the first second of the epoch
-        or a later one, so that no two prefixes are equal.
+        or a later one, so that each epoch has another prefix.
         """
         prefix = max(self._prefix, int(origin.wall)) if self._epochs else self._prefix
         self._epochs += 1
@@ -310,7 +310,7 @@ class CmafPackager(Packager):
             track.new_part_seconds.clear()
 
     def _all_tracks(self) -> tuple[CmafTrack, ...]:
-        return (self._video, self._audio, *(f.track for f in self._additional))
+        return (self._video, self._audio, *(each.track for each in self._additional))
 
     def _measure(self, metrics: Metrics) -> None:
         # Batches delay parts, but only while no client waits: that delay is not measured.

@@ -88,7 +88,7 @@ class CmafTrack:
         self.dirty = False  # a part or segment was completed since the last check of the packager
         self.new_part_seconds: list[float] = []  # durations of the parts completed since then
         self.size = 0  # bytes of the open segment
-        self.start = 0
+        self.start = 0  # decode time of the open segment
         self.part_ticks = 1  # maximum duration of a part
         self.part_target: float | None = None  # the Part Target Duration; None until it is fixed
         self._first_parts: list[float] = []  # durations of the parts before it is fixed
@@ -98,7 +98,7 @@ class CmafTrack:
         self.shift = 0
         self.sap = 1  # type of the stream access point with which the open segment begins, 0: none
         self._leading = 0  # ticks from its earliest presentation time to the presentation time of its first frame
-        self._date_offset: int | None = None
+        self._date_offset: int | None = None  # ticks from `start` to the date of the open segment; None: `shift`
         self.date_shift = 0  # `shift` when the first part was listed, so that the date does not change
         self._recent: dict[str, Part] = {}  # by URI, the parts that can still be fetched
 
@@ -107,7 +107,7 @@ class CmafTrack:
     def begin(self, header: TrackHeader, init: bytes, now: float) -> None:
         """Begins an epoch: other tracks, or another publisher.
 
-        now: arrival time of its first frame, seconds since the epoch.
+        now: arrival time of its first frame, seconds since 1970.
         """
         if self.header is not None and len(self.window):
             self._expected_numbers[self.header.prefix] = self._numbers_players_expect(now)
@@ -231,7 +231,7 @@ class CmafTrack:
         return self.part_target
 
     def _date(self, header: TrackHeader) -> float:
-        """Returns the arrival time of the open segment's first shown picture, in seconds since the epoch."""
+        """Returns the arrival time of the open segment's first shown picture, in seconds since 1970."""
         return header.wall.at((self.start + self.date_shift - header.base) / header.clock)
 
     def _drop_old_headers(self) -> None:
@@ -345,7 +345,7 @@ class CmafTrack:
             # A later video segment may begin inside a GOP.
             independent=self.media == "audio",
         )
-        # Also counts epochs without this track: §6.2.4 requires equal discontinuities in all renditions.
+        # Also counts epochs without this track: §6.2.4 requires the same discontinuities in all renditions.
         body: list[str] = []
         parts = self.parts if not self.is_unlisted else []
         open_seconds = sum([p.duration for p in parts])

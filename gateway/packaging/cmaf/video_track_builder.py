@@ -47,7 +47,7 @@ class VideoTrackBuilder:
     may_begin: Callable[[int, int, bool], bool]
     cut: Callable[[int], None]
     gops: OpenGops
-    _left_out: bool = field(default=False, init=False)  # the last picture was left out
+    _left_out: bool = field(default=False, init=False)  # whether the last picture was left out
     _samples: list[Mp4Sample] = field(default_factory=list, init=False)
     _bytes: int = field(default=0, init=False)
     _start: int = field(default=0, init=False)  # decode time of the open part
@@ -104,7 +104,7 @@ class VideoTrackBuilder:
         else:
             length = step or dts - self._last
             elapsed = dts + cts - self._first_presentation if key else dts - track.start
-            cuts = self.segmenter.cuts(elapsed, length, key) or track.size > MAX_SEGMENT_BYTES
+            cuts = self.segmenter.take_frame(elapsed, length, key) or track.size > MAX_SEGMENT_BYTES
             if cuts or key:
                 begins = self.may_begin(dts, dts + cts, cuts)
                 if cuts and not key and not begins:
@@ -125,7 +125,7 @@ class VideoTrackBuilder:
             self._start = dts
         if key or begins:
             if key and gops.is_open:
-                # The earliest pictures have a constant offset: this is the time of the first leading picture.
+                # Its leading pictures are left out, so it is shown from the time of the first one (`shift`) on.
                 cts = min(cts, track.shift)
             samples.append(self._key_sample(cts, access, payload, begins))
         else:

@@ -1,4 +1,7 @@
-"""The GOP so far, as a new viewer gets it. Viewers share the payloads; packets are made when they are sent."""
+"""The pictures since the last key frame, for a new viewer.
+
+Viewers share the payloads. The packets are made when they are sent.
+"""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -6,8 +9,9 @@ from itertools import accumulate
 from typing import TypeAlias
 
 from gateway.packaging.rtp.clock import VIDEO_SSRC
-from gateway.protocols.rtp.sender import rtp_packet, segments
+from gateway.protocols.rtp.sender import group_runs, rtp_packet
 
+# RTP packets that one call sends: all have the same length, except that the last one may be shorter.
 Run: TypeAlias = tuple[bytes, ...]
 
 
@@ -28,7 +32,7 @@ class RtpBurst:
     def make_runs(self) -> Iterator[Run]:
         """Makes the runs of packets that are sent with one call each, in order."""
         for start, (stamp, payloads) in zip(self._starts, self._frames, strict=False):
-            yield from segments(packets_of(payloads, self._type, self._first + start, stamp))
+            yield from group_runs(packets_of(payloads, self._type, self._first + start, stamp))
 
     def make_packet(self, sequence: int) -> bytes | None:
         """Returns the packet of this number; None if it is not one of the burst."""

@@ -1,4 +1,7 @@
-"""RTP timestamps and synchronisation sources of this process: equal for all streams, so viewers can change streams."""
+"""RTP timestamps and synchronisation sources (SSRC) of this process.
+
+They are the same for all streams, so that a viewer can change to another stream.
+"""
 
 import secrets
 import time

@@ -20,7 +20,7 @@ class LinkQuality:
         self._bad = 0  # reports in a row
         self._good_since: float | None = None
         self._shortest = float("inf")  # round trip
-        self._trial = _FIRST_TRIAL
+        self._trial = _FIRST_TRIAL  # seconds of good reports before larger pictures are tried
         self._tried_at = float("-inf")  # when larger pictures began
         self._until = float("-inf")  # reports before this time are ignored
 
@@ -53,4 +53,5 @@ class LinkQuality:
         return 0
 
     def _change(self, now: float) -> None:
+        """Begins the time after a change, in which reports are ignored."""
         self._bad, self._good_since, self._until = 0, None, now + _SETTLE_SECONDS

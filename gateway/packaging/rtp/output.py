@@ -43,9 +43,9 @@ class RtpOutput:
         self.connections: set[ViewerConnection] = set()
         self.sound = SoundFeed(sound, self._count)
         self._counts = counts
-        self._cname = stream.name  # RFC 3550 §6.5.1: equal for all tracks, so that receivers synchronise them
-        self._pictures: dict[Stream, VideoFeed] = {}
-        self._viewers: dict[RtpViewer, VideoFeed | None] = {}
+        self._cname = stream.name  # RFC 3550 §6.5.1: the same for all tracks, so that receivers synchronise them
+        self._pictures: dict[Stream, VideoFeed] = {}  # the feeds of this stream and of its renditions
+        self._viewers: dict[RtpViewer, VideoFeed | None] = {}  # None: the viewer gets only sound
         self._moves: dict[RtpViewer, VideoFeed] = {}  # moves that wait for a key frame
         self._turns: deque[RtpViewer] = deque()  # in the order of their next report
         self._timer: asyncio.TimerHandle | None = None

@@ -66,7 +66,7 @@ class SoundFeed:
     # ---- Sink ----
 
     def on_tracks(self, tracks: Tracks) -> None:
-        """Drops the waiting unit. It is called at each start of a worker."""
+        """Drops the waiting unit. Tracks come at each start of the worker that encodes Opus."""
         self._take_waiting()
 
     def on_unit(self, unit: AccessUnit) -> None:

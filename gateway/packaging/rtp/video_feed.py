@@ -52,13 +52,13 @@ from gateway.packaging.sliced_writes import SLICE_VIEWERS, SlicedWrites
 from gateway.protocols.rtp import retransmission
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, RtpPacketizer, packetizer_of
 from gateway.protocols.rtp.rtcp import SenderReport, ntp_time
-from gateway.protocols.rtp.sender import segments
+from gateway.protocols.rtp.sender import group_runs
 from gateway.protocols.rtp.sent_packets import SentPackets
 
 MAX_BURST: Final = 1_500_000  # bytes of a GOP that a viewer gets at once; with more it waits for the next key frame
 _RESTART_SECONDS: Final = 2.0  # between two bursts for one viewer
-_BURST_TICKS: Final = 1_200  # of a burst, 13 ms; more if it has more pictures
-_MAX_REPEATED: Final = 256  # packets of one request that are looked for
+_BURST_TICKS: Final = 1_200  # length of a burst, 13 ms; longer if the burst has more pictures than ticks
+_MAX_REPEATED: Final = 256  # packets that one request may ask for; others are ignored
 
 
 class VideoFeed:
@@ -67,15 +67,15 @@ class VideoFeed:
     def __init__(self, stream: Stream, count: Callable[[int], None]) -> None:
         self.stream = stream
         self._count = count
-        # By payload type, shift and offset.
+        # By payload type, shift and offset. The inner dict is an ordered set.
         self._groups: dict[tuple[int, int, int], dict[RtpViewer, None]] = {}
-        # Viewers that move here at the next key frame.
+        # Viewers that move here at the next key frame, with their current feed and the function to call then.
         self._coming: dict[RtpViewer, tuple[VideoFeed, Callable[[RtpViewer], None]]] = {}
         self._track: MediaTrack | None = None
         self._packetizer: RtpPacketizer | None = None
-        self._sequence = 0  # of the next packet
+        self._sequence = 0  # sequence number of the next packet
         self._sent = SentPackets()
-        self._stamp = 0  # of the last picture
+        self._stamp = 0  # timestamp of the last picture
         self._packets = self._octets = 0
         self._attached = False
         self._gop: list[tuple[AccessUnit, list[bytes]]] = []  # the pictures of the last burst with their payloads
@@ -108,14 +108,17 @@ class VideoFeed:
             self._coming[viewer] = current, moved
 
     def _attach(self) -> bool:
-        """Returns False if the stream has ended."""
+        """Attaches the feed to its stream. Returns False if the stream has ended: then `on_end` detached the feed."""
         if not self._attached:
             self._attached = True
             self.stream.attach(self, SinkNeeds(cache=False, audio=False))
         return self._attached
 
     def _move_here(self, stamp: int) -> None:
-        """Takes over the viewers that wait for a key frame. stamp: its timestamp."""
+        """Takes over the viewers that wait for a key frame. stamp: the timestamp of this key frame.
+
+        behind: ticks by which the key frame is earlier than the viewer's last picture; from 1 << 31 on, it is later.
+        """
         coming, self._coming = self._coming, {}
         for viewer, (current, moved) in coming.items():
             current._writes.write_rest()
@@ -150,7 +153,7 @@ class VideoFeed:
             if packet is None:
                 continue
             for _ in range(viewer.count_copies(sequence)):
-                if not viewer.may_repeat(len(packet), rate, now):
+                if not viewer.take_repair_bytes(len(packet), rate, now):
                     return
                 sent = packet
                 if types.video_rtx >= 0:
@@ -170,7 +173,8 @@ class VideoFeed:
     def refresh(self, viewer: RtpViewer) -> None:
         """Sends the GOP again to a viewer that cannot decode (RFC 4585 §6.3.1).
 
-        It does so at most every two seconds. Bursts have no more bytes than the stream in the same time.
+        Between two bursts are at least two seconds, and at least `burst_seconds`. So bursts never have more bytes than
+        the stream in the same time.
         """
         now = time.monotonic()
         if viewer.waiting:
@@ -255,7 +259,7 @@ class VideoFeed:
         """Sends one picture to all viewers; yields after every SLICE_VIEWERS viewers."""
         for group, members in [(group, tuple(members)) for group, members in self._groups.items()]:
             type, shift, offset = group
-            runs = segments(packets_of(payloads, type, first + shift, stamp + offset & 0xFFFFFFFF))
+            runs = group_runs(packets_of(payloads, type, first + shift, stamp + offset & 0xFFFFFFFF))
             size, sent = sum(map(len, payloads)), 0
             current = self._groups.get(group, {})
             for index, viewer in enumerate(members):
@@ -293,7 +297,7 @@ class VideoFeed:
     def _current_gop(self) -> list[tuple[int, list[bytes]]]:
         """Returns timestamp and payloads of each picture since the last key frame; none if there are too many bytes.
 
-        The last timestamp is that of the last picture.
+        The last timestamp is that of the last picture. The payloads are kept in `_gop` for the next viewer.
         """
         units = [unit for unit in self.stream.gop.units() if unit.track.kind is Kind.VIDEO]
         if not units or self._packetizer is None or sum(len(unit.payload) for unit in units) > MAX_BURST:

@@ -70,13 +70,13 @@ class RtpViewer:
     started: float = -1e9  # monotonic time of the last burst
     _burst: RtpBurst | None = field(default=None, init=False)
     _queue: deque[Iterable[Run]] | None = field(default=None, init=False)  # the rest of the burst, and later frames
-    _runs: Iterator[Run] = field(default=iter(()), init=False)  # of the queue
+    _runs: Iterator[Run] = field(default=iter(()), init=False)  # the runs of the queue
     _timer: asyncio.TimerHandle | None = field(default=None, init=False)
     _rate: float = field(default=_PACE_RATE, init=False)
-    _repair_left: float = field(default=_REPAIR_BYTES, init=False)
-    _repair_at: float = field(default=0.0, init=False)
+    _repair_left: float = field(default=_REPAIR_BYTES, init=False)  # bytes that may be repeated now
+    _repair_at: float = field(default=0.0, init=False)  # monotonic time of `_repair_left`
     _rtx_sequence: int = field(default=0, init=False)
-    _asked: dict[int, None] | None = field(default=None, init=False)  # the packets that were repeated last
+    _repeated: dict[int, None] | None = field(default=None, init=False)  # numbers of the last repeated packets
 
     def start(self, burst: RtpBurst, bytes_per_second: float) -> None:
         """Sends a burst at a limited rate; later packets follow it."""
@@ -99,7 +99,7 @@ class RtpViewer:
             send(run)
 
     def _send_queue(self) -> None:
-        """Sends the share of one interval."""
+        """Sends as much of the queue as the rate allows in one interval."""
         loop = asyncio.get_running_loop()
         left = self._rate * PACE_SECONDS
         for run in self._runs:
@@ -123,8 +123,11 @@ class RtpViewer:
         """Returns a packet of the last burst; None for other packets, and some seconds after the burst."""
         return None if self._burst is None else self._burst.make_packet(sequence)
 
-    def may_repeat(self, size: int, bytes_per_second: float, now: float) -> bool:
-        """Counts a packet that is to be repeated. Returns False if the viewer has used its share for now."""
+    def take_repair_bytes(self, size: int, bytes_per_second: float, now: float) -> bool:
+        """Takes the bytes of one repeated packet from the viewer's share. Returns False if too few are left.
+
+        bytes_per_second: of the stream; the share is half of it.
+        """
         rate = max(_REPAIR_BYTES, _REPAIR_SHARE * bytes_per_second)
         self._repair_left = min(rate, self._repair_left + (now - self._repair_at) * rate)
         self._repair_at = now
@@ -134,15 +137,18 @@ class RtpViewer:
         return True
 
     def count_copies(self, sequence: int) -> int:
-        """Returns how often a requested packet is repeated: twice if it was repeated before, and lost again."""
-        asked = self._asked
-        if asked is None:
-            asked = self._asked = {}
-        if sequence in asked:
+        """Returns how often a requested packet is repeated, and remembers its number.
+
+        The packet is sent twice if it was repeated before, because it was lost again.
+        """
+        repeated = self._repeated
+        if repeated is None:
+            repeated = self._repeated = {}
+        if sequence in repeated:
             return 2
-        asked[sequence] = None
-        if len(asked) > _REMEMBERED:
-            del asked[next(iter(asked))]
+        repeated[sequence] = None
+        if len(repeated) > _REMEMBERED:
+            del repeated[next(iter(repeated))]
         return 1
 
     def next_rtx_sequence(self) -> int:

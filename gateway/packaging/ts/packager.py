@@ -27,10 +27,10 @@ _MAX_PES_WITH_PCR = 8_100  # ticks, 90 ms: audio without video carries the PCR, 
 _MAX_VIDEO_GAP = VIDEO_CLOCK  # ticks without pictures, after which video no longer decides where segments end
 _PES_COST = 150  # bytes of a PES packet in addition to its media: headers, and half a packet of stuffing
 
-# Players read 31 bits of a Media Sequence Number (MediaMTX's gohlslib), so milliseconds since the epoch are too large.
+# Players read 31 bits of a Media Sequence Number (MediaMTX's gohlslib), so milliseconds since 1970 are too large.
 # Seconds fit. Segments of at least a second never count faster than the clock. So a later start, after a restart or on
 # another node, never has a lower number.
-_NUMBER_ORIGIN: Final = 1_577_836_800  # 2020-01-01, seconds since the epoch: 31 bits are enough until 2088
+_NUMBER_ORIGIN: Final = 1_577_836_800  # 2020-01-01, seconds since 1970: 31 bits are enough until 2088
 # Seconds by which the clocks of two nodes may differ if one continues a stream that the other one packaged.
 CLOCKS_APART: Final = 60
 # A segment's first picture, pictures that may be shown before it (H.264 §A.3.1: at most 16), and audio between them.
@@ -38,7 +38,7 @@ _MAX_REORDERED: Final = 32
 
 
 def sequence_start(now: float) -> int:
-    """Returns the first Media Sequence Number of a playlist that begins at `now`, in seconds since the epoch."""
+    """Returns the first Media Sequence Number of a playlist that begins at `now`, in seconds since 1970."""
     return max(1, int(now) - _NUMBER_ORIGIN)
 
 
@@ -89,7 +89,7 @@ class TsPackager(Packager):
     open segment.
 
     name: of the stream, for logs.
-    started: now, seconds since the epoch. File names begin with it in milliseconds and numbers in seconds, so that
+    started: now, seconds since 1970. File names begin with it in milliseconds and numbers in seconds, so that
     both grow across restarts.
     first: minimum numbers of the first segment, epoch and file name.
     metrics: counts segments.
@@ -136,14 +136,14 @@ class TsPackager(Packager):
         self._open = False
         self._unmuxed: deque[UnmuxedSegment] = deque()  # complete segments, oldest first
         self._current: UnmuxedSegment | None = None  # the open segment
-        self._bytes = 0
+        self._bytes = 0  # estimated size of the open segment
         self._start = 0  # ticks of 90 kHz: decode time at which the open segment began
-        self._last_video = 0
-        self._step = 0
-        self._audio_end = 0
+        self._last_video = 0  # ticks of 90 kHz: decode time of the last picture
+        self._step = 0  # ticks of 90 kHz: duration of the last picture
+        self._audio_end = 0  # ticks of 90 kHz: end of the last audio frame
         self._frames: list[bytes] = []  # audio of the open PES packet
         self._times: list[int] = []  # times of `_frames`, ticks of 90 kHz
-        self._date: int | None = None  # media time of the open segment's date, if it has no key frame
+        self._date: int | None = None  # media time of the open segment's date; None until it is computed
         self._first_presentation = 0  # presentation time of the first picture or audio frame of the open segment
 
     @property
@@ -151,16 +151,16 @@ class TsPackager(Packager):
         """The first segment, epoch and file name for the packager that continues after this one."""
         return self._number + 1, self._epoch + 1, self._number + 1 + self._name_offset
 
-    def variant(self, uri: str, min_bandwidth: int = 0) -> Variant:
+    def variant(self, uri: str, declared_bitrate: int = 0) -> Variant:
         """Returns this stream as one variant of a ladder. Requires `ready`.
 
-        min_bandwidth: lower bound of its peak bitrate, bits a second.
+        declared_bitrate: bits a second that the encoder may reach; the playlist announces at least this.
         """
         tracks, window, rate = self._tracks, self.window, self._timing.frame_rate
         video = tracks.video if tracks is not None else None
         return Variant(
             uri=uri,
-            bandwidth=max(min_bandwidth, int(window.peak) + 1),
+            bandwidth=max(declared_bitrate, int(window.peak) + 1),
             average=int(window.average) + 1,
             codecs=tuple(codecs.codec_string(track) for track in tracks or ()),
             size=codecs.video_size(video) if video is not None else None,
@@ -202,7 +202,7 @@ class TsPackager(Packager):
         if tracks.epoch == self._tracks_epoch:
             return
         alignment = self._alignment
-        if alignment is not None and self._open and alignment.discards(self, self._number):
+        if alignment is not None and self._open and alignment.withdraw(self, self._number):
             self._open, self._current = False, None
         self._finish_segment(None)
         self._tracks_epoch = tracks.epoch
@@ -252,17 +252,17 @@ class TsPackager(Packager):
                 shown_after = self._first_shown(dts, dts + cts) - dts  # in place of the pictures that are left out
         step = timing.step or (dts - self._last_video if not self._is_new_epoch else 0)
         if not self._open:
-            if (not key and self._is_new_epoch) or not self._may_begin(dts, dts + cts, unit.wall, True):
+            if (not key and self._is_new_epoch) or not self._decide_begin(dts, dts + cts, unit.wall, True):
                 return
             self._begin(dts, dts + cts, unit.wall)
         else:
             # In presentation time: in an open GOP a key frame is decoded before pictures that are shown before it.
             elapsed = dts + cts - self._first_presentation if key else dts - self._start
-            cuts = self.segmenter.cuts(elapsed, step, key) or self._bytes > MAX_SEGMENT_BYTES
-            if (cuts or key) and self._may_begin(dts, dts + cts, unit.wall, cuts):
+            cuts = self.segmenter.take_frame(elapsed, step, key) or self._bytes > MAX_SEGMENT_BYTES
+            if (cuts or key) and self._decide_begin(dts, dts + cts, unit.wall, cuts):
                 date = None
                 if not key:
-                    self.note_forced_cut(self.window.target)
+                    self.note_forced_cut(self.segmenter.target)
                     date = dts + self._date_time() - self._start
                 self._finish_segment(dts, self._first_shown(dts, dts + cts))
                 self._begin(dts, dts + cts, unit.wall)
@@ -298,7 +298,7 @@ class TsPackager(Packager):
         elif (
             (self.segmenter.exceeds(end - self._start) and time - self._last_video > _MAX_VIDEO_GAP)
             or self._bytes > MAX_SEGMENT_BYTES
-        ) and self._may_begin(time, time, unit.wall, True):
+        ) and self._decide_begin(time, time, unit.wall, True):
             self._finish_segment(time, time)
             self._begin(time, time, unit.wall)
         times = self._times
@@ -313,8 +313,11 @@ class TsPackager(Packager):
 
     # ---- segments ----
 
-    def _may_begin(self, dts: int, pts: int, wall: float, wants_cut: bool) -> bool:
-        """Whether a segment begins here. wants_cut: whether this rendition alone would begin one."""
+    def _decide_begin(self, dts: int, pts: int, wall: float, wants_cut: bool) -> bool:
+        """Returns whether a segment begins here, and sets `_boundary`.
+
+        wants_cut: whether this rendition alone would begin a segment.
+        """
         alignment = self._alignment
         if alignment is None:
             return wants_cut
@@ -341,7 +344,8 @@ class TsPackager(Packager):
     def _first_shown(self, dts: int, pts: int) -> int:
         """Returns the first presentation time of a segment that begins with this picture.
 
-        It is the end of the open segment's pictures, or `pts`.
+        It is `pts`, or earlier: in an open GOP, pictures are shown before the key frame. Then it is the end of the
+        open segment's pictures.
         """
         delay = self._date_time() - self._start
         return dts + delay if 2 * (pts - dts - delay) > self._step else pts

@@ -2,6 +2,8 @@
 
 All playlists of a packager have the same Media Sequence Numbers, Discontinuity Sequence Numbers and dates. Stored
 pieces of earlier packagers are counted back from the first segment of this one.
+
+The § numbers refer to HLS (RFC 8216bis).
 """
 
 from collections.abc import Iterable
@@ -16,7 +18,7 @@ from gateway.ports import media_keys
 
 _VERSION: Final = 9  # EXT-X-SKIP
 _SKIP_TARGETS: Final = 6  # §4.4.3.8: the Skip Boundary is at least six Target Durations
-_DATED: Final = 8  # segments from one date to the next, except after a discontinuity
+_DATE_INTERVAL: Final = 8  # segments from one date to the next, except after a discontinuity
 _BLOCK: Final = 64  # segments whose lines are written once
 _MAX_LENGTHS: Final = 256  # remembered lengths of playlists
 
@@ -30,9 +32,9 @@ class RewindPlaylist:
     def __init__(self, history: SegmentHistory) -> None:
         self.history = history
         self.floor = 0
-        self._oldest = history.first
-        self._blocks: dict[int, str] = {}
-        # By seconds: the first number that was listed, and the Target Duration. Neither may decrease.
+        self._oldest = history.first  # number of a segment that has a date, although no discontinuity is before it
+        self._blocks: dict[int, str] = {}  # lines of _BLOCK segments, by the number of the first one
+        # By the seconds of a playlist: the first number that was listed, and the Target Duration. Neither may decrease.
         self._lengths: BoundedDict[int, tuple[int, int]] = BoundedDict(_MAX_LENGTHS)
 
     def prepend(self, pieces: Iterable[PastSegment]) -> None:
@@ -78,21 +80,24 @@ class RewindPlaylist:
         return self._length(seconds, window)[0]
 
     def _length(self, seconds: int, window: SegmentWindow) -> tuple[int, int]:
-        """Returns the first number and the Target Duration. Stored pieces may be longer than the live segments."""
+        """Returns the first number and the Target Duration of the playlist that reaches `seconds` back.
+
+        Stored pieces may be longer than the live segments.
+        """
         history, lengths = self.history, self._lengths
         before, target = lengths.get(seconds, (0, 0))
         lowest = max(self.floor, history.first, before)
-        first = max(self._dated(history.since(history.end_wall - seconds), lowest), before)
+        first = max(self._nearest_dated(history.since(history.end_wall - seconds), lowest), before)
         first = min(first, window[0].number)  # the live playlist's segments are always listed
         target = target or max(window.target, int(history.longest(first) + 0.5))
         lengths[seconds] = first, target
         return first, target
 
-    def _dated(self, number: int, lowest: int) -> int:
+    def _nearest_dated(self, number: int, lowest: int) -> int:
         """Returns the nearest segment with a date, from which a playlist may begin: not before `lowest`."""
         number = max(number, lowest)
-        before, after = range(number, max(number - _DATED, lowest - 1), -1), range(number + 1, number + _DATED)
-        for nearest in chain(before, after):
+        before = range(number, max(number - _DATE_INTERVAL, lowest - 1), -1)
+        for nearest in chain(before, range(number + 1, number + _DATE_INTERVAL)):
             if nearest >= self.history.end or self._has_date(nearest):
                 return nearest
         return number
@@ -100,7 +105,7 @@ class RewindPlaylist:
     def _has_date(self, number: int) -> bool:
         """Whether a segment has a date. A tag of a listed segment must not change (§6.2.1)."""
         history = self.history
-        if number % _DATED == 0 or number == self._oldest:
+        if number % _DATE_INTERVAL == 0 or number == self._oldest:
             return True
         return number > history.first and history.epoch(number) != history.epoch(number - 1)
 
@@ -113,6 +118,7 @@ class RewindPlaylist:
         return number
 
     def _body(self, first: int) -> list[str]:
+        """Returns the lines from segment `first` to the end. whole: number of the first segment of a block."""
         history, blocks = self.history, self._blocks
         whole, end = -(-(first + 1) // _BLOCK) * _BLOCK, history.end
         whole = min(whole, end)

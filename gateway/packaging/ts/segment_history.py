@@ -7,9 +7,9 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any, Final
 
-MAX_SEGMENTS: Final = 50_000  # of a channel, 28 hours of 2 s; 32 bytes each
+MAX_SEGMENTS: Final = 50_000  # of a channel: 28 hours of segments of 2 s, 32 bytes for each segment
 _TRIM: Final = 256  # segments after which old ones are dropped, because that moves all others
-UNKNOWN: Final = -(1 << 40)
+UNKNOWN: Final = -(1 << 40)  # stands for an unknown decode time
 _UNITS: Final = 100_000  # a second in steps of 10 µs, as durations are printed
 
 
@@ -17,7 +17,7 @@ _UNITS: Final = 100_000  # a second in steps of 10 µs, as durations are printed
 class PastSegment:
     """A segment. name: number in its file name. seconds: duration, as printed.
 
-    wall: its date, seconds since the epoch. epoch: grows with each discontinuity before the segment.
+    wall: its date, seconds since 1970. epoch: grows with each discontinuity before the segment.
     start: decode time of its first picture, in ticks of 90 kHz; UNKNOWN for a stored piece of an earlier packager.
     """
 
@@ -69,7 +69,7 @@ class SegmentHistory:
 
     @property
     def end_wall(self) -> float:
-        """The date at which the newest segment ends, seconds since the epoch; 0 without segments."""
+        """The date at which the newest segment ends, seconds since 1970; 0 without segments."""
         return self._walls[-1] + self._durations[-1] / _UNITS if self._names else 0.0
 
     def add(self, number: int, segment: PastSegment) -> None:

@@ -125,6 +125,7 @@ class WhepPlayback:
             if media.rejected or not media.receives:
                 continue
             if media.kind == Kind.VIDEO and stream.tracks.video is not None and video is None:
+                self._release_pictures(session)  # those of a video section before that nothing could be sent to
                 pictures = session.pictures = await self._find_pictures(stream, media)
                 track = pictures.tracks.video if pictures.tracks is not None else None
                 codec = sending_codec(media, track) if track is not None else None
@@ -165,17 +166,21 @@ class WhepPlayback:
         """Releases the pictures and the quota of a session. Called once, at its end."""
         if session.peer is not None:
             self._sessions.forget(session.peer)
-        if session.pictures is not None:
-            self._media.release(session.output.stream, session.pictures)
+        self._release_pictures(session)
         if not session.exempt:
             self._quota.give(session.address)
+
+    def _release_pictures(self, session: _WhepViewer) -> None:
+        if session.pictures is not None:
+            self._media.release(session.output.stream, session.pictures)
+            session.pictures = None
 
 
 @dataclass(slots=True, eq=False)
 class _WhepViewer:
     """One viewer; a PeerHandler. pictures: the stream whose pictures it gets; None: only sound.
 
-    lost: share of the packets, of the last report. jitter, round_trip: seconds.
+    lost: share of lost packets in the last report. jitter, round_trip: seconds.
     """
 
     playback: WhepPlayback
@@ -194,8 +199,8 @@ class _WhepViewer:
     # ---- PeerHandler ----
 
     @property
-    def is_patient(self) -> bool:
-        """True: a viewer waits for repeated packets."""
+    def tolerates_delay(self) -> bool:
+        """False: a viewer waits for repeated packets, so its requests must be read at once."""
         return False
 
     def connected(self) -> None:
@@ -240,7 +245,7 @@ class _WhepViewer:
 
     @property
     def network(self) -> NetworkQuality:
-        """The quality of the connection. The viewer's reports contain a round trip before the connection's checks."""
+        """The quality of the connection. Before a report of the viewer has a round trip, ICE checks measure it."""
         trip = self.round_trip
         if trip is None and self.peer is not None:
             trip = self.peer.round_trip
@@ -272,7 +277,8 @@ class _WhepViewer:
 
     def _stream_ended(self, reason: EndReason) -> None:
         if self.peer is not None:
-            self.peer.send_rtcp(rtcp.receiver_report(VIDEO_SSRC, (), "") + rtcp.bye(VIDEO_SSRC))
+            ssrc = VIDEO_SSRC if self.types.video >= 0 else AUDIO_SSRC
+            self.peer.send_rtcp(rtcp.receiver_report(ssrc, (), "") + rtcp.bye(ssrc))
             self.peer.close()
 
 

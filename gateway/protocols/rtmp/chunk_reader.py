@@ -30,7 +30,7 @@ class _ChunkStream:
 
     timestamp: int = 0
     delta: int = 0
-    length: int = -1  # unknown before the first header
+    length: int = -1  # of the message; -1: unknown before the first header
     type_id: int = 0
     stream_id: int = 0
     extended: bytes = b""  # the extended timestamp field of the last header, if it had one
@@ -118,7 +118,7 @@ class ChunkReader:
                     position += repeated
             else:
                 fmt = first >> 6
-                header = position + _HEADER_SIZE[fmt]
+                header = position + _HEADER_SIZE[fmt]  # the end of the header
                 if header > end:
                     position = start
                     break
@@ -236,6 +236,7 @@ class ChunkReader:
         return chunk_missing
 
     def _hold(self, stream: _ChunkStream, part: bytes) -> None:
+        """Keeps a part of an unfinished message. Raises RemoteProtocolError above `max_pending`."""
         parts = stream.parts
         parts.append(part)
         if len(parts) - stream.joined >= _MAX_PARTS:
@@ -290,7 +291,9 @@ class ChunkReader:
 
 
 def _repeated(data: bytes, at: int, extended: bytes) -> int | None:
-    """Returns the bytes of a repeated extended timestamp; None if they have not all arrived.
+    """Returns the size of a repeated extended timestamp at `at`: 4, or 0 if it is not repeated.
+
+    Returns None if too few bytes have arrived to decide.
 
     Senders repeat the field in every chunk, except librtmp before 2014 and old OBS. Equal bytes are the field; other
     bytes are payload.

@@ -63,7 +63,7 @@ class ChunkWriter:
 def shared_message(
     csid: int, type_id: int, timestamp: int, payload: bytes, chunk_size: int = 65536, stream_id: int = 1
 ) -> bytes:
-    """Returns one message as chunks with a full header. The bytes are equal for every player.
+    """Returns one message as chunks with a full header. The bytes are the same for every player.
 
     They do not depend on earlier messages on `csid`. Send them as a whole, between two messages, to players that use
     this `chunk_size`. A ChunkWriter of this connection must not use `csid` for compressed headers.

@@ -19,11 +19,11 @@ from gateway.protocols.rtmp.url import RtmpUrl
 from gateway.protocols.rtmp.wire import Wire, WireLimits
 
 _CONNECT, _RELEASE, _FC_PUBLISH, _CREATE, _PUBLISH = 1.0, 2.0, 3.0, 4.0, 5.0
-_WINDOW = 2_500_000
+_WINDOW = 2_500_000  # bytes
 _BUFFER_MS = 1000  # the announced buffer of the play side
 _FLASH_VER = "FMLE/3.0 (compatible; Millrace)"
 _STARTS = {RtmpState.PUBLISH_PENDING: "NetStream.Publish.Start", RtmpState.PLAY_PENDING: "NetStream.Play.Start"}
-_PLAY_OVER = frozenset(
+_ENDED_CODES = frozenset(  # of the play, or of the publish
     {"NetStream.Play.UnpublishNotify", "NetStream.Play.Stop", "NetStream.Play.Complete", "NetStream.Unpublish.Success"}
 )
 _Events = list[ClientEvent]
@@ -133,7 +133,7 @@ class ClientConnection(Connection):
     def _handle_media(self, message: Message, events: _Events) -> None:
         if message.type_id in (DATA, DATA_AMF3):
             self._on_data(message, events)
-        elif message.payload and self._expects_media(events):
+        elif message.payload and self._accept_media(events):
             events.append(message)
 
     def _handle_control(self, message: Message, events: _Events) -> None:
@@ -142,8 +142,11 @@ class ClientConnection(Connection):
         elif self._machine.state is RtmpState.PLAYING:  # StreamEOF of the current play, not of an earlier one
             self._end("StreamEOF", events)
 
-    def _expects_media(self, events: _Events) -> bool:
-        """Whether media is expected. The first media also creates Accepted: some servers omit NetStream.Play.Start."""
+    def _accept_media(self, events: _Events) -> bool:
+        """Returns whether media is expected.
+
+        The first media also creates Accepted, because some servers omit NetStream.Play.Start.
+        """
         if self._machine.state is RtmpState.PLAY_PENDING:
             self._machine.on_peer_step(Step.ACCEPT)
             events.append(Accepted())
@@ -209,7 +212,7 @@ class ClientConnection(Connection):
         elif _STARTS.get(state) == code:
             self._machine.on_peer_step(Step.ACCEPT)
             events.append(Accepted())
-        elif code in _PLAY_OVER and state in (RtmpState.PLAYING, RtmpState.PUBLISHING):
+        elif code in _ENDED_CODES and state in (RtmpState.PLAYING, RtmpState.PUBLISHING):
             self._end(code, events)
         elif code.startswith("NetConnection.Connect.") and code != "NetConnection.Connect.Success":
             self._reject(code, description, events)

@@ -84,9 +84,11 @@ class Handshake:
         return data
 
     def _check_version(self, data: bytes) -> None:
+        """Raises RemoteProtocolError if the first byte (C0 or S0) has a version that is not supported."""
         raise NotImplementedError
 
     def _answer(self, first: bytes) -> None:
+        """Queues the answer to the first packet of the peer (C1 or S1)."""
         raise NotImplementedError
 
 
@@ -146,6 +148,7 @@ class ClientHandshake(Handshake):
 
 
 def _digest_at(packet: bytes, schema: int) -> int:
+    """Returns the position of the digest in a first packet."""
     offset = _OFFSETS[schema]
     return offset + 4 + sum(packet[offset : offset + 4]) % 728
 

@@ -36,7 +36,7 @@ from gateway.protocols.rtmp.url import StreamTarget, app_allowed, resolve
 from gateway.protocols.rtmp.wire import Wire, WireLimits
 
 CHUNK_SIZE = 65536  # ffmpeg adopts the announced size: 3.5 times less work for peer and server than with 128
-WINDOW = 5_000_000
+WINDOW = 5_000_000  # bytes
 _MAX_STREAMS = 8
 _CSID_STREAM_DATA = 7  # not CSID_DATA, which is for shared messages with full headers
 _MESSAGE_OVERHEAD = 128  # memory of a held message in addition to its payload, in bytes
@@ -322,6 +322,7 @@ class ServerConnection(Connection):
         wire.send_command(0, command("_result", request.transaction, properties, info))
 
     def _on_answered(self, request: Command, message: Message, events: Events) -> None:
+        """Answers a command that needs no action."""
         self._send_result(request, None)
 
     def _on_fc_publish(self, request: Command, message: Message, events: Events) -> None:

@@ -28,7 +28,7 @@ from gateway.protocols.rtmp.message import (
     user_control,
 )
 
-_AGGREGATE_HEADER = 11
+_AGGREGATE_HEADER = 11  # bytes, in the form of an FLV tag header
 _CONTROLS = (ACKNOWLEDGEMENT, WINDOW_ACK_SIZE, SET_PEER_BANDWIDTH)
 
 
@@ -62,7 +62,7 @@ class Wire:
         self.queued: list[bytes] = []
         self.received = 0
         self._window = window
-        self._ack_at = window // 2
+        self._ack_at = window // 2  # the next acknowledgement is sent at this value of `received`
         self.announced_window = 0
 
     # Receiving

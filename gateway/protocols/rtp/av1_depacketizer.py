@@ -6,7 +6,7 @@ from gateway.media import av1
 from gateway.media.errors import InvalidData
 from gateway.protocols.rtp.depacketizers import AssembledFrame, PictureDepacketizer
 
-# §4.4: Z (the first element goes on from the previous packet), Y (the last goes on in the next), N (new sequence).
+# §4.4: Z (the first element continues from the previous packet), Y (the last continues in the next), N (new sequence).
 _CONTINUES, _CONTINUED, _NEW_SEQUENCE = 0x80, 0x40, 0x08
 
 _LEFT_OUT: Final = frozenset((av1.TEMPORAL_DELIMITER, av1.TILE_LIST, av1.PADDING))  # AV1-ISOBMFF §2.4
@@ -17,8 +17,8 @@ class Av1Depacketizer(PictureDepacketizer):
     """A temporal unit ends at the packet with the marker. Its OBUs get size fields, because packets have none."""
 
     def lost(self) -> None:
-        self._obus: list[bytes] = []
-        self._open: list[bytes] = []  # pieces of an element that goes on in the next packet
+        self._obus: list[bytes] = []  # complete OBUs of the temporal unit
+        self._open: list[bytes] = []  # pieces of an element that continues in the next packet
         self._size = 0
 
     def begins_key(self, payload: bytes) -> bool:

@@ -197,9 +197,9 @@ class NalDepacketizer(PictureDepacketizer):
         else:
             slices = [unit for unit in units if unit[0] & 0x1F in h264.SLICES]
             key, leading = bool(slices) and slices[0][0] & 0x1F == h264.SLICE_IDR, False
-        # first_mb_in_slice 0, first_slice_segment_in_pic_flag 1. GStreamer repeats parameter sets before each slice, so
-        # they may come after a lost first slice.
-        if key and slices[0][1 + self._h265 :] < b"\x80":
+        # The bit after the header is 1 in the first slice (first_mb_in_slice 0, first_slice_segment_in_pic_flag 1).
+        # GStreamer repeats parameter sets before each slice, so they may come after a lost first slice.
+        if key and slices[0][self._format.header :] < b"\x80":
             raise InvalidData("a key frame without its first slice")
         return [AssembledFrame(self._timestamp, nal.join_annexb(units), 0, key, leading)]
 

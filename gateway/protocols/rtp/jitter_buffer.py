@@ -9,7 +9,7 @@ from gateway.protocols.rtp.packets import RtpPacket
 # Packets behind a missing one: a second at 40 Mbit/s. Beyond these bounds, the oldest missing packet is given up.
 MAX_PACKETS: Final = 4_096
 MAX_BYTES: Final = 6_000_000
-_CYCLE: Final = 1 << 16
+_CYCLE: Final = 1 << 16  # sequence numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,15 @@ class JitterBuffer:
 
     If the gap before a packet is larger than the list of missing packets allows, everything before it is given up.
 
-    next: the number that is returned next; -1 before the first packet.
+    next: the number of the packet that is returned next; -1 before the first packet.
     """
 
     __slots__ = ("_bytes", "_held", "_highest", "_missing", "late", "next")
 
     def __init__(self, missing: NackList) -> None:
         self._missing = missing
-        self.next = -1  # the packet that is returned next; every number from here to the highest is missing or held
-        self._highest = -1
+        self.next = -1  # every number from here to the highest is missing or held
+        self._highest = -1  # the highest number that has come; -1: none
         self._held: dict[int, RtpPacket] = {}
         self._bytes = 0
         self.late = 0  # packets that came twice, or after they were given up
@@ -78,8 +78,11 @@ class JitterBuffer:
             self._give_up(self.next + 1, ready)
         return ready
 
-    def passed(self, count: int) -> None:
-        """Counts packets that came in order and were not pushed. No packet may be missing."""
+    def advance(self, count: int) -> None:
+        """Moves the position past packets that came in order; the caller used them without `push`, which is faster.
+
+        No packet may be missing.
+        """
         self.next += count
         self._highest += count
 
@@ -91,7 +94,10 @@ class JitterBuffer:
         return ready
 
     def skip_to(self, number: int) -> int:
-        """Drops all packets before `number`, unless it is held. Returns how many dropped packets were missing."""
+        """Drops all packets before `number`. Returns how many dropped packets were missing.
+
+        Does nothing if the packet `number` is held already: then the new one is a duplicate.
+        """
         if number in self._held:
             return 0
         dropped: list[Ordered] = []

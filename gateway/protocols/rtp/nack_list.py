@@ -8,12 +8,12 @@ MAX_ASKED: Final = 256  # in one call. If no two numbers are neighbours, the NAC
 
 _REORDER_WAIT: Final = 0.01  # seconds before the first request, because packets overtake each other
 _MAX_TRIES: Final = 10
-_SHORTEST_REPEAT: Final = 0.02
+_SHORTEST_REPEAT: Final = 0.02  # seconds between two requests for one packet
 # Round trips until the second request, and between later requests. Later requests do not wait for the answer, because
 # a duplicate packet costs less than a frozen picture.
 _FIRST_REPEAT, _FURTHER_REPEATS = 1.1, 0.55
-_UNKNOWN_ROUND_TRIP: Final = 0.1
-_LONGEST_ROUND_TRIP: Final = 2.0
+_UNKNOWN_ROUND_TRIP: Final = 0.1  # seconds
+_LONGEST_ROUND_TRIP: Final = 2.0  # seconds; longer measurements count as this
 # Seconds from the first sign of a loss until the packet is given up. A longer wait would freeze the picture.
 _SHORTEST_PATIENCE, _LONGEST_PATIENCE = 0.25, 1.0
 _PATIENCE_WITHOUT_NACK: Final = 0.06  # for packets that overtake each other
@@ -90,7 +90,10 @@ class NackList:
         return False
 
     def due(self, now: float) -> list[int]:
-        """Returns the numbers to ask for now, at most MAX_ASKED. Later calls repeat them until they arrive."""
+        """Returns the numbers to ask for now, at most MAX_ASKED, and notes the requests.
+
+        Later calls repeat a number until its packet arrives, at most _MAX_TRIES times.
+        """
         if not self._nack or not self._missing:
             return []
         round_trip = self.round_trip

@@ -133,9 +133,9 @@ class RtpClock:
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
-        self._last: int | None = None
+        self._last: int | None = None  # the last timestamp
         self._extended = 0  # the last timestamp without wraps
-        self._begun = False
+        self._begun = False  # a packet has come; before that, `anchor` may have announced a time
         self._base: tuple[int, float] | None = None  # an extended timestamp, and its time
 
     def stamp(self, timestamp: int, arrival: float) -> int:

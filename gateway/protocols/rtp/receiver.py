@@ -80,7 +80,7 @@ class RtpReceiver:
         repaired: the packet came as a retransmission in a stream of its own.
         """
         if repaired:
-            number = self._reception.near(packet.sequence)
+            number = self._reception.extend_repaired(packet.sequence)
         else:
             number = self._reception.receive(packet.sequence, packet.timestamp, now)
         if number < 0:
@@ -97,7 +97,7 @@ class RtpReceiver:
         """Takes packets in order of arrival, without repaired ones. Returns all that `push` would return. Hot path."""
         reception, buffer = self._reception, self._buffer
         if not len(self._missing) and buffer.next == reception.next and reception.receive_all(packets, arrivals):
-            buffer.passed(len(packets))
+            buffer.advance(len(packets))
             return self._assemble(packets)
         received: list[Received] = []
         for packet, now in zip(packets, arrivals, strict=True):
@@ -131,7 +131,7 @@ class RtpReceiver:
         return bool(payload) and packet.payload_type == self._payload_type and self._depacketizer.begins_key(payload)
 
     def _lose(self, packets: int) -> None:
-        """Counts lost packets, and waits for the next key frame."""
+        """Counts lost packets, and waits for the next key frame. packets: 0 for a packet that came but is invalid."""
         self.lost += packets
         self._depacketizer.lost()
         self._searching = self._awaiting_key = self._picture_lost = True
@@ -161,13 +161,14 @@ class RtpReceiver:
                 self._searching = not packet.marker
                 continue
             for frame in frames:
-                if self._may_be_decoded(frame):
+                if self._check_decodable(frame):
                     received.append(frame)
                 else:
                     self.dropped += 1
         return received
 
-    def _may_be_decoded(self, frame: AssembledFrame) -> bool:
+    def _check_decodable(self, frame: AssembledFrame) -> bool:
+        """Returns whether a decoder has all that this frame needs. A key frame ends the wait for one."""
         if frame.key:
             self._resumed, self._awaiting_key, self._picture_lost = self._awaiting_key, False, False
             return True

@@ -35,11 +35,11 @@ class Reception:
         self._rate = rate
         self._base = self._highest = -1  # extended numbers; -1: none has come
         self._suspect = -1  # the next number after a jump that is not confirmed yet
-        self._behind = 0
+        self._behind = 0  # confirmed packets far behind, in a row
         self._received = self._received_before = self._expected_before = 0
         self._jitter = 0.0
         self._last_arrival, self._last_timestamp = 0.0, 0
-        self._report, self._report_arrival = 0, 0.0
+        self._report, self._report_arrival = 0, 0.0  # short NTP time of the last sender report (0: none), its arrival
 
     def receive(self, sequence: int, timestamp: int, now: float) -> int:
         """Returns the extended number; -1 after a jump, until the next packet confirms it. Hot path."""
@@ -88,7 +88,7 @@ class Reception:
         self._received += len(packets)
         return True
 
-    def near(self, sequence: int) -> int:
+    def extend_repaired(self, sequence: int) -> int:
         """Returns the extended number of a repaired packet; -1 if it is ahead of all others, so not requested."""
         behind = (self._highest - sequence) & 0xFFFF
         return self._highest - behind if self._highest >= 0 and behind < _HALF_CYCLE else -1

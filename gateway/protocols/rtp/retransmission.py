@@ -11,7 +11,7 @@ def wrap(packet: bytes, payload_type: int, ssrc: int, sequence: int) -> bytes:
 
     payload_type, ssrc, sequence: of that stream.
 
-    The packet becomes two bytes longer: its own sequence number goes before its payload.
+    The packet becomes two bytes longer: its original sequence number is written before the payload.
     """
     begin = _payload_begin(packet)
     assert begin, "the packet is one of ours"

@@ -37,7 +37,8 @@ class ReportBlock:
 
     fraction_lost: lost packets of 256, since the last report. lost: packets since the begin, negative after duplicates.
     highest: the extended highest sequence number. jitter: ticks of the timestamps.
-    last_report: middle 32 bits of the NTP time of the last sender report, 0 for none. delay: since then, 1/65536 s.
+    last_report: middle 32 bits of the NTP time of the last sender report, 0 for none.
+    delay: from the arrival of that report to this block, 1/65536 s.
     """
 
     ssrc: int

@@ -19,7 +19,7 @@ def rtp_packet(
     return _HEADER.pack(0x80, marker << 7 | payload_type, sequence, timestamp, ssrc) + payload
 
 
-def segments(packets: Sequence[bytes]) -> list[tuple[bytes, ...]]:
+def group_runs(packets: Sequence[bytes]) -> list[tuple[bytes, ...]]:
     """Groups packets, in order, into runs that one `sendmsg` with UDP_SEGMENT sends.
 
     All packets of a run have the length of its first; the last may be shorter. SRTP adds the same to each packet, so

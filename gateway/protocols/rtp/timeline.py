@@ -32,7 +32,7 @@ class RtpTimeline:
     def stamp(self, track: int, timestamp: int, arrival: float) -> int:
         """Returns the time of a frame. arrival: milliseconds on any clock that both tracks share.
 
-        A timestamp that is 10 s off its arrival begins anew: the frame has the time of its arrival.
+        If the time differs from the arrival by more than 10 s, the track's clock is set to the arrival.
         """
         clock = self._clocks[track]
         time = clock.stamp(timestamp, arrival)

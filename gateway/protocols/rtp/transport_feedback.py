@@ -30,8 +30,8 @@ class TransportFeedback:
     def __init__(self) -> None:
         self._arrivals: dict[int, int] = {}  # ticks by extended number, in order of arrival
         self._begin = 0  # the first number of the next feedback
-        self._highest = self._forgotten = -1
-        self._count = 0
+        self._highest = self._forgotten = -1  # the highest number that has come, and that was forgotten; -1: none
+        self._count = 0  # of the written RTCP packets, modulo 256
 
     def received(self, sequence: int, now: float) -> None:
         """Takes the number of a packet, from its header extension. now: monotonic seconds. Hot path."""

@@ -18,7 +18,7 @@ class Credentials:
     password: str
     # Parameters of Digest; {}: Basic; None: no challenge yet.
     _challenge: dict[str, str] | None = field(default=None, init=False)
-    _count: int = field(default=0, init=False)
+    _count: int = field(default=0, init=False)  # answers to this challenge (nc)
 
     def take_challenge(self, header: str) -> bool:
         """Takes the value of WWW-Authenticate. Returns whether an answer is possible; Digest is preferred."""
@@ -51,7 +51,7 @@ class Credentials:
 
         first, second = digest(f"{self.user}:{realm}:{self.password}"), digest(f"{method}:{url}")
         values = {"username": self.user, "realm": realm, "nonce": nonce, "uri": url}
-        plain = ""
+        plain = ""  # parameters without quotes
         if "auth" in challenge.get("qop", "").replace(",", " ").split():
             self._count += 1
             count = f"{self._count:08x}"

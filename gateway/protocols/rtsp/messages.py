@@ -114,7 +114,7 @@ def _parsed(first: str, headers: Mapping[str, str], body: bytes) -> Received:
         return RtspResponse(status, headers, body)
     if len(words) == 3 and words[2].startswith("RTSP/"):
         return ServerRequest(words[0][:32], headers)
-    raise RemoteProtocolError("it does not speak RTSP")
+    raise RemoteProtocolError("the server does not speak RTSP")
 
 
 def request(method: str, url: str, number: int, headers: Mapping[str, str]) -> bytes:

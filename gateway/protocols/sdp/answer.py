@@ -20,7 +20,7 @@ from gateway.protocols.sdp.sections import decimal
 
 _NO_ADDRESS: Final = "c=IN IP4 0.0.0.0"  # the addresses are in the candidates
 _SENDER_FEEDBACK: Final = tuple(name for name in FEEDBACK if name != "transport-cc")  # that of viewers is not used
-# By the client's direction, for extensions that it sends.
+# The direction in our answer for a header extension that the client sends, by the direction in the offer.
 _REVERSED: Final = {"": "", "sendrecv": "/recvonly", "sendonly": "/recvonly"}
 _OPUS: Final = "minptime=10;stereo=1;useinbandfec=1"  # browsers send mono unless the answer has stereo=1
 # Names of layers by size, as clients choose them.
@@ -50,7 +50,7 @@ class SentTrack:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedMedia:
-    """The use of a medium.
+    """How an accepted medium is used.
 
     sent: the track that we send; None: we receive. rid: the layer that we receive; "": no simulcast.
     """

@@ -14,7 +14,7 @@ RID: Final = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
 REPAIRED_RID: Final = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
 
 FEEDBACK: Final = ("nack", "nack pli", "ccm fir", "transport-cc")  # the kinds that we understand
-# The parameters of a format that both sides use alike. Others describe what the client sends or receives.
+# The parameters of a format that must be the same on both sides. Others describe what the client sends or receives.
 PARAMETERS: Final = {
     "H264": ("level-asymmetry-allowed", "packetization-mode", "profile-level-id"),
     "H265": ("level-id", "profile-id", "tier-flag", "tx-mode"),
@@ -273,7 +273,7 @@ def _extensions(section: SdpSection) -> dict[str, Extension]:
         words = value.split()
         number, _, direction = words[0].partition("/") if len(words) > 1 else ("", "", "")
         id = decimal(number)
-        # RFC 8285 §4.2 and §4.3: 15 is reserved in the short form; larger values than 255 are to be assigned anew.
+        # RFC 8285 §4.2 and §4.3: 15 is reserved in the one-byte form. Packets cannot carry ids above 255.
         known = 0 < id < 256 and id != 15 and (not direction or direction in _DIRECTIONS)
         if known and words[1] in _EXTENSIONS:
             found.setdefault(words[1], Extension(id, direction))

@@ -37,8 +37,8 @@ class RtpFormat:
 class SdpSection:
     """The session, or one medium with the words of its m-line.
 
-    kind: "video", "audio" …; "" for the session and for a malformed m-line.
-    formats: of RTP, the payload types as words.
+    kind: "video", "audio" …; "" for the session and for a malformed m-line. port: -1 where `kind` is "".
+    formats: the words after the protocol; for RTP these are the payload types.
     """
 
     kind: str = ""
@@ -76,7 +76,7 @@ def parse_sections(data: bytes) -> list[SdpSection]:
     """Returns the session and then its media. Other lines than those of media and attributes are ignored.
 
     Lines with control characters are ignored, too, so that values may be repeated in an answer.
-    Raises RemoteProtocolError if a bound of this module is passed.
+    Raises RemoteProtocolError above a maximum of this module.
     """
     if len(data) > MAX_BYTES:
         raise RemoteProtocolError(f"a session description of more than {MAX_BYTES} bytes")

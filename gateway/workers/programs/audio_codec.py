@@ -217,8 +217,8 @@ class AudioEncoder:
         self._fifo = av.AudioFifo()
         self._at: int | None = None  # time of the first sample in the queue
         self._samples_in = 0  # number of samples passed to the encoder
-        self._starts: list[tuple[int, int]] = []  # (_samples_in before it, its time) for each continuous range
-        self._end = 0
+        self._starts: list[tuple[int, int]] = []  # each range without gaps: (_samples_in before it, its time)
+        self._end = 0  # time after the last sample that was added, in samples
         self._wall = 0.0
         self._last_dts: int | None = None
 

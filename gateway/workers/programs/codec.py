@@ -105,8 +105,8 @@ class VideoDecoder:
         self.sample_aspect = Fraction(1)  # of the last picture: width of a sample divided by its height
         self._threads = threads
         self._context = self._open()
-        self._timestamps: dict[int, tuple[bool, int, float]] = {}
-        self._last: int | None = None
+        self._timestamps: dict[int, tuple[bool, int, float]] = {}  # by pts: key, lead and wall of its unit
+        self._last: int | None = None  # pts of the last picture
         self._begun = False
 
     def decode(self, unit: AccessUnit) -> list[DecodedPicture]:
@@ -226,12 +226,12 @@ class VideoEncoder:
         codec = Codec.H265 if recipe.encoder == "libx265" else Codec.H264
         self.track = MediaTrack(Kind.VIDEO, codec, recipe.timescale, config)
         self._time_base = 1 / recipe.rate
-        self._grid = recipe.rate / recipe.timescale
-        self._first: int | None = None
-        self._number = -1
-        self._ahead = 0
-        self._pending: dict[int, tuple[int, int, float]] = {}
-        self._lead = 0
+        self._frames_per_tick = recipe.rate / recipe.timescale
+        self._first: int | None = None  # pts of the first picture
+        self._number = -1  # of the last picture, in frames at the recipe's rate
+        self._ahead = 0  # frames by which `_number` is ahead of the picture's time
+        self._pending: dict[int, tuple[int, int, float]] = {}  # by frame number: pts, lead (-1: no key picture), wall
+        self._lead = 0  # of the last key picture
         self._last_dts: int | None = None
 
     @property
@@ -255,7 +255,7 @@ class VideoEncoder:
             self._first = picture.pts
         # The encoder's times are frame numbers at the expected rate, because its rate control and the stream's timing
         # information use that rate. Missing frames leave gaps in the numbers.
-        due = round((picture.pts - self._first) * self._grid)
+        due = round((picture.pts - self._first) * self._frames_per_tick)
         self._number = max(self._number + 1, due)
         self._ahead = self._number - due
         self._pending[self._number] = (picture.pts, picture.lead if picture.key else -1, picture.wall)

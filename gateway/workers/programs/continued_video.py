@@ -1,7 +1,7 @@
 """Encodes pictures in the form of another encoder's stream, so that players of that stream can continue.
 
 H.264 is written with the parameter sets of the other stream (`gateway.media.h264_slices`). Then both streams have
-the same configuration. Where that is impossible, only size, rate, profile, level and colors are equal.
+the same configuration. Where that is impossible, only size, rate, profile, level and colors are the same.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Letterbox:
 
 
 class ContinuedEncoder:
-    """Encodes pictures of a form. `track` is equal to the continued track if its parameter sets could be used.
+    """Encodes pictures of a form. `track` has the configuration of the continued track if this is possible.
 
     Each GOP is closed. There are no B-frames. Each unit is returned at once, except with H.265.
 
@@ -228,7 +228,7 @@ def _open(recipe: VideoRecipe, form: ContinuedForm, like: av.VideoFrame) -> tupl
 def _copying_unit(recipe: VideoRecipe, like: av.VideoFrame) -> bytes:
     """Returns an access unit of skipped macroblocks. Decoders show the previous picture again, exactly.
 
-    The encoder makes it from two equal gray pictures: the second one has nothing to code.
+    The encoder makes it from two gray pictures that are the same: the second one has nothing to code.
     """
     gray = av.VideoFrame(recipe.width, recipe.height, recipe.pixels)
     middle = 1 << (gray.format.components[0].bits - 1)

@@ -17,7 +17,7 @@ from gateway.media.unit import AccessUnit
 from gateway.workers.programs.codec import DecodedPicture, VideoDecoder
 
 # The filters that apply a display matrix (signs of a, b, c, d) to the picture; x' = ax + cy, y' = bx + dy.
-_UPRIGHT: Final = {
+_ROTATIONS: Final = {
     (0, 1, -1, 0): ("transpose=clock",),
     (-1, 0, 0, -1): ("hflip", "vflip"),
     (0, -1, 1, 0): ("transpose=cclock",),
@@ -33,7 +33,7 @@ FULL_RANGE: Final = 2  # of FFmpeg
 _BT709, _SMPTE170M = 1, 6
 _HD: Final = 720  # from this height on, players use BT.709 if the matrix is unspecified
 
-_Ends: TypeAlias = tuple[Graph, FilterContext, FilterContext]
+_Ends: TypeAlias = tuple[Graph, FilterContext, FilterContext]  # a graph, its source and its sink
 _Frame: TypeAlias = av.VideoFrame | av.AudioFrame
 
 
@@ -140,27 +140,27 @@ class Scaler:
 class Preparation:
     """Deinterlaces pictures, and rotates or mirrors them. Progressive, upright pictures are returned unchanged.
 
-    Each input picture becomes one output picture with its time. An interlaced picture is returned with the next one.
+    Each input picture becomes one output picture with its time. An interlaced picture is returned when the next comes.
     """
 
     def __init__(self, timescale: int, threads: int = 1) -> None:
         self._timescale = timescale
         self._threads = threads
         self._interlaced = False
-        self._turns: tuple[str, ...] = ()
+        self._rotation: tuple[str, ...] = ()
         self._chain: Chain | None = None
         self._held: dict[int, DecodedPicture] = {}
 
     def push(self, picture: DecodedPicture) -> list[DecodedPicture]:
         """Returns the pictures that are ready."""
         frame = picture.frame
-        interlaced, turns = self._interlaced or frame.interlaced_frame, _turns(frame)
+        interlaced, rotation = self._interlaced or frame.interlaced_frame, _rotation_filters(frame)
         out: list[DecodedPicture] = []
-        if interlaced != self._interlaced or turns != self._turns:
+        if interlaced != self._interlaced or rotation != self._rotation:
             out = self.flush()
-            self._interlaced, self._turns = interlaced, turns
+            self._interlaced, self._rotation = interlaced, rotation
             steps = ["bwdif=mode=send_frame:deint=interlaced"] if interlaced else []
-            steps += turns
+            steps += rotation
             self._chain = Chain(steps, self._timescale, self._threads) if steps else None
         if self._chain is None:
             return [*out, picture]
@@ -171,7 +171,7 @@ class Preparation:
         """Returns the pictures that were delayed, and resets the filters."""
         out = [] if self._chain is None else self._restore_times(self._chain.flush())
         self._held.clear()
-        self._interlaced, self._turns, self._chain = False, (), None
+        self._interlaced, self._rotation, self._chain = False, (), None
         return out
 
     def _restore_times(self, frames: list[av.VideoFrame]) -> list[DecodedPicture]:
@@ -182,18 +182,18 @@ class Preparation:
             pts = round(Fraction(frame.pts) * frame.time_base * self._timescale)
             picture = self._held.pop(pts, None)
             if picture is not None:
-                swaps_sides = any(step.startswith("transpose") for step in self._turns)
+                swaps_sides = any(step.startswith("transpose") for step in self._rotation)
                 aspect = 1 / picture.aspect if swaps_sides else picture.aspect
                 out.append(replace(picture, frame=frame, aspect=aspect))
         return out
 
 
-def _turns(frame: Any) -> tuple[str, ...]:
+def _rotation_filters(frame: Any) -> tuple[str, ...]:
     """Returns the filters that apply the frame's display matrix (ISO/IEC 14496-12 §6.2.2)."""
     for entry in frame.side_data:
         if entry.type.name == "DISPLAYMATRIX" and len(bytes(entry)) >= 36:
             a, b, _, c, d = struct.unpack_from("=5i", bytes(entry))
-            return _UPRIGHT.get((_sign(a), _sign(b), _sign(c), _sign(d)), ())
+            return _ROTATIONS.get((_sign(a), _sign(b), _sign(c), _sign(d)), ())
     return ()
 
 

@@ -24,8 +24,8 @@ from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoDec
 _MOTION_SCALE: Final = 6  # the old system detects motion at a sixth of the width and height
 _MAX_SESSIONS: Final = 256
 _MAX_WIDTH: Final = 16_384
-_UNSPECIFIED: Final = 2
-_HD: Final = 720
+_UNSPECIFIED: Final = 2  # matrix of ITU-T H.273
+_HD: Final = 720  # from this height on, players use BT.709 if the matrix is unspecified
 
 
 class NoPicture(Exception):

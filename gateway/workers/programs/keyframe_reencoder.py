@@ -18,7 +18,7 @@ from gateway.workers.programs.filters import PreparedVideo, Scaler
 from gateway.workers.programs.video_reencoder import VideoReencoder
 
 KEY_SECONDS: Final = 2
-# For a receiver that records: no visible loss, within the bitrate of a usual camera uplink.
+# The receiver records the stream, so the loss is not visible. The bitrate fits the uplink of a usual camera.
 _CRF: Final = 21.0
 _MAX_BITS: Final = 8_000_000
 _RATE_PICTURES: Final = 8  # number of pictures to measure the frame rate

@@ -156,7 +156,7 @@ class _VideoMatcher:
 
 
 class _AudioMatcher:
-    """Copies or converts sound. missing: whether it can only be silent."""
+    """Copies or converts sound. missing: whether no sound can be made from the source; then it is silent."""
 
     def __init__(self, source: MediaTrack | None, target: MediaTrack) -> None:
         self.track = target
@@ -201,7 +201,7 @@ class _EvenTimes:
         self._count = 0
 
     def until(self, last: int) -> Iterator[int]:
-        """Yields the next times up to `last`, which is the first time in the first call."""
+        """Yields the next times up to `last`. The first call yields only `last`."""
         self._begin = last if self._begin is None else self._begin
         while (at := self._begin + int(self._count * 1000 * self._seconds)) <= last:
             self._count += 1

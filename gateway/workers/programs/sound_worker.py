@@ -16,7 +16,7 @@ from gateway.workers.programs.codec import CodecFailed
 from gateway.workers.programs.program import ParentLink
 from gateway.workers.sound_protocol import SoundSetup
 
-_MAX_UNSENT: Final = 8  # units: more than one batch from the gateway completes
+_MAX_UNSENT: Final = 8  # units; the limit applies if batches arrive faster than they are converted
 
 
 class SoundWorker:

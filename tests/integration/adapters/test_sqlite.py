@@ -126,20 +126,21 @@ async def test_a_database_that_is_locked_at_start_is_refused(tmp_path, monkeypat
 async def test_a_full_disk_makes_writes_unavailable_and_loses_nothing(tmp_path):
     async with SqliteChannels(tmp_path / "m.db") as store:
         await store.add(ITEM)
-        pages = await adapter._scalar(store._open(), "PRAGMA page_count")
-        await adapter._scalar(store._open(), f"PRAGMA max_page_count = {pages}")  # SQLite's own "disk is full"
+        pages = await adapter._scalar(store._connection(), "PRAGMA page_count")
+        await adapter._scalar(store._connection(), f"PRAGMA max_page_count = {pages}")  # SQLite's own "disk is full"
         with pytest.raises(StoreUnavailable, match="full"):
             for n in range(100):
                 await store.add(ITEM | {"id": f"c{n}", "note": "x" * 4000})
         assert (await store.get("one")).item == ITEM
-        await adapter._scalar(store._open(), "PRAGMA max_page_count = 1000000")
+        await adapter._scalar(store._connection(), "PRAGMA max_page_count = 1000000")
         await store.add(ITEM | {"id": "later"})
 
 
 async def test_an_unresponsive_store_raises_store_unavailable_in_time(tmp_path, monkeypatch):
     monkeypatch.setattr(adapter, "_TIMEOUT", 0.05)
     async with SqliteChannels(tmp_path / "m.db") as store:
-        slow = store._open()._execute(__import__("time").sleep, 0.3)  # another operation holds the connection's thread
+        # another operation holds the connection's thread
+        slow = store._connection()._execute(__import__("time").sleep, 0.3)
         waiting = asyncio.ensure_future(slow)
         await asyncio.sleep(0)
         with pytest.raises(StoreUnavailable, match="does not answer"):

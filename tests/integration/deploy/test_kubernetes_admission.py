@@ -10,6 +10,9 @@ import yaml
 
 from tests.support.kubernetes import judge
 
+# It compiles a part of Kubernetes for 40 s. Manifests change rarely. Unit tests compare them with the API's schema.
+pytestmark = pytest.mark.nightly
+
 FOLDER = Path(__file__).parents[3] / "deploy" / "kubernetes"
 
 

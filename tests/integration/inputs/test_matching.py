@@ -92,7 +92,7 @@ BACKUPS = {
 async def test_an_input_is_converted_to_the_form_of_the_push(name: str) -> None:
     source = BACKUPS[name]()
     async with matching() as lab:
-        lab.matching.set_reference(MAIN.tracks)
+        lab.matching.set_expected_tracks(MAIN.tracks)
         end = lab.push(source)
         await until(lambda: all(lab.of(kind) and lab.of(kind)[-1].dts > end - 300 for kind in Kind))
         lab.hub.end("c1", EndReason.PUBLISHER_GONE)
@@ -118,7 +118,7 @@ async def test_an_input_is_converted_to_the_form_of_the_push(name: str) -> None:
 
 async def test_an_input_in_the_form_of_the_push_is_used_unchanged() -> None:
     async with matching() as lab:
-        lab.matching.set_reference(MAIN.tracks)
+        lab.matching.set_expected_tracks(MAIN.tracks)
         lab.push(MAIN)
         assert lab.matching.passes
         assert [u.payload for u in lab.seen.units] == [u.payload for u in MAIN.units]
@@ -130,10 +130,10 @@ async def test_the_matching_follows_changes_of_the_push() -> None:
         end = lab.push(source)
         assert lab.matching.passes, "while nothing is known of the push"
         assert lab.tracks.video == source.tracks.video
-        lab.matching.set_reference(MAIN.tracks)
+        lab.matching.set_expected_tracks(MAIN.tracks)
         assert not lab.matching.passes
         await until(lambda: lab.tracks.video == MAIN.tracks.video)
-        lab.matching.set_reference(source.tracks)
+        lab.matching.set_expected_tracks(source.tracks)
         assert lab.matching.passes
         lab.push(source, end)
         assert lab.tracks.video == source.tracks.video
@@ -145,7 +145,7 @@ async def test_without_workers_an_input_is_used_unchanged_and_the_reason_is_show
     workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     source = BACKUPS["without sound"]()
     async with workers.start("tests.support.echo_worker", "other"), matching(workers) as lab:
-        lab.matching.set_reference(MAIN.tracks)
+        lab.matching.set_expected_tracks(MAIN.tracks)
         end = lab.push(source)
         await until(lambda: lab.matching.passes)
         assert lab.matching.error is not None

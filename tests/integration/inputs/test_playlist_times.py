@@ -92,12 +92,12 @@ async def test_an_input_is_off_between_two_times_without_films(store: Store) -> 
     async with running_source(source, context):
         # The first one is over: nothing plays before the second one.
         async with asyncio.timeout(5):
-            while not source.is_resting:
+            while not source.is_between_items:
                 await asyncio.sleep(0.02)
         assert not source.is_ready
         assert context.recorder.units == []
         await context.recorder.until(lambda: context.recorder.units)
-        assert not source.is_resting
+        assert not source.is_between_items
         await context.recorder.until(lambda: context.recorder.ends)
     assert len(context.recorder.of(Kind.VIDEO)) == 12 or len(context.recorder.of(Kind.VIDEO)) == 13
 

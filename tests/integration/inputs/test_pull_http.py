@@ -179,14 +179,17 @@ def answering(status: int = 200, body: bytes = b"", **headers: str) -> Handler:
 @pytest.mark.parametrize(
     ("handler", "words"),
     [
-        (answering(401), "it wants a user name and a password, or they are wrong (401)"),
+        (answering(401), "the server wants a user name and a password, or they are wrong (401)"),
         (answering(404), "there is no stream at this address (404)"),
-        (answering(418), "it answers 418"),
-        (answering(), "it sends nothing"),
-        (answering(body=b"<html>hello" * 40, Content_Type="text/html"), "it is no FLV, HLS or MPEG-TS but text/html"),
+        (answering(418), "the server answers 418"),
+        (answering(), "the server sends nothing"),
+        (
+            answering(body=b"<html>hello" * 40, Content_Type="text/html"),
+            "the answer is no FLV, HLS or MPEG-TS but text/html",
+        ),
         (answering(302, Location="http://169.254.169.254/latest/meta-data"), "169.254.169.254 is a link-local address"),
-        (answering(302, Location="ftp://127.0.0.1/x"), "it cannot be reached: NonHttpUrlRedirectClientError"),
-        (answering(302, Location="/bad"), "it redirects more than 5 times"),
+        (answering(302, Location="ftp://127.0.0.1/x"), "the server cannot be reached: NonHttpUrlRedirectClientError"),
+        (answering(302, Location="/bad"), "the server redirects more than 5 times"),
         (answering(body=b"FLV\1\5\0\0\0\x09\0\0\0\0" + b"\x09\xff\xff\xff" + bytes(600)), "its media are damaged"),
         (answering(body=(b"\x47" + bytes(187)) * 400), "it is not readable media"),
         (answering(body=b"#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=x\n#EXTINF:1,\na.ts\n"), "its segments are encrypted"),
@@ -205,7 +208,7 @@ def answering(status: int = 200, body: bytes = b"", **headers: str) -> Handler:
         ),
         (
             answering(body=b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nfile:///etc/passwd\n"),
-            "it cannot be reached: NonHttpUrl",
+            "the server cannot be reached: NonHttpUrl",
         ),
         (answering(body=b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n/bad\n"), "has variants again"),
     ],
@@ -247,6 +250,28 @@ async def test_a_playlist_that_grows_without_bound_fails() -> None:
 
     async with origin(endless=endless) as base:
         assert await fails(f"{base}/endless") == "its playlist has more than 4000000 bytes"
+
+
+async def test_a_server_that_has_started_again_is_followed_from_its_newest_segments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+
+    async def live(request: web.Request) -> web.Response:
+        numbers = range(1, 8) if 104 in read else range(100, 105)
+        entries = "".join(f"#EXTINF:1,\nempty?{number}\n" for number in numbers)
+        head = f"#EXTM3U\n#EXT-X-TARGETDURATION:0.1\n#EXT-X-MEDIA-SEQUENCE:{numbers[0]}\n"
+        return web.Response(text=head + entries)
+
+    async def empty(request: web.Request) -> web.Response:
+        read.append(int(request.query_string))
+        return web.Response()
+
+    monkeypatch.setattr(hls_pull, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(hls_pull, "Splicer", lambda _: Splicer(30))  # else it may end the pull first
+    async with origin(live=live, empty=empty) as base:
+        assert "no new segment" in await fails(f"{base}/live")
+    assert read == [102, 103, 104, 5, 6, 7]
 
 
 @pytest.mark.parametrize("grows", [False, True])

@@ -104,7 +104,10 @@ async def test_a_silent_server_fails_after_a_timeout(answer: Play, words: str, m
 
 @pytest.mark.parametrize(
     ("sent", "words"),
-    [(b"", "it closed the connection during the handshake"), (b"HTTP/1.1 400 Bad\r\n" * 300, "it does not speak RTMP")],
+    [
+        (b"", "the server closed the connection during the handshake"),
+        (b"HTTP/1.1 400 Bad\r\n" * 300, "the server does not speak RTMP"),
+    ],
 )
 async def test_a_server_of_another_protocol_gives_a_specific_error(sent: bytes, words: str) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -129,4 +132,4 @@ async def test_over_tls_only_a_trusted_certificate_is_accepted(tmp_path: Path) -
 
     async with server(rtmp(refuse), authority.server("127.0.0.1")) as url:
         assert await fails(url, tls=authority.client()) == "refused: NetStream.Play.Failed"
-        assert (await fails(url)).startswith("its certificate is not trusted")
+        assert (await fails(url)).startswith("the server's certificate is not trusted")

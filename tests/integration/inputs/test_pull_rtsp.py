@@ -108,7 +108,7 @@ async def test_a_password_is_sent_as_digest_and_never_shown() -> None:
         assert all("s3cret" not in str(request) for request in camera.requests)
         assert context.peers == [f"127.0.0.1:{camera.port}"]
         wrong = camera.url.replace("s3cret-Passwort", "wr0ng-Passwort")
-        assert await fails(wrong) == "it wants a user name and a password, or they are wrong (401)"
+        assert await fails(wrong) == "the server wants a user name and a password, or they are wrong (401)"
 
 
 async def test_after_a_packet_loss_pictures_resume_at_the_next_key_frame() -> None:
@@ -145,8 +145,8 @@ DESCRIPTION = b"v=0\r\nm=video 0 RTP/AVP 26\r\na=control:t\r\n"
     ("answer", "words"),
     [
         (b"RTSP/1.0 404 Not Found\r\nCSeq: CSEQ\r\n\r\n", "there is no stream at this address (404)"),
-        (b"RTSP/1.0 500 Oh\r\nCSeq: CSEQ\r\n\r\n", "it answers 500 to DESCRIBE"),
-        (b"HTTP/1.1 200 OK\r\n\r\nhello", "it does not speak RTSP"),
+        (b"RTSP/1.0 500 Oh\r\nCSeq: CSEQ\r\n\r\n", "the camera answers 500 to DESCRIBE"),
+        (b"HTTP/1.1 200 OK\r\n\r\nhello", "the server does not speak RTSP"),
         (b"\x00\x01\x02\x03" * 50_000, "a message without end"),
         (
             b"RTSP/1.0 200 OK\r\nCSeq: CSEQ\r\nContent-Length: %d\r\n\r\n" % len(DESCRIPTION) + DESCRIPTION,
@@ -156,7 +156,7 @@ DESCRIPTION = b"v=0\r\nm=video 0 RTP/AVP 26\r\na=control:t\r\n"
             b"RTSP/1.0 200 OK\r\nCSeq: CSEQ\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000,
             "a line of more than 4096 characters in the session description",
         ),
-        (b"RTSP/1.0 200 OK\r\nCSeq: CSEQ\r\n\r\n", "it describes no video and no sound"),
+        (b"RTSP/1.0 200 OK\r\nCSeq: CSEQ\r\n\r\n", "the camera describes no video and no sound"),
         (
             b"RTSP/1.0 302 Moved\r\nCSeq: CSEQ\r\nLocation: rtsp://169.254.169.254/latest\r\n\r\n",
             "169.254.169.254 is a link-local address: connecting there is not allowed (egress.allow)",

@@ -57,7 +57,7 @@ async def test_pictures_and_a_password_are_sent_over_tls(algorithm: str, tmp_pat
         assert setup.headers["Transport"] == "RTP/AVP/TCP;unicast;interleaved=0-1"
         wrong = camera.url.replace("s3cret-Passwort", "wr0ng-Passwort")
         words = await fails(wrong, authority.client())
-        assert words == "it wants a user name and a password, or they are wrong (401)"
+        assert words == "the server wants a user name and a password, or they are wrong (401)"
     expected = [slices(u.payload) for u in source.of(Kind.VIDEO)]
     played = [slices(u.payload) for u in context.recorder.of(Kind.VIDEO)]
     assert played == expected[: len(played)]
@@ -66,7 +66,7 @@ async def test_pictures_and_a_password_are_sent_over_tls(algorithm: str, tmp_pat
 async def test_only_a_trusted_certificate_is_accepted(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     async with Camera(source_of(), tls=authority.server("127.0.0.1")) as camera:
-        assert (await fails(camera.url, None)).startswith("its certificate is not trusted: ")
+        assert (await fails(camera.url, None)).startswith("the server's certificate is not trusted: ")
         assert camera.requests == []
     async with Camera(source_of(), tls=authority.server("camera.example")) as camera:
         words = await fails(camera.url, authority.client())
@@ -81,7 +81,7 @@ async def test_a_self_signed_certificate_is_accepted_from_the_configured_file(
     tls.load_cert_chain(certificate, key)
     context = FakeInput()
     async with Camera(source_of(), tls=tls) as camera:
-        assert (await fails(camera.url, None)).startswith("its certificate is not trusted: ")
+        assert (await fails(camera.url, None)).startswith("the server's certificate is not trusted: ")
         async with running_source(pull(camera.url, outgoing_tls(certificate)), context):
             await context.recorder.until(lambda: context.recorder.of(Kind.VIDEO))
 
@@ -102,7 +102,7 @@ async def test_gstreamers_server_plays_over_tls_with_a_password(tmp_path: Path) 
         async with asyncio.timeout(30):
             while "ready" not in camera.output:
                 await asyncio.sleep(0.05)
-        assert (await fails(url, None)).startswith("its certificate is not trusted: ")
+        assert (await fails(url, None)).startswith("the server's certificate is not trusted: ")
         assert (await fails(url.replace("s3cret", "wr0ng"), authority.client())).endswith("they are wrong (401)")
         async with running_source(pull(url, authority.client()), context):
             await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) > 40)

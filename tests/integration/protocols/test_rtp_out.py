@@ -16,7 +16,7 @@ import pytest
 from gateway.media.track import Codec
 from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, packetizer_of
-from gateway.protocols.rtp.sender import segments
+from gateway.protocols.rtp.sender import group_runs
 from tests.support.clients import Program, new_ffmpeg, until
 from tests.support.elementary import Elementary, elementary
 from tests.support.media import parse_framehash
@@ -58,7 +58,7 @@ class Packets:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             udp.connect(("127.0.0.1", port))
             for packets in self.units:
-                for run in segments(packets):
+                for run in group_runs(packets):
                     length = struct.pack("=H", len(run[0]))
                     udp.sendmsg(run, [(socket.IPPROTO_UDP, UDP_SEGMENT, length)] if len(run) > 1 else [])
                 time.sleep(0.004)  # the receiver's socket buffer is small

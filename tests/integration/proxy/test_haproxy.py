@@ -327,8 +327,10 @@ async def test_a_smuggled_request_gets_no_answer(site: Site) -> None:
     for name, sent in REQUESTS.items():
         async with wire(site.front.ports["http"]) as client:
             client.writer.write(sent)
-            client.writer.write_eof()
-            answered = await asyncio.wait_for(client.reader.read(), 10)
+            answered = b""
+            with contextlib.suppress(OSError):  # HAProxy may reset the connection after its refusal
+                client.writer.write_eof()
+                answered = await asyncio.wait_for(client.reader.read(), 10)
             assert answered.count(b"HTTP/1.1 2") <= 1, name
         # HAProxy uses its connections to the gateways again: bytes that stay there would be the next request.
         for _ in range(len(site.farm.gateways)):

@@ -220,12 +220,10 @@ async def test_closing_the_endpoint_informs_its_clients_and_frees_the_port() -> 
 
 
 def test_an_error_names_the_port_in_use() -> None:
-    taken = open_sockets("127.0.0.1", 0)
-    with pytest.raises(ListenError, match=f"webrtc.*{taken.port}"):
-        open_sockets("127.0.0.1", taken.port)
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    udp.bind(("127.0.0.1", 0))
-    with pytest.raises(ListenError, match="webrtc: UDP port"):
-        open_sockets("127.0.0.1", udp.getsockname()[1])
-    udp.close()
-    taken.close()
+    with contextlib.closing(open_sockets("127.0.0.1", 0)) as taken:
+        with pytest.raises(ListenError, match=f"webrtc.*{taken.port}"):
+            open_sockets("127.0.0.1", taken.port)
+        for listening in taken.tcp:
+            listening.close()  # the port stays in use for UDP only
+        with pytest.raises(ListenError, match=f"webrtc: UDP port.*{taken.port}"):
+            open_sockets("127.0.0.1", taken.port)

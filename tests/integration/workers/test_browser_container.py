@@ -383,7 +383,7 @@ async def test_without_a_free_worker_the_page_may_try_again() -> None:
 
 
 async def test_a_worker_that_reads_nothing_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(container_intake, "_STUCK_SECONDS", 0.5)
+    monkeypatch.setattr(container_intake, "_HANG_SECONDS", 0.5)
     async with browser_push() as push:
         await push.feed(slices("vp8.webm")[:2])
         worker = await asyncio.shield(push.intake._worker)
@@ -391,7 +391,7 @@ async def test_a_worker_that_reads_nothing_is_killed(monkeypatch: pytest.MonkeyP
         await push.feed([bytes(200_000)] * 20)
         await push.over(within=10)
         assert push.failure is not None
-        assert "took nothing" in str(push.failure)
+        assert "read nothing" in str(push.failure)
 
 
 async def test_cancelling_ends_the_worker() -> None:

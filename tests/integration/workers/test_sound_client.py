@@ -136,6 +136,23 @@ async def test_the_oldest_sound_is_dropped_from_a_full_queue() -> None:
     assert made.behind > 90
 
 
+async def test_a_new_worker_gets_no_sound_of_the_source_before() -> None:
+    units = camera(seconds=1).of(Kind.AUDIO)
+    heard: list[AccessUnit] = []
+    made = SoundWorkerClient(workers(), "c1", heard.append)
+    for unit in units[:5]:
+        made.give(unit)  # as if a worker had died before it took them
+    running = asyncio.create_task(made.run())
+    await made.open(units[0].track, aac_track(2, 1000))
+    for unit in units[5:]:
+        made.give(unit)
+    made.finish()
+    async with asyncio.timeout(20):
+        await running
+    assert (made.started, made.dropped) == (1, 5)
+    assert len(heard) > 30
+
+
 async def test_a_client_without_sound_finishes_at_once() -> None:
     made = SoundWorkerClient(workers(), "c1", lambda unit: None)
     made.finish()

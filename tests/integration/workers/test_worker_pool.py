@@ -128,10 +128,10 @@ async def test_a_blocked_sender_gets_an_error_when_the_worker_dies() -> None:
 
 async def test_a_worker_that_reads_nothing_for_long_is_killed() -> None:
     pool, restarts = workers()
-    async with pool.start(MODULE, "echo", stuck=0.5) as worker:
+    async with pool.start(MODULE, "echo", hang_seconds=0.5) as worker:
         await worker.send(echo.STUCK, b"")
         await worker.receive()
-        with pytest.raises(WorkerDied, match="it took nothing for"):
+        with pytest.raises(WorkerDied, match="it read nothing for"):
             async with asyncio.timeout(10):
                 while True:
                     await worker.send(1, bytes(50_000))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.adapters.local.objects import LocalObjects
-from gateway.api.slate_pictures import judge_pictures
+from gateway.api.slate_pictures import check_pictures
 from gateway.channels.inputs import InputKind, InputSpec
 from gateway.ports.errors import InvalidField
 
@@ -32,7 +32,7 @@ async def test_a_text_file_as_slate_picture_is_refused(text: bytes, key: str, tm
     (tmp_path / key).parent.mkdir(exist_ok=True)
     (tmp_path / key).write_bytes(text)
     with pytest.raises(InvalidField) as refused:
-        await judge_pictures(LocalObjects(tmp_path), slate(key))
+        await check_pictures(LocalObjects(tmp_path), slate(key))
     assert refused.value.field == "picture" and "text" in refused.value.message
 
 
@@ -41,19 +41,19 @@ async def test_a_text_file_as_slate_picture_is_refused(text: bytes, key: str, tm
 )
 async def test_binary_files_are_accepted_for_a_check_by_the_worker(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(data)
-    await judge_pictures(LocalObjects(tmp_path), slate("a"))
+    await check_pictures(LocalObjects(tmp_path), slate("a"))
 
 
 @pytest.mark.parametrize("words", ["Back soon", "hello", "notes.txt"])
 async def test_text_that_is_not_a_picture_key_is_refused(words: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidField):
-        await judge_pictures(LocalObjects(tmp_path), slate(words))
+        await check_pictures(LocalObjects(tmp_path), slate(words))
 
 
 @pytest.mark.parametrize("picture", ["", "later.PNG", "later.mp4", "http://example.com/notes"])
 async def test_urls_and_keys_of_files_not_yet_uploaded_are_accepted(picture: str, tmp_path: Path) -> None:
-    await judge_pictures(LocalObjects(tmp_path), slate(picture))
+    await check_pictures(LocalObjects(tmp_path), slate(picture))
 
 
 async def test_an_unchanged_stored_picture_is_not_checked_again(tmp_path: Path) -> None:
-    await judge_pictures(LocalObjects(tmp_path), slate("old words"), slate("old words"))
+    await check_pictures(LocalObjects(tmp_path), slate("old words"), slate("old words"))

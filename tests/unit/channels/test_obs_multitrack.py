@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.channels.obs_multitrack import (
     ENCODERS,
-    MAX_RUNGS,
+    MAX_VIDEO_TRACKS,
     Canvas,
     EncoderLimits,
     make_configuration,
@@ -113,6 +113,6 @@ def test_any_request_gives_a_configuration_or_a_value_error(body: dict[str, Any]
     except ValueError:
         return
     sent = make_configuration(canvas, limits, SERVER, KEY)
-    assert 1 <= len(sent["encoder_configurations"]) <= MAX_RUNGS
+    assert 1 <= len(sent["encoder_configurations"]) <= MAX_VIDEO_TRACKS
     assert all(not t["width"] % 2 and not t["height"] % 2 for t in sent["encoder_configurations"])
     json.dumps(sent, allow_nan=False)

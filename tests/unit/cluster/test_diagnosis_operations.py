@@ -33,9 +33,9 @@ async def post(experience: Experience, channel: str, query: str) -> Response:
 
 async def test_totals_of_another_node_are_added():
     experience, totals = Experience(Metrics("1")), Totals()
-    totals.viewers = 3
+    totals.players = 3
     assert (await post(experience, "c1", f"flv={totals.encode()}")).status == 200
-    assert experience.of("c1")["flv"].viewers == 3
+    assert experience.of("c1")["flv"].players == 3
 
 
 @pytest.mark.parametrize("value", ["1", "1_2_3____x", "9999999999_0_0____"])

@@ -198,7 +198,7 @@ async def test_a_replica_stays_while_nodes_pull_it_and_does_not_count_them(monke
             replica, pull = edge.replicas.find("c1"), edge.replicas._pulls["c1"]
             assert replica is not None
             pull.last_needed = 0.0  # long ago
-            assert pull._is_needed()
+            assert pull._check_needed()
             assert not any(replica.viewers.values())
             await play(one, publisher, here)
         await until(lambda: edge.replicas.readers == 0)

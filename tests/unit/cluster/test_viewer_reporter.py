@@ -127,7 +127,7 @@ async def test_viewer_experience_is_reported_once_to_the_holder(elsewhere: Elsew
     ((node, channel, query),) = elsewhere.experienced
     assert (node, channel, query.pop("to")) == ("g1", "c1", "g1")
     totals = Totals.decode(query["flv"])
-    assert (totals.viewers, totals.stalls, sum(totals.startup.counts)) == (1, 2, 1)
+    assert (totals.players, totals.stalls, sum(totals.startup.counts)) == (1, 2, 1)
 
 
 async def test_viewer_experience_is_kept_until_the_holder_answers(elsewhere: Elsewhere):
@@ -140,4 +140,4 @@ async def test_viewer_experience_is_kept_until_the_holder_answers(elsewhere: Els
     experience.add("c1", "flv", Cmcd(8, startup=900))
     await one.report()
     ((_, _, query),) = elsewhere.experienced
-    assert Totals.decode(query["flv"]).viewers == 2
+    assert Totals.decode(query["flv"]).players == 2

@@ -28,7 +28,7 @@ def test_repeated_totals_of_a_player_are_counted_once(reports: Experience, metri
     for stalls, ms in ((0, 0), (2, 1500), (2, 1500), (3, 2000)):
         reports.add("c1", "flv", Cmcd(1, startup=800, latency=900, stalls=stalls, stalled_ms=ms, height=720))
     totals = reports.of("c1")["flv"]
-    assert (totals.viewers, totals.stalls, totals.stall_seconds) == (1, 3, 2.0)
+    assert (totals.players, totals.stalls, totals.stall_seconds) == (1, 3, 2.0)
     assert sum(totals.startup.counts) == 1
     assert sum(totals.latency.counts) == 4
     assert metrics.viewer_stalls.values == {("flv",): 3}
@@ -67,7 +67,7 @@ def test_simultaneous_stalls_of_sound_and_picture_count_once(reports: Experience
 def test_the_same_session_id_on_two_channels_is_two_viewers(reports: Experience):
     reports.add("c1", "flv", Cmcd(1, startup=1))
     reports.add("c2", "flv", Cmcd(1, startup=1))
-    assert [reports.of(c)["flv"].viewers for c in ("c1", "c2")] == [1, 1]
+    assert [reports.of(c)["flv"].players for c in ("c1", "c2")] == [1, 1]
 
 
 def test_impossible_reported_values_are_limited(reports: Experience):
@@ -92,20 +92,20 @@ def test_stall_time_is_limited_by_the_lifetime_of_a_player(reports: Experience, 
 def test_many_players_on_one_channel_do_not_displace_those_of_another(
     reports: Experience, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module, "MAX_SESSIONS", 10)
+    monkeypatch.setattr(module, "MAX_PLAYERS", 10)
     for n in range(4):
         reports.add("calm", "flv", Cmcd(n))
     for n in range(50):
         reports.add("flooded", "flv", Cmcd(n))
     for n in range(4):
         reports.add("calm", "flv", Cmcd(n))
-    assert reports.of("calm")["flv"].viewers == 4
+    assert reports.of("calm")["flv"].players == 4
     assert reports.players == 10
 
 
 def test_the_number_of_channels_and_players_is_bounded(metrics: Metrics, clock: Clock, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MAX_TOTALS", 3)
-    monkeypatch.setattr(module, "MAX_SESSIONS", 2)
+    monkeypatch.setattr(module, "MAX_PLAYERS", 2)
     reports = Experience(metrics, clock)
     for n in range(5):
         reports.add(f"c{n}", "flv", Cmcd(n, startup=1))
@@ -119,9 +119,9 @@ def test_reports_expire_after_one_to_two_windows(reports: Experience, clock: Clo
     reports.add("c1", "flv", Cmcd(1, startup=100))
     clock.now += module.WINDOW_SECONDS
     reports.add("c1", "flv", Cmcd(2, startup=100))
-    assert reports.of("c1")["flv"].viewers == 2
+    assert reports.of("c1")["flv"].players == 2
     clock.now += module.WINDOW_SECONDS
-    assert reports.of("c1")["flv"].viewers == 1
+    assert reports.of("c1")["flv"].players == 1
     clock.now += 2 * module.WINDOW_SECONDS
     assert reports.of("c1") == {}
 
@@ -138,8 +138,8 @@ def test_totals_of_a_remote_channel_are_taken_once_and_merged_there(
     holder.merge("c1", {name: Totals.decode(totals.encode()) for name, totals in taken["c1"].items()})
     assert holder.of("c1")["flv"].as_json() == reports.of("c1")["flv"].as_json()
     reports.put_back("c1", taken["c1"])
-    assert reports.take(lambda channel: False)["c1"]["flv"].viewers == 1
-    assert reports.of("c1")["flv"].viewers == 1, "what is sent again is not counted again here"
+    assert reports.take(lambda channel: False)["c1"]["flv"].players == 1
+    assert reports.of("c1")["flv"].players == 1, "what is sent again is not counted again here"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_malformed_totals_are_refused(text: str):
 
 def test_encoded_maximum_totals_fit_into_a_query():
     totals = Totals()
-    totals.viewers = totals.stalls = 999_999_999
+    totals.players = totals.stalls = 999_999_999
     for distribution in totals.distributions():
         for n in range(len(distribution.counts)):
             distribution.counts[n] = 9_999_999
@@ -162,10 +162,10 @@ def test_encoded_maximum_totals_fit_into_a_query():
 
 def test_totals_above_the_maximum_are_capped_when_encoded():
     totals = Totals()
-    totals.viewers, totals.stalls, totals.stall_seconds = 2 * 10**9, 2 * 10**9, 10**7
+    totals.players, totals.stalls, totals.stall_seconds = 2 * 10**9, 2 * 10**9, 10**7
     totals.startup.counts[0] = 20_000_000
     sent = Totals.decode(totals.encode())
-    assert (sent.viewers, sent.stalls, sent.stall_seconds) == (999_999_999, 999_999_999, 999_999.999)
+    assert (sent.players, sent.stalls, sent.stall_seconds) == (999_999_999, 999_999_999, 999_999.999)
     assert sent.startup.counts[0] == 9_999_999
 
 

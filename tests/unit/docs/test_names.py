@@ -33,6 +33,14 @@ def test_links_to_sections_lead_to_a_heading(page: Path) -> None:
     assert broken == []
 
 
+def test_the_first_change_that_is_proposed_has_a_test_that_fails() -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    (text,) = re.findall(r'^grep -rn "(.+?)" gateway tests', guide, re.M)
+    (judge,) = re.findall(r"^\.venv/bin/python -m pytest -q (tests/\S+\.py)$", guide, re.M)
+    assert text in (ROOT / judge).read_text()
+    assert any(text in path.read_text() for path in (ROOT / "gateway").rglob("*.py"))
+
+
 def test_public_names_for_installed_outputs_exist() -> None:
     section = (ROOT / "docs/extending.md").read_text().partition("### Public names")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(gateway[\w.]*)` \| (.+) \|$", section, re.M)

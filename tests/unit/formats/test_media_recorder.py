@@ -47,7 +47,7 @@ def test_a_push_without_its_beginning_is_refused_with_a_reason(data: bytes) -> N
 
 
 def test_endless_headers_without_samples_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media_recorder, "MAX_SILENT", 10_000)
+    monkeypatch.setattr(media_recorder, "MAX_BYTES_WITHOUT_SAMPLE", 10_000)
     reader = RecordingReader()
     reader.receive(head())
     with pytest.raises(InvalidData, match="no picture and no sound"):
@@ -56,7 +56,7 @@ def test_endless_headers_without_samples_are_refused(monkeypatch: pytest.MonkeyP
 
 
 def test_a_push_with_samples_may_continue_without_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media_recorder, "MAX_SILENT", 2000)
+    monkeypatch.setattr(media_recorder, "MAX_BYTES_WITHOUT_SAMPLE", 2000)
     reader = RecordingReader()
     reader.receive(webm(cluster(0, simple(1, 0, b"p", key=True))))
     for n in range(20):

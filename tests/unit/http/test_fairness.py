@@ -10,7 +10,7 @@ import pytest
 
 from gateway.http import connection as connection_module
 from gateway.http import server
-from gateway.http.response import Response, text
+from gateway.http.response import Response, accepts_gzip, text
 from tests.support.http import Listener, serving
 from tests.support.waiting import until
 
@@ -153,3 +153,11 @@ async def test_the_number_of_concurrent_compressions_is_bounded(monkeypatch):
     async with serving(lambda request: Response(200, LARGE, compress=True)) as listener:
         await asyncio.gather(*[listener.get("/", Accept_Encoding="gzip") for _ in range(8)])
     assert most == server._MAX_COMPRESSING
+
+
+@pytest.mark.parametrize(
+    ("accepted", "allowed"),
+    [("gzip", True), ("br;q=1, gzip;q=0.5", True), ("gzip;q=0", False), ("gzip; q=0.000, br", False), ("br", False)],
+)
+def test_only_a_weight_of_0_refuses_gzip(accepted: str, allowed: bool) -> None:
+    assert accepts_gzip(accepted) is allowed

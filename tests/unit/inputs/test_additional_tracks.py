@@ -29,7 +29,7 @@ SMALL = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"small")
 FRENCH = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x08")  # mono
 P144, P240 = TrackInfo(width=256, height=144), TrackInfo(width=426, height=240)
 FRAME = 40
-ORIGIN = PushOrigin("inputs", "", keep_time=True, trusted=True, announced=False)
+ORIGIN = PushOrigin("inputs", "", keep_time=True, trusted=True, emits_events=False)
 
 
 class OneInput:

@@ -28,8 +28,8 @@ def test_a_worse_input_never_replaces_a_usable_one():
 
 
 def test_without_returns_inputs_change_only_manually_or_after_a_failure():
-    assert choose([YES, YES], 1, None, 2, returns=False) == 1
-    assert choose([YES, NO], 1, None, 2, returns=False) == 0
+    assert choose([YES, YES], 1, None, 2, automatic=False) == 1
+    assert choose([YES, NO], 1, None, 2, automatic=False) == 0
 
 
 def test_a_manually_selected_input_is_on_air_whenever_it_delivers():

@@ -36,7 +36,7 @@ class Slate(InputSource):
     """A source that is ready at once and sends a key frame each 20 ms while it is on air."""
 
     is_ready = True
-    is_resting = False
+    is_between_items = False
 
     def __init__(self) -> None:
         self.error = ""
@@ -410,7 +410,7 @@ async def test_a_playlist_that_can_play_again_replaces_a_later_input_at_once(mon
         main.close()
         assert one.on_air() == "slate"
         assert one.state("tv") is InputState.CONNECTING
-        one.playlist.is_resting = True
+        one.playlist.is_between_items = True
         assert one.state("tv") is InputState.OFF
         one.playlist.is_ready = True
         await one.until_on_air("tv")

@@ -31,7 +31,7 @@ def out() -> Iterator[io.StringIO]:
     written = io.StringIO()
     yield written
     for id in list(log.levels._channels):
-        log.levels.channel(id, None)
+        log.levels.set_channel(id, None)
     log.configure("info", "json")
 
 
@@ -274,8 +274,8 @@ def test_all_rate_limited_event_names_exist_in_the_code():
 def test_a_channel_may_have_its_own_log_level(out: io.StringIO):
     log.configure("info", "json", out)
     logger = structlog.get_logger()
-    log.levels.channel("loud", "debug")
-    log.levels.channel("quiet", "error")
+    log.levels.set_channel("loud", "debug")
+    log.levels.set_channel("quiet", "error")
     for stream in ("loud", "loud@720p", "quiet", "other"):
         logger.debug("d", stream=stream)
         logger.info("i", stream=stream)
@@ -294,7 +294,7 @@ def test_a_channel_may_have_its_own_log_level(out: io.StringIO):
 
 def test_the_channel_of_a_log_context_determines_the_level(out: io.StringIO):
     log.configure("info", "json", out)
-    log.levels.channel("quiet", "error")
+    log.levels.set_channel("quiet", "error")
     with structlog.contextvars.bound_contextvars(channel="quiet"):
         structlog.get_logger().info("not this")
     assert out.getvalue() == ""
@@ -302,9 +302,9 @@ def test_the_channel_of_a_log_context_determines_the_level(out: io.StringIO):
 
 def test_the_log_level_of_a_channel_can_be_removed(out: io.StringIO):
     log.configure("info", "json", out)
-    log.levels.channel("c", "debug")
+    log.levels.set_channel("c", "debug")
     assert log.levels.floor == logging.DEBUG
-    log.levels.channel("c", None)
+    log.levels.set_channel("c", None)
     assert log.levels.floor == logging.INFO
 
 

@@ -162,8 +162,8 @@ class Turns:
         self.waits.append(-1)
 
 
-def rests(opened: socket.socket, receive: Any, may_rest: bool = True) -> tuple[UdpSocket, Turns]:
-    udp, loop = UdpSocket(opened, receive, lambda: may_rest), Turns()
+def rests(opened: socket.socket, receive: Any, may_delay_reads: bool = True) -> tuple[UdpSocket, Turns]:
+    udp, loop = UdpSocket(opened, receive, lambda: may_delay_reads), Turns()
     udp._most_in_rest = 48
     udp._loop = loop  # type: ignore[assignment]
     return udp, loop
@@ -219,7 +219,7 @@ def test_after_datagrams_other_than_media_the_socket_is_read_at_once() -> None:
 
 def test_while_a_peer_waits_the_socket_is_read_at_once() -> None:
     with bound() as opened, bound() as sender:
-        udp, loop = rests(opened, lambda _, address, datagrams, arrivals: True, may_rest=False)
+        udp, loop = rests(opened, lambda _, address, datagrams, arrivals: True, may_delay_reads=False)
         sender.sendto(b"media", opened.getsockname())
         udp._readable()
         assert (loop.reads, loop.waits) == (True, [])

@@ -2,7 +2,11 @@
 
 import asyncio
 import time
+from typing import Any
 
+import pytest
+
+from gateway.channels.channel import Channel
 from gateway.live.output import OutputSpec, OutputState
 from gateway.live.stream import Stream
 from gateway.ports.errors import OutputUnsupported
@@ -108,5 +112,51 @@ async def test_an_on_demand_output_is_created_at_its_first_request() -> None:
     assert (made, outputs.status()[0]["state"]) == ([], "waiting")
     assert outputs.get("hls") is made[0]
     assert [u.dts for u in made[0].units] == [0]
+    hub.drain()
+    await hub.drained()
+
+
+class Faulty:
+    """An output of somebody else. fault: the method that raises; it is `make` for the constructor."""
+
+    def __init__(self, stream: Stream, fault: str) -> None:
+        self.fault = fault
+        self._check("make")
+
+    def _check(self, method: str) -> None:
+        if self.fault == method:
+            raise ZeroDivisionError(method)
+
+    def begin(self, stream: Stream) -> None:
+        self._check("begin")
+
+    def channel_changed(self, channel: Channel) -> None:
+        self._check("channel_changed")
+
+    def report(self) -> dict[str, Any]:
+        self._check("report")
+        return {}
+
+    async def run(self, stream: Stream) -> None:
+        self._check("run")
+        await stream.over()
+
+
+@pytest.mark.parametrize("fault", ["make", "begin", "channel_changed", "report", "run"])
+async def test_an_error_in_any_method_of_an_output_is_its_own(fault: str) -> None:
+    other = Prompted()
+    specs = [OutputSpec("faulty", lambda stream: Faulty(stream, fault), on), OutputSpec("hls", lambda _: other, on)]
+    hub = builders.hub(specs)
+    publisher = publish(hub)
+    publisher.set_tracks(VIDEO, None, {})
+    outputs = publisher.stream.outputs
+    assert outputs is not None
+    for _ in range(4):  # until `run` has begun
+        await asyncio.sleep(0)
+    outputs.channel_changed()
+    publisher.push(picture(0, key=True), time.monotonic())
+    assert len(other.units) == 1
+    (status, _) = outputs.status()
+    assert "ZeroDivisionError" in str(status["error"]), status
     hub.drain()
     await hub.drained()

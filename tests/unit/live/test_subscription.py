@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.live.sink import EndReason
 from gateway.live.subscription import End, Item, Subscription
 from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.unit import AccessUnit, Timed
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
@@ -56,6 +56,18 @@ async def test_a_slow_consumer_loses_whole_gops_up_to_a_key_frame(bytes_: int, s
         items = await drained(subscription)
     assert [i.dts for i in items if isinstance(i, AccessUnit)] == [264, 297]
     assert subscription.dropped == 8
+
+
+async def test_timed_data_without_units_is_bounded():
+    stream = builders.stream()
+    stream.set_tracks(VIDEO, None, {}, True)
+    async with Subscription(stream, max_bytes=10_000) as subscription:
+        for _ in range(1_000):
+            stream.push_timed(Timed(0, "onCue", b"x" * 100))
+        assert subscription.waiting < 50
+        stream.end(EndReason.KICKED)
+        items = await drained(subscription)
+        assert isinstance(items[-1], End)
 
 
 async def test_a_closed_subscription_gets_no_more_items():

@@ -143,11 +143,11 @@ def test_delayed_media_is_bounded_in_bytes_and_continues_at_a_key_frame() -> Non
     large = bytes(HELD_BYTES // 2)
     for time in range(3):
         one.add(AccessUnit(A, time, 0, time == 0, 0.0, large), 0.0)
-    assert one.items() == [] and one.dropped == 3
+    assert one.take_items() == [] and one.dropped == 3
     one.add(AccessUnit(A, 4, 0, False, 0.0, b"x"), 0.0)
     one.add(AccessUnit(A, 5, 0, True, 0.0, b"y"), 1.0)
     one.add(AccessUnit(A, 6, 0, False, 0.0, b"z"), 2.0)
-    assert [(item.dts, at) for item, at in one.items()] == [(5, 1.0), (6, 2.0)] and one.dropped == 4
+    assert [(item.dts, at) for item, at in one.take_items()] == [(5, 1.0), (6, 2.0)] and one.dropped == 4
 
 
 def test_delayed_media_is_bounded_in_number() -> None:
@@ -155,23 +155,35 @@ def test_delayed_media_is_bounded_in_number() -> None:
     for time in range(HELD_ITEMS + 1):
         one.add(AccessUnit(SOUND, time, 0, True, 0.0, b"x"), 0.0)
     one.add(Timed(9, "onTextData", b"amf"), 0.0)
-    assert one.dropped == HELD_ITEMS + 1 and len(one.items()) == 1
+    assert one.dropped == HELD_ITEMS + 1 and len(one.take_items()) == 1
+
+
+def test_timed_data_does_not_end_the_search_for_a_key_frame() -> None:
+    one = held()
+    large = bytes(HELD_BYTES // 2)
+    for time in range(3):
+        one.add(AccessUnit(A, time, 0, time == 0, 0.0, large), 0.0)
+    one.add(Timed(4, "onCue", b"x"), 0.0)
+    one.add(AccessUnit(A, 5, 0, False, 0.0, b"x"), 0.0)
+    assert one.dropped == 4 and [item.dts for item, _ in one.take_items()] == [4]
+    one.add(AccessUnit(A, 6, 0, True, 0.0, b"x"), 0.0)
+    assert len(one.take_items()) == 1
 
 
 def test_a_newer_change_replaces_a_delayed_one() -> None:
     one = held()
     one.add(key(A, 0), 0.0)
     other = held(B)
-    other.instead_of(one)
-    assert other.items() == [] and other.dropped == 1 and not other.continuous
+    other.replace_earlier(one)
+    assert other.take_items() == [] and other.dropped == 1 and not other.continuous
 
 
 def test_equal_tracks_keep_the_delayed_media() -> None:
     one = held()
     one.add(key(A, 0), 0.0)
     again = held()
-    again.instead_of(one)
-    assert len(again.items()) == 1 and again.continuous
+    again.replace_earlier(one)
+    assert len(again.take_items()) == 1 and again.continuous
 
 
 # ---- publishers ----

@@ -38,7 +38,7 @@ class Member:
 
     def breaks_off(self) -> bool:
         """Ends its epoch within a segment; returns whether that segment is discarded."""
-        abandons = self._alignment.discards(self, self.number)
+        abandons = self._alignment.withdraw(self, self.number)
         self._open = False
         self.number += not abandons
         return abandons

@@ -14,6 +14,7 @@ from weakref import ref
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from gateway.formats.hls import media_playlist
 from gateway.formats.mp4 import reader
@@ -480,7 +481,9 @@ def test_a_long_group_of_pictures_has_a_playlist_before_it_ends(make: Maker) -> 
         if packager.ready and not ready:
             ready.append(unit.wall - WALL)
 
-    feed(packager, Timetable(seconds=85, gop=(600,)), each=each, end=False)
+    with capture_logs() as logs:
+        feed(packager, Timetable(seconds=85, gop=(600,)), each=each, end=False)
+    assert [line["target"] for line in logs if line["event"] == "segment cut without a key frame"] == [None]
     assert ready[0] < 11
     window = packager.window if isinstance(packager, TsPackager) else packager.manifests.tracks[0].window
     assert window.target == 20 and packager.forced_cuts == 1

@@ -17,26 +17,26 @@ FRAME = 3000
 
 def test_a_segment_ends_at_the_first_key_frame_after_the_wanted_time() -> None:
     segmenter = Segmenter(CLOCK, 2.0)
-    assert not segmenter.cuts(CLOCK, FRAME, True)
-    assert not segmenter.cuts(2 * CLOCK, FRAME, False)
-    assert segmenter.cuts(2 * CLOCK, FRAME, True)
+    assert not segmenter.take_frame(CLOCK, FRAME, True)
+    assert not segmenter.take_frame(2 * CLOCK, FRAME, False)
+    assert segmenter.take_frame(2 * CLOCK, FRAME, True)
 
 
 def test_a_gop_a_millisecond_too_short_by_rounding_ends_a_segment() -> None:
-    assert Segmenter(CLOCK, 2.0).cuts(2 * CLOCK - 90, FRAME, True)
+    assert Segmenter(CLOCK, 2.0).take_frame(2 * CLOCK - 90, FRAME, True)
 
 
 def test_before_the_first_playlist_a_segment_without_key_frames_is_bounded() -> None:
     segmenter = Segmenter(CLOCK, 2.0)
-    assert not segmenter.cuts(int((FIRST_CUT - 1) * CLOCK), FRAME, False)
-    assert segmenter.cuts(int(FIRST_CUT * CLOCK), FRAME, False)
+    assert not segmenter.take_frame(int((FIRST_CUT - 1) * CLOCK), FRAME, False)
+    assert segmenter.take_frame(int(FIRST_CUT * CLOCK), FRAME, False)
 
 
 def test_a_long_gop_is_cut_before_its_rounded_duration_exceeds_the_target() -> None:
     segmenter = Segmenter(CLOCK, 2.0)
     segmenter.fix(2)
     elapsed = 0
-    while not segmenter.cuts(elapsed, FRAME, False):
+    while not segmenter.take_frame(elapsed, FRAME, False):
         elapsed += FRAME
     assert int(elapsed / CLOCK + 0.5) <= 2
     assert segmenter.forced_cuts == 1
@@ -45,10 +45,10 @@ def test_a_long_gop_is_cut_before_its_rounded_duration_exceeds_the_target() -> N
 def test_after_a_forced_cut_the_next_key_frame_begins_a_segment_early() -> None:
     segmenter = Segmenter(CLOCK, 2.0)
     segmenter.fix(2)
-    assert segmenter.cuts(3 * CLOCK, FRAME, False)
-    assert not segmenter.cuts(CLOCK // 2, FRAME, True)
-    assert segmenter.cuts(CLOCK, FRAME, True)
-    assert not segmenter.cuts(CLOCK, FRAME, True)
+    assert segmenter.take_frame(3 * CLOCK, FRAME, False)
+    assert not segmenter.take_frame(CLOCK // 2, FRAME, True)
+    assert segmenter.take_frame(CLOCK, FRAME, True)
+    assert not segmenter.take_frame(CLOCK, FRAME, True)
 
 
 def ends(keys: Iterable[float], seconds: float = 2.0, target: int = 2) -> tuple[list[float], int]:
@@ -58,7 +58,7 @@ def ends(keys: Iterable[float], seconds: float = 2.0, target: int = 2) -> tuple[
     times = {round(key * CLOCK) for key in keys}
     found, start = [], 0
     for time in sorted(times | set(range(FRAME, max(times) + 1, FRAME))):
-        if time and segmenter.cuts(time - start, FRAME, time in times):
+        if time and segmenter.take_frame(time - start, FRAME, time in times):
             found.append(round(time / CLOCK, 2))
             start = time
     return found, segmenter.forced_cuts

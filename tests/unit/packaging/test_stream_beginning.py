@@ -135,7 +135,7 @@ async def test_a_beginning_does_not_start_with_a_dependent_picture() -> None:
     for unit in (sound(0), picture(0), sound(20), picture(33)):
         stream.push(unit)
     assert stream.start_buffer is not None
-    assert stream.start_buffer.torn
+    assert stream.start_buffer.lacks_key_frame
     stream.push(picture(66, True))
     stream.push(sound(70))
     stream.attach(early, SinkNeeds(from_start=True))

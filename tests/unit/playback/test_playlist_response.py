@@ -24,7 +24,7 @@ from gateway.media.unit import AccessUnit
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.playback.cmaf import cmaf as answer_cmaf
 from gateway.playback.hls import hls as answer_hls
-from gateway.playback.playlist_response import ready
+from gateway.playback.playlist_response import start_output
 from gateway.ports.events import Events
 from tests.support import segmented
 from tests.support.builders import channel, spec
@@ -492,20 +492,20 @@ async def test_names_of_an_epoch_never_give_media_of_the_next_epoch() -> None:
 async def test_an_output_is_ready_when_its_playlist_would_be_answered() -> None:
     async with Origin() as o:
         o.play(1.9)
-        assert not ready(o.stream, "hls") and not ready(o.stream, "cmaf")
+        assert not start_output(o.stream, "hls") and not start_output(o.stream, "cmaf")
         o.play(2.1)  # a batch of units waits to be packaged
         for name, path in (("hls", "live.m3u8"), ("cmaf", "master.m3u8")):
-            assert ready(o.stream, name)
+            assert start_output(o.stream, name)
             assert isinstance(o.ask(path), Response)
         o.stream.end(EndReason.KICKED)
-        assert ready(o.stream, "cmaf")
+        assert start_output(o.stream, "cmaf")
 
 
 async def test_an_output_that_is_off_or_refuses_the_stream_is_not_ready() -> None:
     av1 = MediaTrack(Kind.VIDEO, Codec.AV1, 1000, b"\x81\x04\x0c\x00")
     async with Origin(Timetable(video=av1, audio=None), on=("hls",)) as o:
         await asyncio.sleep(0)
-        assert not ready(o.stream, "hls") and not ready(o.stream, "cmaf")
+        assert not start_output(o.stream, "hls") and not start_output(o.stream, "cmaf")
 
 
 # ---- waiting ----

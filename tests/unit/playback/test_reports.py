@@ -53,7 +53,7 @@ async def test_a_report_is_counted_for_its_channel():
         assert (await post(server.listener, "/c1/report")).status == 204
         assert (await post(server.listener, "/c1/report", LINE.replace(b"one", b"two") + b"\n" + LINE)).status == 204
         totals = lab.experience.of("c1")["flv"]
-        assert (totals.viewers, totals.stalls) == (2, 2)
+        assert (totals.players, totals.stalls) == (2, 2)
         assert lab.counted() == {"page": 3}
         assert '"reports": true' in (await server.listener.get("/c1/status.json")).text
 
@@ -179,6 +179,6 @@ async def test_reports_begin_with_media_and_startup_time_with_the_first_request(
     clock.now += 0.2
     viewers.record(request(cmcd('sf=h,sid="a"')), watched, "hls", media=True)
     found = lab.experience.of("c1")["hls"]
-    assert found.viewers == 1
+    assert found.players == 1
     assert 1.0 <= (found.startup.quantile(0.5) or 0) <= 1.5
     viewers.close()

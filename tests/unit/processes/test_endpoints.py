@@ -16,7 +16,7 @@ from gateway.channels.addresses import OpenPorts
 from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.processes.child import Child
 from gateway.processes.endpoints import OpenSockets
-from gateway.processes.link_protocol import Begin, WorkerCommand, encode_message
+from gateway.processes.link_protocol import Begin, ProcessMessage, encode_message
 from gateway.processes.worker_link import WorkerLink
 from gateway.settings.models import ListenAddress, PortSharing
 
@@ -101,16 +101,16 @@ async def test_silence_of_a_worker_counts_since_its_last_message_after_ready() -
     reader = asyncio.StreamReader()
     listening = asyncio.ensure_future(child._listen(reader, 0))
 
-    async def hear(message: WorkerCommand) -> None:
+    async def hear(message: ProcessMessage) -> None:
         reader.feed_data(encode_message(message))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
-    await hear(WorkerCommand.ALIVE)
+    await hear(ProcessMessage.ALIVE)
     assert [child.count_silence() for _ in range(2)] == [0, 0], "it starts"
-    await hear(WorkerCommand.READY)
+    await hear(ProcessMessage.READY)
     assert [child.count_silence() for _ in range(3)] == [1, 2, 3]
-    await hear(WorkerCommand.ALIVE)
+    await hear(ProcessMessage.ALIVE)
     assert child.count_silence() == 1
     reader.feed_eof()
     await listening

@@ -10,7 +10,7 @@ import pytest
 from gateway.channels.addresses import OpenPorts
 from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.lib.sockets import ListenError
-from gateway.processes.link_protocol import MAX_LINE, Begin, LineReader, LinkBroken, WorkerCommand, encode_message
+from gateway.processes.link_protocol import MAX_LINE, Begin, LineReader, LinkBroken, ProcessMessage, encode_message
 from gateway.processes.worker_link import WorkerLink
 
 SLOT = WorkerSlot("0a1b2c3d", 2, 3, 4, Path("/run/millrace"), "a secret", succeeds="0a1b2c3d.2-2")
@@ -27,7 +27,7 @@ def feed_all_ways(data: bytes) -> None:
 
 
 def test_lines_are_read_from_pieces_of_any_size():
-    data = BEGIN.encode() + encode_message(WorkerCommand.RETIRE)
+    data = BEGIN.encode() + encode_message(ProcessMessage.RETIRE)
     feed_all_ways(data)
     begin, retire = LineReader().receive(data)
     assert Begin.decode(begin) == BEGIN
@@ -89,34 +89,34 @@ def test_a_worker_link_gives_each_listener_its_sockets_once():
 
 async def test_a_worker_link_forwards_commands_and_stops_when_the_master_ends():
     seat, master = seated(BEGIN_ALONE)
-    told: list[WorkerCommand] = []
+    told: list[ProcessMessage] = []
     heard = asyncio.Event()
 
-    def hear(word: WorkerCommand) -> None:
+    def hear(word: ProcessMessage) -> None:
         told.append(word)
         heard.set()
 
     seat.listen(hear)
     seat.report_ready()
     assert LineReader().receive(master.recv(1000)) == [{"say": "alive"}, {"say": "ready"}]
-    for word in (WorkerCommand.OPENED, WorkerCommand.RETIRE):
+    for word in (ProcessMessage.OPENED, ProcessMessage.RETIRE):
         master.sendall(encode_message(word))
         await asyncio.wait_for(heard.wait(), 5)
         heard.clear()
     master.close()
     await asyncio.wait_for(heard.wait(), 5)
-    assert told == [WorkerCommand.OPENED, WorkerCommand.RETIRE, WorkerCommand.STOP]
+    assert told == [ProcessMessage.OPENED, ProcessMessage.RETIRE, ProcessMessage.STOP]
     seat.close()
 
 
 async def test_commands_that_arrive_with_the_first_message_are_forwarded():
     ours, theirs = socket.socketpair()
     with ours:
-        ours.sendall(BEGIN_ALONE.encode() + encode_message(WorkerCommand.OPENED) + encode_message(WorkerCommand.STOP))
+        ours.sendall(BEGIN_ALONE.encode() + encode_message(ProcessMessage.OPENED) + encode_message(ProcessMessage.STOP))
         seat = WorkerLink(theirs.detach())
-        told: list[WorkerCommand] = []
+        told: list[ProcessMessage] = []
         seat.listen(told.append)
-        assert told == [WorkerCommand.OPENED, WorkerCommand.STOP]
+        assert told == [ProcessMessage.OPENED, ProcessMessage.STOP]
         seat.close()
 
 

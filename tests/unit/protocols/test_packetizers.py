@@ -19,7 +19,7 @@ from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, RtpPacketi
 from gateway.protocols.rtp.packetizers.vp8 import Vp8Packetizer
 from gateway.protocols.rtp.packetizers.vp9 import Vp9Packetizer
 from gateway.protocols.rtp.packets import RtpPacket
-from gateway.protocols.rtp.sender import segments
+from gateway.protocols.rtp.sender import group_runs
 from tests.support.elementary import elementary
 from tests.support.rtp import read_av1, read_vp8, read_vp9
 
@@ -107,7 +107,7 @@ def test_a_slice_uses_the_packet_length_before_it_if_no_packet_is_added() -> Non
     # Three fragments of 1,000 each fill their packets; the next slice fits into three of the same length.
     payloads = H264Packetizer(AVCC).split(nal.join(h264_units([3_000, 2_500])), MAX_PAYLOAD, False)
     assert [len(p) for p in payloads] == [1_002, 1_002, 1_002, 1_002, 1_002, 502]
-    assert len(segments(payloads)) == 1
+    assert len(group_runs(payloads)) == 1
     # Not at the cost of a packet.
     payloads = H264Packetizer(AVCC).split(nal.join(h264_units([2_000, 2_100])), MAX_PAYLOAD, False)
     assert [len(p) for p in payloads] == [1_002, 1_002, 1_052, 1_052]
@@ -169,7 +169,7 @@ def test_vp8_comes_back_with_growing_picture_ids(frames: list[bytes], limit: int
         assert {p.picture for p in read} == {(picture + n) & 0x7FFF}
         assert len(payloads) == -(-len(frame) // (limit - 4))
         assert max(map(len, payloads)) <= limit
-        assert len(segments(payloads)) == 1
+        assert len(group_runs(payloads)) == 1
     assert packetizer.split(b"", limit, False) == []
 
 
@@ -190,7 +190,7 @@ def test_vp9_comes_back_with_its_structure_at_key_frames(sizes: list[int], limit
         assert {p.picture for p in read} == {(picture + n) & 0x7FFF}
         assert [p.size for p in read] == [(320, 180) if key else None] + [None] * (len(read) - 1)
         assert max(map(len, payloads)) <= limit
-        assert len(segments(payloads)) == 1
+        assert len(group_runs(payloads)) == 1
     assert packetizer.split(b"", limit, False) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -122,6 +123,15 @@ def test_a_configuration_that_is_written_is_read_as_the_same(configured: Configu
 def test_a_configuration_may_leave_out_unknown_values() -> None:
     read = push.read_text(said(video_width=..., video_height=None, video_framerate=..., audio=None))
     assert read == Configured(VideoConfig("avc1.42E01F", VIDEO.description), None)
+
+
+def test_the_limit_of_a_description_is_in_bytes_of_any_padding() -> None:
+    for size in range(push.DESCRIPTION_BYTES - 3, push.DESCRIPTION_BYTES + 1):
+        text = said(video_description=base64.b64encode(bytes([1] * size)).decode())
+        read = push.read_text(text)
+        assert isinstance(read, Configured) and read.video is not None and len(read.video.description) == size
+    with pytest.raises(RemoteProtocolError, match="at most 16384 bytes"):
+        push.read_text(said(video_description=base64.b64encode(bytes(push.DESCRIPTION_BYTES + 1)).decode()))
 
 
 def test_the_end_message_is_read() -> None:

@@ -51,8 +51,8 @@ def test_a_report_confirms_the_last_sender_report() -> None:
 
 def test_numbers_of_repaired_packets_are_behind_the_highest() -> None:
     reception = Reception(5, 90_000)
-    assert reception.near(5) == -1
+    assert reception.extend_repaired(5) == -1
     number = reception.receive(3, 0, 0.0)
-    assert reception.near(65_535) == number - 4
-    assert reception.near(3) == number
-    assert reception.near(4) == -1
+    assert reception.extend_repaired(65_535) == number - 4
+    assert reception.extend_repaired(3) == number
+    assert reception.extend_repaired(4) == -1

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.protocols.rtp.packets import RtpPacket, parse_packet
 from gateway.protocols.rtp.retransmission import unwrap, wrap
 from gateway.protocols.rtp.rtcp import ntp_time
-from gateway.protocols.rtp.sender import SRTP_BYTES, rtp_packet, segments
+from gateway.protocols.rtp.sender import SRTP_BYTES, group_runs, rtp_packet
 from gateway.protocols.rtp.sent_packets import SentPackets
 from tests.support.rtp_sender import RtpSender
 
@@ -45,7 +45,7 @@ def test_a_sender_report_counts_packets_and_octets_without_headers() -> None:
 @given(st.lists(st.integers(13, 1200), max_size=40) | st.lists(st.sampled_from([1100, 1200]), max_size=200))
 def test_packets_are_grouped_into_runs_for_segmentation_offload(sizes: list[int]) -> None:
     packets = [bytes((n & 0xFF,)) * size for n, size in enumerate(sizes)]
-    runs = segments(packets)
+    runs = group_runs(packets)
     assert [packet for run in runs for packet in run] == packets
     for run in runs:
         size = len(run[0])
@@ -59,7 +59,7 @@ def test_packets_are_grouped_into_runs_for_segmentation_offload(sizes: list[int]
 
 
 def test_a_packet_above_every_limit_is_a_run_of_its_own() -> None:
-    assert segments([bytes(65_400)] * 2) == [(bytes(65_400),)] * 2
+    assert group_runs([bytes(65_400)] * 2) == [(bytes(65_400),)] * 2
 
 
 def unit(first: int, count: int, size: int = 100) -> list[bytes]:

@@ -246,7 +246,7 @@ async def test_a_push_is_accepted_when_viewers_use_all_places(bound: dict[str, i
     assert not [push for push in pushes if push.ends], "a push makes no room for a viewer"
     for peer in peers:
         peer.close()
-    assert wire.endpoint._half_open_of[address] == wire.endpoint.half_open, "a refused viewer is not counted"
+    assert wire.endpoint._half_open_by_address[address] == wire.endpoint.half_open, "a refused viewer is not counted"
 
 
 async def test_half_open_peers_of_an_address_are_bounded() -> None:
@@ -529,21 +529,21 @@ def test_a_batch_of_datagrams_has_the_same_effect_as_single_ones(kinds: list[str
 
 async def test_packets_may_wait_while_all_peers_are_patient() -> None:
     wire = Wire()
-    may_rest = wire.endpoint._may_rest
-    assert may_rest(), "nobody is there"
+    may_delay_reads = wire.endpoint._may_delay_reads
+    assert may_delay_reads(), "nobody is there"
     _, first, one = await wire.connect()
     _, second, other = await wire.connect()
-    assert not may_rest()
-    one.is_patient = True
-    assert not may_rest()
-    other.is_patient = True
-    assert may_rest()
-    one.is_patient = False
-    assert not may_rest()
+    assert not may_delay_reads()
+    one.tolerates_delay = True
+    assert not may_delay_reads()
+    other.tolerates_delay = True
+    assert may_delay_reads()
+    one.tolerates_delay = False
+    assert not may_delay_reads()
     first.close()
-    assert may_rest()
+    assert may_delay_reads()
     wire.open(Client(), Recorder())
-    assert not may_rest(), "a handshake waits"
+    assert not may_delay_reads(), "a handshake waits"
     second.close()
 
 

@@ -99,12 +99,12 @@ def test_the_last_nominated_verified_path_is_selected() -> None:
     ice = agent()
     first, second = with_path(ice), with_path(ice, 2)
     ice.handle_request(request(nominates=True), first, 1.0)
-    ice.verified(first, 0.0)
+    ice.mark_verified(first, 0.0)
     ice.handle_request(request(), second, 2.0)
     assert ice.selected is first, "not nominated"
     ice.handle_request(request(nominates=True), second, 3.0)
     assert ice.selected is first, "not verified"
-    ice.verified(second, 0.0)
+    ice.mark_verified(second, 0.0)
     assert ice.selected is second
     ice.handle_request(request(nominates=True), first, 4.0)
     assert ice.selected is first
@@ -162,7 +162,7 @@ def test_the_selected_path_is_checked_every_four_to_six_seconds() -> None:
     path, other = with_path(ice), with_path(ice, 2)
     ice.handle_request(request(nominates=True), path, 0.0)
     for each in (path, other):
-        ice.verified(each, 0.0)
+        ice.mark_verified(each, 0.0)
     assert ice.handle_response(answer_to(ice.due_check(path, 0.0)), path, 0.1)
     sent = [0.0]
     for tenths in range(1, 1_000):
@@ -179,7 +179,7 @@ def test_only_answers_on_the_path_in_use_are_consent() -> None:
     ice = agent()
     path, other = with_path(ice), with_path(ice, 2)
     ice.handle_request(request(nominates=True), path, 0.0)
-    ice.verified(path, 1.0)
+    ice.mark_verified(path, 1.0)
     ice.handle_request(request(), path, 10.0)
     other.received(500)
     assert ice.handle_response(answer_to(ice.due_check(other, 11.0)), other, 11.1)
@@ -195,8 +195,8 @@ def test_a_path_that_was_not_used_for_long_answers_again_before_it_is_used() -> 
     used, left = with_path(ice), with_path(ice, 2)
     for path in (left, used):
         ice.handle_request(request(nominates=True), path, 0.0)
-        ice.verified(path, 0.0)
-    ice.verified(used, 40.0)
+        ice.mark_verified(path, 0.0)
+    ice.mark_verified(used, 40.0)
     ice.handle_request(request(nominates=True), left, 41.0)
     assert ice.selected is used and not left.verified
     left.received(500)
@@ -220,7 +220,7 @@ def test_paths_are_bounded_and_the_selected_one_stays() -> None:
     ice = agent()
     first = with_path(ice)
     ice.handle_request(request(nominates=True), first, 0.0)
-    ice.verified(first, 0.0)
+    ice.mark_verified(first, 0.0)
     for number in range(3 * MAX_PATHS):
         path = MemoryPath(number)
         path.heard = number + 1.0
@@ -232,8 +232,8 @@ def test_a_lost_path_is_replaced_by_another_verified_one() -> None:
     ice = agent()
     first, second = with_path(ice), with_path(ice, 2)
     ice.handle_request(request(nominates=True), first, 0.0)
-    ice.verified(first, 0.0)
-    ice.verified(second, 0.0)
+    ice.mark_verified(first, 0.0)
+    ice.mark_verified(second, 0.0)
     ice.remove(first)
     assert ice.selected is second
     ice.remove(second)

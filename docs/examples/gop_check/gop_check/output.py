@@ -21,6 +21,7 @@ class GopCheck:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._ended = asyncio.Event()
+        self._error: Exception | None = None
         self._epoch: int | None = None
         self._last: float | None = None  # time of the last key frame, seconds
         self._longest = 0.0
@@ -28,15 +29,17 @@ class GopCheck:
         self._warned = False
 
     async def run(self, stream: Stream) -> None:
-        """Until the stream has ended or the output is switched off."""
+        """Returns when the stream has ended. It is cancelled if the output is switched off."""
         stream.attach(self)
         try:
             await self._ended.wait()
         finally:
             stream.detach(self)
+        if self._error is not None:
+            raise self._error  # the session shows it, and the output starts again
 
     def report(self) -> dict[str, Any]:
-        """Joins the output's entry in `GET /videostream/{id}/session`."""
+        """Returns values for the output's entry in `GET /videostream/{id}/session`."""
         return {"keyFrames": self._key_frames, "longestGop": round(self._longest, 3)}
 
     def on_tracks(self, tracks: Tracks) -> None:
@@ -63,4 +66,6 @@ class GopCheck:
         self._ended.set()
 
     def on_failed(self, error: Exception) -> None:
+        """Gets what another method has raised. The stream has detached this sink before."""
+        self._error = error
         self._ended.set()

@@ -57,7 +57,8 @@ function Form() {
   }, []);
 
   const save = async () => {
-    const { pushDNS, pullDNS } = typed.value;
+    const sent = typed.value;
+    const { pushDNS, pullDNS } = sent;
     wrong.value = {
       ...(!valid(pushDNS, ["rtmp", "rtmps"]) && { pushDNS: t("domains.wrongPush") }),
       ...(!valid(pullDNS, ["http", "https"]) && { pullDNS: t("domains.wrongPull") }),
@@ -65,7 +66,10 @@ function Form() {
     if (Object.keys(wrong.value).length) return;
     busy.value = true;
     try {
-      stored.value = typed.value = await api.put("/domains", { pushDNS: pushDNS.trim(), pullDNS: pullDNS.trim() });
+      /** @type {DomainNames} */
+      const now = await api.put("/domains", { pushDNS: pushDNS.trim(), pullDNS: pullDNS.trim() });
+      stored.value = now;
+      if (typed.value === sent) typed.value = now; // else the user has typed since
       toast(t("domains.saved"), "ok");
       refresh(CHANNELS);
     } catch (error) {

@@ -90,7 +90,8 @@ function Editor({ channel, session, path, onSaved }) {
       const now = await api.put(path, body);
       setErrors({});
       onSaved(now);
-      setDraft(draftOf(now));
+      // What the user has typed since stays.
+      setDraft((typed) => ({ ...draftOf(now), ...Object.fromEntries(Object.entries(typed).filter(([field, value]) => value !== draft[field])) }));
       refresh(path);
       refresh("/videostream");
       toast(t(before["outdate"] === draft["outdate"] ? "edit.saved" : "edit.saved.key"),

@@ -6,8 +6,8 @@ from typing import Final
 
 from gateway.media import av1
 
-# §4.4: Z (the first element goes on from the previous packet), Y (the last goes on in the next), W (elements),
-# N (first packet of a coded video sequence).
+# §4.4: Z (the first element continues from the previous packet), Y (the last continues in the next packet),
+# W (number of elements), N (first packet of a coded video sequence).
 _CONTINUES: Final = 0x80
 _CONTINUED: Final = 0x40
 _NEW_SEQUENCE: Final = 0x08
@@ -55,7 +55,10 @@ def _elements(obus: bytes) -> list[tuple[int, bytes]]:
 
 
 def _fill(elements: list[bytes], limit: int) -> list[bytes]:
-    """Returns the payloads of these elements. A packet that would need more than three elements ends early."""
+    """Returns the payloads of these elements. A packet that would need more than three elements ends early.
+
+    room: bytes that are free in the open packet. left: bytes of the element that are in no packet yet.
+    """
     if not elements:
         return []
     # Each element but the last may need two bytes of length beside the aggregation header of its packet.

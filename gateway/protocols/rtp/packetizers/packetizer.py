@@ -28,7 +28,7 @@ class RtpPacketizer(Protocol):
     def split(self, unit_payload: bytes, limit: int, key: bool) -> list[bytes]:
         """Returns the payloads of an access unit in sending order.
 
-        As far as possible, all have one length and the last is shorter (`sender.segments`).
+        As far as possible, all have one length and the last is shorter (`sender.group_runs`).
         unit_payload, key: of the AccessUnit. limit: bytes of a payload, 100 to 65,000.
         Raises InvalidData for a unit that its codec does not allow.
         """

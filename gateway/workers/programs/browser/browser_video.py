@@ -29,7 +29,7 @@ from gateway.workers.programs.filters import Scaler
 from gateway.workers.programs.unit_writer import UnitWriter
 
 KEY_SECONDS: Final = 2.0
-_STUCK_SECONDS: Final = 20.0  # for one picture; if it needs more, the native code hangs
+_HANG_SECONDS: Final = 20.0  # for one picture; if it needs more, the native code hangs
 
 _MAX_BYTES: Final = 16_000_000
 _MAX_ITEMS: Final = 4000  # audio units and pictures together: about a minute
@@ -37,7 +37,7 @@ _MAX_ITEMS: Final = 4000  # audio units and pictures together: about a minute
 # The maximum size of pictures, in landscape or portrait format.
 _LONG_SIDE, _SHORT_SIDE = 1920, 1080
 # The frame rates of the encoder. A camera in the dark begins with fewer pictures than _MIN_RATE. It becomes faster
-# in the light.
+# in the light. So a lower estimate than _MIN_RATE is not used.
 _RATES: Final = tuple(Fraction(rate) for rate in (24, 25, 30, 50, 60))
 _MIN_RATE: Final = 20
 _USUAL_RATE: Final = Fraction(30)
@@ -53,8 +53,8 @@ _WINDOW: Final = 5.0  # seconds; an arrival is used for one or two windows
 _BIT_FACTORS: Final = {Codec.VP8: 1.0, Codec.VP9: 1.4, Codec.AV1: 1.6, Codec.H265: 1.5}
 _HD_BITS: Final = 2_500_000  # for 1280x720 at 30 frames per second
 _HD_PIXELS: Final = 1280 * 720 * 30
-_MIN_FRACTION: Final = 0.25  # of `maximum`; the lower limit
-_WINDOW_PICTURES: Final = 60
+_MIN_FRACTION: Final = 0.25  # of the maximum bitrate: the lowest target
+_WINDOW_PICTURES: Final = 60  # pictures whose mean size is measured at a time
 
 
 class BrowserVideoEncoder:
@@ -62,9 +62,9 @@ class BrowserVideoEncoder:
 
     `put` never waits. Pictures that are more than `plan.max_lag` seconds late are decoded but not encoded.
     If the queue exceeds `plan.backlog` seconds, 16 MB or 4,000 units, pictures up to the next key frame are dropped.
-    `dropped` counts all these pictures. `EncoderLag` measures the delay; it ignores the delay of the recorder itself.
+    `dropped` counts all these pictures. `EncoderLag` measures the delay, without that of the browser's MediaRecorder.
 
-    One thread calls `put`, `finish` and `stuck`. Another thread encodes. Only that thread uses the unit writer until it
+    One thread calls `put`, `finish` and `hangs`. Another thread encodes. Only that thread uses the unit writer until it
     ends.
     """
 
@@ -132,14 +132,14 @@ class BrowserVideoEncoder:
         with self._condition:
             self._finished = True
             self._condition.notify()
-        while self._thread.is_alive() and not self.stuck:
+        while self._thread.is_alive() and not self.hangs:
             self._thread.join(1)
 
     @property
-    def stuck(self) -> bool:
+    def hangs(self) -> bool:
         """Whether the codec hangs: one picture has needed more than 20 s."""
         since = self._busy_since
-        return since is not None and self._clock() - since > _STUCK_SECONDS
+        return since is not None and self._clock() - since > _HANG_SECONDS
 
     @property
     def damaged(self) -> int:
@@ -211,7 +211,7 @@ class BrowserVideoEncoder:
         held, self._held_pictures = self._held_pictures, []
         if len(held) > 1:
             measured = estimate_frame_rate([p.pts for p in held], self._timescale, self._decoder.declared_rate)
-            # If the rate is a little too high, some frame numbers are skipped. If it is too low, the encoder is outrun.
+            # If the rate is a little too high, some frame numbers are skipped. If it is too low, `outrun` becomes true.
             rates = (rate for rate in _RATES if rate >= measured * Fraction(97, 100))
             self._rate = _USUAL_RATE if measured < _MIN_RATE else next(rates, _MAX_RATE)
         for picture in held:
@@ -229,7 +229,7 @@ class BrowserVideoEncoder:
         """Encodes a picture, unless it is too late or the frame rate is too high."""
         if self._last_key is None or picture.pts - self._last_key >= _MIN_KEY_SECONDS * self._timescale:
             self._needs_key |= picture.key
-        if not self._is_due(picture.pts):
+        if not self._admit(picture.pts):
             return
         if self._encoder is not None and self.behind > self._plan.max_lag:
             self.dropped += 1
@@ -241,8 +241,8 @@ class BrowserVideoEncoder:
             self._failed_pictures += 1
             self._encoder = self._scaler = None
 
-    def _is_due(self, pts: int) -> bool:
-        """Returns whether a picture is encoded: at most _MAX_RATE per second, also with uneven times."""
+    def _admit(self, pts: int) -> bool:
+        """Returns True and counts a picture if it may be encoded: at most _MAX_RATE a second, at any times."""
         interval = float(self._timescale / _MAX_RATE)
         due = pts if self._next_due is None else self._next_due
         if pts < due - interval / 2:
@@ -315,11 +315,11 @@ def _even(side: Fraction) -> int:
 
 
 class EncoderLag:
-    """Measures the delay in addition to the recorder's own delay.
+    """Measures the delay in addition to that of the browser's MediaRecorder.
 
-    A recorder sends blocks. The first picture of a block waits for the last one. Viewers have this delay anyway, so a
-    unit within it is not late. So a block may be encoded until the next block arrives. Media that arrive faster than
-    real time are never late.
+    A MediaRecorder sends blocks. The first picture of a block waits for the last one. Viewers have this delay anyway,
+    so a unit within it is not late. So a block may be encoded until the next block arrives. Media that arrive faster
+    than real time are never late.
     Media times and `now` are seconds on different clocks. This class does no I/O and reads no clock.
     """
 

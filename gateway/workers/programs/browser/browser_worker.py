@@ -29,8 +29,8 @@ _REPORT_SECONDS: Final = 0.5  # between two reports, at least
 _JUMP_SECONDS: Final = 2  # a larger time difference starts a new timeline
 _START_MS: Final = 1000  # time of the first sample; not 0, because the other track may begin a little earlier
 _MIN_GAP_MS: Final = 33  # between the last sample of one recording and the first of the next
-_TRACKS: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
-_MASK: Final = (1 << 32) - 1
+_TRACKS: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}  # track numbers of `PublisherTimeline`
+_MASK: Final = (1 << 32) - 1  # `PublisherTimeline` reads 32-bit times
 
 
 class H264Copy:
@@ -39,7 +39,7 @@ class H264Copy:
     def __init__(self, recording: RecordedTrack) -> None:
         """Raises InvalidData."""
         self._timescale = recording.timescale
-        self._ordered = recording.ordered
+        self._ordered = recording.has_decode_times
         self._samples = NalSamples(Codec.H264, recording.config)
         self._track: MediaTrack | None = None
         self._times: DecodeTimes | None = None
@@ -158,7 +158,7 @@ class BrowserWorker:
             self._send_audio(self._audio.flush())
         if self._video_encoder is not None:
             self._video_encoder.finish()
-            self._exit_if_stuck()
+            self._exit_if_hung()
         self._unit_writer.flush()
         report = self._report()
         self._earlier_losses = report.dropped, report.damaged
@@ -175,7 +175,7 @@ class BrowserWorker:
         elif self._video_encoder is not None and self._video_track is not None:
             unit = AccessUnit(self._video_track, packet.time, packet.cts, packet.key, wall, packet.payload)
             self._set_times(unit, wall)
-            self._exit_if_stuck()
+            self._exit_if_hung()
             self._video_encoder.put(unit)
 
     def _on_audio(self, packet: Packet, wall: float) -> None:
@@ -196,8 +196,8 @@ class BrowserWorker:
         dts, delay = self._clock.stamp(Kind.VIDEO, unit.dts, unit.track.timescale)
         unit.dts, unit.cts, unit.wall = dts, unit.cts - delay, wall
 
-    def _exit_if_stuck(self) -> None:
-        if self._video_encoder is not None and self._video_encoder.stuck:
+    def _exit_if_hung(self) -> None:
+        if self._video_encoder is not None and self._video_encoder.hangs:
             program.log_reason("the codec does not respond")
             program.exit_now(1)
 

@@ -79,7 +79,7 @@ class DemuxedSource:
         return container
 
     def _seek(self, container: InputContainer) -> bool:
-        """Moves to the requested start. Returns False if the film is shorter."""
+        """Moves to the requested start. Returns False if the file is shorter."""
         start = round(self._request.start * av.time_base)
         if not start:
             return True

@@ -29,9 +29,9 @@ class SourceFile:
     def __init__(self, size: int, credit: int, request: Callable[[int, int], None]) -> None:
         self._size = size
         self._request = request
-        self._arrived: SimpleQueue[bytes | None] = SimpleQueue()
+        self._arrived: SimpleQueue[bytes | None] = SimpleQueue()  # answers of the gateway; None: the source is closed
         self._at = 0
-        self._rest = memoryview(b"")  # of a stream
+        self._rest = memoryview(b"")  # bytes of a stream that are not read yet
         self._blocks: BoundedDict[int, bytes] = BoundedDict(_MAX_BLOCKS)
         self._credit = credit
         self._changed = Condition()
@@ -60,7 +60,7 @@ class SourceFile:
     # ---- for the thread that reads ----
 
     def spend(self, size: int) -> None:
-        """Waits until another unit may be sent. Raises SourceClosed."""
+        """Waits until a unit of `size` bytes may be sent, and counts it. Raises SourceClosed."""
         with self._changed:
             while self._credit <= 0 and not self._closed:
                 self._changed.wait()

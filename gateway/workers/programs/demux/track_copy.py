@@ -12,7 +12,7 @@ from gateway.media.unit import AccessUnit
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SoundConverter
 from gateway.workers.sound_protocol import BITRATES
 
-TICKS: Final = 1_000  # per second, as all inputs of a channel have
+MILLISECONDS: Final = 1_000  # per second, as all inputs of a channel have
 
 # Codecs that are copied, by libav's names.
 _VIDEO: Final = {"h264": Codec.H264, "hevc": Codec.H265, "av1": Codec.AV1, "vp9": Codec.VP9, "vp8": Codec.VP8}
@@ -34,7 +34,7 @@ class TrackCopy(Protocol):
 
 
 def copy_of(stream: Any) -> TrackCopy:
-    """Returns the copy of a libav stream. Raises NotCarried."""
+    """Returns an object that copies or converts the packets of a libav stream. Raises NotCarried."""
     name = str(stream.codec_context.codec.canonical_name)
     try:
         if stream.type == "video":
@@ -63,7 +63,7 @@ class PictureCopy:
         if codec in (Codec.H264, Codec.H265):
             self._samples = NalSamples(codec, config)
         else:
-            self.track = MediaTrack(Kind.VIDEO, codec, TICKS, codecs.checked_config(codec, config))
+            self.track = MediaTrack(Kind.VIDEO, codec, MILLISECONDS, codecs.checked_config(codec, config))
 
     def take(self, packet: Any, wall: float) -> list[AccessUnit]:
         payload, key = bytes(packet), bool(packet.is_keyframe)
@@ -73,7 +73,7 @@ class PictureCopy:
                 return []
             payload, key = sample.payload, sample.key
             if key and (self.track is None or self.track.config != sample.config):
-                self.track = MediaTrack(Kind.VIDEO, self._codec, TICKS, sample.config)
+                self.track = MediaTrack(Kind.VIDEO, self._codec, MILLISECONDS, sample.config)
         if self.track is None or not (self._begun or key) or not payload:
             return []
         self._begun = True
@@ -82,7 +82,7 @@ class PictureCopy:
             pts = dts
         if pts is None:
             return []
-        if dts is None:  # Matroska
+        if dts is None:  # Matroska stores no decode times
             if self._times is None:
                 self._times = DecodeTimes(self._samples.reorder if self._samples is not None else 0)
             dts = self._times.stamp(pts)
@@ -99,7 +99,9 @@ class SoundCopy:
         self._has_headers = codec is Codec.AAC and not config
         if not self._has_headers:
             needed = config if codec in (Codec.AAC, Codec.OPUS, Codec.FLAC) else b""
-            self.track = MediaTrack(Kind.AUDIO, codec, TICKS, codecs.checked_config(codec, _flac_blocks(codec, needed)))
+            self.track = MediaTrack(
+                Kind.AUDIO, codec, MILLISECONDS, codecs.checked_config(codec, _flac_blocks(codec, needed))
+            )
 
     def take(self, packet: Any, wall: float) -> list[AccessUnit]:
         payload, at = bytes(packet), _ms(packet.pts, packet.time_base)
@@ -107,7 +109,7 @@ class SoundCopy:
             config, size = aac.split_adts(payload)
             payload = payload[size:]
             if self.track is None or self.track.config != config:
-                self.track = MediaTrack(Kind.AUDIO, Codec.AAC, TICKS, config)
+                self.track = MediaTrack(Kind.AUDIO, Codec.AAC, MILLISECONDS, config)
         if self.track is None or at is None or not payload:
             return []
         return [AccessUnit(self.track, at, 0, True, wall, payload)]
@@ -119,8 +121,8 @@ class SoundConversion:
     def __init__(self, stream: Any) -> None:
         context = stream.codec_context
         channels = 1 if context.channels == 1 else 2
-        source = MediaTrack(Kind.AUDIO, Codec.AAC, TICKS, b"")  # only its timescale is used
-        encoder = AudioEncoder(BITRATES[channels], channels, TICKS)
+        source = MediaTrack(Kind.AUDIO, Codec.AAC, MILLISECONDS, b"")  # only its timescale is used
+        encoder = AudioEncoder(BITRATES[channels], channels, MILLISECONDS)
         self.track: MediaTrack | None = encoder.track
         self._source = source
         self._converter = SoundConverter(AudioDecoder(source, channels, context), encoder)
@@ -133,7 +135,7 @@ class SoundConversion:
 
 
 def _ms(time: int | None, base: Fraction | None) -> int | None:
-    return None if time is None or base is None else round(time * base * TICKS)
+    return None if time is None or base is None else round(time * base * MILLISECONDS)
 
 
 def _flac_blocks(codec: Codec, config: bytes) -> bytes:

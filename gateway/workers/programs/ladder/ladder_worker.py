@@ -37,8 +37,8 @@ class LadderWorker:
         self._steps: dict[str, StepEncoder] = {}
         self._source_size: tuple[int, int, Fraction] | None = None  # width, height, sample aspect ratio
         self._rate = Fraction(30)
-        self._recent: list[int] = []  # times of the last pictures
-        self._held: list[DecodedPicture | tuple[int, AccessUnit]] | None = []  # while the rate is measured
+        self._recent: list[int] = []  # times of the held pictures, in ticks
+        self._held: list[DecodedPicture | tuple[int, AccessUnit]] | None = []  # None once the rate is known
         self._has_key = False  # the first key picture has been decoded
         self._new_encoders = False  # open new encoders at the next key picture
         self._damaged = 0

@@ -1,4 +1,4 @@
-"""Draws a card: the channel's name, a text, a moving line and a clock."""
+"""Draws a card: the channel's name, a text, a moving bar and a clock."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from gateway.workers.programs.watermark.overlay_blender import to_frame
 from gateway.workers.programs.watermark.text_renderer import LINE_HEIGHT, draw_centered, measure
 
 # The colors of the console's dark theme.
-_GROUND: Final[Rgba] = (11, 19, 24, 255)
-_INK: Final[Rgba] = (228, 237, 242, 255)
-_SOFT: Final[Rgba] = (155, 175, 187, 255)
-_LINE: Final[Rgba] = (34, 49, 59, 255)
-_ACCENT: Final[Rgba] = (79, 214, 196, 255)
+_BACKGROUND: Final[Rgba] = (11, 19, 24, 255)
+_TEXT: Final[Rgba] = (228, 237, 242, 255)
+_SECONDARY_TEXT: Final[Rgba] = (155, 175, 187, 255)
+_BAR: Final[Rgba] = (34, 49, 59, 255)
+_BRIGHT_BAR: Final[Rgba] = (79, 214, 196, 255)
 
-# Fractions of the shorter side of the picture.
+# Fractions of the shorter side of the picture. Sizes: the largest and the smallest font size.
 _NAME_SIZES: Final = (0.05, 0.03)
 _TEXT_SIZES: Final = (0.11, 0.034)
 _CLOCK_SIZE: Final = 0.045
@@ -30,14 +30,14 @@ _GAP: Final = 0.045
 _BAR_HEIGHT: Final = 0.008
 _BAR_WIDTH: Final = 0.4
 _MAX_WIDTH: Final = 0.84  # of the picture's width
-_MAX_HEIGHT: Final = 0.5  # of the text, of the picture's height
-_MOTION_RATE: Final = 12  # of the line, in pictures per second
-_MOVING: Final = 0.3  # the part of the line that is bright
+_MAX_HEIGHT: Final = 0.5  # height of the text, as a fraction of the picture's
+_MOTION_RATE: Final = 12  # of the bar, in pictures per second
+_BRIGHT_SHARE: Final = 0.3  # fraction of the bar that is bright
 
 
 @dataclass(frozen=True, slots=True)
 class CardTexts:
-    """The texts of a card. clock: "": none."""
+    """The texts of a card. clock: the time that is shown; "": no clock."""
 
     name: str
     text: str
@@ -52,8 +52,8 @@ class CardPainter:
         self._count = count
         self._step = max(1, round(form.rate / _MOTION_RATE))
         self._fonts = fonts
-        self._lines: list[av.VideoFrame] = []  # the moving line in each picture
-        self._line_size = (0, 0)
+        self._bars: list[av.VideoFrame] = []  # the moving bar in each picture
+        self._bar_size = (0, 0)
 
     def draw_pictures(self, texts: CardTexts) -> Iterator[av.VideoFrame | None]:
         """Yields the pictures of one loop; None repeats the previous picture.
@@ -62,34 +62,34 @@ class CardPainter:
         """
         form = self._form
         width, height = form.display_size
-        image, (left, top, line_width, line_height) = _draw(texts, width, height, self._fonts)
+        image, (left, top, bar_width, bar_height) = _draw(texts, width, height, self._fonts)
         if form.width != width:
             scale = form.width / width
             image = image.resize((form.width, form.height), Image.Resampling.LANCZOS)
-            left, line_width = round(left * scale / 2) * 2, _even(line_width * scale)
+            left, bar_width = round(left * scale / 2) * 2, _even(bar_width * scale)
         (base,) = Chain(form.scaling(form.width, form.height)).push(to_frame(image))
-        self._draw_lines(line_width, line_height)
+        self._draw_bars(bar_width, bar_height)
         canvas = _Canvas(base)
         for number in range(self._count):
             if number % self._step:
                 yield None
                 continue
-            frame = canvas.paste(self._lines[number // self._step], left, top)
+            frame = canvas.paste(self._bars[number // self._step], left, top)
             form.set_colors(frame)
             yield frame
 
-    def _draw_lines(self, width: int, height: int) -> None:
-        if self._line_size != (width, height):
-            self._line_size = width, height
+    def _draw_bars(self, width: int, height: int) -> None:
+        if self._bar_size != (width, height):
+            self._bar_size = width, height
             chain = Chain(self._form.scaling(width, height))
             phases = (number / self._count for number in range(0, self._count, self._step))
-            self._lines = [f for phase in phases for f in chain.push(to_frame(_line(width, height, phase)))]
+            self._bars = [f for phase in phases for f in chain.push(to_frame(_draw_bar(width, height, phase)))]
 
 
 def _draw(
     texts: CardTexts, width: int, height: int, fonts: FontCatalog
 ) -> tuple[Image.Image, tuple[int, int, int, int]]:
-    """Returns the card without its line, and the box of the line: left, top, width, height, all even."""
+    """Returns the card without its bar, and the box of the bar: left, top, width, height, all even."""
     side = min(width, height)
     inner = round(width * _MAX_WIDTH)
 
@@ -107,15 +107,15 @@ def _draw(
     name_height, text_height = _height(name) + gap // 3 if name.lines[0] else 0, _height(text)
     clock_height = round(LINE_HEIGHT * clock_size)  # also without a clock, so that nothing moves when it comes
     total = name_height + text_height + gap + bar_height + gap + clock_height
-    picture = Image.new("RGBA", (width, height), _GROUND)
+    picture = Image.new("RGBA", (width, height), _BACKGROUND)
     top = max(0, (height - total) // 2)
-    _put(picture, name, _SOFT, top, fonts)
+    _put(picture, name, _SECONDARY_TEXT, top, fonts)
     top += name_height
-    _put(picture, text, _INK, top, fonts)
+    _put(picture, text, _TEXT, top, fonts)
     top += text_height + gap
     bar = (width - bar_width) // 4 * 2, top // 2 * 2, bar_width, bar_height
     top += bar_height + gap
-    _put(picture, FittedText((texts.clock,), clock_size), _SOFT, top, fonts)
+    _put(picture, FittedText((texts.clock,), clock_size), _SECONDARY_TEXT, top, fonts)
     return picture, bar
 
 
@@ -135,14 +135,14 @@ def _even(pixels: float) -> int:
     return max(2, round(pixels / 2) * 2)
 
 
-def _line(width: int, height: int, phase: float) -> Image.Image:
-    """Returns the line. phase: of its motion, from 0 to 1; the line looks equal at 0 and 1."""
-    begin, length = phase * width, _MOVING * width
+def _draw_bar(width: int, height: int, phase: float) -> Image.Image:
+    """Returns the bar. phase: of its motion, from 0 to 1; the bar looks the same at 0 and 1."""
+    begin, length = phase * width, _BRIGHT_SHARE * width
     row = bytearray()
     for x in range(width):
         # The bright part leaves at the right and enters at the left.
         bright = sum(max(0.0, min(x + 1, at + length) - max(x, at)) for at in (begin, begin - width))
-        row += bytes(round(a + (b - a) * bright) for a, b in zip(_LINE, _ACCENT, strict=True))
+        row += bytes(round(a + (b - a) * bright) for a, b in zip(_BAR, _BRIGHT_BAR, strict=True))
     return Image.frombytes("RGBA", (width, height), bytes(row) * height)
 
 
@@ -152,9 +152,9 @@ class _Canvas:
     def __init__(self, base: av.VideoFrame) -> None:
         self._base = base
         self._sample = (base.format.components[0].bits + 7) // 8  # bytes
-        # The lines of new frames may be longer than those of a filter's frames.
+        # The rows of new frames may be longer than those of a filter's frames.
         new = av.VideoFrame(base.width, base.height, base.format.name)
-        self._planes = [_with_lines(old, plane) for old, plane in zip(base.planes, new.planes, strict=True)]
+        self._planes = [_with_rows(old, plane) for old, plane in zip(base.planes, new.planes, strict=True)]
 
     def paste(self, strip: av.VideoFrame, left: int, top: int) -> av.VideoFrame:
         """Returns a copy of the picture with `strip` at a position."""
@@ -171,9 +171,9 @@ class _Canvas:
         return frame
 
 
-def _with_lines(plane: Any, new: Any) -> bytes:
-    """Returns the bytes of a plane with the line length and the size of another one."""
+def _with_rows(plane: Any, new: Any) -> bytes:
+    """Returns the bytes of a plane with the row length and the size of another one."""
     data, old_length, length = memoryview(plane), plane.line_size, new.line_size
     common, padding = min(old_length, length), bytes(max(0, length - old_length))
-    lines = b"".join(bytes(data[at : at + common]) + padding for at in range(0, plane.height * old_length, old_length))
-    return lines[: new.buffer_size].ljust(new.buffer_size, b"\0")
+    rows = b"".join(bytes(data[at : at + common]) + padding for at in range(0, plane.height * old_length, old_length))
+    return rows[: new.buffer_size].ljust(new.buffer_size, b"\0")

@@ -26,7 +26,7 @@ class FittedText:
 
 
 def fit_text(text: str, sizes: tuple[int, int], width: int, height: int, measure: Measure) -> FittedText:
-    """Returns a text in as few and as equal lines as its size allows.
+    """Returns a text in few lines of about the same width.
 
     sizes: largest and smallest font size. width, height: of the whole text, in pixels. At the smallest size, the end of
     a text that is too long is replaced by an ellipsis.

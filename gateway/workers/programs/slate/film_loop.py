@@ -17,7 +17,7 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, MediaTrack
 from gateway.workers.programs.audio_codec import open_aac
 from gateway.workers.programs.continued_video import ContinuedForm, Letterbox
-from gateway.workers.programs.vod.continuous_timeline import TICKS
+from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
 from gateway.workers.programs.vod.film_pictures import FilmPictures
 from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.vod_bounds import UnusableMedia
@@ -26,7 +26,7 @@ _BITS_PER_CHANNEL: Final = 64_000
 _MAX_DRIFT: Final = Fraction(1, 25)  # seconds between counted samples and the times of the file
 _FADE: Final = Fraction(1, 50)  # seconds at both ends of the sound, so that the loop does not click
 _FRAME_SAMPLES: Final = 1_024
-_LC: Final = 2
+_LC: Final = 2  # audio object type AAC LC
 
 
 def read_film_pictures(path: Path, form: ContinuedForm, seconds: float) -> Iterator[av.VideoFrame | None]:
@@ -45,7 +45,7 @@ def read_film_pictures(path: Path, form: ContinuedForm, seconds: float) -> Itera
         for picture in chain(source.prepared(), (None,)):
             at = source.timeline.end if picture is None else picture.pts
             first = at if first is None else first
-            due = min(limit, max(1, round(Fraction(at - first, TICKS) * form.rate)) if previous is not None else 0)
+            due = min(limit, max(1, round(Fraction(at - first, VOD_CLOCK) * form.rate)) if previous is not None else 0)
             # A picture is shown until the next one begins.
             while previous is not None and count < due:
                 yield previous if previous is not shown else None
@@ -86,7 +86,7 @@ def encode_film_sound(path: Path, track: MediaTrack, seconds: Fraction) -> list[
 
 
 def encodable_aac(track: MediaTrack) -> aac.Asc | None:
-    """Returns the configuration if players with it can decode our encoder's frames; else None.
+    """Returns the configuration of `track` if it fits the frames of our encoder; else None.
 
     A track of HE-AAC gets frames of its AAC LC core.
     """

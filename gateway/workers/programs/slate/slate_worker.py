@@ -30,9 +30,9 @@ from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
 from gateway.workers.vod_bounds import UnusableMedia
 
 _CRF: Final = 20.0  # a quality without visible faults in letters
-_PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
+_PICTURE_SIGNATURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")  # first bytes of PNG, JPEG and GIF
 _MAX_PICTURE_BYTES: Final = 32_000_000
-_GROUND: Final = (0, 0, 0, 255)  # behind transparent parts of a picture
+_BACKGROUND: Final = (0, 0, 0, 255)  # behind transparent parts of a picture
 _PICTURE_SHARE: Final = 0.9  # of the bytes of a loop; the rest is for the sound and the encoder's inaccuracy
 
 
@@ -63,7 +63,7 @@ class SlateWorker:
         path = Path(request.path)
         with path.open("rb") as file:
             head = file.read(12)
-        if head.startswith(_PICTURES) or (head.startswith(b"RIFF") and head.endswith(b"WEBP")):
+        if head.startswith(_PICTURE_SIGNATURES) or (head.startswith(b"RIFF") and head.endswith(b"WEBP")):
             self._encode(self._repeat_picture(path), self._form.bitrate)
             self._finish([])
         else:
@@ -78,7 +78,7 @@ class SlateWorker:
         except PictureUnusable as error:
             raise UnusableMedia(str(error)) from None
         opaque = picture.copy()
-        opaque.paste(_GROUND, (0, 0, *picture.size))
+        opaque.paste(_BACKGROUND, (0, 0, *picture.size))
         opaque.alpha_composite(picture)
         yield Letterbox(self._video).convert(to_frame(opaque))
         for _ in range(self._form.gop - 1):

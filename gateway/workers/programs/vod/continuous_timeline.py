@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-TICKS: Final = 90_000  # per second, for all times of a VOD
+VOD_CLOCK: Final = 90_000  # ticks per second, for all times of a VOD
 
-_MAX_BACKWARD: Final = 1 * TICKS  # a larger step back is a jump; a smaller one is a picture in the wrong order
-_SAME_JUMP: Final = 2 * TICKS  # if jumps of audio and video differ by less, they are one jump of the file
+_MAX_BACKWARD: Final = 1 * VOD_CLOCK  # a larger step back is a jump; a smaller one is a picture in the wrong order
+_SAME_JUMP: Final = 2 * VOD_CLOCK  # if jumps of audio and video differ by less, they are one jump of the file
 
 
 class ContinuousTimeline:
@@ -39,6 +39,7 @@ class ContinuousTimeline:
         return at
 
     def _jump(self, offset: int) -> int:
+        """Handles a jump of the file. Returns the new offset: that of the leader for this jump, else `offset`."""
         number = len(self.jumps)
         if self._leader is not None and number < len(self._leader.jumps):
             leader_offset = self._leader.jumps[number]

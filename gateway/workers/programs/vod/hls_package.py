@@ -12,19 +12,22 @@ from gateway.formats.ts.muxer import TsMuxer
 from gateway.ports.vod_names import VodNames
 from gateway.workers.package_protocol import POSTER_QUALITY, THUMBNAIL_QUALITY, PackageRequest, PackageResult
 from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
-from gateway.workers.programs.vod.continuous_timeline import TICKS
+from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
 from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.programs.vod.ts_segment_writer import TsSegmentWriter, master_playlist, vod_playlist
 from gateway.workers.programs.vod.video_transcoder import VideoTranscoder
 from gateway.workers.vod_bounds import Allowance, UnusableMedia
 
-_LONG_GAP: Final = 2 * TICKS  # if the next picture is this much later than the audio, segments are cut at audio frames
+_LONG_GAP: Final = (
+    2 * VOD_CLOCK
+)  # if the next picture is this much later than the audio, segments are cut at audio frames
 _MAX_MISSING: Final = 0.03  # fraction of the declared length; if more is missing, the file is incomplete
-MAX_PICTURES: Final = 100  # of one VOD; about 5 MB of memory
+# The preview pictures of a VOD: all are parts of one JPEG file, the sheet.
+MAX_PICTURES: Final = 100  # about 5 MB of memory
 _COLUMNS: Final = 10
-_SIDE: Final = 160  # pixels of the longer side
+_SIDE: Final = 160  # pixels of a picture's longer side
 _QUALITY: Final = 60
-_MIN_SECONDS: Final = 1
+_MIN_SECONDS: Final = 1  # between two pictures
 
 
 def package(request: PackageRequest, report_progress: Callable[[float, float], None]) -> PackageResult:
@@ -36,7 +39,7 @@ def package(request: PackageRequest, report_progress: Callable[[float, float], N
     anyway.
     """
     film = MediaFile(Path(request.source))
-    request.bounds.judge_declared_length(film.declared_duration)
+    request.bounds.check_declared_length(film.declared_duration)
     result = _Packaging(film, request, report_progress).run()
     film.close()
     return result
@@ -77,10 +80,10 @@ class _Packaging:
             raise UnusableMedia("the file has no audio that can be decoded")
         zero = self._zero = min(known_starts)
         # The first decode time is before the first presentation time, because pictures are reordered.
-        shift = self._shift = TICKS - (zero if picture is None else min(zero, picture.dts))
+        shift = self._shift = VOD_CLOCK - (zero if picture is None else min(zero, picture.dts))
         tracks = None if pictures is None else pictures.track, None if audio is None else audio.track
         allowance = Allowance(request.bounds.output_limit(film.size))
-        muxer, length = TsMuxer(*tracks), round(request.encoding.segment * TICKS)
+        muxer, length = TsMuxer(*tracks), round(request.encoding.segment * VOD_CLOCK)
         segments = TsSegmentWriter(self._folder, self._names, muxer, zero + shift, length, allowance)
         while picture is not None:
             if audio is not None:
@@ -110,7 +113,7 @@ class _Packaging:
         master = master_playlist(self._names, segments.written, *tracks, display)
         (self._folder / self._names.master).write_bytes(master)
         if self._previews is not None:
-            self._previews.save(self._folder, self._names, (end - self._zero) / TICKS)
+            self._previews.save(self._folder, self._names, (end - self._zero) / VOD_CLOCK)
         if pictures is None:
             self._save_cover()
         duration = round(sum(segment.duration for segment in segments.written), 3)
@@ -174,37 +177,37 @@ class _Packaging:
     # ---- progress and limits ----
 
     def _advance(self, time: int) -> None:
-        if time - self._source_time > TICKS // 4:
+        if time - self._source_time > VOD_CLOCK // 4:
             self._source_time = time
             self._send_progress()
 
     def _set_output_time(self, time: int) -> None:
         """Records that the output has reached the frame at `time` (ticks). Raises UnusableMedia if it is too long."""
-        if time - self._zero - self._output_time > TICKS:
+        if time - self._zero - self._output_time > VOD_CLOCK:
             self._output_time = time - self._zero
-            self._request.bounds.judge_length(self._output_time / TICKS)
+            self._request.bounds.check_length(self._output_time / VOD_CLOCK)
             self._send_progress()
 
     def _send_progress(self) -> None:
         """Reports the progress. Called in the decoding thread and in the encoding thread."""
-        self._report_progress(min(0.99, self._film.progress(self._source_time)), self._output_time / TICKS)
+        self._report_progress(min(0.99, self._film.progress(self._source_time)), self._output_time / VOD_CLOCK)
 
     def _check_length(self, end: int) -> None:
         """Raises UnusableMedia if the file is shorter than its header declares. end: of the last frame, in ticks."""
-        seconds = (end - self._zero) / TICKS
+        seconds = (end - self._zero) / VOD_CLOCK
         declared = self._film.declared_duration
         if declared - seconds > max(1.0, _MAX_MISSING * declared):
             raise UnusableMedia(f"the file is incomplete: {seconds:.1f} s of {declared:.1f} s")
 
 
 class PreviewPictures:
-    """Collects pictures at equal distances. Doubles the distance when there are too many.
+    """Collects preview pictures at equal distances in time. Doubles the distance when there are too many.
 
     declared: seconds of the video, from its header; may be 0 or wrong.
     """
 
     def __init__(self, declared: float) -> None:
-        self._distance = max(_MIN_SECONDS, ceil(declared / MAX_PICTURES)) * TICKS
+        self._distance = max(_MIN_SECONDS, ceil(declared / MAX_PICTURES)) * VOD_CLOCK
         self._size: tuple[int, int] | None = None
         self._pictures: list[Image.Image] = []
 
@@ -227,7 +230,7 @@ class PreviewPictures:
                 self._distance *= 2
 
     def save(self, folder: Path, names: VodNames, seconds: float) -> None:
-        """Writes the sheet and the list. seconds: length of the video."""
+        """Writes the sheet, and the WebVTT list of its pictures. seconds: length of the video."""
         assert self._size is not None, "a video has at least one picture"
         width, height = self._size
         rows = ceil(len(self._pictures) / _COLUMNS)
@@ -236,7 +239,7 @@ class PreviewPictures:
         for i, picture in enumerate(self._pictures):
             x, y = i % _COLUMNS * width, i // _COLUMNS * height
             sheet.paste(picture, (x, y))
-            begin, end = i * self._distance / TICKS, (i + 1) * self._distance / TICKS
+            begin, end = i * self._distance / VOD_CLOCK, (i + 1) * self._distance / VOD_CLOCK
             if i == len(self._pictures) - 1:
                 end = max(seconds, begin + 0.001)
             place = f"{names.preview_pictures}#xywh={x},{y},{width},{height}"

@@ -27,18 +27,18 @@ from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
 from gateway.workers.programs.filters import Scaler
 from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
-from gateway.workers.programs.vod.continuous_timeline import TICKS
+from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
 from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.vod_bounds import UnusableMedia, format_duration
 
-_KEY_TICKS: Final = 2 * TICKS  # distance of key frames
+_KEY_TICKS: Final = 2 * VOD_CLOCK  # distance of key frames
 _CRF: Final = 23.0
 _MAX_BITS: Final = 2_000_000
 _PROGRESS_SECONDS: Final = 1.0  # between progress messages
 
 
-class PacedVideo:
+class EncodedVideo:
     """Yields the pictures of a file as encoded units, in order. `track` is known after the first unit."""
 
     def __init__(self, film: MediaFile, box: tuple[int, int]) -> None:
@@ -73,7 +73,7 @@ class PacedVideo:
         (fitted,) = fit((LadderStep("box", *self._box, 0, 0, 0.0),), width, height)
         recipe = VideoRecipe(
             "libx264", fitted.width, fitted.height, bitrate=0, maxrate=_MAX_BITS, rate=self.source.rate,
-            timescale=TICKS, profile="baseline", crf=_CRF,
+            timescale=VOD_CLOCK, profile="baseline", crf=_CRF,
         )  # fmt: skip
         return VideoEncoder(recipe, frame), Scaler(fitted.width, fitted.height)
 
@@ -93,7 +93,7 @@ class VodPlayback:
         request = self._request
         with closing(MediaFile(Path(request.path))) as film:
             self._check_length(film.declared_duration)
-            pictures = None if film.video is None else PacedVideo(film, (request.width, request.height))
+            pictures = None if film.video is None else EncodedVideo(film, (request.width, request.height))
             with closing(film.reopen()) as audio_film:
                 audio = open_audio(audio_film, None if pictures is None else pictures.source.timeline, _ignore_time)
                 if pictures is None and audio is None:
@@ -104,7 +104,7 @@ class VodPlayback:
                         video_track = None if pictures is None else pictures.track
                         audio_track = None if audio is None else audio.track
                         self._link.send_tracks(Tracks(video_track, audio_track))
-                    self._send(unit, (unit.dts - self._first) / TICKS)
+                    self._send(unit, (unit.dts - self._first) / VOD_CLOCK)
                     self._report_progress(film, unit.dts)
 
     def _send(self, unit: AccessUnit, seconds: float) -> None:
@@ -125,7 +125,7 @@ class VodPlayback:
             self._link.send_json(WorkerMessage.PROGRESS, done=round(film.progress(at), 4))
 
 
-def _units(pictures: PacedVideo | None, audio: AudioTranscoder | None) -> Iterator[AccessUnit]:
+def _units(pictures: EncodedVideo | None, audio: AudioTranscoder | None) -> Iterator[AccessUnit]:
     """Yields the units of both tracks in decode order."""
     for unit in pictures or ():
         yield from _audio_units(audio, unit.dts)

@@ -11,11 +11,11 @@ from gateway.formats.ts.muxer import TsMuxer
 from gateway.media.codecs import codec_string
 from gateway.media.track import MediaTrack
 from gateway.ports.vod_names import VodNames, reference
-from gateway.workers.programs.vod.continuous_timeline import TICKS
+from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
 from gateway.workers.vod_bounds import Allowance
 
-_MAX_PES_AUDIO: Final = TICKS // 10  # audio in one PES packet
-_MIN_AUDIO: Final = TICKS // 2  # shorter audio without video is written to the previous segment
+_MAX_PES_AUDIO: Final = VOD_CLOCK // 10  # audio in one PES packet
+_MIN_AUDIO: Final = VOD_CLOCK // 2  # shorter audio without video is written to the previous segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class TsSegmentWriter:
             self._file.close()
             self._file = None
             name = self._names.segment(len(self.written) + 1)
-            self.written.append(WrittenSegment(name, (end - self._segment_start) / TICKS, size))
+            self.written.append(WrittenSegment(name, (end - self._segment_start) / VOD_CLOCK, size))
 
     def _write(self, data: bytes) -> None:
         self._allowance.spend(len(data))

@@ -79,6 +79,7 @@ def visual_order(levels: Sequence[int]) -> list[int]:
 
 
 def _kind(cluster: str) -> str:
+    """Returns L, R, EN (for every number), or another bidirectional class of UAX #9."""
     kind = unicodedata.bidirectional(cluster[0])
     return _STRONG.get(kind) or ("EN" if kind in _NUMBERS else kind)
 
@@ -86,7 +87,7 @@ def _kind(cluster: str) -> str:
 def _join_numbers(kinds: list[str]) -> None:
     """Applies W4, W5 and W6 to `kinds` in place.
 
-    A separator between two numbers, and a sign next to a number, count as numbers. Others become neutral.
+    A separator between two numbers, and a sign next to a number, count as numbers. Others become neutral (N).
     """
     for at, kind in enumerate(kinds):
         between = 0 < at < len(kinds) - 1 and kinds[at - 1] == "EN" and kinds[at + 1] == "EN"

@@ -91,6 +91,8 @@ def _parse(line: str) -> Font | None:
 def choose(cluster: str, fonts: tuple[Font, ...]) -> Font | None:
     """Returns the first font that has every character of a cluster, else the first that has its base character.
 
+    A cluster is a character with its marks, see `text_renderer.clusters`.
+
     Returns None if no font has it. Invisible characters (joiners, variation selectors) need not be in the font.
     """
     characters = [(c, unicodedata.category(c)) for c in cluster if c not in "\ufe0e\ufe0f"]
@@ -117,9 +119,9 @@ class FontCatalog:
         self._family = family
         self._fonts: dict[str, tuple[Font, ...]] = {}
         self.face = lru_cache(_MAX_FACES)(self._open)
-        # Pillow opens libfribidi, which raqm needs, at run time.
-        self.shapes = bool(features.check("raqm") and features.check("fribidi"))
-        if not self.shapes:
+        # Shaping joins and reorders letters. Pillow needs raqm for it, and opens raqm's libfribidi at run time.
+        self.can_shape = bool(features.check("raqm") and features.check("fribidi"))
+        if not self.can_shape:
             self.notes.append("Arabic, Devanagari and similar scripts need libfribidi: install the package libfribidi0")
 
     def fonts(self, language: str) -> tuple[Font, ...]:
@@ -145,7 +147,7 @@ class FontCatalog:
 
         Returns the built-in font if the file cannot be read.
         """
-        engine = ImageFont.Layout.RAQM if self.shapes else ImageFont.Layout.BASIC
+        engine = ImageFont.Layout.RAQM if self.can_shape else ImageFont.Layout.BASIC
         # Bitmap emoji fonts have one size only; outline fonts have any size.
         sizes = ((_EMOJI_SIZE, size / _EMOJI_SIZE), (size, 1.0)) if font.colored else ((size, 1.0),)
         for pixels, scale in sizes if font.path else ():

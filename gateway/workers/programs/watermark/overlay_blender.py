@@ -24,7 +24,7 @@ class OverlayBlender:
 
     def __init__(self) -> None:
         self._overlay: Overlay | None = None
-        self._graph: tuple[Graph, FilterContext, FilterContext] | None = None  # with its two ends
+        self._graph: tuple[Graph, FilterContext, FilterContext] | None = None  # with source and sink
         self._input_format: _Format | None = None
         self._number = 0
 

@@ -51,7 +51,7 @@ def read_picture(data: bytes, needed_size: tuple[int, int] | None = None) -> Ima
                 if width * height > MAX_PIXELS:
                     raise PictureUnusable(f"a picture of {width} x {height} is too large")
                 if picture.format in ("JPEG", "MPO"):  # MPO: a JPEG file with several pictures
-                    _judge_scans(data, width * height)
+                    _check_scans(data, width * height)
                 if needed_size is not None:
                     side = max(needed_size)  # square, because EXIF may rotate the picture
                     picture.draft("RGB", (side, side))
@@ -67,7 +67,7 @@ def read_picture(data: bytes, needed_size: tuple[int, int] | None = None) -> Ima
         raise PictureUnusable(f"no PNG, JPEG, WebP or GIF picture{reason and f': {reason}'}"[:200]) from error
 
 
-def _judge_scans(data: bytes, pixels: int) -> None:
+def _check_scans(data: bytes, pixels: int) -> None:
     count = count_scans(data, MAX_SCANS)
     if count > MAX_SCANS:
         raise PictureUnusable(f"a JPEG of more than {MAX_SCANS} scans would take too long")
@@ -94,9 +94,9 @@ def _draw_picture(spec: WatermarkSpec, width: int, height: int) -> Image.Image:
 
 
 def compose(spec: WatermarkSpec, width: int, height: int, fonts: FontCatalog) -> Overlay:
-    """Returns the overlay with the text above the picture, for a video of width x height.
+    """Returns the overlay for a video of width x height. The text is in front of the picture.
 
-    It is cropped to the part that is not transparent.
+    The overlay is cropped to the part that is not transparent.
     """
     notes: list[str] = []
     try:

@@ -45,7 +45,11 @@ class TextBlock:
 
 @dataclass(slots=True)
 class _Run:
-    """Adjacent characters of one font and direction. x: pen position from the line's start, in pixels."""
+    """Adjacent characters of one font and direction. x: pen position from the line's start, in pixels.
+
+    scale: factor from the font's pixels to those of the video. rtl: right-to-left. colored: an emoji in its own colors.
+    shaped: whether Pillow joins and reorders the letters; only then may it get a direction.
+    """
 
     clusters: list[str]
     font: ImageFont.FreeTypeFont
@@ -232,7 +236,7 @@ def _draw_run(run: _Run, x: float, baseline: float, mask: Image.Image, picture: 
 
 
 def _paint(picture: Image.Image, mask: Image.Image, color: Rgba) -> None:
-    """Paints `color` through the mask, over colored emoji."""
+    """Paints the pixels of the mask with `color`, in front of colored emoji."""
     red, green, blue, opacity = color
     box = mask.getbbox()
     if box is None:

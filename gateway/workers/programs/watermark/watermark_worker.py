@@ -74,7 +74,7 @@ def target_bitrate(measured: float | None, declared: float | None, pixels: int, 
 def level(pixels: int, rate: float, bitrate: float) -> str:
     """Returns the lowest sufficient H.264 level (Table A-1; bits per second of the High profile, §A.3.3).
 
-    The level is set explicitly and with reserve. So an encoder with another bitrate usually has equal parameter sets.
+    The levels of the table are far apart. So an encoder with another bitrate usually has the same parameter sets.
     """
     blocks = pixels / 256
     for name, max_blocks, max_blocks_per_second, max_bits in _LEVELS:

@@ -167,6 +167,17 @@ async def test_a_failing_store_leaves_no_partial_clip(clips: Clips, monkeypatch:
     assert (await clips.clip(zero, zero + 2)).seconds == pytest.approx(2, abs=0.04)
 
 
+@pytest.mark.parametrize("start", [1.5, 5.0, 9.4, 18.9])
+async def test_a_clip_of_a_finished_recording_has_exactly_its_pictures(clips: Clips, start: float) -> None:
+    short = Film("growing-30", seconds=20, gop=30)
+    await clips.record(short, movies=True, video_time="60")
+    zero = await clips.start()
+    made = await clips.clip(zero + start, zero + start + 1)
+    pictures = [frame.digest for frame in source_of(short).video]
+    first = round(start * 30)
+    assert [frame.digest for frame in clips.frames(made).video] == pictures[first : first + 30]
+
+
 async def test_a_time_without_media_is_refused(clips: Clips) -> None:
     with pytest.raises(NothingRecorded):
         await clips.service.find_newest_range("c1", 30, None)

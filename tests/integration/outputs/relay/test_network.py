@@ -53,7 +53,7 @@ async def test_an_untrusted_certificate_or_another_name_is_refused_with_a_reason
     async with RtmpTarget(tls=authority.server("127.0.0.1")) as target:
         async with live(target.url()) as on:
             report = await on.state("retrying")
-            assert report["error"].startswith("its certificate is not trusted: ")
+            assert report["error"].startswith("the server's certificate is not trusted: ")
         async with live(target.url(host="localhost"), with_=relays(tls=authority.client())) as on:
             report = await on.state("retrying")
             assert "not valid for 'localhost'" in report["error"]
@@ -68,8 +68,8 @@ async def test_a_mismatch_of_tls_and_plain_connections_fails_with_a_reason(tmp_p
         RtmpTarget(tls=authority.server("127.0.0.1")) as secure,
         live(plain.url(scheme="rtmps"), secure.url(scheme="rtmp"), with_=slow) as on,
     ):
-        assert (await on.state("retrying", 0))["error"] == "it closed the connection when TLS began"
-        assert (await on.state("retrying", 1))["error"] == "it closed the connection during the handshake"
+        assert (await on.state("retrying", 0))["error"] == "the server closed the connection when TLS began"
+        assert (await on.state("retrying", 1))["error"] == "the server closed the connection during the handshake"
 
 
 async def test_ipv6_targets_are_reached() -> None:

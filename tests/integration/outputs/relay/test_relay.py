@@ -200,7 +200,7 @@ async def test_a_target_that_reads_nothing_is_reconnected() -> None:
         target.reading.clear()
         for at in range(400, 20_000, 400):
             on.film(range(at, at + 400, 40), size=60_000)
-        await on.until(lambda: "took nothing" in str(on.targets[0]["error"]), "stalled")
+        await on.until(lambda: "read nothing" in str(on.targets[0]["error"]), "stalled")
 
 
 async def test_the_same_target_twice_is_used_once() -> None:

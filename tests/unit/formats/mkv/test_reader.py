@@ -75,8 +75,11 @@ def test_all_tracks_and_samples_of_chromium_recordings_are_read(name: str, codin
     found, samples = read(capture(name))
     assert found.video is not None
     assert found.audio is not None
-    assert (found.video.coding, found.video.timescale, found.video.ordered) == (coding, 1000, False)
-    assert (found.audio.coding, found.audio.config) == (Codec.OPUS, opus.unskipped(OPUS[:9] + b"\x01" + OPUS[10:]))
+    assert (found.video.coding, found.video.timescale, found.video.has_decode_times) == (coding, 1000, False)
+    assert (found.audio.coding, found.audio.config) == (
+        Codec.OPUS,
+        opus.without_pre_skip(OPUS[:9] + b"\x01" + OPUS[10:]),
+    )
     pictures = [p for p in samples if p.track is found.video]
     assert 57 <= len(pictures) <= 61
     assert 48 <= len(samples) - len(pictures) <= 52

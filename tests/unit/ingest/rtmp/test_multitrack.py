@@ -8,7 +8,7 @@ import pytest
 from gateway.formats import amf0
 from gateway.formats.flv.tag import Script
 from gateway.live.flv_intake import FlvIntake
-from gateway.live.hub import TRACK_GOP_SHARE, Hub
+from gateway.live.hub import TRACK_GOP_DIVISOR, Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, MediaBudget, TrackInfo, track_info
 from gateway.live.sink import EndReason
@@ -164,7 +164,7 @@ async def test_a_pushed_track_replaces_the_rendition_of_a_worker() -> None:
     assert lost == [EndReason.PUBLISHER_GONE]
     assert size in push.stream.pushed_tracks.by_name
     assert worker.stream is hub.find(f"c1@{size}")
-    assert worker.stream.gop.max_bytes == hub.limits.gop_bytes // TRACK_GOP_SHARE, "the bound of a pushed track"
+    assert worker.stream.gop.max_bytes == hub.limits.gop_bytes // TRACK_GOP_DIVISOR, "the bound of a pushed track"
     await push.close()
 
 

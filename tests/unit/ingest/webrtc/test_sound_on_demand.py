@@ -62,7 +62,7 @@ class Push:
         self.stream = self.publisher.stream
 
     def key(self, ms: int) -> None:
-        self.sound.key_frame(ms)
+        self.sound.forget_before(ms)
         self.publisher.push(picture(ms, key=True), 50.0)
 
     def opus(self, begin: int, end: int) -> None:

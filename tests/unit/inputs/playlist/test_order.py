@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from gateway.channels.inputs import InputKind, InputSpec
-from gateway.inputs.playlist.order import RETRY_SECONDS, DayOrder, ListOrder, ScheduledItem, order_of
+from gateway.inputs.playlist.order import RETRY_SECONDS, DayOrder, ListOrder, NextItem, order_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -24,7 +24,7 @@ def at(clock: str, day: int = 10, zone: str = "UTC", month: int = 6) -> float:
     return datetime(2026, month, day, hour, minute, tzinfo=ZoneInfo(zone)).timestamp()
 
 
-def play(one: ListOrder | DayOrder, now: float, *, played: bool = True) -> ScheduledItem:
+def play(one: ListOrder | DayOrder, now: float, *, played: bool = True) -> NextItem:
     slot = one.next(now)
     assert slot is not None
     if slot.key is not None:
@@ -60,33 +60,31 @@ def test_a_list_fails_when_no_item_can_be_played() -> None:
 
 def test_timed_items_begin_on_time_and_other_items_fill_the_gaps() -> None:
     one = order("news@20:00", "a", "sport@21:30", "b")
-    assert play(one, at("19:59")) == ScheduledItem("sport", at("19:59"), at("20:00"), 22 * 3600 + 29 * 60)
-    assert play(one, at("19:59")) == ScheduledItem("a", None, at("20:00"))
-    assert play(one, at("20:00")) == ScheduledItem("news", at("20:00"), at("21:30"))
+    assert play(one, at("19:59")) == NextItem("sport", at("19:59"), at("20:00"), 22 * 3600 + 29 * 60)
+    assert play(one, at("19:59")) == NextItem("a", None, at("20:00"))
+    assert play(one, at("20:00")) == NextItem("news", at("20:00"), at("21:30"))
     assert [play(one, at("20:30")).key for _ in range(3)] == ["b", "a", "b"]
     assert play(one, at("21:30")).key == "sport"
-    assert play(one, at("22:00")) == ScheduledItem("a", None, at("20:00", 11))
+    assert play(one, at("22:00")) == NextItem("a", None, at("20:00", 11))
 
 
 def test_without_a_loop_other_items_play_once_between_timed_items() -> None:
     one = order("news@20:00", "a", "b", loop=False)
     assert [play(one, at("20:00")).key, *(play(one, at("20:10")).key for _ in range(2))] == ["news", "a", "b"]
-    assert play(one, at("20:20")) == ScheduledItem(None, until=at("20:00", 11))
+    assert play(one, at("20:20")) == NextItem(None, until=at("20:00", 11))
     assert [play(one, at("20:00", 11)).key, play(one, at("20:10", 11)).key] == ["news", "a"]
 
 
 def test_without_other_items_nothing_plays_between_timed_items() -> None:
     one = order("news@20:00")
     assert play(one, at("20:00")).key == "news"
-    assert play(one, at("20:10")) == ScheduledItem(None, until=at("20:00", 11))
+    assert play(one, at("20:10")) == NextItem(None, until=at("20:00", 11))
 
 
 def test_a_start_in_the_middle_joins_at_the_offset() -> None:
-    assert order("news@20:00:30", "a").next(at("20:05")) == ScheduledItem(
-        "news", at("20:05"), at("20:00", 11) + 30, 270
-    )
+    assert order("news@20:00:30", "a").next(at("20:05")) == NextItem("news", at("20:05"), at("20:00", 11) + 30, 270)
     # After midnight, yesterday's item may still play.
-    assert order("film@23:00").next(at("00:30", 11)) == ScheduledItem("film", at("00:30", 11), at("23:00", 11), 5400)
+    assert order("film@23:00").next(at("00:30", 11)) == NextItem("film", at("00:30", 11), at("23:00", 11), 5400)
 
 
 def test_items_that_cannot_be_played_are_tried_again_after_a_pause() -> None:
@@ -94,7 +92,7 @@ def test_items_that_cannot_be_played_are_tried_again_after_a_pause() -> None:
     play(one, at("20:00"))
     for _ in range(2):
         play(one, at("20:01"), played=False)
-    assert play(one, at("20:01")) == ScheduledItem(None, until=at("20:01") + RETRY_SECONDS)
+    assert play(one, at("20:01")) == NextItem(None, until=at("20:01") + RETRY_SECONDS)
     assert play(one, at("20:02")).key == "a"
 
 

@@ -72,7 +72,7 @@ class Context:
 
     def __init__(self) -> None:
         self.channel: Channel = builders.channel(videoname="Show")
-        self.reference: Tracks | None = None
+        self.expected_tracks: Tracks | None = None
         self.hub = builders.hub()
         self.seen = builders.Recorder()
         self._changed = asyncio.Event()
@@ -89,8 +89,8 @@ class Context:
     async def until_off_air(self) -> None:
         await self._off.wait()
 
-    async def until_reference_changes(self, known: Tracks | None) -> None:
-        while self.reference is known:
+    async def until_expected_tracks_change(self, known: Tracks | None) -> None:
+        while self.expected_tracks is known:
             await self._changed.wait()
             self._changed.clear()
 
@@ -102,7 +102,7 @@ class Context:
     # ---- for tests ----
 
     def refer_to(self, video: MediaTrack, **metadata: float) -> None:
-        self.reference = Tracks(video, builders.AUDIO, 0, dict(metadata))
+        self.expected_tracks = Tracks(video, builders.AUDIO, 0, dict(metadata))
         self._changed.set()
 
     def go(self, on_air: bool) -> None:
@@ -249,7 +249,7 @@ async def test_the_clock_never_shows_a_wrong_minute() -> None:
 
 async def test_an_audio_channel_has_silence() -> None:
     lab = Lab("picture.png")
-    lab.context.reference = Tracks(None, DEFAULT_AUDIO)
+    lab.context.expected_tracks = Tracks(None, DEFAULT_AUDIO)
     async with lab.running():
         await until(lambda: lab.source.is_ready)
     assert lab.source.problem is None

@@ -15,7 +15,7 @@ from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.outputs.kinesis import fragmenter as module
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog, KvsFragment
-from gateway.outputs.kinesis.fragmenter import EpochClock, Fragmenter
+from gateway.outputs.kinesis.fragmenter import Fragmenter, KinesisClock
 from gateway.ports.errors import OutputUnsupported
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.elementary import elementary
@@ -303,7 +303,7 @@ def test_random_input_never_breaks_a_rule_of_the_service(seed: int) -> None:
 
 
 def clock_times(pairs: list[tuple[int, float]], every: int = 1000) -> list[int]:
-    clock, times = EpochClock(), []
+    clock, times = KinesisClock(), []
     for ms, wall in pairs:
         times.append(clock.time(ms, wall, 0))
         if ms % every == 0 and (leap := clock.adjust(ms)):

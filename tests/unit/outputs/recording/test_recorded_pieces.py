@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from gateway.outputs.recording.recorded_pieces import RecordedPieces, Span
+from gateway.outputs.recording.recorded_pieces import RecordedPoints, Span
 
 SECOND = 90_000
 
 
-def recorded() -> RecordedPieces:
+def recorded() -> RecordedPoints:
     """Two complete pieces of four seconds and an open one; a key frame each second, 1,000 bytes a second."""
-    pieces = RecordedPieces()
+    pieces = RecordedPoints()
     for piece, begin in ((7, 0), (8, 4), (9, 8)):
         pieces.add(piece, [((begin + n) * SECOND, 376 + 1_000 * n) for n in range(4 if piece < 9 else 3)])
         if piece < 9:
@@ -47,7 +47,7 @@ def test_a_time_range_that_was_not_recorded_is_missing() -> None:
     pieces = recorded()
     assert not pieces.has(-3 * SECOND, SECOND)  # before the recording
     assert not pieces.has(9 * SECOND, 14 * SECOND)  # after it
-    assert not RecordedPieces().has(0, SECOND)
+    assert not RecordedPoints().has(0, SECOND)
     pieces.add(20, [(30 * SECOND, 376)])
     assert not pieces.has(12 * SECOND, 30 * SECOND)  # frames were dropped
     pieces.trim(8)
@@ -55,7 +55,7 @@ def test_a_time_range_that_was_not_recorded_is_missing() -> None:
 
 
 def test_the_number_of_remembered_positions_is_bounded() -> None:
-    pieces = RecordedPieces()
+    pieces = RecordedPoints()
     for n in range(110_000):
         pieces.add(n, [(n * SECOND, 376)])
         pieces.complete(n, 1_000)

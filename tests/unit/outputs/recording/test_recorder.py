@@ -474,9 +474,11 @@ async def test_old_segments_of_an_endless_session_are_removed_from_its_playlist(
     monkeypatch.setattr(recording_output.time, "time", lambda: 1.7e9 + 86_400 + 9)
     async with RunningArchive(tmp_path, retention_days=1).open() as studio:
         stream = stream_of(ondemand_time=4)
-        await record(studio.on_demand(stream), stream, Timetable(seconds=20))
+        output = studio.on_demand(stream)
+        await record(output, stream, Timetable(seconds=20))
         text = studio.files("**/*.m3u8")[0].read_text()
         assert [uri for _, uri in segments(text)] == [f"720p/{1700000000000 + n}.ts" for n in range(2, 5)]
+        assert [output.points.has(n * 4 * 90_000, (n + 1) * 4 * 90_000) for n in range(4)] == [False, False, True, True]
         assert "MEDIA-SEQUENCE:1700000000002\n" in text
 
 

@@ -43,7 +43,7 @@ def output_of(stream: builders.Stream, backlog: float) -> WatermarkOutput:
 
 async def sent_to_worker(output: WatermarkOutput) -> list[Tracks | AccessUnit]:
     worker = Worker()
-    await output._send_feed(cast(WorkerProcess, worker))
+    await output._send_queue(cast(WorkerProcess, worker))
     assert worker.ended
     return worker.items
 

@@ -19,6 +19,7 @@ from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.packaging.feed import FeedCounts
+from gateway.packaging.rtp.clock import AUDIO_SSRC, VIDEO_SSRC
 from gateway.packaging.rtp.output import KIND, RtpOutput
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.services import PlayServices
@@ -195,7 +196,8 @@ async def test_viewers_end_with_the_stream(reason: EndReason, kinds: dict[str, b
         await until(lambda: not len(lab.sessions))
         await lab.wire.exchange()
         assert client.closed
-        assert any(isinstance(item, rtcp.Bye) for data in client.rtcp for item in rtcp.parse(data))
+        ended = [item.sources for data in client.rtcp for item in rtcp.parse(data) if isinstance(item, rtcp.Bye)]
+        assert ended == [(AUDIO_SSRC if kinds else VIDEO_SSRC,)], "the source that the viewer has got"
         lab.assert_nothing_is_held()
 
 
@@ -294,6 +296,25 @@ async def test_an_offer_without_a_codec_of_the_stream_is_406(changes: dict[str, 
             reply = await wire.reply()
         assert (reply.status, word in reply.text) == (406, True), reply.text
         lab.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize(("second", "status"), [("packetization-mode=2", 406), ("packetization-mode=1", 201)])
+async def test_each_video_section_releases_the_pictures_of_the_one_before(second: str, status: int) -> None:
+    async with serving_viewers() as lab:
+        publisher = lab.live()
+        await until(lambda: publisher.stream.output(KIND))
+        head, video = offer(Client(), "recvonly", audio=False).split("m=", 1)
+        sections = [video.replace("packetization-mode=1", mode) for mode in ("packetization-mode=2", second)]
+        body = "m=".join([head.replace("BUNDLE 0", "BUNDLE 0 1"), sections[0], sections[1].replace("mid:0", "mid:1")])
+        head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: {SDP}\r\nContent-Length: {len(body)}\r\n\r\n"
+        async with lab.listener.connect() as wire:
+            await wire.send(head + body)
+            reply = await wire.reply()
+        assert reply.status == status, reply.text
+        assert (lab.media.acquired, lab.media.released) == (2, 2 - len(lab.sessions))
+        lab.hub.end("c1", EndReason.KICKED)
+        lab.wire.clock.now += 10
+        lab.wire.endpoint.tick(lab.wire.clock())
 
 
 async def test_an_idle_channel_is_404_and_a_stream_without_tracks_503() -> None:

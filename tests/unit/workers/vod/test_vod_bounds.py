@@ -18,7 +18,7 @@ from gateway.vod.package_client import request_package
 from gateway.workers import vod_bounds as module
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
-from gateway.workers.vod_bounds import Allowance, Bounds, UnusableMedia, format_duration, while_room
+from gateway.workers.vod_bounds import Allowance, Bounds, UnusableMedia, format_duration, run_while_space
 from gateway.workers.worker_pool import WorkerDied
 from tests.support.studio import settings
 
@@ -33,10 +33,10 @@ class Usage(NamedTuple):
 
 def test_the_default_limits_are_finite_and_permit_usual_uploads(tmp_path: Path) -> None:
     bounds = Bounds.of(settings(tmp_path).vod)
-    bounds.judge_declared_length(86_400)  # a day of a channel's recording
-    for judge in (bounds.judge_declared_length, bounds.judge_length):
+    bounds.check_declared_length(86_400)  # a day of a channel's recording
+    for check in (bounds.check_declared_length, bounds.check_length):
         with pytest.raises(UnusableMedia, match=r"24\.0 h .*\(vod\.film_seconds\)"):
-            judge(16 * 86_400)
+            check(16 * 86_400)
     assert bounds.output_limit(746_000) == 500_000_000
     assert bounds.output_limit(4_000_000_000) == 120_000_000_000
     assert bounds.time_limit(0) == 1800 and bounds.time_limit(3600) == 216_000
@@ -44,9 +44,9 @@ def test_the_default_limits_are_finite_and_permit_usual_uploads(tmp_path: Path) 
 
 
 def test_zero_removes_each_limit(tmp_path: Path) -> None:
-    NONE.judge_declared_length(1e9)
-    NONE.judge_length(1e9)
-    NONE.judge_room(tmp_path, 1 << 60)
+    NONE.check_declared_length(1e9)
+    NONE.check_length(1e9)
+    NONE.check_space(tmp_path, 1 << 60)
     assert NONE.output_limit(1) is None and NONE.time_limit(1) is None
 
 
@@ -66,9 +66,9 @@ def test_an_allowance_fails_with_the_first_byte_too_many() -> None:
 def test_bytes_that_will_be_written_count_for_the_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(1000, 400, 600))
     bounds = Bounds(keep_free=500)
-    bounds.judge_room(tmp_path, 100)
+    bounds.check_space(tmp_path, 100)
     with pytest.raises(UnusableMedia, match=r"600 bytes left.*vod\.keep_free"):
-        bounds.judge_room(tmp_path, 101)
+        bounds.check_space(tmp_path, 101)
 
 
 async def test_running_work_is_cancelled_when_the_disk_is_nearly_full(
@@ -87,7 +87,7 @@ async def test_running_work_is_cancelled_when_the_disk_is_nearly_full(
             cancelled.append(True)
 
     with pytest.raises(UnusableMedia, match=r"the disk has 1 bytes left, 500 stay free"):
-        await while_room(Bounds(keep_free=500), tmp_path, work)
+        await run_while_space(Bounds(keep_free=500), tmp_path, work)
     assert cancelled
 
 
@@ -98,7 +98,7 @@ async def test_work_is_not_begun_on_a_full_disk(tmp_path: Path, monkeypatch: pyt
         raise AssertionError("begun")
 
     with pytest.raises(UnusableMedia, match=r"vod\.keep_free"):
-        await while_room(Bounds(keep_free=500), tmp_path, work)
+        await run_while_space(Bounds(keep_free=500), tmp_path, work)
 
 
 async def test_the_result_or_error_of_the_work_is_passed_on(tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ async def test_the_result_or_error_of_the_work_is_passed_on(tmp_path: Path) -> N
     async def badly() -> int:
         raise UnusableMedia("no film")
 
-    assert await while_room(NONE, tmp_path, well) == 7
+    assert await run_while_space(NONE, tmp_path, well) == 7
     with pytest.raises(UnusableMedia, match="no film"):
-        await while_room(NONE, tmp_path, badly)
+        await run_while_space(NONE, tmp_path, badly)
 
 
 @pytest.mark.parametrize(

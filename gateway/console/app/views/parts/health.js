@@ -24,6 +24,9 @@ import { hasWords, t } from "../../i18n.js";
 /** The faults with a few seconds as their value, which are shown in tenths. */
 const TENTHS = ["arrivals_late", "timestamps_jump"];
 
+/** Media cannot fall further behind within the time in which the gateway measures it. */
+const LATENESS_SECONDS = 10;
+
 /**
  * Returns what is wrong and what to do. The gateway puts the worst fault first.
  * @param {Finding} finding
@@ -32,6 +35,7 @@ const TENTHS = ["arrivals_late", "timestamps_jump"];
  */
 export function faultText({ code, text, value }, measured) {
   if (!hasWords(`health.fault.${code}`)) return text;
+  if (code === "arrivals_late" && value > LATENESS_SECONDS) return t("health.nothing_arrives", { value: number(value) });
   const digits = TENTHS.includes(code) ? 1 : 0;
   return t(`health.fault.${code}`, { value: number(Math.abs(value), digits), declared: number(measured?.declaredFps ?? value) });
 }
