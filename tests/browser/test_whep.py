@@ -158,14 +158,14 @@ async def test_the_sound_has_no_delay_after_the_death_of_its_worker(browser: Bro
         channel.wait_live()
         async with opened(browser, channel.url("whep.html"), prepare=keep_connections) as watched:
             await watched.plays()
-            await sound_buffer(watched, 2)
+            before = await sound_buffer(watched, 2)  # a busy machine has more jitter
             died = gateway.log.count("media worker died")
             assert sound_workers(gateway)
             for pid in sound_workers(gateway):
                 os.kill(pid, signal.SIGKILL)
             await asyncio.to_thread(until, lambda: gateway.log.count("media worker died") > died, "its end is noticed")
             await watched.page.wait_for_timeout(4000)
-            assert await sound_buffer(watched, 2) < 0.25
+            assert await sound_buffer(watched, 2) < before + 0.2
             await watched.comes_to_say("Live")
 
 

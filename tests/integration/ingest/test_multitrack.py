@@ -163,11 +163,14 @@ def test_renditions_have_equal_segments(channel: Channel) -> None:
 
 
 def segments(channel: Channel, path: str) -> tuple[list[str], list[str]]:
-    """The names of the segments, and their dates."""
+    """The numbers of the segments, and their dates.
+
+    The first part of a name is the second in which its packager began, which may differ between renditions.
+    """
     playlist = lines(channel, path)
     dates = [line.partition(":")[2] for line in playlist if line.startswith("#EXT-X-PROGRAM-DATE-TIME")]
-    names = [line for line in playlist if line and not line.startswith("#")]
-    return names, dates[: len(names)]
+    numbers = [line.rpartition("-")[2] for line in playlist if line and not line.startswith("#")]
+    return numbers, dates[: len(numbers)]
 
 
 def test_every_file_of_a_dash_audio_track_is_served(channel: Channel) -> None:
