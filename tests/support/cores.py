@@ -103,6 +103,7 @@ def _sockets(pid: int) -> Iterator[str]:
 
 
 def alive(pid: int) -> bool:
+    """Returns whether the process runs: a zombie has ended, and any may end while its state is read."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False

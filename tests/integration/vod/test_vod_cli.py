@@ -22,6 +22,7 @@ import pytest
 
 from tests.support import films
 from tests.support.clients import recorded, vlc
+from tests.support.cores import alive
 from tests.support.studio import package_workers
 from tests.support.tools import need
 
@@ -200,13 +201,6 @@ def children(parent: int) -> list[int]:
         except (OSError, ValueError):
             continue
     return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_a_terminal_shows_a_progress_bar(tmp_path: Path) -> None:

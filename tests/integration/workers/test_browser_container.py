@@ -329,10 +329,12 @@ async def test_unsupported_sound_is_dropped() -> None:
     assert push.sounds == []
 
 
-async def test_damaged_pictures_are_counted_and_the_push_continues() -> None:
+async def test_a_damaged_picture_does_not_end_the_push(tmp_path: Path) -> None:
     data = bytearray(film(*VP8, "-f", "webm", sound=False))
-    at = len(data) // 2
-    data[at + 40 : at + 60] = bytes(20)  # in a picture's payload, as likely as not in two
+    pictures = [picture for _, _, picture in demuxed(bytes(data), tmp_path)["video"]]
+    longest = max(pictures[1:-1], key=len)  # the encoder divides its work by time, so sizes differ from run to run
+    damaged = data.index(longest) + len(longest) // 2
+    data[damaged : damaged + 20] = bytes(20)
     push = await pushed(bytes(data))
     assert len(push.pictures) >= FRAMES - 3
 

@@ -23,6 +23,7 @@ from gateway.ports.events import Event, Events
 from gateway.settings.models import WorkersSettings as Settings
 from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 from tests.support import echo_worker as echo
+from tests.support.cores import alive
 
 MODULE = "tests.support.echo_worker"
 MEMORY = 300_000_000
@@ -46,10 +47,6 @@ def waiting(worker: WorkerProcess) -> int:
     """Returns the bytes that the socket has not accepted yet."""
     assert worker._transport is not None
     return worker._transport.get_write_buffer_size()
-
-
-def alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists() and "Z (" not in Path(f"/proc/{pid}/stat").read_text()
 
 
 async def gone(pid: int) -> None:
