@@ -3,6 +3,7 @@
 import asyncio
 import math
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -176,13 +177,14 @@ class _TrackFiles:
     def _is_expected(self, number: int) -> bool:
         """Whether a player may request segment `number`, which has not begun.
 
-        It may request the open segment or the next one, because its clock may be a little ahead.
-        Without a publisher, it may also request the segments that follow from the manifest's clock.
+        It may request the open segment or the next one, because its clock may be a little ahead. It may also request
+        the segments that follow from the manifest's clock: media may be late, or their publisher gone.
         """
         output, track, ahead = self.output, self.track, 1
         if output.ended or self.stream.state is StreamState.LINGERING:
             ahead += math.ceil(MAX_LINGER / max(track.window.longest, 0.1))
-        return track.number <= number <= track.number + ahead and not (output.stopped and not output.ended)
+        is_near = track.number <= number <= track.number + ahead or number in track.numbers_players_expect(time.time())
+        return is_near and not (output.stopped and not output.ended)
 
     async def _read_parts(self, number: int, first: bytes) -> AsyncIterator[bytes]:
         """Yields the parts of an open segment.

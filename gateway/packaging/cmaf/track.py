@@ -109,8 +109,10 @@ class CmafTrack:
 
         now: arrival time of its first frame, seconds since 1970.
         """
-        if self.header is not None and len(self.window):
-            self._expected_numbers[self.header.prefix] = self._numbers_players_expect(now)
+        if self.header is not None:
+            # The new Period is listed with its first segment. Players get it when they load the next manifest.
+            until = now + 2 * self.window.longest + _MANIFEST_LOAD_SECONDS
+            self._expected_numbers[self.header.prefix] = self.numbers_players_expect(until)
         self.header = header
         self.headers[header.epoch] = header
         self.inits[header.uri] = init
@@ -279,13 +281,16 @@ class CmafTrack:
         prefix, _, rest = uri.removesuffix(".m4s").partition("-")
         return read_integer(rest, _MAX_NUMBER) in self._expected_numbers.get(prefix, ())
 
-    def _numbers_players_expect(self, now: float) -> range:
-        """Returns the segment numbers that players may request before they load the next epoch's manifest."""
+    def numbers_players_expect(self, now: float) -> range:
+        """Returns the numbers of later segments that follow from the clock of a manifest, whether media arrive or not.
+
+        now: time of the player, seconds since 1970.
+        """
+        if not len(self.window):
+            return range(0)
         last = self.window[-1]
         typical = next((s for s in reversed(list(self.window)) if s.epoch == last.epoch and not s.last), last).duration
-        # The new Period is listed with its first segment. Players get it when they load the next manifest.
-        until = now + 2 * self.window.longest + _MANIFEST_LOAD_SECONDS
-        passed = (until - last.wall - last.duration) / max(typical, 0.1)
+        passed = (now - last.wall - last.duration) / max(typical, 0.1)
         return range(last.number + 1, last.number + 2 + min(max(math.ceil(passed), 0), _MAX_EXPECTED_NUMBERS))
 
     def part_uri(self, number: int) -> str:

@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -363,7 +364,13 @@ async def test_an_open_segment_comes_chunk_by_chunk() -> None:
         assert b"".join(pieces) == whole.body and len(pieces) == 4
 
 
-async def test_a_request_waits_for_the_next_segment_and_not_for_later_ones() -> None:
+def at(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Sets the clock of answers, in seconds after the stream's start."""
+    monkeypatch.setattr("gateway.playback.cmaf.time", SimpleNamespace(time=lambda: WALL + seconds))
+
+
+async def test_a_request_waits_for_the_next_segment_and_not_for_later_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    at(monkeypatch, 5.0)
     async with Origin() as o:
         o.play(5.0)
         lane = o.cmaf.manifests.tracks[0]
@@ -372,6 +379,17 @@ async def test_a_request_waits_for_the_next_segment_and_not_for_later_ones() -> 
         assert (await o.get(f"video/{lane.segment_uri(5)}")).status == 404
         o.play(6.6)
         assert (await task).status == 200
+
+
+async def test_requests_for_segments_that_are_late_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The publisher's link stalls. Players that follow the manifest's clock still request the segments in time."""
+    monkeypatch.setattr("gateway.playback.cmaf.HOLD", 0.001)
+    async with Origin() as o:
+        lane = o.play(5.0).lane()
+        at(monkeypatch, 9.0)
+        tasks = [await later(o.get(f"video/{lane.segment_uri(n)}")) for n in (5, 6)]
+        assert (await o.get(f"video/{lane.segment_uri(8)}")).status == 404
+        assert [(await task).status for task in tasks] == [503, 503]
 
 
 async def test_an_open_segment_that_is_never_finished_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
