@@ -113,12 +113,14 @@ class RemoteLadderOutput:
         return [s for s in self._hub if s.name.startswith(prefix) and s.name[len(prefix) :] not in pushed]
 
     async def _hold(self) -> None:
-        """Publishes renditions that have no task, until cancelled.
+        """Publishes renditions that have no task, until the source has ended.
 
         A new task replaces this publisher, because it sends nothing.
         """
         while True:
             await asyncio.sleep(_HOLD_POLL_SECONDS)
+            if self._stream.original.ended is not None:
+                return
             now = time.monotonic()
             existing = {rendition.name: rendition for rendition in self._renditions()}
             for name, rendition in existing.items():

@@ -282,6 +282,24 @@ async def test_renditions_of_tasks_end_with_their_source() -> None:
     assert publisher.stream.ended is EndReason.KICKED
 
 
+async def test_no_rendition_waits_for_a_task_after_the_end_of_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task stops publishing one rendition after the other. The output then ends at once."""
+    monkeypatch.setattr("gateway.outputs.ladder.remote_ladder._HOLD_POLL_SECONDS", 0.001)
+    monkeypatch.setattr("gateway.outputs.ladder.remote_ladder._LAST_POLL_SECONDS", 0.001)
+    runner = Runner()
+    hub, publisher, (transcoder,) = ladder(runner)
+    await runner.until(lambda r: r.started == 1)
+    small, large = rung(hub), rung(hub, "c1@720p")
+    publisher.stream.end(EndReason.PUBLISHER_GONE)
+    small.close()
+    await asyncio.sleep(0.02)  # many polls: nobody takes it over
+    assert small.stream.publisher is None
+    assert transcoder.report()["renditions"]
+    large.close()
+    await hub.drained()
+    assert small.stream.ended is EndReason.PUBLISHER_GONE
+
+
 async def test_a_gateway_without_a_known_address_starts_no_tasks() -> None:
     runner = Runner()
     hub, publisher, _ = ladder(runner, address="")
