@@ -72,10 +72,10 @@ class RunningArchive:
 
     def files(self, pattern: str = "**/*") -> list[Path]:
         """The visible files, oldest name first."""
-        return sorted(
-            p for p in self.media.glob(pattern)
-            if p.is_file() and not any(part.startswith(".") for part in p.relative_to(self.media).parts)
-        )  # fmt: skip
+        while True:
+            with contextlib.suppress(FileNotFoundError):  # a hidden folder vanished while it was read
+                found = [p.relative_to(self.media) for p in self.media.glob(pattern) if p.is_file()]
+                return sorted(self.media / p for p in found if not any(part.startswith(".") for part in p.parts))
 
     def scratch(self) -> list[Path]:
         """The unfinished files."""
