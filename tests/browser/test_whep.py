@@ -164,8 +164,11 @@ async def test_the_sound_has_no_delay_after_the_death_of_its_worker(browser: Bro
             for pid in sound_workers(gateway):
                 os.kill(pid, signal.SIGKILL)
             await asyncio.to_thread(until, lambda: gateway.log.count("media worker died") > died, "its end is noticed")
-            await watched.page.wait_for_timeout(4000)
-            assert await sound_buffer(watched, 2) < before + 0.2
+            # The delay of a late packet would stay. That of a busy machine passes.
+            held = [await sound_buffer(watched, 2)]
+            while held[-1] >= before + 0.2 and len(held) < 10:
+                held.append(await sound_buffer(watched, 2))
+            assert held[-1] < before + 0.2, held
             await watched.comes_to_say("Live")
 
 
