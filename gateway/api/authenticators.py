@@ -53,7 +53,7 @@ class Authenticators:
     ) -> None:
         self.store = store
         self.users = Users(store)
-        self.logins = LoginSessions(store, limits, self.credential_hash)
+        self.logins = LoginSessions(store, limits, self.credential_mark)
         self.verify_token = token.verify
         self.provider = provider
         self.clock = clock
@@ -80,20 +80,23 @@ class Authenticators:
             self.names.add(_name_key(name), now)
         return self.addresses.add(address, now)
 
-    async def credential_hash(self, user: ApiUser) -> str:
-        """Returns the hash of the user's current credential; "" if the user may not sign in.
+    async def credential_mark(self, user: ApiUser) -> str:
+        """Returns a text that changes whenever the user's credential changes: older logins then end.
 
-        Raises StoreUnavailable.
+        It is "" if the user may not sign in. Raises StoreUnavailable.
         """
         if user.kind == "token":
             return self._token.mark
         if user.kind == "oidc":
-            return self.provider.credential_hash if self.provider is not None else ""
+            return self.provider.credential_mark if self.provider is not None else ""
         account = await self.users.find(user.id)
         return account.mark if account is not None else ""
 
     async def has_users(self) -> bool:
-        """Whether there are users with passwords, read at most three seconds ago."""
+        """Whether there are users with passwords. The store is asked at most every three seconds.
+
+        While it is unavailable, the last answer stays; at first it is False.
+        """
         now = time.monotonic()
         if now - self._has_users[0] >= _CACHE_SECONDS:
             try:

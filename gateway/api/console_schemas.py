@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from gateway.api.schema_base import Body, ExpectedText, OpenSchema, Ports, Schema, Time
+from gateway.api.schema_base import Body, ExpectedText, OpenBody, Ports, Schema, Time
 from gateway.ports.users import MAX_CHANNELS
 
 RoleName: TypeAlias = Literal["administrator", "broadcaster"]
@@ -168,7 +168,7 @@ class DeletedUser(Schema):
     deleted: bool
 
 
-class Profile(OpenSchema):
+class Profile(OpenBody):
     """The user's settings of the pages, at most `limits.item` bytes of JSON."""
 
 

@@ -11,7 +11,7 @@ from gateway.api.answers import BadRequest, Missing, answer
 from gateway.api.context import CONTEXT
 from gateway.api.page_limit import page_limit
 from gateway.api.route import operation
-from gateway.api.schema_base import shown
+from gateway.api.schema_base import to_answer
 from gateway.channels.names import is_channel_id
 from gateway.diagnosis.event_log import first_id
 from gateway.lib.numbers import read_decimal
@@ -42,7 +42,7 @@ async def index(request: web.Request) -> web.Response:
     if event_log is None:
         raise Missing("this node stores no events")
     events = await event_log.newest(_read_query(request))
-    return answer([shown(session_schemas.LoggedEvent, event, time=rfc3339(event.time)) for event in events])
+    return answer([to_answer(session_schemas.LoggedEvent, event, time=rfc3339(event.time)) for event in events])
 
 
 def _read_query(request: web.Request) -> EventQuery:

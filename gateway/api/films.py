@@ -14,7 +14,7 @@ from gateway.api.film_texts import film_texts, is_text
 from gateway.api.jobs import film_addresses, vod_service
 from gateway.api.page_limit import page_limit
 from gateway.api.route import operation
-from gateway.api.schema_base import shown
+from gateway.api.schema_base import to_answer
 from gateway.channels.names import is_object_key
 from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.errors import NoSuchFilm
@@ -103,7 +103,7 @@ def _film_json(film: Film, url: Callable[[str], str]) -> dict[str, Any]:
     urls = {name: url(film.files[name]) if name in film.files else None for name in _FILES}
     values = {name: getattr(film, name) or None for name in ("duration", "size", "error")}
     created, page = rfc3339(film.created), url(f"{film.key}/")
-    return shown(schemas.Film, film, created=created, page=page, **values, **urls)
+    return to_answer(schemas.Film, film, created=created, page=page, **values, **urls)
 
 
 def _key(request: web.Request) -> str:

@@ -15,7 +15,7 @@ from gateway.api.context import CONTEXT, Context
 from gateway.api.film_texts import film_texts
 from gateway.api.page_limit import page_limit
 from gateway.api.route import operation
-from gateway.api.schema_base import shown
+from gateway.api.schema_base import to_answer
 from gateway.channels.media_owners import MediaOwner
 from gateway.channels.names import is_channel_id
 from gateway.channels.stream_key import SignatureUse
@@ -44,7 +44,7 @@ def _job_json(job: StoredJob, url: Callable[[str], str]) -> dict[str, Any]:
     """Returns a job as the API shows it. url: returns the play address for the key of a VOD's file."""
     outputs = {name: url(key) for name, key in job.outputs.items()} if job.kind == VOD else dict(job.outputs)
     times = {"created": rfc3339(job.created), "updated": rfc3339(job.updated)}
-    return shown(schemas.Job, job, outputs=outputs, **times)
+    return to_answer(schemas.Job, job, outputs=outputs, **times)
 
 
 async def present_jobs(request: web.Request, jobs: Sequence[StoredJob]) -> list[dict[str, Any]]:

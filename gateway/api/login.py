@@ -49,12 +49,12 @@ async def sign_in(request: web.Request) -> web.Response:
     name, password = text_of(body, "name", 64, ""), text_of(body, "password", _MAX_TEXT, "")
     address = context.client_address(request)
     try:
-        user, credential_hash = await _verify(request, name, password, address)
+        user, credential_mark = await _verify(request, name, password, address)
     except TooManyRefusals as error:
         context.metrics.refused.add("login", "limited")
         return refusal(429, str(error), retry_after=1)
     if user is not None:
-        return await open_session(request, user, credential_hash, answer)
+        return await open_session(request, user, credential_mark, answer)
     if seconds := authenticators.record_failure(address, name):
         context.metrics.refused.add("login", "limited")
         return refusal(429, "too many wrong attempts: wait a moment", retry_after=seconds)
@@ -66,7 +66,7 @@ async def _verify(request: web.Request, name: str, password: str, address: str) 
     """Returns the user and the hash of the credential; None and "" if the token or password is wrong."""
     authenticators = request.app[CONTEXT].authenticators
     if authenticators.verify_token(password):
-        return ADMIN, await authenticators.credential_hash(ADMIN)
+        return ADMIN, await authenticators.credential_mark(ADMIN)
     if not name:
         return None, ""
     account = await authenticators.users.check(name, password, authenticators.new_attempt(address, name))
@@ -75,12 +75,12 @@ async def _verify(request: web.Request, name: str, password: str, address: str) 
     )
 
 
-async def open_session(request: web.Request, user: ApiUser, credential_hash: str, respond: Any) -> web.Response:
+async def open_session(request: web.Request, user: ApiUser, credential_mark: str, respond: Any) -> web.Response:
     """Opens a session in the client's browser. respond: makes the response from the JSON value of GET /login."""
     context = request.app[CONTEXT]
     if old_cookie := request.cookies.get(COOKIE):
         await _close(request, old_cookie)
-    cookie, login = await context.authenticators.logins.open(user, credential_hash, context.authenticators.clock())
+    cookie, login = await context.authenticators.logins.open(user, credential_mark, context.authenticators.clock())
     log.info("signed in", user=user.name, kind=user.kind, peer=context.client_address(request))
     response: web.Response = respond(await _state(request, login))
     max_age = int(context.authenticators.logins.limits.max_age)

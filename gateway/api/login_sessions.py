@@ -46,12 +46,12 @@ class LoginLimits:
 class LoginSession:
     """One signed-in browser.
 
-    created, seen: seconds since 1970. credential_hash: identifies the credential that opened the login.
+    created, seen: seconds since 1970. credential_mark: identifies the credential that opened the login.
     """
 
     user: ApiUser
     csrf: str = field(repr=False)
-    credential_hash: str = field(repr=False)
+    credential_mark: str = field(repr=False)
     created: float
     seen: float
 
@@ -63,29 +63,29 @@ class LoginSession:
 class LoginSessions:
     """Logins in a store that nodes may share, by the hash of the cookie. Nobody can sign in with a stored hash.
 
-    credential_hash(user): returns the hash of the user's current credential; "" if the user may not sign in. A login
+    credential_mark(user): returns a text that changes with the credential; "" if the user may not sign in. A login
     with another hash has ended.
 
     A change on another node applies within 3 seconds. Every method may raise StoreUnavailable.
     """
 
     def __init__(
-        self, store: ConsoleStore, limits: LoginLimits, credential_hash: Callable[[ApiUser], Awaitable[str]]
+        self, store: ConsoleStore, limits: LoginLimits, credential_mark: Callable[[ApiUser], Awaitable[str]]
     ) -> None:
         self.limits = limits
         self._store = store
-        self._credential_hash = credential_hash
+        self._credential_hash = credential_mark
         self._cached: BoundedDict[str, tuple[float, LoginSession]] = BoundedDict(_MAX_CACHED)  # with read time
         self._memory_only: BoundedDict[str, LoginSession] = BoundedDict(_MAX_PER_USER)  # not in the store
         self._deletions = 0  # counts deletions: a lookup that runs during one must not cache the deleted login
 
-    async def open(self, user: ApiUser, credential_hash: str, now: float) -> tuple[str, LoginSession]:
+    async def open(self, user: ApiUser, credential_mark: str, now: float) -> tuple[str, LoginSession]:
         """Returns a new login and the value of its cookie. If a user has too many logins, ends the oldest.
 
         The admin token opens a login even if the store is unavailable. That login lasts until this process ends.
         """
         cookie = secrets.token_urlsafe(32)
-        key, login = _key(cookie), LoginSession(user, secrets.token_urlsafe(32), credential_hash, now, now)
+        key, login = _key(cookie), LoginSession(user, secrets.token_urlsafe(32), credential_mark, now, now)
         try:
             others = [(created, other) for other, created in (await self._logins_of(user)).items()]
             for _, other in sorted(others, reverse=True)[_MAX_PER_USER - 1 :]:
@@ -153,7 +153,7 @@ class LoginSessions:
 
     async def _is_valid(self, login: LoginSession) -> bool:
         current = await self._credential_hash(login.user)
-        return bool(current) and secrets.compare_digest(current, login.credential_hash)
+        return bool(current) and secrets.compare_digest(current, login.credential_mark)
 
     async def close(self, cookie: str) -> None:
         """Ends the login of a cookie."""
@@ -188,7 +188,7 @@ def _key(cookie: str) -> str:
 def _value(login: LoginSession) -> dict[str, Any]:
     user, times = login.user, {"created": login.created, "seen": login.seen}
     owner = {"kind": user.kind, "name": user.name, "id": user.id, **rights_value(user.rights)}
-    return {**owner, "csrf": login.csrf, "mark": login.credential_hash, **times}
+    return {**owner, "csrf": login.csrf, "mark": login.credential_mark, **times}
 
 
 def _login(value: dict[str, Any]) -> LoginSession:

@@ -34,7 +34,7 @@ _STARTED = time.monotonic()
 async def server(request: web.Request) -> web.Response:
     """Machine, traffic and clients.
 
-    `cpu.load`: the load average of one minute, as percent of all cores.
+    `cpu.load`: the load average of one minute, as percent of all cores; at most 100.
     """
     context = request.app[CONTEXT]
     total, free = machine_memory()
@@ -88,8 +88,9 @@ async def streams(request: web.Request) -> web.Response:
 async def stream(request: web.Request) -> web.Response:
     """One stream.
 
-    Returns `{"isLive", "viewers", "duration", "bitrate", "startTime"}` in seconds and kbit/s. Values are 0 or null if
-    the stream is not live.
+    Returns `{"isLive", "viewers", "duration", "bitrate", "startTime", "arguments"}` in seconds and kbit/s. If the
+    stream is not live, `duration` and `bitrate` are 0 and `startTime` is null. `viewers` still counts players that wait
+    for the publisher. `arguments` is empty.
     """
     id = request.match_info["id"] if request.match_info["app"] == APP else ""
     context, live_stream = request.app[CONTEXT], source_stream(request, id)

@@ -194,7 +194,7 @@ async def _finish(request: web.Request, provider: OpenIdProvider) -> web.StreamR
         user = await provider.finish(_redirect_uri(request), code[:4096], sign_in.nonce, sign_in.verifier)
     if own := provider.own_channel(user):
         await _create_own_channel(request, user, own, provider.sign_up)
-    return await open_session(request, user, provider.credential_hash, _redirect_home)
+    return await open_session(request, user, provider.credential_mark, _redirect_home)
 
 
 async def _create_own_channel(request: web.Request, user: ApiUser, id: str, limit: int) -> None:

@@ -66,8 +66,8 @@ class OpenIdProvider:
         self._failed_at = -_RETRY_SECONDS
 
     @property
-    def credential_hash(self) -> str:
-        """The hash of the rules. A login with another hash has to sign in again."""
+    def credential_mark(self) -> str:
+        """The hash of the rules of sign-in. A login with another hash has to sign in again."""
         oidc = self._oidc
         text = json.dumps([oidc.issuer, oidc.client_id, oidc.claim, sorted(oidc.allow)])
         if oidc.broadcasters:

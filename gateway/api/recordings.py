@@ -15,7 +15,7 @@ from gateway.api.forwarding import session_elsewhere
 from gateway.api.page_limit import page_limit
 from gateway.api.presenter import Presenter
 from gateway.api.route import operation
-from gateway.api.schema_base import shown
+from gateway.api.schema_base import to_answer
 from gateway.channels.channel import Channel
 from gateway.lib.rfc3339 import rfc3339
 from gateway.outputs.storage.recording_index import LISTED, RECORDED, RecordingIndex, StoredRecording
@@ -66,7 +66,7 @@ def present(recording: StoredRecording, url: Callable[[str], str | None]) -> dic
     """Returns a recording as the API shows it. url: the function from `addresses`."""
     poster = None if recording.poster is None else url(recording.poster)
     start, address = rfc3339(recording.start), url(recording.key)
-    return shown(schemas.Recording, recording, start=start, url=address, poster=poster)
+    return to_answer(schemas.Recording, recording, start=start, url=address, poster=poster)
 
 
 @operation(schemas.DeletedRecording, statuses=(409,))

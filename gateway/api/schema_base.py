@@ -14,7 +14,7 @@ Time: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "date-time"}
 
 @dataclass(frozen=True, slots=True)
 class ExpectedText:
-    """Annotates a field of a body with the text for a client that sent another value, or none."""
+    """Annotates a field of a body with the error text for a wrong or missing value."""
 
     text: str
 
@@ -31,7 +31,7 @@ class SparseSchema(Schema):
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
 
-def shown(model: type[Schema], value: object, **computed: Any) -> dict[str, Any]:
+def to_answer(model: type[Schema], value: object, **computed: Any) -> dict[str, Any]:
     """Returns an answer with the fields of a model: the computed ones, all others from the attributes of `value`."""
     return {name: computed[name] if name in computed else getattr(value, name) for name in model.model_fields}
 
@@ -42,8 +42,8 @@ class Body(BaseModel):
     model_config = ConfigDict(defer_build=True)
 
 
-class OpenSchema(Body):
-    """Unknown fields are stored and shown unchanged."""
+class OpenBody(Body):
+    """The body of a request. Unknown fields are stored and shown unchanged."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field, create_model
 
 from gateway.api.channel_fields import described
 from gateway.api.film_texts import DESCRIPTION, TITLE
-from gateway.api.schema_base import Body, ExpectedText, Flag, Number, OpenSchema, Ports, Schema, SparseSchema, Time
+from gateway.api.schema_base import Body, ExpectedText, Flag, Number, OpenBody, Ports, Schema, SparseSchema, Time
 from gateway.api.session_schemas import NewInput
 from gateway.channels import fields
 from gateway.ingest.registry import all_listeners
@@ -48,7 +48,7 @@ _OUTDATE = Field(
     examples=["2030-01-31", "2030-01-31T18:00:00+08:00", 1893456000],
 )
 
-ChannelFields: type[BaseModel] = create_model("ChannelFields", __base__=OpenSchema, **_FIELDS)
+ChannelFields: type[BaseModel] = create_model("ChannelFields", __base__=OpenBody, **_FIELDS)
 NewChannel: type[BaseModel] = create_model("NewChannel", __base__=ChannelFields, outdate=(str | float, _OUTDATE))
 ChannelChanges: type[BaseModel] = create_model(
     "ChannelChanges", __base__=ChannelFields, outdate=(str | float, _OUTDATE.merge_field_infos(_OUTDATE, default=None))
@@ -177,7 +177,7 @@ class ObsMultitrack(Schema):
     audio_configurations: dict[str, list[dict[str, Any]]]
 
 
-class ProcessObject(OpenSchema):
+class ProcessObject(OpenBody):
     """An object, or an S3 event. The keys in an event are URL-encoded."""
 
     bucketName: Annotated[str, Field(examples=["films"])] | None = None
@@ -201,7 +201,7 @@ class QueuedProcess(Job):
     jobs: list[str]
 
 
-class SigningRequest(OpenSchema):
+class SigningRequest(OpenBody):
     """What to sign for CloudFront.
 
     expires: seconds since 1970, a date or a time; by default `playback.sign_ttl` from now. policy: custom is the
@@ -363,7 +363,7 @@ class Domains(Schema):
     pullDNS: str
 
 
-class DomainChanges(OpenSchema):
+class DomainChanges(OpenBody):
     """A missing field stays unchanged."""
 
     pushDNS: Annotated[str, Field(max_length=300)] | None = None

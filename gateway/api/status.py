@@ -12,7 +12,7 @@ from gateway.api.answers import BadRequest, answer
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT, host_of
 from gateway.api.route import operation
-from gateway.api.schema_base import shown
+from gateway.api.schema_base import to_answer
 from gateway.api.servers import age_order, role
 from gateway.lib.log import LEVELS, levels
 from gateway.lib.metrics import CONTENT_TYPE
@@ -135,4 +135,4 @@ async def nodes(request: web.Request) -> web.Response:
 def _node_json(node: Node, local_id: str, report: Mapping[str, Any] | None) -> dict[str, Any]:
     state = {name: (report or {}).get(name) for name in _SUMMARY_FIELDS}
     here, answers = node.id == local_id, report is not None
-    return shown(console_schemas.ClusterNode, node, node=node.id, here=here, answers=answers, **state)
+    return to_answer(console_schemas.ClusterNode, node, node=node.id, here=here, answers=answers, **state)

@@ -20,7 +20,7 @@ class OwnAddress:
         self.address = ""
 
     async def announce(self, ports: OpenPorts) -> None:
-        """Sets the open ports. Finds the address if there is a registry, because only nodes and tasks then need it."""
+        """Sets the open ports. If there is a registry, finds the address too: other nodes and ECS tasks use it."""
         self.ports = ports
         if self._settings.registry:
             self.address = await advertised_address(self._settings, ports)

@@ -25,7 +25,7 @@ from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks, log_failure
 from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
-from gateway.outputs.ladder.ladder_output import LadderOutput, ladder_of_channel
+from gateway.outputs.ladder.ladder_output import LadderOutput, channel_ladder_kind
 from gateway.outputs.ladder.ladder_output import stream_wants_ladder as has_ladder
 from gateway.outputs.ladder.remote_ladder import CODEC, FLAGS, KIND, TEXTS
 from gateway.ports.errors import GatewayError, StoreUnusable
@@ -86,7 +86,7 @@ async def work(settings: Settings, assignment: Assignment) -> int:
     """
     workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     dropped, ladders = Counter(DROPPED), load_ladders(settings.transcode.ladders)
-    stream, kind = settings.stream, ladder_of_channel(ladders, settings.transcode)
+    stream, kind = settings.stream, channel_ladder_kind(ladders, settings.transcode)
     hub = Hub(StreamLimits(0, _LINGER_SECONDS, stream.gop_seconds, stream.gop_bytes), (), Events())
     stop_requested, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in _SIGNALS:

@@ -183,7 +183,8 @@ class Timeline:
 class History:
     """The timelines of this process and of its channels.
 
-    At most MAX_CHANNELS channels, so at most 13 MB. The channel whose last point is oldest is dropped first.
+    At most MAX_CHANNELS channels: 17 MB with the four series of streams, 127 MB with 32 series. The channel whose last
+    point is oldest is dropped first.
     """
 
     def __init__(self) -> None:

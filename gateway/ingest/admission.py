@@ -1,4 +1,4 @@
-"""Checks pushes for all protocols: the sign, the stored key, and the limits per address."""
+"""Checks pushes for all protocols: the signature of the key, the stored key, and the limits for each address."""
 
 import asyncio
 import math
@@ -86,7 +86,7 @@ class Admission:
                     return channel
                 self._revoked[subject, key] = self._monotonic(), verdict
         if not exempt and self._refusals.add(address, self._monotonic()):
-            raise TooManyRefusals("too many refused signs from this address")
+            raise TooManyRefusals("too many refused keys from this address")
         parsed = StreamKey.parse(key or "") if verdict is Verdict.EXPIRED else None
         raise NotAuthorized(str(verdict), RefusalReason(verdict), parsed.expires if parsed is not None else None)
 
@@ -139,7 +139,7 @@ class Admission:
 
 
 def refusal_reason(error: GatewayError) -> RefusalReason | None:
-    """Returns the reason that clients see; None if neither the key nor the load is the reason."""
+    """Returns the reason that clients see; None if the error is not about the key, a name in use, or the load."""
     match error:
         case NotAuthorized():
             return error.reason

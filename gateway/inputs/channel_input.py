@@ -168,7 +168,7 @@ class ChannelInput:
         self._set_program(program, now)
         self._begun = True
         self._since = self._first_unit = self._last_unit = self._last_picture = now
-        program.go_on(self._media.tracks)
+        program.take_over(self._media.tracks)
 
     def _set_program(self, program: Program, now: float) -> None:
         self._program = program

@@ -23,7 +23,7 @@ class Program:
     frames of silence fill the time between the inputs. The second input then moves by at most half a frame of sound, so
     that its frames follow directly.
 
-    Additional tracks are moved like the default ones. If an input lacks one, its rendition shows the default media
+    Additional tracks are moved like the default ones. If an input lacks one, the track has the default media
     (`TrackPublisher`). The program announces a discontinuity at this change, so that all renditions have it together.
 
     publisher: of the channel's stream; it must leave times unchanged (`keep_time`).
@@ -32,7 +32,7 @@ class Program:
     def __init__(self, publisher: StreamPublisher) -> None:
         self.publisher = publisher
         additional = publisher.additional
-        self._renditions = additional if isinstance(additional, TrackPublisher) else None
+        self._additional = additional if isinstance(additional, TrackPublisher) else None
         self._additional_due = False  # at the next key frame, the input's additional tracks replace the default media
         self._shift = 0  # milliseconds from the input's times to the stream's
         self._sound_from = 0  # decode time of the input; its earlier sound is left out
@@ -61,11 +61,11 @@ class Program:
         additional: the additional tracks of the input.
         """
         self._announce(tracks, begins=True)
-        if self._renditions is not None:
-            self._renditions.leave()
+        if self._additional is not None:
+            self._additional.leave()
             self.publisher.has_additional |= bool(self.publisher.stream.pushed_tracks)
         self._begin(tracks, units, now, sound)
-        if additional is not None and self._renditions is not None:
+        if additional is not None and self._additional is not None:
             self._additional_due = len(units) > 1 and bool(additional.tracks)
             additional.announce(self.publisher, now)
 
@@ -98,8 +98,11 @@ class Program:
         aligned = shift - excess if excess <= frame / 2 else shift + frame - excess
         return round(aligned if aligned >= least else aligned + frame)
 
-    def go_on(self, tracks: Tracks | None) -> None:
-        """Goes on with an input. The stream has its tracks and media already."""
+    def take_over(self, tracks: Tracks | None) -> None:
+        """Takes over a push whose media are in the stream already, because the channel had no other inputs before.
+
+        tracks: of the push; None: not known yet.
+        """
         self._is_new = False
         if tracks is not None:
             self._use(tracks)
@@ -108,14 +111,16 @@ class Program:
         """Announces changed tracks or metadata of the input on air."""
         before = self._video, self._audio
         self._announce(tracks)
-        if self._renditions is not None and before != (self._video, self._audio):
-            self._renditions.change_default()
+        if self._additional is not None and before != (self._video, self._audio):
+            self._additional.change_default()
         original = self.publisher.stream.original.tracks
         if original is not None and original.metadata != tracks.metadata:
             self.publisher.set_tracks(self._video, self._audio, tracks.metadata)
 
     def _announce(self, tracks: Tracks, *, begins: bool = False) -> None:
-        """Announces tracks that differ from those of the stream. After a break, tracks are always announced.
+        """Announces tracks that differ from those of the stream.
+
+        A new Program always announces them, because the stream may have tracks of an earlier one.
 
         begins: whether another input begins. Then renditions may change their tracks.
         """
@@ -132,7 +137,7 @@ class Program:
     def _discontinue(self) -> None:
         """Announces a discontinuity, if renditions change their tracks now."""
         tracks = self.publisher.stream.original.tracks
-        if self._renditions is not None and tracks is not None and self._renditions.differs(tracks.video, tracks.audio):
+        if self._additional is not None and tracks is not None and self._additional.differs(tracks.video, tracks.audio):
             self.publisher.set_tracks(tracks.video, tracks.audio, tracks.metadata, continuous=False)
 
     def _use(self, tracks: Tracks) -> None:

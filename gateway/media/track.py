@@ -36,7 +36,7 @@ class MediaTrack:
     timescale: ticks a second of `AccessUnit.dts` and `.cts`.
     config: the decoder configuration in its ISO-BMFF form without box header. H.264, H.265, AV1, VP8 and VP9: avcC,
     hvcC, av1C or vpcC record. AAC: AudioSpecificConfig. Opus: OpusHead with or without its magic; dOps is derived from
-    it. FLAC: metadata blocks. MP3: empty.
+    it. FLAC: metadata blocks. MP3, AC-3 and E-AC-3: empty, because each frame has its parameters.
     """
 
     kind: Kind

@@ -19,7 +19,8 @@ from gateway.media.unit import AccessUnit
 
 VIDEO_CLOCK = 90_000
 
-# Rounding to milliseconds gives the first and the current frame an error of at most 1 ms each.
+# The times of the first and the current frame are rounded down or to the nearest millisecond, both alike. So their
+# difference is wrong by less than 1 ms; the rest is for the rounding to ticks.
 _TOLERANCE_MS = 1.15
 _MIN_REGULAR_STEPS = 4  # consecutive steps of one frame, after which the rate is known
 _ESTIMATE_INTERVALS = 24  # number of intervals from which an unknown rate is estimated

@@ -14,7 +14,7 @@ from gateway.playback.formats import suffixes
 from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
 from gateway.playback.reports import RequestReports
 
-MAX_PER_ADDRESS: Final = 500  # players; even a large network has fewer different user agents for each stream
+MAX_PER_ADDRESS: Final = 500  # counted players of one address or IPv6 /64, of all streams; others are not counted
 _MEDIA: Final = suffixes(CacheClass.MEDIA)
 
 
@@ -32,7 +32,8 @@ class _Entry:
     """A player.
 
     began, at: times of its first and last request, monotonic seconds. address: counted in the quota; "": exempt.
-    counted: whether it got media. reports: number of its requests with CMCD.
+    counted: whether it is in `stream.viewers`: it got media, or its address is not limited.
+    reports: number of its requests with CMCD.
     """
 
     stream: WatchedStream

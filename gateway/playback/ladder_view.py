@@ -85,7 +85,11 @@ def ladder_format(stream: Stream) -> LadderFormat:
 
 
 def current_ladder(hub: PlayableStreams, stream: Stream, format: tuple[str, type[P]]) -> LadderView[P]:
-    """Returns the current ladder of a source. It includes lingering renditions, but not ended ones."""
+    """Returns the current ladder of a source.
+
+    While the source is live or lingers, it has the renditions in these states. After the source has ended, it also has
+    renditions that ended recently.
+    """
     transcoder = stream.output(OUTPUT)
     planned: Sequence[LadderStep] = transcoder.active_steps if isinstance(transcoder, LadderTranscoder) else ()
     pushed = stream.pushed_tracks

@@ -102,7 +102,9 @@ class PlaybackProtection:
         return self._check_cloudfront(request)
 
     def judge_sign(self, name: str, channel: Channel | None, sign: str | None, address: str | None) -> None:
-        """Checks the permission of an RTMP player, without pages and CloudFront. Raises NotAuthorized, TooManyRefusals.
+        """Checks the permission of an RTMP player. Raises NotAuthorized, TooManyRefusals.
+
+        They send no Referer, so `refererAllow` does not apply. A channel with CloudFront protection refuses them.
 
         address: None for a trusted proxy, whose address is not limited.
         """
@@ -116,7 +118,7 @@ class PlaybackProtection:
             return
         if sign and address is not None and self._refusals.add(address, self._monotonic()):
             self._count("blocked")
-            raise TooManyRefusals("too many refused signs from this address")
+            raise TooManyRefusals("too many refused keys from this address")
         self._count("not understood" if auth == NO_PLAYBACK else str(verdict))
         raise NotAuthorized(str(verdict))
 

@@ -19,7 +19,7 @@ from gateway.playback.play_format import PlayAddress, PlayFormat, PlayListener
 class RtmpPlayback:
     """A player that gets `feed`.
 
-    backlog: bytes that may wait for the player.
+    backlog: bytes that may always wait for the player. `Feed.backlog` allows more at a high bit rate.
     on_end: called once when the stream ends. on_flood: called if the player joins repeatedly without reading.
     """
 

@@ -1,7 +1,7 @@
 """Builds and parses the object keys for the recorded media of a channel.
 
 Dates are in UTC. The month and day in folder names have no leading zero.
-Keys of the original system are parsed too. Dates in them are in the zone of its container, Asia/Shanghai. But its
+Keys of the old system are parsed too. Dates in them are in the time zone of its machines, Asia/Shanghai. But its
 pictures, and its motion clips with two-digit months and days, have names like ours: their dates are read as UTC.
 """
 
@@ -22,12 +22,12 @@ class MediaKind(StrEnum):
     """The kind of an object below `<id>/`. The value is its name in the API."""
 
     VIDEO = "video"
-    ONDEMAND = "ondemand"  # the playlist of a session
+    ONDEMAND = "ondemand"  # the playlist of one on-demand recording
     SEGMENT = "segment"  # a segment of that playlist
     IMAGE = "image"
     MOTION = "motion"
     CLIP = "clip"
-    MP4_LIST = "mp4_list"  # the original system's list of its MP4 recordings
+    MP4_LIST = "mp4_list"  # the old system's list of its MP4 recordings
 
 
 _PATTERNS: Final = {
@@ -77,7 +77,7 @@ def image_key(channel: str, at: datetime) -> str:
 
 
 def playlist_key(channel: str, start_ms: int) -> str:
-    """Returns the key of the on-demand playlist of a session. start_ms: milliseconds since 1970."""
+    """Returns the key of the playlist of one on-demand recording. start_ms: milliseconds since 1970."""
     return f"{channel}/vod-{start_ms}.m3u8"
 
 
@@ -97,7 +97,7 @@ def day_folder(at: datetime) -> str:
 
 
 def parse(key: str) -> MediaKey | None:
-    """Returns the parts of a key that Millrace or the original system wrote; None for any other key."""
+    """Returns the parts of a key that Millrace or the old system wrote; None for any other key."""
     channel, _, path = key.partition("/")
     for patterns, zone in ((_PATTERNS, UTC), (_OLD_PATTERNS, _SHANGHAI)):
         for kind, pattern in patterns.items():

@@ -78,7 +78,7 @@ def load_ladders(file: Path | None = None) -> Mapping[str, LadderSettings]:
         lines.append(f"{path}: there is no ladder [{STANDARD}], which is the default of channels")
     for name, ladder in ladders.items():
         names = [rung.name for rung in ladder.rungs]
-        lines += [f"{path}: {name} has two rungs {n}" for n in dict.fromkeys(names) if names.count(n) > 1]
+        lines += [f"{path}: two rungs of {name} have the name {n}" for n in dict.fromkeys(names) if names.count(n) > 1]
         if list(ladder.rungs) != sorted(ladder.rungs, key=lambda rung: rung.width * rung.height):
             lines.append(f"{path}: the rungs of {name} are not in order from the smallest to the largest")
     if lines:

@@ -1,4 +1,4 @@
-"""UdpPath: a path to a peer on the UDP socket that all peers share."""
+"""UdpPath: a path to a peer over one of the endpoint's UDP sockets. Peers share these sockets."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal

@@ -1,6 +1,7 @@
 """The watermark of a channel, and its encoding in messages to the worker.
 
-SETUP has {"preset", "threads", "bitrate", "after", "font"}. DATA is a WatermarkSpec, before the first unit and at each
+SETUP has {"preset", "threads", "bitrate", "after", "font"}. `after` is a decode time in milliseconds: viewers already
+have the pictures up to it. DATA is a WatermarkSpec, before the first unit and at each
 change. A NOTE of the worker, after each drawing, is {"notes": [...]}: the parts that could not be drawn. FAILED: this
 stream cannot be decoded.
 """

@@ -60,7 +60,9 @@ class Edge(Role):
         self.ready_fields = {"node": parts.node.identity.id}
         self.hub = pulled.hub
         self.viewers = parts.viewers
-        self.played = PlayedStreams(pulled.replicas, pulled.browsers.replicas, pulled.browsers, parts.cluster.sessions)
+        self.played = PlayedStreams(
+            pulled.replicas, pulled.browsers.replicas, pulled.browsers, parts.cluster.session_forwarder
+        )
         self.acquire_publisher = self.hub.acquire_publisher  # never called, because `admission` refuses each push
         self.admission: Admission = NoPushes(parts.viewers.channels.cached, parts.node.secrets, parts.node.events)
         if not parts.node.settings.signing.secret.get_secret_value():

@@ -36,7 +36,7 @@ class ChannelEdge:
         """
         if not self._may_serve(request, name) or request.query.get("original") == "1":
             raise NoSuchStream(name)
-        form = request.query.get("form")
+        form = request.query.get("form")  # of the stream converted for WebRTC viewers; None: the stream itself
         if form is not None:
             return await self.browser_replicas.pull_source(name, form, _WAIT_SECONDS)
         return await self.replicas.pull_source(name, _WAIT_SECONDS)

@@ -24,7 +24,7 @@ from proxy.edge.remote_channels import HolderFirstChannels, RemoteChannels
 class EdgeCluster:
     """The services of an edge that find other nodes. registry, edge_selector: None if the settings list gateways.
 
-    sessions: the WebRTC sessions of other processes; None without a secret of the cluster.
+    session_forwarder: reaches the WebRTC sessions of other processes; None without a secret of the cluster.
     reader: reads channels. deleted: reads what remains of deleted channels.
     """
 
@@ -33,7 +33,7 @@ class EdgeCluster:
     edge_selector: EdgeSelector | None
     peers: Peers
     siblings: SiblingProcesses
-    sessions: SessionForwarder | None
+    session_forwarder: SessionForwarder | None
     gateways: Gateways
     reader: ChannelReader
     deleted: ChannelReader
@@ -77,5 +77,7 @@ async def open_cluster(parts: NodeParts) -> EdgeCluster:
         parts.readiness.add("channel store", stored.check)
         reader, deleted = HolderFirstChannels(stored, locator, peers), StoredDeletions(stored)
     siblings = SiblingProcesses(identity.id, peers, identity.siblings)
-    sessions = SessionForwarder(siblings, identity.secret, nodes) if identity.secret else None
-    return EdgeCluster(registry, locator, edge_selector, peers, siblings, sessions, all_gateways, reader, deleted)
+    session_forwarder = SessionForwarder(siblings, identity.secret, nodes) if identity.secret else None
+    return EdgeCluster(
+        registry, locator, edge_selector, peers, siblings, session_forwarder, all_gateways, reader, deleted
+    )

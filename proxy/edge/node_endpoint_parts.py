@@ -39,12 +39,13 @@ def build_node_endpoint(
     others: dict[str, Operation] = {}
     if metrics_aggregator is not None:
         others[METRICS_OPERATION] = metrics_aggregator.operate
-    if cluster.sessions is not None:
-        others |= cluster.sessions.operations(sessions.apply)
+    if cluster.session_forwarder is not None:
+        others |= cluster.session_forwarder.operations(sessions.apply)
     channel_edge = ChannelEdge(settings.edge.channel, edge.pulled.replicas, edge.pulled.browsers, edge.http_cache)
     return NodeEndpoint(
         NodeAuthenticator(node.identity.secret, settings.limits.refusals_per_minute),
         cluster.siblings,
+        # The function is never called, because the hub is empty.
         PullableStreams(empty_hub, lambda stream: "", metrics.dropped, channel_edge.find_replica),
         cluster.reader,
         channel_edge.file,

@@ -18,7 +18,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.outputs.ladder.ladder_output import LadderOutput, ladder_of_channel, stream_wants_ladder
+from gateway.outputs.ladder.ladder_output import LadderOutput, channel_ladder_kind, stream_wants_ladder
 from gateway.settings.ladders import load_ladders
 from gateway.settings.layers import load
 from gateway.workers.worker_pool import WorkerPool
@@ -100,7 +100,7 @@ class LadderHub:
         self.hub: Hub = builders.hub(specs, gop_bytes=64_000_000)
 
     def _transcoder(self, stream: Stream) -> LadderOutput:
-        kind = ladder_of_channel(LADDERS, self._settings.transcode)
+        kind = channel_ladder_kind(LADDERS, self._settings.transcode)
         self.made.append(LadderOutput(stream, self.hub, self.workers, kind, self.dropped))
         return self.made[-1]
 

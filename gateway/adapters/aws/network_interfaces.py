@@ -30,9 +30,12 @@ async def public_name(session: AwsSession, interface: str) -> str:
     return ""
 
 
-def interface_of(reply: Any) -> str:
-    """Returns the id of a task's network interface, or "" if it has none. reply: of DescribeTasks, or an event."""
-    for attachment in list_field(reply, "attachments"):
+def interface_of(task: Any) -> str:
+    """Returns the id of a task's network interface, or "" if it has none.
+
+    task: one of the tasks in an answer of DescribeTasks, or the `detail` of a task event.
+    """
+    for attachment in list_field(task, "attachments"):
         # "ElasticNetworkInterface" in DescribeTasks, "eni" in events.
         if isinstance(attachment, Mapping) and attachment.get("type") in ("ElasticNetworkInterface", "eni"):
             for detail in list_field(attachment, "details"):
@@ -41,7 +44,7 @@ def interface_of(reply: Any) -> str:
     return ""
 
 
-def list_field(reply: Any, name: str) -> list[Any]:
+def list_field(value: Any, name: str) -> list[Any]:
     """Returns the list `name` of a JSON object, or an empty list."""
-    found = reply.get(name) if isinstance(reply, Mapping) else None
+    found = value.get(name) if isinstance(value, Mapping) else None
     return found if isinstance(found, list) else []

@@ -86,7 +86,7 @@ class BackgroundJobs:
 
     @property
     def broadcast_servers(self) -> Callable[[], Awaitable[list[dict[str, str]]]] | None:
-        """The function that lists the broadcast servers for the old system's browser client; None without a table."""
+        """The function that lists the nodes to which the old system's browser client may push; None without a table."""
         return self._broadcast_table.servers if self._broadcast_table is not None else None
 
     def stop(self) -> None:

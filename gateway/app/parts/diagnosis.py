@@ -27,7 +27,7 @@ class Diagnosis:
 
 
 def build_diagnosis(parts: NodeParts, live: Live) -> Diagnosis:
-    """Returns the measurements. Called once. The stack saves the history."""
+    """Returns the measurements. Call it once: `parts.stack` then saves the history when the process ends."""
     settings, slot, workers = parts.settings, parts.identity.slot, live.outputs.workers
     urls = {
         "channels": settings.channels,
@@ -41,5 +41,5 @@ def build_diagnosis(parts: NodeParts, live: Live) -> Diagnosis:
     status = NodeStatus(settings.data, schemes, lambda: (workers.running, workers.limit))
     file = settings.data / f"history-{slot.number if slot is not None else 1}.bin"
     recorder = Recorder(live.hub, NodeValues(parts.metrics, status), stream_values(live.viewers_of), file)
-    parts.stack.push_async_callback(recorder.save)  # after the recording has ended
+    parts.stack.push_async_callback(recorder.save)  # runs after the task of `recorder.run` has ended
     return Diagnosis(parts.metrics, status, recorder)

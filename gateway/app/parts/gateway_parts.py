@@ -11,7 +11,7 @@ from gateway.app.parts.background_jobs import BackgroundJobs
 from gateway.app.parts.cluster import build_cluster
 from gateway.app.parts.diagnosis import Diagnosis, build_diagnosis
 from gateway.app.parts.live import Live, build_live
-from gateway.app.parts.publishers import PublisherPages
+from gateway.app.parts.publishers import PublisherResponders
 from gateway.app.parts.pushes import Pushes, build_pushes
 from gateway.app.viewer_parts import ViewerParts, build_viewers
 from gateway.channels.media_owners import StoredDeletions
@@ -33,7 +33,7 @@ class GatewayParts:
     live: Live
     member: ClusterMember | None
     pushes: Pushes
-    publishers: PublisherPages
+    publishers: PublisherResponders
     diagnosis: Diagnosis
     clips: ClipService
     jobs: BackgroundJobs
@@ -62,7 +62,7 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
         live,
         member,
         pushes,
-        PublisherPages(node, stores.domains, viewers.channels.cached, cluster),
+        PublisherResponders(node, stores.domains, viewers.channels.cached, cluster),
         build_diagnosis(node, live),
         ClipService(stores.objects, outputs.archive, sources, node.events, node.settings.clips),
         BackgroundJobs(node, stores, outputs),

@@ -17,7 +17,7 @@ from gateway.playback.router import FolderResponder, PublisherRoutes
 from gateway.ports.cluster_queries import ClusterQueries
 
 
-class PublisherPages:
+class PublisherResponders:
     """The responders for publishers. channels: may be a cache. cluster: sends requests to the other nodes."""
 
     def __init__(
@@ -50,7 +50,11 @@ class PublisherPages:
         }
 
     async def _ports(self, host: str = "") -> Response:
-        """Answers `/broadcast.json`. host: of this gateway, for the pages of other nodes."""
+        """Answers `/broadcast.json`.
+
+        host: the host to which pages push if no push domain is set. "": the host of the page itself, which is wrong for
+        pages of an edge, because it takes no pushes.
+        """
         domains = await self._domains.get_domains()
         return Response(200, json.dumps(push_ports(domains, self.shown_ports(), host)).encode(), JSON)
 

@@ -42,7 +42,10 @@ class Variant:
 
 
 def multivariant(variants: Sequence[Variant], renditions: Sequence[AudioRendition] = (), *, version: int = 9) -> str:
-    """Returns the playlist, with MARK after its URIs. Players start with the first of `variants`."""
+    """Returns the playlist as a template: MARK stands after each URI, for `media_playlist.with_suffix`.
+
+    Players start with the first of `variants`.
+    """
     lines = ["#EXTM3U\n", f"#EXT-X-VERSION:{version}\n"]
     for r in renditions:
         default = "YES" if r.default else "NO"

@@ -46,9 +46,10 @@ class Access(Enum):
 
 
 class Table:
-    """The samples of one track, added run by run in decode order. Times are in ticks of the track.
+    """The samples of one track, added chunk by chunk in decode order. Times are in ticks of the track.
 
-    A sample needs four bytes of memory, and twenty more if composition offsets change with each sample.
+    A sample needs four bytes of memory. It needs 16 more if its composition offset differs from that of the previous
+    sample, 16 more if its duration does, and four more if it is a sync sample.
     decode_start, shown_start: decode and presentation time of the first sample.
     shown_end: end of the last picture shown.
     """
@@ -58,8 +59,8 @@ class Table:
         self.decode_start = 0
         self.shown_start = 0
         self.shown_end = 0
-        self.positions = array("Q")  # position of each run, which is a chunk of the finished movie
-        self.lengths = array("Q")  # bytes of each run
+        self.positions = array("Q")  # position of each chunk in the file
+        self.lengths = array("Q")  # bytes of each chunk
         self._last = 0  # decode time of the last sample
         self._last_duration = 0
         self._durations = Runs()  # without the last sample
@@ -80,16 +81,16 @@ class Table:
         position: int,
         description: int = 1,
     ) -> None:
-        """Adds a run of consecutive samples at file position `position`, the first decoded at `base`.
+        """Adds a chunk: consecutive samples at file position `position`, the first decoded at `base`.
 
         description: index of their sample description, from 1.
 
-        If a run does not begin at the end of the previous run, the last sample of that run lasts until then. It lasts
+        If a chunk does not begin at the end of the previous one, the previous last sample lasts until then. It lasts
         at least one tick, because decode times must grow.
         """
         time = base
         count = total = 0
-        for duration, size, start, offset in zip(durations, sizes, access, offsets, strict=True):
+        for duration, size, kind, offset in zip(durations, sizes, access, offsets, strict=True):
             if self.samples:
                 time = max(time, self._last + 1)
                 self._durations.add(time - self._last)
@@ -97,9 +98,9 @@ class Table:
                 self.decode_start, self.shown_start = time, time + offset
                 self.shown_end = time
             self.samples += 1
-            if start is Access.SYNC:
+            if kind is Access.SYNC:
                 self._keys.append(self.samples)
-            self._opens.add(start is Access.OPEN)
+            self._opens.add(kind is Access.OPEN)
             self._sizes.append(size)
             self._offsets.add(offset)
             self._last, self._last_duration = time, duration

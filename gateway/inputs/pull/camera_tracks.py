@@ -17,14 +17,14 @@ from gateway.protocols.rtp.packets import PacketOrder, RtpClock, RtpPacket
 from gateway.protocols.rtsp.session_description import RtspMedia
 from gateway.workers.sound_protocol import ForeignSound, opus_track
 
-# libav's names of the sound codecs that a worker has to encode.
+# libav's decoders of the sound codecs that no track has. A worker converts their sound to AAC.
 _FOREIGN: Final = {"PCMU": "pcm_mulaw", "PCMA": "pcm_alaw", "L16": "pcm_s16be"}
 
 
 class CameraTrack:
     """One medium of a session.
 
-    foreign: the codec of sound that a worker has to encode; None: the units can be published.
+    foreign: the codec of sound that a worker converts to AAC; None: the units can be published.
     samples: makes access units. damaged: number of losses and of invalid payloads.
     """
 

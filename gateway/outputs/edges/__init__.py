@@ -1,6 +1,6 @@
-"""Edges that serve only one channel.
+"""The output `cluster`: while a stream is live, it keeps edges running that serve only this channel.
 
-The cloud adapters start and stop their tasks.
+Each edge is an ECS task. `gateway.adapters.aws` starts and stops it.
 """
 
 from __future__ import annotations

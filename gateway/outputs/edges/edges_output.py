@@ -1,4 +1,4 @@
-"""The output `cluster`: `clusterNumber` tasks that serve only one channel while it is live."""
+"""The output `cluster`: `clusterNumber` edges, as ECS tasks, that serve only one channel while it is live."""
 
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ def wants_edges(channel: Channel) -> bool:
 
 
 def stream_wants_edges(stream: Stream) -> bool:
-    """Returns whether a stream is a source whose channel asks for its own edges."""
+    """Returns whether a stream is no rendition, and its channel asks for its own edges."""
     return stream.is_source and wants_edges(stream.channel)
 
 

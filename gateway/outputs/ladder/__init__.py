@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def _make(services: OutputServices) -> OutputSpec:
-    from gateway.outputs.ladder.ladder_output import LadderOutput, ladder_of_channel, stream_wants_ladder
+    from gateway.outputs.ladder.ladder_output import LadderOutput, channel_ladder_kind, stream_wants_ladder
     from gateway.outputs.ladder.remote_ladder import RemoteLadderOutput
 
     settings, hub, ladders = services.settings, services.hub, services.ladders
-    region, kind = os.environ.get("AWS_REGION", ""), ladder_of_channel(services.ladders, settings.transcode)
+    region, ladder_kind = os.environ.get("AWS_REGION", ""), channel_ladder_kind(services.ladders, settings.transcode)
 
     def make(stream: Stream) -> StreamOutput:
         if settings.workers.runner == "ecs":
             return RemoteLadderOutput(stream, hub, ladders, lambda: services.address, region, services.task_sets)
-        return LadderOutput(stream, hub, services.workers, kind, services.dropped)
+        return LadderOutput(stream, hub, services.workers, ladder_kind, services.dropped)
 
     return OUTPUT.spec(make, lambda stream: stream_wants_ladder(ladders, stream))
 

@@ -71,7 +71,7 @@ class LadderKind:
     for_viewers: bool = False
 
 
-def ladder_of_channel(ladders: Mapping[str, LadderSettings], settings: TranscodeSettings) -> LadderKind:
+def channel_ladder_kind(ladders: Mapping[str, LadderSettings], settings: TranscodeSettings) -> LadderKind:
     """Returns the kind of the output `codec`: the renditions that the stored channel enables."""
     presets = {"libx264": settings.preset, "libx265": settings.hevc_preset}
 

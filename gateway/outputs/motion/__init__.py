@@ -1,6 +1,6 @@
-"""Motion clips, and the rule that detects motion.
+"""The output `motion`: stores a clip and a picture of each motion, and has the rule that detects motion.
 
-`gateway.outputs.snapshot` stores the pictures.
+A function of `gateway.outputs.snapshot` stores the picture.
 """
 
 from __future__ import annotations

@@ -15,11 +15,12 @@ _INACCURACY: Final = 0.1  # of the time between the reports
 class RtpTimeline:
     """Times in milliseconds of one video and one sound track, or of one of them.
 
-    Before both tracks have a sender report, the first frame of each has the time of its arrival. Then the track that is
-    too early moves forward at once. No correction goes backwards, because the other track never moves.
+    Before both tracks have a sender report, the first frame of each has the time of its arrival. When both have one,
+    the track whose times are too small moves forward at once. The other track keeps its times. So times never go back.
 
-    A report counts only if its timestamp advanced like its clock since the last one. Senders set their clocks, and in
-    the reports of GStreamer 1.22 timestamps advance by two seconds a second.
+    The first report of a track counts. A later one counts only if its timestamp and its NTP time advanced equally since
+    the report before it. They may differ: a sender can set its clock, and the timestamps in reports of GStreamer 1.22
+    advance by two seconds a second.
 
     rates: ticks a second of each track's timestamps.
     """
@@ -71,6 +72,6 @@ class RtpTimeline:
 
 
 def _agree(first: tuple[float, int], second: tuple[float, int], clock: RtpClock) -> bool:
-    """Whether the timestamps of two reports advanced like their clocks."""
+    """Whether timestamp and NTP time advanced equally between two reports."""
     passed = second[0] - first[0]
     return abs(clock.between(first[1], second[1]) - passed) <= _INACCURACY_MS + _INACCURACY * abs(passed)

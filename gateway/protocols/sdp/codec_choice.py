@@ -42,8 +42,12 @@ def receiving_codec(media: OfferedMedia, names: Sequence[str]) -> OfferedCodec |
 
 def no_codec_to_send(tracks: Iterable[MediaTrack], media: Iterable[OfferedMedia]) -> str:
     """Returns the reason why no track of a stream can be sent to a client."""
-    stream = _listed([shown_track(track) for track in tracks]) or "no track"
-    return f"no codec in common: the stream has {stream}; the offer has {_offered(media)}"
+    sent, offered = list(tracks), list(media)
+    stream = _listed([shown_track(track) for track in sent]) or "no track"
+    names = {codec.name for medium in offered for codec in medium.codecs}
+    unsuitable = any(NAMES.get(track.codec) in names for track in sent)
+    hint = ", with another profile, level or packetization mode" if unsuitable else ""
+    return f"no codec in common: the stream has {stream}; the offer has {_offered(offered)}{hint}"
 
 
 def no_codec_to_receive(names: Sequence[str], media: Iterable[OfferedMedia]) -> str:

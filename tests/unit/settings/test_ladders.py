@@ -58,7 +58,7 @@ def test_an_operator_can_configure_own_ladders(tmp_path: Path) -> None:
         ('audio = "copy"', "audio = true", "standard.rungs.0.audio: expected bits a second"),
         (f"[{RUNG}]", "[]", "standard.rungs: expected a list of 1 to 8 rungs"),
         (f"[{RUNG}]", "3", "standard.rungs: expected a list of 1 to 8 rungs"),
-        (f"[{RUNG}]", f"[{RUNG}, {RUNG}]", "standard has two rungs a"),
+        (f"[{RUNG}]", f"[{RUNG}, {RUNG}]", "two rungs of standard have the name a"),
         (f"[{RUNG}]", f"[{RUNG}, {SMALLER}]",
          "the rungs of standard are not in order from the smallest to the largest"),
         (GOOD, "standard = 1", "standard: expected a ladder, that is vbv and rungs"),

@@ -13,12 +13,14 @@ _CONTINUED: Final = 0x40
 _NEW_SEQUENCE: Final = 0x08
 _MAX_ELEMENTS: Final = 3  # W has two bits. The last of W elements has no length, so it fills the packet exactly.
 
-# §5: temporal delimiters and tile lists are not sent.
+# §5: temporal delimiters and tile lists are not sent. Padding is left out too, because it has no media.
 _NOT_SENT: Final = frozenset((av1.TEMPORAL_DELIMITER, av1.TILE_LIST, av1.PADDING))
 
 
 class Av1Packetizer:
-    """Puts the sequence header of the configuration before key frames that have none.
+    """Splits AV1 pictures. Implements RtpPacketizer.
+
+    It puts the sequence header of the configuration before key frames that have none.
 
     config: the av1C record; empty if the key frames have sequence headers. Raises InvalidData.
     """
@@ -30,7 +32,7 @@ class Av1Packetizer:
         self._sequence_header = [element for kind, element in found if kind == av1.SEQUENCE_HEADER]
 
     def for_burst(self, pictures: int) -> Av1Packetizer:
-        return self
+        return self  # a burst of old pictures needs no other packetizer, because AV1 packets have no picture ids
 
     def split(self, unit_payload: bytes, limit: int, key: bool) -> list[bytes]:
         found = _elements(unit_payload)

@@ -24,8 +24,8 @@ from gateway.workers.vod_bounds import UnusableMedia
 def work(link: program.ParentLink) -> None:
     """Executes one request, then ends the process.
 
-    The process ends before any codec object is released, because a codec without memory may wait for its threads
-    forever. So `exit_now` is called in the handler, while the error still refers to these objects.
+    After an error, the process ends before its codec objects are released: a codec whose allocation failed may wait for
+    its threads forever. So `exit_now` is called in the handler, while the error still refers to these objects.
     """
     av.logging.set_level(av.logging.PANIC)
 
