@@ -69,7 +69,7 @@ class TsPiece:
         self._data: list[bytes] = [muxer.write_tables()]
         self._size = 0
         self._offset = len(self._data[0])  # bytes so far
-        self._popped_until = 0  # end of the data that was popped, ticks of 90 kHz
+        self._popped_until = 0  # end of the data that was popped, at first the start; ticks of 90 kHz
 
     def add_picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None:
         """Adds one picture. Hot path."""
@@ -79,7 +79,7 @@ class TsPiece:
                 return
             payload = prepared
         if self._start is None:
-            self._start = dts
+            self._start = self._popped_until = dts
         else:
             self._step = max(dts - self._end + self._step, 1)
         self._end = dts + self._step
@@ -104,7 +104,7 @@ class TsPiece:
         self._frames_end = ticks + samples
         if not self._has_picture:
             if self._start is None:
-                self._start = time
+                self._start = self._popped_until = time
             self._end = self._frames_end * VIDEO_CLOCK // self._rate
         if len(self._frames) >= _FRAMES_PER_PES:
             self.flush()

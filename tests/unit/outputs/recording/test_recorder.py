@@ -15,9 +15,12 @@ import pytest
 
 from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.schedule import Schedule
+from gateway.formats.ts.muxer import TsMuxer
 from gateway.live.sink import EndReason
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.outputs.recording import mp4_finalizer, on_demand_recording, recording_output
+from gateway.outputs.recording.cutter import PieceStart
+from gateway.outputs.recording.on_demand_recording import TsPiece
 from gateway.outputs.recording.on_demand_session import OnDemandSession, playlist, read_journal
 from gateway.outputs.storage import locked_file
 from gateway.outputs.storage.recording_index import movie_seconds
@@ -524,6 +527,14 @@ async def test_the_last_segment_of_an_epoch_is_stored_later_if_the_disk_fails_on
         with pytest.raises(OutputError):
             await record(studio.on_demand(stream), stream, Timetable(seconds=3), Timetable(seconds=3, start=4))
         assert await whole_session(studio) == [3]
+
+
+def test_a_segment_waits_for_a_second_of_media_before_it_is_written() -> None:
+    piece = TsPiece(TsMuxer(VIDEO, None), PieceStart(VIDEO, None, b"", None, 0.0, True))
+    piece.add_picture(900_000, 0, True, b"\0\0\0\1\x65")
+    assert not piece.has_data
+    piece.add_picture(990_000, 0, False, b"\0\0\0\1\x41")
+    assert piece.has_data
 
 
 async def test_old_segments_of_an_endless_session_are_removed_from_its_playlist(
