@@ -163,8 +163,8 @@ class _OpenSegment:
     number: int
     started: bool = False
 
-    def record(self, size: int = 0) -> RecordedSegment:
-        """Returns the entry of its session. size: bytes; 0 while it grows."""
+    def as_entry(self, size: int = 0) -> RecordedSegment:
+        """Returns the segment as an entry of its session's list. size: bytes; 0 while it grows."""
         piece = self.piece
         return RecordedSegment(self.number, piece.seconds, size, piece.discontinuity, piece.wall_clock)
 
@@ -238,7 +238,7 @@ class OnDemandRecording(SegmentedRecording):
         """
         if self._session is None:
             return None
-        unfinished = [segment.record() for segment in (*self._completing, *self._open) if segment.started]
+        unfinished = [segment.as_entry() for segment in (*self._completing, *self._open) if segment.started]
         return self._session.folder, [*self._entries, *unfinished]
 
     async def store(self) -> None:
@@ -305,7 +305,7 @@ class OnDemandRecording(SegmentedRecording):
         self._segments += 1
         self.points.complete(segment.number, size)
         await self._archive.keep(media_keys.segment_key(self._stream.name, segment.number), path, replace=True)
-        self._entries.append(segment.record(size))
+        self._entries.append(segment.as_entry(size))
         self._completing.remove(segment)
         await self._publish()
 
