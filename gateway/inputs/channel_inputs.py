@@ -221,7 +221,7 @@ class ChannelInputs:
             if stream is not None:
                 if stream.publisher is not None:
                     self._switcher(channel, specs)
-            elif any(spec.always for spec in specs) and not channel.expired(time.time()):
+            elif any(spec.always for spec in specs):
                 self._start(self._start_channel(channel), channel.id)
 
     def _on_awaited(self, name: str) -> None:
@@ -251,9 +251,9 @@ class ChannelInputs:
             await self._start_channel(channel)
 
     async def _start_channel(self, channel: Channel) -> None:
-        """Starts the inputs of a channel that has no push, unless another node holds its stream."""
+        """Starts a channel that has no push, unless its key has expired or another node holds its stream."""
         try:
-            if channel.id not in self._switchers:
+            if channel.id not in self._switchers and not channel.expired(time.time()):
                 specs = stored_inputs(channel.item)
                 await self._claim(channel, lambda first_number: self._switcher(channel, specs).start(first_number))
         except GatewayError as error:
