@@ -219,7 +219,7 @@ class ChannelInputs:
         elif specs != ONLY_MAIN:
             stream = self._hub.held(channel.id)
             if stream is not None:
-                if stream.publisher is not None:
+                if stream.publisher is not None and not self._closed:
                     self._switcher(channel, specs)
             elif any(spec.always for spec in specs):
                 self._start(self._start_channel(channel), channel.id)

@@ -306,6 +306,14 @@ async def test_a_retired_process_gives_up_channels_without_a_push(monkeypatch: p
         assert not one.inputs.holds("c1")
 
 
+async def test_inputs_added_during_a_push_change_nothing_in_a_retired_process(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        main = one.push(builders.channel("c1"))
+        one.inputs.retire()
+        one.hub.channel_changed(channel(PUSH, SLATE))
+        assert main.active and not one.inputs.holds("c1")
+
+
 async def test_inputs_added_during_a_push_take_the_push_over(monkeypatch: pytest.MonkeyPatch):
     async with studio(monkeypatch) as one:
         main = one.push(builders.channel("c1"))
