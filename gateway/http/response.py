@@ -124,6 +124,8 @@ class Response:
         if first >= end:
             return unsatisfiable(len(body))
         headers = {**self.headers, "Content-Range": f"bytes {first}-{end - 1}/{len(body)}"}
+        if self.compress:
+            headers["Vary"] = "Accept-Encoding"  # RFC 9110 §15.3.7: as in the 200
         return Response(206, body[first:end], self.content_type, cache=self.cache, headers=headers)
 
 
