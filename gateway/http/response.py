@@ -33,7 +33,7 @@ class Response:
 
     body: bytes, an async iterator of bytes, or None.
         An iterator answers only one request. Each piece is sent immediately, chunked if `length` is None.
-        None means no Content-Length: 204, 304 and answers to HEAD.
+        None: no body (204, 304, answers to HEAD). Content-Length is sent only after `sized`.
     compress: whether to use gzip for clients that accept it.
     `sized` and `precompressed` complete a new Response before its first use.
     """
@@ -124,6 +124,8 @@ class Response:
         if first >= end:
             return unsatisfiable(len(body))
         headers = {**self.headers, "Content-Range": f"bytes {first}-{end - 1}/{len(body)}"}
+        if self.compress:
+            headers["Vary"] = "Accept-Encoding"  # RFC 9110 §15.3.7: as in the 200
         return Response(206, body[first:end], self.content_type, cache=self.cache, headers=headers)
 
 
@@ -185,7 +187,9 @@ def service_unavailable(message: str, seconds: int, status: int = 503) -> Respon
 
 def unsatisfiable(size: int) -> Response:
     """Returns 416 for a range outside `size` bytes."""
-    return text(416, "the range lies outside", headers={"Content-Range": f"bytes */{size}"})
+    return text(
+        416, f"the range is outside the {size} bytes of this file", headers={"Content-Range": f"bytes */{size}"}
+    )
 
 
 def byte_range(value: str, size: int) -> tuple[int, int] | None:

@@ -16,8 +16,9 @@ that delivers only after it was steady for some seconds. This happens at one of 
 If the input on air falls silent, the next one goes on air at once. If no input delivers, the last one stays on air
 while it is connected.
 
-Slates and playlists only replace other inputs, unless they are `always` on air. They replace a push while it is
-connected, and for some time after its end. They also replace a pull. A pull runs while somebody watches.
+A slate or playlist without `always` does not start a channel. It goes on air only when no better input delivers:
+while a push is connected but silent, until `inputs.hold` after its end, or while a pull is wanted. With `always` it has
+no such limits. A pull is wanted while somebody watches, or with `always`.
 
 A channel has a switcher while one of its inputs is connected or on air. A channel whose only input is the push has
 none: the push goes straight into the hub. If such a channel gets inputs while it is live, the switcher adopts the push.
@@ -64,7 +65,8 @@ log = structlog.get_logger(__name__)
 TICK_SECONDS: Final = 0.5
 SCAN_SECONDS: Final = 15.0  # between two reads of all channels, for those that are on air without a push
 _MAX_WAITING: Final = 1_000  # streams for which viewers begin to wait between two ticks
-_SOURCES: Final = frozenset(map(str, InputKind))  # the protocols of publishers that are no pushes
+# A source's publisher has the kind of its input as protocol, for example pull or slate; a push has rtmp, ws, ….
+_SOURCES: Final = frozenset(map(str, InputKind))
 Claim: TypeAlias = Callable[[Channel, Callable[[int], Stream]], Awaitable[bool]]
 
 
@@ -219,9 +221,9 @@ class ChannelInputs:
         elif specs != ONLY_MAIN:
             stream = self._hub.held(channel.id)
             if stream is not None:
-                if stream.publisher is not None:
+                if stream.publisher is not None and not self._closed:
                     self._switcher(channel, specs)
-            elif any(spec.always for spec in specs) and not channel.expired(time.time()):
+            elif any(spec.always for spec in specs):
                 self._start(self._start_channel(channel), channel.id)
 
     def _on_awaited(self, name: str) -> None:
@@ -251,9 +253,9 @@ class ChannelInputs:
             await self._start_channel(channel)
 
     async def _start_channel(self, channel: Channel) -> None:
-        """Starts the inputs of a channel that has no push, unless another node holds its stream."""
+        """Starts a channel that has no push, unless its key has expired or another node holds its stream."""
         try:
-            if channel.id not in self._switchers:
+            if channel.id not in self._switchers and not channel.expired(time.time()):
                 specs = stored_inputs(channel.item)
                 await self._claim(channel, lambda first_number: self._switcher(channel, specs).start(first_number))
         except GatewayError as error:

@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import secrets
 import tempfile
 import time
 from collections import Counter, deque
@@ -110,8 +111,9 @@ class ClipService:
         began = time.monotonic()
         with self._reserve("clip", channel.id), self._count(channel.id, end - start, began), _disk_errors():
             async with self._joined(channel.id, start, end, stream) as movie:
-                file = await self._sources.threads.run(partial(self._write_file, movie))
-                try:
+                file = self._archive.scratch(_SCRATCH) / f".{secrets.token_hex(8)}.mp4"  # hidden until it is stored
+                try:  # a cancelled call of a thread has also written the file
+                    await self._sources.threads.run(partial(self._write_file, movie, file))
                     seconds = movie.head.seconds
                     start_ms = round(movie.start * 1000)
                     key = media_keys.clip_key(channel.id, start_ms, start_ms + round(seconds * 1000))
@@ -260,21 +262,14 @@ class ClipService:
         os.unlink(name)
         return os.fdopen(descriptor, "w+b", buffering=1 << 20)
 
-    def _write_file(self, movie: Movie) -> Path:
-        """Returns a file with the whole movie, hidden until it moves to the store. Raises OutputError, OSError."""
+    def _write_file(self, movie: Movie, path: Path) -> None:
+        """Writes the whole movie to a new file, also a part of it after an error. Raises OutputError, OSError."""
         self._archive.check_free_space()
-        descriptor, name = tempfile.mkstemp(dir=self._archive.scratch(_SCRATCH), prefix=".", suffix=".mp4")
-        path = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as target:
-                target.write(movie.head.data)
-                target.flush()
-                os.fchmod(target.fileno(), 0o640)
-                _copy(movie.media.fileno(), target.fileno(), movie.head.media)
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise
-        return path
+        with path.open("xb") as target:
+            os.fchmod(target.fileno(), 0o640)
+            target.write(movie.head.data)
+            target.flush()
+            _copy(movie.media.fileno(), target.fileno(), movie.head.media)
 
 
 @contextmanager

@@ -69,7 +69,7 @@ class TsPiece:
         self._data: list[bytes] = [muxer.write_tables()]
         self._size = 0
         self._offset = len(self._data[0])  # bytes so far
-        self._popped_until = 0  # end of the data that was popped, ticks of 90 kHz
+        self._popped_until = 0  # end of the data that was popped, at first the start; ticks of 90 kHz
 
     def add_picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None:
         """Adds one picture. Hot path."""
@@ -79,7 +79,7 @@ class TsPiece:
                 return
             payload = prepared
         if self._start is None:
-            self._start = dts
+            self._start = self._popped_until = dts
         else:
             self._step = max(dts - self._end + self._step, 1)
         self._end = dts + self._step
@@ -104,7 +104,7 @@ class TsPiece:
         self._frames_end = ticks + samples
         if not self._has_picture:
             if self._start is None:
-                self._start = time
+                self._start = self._popped_until = time
             self._end = self._frames_end * VIDEO_CLOCK // self._rate
         if len(self._frames) >= _FRAMES_PER_PES:
             self.flush()
@@ -163,8 +163,8 @@ class _OpenSegment:
     number: int
     started: bool = False
 
-    def record(self, size: int = 0) -> RecordedSegment:
-        """Returns the entry of its session. size: bytes; 0 while it grows."""
+    def as_entry(self, size: int = 0) -> RecordedSegment:
+        """Returns the segment as an entry of its session's list. size: bytes; 0 while it grows."""
         piece = self.piece
         return RecordedSegment(self.number, piece.seconds, size, piece.discontinuity, piece.wall_clock)
 
@@ -185,7 +185,7 @@ class OnDemandRecording(SegmentedRecording):
         super().__init__(stream, archive, finalizer, counts, "ondemand_time")
         self._muxer: TsMuxer | None = None
         self._open: list[_OpenSegment] = []  # oldest first
-        self._completing: list[_OpenSegment] = []  # closed, but not in `_entries` yet
+        self._completing: list[_OpenSegment] = []  # closed, but not stored yet; recovery stores those that fail
         self._session: OnDemandSession | None = None
         self._start_ms = 0
         self._number = 0  # of the newest segment; 0 before the first one
@@ -238,7 +238,7 @@ class OnDemandRecording(SegmentedRecording):
         """
         if self._session is None:
             return None
-        unfinished = [segment.record() for segment in (*self._completing, *self._open) if segment.started]
+        unfinished = [segment.as_entry() for segment in (*self._completing, *self._open) if segment.started]
         return self._session.folder, [*self._entries, *unfinished]
 
     async def store(self) -> None:
@@ -251,7 +251,7 @@ class OnDemandRecording(SegmentedRecording):
                 self.points.add(segment.number, points)
             if segment.piece.closed:
                 self._open.remove(segment)
-                self._completing = [segment]
+                self._completing.append(segment)
                 await self._complete(segment)
 
     async def finish(self, failed: bool) -> None:
@@ -259,7 +259,7 @@ class OnDemandRecording(SegmentedRecording):
         try:
             if not failed:
                 await self.store()
-            if self._session is not None and not self._open:
+            if self._session is not None and not self._open and not self._completing:
                 await self._publish(last=True)
                 await self._archive.threads.run(self._session.remove)
                 self._session = None
@@ -302,11 +302,11 @@ class OnDemandRecording(SegmentedRecording):
         assert session is not None  # created with the segment's first bytes
         self._count_dropped(piece.dropped)
         path, size = await self._archive.threads.run(lambda: session.complete(segment.number, piece.seconds))
-        self._entries.append(segment.record(size))
-        self._completing = []
         self._segments += 1
         self.points.complete(segment.number, size)
         await self._archive.keep(media_keys.segment_key(self._stream.name, segment.number), path, replace=True)
+        self._entries.append(segment.as_entry(size))
+        self._completing.remove(segment)
         await self._publish()
 
     async def _remove_old(self, session: OnDemandSession) -> None:
@@ -339,7 +339,7 @@ class OnDemandRecording(SegmentedRecording):
 
     async def _publish(self, last: bool = False) -> None:
         session = self._session
-        if session is None or not self._entries:
+        if session is None or not self._entries or self._completing:
             return
         await self._remove_old(session)
         now, entries, kept = time.monotonic(), self._entries, self._kept

@@ -118,7 +118,11 @@ class Archive:
             spool, note = self._spool, None if ready is None else json.dumps(dict(ready))
             async with asyncio.timeout(_SCAN_SECONDS):
                 await self._scanned.wait()
-            await self._spool_thread.run(lambda: spool.add(key, file, time.time(), note))
+            try:
+                await self._spool_thread.run(lambda: spool.add(key, file, time.time(), note))
+            except asyncio.CancelledError:
+                self._enqueue(key, spool)  # the thread has moved the file, or will
+                raise
         except StoreUnavailable as error:
             raise OutputError(str(error)) from None
         except TimeoutError:

@@ -223,6 +223,12 @@ async def test_a_range_beyond_the_end_is_416_and_if_range_is_answered_completely
         assert (await listener.get("/segment.ts", Range="bytes=0-1", If_Range='"x"')).status == 200
 
 
+async def test_a_range_of_a_compressible_answer_varies_as_the_whole_does():
+    async with serving(handler) as listener:
+        whole, part = await listener.get("/list.m3u8"), await listener.get("/list.m3u8", Range="bytes=0-9")
+    assert (part.status, part.headers["vary"]) == (206, whole.headers["vary"])
+
+
 async def test_playlists_are_compressed_for_clients_that_accept_gzip():
     async with serving(handler) as listener:
         plain = await listener.get("/list.m3u8")

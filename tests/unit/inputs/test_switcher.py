@@ -278,6 +278,21 @@ async def test_a_waiting_viewer_starts_a_pull_also_for_a_rendition(monkeypatch: 
         assert (asked, claimed) == (["c1", "c1"], ["c1"])
 
 
+async def test_a_waiting_viewer_starts_no_pull_of_a_channel_whose_key_has_expired(monkeypatch: pytest.MonkeyPatch):
+    pull = {"kind": "pull", "name": "camera", "url": "rtsp://192.0.2.1/live"}
+    store = Channels(channel(PUSH, pull, key=f"{1_000_000_000}-{'0' * 64}"))
+    claimed: list[str] = []
+
+    async def claim(channel: Channel, begin: object) -> bool:
+        claimed.append(channel.id)
+        return False
+
+    async with studio(monkeypatch, store, claim) as one:
+        with pytest.raises(NoSuchStream):
+            await one.hub.wait("c1", 0.2)
+        assert claimed == []
+
+
 async def test_a_retired_process_gives_up_channels_without_a_push(monkeypatch: pytest.MonkeyPatch):
     async with studio(monkeypatch) as one:
         one.hub.channel_changed(channel(PUSH, {**SLATE, "always": True}))
@@ -289,6 +304,14 @@ async def test_a_retired_process_gives_up_channels_without_a_push(monkeypatch: p
         one.hub.channel_changed(channel(PUSH, {**SLATE, "always": True}))
         await asyncio.sleep(0.1)
         assert not one.inputs.holds("c1")
+
+
+async def test_inputs_added_during_a_push_change_nothing_in_a_retired_process(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        main = one.push(builders.channel("c1"))
+        one.inputs.retire()
+        one.hub.channel_changed(channel(PUSH, SLATE))
+        assert main.active and not one.inputs.holds("c1")
 
 
 async def test_inputs_added_during_a_push_take_the_push_over(monkeypatch: pytest.MonkeyPatch):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.channel import Channel
 from gateway.live.stream import Stream
+from gateway.outputs.clips import clip_service
 from gateway.outputs.clips.clip_service import ClipService, StoredClip
 from gateway.outputs.clips.sources import ClipSources
 from gateway.outputs.storage.stored_pieces import StoredPieces
@@ -196,6 +199,29 @@ async def test_a_clip_that_starts_before_the_media_starts_with_the_media(clips: 
     clip = await clips.clip(zero - 20, zero + 1)
     assert clip.start == pytest.approx(zero, abs=0.002)
     assert [f.digest for f in clips.frames(clip).video] == [f.digest for f in source_of(AAC).video][:30]
+
+
+async def test_a_clip_that_is_cancelled_while_it_is_written_leaves_no_file(
+    clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await clips.record(AAC)
+    zero = await clips.start()
+    began, over = threading.Event(), threading.Event()
+    original = clip_service._copy
+
+    def copy(source: int, target: int, size: int) -> None:
+        began.set()
+        assert over.wait(30)
+        original(source, target, size)
+
+    monkeypatch.setattr(clip_service, "_copy", copy)
+    making = asyncio.ensure_future(clips.clip(zero, zero + 2))
+    await asyncio.to_thread(began.wait, 30)
+    making.cancel()
+    over.set()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert clips.studio.scratch() == []
 
 
 async def test_simultaneous_exports_of_a_channel_are_limited(clips: Clips) -> None:

@@ -13,10 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.schedule import Schedule
+from gateway.formats.ts.muxer import TsMuxer
 from gateway.live.sink import EndReason
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.outputs.recording import mp4_finalizer, on_demand_recording, recording_output
+from gateway.outputs.recording.cutter import PieceStart
+from gateway.outputs.recording.on_demand_recording import TsPiece
 from gateway.outputs.recording.on_demand_session import OnDemandSession, playlist, read_journal
 from gateway.outputs.storage import locked_file
 from gateway.outputs.storage.recording_index import movie_seconds
@@ -466,6 +470,71 @@ async def test_a_killed_session_is_recovered_with_its_open_segment(tmp_path: Pat
         assert all((studio.media / "c1" / uri).stat().st_size % 188 == 0 for _, uri in segments(text))
         await studio.finisher.flush()
         assert studio.scratch() == []
+
+
+async def whole_session(studio: RunningArchive) -> list[int]:
+    """The rounded durations of the one session's segments, all of which are stored."""
+    await studio.finisher.flush()
+    (index,) = studio.files("**/*.m3u8")
+    assert studio.scratch() == []
+    assert all((studio.media / "c1" / uri).exists() for _, uri in segments(index.read_text()))
+    return [round(duration) for duration, _ in segments(index.read_text())]
+
+
+async def test_a_segment_is_not_lost_if_its_output_is_switched_off_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, over = threading.Event(), threading.Event()
+    real = OnDemandSession.complete
+
+    def complete(session: OnDemandSession, number: int, seconds: float) -> tuple[Path, int]:
+        began.set()
+        assert over.wait(30)
+        return real(session, number, seconds)
+
+    monkeypatch.setattr(OnDemandSession, "complete", complete)
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(ondemand_time=4)
+        output = studio.on_demand(stream)
+        output.begin(stream)
+        running = asyncio.ensure_future(output.run(stream))
+        stream.set_tracks(VIDEO, AUDIO, {}, False)
+        for unit in Timetable(seconds=6).units():
+            stream.push(unit)
+        await asyncio.to_thread(began.wait, 30)
+        running.cancel()
+        over.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert (await whole_session(studio))[0] == 4
+
+
+@pytest.mark.parametrize("step", [(OnDemandSession, "complete"), (LocalObjects, "_put")], ids=["complete", "store"])
+async def test_the_last_segment_of_an_epoch_is_stored_later_if_the_disk_fails_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str]
+) -> None:
+    fails, real = [1], getattr(*step)
+
+    def fail_once(*arguments: object) -> object:
+        if fails:
+            fails.clear()
+            raise OutputError("no space left")
+        return real(*arguments)
+
+    monkeypatch.setattr(*step, fail_once)
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(ondemand_time=4)
+        with pytest.raises(OutputError):
+            await record(studio.on_demand(stream), stream, Timetable(seconds=3), Timetable(seconds=3, start=4))
+        assert await whole_session(studio) == [3]
+
+
+def test_a_segment_waits_for_a_second_of_media_before_it_is_written() -> None:
+    piece = TsPiece(TsMuxer(VIDEO, None), PieceStart(VIDEO, None, b"", None, 0.0, True))
+    piece.add_picture(900_000, 0, True, b"\0\0\0\1\x65")
+    assert not piece.has_data
+    piece.add_picture(990_000, 0, False, b"\0\0\0\1\x41")
+    assert piece.has_data
 
 
 async def test_old_segments_of_an_endless_session_are_removed_from_its_playlist(

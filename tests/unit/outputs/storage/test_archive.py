@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from gateway.outputs.storage import archive as archiving
 from gateway.outputs.storage.archive import Archive
-from gateway.outputs.storage.spool import Spool
+from gateway.outputs.storage.spool import Spool, SpooledFile
 from gateway.ports.errors import OutputError, StoreUnavailable
 from gateway.ports.stores import DirectUpload, Object
 from tests.support.recording import RunningArchive
@@ -171,6 +172,28 @@ async def test_kept_files_are_sent_to_the_store_in_the_background(tmp_path: Path
         assert studio.archive.waiting == (0, 0)
         assert [e.data["key"] for e in studio.events] == ["c1/a.mp4"]
     assert not [p for p in studio.spool.rglob("*") if p.is_file()]
+
+
+async def test_a_file_whose_output_is_cancelled_while_it_is_kept_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote, began, over, real = Remote(), threading.Event(), threading.Event(), Spool.add
+
+    def add(self: Spool, key: str, file: Path, now: float, note: str | None) -> SpooledFile:
+        began.set()
+        assert over.wait(30)
+        return real(self, key, file, now, note)
+
+    monkeypatch.setattr(Spool, "add", add)
+    async with RunningArchive(tmp_path, remote).open() as studio:
+        keeping = asyncio.ensure_future(studio.archive.keep("c1/a.ts", made(studio.archive)))
+        await asyncio.to_thread(began.wait, 30)
+        keeping.cancel()
+        over.set()
+        with pytest.raises(asyncio.CancelledError):
+            await keeping
+        await studio.archive.flush()
+        assert remote.objects == {"c1/a.ts": b"data"}
 
 
 async def test_files_wait_in_order_while_the_store_is_unavailable(tmp_path: Path) -> None:
