@@ -6,6 +6,7 @@ their control characters were removed from the text. Works on clusters (a charac
 
 import unicodedata
 from collections.abc import Sequence
+from itertools import groupby
 
 _STRONG = {"L": "L", "R": "R", "AL": "R"}
 _NUMBERS = ("EN", "AN")
@@ -22,42 +23,20 @@ def is_rtl(clusters: Sequence[str]) -> bool:
 
 def levels(clusters: Sequence[str]) -> list[int]:
     """Returns the embedding level of each cluster. Odd levels run from right to left."""
-    rtl = is_rtl(clusters)
-    base = int(rtl)
+    base = int(is_rtl(clusters))
+    own = "LR"[base]
     kinds = [_kind(c) for c in clusters]
-    _join_numbers(kinds)
-    result = [base] * len(clusters)
-    last = "R" if rtl else "L"
-    at = 0
-    while at < len(kinds):
-        kind = kinds[at]
-        if kind == "L":
-            result[at] = 2 * base  # I1, I2: an even level, above an odd base
-            last = "L"
-        elif kind == "R":
-            result[at] = 1
-            last = "R"
-        elif kind == "EN":
-            # W7: a European number after a left-to-right letter counts as left-to-right.
-            result[at] = 0 if last == "L" and not rtl else 2
-        else:
-            end = at
-            while end < len(kinds) and kinds[end] == "N":
-                end += 1
-            after = "L" if end < len(kinds) and kinds[end] == "L" else "R" if end < len(kinds) else None
-            if end < len(kinds) and kinds[end] == "EN":
-                after = "L" if last == "L" and not rtl else "R"
+    _resolve_numbers(kinds, own)
+    result: list[int] = []
+    before = own
+    runs = [(kind, len(list(run))) for kind, run in groupby(kinds)]
+    for (kind, length), (following, _) in zip(runs, [*runs[1:], (own, 0)], strict=False):
+        if kind == "N":
             # N1, N2: neutrals between two characters of one direction get this direction, else that of the line.
-            if last == after == "R":
-                level = 1
-            elif last == after == "L":
-                level = 2 * base
-            else:
-                level = base
-            result[at:end] = [level] * (end - at)
-            at = end
-            continue
-        at += 1
+            kind = before if before == _direction(following) else own
+        # I1, I2: letters of the other direction are one level above the line, numbers always have level 2.
+        result += [{"L": 2 * base, "R": 1}.get(kind, 2)] * length
+        before = _direction(kind)
     return result
 
 
@@ -84,8 +63,13 @@ def _kind(cluster: str) -> str:
     return _STRONG.get(kind) or ("EN" if kind in _NUMBERS else kind)
 
 
-def _join_numbers(kinds: list[str]) -> None:
-    """Applies W4, W5 and W6 to `kinds` in place.
+def _direction(kind: str) -> str:
+    """Returns L or R. Neutrals see numbers as right-to-left characters (N1)."""
+    return "L" if kind == "L" else "R"
+
+
+def _resolve_numbers(kinds: list[str], last: str) -> None:
+    """Applies W4 to W7 to `kinds` in place. last: the direction of the line, L or R.
 
     A separator between two numbers, and a sign next to a number, count as numbers. Others become neutral (N).
     """
@@ -97,5 +81,10 @@ def _join_numbers(kinds: list[str]) -> None:
         if kind == "ET":
             next_to_number = (at > 0 and kinds[at - 1] == "EN") or (at + 1 < len(kinds) and kinds[at + 1] == "EN")
             kinds[at] = "EN" if next_to_number else "N"
-        elif kind not in ("L", "R", "EN", "N"):
+    for at, kind in enumerate(kinds):
+        if kind in ("L", "R"):
+            last = kind
+        elif kind != "EN":
             kinds[at] = "N"
+        elif last == "L":
+            kinds[at] = "L"  # W7: a number after a left-to-right letter

@@ -26,6 +26,8 @@ def shown(text: str) -> str:
         ("CAR 1,5 AB", "BA 1,5 RAC"),
         ("price AB 5% now", "price 5% BA now"),
         ("12 ab", "12 ab"),
+        ("CAR hd 4k", "hd 4k RAC"),
+        ("CAR cam-2", "cam-2 RAC"),
         ("", ""),
         ("...", "..."),
     ],
