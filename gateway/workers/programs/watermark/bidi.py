@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 _STRONG = {"L": "L", "R": "R", "AL": "R"}
-_NUMBERS = ("EN", "AN")
+_SEPARATED = (("EN", "ES"), ("EN", "CS"), ("AN", "CS"))  # W4: numbers with their separators
 
 
 def is_rtl(clusters: Sequence[str]) -> bool:
@@ -58,9 +58,9 @@ def visual_order(levels: Sequence[int]) -> list[int]:
 
 
 def _kind(cluster: str) -> str:
-    """Returns L, R, EN (for every number), or another bidirectional class of UAX #9."""
+    """Returns L, R (also for Arabic letters, AL), or another bidirectional class of UAX #9."""
     kind = unicodedata.bidirectional(cluster[0])
-    return _STRONG.get(kind) or ("EN" if kind in _NUMBERS else kind)
+    return _STRONG.get(kind, kind)
 
 
 def _direction(kind: str) -> str:
@@ -73,10 +73,10 @@ def _resolve_numbers(kinds: list[str], last: str) -> None:
 
     A separator between two numbers, and a sign next to a number, count as numbers. Others become neutral (N).
     """
-    for at, kind in enumerate(kinds):
-        between = 0 < at < len(kinds) - 1 and kinds[at - 1] == "EN" and kinds[at + 1] == "EN"
-        if kind in ("ES", "CS"):
-            kinds[at] = "EN" if between else "N"
+    for at in range(1, len(kinds) - 1):
+        number = kinds[at - 1]
+        if (number, kinds[at]) in _SEPARATED and kinds[at + 1] == number:
+            kinds[at] = number
     for at, kind in enumerate(kinds):
         if kind == "ET":
             next_to_number = (at > 0 and kinds[at - 1] == "EN") or (at + 1 < len(kinds) and kinds[at + 1] == "EN")
@@ -84,7 +84,7 @@ def _resolve_numbers(kinds: list[str], last: str) -> None:
     for at, kind in enumerate(kinds):
         if kind in ("L", "R"):
             last = kind
-        elif kind != "EN":
+        elif kind == "EN":
+            kinds[at] = "L" if last == "L" else "EN"  # W7: a European number after a left-to-right letter
+        elif kind != "AN":
             kinds[at] = "N"
-        elif last == "L":
-            kinds[at] = "L"  # W7: a number after a left-to-right letter
