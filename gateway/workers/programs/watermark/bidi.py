@@ -6,7 +6,7 @@ their control characters were removed from the text. Works on clusters (a charac
 
 import unicodedata
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 _STRONG = {"L": "L", "R": "R", "AL": "R"}
 _SEPARATED = (("EN", "ES"), ("EN", "CS"), ("AN", "CS"))  # W4: numbers with their separators
@@ -77,10 +77,10 @@ def _resolve_numbers(kinds: list[str], last: str) -> None:
         number = kinds[at - 1]
         if (number, kinds[at]) in _SEPARATED and kinds[at + 1] == number:
             kinds[at] = number
-    for at, kind in enumerate(kinds):
-        if kind == "ET":
-            next_to_number = (at > 0 and kinds[at - 1] == "EN") or (at + 1 < len(kinds) and kinds[at + 1] == "EN")
-            kinds[at] = "EN" if next_to_number else "N"
+    for step in (1, -1):  # W5: all terminators after a number, then all before one
+        for before, at in pairwise(range(len(kinds))[::step]):
+            if kinds[at] == "ET" and kinds[before] == "EN":
+                kinds[at] = "EN"
     for at, kind in enumerate(kinds):
         if kind in ("L", "R"):
             last = kind

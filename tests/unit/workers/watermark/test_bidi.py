@@ -28,6 +28,8 @@ def shown(text: str) -> str:
         ("12 ab", "12 ab"),
         ("CAR hd 4k", "hd 4k RAC"),
         ("CAR cam-2", "cam-2 RAC"),
+        ("CAR ##5", "##5 RAC"),
+        ("CAR 5%%", "5%% RAC"),
         ("abc ١٢ ABC", "abc CBA ١٢"),
         ("abc ١,٢ ABC", "abc CBA ١,٢"),
         ("abc ١+٢ ABC", "abc CBA ٢+١"),
