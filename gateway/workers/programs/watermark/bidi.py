@@ -1,7 +1,13 @@
 """Computes the visual order of a line that mixes left-to-right and right-to-left scripts.
 
-Implements the Unicode Bidirectional Algorithm (UAX #9) without explicit embeddings. A watermark does not need them:
-their control characters were removed from the text. Works on clusters (a character with its marks).
+Implements a part of the Unicode Bidirectional Algorithm (UAX #9): P2, P3, W4 to W7, N1, N2, I1, I2 and L2. It works on
+clusters (a character with its marks), so it needs no W1.
+
+There are no embeddings or isolates, because `text_renderer.clusters` removes their control characters. Not supported:
+
+- N0: brackets are ordinary neutrals.
+- W2: a European number after an Arabic letter stays a European number.
+- X9: an invisible character, such as U+200B, is a neutral instead of nothing.
 """
 
 import unicodedata
@@ -71,7 +77,9 @@ def _direction(kind: str) -> str:
 def _resolve_numbers(kinds: list[str], last: str) -> None:
     """Applies W4 to W7 to `kinds` in place. last: the direction of the line, L or R.
 
-    A separator between two numbers, and a sign next to a number, count as numbers. Others become neutral (N).
+    W4: one separator between two numbers of a kind counts as a number: ES (+ -) for European numbers (EN), CS (. , : /)
+    for Arabic-Indic ones (AN) too. W5: terminators (ET, such as % $ #) next to a European number count as numbers.
+    W6: all other characters that are neither numbers nor letters become neutral (N).
     """
     for at in range(1, len(kinds) - 1):
         number = kinds[at - 1]
