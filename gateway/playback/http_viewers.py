@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from gateway.channels.channel import Channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response
 from gateway.lib.quota import Quota
@@ -21,6 +22,7 @@ _MEDIA: Final = suffixes(CacheClass.MEDIA)
 class WatchedStream(Protocol):
     """A stream of this node or of another."""
 
+    channel: Channel
     viewers: Counter[str]
 
     @property
@@ -32,6 +34,7 @@ class _Entry:
     """A player.
 
     began, at: times of its first and last request, monotonic seconds. address: counted in the quota; "": exempt.
+    window: seconds after its last request for which it is a player.
     counted: whether it is in `stream.viewers`: it got media, or its address is not limited.
     reports: number of its requests with CMCD.
     """
@@ -40,18 +43,20 @@ class _Entry:
     began: float
     at: float
     address: str
+    window: float
     counted: bool = False
     reports: int = 0
 
 
 @dataclass(eq=False, slots=True)
 class HttpViewers:
-    """Counts players in `stream.viewers` by protocol, for `window` seconds after their last request.
+    """Counts players in `stream.viewers` by protocol, until their window has passed without a request.
 
+    The window is three times the channel's `hls_time`, because a player makes at least one request for each segment.
     A player is identified by address and user agent. It counts from the first answer with media on, because anybody can
     invent user agents and request playlists. Behind a trusted proxy, any request counts: a cache may answer for media.
     Of one address, MAX_PER_ADDRESS players count; trusted proxies are exempt.
-    window: about three target durations, because a player makes at least one request in each.
+    window: the shortest window, in seconds. It is enough for the usual GOPs, which may be longer than `hls_time`.
     max_viewers: limit of players. Above it, the player with the oldest request is removed.
     reports: reads the CMCD of their requests; None: it is ignored.
     """
@@ -104,7 +109,8 @@ class HttpViewers:
             address = "" if request.exempt else request.peer
             if address and not self._quota.take(address):
                 return
-            entry = self._begin(key, _Entry(stream, now, now, address))
+            window = max(self.window, 3 * stream.channel.hls_time)
+            entry = self._begin(key, _Entry(stream, now, now, address, window))
         began = None
         if not entry.counted:
             if not (media or request.proxied) or request.method != "GET":
@@ -124,12 +130,15 @@ class HttpViewers:
         return entry
 
     def expire(self) -> None:
-        """Removes players without a request within the window."""
-        due = self.clock() - self.window
-        while self._entries:
-            key, entry = next(iter(self._entries.items()))
-            if entry.at > due:
-                return
+        """Removes players without a request within their window."""
+        now = self.clock()
+        expired = []
+        for key, entry in self._entries.items():
+            if now - entry.at < self.window:
+                break  # the following ones are more recent, and no window is shorter
+            if now - entry.at >= entry.window:
+                expired.append(key)
+        for key in expired:
             self._forget(key)
 
     def close(self) -> None:

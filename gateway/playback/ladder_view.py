@@ -151,7 +151,7 @@ async def wait_for_rendition(
     with contextlib.suppress(NoSuchStream):
         rendition = await hub.wait(f"{stream.name}@{ladder.missing[0]}", seconds)
         output = packager(rendition, *format)
-        if isinstance(output, Packager):
+        if isinstance(output, Packager) and not output.stopped:
             await output.changed.until(lambda: output.ready or output.stopped, end - loop.time())
         else:
-            await asyncio.sleep(min(_POLL_SECONDS, seconds))  # its output is being started
+            await asyncio.sleep(min(_POLL_SECONDS, seconds))  # its output is being started, or started again

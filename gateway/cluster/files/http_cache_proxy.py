@@ -74,10 +74,11 @@ CountViewer: TypeAlias = Callable[[Request, str, "CachedResponse"], None]
 class ViewerSet:
     """This node's viewers of one stream of another node. Implements playback.http_viewers.WatchedStream."""
 
-    __slots__ = ("__weakref__", "name", "viewers")
+    __slots__ = ("__weakref__", "channel", "name", "viewers")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, channel: Channel) -> None:
         self.name = name
+        self.channel = channel
         self.viewers: Counter[str] = Counter()
 
 
@@ -171,7 +172,9 @@ class HttpCacheProxy:
     ) -> AnswerOrAwaitable:
         """Checks the viewer's access, then answers."""
         refusal = self._protection.judge(request, name, channel)
-        return refusal if refusal is not None else self._answer(request, name, rest, absent, self._count)
+        if refusal is not None:
+            return refusal
+        return self._answer(request, name, rest, absent, partial(self._count, channel))
 
     def _answer(
         self, request: Request, name: str, rest: str, absent: AnswerIfAbsent, count: CountViewer
@@ -222,11 +225,12 @@ class HttpCacheProxy:
             parts.append("_HLS_skip=YES")
         return "&".join(parts)
 
-    def _count(self, request: Request, name: str, cached: CachedResponse) -> None:
+    def _count(self, channel: Channel, request: Request, name: str, cached: CachedResponse) -> None:
         if cached.protocol:
             viewer_set = self._viewer_sets.get(name)
             if viewer_set is None:
-                viewer_set = self._viewer_sets[name] = ViewerSet(name)
+                viewer_set = self._viewer_sets[name] = ViewerSet(name, channel)
+            viewer_set.channel = channel
             media = not isinstance(cached, CachedPlaylist | CachedManifest)
             self._viewers.record(request, viewer_set, cached.protocol, media=media)
 

@@ -695,6 +695,15 @@ async def test_the_proxy_counts_players_as_the_holder_does(path: str, said: byte
         assert lab.relay.viewers == {}
 
 
+async def test_the_proxy_counts_players_of_long_segments_longer() -> None:
+    async with relaying(Channel({"id": "c1", "hls_time": "60"})) as lab:
+        lab.holder.says["c1/100.ts"] = answer(b"s", **SEGMENT)
+        await lab.get("/c1/100.ts")
+        lab.now += 60
+        lab.audience.expire()
+        assert lab.relay.viewers == {"c1": {"hls": 1}}
+
+
 async def test_hits_misses_and_requests_to_the_holder_are_counted() -> None:
     async with relaying() as lab:
         say, gate = split(answer(b"segment", **SEGMENT))

@@ -9,7 +9,7 @@ from gateway.http.response import Response, text
 from gateway.live.stream import Stream
 from gateway.playback import http_viewers as module
 from gateway.playback.http_viewers import HttpViewers
-from tests.support.builders import stream
+from tests.support.builders import channel, stream
 from tests.support.clock import Clock
 from tests.support.http import request, serving, trusting
 
@@ -46,6 +46,21 @@ async def test_players_that_stay_away_are_forgotten_and_returning_ones_are_not()
     clock.now += 10
     audience.expire()
     assert watched.viewers["hls"] == 0
+    audience.close()
+
+
+async def test_players_of_long_segments_count_longer_without_keeping_others():
+    clock = Clock(100.0)
+    audience, long, usual = HttpViewers(15, clock=clock), stream(), stream()
+    long.channel = channel(hls_time="60")
+    audience.record(viewer(1), long, "hls", media=True)
+    audience.record(viewer(2), usual, "cmaf", media=True)
+    clock.now += 100
+    audience.expire()
+    assert (long.viewers["hls"], usual.viewers["cmaf"]) == (1, 0)
+    clock.now += 80
+    audience.expire()
+    assert long.viewers["hls"] == 0
     audience.close()
 
 

@@ -1,14 +1,21 @@
 """Computes the visual order of a line that mixes left-to-right and right-to-left scripts.
 
-Implements the Unicode Bidirectional Algorithm (UAX #9) without explicit embeddings. A watermark does not need them:
-their control characters were removed from the text. Works on clusters (a character with its marks).
+Implements a part of the Unicode Bidirectional Algorithm (UAX #9): P2, P3, W4 to W7, N1, N2, I1, I2 and L2. It works on
+clusters (a character with its marks), so it needs no W1.
+
+There are no embeddings or isolates, because `text_renderer.clusters` removes their control characters. Not supported:
+
+- N0: brackets are ordinary neutrals.
+- W2: a European number after an Arabic letter stays a European number.
+- X9: an invisible character, such as U+200B, is a neutral instead of nothing.
 """
 
 import unicodedata
 from collections.abc import Sequence
+from itertools import groupby, pairwise
 
 _STRONG = {"L": "L", "R": "R", "AL": "R"}
-_NUMBERS = ("EN", "AN")
+_SEPARATED = (("EN", "ES"), ("EN", "CS"), ("AN", "CS"))  # W4: numbers with their separators
 
 
 def is_rtl(clusters: Sequence[str]) -> bool:
@@ -22,42 +29,20 @@ def is_rtl(clusters: Sequence[str]) -> bool:
 
 def levels(clusters: Sequence[str]) -> list[int]:
     """Returns the embedding level of each cluster. Odd levels run from right to left."""
-    rtl = is_rtl(clusters)
-    base = int(rtl)
+    base = int(is_rtl(clusters))
+    own = "LR"[base]
     kinds = [_kind(c) for c in clusters]
-    _join_numbers(kinds)
-    result = [base] * len(clusters)
-    last = "R" if rtl else "L"
-    at = 0
-    while at < len(kinds):
-        kind = kinds[at]
-        if kind == "L":
-            result[at] = 2 * base  # I1, I2: an even level, above an odd base
-            last = "L"
-        elif kind == "R":
-            result[at] = 1
-            last = "R"
-        elif kind == "EN":
-            # W7: a European number after a left-to-right letter counts as left-to-right.
-            result[at] = 0 if last == "L" and not rtl else 2
-        else:
-            end = at
-            while end < len(kinds) and kinds[end] == "N":
-                end += 1
-            after = "L" if end < len(kinds) and kinds[end] == "L" else "R" if end < len(kinds) else None
-            if end < len(kinds) and kinds[end] == "EN":
-                after = "L" if last == "L" and not rtl else "R"
+    _resolve_numbers(kinds, own)
+    result: list[int] = []
+    before = own
+    runs = [(kind, len(list(run))) for kind, run in groupby(kinds)]
+    for (kind, length), (following, _) in zip(runs, [*runs[1:], (own, 0)], strict=False):
+        if kind == "N":
             # N1, N2: neutrals between two characters of one direction get this direction, else that of the line.
-            if last == after == "R":
-                level = 1
-            elif last == after == "L":
-                level = 2 * base
-            else:
-                level = base
-            result[at:end] = [level] * (end - at)
-            at = end
-            continue
-        at += 1
+            kind = before if before == _direction(following) else own
+        # I1, I2: letters of the other direction are one level above the line, numbers always have level 2.
+        result += [{"L": 2 * base, "R": 1}.get(kind, 2)] * length
+        before = _direction(kind)
     return result
 
 
@@ -79,23 +64,35 @@ def visual_order(levels: Sequence[int]) -> list[int]:
 
 
 def _kind(cluster: str) -> str:
-    """Returns L, R, EN (for every number), or another bidirectional class of UAX #9."""
+    """Returns L, R (also for Arabic letters, AL), or another bidirectional class of UAX #9."""
     kind = unicodedata.bidirectional(cluster[0])
-    return _STRONG.get(kind) or ("EN" if kind in _NUMBERS else kind)
+    return _STRONG.get(kind, kind)
 
 
-def _join_numbers(kinds: list[str]) -> None:
-    """Applies W4, W5 and W6 to `kinds` in place.
+def _direction(kind: str) -> str:
+    """Returns L or R. Neutrals see numbers as right-to-left characters (N1)."""
+    return "L" if kind == "L" else "R"
 
-    A separator between two numbers, and a sign next to a number, count as numbers. Others become neutral (N).
+
+def _resolve_numbers(kinds: list[str], last: str) -> None:
+    """Applies W4 to W7 to `kinds` in place. last: the direction of the line, L or R.
+
+    W4: one separator between two numbers of a kind counts as a number: ES (+ -) for European numbers (EN), CS (. , : /)
+    for Arabic-Indic ones (AN) too. W5: terminators (ET, such as % $ #) next to a European number count as numbers.
+    W6: all other characters that are neither numbers nor letters become neutral (N).
     """
+    for at in range(1, len(kinds) - 1):
+        number = kinds[at - 1]
+        if (number, kinds[at]) in _SEPARATED and kinds[at + 1] == number:
+            kinds[at] = number
+    for step in (1, -1):  # W5: all terminators after a number, then all before one
+        for before, at in pairwise(range(len(kinds))[::step]):
+            if kinds[at] == "ET" and kinds[before] == "EN":
+                kinds[at] = "EN"
     for at, kind in enumerate(kinds):
-        between = 0 < at < len(kinds) - 1 and kinds[at - 1] == "EN" and kinds[at + 1] == "EN"
-        if kind in ("ES", "CS"):
-            kinds[at] = "EN" if between else "N"
-    for at, kind in enumerate(kinds):
-        if kind == "ET":
-            next_to_number = (at > 0 and kinds[at - 1] == "EN") or (at + 1 < len(kinds) and kinds[at + 1] == "EN")
-            kinds[at] = "EN" if next_to_number else "N"
-        elif kind not in ("L", "R", "EN", "N"):
+        if kind in ("L", "R"):
+            last = kind
+        elif kind == "EN":
+            kinds[at] = "L" if last == "L" else "EN"  # W7: a European number after a left-to-right letter
+        elif kind != "AN":
             kinds[at] = "N"
