@@ -217,9 +217,14 @@ class AacDepacketizer:
         self._index_bits = index_bits
         self._frame_samples = frame_samples
         self._fragment = bytearray()
+        self._fragment_timestamp = 0
 
     def push(self, packet: RtpPacket) -> list[AssembledFrame]:
         payload = packet.payload
+        if packet.timestamp != self._fragment_timestamp:
+            # RFC 3640 §3.2.3: all fragments of a frame have one timestamp. These are of a frame whose begin was lost.
+            self._fragment.clear()
+            self._fragment_timestamp = packet.timestamp
         if len(payload) < 2:
             raise InvalidData("an AAC packet without headers")
         header_bytes = ((payload[0] << 8 | payload[1]) + 7) // 8

@@ -246,6 +246,14 @@ def test_an_aac_frame_in_many_fragments_is_joined_and_a_lost_one_leaves_nothing(
         depacketizer.lost()
 
 
+def test_an_aac_frame_whose_first_fragment_was_lost_leaves_nothing_in_the_next() -> None:
+    depacketizer, head = AacDepacketizer(13, 3, 1024), struct.pack(">HH", 16, 6 << 3)
+    depacketizer.push(packet(head + b"def", marker=True, timestamp=0))
+    assert depacketizer.push(packet(head + b"ABC", timestamp=1024)) == []
+    (frame,) = depacketizer.push(packet(head + b"DEF", marker=True, timestamp=1024))
+    assert frame.payload == b"ABCDEF"
+
+
 @pytest.mark.parametrize("size", [8_192, 0xFFFFFFF0])
 def test_an_aac_frame_larger_than_its_mode_allows_is_refused_with_its_first_fragment(size: int) -> None:
     with pytest.raises(InvalidData):
