@@ -3,7 +3,7 @@
 Recorders, cameras and transport streams write start codes or lengths, and parameter sets inside or outside the samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -125,5 +125,23 @@ class NalSamples:
 
 
 def _has_recovery_point(units: _Units, kinds: list[int]) -> bool:
-    """Whether an SEI message begins with a recovery point, as in an open GOP."""
-    return any(k == h264.SEI and len(u) > 1 and u[1] == _RECOVERY_POINT for u, k in zip(units, kinds, strict=True))
+    """Whether an SEI NAL unit contains a recovery point, as in an open GOP."""
+    return any(k == h264.SEI and _RECOVERY_POINT in _message_types(u) for u, k in zip(units, kinds, strict=True))
+
+
+def _message_types(unit: memoryview | bytes) -> Iterator[int]:
+    """Yields the type of each message in an SEI NAL unit (H.264 §7.3.2.3.1), up to the first one that is cut short."""
+    payload = nal.unescape(bytes(unit[1:])).rstrip(b"\x00")[:-1]  # without the trailing bits
+    at = 0
+    while at < len(payload):
+        values = [0, 0]  # type and size: each is the sum of bytes of 255 and one lower byte
+        for i in range(2):
+            while at < len(payload) and payload[at] == 0xFF:
+                values[i] += 0xFF
+                at += 1
+            if at == len(payload):
+                return
+            values[i] += payload[at]
+            at += 1
+        yield values[0]
+        at += values[1]

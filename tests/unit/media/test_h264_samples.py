@@ -100,6 +100,23 @@ def test_a_flag_alone_makes_no_key_frame_but_a_recovery_point_does() -> None:
     assert not key(False, RECOVERY, SLICE)
 
 
+@pytest.mark.parametrize(
+    ("sei", "is_key"),
+    [
+        (b"\x06\x00\x02\xaa\xbb\x01\x01\x00\x06\x01\xc4\x80", True),  # buffering period, timing, recovery point
+        (b"\x06\x05\xff\x01" + b"\xaa" * 256 + b"\x06\x01\xc4\x80", True),  # user data of 256 bytes before it
+        (b"\x06\x00\x04\x00\x00\x03\x01\xbb\x06\x01\xc4\x80", True),  # with an emulation prevention byte
+        (b"\x06\x05\x02\x06\x06\x80", False),  # inside user data
+        (b"\x06\xff\x06\x01\xc4\x80", False),  # type 261
+        (b"\x06\x05\xff", False),
+        (b"\x06", False),
+    ],
+)
+def test_a_recovery_point_is_found_among_the_messages_of_an_sei_unit(sei: bytes, is_key: bool) -> None:
+    made = NalSamples(Codec.H264, AVCC).take(lengths(sei, SLICE), True)
+    assert made is not None and made.key is is_key
+
+
 def test_a_length_that_looks_like_a_start_code_is_a_length() -> None:
     unit = b"\x65" + bytes(range(1, 256)) + b"\x01" * 44
     assert len(unit) == 300
