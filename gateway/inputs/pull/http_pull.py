@@ -27,7 +27,7 @@ from gateway.ports.errors import OutputError
 
 _HEAD_BYTES: Final = 189  # enough for two sync bytes of a transport stream
 _PACKET: Final = 188
-_READ_BYTES: Final = 16_384  # of FLV in one turn of the event loop: so many tiny tags cost milliseconds
+_READ_BYTES: Final = 16_384  # of FLV in one turn of the event loop; even if all tags are tiny, this takes milliseconds
 _CHUNK_BYTES: Final = 1 << 16  # of a transport stream, in one read
 _LEAD_MS: Final = 300  # between the tracks of a live stream; more would delay the pictures when the sound has stopped
 _PROBE_SECONDS: Final = 1.0  # media that libav reads until the tracks of a transport stream are known
@@ -63,7 +63,7 @@ async def _pull_stream(
         raise OutputError("the server sends nothing")
     else:
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:64]
-        but = f" but {kind}" if kind.isascii() and kind.isprintable() else ""
+        but = f" but {kind}" if kind and kind.isascii() and kind.isprintable() else ""
         raise OutputError(f"the answer is no FLV, HLS or MPEG-TS{but}")
 
 

@@ -187,6 +187,7 @@ def answering(status: int = 200, body: bytes = b"", **headers: str) -> Handler:
             answering(body=b"<html>hello" * 40, Content_Type="text/html"),
             "the answer is no FLV, HLS or MPEG-TS but text/html",
         ),
+        (answering(body=b"<html>hello" * 40, Content_Type=""), "the answer is no FLV, HLS or MPEG-TS"),
         (answering(302, Location="http://169.254.169.254/latest/meta-data"), "169.254.169.254 is a link-local address"),
         (answering(302, Location="ftp://127.0.0.1/x"), "the server cannot be reached: NonHttpUrlRedirectClientError"),
         (answering(302, Location="/bad"), "the server redirects more than 5 times"),
@@ -218,6 +219,7 @@ async def test_a_bad_answer_gives_a_specific_error(handler: Handler, words: str)
         text = await fails(f"{base}/bad?token=geheim-geheim")
     assert words in text
     assert "geheim" not in text
+    assert text == text.strip()
 
 
 async def test_an_unsupported_video_codec_is_named(tmp_path: Path) -> None:
