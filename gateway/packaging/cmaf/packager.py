@@ -89,6 +89,7 @@ class CmafPackager(Packager):
     def numbers(self) -> SequenceNumbers:
         """The numbers for the packager that continues after this one."""
         video, audio = self._video, self._audio
+        # Players may have requested the open segment and the announced part, so both numbers are left out.
         next_video, next_audio = (video.number + 1, video.part_number + 1), (audio.number + 1, audio.part_number + 1)
         return SequenceNumbers(next_video, next_audio, self._alignment.next_epoch, self._prefix)
 
@@ -214,10 +215,10 @@ class CmafPackager(Packager):
         codec, aspect = codecs.codec_string(media_track, unit.payload), codecs.pixel_aspect(media_track, unit.payload)
         segmenter = self._segmenter(VIDEO_CLOCK)
 
-        def may_begin(decoded: int, first: int, wants_cut: bool) -> bool:
+        def may_begin(decoded: int, shown: int, wants_cut: bool) -> bool:
             # An open segment has the number `track.number`, so a new one has at least the next number.
             candidate = CutCandidate(
-                decoded, first, manifests.now, self._is_new_epoch, track.open, track.number + track.open
+                decoded, shown, manifests.now, self._is_new_epoch, track.open, track.number + track.open
             )
             self._boundary = alignment.decide_boundary(self, candidate, wants_cut, segmenter)
             return self._boundary is not None
@@ -286,7 +287,8 @@ class CmafPackager(Packager):
         segmenter = Segmenter(clock, self._plan.seconds)
         if self.manifests.target is not None:
             segmenter.fix(self.manifests.target)
-        self._segmenters.append(segmenter)
+        if not self.ready:
+            self._segmenters.append(segmenter)  # until the target duration is known
         return segmenter
 
     # ---- publishing ----
