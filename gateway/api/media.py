@@ -129,7 +129,7 @@ async def _marked_for_deletion(context: Context, deletion: MediaDeletion, id: st
 
 async def _deleted_channels(context: Context) -> list[DeletedChannel]:
     """Returns the deleted channels with stored media, the newest deletion first."""
-    found = [d for d in await context.channels.list_deleted() if not d.without_media]
+    found = [d for d in await context.channels.list_deleted() if not d.deletes_media]
     existing = {channel.id for channel in await context.channels.list()} if found else set()
     return sorted((d for d in found if d.id not in existing), key=_sort_key)
 
@@ -195,7 +195,7 @@ class _MediaLister:
         self, id: str, owner: MediaOwner | None, limit: int, after: tuple[float, str] | None
     ) -> list[dict[str, Any]]:
         """Returns the newest items after the position `after`, without media that are deleted or wait for deletion."""
-        if owner is not None and owner.without_media:
+        if owner is not None and owner.deletes_media:
             return []
         found: list[tuple[float, str, StoredRecording | Object]] = []
         if self.kinds:

@@ -43,7 +43,7 @@ class DeletedChannel:
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
 
     @property
-    def without_media(self) -> bool:
+    def deletes_media(self) -> bool:
         """Whether its media are deleted or will be. Such media are not listed. An invalid value means deleted."""
         return self.item.get(MEDIA) != _KEEP
 

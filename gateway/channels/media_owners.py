@@ -16,16 +16,16 @@ class MediaOwner:
 
     channel: the settings that protect the media.
     deleted_at: seconds since 1970; None: the channel exists.
-    without_media: whether its media are deleted or will be. Then none of them may be served.
+    deletes_media: whether its media are deleted or will be. Then none of them may be served.
     """
 
     channel: Channel
     deleted_at: float | None = None
-    without_media: bool = False
+    deletes_media: bool = False
 
     @classmethod
     def of(cls, deleted: DeletedChannel) -> MediaOwner:
-        return cls(deleted.channel, deleted.deleted_at, deleted.without_media)
+        return cls(deleted.channel, deleted.deleted_at, deleted.deletes_media)
 
 
 class MediaOwners:
@@ -54,7 +54,7 @@ class MediaOwners:
             return None
         deleted = DeletedChannel(channel.item)
         # Not `deleted.channel`, which is a new object: `PlaybackProtection` caches rules for the same Channel object.
-        return MediaOwner(channel, deleted.deleted_at, deleted.without_media)
+        return MediaOwner(channel, deleted.deleted_at, deleted.deletes_media)
 
 
 class StoredDeletions:

@@ -52,7 +52,7 @@ class InternalPlayback:
             owner = await self.owners.find(name)
         except StoreUnavailable as error:
             return service_unavailable(str(error), error.retry_after)
-        if owner is None or owner.without_media:
+        if owner is None or owner.deletes_media:
             return _NO_FILE
         return await self.recordings(request, name, path)
 

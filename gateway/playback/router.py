@@ -406,7 +406,7 @@ class PlaybackRouter:
         refusal = self._protection.judge(request, name, owner.channel if owner is not None else None)
         if refusal is not None:
             return refusal
-        if owner is None or owner.without_media:
+        if owner is None or owner.deletes_media:
             return NO_RECORDING
         return await respond(request, name, rest)
 

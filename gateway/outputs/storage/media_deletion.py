@@ -35,6 +35,15 @@ _PAGE_KEYS: Final = 1_000
 
 
 @dataclass(slots=True, eq=False)
+class _Passes:
+    """The passes over the media of a deleted channel. ended: the first pass. replaced: a later deletion has passes."""
+
+    deleted: DeletedChannel
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    replaced: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True, eq=False)
 class MediaDeletion:
     """Deletes media in the background. The app starts `run`.
 
@@ -56,8 +65,7 @@ class MediaDeletion:
     forget_film: Callable[[str], Awaitable[None]] | None = None
     clock: Callable[[], float] = time.time
     _tasks: Tasks | None = field(default=None, init=False)
-    # By channel; set after the first pass.
-    _in_progress: dict[str, asyncio.Event] = field(default_factory=dict, init=False)
+    _in_progress: dict[str, _Passes] = field(default_factory=dict, init=False)  # by channel
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MAX_CONCURRENT), init=False)
     _checked: str = field(default="", init=False)  # the last id that a round checked
 
@@ -74,11 +82,14 @@ class MediaDeletion:
                 self._tasks = None
 
     async def run_round(self) -> None:
-        """Starts due deletions, and removes the records of channels without media. Raises StoreUnavailable."""
+        """Starts due deletions, and removes the records of deleted channels for which no object is stored.
+
+        Raises StoreUnavailable.
+        """
         now, kept_media = self.clock(), []
         for deleted in await self.channels.list_deleted():
             old = deleted.deleted_at < now - _RECORD_SECONDS
-            if not deleted.without_media:
+            if not deleted.deletes_media:
                 if old:
                     kept_media.append(deleted.id)
             elif not old:
@@ -101,19 +112,25 @@ class MediaDeletion:
         )
 
     def begin(self, deleted: DeletedChannel) -> bool:
-        """Deletes a channel's media in the background. Returns False if too many wait; a later round deletes them."""
-        if deleted.id in self._in_progress:
+        """Deletes a channel's media in the background. Returns False if too many wait; a later round deletes them.
+
+        If the channel was deleted before and its media are still being deleted, the passes begin anew.
+        """
+        before = self._in_progress.get(deleted.id)
+        if before is not None and before.deleted.deleted_at >= deleted.deleted_at:
             return True
-        if self._tasks is None or len(self._in_progress) >= _MAX_CHANNELS:
+        if self._tasks is None or (before is None and len(self._in_progress) >= _MAX_CHANNELS):
             return False
-        self._in_progress[deleted.id] = asyncio.Event()
-        self._tasks.start(self._delete_in_passes(deleted), deleted.id)
+        if before is not None:
+            before.replaced.set()
+        passes = self._in_progress[deleted.id] = _Passes(deleted)
+        self._tasks.start(self._delete_in_passes(passes), deleted.id)
         return True
 
     async def wait_for_pass(self, id: str, seconds: float) -> bool:
         """Waits at most `seconds` for the first pass over a channel's media. Returns whether it has ended."""
-        first_pass = self._in_progress.get(id)
-        return first_pass is not None and await wait_at_most(seconds, first_pass)
+        passes = self._in_progress.get(id)
+        return passes is not None and await wait_at_most(seconds, passes.ended)
 
     async def delete_once(self, deleted: DeletedChannel) -> int:
         """Deletes the channel's current media and returns the number of objects. Raises StoreUnavailable."""
@@ -134,14 +151,17 @@ class MediaDeletion:
 
     # ---- details ----
 
-    async def _delete_in_passes(self, deleted: DeletedChannel) -> None:
+    async def _delete_in_passes(self, passes: _Passes) -> None:
+        id = passes.deleted.id
         try:
             for pause in (*PAUSES, 0.0):
-                await self._make_pass(deleted)
-                self._in_progress[deleted.id].set()
-                await asyncio.sleep(pause)
+                await self._make_pass(passes.deleted)
+                passes.ended.set()
+                if await wait_at_most(pause, passes.replaced):
+                    break
         finally:
-            del self._in_progress[deleted.id]
+            if self._in_progress.get(id) is passes:
+                del self._in_progress[id]
 
     async def _make_pass(self, deleted: DeletedChannel) -> None:
         """Makes one pass; repeats it until the stores answer."""
@@ -166,8 +186,9 @@ class MediaDeletion:
             await self.channels.get(deleted.id)
         except NoSuchChannel:
             with suppress(NoSuchChannel):
-                if not (await self.channels.get_deleted(deleted.id)).without_media:
-                    return deleted.deleted_at  # the channel was created again, and its later media stay
+                if not (await self.channels.get_deleted(deleted.id)).deletes_media:
+                    # A later channel with this id was deleted too, and its media are kept.
+                    return deleted.deleted_at
             return float("inf")
         return deleted.deleted_at
 

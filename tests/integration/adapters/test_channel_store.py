@@ -157,7 +157,7 @@ async def test_a_deleted_channel_keeps_its_protection_settings_but_no_secrets(st
         "deletedAt": NOW,
         "media": "keep",
     }
-    assert (deleted.id, deleted.deleted_at, deleted.without_media) == (ID, NOW, False)
+    assert (deleted.id, deleted.deleted_at, deleted.deletes_media) == (ID, NOW, False)
     assert deleted.channel.play_auth == "sign"
     assert await stores.channels.list() == []
     assert list(await stores.channels.list_deleted()) == [deleted]
@@ -206,7 +206,7 @@ async def test_an_id_can_be_stored_again_and_deleted_again(stores):
     assert [c.id for c in await stores.channels.list()] == [ID]
     second = await stores.channels.delete(ID, NOW + 1, media=True)
     assert list(await stores.channels.list_deleted()) == [second]
-    assert (second.channel.play_auth, second.without_media) == ("none", True)
+    assert (second.channel.play_auth, second.deletes_media) == ("none", True)
 
 
 async def test_the_record_of_a_deleted_channel_can_be_replaced_and_removed(stores):
@@ -214,7 +214,7 @@ async def test_the_record_of_a_deleted_channel_can_be_replaced_and_removed(store
     deleted = (await stores.channels.delete(ID, NOW)).with_media_deletion()
     await stores.channels.put_deleted(deleted)
     assert await stores.channels.get_deleted(ID) == deleted
-    assert deleted.without_media and deleted.channel.play_auth == "sign"
+    assert deleted.deletes_media and deleted.channel.play_auth == "sign"
     for _ in range(2):
         await stores.channels.remove_deleted(ID)
     with pytest.raises(NoSuchChannel):

@@ -148,7 +148,7 @@ async def test_an_unavailable_object_store_gives_503_and_loses_nothing(tmp_path:
         await api.json("GET", f"/videostream/{id}")
         await api.json("DELETE", f"/videostream/{id}")
         assert (await api.call("DELETE", f"/media?channel={id}")).status == 503
-        assert not (await api.store.get_deleted(id)).without_media
+        assert not (await api.store.get_deleted(id)).deletes_media
         folder.away = False
         assert video in {m["key"] for m in await api.json("GET", "/media")}
 

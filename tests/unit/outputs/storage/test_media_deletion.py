@@ -126,6 +126,20 @@ async def test_many_are_deleted_in_pages(folder: Folder, store: SqliteChannels) 
     assert folder.deletions == 3
 
 
+async def test_a_later_deletion_of_the_same_channel_has_passes_of_its_own(
+    folder: Folder, store: SqliteChannels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media_deletion, "PAUSES", (3600.0,))
+    async with at_work(deletion(folder, store)) as one:
+        assert one.begin(await store.delete("c1", NOW, media=True))
+        assert await one.wait_for_pass("c1", 10)
+        await store.add({"id": "c1"})
+        folder.add(*MEDIA)
+        assert one.begin(await store.delete("c1", NOW + 60, media=True))
+        assert await one.wait_for_pass("c1", 10)
+        assert folder.keys == OTHERS
+
+
 async def test_media_are_deleted_in_the_background_and_callers_can_wait(folder: Folder, store: SqliteChannels) -> None:
     async with at_work(deletion(folder, store)) as one:
         deleted = await store.delete("c1", NOW, media=True)
@@ -198,9 +212,9 @@ async def test_a_deleted_channel_without_media_is_forgotten_after_a_week(
     await store.add({"id": "c2"})
     await store.delete("c2", NOW, media=media)
     await deletion(folder, store, NOW + 6 * DAY).run_round()
-    assert (await store.get_deleted("c2")).without_media is media
+    assert (await store.get_deleted("c2")).deletes_media is media
     await deletion(folder, store, NOW + 8 * DAY, shared=False).run_round()
-    assert (await store.get_deleted("c2")).without_media is media
+    assert (await store.get_deleted("c2")).deletes_media is media
     await deletion(folder, store, NOW + 8 * DAY).run_round()
     with pytest.raises(NoSuchChannel):
         await store.get_deleted("c2")
@@ -211,7 +225,7 @@ async def test_late_files_are_deleted_before_the_channel_is_forgotten(folder: Fo
     late = deletion(folder, store, NOW + 8 * DAY)
     await late.run_round()
     assert folder.keys == OTHERS
-    assert (await store.get_deleted("c1")).without_media
+    assert (await store.get_deleted("c1")).deletes_media
     (folder.root / "c1/2026.csv").unlink()
     await late.run_round()
     with pytest.raises(NoSuchChannel):
@@ -241,5 +255,5 @@ async def test_the_deletion_reports_whether_a_channel_has_media(folder: Folder, 
 
 @pytest.mark.parametrize("item", [{"id": "c"}, {"id": "c", "media": "Keep"}, {"id": "c", "media": None}])
 def test_an_unreadable_record_counts_as_without_media(item: dict[str, object]) -> None:
-    assert DeletedChannel(item).without_media
+    assert DeletedChannel(item).deletes_media
     assert DeletedChannel(item).deleted_at == 0

@@ -183,10 +183,10 @@ async def test_media_of_a_deleted_channel_keeps_its_protection() -> None:
         lab.b.says[".node/deleted/c1"] = answer('{"id": "c1", "playAuth": "sign", "media": "keep"}', JSON)
         owner = await MediaOwners(Nobody(), deleted).find("c1")
         assert owner is not None
-        assert (owner.channel.play_auth, owner.without_media) == ("sign", False)
+        assert (owner.channel.play_auth, owner.deletes_media) == ("sign", False)
         lab.b.says[".node/deleted/c1"] = answer('{"id": "c1", "media": "delete"}', JSON)
         owner = await MediaOwners(Nobody(), deleted).find("c1")
-        assert owner is not None and owner.without_media
+        assert owner is not None and owner.deletes_media
         lab.b.says[".node/deleted/c1"] = NO_CHANNEL
         assert await MediaOwners(Nobody(), deleted).find("c1") is None
         await lab.b.close()
