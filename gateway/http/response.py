@@ -16,6 +16,8 @@ from gateway.http.request import Request
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
+# RFC 9110 §15.3.7, §15.4.5: 206 and 304 have it if the 200 has it.
+VARY: Final = {"Vary": "Accept-Encoding"}
 _PHRASES: Final = {s.value: s.phrase for s in http.HTTPStatus}
 _EXPOSED: Final = "Content-Length, Content-Range, Content-Type, Date, ETag, Retry-After"
 _ALSO_EXPOSED: Final = ("Link", "Location")  # in the answers that have them
@@ -125,7 +127,7 @@ class Response:
             return unsatisfiable(len(body))
         headers = {**self.headers, "Content-Range": f"bytes {first}-{end - 1}/{len(body)}"}
         if self.compress:
-            headers["Vary"] = "Accept-Encoding"  # RFC 9110 §15.3.7: as in the 200
+            headers |= VARY
         return Response(206, body[first:end], self.content_type, cache=self.cache, headers=headers)
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from gateway.channels.channel import Channel
 from gateway.http.request import Request
-from gateway.http.response import IMMUTABLE, Response, moved, text
+from gateway.http.response import IMMUTABLE, VARY, Response, moved, text
 from gateway.lib.assets import Asset, Assets
 
 # Scripts, styles and workers are files of this origin. Media comes from Media Source objects, which have blob URLs.
@@ -75,7 +75,9 @@ class _FileResponses:
         if compressed is not None:
             self.revalidated.precompressed(compressed)
             self.immutable.precompressed(compressed)
-        self.unchanged = Response(304, None, cache="no-cache", headers=headers)
+        self.unchanged = Response(
+            304, None, cache="no-cache", headers=headers | (VARY if compressed is not None else {})
+        )
 
 
 class Pages:

@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.channels.names import is_served_key
 from gateway.http.request import Request
-from gateway.http.response import IMMUTABLE, Response, service_unavailable, text
+from gateway.http.response import IMMUTABLE, VARY, Response, service_unavailable, text
 from gateway.http.validators import file_response, unchanged, validators
 from gateway.lib.content_types import content_type
 from gateway.playback.film_pages import FilmPages
@@ -68,7 +68,7 @@ class RecordingFiles:
             return text(500, "the playlist is too large")
         headers = validators(_entity_tag(entry), entry.modified)
         if not suffix and unchanged(request, _entity_tag(entry), entry.modified):
-            return Response(304, None, cache=_GROWING, headers=headers)
+            return Response(304, None, cache=_GROWING, headers=headers | VARY)
         body = b"".join([piece async for piece in self._objects.read(key)])
         if suffix:
             body = await _with_query(body, suffix)

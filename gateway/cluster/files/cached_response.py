@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 from aiohttp import ClientResponse
 
 from gateway.http.request import Request
-from gateway.http.response import Response
+from gateway.http.response import VARY, Response
 from gateway.http.validators import unchanged
 from gateway.lib import bounded_json
 from gateway.lib.rfc3339 import rfc3339
@@ -186,7 +186,7 @@ class CachedFile(CachedResponse):
             return Response(head.status, body, head.kind, cache=head.cache, compress=True)
         tag, modified = head.headers.get("ETag"), head.headers.get("Last-Modified")
         if tag and modified and unchanged(request, tag, _timestamp(modified)):
-            validators = {"ETag": tag, "Last-Modified": modified}
+            validators = {"ETag": tag, "Last-Modified": modified} | (VARY if head.kind == M3U8 else {})
             return Response(304, None, cache=head.cache, headers=validators)
         return self._plain
 

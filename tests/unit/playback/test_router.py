@@ -175,6 +175,7 @@ async def test_unchanged_assets_are_answered_with_304():
         for known in (tag, packed.headers["etag"]):
             again = await lab.listener.get("/_player/hls.min.js", If_None_Match=known)
             assert (again.status, again.body) == (304, b"")
+            assert again.headers["vary"] == first.headers["vary"] == "Accept-Encoding"
         named = await lab.listener.get("/_player/hls.min.js?v=" + tag.strip('"'))
         assert "immutable" in named.headers["cache-control"]
 
