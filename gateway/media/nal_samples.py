@@ -3,6 +3,7 @@
 Recorders, cameras and transport streams write start codes or lengths, and parameter sets inside or outside the samples.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -14,6 +15,9 @@ from gateway.media.track import Codec
 
 _SHORT_START: Final = b"\x00\x00\x01"
 _RECOVERY_POINT: Final = 6  # payload type, ITU-T H.264 §D.1
+# Type and size of an SEI message. No type needs three bytes.
+_SEI_HEAD: Final = re.compile(rb"(\xff?+)([^\xff])(\xff*+)([^\xff])", re.DOTALL)
+_MAX_SEI_MESSAGES: Final = 32  # that are read in a unit; encoders write a few
 _FIRST_IRAP: Final = 16  # H.265 §7.4.2.2: types 16 to 23 are pictures at which decoding can start
 _LAST_IRAP: Final = 23
 
@@ -130,18 +134,13 @@ def _has_recovery_point(units: _Units, kinds: list[int]) -> bool:
 
 
 def _message_types(unit: memoryview | bytes) -> Iterator[int]:
-    """Yields the type of each message in an SEI NAL unit (H.264 §7.3.2.3.1), up to the first one that is cut short."""
+    """Yields the types of the first messages in an SEI NAL unit (H.264 §7.3.2.3.1), at most 32."""
     payload = nal.unescape(bytes(unit[1:])).rstrip(b"\x00")[:-1]  # without the trailing bits
     at = 0
-    while at < len(payload):
-        values = [0, 0]  # type and size: each is the sum of bytes of 255 and one lower byte
-        for i in range(2):
-            while at < len(payload) and payload[at] == 0xFF:
-                values[i] += 0xFF
-                at += 1
-            if at == len(payload):
-                return
-            values[i] += payload[at]
-            at += 1
-        yield values[0]
-        at += values[1]
+    for _ in range(_MAX_SEI_MESSAGES):
+        head = _SEI_HEAD.match(payload, at)
+        if head is None:
+            return
+        # Type and size are each the sum of bytes of 255 and one lower byte.
+        yield 0xFF * len(head[1]) + head[2][0]
+        at = head.end() + 0xFF * len(head[3]) + head[4][0]

@@ -109,6 +109,8 @@ def test_a_flag_alone_makes_no_key_frame_but_a_recovery_point_does() -> None:
         (b"\x06\x05\x02\x06\x06\x80", False),  # inside user data
         (b"\x06\xff\x06\x01\xc4\x80", False),  # type 261
         (b"\x06\x05\xff", False),
+        (b"\x06" + b"\x05\x00" * 31 + b"\x06\x01\xc4\x80", True),
+        (b"\x06" + b"\x05\x00" * 32 + b"\x06\x01\xc4\x80", False),  # more messages than are read
         (b"\x06", False),
     ],
 )
