@@ -36,7 +36,10 @@ _PAGE_KEYS: Final = 1_000
 
 @dataclass(slots=True, eq=False)
 class _Passes:
-    """The passes over the media of a deleted channel. ended: the first pass. replaced: a later deletion has passes."""
+    """The passes over the media of a deleted channel.
+
+    ended: set after the first pass. replaced: set when the passes begin anew.
+    """
 
     deleted: DeletedChannel
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -93,7 +96,8 @@ class MediaDeletion:
                 if old:
                     kept_media.append(deleted.id)
             elif not old:
-                self.begin(deleted)
+                if deleted.id not in self._in_progress:
+                    self.begin(deleted)
             elif not await self.delete_once(deleted) and self.shared:
                 await self.channels.remove_deleted(deleted.id)
         if self.shared:
@@ -114,10 +118,10 @@ class MediaDeletion:
     def begin(self, deleted: DeletedChannel) -> bool:
         """Deletes a channel's media in the background. Returns False if too many wait; a later round deletes them.
 
-        If the channel was deleted before and its media are still being deleted, the passes begin anew.
+        If the passes of an earlier call have begun to wait, they begin anew: media may have been stored since.
         """
         before = self._in_progress.get(deleted.id)
-        if before is not None and before.deleted.deleted_at >= deleted.deleted_at:
+        if before is not None and before.deleted.deleted_at >= deleted.deleted_at and not before.ended.is_set():
             return True
         if self._tasks is None or (before is None and len(self._in_progress) >= _MAX_CHANNELS):
             return False

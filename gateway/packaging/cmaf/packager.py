@@ -31,7 +31,7 @@ _MAX_RATE = 1_000_000  # thousands of bits a second
 class SequenceNumbers:
     """The numbers with which a packager continues after another one on the same stream.
 
-    video, audio: the next segment and the next part of each track.
+    video, audio: the first segment and the first part of each track.
     epoch: the next epoch.
     prefix: the minimum prefix of file names, seconds since 1970.
     """

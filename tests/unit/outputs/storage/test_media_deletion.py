@@ -126,16 +126,20 @@ async def test_many_are_deleted_in_pages(folder: Folder, store: SqliteChannels) 
     assert folder.deletions == 3
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["same-record", "deleted-again"])
 async def test_a_later_deletion_of_the_same_channel_has_passes_of_its_own(
-    folder: Folder, store: SqliteChannels, monkeypatch: pytest.MonkeyPatch
+    again: bool, folder: Folder, store: SqliteChannels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(media_deletion, "PAUSES", (3600.0,))
     async with at_work(deletion(folder, store)) as one:
-        assert one.begin(await store.delete("c1", NOW, media=True))
+        deleted = await store.delete("c1", NOW, media=True)
+        assert one.begin(deleted)
         assert await one.wait_for_pass("c1", 10)
-        await store.add({"id": "c1"})
         folder.add(*MEDIA)
-        assert one.begin(await store.delete("c1", NOW + 60, media=True))
+        if again:
+            await store.add({"id": "c1"})
+            deleted = await store.delete("c1", NOW + 60, media=True)
+        assert one.begin(deleted)
         assert await one.wait_for_pass("c1", 10)
         assert folder.keys == OTHERS
 
