@@ -222,7 +222,8 @@ class AacDepacketizer:
     def push(self, packet: RtpPacket) -> list[AssembledFrame]:
         payload = packet.payload
         if packet.timestamp != self._fragment_timestamp:
-            # RFC 3640 §3.2.3: all fragments of a frame have one timestamp. These are of a frame whose begin was lost.
+            # RFC 3640 §3.1: the timestamp is that of the first access unit of the packet, so all fragments of a frame
+            # share it. These are of an earlier frame, whose begin or end was lost.
             self._fragment.clear()
             self._fragment_timestamp = packet.timestamp
         if len(payload) < 2:
