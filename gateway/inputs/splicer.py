@@ -79,7 +79,7 @@ class Splicer:
     def _retime(self, unit: AccessUnit, timeline: PublisherTimeline) -> AccessUnit:
         kind = unit.track.kind
         at = timeline.stamp(_INDEX[kind], unit.dts & 0xFFFFFFFF)
-        previous = self._ends.get(kind, at) - self._steps.get(kind, 0)
+        previous = self._ends[kind] - self._steps.get(kind, _DEFAULT_STEP) if kind in self._ends else at
         if 0 < at - previous < _MAX_STEP:
             self._steps[kind] = at - previous
         self._ends[kind] = max(self._ends.get(kind, 0), at + self._steps.get(kind, _DEFAULT_STEP))
