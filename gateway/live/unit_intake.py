@@ -36,28 +36,29 @@ class IntakeFailed(Exception):
 class MalformedMedia:
     """Counts media of a push that cannot be read, so that one bad frame does not end the push."""
 
-    __slots__ = ("_in_row", "_publisher", "_units", "count")
+    __slots__ = ("_publisher", "_rows", "count")
 
     IN_ROW: Final = 100  # this many in a row end the push
 
     def __init__(self, publisher: StreamPublisher) -> None:
         self._publisher = publisher
-        self._in_row = self._units = 0
+        self._rows: dict[Kind | None, tuple[int, int]] = {}  # by track: units read before, errors in a row
         self.count = 0
 
-    def add(self, error: InvalidData, units: int) -> None:
+    def add(self, error: InvalidData, units: int, kind: Kind | None = None) -> None:
         """Counts an error, and logs the first one in a row. Raises the error if there are too many in a row.
 
         units: number of units that were read so far; a further unit ends the row.
+        kind: the track, if its units are counted apart; None: they are counted together.
         """
-        if units != self._units:
-            self._units, self._in_row = units, 0
+        before, in_row = self._rows.get(kind, (units, 0))
+        in_row = in_row + 1 if units == before else 1
+        self._rows[kind] = units, in_row
         self.count += 1
         self._publisher.dropped["ingest"] = self.count
-        self._in_row += 1
-        if self._in_row == 1:
+        if in_row == 1:
             log.info("malformed media dropped", stream=self._publisher.stream.name, reason=str(error))
-        if self._in_row >= self.IN_ROW:
+        if in_row >= self.IN_ROW:
             raise error
 
 

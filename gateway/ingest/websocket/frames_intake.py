@@ -57,6 +57,7 @@ class FramesIntake:
         self._frames = 0
         self._dropped = 0
         self._malformed = MalformedMedia(publisher)
+        self._sounds = 0  # number of units of sound so far
 
     # ---- Intake ----
 
@@ -101,7 +102,8 @@ class FramesIntake:
             self._dropped += 1
             return
         if not well_formed(chunk.payload, self._length_size):
-            self._count_malformed('pictures are not length-prefixed NAL units: encode with avc: {format: "avc"}')
+            reason = 'pictures are not length-prefixed NAL units: encode with avc: {format: "avc"}'
+            self._count_malformed(reason, self._frames, Kind.VIDEO)
             return
         self._key_due = False
         pts = self._timeline.stamp(_VIDEO_INDEX, self._relative_ms(chunk.pts))
@@ -115,8 +117,10 @@ class FramesIntake:
         assert track is not None, "FramesConnection refuses frames without a configuration"
         if self._source_audio is None and chunk.payload[:1] == b"\xff":
             # The sync word of ADTS begins with these bits. A raw AAC frame never does: there, 111 means its end.
-            self._count_malformed('sound is not raw AAC frames: encode with aac: {format: "aac"}')
+            reason = 'sound is not raw AAC frames: encode with aac: {format: "aac"}'
+            self._count_malformed(reason, self._sounds, Kind.AUDIO)
             return
+        self._sounds += 1
         dts = self._timeline.stamp(_AUDIO_INDEX, self._relative_ms(chunk.pts) - self._pre_skip_ms & _MASK)
         if self._source_audio is not None:
             self._sound_worker.give(AccessUnit(self._source_audio, dts, 0, True, time.time(), chunk.payload))
@@ -134,9 +138,9 @@ class FramesIntake:
             self._time_offset = ms - _START_MS
         return ms - self._time_offset & _MASK
 
-    def _count_malformed(self, reason: str) -> None:
+    def _count_malformed(self, reason: str, units: int, kind: Kind) -> None:
         self._dropped += 1
-        self._malformed.add(InvalidData(reason), self._frames)
+        self._malformed.add(InvalidData(reason), units, kind)
 
     # ---- configuration ----
 

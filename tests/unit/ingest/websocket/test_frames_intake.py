@@ -187,6 +187,14 @@ async def test_a_push_of_aac_with_adts_headers_ends_with_a_hint(rig: Rig) -> Non
             await rig.sound(n * 21, b"\xff\xf1\x50\x80")
 
 
+async def test_good_pictures_do_not_hide_that_no_sound_can_be_read(rig: Rig) -> None:
+    await rig.configure()
+    with pytest.raises(InvalidData, match=r'aac: \{format: "aac"\}'):
+        for n in range(101):
+            await rig.picture(n * 21, key=n == 0)
+            await rig.sound(n * 21, b"\xff\xf1\x50\x80")
+
+
 @pytest.mark.parametrize(
     "configured",
     [
