@@ -106,7 +106,8 @@ class Archive:
     async def keep(self, key: str, file: Path, *, replace: bool = False, ready: Mapping[str, Any] | None = None) -> str:
         """Stores the finished `file` as the object `key`, and returns its final key.
 
-        If another object has that key and `replace` is False, a number is added to the name.
+        In a local store, a number is added to the name if another object has that key and `replace` is False. A remote
+        store replaces that object, so callers choose unique keys.
         The file is moved; after a failure it still exists.
         ready: data of a `recording.ready` event, which is sent when the object store has the file.
         "key" is added to it, and "bytes" if missing.

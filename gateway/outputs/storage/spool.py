@@ -118,10 +118,12 @@ class Spool:
         return target
 
     def confirm_sent(self, key: str) -> str | None:
-        """Removes a file that was sent, and returns its note."""
+        """Removes a file that was sent, and returns its note; None if a newer file with its key waits, which has it."""
         entry = self._sending.pop(key)
         self.bytes -= entry.size
         self._remove(_SENDING, key)
+        if key in self._waiting:
+            return None
         note = self._path(_NOTES, key + ".json")
         text: str | None = None
         with contextlib.suppress(FileNotFoundError):

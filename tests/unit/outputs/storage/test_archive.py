@@ -196,6 +196,17 @@ async def test_a_file_whose_output_is_cancelled_while_it_is_kept_is_sent(
         assert remote.objects == {"c1/a.ts": b"data"}
 
 
+def test_the_event_of_a_newer_file_waits_until_that_file_was_sent(tmp_path: Path) -> None:
+    spool, file = Spool(tmp_path, 1_000), tmp_path / "file"
+    for note in (None, "finished"):
+        file.write_bytes(b"x")
+        spool.add("c1/vod.m3u8", file, 0, note)
+        assert note is not None or spool.take("c1/vod.m3u8") is not None
+    assert spool.confirm_sent("c1/vod.m3u8") is None
+    assert spool.take("c1/vod.m3u8") is not None
+    assert spool.confirm_sent("c1/vod.m3u8") == "finished"
+
+
 async def test_files_wait_in_order_while_the_store_is_unavailable(tmp_path: Path) -> None:
     remote = Remote()
     remote.away = True
