@@ -73,7 +73,11 @@ def main(settings: Settings, as_json: bool = False) -> int:
 
 
 def examine(settings: Settings) -> list[CheckResult]:
-    """Returns all findings, in the order of printing. Changes nothing on the machine."""
+    """Returns all findings, in the order of printing.
+
+    If the database of channels exists, the stores are opened: that creates missing databases of the others, and updates
+    older ones.
+    """
     return [
         check_python(),
         *check_modules(settings),
@@ -249,7 +253,7 @@ def check_certificate(cert: Path | None, key: Path | None, now: datetime | None 
     except ValueError:
         return [_missing("certificate", f"{cert} is not a PEM certificate")]
     except OSError as error:
-        return [_missing("certificate", f"{error.filename or cert}: {error.strerror}")]
+        return [_missing("certificate", f"{error.filename or key or cert}: {error.strerror}")]
     now = now or datetime.now(UTC)
     expires, valid_from = min(c.not_valid_after_utc for c in chain), chain[0].not_valid_before_utc
     if now > expires:
@@ -331,7 +335,7 @@ def _is_millrace(settings: Settings) -> bool:
 
 
 def check_stores(settings: Settings) -> Iterator[CheckResult]:
-    """Checks whether the stores answer. Does not create a missing database of channels."""
+    """Checks whether the stores answer. Opens none if the database of channels is missing."""
     from gateway.adapters.stores import open_stores, sqlite_path
 
     if settings.channels.startswith("sqlite:") and not sqlite_path(settings.channels).exists():

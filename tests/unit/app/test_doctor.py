@@ -158,6 +158,13 @@ def test_a_key_of_another_certificate_is_reported(tmp_path: Path):
     assert found.state is CheckState.MISSING and "is not the key of" in found.text
 
 
+def test_an_absent_key_is_not_reported_as_a_fault_of_the_certificate(tmp_path: Path):
+    cert, key = make_certificate(tmp_path)
+    key.unlink()
+    found = only(doctor.check_certificate(cert, key))
+    assert found.text.startswith(f"{key}: ")
+
+
 def test_an_invalid_or_absent_certificate_file_is_reported(tmp_path: Path):
     junk = tmp_path / "junk.pem"
     junk.write_bytes(b"\xff junk")
