@@ -1,4 +1,5 @@
-"""The entry of `millrace` and `python -m gateway`. Without a command, it serves.
+"""The entry of `millrace` and `python -m gateway`. Without a command, `python -m gateway` serves, and
+`millrace` prints its help.
 
 A signal that arrives while a server starts is held back until the server can handle it.
 """

@@ -64,7 +64,7 @@ class LoginSessions:
     """Logins in a store that nodes may share, by the hash of the cookie. Nobody can sign in with a stored hash.
 
     credential_mark(user): returns a text that changes with the credential; "" if the user may not sign in. A login
-    with another hash has ended.
+    ends when this text differs from its `credential_mark`.
 
     A change on another node applies within 3 seconds. Every method may raise StoreUnavailable.
     """
@@ -74,7 +74,7 @@ class LoginSessions:
     ) -> None:
         self.limits = limits
         self._store = store
-        self._credential_hash = credential_mark
+        self._current_mark = credential_mark
         self._cached: BoundedDict[str, tuple[float, LoginSession]] = BoundedDict(_MAX_CACHED)  # with read time
         self._memory_only: BoundedDict[str, LoginSession] = BoundedDict(_MAX_PER_USER)  # not in the store
         self._deletions = 0  # counts deletions: a lookup that runs during one must not cache the deleted login
@@ -152,7 +152,7 @@ class LoginSessions:
         return login
 
     async def _is_valid(self, login: LoginSession) -> bool:
-        current = await self._credential_hash(login.user)
+        current = await self._current_mark(login.user)
         return bool(current) and secrets.compare_digest(current, login.credential_mark)
 
     async def close(self, cookie: str) -> None:

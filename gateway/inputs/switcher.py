@@ -156,7 +156,10 @@ class ChannelSwitcher:
     # ---- pushes ----
 
     def start(self, first_number: int) -> Stream:
-        """Makes the channel's stream for inputs that need no push. Raises NameInUse, AtCapacity."""
+        """Makes the channel's stream for inputs that need no push. Raises NameInUse, AtCapacity.
+
+        first_number: the first segment number of its playlists (`StreamSpec`).
+        """
         self._watched_at = time.monotonic()
         stream = self._open_program(first_number).publisher.stream
         self.tick(self._watched_at)

@@ -1,7 +1,8 @@
 """The messages between the gateway and the slate worker.
 
-The gateway sends SETUP (a SlateRequest with the members of a StreamForm) and the reference tracks. The worker answers
-with tracks, pictures (numbered from 0 in `dts`), sound and END, or with FAILED.
+The gateway sends SETUP (the fields of a SlateRequest and of a StreamForm), then the tracks that the slate must
+continue: the publisher's, or the default ones. The worker answers with tracks, pictures (numbered from 0 in `dts`),
+sound and END, or with FAILED.
 """
 
 from dataclasses import dataclass

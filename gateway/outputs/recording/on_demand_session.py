@@ -137,7 +137,7 @@ class OnDemandSession:
         return path
 
     def close(self) -> None:
-        """Releases the lock; recovery then stores the open segments."""
+        """Releases the lock; recovery then stores the complete segments and the oldest open one."""
         for file in self._segments.values():
             file.close()
         self._segments = {}
@@ -223,7 +223,7 @@ def read_journal(path: Path) -> JournalContents:
                     entries.append(replace(opened, seconds=float(fields["seconds"]), bytes=int(fields["bytes"])))
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 break
-    # Two segments are open only while the first one waits for late sound.
+    # Two segments are open only while the first one waits for late sound. The second one is short, and is left out.
     first, sizes = open_segments[min(open_segments)] if open_segments else (None, [])
     return JournalContents(entries, first, sizes, kept)
 

@@ -62,7 +62,6 @@ class RecordingOutput(abc.ABC):
         self._next_window: float | None = None  # start of the next window; None: not waiting
         self._changed = asyncio.Event()
         self._dropped = 0
-        self._failed = False
         self._flushes: list[asyncio.Future[None]] = []
 
     # ---- subclasses ----
