@@ -83,7 +83,7 @@ class ScaleInProtection:
         """Calls the agent if the protection must change. Returns the seconds until the next step."""
         busy, now = self._busy(), self._clock()
         due = now >= self._until - MINUTES * 60 * (1 - _RENEW_AFTER)
-        if busy == self.protected and not (busy and due):
+        if (self.protected and not due) if busy else not self._may_be_protected:
             return self._poll
         if not self._lock.acquire(exclusive=not busy):
             if not busy:  # other processes have publishers and keep the protection

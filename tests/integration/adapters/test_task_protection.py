@@ -92,6 +92,16 @@ async def test_a_failing_agent_is_asked_again_and_logged_once() -> None:
     assert len(warnings) == 1 and "ServerException" in warnings[0]["reason"]
 
 
+async def test_protection_ends_also_if_its_request_failed_and_the_publisher_has_left() -> None:
+    async with rig() as at:
+        at.agent.broken = 1_000_000
+        at.publishers = 1
+        await at.agent.until(lambda a: len(a.asked) >= 2)
+        at.publishers = 0
+        at.agent.broken = 0
+        await at.agent.until(lambda a: a.asked[-1] == OFF)
+
+
 @pytest.mark.parametrize(
     ("refusal", "reason"),
     [
