@@ -15,11 +15,11 @@ from gateway.api.answers import BadRequest, Conflict, Missing, answer, is_connec
 from gateway.api.body import json_object
 from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT, Context
+from gateway.api.moments import read_moment, read_number
 from gateway.api.recordings import addresses
 from gateway.api.route import operation
 from gateway.api.sessions import source_stream
 from gateway.channels.channel import Channel
-from gateway.lib.numbers import read_decimal
 from gateway.lib.rfc3339 import rfc3339
 from gateway.live.stream import Stream
 from gateway.outputs.clips.clip_service import ClipService
@@ -32,11 +32,6 @@ EXPORT_QUERY: Final = (
     ("to", "the end (default: now)"),
     ("last", "instead of from: seconds up to the newest picture"),
 )
-_MAX_TEXT: Final = 40  # characters of a time
-_MILLISECONDS: Final = 1e11  # larger numbers are milliseconds since 1970, as in JavaScript
-_MAX_SECONDS: Final = 32_503_680_000.0  # seconds since 1970: the year 3000
-# The sign of a zone such as +01:00: a query turns an unencoded "+" into a space.
-_PLUS: Final = re.compile(r" (?=[0-9]{2}:?[0-9]{2}$)", re.ASCII)
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 _HINT: Final = "nothing is recorded: switch on isOnDemand, rewind or isVideo in the channel first"
 
@@ -125,14 +120,14 @@ def clip_time(values: Mapping[str, Any], now: float, longest: float, hint: str) 
     if last is not None:
         if "from" in values or "to" in values:
             raise BadRequest("expected either last or from and to", field="last")
-        seconds = _number(last)
+        seconds = read_number(last)
         if seconds is None or not seconds > 0:
             raise BadRequest("expected a number of seconds above 0", field="last")
         if seconds > longest:
             raise BadRequest(f"at most {longest:g} seconds are possible: {hint}", field="last")
         return ClipTime(last=seconds)
-    start = _moment(values.get("from"), "from")
-    end = now if values.get("to") in (None, "") else _moment(values.get("to"), "to")
+    start = read_moment(values.get("from"), "from")
+    end = now if values.get("to") in (None, "") else read_moment(values.get("to"), "to")
     if start >= now:
         raise BadRequest("this time is in the future", field="from")
     if end <= start:
@@ -141,30 +136,6 @@ def clip_time(values: Mapping[str, Any], now: float, longest: float, hint: str) 
     if end - start > longest:
         raise BadRequest(f"at most {longest:g} seconds are possible: {hint}", field="to")
     return ClipTime(start, end)
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, str):
-        return read_decimal(value.strip(), 1000 * _MILLISECONDS)
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1000 * _MILLISECONDS:
-        return float(value)
-    return None
-
-
-def _moment(value: Any, field: str) -> float:
-    """Returns seconds since 1970. A time without a zone is UTC. Raises BadRequest."""
-    number = _number(value)
-    if number is not None:
-        number = number / 1000 if number >= _MILLISECONDS else number
-        if 0 <= number < _MAX_SECONDS:
-            return number
-    elif isinstance(value, str) and len(value) <= _MAX_TEXT:
-        try:
-            moment = datetime.fromisoformat(_PLUS.sub("+", value.strip()))
-            return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
-        except (ValueError, OverflowError):
-            pass
-    raise BadRequest("expected a time such as 2030-01-31T18:00:00Z, or seconds since 1970", field=field)
 
 
 def disposition(channel: Channel, start: float) -> str:

@@ -37,6 +37,7 @@ from gateway.ports.cluster_queries import ClusterQueries, SingleNode
 from gateway.ports.events import Events
 from gateway.ports.stores import IvsChannels, ObjectStore
 from gateway.reports.node_status import NodeStatus
+from gateway.vod.bin import Bin
 from gateway.vod.vod_service import VodService
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", re.ASCII)
@@ -87,6 +88,7 @@ class Context:
     vod_service, kvs: run VOD and Kinesis jobs; None: this node runs none.
 
     objects: the store of recordings; media_deletion: deletes them with their channel; None: no recordings.
+    bin: has deleted recordings and films, which can be restored; None: no recordings.
     clips: makes clips and exports; None: no recordings.
     ivs: None: no Amazon IVS. proxies: None: no proxy is trusted.
     upload_origin: returns the origin for uploads besides this node ("https://bucket.s3.amazonaws.com"); "": none.
@@ -124,6 +126,7 @@ class Context:
     vod_service: VodService | None = None
     kvs: KvsJobs | None = None
     objects: ObjectStore | None = None
+    bin: Bin | None = None
     clips: ClipService | None = None
     media_deletion: MediaDeletion | None = None
     ivs: IvsChannels | None = None

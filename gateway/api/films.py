@@ -74,7 +74,8 @@ async def edit(request: web.Request) -> web.Response:
 async def delete(request: web.Request) -> web.Response:
     """Delete a video on demand with its files.
 
-    It disappears from all lists at once. 202: the deletion continues in the background.
+    It disappears from all lists at once, and can be restored from the bin for some hours (`recording.bin_hours`).
+    202: the deletion continues in the background.
     """
     key = _key(request)
     done = await vod_service(request).films.delete(key)

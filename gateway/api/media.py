@@ -41,7 +41,11 @@ PAGE_QUERY: Final = (
     ("limit", recordings.LIMIT_HELP),
     ("before", "the key of the last item of the previous page; the answer begins after it"),
 )
-RECORDING_QUERY: Final = (*CHANNEL_QUERY, ("key", "the key of one recording (default: all media of the channel)"))
+RECORDING_QUERY: Final = (
+    *CHANNEL_QUERY,
+    ("key", "the key of one recording (default: all media of the channel, which never go into the bin)"),
+    *recordings.FINAL_QUERY,
+)
 
 
 @operation(list[schemas.Media], statuses=(503,), query=PAGE_QUERY)
@@ -90,8 +94,8 @@ async def delete(request: web.Request) -> web.Response:
     id, key = request.query.get("channel", ""), request.query.get("key")
     if not is_channel_id(id):
         raise BadRequest("expected the id of a deleted channel", field="channel")
-    deletion, objects = context.media_deletion, context.objects
-    if deletion is None or objects is None:
+    deletion = context.media_deletion
+    if deletion is None:
         raise Missing("this node has no object store")
     try:
         await context.channels.get(id)
@@ -102,7 +106,7 @@ async def delete(request: web.Request) -> web.Response:
     if key is not None:
         if not key.startswith(f"{id}/"):
             raise BadRequest("expected the key of a recording of this channel", field="key")
-        await recordings.delete_stored(objects, id, key)
+        await recordings.delete_stored(context, id, key, recordings.is_final(request))
         return answer({"channel": id, "key": key, "deleted": True})
     await deletion.check()
     deleted = await _marked_for_deletion(context, deletion, id)

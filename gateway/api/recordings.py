@@ -10,8 +10,9 @@ from aiohttp import web
 from gateway.api import schemas
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.channels import stored_channel
-from gateway.api.context import CONTEXT
+from gateway.api.context import CONTEXT, Context
 from gateway.api.forwarding import session_elsewhere
+from gateway.api.moments import read_moment
 from gateway.api.page_limit import page_limit
 from gateway.api.presenter import Presenter
 from gateway.api.route import operation
@@ -19,9 +20,10 @@ from gateway.api.schema_base import to_answer
 from gateway.channels.channel import Channel
 from gateway.lib.rfc3339 import rfc3339
 from gateway.outputs.storage.recording_index import LISTED, RECORDED, RecordingIndex, StoredRecording
+from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject
 from gateway.ports.media_keys import MediaKind
-from gateway.ports.stores import ObjectStore
+from gateway.vod.bin import BinEntry
 
 log = structlog.get_logger(__name__)
 
@@ -30,8 +32,9 @@ LIMIT_HELP: Final = f"the number of items, 1 to {_MAX_LIMIT} (default {_DEFAULT_
 PAGE_QUERY: Final = (
     ("kind", f"{', '.join(LISTED)}, or several with commas (default {','.join(RECORDED)})"),
     ("limit", LIMIT_HELP),
-    ("before", "the key of a recording: only older ones"),
+    ("before", "the key of a recording, or a time in ISO form: only older ones"),
 )
+FINAL_QUERY: Final = (("final", "true: it does not go into the bin (default false)"),)
 
 
 @operation(list[schemas.Recording], query=PAGE_QUERY)
@@ -40,14 +43,19 @@ async def index(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
     kinds, limit = kinds_of(request.query.get("kind", "")), limit_of(request.query.get("limit", ""))
-    before = request.query.get("before", "")
-    if before and not before.startswith(f"{channel.id}/"):
-        raise BadRequest("expected the key of a recording of this channel", field="before")
+    before = _position(request.query.get("before", ""), channel.id)
     if context.objects is None:
         return answer([])
     recordings = await RecordingIndex(context.objects).list(channel.id, limit, before, kinds)
     url = addresses(channel, await context.presenter(request), context.clock())
     return answer([present(recording, url) for recording in recordings])
+
+
+def _position(text: str, channel: str) -> str | tuple[float, str]:
+    """Returns the position behind which a page begins: a key, or a time and "". Raises BadRequest."""
+    if not text or text.startswith(f"{channel}/"):
+        return text
+    return read_moment(text, "before"), ""
 
 
 def addresses(channel: Channel | None, presenter: Presenter, now: float) -> Callable[[str], str | None]:
@@ -69,11 +77,11 @@ def present(recording: StoredRecording, url: Callable[[str], str | None]) -> dic
     return to_answer(schemas.Recording, recording, start=start, url=address, poster=poster)
 
 
-@operation(schemas.DeletedRecording, statuses=(409,))
+@operation(schemas.DeletedRecording, statuses=(409,), query=FINAL_QUERY)
 async def delete(request: web.Request) -> web.Response:
     """Delete a recording; an on-demand session with its segments.
 
-    The segments of an on-demand session are deleted too.
+    It can be restored from the bin for some hours (`recording.bin_hours`).
     Raises Conflict for a session that is still being recorded.
     """
     context = request.app[CONTEXT]
@@ -81,19 +89,36 @@ async def delete(request: web.Request) -> web.Response:
     key = f"{channel.id}/{request.match_info['path']}"
     if any(output.get("playlist") == key for output in await _live_outputs(request, channel.id)):
         raise Conflict("this session is being recorded: end it first")
-    if context.objects is None:
-        raise Missing("this node has no object store")
-    await delete_stored(context.objects, channel.id, key)
+    await delete_stored(context, channel.id, key, is_final(request))
     return answer({"key": key, "deleted": True})
 
 
-async def delete_stored(objects: ObjectStore, id: str, key: str) -> None:
-    """Deletes a recording of a channel. Raises Missing."""
+async def delete_stored(context: Context, id: str, key: str, final: bool) -> None:
+    """Deletes a recording of a channel. final: it cannot be restored. Raises Missing."""
+    if context.objects is None or context.bin is None:
+        raise Missing("this node has no object store")
     try:
-        await RecordingIndex(objects).delete(key)
+        files = await RecordingIndex(context.objects).files_of(key)
     except NoSuchObject:
         raise Missing("no such recording") from None
+    entry = await context.bin.put(BinEntry(_kind_of(key), key, context.clock()), files)
+    if entry is not None and final:
+        await context.bin.delete(entry)
     log.info("recording deleted", channel=id, object=key)
+
+
+def _kind_of(key: str) -> str:
+    parsed = media_keys.parse(key)
+    assert parsed is not None, "the index knows the recording"
+    return parsed.kind
+
+
+def is_final(request: web.Request) -> bool:
+    """Whether a deletion is not to be undone. Raises BadRequest."""
+    text = request.query.get("final", "false")
+    if text not in ("true", "false"):
+        raise BadRequest("expected true or false", field="final")
+    return text == "true"
 
 
 async def _live_outputs(request: web.Request, id: str) -> Sequence[Mapping[str, Any]]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.api import (
+    bin,
     channel_forms,
     channels,
     clips,
@@ -81,6 +82,10 @@ ROUTES: Final = (
         Route("GET /media", media.index),
         Route("GET /media/channels", media.channels),
         Route("DELETE /media", media.delete),
+        Route("GET /bin", bin.index),
+        Route("POST /bin/{id}/restore", bin.restore),
+        Route("DELETE /bin/{id}", bin.delete),
+        Route("DELETE /bin", bin.empty),
     ),
     *_tagged(
         "Jobs",

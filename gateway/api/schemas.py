@@ -325,6 +325,31 @@ class DeletedRecording(Schema):
     deleted: bool
 
 
+class BinItem(Schema):
+    """A deleted recording or film that can be restored.
+
+    kind: of the recording, or "film". title: of the film. channel: the recording's channel.
+    until: when it is deleted for good. size: bytes.
+    """
+
+    id: str
+    kind: Literal["video", "ondemand", "clip", "motion", "image", "film"]
+    key: str
+    title: str | None
+    channel: str | None
+    start: Time | None
+    deleted: Time
+    until: Time
+    size: int
+
+
+class Restored(Schema):
+    """A restored recording or film."""
+
+    id: str
+    key: str
+
+
 class NewUpload(Body):
     """An upload to announce. name: of the video file; its extension is kept. Without a title it is the name."""
 

@@ -12,6 +12,7 @@ from gateway.http.response import Response, moved, service_unavailable, text
 from gateway.lib.content_types import is_media_name
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports import media_keys
+from gateway.ports.bin_keys import in_bin
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.vod_names import is_vod_file, play_name
 
@@ -52,6 +53,8 @@ class VodFiles:
 
     async def __call__(self, request: Request, path: str, *, authorized: bool = False) -> Response:
         folder, _, file = path.rpartition("/")
+        if in_bin(path):
+            return _NO_VOD
         if not file:
             if not folder:
                 return _NO_VOD

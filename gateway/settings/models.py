@@ -164,6 +164,7 @@ class RecordingSettings(Section):
     keep_free: option.Count
     spool_bytes: option.PositiveCount
     retention_days: option.Days
+    bin_hours: option.Count
     storage_class: option.StorageClass
     cold_after_days: option.Days
     cold_class: option.ArchiveStorageClass

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import structlog
 
+from gateway.ports.bin_keys import in_bin
 from gateway.ports.errors import NoSuchFilm, NoSuchObject
 from gateway.ports.films import MAX_TITLE, Film, FilmState, FilmStore
 from gateway.ports.jobs import VOD, JobState
@@ -58,7 +59,7 @@ class FilmImport:
         found = 0
         async for item in self._objects.list(""):
             names = vod_names_of(item.key)
-            if names is not None:
+            if names is not None and not in_bin(item.key):
                 found += await self._add(names, "", item.modified)
         return found
 

@@ -14,6 +14,7 @@ from gateway.ports.films import Film, FilmState, FilmStore
 from gateway.ports.jobs import VOD
 from gateway.ports.stores import JobStore
 from gateway.ports.vod_names import VodNames, names_in, names_of
+from gateway.vod.bin import FILM, Bin, BinEntry
 from gateway.vod.film_import import FilmImport, list_files, title_of
 from gateway.vod.sources import VodSources, is_upload
 from gateway.vod.store_wait import wait_for_store
@@ -24,20 +25,20 @@ _ATTEMPTS: Final = 20  # to change a film, because others may change it at the s
 _ABANDONED_UPLOAD: Final = 2 * 86_400.0  # seconds after which the record of an upload that never came is deleted
 _ROUND_SECONDS: Final = 6 * 3600.0  # between two rounds over unfinished films
 _RETRY_SECONDS: Final = 60.0
-_PAGE_KEYS: Final = 1_000
 _DELETION_SECONDS: Final = 3.0  # that a request waits for a deletion; it continues in the background
 
 
 class Films:
     """The films of a gateway. Nodes share them through the store. Every method may raise StoreUnavailable.
 
-    store: has the records. sources: has the store of the files. jobs: has the history of jobs.
+    store: has the records. sources: has the store of the files. jobs: has the history of jobs. bin: for deleted films.
     Start `run` as a task. It continues deletions that a stopped process began.
     """
 
-    def __init__(self, store: FilmStore, sources: VodSources, jobs: JobStore) -> None:
+    def __init__(self, store: FilmStore, sources: VodSources, jobs: JobStore, bin: Bin) -> None:
         self.store = store
         self.sources = sources
+        self.bin = bin
         self._objects = sources.objects
         self._jobs = jobs
         self._import = FilmImport(store, sources.objects, jobs)
@@ -146,26 +147,39 @@ class Films:
         return bool(done) and not running.cancelled() and running.exception() is None
 
     async def _delete(self, film: Film) -> None:
-        """Deletes the files, and then the record. Leaves other files of the folder. Repeats it until the store answers.
+        """Moves the files into the bin, then deletes the record. Leaves other files of the folder.
 
-        The file of an upload is deleted too, because it was stored only for this film. Other sources stay.
+        Repeats it until the store answers. The file of an upload is deleted with the entry of the bin, because it was
+        stored only for this film. Other sources stay.
         """
         backoff = Backoff(1, _RETRY_SECONDS)
         while True:
             try:
                 names = names_in(film.key)
-                # The playlists are deleted first, so that no player begins.
-                await self._objects.delete_many([names.key(names.master), names.key(names.playlist)])
-                found = [names.key(file) for file in await list_files(self._objects, names)]
-                if upload := self._upload_of(film):
-                    found.append(upload)
-                for first in range(0, len(found), _PAGE_KEYS):
-                    await self._objects.delete_many(found[first : first + _PAGE_KEYS])
+                # The playlists are the first, so that no player begins.
+                first = [names.master, names.playlist]
+                files = first + [file for file in await list_files(self._objects, names) if file not in first]
+                upload = self._upload_of(film)
+                entry = BinEntry(
+                    FILM, film.key, self.bin.clock(), film=film.as_item(), with_it=(upload,) if upload else ()
+                )
+                await self.bin.put(entry, [names.key(file) for file in files])
                 await self.store.delete(film)
                 return
             except StoreUnavailable as error:
                 log.info("the store is unavailable, a deletion waits for it", film=film.key, reason=str(error))
                 await asyncio.sleep(backoff.next())
+
+    async def restore(self, entry: BinEntry) -> None:
+        """Undoes a deletion. Raises FilmInUse if there is a film with its key, or if its files still move."""
+        film = Film.of_item(entry.film)
+        try:
+            await self.store.get(film.key)
+        except NoSuchFilm:
+            film = film.to(state=FilmState.READY if film.files else FilmState.ERROR)
+            await self.bin.restore(entry, lambda: self.store.add(film))
+        else:
+            raise FilmInUse(f"there is a film {film.key}: delete it first")
 
     def _upload_of(self, film: Film) -> str:
         """Returns the key of the upload that was stored only for this film; "" if its source is another one.

@@ -44,6 +44,7 @@ from gateway.ports.cluster_queries import SingleNode
 from gateway.ports.events import Events
 from gateway.reports.node_status import NodeStatus
 from gateway.settings.models import EventsSettings
+from gateway.vod.bin import Bin
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO
 
@@ -191,6 +192,8 @@ async def admin(
             hub, INPUTS, cast(Any, None), lambda stream: sum(stream.viewers.values()), store or sqlite
         )
         previews = InputPreviews(hub, inputs, jpegs)
+        if (objects := context_options.get("objects")) is not None:
+            context_options.setdefault("bin", Bin(objects, 24, folder / "tmp"))
         context = Context(
             version="1.2.3",
             hub=hub,

@@ -20,6 +20,7 @@ from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import JobState, StoredJob
 from gateway.ports.stores import JobStore, ObjectStore
 from gateway.settings import Settings, load
+from gateway.vod.bin import Bin
 from gateway.vod.films import Films
 from gateway.vod.sources import VodSources
 from gateway.vod.vod_service import VodService
@@ -125,11 +126,12 @@ async def bench(
         store = jobs or await stack.enter_async_context(SqliteJobs(folder / "jobs.db"))
         workers = WorkerPool(chosen.workers, restarts)
         records = await stack.enter_async_context(SqliteFilms(folder / "films.db"))
+        sources = VodSources(objects or LocalObjects(root), folders=chosen.vod.sources)
         studio = VodService(
             chosen.vod,
             data=folder,
             queue=JobQueue(store, events),
-            films=Films(records, VodSources(objects or LocalObjects(root), folders=chosen.vod.sources), store),
+            films=Films(records, sources, store, Bin(sources.objects, 24, folder / "tmp")),
             workers=workers,
             secrets=SigningSecrets(SECRET),
         )

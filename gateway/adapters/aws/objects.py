@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import structlog
 from botocore.exceptions import ClientError
@@ -30,8 +30,12 @@ _PART_BYTES: Final = 8 << 20
 _MAX_PARTS: Final = 9_000  # S3 allows 10,000
 _DELETE_SECONDS: Final = 60.0  # to delete 1,000 objects
 _PART_SECONDS: Final = 120.0  # for one part of 8 MiB: at least 70 kB/s
+_COPY_BYTES: Final = 1 << 30  # in one request; S3 allows 5 GiB
+_COPY_SECONDS: Final = 300.0
 _NOT_FOUND_CODES: Final = ("404", "NoSuchKey", "NotFound", "NoSuchUpload")
 _RECORDING_KINDS: Final = (media_keys.MediaKind.VIDEO, media_keys.MediaKind.CLIP, media_keys.MediaKind.SEGMENT)
+
+Parts: TypeAlias = list[dict[str, Any]]  # of an upload, as S3 wants them listed at its end
 
 
 class S3Objects:
@@ -103,6 +107,17 @@ class S3Objects:
             code, count = failed[0].get("Code", "unknown"), len(failed)
             raise StoreUnavailable(f"s3 ({self._label}) did not delete {count} of {len(keys)} objects: {code}")
 
+    async def move(self, key: str, to: str) -> None:
+        source = await self._call("head_object", Key=key, errors=partial(_not_found, key))
+        origin, size = {"Bucket": self.bucket, "Key": key}, source["ContentLength"]
+        kept = {"StorageClass": source["StorageClass"]} if "StorageClass" in source else {}
+        if size <= _COPY_BYTES:
+            await self._call("copy_object", _COPY_SECONDS, Key=to, CopySource=origin, **kept)
+        else:
+            headers = {name: source[name] for name in ("ContentType", "CacheControl") if name in source}
+            await self._copy_parts(origin, to, size, headers | kept)
+        await self.delete(key)
+
     async def fetch(self, key: str, to: Path, max_bytes: int = 0) -> None:
         size = (await self.head(key)).size
         if max_bytes and size > max_bytes:
@@ -129,15 +144,30 @@ class S3Objects:
 
     async def _put_parts(self, key: str, source: BinaryIO, size: int) -> None:
         """Uploads the parts in order. Only one part is in memory. Other uploads can run between two parts."""
-        upload = await self._call("create_multipart_upload", Key=key, **self._headers(key))
-        arguments = {"Key": key, "UploadId": upload["UploadId"]}
-        try:
-            parts: list[dict[str, Any]] = []
+        async with self._parts(key, self._headers(key)) as (arguments, parts):
             while body := await asyncio.to_thread(source.read, size):
                 number = len(parts) + 1
                 reply = await self._call("upload_part", _PART_SECONDS, **arguments, PartNumber=number, Body=body)
-                checksums = {name for name in reply if name.startswith("Checksum")} - {"ChecksumType"}
-                parts.append({"PartNumber": number, **{name: reply[name] for name in ("ETag", *checksums)}})
+                parts.append(_part(number, reply))
+
+    async def _copy_parts(self, origin: dict[str, str], to: str, size: int, headers: dict[str, Any]) -> None:
+        """Copies an object that is too large for one request, within the bucket."""
+        async with self._parts(to, headers) as (arguments, parts):
+            for first in range(0, size, _COPY_BYTES):
+                bounds = f"bytes={first}-{min(first + _COPY_BYTES, size) - 1}"
+                number = len(parts) + 1
+                source: dict[str, Any] = {"CopySource": origin, "CopySourceRange": bounds}
+                reply = await self._call("upload_part_copy", _COPY_SECONDS, **arguments, PartNumber=number, **source)
+                parts.append(_part(number, reply["CopyPartResult"]))
+
+    @contextlib.asynccontextmanager
+    async def _parts(self, key: str, headers: dict[str, Any]) -> AsyncIterator[tuple[dict[str, Any], Parts]]:
+        """Stores an object in parts: yields the arguments of the upload, and the list for its parts."""
+        upload = await self._call("create_multipart_upload", Key=key, **headers)
+        arguments = {"Key": key, "UploadId": upload["UploadId"]}
+        parts: Parts = []
+        try:
+            yield arguments, parts
             found = {"Parts": parts}
             await self._call("complete_multipart_upload", _PART_SECONDS, **arguments, MultipartUpload=found)
         except BaseException:
@@ -164,6 +194,12 @@ class S3Objects:
 
     def _client(self, seconds: float = 0, errors: ErrorMap = unmapped) -> contextlib.AbstractAsyncContextManager[Any]:
         return self._session.client_for("s3", self._label, seconds=seconds, errors=errors)
+
+
+def _part(number: int, reply: dict[str, Any]) -> dict[str, Any]:
+    """Returns a part of a finished upload as S3 wants it listed."""
+    checksums = {name for name in reply if name.startswith("Checksum")} - {"ChecksumType"}
+    return {"PartNumber": number, **{name: reply[name] for name in ("ETag", *checksums)}}
 
 
 class _NoBytes(Exception):

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from gateway.adapters.aws.sqs_reader import UnexpectedMessage, message_json
+from gateway.ports.bin_keys import in_bin
 
 # handle(bucket, key): returns when the object is processed. It raises StoreUnavailable to receive the object again.
 ObjectHandler = Callable[[str, str], Awaitable[None]]
@@ -35,7 +36,7 @@ def object_handler(rules: Sequence[ObjectRule]) -> Callable[[str], Awaitable[Non
     async def handle(body: str) -> None:
         for bucket, key in created_objects(body):
             for rule in rules:
-                if rule.accepts(key):
+                if rule.accepts(key) and not in_bin(key):
                     await rule.handle(bucket, key)
 
     return handle

@@ -70,6 +70,7 @@ def build_context(gateway: GatewayParts, metrics_of_all: Callable[[], Awaitable[
         vod_service=jobs.vod_service,
         kvs=jobs.kvs,
         objects=stores.objects,
+        bin=jobs.bin,
         clips=gateway.clips,
         media_deletion=jobs.media_deletion,
         ivs=gateway.backends.cloud,

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.adapters.stores import sqlite_path
 from gateway.outputs.kinesis.kvs_jobs import KvsJobs
 from gateway.outputs.storage.media_deletion import MediaDeletion
+from gateway.outputs.storage.periodic_deletion import run_periodically
 from gateway.outputs.storage.retention import Retention
 from gateway.outputs.storage.rewind_deletion import RewindDeletion
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.vod_names import is_vod_file
+from gateway.vod.bin import Bin
 from gateway.vod.films import Films, forget_film
 from gateway.vod.object_player import ObjectPlayer
 from gateway.vod.sources import VodSources
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from gateway.app.parts.output_factory import OutputFactory
     from gateway.settings import Settings
 
+_BIN_SECONDS: Final = (90.0, 900.0)  # until the first deletion of old entries, and between two
+
 
 class BackgroundJobs:
     """The background jobs of a gateway. They share the outputs' worker processes and Kinesis streams."""
@@ -36,7 +40,8 @@ class BackgroundJobs:
         self._running: list[asyncio.Task[Any]] = []
         queue = JobQueue(stores.jobs, parts.events)
         sources = VodSources(stores.objects, stores.bucket, stores.buckets, settings.vod.sources)
-        films = Films(stores.films, sources, stores.jobs)
+        self.bin = Bin(stores.objects, settings.recording.bin_hours, settings.data / "tmp")
+        films = Films(stores.films, sources, stores.jobs, self.bin)
         self.vod_service = VodService(
             settings.vod, data=settings.data, queue=queue, films=films, workers=outputs.workers, secrets=parts.secrets
         )
@@ -56,6 +61,8 @@ class BackgroundJobs:
         self._start(self.retention.run(), "retention")
         self._start(self.rewind_deletion.run(), "rewind deletion")
         self._start(self.media_deletion.run(), "media deletion")
+        emptied = run_periodically(self.bin.delete_old, "the bin could not be emptied", *_BIN_SECONDS)
+        self._start(emptied, "bin")
         if self._settings.kvs.stream:
             self._tasks.start(self.kvs.run(), "kinesis jobs")
         self._read_bucket_events()

@@ -91,19 +91,20 @@ class RecordingIndex:
         ordered = sorted(newest, key=lambda entry: entry[:2], reverse=True)
         return await asyncio.gather(*[described(item, parsed) for _, _, item, parsed in ordered])
 
-    async def delete(self, key: str) -> None:
-        """Deletes a recording: a session with its segments, a clip with its picture. Raises NoSuchObject."""
+    async def files_of(self, key: str) -> tuple[str, ...]:
+        """Returns the keys of a recording: its own, and those of a session's segments or a motion clip's picture.
+
+        Its own is the first: when it is deleted first, no playlist contains a deleted segment. Raises NoSuchObject.
+        """
         parsed = media_keys.parse(key)
         if parsed is None or parsed.kind is media_keys.MediaKind.SEGMENT:
             raise NoSuchObject(key)
         await self._objects.head(key)
-        is_session = parsed.kind is media_keys.MediaKind.ONDEMAND
-        segments = await playlist_segments(self._objects, key) if is_session else []
-        await self._objects.delete(key)  # first, so that no playlist contains a deleted segment
         if parsed.kind is media_keys.MediaKind.MOTION:
-            await self._objects.delete(_picture(key))
-        for uri in segments:
-            await self._objects.delete(f"{parsed.channel}/{uri}")
+            return key, _picture(key)
+        if parsed.kind is media_keys.MediaKind.ONDEMAND:
+            return key, *(f"{parsed.channel}/{uri}" for uri in await playlist_segments(self._objects, key))
+        return (key,)
 
     async def _seconds(self, item: Object) -> float | None:
         if not item.key.endswith(".m3u8"):

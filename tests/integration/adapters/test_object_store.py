@@ -154,3 +154,15 @@ async def test_several_readers_and_an_aborted_reader_do_not_interfere(objects, t
 
 async def test_the_check_of_a_reachable_store_succeeds(objects):
     await objects.check()
+
+
+async def test_a_moved_object_has_its_bytes_under_the_new_key_only(objects, tmp_path):
+    await put(objects, tmp_path, "c1/vod-1767323045000.m3u8", b"list")
+    await put(objects, tmp_path, "c2/other.ts", b"another")
+    await objects.move("c1/vod-1767323045000.m3u8", "c2/moved.m3u8")
+    await objects.move("c2/moved.m3u8", "c2/other.ts")
+    assert await keys(objects) == ["c2/other.ts"]
+    assert await read(objects, "c2/other.ts") == b"list"
+    with pytest.raises(NoSuchObject):
+        await objects.move("c2/moved.m3u8", "c2/again.m3u8")
+    assert await keys(objects) == ["c2/other.ts"]

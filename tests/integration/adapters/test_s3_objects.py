@@ -80,6 +80,23 @@ async def test_recordings_have_the_storage_class_that_is_set_and_playlists_have_
     assert classes == ["STANDARD_IA", "STANDARD_IA", "STANDARD"]
 
 
+async def test_an_object_that_is_too_large_for_one_copy_is_moved_in_parts(aws, tmp_path, monkeypatch):
+    monkeypatch.setattr(s3, "_COPY_BYTES", 6 << 20)
+    data = os.urandom(1 << 20) * 13
+    key, to = media_keys.video_key("c1", MS), "millrace-bin/files/1/large.mp4"
+    async with AwsSession() as opened:
+        store = S3Objects(opened, BUCKET, "STANDARD_IA")
+        await store.put(key, made(tmp_path, data))
+        before = client().head_object(Bucket=BUCKET, Key=key)
+        await store.move(key, to)
+        assert b"".join([piece async for piece in store.read(to)]) == data
+    after = client().head_object(Bucket=BUCKET, Key=to)
+    for name in ("ContentType", "CacheControl", "StorageClass"):
+        assert after[name] == before[name]
+    assert after["ETag"].endswith('-3"')
+    assert stored() == [to]
+
+
 async def test_a_large_file_is_uploaded_part_by_part(aws, tmp_path, monkeypatch):
     data = os.urandom(1 << 20) * 20
     file = made(tmp_path, data)

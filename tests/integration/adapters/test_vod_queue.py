@@ -28,6 +28,7 @@ from gateway.ports.errors import StoreUnavailable
 from gateway.ports.events import Events
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import JobState, StoredJob
+from gateway.vod.bin import Bin
 from gateway.vod.films import Films
 from gateway.vod.sources import VodSources
 from gateway.vod.vod_service import VodService
@@ -98,7 +99,7 @@ async def cloud(folder: Path) -> AsyncIterator[Cloud]:
             chosen.vod,
             data=folder,
             queue=JobQueue(stores.jobs, Events()),
-            films=Films(stores.films, sources, stores.jobs),
+            films=Films(stores.films, sources, stores.jobs, Bin(sources.objects, 0, folder)),
             workers=WorkerPool(chosen.workers, Counter(WORKER_RESTARTS)),
             secrets=SigningSecrets("s"),
         )

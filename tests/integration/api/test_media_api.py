@@ -18,6 +18,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason
 from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.ports import media_keys
+from gateway.ports.bin_keys import in_bin
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.vod_names import is_vod_file
 from tests.integration.api.test_recordings_api import MS, add, session
@@ -47,7 +48,7 @@ class Folder(LocalObjects):
     def keys(self) -> set[str]:
         # Not rglob: it fails where a folder is removed meanwhile.
         found = (Path(place) / name for place, _, names in os.walk(self.root) for name in names)
-        return {path.relative_to(self.root).as_posix() for path in found}
+        return {key for path in found if not in_bin(key := path.relative_to(self.root).as_posix())}
 
 
 @asynccontextmanager

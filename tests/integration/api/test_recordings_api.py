@@ -47,9 +47,13 @@ async def test_recordings_are_listed_with_their_addresses_and_deleted(tmp_path: 
         assert found[0]["url"].endswith(f":8080/{id}/vod/{video.removeprefix(id + '/')}")
         page = await api.json("GET", f"/videostream/{id}/recordings?limit=1&before={video}")
         assert [r["key"] for r in page] == [index]
+        for moment, older in (("2026-01-02T03:04:05.678Z", [index]), ("2026-01-02T03:04:06Z", [video, index])):
+            page = await api.json("GET", f"/videostream/{id}/recordings?before={moment}")
+            assert [r["key"] for r in page] == older
         gone = await api.json("DELETE", f"/videostream/{id}/recordings/{index.removeprefix(id + '/')}")
         assert gone == {"key": index, "deleted": True}
-        assert [p.name for p in media.rglob("*") if p.is_file()] == [Path(video).name]
+        assert [r["key"] for r in await api.json("GET", f"/videostream/{id}/recordings")] == [video]
+        assert [p.name for p in (media / id).rglob("*") if p.is_file()] == [Path(video).name]
 
 
 async def test_addresses_of_a_protected_channel_carry_a_play_sign(tmp_path: Path) -> None:
@@ -122,3 +126,42 @@ async def test_an_unknown_channel_and_a_node_without_a_store_have_no_recordings(
         assert await api.json("GET", f"/videostream/{id}/recordings") == []
         assert (await api.call("DELETE", f"/videostream/{id}/recordings/vod-1767323045678.m3u8")).status == 404
         assert (await api.call("GET", f"/videostream/{id}/recordings", token=None)).status == 401
+
+
+async def test_a_deleted_recording_is_restored_from_the_bin(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    async with admin(tmp_path, objects=LocalObjects(media)) as api:
+        id = (await api.create())["id"]
+        video, index = add(media, media_keys.video_key(id, MS), b"movie"), session(media, id, MS - 60_000)
+        path = f"/videostream/{id}/recordings"
+        before = await api.json("GET", path)
+        for key in (video, index):
+            await api.json("DELETE", f"{path}/{key.removeprefix(id + '/')}")
+        listed = await api.json("GET", "/bin")
+        assert {(one["kind"], one["key"], one["channel"], one["title"]) for one in listed} == {
+            ("video", video, id, None),
+            ("ondemand", index, id, None),
+        }
+        assert all(one["until"] > one["deleted"] > one["start"] for one in listed)
+        for one in listed:
+            assert await api.json("POST", f"/bin/{one['id']}/restore") == {"id": one["id"], "key": one["key"]}
+        assert await api.json("GET", path) == before
+        gone = await api.json("POST", f"/bin/{listed[0]['id']}/restore", status=404)
+        assert gone["error"] == "it is not in the bin: it was restored, or deleted for good"
+
+
+async def test_the_bin_is_emptied_and_a_final_deletion_passes_it_by(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    async with admin(tmp_path, objects=LocalObjects(media)) as api:
+        id = (await api.create())["id"]
+        first, second, third = (add(media, media_keys.video_key(id, MS + n), b"movie") for n in range(3))
+        path = f"/videostream/{id}/recordings"
+        await api.json("DELETE", f"{path}/{first.removeprefix(id + '/')}?final=true")
+        assert await api.json("GET", "/bin") == []
+        await api.json("DELETE", f"{path}/{second.removeprefix(id + '/')}")
+        await api.json("DELETE", f"{path}/{third.removeprefix(id + '/')}")
+        newest, older = await api.json("GET", "/bin")
+        assert (await api.json("DELETE", f"/bin/{newest['id']}"))["key"] == newest["key"]
+        assert await api.json("DELETE", "/bin") == [{"id": older["id"], "key": older["key"]}]
+        assert [p for p in media.rglob("*") if p.is_file()] == []
+        assert (await api.json("DELETE", f"{path}/x.mp4?final=maybe", status=400))["field"] == "final"

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from gateway.ports.bin_keys import in_bin
 from gateway.ports.errors import FilmInUse, NoSuchFilm
 from gateway.ports.films import Film, FilmState
 from gateway.ports.jobs import VOD, JobState, StoredJob
@@ -88,7 +89,8 @@ async def test_a_deletion_removes_only_the_files_of_the_film(tmp_path: Path) -> 
         store = at.studio.films.store
         await store.add(Film("shows/one", "One", 1.0, state=FilmState.READY, source="shows/one.mp4"))
         assert await at.studio.films.delete("shows/one")
-        left = {path.relative_to(at.root).as_posix() for path in at.root.rglob("*") if path.is_file()}
+        found = {path.relative_to(at.root).as_posix() for path in at.root.rglob("*") if path.is_file()}
+        left = {key for key in found if not in_bin(key)}
         assert left == {"shows/one/notes.txt", "shows/one/extra/extra.m3u8", "shows/one.mp4"}
         with pytest.raises(NoSuchFilm):
             await at.studio.films.delete("shows/one")
@@ -215,8 +217,26 @@ def test_films_are_listed_renamed_found_and_deleted(gateway: Gateway) -> None:
     assert gateway.api("GET", "/films").json() == []
     assert page_of(gateway, key, sign).status == 404
     media = gateway.data / "media"
-    assert not list(media.glob(f"{key}/*")) and not (media / f"{key}.mp4").exists()
+    assert not list(media.glob(f"{key}/*"))
     assert gateway.api("DELETE", f"/films/{key}").status == 404
+    # Its files are not served from the bin.
+    (binned,) = (path for path in media.rglob("*.m3u8") if path.name == f"{key}.m3u8")
+    path = binned.relative_to(media).as_posix()
+    host = f"http://127.0.0.1:{gateway.ports['http']}"
+    assert http("GET", f"{host}/vod/{path}{sign}").status == 404
+    assert http("GET", f"{host}/{path}").status == 403  # no channel has this name, and its sign is missing
+    # Restored, it plays again; deleted for good, its upload is deleted too.
+    (entry,) = gateway.api("GET", "/bin").json()
+    assert (entry["kind"], entry["key"], entry["title"]) == ("film", key, "Zweiter")
+    assert gateway.api("POST", f"/bin/{entry['id']}/restore").status == 200
+    (restored,) = gateway.api("GET", "/films").json()
+    assert {**restored, "hls": changed["hls"]} == {**changed, "hls": restored["hls"]} | {
+        name: restored[name] for name in ("page", "poster", "thumbnail", "preview")
+    }
+    assert http("GET", restored["hls"]).text.startswith("#EXTM3U")
+    assert gateway.api("DELETE", f"/films/{key}").status == 200
+    assert [one["key"] for one in gateway.api("DELETE", "/bin").json()] == [key]
+    assert not (media / f"{key}.mp4").exists() and not list(media.rglob("*.m3u8"))
 
 
 @pytest.mark.parametrize(

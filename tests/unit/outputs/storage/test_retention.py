@@ -233,14 +233,15 @@ async def test_a_recording_says_how_long_it_is_where_that_can_be_read(media: Med
     assert listed == {session: 240.0, movie: pytest.approx(3.0, abs=0.03), broken: None}
 
 
-async def test_a_session_is_deleted_with_its_segments(media: Media) -> None:
+async def test_the_files_of_a_session_are_its_playlist_and_its_segments(media: Media) -> None:
     *segments, index = media.session("c1", 2, 3)
     other = media.session("c1", 1, 3)
-    await RecordingIndex(media.store).delete(index)
-    assert media.keys == set(other)
-    for key in (index, segments[0], "c1/film.mp4", "c1"):
+    files = await RecordingIndex(media.store).files_of(index)
+    assert files[0] == index and set(files[1:]) == set(segments)
+    assert media.keys == {*segments, index, *other}
+    for key in ("c1/vod-1.m3u8", segments[0], "c1/film.mp4", "c1"):
         with pytest.raises(NoSuchObject):
-            await RecordingIndex(media.store).delete(key)
+            await RecordingIndex(media.store).files_of(key)
 
 
 def test_a_movie_header_of_either_version_is_read() -> None:

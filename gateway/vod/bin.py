@@ -1,0 +1,177 @@
+"""The bin: keeps deleted recordings and films for some hours, so that a deletion can be undone.
+
+A deletion moves its files to keys that nobody serves or lists, and stores one entry that describes them. The entry is
+stored before the first file moves, and is removed after the last one. So it is there whenever a process stops.
+"""
+
+import asyncio
+import hashlib
+import json
+import re
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from gateway.channels.names import is_object_key
+from gateway.lib.records import read_record
+from gateway.ports.bin_keys import ENTRIES, entry_id, entry_key, files_prefix
+from gateway.ports.errors import NoSuchObject, StoreUnavailable
+from gateway.ports.stores import ObjectStore
+
+log = structlog.get_logger(__name__)
+
+FILM: Final = "film"
+_ID: Final = re.compile(r"[0-9a-f]{24}", re.ASCII)
+_MAX_ENTRY_BYTES: Final = 1 << 20
+_PAGE_KEYS: Final = 1_000
+_MAX_CONCURRENT: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BinEntry:
+    """One deletion that can be undone.
+
+    kind: of the recording (a MediaKind), or FILM. key: of the recording, or the film's folder.
+    deleted: seconds since 1970. size: bytes of its files. film: the stored record of a film; empty for recordings.
+    with_it: keys of other objects, which stay in their place until the bin deletes the entry.
+    """
+
+    kind: str
+    key: str
+    deleted: float
+    size: int = 0
+    film: Mapping[str, Any] = field(default_factory=dict)
+    with_it: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """A hash: the same for a deletion that continues after a restart."""
+        version = self.film.get("version", self.deleted)
+        return hashlib.sha256(f"{self.key}\0{version}".encode(errors="surrogateescape")).hexdigest()[:24]
+
+
+class Bin:
+    """The deleted files of an object store. Methods raise StoreUnavailable.
+
+    hours: that deleted files can be restored; 0: they are deleted at once. folder: for a file until it is stored.
+    Call `delete_old` regularly.
+    """
+
+    def __init__(self, objects: ObjectStore, hours: int, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self._objects = objects
+        self.hours = hours
+        self._folder = folder
+        self.clock = clock
+
+    async def put(self, entry: BinEntry, files: Sequence[str]) -> BinEntry | None:
+        """Moves files into the bin, in this order. Returns None if they were deleted at once.
+
+        A deletion that a stopped process began continues.
+        """
+        # A long key has no room for the prefix.
+        if not self.hours or not all(is_object_key(files_prefix(entry.id) + file) for file in files):
+            for first in range(0, len(files), _PAGE_KEYS):
+                await self._objects.delete_many(files[first : first + _PAGE_KEYS])
+            await self._objects.delete_many(entry.with_it)
+            return None
+        try:
+            entry = await self.get(entry.id)
+        except NoSuchObject:
+            await self._store(entry)
+        size = entry.size
+        for file in files:
+            try:
+                size += (await self._objects.head(file)).size
+                await self._objects.move(file, files_prefix(entry.id) + file)
+            except NoSuchObject:
+                continue  # another deletion was faster
+        entry = replace(entry, size=size)
+        await self._store(entry)
+        return entry
+
+    async def entries(self) -> list[BinEntry]:
+        """Returns all deletions that can be undone, the newest first."""
+        ids = [entry_id(item.key) async for item in self._objects.list(ENTRIES)]
+        slots = asyncio.Semaphore(_MAX_CONCURRENT)
+
+        async def read(id: str) -> BinEntry | None:
+            async with slots:
+                try:
+                    return await self.get(id)
+                except NoSuchObject:
+                    return None  # restored since, or not ours
+
+        found = await asyncio.gather(*(read(id) for id in ids))
+        return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.deleted, reverse=True)
+
+    async def get(self, id: str) -> BinEntry:
+        """Raises NoSuchObject."""
+        if not _ID.fullmatch(id):
+            raise NoSuchObject(id)
+        text = b"".join([chunk async for chunk in self._objects.read(entry_key(id), 0, _MAX_ENTRY_BYTES)])
+        try:
+            return read_record(BinEntry, json.loads(text), defaults=True)
+        except (KeyError, TypeError, ValueError) as error:
+            log.warning("an entry of the bin is damaged", object=entry_key(id), reason=str(error))
+            raise NoSuchObject(id) from None
+
+    async def restore(self, entry: BinEntry, restored: Callable[[], Awaitable[object]] | None = None) -> None:
+        """Moves the files of an entry back to their keys, playlists last, and removes the entry.
+
+        restored: called before the entry is removed. If it fails, the entry stays, and `restore` can be repeated.
+        """
+        prefix = files_prefix(entry.id)
+        files = [item.key async for item in self._objects.list(prefix)]
+        for file in sorted(files, key=lambda key: key.endswith(".m3u8")):
+            await self._objects.move(file, file.removeprefix(prefix))
+        if restored is not None:
+            await restored()
+        await self._objects.delete(entry_key(entry.id))
+        log.info("a deletion was undone", object=entry.key, kind=entry.kind)
+
+    async def delete(self, entry: BinEntry) -> None:
+        """Deletes the files of an entry for good."""
+        async for page in self._pages(files_prefix(entry.id)):
+            await self._objects.delete_many(page)
+        await self._objects.delete_many(entry.with_it)
+        await self._objects.delete(entry_key(entry.id))
+
+    async def delete_old(self) -> int:
+        """Deletes entries that are older than `hours`. Returns their number."""
+        oldest = self.clock() - self.hours * 3600
+        old = [entry for entry in await self.entries() if entry.deleted < oldest]
+        for entry in old:
+            await self.delete(entry)
+        if old:
+            log.info("old deletions became final", entries=len(old))
+        return len(old)
+
+    async def _pages(self, prefix: str) -> AsyncIterator[list[str]]:
+        """Yields all keys with this prefix, 1,000 at a time."""
+        page: list[str] = []
+        async for item in self._objects.list(prefix):
+            page.append(item.key)
+            if len(page) == _PAGE_KEYS:
+                yield page
+                page = []
+        if page:
+            yield page
+
+    async def _store(self, entry: BinEntry) -> None:
+        text = json.dumps(asdict(entry), ensure_ascii=False).encode()
+
+        def write() -> Path:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".json", delete=False) as file:
+                file.write(text)
+            return Path(file.name)
+
+        try:
+            await self._objects.put(entry_key(entry.id), await asyncio.to_thread(write))
+        except OSError as error:
+            raise StoreUnavailable(f"the bin cannot be written: {error.strerror or error}") from None

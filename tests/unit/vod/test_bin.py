@@ -1,0 +1,131 @@
+"""A deletion can be undone for some hours, also if a process stopped in the middle of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.adapters.local.objects import LocalObjects
+from gateway.ports.bin_keys import in_bin
+from gateway.ports.errors import NoSuchObject, StoreUnavailable
+from gateway.vod.bin import Bin, BinEntry
+
+NOW = 1_790_000_000.0
+FILES = ["c1/vod-1.m3u8", "c1/720p/1.ts", "c1/720p/2.ts"]
+
+
+class Folder(LocalObjects):
+    """A local store in which the moves after the first `moves` fail. moved: the order of the moves."""
+
+    moves = 100
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.moved: list[str] = []
+
+    async def move(self, key: str, to: str) -> None:
+        if len(self.moved) >= self.moves:
+            raise StoreUnavailable("the disk is away")
+        await super().move(key, to)
+        self.moved.append(key)
+
+    def add(self, key: str, data: bytes = b"12345") -> None:
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    @property
+    def keys(self) -> set[str]:
+        return {path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file()}
+
+    @property
+    def outside(self) -> set[str]:
+        return {key for key in self.keys if not in_bin(key)}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Folder:
+    folder = Folder(tmp_path / "media")
+    for key in (*FILES, "c1/720p/3.ts"):
+        folder.add(key)
+    return folder
+
+
+def bin_of(store: Folder, hours: int = 24, now: float = NOW) -> Bin:
+    return Bin(store, hours, store.root.parent / "tmp", lambda: now)
+
+
+async def test_a_deleted_recording_is_restored_with_its_playlist_last(store: Folder) -> None:
+    bin = bin_of(store)
+    entry = await bin.put(BinEntry("ondemand", FILES[0], NOW), FILES)
+    assert entry is not None and entry.size == 15
+    assert store.outside == {"c1/720p/3.ts"}
+    assert store.moved == FILES
+    assert await bin.entries() == [entry] == [await bin.get(entry.id)]
+    store.moved.clear()
+    await bin.restore(entry)
+    assert store.moved[-1].endswith("vod-1.m3u8")
+    assert store.keys == {*FILES, "c1/720p/3.ts"}
+    with pytest.raises(NoSuchObject):
+        await bin.get(entry.id)
+
+
+async def test_a_deletion_that_stopped_in_the_middle_continues_and_can_be_undone_in_two_steps(store: Folder) -> None:
+    bin, first = bin_of(store), BinEntry("film", "c1", NOW, film={"version": 3}, with_it=("upload.mp4",))
+    store.add("upload.mp4")
+    store.moves = 1
+    with pytest.raises(StoreUnavailable):
+        await bin.put(first, FILES)
+    store.moves = 100
+    again = await bin.put(BinEntry("film", "c1", NOW + 60, film={"version": 3}), FILES)
+    assert again is not None and (again.id, again.deleted, again.with_it) == (first.id, NOW, ("upload.mp4",))
+    assert store.outside == {"c1/720p/3.ts", "upload.mp4"}
+    store.moves = len(store.moved) + 2
+    with pytest.raises(StoreUnavailable):
+        await bin.restore(again)
+    store.moves = 100
+    await bin.restore(again)
+    assert store.keys == {*FILES, "c1/720p/3.ts", "upload.mp4"}
+
+
+async def test_an_entry_stays_if_its_record_cannot_be_restored(store: Folder) -> None:
+    bin = bin_of(store)
+    entry = await bin.put(BinEntry("film", "c1", NOW), FILES)
+    assert entry is not None
+
+    async def fail() -> None:
+        raise StoreUnavailable("the store of records is away")
+
+    with pytest.raises(StoreUnavailable):
+        await bin.restore(entry, fail)
+    assert await bin.entries() == [entry]
+
+
+async def test_old_entries_are_deleted_with_what_belongs_to_them(store: Folder) -> None:
+    store.add("upload.mp4")
+    await bin_of(store).put(BinEntry("film", "c1", NOW, with_it=("upload.mp4",)), FILES)
+    newer = await bin_of(store).put(BinEntry("video", "c1/720p/3.ts", NOW + 3600), ["c1/720p/3.ts"])
+    later = bin_of(store, now=NOW + 24 * 3600 + 1)
+    assert await later.delete_old() == 1
+    assert await later.entries() == [newer]
+    assert store.outside == set()
+    assert len(store.keys) == 2
+
+
+async def test_without_a_bin_or_with_a_key_that_is_too_long_files_are_deleted_at_once(store: Folder) -> None:
+    assert await bin_of(store, hours=0).put(BinEntry("ondemand", FILES[0], NOW), FILES) is None
+    long = "/".join(["c" * 250] * 4)
+    store.add(long)
+    assert await bin_of(store).put(BinEntry("film", long, NOW), [long]) is None
+    assert store.keys == {"c1/720p/3.ts"}
+
+
+async def test_damaged_and_foreign_entries_are_left_out(store: Folder) -> None:
+    store.add("millrace-bin/entries/" + "a" * 24 + ".json", b"{")
+    store.add("millrace-bin/entries/" + "b" * 24 + ".json", b'{"kind": 1}')
+    store.add("millrace-bin/entries/x.json", b"{}")
+    assert await bin_of(store).entries() == []
+    for id in ("", "../../c1", "a" * 24):
+        with pytest.raises(NoSuchObject):
+            await bin_of(store).get(id)
