@@ -43,7 +43,7 @@ PAGE_QUERY: Final = (
 )
 RECORDING_QUERY: Final = (
     *CHANNEL_QUERY,
-    ("key", "the key of one recording (default: all media of the channel, which never go into the bin)"),
+    ("key", "the key of one recording (default: all media of the channel, which do not go into the bin)"),
     *recordings.FINAL_QUERY,
 )
 

@@ -9,7 +9,7 @@ import { moment, percent } from "../format.js";
 import { t } from "../i18n.js";
 import { refresh } from "../poll.js";
 import { toast } from "../toast.js";
-import { Badge, Button, Card, Empty, Field, html, IconButton, PageHead, Table } from "../ui.js";
+import { Badge, Button, Card, Empty, Field, html, IconButton, LinkButton, PageHead, Table } from "../ui.js";
 import { Library, LIBRARY } from "./films/library.js";
 import { active, TONES } from "./films/model.js";
 import { title } from "./films/names.js";
@@ -35,7 +35,9 @@ export default function Films() {
   }, [jobs.first]);
 
   return html`
-    <${PageHead} title=${t("films.title")} text=${t("films.text")} />
+    <${PageHead} title=${t("films.title")} text=${t("films.text")}>
+      <${LinkButton} icon="delete" href="#/recordings/bin">${t("bin.link")}<//>
+    <//>
     <${Trouble} error=${jobs.error} />
     <div class="stack">
       <div class="columns">

@@ -13,6 +13,7 @@ import { Badge, Button, CopyField, Facts, Field, html, Icon, LinkButton } from "
 import { Player } from "../parts/player.js";
 import { QrFigure } from "../parts/qr.js";
 import { reason } from "../parts/trouble.js";
+import { toastDeleted } from "../parts/undo.js";
 import { TONES } from "./model.js";
 
 /** @typedef {import("./model.js").Film} Film */
@@ -21,8 +22,8 @@ import { TONES } from "./model.js";
 /** @param {string} key */
 const path = (key) => key.split("/").map(encodeURIComponent).join("/");
 
-/** @param {{films: readonly Film[], onChanged: OnChanged}} props */
-export function Gallery({ films, onChanged }) {
+/** @param {{films: readonly Film[], onChanged: OnChanged, onRestored: () => void}} props */
+export function Gallery({ films, onChanged, onRestored }) {
   const opened = useSignal("");
   const shown = films.find((film) => film.key === opened.value);
   return html`<ul class="shelf">${films.map((film) => html`<li key=${film.key}><article class="shelf-card">
@@ -40,11 +41,12 @@ export function Gallery({ films, onChanged }) {
       <div class="shelf-words"><b title=${film.title} dir="auto">${film.title}</b>
         <time datetime=${film.created}>${moment(film.created)}</time></div>
     </article></li>`)}</ul>
-    ${shown && html`<${FilmDialog} key=${shown.key} film=${shown} onChanged=${onChanged} onClose=${() => { opened.value = ""; }} />`}`;
+    ${shown && html`<${FilmDialog} key=${shown.key} film=${shown} onChanged=${onChanged} onRestored=${onRestored}
+      onClose=${() => { opened.value = ""; }} />`}`;
 }
 
-/** @param {{film: Film, onChanged: OnChanged, onClose: () => void}} props */
-function FilmDialog({ film, onChanged, onClose }) {
+/** @param {{film: Film, onChanged: OnChanged, onRestored: () => void, onClose: () => void}} props */
+function FilmDialog({ film, onChanged, onRestored, onClose }) {
   const [editing, setEditing] = useState(false);
   if (editing) return html`<${Edit} film=${film} onChanged=${onChanged} onClose=${() => setEditing(false)} />`;
   const remove = async () => {
@@ -53,7 +55,7 @@ function FilmDialog({ film, onChanged, onClose }) {
       run: () => api.delete(`/films/${path(film.key)}`),
     });
     if (!done) return;
-    toast(t("films.deleted"), "ok");
+    toastDeleted(t("films.deleted"), [film.key], onRestored);
     onChanged(film.key, null);
     onClose();
   };

@@ -4,6 +4,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
 import { t } from "../../i18n.js";
+import { refresh } from "../../poll.js";
 import { Button, Card, Empty, Field, html } from "../../ui.js";
 import { usePages } from "../parts/pages.js";
 import { Trouble } from "../parts/trouble.js";
@@ -38,7 +39,7 @@ export function Library() {
       ${(films?.length || searches) && html`<${Field} label=${t("films.search")} hideLabel type="search"
         value=${typed.value} maxlength="200" autocomplete="off" placeholder=${t("films.search")}
         onInput=${(/** @type {string} */ text) => { typed.value = text; }} />`}
-      ${films?.length ? html`<${Gallery} films=${films} onChanged=${change} />`
+      ${films?.length ? html`<${Gallery} films=${films} onChanged=${change} onRestored=${() => refresh(LIBRARY)} />`
         : films === null ? null
         : search.value ? html`<p class="soft" role="status">${t("films.nothing", { text: search.value })}</p>`
         : html`<${Empty} icon="films" title=${t("films.empty")} text=${t("films.emptyText")} />`}

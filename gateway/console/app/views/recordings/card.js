@@ -4,6 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 import { bytes, duration, moment } from "../../format.js";
 import { t } from "../../i18n.js";
+import { classes } from "../../html.js";
 import { Badge, html, Icon } from "../../ui.js";
 
 /** @typedef {import("./feed.js").Recording} Recording */
@@ -12,12 +13,15 @@ import { Badge, html, Icon } from "../../ui.js";
 export const ICONS = { video: "recordings", ondemand: "films", clip: "record", motion: "camera", image: "image" };
 
 /**
- * @param {{item: Recording, name: string, growing: boolean, onOpen: () => void}} props  name: of the channel. growing: it is being recorded
+ * @param {{item: Recording, name: string, growing: boolean, onOpen: () => void, of?: number, children?: any,
+ *   picked?: boolean | undefined, onPick?: (picked: boolean) => void}} props
+ *   name: of the channel. growing: it is being recorded. of: the number of files of its show, if it stands for them.
+ *   picked: undefined: it cannot be selected now
  */
-export function RecordingCard({ item, name, growing, onOpen }) {
+export function RecordingCard({ item, name, growing, onOpen, of = 1, children, picked, onPick }) {
   const what = t(`recordings.kind.${item.kind}`);
   const when = moment(item.start, { seconds: true });
-  return html`<article class="shelf-card">
+  return html`<article class=${classes("shelf-card", of > 1 && "stacked")}>
     <div class="shelf-frame">
       <button type="button" class="shelf-open" onClick=${onOpen}
         aria-label=${t(item.kind === "image" ? "recordings.showOf" : "recordings.playOf", { what, name, when })}>
@@ -25,12 +29,16 @@ export function RecordingCard({ item, name, growing, onOpen }) {
       </button>
       ${item.seconds !== null && html`<span class="shelf-time">${duration(item.seconds)}</span>`}
       ${growing && html`<span class="shelf-badge"><${Badge} kind="live" dot>${t("recordings.growing")}<//></span>`}
+      ${picked !== undefined && html`<label class="shelf-pick"><input type="checkbox" checked=${picked}
+        aria-label=${t("recordings.pickOf", { what, name, when })}
+        onChange=${(/** @type {Event} */ event) => onPick?.(/** @type {HTMLInputElement} */ (event.target).checked)} /></label>`}
     </div>
     <div class="shelf-words">
       <b title=${name}>${name}</b>
       <time datetime=${item.start}>${when}</time>
-      <span class="soft"><${Icon} name=${ICONS[item.kind]}
-        size=${14} /> ${what}${item.kind === "ondemand" ? "" : ` · ${bytes(item.size)}`}</span>
+      <span class="soft"><${Icon} name=${ICONS[item.kind]} size=${14} /> ${of > 1 ? t("recordings.ofShow", { n: of }) : what}${
+        item.kind === "ondemand" || of > 1 ? "" : ` · ${bytes(item.size)}`}</span>
+      ${children}
     </div>
   </article>`;
 }

@@ -21,6 +21,11 @@ import { api, ApiError } from "../../../players/api.js";
  * @typedef {Kept & {channel: string, path: string, deleted: boolean}} Recording
  */
 
+/** @param {Recording} item */
+export const deleteRecording = (item) => api.delete(item.deleted
+  ? `/media?${new URLSearchParams({ channel: item.channel, key: item.key })}`
+  : `/videostream/${encodeURIComponent(item.channel)}/recordings/${item.path.split("/").map(encodeURIComponent).join("/")}`);
+
 const AT_ONCE = 6; // most requests to the gateway at the same time
 
 /** One channel's recordings, loaded only as far as needed. */
@@ -30,8 +35,15 @@ class Source {
   #before = "";
   #end = false;
 
-  /** @param {string} channel @param {readonly Kind[]} kinds @param {number} size @param {boolean} deleted */
-  constructor(channel, kinds, size, deleted) {
+  /**
+   * @param {string} channel
+   * @param {readonly Kind[]} kinds
+   * @param {number} size
+   * @param {boolean} deleted
+   * @param {string} before  a time; "": now
+   */
+  constructor(channel, kinds, size, deleted, before) {
+    this.#before = deleted ? "" : before; // the media of deleted channels are listed by key only
     this.channel = channel;
     this.deleted = deleted;
     this.kinds = kinds;
@@ -70,12 +82,13 @@ export class Feed {
    * @param {readonly Kind[]} kinds
    * @param {number} size  of a page
    * @param {ReadonlySet<string>} [deleted]  those of the channels that were deleted
+   * @param {string} [before]  a time: only older recordings
    */
-  constructor(channels, kinds, size, deleted = new Set()) {
+  constructor(channels, kinds, size, deleted = new Set(), before = "") {
     this.#size = size;
     // With many channels, most of a full page of each would not be used.
     const each = channels.length > 4 ? Math.max(4, Math.ceil(size / 4)) : size;
-    this.#sources = channels.map((channel) => new Source(channel, kinds, each, deleted.has(channel)));
+    this.#sources = channels.map((channel) => new Source(channel, kinds, each, deleted.has(channel), before));
   }
 
   /** @returns {boolean} whether there may be more */

@@ -2,14 +2,13 @@
 
 import { useEffect } from "preact/hooks";
 
-import { api } from "../../../players/api.js";
 import { ask, Dialog } from "../../dialog.js";
 import { bytes, duration, moment } from "../../format.js";
 import { t } from "../../i18n.js";
 import { administers } from "../../session.js";
-import { toast } from "../../toast.js";
 import { Button, CopyField, Facts, html, IconButton, LinkButton } from "../../ui.js";
 import { Player } from "../parts/player.js";
+import { deleteRecording } from "./feed.js";
 
 /** @typedef {import("./feed.js").Recording} Recording */
 
@@ -38,14 +37,9 @@ export function Viewer({ item, name, growing, items, onShow, onClose, onDeleted 
   const remove = async () => {
     const done = await ask({
       title: t("recordings.deleteTitle", { what }), text: t("recordings.deleteText", { name, when }), confirm: t("views.delete"),
-      danger: true,
-      run: () => api.delete(item.deleted
-        ? `/media?${new URLSearchParams({ channel: item.channel, key: item.key })}`
-        : `/videostream/${encodeURIComponent(item.channel)}/recordings/${item.path.split("/").map(encodeURIComponent).join("/")}`),
+      danger: true, run: () => deleteRecording(item),
     });
-    if (!done) return;
-    toast(t("recordings.deleted"), "ok");
-    onDeleted(item);
+    if (done) onDeleted(item);
   };
   const step = (/** @type {Recording | undefined} */ to, /** @type {"left" | "right"} */ icon, /** @type {string} */ words) => html`
     <${IconButton} icon=${icon} label=${words} disabled=${!to} onClick=${() => { if (to) onShow(to); }} />`;

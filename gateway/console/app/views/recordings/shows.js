@@ -1,0 +1,38 @@
+/** Groups recordings by show: the files that one broadcast left. */
+
+/** @typedef {import("./feed.js").Recording} Recording */
+
+/**
+ * items: newest first. key: of the oldest item, which stays when the show grows.
+ * @typedef {{key: string, items: Recording[]}} Show
+ */
+
+const GAP = 120; // seconds between two files of one show, for example while the encoder reconnects
+
+/**
+ * @param {readonly Recording[]} items  newest first, of any channels
+ * @returns {Show[]} in the order of their newest items. A snapshot or clip is a show of its own.
+ */
+export function shows(items) {
+  /** @type {Show[]} */
+  const found = [];
+  /** @type {Map<string, Show>} the last show of each channel and kind */
+  const last = new Map();
+  for (const item of items) {
+    const source = `${item.channel} ${item.kind}`;
+    const show = last.get(source);
+    const newer = show?.items.at(-1);
+    if (show && newer && item.kind === "video" && gap(item, newer) <= GAP) {
+      show.items.push(item);
+      show.key = item.key;
+    } else {
+      const started = { key: item.key, items: [item] };
+      last.set(source, started);
+      found.push(started);
+    }
+  }
+  return found;
+}
+
+/** @param {Recording} older @param {Recording} newer @returns {number} seconds between the end of one and the start of the other */
+const gap = (older, newer) => (Date.parse(newer.start) - Date.parse(older.start)) / 1000 - (older.seconds ?? 0);
