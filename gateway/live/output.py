@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
@@ -12,9 +12,10 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
+from gateway.live.output_fault import OutputFault
 from gateway.live.stream import Stream
 from gateway.ports.errors import OutputError, OutputUnsupported
-from gateway.ports.events import Event, Events, EventType
+from gateway.ports.events import Events
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,8 @@ class StartsWithStream(Protocol):
 class ReportsStatus(Protocol):
     """An output with more status. `report` is added to its entry of the session: JSON values, without secrets.
 
-    Its "error" is used if the output as a whole has no error.
+    Three members are read while the output runs. "error": a problem; the output's state is then `degraded`.
+    "state": an OutputState, which replaces `running`. "faults": the parts that fail, `{name: reason}`; it is not added.
     """
 
     def report(self) -> dict[str, Any]: ...
@@ -75,6 +77,7 @@ class OutputState(StrEnum):
     OFF = "off"
     WAITING = "waiting"  # enabled, but created only at the first request
     RUNNING = "running"
+    DEGRADED = "degraded"  # runs, but a part of it fails
     RETRYING = "retrying"
     FAILED = "failed"  # until this stream ends, because another try would fail too
     DONE = "done"
@@ -87,26 +90,45 @@ class _Handle:
     demanded: whether the output is created: at once, or after its first request.
     """
 
-    def __init__(self, spec: OutputSpec, wanted: bool) -> None:
+    def __init__(self, spec: OutputSpec, wanted: bool, fault: OutputFault) -> None:
         self.spec = spec
         self.wanted = self.enabled = wanted
         self.demanded = not spec.on_demand
         self.state = OutputState.OFF
-        self.error: str | None = None
+        self.reported = OutputState.RUNNING  # by the output itself, at its last report
+        self.fault = fault
         self.output: StreamOutput | None = None
         self.task: asyncio.Task[object] | None = None
 
-    def status(self) -> dict[str, object]:
-        # isinstance(output, ReportsStatus) is 30 times slower, and a scrape asks every output of every stream.
-        read_report = getattr(self.output, "report", None)
+    def read_report(self) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """Returns the output's entry of the session, and what fails of it: the reasons by the name of the part.
+
+        The name of the whole output is "".
+        """
+        # isinstance(output, ReportsStatus) is 30 times slower, and the health of a stream asks all outputs.
+        read = getattr(self.output, "report", None)
         report: dict[str, Any] = {}
-        if read_report is not None:
+        if read is not None:
             try:
-                report = read_report()
+                report = dict(read())
             except Exception as error:  # an installed output may have any fault
                 report = {"error": f"its report failed: {type(error).__name__}: {error}"[:300]}
-        reason = self.error if self.error is not None else report.get("error")
-        return {**report, "name": self.spec.name, "enabled": self.enabled, "state": str(self.state), "error": reason}
+        faults: Mapping[str, str] = report.pop("faults", {})
+        reason = report.get("error")
+        if reason is not None and not faults:
+            faults = {"": str(reason)}
+        self.reported = report.get("state", OutputState.DEGRADED if faults else OutputState.RUNNING)
+        if self.fault.error is not None:
+            reason, faults = self.fault.error, {"": self.fault.error}
+        known = {"name": self.spec.name, "enabled": self.enabled, "state": str(self.shown_state), "error": reason}
+        return {**report, **known}, faults
+
+    @property
+    def shown_state(self) -> OutputState:
+        """The state for clients and metrics. After a failure it is not RUNNING until it has worked for a while."""
+        if self.state is not OutputState.RUNNING:
+            return self.state
+        return self.reported if self.fault.error is None else OutputState.RETRYING
 
 
 class Outputs:
@@ -114,8 +136,9 @@ class Outputs:
 
     def __init__(self, stream: Stream, specs: Iterable[OutputSpec], events: Events) -> None:
         self._stream = stream
-        self._events = events
-        self._handles = {s.name: _Handle(s, s.wanted(stream)) for s in specs}
+        self._handles = {
+            s.name: _Handle(s, s.wanted(stream), OutputFault(events, stream.channel.id, s.name)) for s in specs
+        }
         self._tasks: Tasks | None = None
 
     def names(self) -> list[str]:
@@ -158,15 +181,27 @@ class Outputs:
                     handle.output.channel_changed(self._stream.channel)
                 except Exception as error:  # it continues with the channel that it had
                     log.error("output failed", stream=self._stream.name, output=name, exc_info=error)
-                    handle.error = f"{type(error).__name__}: {error}"[:300]
+                    handle.fault.failed(f"{type(error).__name__}: {error}"[:300])
+                else:
+                    if handle.state is OutputState.RUNNING:
+                        handle.fault.works()
 
     def status(self) -> list[dict[str, object]]:
         """Returns `[{"name", "enabled", "state", "error", and the output's report}]` for the API."""
-        return [h.status() for h in self._handles.values() if h.spec.listed]
+        return [h.read_report()[0] for h in self._handles.values() if h.spec.listed]
+
+    def faults(self) -> dict[str, str]:
+        """Returns what fails: the reasons by the name of the output, and of its part if it has one."""
+        found: dict[str, str] = {}
+        for handle in self._handles.values():
+            if handle.enabled and handle.spec.listed:
+                parts = handle.read_report()[1]
+                found |= {f"{handle.spec.name} {part}".rstrip(): reason for part, reason in parts.items()}
+        return found
 
     def states(self) -> list[tuple[str, str]]:
-        """Returns the names and states of `status`, without the outputs' reports."""
-        return [(h.spec.name, str(h.state)) for h in self._handles.values() if h.spec.listed]
+        """Returns the names and states of `status`, with the reports of the last `faults` or `status`."""
+        return [(h.spec.name, str(h.shown_state)) for h in self._handles.values() if h.spec.listed]
 
     def open(self) -> None:
         """Creates the outputs that are enabled from the start, before the first unit. `run` must follow."""
@@ -185,6 +220,8 @@ class Outputs:
             if running:
                 await asyncio.wait(running, timeout=FINISH_SECONDS)
             self._tasks = None
+            for handle in self._handles.values():
+                handle.fault.stop()
 
     def _reconcile(self, handle: _Handle) -> None:
         if self._tasks is None:
@@ -202,14 +239,15 @@ class Outputs:
                 handle.task = None
             handle.output = None
             handle.demanded = not handle.spec.on_demand
-            handle.state, handle.error = OutputState.OFF, None
+            handle.state = OutputState.OFF
+            handle.fault.clear()
 
     def _make(self, handle: _Handle, *, begins: bool = True) -> StreamOutput | None:
         """Creates an output. Returns None if that failed: an installed output may have any fault.
 
         begins: whether the output is told about the units that follow. One that starts again joins without it.
         """
-        handle.output, handle.state = None, OutputState.RUNNING
+        handle.output, handle.state, handle.reported = None, OutputState.RUNNING, OutputState.RUNNING
         try:
             output = handle.spec.make(self._stream)
             if begins and isinstance(output, StartsWithStream):
@@ -233,6 +271,7 @@ class Outputs:
                     self._note_failure(handle, error)
                 else:
                     handle.state = OutputState.DONE
+                    handle.fault.clear()
                     return
             if handle.state is OutputState.FAILED or stream.original.ended is not None:
                 return
@@ -241,8 +280,7 @@ class Outputs:
             await asyncio.sleep(backoff.next())
             output = self._make(handle, begins=False)
             if output is not None:
-                self._emit(EventType.OUTPUT_RECOVERED, output=handle.spec.name)
-                handle.error = None
+                handle.fault.works()
 
     def _note_failure(self, handle: _Handle, error: Exception) -> None:
         """Logs why an output does not run, and sets its state: FAILED if it can never work with this stream."""
@@ -256,8 +294,4 @@ class Outputs:
         else:
             log.error("output failed", stream=stream, output=name, exc_info=error)
             reason = f"{type(error).__name__}: {error}"
-        handle.error = reason[:300]
-        self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)
-
-    def _emit(self, kind: EventType, **data: object) -> None:
-        self._events.emit(Event(kind, time.time(), self._stream.channel.id, data))
+        handle.fault.failed(reason[:300])

@@ -34,11 +34,13 @@ LOG_ONLY: Final = frozenset(
         *(EventType.CHANNEL_CREATED, EventType.CHANNEL_CHANGED, EventType.CHANNEL_DELETED),
     )
 )
-# Members with names of files, fields or faults. They are not secrets, but `masked` would hide them: members are called
-# `key` and `code`, names may look like keys, and `["key", "outdate"]` looks like a header.
+# Members with names of files, fields, targets or faults. They are not secrets, but `masked` would hide them: members are
+# called `key` and `code`, names may look like keys, `["key", "outdate"]` looks like a header, and targets are masked.
 _NAMES: Final = {
     EventType.CHANNEL_CHANGED: ("fields",),
-    EventType.STREAM_HEALTH: ("code",),
+    EventType.STREAM_HEALTH: ("code", "value"),
+    EventType.OUTPUT_FAILED: ("target",),
+    EventType.OUTPUT_RECOVERED: ("target",),
     EventType.RECORDING_READY: ("key",),
     EventType.JOB_DONE: ("source", "outputs"),
     EventType.JOB_FAILED: ("source",),

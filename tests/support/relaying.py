@@ -21,6 +21,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.outputs.relay.relay_output import RelayFactory
+from gateway.ports.events import Events
 from gateway.ports.stores import IvsDirectory
 from gateway.settings import load
 from tests.support import builders
@@ -36,11 +37,12 @@ def relays(
     allow: Sequence[str] = LOOPBACK,
     tls: ssl.SSLContext | None = None,
     ivs: IvsDirectory | None = None,
+    events: Events | None = None,
     **options: float,
 ) -> RelayFactory:
     """Relays with the default options and these changes."""
     environ = {f"MILLRACE_RELAY__{name.upper()}": str(value) for name, value in options.items()}
-    return RelayFactory(load(environ=environ).relay, Egress(allow), tls, ivs)
+    return RelayFactory(load(environ=environ).relay, Egress(allow), events or Events(), tls, ivs)
 
 
 @dataclass

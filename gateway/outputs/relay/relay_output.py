@@ -16,9 +16,11 @@ from gateway.formats.flv import muxer
 from gateway.lib.egress import Egress
 from gateway.lib.metric_table import BYTES_OUT, DROPPED, RELAY_TARGETS, MetricSample
 from gateway.lib.tasks import Tasks
+from gateway.live.output import OutputState
 from gateway.live.stream import Stream
 from gateway.media.unit import AccessUnit
 from gateway.outputs.relay.relay_target import RelayContext, RelayTarget, TargetState
+from gateway.ports.events import Events
 from gateway.ports.stores import IvsDirectory
 from gateway.settings.models import RelaySettings
 
@@ -45,9 +47,14 @@ class RelayFactory:
     """
 
     def __init__(
-        self, relay: RelaySettings, egress: Egress, tls: ssl.SSLContext | None = None, ivs: IvsDirectory | None = None
+        self,
+        relay: RelaySettings,
+        egress: Egress,
+        events: Events,
+        tls: ssl.SSLContext | None = None,
+        ivs: IvsDirectory | None = None,
     ) -> None:
-        self.context = RelayContext(relay, egress, ivs, self._tls_context)
+        self.context = RelayContext(relay, egress, events, ivs, self._tls_context)
         self._tls = tls
         self.running: set[RelayOutput] = set()
         self._sent = 0  # bytes of ended targets
@@ -137,16 +144,20 @@ class RelayOutput:
         self._bodies.shared = len(addresses) > 1
 
     def report(self) -> dict[str, Any]:
-        """Returns `targets`, and an `error` if none of them is live."""
+        """Returns `targets`, and an `error` and the state of the relay if none of them works."""
         reports = [target.report() for target in self.targets.values()]
         status: dict[str, Any] = {"targets": reports}
-        failing = [t for t in reports if t["state"] in (TargetState.RETRYING, TargetState.FAILED) or t["error"]]
+        failing = [target for target in self.targets.values() if target.fault.error is not None]
         if not reports and self._tasks is not None:
-            status["error"] = "the channel has no relayURL"
-        elif failing and len(failing) == len(reports):
-            subject = "the target" if len(reports) == 1 else f"none of {len(reports)} targets"
-            verb = "does not take" if len(reports) == 1 else "takes"
-            status["error"] = f"{subject} {verb} the stream: {failing[0]['error']}"
+            status |= {"error": "the channel has no relayURL", "state": OutputState.FAILED}
+        elif failing:
+            status["faults"] = {target.shown: target.fault.error for target in failing}
+            if len(failing) == len(reports):
+                subject = "the target" if len(reports) == 1 else f"none of {len(reports)} targets"
+                verb = "does not take" if len(reports) == 1 else "takes"
+                status["error"] = f"{subject} {verb} the stream: {failing[0].fault.error}"
+                final = all(target.state is TargetState.FAILED for target in failing)
+                status["state"] = OutputState.FAILED if final else OutputState.RETRYING
         return status
 
     def _add(self, address: str, stream: Stream) -> RelayTarget:

@@ -20,6 +20,7 @@ from gateway.lib.backoff import Backoff
 from gateway.lib.egress import RTMP, Egress, EgressRefused
 from gateway.lib.rfc3339 import rfc3339
 from gateway.live.additional_sinks import AdditionalSinks
+from gateway.live.output_fault import OutputFault
 from gateway.live.pushed_tracks import PushedTrack
 from gateway.live.sink import SinkNeeds
 from gateway.live.stream import Stream
@@ -30,6 +31,7 @@ from gateway.outputs.relay import redact_target
 from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime
 from gateway.outputs.relay.rtmp_push import PushRefused, RtmpPush, open_push
 from gateway.ports.errors import GatewayError, OutputError, OutputUnsupported
+from gateway.ports.events import Events
 from gateway.ports.stores import IvsDirectory
 from gateway.protocols.rtmp.client import ConnectFeatures
 from gateway.protocols.rtmp.url import RtmpUrl, parse_url
@@ -56,11 +58,13 @@ class TargetState(StrEnum):
 class RelayContext:
     """The services that all relay targets share.
 
-    ivs: the directory of IVS channels; None without AWS. tls: returns the TLS context; called for RTMPS targets.
+    events: get the failures of single targets. ivs: the directory of IVS channels; None without AWS.
+    tls: returns the TLS context; called for RTMPS targets.
     """
 
     relay: RelaySettings
     egress: Egress
+    events: Events
     ivs: IvsDirectory | None
     tls: Callable[[], ssl.SSLContext]
 
@@ -86,6 +90,7 @@ class RelayTarget:
         self.shown = str(relay_urls.masked([text])[0])
         self.state = TargetState.CONNECTING
         self.error = ""
+        self.fault = OutputFault(context.events, stream.channel.id, "relay", self.shown)
         self._text = text
         self._stream, self._context, self._body = stream, context, body
         self._since = time.time()
@@ -136,6 +141,12 @@ class RelayTarget:
 
     async def run(self) -> None:
         """Relays until the stream ends. Reports each error and tries again."""
+        try:
+            await self._run()
+        finally:
+            self.fault.stop()
+
+    async def _run(self) -> None:
         backoff = Backoff(_FIRST_PAUSE, self._context.relay.retry)
         while self._stream.original.ended is None or self._items is not None:
             began = time.monotonic()
@@ -161,7 +172,8 @@ class RelayTarget:
     async def _attempt(self) -> None:
         """Makes one connection and sends until the stream ends."""
         self._attempts += 1
-        self._set_state(TargetState.CONNECTING)
+        if self.fault.error is None:  # otherwise it keeps the state that the last attempt gave it
+            self._set_state(TargetState.CONNECTING)
         # The target subscribes before it connects, so that a new stream's first frames wait for the connection.
         if self._items is None:
             self.begin()
@@ -324,10 +336,12 @@ class RelayTarget:
             self.state, self._since = state, time.time()
         if state is TargetState.LIVE:
             self.error = ""
+            self.fault.works()
 
     def _set_error(self, state: TargetState, reason: str) -> None:
         self._set_state(state)
         self.error = redact_target.redact_text(reason, ())
+        self.fault.failed(self.error)
         if self.error != self._logged_error:  # not logged again at every attempt
             self._logged_error = self.error
             log.warning("relay cannot send", stream=self._stream.name, target=self.shown, reason=self.error)

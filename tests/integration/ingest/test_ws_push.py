@@ -27,7 +27,7 @@ from gateway.live.sink import EndReason
 from gateway.media.track import Kind
 from gateway.outputs.relay.relay_output import RelayFactory
 from gateway.ports.errors import StoreUnavailable
-from gateway.ports.events import EventType
+from gateway.ports.events import Events, EventType
 from gateway.protocols.push import CloseCode, Configured
 from gateway.settings.layers import load
 from tests.support.builders import FAR
@@ -684,7 +684,8 @@ async def test_a_hundred_video_only_pushes_run_at_the_same_time() -> None:
 
 
 def towards(*allowed: str, egress: tuple[str, ...] = ("127.0.0.1",)) -> CompatibleTargets:
-    relays = RelayFactory(load(environ={}, overrides=["relay.timeout=1", "relay.retry=1"]).relay, Egress(egress))
+    settings = load(environ={}, overrides=["relay.timeout=1", "relay.retry=1"])
+    relays = RelayFactory(settings.relay, Egress(egress), Events())
     return CompatibleTargets(allowed, relays, StreamLimits(0, 0, 15, 16_000_000), lambda: {"rtmp": 0, "rtmps": 0})
 
 

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 
 from gateway.channels.channel import Channel
+from gateway.lib.backoff import Backoff
+from gateway.live import output as outputs_module
+from gateway.live import output_fault
 from gateway.live.output import OutputSpec, OutputState
 from gateway.live.stream import Stream
-from gateway.ports.errors import OutputUnsupported
-from gateway.ports.events import Event, Events
+from gateway.ports.errors import OutputError, OutputUnsupported
+from gateway.ports.events import Event, Events, EventType
 from tests.support import builders
 from tests.support.builders import VIDEO, Recorder, picture, publish
 
@@ -112,6 +115,46 @@ async def test_an_on_demand_output_is_created_at_its_first_request() -> None:
     assert (made, outputs.status()[0]["state"]) == ([], "waiting")
     assert outputs.get("hls") is made[0]
     assert [u.dts for u in made[0].units] == [0]
+    hub.drain()
+    await hub.drained()
+
+
+async def test_an_output_that_fails_again_and_again_has_one_failed_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_fault, "WORKED_SECONDS", 0.05)
+    monkeypatch.setattr(outputs_module, "Backoff", lambda: Backoff(0.001, 0.001))
+    failing = Failing(OutputError("the disk is full"), 5)
+    events, seen = Events(), list[Event]()
+    recovered = asyncio.Event()
+    events.listen(lambda event: seen.append(event) if event.type.startswith("output.") else None)
+    events.listen(lambda event: recovered.set() if event.type is EventType.OUTPUT_RECOVERED else None)
+    hub = builders.hub([OutputSpec("video", lambda stream: failing, on)], events=events)
+    outputs = publish(hub).stream.outputs
+    assert outputs is not None
+    while failing.runs <= failing.times:
+        await asyncio.sleep(0)
+    assert outputs.status()[0] == {"name": "video", "enabled": True, "state": "retrying", "error": "the disk is full"}
+    assert (outputs.states(), outputs.faults()) == ([("video", "retrying")], {"video": "the disk is full"})
+    await recovered.wait()
+    assert (outputs.states(), outputs.faults()) == ([("video", "running")], {})
+    assert [e.type for e in seen] == ["output.failed", "output.recovered"]
+    hub.drain()
+    await hub.drained()
+
+
+class Troubled(Prompted):
+    """An output that runs with a problem."""
+
+    def report(self) -> dict[str, Any]:
+        return {"error": "the rendition 720p is missing"}
+
+
+async def test_an_output_that_runs_with_a_problem_is_degraded() -> None:
+    hub = builders.hub([OutputSpec("codec", lambda stream: Troubled(), on)])
+    outputs = publish(hub).stream.outputs
+    assert outputs is not None
+    await asyncio.sleep(0)
+    assert outputs.faults() == {"codec": "the rendition 720p is missing"}
+    assert (outputs.status()[0]["state"], outputs.states()) == ("degraded", [("codec", "degraded")])
     hub.drain()
     await hub.drained()
 

@@ -6,10 +6,14 @@ import asyncio
 import itertools
 import time
 
+import pytest
+
 from gateway.formats.flv import muxer
 from gateway.formats.flv.tag import VIDEO
+from gateway.live import output_fault
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit, Timed
+from gateway.ports.events import Event, Events
 from tests.support import builders
 from tests.support.media import BFRAMES
 from tests.support.relaying import filming, live, play, relays, tags_of
@@ -104,18 +108,47 @@ async def test_one_dead_target_of_two_is_reported_and_stops_nothing() -> None:
             await target.session(media=100)
             dead = await on.state("retrying")
         assert dead["error"] == "connection refused" and dead["url"] == "rtmp://127.0.0.1:1/app/********"
-        assert (on.status["state"], on.status["error"]) == ("running", None)
+        assert (on.status["state"], on.status["error"]) == ("degraded", None)
+        assert on.stream.outputs is not None
+        assert on.stream.outputs.faults() == {"relay rtmp://127.0.0.1:1/app/********": "connection refused"}
+        assert on.stream.outputs.states() == [("relay", "degraded")]
 
 
 async def test_the_output_reports_an_error_if_no_target_accepts_the_stream() -> None:
     async with live("rtmp://127.0.0.1:1/app/secret-key") as on:
         await on.state("retrying")
         assert on.status["error"] == "the target does not take the stream: connection refused"
+        assert on.status["state"] == "retrying"
         on.change("rtmp://127.0.0.1:1/app/secret-key", "rtmp://127.0.0.1:2/app/secret-key")
         await on.state("retrying", 1)
         assert on.status["error"] == "none of 2 targets takes the stream: connection refused"
         on.change()
         assert on.status["error"] == "the channel has no relayURL"
+        assert on.status["state"] == "failed"
+
+
+async def test_each_target_has_one_failed_event_and_a_recovered_event_after_it_worked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(output_fault, "WORKED_SECONDS", 0.2)
+    events, seen = Events(), list[Event]()
+    events.listen(lambda event: seen.append(event) if event.type.startswith("output.") else None)
+    async with RtmpTarget() as mortal, RtmpTarget() as other:
+        made = relays(events=events, retry=0.2)
+        async with live(mortal.url("key-of-mortal"), other.url(), with_=made) as on, filming(on):
+            await mortal.session(media=10)
+            await mortal.close()
+            await on.until(lambda: on.targets[0]["attempts"] >= 4, "several attempts")
+            assert on.targets[0]["state"] == "retrying"
+            await mortal.open()
+            await on.until(lambda: len(seen) > 1, "it has recovered")
+            assert on.status["state"] == "running"
+    target = f"rtmp://127.0.0.1:{mortal.port}/live/********"
+    assert [(e.type, e.masked_data()["output"], e.masked_data()["target"]) for e in seen] == [
+        ("output.failed", "relay", target),
+        ("output.recovered", "relay", target),
+    ]
+    assert seen[0].data["error"] and "key-of-mortal" not in str(seen)
 
 
 async def test_a_refusal_is_reported_without_the_key_that_the_server_repeats() -> None:

@@ -8,11 +8,12 @@ from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.lib.egress import Egress
 from gateway.live.hub import StreamLimits
 from gateway.outputs.relay.relay_output import RelayFactory
+from gateway.ports.events import Events
 from gateway.settings.layers import SettingsError, load
 
 
 def compatible(*allowed: str) -> CompatibleTargets:
-    relays = RelayFactory(load(environ={}).relay, Egress())
+    relays = RelayFactory(load(environ={}).relay, Egress(), Events())
     return CompatibleTargets(allowed, relays, StreamLimits(0, 0, 15, 1_000_000), lambda: {"rtmp": 1935, "rtmps": 0})
 
 
