@@ -75,12 +75,16 @@ class Track(SparseSchema):
 
 
 class HealthFinding(Schema):
-    """A fault of a live stream. since: when it was found. value: its size; the unit depends on the code."""
+    """A fault of a live stream. since: when it was found. value: its size; the unit depends on the code.
+
+    The value of `output_failing` is the name of the output, and of its target. level: a notice has no event.
+    """
 
     code: str
     text: str
     since: Time
-    value: float
+    value: float | str
+    level: Literal["fault", "notice"] = "fault"
 
 
 class Measurements(Schema):
@@ -163,7 +167,7 @@ class Input(NewInput):
 class Session(SparseSchema):
     """The session of a channel. since: start of the stream. bitrate: bits per second.
 
-    input: the name of the input on air. fallback: whether it is not the first of the channel's inputs.
+    input, inputKind: name and kind of the input on air. fallback: whether it is not the first of the channel's inputs.
     viewers: by protocol, on all nodes. node: id of the node with the stream, if there are several nodes.
     refusals: the last ten refused pushes on all nodes, newest first; only of a session that was requested by its id.
     webrtcViewers: viewers by WHEP at the node with the stream, those with the worst connections first, at most 50; also
@@ -176,6 +180,7 @@ class Session(SparseSchema):
     bitrate: int
     publisher: Publisher | None
     input: str | None
+    inputKind: InputKind | None = None
     fallback: bool
     viewers: dict[str, int]
     tracks: list[Track]

@@ -1,12 +1,15 @@
 """The rules of a stream's health: each returns the size of its fault, or None."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
+from gateway.channels.inputs import InputKind
 from gateway.diagnosis.measurement import HISTORY_SECONDS, Measurement
+from gateway.media.track import Codec
 
+LOST_SECONDS: Final = 5.0  # without media of the first input, while another one is on air
 SETTLE_SECONDS: Final = 3.0  # at the beginning of a push, when bursts are normal
 STALL_SECONDS: Final = 2.5  # without any unit
 MAX_GOP: Final = 4.1  # seconds; docs/api.md says 4 s, but 120 frames at 29.97 a second take 4.004 s
@@ -43,6 +46,8 @@ class Facts:
     black_since: time of the first black picture; None if the last picture is not black.
     frozen_since: time of the first equal picture; None if the last picture differs from the previous one.
     by_webrtc: whether viewers watch by WebRTC.
+    input, kind: of the input on air. lost: seconds for which the first input is missed; None: it is not.
+    failing: the outputs that fail, and the reasons.
     """
 
     measurement: Measurement
@@ -54,6 +59,10 @@ class Facts:
     black_since: float | None = None
     frozen_since: float | None = None
     by_webrtc: bool = False
+    input: str = ""
+    kind: InputKind = InputKind.PUSH
+    lost: float | None = None
+    failing: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_settled(self) -> bool:
@@ -62,6 +71,11 @@ class Facts:
 
 # A rule gets the facts, and whether the fault is already found. If it is, the rule uses the limit for its end.
 Check = Callable[[Facts, bool], float | None]
+
+
+def input_lost(facts: Facts, active: bool) -> float | None:
+    """Returns the seconds for which the first input is missed, while another one is on air."""
+    return facts.lost if facts.lost is not None and facts.lost >= LOST_SECONDS else None
 
 
 def gop_long(facts: Facts, active: bool) -> float | None:
@@ -232,3 +246,9 @@ def b_frames(facts: Facts, active: bool) -> float | None:
     The order is that of this GOP or of the last one.
     """
     return 1.0 if facts.by_webrtc and facts.measurement.reorders else None
+
+
+def hevc(facts: Facts, active: bool) -> float | None:
+    """Returns 1 if the video is HEVC, which some browsers cannot decode."""
+    tracks = facts.measurement.tracks
+    return 1.0 if tracks is not None and tracks.video is not None and tracks.video.codec is Codec.H265 else None

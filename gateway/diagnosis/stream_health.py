@@ -7,12 +7,13 @@ from typing import Final
 
 import structlog
 
+from gateway.channels.inputs import InputKind
 from gateway.diagnosis import rules
 from gateway.diagnosis.measurement import Measurement
 from gateway.diagnosis.picture_overview import SIZE, PictureOverview
 from gateway.diagnosis.rules import Facts
-from gateway.diagnosis.texts import text_of
-from gateway.live.health_report import Finding
+from gateway.diagnosis.texts import output_text, text_of
+from gateway.live.health_report import Finding, Level
 from gateway.live.sink import SinkNeeds
 from gateway.live.stream import ActivePublisher, Stream
 from gateway.ports.events import Event, EventType
@@ -30,17 +31,23 @@ class Rule:
     """A fault and its check.
 
     begin: seconds for which the check must find the fault before it counts. end: seconds without the fault before it
-    is withdrawn.
+    is withdrawn. of_media: whether it is about the media of the push: it is not found while a slate is on air.
     """
 
     code: str
     check: rules.Check
     begin: float = 0.0
     end: float = 2.0
+    of_media: bool = True
+    level: Level = Level.FAULT
 
 
+# It has a finding for each output that fails, or for each target of it: see `_check_outputs`.
+_OUTPUT_RULE: Final = Rule("output_failing", lambda facts, active: None, of_media=False)
 # In the order of importance: the console shows the first found fault on a card.
 RULES: Final = (
+    Rule("input_lost", rules.input_lost, of_media=False),
+    _OUTPUT_RULE,
     Rule("video_missing", rules.video_missing),
     Rule("picture_black", rules.picture_black, end=0.0),
     Rule("picture_frozen", rules.picture_frozen, end=0.0),
@@ -54,10 +61,11 @@ RULES: Final = (
     Rule("open_gop", rules.open_gop),
     Rule("bitrate_unsteady", rules.bitrate_unsteady),
     Rule("b_frames", rules.b_frames),
+    Rule("hevc", rules.hevc, level=Level.NOTICE),
 )
 CODES: Final = tuple(rule.code for rule in RULES)
 # While no media arrives, the rules of these faults are not applied: the faults neither begin nor end.
-_NEED_MEDIA: Final = frozenset(CODES) - {"arrivals_late", "timestamps_jump"}
+_NEED_MEDIA: Final = frozenset(rule.code for rule in RULES if rule.of_media) - {"arrivals_late", "timestamps_jump"}
 
 
 @dataclass(slots=True, eq=False)
@@ -92,6 +100,7 @@ class StreamHealth:
         self._measurement = Measurement(self._end)
         self._facts = Facts(self._measurement, 0.0)
         self._states = [(rule, _FaultState()) for rule in RULES]
+        self._output_states: dict[str, _FaultState] = {}  # by the name of the output and its target
         self._jumps: tuple[int, int] = 0, 0  # of the timestamps: repaired by the intake, and found here
         self._overview: PictureOverview | None = None
         stream.original.attach(self._measurement, SinkNeeds(audio=False, is_urgent=lambda: False))
@@ -117,11 +126,18 @@ class StreamHealth:
         facts = self._facts
         facts.now, facts.stalled = now, now - publisher.last_media
         facts.by_webrtc = self._by_webrtc(self._stream)
+        received = self._stream.received
+        facts.input, facts.kind = received.input, received.kind
+        facts.lost = None if received.lost_since is None else now - received.lost_since
         self._count_jumps(publisher, now)
         if self._overview is not None and now - self._overview.at > _PICTURES_EXPIRE:
             self._overview = facts.black_since = facts.frozen_since = None
         is_stalled = facts.stalled >= rules.STALL_SECONDS
+        on_slate = facts.kind is InputKind.SLATE
         for rule, state in self._states:
+            if on_slate and rule.of_media:
+                self._drop(state, now, wall_clock)
+                continue
             if is_stalled and rule.code in _NEED_MEDIA:
                 continue
             value = rule.check(facts, state.finding is not None)
@@ -129,7 +145,24 @@ class StreamHealth:
                 state.changing_since = None  # the usual case
             else:
                 self._apply(rule, state, value, now, wall_clock)
-        self.findings = tuple([state.finding for _, state in self._states if state.finding is not None])
+        self._check_outputs(now, wall_clock)
+        self.findings = self._found()
+
+    def _check_outputs(self, now: float, wall_clock: float) -> None:
+        outputs, states = self._stream.outputs, self._output_states
+        self._facts.failing = failing = {} if outputs is None else outputs.faults()
+        for name in [*states, *(name for name in failing if name not in states)]:
+            state = states.setdefault(name, _FaultState())
+            self._apply(_OUTPUT_RULE, state, name if name in failing else None, now, wall_clock)
+            if state.finding is None:
+                del states[name]
+
+    def _found(self) -> tuple[Finding, ...]:
+        found = [state.finding for _, state in self._states if state.finding is not None]
+        if self._output_states:
+            found += [state.finding for state in self._output_states.values() if state.finding is not None]
+            found.sort(key=lambda finding: CODES.index(finding.code))
+        return tuple(found)
 
     def _begin_push(self, publisher: ActivePublisher, now: float) -> None:
         if self._measured_push is not None and self._measured_push[0] is publisher:
@@ -148,7 +181,7 @@ class StreamHealth:
             self._facts.jump = (timeline.jumped if timeline is not None and repaired else measurement.jump_ms) / 1000
             self._facts.jumped_at = now
 
-    def _apply(self, rule: Rule, state: _FaultState, value: float | None, now: float, wall_clock: float) -> None:
+    def _apply(self, rule: Rule, state: _FaultState, value: float | str | None, now: float, wall_clock: float) -> None:
         active = state.finding is not None
         if (value is not None) == active:
             state.changing_since = None
@@ -159,19 +192,30 @@ class StreamHealth:
                 return
             state.changing_since = None
         if value is None:
-            if state.finding is not None:
-                self._report(state, state.finding, "ended", now, wall_clock)
-                state.finding = None
+            self._drop(state, now, wall_clock)
             return
         since = wall_clock if state.finding is None else state.finding.since
-        text = text_of(rule.code, value, self._measurement)
-        state.finding = Finding(rule.code, text, since, round(value, 2))
+        if isinstance(value, str):
+            text = output_text(value, self._facts.failing.get(value, ""))
+        else:
+            text, value = text_of(rule.code, value, self._facts), round(value, 2)
+        state.finding = Finding(rule.code, text, since, value, rule.level)
         self._report(state, state.finding, "begun", now, wall_clock)
+
+    def _drop(self, state: _FaultState, now: float, wall_clock: float) -> None:
+        """Ends a fault, if it is found."""
+        finding, state.finding, state.changing_since = state.finding, None, None
+        if finding is not None:
+            self._report(state, finding, "ended", now, wall_clock)
 
     def _report(self, state: _FaultState, finding: Finding, what: str, now: float, wall_clock: float) -> None:
         """Logs and emits the begin or end of a fault, unless that was done, or was done too recently."""
         begun = what == "begun"
-        if begun == state.reported_begin or (begun and now - state.reported_at < EVENT_SECONDS):
+        if (
+            finding.level is Level.NOTICE
+            or begun == state.reported_begin
+            or (begun and now - state.reported_at < EVENT_SECONDS)
+        ):
             return
         state.reported_begin = begun
         if begun:
@@ -183,10 +227,9 @@ class StreamHealth:
     def _withdraw(self, now: float, wall_clock: float) -> None:
         """Ends all faults, because nobody publishes."""
         self.findings = ()
-        for _, state in self._states:
-            finding, state.finding, state.changing_since = state.finding, None, None
-            if finding is not None:
-                self._report(state, finding, "ended", now, wall_clock)
+        for state in [*(state for _, state in self._states), *self._output_states.values()]:
+            self._drop(state, now, wall_clock)
+        self._output_states.clear()
 
     def _end(self) -> None:
         self._is_over = True
@@ -208,7 +251,8 @@ class StreamHealth:
 
     def measured(self) -> dict[str, object]:
         measurement = self._measurement
-        if self._measured_push is None or self._stream.publisher is None:
+        on_slate = self._stream.received.kind is InputKind.SLATE
+        if self._measured_push is None or self._stream.publisher is None or on_slate:
             return UNMEASURED
         history = list(measurement.history)
         offsets, excesses = rules.offsets(measurement, 10), rules.excesses(measurement, 10)

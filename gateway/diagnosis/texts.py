@@ -3,33 +3,43 @@
 from collections.abc import Callable
 from typing import Final
 
-from gateway.diagnosis.measurement import Measurement
-from gateway.diagnosis.rules import LATENESS_SECONDS
+from gateway.channels.inputs import InputKind
+from gateway.diagnosis.rules import LATENESS_SECONDS, Facts
 
 
-def text_of(code: str, value: float, measurement: Measurement) -> str:
+def text_of(code: str, value: float, facts: Facts) -> str:
     """Returns the sentence of a fault. value: its size, see docs/api.md."""
-    return _TEXTS[code](value, measurement)
+    return _TEXTS[code](value, facts)
 
 
-def _fps_low(value: float, measurement: Measurement) -> str:
-    declared = measurement.declared_fps or value
+def output_text(name: str, reason: str) -> str:
+    """Returns the sentence of an output that fails. name: of the output, and of its target if it has several."""
+    return f"The output {name} fails: {reason}"
+
+
+def _input_lost(value: float, facts: Facts) -> str:
+    shown = "the slate" if facts.kind is InputKind.SLATE else f"the {facts.kind} “{facts.input}”"
+    return f"The main input has been gone for {value:.0f} s; viewers see {shown}: check the encoder and its uplink."
+
+
+def _fps_low(value: float, facts: Facts) -> str:
+    declared = facts.measurement.declared_fps or value
     return f"{round(value)} of {round(declared)} frames arrive: the encoder or the uplink is too slow."
 
 
-def _jump(value: float, measurement: Measurement) -> str:
+def _jump(value: float, facts: Facts) -> str:
     where = "back" if value < 0 else "ahead"
     return f"The timestamps jumped {where} by {abs(value):.1f} s: restart the encoder if this happens again."
 
 
-def _drift(value: float, measurement: Measurement) -> str:
+def _drift(value: float, facts: Facts) -> str:
     return (
         f"Sound runs {abs(value):.0f} ms a second away from the picture: use the same clock for both, "
         "or set the same sample rate in encoder and system."
     )
 
 
-def _arrivals_late(value: float, measurement: Measurement) -> str:
+def _arrivals_late(value: float, facts: Facts) -> str:
     if value > LATENESS_SECONDS:
         return f"Nothing has arrived for {value:.0f} s: check the encoder and its uplink."
     return (
@@ -38,12 +48,13 @@ def _arrivals_late(value: float, measurement: Measurement) -> str:
     )
 
 
-def _gop_long(value: float, measurement: Measurement) -> str:
-    found = f"Key frame every {value:.0f} s" if measurement.last_gop else f"No key frame for {value:.0f} s"
+def _gop_long(value: float, facts: Facts) -> str:
+    found = f"Key frame every {value:.0f} s" if facts.measurement.last_gop else f"No key frame for {value:.0f} s"
     return f"{found}: set 2 s in OBS, Output, Keyframe Interval."
 
 
-_TEXTS: Final[dict[str, Callable[[float, Measurement], str]]] = {
+_TEXTS: Final[dict[str, Callable[[float, Facts], str]]] = {
+    "input_lost": _input_lost,
     "video_missing": lambda value, _: f"No picture for {value:.0f} s: check the camera or the scene in the encoder.",
     "picture_black": lambda value, _: f"The picture has been black for {value:.0f} s: check the camera or the scene.",
     "picture_frozen": lambda value, _: f"The picture has not changed for {value:.0f} s: check the camera.",
@@ -64,5 +75,9 @@ _TEXTS: Final[dict[str, Callable[[float, Measurement], str]]] = {
     ),
     "b_frames": lambda value, _: (
         "Browsers cannot show B-frames over WebRTC: set B-frames to 0, or Tune to zerolatency, in the encoder."
+    ),
+    "hevc": lambda value, _: (
+        "The video is HEVC: browsers without HEVC cannot play it by FLV, HLS or DASH. WebRTC viewers get it "
+        "transcoded, which costs CPU. Set H.264 in the encoder to reach all viewers."
     ),
 }

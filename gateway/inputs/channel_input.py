@@ -77,6 +77,7 @@ class ChannelInput:
         self._begun = False  # whether the program has media of this input
         # Monotonic seconds; 0: none yet.
         self._first_unit = self._last_unit = self._last_picture = 0.0
+        self._ended_unit = 0.0  # `_last_unit` of the previous publisher
         self._sound: int | None = None  # decode time (ms) of the last sound before it went on air; None: no sound
         self._since = 0.0  # since when media arrive without a gap; 0: no key frame has come yet
         self._aired = 0.0  # when it went on air
@@ -94,6 +95,7 @@ class ChannelInput:
         self._additional = stream.additional if media is None else None
         if self._additional is not None:
             self._additional.attach(self, time.monotonic())
+        self._ended_unit = self.last_media
         self._first_unit = self._last_unit = self._last_picture = self._since = 0.0
         self._sound = None
         self._media.attach(self, SinkNeeds(cache=False))
@@ -105,6 +107,11 @@ class ChannelInput:
     def delivers(self, now: float) -> bool:
         """Whether its media arrive, from a key frame on. now: monotonic seconds."""
         return self._since > 0 and now < self.silent_at
+
+    @property
+    def last_media(self) -> float:
+        """The monotonic time of the last unit, also of an earlier publisher; 0: there was none."""
+        return self._last_unit or self._ended_unit
 
     @property
     def silent_at(self) -> float:

@@ -261,8 +261,25 @@ class ChannelSwitcher:
             elif not wanted and runner.task is not None:
                 runner.stop()
         self._evaluate(SwitchReason.SILENT)
+        if self._program is not None:
+            self._program.publisher.stream.received.lost_since = self._lost_since(now)
         if not active and self._program is not None:
             self._close_program()
+
+    def _lost_since(self, now: float) -> float | None:
+        """Returns since when the first input delivers nothing, while another one replaces it; None: it is not missed.
+
+        An input on air that was taken by hand replaces nothing. What is on air without a push too, such as the playlist
+        of a 24/7 channel, is the program after a show, and a slate is it after `inputs.hold`.
+        """
+        main, current = self._inputs[0], self._current
+        last = main.last_media
+        if current is None or current is main or current is self._taken or main.delivers(now) or not last:
+            return None
+        is_program = current.spec.always and (
+            current.spec.kind is not InputKind.SLATE or now - last >= self._parts.inputs.hold
+        )
+        return None if is_program or not self._is_wanted(main, now) else last
 
     @property
     def is_idle(self) -> bool:
@@ -403,7 +420,7 @@ class ChannelSwitcher:
         """Lets the stream's session show the publisher of the input on air."""
         assert self._program is not None, "an input is on air"
         publisher = None if entry.stream is None else entry.stream.publisher
-        self._program.publisher.show_input(entry.spec.name, str(entry.spec.kind), publisher, entry.ask_key_frame)
+        self._program.publisher.show_input(entry.spec.name, entry.spec.kind, publisher, entry.ask_key_frame)
 
     def _arm(self) -> None:
         """Sets the timer to the moment at which the input on air would be silent."""

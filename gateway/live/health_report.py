@@ -2,7 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
+
+
+class Level(StrEnum):
+    FAULT = "fault"
+    NOTICE = "notice"  # nothing is wrong, but the operator should know it: no event reports it
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,13 +16,14 @@ class Finding:
     """A fault of a stream.
 
     code: its name in the API, in metrics and in logs. text: a sentence in English that says what to do.
-    since: seconds since 1970. value: its size; the unit depends on the code (docs/api.md).
+    since: seconds since 1970. value: its size, or the name of what fails; it depends on the code (docs/api.md).
     """
 
     code: str
     text: str
     since: float
-    value: float
+    value: float | str
+    level: Level = Level.FAULT
 
 
 class HealthReport(Protocol):

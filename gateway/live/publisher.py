@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 from gateway.channels.channel import Channel
+from gateway.channels.inputs import InputKind
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason, SoundSource
@@ -224,16 +225,16 @@ class StreamPublisher:
             self.ask_key_frame()
 
     def show_input(
-        self, input: str, kind: str, publisher: ActivePublisher | None, ask_key_frame: Callable[[], None]
+        self, input: str, kind: InputKind, publisher: ActivePublisher | None, ask_key_frame: Callable[[], None]
     ) -> None:
         """Shows the input on air in the status of this publisher.
 
         input, kind: name and kind of the input. publisher: of the input; None: `kind` is shown as the protocol.
         ask_key_frame: asks the publisher of the input for a key frame.
         """
-        self.stream.received.input = input
+        self.stream.received.input, self.stream.received.kind = input, kind
         if publisher is None:
-            self.protocol, self.peer, self.timeline, self.dropped = kind, "", None, Counter()
+            self.protocol, self.peer, self.timeline, self.dropped = str(kind), "", None, Counter()
         else:
             self.protocol, self.peer, self.timeline = publisher.protocol, publisher.peer, publisher.timeline
             self.dropped = publisher.dropped

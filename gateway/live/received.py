@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from gateway.channels.inputs import MAIN
+from gateway.channels.inputs import MAIN, InputKind
 from gateway.media.unit import AccessUnit
 
 
@@ -10,16 +10,19 @@ class ReceivedMedia:
     """The media that a stream has received so far, also from earlier publishers. Only its publisher adds to it.
 
     bytes: of payload. last_dts_ms: the largest decode time. last_push: the time of the last unit, monotonic seconds; 0:
-    there was none. input: the name of the channel's input that is on air.
+    there was none. input, kind: name and kind of the channel's input that is on air.
+    lost_since: since when the first input delivers nothing, although it should; another one replaces it. Monotonic
+    seconds; None: nothing is lost.
     """
 
-    __slots__ = ("_samples", "bytes", "input", "last_dts_ms", "last_push")
+    __slots__ = ("_samples", "bytes", "input", "kind", "last_dts_ms", "last_push", "lost_since")
 
     def __init__(self) -> None:
         self.bytes = 0
         self.last_dts_ms = 0
         self.last_push = 0.0
-        self.input = MAIN
+        self.input, self.kind = MAIN, InputKind.PUSH
+        self.lost_since: float | None = None
         self._samples: deque[tuple[float, int]] = deque(maxlen=6)  # monotonic time, bytes
 
     def add(self, unit: AccessUnit, now: float) -> None:

@@ -126,6 +126,9 @@ class OutputSwitch(Protocol):
     def status(self) -> list[dict[str, object]]:
         """Returns `[{"name", "enabled", "state", "error", and the output's report}]` for the API."""
 
+    def faults(self) -> dict[str, str]:
+        """Returns what fails: the reasons by the name of the output, and of its part if it has one."""
+
     def states(self) -> list[tuple[str, str]]:
         """Returns names and states only."""
 

@@ -34,8 +34,8 @@ LOG_ONLY: Final = frozenset(
         *(EventType.CHANNEL_CREATED, EventType.CHANNEL_CHANGED, EventType.CHANNEL_DELETED),
     )
 )
-# Members with names of files, fields, targets or faults. They are not secrets, but `masked` would hide them: members are
-# called `key` and `code`, names may look like keys, `["key", "outdate"]` looks like a header, and targets are masked.
+# Members with names of files, fields, targets or faults. They have no secrets, but `masked` would hide them: they are
+# called `key` or `code`, names may look like keys, and `["key", "outdate"]` looks like a header.
 _NAMES: Final = {
     EventType.CHANNEL_CHANGED: ("fields",),
     EventType.STREAM_HEALTH: ("code", "value"),

@@ -30,7 +30,13 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
     since: start of the stream, RFC 3339. bitrate: bits per second. remote_viewers: on other nodes, by protocol.
     """
     shown: dict[str, Any] = {"id": id, "state": str(StreamState.IDLE), "since": None, "bitrate": 0}
-    shown |= {"publisher": None, "input": None, "fallback": False, "viewers": dict.fromkeys(PROTOCOLS, 0)}
+    shown |= {
+        "publisher": None,
+        "input": None,
+        "inputKind": None,
+        "fallback": False,
+        "viewers": dict.fromkeys(PROTOCOLS, 0),
+    }
     shown |= {"tracks": [], "outputs": [], "health": [], "measured": UNMEASURED}
     if stream is None:
         return shown
@@ -40,7 +46,7 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
         shown["bitrate"] = stream.received.bitrate
     if stream.publisher is not None:
         shown["publisher"] = _publisher(stream.publisher)
-    shown["input"] = stream.received.input
+    shown["input"], shown["inputKind"] = stream.received.input, str(stream.received.kind)
     shown["fallback"] = stream.received.input != stored_inputs(stream.channel.item)[0].name
     shown["viewers"] = _viewers(stream, remote_viewers or {})
     shown["tracks"] = _tracks(stream)

@@ -111,7 +111,7 @@ class Push:
     def codes(self) -> list[str]:
         return [finding.code for finding in self.health.findings]
 
-    def value(self, code: str) -> float:
+    def value(self, code: str) -> float | str:
         return next(finding.value for finding in self.health.findings if finding.code == code)
 
     def text(self, code: str) -> str:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.diagnosis.stream_health import CODES, EVENT_SECONDS
+from gateway.channels.inputs import InputKind
+from gateway.diagnosis.stream_health import CODES, EVENT_SECONDS, UNMEASURED
+from gateway.live.health_report import Level
 from gateway.live.sink import EndReason
+from gateway.live.stream import OutputSwitch
+from gateway.media.track import Codec
 from tests.support import builders
 from tests.unit.diagnosis.rig import NOISE, SILENCE, Media, Push
 
@@ -349,6 +356,49 @@ def test_measurements_restart_after_a_switch_to_another_input():
     assert push.events == []
 
 
+def test_on_the_slate_only_the_lost_input_is_a_fault():
+    push = Push()
+    assert push.send(20, sound=SILENCE) == ["audio_silent"]
+    push.stream.received.input, push.stream.received.kind = "card", InputKind.SLATE
+    push.stream.received.lost_since = push.now
+    assert push.send(30, fps=2.0, gop=10.0) == ["input_lost"]
+    assert push.text("input_lost").startswith("The main input has been gone for 30 s; viewers see the slate:")
+    assert push.health.measured() == UNMEASURED
+    push.stream.received.input, push.stream.received.kind = "van", InputKind.BACKUP
+    assert push.send(4, fps=25.0, gop=2.0, sound=NOISE) == ["input_lost"]
+    assert "viewers see the backup “van”" in push.text("input_lost")
+    push.stream.received.lost_since = None
+    assert push.send(4) == []
+    codes = [(code, "begun") for code in ("audio_silent", "input_lost")]
+    assert push.told == [codes[0], ("audio_silent", "ended"), codes[1], ("input_lost", "ended")]
+
+
+def test_each_output_that_fails_is_a_fault_with_its_name():
+    push, failing = Push(), dict[str, str]()
+    push.stream.outputs = cast(OutputSwitch, SimpleNamespace(faults=lambda: dict(failing)))
+    target = "relay rtmp://a.rtmp.youtube.com/live2/********"
+    assert push.send(20) == []
+    failing |= {target: "connection refused", "video": "the disk is full"}
+    assert push.send(2) == ["output_failing", "output_failing"]
+    assert [f.value for f in push.health.findings] == [target, "video"]
+    assert push.text("output_failing") == f"The output {target} fails: connection refused"
+    told = [event.masked_data() for event in push.events]
+    assert [(data["value"], data["state"]) for data in told] == [(target, "begun"), ("video", "begun")]
+    del failing[target]
+    push.send(4)
+    assert [f.value for f in push.health.findings] == ["video"]
+    push.publisher.close()
+    push.evaluate()
+    assert push.told[2:] == [("output_failing", "ended")] * 2
+
+
+def test_hevc_is_a_notice_without_an_event():
+    push = Push()
+    push.publisher.set_tracks(replace(builders.VIDEO, codec=Codec.H265), builders.AUDIO, push.metadata)
+    assert push.send(20) == ["hevc"]
+    assert (push.health.findings[0].level, push.events) == (Level.NOTICE, [])
+
+
 def test_findings_end_with_the_stream():
     push = Push(Media(gop=10))
     push.send(10)
@@ -374,5 +424,5 @@ def test_a_flapping_fault_is_reported_at_most_once_a_minute():
     assert all(later - sooner >= EVENT_SECONDS for sooner, later in itertools.pairwise(begun))
 
 
-def test_there_are_13_distinct_finding_codes():
-    assert len(set(CODES)) == len(CODES) == 13
+def test_there_are_16_distinct_finding_codes():
+    assert len(set(CODES)) == len(CODES) == 16
