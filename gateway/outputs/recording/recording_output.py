@@ -21,6 +21,7 @@ from gateway.media.unit import AccessUnit
 from gateway.outputs.recording.cutter import MAX_BURST, Cutter, PieceStart, RecordingPiece
 from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
 from gateway.outputs.storage.archive import Archive
+from gateway.ports.errors import OutputUnsupported
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +91,7 @@ class RecordingOutput(abc.ABC):
     async def finish(self, failed: bool) -> None:
         """Ends the recording and stores open files, unless storing has failed (`failed`).
 
-        Also called when the output is switched off.
+        Also called when the output is switched off, or cannot go on with the stream's tracks.
         """
 
     @abc.abstractmethod
@@ -198,7 +199,7 @@ class RecordingOutput(abc.ABC):
                     await self.store()
             failed = False
             return True
-        except asyncio.CancelledError:  # the output was switched off: open files are valid
+        except (asyncio.CancelledError, OutputUnsupported):  # switched off, or other tracks: open files are valid
             failed = False
             raise
         finally:

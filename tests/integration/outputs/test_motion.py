@@ -290,6 +290,25 @@ async def test_a_stream_without_video_has_no_motion(tmp_path: Path) -> None:
             await MotionOutput(live, place.archive, stills, place.counts, 3).run(live)
 
 
+async def test_a_clip_is_kept_if_the_video_ends_in_it(tmp_path: Path) -> None:
+    source = film(12, "gte(t,6)")
+    async with studio(tmp_path) as (place, stills):
+        live = stream_of(ID, **FIELDS)
+        live.set_tracks(source.tracks.video, source.tracks.audio, {}, True)
+        output = MotionOutput(live, place.archive, stills, place.counts, 3)
+        output.begin(live)
+        running = asyncio.ensure_future(output.run(live))
+        await push(live, source.units, output)
+        assert output.report()["recording"]
+        live.set_tracks(None, source.tracks.audio, {}, True)
+        with pytest.raises(OutputUnsupported):
+            await running
+        assert not place.scratch()
+        seen = Watch(place)
+    assert len(seen.clips) == 1
+    assert seen.clips[0].seconds >= 6
+
+
 async def test_motion_detection_continues_after_the_loss_of_its_worker(tmp_path: Path) -> None:
     source = film(24, "between(t,14,16)")
     async with studio(tmp_path) as (place, stills):

@@ -119,6 +119,17 @@ async def test_tracks_that_mp4_cannot_carry_are_refused(tmp_path: Path) -> None:
     assert studio.files() == []
 
 
+async def test_frames_before_tracks_that_mp4_cannot_carry_are_kept(tmp_path: Path) -> None:
+    good = Timetable(seconds=5)
+    broken = Timetable(seconds=5, start=5.2, video=MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"\x01"))
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(video_time=60)
+        with pytest.raises(OutputUnsupported):
+            await record(studio.recorder(stream), stream, good, broken)
+        await studio.finisher.flush()
+        assert frames(studio.files()) == sent(good)
+
+
 async def test_a_full_disk_is_an_error_and_recorded_frames_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
