@@ -141,7 +141,8 @@ async def test_an_unsupported_codec_is_named(stub: Stub, browser: Browser) -> No
     stub.film = Film("hevc-page", seconds=20, video="libx265", container="mp4", ffmpeg=stub.ffmpeg).path()
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.comes_to_say("This browser cannot play the stream")
-        assert "hvc1" in await watched.page.locator("#detail").inner_text()
+        said = "It cannot decode HEVC (H.265). Try the WebRTC player or another browser."
+        assert await watched.page.locator("#detail").inner_text() == said
 
 
 async def test_a_stream_with_only_sound_is_shown_as_live(stub: Stub, browser: Browser) -> None:

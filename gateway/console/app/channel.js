@@ -24,6 +24,7 @@ import { installedSwitches } from "./installed_outputs.js";
  * @property {import("./views/parts/health.js").Measured} [measured]
  * @property {import("./views/parts/events.js").Refusal[]} [refusals]  newest first
  * @property {string | null} [input]  the name of the input on air
+ * @property {string | null} [inputKind]  push, backup, pull, playlist or slate
  * @property {boolean} [fallback]     whether it is not the first of the channel's inputs
  * @property {string} [node]  the node that holds the stream
  */
@@ -45,16 +46,19 @@ export function expiry(channel) {
   return Number.isFinite(seconds) ? new Date(seconds * 1000) : null;
 }
 
-/** @typedef {"live" | "lingering" | "expired" | "idle"} State */
+/** @typedef {"live" | "slate" | "lingering" | "expired" | "idle"} State */
 
 /** @param {Channel} channel @param {Session | undefined | null} session @returns {State} */
 export function stateOf(channel, session) {
-  if (session && session.state !== "idle") return session.state;
+  if (session && session.state !== "idle") return onSlate(session) ? "slate" : session.state;
   return channel.expired ? "expired" : "idle";
 }
 
+/** Whether the stream is live and viewers see a slate. @param {{state: string, inputKind?: string | null}} session */
+export const onSlate = (session) => session.state === "live" && session.inputKind === "slate";
+
 /** The tone of each state. @type {Record<State, import("./kit/status.js").Tone>} */
-export const TONES = { live: "live", lingering: "warn", expired: "bad", idle: "idle" };
+export const TONES = { live: "live", slate: "warn", lingering: "warn", expired: "bad", idle: "idle" };
 
 /** The channel's flags in the order of its outputs: the flag, the output's name, the short name on chips. */
 export const OUTPUTS = /** @type {const} */ ([

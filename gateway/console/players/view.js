@@ -1,6 +1,7 @@
 /** The user interface of a player page; independent of the protocol. */
 
 import { titleBar } from "./bar.js";
+import { codecWords } from "./codec-words.js";
 import { Controls } from "./controls.js";
 import { h, icon } from "./dom.js";
 import { languageTag, speak } from "./language.js";
@@ -119,7 +120,7 @@ export class View {
     const off = this.#layout ? "detail.off.all" : EMBEDDED ? "detail.off.embed" : "detail.off";
     const words = state === "off" ? off : DETAILS[state];
     this.#headline.textContent = said;
-    this.#more.textContent = detail || (words ? t(words) : "");
+    this.#more.textContent = (state === "codec" ? codecWords(detail) : detail) || (words ? t(words) : "");
     this.#facts.state.textContent = said;
     this.#badge.replaceChildren(said, this.#lag);
     this.#retry.hidden = state !== "denied" && state !== "codec";

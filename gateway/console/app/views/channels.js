@@ -23,7 +23,9 @@ import { NewChannel } from "../editor/new.js";
 const LIST = "/videostream";
 const ONLINE = "/videostreams/online";
 const byName = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" }).compare;
-const ORDER = { live: 0, lingering: 1, idle: 2, expired: 3 };
+const ORDER = { live: 0, slate: 1, lingering: 2, idle: 3, expired: 4 };
+/** @type {readonly State[]} */
+const ON_AIR = ["live", "slate", "lingering"];
 
 export default function Channels() {
   const list = usePoll(LIST, 15_000);
@@ -57,7 +59,7 @@ export default function Channels() {
 
   const words = search.trim().toLowerCase().split(/\s+/).filter(Boolean);
   const found = rows && rows.filter((row) => {
-    if (only !== "all" && row.state !== only && !(only === "live" && row.state === "lingering")) return false;
+    if (only !== "all" && row.state !== only && !(only === "live" && ON_AIR.includes(row.state))) return false;
     const text = `${row.name} ${row.channel["description"] ?? ""} ${row.channel.id}`.toLowerCase();
     return words.every((word) => text.includes(word));
   });
@@ -87,7 +89,7 @@ export default function Channels() {
       <${Select} label=${t("channels.only")} hideLabel value=${only}
         onChange=${(/** @type {string} */ value) => { setOnly(value); keep("channels.only", value); }} options=${[
         { value: "all", label: t("channels.only.all", { n: rows?.length ?? 0 }) },
-        { value: "live", label: t("channels.only.live", { n: count("live") + count("lingering") }) },
+        { value: "live", label: t("channels.only.live", { n: ON_AIR.reduce((sum, state) => sum + count(state), 0) }) },
         { value: "idle", label: t("channels.only.idle", { n: count("idle") }) },
         { value: "expired", label: t("channels.only.expired", { n: count("expired") }) },
       ]} />
@@ -115,7 +117,7 @@ function columns() {
       ${row.channel["description"] && html`<span class="sub">${String(row.channel["description"])}</span>`}` },
     { key: "state", label: t("channel.state"), sort: (row) => ORDER[row.state], cell: (row) => html`<span class="state">
       <${Badge} kind=${TONES[row.state]} dot=${row.state === "live"}>${t(`state.${row.state}`)}<//>
-      ${row.session && row.state === "live" && html`<span class="sub">${bitrate(row.session.bitrate)}</span>`}</span>` },
+      ${row.session?.state === "live" && html`<span class="sub">${bitrate(row.session.bitrate)}</span>`}</span>` },
     { key: "viewers", label: t("channel.viewers"), number: true, sort: (row) => (row.session ? viewersOf(row.session) : null),
       cell: (row) => (row.session ? number(viewersOf(row.session)) : html`<span class="soft">–</span>`) },
     { key: "expiry", label: t("channel.expiry"), sort: (row) => row.until?.getTime(),
@@ -132,13 +134,14 @@ function columns() {
 function chipTone(session, name) {
   const output = session?.outputs.find((one) => one.name === name);
   if (!output || !output.enabled) return undefined;
-  return output.state === "retrying" ? "warn" : output.state === "failed" ? "bad" : "ok";
+  return output.state === "failed" ? "bad" : output.state === "retrying" || output.state === "degraded" ? "warn" : "ok";
 }
 
 /** @param {Session | undefined} session @param {string} name */
 function chipTitle(session, name) {
   const output = session?.outputs.find((one) => one.name === name);
-  return [t(`output.${name}`), output?.error].filter(Boolean).join(": ");
+  const [failing] = (output?.["targets"] ?? []).filter((/** @type {any} */ target) => target.error);
+  return [t(`output.${name}`), output?.error ?? (failing && `${failing.url}: ${failing.error}`)].filter(Boolean).join(": ");
 }
 
 /** @param {Row[]} rows */

@@ -1,5 +1,6 @@
 /** The health of a channel's push: its faults in words, and what the gateway measures. */
 
+import { onSlate } from "../../channel.js";
 import { bitrate, moment, NOTHING, number } from "../../format.js";
 import { t } from "../../i18n.js";
 import { Card, Facts, html, Notice } from "../../ui.js";
@@ -7,14 +8,20 @@ import { faultText } from "../parts/health.js";
 
 /** @typedef {import("../../channel.js").Session} Session */
 
+/** @param {import("../parts/health.js").Finding} finding */
+const isNotice = ({ level }) => level === "notice";
+
 /** @param {{session: Session}} props */
-export function Health({ session: { health = [], measured } }) {
+export function Health({ session }) {
+  const { health = [], measured } = session;
   if (!measured) return null; // of an older node
   const { fps, declaredFps, gop, bFrames, avOffsetMs } = measured;
   return html`<${Card} title=${t("health.title")} class="is-health">
-    ${health.length === 0 && html`<${Notice} kind="ok">${t("health.good")}<//>`}
-    ${health.map((finding) => html`<${Notice} kind="warn" key=${finding.code}>
-      <span title=${t("health.since", { time: moment(finding.since, { seconds: true }) })}>${faultText(finding, measured)}</span><//>`)}
+    ${health.every(isNotice) && (onSlate(session) ? html`<${Notice} kind="info">${t("health.slate")}<//>`
+      : html`<${Notice} kind="ok">${t("health.good")}<//>`)}
+    ${health.map((finding) => html`<${Notice} kind=${isNotice(finding) ? "info" : "warn"}
+      key=${`${finding.code} ${typeof finding.value === "string" ? finding.value : ""}`}>
+      <span title=${t("health.since", { time: moment(finding.since, { seconds: true }) })}>${faultText(finding, session)}</span><//>`)}
     <${Facts} facts=${[
       { label: t("health.fps"), value: declaredFps !== null && fps !== null
         ? t("health.fps.of", { n: number(fps, 1), declared: number(declaredFps, 2) }) : number(fps, 1) },

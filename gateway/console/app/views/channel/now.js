@@ -42,8 +42,8 @@ export function Now({ session, several }) {
       { label: t("now.video"), value: video ? words(video) : t("now.none") },
       { label: t("now.audio"), value: audio ? words(audio) : t("now.none") },
       ...(additional.length ? [{ label: t("now.tracks"), value: additional.join(" · ") }] : []),
-      { label: t("now.publisher"), value: publisher
-        ? html`${publisher.address} <span class="sub inline">${publisher.protocol.toUpperCase()}</span>` : "–" },
+      { label: t("now.publisher"), value: publisher?.address
+        ? html`${publisher.address} <span class="sub inline">${publisher.protocol.toUpperCase()}</span>` : t("now.nobody") },
       ...(publisher?.webrtc ? [{ label: t("webrtc.publisher"), value: networkWords(publisher.webrtc) }] : []),
       ...(several ? [{ label: t("now.input"), value: session.input ?? t("now.none") }] : []),
       ...(node ? [{ label: t("now.node"), value: html`<code>${node}</code>` }] : []),

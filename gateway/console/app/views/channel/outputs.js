@@ -17,7 +17,7 @@ import { Badge, Button, Card, Field, html, Switch } from "../../ui.js";
 /** @typedef {import("../../channel.js").Output} Output */
 
 /** @type {Record<string, import("../../kit/status.js").Tone>} */
-const TONES = { running: "ok", waiting: "idle", retrying: "warn", failed: "bad", done: "idle", off: "idle", live: "ok",
+const TONES = { running: "ok", degraded: "warn", waiting: "idle", retrying: "warn", failed: "bad", done: "idle", off: "idle", live: "ok",
   connecting: "info" };
 
 const SEEN_WITHIN = 6000; // ms after a change in which the wanted state is shown; then the gateway's
@@ -104,8 +104,8 @@ export function Switches({ channel, session, onChanged }) {
         <${Switch} label=${t(`output.${name}`)} checked=${on} busy=${want?.busy}
           onChange=${(/** @type {boolean} */ value) => set(name, value)}
           note=${output && output.enabled && html`<${Badge}
-            kind=${troubled(output) ? "warn" : TONES[output.state] ?? "idle"}>
-              ${t(`output.state.${troubled(output) ? "troubled" : output.state}`)}<//>`}
+            kind=${TONES[output.state] ?? "idle"}>
+              ${t(`output.state.${output.state}`)}<//>`}
           error=${output?.error} hint=${output ? told(output, flag) : undefined} />
         ${output?.["targets"]?.length > 0 && html`<ul
           class="relay-targets">${output?.["targets"].map((/** @type {any} */ target) => html`<li key=${target.url}>
@@ -116,9 +116,6 @@ export function Switches({ channel, session, onChanged }) {
     })}</div>`)}
   <//>`;
 }
-
-/** Whether the output runs but reports a problem. @param {Output} output */
-const troubled = (output) => output.state === "running" && Boolean(output.error);
 
 /**
  * The details of an output besides its state.

@@ -1,5 +1,6 @@
 /** The card of one live channel: its input, its viewers and the state of its outputs. */
 
+import { onSlate } from "../../channel.js";
 import { Spark } from "../../chart.js";
 import { bitrate, duration, instant, NOTHING, number } from "../../format.js";
 import { t } from "../../i18n.js";
@@ -26,12 +27,12 @@ export function LiveCard({ session, now, onKick }) {
   const { id, videoname, state, since, publisher, tracks, node } = session;
   const name = nameOf({ id, videoname });
   const started = instant(since);
-  const live = state === "live";
+  const shown = onSlate(session) ? "slate" : state === "live" ? "live" : "lingering";
   const dropped = lost(session);
   return html`<article class="card live-card" aria-label=${name}>
     <header class="live-head">
       <h2><a href=${channelHref(id)}>${name}</a></h2>
-      <${Badge} kind=${live ? "live" : "warn"} dot>${t(live ? "live.state.live" : "live.state.lingering")}<//>
+      <${Badge} kind=${shown === "live" ? "live" : "warn"} dot>${t(`live.state.${shown}`)}<//>
       <span class="live-age" title=${t("live.duration")}>${started === null ? NOTHING : duration((now - started.getTime()) / 1000)}</span>
     </header>
     <${Fault} session=${session} />
@@ -43,8 +44,8 @@ export function LiveCard({ session, now, onKick }) {
     <dl class="live-facts">
       <div><dt>${t("live.picture")}</dt><dd>${picture(tracks)}</dd></div>
       <div><dt>${t("live.sound")}</dt><dd>${sound(tracks)}</dd></div>
-      <div><dt>${t("live.publisher")}</dt><dd>${publisher ? `${protocolName(publisher.protocol)} · ${publisher.address}`
-        : t("live.gone")}</dd></div>
+      <div><dt>${t("live.publisher")}</dt><dd>${publisher?.address ? `${protocolName(publisher.protocol)} · ${publisher.address}`
+        : t(publisher ? "live.nobody" : "live.gone")}</dd></div>
       <div><dt>${t("live.dropped")}</dt><dd class=${classes(dropped > 0 && "is-bad")}>${number(dropped)}</dd></div>
       ${session.fallback && html`<div><dt>${t("live.input")}</dt><dd class="is-warn">${session.input}</dd></div>`}
       ${node && html`<div><dt>${t("live.node")}</dt><dd><code>${node}</code></dd></div>`}
@@ -60,11 +61,12 @@ export function LiveCard({ session, now, onKick }) {
 }
 
 /** The worst fault of the push, and the number of others. @param {{session: Session}} props */
-function Fault({ session: { health = [], measured } }) {
-  const [worst] = health;
+function Fault({ session }) {
+  const faults = (session.health ?? []).filter(({ level }) => level !== "notice");
+  const [worst] = faults;
   if (!worst) return null;
-  return html`<p class="live-fault"><${Icon} name="warning" size=${15} /><span>${faultText(worst, measured)}
-    ${health.length > 1 && html` <span class="soft">${t("live.moreFaults", { n: health.length - 1 })}</span>`}</span></p>`;
+  return html`<p class="live-fault"><${Icon} name="warning" size=${15} /><span>${faultText(worst, session)}
+    ${faults.length > 1 && html` <span class="soft">${t("live.moreFaults", { n: faults.length - 1 })}</span>`}</span></p>`;
 }
 
 /** @param {{counts: Record<string, number>}} props */

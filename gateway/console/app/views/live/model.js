@@ -7,7 +7,7 @@ import { History } from "../parts/history.js";
  * @typedef {object} Output
  * @property {string} name
  * @property {boolean} enabled
- * @property {string} state  off, waiting, running, retrying, failed, done
+ * @property {string} state  off, waiting, running, degraded, retrying, failed, done
  * @property {string | null} error
  * @property {Target[]} [targets]
  * @property {string} [playlist]
@@ -42,6 +42,7 @@ import { History } from "../parts/history.js";
  * @property {import("../parts/health.js").Finding[]} [health]
  * @property {import("../parts/health.js").Measured} [measured]
  * @property {string | null} [input]  the name of the input on air
+ * @property {string | null} [inputKind]  push, backup, pull, playlist or slate
  * @property {boolean} [fallback]     whether it is not the first of the channel's inputs
  * @property {string} [node]  the node that holds the stream
  */
@@ -84,7 +85,7 @@ export function lost({ publisher, outputs }) {
  */
 export function health({ enabled, state, error }) {
   if (!enabled || state === "off") return "off";
-  if (error || state === "failed" || state === "retrying") return "bad";
+  if (error || state === "failed" || state === "retrying" || state === "degraded") return "bad";
   return state === "waiting" ? "wait" : "ok";
 }
 

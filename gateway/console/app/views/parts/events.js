@@ -4,6 +4,7 @@ import { instant, moment, NOTHING, relative, span } from "../../format.js";
 import { hasWords, t } from "../../i18n.js";
 import { channelHref } from "../../router.js";
 import { Badge, html } from "../../ui.js";
+import { outputName } from "./health.js";
 import { protocolName } from "./names.js";
 
 /**
@@ -68,8 +69,8 @@ export function details({ type, data }) {
     case "publish.refused": return [from, refusalReason(data["reason"], data["expired"])].join(" · ");
     case "stream.ended": return [span(data["seconds"]), endReason(data["reason"])].join(" · ");
     case "input.switched": return t("event.input", { from: data["from"] ?? NOTHING, to: data["to"], why: switchReason(data["reason"]) });
-    case "output.failed": return [outputName(data["output"]), data["error"]].join(" · ");
-    case "output.recovered": return outputName(data["output"]);
+    case "output.failed": return [outputName(data["output"]), data["target"], data["error"]].filter(Boolean).join(" · ");
+    case "output.recovered": return [outputName(data["output"]), data["target"]].filter(Boolean).join(" · ");
     case "recording.ready": return [outputName(data["kind"]), ...(data["seconds"] ? [span(data["seconds"])] : [])].join(" · ");
     case "job.done": return String(data["source"]);
     case "job.failed": return [data["source"], data["error"]].join(" · ");
@@ -81,9 +82,6 @@ export function details({ type, data }) {
     default: return "";
   }
 }
-
-/** @param {unknown} name  of an output, as the API calls it @returns {string} */
-const outputName = (name) => (hasWords(`output.short.${name}`) ? t(`output.short.${name}`) : String(name));
 
 /**
  * @param {{events: readonly LoggedEvent[], label: string, nameOf?: (channel: string) => string | null}} props

@@ -4,8 +4,9 @@ import { number } from "../../format.js";
 import { hasWords, t } from "../../i18n.js";
 
 /**
- * A fault of a session. text: in English, for codes that this console does not know.
- * @typedef {{code: string, text: string, since: string, value: number}} Finding
+ * A fault of a session. text: in English, for codes that this console does not know. value: of `output_failing`, the name of
+ * the output and of its target.
+ * @typedef {{code: string, text: string, since: string, value: number | string, level?: "fault" | "notice"}} Finding
  */
 
 /**
@@ -24,17 +25,28 @@ import { hasWords, t } from "../../i18n.js";
 /** The faults with a few seconds as their value, which are shown in tenths. */
 const TENTHS = ["arrivals_late", "timestamps_jump"];
 
+/** @param {unknown} name  of an output, as the API calls it @returns {string} */
+export const outputName = (name) => (hasWords(`output.short.${name}`) ? t(`output.short.${name}`) : String(name));
+
 /** Media cannot fall further behind within the time in which the gateway measures it. */
 const LATENESS_SECONDS = 10;
 
 /**
  * Returns what is wrong and what to do. The gateway puts the worst fault first.
  * @param {Finding} finding
- * @param {Measured} [measured]
+ * @param {{measured?: Measured, input?: string | null, inputKind?: string | null}} session
  * @returns {string}
  */
-export function faultText({ code, text, value }, measured) {
+export function faultText({ code, text, value }, { measured, input, inputKind }) {
   if (!hasWords(`health.fault.${code}`)) return text;
+  if (typeof value === "string") {
+    const [output = "", ...target] = value.split(" ");
+    const reason = text.split(" fails: ").slice(1).join(" fails: ");
+    return t(`health.fault.${code}`, { value: [outputName(output), ...target].join(" "), reason });
+  }
+  if (code === "input_lost" && inputKind !== "slate") {
+    return t("health.input_lost.other", { value: number(value), input: input ?? "" });
+  }
   if (code === "arrivals_late" && value > LATENESS_SECONDS) return t("health.nothing_arrives", { value: number(value) });
   const digits = TENTHS.includes(code) ? 1 : 0;
   return t(`health.fault.${code}`, { value: number(Math.abs(value), digits), declared: number(measured?.declaredFps ?? value) });
