@@ -9,7 +9,7 @@ from playwright.async_api import Browser, Page, expect
 from tests.support.browser import axe
 from tests.support.clients import Program, until
 from tests.support.console import address, signed_in
-from tests.support.gateway import Channel, Gateway
+from tests.support.gateway import Gateway
 from tests.support.shared_gateway import shared_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -4,7 +4,7 @@ import { instant, moment, NOTHING, relative, span } from "../../format.js";
 import { hasWords, t } from "../../i18n.js";
 import { channelHref } from "../../router.js";
 import { Badge, html } from "../../ui.js";
-import { outputName } from "./health.js";
+import { faultText, outputName } from "./health.js";
 import { protocolName } from "./names.js";
 
 /**
@@ -74,7 +74,7 @@ export function details({ type, data }) {
     case "recording.ready": return [outputName(data["kind"]), ...(data["seconds"] ? [span(data["seconds"])] : [])].join(" · ");
     case "job.done": return String(data["source"]);
     case "job.failed": return [data["source"], data["error"]].join(" · ");
-    case "stream.health": return String(data["text"] ?? data["code"] ?? "");
+    case "stream.health": return data["code"] === "output_failing" ? faultText(/** @type {any} */ (data), {}) : String(data["text"] ?? data["code"] ?? "");
     case "channel.created": return by;
     case "channel.changed": return [by, (data["fields"] ?? []).join(", ")].join(" · ");
     case "channel.deleted": return [by, ...(data["media"] === "delete" ? [t("event.media")] : [])].join(" · ");
