@@ -194,7 +194,9 @@ class Outputs:
         """Returns what fails: the reasons by the name of the output, and of its part if it has one."""
         found: dict[str, str] = {}
         for handle in self._handles.values():
-            if handle.enabled and handle.spec.listed:
+            # Most outputs report nothing, and this is called once a second for each stream.
+            may_fail = handle.fault.error is not None or hasattr(handle.output, "report")
+            if may_fail and handle.enabled and handle.spec.listed:
                 parts = handle.read_report()[1]
                 found |= {f"{handle.spec.name} {part}".rstrip(): reason for part, reason in parts.items()}
         return found
