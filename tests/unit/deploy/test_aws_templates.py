@@ -662,7 +662,9 @@ ACTIONS = {
     "s3:ListObjectsV2": "s3:ListBucket",
     "s3:DeleteObjects": "s3:DeleteObject",
     "s3:CreateMultipartUpload": "s3:PutObject",
+    "s3:CopyObject": "s3:PutObject",  # and s3:GetObject, which reading needs too
     "s3:UploadPart": "s3:PutObject",
+    "s3:UploadPartCopy": "s3:PutObject",
     "s3:CompleteMultipartUpload": "s3:PutObject",
 }
 # What no adapter calls by name: the agent's endpoint, the wire protocol of Kinesis, and what other calls imply.
