@@ -59,6 +59,8 @@ async def add_channel(context: Context, item: dict[str, Any], by: dict[str, str]
     channel = await context.channels.add(item)
     context.drop_cached(channel.id)
     context.hub.channel_changed(channel)  # the channel may have inputs that are always on air
+    if channel.slug:  # viewers may have requested it already
+        await context.cluster.changed(channel.id)
     log.info("channel created", channel=channel.id)
     context.events.emit(channel_created(channel, context.clock(), by))
     return channel

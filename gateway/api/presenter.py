@@ -42,7 +42,7 @@ class Presenter:
 
     def page(self, channel: Channel, now: float) -> str:
         """Returns the address of the channel's watch page, with a play signature if the channel needs one."""
-        return f"{self.addresses.pull}/{channel.id}/{self.play_query(channel, now)}"
+        return f"{self.addresses.pull}/{channel.public_name}/{self.play_query(channel, now)}"
 
     def play_query(self, channel: Channel, now: float) -> str:
         """Returns the query string of the channel's play URLs: a play signature if the channel needs one, else ""."""

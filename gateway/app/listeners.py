@@ -113,6 +113,7 @@ class Listeners:
             streams=self._role.played.streams,
             channels=self._role.viewers.channels.cached,
             protection=self._role.viewers.protection,
+            channel_id=self._role.viewers.channels.slugs.id_of,
             browser_streams=self._role.played.of_browsers,
             browser_media=self._role.played.browser_media,
             ports=lambda: self._parts.own_address.ports,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.reports import RequestReports, ViewerReports
+from gateway.playback.slugs import KnownChannels, NameTable, Slugs
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,23 +28,26 @@ class ChannelCaches:
     """The caches of channels and of the records of deleted channels, in front of their stores.
 
     store: reads channels. owners: finds the channel whose protection applies to stored media.
+    slugs: finds channels by readable names.
     """
 
     store: ChannelReader
     cached: CachedChannels
     deleted: CachedChannels
     owners: MediaOwners
+    slugs: Slugs
 
     @classmethod
-    def of(cls, store: ChannelReader, deleted: ChannelReader) -> ChannelCaches:
+    def of(cls, store: ChannelReader, deleted: ChannelReader, slugs: Slugs) -> ChannelCaches:
         """Returns new caches. deleted: reads the records of deleted channels."""
-        channels, records = CachedChannels(store), CachedChannels(deleted)
-        return cls(store, channels, records, MediaOwners(channels, records))
+        channels, records = CachedChannels(KnownChannels(store, slugs)), CachedChannels(deleted)
+        return cls(store, channels, records, MediaOwners(channels, records), slugs)
 
     def forget(self, id: str) -> None:
         """Removes a changed or deleted channel from the caches, so that the next read uses its store."""
         self.cached.forget(id)
         self.deleted.forget(id)
+        self.slugs.expire()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,13 @@ class ViewerParts:
     memory: Backlogs
 
 
-def build_viewers(parts: NodeParts, store: ChannelReader, deleted: ChannelReader) -> ViewerParts:
-    """Returns the services for viewers. store, deleted: see `ChannelCaches.of`. Raises UnusableKey."""
+def build_viewers(
+    parts: NodeParts, store: ChannelReader, deleted: ChannelReader, names: Callable[[], Awaitable[NameTable]]
+) -> ViewerParts:
+    """Returns the services for viewers. names: returns the channels of all slugs. Others: see `ChannelCaches.of`.
+
+    Raises UnusableKey.
+    """
     settings = parts.settings
     wanted = settings.playback.reports
     protection = PlaybackProtection(
@@ -71,7 +81,8 @@ def build_viewers(parts: NodeParts, store: ChannelReader, deleted: ChannelReader
     )
     # If the settings allow reports, `counts` also reads the CMCD of requests.
     counts = HttpViewers(reports=RequestReports(parts.experience, parts.metrics.viewer_reports) if wanted else None)
-    return ViewerParts(ChannelCaches.of(store, deleted), protection, counts, Backlogs(settings.limits.viewer_memory))
+    caches = ChannelCaches.of(store, deleted, Slugs(names, parts.tasks))
+    return ViewerParts(caches, protection, counts, Backlogs(settings.limits.viewer_memory))
 
 
 def viewer_reports(parts: NodeParts, http_cache: HttpCacheProxy | None) -> ViewerReports | None:

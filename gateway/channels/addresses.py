@@ -157,8 +157,12 @@ class Addresses:
 
     def play_bases(self, channel: Channel) -> dict[str, str]:
         """Returns the start of the channel's play URLs, by scheme. A path follows, except after "rtmp"."""
-        http = f"{self.pull}/{channel.id}/"
-        return {"http": http, "ws": f"ws{http.removeprefix('http')}", "rtmp": f"{self.push}/{APP}/{channel.id}"}
+        http = f"{self.pull}/{channel.public_name}/"
+        return {
+            "http": http,
+            "ws": f"ws{http.removeprefix('http')}",
+            "rtmp": f"{self.push}/{APP}/{channel.public_name}",
+        }
 
 
 def push_ports(domains: PublicDomains, ports: OpenPorts, host: str = "") -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 import json
 import math
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from gateway.channels import expiry, fields, inputs, relay_urls
+from gateway.channels import expiry, fields, inputs, relay_urls, slugs
 from gateway.channels.schedule import Schedule
 from gateway.channels.stream_key import SigningSecrets, StreamKey, Verdict
 from gateway.ports.errors import InvalidField, TooLarge
@@ -18,7 +19,7 @@ ID, KEY, TIME_STAMP = "id", "key", "TimeStamp"
 # Fields that the API computes for each answer. Clients send them back with the item; they are not stored.
 COMPUTED: Final = frozenset({"pushUrl", "obsServer", "obsKey", "wsUrl", "whipUrl", "whipServer", "playUrls", "expired"})
 
-_SET_BY_GATEWAY: Final = frozenset({ID, KEY, TIME_STAMP}) | COMPUTED
+_SET_BY_GATEWAY: Final = frozenset({ID, KEY, TIME_STAMP, slugs.OLD_SLUGS}) | COMPUTED
 # Seconds: the old system's TimeStamp is three days after creation. Other programs read it; it deletes nothing here.
 _TIME_STAMP_OFFSET: Final = 3 * 86_400
 # Values that the old console and guide send for a new channel, if they differ from the field's default.
@@ -76,6 +77,24 @@ class Channel:
     @property
     def name(self) -> str:
         return self.text("videoname")
+
+    @property
+    def slug(self) -> str:
+        """The readable name in addresses; "": none."""
+        return fields.read(slugs.SLUG, self.item, fields.SLUG)
+
+    @property
+    def old_slugs(self) -> dict[str, int]:
+        """The earlier slugs, with the time of their end in seconds since 1970."""
+        stored = self.item.get(slugs.OLD_SLUGS)
+        if not isinstance(stored, Mapping):
+            return {}
+        return {name: ended for name, ended in stored.items() if slugs.is_slug(name) and isinstance(ended, int)}
+
+    @property
+    def public_name(self) -> str:
+        """The name in addresses for viewers: the slug, else the id."""
+        return self.slug or self.id
 
     def flag(self, name: str) -> bool:
         """Returns a boolean field by its stored name, for example "isFlv"."""
@@ -205,11 +224,13 @@ def create_item(body: Item, now: float, secrets: SigningSecrets, limit: int, id:
     return item
 
 
-def changes(channel: Channel, body: Item, secrets: SigningSecrets, limit: int) -> dict[str, Any]:
+def changes(
+    channel: Channel, body: Item, secrets: SigningSecrets, limit: int, now: float | None = None
+) -> dict[str, Any]:
     """Returns the fields that a PUT of `body` changes. A new `outdate` also changes the key.
 
     Unchanged fields are left out, even invalid ones, because the console sends complete items.
-    limit: maximum bytes of the whole item as JSON; 0: no limit.
+    limit: maximum bytes of the whole item as JSON; 0: no limit. now: seconds since 1970; None: the clock.
 
     Raises InvalidField or TooLarge.
     """
@@ -222,6 +243,8 @@ def changes(channel: Channel, body: Item, secrets: SigningSecrets, limit: int) -
     changed = {name: new for name, new in sent.items() if name not in old or not _is_equal(old[name], new)}
     for name, value in changed.items():
         fields.check(name, value)
+    if slugs.SLUG in changed:
+        changed |= slugs.with_old_slug(channel, changed[slugs.SLUG], time.time() if now is None else now)
     if expiry.FIELD in changed:
         changed |= with_new_key(channel, changed[expiry.FIELD], secrets)
     _check_size({**channel.item, **changed}, limit)

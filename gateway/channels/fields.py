@@ -13,6 +13,8 @@ from gateway.channels import relay_urls
 from gateway.channels.inputs import FIELD as INPUT_LIST
 from gateway.channels.inputs import MAX_INPUTS, InputSpec, parse_inputs
 from gateway.channels.schedule import MAX_LENGTH, Schedule
+from gateway.channels.slugs import MAX_LENGTH as MAX_SLUG
+from gateway.channels.slugs import read_slug
 from gateway.ports.errors import InvalidField
 
 T = TypeVar("T", covariant=True)
@@ -223,6 +225,7 @@ PLAY_AUTH: Final[Choice[str | None]] = Choice(None, _names("none", "sign", "clou
 REFERER_ALLOW: Final[Parsed[tuple[str, ...] | None]] = Parsed(None, _hosts, {"type": "hosts", "maximum": MAX_REFERERS})
 NO_PLAYBACK: Final = "nobody"  # the value of `playAuth` if a protection field is invalid
 RELAY_URL: Final[Parsed[tuple[str, ...]]] = Parsed((), _targets, {"type": "targets", "maximum": MAX_RELAYS})
+SLUG: Final[Parsed[str]] = Parsed("", read_slug, {"maximum": MAX_SLUG})
 RECORD_SCHEDULE: Final = Parsed(None, _schedule, {"maximum": MAX_LENGTH})
 RETENTION_DAYS: Final = Parsed(
     None, _days, {"type": "days", "minimum": 0, "maximum": MAX_DAYS, "whole": True, "unit": "days"}
@@ -236,7 +239,12 @@ RELAY_TRACKS: Final = RECORD_TRACKS
 # Two defaults differ, because the old scheduler's 5000 and 10 were mistakes. They are motion_duration (seconds), and
 # motion_diff (the value of the old console).
 GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
-    "basics": {"videoname": TextField(256), "description": TextField(4_096), **_flags("isPublic", "isRtmps")},
+    "basics": {
+        "videoname": TextField(256),
+        "description": TextField(4_096),
+        "slug": SLUG,
+        **_flags("isPublic", "isRtmps"),
+    },
     "playback": {
         **_flags("isFlv", "isHls", "isCMAF"),
         "hls_time": Number(2, 1, 60, unit="s"),

@@ -22,10 +22,14 @@ class ChannelStore(Protocol):
         """Returns all channels, in no defined order."""
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
-        """Stores a new channel under its `id`. Raises ChannelExists."""
+        """Stores a new channel under its `id`. Raises ChannelExists; SlugTaken if another channel has its slug."""
 
     async def update(self, id: str, changes: Mapping[str, Any]) -> Channel:
-        """Sets these fields in one step; others stay unchanged. Returns the changed channel. Raises NoSuchChannel."""
+        """Sets these fields in one step; others stay unchanged. Returns the changed channel.
+
+        Raises NoSuchChannel; SlugTaken if another channel has the new slug, or an id equal to it. Of two channels that
+        want one slug at the same time, one gets it.
+        """
 
     async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
         """Removes the channel and stores the DeletedChannel that protects its media, in one step.

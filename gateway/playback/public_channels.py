@@ -46,18 +46,39 @@ class SharedRead(Generic[T]):
     _error: StoreUnavailable | None = field(default=None, init=False)
     _next: float = field(default=float("-inf"), init=False)  # monotonic time from which the value is read again
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
+    _expired: bool = field(default=False, init=False)  # during a read: its value may be old already
+
+    @property
+    def due(self) -> bool:
+        """Whether `get` would read the value now, or wait for a read."""
+        return self._reading is not None or self.clocks.monotonic() >= self._next
 
     async def get(self) -> T:
         """Returns the value. Raises StoreUnavailable if there has never been one."""
-        if self._reading is None and self.clocks.monotonic() >= self._next:
-            self._reading = self.tasks.start(self._update(), "public channels")
+        self.start()
         if self._reading is not None:
             await asyncio.shield(self._reading)
         if self._value is None:
             raise self._error or StoreUnavailable("there is no list of channels yet")
         return self._value
 
+    def start(self) -> None:
+        """Begins to read the value, if it is time for that."""
+        if self._reading is None and self.clocks.monotonic() >= self._next:
+            self._reading = self.tasks.start(self._update(), "public channels")
+
+    async def wait(self, seconds: float) -> None:
+        """Waits for a read that is due or running, at most this long. The last value then stays."""
+        self.start()
+        if self._reading is not None:
+            await asyncio.wait([self._reading], timeout=seconds)
+
+    def expire(self) -> None:
+        """Lets the next caller read the value again."""
+        self._next, self._expired = float("-inf"), True
+
     async def _update(self) -> None:
+        self._expired = False
         began = self.clocks.monotonic()
         try:
             self._value = await self.read()
@@ -65,7 +86,8 @@ class SharedRead(Generic[T]):
             self._error = error
         finally:
             now = self.clocks.monotonic()
-            self._next = now + max(self.seconds, _PAUSE_FACTOR * (now - began))
+            pause = max(self.seconds, _PAUSE_FACTOR * (now - began))
+            self._next = float("-inf") if self._expired else now + pause
             self._reading = None
 
 
@@ -98,6 +120,7 @@ class PublicChannels:
         listed = [
             {
                 "id": channel.id,
+                "slug": channel.slug,
                 "name": channel.name[:_MAX_TEXT],
                 "description": channel.text("description")[:_MAX_TEXT],
                 "live": channel.id in live,

@@ -1,6 +1,7 @@
 """Answers the requests of the playback listener by path: a stream's protected media, player pages, health."""
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any, Final, Protocol, Self, TypeAlias
 from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwners
 from gateway.channels.names import PULL_HEADER, channel_of, is_channel_id, is_stream_name, pull_mark
+from gateway.channels.slugs import RESERVED
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, moved, not_allowed, preflight, service_unavailable, text
@@ -31,6 +33,7 @@ from gateway.playback.protection import PlaybackProtection
 from gateway.playback.recording_files import NO_RECORDING
 from gateway.playback.reports import PATH as REPORT
 from gateway.playback.reports import ViewerReports
+from gateway.playback.slugs import Slugs
 from gateway.playback.status import StatusResponder
 from gateway.ports.errors import AtCapacity, NoSuchStream, StoreUnavailable
 from gateway.webrtc.signalling import FRAGMENT, SDP
@@ -45,14 +48,7 @@ _SNAPSHOT: Final = "snapshot.jpg"
 # The neutral picture for a channel without a poster. It is the same for unknown channels.
 _NO_POSTER: Final = text(302, "there is no picture", headers={"Location": "/_player/poster.svg"})
 # Names that lead to no watch page: browsers and crawlers request the first two, the admin listener has the others.
-_NOT_PAGES: Final = frozenset(
-    (
-        *("favicon.ico", "robots.txt", "api", "cloudfront", "console", "docs", "domains", "events", "fields", "filmqr"),
-        *("films", "getServers", "history", "ivs", "jobs", "log", "login", "logout", "media", "metrics", "nodes"),
-        *("oidc", "openapi.json", "outputs", "processObject", "profile", "putitens", "qr", "servers", "status"),
-        *("uploads", "users", "videostream", "videostreams"),
-    )
-)
+_NOT_PAGES: Final = RESERVED | {"favicon.ico", "robots.txt", "getServers", "openapi.json", "processObject"}
 REWIND_PICTURES: Final = "rewind"  # the folder of small pictures for the time bar
 _WATCH_SECONDS: Final = 1.0  # longest wait of a page for the store; afterwards the page shows no channel name
 _LOOP: Final = text(508, "a channel cannot pull its own output")
@@ -152,11 +148,13 @@ class PlaybackAccess:
 
     channels: the stored channels, for streams that are not live.
     owners: finds the channel whose protection applies to recordings; None: only existing channels have protection.
+    slugs: finds channels by readable names; None: there are only ids.
     """
 
     channels: ChannelReader
     protection: PlaybackProtection
     owners: MediaOwners | None = None
+    slugs: Slugs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +231,7 @@ class PlaybackRouter:
         self._channels = access.channels
         self._owners = access.owners or MediaOwners(access.channels)
         self._protection = access.protection
+        self._slugs = access.slugs
         self._pages = pages
         self.statuses = StatusResponder(
             live.streams, live.start_output, stored.posters, live.viewer_count, live.rewind, live.reports is not None
@@ -274,11 +273,38 @@ class PlaybackRouter:
     def __call__(self, request: Request) -> AnswerOrAwaitable:
         path = request.path
         slash = path.find("/", 1)
-        if request.method in OTHER_METHODS:
-            return self._other_method(request, slash)
         if slash < 0:
-            return self._top_level(request, path[1:])
+            return self._answer(request, path[1:], None)
         name, rest = path[1:slash], path[slash + 1 :]
+        if self._slugs is None:
+            return self._answer(request, name, rest)
+        channel = name.partition("@")[0]
+        if self._slugs.must_update(channel) and name not in self._folders:
+            return self._answer_later(request, name, rest, self._slugs)
+        return self._answer_named(request, name, rest, self._slugs)
+
+    async def _answer_later(self, request: Request, name: str, rest: str, slugs: Slugs) -> Answer:
+        """Reads the names of channels, then answers."""
+        await slugs.update()
+        answer = self._answer_named(request, name, rest, slugs)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    def _answer_named(self, request: Request, name: str, rest: str, slugs: Slugs) -> AnswerOrAwaitable:
+        """Answers a request below `/<name>/`, where `name` may have a slug."""
+        channel = name.partition("@")[0]
+        found = slugs.find(channel)
+        if found is None:
+            return self._answer(request, name, rest)
+        if found.name != channel and (not rest or rest in self._pages.names):  # an earlier slug
+            return moved(request, f"/{found.name}{name[len(channel) :]}/{rest}")
+        return self._answer(request, found.id + name[len(channel) :], rest)
+
+    def _answer(self, request: Request, name: str, rest: str | None) -> AnswerOrAwaitable:
+        """Answers a request below `/<name>/`, where `name` has no slug. rest: None if the path has no second slash."""
+        if request.method in OTHER_METHODS:
+            return self._other_method(request, name, rest)
+        if rest is None:
+            return self._top_level(request, name)
         folder = self._folders.get(name)
         if folder is not None:
             return folder(request, rest)
@@ -303,10 +329,9 @@ class PlaybackRouter:
             return self._poster(request, name)
         return self._watch_page(request, name) if not rest else _NO_PAGE
 
-    def _other_method(self, request: Request, slash: int) -> AnswerOrAwaitable:
-        """Answers methods other than GET and HEAD. slash: where the first folder of the path ends; -1: it has none."""
-        path, method = request.path, request.method
-        name, rest = (path[1:slash], path[slash + 1 :]) if slash > 0 else (path[1:], "")
+    def _other_method(self, request: Request, name: str, below: str | None) -> AnswerOrAwaitable:
+        """Answers methods other than GET and HEAD. below: see `_answer`."""
+        method, rest = request.method, below or ""
         valid = is_stream_name(name)
         sessions = self._sessions.get(rest.partition("/")[0] or name) if valid else None
         respond = self.posts.get(rest) if valid else None
@@ -314,7 +339,7 @@ class PlaybackRouter:
             # `POST /whip` has no stream in its path: its bearer token names the channel.
             return _PREFLIGHTS[_SESSION_METHODS] if method == "OPTIONS" else sessions(request, name if rest else "")
         if method == "POST":
-            folder = self._folders.get(name) if slash > 0 else None
+            folder = self._folders.get(name) if below is not None else None
             if folder is not None:
                 return folder(request, rest)
             if respond is not None:

@@ -1,7 +1,7 @@
 """The parts of a process that its listeners for viewers use."""
 
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from gateway.channels.addresses import OpenPorts
@@ -17,13 +17,18 @@ from gateway.settings.models import ListenAddress
 from gateway.webrtc.signalling import Signalling
 
 
+async def _same(id: str) -> str:
+    """The default for `channel_id`: no channel has a slug."""
+    return id
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlayServices:
     """The parts that all listeners of a process share. Listeners never close them.
 
     opener: opens the sockets of a port. tls: the context of the ports over TLS; None: TLS is off.
     pending: limits the connections that have not sent a valid key yet.
-    streams, channels, protection: for viewers.
+    streams, channels, protection: for viewers. channel_id: returns the id of a channel by its slug or id.
     browser_streams, browser_media: for viewers by WebRTC.
     ports: returns the ports of this process. They are known after all ports are bound.
     sessions: the WebRTC sessions that HTTP requests open, with their endpoint.
@@ -42,6 +47,7 @@ class PlayServices:
     browser_media: BrowserMedia
     ports: Callable[[], OpenPorts]
     sessions: Signalling
+    channel_id: Callable[[str], Awaitable[str]] = _same
     reads: ReadScheduler = field(default_factory=ReadScheduler)
 
     def addresses(self, name: str) -> Iterator[tuple[ListenAddress, ssl.SSLContext | None]]:

@@ -13,6 +13,7 @@ GatewayError
 ├── PushesNotAccepted    this node serves players and accepts no pushes
 ├── NoSuchChannel        no channel is stored under this id
 ├── ChannelExists        a channel is stored under this id already
+├── SlugTaken            another channel has this slug, or an id equal to it
 ├── InvalidField         a field of a channel has an invalid value
 ├── TooLarge             a channel or a file exceeds its limit
 ├── StoreUnavailable     a store does not answer or cannot write now: try again later
@@ -135,6 +136,14 @@ class ChannelExists(_AboutOne):
     """A channel is stored under this id already."""
 
     text = "channel {} exists already"
+
+
+class SlugTaken(GatewayError):
+    """Another channel has this slug, or an id equal to it."""
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"another channel has the address /{slug}/ already: choose another slug")
+        self.field = "slug"
 
 
 class InvalidField(GatewayError):

@@ -138,7 +138,7 @@ class Signalling:
     ) -> tuple[Peer, Response]:
         """Opens a session. Returns its peer, and the answer 201. Raises AtCapacity, RemoteProtocolError.
 
-        folder: of its resource: /<id>/whip or /<id>/whep. `forget` must be called at the end of the peer.
+        folder: of its resource: /<id>/whip, or /<id or slug>/whep. `forget` must be called at the end of the peer.
         has_key: see `WebRtcEndpoint.open_peer`.
         """
         transport = remote_transport(offer, accepted)

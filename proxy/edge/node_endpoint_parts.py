@@ -33,6 +33,7 @@ def build_node_endpoint(
         empty_hub,
         ChannelReaders(cluster.reader, channels.cached, channels.deleted),
         forget=channels.forget,
+        names=channels.slugs.table,
         remote_viewers=RemoteViewerCounts(),
         report=lambda: summary(node_status, metrics, __version__),
     ).table()

@@ -40,7 +40,7 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
     publishers = PublisherRequests(cluster.gateways, cluster.peers, node.tasks, limit)
     public = RemotePublicChannels(cluster.gateways, cluster.peers, separate_stores=cluster.registry is None)
     return PlaybackRouter(
-        PlaybackAccess(channels.cached, viewers.protection, channels.owners),
+        PlaybackAccess(channels.cached, viewers.protection, channels.owners, channels.slugs),
         live,
         Pages(settings.playback.public_url, settings.playback.player_hosts),
         health,

@@ -6,7 +6,9 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
+from gateway.channels.channel import Channel
 from gateway.channels.names import channel_of, is_channel_id, is_stream_name
+from gateway.channels.slugs import OLD_SLUGS, RESERVED, is_slug, name_table, read_slug
 from gateway.http.request import RequestError, decode_path
 from gateway.protocols.rtmp.url import app_allowed, parse_url, resolve
 
@@ -18,6 +20,7 @@ SEEDS = [
     b"rtmp://host/live/inst/name?a=b&a=c",
     b"/c1/%e4%b8%ad/live.m3u8",
     b"..", b".a", b"a/../b", b"a%2fb", b"a\n", b"a@", b"@720p", b"a@720P", b"a\x00", "a٣".encode(),
+    b"stage", b"vod", b"--", b"a", b"stage\n", b"70ef9b07adbe478db098d7c8efd84a98", b"STAGE", b"a_b",
 ]  # fmt: skip
 
 
@@ -36,6 +39,16 @@ def fuzz(data: bytes) -> None:
         assert parse_url(f"rtmp://h/stream/{text}").name == text
     else:
         assert not is_channel_id(text)
+    slug = ""
+    with suppress(ValueError):
+        slug = read_slug(text)
+        if slug:
+            assert is_slug(slug) and is_stream_name(slug) and slug not in RESERVED
+            assert decode_path(f"/{slug}/live.flv") == f"/{slug}/live.flv"
+    # A stored channel has any texts. Only slugs lead to it.
+    table = name_table([Channel({"id": "c1", "slug": text, OLD_SLUGS: {text: 5, text[1:]: text}})])
+    assert all(is_slug(name) for name in table)
+    assert not slug or table[slug].id == "c1"
     half = len(text) // 2
     target = resolve(text[:half], text[::-1], text[half:])
     assert len(target.query) <= 3 * 32

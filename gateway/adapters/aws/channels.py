@@ -6,9 +6,11 @@ from typing import Any, Final
 from gateway.adapters.aws.attributes import from_item, to_item
 from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
 from gateway.adapters.aws.session import AwsSession
+from gateway.adapters.aws.slug_claims import SlugClaims, Writes
 from gateway.channels.channel import ID, Channel
 from gateway.channels.deleted_channel import RECORD_FIELDS, DeletedChannel
 from gateway.channels.names import is_channel_id
+from gateway.channels.slugs import SLUG
 from gateway.ports.errors import ChannelExists, NoSuchChannel, StoreUnavailable
 
 # Prefix of the ids of deleted channels. A channel id has no slash, so an older program can list these items but not use
@@ -22,15 +24,18 @@ class DynamoChannels:
 
     def __init__(self, session: AwsSession, table: str) -> None:
         self._table = DynamoTable(session, table)
+        self._claims = SlugClaims(self._table)
 
     async def get(self, id: str) -> Channel:
         return _channel(await self._item(id))
 
     async def list(self) -> list[Channel]:
-        return [_channel(item) for item in await self._table.read_all() if not item[ID]["S"].startswith(_DELETED)]
+        return [_channel(item) for item in await self._table.read_all() if "/" not in item[ID]["S"]]
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
         stored = to_item(item)
+        if slug := _channel(stored).slug:
+            return await self._add_with_slug(item[ID], stored, slug)
         if not await self._table.write("put_item", Item=stored, ConditionExpression="attribute_not_exists(id)"):
             raise ChannelExists(item[ID])
         return _channel(stored)
@@ -42,16 +47,17 @@ class DynamoChannels:
         if not is_channel_id(id):
             raise NoSuchChannel(id)
         # A client may choose any names of fields, so they are numbered.
+        values = {f"v{i}": value for i, (_, value) in enumerate(fields)}
+        request = {
+            "Key": _key(id),
+            "UpdateExpression": "SET " + ", ".join(f"#n{i} = :v{i}" for i in range(len(fields))),
+            "ExpressionAttributeNames": {f"#n{i}": name for i, (name, _) in enumerate(fields)},
+            "ConditionExpression": "attribute_exists(id)",
+        }
+        if SLUG in changes:
+            return await self._update_with_slug(id, values, request, Channel({ID: id, **changes}).slug)
         try:
-            answer = await self._table.call(
-                "update_item",
-                {f"v{i}": value for i, (_, value) in enumerate(fields)},
-                Key=_key(id),
-                UpdateExpression="SET " + ", ".join(f"#n{i} = :v{i}" for i in range(len(fields))),
-                ExpressionAttributeNames={f"#n{i}": name for i, (name, _) in enumerate(fields)},
-                ConditionExpression="attribute_exists(id)",
-                ReturnValues="ALL_NEW",
-            )
+            answer = await self._table.call("update_item", values, **request, ReturnValues="ALL_NEW")
         except ConditionFailed:
             raise NoSuchChannel(id) from None
         return _channel(answer["Attributes"])
@@ -61,9 +67,36 @@ class DynamoChannels:
         for _ in range(_MAX_TRIES):
             stored = await self._item(id)
             deleted = DeletedChannel.of(_channel(stored), now, media=media)
-            if await self._replace(id, stored, deleted):
+            claims = await self._claims.change(id, "", _channel(stored).slug)
+            if await self._replace(id, stored, deleted, claims):
                 return deleted
-        raise StoreUnavailable(f"dynamodb ({self._table.label}): the channel {id} changes too often to be deleted")
+        raise self._busy(id)
+
+    async def _add_with_slug(self, id: str, stored: dict[str, Any], slug: str) -> Channel:
+        for _ in range(_MAX_TRIES):
+            claims = await self._claims.change(id, slug)
+            put = self._table.request(Item=stored, ConditionExpression="attribute_not_exists(id)")
+            if await self._table.write_all({"Put": put}, *claims):
+                return _channel(stored)
+            if await self._table.get(_key(id)) is not None:
+                raise ChannelExists(id)
+        raise self._busy(id)
+
+    async def _update_with_slug(self, id: str, values: dict[str, Any], request: dict[str, Any], slug: str) -> Channel:
+        """Updates a channel and the claim of its slug in one transaction."""
+        for _ in range(_MAX_TRIES):
+            old = _channel(await self._item(id)).slug
+            claims = await self._claims.change(id, slug, old)
+            condition = "#slug = :old" if old else "attribute_exists(id)"
+            update = self._table.request(values | ({"old": old} if old else {}), **request)
+            update["ConditionExpression"] = condition
+            update["ExpressionAttributeNames"] |= {"#slug": SLUG} if old else {}
+            if await self._table.write_all({"Update": update}, *claims):
+                return await self.get(id)
+        raise self._busy(id)
+
+    def _busy(self, id: str) -> StoreUnavailable:
+        return StoreUnavailable(f"dynamodb ({self._table.label}): the channel {id} changes too often")
 
     async def get_deleted(self, id: str) -> DeletedChannel:
         return _deleted(await self._item(id, _DELETED))
@@ -87,7 +120,7 @@ class DynamoChannels:
             raise NoSuchChannel(id)
         return item
 
-    async def _replace(self, id: str, stored: Mapping[str, Any], deleted: DeletedChannel) -> bool:
+    async def _replace(self, id: str, stored: Mapping[str, Any], deleted: DeletedChannel, claims: Writes) -> bool:
         """Replaces a channel with the deleted record in one transaction.
 
         Returns False if the channel was changed since it was read.
@@ -98,7 +131,7 @@ class DynamoChannels:
         if kept:
             removal["ExpressionAttributeValues"] = kept
         put = self._table.request(Item=_deleted_item(deleted))
-        return await self._table.write_all({"Put": put}, {"Delete": removal})
+        return await self._table.write_all({"Put": put}, {"Delete": removal}, *claims)
 
 
 def _key(id: str) -> dict[str, Any]:

@@ -9,9 +9,16 @@ from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import ID, Channel
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.channels.names import is_channel_id
-from gateway.ports.errors import ChannelExists, NoSuchChannel
+from gateway.channels.slugs import SLUG
+from gateway.ports.errors import ChannelExists, NoSuchChannel, SlugTaken
 
 _DELETED: Final = "deleted/"  # prefix of the ids of deleted channels; a channel id has no slash
+# Whether another channel than `?` has the slug, or this id. It is part of the statement that writes, so that of two
+# writers one is refused. It reads all rows, but only changes of slugs need it.
+_TAKEN: Final = (
+    "SELECT 1 FROM channels WHERE id <> ? AND substr(id, 1, 8) <> 'deleted/'"
+    " AND (id = ? OR json_extract(item, '$.slug') = ?)"
+)
 
 
 class SqliteChannels(Database):
@@ -32,8 +39,14 @@ CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
         text = to_json(item)
-        if not await self.write("INSERT OR IGNORE INTO channels VALUES (?, ?)", item[ID], text):
-            raise ChannelExists(item[ID])
+        id, slug = item[ID], _channel(text).slug
+        statement = "INSERT OR IGNORE INTO channels SELECT ?, ?"
+        values: tuple[str, ...] = (id, text)
+        if slug:
+            statement, values = f"{statement} WHERE NOT EXISTS ({_TAKEN})", (*values, id, slug, slug)
+        if not await self.write(statement, *values):
+            await self._check_slug(id, slug)
+            raise ChannelExists(id)
         return _channel(text)
 
     async def update(self, id: str, changes: Mapping[str, Any]) -> Channel:
@@ -41,8 +54,14 @@ CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
         while True:
             old = await self._item(id)
             new = to_json({**json.loads(old), **changes, ID: id})
-            if await self.write("UPDATE channels SET item = ? WHERE id = ? AND item = ?", new, id, old):
+            slug = _channel(new).slug if SLUG in changes else ""
+            statement = "UPDATE channels SET item = ? WHERE id = ? AND item = ?"
+            values: tuple[str, ...] = (new, id, old)
+            if slug:
+                statement, values = f"{statement} AND NOT EXISTS ({_TAKEN})", (*values, id, slug, slug)
+            if await self.write(statement, *values):
                 return _channel(new)
+            await self._check_slug(id, slug)
 
     async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
         # One statement replaces the row with the deleted record, if the row is unchanged.
@@ -78,6 +97,11 @@ CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
             domains.push,
             domains.pull,
         )
+
+    async def _check_slug(self, id: str, slug: str) -> None:
+        """Raises SlugTaken if another channel has the slug."""
+        if slug and await self.rows(_TAKEN, id, slug, slug):
+            raise SlugTaken(slug)
 
     async def _item(self, id: str, prefix: str = "") -> str:
         rows = await self.rows("SELECT item FROM channels WHERE id = ?", prefix + id) if is_channel_id(id) else ()

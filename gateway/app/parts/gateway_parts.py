@@ -15,8 +15,10 @@ from gateway.app.parts.publishers import PublisherResponders
 from gateway.app.parts.pushes import Pushes, build_pushes
 from gateway.app.viewer_parts import ViewerParts, build_viewers
 from gateway.channels.media_owners import StoredDeletions
+from gateway.channels.slugs import name_table
 from gateway.outputs.clips.clip_service import ClipService
 from gateway.outputs.clips.sources import ClipSources
+from gateway.playback.slugs import NameTable
 from gateway.ports.cluster_queries import ClusterQueries, SingleNode
 
 if TYPE_CHECKING:
@@ -48,7 +50,12 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
     """Opens the services. Raises GatewayError, ListenError."""
     backends = await open_backends(node)
     stores = backends.stores
-    viewers = build_viewers(node, stores.channels, StoredDeletions(stores.channels))
+
+    async def names() -> NameTable:
+        """Returns the channels of all slugs."""
+        return name_table(await stores.channels.list())
+
+    viewers = build_viewers(node, stores.channels, StoredDeletions(stores.channels), names)
     live = await build_live(node, backends, viewers.memory)
     member = await build_cluster(node, backends, viewers, live)
     pushes = build_pushes(node, backends, viewers, live, member)

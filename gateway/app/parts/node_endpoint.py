@@ -59,6 +59,7 @@ def _operations(gateway: GatewayParts, member: ClusterMember) -> dict[str, Opera
         live.hub,
         ChannelReaders(channels.store, channels.cached, channels.deleted),
         forget=channels.forget,
+        names=channels.slugs.table,
         remote_viewers=live.remote_viewers,
         report=gateway.diagnosis.summary,
     )

@@ -66,7 +66,7 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
     public = PublicChannels(stores.channels.list, count_live_viewers, settings.playback.auth, tasks)
     channel_list = ChannelList(public.entries, tasks)
     router = PlaybackRouter(
-        PlaybackAccess(channels.cached, viewers.protection, channels.owners),
+        PlaybackAccess(channels.cached, viewers.protection, channels.owners, channels.slugs),
         live_playback,
         Pages(settings.playback.public_url, settings.playback.player_hosts),
         Health(node.readiness.missing, node.readiness.degraded),

@@ -1,7 +1,7 @@
 """The operations of a gateway for other nodes, on its streams and channels."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.channels.deleted_channel import MEDIA
 from gateway.channels.names import is_channel_id, is_stream_name
+from gateway.channels.slugs import NamedChannel, table_lines
 from gateway.channels.stores import ChannelReader
 from gateway.cluster.calls.node_endpoint import Operation
 from gateway.cluster.calls.node_rpc import NotHeldHere, OperationSpec, json_response, lines, node_operations
@@ -51,6 +52,7 @@ class GatewayOperations:
     """The operations for NodeEndpoint; `table` returns them.
 
     forget: removes a channel from the caches.
+    names: returns the channels of all slugs.
     remote_viewers: the viewer counts that other nodes report.
     report: returns the answer of the operation `node`.
     """
@@ -60,6 +62,7 @@ class GatewayOperations:
     channels: ChannelReaders
     _: KW_ONLY
     forget: Callable[[str], None]
+    names: Callable[[], Awaitable[Mapping[str, NamedChannel]]]
     remote_viewers: RemoteViewerCounts
     report: Callable[[], Mapping[str, Any]]
 
@@ -69,6 +72,7 @@ class GatewayOperations:
             "node": OperationSpec("GET", None, self._status),
             "sessions": OperationSpec("GET", None, self._sessions),
             "streams": OperationSpec("GET", None, self._streams),
+            "slugs": OperationSpec("GET", None, self._slugs),
             "public-live": OperationSpec("GET", None, self._public_live),
             "session": OperationSpec("GET", is_channel_id, self._session),
             "channel": OperationSpec("GET", is_channel_id, self._channel),
@@ -88,6 +92,9 @@ class GatewayOperations:
 
     def _streams(self, request: Request, rest: str) -> Response:
         return lines({"id": id, "entry": entry} for id, entry in entries(self.hub))
+
+    async def _slugs(self, request: Request, rest: str) -> Response:
+        return lines(table_lines(await self.names()))
 
     def _public_live(self, request: Request, rest: str) -> Response:
         return lines(live_public_channels(self.hub, self.remote_viewers))

@@ -5,14 +5,14 @@ import { h } from "./dom.js";
 import { languageTag, speak } from "./language.js";
 import { t } from "./words.js";
 
-/** @typedef {{id: string, name: string, description: string, live: boolean, viewers: number}} Channel */
+/** @typedef {{id: string, slug?: string, name: string, description: string, live: boolean, viewers: number}} Channel */
 
 const EVERY = 15_000; // ms between two requests while the page is visible
 
 const heading = h("h1");
 const note = h("p", { class: "note", role: "status" });
 const list = h("ul", { class: "channels" });
-/** The cards by channel, so that pictures stay. @type {Map<string, Card>} */
+/** The cards by the channel's name in addresses, so that pictures stay. @type {Map<string, Card>} */
 const cards = new Map();
 /** @type {Channel[] | null} */
 let channels = null;
@@ -28,9 +28,9 @@ class Card {
   #src;
   element;
 
-  /** @param {string} id */
-  constructor(id) {
-    const folder = `/${encodeURIComponent(id)}/`;
+  /** @param {string} name  the slug, else the id */
+  constructor(name) {
+    const folder = `/${encodeURIComponent(name)}/`;
     this.#src = `${folder}poster.jpg`;
     this.#picture.src = this.#src;
     this.element = h("li", {}, h("a", { class: "card", href: folder },
@@ -49,15 +49,19 @@ class Card {
   }
 }
 
+/** @param {Channel} channel */
+const address = (channel) => channel.slug || channel.id;
+
 function show() {
   document.documentElement.lang = languageTag();
   document.title = heading.textContent = t("home.title");
   note.textContent = failed ? t("home.failed") : channels?.length === 0 ? t("home.empty") : "";
   if (!channels) return;
-  for (const id of [...cards.keys()]) if (!channels.some((channel) => channel.id === id)) cards.delete(id);
+  for (const name of [...cards.keys()]) if (!channels.some((channel) => address(channel) === name)) cards.delete(name);
   const shown = channels.map((channel) => {
-    const card = cards.get(channel.id) ?? new Card(channel.id);
-    cards.set(channel.id, card);
+    const name = address(channel);
+    const card = cards.get(name) ?? new Card(name);
+    cards.set(name, card);
     card.show(channel);
     return card.element;
   });

@@ -402,6 +402,8 @@ class RtmpSession(ScheduledReads):
                 raise AtCapacity("too many players from this address")
             if not is_stream_name(name):
                 raise NoSuchStream(name)
+            channel = channel_of(name)
+            name = self._name = await self._shared.channel_id(channel) + name[len(channel) :]
             if self._core.pull_mark and self._core.pull_mark == pull_mark(channel_of(name)):
                 raise OwnOutput(name)
             await self._services.check_player(name, request.query, None if self._exempt else self.address)

@@ -64,7 +64,7 @@ class WhepPlayback:
 
     def respond(self, request: Request, name: str) -> AnswerOrAwaitable:
         """Answers a request for the viewers of a stream, or for one of its sessions."""
-        if request.path != f"/{name}/{KIND}":
+        if request.path.split("/")[2:] != [KIND]:  # the first part of the path may be a slug
             return self._sessions.answer_request(request, request.path)
         if request.method != "POST":
             return NOT_ALLOWED
@@ -145,7 +145,7 @@ class WhepPlayback:
             video.codec.rtx if video is not None and video.codec.rtx is not None else -1,
             audio.codec.payload_type if audio is not None else -1,
         )
-        folder = f"/{stream.name}/{KIND}"
+        folder = request.path  # perhaps with the slug: a proxy may choose the server by this part
         session.peer, response = self._sessions.open(request, folder, offer, accepted, session, has_key=False)
         log.info("WHEP viewer joins", stream=stream.name, peer=request.peer)
         return response

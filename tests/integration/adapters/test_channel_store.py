@@ -1,13 +1,14 @@
 """The contract of all channel stores and domain stores."""
 
 import asyncio
+import uuid
 
 import pytest
 
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import Channel, changes
 from gateway.channels.stream_key import SigningSecrets
-from gateway.ports.errors import ChannelExists, NoSuchChannel
+from gateway.ports.errors import ChannelExists, NoSuchChannel, SlugTaken, StoreUnavailable
 
 ITEM = {
     "id": "70ef9b07-adbe-478d-b098-d7c8efd84a98",
@@ -268,3 +269,45 @@ async def test_domains_are_kept_changed_and_removed(stores):
     ):
         await stores.domains.set_domains(domains)
         assert await stores.domains.get_domains() == domains
+
+
+def _slugged(slug: str, **fields: object) -> dict[str, object]:
+    return {"id": str(uuid.uuid4()), "slug": slug, **fields}
+
+
+async def test_of_many_channels_that_want_a_slug_at_once_one_gets_it(stores):
+    store = stores.channels
+    items = [_slugged("stage") for _ in range(8)]
+    added = await asyncio.gather(*(store.add(item) for item in items), return_exceptions=True)
+    assert sum(isinstance(answer, Channel) for answer in added) == 1
+    assert sum(isinstance(answer, SlugTaken | StoreUnavailable) for answer in added) == 7
+    others = [await store.add({"id": str(uuid.uuid4())}) for _ in range(8)]
+    changed = await asyncio.gather(
+        *(store.update(channel.id, {"slug": "hall"}) for channel in others), return_exceptions=True
+    )
+    assert sum(isinstance(answer, Channel) for answer in changed) == 1
+    slugs = sorted(channel.slug for channel in await store.list() if channel.slug)
+    assert slugs == ["hall", "stage"]
+
+
+async def test_a_slug_is_free_after_a_change_or_a_deletion_of_its_channel(stores):
+    store = stores.channels
+    first, second = await store.add(_slugged("stage")), await store.add({"id": str(uuid.uuid4())})
+    with pytest.raises(SlugTaken):
+        await store.update(second.id, {"slug": "stage", "videoname": "x"})
+    assert "videoname" not in (await store.get(second.id)).item
+    await store.update(first.id, {"slug": "hall"})
+    assert (await store.update(second.id, {"slug": "stage"})).slug == "stage"
+    with pytest.raises(SlugTaken):
+        await store.update(first.id, {"slug": "stage"})
+    await store.delete(second.id, 1.0)
+    assert (await store.update(first.id, {"slug": "stage"})).slug == "stage"
+    assert (await store.update(first.id, {"slug": ""})).slug == ""
+    assert (await store.add(_slugged("stage"))).slug == "stage"
+
+
+async def test_a_slug_cannot_be_the_id_of_a_channel(stores):
+    store = stores.channels
+    await store.add({"id": "lobby"})
+    with pytest.raises(SlugTaken):
+        await store.add(_slugged("lobby"))

@@ -76,7 +76,7 @@ async def test_only_public_channels_that_everyone_may_watch_are_listed():
     async with Tasks("test") as tasks:
         listed = await PublicChannels(store.list, Live(text=3), "none", tasks).entries()
         assert [entry["id"] for entry in listed] == ["text", "open"]
-        assert listed[0] == {"id": "text", "name": "", "description": "", "live": True, "viewers": 3}
+        assert listed[0] == {"id": "text", "slug": "", "name": "", "description": "", "live": True, "viewers": 3}
         assert (listed[1]["name"], len(listed[1]["description"]), listed[1]["live"]) == ("Open", 300, False)
         assert await PublicChannels(store.list, Live(), "sign", tasks).entries() == []
 
