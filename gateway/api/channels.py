@@ -1,5 +1,6 @@
 """Creates, lists, shows, changes and deletes channels with the old system's `/videostream` API. Makes QR codes."""
 
+import contextlib
 from typing import Any, Final
 
 import structlog
@@ -19,7 +20,7 @@ from gateway.channels.inputs import stored_inputs
 from gateway.channels.names import is_channel_id
 from gateway.live.sink import EndReason
 from gateway.playback.formats import ADDRESSES, LADDER, is_watchable
-from gateway.ports.errors import NoSuchChannel
+from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.users import UserRole
 
 log = structlog.get_logger(__name__)
@@ -39,7 +40,8 @@ async def stored_channel(request: web.Request) -> Channel:
     return await request.app[CONTEXT].channels.get(id)
 
 
-async def _answer_with(request: web.Request, channel: Channel) -> web.Response:
+async def answer_with(request: web.Request, channel: Channel) -> web.Response:
+    """Returns an answer with the channel."""
     context = request.app[CONTEXT]
     return answer((await context.presenter(request)).present(channel, context.clock()))
 
@@ -51,7 +53,7 @@ async def create(request: web.Request) -> web.Response:
     body = await json_object(request)
     item = create_item(body, context.clock(), context.secrets, context.limits.item)
     await check_pictures(context.objects, stored_inputs(item))
-    return await _answer_with(request, await add_channel(context, item, author(request)))
+    return await answer_with(request, await add_channel(context, item, author(request)))
 
 
 async def add_channel(context: Context, item: dict[str, Any], by: dict[str, str]) -> Channel:
@@ -78,7 +80,7 @@ async def index(request: web.Request) -> web.Response:
 @operation(schemas.Channel)
 async def show(request: web.Request) -> web.Response:
     """Show a channel."""
-    return await _answer_with(request, await stored_channel(request))
+    return await answer_with(request, await stored_channel(request))
 
 
 @operation(schemas.Channel, body=schemas.ChannelChanges, statuses=(413,))
@@ -116,7 +118,7 @@ async def _change(request: web.Request, body: dict[str, Any]) -> web.Response:
         await check_pictures(context.objects, stored_inputs(changed), stored_inputs(channel.item))
         channel = await store_changes(request, channel.id, changed)
         log.info("channel changed", channel=channel.id, fields=sorted(changed))
-    return await _answer_with(request, channel)
+    return await answer_with(request, channel)
 
 
 async def store_changes(request: web.Request, id: str, changed: dict[str, Any]) -> Channel:
@@ -147,8 +149,12 @@ async def delete(request: web.Request) -> web.Response:
     deletion = context.media_deletion if media == "delete" else None
     if deletion is not None:
         await deletion.check()  # reports an unavailable object store before anything is deleted
+    poster = (await context.channels.get(id)).poster
     deleted = await context.channels.delete(id, context.clock(), media=media == "delete")
     context.drop_cached(id)
+    if poster and context.objects is not None:
+        with contextlib.suppress(StoreUnavailable):  # then it stays, like kept media
+            await context.objects.delete(poster)
     context.hub.end_channel(id, EndReason.DELETED)
     await context.cluster.changed(id)
     log.info("channel deleted", channel=id, media=media)

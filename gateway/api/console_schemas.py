@@ -33,6 +33,23 @@ class Disk(Schema):
     total: int
 
 
+class SiteChanges(Body):
+    """Texts of the pages for viewers; a missing one stays. color: `#rrggbb`, or empty."""
+
+    title: Annotated[str, Field(max_length=100), ExpectedText("expected at most 100 characters")] = ""
+    color: Annotated[str, ExpectedText("expected a color such as #0b6f6a")] = ""
+    text: Annotated[str, Field(max_length=4_000), ExpectedText("expected at most 4000 characters")] = ""
+
+
+class Site(Schema):
+    """What the pages for viewers show of their operator. logo: its address on this listener, or null."""
+
+    title: str
+    color: str
+    text: str
+    logo: str | None
+
+
 class ThisNode(Schema):
     role: str
     address: str

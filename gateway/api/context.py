@@ -89,6 +89,8 @@ class Context:
 
     objects: the store of recordings; media_deletion: deletes them with their channel; None: no recordings.
     bin: has deleted recordings and films, which can be restored; None: no recordings.
+    convert_picture(file, longest, alpha): see JpegService.convert; None: no workers.
+    site_changed: called after a change of the site.
     clips: makes clips and exports; None: no recordings.
     ivs: None: no Amazon IVS. proxies: None: no proxy is trusted.
     upload_origin: returns the origin for uploads besides this node ("https://bucket.s3.amazonaws.com"); "": none.
@@ -127,6 +129,8 @@ class Context:
     kvs: KvsJobs | None = None
     objects: ObjectStore | None = None
     bin: Bin | None = None
+    convert_picture: Callable[[bytes, int, bool], Awaitable[bytes]] | None = None
+    site_changed: Callable[[], None] = lambda: None
     clips: ClipService | None = None
     media_deletion: MediaDeletion | None = None
     ivs: IvsChannels | None = None

@@ -49,7 +49,7 @@ async def receive(request: web.Request) -> web.Response:
     size = request.content_length
     uploads.admit(key, request.query.get("expires", ""), request.query.get("sign", ""), size)
     try:
-        job = await uploads.receive(key, _chunks(request, size))
+        job = await uploads.receive(key, read_chunks(request, size))
     except UploadExists:
         raise Conflict("this upload address was already used") from None
     except OSError as error:
@@ -62,7 +62,7 @@ async def receive(request: web.Request) -> web.Response:
     return answer({"key": key, "job": presented}, 201, {"Location": f"/jobs/{job.id}"})
 
 
-async def _chunks(request: web.Request, size: int | None) -> AsyncIterator[bytes]:
+async def read_chunks(request: web.Request, size: int | None) -> AsyncIterator[bytes]:
     """Yields the body in chunks. Raises BadRequest if the client disconnects early."""
     received = 0
     while True:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gateway.app.node_parts import NodeParts
 from gateway.channels.cached_channels import CachedChannels
 from gateway.channels.media_owners import MediaOwners
+from gateway.channels.site import Site
 from gateway.channels.stores import ChannelReader
 from gateway.cluster.files.http_cache_proxy import HttpCacheProxy
 from gateway.packaging.backlog import Backlogs
@@ -16,6 +17,7 @@ from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.reports import RequestReports, ViewerReports
+from gateway.playback.site import SiteReader
 from gateway.playback.slugs import KnownChannels, NameTable, Slugs
 from gateway.settings import Settings
 
@@ -54,19 +56,26 @@ class ChannelCaches:
 class ViewerParts:
     """The services for viewers, of this node's streams and of other nodes' streams.
 
-    counts: counts HTTP players. memory: limits the bytes that wait for viewers.
+    counts: counts HTTP players. memory: limits the bytes that wait for viewers. site: what pages show of the operator.
     """
 
     channels: ChannelCaches
     protection: PlaybackProtection
     counts: HttpViewers
     memory: Backlogs
+    site: SiteReader
 
 
 def build_viewers(
-    parts: NodeParts, store: ChannelReader, deleted: ChannelReader, names: Callable[[], Awaitable[NameTable]]
+    parts: NodeParts,
+    store: ChannelReader,
+    deleted: ChannelReader,
+    names: Callable[[], Awaitable[NameTable]],
+    site: Callable[[], Awaitable[Site]],
 ) -> ViewerParts:
-    """Returns the services for viewers. names: returns the channels of all slugs. Others: see `ChannelCaches.of`.
+    """Returns the services for viewers. Others: see `ChannelCaches.of`.
+
+    names: returns the channels of all slugs. site: reads the site.
 
     Raises UnusableKey.
     """
@@ -82,7 +91,8 @@ def build_viewers(
     # If the settings allow reports, `counts` also reads the CMCD of requests.
     counts = HttpViewers(reports=RequestReports(parts.experience, parts.metrics.viewer_reports) if wanted else None)
     caches = ChannelCaches.of(store, deleted, Slugs(names, parts.tasks))
-    return ViewerParts(caches, protection, counts, Backlogs(settings.limits.viewer_memory))
+    backlogs = Backlogs(settings.limits.viewer_memory)
+    return ViewerParts(caches, protection, counts, backlogs, SiteReader(site, parts.tasks))
 
 
 def viewer_reports(parts: NodeParts, http_cache: HttpCacheProxy | None) -> ViewerReports | None:

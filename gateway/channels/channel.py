@@ -84,6 +84,12 @@ class Channel:
         return fields.read(slugs.SLUG, self.item, fields.SLUG)
 
     @property
+    def poster(self) -> str:
+        """The key of the uploaded picture that stands for the channel; "": none. Only of this channel's folder."""
+        key = self.text("poster")
+        return key if key.startswith(f"{self.id}/") else ""
+
+    @property
     def old_slugs(self) -> dict[str, int]:
         """The earlier slugs, with the time of their end in seconds since 1970."""
         stored = self.item.get(slugs.OLD_SLUGS)

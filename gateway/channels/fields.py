@@ -32,6 +32,8 @@ _REFERER = re.compile(
     re.ASCII,
 )
 _COLOR = re.compile(r"(#|0x)?[A-Za-z0-9]{1,32}(@[0-9.x]{1,8})?", re.ASCII)
+_RGB = re.compile(r"#[0-9A-Fa-f]{6}", re.ASCII)
+_POSTER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}/poster/[0-9a-f]{16}\.jpg", re.ASCII)
 _WEB_ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
 _LADDER = re.compile(r"[a-z0-9_-]+", re.ASCII)
 # Language, or language=name, of each audio track: `en=English, fr=Français, de`.
@@ -225,6 +227,7 @@ PLAY_AUTH: Final[Choice[str | None]] = Choice(None, _names("none", "sign", "clou
 REFERER_ALLOW: Final[Parsed[tuple[str, ...] | None]] = Parsed(None, _hosts, {"type": "hosts", "maximum": MAX_REFERERS})
 NO_PLAYBACK: Final = "nobody"  # the value of `playAuth` if a protection field is invalid
 RELAY_URL: Final[Parsed[tuple[str, ...]]] = Parsed((), _targets, {"type": "targets", "maximum": MAX_RELAYS})
+COLOR: Final = TextField(7, "", _RGB, "a color such as #0b6f6a")
 SLUG: Final[Parsed[str]] = Parsed("", read_slug, {"maximum": MAX_SLUG})
 RECORD_SCHEDULE: Final = Parsed(None, _schedule, {"maximum": MAX_LENGTH})
 RETENTION_DAYS: Final = Parsed(
@@ -243,6 +246,8 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "videoname": TextField(256),
         "description": TextField(4_096),
         "slug": SLUG,
+        "poster": TextField(256, "", _POSTER, "what PUT /videostream/{id}/poster has stored"),
+        "color": COLOR,
         **_flags("isPublic", "isRtmps"),
     },
     "playback": {

@@ -18,6 +18,7 @@ _TYPES: Final = {
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
     ".png": "image/png",
+    ".webp": "image/webp",
     ".vtt": "text/vtt; charset=utf-8",
     ".json": "application/json",
     ".txt": "text/plain; charset=utf-8",

@@ -1,15 +1,18 @@
 """Serves the player pages, the broadcaster page and their files on the playback listener."""
 
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.channels.channel import Channel
+from gateway.channels.names import channel_of
+from gateway.channels.site import Site
 from gateway.http.request import Request
 from gateway.http.response import IMMUTABLE, VARY, Response, moved, text
 from gateway.lib.assets import Asset, Assets
+from gateway.playback.site import LOGO, SITE, SiteReader
 
 # Scripts, styles and workers are files of this origin. Media comes from Media Source objects, which have blob URLs.
 _POLICY: Final = (
@@ -90,16 +93,34 @@ class Pages:
     So an upgrade never mixes old and new modules. If the query is `?v=<hash>`, the file is immutable.
     """
 
-    def __init__(self, public_url: str = "", player_hosts: Sequence[str] = (), assets: Assets | None = None) -> None:
+    def __init__(
+        self,
+        public_url: str = "",
+        player_hosts: Sequence[str] = (),
+        assets: Assets | None = None,
+        site: SiteReader | None = None,
+    ) -> None:
         self._public_url = public_url.rstrip("/")
         self._player_hosts = (_IVS_HOSTS, *player_hosts)
         self._assets = assets if assets is not None else Assets()
+        self._site = site
         self._responses: dict[str, _FileResponses] = {}
         self.names: frozenset[str] = self._assets.names("players", ".html") - {_HOME, _WATCH}
 
-    def home(self, request: Request) -> Response | Coroutine[Any, Any, Response]:
-        """Answers `/` with the page of the public channels."""
-        return self._serve(request, f"players/{_HOME}")
+    async def home(self, request: Request) -> Response:
+        """Answers `/` with the page of the public channels, with the operator's title."""
+        site = await self._site.get() if self._site is not None else Site()
+        if not site.title:
+            return await self._load(request, f"players/{_HOME}")
+        base = self._base(request)
+        tags = {
+            "og:type": "website",
+            "og:title": site.title,
+            "og:description": site.text[:_MAX_DESCRIPTION],
+            "og:url": base and f"{base}/",
+            "og:image": base and site.logo and f"{base}/_player/{LOGO}?v={site.logo_tag}",
+        }
+        return await self._with_head(_HOME, "<title>Channels</title>", site.title, tags)
 
     async def watch(self, request: Request, name: str, channel: Channel | None) -> Response:
         """Answers `/<name>/`: a page that chooses the player itself.
@@ -109,25 +130,33 @@ class Pages:
         """
         if channel is None or not channel.name:
             return await self._load(request, f"players/{_WATCH}")
-        asset = await self._assets.load(f"players/{_WATCH}")
-        if asset is None:
-            return _NO_FILE
-        page = asset.data.decode().replace(_TITLE, self._preview(request, name, channel))
-        return Response(200, page.encode(), asset.kind, cache="no-cache", headers=PAGE_HEADERS, compress=True)
-
-    def _preview(self, request: Request, name: str, channel: Channel) -> str:
-        """Returns the title and the Open Graph tags of a watch page, https://ogp.me."""
-        base = self._public_url or (f"{request.scheme}://{request.host}" if request.host else "")
+        site = await self._site.get() if self._site is not None else Site()
+        base = self._base(request)
         query = f"?{request.raw_query}" if request.raw_query else ""
+        shown = f"{base}/{channel.public_name}{name[len(channel_of(name)) :]}/"
         tags = {
             "og:type": "video.other",
             "og:title": channel.name,
+            "og:site_name": site.title,
             "og:description": channel.text("description")[:_MAX_DESCRIPTION],
-            "og:url": base and f"{base}/{name}/{query}",
-            "og:image": base and f"{base}/{name}/poster.jpg{query}",
+            "og:url": base and f"{shown}{query}",
+            "og:image": base and f"{shown}poster.jpg{query}",
         }
-        lines = [f'  <meta property="{tag}" content="{escape(value)}">' for tag, value in tags.items() if value]
-        return "\n".join([f"<title>{escape(channel.name)}</title>", *lines]).strip()
+        return await self._with_head(_WATCH, _TITLE, channel.name, tags)
+
+    def _base(self, request: Request) -> str:
+        """Returns the start of the addresses of this server; "" if the request has no host."""
+        return self._public_url or (f"{request.scheme}://{request.host}" if request.host else "")
+
+    async def _with_head(self, page: str, title: str, text: str, tags: Mapping[str, object]) -> Response:
+        """Returns a page with Open Graph tags, https://ogp.me. title: the element that gets `text`."""
+        asset = await self._assets.load(f"players/{page}")
+        if asset is None:
+            return _NO_FILE
+        lines = [f'  <meta property="{tag}" content="{escape(str(value))}">' for tag, value in tags.items() if value]
+        head = "\n".join([f"<title>{escape(text)}</title>", *lines])
+        data = asset.data.decode().replace(title, head).encode()
+        return Response(200, data, asset.kind, cache="no-cache", headers=PAGE_HEADERS, compress=True)
 
     def page(self, request: Request, name: str) -> Response | Coroutine[Any, Any, Response]:
         """Answers with a player page. name: one of `names`."""
@@ -155,6 +184,8 @@ class Pages:
 
         path: `<file>` of the players, or `<folder>/…` for a shared folder.
         """
+        if self._site is not None and path in (SITE, LOGO):
+            return self._site.respond(request, path)
         folder, slash, _ = path.partition("/")
         if path.endswith(".html") or (slash and folder not in _SHARED_FOLDERS):
             return _NO_FILE

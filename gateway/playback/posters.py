@@ -47,8 +47,8 @@ class Posters:
         return cached[1] if cached is not None else None
 
     async def path(self, channel: Channel) -> str | None:
-        """Returns the latest stored snapshot as a path below the channel's address; None if none is known."""
-        key = await self.latest(channel.id)
+        """Returns the poster, else the latest stored snapshot, as a path below the channel's address; None: neither."""
+        key = channel.poster or await self.latest(channel.id)
         return "vod/" + quote(key.removeprefix(f"{channel.id}/")) if key is not None else None
 
     def forget(self, channel: str) -> None:

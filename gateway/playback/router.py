@@ -403,7 +403,21 @@ class PlaybackRouter:
             channel = None
         return await self._pages.watch(request, name, channel)
 
-    def _poster(self, request: Request, name: str) -> AnswerOrAwaitable:
+    async def _poster(self, request: Request, name: str) -> Answer:
+        """Answers with the poster of the channel, else the latest picture, else a neutral one."""
+        stream = self._live.streams.find_recent(name)
+        channel = stream.channel if stream is not None else await self._find_permitted(request, name)
+        if isinstance(channel, Response):
+            return channel
+        if channel is not None and channel.poster:
+            refusal = self._protection.judge(request, name, channel)
+            return refusal or moved(
+                request, f"/{channel.public_name}/vod/{channel.poster.removeprefix(f'{channel.id}/')}"
+            )
+        answer = self._picture(request, name)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    def _picture(self, request: Request, name: str) -> AnswerOrAwaitable:
         """Answers with the latest picture: of the live stream, else the latest stored one, else a neutral one."""
         stream = self._live.streams.find_recent(name)
         if stream is not None and stream.playable:

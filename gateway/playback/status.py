@@ -98,6 +98,7 @@ def _answer(about: Channel | None, state: StreamState, outputs: Sequence[str], *
     body = {
         "name": about.name if about is not None else None,
         "description": about.text("description") if about is not None else "",
+        "color": about.text("color") if about is not None else "",
         "live": state is not StreamState.IDLE,
         "outputs": outputs,
         "ready": [],

@@ -18,6 +18,9 @@ _SHANGHAI: Final = timezone(timedelta(hours=8))
 _OLD_MOTION: Final = r"(?P<moment>[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}_[0-9]{2}-[0-9]{2}-[0-9]{2})-[0-9]{3}"
 
 
+_POSTER: Final = re.compile(r"poster/[0-9a-f]{16}\.jpg", re.ASCII)
+
+
 class MediaKind(StrEnum):
     """The kind of an object below `<id>/`. The value is its name in the API."""
 
@@ -74,6 +77,16 @@ def image_key(channel: str, at: datetime) -> str:
     """Returns the key of a still image. A channel has at most one per second."""
     at = at.astimezone(UTC)
     return f"{channel}/images/{day_folder(at)}/capture-{at:%Y-%m-%d_%H-%M-%S}.jpg"
+
+
+def poster_key(channel: str, tag: str) -> str:
+    """Returns the key of a channel's poster. tag: 16 hexadecimal digits that differ for every picture."""
+    return f"{channel}/poster/{tag}.jpg"
+
+
+def is_poster(key: str) -> bool:
+    """Whether this is the key of a poster. `parse` does not know it, so retention does not delete it."""
+    return _POSTER.fullmatch(key.partition("/")[2]) is not None
 
 
 def playlist_key(channel: str, start_ms: int) -> str:

@@ -21,12 +21,14 @@ class JpegMessage(IntEnum):
 
     REQUEST = 32  # JSON of a JpegRequest
     REPLY = 33  # a JpegReply
+    FILE = 34  # the bytes of a picture file, before its request
 
 
 class JpegAction(StrEnum):
     PICTURE = "picture"  # return the last picture of these units as JPEG
     COMPARE = "compare"  # compare the last picture of these units with that of the session's previous comparison
     LAST_PICTURE = "last_picture"  # return the picture of the session's last comparison as JPEG
+    CONVERT = "convert"  # return the picture file as JPEG, with alpha as WebP, without its metadata
     CLOSE = "close"  # the session has ended; no reply
 
 
@@ -40,6 +42,7 @@ class JpegRequest:
     quality: of the JPEG, 1 to 95.
     difference: a pixel counts as changed if its brightness differs by more than this, 0 to 255.
     longest: maximum pixels of the longer side; a larger picture is scaled down. 0: no maximum.
+    alpha: whether the converted picture keeps its transparency.
     """
 
     action: JpegAction
@@ -49,6 +52,7 @@ class JpegRequest:
     quality: int = 85
     difference: int = 30
     longest: int = 0
+    alpha: bool = False
 
 
 @dataclass(frozen=True, slots=True)

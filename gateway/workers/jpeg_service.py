@@ -44,11 +44,16 @@ class JpegUnavailable(OutputError):
     """A picture could not be made now. The message is one line."""
 
 
+class PictureRefused(JpegUnavailable):
+    """The worker could not make a picture of these bytes. The message is one line."""
+
+
 @dataclass(slots=True)
 class _QueuedRequest:
     request: JpegRequest
     units: Sequence[AccessUnit]
-    size: int  # bytes of its units
+    file: bytes
+    size: int  # bytes of its units and its file
     result: asyncio.Future[JpegReply]
 
 
@@ -112,6 +117,15 @@ class JpegService:
             self._latest[stream] = latest
         # Shielded: a caller that is cancelled must not cancel the picture of the other callers.
         return await asyncio.shield(latest[1])
+
+    async def convert(self, file: bytes, longest: int, alpha: bool) -> bytes:
+        """Returns a picture file as JPEG, with `alpha` as WebP, and without its metadata.
+
+        longest: see `make_picture`. Raises PictureRefused for a file that is no picture, JpegUnavailable.
+        """
+        queue = min(self._queues, key=lambda queue: queue.length)
+        request = JpegRequest(JpegAction.CONVERT, quality=self._quality, longest=longest, alpha=alpha)
+        return (await queue.ask(request, file=file)).body
 
     def open_session(self, stream: Stream | None = None) -> JpegSession:
         """Returns a session for comparisons of one stream. stream: its health gets the decoded pictures."""
@@ -183,15 +197,15 @@ class _WorkerQueue:
     def length(self) -> int:
         return len(self._requests)
 
-    async def ask(self, request: JpegRequest, units: Sequence[AccessUnit] = ()) -> JpegReply:
-        """Queues a request about these units and returns its reply. Raises JpegUnavailable."""
-        size = sum(len(u.payload) for u in units)
+    async def ask(self, request: JpegRequest, units: Sequence[AccessUnit] = (), file: bytes = b"") -> JpegReply:
+        """Queues a request about these units, or this file, and returns its reply. Raises JpegUnavailable."""
+        size = sum(len(u.payload) for u in units) + len(file)
         if len(self._requests) >= _MAX_QUEUED or self._bytes + size > _MAX_QUEUED_BYTES:
             raise JpegUnavailable("too many picture requests")
         if len(units) > _MAX_UNITS:
             raise JpegUnavailable("the request is too long")
         request = replace(request, number=next(self._numbers))
-        queued = _QueuedRequest(request, units, size, asyncio.get_running_loop().create_future())
+        queued = _QueuedRequest(request, units, file, size, asyncio.get_running_loop().create_future())
         self._requests.append(queued)
         self._bytes += size
         self._request_added.set()
@@ -247,6 +261,8 @@ class _WorkerQueue:
                 await worker.send_item(Tracks(queued.units[-1].track, None))
             for unit in queued.units:
                 await worker.send_item(unit)
+            if queued.file:
+                await worker.send(JpegMessage.FILE, queued.file)
             await worker.send_json(JpegMessage.REQUEST, asdict(queued.request))
             async with asyncio.timeout(_TIMEOUT):
                 frame = await worker.receive()
@@ -267,7 +283,7 @@ class _WorkerQueue:
         if reply.ok:
             queued.result.set_result(reply)
         else:
-            queued.result.set_exception(JpegUnavailable(reply.body.decode("utf-8", "replace")[:300]))
+            queued.result.set_exception(PictureRefused(reply.body.decode("utf-8", "replace")[:300]))
 
     def _refuse(self, reason: str) -> None:
         requests, self._requests = self._requests, deque()

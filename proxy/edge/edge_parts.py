@@ -18,7 +18,7 @@ from gateway.settings import Settings
 from proxy.edge.edge_cluster import EdgeCluster, open_cluster
 from proxy.edge.gateways import GatewayFiles
 from proxy.edge.recordings import EdgeRecordings
-from proxy.edge.slugs import RemoteSlugs
+from proxy.edge.site import RemoteSite
 
 _RECORDINGS_DIVISOR = 8  # the cache of recordings is edge.cache divided by this
 
@@ -67,8 +67,8 @@ async def open_edge(node: NodeParts) -> EdgeParts:
     """Opens the services. From now on, the stack closes the tasks of the process. Raises StoreUnusable, UnusableKey."""
     settings, stack = node.settings, node.stack
     cluster = await open_cluster(node)
-    slugs = RemoteSlugs(cluster.gateways, cluster.peers, separate_stores=cluster.registry is None)
-    viewers = build_viewers(node, cluster.reader, cluster.deleted, slugs.table)
+    remote = RemoteSite(cluster.gateways, cluster.peers, separate_stores=cluster.registry is None)
+    viewers = build_viewers(node, cluster.reader, cluster.deleted, remote.table, remote.site)
     packaging = PackagingServices(settings, viewers.memory)
     pulled = PulledStreams(
         _stream_limits(settings), output_specs(packaging, pulled=True), cluster.source, cluster.peers

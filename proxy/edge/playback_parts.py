@@ -42,7 +42,7 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
     return PlaybackRouter(
         PlaybackAccess(channels.cached, viewers.protection, channels.owners, channels.slugs),
         live,
-        Pages(settings.playback.public_url, settings.playback.player_hosts),
+        Pages(settings.playback.public_url, settings.playback.player_hosts, site=viewers.site),
         health,
         StoredPlayback(
             recordings,

@@ -71,6 +71,8 @@ def build_context(gateway: GatewayParts, metrics_of_all: Callable[[], Awaitable[
         kvs=jobs.kvs,
         objects=stores.objects,
         bin=jobs.bin,
+        convert_picture=live.outputs.jpegs.convert,
+        site_changed=gateway.viewers.site.expire,
         clips=gateway.clips,
         media_deletion=jobs.media_deletion,
         ivs=gateway.backends.cloud,

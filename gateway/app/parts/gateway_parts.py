@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.app.node_parts import NodeParts
@@ -18,6 +19,7 @@ from gateway.channels.media_owners import StoredDeletions
 from gateway.channels.slugs import name_table
 from gateway.outputs.clips.clip_service import ClipService
 from gateway.outputs.clips.sources import ClipSources
+from gateway.playback.site import stored_site
 from gateway.playback.slugs import NameTable
 from gateway.ports.cluster_queries import ClusterQueries, SingleNode
 
@@ -55,7 +57,9 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
         """Returns the channels of all slugs."""
         return name_table(await stores.channels.list())
 
-    viewers = build_viewers(node, stores.channels, StoredDeletions(stores.channels), names)
+    viewers = build_viewers(
+        node, stores.channels, StoredDeletions(stores.channels), names, partial(stored_site, stores.console)
+    )
     live = await build_live(node, backends, viewers.memory)
     member = await build_cluster(node, backends, viewers, live)
     pushes = build_pushes(node, backends, viewers, live, member)

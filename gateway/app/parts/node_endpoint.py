@@ -33,6 +33,7 @@ def build_node_endpoint(
         **_operations(gateway, member),
         "film": playback.vod_files.serve_node,
         "public": playback.channel_list,
+        "site": gateway.viewers.site.node_answer,
         **gateway.publishers.operations(),
         FORWARDED: ForwardedRequests(member.siblings, api.connection).operate,
     }

@@ -68,7 +68,7 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
     router = PlaybackRouter(
         PlaybackAccess(channels.cached, viewers.protection, channels.owners, channels.slugs),
         live_playback,
-        Pages(settings.playback.public_url, settings.playback.player_hosts),
+        Pages(settings.playback.public_url, settings.playback.player_hosts, site=viewers.site),
         Health(node.readiness.missing, node.readiness.degraded),
         StoredPlayback(recordings, Posters(stores.objects, tasks), channel_list, gateway.publishers.routes()),
         {"vod": vod_files},

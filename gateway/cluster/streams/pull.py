@@ -38,7 +38,7 @@ RENDITIONS: Final = "whepRenditions"  # a field with the sizes of the renditions
 _SHARED: Final = (
     RENDITIONS,
     *(*OPTIONAL_OUTPUTS, "playAuth", "refererAllow", "logLevel", "isCluster"),
-    *("videoname", "description", "isPublic"),
+    *("videoname", "description", "isPublic", "slug", "poster", "color"),
     *("isCodec", "ld", "sd", "hd", "ud", "codec", "ladder"),
 )
 _NO_EXPIRY: Final = "9999-12-31"  # "outdate" of a replica: only the node that holds the stream checks the expiry

@@ -82,6 +82,25 @@ def encode_jpeg(picture: DecodedPicture, quality: int, longest: int = 0) -> byte
     return out.getvalue()
 
 
+def convert_file(data: bytes, request: JpegRequest) -> bytes:
+    """Returns a PNG, JPEG or WebP file as a new JPEG, with alpha as WebP. Raises NoPicture."""
+    from gateway.workers.programs.watermark.overlay_image import PictureUnusable, read_picture  # only this needs it
+
+    try:
+        picture = read_picture(data, (request.longest, request.longest))
+    except PictureUnusable as error:
+        raise NoPicture(str(error)) from None
+    picture.thumbnail((request.longest, request.longest), Image.Resampling.LANCZOS)
+    shown = picture if request.alpha else Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
+    shown.info.clear()  # otherwise Pillow writes comments and profiles of the file
+    out = io.BytesIO()
+    if request.alpha:
+        shown.save(out, "WEBP", quality=90, method=4)
+    else:
+        shown.convert("RGB").save(out, "JPEG", quality=request.quality, optimize=True)
+    return out.getvalue()
+
+
 def compare_pictures(before: Image.Image, now: Image.Image, threshold: int) -> PictureDifference:
     """Compares two gray pictures of equal size. A pixel has changed if it differs by more than `threshold`."""
     changed = ImageChops.difference(before, now).point([0] * (threshold + 1) + [255] * (255 - threshold))
@@ -114,8 +133,10 @@ class JpegWorker:
     def __init__(self) -> None:
         self._sessions: BoundedDict[int, _Comparison] = BoundedDict(_MAX_SESSIONS)
 
-    def answer(self, request: JpegRequest, track: MediaTrack | None, units: Sequence[AccessUnit]) -> JpegReply:
-        """Returns the reply. track, units: of the request. Raises NoPicture, CodecFailed."""
+    def answer(
+        self, request: JpegRequest, track: MediaTrack | None, units: Sequence[AccessUnit], file: bytes
+    ) -> JpegReply:
+        """Returns the reply. track, units, file: of the request. Raises NoPicture, CodecFailed."""
         number = request.number
         match request.action:
             case JpegAction.PICTURE:
@@ -132,6 +153,8 @@ class JpegWorker:
                 if session is None or session.picture is None:
                     raise NoPicture("the picture is no longer available")
                 return JpegReply(number, True, encode_jpeg(session.picture, request.quality))
+            case JpegAction.CONVERT:
+                return JpegReply(number, True, convert_file(file, request))
         raise NoPicture(f"{request.action} has no reply")
 
     def close(self, session: int) -> None:
@@ -168,23 +191,26 @@ def work(link: program.ParentLink) -> None:
     """Runs until the gateway closes the link."""
     worker, tracks = JpegWorker(), Tracks(None, None)
     units: list[AccessUnit] = []
+    file = b""
     while (message := link.receive()) is not None:
         kind, body = message
         if kind == StreamMessage.TRACKS:
             tracks, units = wire.decode_tracks(body), []
         elif kind == StreamMessage.UNIT:
             units.append(wire.decode_unit(body, tracks))
+        elif kind == JpegMessage.FILE:
+            file = body
         elif kind == JpegMessage.REQUEST:
             request = wire.decode_record(JpegRequest, body)
             if request.action is JpegAction.CLOSE:
                 worker.close(request.session)
                 continue
             try:
-                reply = worker.answer(request, tracks.video, units)
+                reply = worker.answer(request, tracks.video, units, file)
             except (NoPicture, CodecFailed, InvalidData, av.FFmpegError, ValueError, OSError, MemoryError) as error:
                 reply = JpegReply(request.number, False, str(error).encode() or type(error).__name__.encode())
             link.send(JpegMessage.REPLY, reply.encode())
-            units = []
+            units, file = [], b""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Reads the readable names of channels from gateways, for an edge."""
+"""Reads from gateways what an edge needs besides streams: the readable names of channels, and the site."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -6,6 +6,7 @@ from typing import Final
 import structlog
 
 from gateway.channels.names import is_channel_id
+from gateway.channels.site import Site
 from gateway.channels.slugs import MAX_NAMES, SLUG, NamedChannel, is_slug
 from gateway.cluster.members.node_address import PeerRefused, PeerUnavailable
 from gateway.cluster.members.peers import Peers
@@ -20,8 +21,8 @@ _ASK_SECONDS: Final = 3.0  # for the answer of one gateway
 _MAX_BYTES: Final = 400 * MAX_NAMES
 
 
-class RemoteSlugs:
-    """Reads the table of names of the gateways. separate_stores: see RemotePublicChannels."""
+class RemoteSite:
+    """Reads the table of names and the site of the gateways. separate_stores: see RemotePublicChannels."""
 
     def __init__(self, gateways: Gateways, peers: Peers, *, separate_stores: bool) -> None:
         self._gateways, self._peers, self._separate_stores = gateways, peers, separate_stores
@@ -48,6 +49,24 @@ class RemoteSlugs:
         if not answered:
             raise StoreUnavailable("no gateway lists its slugs")
         return table
+
+    async def site(self) -> Site:
+        """Returns the site of the first gateway that has one. Raises StoreUnavailable."""
+        answered = False
+        for gateway in await self._gateways.in_order():
+            try:
+                body = await self._peers.ask(gateway, "GET", "/_node/.node/site", seconds=_ASK_SECONDS)
+                found = bounded_json.loads(body)
+            except (PeerUnavailable, PeerRefused, ValueError) as error:
+                log.debug("a gateway does not tell its site", node=gateway.id, reason=str(error))
+                continue
+            answered = True
+            site = Site.from_json(found) if isinstance(found, dict) else Site()
+            if site != Site():
+                return site
+        if not answered:
+            raise StoreUnavailable("no gateway tells its site")
+        return Site()
 
 
 def _entries(lines: Iterable[bytes]) -> Iterable[tuple[str, NamedChannel]]:
