@@ -51,6 +51,7 @@ _STATUS: Final[tuple[tuple[int, tuple[type[Exception], ...]], ...]] = (
             errors.NoSuchFilm,
             errors.NoSuchObject,
             errors.NoSuchUser,
+            errors.NoSuchToken,
             errors.NothingRecorded,
         ),
     ),

@@ -64,6 +64,8 @@ async def _bearer(request: web.Request) -> ApiUser:
         token = token.strip()
         if authenticators.verify_token(token):
             return ADMIN
+        if (script := await authenticators.tokens.find(token)) is not None:
+            return ApiUser("api", script.name, script.id, script.rights)
         if authenticators.provider is not None and token.count(".") == 2:
             try:
                 return await authenticators.provider.verify_bearer(token)
@@ -134,7 +136,7 @@ def _role_refusal(user: ApiUser, route: Route | None, request: web.Request) -> s
         return ""
     if route is None or route.role is UserRole.ADMINISTRATOR:
         return "only an administrator may do this: you are signed in as a broadcaster"
-    id = request.match_info.get("id")
+    id = request.query.get("channel", "") if route.by_query else request.match_info.get("id")
     # The answer is the same for a channel that does not exist, so that ids cannot be guessed.
     return "" if id is None or user.rights.may_use(id) else "this is not one of your channels"
 

@@ -12,7 +12,9 @@ from gateway.api.openid_provider import OpenIdProvider
 from gateway.lib.attempt_limiter import Attempt, attempt_pause
 from gateway.lib.network import client_network
 from gateway.lib.refusals import Refusals
+from gateway.ports.api_tokens import ApiTokens
 from gateway.ports.errors import StoreUnavailable
+from gateway.ports.second_factors import SecondFactors
 from gateway.ports.stores import ConsoleStore
 from gateway.ports.users import Users
 
@@ -53,6 +55,8 @@ class Authenticators:
     ) -> None:
         self.store = store
         self.users = Users(store)
+        self.second_factors = SecondFactors(store, clock)
+        self.tokens = ApiTokens(store, clock)
         self.logins = LoginSessions(store, limits, self.credential_mark)
         self.verify_token = token.verify
         self.provider = provider

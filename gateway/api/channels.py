@@ -1,6 +1,7 @@
 """Creates, lists, shows, changes and deletes channels with the old system's `/videostream` API. Makes QR codes."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
@@ -26,6 +27,7 @@ from gateway.ports.users import UserRole
 log = structlog.get_logger(__name__)
 
 _RELAY_FIELDS: Final = ("isRelay", "relayURL")
+_ABOUT_FIELDS: Final = ("videoname", "description")
 DELETE_QUERY: Final = (
     ("media", "keep: recordings and videos on demand stay, still protected (default); delete: they are deleted too"),
 )
@@ -99,16 +101,28 @@ async def set_relay(request: web.Request) -> web.Response:
     This is for a broadcaster's parameters of Amazon IVS. The gateway fetches the key of an IVS channel itself. So a
     broadcaster may name only IVS channels that an administrator stored.
     """
-    body = await json_object(request)
-    for name in body:
-        if name not in _RELAY_FIELDS:
-            raise BadRequest(f"expected only {' and '.join(_RELAY_FIELDS)}", field=name[:64])
+    body = await _only(request, _RELAY_FIELDS)
     if request[USER].rights.role is not UserRole.ADMINISTRATOR:
         stored = relay_urls.targets((await stored_channel(request)).item.get("relayURL")) or ()
         for target in relay_urls.targets(body.get("relayURL")) or ():
             if relay_urls.is_ivs_channel(target) and target not in stored:
                 return refusal(403, "only an administrator may add an Amazon IVS channel", field="relayURL")
     return await _change(request, body)
+
+
+@operation(schemas.Channel, body=console_schemas.AboutChanges, statuses=(413,))
+async def set_about(request: web.Request) -> web.Response:
+    """Change only the title and the description of a channel."""
+    return await _change(request, await _only(request, _ABOUT_FIELDS))
+
+
+async def _only(request: web.Request, fields: Sequence[str]) -> dict[str, Any]:
+    """Returns the body. Raises BadRequest if it has another field."""
+    body = await json_object(request)
+    for name in body:
+        if name not in fields:
+            raise BadRequest(f"expected only {' and '.join(fields)}", field=name[:64])
+    return body
 
 
 async def _change(request: web.Request, body: dict[str, Any]) -> web.Response:

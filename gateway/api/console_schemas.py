@@ -123,7 +123,7 @@ class SignedIn(Schema):
     """The signed-in user. kind: by the admin token, as a user of the console, or through the sign-in provider."""
 
     name: str
-    kind: Literal["token", "user", "oidc"]
+    kind: Literal["token", "user", "oidc", "api"]
     role: RoleName
 
 
@@ -146,20 +146,28 @@ class LoginState(Schema):
 
 
 class NewLogin(Body):
-    """Name and password. name: empty or missing for the admin token."""
+    """Name and password. name: empty or missing for the admin token.
+
+    code: of an authenticator app, or a recovery code, if the user has a second factor.
+    """
 
     name: Annotated[str, Field(max_length=64)] = ""
     password: Annotated[str, Field(max_length=1024)]
+    code: Annotated[str, Field(max_length=32)] = ""
 
 
 class User(Schema):
-    """A user of the console. channels: the ids that a broadcaster may use. changed: when the password was last set."""
+    """A user of the console. channels: the ids that a broadcaster may use. changed: when the password was last set.
+
+    secondFactor: whether signing in needs a code too.
+    """
 
     name: str
     role: RoleName
     channels: list[str]
     created: Time
     changed: Time
+    secondFactor: bool
 
 
 class UserRights(Body):
@@ -178,6 +186,76 @@ class UserChanges(UserRights):
     """A new password, or a new role with its channels, or both. A missing field keeps its value."""
 
     password: Annotated[str | None, Field(min_length=8, max_length=256)] = None
+
+
+class NewToken(UserRights):
+    """A token for scripts. expires: like `outdate` of a channel; empty: never."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64, examples=["scheduler"])]
+    expires: str | int = ""
+
+
+class ApiToken(Schema):
+    """A token for scripts. id: for revoking it. expires, used (last use): null for never."""
+
+    id: str
+    name: str
+    role: RoleName
+    channels: list[str]
+    created: Time
+    expires: Time | None
+    used: Time | None
+
+
+class CreatedToken(ApiToken):
+    token: str
+
+
+class RevokedToken(Schema):
+    id: str
+    revoked: bool
+
+
+class OwnPassword(Body):
+    old: Annotated[str, Field(max_length=256)]
+    new: Annotated[str, Field(min_length=8, max_length=256)]
+
+
+class OnePassword(Body):
+    password: Annotated[str, Field(max_length=256)]
+
+
+class OneCode(Body):
+    code: Annotated[str, Field(max_length=32)]
+
+
+class PasswordAndCode(OnePassword, OneCode):
+    """The password, and a code of the app or a recovery code."""
+
+
+class SecondFactor(Schema):
+    """The second factor of a user. recoveryCodes: how many are left."""
+
+    on: bool
+    recoveryCodes: int
+
+
+class NewSecondFactor(Schema):
+    """A secret for an authenticator app. uri: its address for a QR code."""
+
+    secret: str
+    uri: str
+
+
+class RecoveryCodes(Schema):
+    recoveryCodes: list[str]
+
+
+class AboutChanges(Body):
+    """The title and the description of a channel; a missing one stays."""
+
+    videoname: Annotated[str, Field(max_length=256)] = ""
+    description: Annotated[str, Field(max_length=4_096)] = ""
 
 
 class DeletedUser(Schema):

@@ -1,6 +1,7 @@
 """The events log: what happened to streams, channels, outputs and jobs on all nodes."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -8,6 +9,7 @@ from aiohttp import web
 
 from gateway.api import session_schemas
 from gateway.api.answers import BadRequest, Missing, answer
+from gateway.api.authenticators import USER
 from gateway.api.context import CONTEXT
 from gateway.api.page_limit import page_limit
 from gateway.api.route import operation
@@ -18,6 +20,7 @@ from gateway.lib.numbers import read_decimal
 from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.events import EventType
 from gateway.ports.stores import EventQuery
+from gateway.ports.users import UserRole
 
 QUERY: Final = (
     ("channel", "the id of a channel: only its events"),
@@ -42,6 +45,10 @@ async def index(request: web.Request) -> web.Response:
     if event_log is None:
         raise Missing("this node stores no events")
     events = await event_log.newest(_read_query(request))
+    if request[USER].rights.role is not UserRole.ADMINISTRATOR:  # the addresses of administrators are not shown
+        events = [
+            replace(e, data={k: v for k, v in e.data.items() if k != "peer" or "by" not in e.data}) for e in events
+        ]
     return answer([to_answer(session_schemas.LoggedEvent, event, time=rfc3339(event.time)) for event in events])
 
 

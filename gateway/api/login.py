@@ -36,20 +36,26 @@ async def show(request: web.Request) -> web.Response:
 
 @operation(console_schemas.LoginState, body=console_schemas.NewLogin, statuses=(401, 403, 413, 429, 503))
 async def sign_in(request: web.Request) -> web.Response:
-    """Sign in with the admin token, or a user's name and password.
+    """Sign in with the admin token, or a user's name and password, and perhaps the code of an app.
 
-    This opens a session. Scripts in the page cannot read its cookie.
+    A user with a second factor gets 401 with the field `code` if only the code is missing or wrong. Success opens a
+    session. Scripts in the page cannot read its cookie.
     """
     context = request.app[CONTEXT]
     authenticators = context.authenticators
     if not from_own_page(request):
         context.metrics.refused.add("login", "origin")
         return refusal(403, "the request comes from a page of another origin")
-    body = await json_object(request)
+    body, wrong = await json_object(request), "the token or password is wrong"
     name, password = text_of(body, "name", 64, ""), text_of(body, "password", _MAX_TEXT, "")
+    code = text_of(body, "code", 32, "")
     address = context.client_address(request)
     try:
         user, credential_mark = await _verify(request, name, password, address)
+        if user is not None and user.kind == "user" and await _lacks_code(request, user.name, code):
+            if not code:
+                return refusal(401, "a code of the authenticator app is needed too", field="code")
+            user, wrong = None, "the code is wrong or was used already"
     except TooManyRefusals as error:
         context.metrics.refused.add("login", "limited")
         return refusal(429, str(error), retry_after=1)
@@ -59,7 +65,13 @@ async def sign_in(request: web.Request) -> web.Response:
         context.metrics.refused.add("login", "limited")
         return refusal(429, "too many wrong attempts: wait a moment", retry_after=seconds)
     context.metrics.refused.add("login", "wrong")
-    return refusal(401, "the token or password is wrong")
+    return refusal(401, wrong, field="code" if code else None)
+
+
+async def _lacks_code(request: web.Request, name: str, code: str) -> bool:
+    """Whether the user has a second factor and this is no code of it. Raises TooManyRefusals."""
+    factors = request.app[CONTEXT].authenticators.second_factors
+    return await factors.remaining(name) is not None and not (code and await factors.check(name, code))
 
 
 async def _verify(request: web.Request, name: str, password: str, address: str) -> tuple[ApiUser | None, str]:

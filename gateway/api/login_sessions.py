@@ -12,7 +12,7 @@ from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import ConsoleStore
 from gateway.ports.users import ADMINISTRATOR, Rights, rights_value, stored_rights
 
-SignInKind: TypeAlias = Literal["token", "user", "oidc"]
+SignInKind: TypeAlias = Literal["token", "user", "oidc", "api"]
 
 _KIND: Final = "session"
 _MAX_PER_USER: Final = 20  # logins; with one more, the oldest ends
@@ -25,7 +25,7 @@ _SEEN_UPDATE_SECONDS: Final = 60.0  # seconds between two updates of `seen`, to 
 class ApiUser:
     """A user or a script that uses the API.
 
-    id: the key of this user's profile; "" for the admin token.
+    kind: "api" is a token for scripts. id: the key of this user's profile; "" for the admin token.
     """
 
     kind: SignInKind

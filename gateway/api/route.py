@@ -45,6 +45,7 @@ class Route:
 
     public: needs no token.
     role: the least role that may use it. A broadcaster may use a route with `{id}` only for own channels.
+    by_query: whether the channel is the parameter `channel`, which a broadcaster must send, instead of `{id}`.
     page: a page of the console or a file of it, which `admin.console` turns off.
     held: whether the node that holds the stream `{id}` answers; see gateway.api.forwarding.
     slow: whether the answer of that node may begin only after minutes.
@@ -55,6 +56,7 @@ class Route:
     tag: str = ""
     public: bool = False
     role: UserRole = UserRole.ADMINISTRATOR
+    by_query: bool = False
     page: bool = False
     held: bool = False
     slow: bool = False

@@ -5,6 +5,9 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.api import (
+
+    account,
+    api_tokens,
     bin,
     channel_forms,
     channels,
@@ -58,6 +61,7 @@ ROUTES: Final = (
         Route("DELETE /videostream/{id}", channels.delete),
         Route("GET /videostream/{id}/qr", channels.qr, role=_BROADCASTER),
         Route("GET /videostream/{id}/obs-multitrack", obs.multitrack, role=_BROADCASTER),
+        Route("PUT /videostream/{id}/about", channels.set_about, role=_BROADCASTER),
         Route("PUT /videostream/{id}/poster", pictures.set_poster, role=_BROADCASTER),
         Route("DELETE /videostream/{id}/poster", pictures.remove_poster, role=_BROADCASTER),
         Route("PUT /videostream/{id}/relay", channels.set_relay, role=_BROADCASTER),
@@ -67,7 +71,7 @@ ROUTES: Final = (
     *_tagged(
         "Sessions",
         Route("GET /videostream/{id}/session", sessions.show, role=_BROADCASTER, held=True),
-        Route("GET /videostream/{id}/experience", sessions.experience, held=True),
+        Route("GET /videostream/{id}/experience", sessions.experience, role=_BROADCASTER, held=True),
         Route("DELETE /videostream/{id}/session", sessions.end_session, role=_BROADCASTER, held=True),
         Route("GET /videostream/{id}/inputs", inputs.show, role=_BROADCASTER, held=True),
         Route("PUT /videostream/{id}/inputs", inputs.update, held=True),
@@ -128,9 +132,9 @@ ROUTES: Final = (
         Route("GET /servers", servers.servers, role=_BROADCASTER),
         Route("GET /_servers/{id}", key_servers.servers, public=True),
         Route("POST /qr", qr_code.create, role=_BROADCASTER),
-        Route("GET /events", events.index),
+        Route("GET /events", events.index, role=_BROADCASTER, by_query=True),
         Route("GET /nodes", status.nodes),
-        Route("GET /history", history.show),
+        Route("GET /history", history.show, role=_BROADCASTER, by_query=True),
         Route("GET /metrics", status.metrics),
         Route("GET /openapi.json", document_route.openapi),
         Route("GET /healthcheck", status.healthcheck, public=True),
@@ -152,6 +156,15 @@ ROUTES: Final = (
         Route("POST /users", users.create),
         Route("PUT /users/{name}", users.update),
         Route("DELETE /users/{name}", users.delete),
+        Route("DELETE /users/{name}/second-factor", users.reset_second_factor),
+        Route("PUT /account/password", account.change_password, role=_BROADCASTER),
+        Route("GET /account/second-factor", account.second_factor, role=_BROADCASTER),
+        Route("POST /account/second-factor", account.begin_second_factor, role=_BROADCASTER),
+        Route("PUT /account/second-factor", account.confirm_second_factor, role=_BROADCASTER),
+        Route("POST /account/second-factor/off", account.end_second_factor, role=_BROADCASTER),
+        Route("GET /tokens", api_tokens.index),
+        Route("POST /tokens", api_tokens.create),
+        Route("DELETE /tokens/{id}", api_tokens.revoke),
     ),
     *_tagged(
         "Amazon IVS",

@@ -20,7 +20,7 @@ from gateway.api.login_sessions import ApiUser
 from gateway.api.route import operation
 from gateway.channels.stores import find_channel
 from gateway.lib.rfc3339 import rfc3339
-from gateway.ports.errors import TooLarge
+from gateway.ports.errors import NoSuchUser, TooLarge
 from gateway.ports.users import ADMINISTRATOR, PROFILE, ConsoleUser, Rights, UserRole, profile_key
 
 log = structlog.get_logger(__name__)
@@ -32,7 +32,9 @@ async def index(request: web.Request) -> web.Response:
 
     Sorted by name, without anything about their passwords.
     """
-    return answer([_user_json(user) for user in await request.app[CONTEXT].authenticators.users.list()])
+    authenticators = request.app[CONTEXT].authenticators
+    protected = await authenticators.second_factors.names()
+    return answer([_user_json(user, user.name in protected) for user in await authenticators.users.list()])
 
 
 @operation(console_schemas.User, body=console_schemas.NewUser, statuses=(409, 503))
@@ -41,7 +43,7 @@ async def create(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     body = await json_object(request)
     name, password = text_of(body, "name"), text_of(body, "password")
-    rights = await _read_rights(request, {"role": UserRole.ADMINISTRATOR, **body})
+    rights = await read_rights(request, {"role": UserRole.ADMINISTRATOR, **body})
     user = await context.authenticators.users.add(name, password, time.time(), rights or ADMINISTRATOR)
     context.authenticators.drop_users_cache()
     log.info("user created", user=user.name, role=str(user.rights.role), by=request[USER].name)
@@ -57,16 +59,16 @@ async def update(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     authenticators = context.authenticators
     body = await json_object(request)
-    rights = await _read_rights(request, body)
+    rights = await read_rights(request, body)
     password = text_of(body, "password") if rights is None or "password" in body else None
     user = await authenticators.users.change(request.match_info["name"], password, time.time(), rights)
     await authenticators.logins.close_all(ApiUser("user", user.name, user.name))
     changed = [name for name, value in (("password", password), ("role", rights)) if value is not None]
     log.info("user changed", user=user.name, changed=changed, role=str(user.rights.role), by=request[USER].name)
-    return answer(_user_json(user))
+    return answer(_user_json(user, await authenticators.second_factors.remaining(user.name) is not None))
 
 
-async def _read_rights(request: web.Request, body: dict[str, Any]) -> Rights | None:
+async def read_rights(request: web.Request, body: dict[str, Any]) -> Rights | None:
     """Returns the rights in a body; None if the body has no role. Raises BadRequest, also for unknown channels."""
     if "role" not in body:
         if "channels" in body:
@@ -92,6 +94,17 @@ async def delete(request: web.Request) -> web.Response:
     await authenticators.logins.close_all(ApiUser("user", name, name))
     log.info("user deleted", user=name, by=request[USER].name)
     return answer({"name": name, "deleted": True})
+
+
+@operation(console_schemas.SecondFactor, statuses=(503,))
+async def reset_second_factor(request: web.Request) -> web.Response:
+    """Remove the second factor of a user who has lost the phone and the recovery codes."""
+    authenticators, name = request.app[CONTEXT].authenticators, request.match_info["name"]
+    if await authenticators.users.find(name) is None:
+        raise NoSuchUser(name[:64])
+    await authenticators.second_factors.remove(name)
+    log.info("second factor removed", user=name, by=request[USER].name)
+    return answer({"on": False, "recoveryCodes": 0})
 
 
 @operation(console_schemas.Profile, statuses=(503,))
@@ -133,6 +146,7 @@ def _profile_key(request: web.Request) -> str:
     return profile_key(user.kind, user.id)
 
 
-def _user_json(user: ConsoleUser) -> dict[str, Any]:
+def _user_json(user: ConsoleUser, second_factor: bool = False) -> dict[str, Any]:
     times = {"created": rfc3339(user.created), "changed": rfc3339(user.changed)}
-    return {"name": user.name, "role": str(user.rights.role), "channels": list(user.rights.channels), **times}
+    about = {"name": user.name, "role": str(user.rights.role), "channels": list(user.rights.channels)}
+    return {**about, **times, "secondFactor": second_factor}

@@ -87,9 +87,29 @@ def password(
     _report(_run(sources, lambda users: users.change(name, new_password, time.time())), "changed", as_json)
 
 
+@common.command(app, "reset-second-factor")
+def reset_second_factor(sources: common.Sources, name: NameArgument, as_json: common.JsonOption = False) -> None:
+    """Remove the second factor of a user who has lost the phone and the recovery codes."""
+    from gateway.adapters.stores import open_console
+    from gateway.ports.errors import NoSuchUser
+    from gateway.ports.second_factors import SecondFactors
+    from gateway.ports.users import Users
+
+    async def main() -> bool:
+        async with open_console(sources.settings()) as store:
+            if await Users(store).find(name) is None:
+                raise NoSuchUser(name)
+            return await SecondFactors(store).remove(name)
+
+    removed = asyncio.run(main())
+    text = json.dumps({"name": name, "removed": removed}, ensure_ascii=False)
+    plain = f"removed the second factor of {name}" if removed else f"{name} had no second factor"
+    typer.echo(text if as_json else common.plain(plain))
+
+
 @common.command(app)
 def delete(sources: common.Sources, name: NameArgument, as_json: common.JsonOption = False) -> None:
-    """Delete a user and end the user's sessions."""
+    """Delete a user with the second factor, and end the user's sessions."""
     _run(sources, lambda users: users.delete(name))
     text = json.dumps({"name": name, "deleted": True}, ensure_ascii=False)
     typer.echo(text if as_json else common.plain(f"deleted {name}"))

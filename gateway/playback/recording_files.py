@@ -41,7 +41,7 @@ class RecordingFiles:
         if path.endswith("/") and self._pages is not None:
             return await self._pages.recording(request, id, path[:-1])
         key = f"{id}/{path}"
-        return await self.serve(request, key) if is_recording(key) or media_keys.is_poster(key) else NO_RECORDING
+        return await self.serve(request, key) if is_recording(key) else NO_RECORDING
 
     async def serve(self, request: Request, key: str, cache: str = IMMUTABLE) -> Response:
         """Serves the object `key`. Answers 404 for names that begin with "." (unfinished or private).
@@ -82,8 +82,8 @@ class RecordingFiles:
 
 
 def is_recording(key: str) -> bool:
-    """Whether a key has the form of a recording's key."""
-    return media_keys.parse(key) is not None
+    """Whether a key has the form of a recording's or poster's key."""
+    return media_keys.parse(key) is not None or media_keys.is_poster(key)
 
 
 async def _with_query(playlist: bytes, suffix: str) -> bytes:

@@ -27,6 +27,7 @@ GatewayError
 ├── NoSuchFilm           no film is stored under this key
 ├── FilmInUse            the film cannot be changed now
 ├── NoSuchUser           no user of the console has this name
+├── NoSuchToken          no token for scripts has this id
 ├── UserExists           a user of the console has this name already
 ├── OutputError          an external problem stops an output (disk full, server unreachable); it is retried
 │   └── IvsRefused       Amazon IVS rejected the request, with a reason
@@ -229,6 +230,12 @@ class NoSuchUser(_AboutOne):
     """No user of the console has this name."""
 
     text = "no user {}"
+
+
+class NoSuchToken(_AboutOne):
+    """No token for scripts has this id."""
+
+    text = "no token {}"
 
 
 class UserExists(_AboutOne):

@@ -18,6 +18,7 @@ from gateway.ports.stores import ConsoleStore
 T = TypeVar("T")
 
 PROFILE: Final = "profile"  # kind of the entries with a user's settings; keys: profile_key
+SECOND_FACTOR: Final = "factor"  # kind of the entries of second factors, by name of the user
 _KIND: Final = "user"
 _MAX_USERS: Final = 1_000
 MAX_CHANNELS: Final = 100  # channels of one broadcaster
@@ -128,10 +129,11 @@ class Users:
         return user
 
     async def delete(self, name: str) -> None:
-        """Deletes the user and the profile. The user's sessions end then. Raises NoSuchUser."""
+        """Deletes the user, the profile and the second factor. The user's sessions end then. Raises NoSuchUser."""
         if name_problem(name) or not await self._store.delete(_KIND, name):
             raise NoSuchUser(name[:64])
         await self._store.delete(PROFILE, profile_key("user", name))
+        await self._store.delete(SECOND_FACTOR, name)
 
     async def check(self, name: str, password: str, attempt: Attempt) -> ConsoleUser | None:
         """Returns the user with this name and password, else None. An unknown name takes the same time.

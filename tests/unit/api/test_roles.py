@@ -24,6 +24,17 @@ OPEN = {
     "GET /videostream/{id}/qr",
     "GET /videostream/{id}/obs-multitrack",
     "PUT /videostream/{id}/relay",
+    "PUT /videostream/{id}/about",
+    "PUT /videostream/{id}/poster",
+    "DELETE /videostream/{id}/poster",
+    "GET /videostream/{id}/experience",
+    "GET /events",
+    "GET /history",
+    "PUT /account/password",
+    "GET /account/second-factor",
+    "POST /account/second-factor",
+    "PUT /account/second-factor",
+    "POST /account/second-factor/off",
     "GET /videostream/{id}/session",
     "DELETE /videostream/{id}/session",
     "GET /videostream/{id}/inputs",
@@ -114,6 +125,32 @@ async def test_foreign_and_missing_channels_give_the_same_403(studio: Studio):
             path = path.replace("{name}", "x")
             response = await studio.eva.call(method, path.replace("{id}", id), {} if method == "PUT" else None)
             assert (response.status, await response.text()) == (403, '{"error":"this is not one of your channels"}')
+
+
+async def test_events_and_history_are_those_of_the_own_channel_only(studio: Studio):
+    await studio.api.json("PUT", f"/videostream/{studio.own}", {"videoname": "renamed"})
+    await studio.api.json("PUT", f"/videostream/{studio.other}", {"videoname": "renamed too"})
+    for path in ("/events", "/history?hours=1", "/history?nodes=all"):
+        join = "&" if "?" in path else "?"
+        for query in ("", f"{join}channel=", f"{join}channel={studio.other}", f"{join}channel=nowhere",
+                      f"{join}channel={studio.other}&channel={studio.own}"):  # fmt: skip
+            assert (await studio.eva.call("GET", path + query)).status == 403, path + query
+        await studio.eva.json("GET", f"{path}{join}channel={studio.own}&channel={studio.other}")
+    events = await studio.eva.json("GET", f"/events?channel={studio.own}&channel={studio.other}")
+    assert {event["channel"] for event in events} == {studio.own}
+    assert all("peer" not in event["data"] for event in events if "by" in event["data"])
+
+
+async def test_a_broadcaster_changes_title_and_description_and_nothing_else(studio: Studio):
+    path = f"/videostream/{studio.own}/about"
+    item = await studio.eva.json("PUT", path, {"videoname": "Concert", "description": "Tonight"})
+    assert (item["videoname"], item["description"]) == ("Concert", "Tonight")
+    before = await studio.api.json("GET", f"/videostream/{studio.own}")
+    for body in ({"slug": "stage"}, {"poster": ""}, {"videoname": "x", "outdate": "2091-01-01"}, {"isPublic": True}):
+        refused = await studio.eva.call("PUT", path, body)
+        assert (refused.status, (await refused.json())["field"]) == (400, list(body)[-1])
+    assert (await studio.eva.call("PUT", f"/videostream/{studio.own}", {"videoname": "x"})).status == 403
+    assert await studio.api.json("GET", f"/videostream/{studio.own}") == before
 
 
 SPELLINGS = (
