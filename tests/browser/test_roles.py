@@ -46,7 +46,7 @@ async def test_a_broadcaster_sees_only_the_own_channel_and_can_go_live(browser: 
         await expect(page.get_by_role("link", name="Eva's stage")).to_be_visible()
         await expect(page.get_by_text("The other stage")).to_have_count(0)
         places = page.get_by_role("navigation", name="Main").get_by_role("listitem")
-        assert await places.all_inner_texts() == ["Channels", "Recordings"]
+        assert await places.all_inner_texts() == ["Channels", "Recordings", "Your account"]
         await expect(page.get_by_role("button", name="New channel")).to_have_count(0)
         await page.get_by_role("link", name="Eva's stage").click()
         await expect(page.get_by_role("button", name="Preview")).to_be_visible()

@@ -7,7 +7,7 @@ import { abortAll, api, link } from "../players/api.js";
 /**
  * The answer of `GET /login`.
  * @typedef {object} Login
- * @property {{name: string, kind: "token" | "user" | "oidc", role: "administrator" | "broadcaster"} | null} user
+ * @property {{name: string, kind: "token" | "user" | "oidc" | "api", role: "administrator" | "broadcaster"} | null} user
  * @property {string | null} csrf
  * @property {{name: string} | null} oidc  the sign-in provider
  * @property {boolean} users               whether there are users with passwords
@@ -58,10 +58,12 @@ link.renew = refresh;
 /**
  * @param {string} name      "" to sign in with the token
  * @param {string} password  or the token
+ * @param {string} code      of an authenticator app; "": none
  * @throws {import("../players/api.js").ApiError} 401: wrong; 429: too many tries, with `retryAfter`
  */
-export async function login(name, password) {
-  take(await api.post("/login", name ? { name, password } : { password }, { quiet: true }));
+export async function login(name, password, code = "") {
+  const factor = code ? { code } : {};
+  take(await api.post("/login", name ? { name, password, ...factor } : { password }, { quiet: true }));
 }
 
 /** Ends the session here and on the gateway. Running requests are aborted first, so that none is refused. */

@@ -34,17 +34,20 @@ const VIEWS = {
   recordings: { icon: "recordings", label: { en: "Recordings", zh: "录制" }, load: () => import("./views/recordings.js") },
   films: { icon: "films", label: { en: "Videos", zh: "视频" }, load: () => import("./views/films.js") },
   events: { icon: "events", label: { en: "Events", zh: "事件" }, load: () => import("./views/events.js") },
+  site: { icon: "image", label: { en: "Appearance", zh: "外观" }, load: () => import("./views/site.js") },
   domains: { icon: "domains", label: { en: "Domains", zh: "域名" }, load: () => import("./views/domains.js") },
   ivs: { icon: "ivs", label: { en: "Amazon IVS", zh: "Amazon IVS" }, load: () => import("./views/ivs.js") },
+  account: { icon: "user", label: { en: "Your account", zh: "您的账号" }, load: () => import("./views/account.js") },
   users: { icon: "users", label: { en: "Users", zh: "用户" }, load: () => import("./views/users.js") },
   system: { icon: "system", label: { en: "System", zh: "系统" }, load: () => import("./views/system.js") },
 };
 
 /** The views of a broadcaster, by the beginnings of their addresses. */
-const OWN = ["channels", "recordings"];
+const OWN = ["channels", "recordings", "account"];
 
 /** Whether the user may open a view. @param {string} name @param {string} [page]  of a channel */
-const allowed = (name, page) => administers.value || (OWN.includes(name) && page !== "edit");
+const allowed = (name, page) => (name !== "account" || user.value?.kind === "user")
+  && (administers.value || (OWN.includes(name) && page !== "edit"));
 
 for (const [name, { label }] of Object.entries(VIEWS)) addWords(`nav.${name}`, label);
 

@@ -56,10 +56,11 @@ async function request(method, path, body, options = {}) {
   try {
     /** @type {Record<string, string>} */
     const headers = { Accept: "application/json", ...options.headers };
-    if (body !== undefined) headers["Content-Type"] = "application/json";
+    const file = body instanceof Blob; // a picture is sent as it is
+    if (body !== undefined && !file) headers["Content-Type"] = "application/json";
     if (method !== "GET" && link.csrf) headers["X-CSRF-Token"] = link.csrf;
     const reply = await fetch(path, {
-      method, headers, body: body === undefined ? null : JSON.stringify(body), signal: own.signal,
+      method, headers, body: file ? body : body === undefined ? null : JSON.stringify(body), signal: own.signal,
       credentials: "same-origin", cache: "no-store",
     }).catch((error) => {
       if (isAbort(error)) throw error;

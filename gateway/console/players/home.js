@@ -1,8 +1,10 @@
 /** The home page: the public channels, live ones first. */
 
-import { titleBar } from "./bar.js";
+import { accent } from "./accent.js";
+import { bar, mark } from "./bar.js";
 import { h } from "./dom.js";
 import { languageTag, speak } from "./language.js";
+import { linked, showLogo, site } from "./site.js";
 import { t } from "./words.js";
 
 /** @typedef {{id: string, slug?: string, name: string, description: string, live: boolean, viewers: number}} Channel */
@@ -10,12 +12,15 @@ import { t } from "./words.js";
 const EVERY = 15_000; // ms between two requests while the page is visible
 
 const heading = h("h1");
+const logo = mark();
+const about = h("p", { class: "description site-text" });
 const note = h("p", { class: "note", role: "status" });
 const list = h("ul", { class: "channels" });
 /** The cards by the channel's name in addresses, so that pictures stay. @type {Map<string, Card>} */
 const cards = new Map();
 /** @type {Channel[] | null} */
 let channels = null;
+let title = "";
 let failed = false;
 
 class Card {
@@ -54,7 +59,7 @@ const address = (channel) => channel.slug || channel.id;
 
 function show() {
   document.documentElement.lang = languageTag();
-  document.title = heading.textContent = t("home.title");
+  document.title = heading.textContent = title || t("home.title");
   note.textContent = failed ? t("home.failed") : channels?.length === 0 ? t("home.empty") : "";
   if (!channels) return;
   for (const name of [...cards.keys()]) if (!channels.some((channel) => address(channel) === name)) cards.delete(name);
@@ -80,8 +85,15 @@ async function load() {
   show();
 }
 
-document.body.append(titleBar(heading), h("main", {}, note, list));
+document.body.append(bar(h("div", { class: "name" }, logo, heading)), h("main", {}, about, note, list));
 speak(show);
 void load();
+void site.then((found) => {
+  accent(found.color);
+  showLogo(logo, found);
+  about.append(...linked(found.text));
+  title = found.title;
+  show();
+});
 setInterval(() => { if (!document.hidden) void load(); }, EVERY);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) void load(); });

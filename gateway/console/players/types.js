@@ -74,6 +74,7 @@
  * @property {"live" | "lingering" | "idle"} [state]  lingering: the gateway waits for the publisher's return
  * @property {string[]} outputs   of the channel
  * @property {string[]} [ready]   the outputs that can be requested now (an HLS playlist only after its first segment)
+ * @property {string} [color]  of the channel, `#rrggbb`; "": none
  * @property {{name: string, bitrate: number, outputs: string[]}[]} [renditions]  the live renditions, the smallest first
  * @property {"hls" | "cmaf" | null} [ladder]  the format of index.m3u8, which has the renditions; null: there are none
  * @property {boolean} [reports]  whether the gateway takes reports of viewers

@@ -1,10 +1,12 @@
 /** What the watch page shows around the picture: the channel's name and description, and the settings behind a gear. */
 
+import { accent } from "./accent.js";
 import { bar, mark } from "./bar.js";
 import { button, name as named } from "./controls.js";
 import { h } from "./dom.js";
 import { speak } from "./language.js";
 import { AUTO } from "./quality.js";
+import { showLogo, site } from "./site.js";
 import { ask, Clock } from "./status.js";
 import { t } from "./words.js";
 
@@ -31,6 +33,8 @@ export class WatchLayout {
   #label = ""; // of the way that plays
   /** @type {Status | null} */
   #status = null;
+  /** @type {import("./site.js").Site | null} */
+  #site = null;
 
   /**
    * @param {Ways} ways
@@ -43,7 +47,8 @@ export class WatchLayout {
 
   /** @type {Layout["build"]} */
   build({ stage, facts, keys, controls }) {
-    const home = h("a", { class: "home", href: "/" }, mark());
+    const logo = mark();
+    const home = h("a", { class: "home", href: "/" }, logo);
     const channels = h("span");
     home.append(channels);
     controls.add(this.#gear);
@@ -70,9 +75,15 @@ export class WatchLayout {
     });
     setInterval(() => void this.#recount(), RECOUNT);
     speak(() => {
-      channels.textContent = t("home.title");
+      channels.textContent = this.#site?.title || t("home.title");
       named(this.#gear, t("do.settings"));
       this.#menu.setAttribute("aria-label", t("do.settings"));
+      this.#show();
+    });
+    void site.then((found) => {
+      this.#site = found;
+      if (found.title) channels.textContent = found.title;
+      showLogo(logo, found);
       this.#show();
     });
     const about = h("section", { class: "about" },
@@ -99,6 +110,7 @@ export class WatchLayout {
 
   #show() {
     const { name = "", description = "", live = false, viewers = null } = this.#status ?? {};
+    accent(this.#status?.color || this.#site?.color || "");
     this.#heading.textContent = name || t("page.title");
     this.#heading.hidden = this.#status === null || name === null;
     this.#description.textContent = description;

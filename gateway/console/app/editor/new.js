@@ -27,7 +27,8 @@ export function NewChannel({ onClose, onMade, create }) {
   const [name, setName] = useState("");
   const [until, setUntil] = useState(later);
   const [description, setDescription] = useState("");
-  const [on, setOn] = useState({ isFlv: true, isHls: true, isCMAF: true });
+  const [slug, setSlug] = useState("");
+  const [on, setOn] = useState({ isFlv: true, isHls: true, isCMAF: true, isPublic: false });
   const [busy, setBusy] = useState(false);
   const [wrong, setWrong] = useState(/** @type {Record<string, string>} */ ({}));
 
@@ -42,7 +43,7 @@ export function NewChannel({ onClose, onMade, create }) {
     if (Object.keys(missing).length) return;
     setBusy(true);
     try {
-      const made = await create({ videoname: name.trim(), description: description.trim(), outdate, ...on });
+      const made = await create({ videoname: name.trim(), description: description.trim(), outdate, ...(slug.trim() && { slug: slug.trim() }), ...on });
       toast(t("new.done", { name: name.trim() }), "ok");
       onMade(made);
     } catch (error) {
@@ -52,7 +53,7 @@ export function NewChannel({ onClose, onMade, create }) {
       setWrong({ [error.field ?? "form"]: error.message });
     }
   };
-  const known = ["videoname", "outdate", "description"];
+  const known = ["videoname", "outdate", "description", "slug"];
   const other = Object.entries(wrong).find(([field]) => !known.includes(field));
   const flag = (/** @type {"isFlv" | "isHls" | "isCMAF"} */ field, /** @type {string} */ output) =>
     html`<${Switch} label=${t(`output.${output}`)} hint=${t(`output.${output}.hint`)} checked=${on[field]}
@@ -65,6 +66,11 @@ export function NewChannel({ onClose, onMade, create }) {
       error=${wrong["outdate"]} hint=${t("new.expiry.hint", { zone: zoneName() })} />
     <${Field} label=${t("channel.description")} name="description" value=${description} onInput=${setDescription} rows=${2}
       maxlength=${4096} error=${wrong["description"]} />
+    <${Field} label=${t("new.slug")} name="slug" value=${slug} onInput=${(/** @type {string} */ to) => setSlug(to.toLowerCase())}
+      hint=${t("new.slug.hint", { name: slug.trim() || "stage" })} maxlength=${64} error=${wrong["slug"]} autocomplete="off"
+      autocapitalize="none" spellcheck=${false} />
+    <${Switch} label=${t("face.public")} hint=${t("face.public.hint")} checked=${on.isPublic}
+      onChange=${(/** @type {boolean} */ isPublic) => setOn({ ...on, isPublic })} />
     <fieldset class="group"><legend>${t("new.outputs")}</legend>
       ${flag("isFlv", "flv")}${flag("isHls", "hls")}${flag("isCMAF", "cmaf")}
     </fieldset>

@@ -7,6 +7,7 @@ import { isOn, mayEmbed, RUNGS } from "../channel.js";
 import { t } from "../i18n.js";
 import { installed } from "../installed_outputs.js";
 import { html, Notice } from "../ui.js";
+import { ColorField } from "../views/site.js";
 import { ownFields } from "./fields.js";
 import { Entry } from "./parts.js";
 import { cssColor, WatermarkStage } from "./watermark.js";
@@ -85,9 +86,13 @@ const TaskSizes = ({ form }) => html`
   <p class="hint">${t("scale.hint")}</p>
   <div class="columns tight">${SIZES.map((name) => html`<${Entry} key=${name} form=${form} name=${name} />`)}</div>`;
 
+/** The poster is changed on the channel's page. @param {SectionProps} props */
+const Color = ({ form }) => html`<${ColorField} label=${t("field.color")} hint=${t("field.color.hint")} value=${form.draft["color"]}
+  error=${form.errors["color"]} onInput=${(/** @type {string} */ color) => form.set({ color })} />`;
+
 /** By the group of the fields. A group that is not listed has its fields one below the other. @type {Record<string, Layout>} */
 const LAYOUTS = {
-  basics: { icon: "edit", rows: ["videoname", "description", "isPublic", "outdate", "isRtmps"] },
+  basics: { icon: "edit", rows: ["videoname", "description", "slug", { view: Color, names: ["color", "poster"] }, "isPublic", "outdate", "isRtmps"] },
   playback: {
     icon: "shield", rows: [["isFlv", "isHls", "isCMAF"], ["hls_time", "hls_list_size"], ["playAuth", "refererAllow"], "audioTracks"],
   },

@@ -20,6 +20,7 @@ import { ChannelHistory } from "./channel/history.js";
 import { Inputs, useInputs } from "./channel/inputs.js";
 import { About, Now } from "./channel/now.js";
 import { Switches } from "./channel/outputs.js";
+import { Face } from "./channel/face.js";
 import { RecentEvents } from "./channel/recent.js";
 import { Refusals } from "./channel/refusals.js";
 import { WebRtcViewers } from "./channel/webrtc.js";
@@ -133,12 +134,12 @@ export default function ChannelPage({ parts: [id = ""] }) {
         ${!several && shownInputs}
         <${Play} channel=${channel} />
         <${Clips} channel=${channel} />
-        ${administers.value && !gone && html`<${ChannelHistory} id=${id} live=${live} /><${Experience} id=${id} />`}
+        ${!gone && html`<${ChannelHistory} id=${id} live=${live} /><${Experience} id=${id} />`}
       </div>
       <div class="stack right">
         ${administers.value && html`<${Switches} channel=${channel} session=${session} onChanged=${changed} />`}
         <${About} channel=${channel} />
-        ${administers.value && !gone && html`<${RecentEvents} id=${id} />`}
+        ${!gone && html`<${Face} channel=${channel} onChanged=${changed} /><${RecentEvents} id=${id} />`}
       </div>
     </div>`;
 }

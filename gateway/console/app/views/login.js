@@ -12,6 +12,8 @@ import { Button, Field, html, IconButton, LinkButton, Notice } from "../ui.js";
 export default function Login() {
   const [name, setName] = useState("");
   const [password, setPassword] = useState("");
+  const [code, setCode] = useState("");
+  const [coded, setCoded] = useState(false); // the password is right, and a code is needed
   const [shown, setShown] = useState(false);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState("");
@@ -31,14 +33,15 @@ export default function Login() {
     setBusy(true);
     setError("");
     try {
-      await login(name.trim(), password);
+      await login(name.trim(), password, code.trim());
     } catch (problem) {
       if (isAbort(problem)) return;
       setBusy(false);
       if (!(problem instanceof ApiError)) throw problem;
+      if (problem.field === "code" && !coded) return setCoded(true);
       if (problem.status === 429) setWait(problem.retryAfter ?? 60);
-      else setError(problem.status === 401 ? t("login.wrong") : problem.status === 0 ? t("away.banner") : problem.message);
-      document.getElementsByName("password")[0]?.focus();
+      else setError(problem.status === 401 ? t(problem.field === "code" ? "login.code.wrong" : "login.wrong") : problem.status === 0 ? t("away.banner") : problem.message);
+      document.getElementsByName(coded ? "code" : "password")[0]?.focus();
     }
   };
   return html`<div class="login">
@@ -51,11 +54,13 @@ export default function Login() {
         ${users && html`<${Field} label=${t("login.name")} name="username" value=${name} onInput=${setName} autocomplete="username"
           autocapitalize="none" spellcheck=${false} hint=${t("login.name.hint")} />`}
         <${Field} label=${t("login.password")} name="password" type=${shown ? "text" : "password"} value=${password} onInput=${setPassword}
-          error=${error}
+          error=${coded ? "" : error}
           autocomplete="current-password" autocapitalize="none" spellcheck=${false} autofocus=${!users}
           hint=${users ? undefined : t("login.password.hint")}
           after=${html`<${IconButton} icon=${shown ? "eye-off" : "eye"} label=${shown ? t("login.hide") : t("login.show")}
             aria-pressed=${shown ? "true" : "false"} onClick=${() => setShown(!shown)} />`} />
+        ${coded && html`<${Field} label=${t("login.code")} name="code" value=${code} onInput=${setCode} error=${error} autofocus
+          autocomplete="one-time-code" autocapitalize="none" spellcheck=${false} hint=${t("login.code.hint")} />`}
         <${Button} kind="primary" type="submit" busy=${busy} disabled=${wait > 0}>${t("login.enter")}<//>
       </form>
       ${oidc && html`<div class="login-or"><span>${t("login.or")}</span></div>

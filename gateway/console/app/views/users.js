@@ -11,12 +11,13 @@ import { offer, user } from "../session.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, Field, html, IconButton, Notice, PageHead, Table } from "../ui.js";
 import { reason, Trouble } from "./parts/trouble.js";
+import { Tokens } from "./users/tokens.js";
 import { RightsDialog, RightsFields } from "./users/rights.js";
 
 export { default as words } from "../words/users.js";
 
 /** @typedef {import("./users/rights.js").Rights} Rights */
-/** @typedef {{name: string, created?: string | null, changed?: string | null} & Rights} User */
+/** @typedef {{name: string, created?: string | null, changed?: string | null, secondFactor?: boolean} & Rights} User */
 
 const USERS = "/users";
 const [LEAST, MOST] = [8, 256]; // characters of a password
@@ -35,7 +36,8 @@ export default function Users() {
   /** @type {import("../kit/table.js").Column<User>[]} */
   const columns = [
     { key: "name", label: t("users.name"), sort: (one) => one.name, cell: (one) => html`<span class="row">
-      <b>${one.name}</b>${own(one) && html`<${Badge} kind="info">${t("users.you")}<//>`}</span>` },
+      <b>${one.name}</b>${own(one) && html`<${Badge} kind="info">${t("users.you")}<//>`}
+      ${one.secondFactor && html`<${Badge} kind="ok">${t("users.factor")}<//>`}</span>` },
     { key: "role", label: t("users.role"), sort: (one) => one.role, cell: (one) => html`<${Badge}>${t(`users.role.${one.role}`)}<//>
       ${one.role === "broadcaster" && html`<span class="sub">${t("users.channelCount", { n: one.channels.length })}</span>`}` },
     { key: "created", label: t("users.created"), sort: (one) => one.created, cell: (one) => moment(one.created) },
@@ -46,6 +48,7 @@ export default function Users() {
         <${IconButton} icon="shield" label=${t("users.roleOf", { name: one.name })} onClick=${() => { promoting.value = one; }} />
         <${IconButton} icon="key" label=${t("users.passwordOf", { name: one.name })}
           onClick=${() => { task.value = { name: one.name, fresh: false }; }} />
+        ${one.secondFactor && html`<${IconButton} icon="refresh" label=${t("users.factorOf", { name: one.name })} onClick=${() => reset(one)} />`}
         <${IconButton} icon="delete" label=${t("users.deleteOf", { name: one.name })} onClick=${() => remove(one, own(one))} />`,
     },
   ];
@@ -61,10 +64,19 @@ export default function Users() {
         keyOf=${(/** @type {User} */ one) => one.name}
         empty=${html`<${Card}><${Empty} icon="users" title=${t("users.empty")} text=${t("users.emptyText")} /><//>`} />
     </div>
+    <${Tokens} />
     ${task.value && html`<${Form} task=${task.value} own=${own({ name: task.value.name })} taken=${(data ?? []).map((one) => one.name)}
       onClose=${() => { task.value = null; }} />`}
     ${promoting.value && html`<${RightsDialog} user=${promoting.value} path=${USERS}
       onClose=${() => { promoting.value = null; }} />`}`;
+}
+
+/** @param {User} one */
+async function reset({ name }) {
+  const done = await ask({ title: t("users.factorOf", { name }), text: t("users.factorText"), confirm: t("users.factorRemove"), danger: true,
+    run: () => api.delete(`${USERS}/${encodeURIComponent(name)}/second-factor`) });
+  if (done) toast(t("users.factorRemoved", { name }), "ok");
+  refresh(USERS);
 }
 
 /** @param {User} one @param {boolean} own */

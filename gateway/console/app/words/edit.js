@@ -3,6 +3,10 @@
 /** @type {import("../i18n.js").Tables} */
 export default {
   en: {
+    "field.slug": "Address",
+    "field.slug.hint": "A readable name in the addresses for viewers, such as stage. Pages of the old address lead to the new one.",
+    "field.color": "Colour",
+    "field.color.hint": "Buttons and links of the watch page. Empty: that of the site.",
     "choice.codec.libx264": "H.264 (libx264)",
     "choice.codec.libx265": "H.265 (libx265)",
     "choice.logLevel.debug": "Debug",
@@ -121,6 +125,10 @@ export default {
     "section.watermark": "Watermark",
   },
   zh: {
+    "field.slug": "地址",
+    "field.slug.hint": "观众地址中易读的名称，例如 stage。旧地址的页面会跳转到新地址。",
+    "field.color": "颜色",
+    "field.color.hint": "观看页的按钮和链接。留空则使用站点的颜色。",
     "choice.codec.libx264": "H.264（libx264）",
     "choice.codec.libx265": "H.265（libx265）",
     "choice.logLevel.debug": "调试",

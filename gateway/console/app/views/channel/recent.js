@@ -2,6 +2,7 @@
 
 import { t } from "../../i18n.js";
 import { usePoll } from "../../poll.js";
+import { administers } from "../../session.js";
 import { Card, html, LinkButton } from "../../ui.js";
 import { EventList } from "../parts/events.js";
 
@@ -14,6 +15,6 @@ export function RecentEvents({ id }) {
   const { data } = usePoll(`/events?channel=${channel}&limit=${SHOWN}`, EVERY).value;
   if (!data?.length) return null;
   return html`<${Card} title=${t("event.recent")} class="is-events"
-    actions=${html`<${LinkButton} small href=${`#/events?channel=${channel}`}>${t("event.all")}<//>`}>
+    actions=${administers.value && html`<${LinkButton} small href=${`#/events?channel=${channel}`}>${t("event.all")}<//>`}>
     <${EventList} label=${t("event.recent")} events=${data} /><//>`;
 }
