@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import os
 import re
 import time
 
@@ -36,11 +35,6 @@ def picture(size: tuple[int, int], color: str, mode: str = "RGB") -> dict[str, o
     return {"name": "picture.png", "mimeType": "image/png", "buffer": out.getvalue()}
 
 
-async def shot(page: Page, name: str) -> None:
-    if folder := os.environ.get("SHOTS"):
-        await page.screenshot(path=f"{folder}/{name}.png", full_page=True)
-
-
 async def choose(page: Page, group: str, file: dict[str, object]) -> None:
     field = page.get_by_role("group", name=group)
     async with page.expect_file_chooser() as chooser:
@@ -52,13 +46,12 @@ async def choose(page: Page, group: str, file: dict[str, object]) -> None:
 async def test_an_operator_gives_the_pages_a_look(browser: Browser, gateway: Gateway) -> None:
     async with signed_in(browser, gateway, "#/site") as watched:
         page = watched.page
-        await page.get_by_label("Title").fill("Studio Süd")
+        await page.get_by_role("textbox", name="Title").fill("Studio Süd")
         await page.get_by_label("Accent colour", exact=True).fill("#ffd400")
         await page.get_by_label("Text", exact=True).fill(TEXT)
         await page.get_by_role("button", name="Save").click()
         await expect(page.get_by_text("The pages show it within ten seconds.")).to_be_visible()
         await choose(page, "Logo", picture((240, 60), "#8000ff", "RGBA"))
-        await shot(page, "01")
         assert await axe(page) == []
         await page.goto(address(gateway, "#/channels"))
         await page.get_by_role("button", name="New channel").first.click()
@@ -69,19 +62,17 @@ async def test_an_operator_gives_the_pages_a_look(browser: Browser, gateway: Gat
         await dialog.get_by_role("button", name="Create").click()
         await expect(dialog.get_by_text("addresses that begin with vod are in use")).to_be_visible()
         await dialog.get_by_label("Address (optional)").fill("main-stage")
-        await shot(page, "02")
         assert await axe(page) == []
         await dialog.get_by_role("button", name="Create").click()
         await expect(page.get_by_role("heading", name="Main stage")).to_be_visible()
-        await expect(page.get_by_text(re.compile("/main-stage/live.flv")).first).to_be_visible()
+        await expect(page.locator("code").filter(has_text=re.compile("/main-stage/")).first).to_be_visible()
         await choose(page, "Poster", picture((640, 360), "#7a0026"))
         await page.get_by_role("button", name="Change title").click()
         await page.get_by_role("dialog").get_by_label("Description").fill("Live from the hall")
         await page.get_by_role("dialog").get_by_role("button", name="Save").click()
         await expect(page.get_by_text("Title and description are saved.")).to_be_visible()
-        await shot(page, "03")
         assert await axe(page) == []
-        assert watched.complaints == []
+        assert [said for said in watched.complaints if "400" not in said] == []  # the reserved slug was refused
 
     base = f"http://127.0.0.1:{gateway.ports['http']}"
     channel = next(c for c in gateway.api("GET", "/videostream").json() if c.get("slug") == "main-stage")
@@ -95,14 +86,12 @@ async def test_an_operator_gives_the_pages_a_look(browser: Browser, gateway: Gat
             await expect(page.get_by_text("<script>alert(1)</script>")).to_be_visible()
             card = page.get_by_role("link", name=re.compile("Main stage"))
             await expect(card).to_have_attribute("href", "/main-stage/")
-            await shot(page, "04")
             assert await axe(page) == []
             await card.click()
             await expect(page).to_have_url(re.compile("/main-stage/$"))
             await expect(page.get_by_role("heading", name="Main stage")).to_be_visible()
             await expect(page.get_by_role("link", name="Studio Süd")).to_be_visible()
             await expect(page.locator("img.logo")).to_be_visible()
-            await shot(page, "05")
             assert await axe(page) == []
             assert watched.complaints == []
     push_url = f"rtmp://127.0.0.1:{gateway.ports['rtmp']}/stream/{channel['id']}?sign={channel['key']}"
@@ -125,14 +114,13 @@ async def test_texts_stay_readable_in_any_colour(browser: Browser, gateway: Gate
               const { tokens, contrast, rgbOf } = await import("/_player/accent.js");
               return ["light", "dark"].flatMap((theme) => {
                 const made = tokens(rgbOf(color), theme);
-                return [["--accent", "--accent-ink"], ["--accent-hover", "--accent-ink"], ["--accent-text", "--accent-soft"]]
-                  .map(([a, b]) => contrast(made[a], made[b]));
+                return [["accent", "accent-ink"], ["accent-hover", "accent-ink"], ["accent-text", "accent-soft"]]
+                  .map(([a, b]) => contrast(made[`--${a}`], made[`--${b}`]));
               });
             }""",
                 color,
             )
             assert min(ratios) >= 4.5, ratios
-            await shot(page, "06")
             assert await axe(page) == []
 
 
@@ -147,7 +135,7 @@ async def test_a_user_adds_a_second_factor_and_signs_in_with_it(browser: Browser
             await page.get_by_role("button", name="Log in").click()
 
         await sign_in(PASSWORD)
-        await expect(page.get_by_role("heading", name="Channels")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Channels", exact=True)).to_be_visible()
         await page.goto(address(gateway, "#/account"))
         await page.get_by_role("button", name="Set up an authenticator app").click()
         dialog = page.get_by_role("dialog")
@@ -156,12 +144,11 @@ async def test_a_user_adds_a_second_factor_and_signs_in_with_it(browser: Browser
         await expect(dialog.get_by_role("img", name="QR code for the app")).to_be_visible()
         secret = (await dialog.locator("code").first.inner_text()).strip()
         await dialog.get_by_label("Code", exact=True).fill(code_at(secret, int(time.time()) // STEP))
-        await shot(page, "07")
         assert await axe(page) == []
         await dialog.get_by_role("button", name="Confirm").click()
+        await expect(dialog.get_by_text("Keep these codes in a safe place")).to_be_visible()
         recovery = (await dialog.locator("code").first.inner_text()).split()
         assert len(recovery) == 10
-        await shot(page, "08")
         assert await axe(page) == []
         await dialog.get_by_role("button", name="Done").click()
         await expect(page.get_by_text("You have 10 recovery codes.")).to_be_visible()
@@ -171,7 +158,6 @@ async def test_a_user_adds_a_second_factor_and_signs_in_with_it(browser: Browser
         await expect(page.get_by_text("The password is changed.")).to_be_visible()
         await page.reload()
         await expect(page.get_by_text("You have 10 recovery codes.")).to_be_visible()  # this session goes on
-        await shot(page, "09")
         assert await axe(page) == []
         await page.context.clear_cookies()
         await page.goto("about:blank")
@@ -181,11 +167,10 @@ async def test_a_user_adds_a_second_factor_and_signs_in_with_it(browser: Browser
         await page.get_by_label("Code", exact=True).fill("000000")
         await page.get_by_role("button", name="Log in").click()
         await expect(page.get_by_text("The code is wrong or was used already.")).to_be_visible()
-        await shot(page, "10")
         assert await axe(page) == []
         await page.get_by_label("Code", exact=True).fill(recovery[0])
         await page.get_by_role("button", name="Log in").click()
-        await expect(page.get_by_role("heading", name="Channels")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Channels", exact=True)).to_be_visible()
 
 
 async def test_an_administrator_makes_and_revokes_a_token(browser: Browser, gateway: Gateway) -> None:
@@ -198,11 +183,9 @@ async def test_an_administrator_makes_and_revokes_a_token(browser: Browser, gate
         await dialog.get_by_role("button", name="Make", exact=True).click()
         token = (await dialog.locator("code").first.inner_text()).strip()
         assert token.startswith("mlr_")
-        await shot(page, "11")
         assert await axe(page) == []
         await dialog.get_by_role("button", name="Done").click()
         await expect(page.get_by_role("row", name=re.compile("scheduler.*Never"))).to_be_visible()
-        await shot(page, "12")
         assert await axe(page) == []
         await page.get_by_role("button", name="Revoke the token scheduler").click()
         await (

@@ -26,6 +26,8 @@ export default function Login() {
     return () => clearTimeout(timer);
   }, [wait]);
 
+  useEffect(() => { if (coded) document.getElementsByName("code")[0]?.focus(); }, [coded]);
+
   const enter = async (/** @type {Event} */ event) => {
     event.preventDefault();
     if (busy || wait > 0) return;
@@ -59,7 +61,7 @@ export default function Login() {
           hint=${users ? undefined : t("login.password.hint")}
           after=${html`<${IconButton} icon=${shown ? "eye-off" : "eye"} label=${shown ? t("login.hide") : t("login.show")}
             aria-pressed=${shown ? "true" : "false"} onClick=${() => setShown(!shown)} />`} />
-        ${coded && html`<${Field} label=${t("login.code")} name="code" value=${code} onInput=${setCode} error=${error} autofocus
+        ${coded && html`<${Field} label=${t("login.code")} name="code" value=${code} onInput=${setCode} error=${error}
           autocomplete="one-time-code" autocapitalize="none" spellcheck=${false} hint=${t("login.code.hint")} />`}
         <${Button} kind="primary" type="submit" busy=${busy} disabled=${wait > 0}>${t("login.enter")}<//>
       </form>
