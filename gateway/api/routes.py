@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.api import (
-
     account,
     api_tokens,
     bin,

@@ -15,7 +15,19 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?
 # The first parts of paths that some listener answers itself, also those that this version only plans.
 RESERVED: Final = frozenset(
     (
-        *("account", "alarms", "api", "broadcast", "channels", "cloudfront", "console", "docs", "domains", "events"),
+        *(
+            "account",
+            "alarms",
+            "api",
+            "bin",
+            "broadcast",
+            "channels",
+            "cloudfront",
+            "console",
+            "docs",
+            "domains",
+            "events",
+        ),
         *("fields", "filmqr", "films", "healthcheck", "history", "ivs", "jobs", "live", "log", "login", "logout"),
         *("media", "metrics", "nodes", "oidc", "outputs", "player", "profile", "putitens", "qr", "ready", "rtmps"),
         *("servers", "site", "status", "stream", "time", "tokens", "uploads", "users", "videostream", "videostreams"),
