@@ -411,9 +411,9 @@ class PlaybackRouter:
             return channel
         if channel is not None and channel.poster:
             refusal = self._protection.judge(request, name, channel)
-            return refusal or moved(
-                request, f"/{channel.public_name}/vod/{channel.poster.removeprefix(f'{channel.id}/')}"
-            )
+            # Relative, so that a signature for the folder in the address is valid for the poster too.
+            folder = f"../{channel.id}/" if "@" in name else ""
+            return refusal or moved(request, f"{folder}vod/{channel.poster.removeprefix(f'{channel.id}/')}")
         answer = self._picture(request, name)
         return await answer if inspect.isawaitable(answer) else answer
 

@@ -29,6 +29,7 @@ class Slugs:
         self._read, self._clocks = read, clocks
         self._table: NameTable = {}
         self._shared: SharedRead[NameTable] = SharedRead(self._update, SECONDS, tasks, clocks)
+        self._complete = False  # whether the last read has succeeded
         self._read_at: float | None = None  # monotonic time of the table; None: a channel has changed since then
 
     def find(self, name: str) -> NamedChannel | None:
@@ -68,11 +69,12 @@ class Slugs:
         if not is_slug(name):
             return False
         await self.update()
-        return not self._shared.due and name not in self._table
+        return self._complete and not self._shared.due and name not in self._table
 
     async def _update(self) -> NameTable:
-        self._read_at = self._clocks.monotonic()
+        self._read_at, self._complete = self._clocks.monotonic(), False
         self._table = await self._read()
+        self._complete = True
         return self._table
 
 

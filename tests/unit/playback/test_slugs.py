@@ -83,6 +83,23 @@ async def test_known_slugs_work_while_the_store_is_unavailable(tasks):
     assert await lab.slugs.id_of("stage") == ID
 
 
+async def test_no_channel_counts_as_missing_while_the_store_is_unavailable(tasks):
+    lab = Fixture(tasks)
+    lab.store.away = True
+    with pytest.raises(NoSuchChannel):
+        await lab.channels.get("lobby")
+    assert lab.store.gets == 1  # only the store itself may say so
+    lab.store.away = False
+    lab.now += SECONDS
+    with pytest.raises(NoSuchChannel):
+        await lab.channels.get("lobby")
+    assert lab.store.gets == 1
+    lab.store.away = True
+    lab.now += SECONDS
+    lab.store.channels = {"lobby": Channel({"id": "lobby", "playAuth": "sign"})}
+    assert (await lab.channels.get("lobby")).play_auth == "sign"
+
+
 async def test_a_channel_whose_id_looks_like_a_slug_is_found(tasks):
     lab = Fixture(tasks, Channel({"id": "lobby"}))
     assert (await lab.channels.get("lobby")).id == "lobby"
