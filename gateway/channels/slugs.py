@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 SLUG: Final = "slug"
@@ -52,6 +53,7 @@ class Named(Protocol):
     def public_name(self) -> str: ...
 
 
+@lru_cache(4_096)
 def is_slug(text: str) -> bool:
     """Whether the text has the form of a slug: lower-case letters, digits and hyphens, and no UUID."""
     return _SLUG.fullmatch(text) is not None and _UUID.fullmatch(text) is None
