@@ -156,11 +156,17 @@ ROUTES: Final = (
         Route("PUT /users/{name}", users.update),
         Route("DELETE /users/{name}", users.delete),
         Route("DELETE /users/{name}/second-factor", users.reset_second_factor),
+    ),
+    *_tagged(
+        "Account",
         Route("PUT /account/password", account.change_password, role=_BROADCASTER),
         Route("GET /account/second-factor", account.second_factor, role=_BROADCASTER),
         Route("POST /account/second-factor", account.begin_second_factor, role=_BROADCASTER),
         Route("PUT /account/second-factor", account.confirm_second_factor, role=_BROADCASTER),
         Route("POST /account/second-factor/off", account.end_second_factor, role=_BROADCASTER),
+    ),
+    *_tagged(
+        "Tokens",
         Route("GET /tokens", api_tokens.index),
         Route("POST /tokens", api_tokens.create),
         Route("DELETE /tokens/{id}", api_tokens.revoke),

@@ -14,6 +14,7 @@ from gateway.api.application import NodeServer
 from gateway.api.route import Route
 from gateway.api.routes import ROUTES
 from gateway.channels.media_owners import StoredDeletions
+from gateway.channels.slugs import NamedChannel
 from gateway.cluster.calls.cluster_client import ClusterClient
 from gateway.cluster.calls.diagnosis_operations import DiagnosisOperations
 from gateway.cluster.calls.forwarded_requests import FORWARDED, ForwardedRequests
@@ -113,6 +114,10 @@ class Dispatcher:
         return answer
 
 
+async def _no_names() -> dict[str, NamedChannel]:
+    return {}
+
+
 @contextlib.asynccontextmanager
 async def member(
     id: str,
@@ -156,6 +161,7 @@ async def member(
             api.hub,
             ChannelReaders(api.store, api.store, StoredDeletions(api.store)),
             forget=api.forgotten.append,
+            names=_no_names,
             remote_viewers=distant,
             report=lambda: summary(node, api.metrics, "1.2.3"),
         )

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from pydantic import TypeAdapter
 
+from gateway.api.routes import ROUTES
 from gateway.lib.totp import STEP, code_at, matching_step
 from gateway.ports.second_factors import SecondFactors
 from tests.support.admin import Admin, admin
@@ -23,6 +25,13 @@ class Clock:
         return self.now
 
 
+def validated(method: str, path: str, status: int, said: Any) -> None:
+    """Checks an answer against the schema of its route."""
+    route = next((route for route in ROUTES if route.endpoint == f"{method} {path}"), None)
+    if route is not None and status == 200:
+        TypeAdapter(route.operation.answer).validate_python(said)
+
+
 class Browser:
     """A browser that signs in for itself."""
 
@@ -34,6 +43,7 @@ class Browser:
         self.api.client.session.cookie_jar.clear()
         async with self.api.client.request(method, path, json=body, headers=headers) as reply:
             said = await reply.json()
+            validated(method, path, reply.status, said)
             if "Set-Cookie" in reply.headers and reply.status == 200:
                 self.cookie = reply.headers["Set-Cookie"].split(";")[0]
                 self.csrf = said.get("csrf") or ""
@@ -157,6 +167,8 @@ async def test_a_token_has_its_role_and_its_end(api: Admin, clock: Clock):
         assert (await api.call("GET", path, token=token)).status == 403, path
     assert (await api.call("PUT", "/account/password", {"old": OLD, "new": NEW}, token=token)).status == 409
     listed = await api.json("GET", "/tokens")
+    validated("POST", "/tokens", 200, made)
+    validated("GET", "/tokens", 200, listed)
     assert [entry["name"] for entry in listed] == ["scheduler"] and listed[0]["used"] is not None
     assert token not in str(listed) and token not in str(await api.authenticators.store.list("apitoken"))
     clock.now += 3600

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.channels.channel import Channel
 from gateway.channels.deleted_channel import DeletedChannel
+from gateway.channels.slugs import NamedChannel
 from gateway.cluster.calls.gateway_operations import ChannelReaders, GatewayOperations
 from gateway.cluster.calls.node_endpoint import HOP, Operation
 from gateway.cluster.calls.node_rpc import LINES
@@ -98,6 +99,10 @@ class Node:
         return json.loads(response.body)
 
 
+async def _no_names() -> dict[str, NamedChannel]:
+    return {}
+
+
 @pytest.fixture
 async def node() -> AsyncIterator[Node]:
     events = Events()
@@ -117,6 +122,7 @@ async def node() -> AsyncIterator[Node]:
         on,
         ChannelReaders(store, store, gone),
         forget=forgotten.append,
+        names=_no_names,
         remote_viewers=distant,
         report=lambda: {"streams": 1},
     )

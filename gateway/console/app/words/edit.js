@@ -3,6 +3,7 @@
 /** @type {import("../i18n.js").Tables} */
 export default {
   en: {
+    "field.poster": "Poster",
     "field.slug": "Address",
     "field.slug.hint": "A readable name in the addresses for viewers, such as stage. Pages of the old address lead to the new one.",
     "field.color": "Colour",
@@ -125,6 +126,7 @@ export default {
     "section.watermark": "Watermark",
   },
   zh: {
+    "field.poster": "海报",
     "field.slug": "地址",
     "field.slug.hint": "观众地址中易读的名称，例如 stage。旧地址的页面会跳转到新地址。",
     "field.color": "颜色",
