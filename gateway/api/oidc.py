@@ -27,6 +27,7 @@ from gateway.api.openid_provider import OpenIdProvider
 from gateway.api.route import operation
 from gateway.api.tokens import TokenRefused
 from gateway.channels.channel import create_item
+from gateway.channels.expiry import NEVER_DATE
 from gateway.channels.stores import find_channel
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.attempt_limiter import AttemptLimiter, TooManyAttempts
@@ -119,7 +120,6 @@ _PENDING: Final = web.AppKey("pending sign-ins", PendingSignIns)
 _CODE_CHECKS: Final = web.AppKey("returns from the provider", AttemptLimiter)
 _OWN_CHANNELS: Final = web.AppKey("creation of own channels", asyncio.Lock)
 _SIGNED_UP_BY: Final = "signedUpBy"  # the channel field with the name of the user who signed up
-_NEVER: Final = "9999-12-31T23:59:59Z"
 
 
 def set_up(app: web.Application, context: Context) -> None:
@@ -213,7 +213,7 @@ async def _create_own_channel(request: web.Request, user: ApiUser, id: str, limi
             raise AtCapacity("no more people can sign up here")
         # Viewers see this name. So only the part of an e-mail address before the @ is used.
         name = user.name.partition("@")[0]
-        body = {"videoname": name, "outdate": _NEVER, "isHls": True, _SIGNED_UP_BY: user.name}
+        body = {"videoname": name, "outdate": NEVER_DATE, "isHls": True, _SIGNED_UP_BY: user.name}
         item = create_item(body, context.clock(), context.secrets, context.limits.item, id)
         try:
             await add_channel(context, item, {"by": user.name, "peer": context.client_address(request)})

@@ -44,7 +44,7 @@ def _schema_of(field: fields.Field[Any]) -> Any:
 
 _FIELDS: dict[str, Any] = {name: _schema_of(field) for name, field in fields.FIELDS.items()}
 _OUTDATE = Field(
-    description="The time until which pushes are accepted: a date (00:00 UTC), a time, or seconds since 1970.",
+    description="The time until which a push may begin: a date (00:00 UTC), a time, seconds since 1970, or never.",
     examples=["2030-01-31", "2030-01-31T18:00:00+08:00", 1893456000],
 )
 

@@ -262,6 +262,7 @@ def with_new_key(channel: Channel, value: Any, secrets: SigningSecrets) -> dict[
 
     If `value` is the same time in another format, a valid key remains. Then encoders need no new key.
     """
+    value = expiry.stored_outdate(value)
     expires = expiry.parse_outdate(value)
     parsed = StreamKey.parse(channel.key)
     if parsed and parsed.expires == expires and secrets.verify(channel.id, channel.key, 0) is Verdict.VALID:
@@ -279,6 +280,8 @@ def _storable_fields(body: Item) -> dict[str, Any]:
     if len(body) > _MAX_FIELDS:
         raise InvalidField(list(body)[_MAX_FIELDS], f"a channel has at most {_MAX_FIELDS} fields")
     sent = {name: value for name, value in body.items() if name not in _SET_BY_GATEWAY}
+    if expiry.FIELD in sent:
+        sent[expiry.FIELD] = expiry.stored_outdate(sent[expiry.FIELD])
     for name, value in sent.items():
         if not name or len(name) > _MAX_NAME_LENGTH or not _is_text(name):
             shown = name[:_MAX_NAME_LENGTH].encode("utf-8", "replace").decode()

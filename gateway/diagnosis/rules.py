@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
+from gateway.channels.expiry import WARNING_SECONDS
 from gateway.channels.inputs import InputKind
 from gateway.diagnosis.measurement import HISTORY_SECONDS, Measurement
 from gateway.media.track import Codec
@@ -38,7 +39,7 @@ FROZEN_SECONDS: Final = 6.0  # between the first and the last equal picture
 
 @dataclass(slots=True)
 class Facts:
-    """The values that the rules read. All times are monotonic seconds.
+    """The values that the rules read. All times are monotonic seconds, except `key_expires`.
 
     stalled: seconds without any unit.
     jumped_at: time of the last jump of the timestamps. jump: its size in seconds; negative: backwards.
@@ -48,6 +49,7 @@ class Facts:
     by_webrtc: whether viewers watch by WebRTC.
     input, kind: of the input on air. lost: seconds for which the first input is missed; None: it is not.
     failing: the outputs that fail, and the reasons.
+    key_expires: expiry of the stream key, seconds since 1970. key_seconds: the seconds until then.
     """
 
     measurement: Measurement
@@ -63,6 +65,8 @@ class Facts:
     kind: InputKind = InputKind.PUSH
     lost: float | None = None
     failing: dict[str, str] = field(default_factory=dict)
+    key_expires: int = 0
+    key_seconds: float = float("inf")
 
     @property
     def is_settled(self) -> bool:
@@ -252,3 +256,8 @@ def hevc(facts: Facts, active: bool) -> float | None:
     """Returns 1 if the video is HEVC, which some browsers cannot decode."""
     tracks = facts.measurement.tracks
     return 1.0 if tracks is not None and tracks.video is not None and tracks.video.codec is Codec.H265 else None
+
+
+def key_expires(facts: Facts, active: bool) -> float | None:
+    """Returns the expiry of the stream key, seconds since 1970, from seven days before. A running push goes on."""
+    return float(facts.key_expires) if facts.key_seconds < WARNING_SECONDS else None

@@ -62,6 +62,8 @@ RULES: Final = (
     Rule("bitrate_unsteady", rules.bitrate_unsteady),
     Rule("b_frames", rules.b_frames),
     Rule("hevc", rules.hevc, level=Level.NOTICE),
+    # Events: `key.expires` announces the date, also without a push.
+    Rule("key_expires", rules.key_expires, end=0.0, of_media=False, level=Level.NOTICE),
 )
 CODES: Final = tuple(rule.code for rule in RULES)
 # While no media arrives, the rules of these faults are not applied: the faults neither begin nor end.
@@ -129,6 +131,8 @@ class StreamHealth:
         received = self._stream.received
         facts.input, facts.kind = received.input, received.kind
         facts.lost = None if received.lost_since is None else now - received.lost_since
+        facts.key_expires = self._stream.channel.expires
+        facts.key_seconds = facts.key_expires - wall_clock
         self._count_jumps(publisher, now)
         if self._overview is not None and now - self._overview.at > _PICTURES_EXPIRE:
             self._overview = facts.black_since = facts.frozen_since = None

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from gateway.channels.expiry import date_text
 from gateway.channels.inputs import InputKind
 from gateway.diagnosis.rules import LATENESS_SECONDS, Facts
 
@@ -79,5 +80,8 @@ _TEXTS: Final[dict[str, Callable[[float, Facts], str]]] = {
     "hevc": lambda value, _: (
         "The video is HEVC: browsers without HEVC cannot play it by FLV, HLS or DASH. WebRTC viewers get it "
         "transcoded, which costs CPU. Set H.264 in the encoder to reach all viewers."
+    ),
+    "key_expires": lambda value, _: (
+        f"The stream key is refused after {date_text(value)}: set a later expiry, then copy the new key."
     ),
 }

@@ -1,7 +1,6 @@
 """The texts that an encoder gets when its push is refused, for all protocols. Public: must not change."""
 
-from datetime import UTC, datetime
-
+from gateway.channels.expiry import date_text
 from gateway.ports.errors import (
     AtCapacity,
     GatewayError,
@@ -31,12 +30,7 @@ def refusal_text(error: GatewayError, place: str) -> str:
         case RefusalReason.MISSING:
             return f"Authorization required: {place}"
         case RefusalReason.EXPIRED if error.expired is not None:
-            return f"The key expired on {_utc(error.expired)}. Renew the channel's expiry, then copy its new key."
+            return f"The key expired on {date_text(error.expired)}. Renew the channel's expiry, then copy its new key."
         case RefusalReason.REVOKED:
             return REVOKED_KEY
     return WRONG_KEY
-
-
-def _utc(seconds: int) -> str:
-    """Returns seconds since 1970 as `2030-01-31 18:00 UTC`. The key has expired, so the year is in range."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

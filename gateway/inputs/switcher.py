@@ -304,7 +304,9 @@ class ChannelSwitcher:
         if entry not in self._runners or entry is self._taken:
             return True
         if entry.spec.always:
-            return not self.channel.expired(time.time())
+            # What runs at the expiry goes on, like a push.
+            goes_on = self._program is not None and not self._parts.hub.limits.end_at_expiry
+            return goes_on or not self.channel.expired(time.time())
         if entry.spec.kind is InputKind.PULL:
             return now - self._watched_at < _IDLE_SECONDS
         pulls = (other for other in self._runners if other.spec.kind is InputKind.PULL)

@@ -36,6 +36,7 @@ class StreamLimits:
     """Limits of every stream, in seconds and bytes (settings, section `stream`).
 
     publishers: largest number on this node; 0: no limit.
+    end_at_expiry: whether a running push ends at the expiry of its key.
     beginning: seconds for which other nodes can get a stream from its first frame; 0: never.
     """
 
@@ -45,6 +46,7 @@ class StreamLimits:
     gop_bytes: int
     publishers: int = 0
     beginning: float = 0.0
+    end_at_expiry: bool = False
 
 
 class Hub:
@@ -88,14 +90,15 @@ class Hub:
         self.publish_source, self._on_awaited, self._on_changed = publish, on_awaited, on_changed
 
     async def run(self) -> None:
-        """Samples bitrates and ends expired pushes, once a second, until it is cancelled."""
+        """Samples bitrates once a second, until it is cancelled. With `end_at_expiry`, also ends expired pushes."""
         try:
             while True:
                 await asyncio.sleep(1)
                 now, wall_clock = time.monotonic(), time.time()
                 for stream in list(self._streams.values()):
                     stream.received.sample(now)
-                    if stream.publisher is not None and stream.channel.expires <= wall_clock - 1:
+                    expired = self.limits.end_at_expiry and stream.channel.expires <= wall_clock - 1
+                    if expired and stream.publisher is not None:
                         self.end(stream.name, EndReason.EXPIRED)
         finally:
             for name in list(self._streams):

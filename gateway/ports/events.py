@@ -18,6 +18,7 @@ class EventType(StrEnum):
     JOB_DONE = "job.done"
     JOB_FAILED = "job.failed"
     STREAM_HEALTH = "stream.health"
+    KEY_EXPIRES = "key.expires"
     INPUT_SWITCHED = "input.switched"
     PUBLISH_STARTED = "publish.started"
     PUBLISH_ENDED = "publish.ended"

@@ -141,6 +141,7 @@ class StreamSettings(Section):
     wait_for_publisher: option.Seconds
     gop_seconds: option.PositiveSeconds
     gop_bytes: option.PositiveCount
+    end_at_expiry: option.OnOff
 
 
 class InputsSettings(Section):

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.adapters.stores import sqlite_path
+from gateway.channels.expiry_notices import INTERVAL_SECONDS, ExpiryNotices
 from gateway.outputs.kinesis.kvs_jobs import KvsJobs
 from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.outputs.storage.periodic_deletion import run_periodically
@@ -53,6 +54,7 @@ class BackgroundJobs:
         )
         self.rewind_deletion = RewindDeletion(stores.objects, stores.channels)
         self.media_deletion = media_deletion(settings, stores)
+        self._notices = ExpiryNotices(stores.channels, stores.console, parts.events.emit)
 
     def start(self) -> None:
         """Starts the jobs. They run until the process's tasks end, or until `stop`."""
@@ -63,6 +65,10 @@ class BackgroundJobs:
         self._start(self.media_deletion.run(), "media deletion")
         emptied = run_periodically(self.bin.delete_old, "the bin could not be emptied", *_BIN_SECONDS)
         self._start(emptied, "bin")
+        notices = run_periodically(
+            self._notices.run_once, "keys that expire soon cannot be announced", 0, INTERVAL_SECONDS
+        )
+        self._start(notices, "key notices")
         if self._settings.kvs.stream:
             self._tasks.start(self.kvs.run(), "kinesis jobs")
         self._read_bucket_events()

@@ -65,7 +65,8 @@ def _stream_limits(settings: Settings, shared: bool) -> StreamLimits:
     """Returns the limits of streams. shared: other nodes may pull streams from this one."""
     stream = settings.stream
     limits = (stream.takeover_after, stream.linger, stream.gop_seconds, stream.gop_bytes)
-    return StreamLimits(*limits, settings.limits.publishers, NODES_SECONDS if shared else 0.0)
+    beginning = NODES_SECONDS if shared else 0.0
+    return StreamLimits(*limits, settings.limits.publishers, beginning, stream.end_at_expiry)
 
 
 def _follow_log_levels(events: Events, hub: Hub) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from gateway.channels.channel import Channel
+from gateway.channels.expiry import NEVER_DATE
 from gateway.cluster.members.peers import NodeLink
 from gateway.cluster.streams.link_timeout import LinkTimeout
 from gateway.cluster.streams.remote_sink import RemoteSink
@@ -41,7 +42,6 @@ _SHARED: Final = (
     *("videoname", "description", "isPublic", "slug", "poster", "color"),
     *("isCodec", "ld", "sd", "hd", "ud", "codec", "ladder"),
 )
-_NO_EXPIRY: Final = "9999-12-31"  # "outdate" of a replica: only the node that holds the stream checks the expiry
 
 
 def shared_fields(channel: Channel) -> dict[str, Any]:
@@ -51,7 +51,8 @@ def shared_fields(channel: Channel) -> dict[str, Any]:
 
 def shared_channel(fields: Mapping[str, Any], channel: str) -> Channel:
     """Returns a channel from the fields that another node has sent."""
-    return Channel({**fields, "id": channel, "outdate": _NO_EXPIRY})
+    # Only the node that holds the stream checks the expiry.
+    return Channel({**fields, "id": channel, "outdate": NEVER_DATE})
 
 
 def shared_fields_now(stream: Stream) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from gateway.channels import relay_urls
 from gateway.channels.addresses import APP, OpenPorts
 from gateway.channels.channel import Channel
+from gateway.channels.expiry import NEVER_DATE
 from gateway.ingest.websocket.push_messages import CloseReason
 from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
@@ -22,7 +23,6 @@ from gateway.protocols.rtmp.url import StreamTarget, parse_url, resolve
 
 TARGET_TIMEOUT: Final = 30.0  # seconds without acceptance by the target after which the push ends
 FINISH_SECONDS: Final = 5.0
-_NEVER: Final = "9999-12-31"  # these pushes have no key that could expire
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -82,7 +82,7 @@ class RelayDestination:
 
     def __init__(self, target: str) -> None:
         id = f"compatible-{uuid.uuid4().hex[:16]}"
-        self.channel = Channel({"id": id, "key": "", "outdate": _NEVER, "isRelay": True, "relayURL": [target]})
+        self.channel = Channel({"id": id, "key": "", "outdate": NEVER_DATE, "isRelay": True, "relayURL": [target]})
         self.name = str(relay_urls.masked([target])[0])
         self._last_accepted = time.monotonic()
         self.problem = ""  # why the target does not accept the stream now; "": it accepts

@@ -1,4 +1,4 @@
-"""Runs a deletion of old objects at a fixed interval."""
+"""Runs a background job, such as a deletion of old objects, at a fixed interval."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -39,6 +39,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         MILLRACE_WS__COMPATIBLE="127.0.0.1,rtmp://localhost/never",
         MILLRACE_EGRESS__ALLOW="127.0.0.1",
         MILLRACE_STREAM__LINGER="2",
+        MILLRACE_STREAM__END_AT_EXPIRY="true",
         MILLRACE_LOG__LEVEL="debug",
     ) as gateway:
         yield gateway

@@ -135,6 +135,10 @@ POSTED: dict[EventType, tuple[dict[str, Any], str]] = {
         {"stream": "c1", "code": "gop_long", "text": "Key frame every 10 s.", "value": 10.0, "state": "begun"},
         '{"stream":"c1","code":"gop_long","text":"Key frame every 10 s.","value":10.0,"state":"begun"}',
     ),
+    EventType.KEY_EXPIRES: (
+        {"name": "Stage", "expires": "2030-01-31T18:00:00Z"},
+        '{"name":"Stage","expires":"2030-01-31T18:00:00Z"}',
+    ),
     EventType.INPUT_SWITCHED: (
         {"from": "main", "to": "slate", "reason": "silent"},
         '{"from":"main","to":"slate","reason":"silent"}',

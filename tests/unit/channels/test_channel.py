@@ -123,7 +123,7 @@ class TestCreate:
             ("relayURL", ",".join(["rtmp://h/a/k"] * 17)),
             ("relayURL", "rtmp://h/app/********"),
             ("kvsStream", "a b"),
-            ("outdate", "never"),
+            ("outdate", "ever"),
             ("other", float("nan")),
             ("other", 10**38),
             ("other", 1e300),
@@ -183,6 +183,7 @@ class TestCreate:
         (" 2030-01-01 ", 1893456000),
         (0, 0),
         ("9999-12-31T23:59:59Z", 253402300799),
+        ("never", 253402214400),
         ("2040-01-01", 2208988800),  # beyond 32 bits
     ],
 )
@@ -228,6 +229,13 @@ def test_an_invalid_expiry_is_refused(value):
 
 
 class TestChanges:
+    def test_never_is_stored_as_a_date_that_old_clients_understand(self):
+        channel = stored(outdate="never")
+        assert (channel.item["outdate"], channel.expires) == ("9999-12-31", 253402214400)
+        assert changes(channel, {"outdate": "never"}, SECRETS, LIMIT) == {}
+        changed = changes(stored(), {"outdate": "never"}, SECRETS, LIMIT)
+        assert changed["outdate"] == "9999-12-31" and changed["key"].startswith("253402214400-")
+
     def test_only_changed_fields_are_set(self):
         channel = stored(videoname="a")
         assert changes(channel, {"videoname": "b", "isFlv": True, "hls_time": "2"}, SECRETS, LIMIT) == {

@@ -20,7 +20,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import OutputSwitch
 from gateway.media.track import Codec
 from tests.support import builders
-from tests.unit.diagnosis.rig import NOISE, SILENCE, Media, Push
+from tests.unit.diagnosis.rig import NOISE, SILENCE, WALL, Media, Push
 
 REPORTED, WITHDRAWN = 10, 15  # contract: seconds
 
@@ -100,6 +100,20 @@ def test_open_gops_are_found_and_the_text_names_the_setting():
 
 def test_key_frames_without_b_frames_are_no_open_gop():
     assert Push(Media(open_gops=True)).send(30) == []
+
+
+def test_a_key_that_expires_soon_is_found_without_an_event():
+    push = Push(Media())
+    week = 7 * 86_400
+    push.stream.channel = builders.channel(key=f"{int(WALL + push.now) + week + 10}-{'0' * 64}")
+    assert push.send(8) == []
+    assert push.send(4) == ["key_expires"]
+    assert push.value("key_expires") == push.stream.channel.expires
+    assert push.text("key_expires").startswith("The stream key is refused after 2023-11-")
+    push.stream.channel = builders.channel(key=f"{int(WALL) - 10}-{'0' * 64}")
+    assert push.send(1) == ["key_expires"], "the push goes on after the date"
+    push.stream.channel = builders.channel()
+    assert push.send(1) == [] and push.told == []
 
 
 def test_b_frames_are_no_fault_without_webrtc_viewers():
@@ -424,5 +438,5 @@ def test_a_flapping_fault_is_reported_at_most_once_a_minute():
     assert all(later - sooner >= EVENT_SECONDS for sooner, later in itertools.pairwise(begun))
 
 
-def test_there_are_16_distinct_finding_codes():
-    assert len(set(CODES)) == len(CODES) == 16
+def test_there_are_17_distinct_finding_codes():
+    assert len(set(CODES)) == len(CODES) == 17

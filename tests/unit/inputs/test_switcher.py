@@ -293,6 +293,18 @@ async def test_a_waiting_viewer_starts_no_pull_of_a_channel_whose_key_has_expire
         assert claimed == []
 
 
+async def test_a_slate_on_air_outlives_the_date_of_the_key(monkeypatch: pytest.MonkeyPatch):
+    always = {**SLATE, "always": True}
+    async with studio(monkeypatch) as one:
+        one.hub.channel_changed(channel(PUSH, always))
+        await one.until_on_air("slate")
+        one.hub.channel_changed(channel(PUSH, always, key=f"{1_000_000_000}-{'0' * 64}"))
+        runs = one.inputs.switcher_of("c1")
+        assert runs is not None
+        runs.tick(time.monotonic())
+        assert one.on_air() == "slate" and not runs.is_idle
+
+
 async def test_a_retired_process_gives_up_channels_without_a_push(monkeypatch: pytest.MonkeyPatch):
     async with studio(monkeypatch) as one:
         one.hub.channel_changed(channel(PUSH, {**SLATE, "always": True}))
