@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import channels, cloudfront, common, configuration, ivs, keys, storage, users, vod
+from gateway.cli import channels, cloudfront, common, configuration, ivs, keys, storage, token, users, vod
 from gateway.lib import lean_structlog as lean_structlog  # imported for its side effect
 from gateway.lib.redact import mask
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(channels.app, name="channel")
 app.add_typer(users.app, name="user")
+app.add_typer(token.app, name="token")
 app.add_typer(ivs.app, name="ivs")
 app.add_typer(cloudfront.app, name="cloudfront")
 app.add_typer(storage.app, name="storage")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from gateway import __version__
-from gateway.adapters.local.credentials import admin_token, signing_secret
+from gateway.adapters.local.credentials import AdminToken, admin_token, signing_secret
 from gateway.adapters.local.data_folder import data_folder
 from gateway.adapters.local.host import write_ports
 from gateway.adapters.secret_resolver import SecretResolver, warn_of_short_secrets
@@ -56,16 +56,14 @@ async def serve(
             secret_resolver = await stack.enter_async_context(SecretResolver(settings))
             settings = secret_resolver.settings
             secrets = signing_secret(settings)
-            verifier, new_token = admin_token(settings)
-            if new_token is not None:  # printed now, because a failed start must not lose it
-                print(f"Admin token, shown only now: {new_token}\n", flush=True)  # noqa: T201
-            secret_resolver.follow(secrets, verifier)
+            token = admin_token(settings)
+            secret_resolver.follow(secrets, token.verifier)
             parts = NodeParts(
                 settings=settings,
                 identity=NodeIdentity.of(slot, secret_resolver.cluster),
                 link=link,
                 secrets=secrets,
-                verifier=verifier,
+                verifier=token.verifier,
                 events=Events(),
                 metrics=metrics,
                 experience=Experience(metrics),
@@ -78,6 +76,8 @@ async def serve(
             role = await open_role(parts)
             listeners = Listeners(parts, role)
             stack.push_async_callback(listeners.close)
+            new_token = token.make() if parts.first and not token.is_known else ""
+            parts.tasks.start(token.follow(), "admin token")
             parts.tasks.start(secret_resolver.run(), "secrets")
             parts.tasks.start(metrics.sample_loop_lag(), "loop lag")
             metrics.read_from(listeners.samples)
@@ -94,6 +94,8 @@ async def serve(
             log.info("stopped while it started")
             return 0
         if parts.first and await shutdown_signals.all_opened():
+            if new_token:
+                _show(token, new_token)
             await role.welcome()
         if await shutdown_signals.was_replaced():
             log.info("retiring", retire=settings.serve.retire)
@@ -106,6 +108,13 @@ async def serve(
         parts.readiness.close()
         await _drain(role, listeners, settings.serve.drain)
     return 0
+
+
+def _show(token: AdminToken, text: str) -> None:
+    """Prints the new token, then stores it. A start that fails earlier stores none, so the next start prints one."""
+    print(f"Admin token, shown only now: {text}\n", flush=True)  # noqa: T201
+    if not token.store():
+        log.warning("another process has stored its own admin token: this one is not valid")
 
 
 async def _drain(role: Role, listeners: Listeners, seconds: float) -> None:

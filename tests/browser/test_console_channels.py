@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -670,3 +670,41 @@ async def test_scripts_and_styles_of_the_console_stay_small(browser: Browser, ga
         assert 0 < sum(sizes.values()) < 200_000, sizes
         # Players come when somebody previews, and not before.
         assert not any("engine" in name for name in sizes)
+
+
+# ---- the date of the key ----------------------------------------------------------------------
+
+
+async def test_the_date_of_a_key_is_shown_before_it_comes_and_may_be_never(browser: Browser, gateway: Gateway) -> None:
+    soon = (datetime.now(UTC) + timedelta(days=3, hours=1)).isoformat(timespec="seconds")
+    channel = named(gateway, "Ends this week", outdate=soon)
+    async with signed_in(browser, gateway, timezone_id="UTC") as watched:
+        page = watched.page
+        row = page.get_by_role("row", name=re.compile("Ends this week"))
+        await expect(row.locator(".sub.is-warn")).to_have_text("in 3 days")
+        await row.get_by_role("link", name="Ends this week").click()
+        notice = page.get_by_text("The stream key expires in 3 days")
+        await notice.wait_for()
+        with push(FILM, channel.push):
+            await page.get_by_text("The stream key is refused after").wait_for()
+        await page.get_by_role("link", name="Set a new expiry").click()
+        await page.get_by_role("switch", name="Never expires").check()
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_text("Saved").first.wait_for()
+        assert stored(gateway, channel)["outdate"] == "9999-12-31"
+        await page.goto(address(gateway, f"#/channels/{channel.id}"))
+        await expect(page.locator(".is-about dd").first).to_have_text("never")
+        await expect(notice).to_have_count(0)
+        await page.goto(address(gateway, "#/channels"))
+        await expect(page.get_by_role("row", name=re.compile("Ends this week")).get_by_text("never")).to_be_visible()
+        await page.get_by_role("button", name="New channel").click()
+        proposed = await page.get_by_label("Expiry", exact=False).input_value()
+        assert 364 <= (datetime.fromisoformat(proposed) - datetime.now()).days <= 366
+        await page.get_by_label("Name").fill("For ever")
+        await page.get_by_role("switch", name="Never expires").check()
+        await page.get_by_role("button", name="Create", exact=True).click()
+        await page.get_by_role("heading", name="For ever").wait_for()
+        [item] = [c for c in gateway.api("GET", "/videostream").json() if c.get("videoname") == "For ever"]
+        assert item["outdate"] == "9999-12-31"
+        assert await axe(page) == []
+        assert not watched.complaints

@@ -9,14 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from gateway.adapters.local.data_folder import data_folder, write_once
+import structlog
+
+from gateway.adapters.local.data_folder import data_folder, replace_file, write_once
 from gateway.channels.stream_key import Algorithm, SigningSecrets
 from gateway.ports.errors import StoreUnusable
 from gateway.ports.stores import SecretValue
 from gateway.settings import Settings
 from gateway.settings.option_types import MIN_SECRET_LENGTH, is_short
 
+log = structlog.get_logger(__name__)
+
 SIGNING, TOKEN = "signing.secret", "admin.token"
+_FOLLOW_SECONDS: Final = 1.0
+_RESET_HINT: Final = ": `millrace token reset` makes a new token"
 _MAX_BYTES: Final = 4096  # of each of these two files
 _MAX_REFERENCED_BYTES: Final = 65_536
 _HINT: Final = ": delete it and the next start makes a new one"
@@ -65,23 +71,77 @@ class TokenVerifier:
         return hashlib.sha256(b"mark of the admin token:" + self.digest).hexdigest()
 
 
-def admin_token(settings: Settings) -> tuple[TokenVerifier, str | None]:
-    """Returns the verifier, and the token itself if this call has just created it.
+@dataclass(slots=True)
+class AdminToken:
+    """The verifier of the admin token, and the file with the token's hash; None if the settings have the token.
 
-    The caller must print a new token, because it cannot be read again. If the settings have a token, this does not read
-    or create the file.
+    At the first start, one process makes a token, shows it when its ports are open, and then stores it. A failed start
+    stores nothing. Other processes accept no token until they have read the file.
     """
-    if configured := settings.admin.token.get_secret_value():
-        return TokenVerifier(_hash(configured)), None
-    path = data_folder(settings.data) / TOKEN
-    if not path.exists():
+
+    path: Path | None
+    verifier: TokenVerifier
+    is_known: bool = True
+
+    def make(self) -> str:
+        """Returns a new token, which the verifier accepts from now on. It is not stored."""
         token = secrets.token_urlsafe(32)
-        if write_once(path, f"sha256:{_hash(token).hex()}\n"):
-            return TokenVerifier(_hash(token)), token
-    text, _ = _read(path, _MAX_BYTES, _HINT)
+        self.verifier.rotate(token)
+        return token
+
+    def store(self) -> bool:
+        """Stores the hash. Returns False if another process has stored one. Raises StoreUnusable."""
+        assert self.path is not None, "a token in the settings is not stored"
+        return write_once(self.path, _file_text(self.verifier.digest))
+
+    async def follow(self) -> None:
+        """Reads the file after each change, until cancelled. `millrace token reset` replaces it."""
+        known, failure = "", ""
+        while self.path is not None:
+            try:
+                text = await asyncio.to_thread(_read_if_exists, self.path)
+                if text and text != known:
+                    known, before = text, self.verifier.digest
+                    self.verifier.digest = _digest_of(text, self.path)
+                    failure = ""
+                    if self.verifier.digest != before:
+                        log.info("the admin token was read again")
+            except StoreUnusable as error:
+                if failure != str(error):
+                    failure = str(error)
+                    log.warning("the admin token cannot be read: the last one stays valid", reason=failure)
+            await asyncio.sleep(_FOLLOW_SECONDS)
+
+
+def admin_token(settings: Settings) -> AdminToken:
+    """Returns the admin token of the settings, else of the data folder. Raises StoreUnusable."""
+    if configured := settings.admin.token.get_secret_value():
+        return AdminToken(None, TokenVerifier(_hash(configured)))
+    path = settings.data / TOKEN
+    if text := _read_if_exists(path):
+        return AdminToken(path, TokenVerifier(_digest_of(text, path)))
+    return AdminToken(path, TokenVerifier(secrets.token_bytes(32)), is_known=False)  # no token has this hash
+
+
+def replace_admin_token(folder: Path) -> str:
+    """Returns a new token, and stores its hash in the data folder. Raises StoreUnusable."""
+    token = secrets.token_urlsafe(32)
+    replace_file(folder / TOKEN, _file_text(_hash(token)))
+    return token
+
+
+def _file_text(digest: bytes) -> str:
+    return f"sha256:{digest.hex()}\n"
+
+
+def _read_if_exists(path: Path) -> str:
+    return _read(path, _MAX_BYTES, _RESET_HINT)[0] if path.exists() else ""
+
+
+def _digest_of(text: str, path: Path) -> bytes:
     if not (match := re.fullmatch(r"sha256:([0-9a-f]{64})", text)):
-        raise StoreUnusable(f"{path} holds no hash of a token: delete it and the next start makes a new token")
-    return TokenVerifier(bytes.fromhex(match[1])), None
+        raise StoreUnusable(f"{path} holds no hash of a token{_RESET_HINT}")
+    return bytes.fromhex(match[1])
 
 
 def _hash(token: str) -> bytes:

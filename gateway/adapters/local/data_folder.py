@@ -57,6 +57,25 @@ def folder_lock(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def replace_file(path: Path, text: str) -> None:
+    """Writes the file with mode 0600. Readers see the old text or the new one. The folder's owner can read it.
+
+    Raises StoreUnusable.
+    """
+    hidden = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        _write_new(hidden, text)
+        folder = path.parent.stat()
+        if os.geteuid() == 0 and folder.st_uid != 0:  # root may write it for the user of the gateway
+            os.chown(hidden, folder.st_uid, folder.st_gid)
+        hidden.replace(path)
+    except OSError as e:
+        raise StoreUnusable(f"{path} cannot be written: {e.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            hidden.unlink(missing_ok=True)
+
+
 def write_once(path: Path, text: str) -> bool:
     """Creates the file with mode 0600. Returns False and changes nothing if the file exists already.
 

@@ -1,5 +1,6 @@
 /** Reads a channel of the API like the gateway does: "true" and true are equal. */
 
+import { moment } from "./format.js";
 import { language, t } from "./i18n.js";
 import { installedSwitches } from "./installed_outputs.js";
 
@@ -44,6 +45,24 @@ export const nameOf = (channel) => (typeof channel["videoname"] === "string" && 
 export function expiry(channel) {
   const seconds = Number(/^(\d+)-/.exec(String(channel.key ?? ""))?.[1] ?? NaN);
   return Number.isFinite(seconds) ? new Date(seconds * 1000) : null;
+}
+
+/** The expiry of a channel that never expires, as the API takes it. */
+export const NEVER = "never";
+const LAST_YEAR = 9999;
+const WARNED_MS = 7 * 86_400_000;
+
+/** @param {Date | null} until @returns {boolean} */
+export const isNever = (until) => until !== null && until.getUTCFullYear() >= LAST_YEAR;
+
+/** @param {Date | null} until @returns {string} the date, or that there is none */
+export const expiryText = (until) => (isNever(until) ? t("expiry.none") : moment(until));
+
+/** @param {Channel} channel @returns {"" | "warn" | "bad"} whether the key expires within a week, or has expired */
+export function expiryTone(channel) {
+  if (channel.expired) return "bad";
+  const until = expiry(channel);
+  return until !== null && until.getTime() - Date.now() < WARNED_MS ? "warn" : "";
 }
 
 /** @typedef {"live" | "slate" | "lingering" | "expired" | "idle"} State */

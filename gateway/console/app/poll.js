@@ -144,5 +144,6 @@ export function usePoll(path, every) {
  */
 export function refresh(path) {
   const poller = pollers.get(path);
-  if (poller && !poller.idle) poller.ask();
+  if (poller?.idle) pollers.delete(path); // its answer is older than the change
+  else poller?.ask();
 }

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from gateway.adapters.local import data_folder
-from gateway.adapters.local.credentials import admin_token, signing_secret
+from gateway.adapters.local.credentials import admin_token, replace_admin_token, signing_secret
 from gateway.adapters.local.data_folder import write_once
 from gateway.adapters.local.host import known_ports, shown_host
 from gateway.channels.addresses import OpenPorts
@@ -71,42 +71,43 @@ class TestSigningSecret:
 
 
 class TestAdminToken:
-    def test_a_new_admin_token_is_returned_once_and_stored_as_a_hash(self, made, tmp_path):
-        verifier, token = admin_token(made())
-        assert token is not None
-        assert verifier.verify(token)
+    def test_a_new_admin_token_is_stored_as_a_hash_when_it_was_shown(self, made, tmp_path):
+        first = admin_token(made())
+        assert not first.is_known and not (tmp_path / "var").exists()
+        token = first.make()
+        assert first.verifier.verify(token)
+        (tmp_path / "var").mkdir()
+        assert first.store() is True
         kept = (tmp_path / "var" / "admin.token").read_text()
         assert token not in kept
         assert mode(tmp_path / "var" / "admin.token") == 0o600
-        again, nothing = admin_token(made())
-        assert nothing is None
-        assert again.verify(token)
+        again = admin_token(made())
+        assert again.is_known and again.verifier.verify(token)
+        assert first.store() is False
 
     @pytest.mark.parametrize("wrong", ["", "x", "\ud800", "é", "x" * 10_000])
     def test_a_wrong_admin_token_is_refused(self, made, wrong):
-        assert not admin_token(made())[0].verify(wrong)
+        assert not admin_token(made()).verifier.verify(wrong)
 
     def test_a_configured_admin_token_is_used_and_no_file_is_written(self, made, tmp_path):
-        verifier, token = admin_token(made(ADMIN__TOKEN="streng-geheim-für-alle"))
-        assert token is None
-        assert verifier.verify("streng-geheim-für-alle")
-        assert not verifier.verify("streng-geheim-fur-alle")
+        token = admin_token(made(ADMIN__TOKEN="streng-geheim-für-alle"))
+        assert token.is_known and token.path is None
+        assert token.verifier.verify("streng-geheim-für-alle")
+        assert not token.verifier.verify("streng-geheim-fur-alle")
         assert not (tmp_path / "var").exists()
-
-    def test_only_one_of_several_simultaneous_starts_returns_the_admin_token(self, made):
-        with ThreadPoolExecutor(16) as pool:
-            results = list(pool.map(lambda _: admin_token(made()), range(64)))
-        (token,) = (t for _, t in results if t)
-        assert all(verifier.verify(token) for verifier, _ in results)
 
     def test_a_damaged_admin_token_file_raises_store_unusable(self, made, tmp_path):
         (tmp_path / "var").mkdir()
         (tmp_path / "var" / "admin.token").write_text("sha256:123")
-        with pytest.raises(StoreUnusable, match="delete it"):
+        with pytest.raises(StoreUnusable, match="millrace token reset"):
             admin_token(made())
+        new = replace_admin_token(tmp_path / "var")
+        assert admin_token(made()).verifier.verify(new)
+        assert mode(tmp_path / "var" / "admin.token") == 0o600
+        assert sorted(path.name for path in (tmp_path / "var").iterdir()) == ["admin.token"]
 
     def test_the_hash_is_not_in_the_repr(self, made):
-        assert "digest" not in repr(admin_token(made())[0])
+        assert "digest" not in repr(admin_token(made()))
 
 
 def test_write_once_writes_a_file_once_and_leaves_no_other_file(tmp_path):

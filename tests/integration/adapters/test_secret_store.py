@@ -138,7 +138,7 @@ async def test_a_rotated_signing_secret_takes_effect_without_a_restart(aws: str,
     async with kept(kind, tmp_path) as at:
         at.put("old-secret-of-keys")
         async with SecretResolver(settings(tmp_path, MILLRACE_SIGNING__SECRET=at.reference)) as vault:
-            signing, (token, _) = signing_secret(vault.settings), admin_token(vault.settings)
+            signing, token = signing_secret(vault.settings), admin_token(vault.settings).verifier
             vault.follow(signing, token)
             old = signing.sign("c1", 4_000_000_000)
             at.put("new-secret-of-keys")
@@ -168,10 +168,10 @@ async def test_a_rotated_admin_token_replaces_the_old_one(tmp_path: Path) -> Non
     path = tmp_path / "token"
     path.write_text("first-token-of-admin\n")
     async with SecretResolver(settings(tmp_path, MILLRACE_ADMIN__TOKEN=f"file:{path}")) as vault:
-        signing, (token, new) = signing_secret(vault.settings), admin_token(vault.settings)
+        signing, token = signing_secret(vault.settings), admin_token(vault.settings).verifier
         vault.follow(signing, token)
         mark = token.mark
-        assert token.verify("first-token-of-admin") and new is None
+        assert token.verify("first-token-of-admin")
         path.write_text("second-token-of-admin\n")
         await vault.refresh()
         assert token.verify("second-token-of-admin") and not token.verify("first-token-of-admin")
@@ -213,7 +213,7 @@ async def test_during_an_outage_the_last_known_secrets_stay_valid(
     async with kept(kind, tmp_path) as at:
         at.put("the-secret-of-keys")
         async with SecretResolver(settings(tmp_path, MILLRACE_SIGNING__SECRET=at.reference)) as vault:
-            signing, (token, _) = signing_secret(vault.settings), admin_token(vault.settings)
+            signing, token = signing_secret(vault.settings), admin_token(vault.settings).verifier
             vault.follow(signing, token)
             key = signing.sign("c1", 4_000_000_000)
             store = vault._stores[kind]
@@ -237,7 +237,7 @@ async def test_secrets_are_refreshed_automatically(tmp_path: Path) -> None:
     path.write_text("one-secret-of-keys")
     chosen = settings(tmp_path, MILLRACE_SIGNING__SECRET=f"file:{path}", MILLRACE_SIGNING__REFRESH="0.01")
     async with SecretResolver(chosen) as vault, Tasks("vault") as tasks:
-        signing, (token, _) = signing_secret(vault.settings), admin_token(vault.settings)
+        signing, token = signing_secret(vault.settings), admin_token(vault.settings).verifier
         vault.follow(signing, token)
         tasks.start(vault.run())
         path.write_text("two-secrets-of-keys")
@@ -311,7 +311,7 @@ async def test_a_short_secret_does_not_replace_a_valid_one(tmp_path: Path) -> No
     path = tmp_path / "secret"
     path.write_text("one-secret-of-keys")
     async with SecretResolver(settings(tmp_path, MILLRACE_SIGNING__SECRET=f"file:{path}")) as vault:
-        signing, (token, _) = signing_secret(vault.settings), admin_token(vault.settings)
+        signing, token = signing_secret(vault.settings), admin_token(vault.settings).verifier
         vault.follow(signing, token)
         path.write_text("x")
         with structlog.testing.capture_logs() as logs:
@@ -336,7 +336,7 @@ async def test_refreshing_an_unchanged_secret_counts_no_rotation(tmp_path: Path)
     path = tmp_path / "secret"
     path.write_text("one-secret-of-keys")
     async with SecretResolver(settings(tmp_path, MILLRACE_SIGNING__SECRET=f"file:{path}")) as vault:
-        signing, (token, _) = signing_secret(vault.settings), admin_token(vault.settings)
+        signing, token = signing_secret(vault.settings), admin_token(vault.settings).verifier
         vault.follow(signing, token)
         await vault.refresh()
         assert signing.rotations == 0

@@ -3,7 +3,7 @@
 import { computed, signal } from "@preact/signals";
 
 import { api } from "../../players/api.js";
-import { entriesOf, expiry, fromLocal, isOn, toLocal } from "../channel.js";
+import { entriesOf, expiry, fromLocal, isNever, isOn, NEVER, toLocal } from "../channel.js";
 import { installed } from "../installed_outputs.js";
 
 /** @typedef {import("../channel.js").Channel} Channel */
@@ -64,7 +64,7 @@ export function draftOf(channel) {
     const given = value === undefined || value === null ? String(field.default ?? "") : String(value);
     switch (field.type) {
       case "flag": draft[name] = isOn(value); break;
-      case "moment": draft[name] = toLocal(expiry(channel)); break;
+      case "moment": draft[name] = isNever(expiry(channel)) ? NEVER : toLocal(expiry(channel)); break;
       case "targets": draft[name] = entriesOf(value); break;
       case "hosts": draft[name] = entriesOf(value).join("\n"); break;
       case "number": draft[name] = value === "" ? String(field.default) : given; break;
@@ -108,7 +108,7 @@ export function changesOf(before, now) {
         break;
       }
       case "moment": {
-        const moment = fromLocal(value);
+        const moment = value === NEVER ? NEVER : fromLocal(value);
         if (moment === null) wrong[name] = { why: "moment" };
         else body[name] = moment;
         break;

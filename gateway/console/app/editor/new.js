@@ -3,29 +3,21 @@
 import { useState } from "preact/hooks";
 
 import { ApiError, isAbort } from "../../players/api.js";
-import { fromLocal, toLocal, zoneName } from "../channel.js";
+import { fromLocal, NEVER, zoneName } from "../channel.js";
 import { Dialog } from "../dialog.js";
 import { t } from "../i18n.js";
 import { toast } from "../toast.js";
 import { Button, Field, html, Switch } from "../ui.js";
+import { ExpiryField, inAYear } from "./expiry.js";
 
 /** @typedef {import("../channel.js").Channel} Channel */
-
-const DAYS = 30;
-
-/** @returns {string} in thirty days, on the full hour */
-function later() {
-  const date = new Date(Date.now() + DAYS * 86_400_000);
-  date.setMinutes(0, 0, 0);
-  return toLocal(date);
-}
 
 /**
  * @param {{onClose: () => void, onMade: (channel: Channel) => void, create: (body: Record<string, unknown>) => Promise<Channel>}} props
  */
 export function NewChannel({ onClose, onMade, create }) {
   const [name, setName] = useState("");
-  const [until, setUntil] = useState(later);
+  const [until, setUntil] = useState(inAYear);
   const [description, setDescription] = useState("");
   const [slug, setSlug] = useState("");
   const [on, setOn] = useState({ isFlv: true, isHls: true, isCMAF: true, isPublic: false });
@@ -34,7 +26,7 @@ export function NewChannel({ onClose, onMade, create }) {
 
   const make = async () => {
     if (busy) return;
-    const outdate = fromLocal(until);
+    const outdate = until === NEVER ? NEVER : fromLocal(until);
     /** @type {Record<string, string>} */
     const missing = {};
     if (!name.trim()) missing["videoname"] = t("new.name.missing");
@@ -62,8 +54,8 @@ export function NewChannel({ onClose, onMade, create }) {
       <${Button} onClick=${onClose}>${t("cancel")}<//><${Button} kind="primary" type="submit" busy=${busy}>${t("new.create")}<//>`}>
     <${Field} label=${t("channel.name")} name="videoname" value=${name} onInput=${setName} required maxlength=${256}
       error=${wrong["videoname"]} autofocus autocomplete="off" />
-    <${Field} label=${t("channel.expiry")} name="outdate" type="datetime-local" value=${until} onInput=${setUntil} required
-      error=${wrong["outdate"]} hint=${t("new.expiry.hint", { zone: zoneName() })} />
+    <${ExpiryField} label=${t("channel.expiry")} value=${until} onInput=${setUntil} error=${wrong["outdate"]}
+      hint=${t("new.expiry.hint", { zone: zoneName() })} />
     <${Field} label=${t("channel.description")} name="description" value=${description} onInput=${setDescription} rows=${2}
       maxlength=${4096} error=${wrong["description"]} />
     <${Field} label=${t("new.slug")} name="slug" value=${slug} onInput=${(/** @type {string} */ to) => setSlug(to.toLowerCase())}

@@ -3,6 +3,7 @@
 import { OUTPUTS, zoneName } from "../channel.js";
 import { hasWords, t } from "../i18n.js";
 import { Field, html, IconButton, Button, Select, Switch } from "../ui.js";
+import { ExpiryField } from "./expiry.js";
 import { allFields } from "./fields.js";
 
 /** @typedef {import("./fields.js").Draft} Draft */
@@ -19,7 +20,6 @@ import { allFields } from "./fields.js";
 const EXTRAS = {
   videoname: { required: true },
   description: { rows: 3 },
-  outdate: { required: true },
   audioTracks: { placeholder: "en=English, fr=Français" },
   recordTracks: { placeholder: "default" },
   relayTracks: { placeholder: "default" },
@@ -51,7 +51,7 @@ export function Entry({ form, name, unit }) {
         min=${field.minimum ?? undefined} max=${field.maximum ?? undefined} step=${field.whole ? 1 : "any"}
         value=${value} after=${after} onInput=${change} />`;
     case "moment":
-      return html`<${Field} ...${shared} type="datetime-local" value=${value} onInput=${change} />`;
+      return html`<${ExpiryField} ...${shared} value=${value} onInput=${change} />`;
     case "targets":
       return html`<p class="hint">${shared.hint}</p><${Targets} form=${form} field=${field} />`;
     case "hosts":

@@ -3,7 +3,8 @@
 import { useState } from "preact/hooks";
 
 import { abortAll, api } from "../../players/api.js";
-import { nameOf, stateOf, TONES, viewersOf } from "../channel.js";
+import { expiry, expiryTone, nameOf, stateOf, TONES, viewersOf } from "../channel.js";
+import { moment, relative } from "../format.js";
 import { ask } from "../dialog.js";
 import { t } from "../i18n.js";
 import { refresh, usePoll } from "../poll.js";
@@ -104,6 +105,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
 
   const golive = html`<${LinkButton} key="golive" kind=${live ? "plain" : "primary"} icon="camera" external
     href=${`/console/broadcast.html#${encodeURIComponent(id)}`}>${t("channel.golive")}<//>`;
+  const tone = expiryTone(channel);
   const several = inputs !== null && inputs.length > 1;
   const shownInputs = inputs && html`<${Inputs} channel=${channel} inputs=${inputs} onChanged=${changed} />`;
   const show = html`<${Button} key="preview" kind=${live && !preview ? "primary" : "plain"} icon=${preview ? "stop" : "play"}
@@ -119,9 +121,10 @@ export default function ChannelPage({ parts: [id = ""] }) {
     <//>
     ${stored.value.error && html`<div class="bar">
       <${Notice} kind="warn" role="alert">${t("channels.stale", { reason: stored.value.error.message })}<//></div>`}
-    ${channel.expired && html`<div class="bar"><${Notice} kind="bad" title=${t("channel.expired")}
+    ${tone && html`<div class="bar"><${Notice} kind=${tone} title=${tone === "bad" ? t("channel.expired")
+        : t("channel.expires", { when: relative(expiry(channel)) })}
       actions=${administers.value && html`<${LinkButton} small href=${channelHref(id, "/edit?section=basics")}>${t("channel.renew")}<//>`}>
-        ${t("channel.expired.text")}<//></div>`}
+        ${t(tone === "bad" && !live ? "channel.expired.text" : "channel.expires.text", { date: moment(expiry(channel)) })}<//></div>`}
     <${Refusals} channel=${channel} session=${session} />
     <div class="two">
       <div class="stack left">

@@ -3,9 +3,9 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 
 import { api } from "../../players/api.js";
-import { expiry, isOn, nameOf, outputsOn, stateOf, TONES, viewersOf } from "../channel.js";
+import { expiry, expiryText, expiryTone, isNever, isOn, nameOf, outputsOn, stateOf, TONES, viewersOf } from "../channel.js";
 import { csv, save } from "../csv.js";
-import { bitrate, moment, number, relative } from "../format.js";
+import { bitrate, number, relative } from "../format.js";
 import { t } from "../i18n.js";
 import { installed, loadInstalled } from "../installed_outputs.js";
 import { refresh, usePoll } from "../poll.js";
@@ -121,8 +121,8 @@ function columns() {
     { key: "viewers", label: t("channel.viewers"), number: true, sort: (row) => (row.session ? viewersOf(row.session) : null),
       cell: (row) => (row.session ? number(viewersOf(row.session)) : html`<span class="soft">–</span>`) },
     { key: "expiry", label: t("channel.expiry"), sort: (row) => row.until?.getTime(),
-      cell: (row) => html`<span class="nowrap">${moment(row.until)}</span>
-        <span class=${`sub ${row.channel.expired ? "is-bad" : ""}`}>${relative(row.until)}</span>` },
+      cell: (row) => html`<span class="nowrap">${expiryText(row.until)}</span>
+        ${!isNever(row.until) && html`<span class=${`sub is-${expiryTone(row.channel)}`}>${relative(row.until)}</span>`}` },
     { key: "outputs", label: t("channel.outputs"),
       cell: (row) => html`<span class="chips">
         ${row.outputs.map((name) => html`<${Chip} key=${name} kind=${chipTone(row.session, name)}

@@ -1,6 +1,6 @@
 /** The properties of a channel and, while it is live, its current values. */
 
-import { expiry, viewersOf, zoneName } from "../../channel.js";
+import { expiry, expiryText, expiryTone, isNever, viewersOf, zoneName } from "../../channel.js";
 import { bitrate, moment, number, relative, span } from "../../format.js";
 import { t } from "../../i18n.js";
 import { Card, CopyButton, Facts, html, Notice } from "../../ui.js";
@@ -56,8 +56,8 @@ export function About({ channel }) {
   const until = expiry(channel);
   return html`<${Card} title=${t("about.title")} class="is-about">
     <dl class="list">
-      <div><dt>${t("channel.expiry")}</dt><dd title=${zoneName()}>${moment(until)}
-        <span class=${`sub ${channel.expired ? "is-bad" : ""}`}>${relative(until)}</span></dd></div>
+      <div><dt>${t("channel.expiry")}</dt><dd title=${zoneName()}>${expiryText(until)}
+        ${!isNever(until) && html`<span class=${`sub is-${expiryTone(channel)}`}>${relative(until)}</span>`}</dd></div>
       <div><dt>${t("about.id")}</dt><dd class="with-copy"><code>${channel.id}</code>
         <${CopyButton} label=${t("about.id")} value=${channel.id} /></dd></div>
       <div><dt>${t("about.auth")}</dt><dd>${t(`auth.${["none", "sign", "cloudfront"].includes(channel["playAuth"]) ? channel["playAuth"]

@@ -23,7 +23,7 @@ import { protocolName } from "./names.js";
 /** The types of events in the order of the filter. @type {Readonly<Record<string, Tone>>} */
 export const TYPES = {
   "publish.started": "ok", "publish.ended": "idle", "publish.refused": "warn", "stream.started": "ok", "stream.ended": "idle",
-  "stream.health": "warn", "input.switched": "warn", "output.failed": "bad", "output.recovered": "ok", "recording.ready": "info", "job.done": "info",
+  "stream.health": "warn", "key.expires": "warn", "input.switched": "warn", "output.failed": "bad", "output.recovered": "ok", "recording.ready": "info", "job.done": "info",
   "job.failed": "bad", "channel.created": "info", "channel.changed": "info", "channel.deleted": "warn", "worker.died": "bad",
 };
 
@@ -75,6 +75,7 @@ export function details({ type, data }) {
     case "job.done": return String(data["source"]);
     case "job.failed": return [data["source"], data["error"]].join(" · ");
     case "stream.health": return data["code"] === "output_failing" ? faultText(/** @type {any} */ (data), {}) : String(data["text"] ?? data["code"] ?? "");
+    case "key.expires": return moment(data["expires"]);
     case "channel.created": return by;
     case "channel.changed": return [by, (data["fields"] ?? []).join(", ")].join(" · ");
     case "channel.deleted": return [by, ...(data["media"] === "delete" ? [t("event.media")] : [])].join(" · ");

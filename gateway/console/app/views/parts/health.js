@@ -1,6 +1,6 @@
 /** The faults of a push, in words of the user's language. */
 
-import { number } from "../../format.js";
+import { moment, number } from "../../format.js";
 import { hasWords, t } from "../../i18n.js";
 
 /**
@@ -48,6 +48,7 @@ export function faultText({ code, text, value }, { measured, input, inputKind })
     return t("health.input_lost.other", { value: number(value), input: input ?? "" });
   }
   if (code === "arrivals_late" && value > LATENESS_SECONDS) return t("health.nothing_arrives", { value: number(value) });
+  if (code === "key_expires") return t("health.fault.key_expires", { date: moment(value * 1000) });
   const digits = TENTHS.includes(code) ? 1 : 0;
   return t(`health.fault.${code}`, { value: number(Math.abs(value), digits), declared: number(measured?.declaredFps ?? value) });
 }
