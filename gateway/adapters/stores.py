@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -101,12 +102,33 @@ async def _open(
     options: other arguments of the adapter. required: raises StoreUnusable if the store cannot be used now. Else see
     `Stores.unusable`.
     """
-    place, prefix = ("aws", "Dynamo") if _in_cloud(url) else ("local", "Sqlite")
-    adapter = getattr(import_module(f"gateway.adapters.{place}.{name}"), f"{prefix}{name.capitalize()}")
+    adapter = _adapter(name, url)
     if _in_cloud(url):
         return adapter(session, url.partition("://")[2], *options)
     store = adapter(sqlite_path(url), *options)
     return await (stack.enter_async_context(store) if required else store.open_if_usable(stack))
+
+
+def _adapter(name: str, url: str) -> Any:
+    place, prefix = ("aws", "Dynamo") if _in_cloud(url) else ("local", "Sqlite")
+    return getattr(import_module(f"gateway.adapters.{place}.{name}"), f"{prefix}{name.capitalize()}")
+
+
+def local_databases(settings: Settings) -> dict[str, Callable[[], str]]:
+    """Returns `Database.inspect` of each configured SQLite file, by the name of its store."""
+    urls = {
+        "channels": settings.channels,
+        "jobs": settings.vod.jobs,
+        "films": settings.vod.films,
+        "console": settings.admin.store,
+        "events": settings.events.store,
+        "registry": settings.registry,
+    }
+    return {
+        name: partial(_adapter(name, url).inspect, sqlite_path(url))
+        for name, url in urls.items()
+        if url and not _in_cloud(url)
+    }
 
 
 @asynccontextmanager

@@ -73,11 +73,7 @@ def main(settings: Settings, as_json: bool = False) -> int:
 
 
 def examine(settings: Settings) -> list[CheckResult]:
-    """Returns all findings, in the order of printing.
-
-    If the database of channels exists, the stores are opened: that creates missing databases of the others, and updates
-    older ones.
-    """
+    """Returns all findings, in the order of printing. It only reads: it creates and changes no file."""
     return [
         check_python(),
         *check_modules(settings),
@@ -87,6 +83,7 @@ def examine(settings: Settings) -> list[CheckResult]:
         check_open_files(),
         check_clock(),
         *check_data_folder(settings.data),
+        check_token(settings),
         *(_missing("file", line) for line in missing_files(settings)),
         *check_certificate(settings.tls.cert, settings.tls.key),
         *check_ports(settings),
@@ -334,24 +331,44 @@ def _is_millrace(settings: Settings) -> bool:
         return False
 
 
-def check_stores(settings: Settings) -> Iterator[CheckResult]:
-    """Checks whether the stores answer. Opens none if the database of channels is missing."""
-    from gateway.adapters.stores import open_stores, sqlite_path
-
-    if settings.channels.startswith("sqlite:") and not sqlite_path(settings.channels).exists():
-        yield _ok("channel store", f"{sqlite_path(settings.channels)} will be created")
-        return
-
-    async def check() -> dict[str, str]:
-        async with open_stores(settings) as stores:
-            await stores.channels.check()
-            return stores.unusable()
+def check_token(settings: Settings) -> CheckResult:
+    """Checks the admin token, and names the way to a new one."""
+    from gateway.adapters.local.credentials import admin_token
 
     try:
-        unusable = asyncio.run(check())
+        token = admin_token(settings)
     except GatewayError as error:
-        yield _missing("channel store", str(error))
-        return
-    yield _ok("channel store", f"{settings.channels} answers")
-    for name, reason in unusable.items():
-        yield _warning(name, f"{reason}; live streams go on without it")
+        return _missing("admin token", str(error))
+    if token.path is None:
+        return _ok("admin token", "set in the settings")
+    if not token.is_known:
+        return _ok("admin token", "will be made and printed at the first start")
+    return _ok("admin token", f"its hash is in {token.path}; `millrace token reset` makes a new token")
+
+
+def check_stores(settings: Settings) -> Iterator[CheckResult]:
+    """Checks whether the stores can be used. It creates and upgrades nothing."""
+    from gateway.adapters.stores import local_databases, open_channels
+
+    async def check_remote() -> None:
+        async with open_channels(settings) as channels:
+            if channels is not None:
+                await channels.check()
+
+    required = ("channels", "registry")
+    databases = local_databases(settings)
+    if "channels" not in databases:
+        try:
+            asyncio.run(check_remote())
+            yield _ok("channel store", f"{settings.channels} answers")
+        except GatewayError as error:
+            yield _missing("channel store", str(error))
+    for name, inspect in databases.items():
+        label = f"{name.removesuffix('s') if name == 'channels' else name} store"
+        try:
+            yield _ok(label, inspect())
+        except (GatewayError, OSError) as error:
+            if name in required:
+                yield _missing(label, str(error))
+            else:
+                yield _warning(label, f"{error}; live streams go on without it")

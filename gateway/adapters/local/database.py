@@ -21,6 +21,13 @@ log = structlog.get_logger(__name__)
 APPLICATION: Final = 0x4D494C4C  # "MILL": marks the file as a database of Millrace
 _LOCK_WAIT: Final = 2.0  # seconds that SQLite waits for another process
 _LOCK_PAUSE: Final = 0.02  # seconds between two attempts to prepare a locked file
+# What must be known about a file before it is used.
+_FACTS: Final = (
+    "PRAGMA application_id",
+    "SELECT count(*) FROM sqlite_master",
+    "PRAGMA user_version",
+    "PRAGMA quick_check(1)",
+)
 _OPEN_AGAIN: Final = 30.0  # seconds after which a file that could not be used is opened again
 # Seconds for an operation and its wait for earlier ones. An unavailable store must be detected within 8 s, and the
 # caller needs the remaining time.
@@ -105,24 +112,45 @@ class Database:
 
     async def _prepare(self, database: aiosqlite.Connection) -> None:
         await database.execute("BEGIN")  # one consistent read, because another process may be creating the tables
-        application = await _scalar(database, "PRAGMA application_id")
-        tables = await _scalar(database, "SELECT count(*) FROM sqlite_master")
-        version = await _scalar(database, "PRAGMA user_version")
+        facts = [await _scalar(database, statement) for statement in _FACTS]
         await database.execute("COMMIT")
-        if application not in (0, APPLICATION) or (application == 0 and tables):
-            raise StoreUnusable(f"the database {self._path} belongs to another program")
-        if version > self.SCHEMA:
-            raise StoreUnusable(
-                f"the database {self._path} was written by a newer Millrace: "
-                f"its schema is {version}, this one supports {self.SCHEMA}"
-            )
-        if (result := await _scalar(database, "PRAGMA quick_check(1)")) != "ok":
-            raise StoreUnusable(f"the database {self._path} is damaged: {' '.join(result.split())}")
+        version = self._check(self._path, facts)
         await database.execute("PRAGMA journal_mode = WAL")  # readers and the command line do not wait for a writer
         await database.execute("PRAGMA synchronous = FULL")  # writes are rare and must not be lost
         if version < self.SCHEMA:
             marks = f"PRAGMA application_id = {APPLICATION};PRAGMA user_version = {self.SCHEMA}"
             await database.executescript(f"BEGIN IMMEDIATE;{self.CREATE};{marks};COMMIT;")
+
+    @classmethod
+    def _check(cls, path: Path, facts: Sequence[Any]) -> int:
+        """Returns the version of the tables. facts: the answers to `_FACTS`. Raises StoreUnusable."""
+        application, tables, version, result = facts[0], facts[1], int(facts[2]), facts[3]
+        if application not in (0, APPLICATION) or (application == 0 and tables):
+            raise StoreUnusable(f"the database {path} belongs to another program")
+        if version > cls.SCHEMA:
+            raise StoreUnusable(
+                f"the database {path} was written by a newer Millrace: "
+                f"its schema is {version}, this one supports {cls.SCHEMA}"
+            )
+        if result != "ok":
+            raise StoreUnusable(f"the database {path} is damaged: {' '.join(result.split())}")
+        return version
+
+    @classmethod
+    def inspect(cls, path: Path) -> str:
+        """Returns what opening the file would do, in words. It changes and creates nothing. Raises StoreUnusable."""
+        if not path.exists():
+            return f"{path} will be created"
+        # SQLite creates the file -shm unless the database is immutable. If it is missing, nobody has it open.
+        mode = "mode=ro" if path.with_name(f"{path.name}-shm").exists() else "immutable=1"
+        uri = f"{path.absolute().as_uri()}?{mode}"
+        try:
+            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_LOCK_WAIT)) as database:
+                facts = [database.execute(statement).fetchone()[0] for statement in _FACTS]
+        except sqlite3.Error as e:
+            raise StoreUnusable(f"the database {path} cannot be used: {e}") from None
+        version = cls._check(path, facts)
+        return f"{path} will be upgraded" if version < cls.SCHEMA else f"{path} can be read"
 
     async def rows(self, statement: str, *values: str | int | float) -> Sequence[Any]:
         """Returns the rows of a query. Raises StoreUnavailable."""

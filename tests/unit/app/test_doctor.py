@@ -1,8 +1,10 @@
 """Findings of the doctor command on machines that lack something."""
 
+import asyncio
 import datetime
 import json
 import socket
+import sqlite3
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from gateway.adapters.stores import open_stores
 from gateway.app import doctor
 from gateway.app.doctor import CheckResult, CheckState
 from gateway.settings import Settings, load
@@ -55,6 +58,7 @@ def test_a_fresh_machine_has_no_missing_parts_and_no_files_are_created(
 ):
     assert doctor.main(settings(tmp_path)) == 0
     assert list(tmp_path.iterdir()) == []
+    assert only([doctor.check_token(settings(tmp_path))]).text == "will be made and printed at the first start"
     out = capsys.readouterr().out
     assert "missing  " not in out
     assert "will be created" in out
@@ -175,7 +179,7 @@ def test_an_invalid_or_absent_certificate_file_is_reported(tmp_path: Path):
 def test_a_damaged_store_is_reported(tmp_path: Path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "millrace.db").write_bytes(b"this is no database" * 100)
-    found = only(list(doctor.check_stores(settings(tmp_path))))
+    found = next(iter(doctor.check_stores(settings(tmp_path))))
     assert found.state is CheckState.MISSING and "millrace.db" in found.text
 
 
@@ -184,9 +188,35 @@ def test_a_damaged_events_store_is_only_a_warning(tmp_path: Path):
     folder.mkdir()
     (folder / "millrace.db").touch()
     (folder / "events.db").write_bytes(b"this is no database" * 100)
-    channels, events = doctor.check_stores(settings(tmp_path))
+    channels, *_, events = doctor.check_stores(settings(tmp_path))
     assert (channels.name, channels.state) == ("channel store", CheckState.OK)
     assert (events.name, events.state) == ("events store", CheckState.WARNING) and "events.db" in events.text
+
+
+async def test_existing_databases_are_only_read(tmp_path: Path):
+    folder = tmp_path / "data"
+    async with open_stores(settings(tmp_path)) as stores:
+        await stores.channels.add({"id": "c1"})
+        with sqlite3.connect(folder / "events.db") as old:
+            old.execute("PRAGMA user_version = 0")
+        (folder / "films.db").unlink()
+        await asyncio.to_thread(_found_without_changes, folder)
+    await asyncio.to_thread(_found_without_changes, folder)
+
+
+def _found_without_changes(folder: Path) -> None:
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+    found = {result.name: result.text for result in doctor.check_stores(settings(folder.parent))}
+    shown = {name: text.removeprefix(f"{folder}/") for name, text in found.items()}
+    assert shown == {
+        "channel store": "millrace.db can be read", "jobs store": "jobs.db can be read",
+        "films store": "films.db will be created", "console store": "console.db can be read",
+        "events store": "events.db will be upgraded",
+    }  # fmt: skip
+    after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+    changed = {path.name for path in before | after if before.get(path) != after.get(path)}
+    assert all(name.endswith("-shm") for name in changed), "only the locks of readers, in files that exist already"
+    assert before.keys() == after.keys()
 
 
 def test_python_modules_that_the_settings_need_are_reported(tmp_path: Path):
