@@ -27,6 +27,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     argv = sys.argv[1:]
-    if not argv or (argv[0].startswith("-") and argv[0] not in ("--help", "--version")):
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")):
         argv = ["serve", *argv]
     sys.exit(main(argv))

@@ -1,18 +1,82 @@
 """The command line: the commands of `millrace`, and its exit codes."""
 
+import itertools
 import sys
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]
+from typer.core import TyperGroup
 
 from gateway import __version__
-from gateway.cli import channels, cloudfront, common, configuration, ivs, keys, storage, token, users, vod
+from gateway.cli import (
+    channels,
+    cloudfront,
+    common,
+    completion,
+    configuration,
+    ivs,
+    keys,
+    running,
+    storage,
+    token,
+    users,
+    vod,
+)
 from gateway.lib import lean_structlog as lean_structlog  # imported for its side effect
 from gateway.lib.redact import mask
 
+# The commands by what they are for, in the order of the help.
+_SECTIONS: Final = {
+    "Servers": ("serve", "edge", "worker"),
+    "Setup": ("doctor", "check-config", "token", "completion"),
+    "A running gateway": ("status", "streams", "events", "kick"),
+    "Stores": ("channel", "user", "sign", "verify"),
+    "Videos": ("vod",),
+    "AWS": ("ivs", "cloudfront", "storage"),
+}
+_EPILOG: Final = """\b
+Examples:
+  millrace doctor
+  millrace serve --welcome
+  millrace channel create --name Stage --expires never
+  millrace events --follow
+
+Documentation: docs/ in the source; for the API also /docs at the console of a running gateway.
+"""
+
+
+class _Commands(TyperGroup):
+    """The commands in the order and the sections of the help."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Returns the names in the order of the help."""
+        return [*itertools.chain(*self._sections().values())]
+
+    def _sections(self) -> dict[str, tuple[str, ...]]:
+        """Returns the sections, and one for commands without a section."""
+        named = set(itertools.chain(*_SECTIONS.values()))
+        others = tuple(name for name in self.commands if name not in named)
+        return _SECTIONS | ({"Others": others} if others else {})
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Writes one list for each section."""
+        for title, names in self._sections().items():
+            limit = formatter.width - 6 - max(map(len, self.commands))
+            rows = [(name, self.commands[name].get_short_help_str(limit)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
 app = typer.Typer(
     name="millrace",
-    help="Millrace, a live media gateway: signed RTMP(S) push in; HTTP-FLV, WS-FLV, RTMP, HLS, LL-HLS and DASH out.",
+    cls=_Commands,
+    help=(
+        "Millrace, a live media gateway. In: RTMP(S), WebSocket and WebRTC (WHIP), also from a browser's camera. "
+        "Out: HTTP-FLV, WS-FLV, RTMP, HLS, LL-HLS, DASH and WebRTC (WHEP), with pages for browsers."
+    ),
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -24,6 +88,11 @@ app.add_typer(token.app, name="token")
 app.add_typer(ivs.app, name="ivs")
 app.add_typer(cloudfront.app, name="cloudfront")
 app.add_typer(storage.app, name="storage")
+common.command(app, "status", overrides=True)(running.status)
+common.command(app, "streams", overrides=True)(running.streams)
+common.command(app, "events", overrides=True)(running.events)
+common.command(app, "kick", overrides=True, no_args_is_help=True)(running.kick)
+app.command("completion", no_args_is_help=True)(completion.completion)
 common.command(app, "sign")(keys.sign)
 common.command(app, "verify")(keys.verify)
 common.command(app, "check-config", overrides=True)(configuration.check_config)
@@ -110,6 +179,7 @@ def run(arguments: list[str]) -> int:
 
     The code of a mistake is 2 for usage and configuration, else 1.
     """
+    completion_init()  # for the requests of the shells' scripts, which `millrace completion` prints
     try:
         code = app(args=arguments, prog_name="millrace", standalone_mode=False)
         return code if isinstance(code, int) else 0

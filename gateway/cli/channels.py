@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -38,8 +39,11 @@ FieldOption = Annotated[
     ),
 ]
 _EXPIRES_HELP = (
-    "The end of the time for pushes: seconds since 1970, a date (00:00 UTC of that day) or a time with its zone."
+    "The time until which a push may begin: seconds since 1970, a date (00:00 UTC of that day), "
+    "a time with its zone, or never."
 )
+_YEAR_SECONDS: Final = 365 * 86_400
+_SIMILAR: Final = 0.6  # the least similarity of a name that is proposed
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +79,23 @@ _command = functools.partial(common.command_within, _open_context, app)
 @_command()
 async def create(
     context: _CommandContext,
-    expires: Annotated[str, typer.Option("--expires", metavar="EPOCH|ISO", help=_EXPIRES_HELP)],
     name: NameOption = None,
+    expires: Annotated[
+        str | None, typer.Option("--expires", metavar="EPOCH|ISO|never", help=_EXPIRES_HELP + " Default: in a year.")
+    ] = None,
     description: DescriptionOption = None,
     field: FieldOption = None,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Store a new channel, and print its push and play addresses. LL-HLS is on, unless --field isCMAF=false."""
+    """Store a new channel, and print its push and play addresses.
+
+    HTTP-FLV, HLS, LL-HLS and DASH are on; --field isHls=false switches HLS off.
+    """
     from gateway.channels.channel import create_item
     from gateway.channels.channel_events import channel_created
 
-    body = {"isCMAF": True, **_body(expires, name, description, field)}
+    expires = expires or rfc3339(time.time() + _YEAR_SECONDS, "seconds")
+    body = {"isHls": True, "isCMAF": True, **_body(expires, name, description, field)}
     item = create_item(body, time.time(), context.secrets, context.settings.limits.item)
     channel = await context.stores.channels.add(item)
     await _record(context, channel_created(channel, time.time(), _AUTHOR))
@@ -102,9 +112,8 @@ async def list_(context: _CommandContext, as_json: common.JsonOption = False) ->
         now = time.time()
         common.print_json([context.presenter.present(c, now) for c in channels])
         return
-    for channel in channels:
-        line = f"{channel.id}  {_expiry(channel)}  {','.join(enabled_outputs(channel)) or '-':<12}  {channel.name}"
-        typer.echo(common.plain(line))
+    rows = [(c.id, _expiry(c), ",".join(enabled_outputs(c)) or "-", c.name) for c in channels]
+    common.print_rows(("ID", "EXPIRES", "OUTPUTS", "NAME"), rows)
 
 
 @_command()
@@ -120,7 +129,7 @@ async def update(
     expires: Annotated[
         str | None,
         typer.Option(
-            "--expires", metavar="EPOCH|ISO", help=_EXPIRES_HELP + " Makes a new key and revokes the old one."
+            "--expires", metavar="EPOCH|ISO|never", help=_EXPIRES_HELP + " Makes a new key and revokes the old one."
         ),
     ] = None,
     name: NameOption = None,
@@ -131,10 +140,10 @@ async def update(
     """Change fields of a channel. The other fields are kept."""
     from gateway.channels.channel import changes
 
-    body = _body(expires, name, description, field)
-    if not body:
+    if expires is None and name is None and description is None and not field:
         common.fail(common.USAGE, "nothing to change: give --expires, --name, --description or --field")
     channel = await context.stores.channels.get(id)
+    body = _body(expires, name, description, field, channel.item)
     changed = changes(channel, body, context.secrets, context.settings.limits.item)
     _show(context, await _update(context, id, changed), as_json)
 
@@ -174,7 +183,7 @@ async def sign(
     id: IdArgument,
     expires: Annotated[
         str | None,
-        typer.Option("--expires", metavar="EPOCH|ISO", help="A new expiry. Without it, the stored expiry is kept."),
+        typer.Option("--expires", metavar="EPOCH|ISO|never", help="A new expiry; by default the stored one is kept."),
     ] = None,
     as_json: common.JsonOption = False,
 ) -> None:
@@ -182,11 +191,13 @@ async def sign(
 
     If expiry, secret and algorithm are unchanged, the key is unchanged too. To revoke a leaked key, use --expires.
     """
+    from gateway.channels.expiry import stored_outdate
+
     expires_at = None if expires is None else parse_expiry(expires)
     channel = await context.stores.channels.get(id)
-    changed = {"key": context.secrets.sign(id, channel.expires if expires_at is None else expires_at)}
+    changed: dict[str, Any] = {"key": context.secrets.sign(id, channel.expires if expires_at is None else expires_at)}
     if expires is not None:
-        changed["outdate"] = expires
+        changed["outdate"] = stored_outdate(expires)
     _show(context, await _update(context, id, changed), as_json)
 
 
@@ -210,12 +221,20 @@ async def _record(context: _CommandContext, event: Event) -> None:
         typer.echo(f"warning: the change is stored, but is not in the events log: {error}", err=True)
 
 
-def _body(expires: str | None, name: str | None, description: str | None, pairs: list[str] | None) -> dict[str, Any]:
+def _body(
+    expires: str | None,
+    name: str | None,
+    description: str | None,
+    pairs: list[str] | None,
+    stored: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Returns the fields of the options. stored: the fields that the channel has. Exits for an unknown field."""
     body: dict[str, Any] = {}
     for pair in pairs or ():
         field, equals, value = pair.partition("=")
         if not (field and equals):
             common.fail(common.USAGE, f"--field {common.plain(pair)}: expected name=value")
+        _check_name(field, stored)
         body[field] = _parse_value(field, value)
     if name is not None:
         body["videoname"] = name
@@ -225,6 +244,17 @@ def _body(expires: str | None, name: str | None, description: str | None, pairs:
         parse_expiry(expires)
         body["outdate"] = expires
     return body
+
+
+def _check_name(field: str, stored: Mapping[str, Any]) -> None:
+    """Exits for a field that neither Millrace nor the channel has. The API stores such fields for other programs."""
+    from gateway.channels import expiry, fields
+    from gateway.settings.layers import nearest
+
+    known = (*fields.FIELDS, expiry.FIELD)
+    if field not in known and field not in stored:
+        hint = nearest(field, known, _SIMILAR)
+        common.fail(common.USAGE, f"--field {common.plain(field)}: there is no such field{hint}")
 
 
 def _parse_value(field: str, text: str) -> Any:
@@ -256,6 +286,10 @@ def _show(context: _CommandContext, channel: Channel, as_json: bool) -> None:
 
 
 def _expiry(channel: Channel) -> str:
+    from gateway.channels.expiry import is_never
+
+    if is_never(channel.expires):
+        return "never"
     try:
         return rfc3339(channel.expires, "seconds")
     except (ValueError, OverflowError, OSError):  # a key of another program may have a year out of range

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import json
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -53,6 +54,15 @@ def print_table(lines: Iterable[tuple[str, str]]) -> None:
     """Prints labels and values, one pair on each line."""
     for label, value in lines:
         typer.echo(f"{label:<12}{plain(value)}")
+
+
+def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints columns. The header is for people: a pipe gets the rows alone."""
+    shown = [header, *rows] if sys.stdout.isatty() else rows
+    widths = [max((len(row[n]) for row in shown), default=0) for n in range(len(header) - 1)]
+    for row in shown:
+        cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]
+        typer.echo(plain("  ".join([*cells, row[-1]])).rstrip())
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,10 +51,13 @@ class SettingsError(Exception):
         super().__init__("; ".join(self.problems))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns "; did you mean …?" with the most similar name of `known`; "" if `known` is empty."""
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.0) -> str:
+    """Returns "; did you mean …?" with the most similar name of `known`; "" if none is similar enough.
+
+    cutoff: the least similarity, 0 to 1.
+    """
     by_plain = {_plain(k): k for k in known}
-    close = difflib.get_close_matches(_plain(name), by_plain, n=1, cutoff=0.0)
+    close = difflib.get_close_matches(_plain(name), by_plain, n=1, cutoff=cutoff)
     return f"; did you mean {by_plain[close[0]]}?" if close else ""
 
 

@@ -1,0 +1,263 @@
+"""`millrace status`, `streams`, `events` and `kick`: ask a running gateway through its API."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import quote, urlencode
+
+import typer
+
+from gateway.cli import common
+from gateway.ports.errors import GatewayError
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+_TIMEOUT: Final = 15.0  # seconds for one answer; the gateway may wait for a store or other nodes
+_MAX_ANSWER: Final = 32_000_000  # bytes
+_FOLLOW_SECONDS: Final = 1.0
+_LATE_SECONDS: Final = 5.0  # events of other nodes may be listed this much later than newer ones
+_PAGE: Final = 1_000  # events of one answer, the most that the API gives
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="The admin listener, such as https://host:8000; default: here."),
+]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        help="The admin token. Other users of this machine can see it: MILLRACE_ADMIN__TOKEN and the prompt are safer.",
+    ),
+]
+
+
+class NoAnswer(GatewayError):
+    """The gateway cannot be reached. The message says at which address, and what to do."""
+
+
+class Refused(GatewayError):
+    """The gateway refused the request. The message is its reason."""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: the token is for one address only."""
+
+    def redirect_request(self, *arguments: Any) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The API at `base`, for one token. tls: the trusted authorities; None: `base` is http."""
+
+    base: str
+    token: str
+    tls: ssl.SSLContext | None
+
+    def ask(self, method: str, path: str, query: dict[str, Any] | None = None) -> Any:
+        """Returns the JSON answer. Raises NoAnswer, Refused."""
+        url = f"{self.base}{path}" + (f"?{urlencode(query)}" if query else "")
+        request = urllib.request.Request(url, method=method, headers={"Authorization": f"Bearer {self.token}"})  # noqa: S310
+        handlers: list[urllib.request.BaseHandler] = [_NoRedirect(), urllib.request.ProxyHandler({})]
+        if self.tls is not None:
+            handlers.append(urllib.request.HTTPSHandler(context=self.tls))
+        try:
+            with urllib.request.build_opener(*handlers).open(request, timeout=_TIMEOUT) as reply:
+                return json.loads(reply.read(_MAX_ANSWER))
+        except urllib.error.HTTPError as error:
+            raise Refused(_reason(error)) from None
+        except ValueError:
+            raise NoAnswer(f"{self.base} does not answer like a gateway: give the admin listener with --url") from None
+        except (OSError, HTTPException) as error:
+            cause = getattr(error, "reason", error)
+            text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+            hint = "start one with `millrace serve`, or name another with --url"
+            raise NoAnswer(f"no gateway answers at {self.base} ({str(text).lower()}): {hint}") from None
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    if error.code == 401:
+        return "the admin token is wrong; `millrace token reset` makes a new one on the gateway's machine"
+    try:
+        return str(json.loads(error.read(65_536))["error"])
+    except (ValueError, KeyError, TypeError, OSError, HTTPException):
+        return f"the gateway answered {error.code}"
+
+
+def open_api(sources: common.Sources, url: str | None, token: str | None) -> Api:
+    """Returns the API of the options, else of the settings. Asks a person for a missing token."""
+    import asyncio
+
+    from gateway.adapters.secret_resolver import resolve_secrets
+
+    settings = sources.settings()
+    base = (url or _local_address(settings)).rstrip("/")
+    if not base.startswith(("http://", "https://")):
+        common.fail(common.USAGE, f"--url {common.plain(base)}: expected http://host:port or https://host:port")
+    found = token or asyncio.run(resolve_secrets(settings)).admin.token.get_secret_value()
+    if not found and sys.stdin.isatty():
+        found = typer.prompt(f"Admin token of {base}", hide_input=True, err=True)
+    if not found or not found.isascii() or not found.isprintable():
+        common.fail(common.USAGE, "the admin token is needed: set MILLRACE_ADMIN__TOKEN, or give --token")
+    return Api(base, found, _tls(settings, base, local=url is None))
+
+
+def _local_address(settings: Settings) -> str:
+    from gateway.adapters.local.host import known_ports
+    from gateway.lib.network import url_host
+
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.admin.host, settings.admin.host)
+    return f"{'https' if settings.admin.tls else 'http'}://{url_host(host)}:{known_ports(settings)['admin']}"
+
+
+def _tls(settings: Settings, base: str, *, local: bool) -> ssl.SSLContext | None:
+    """Returns the context for https. The own gateway is known by its certificate file, whatever its name."""
+    if not base.startswith("https:"):
+        return None
+    context = ssl.create_default_context()
+    if settings.tls.ca is not None:
+        context.load_verify_locations(settings.tls.ca)
+    if local and settings.tls.cert is not None:
+        context.load_verify_locations(settings.tls.cert)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.check_hostname = False
+    return context
+
+
+def status(
+    sources: common.Sources, url: UrlOption = None, token: TokenOption = None, as_json: common.JsonOption = False
+) -> None:
+    """Print the state of a running gateway: version, traffic, disk, and what is missing."""
+    found = open_api(sources, url, token).ask("GET", "/status")
+    if as_json:
+        common.print_json(found)
+        return
+    disk = found["disk"]
+    common.print_table(
+        [
+            ("version", found["version"]),
+            ("up", _duration(found["uptime"])),
+            ("ready", "yes" if found["ready"] else "no"),
+            *(("missing", name) for name in found["missing"]),
+            ("streams", str(found["streams"])),
+            ("publishers", str(found["publishers"])),
+            ("viewers", str(sum(found["viewers"].values()))),
+            ("cpu", f"{found['cpu']['percent']} %"),
+            ("disk", f"{disk['free'] / 1e9:.1f} of {disk['total'] / 1e9:.1f} GB free"),
+        ]
+    )
+
+
+def streams(
+    sources: common.Sources, url: UrlOption = None, token: TokenOption = None, as_json: common.JsonOption = False
+) -> None:
+    """Print the streams that are live on all nodes: bitrate, viewers, publisher and faults."""
+    found = open_api(sources, url, token).ask("GET", "/videostreams/online")
+    if as_json:
+        common.print_json(found)
+        return
+    rows = [
+        (
+            stream["id"],
+            stream["state"],
+            f"{stream['bitrate'] / 1000:.0f} kbit/s",
+            str(sum(stream["viewers"].values())),
+            _publisher(stream["publisher"]),
+            ",".join(finding["code"] for finding in stream.get("health", ())) or "-",
+            stream.get("videoname", ""),
+        )
+        for stream in found
+    ]
+    common.print_rows(("ID", "STATE", "BITRATE", "VIEWERS", "PUBLISHER", "HEALTH", "NAME"), rows)
+
+
+def _publisher(publisher: dict[str, Any] | None) -> str:
+    return f"{publisher['protocol']} {publisher['address']}" if publisher else "-"
+
+
+def kick(
+    sources: common.Sources,
+    id: Annotated[str, typer.Argument(metavar="ID", help="The channel.")],
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: common.JsonOption = False,
+) -> None:
+    """End the push of a channel and disconnect its viewers. The key stays valid, so an encoder may connect again."""
+    found = open_api(sources, url, token).ask("DELETE", f"/videostream/{quote(id, safe='')}/session")
+    if as_json:
+        common.print_json(found)
+    else:
+        typer.echo(common.plain(f"ended the stream of {id}"))
+
+
+def events(
+    sources: common.Sources,
+    channel: Annotated[str | None, typer.Option("--channel", metavar="ID", help="Only events of this channel.")] = None,
+    type: Annotated[
+        str | None, typer.Option("--type", metavar="TYPE", help="Only events of this type, such as stream.started.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=_PAGE, help="The number of events.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new events too, until Ctrl-C.")] = False,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: common.JsonOption = False,
+) -> None:
+    """Print the latest events of all nodes, the newest last. With --follow --json, each line is one event."""
+    api = open_api(sources, url, token)
+    query = {name: value for name, value in (("channel", channel), ("type", type)) if value}
+    found = api.ask("GET", "/events", {**query, "limit": limit})[::-1]
+    if as_json and not follow:
+        common.print_json(found)
+        return
+    _print_events(found, as_json)
+    if follow:
+        _follow(api, query, found, as_json)
+
+
+def _follow(api: Api, query: dict[str, str], known: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """Prints new events until Ctrl-C. A gateway that restarts is asked again."""
+    seen = deque((event["id"] for event in known), maxlen=2 * _PAGE)
+    since, failure = time.time(), ""
+    while True:
+        time.sleep(_FOLLOW_SECONDS)
+        asked = time.time()
+        try:
+            found = api.ask("GET", "/events", {**query, "since": since - _LATE_SECONDS, "limit": _PAGE})
+        except NoAnswer as error:
+            if failure != str(error):
+                failure = str(error)
+                typer.echo(f"millrace: {failure}", err=True)
+            continue
+        if len(found) == _PAGE:
+            typer.echo(f"millrace: only the last {_PAGE} events are printed", err=True)
+        new = [event for event in reversed(found) if event["id"] not in seen]
+        seen.extend(event["id"] for event in new)
+        since, failure = asked, ""
+        _print_events(new, as_json)
+
+
+def _print_events(found: Iterable[dict[str, Any]], as_json: bool) -> None:
+    for event in found:
+        if as_json:
+            typer.echo(json.dumps(event, ensure_ascii=False))
+            continue
+        data = " ".join(f"{name}={value}" for name, value in event["data"].items() if name != "stream")
+        typer.echo(common.plain(f"{event['time']}  {event['type']:<17}  {event['channel'] or '-'}  {data}"))
+    sys.stdout.flush()
+
+
+def _duration(seconds: float) -> str:
+    days, rest = divmod(int(seconds), 86_400)
+    return (f"{days} d " if days else "") + time.strftime("%H:%M:%S", time.gmtime(rest))

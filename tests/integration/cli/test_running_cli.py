@@ -1,0 +1,99 @@
+"""The commands that ask a running gateway: status, streams, events and kick."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.authority import Authority
+from tests.support.clients import Program, push, until
+from tests.support.gateway import Gateway, running
+from tests.support.media import Film
+from tests.support.shared_gateway import shared_gateway
+
+FILM = Film("running cli", seconds=60)
+gateway = shared_gateway("ffmpeg", films=[FILM])
+
+
+def environment(data: Path, token: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+    return kept | {"MILLRACE_DATA": str(data), "MILLRACE_ADMIN__PORT": "0", "MILLRACE_ADMIN__TOKEN": token}
+
+
+def millrace(gateway: Gateway, *arguments: str, token: str | None = None) -> subprocess.CompletedProcess[str]:
+    """The command on the gateway's machine: its address follows from the data folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments],
+        env=environment(gateway.data, gateway.token if token is None else token),
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_the_live_streams_are_shown_and_ended(gateway: Gateway) -> None:
+    assert millrace(gateway, "streams").stdout == ""
+    channel = gateway.channel(videoname="Main stage")
+    with push(FILM, channel.push) as encoder:
+        channel.wait_live()
+        shown = millrace(gateway, "streams")
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert shown.stdout.startswith(f"{channel.id}  live  ") and shown.stdout.endswith("  Main stage\n")
+        assert " rtmp 127.0.0.1 " in shown.stdout
+        (listed,) = json.loads(millrace(gateway, "streams", "--json").stdout)
+        assert (listed["id"], listed["state"]) == (channel.id, "live")
+        status = json.loads(millrace(gateway, "status", "--json").stdout)
+        assert (status["publishers"], status["ready"]) == (1, True)
+        assert "publishers  1\n" in millrace(gateway, "status").stdout
+        kicked = millrace(gateway, "kick", channel.id)
+        assert (kicked.returncode, kicked.stdout) == (0, f"ended the stream of {channel.id}\n")
+        until(lambda: not encoder.running, "the encoder is cut off")
+    again = millrace(gateway, "kick", channel.id)
+    assert (again.returncode, again.stdout) == (1, "") and again.stderr == f"millrace: {channel.id} is not live\n"
+
+
+def test_events_are_printed_and_followed(gateway: Gateway) -> None:
+    first = gateway.channel(videoname="First")
+    done = millrace(gateway, "events", "--channel", first.id)
+    assert done.stdout.count("\n") == 1 and "  channel.created    " in done.stdout
+    (event,) = json.loads(millrace(gateway, "events", "--channel", first.id, "--json").stdout)
+    assert (event["type"], event["data"]["name"]) == ("channel.created", "First")
+    command = [sys.executable, "-m", "gateway", "events", "--follow", "--json", "--type", "channel.created"]
+    with Program(command, env=environment(gateway.data, gateway.token)) as following:
+        until(lambda: first.id in following.output, "the earlier events")
+        second = gateway.channel(videoname="Second")
+        until(lambda: second.id in following.output, "the new event")
+        third = gateway.channel(videoname="Third")
+        until(lambda: third.id in following.output, "the next event")
+        ids = [json.loads(line)["id"] for line in following.output.splitlines()]
+        assert len(ids) == len(set(ids))
+
+
+def test_mistakes_are_one_line_with_the_remedy(gateway: Gateway, tmp_path: Path) -> None:
+    def said(done: subprocess.CompletedProcess[str], code: int) -> str:
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1), done
+        return done.stderr
+
+    assert "the admin token is wrong" in said(millrace(gateway, "status", token="a-wrong-token-of-tests"), 1)
+    assert "set MILLRACE_ADMIN__TOKEN" in said(millrace(gateway, "status", token=""), 2)
+    assert "start one with `millrace serve`" in said(millrace(gateway, "status", "--url", "http://127.0.0.1:1"), 1)
+    assert "expected http://" in said(millrace(gateway, "status", "--url", "127.0.0.1"), 2)
+    playback = f"http://127.0.0.1:{gateway.ports['http']}"
+    assert said(millrace(gateway, "status", "--url", playback), 1)
+    found = millrace(gateway, "events", "--type", "nonsense")
+    assert found.returncode in (0, 1) and "Traceback" not in found.stderr
+
+
+def test_the_own_certificate_is_trusted_whatever_its_name_and_others_are_not(tmp_path: Path) -> None:
+    cert, key = Authority(tmp_path).files("live.example.com")
+    tls = {"MILLRACE_TLS__CERT": str(cert), "MILLRACE_TLS__KEY": str(key), "MILLRACE_ADMIN__TLS": "true"}
+    ports = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMPS", "HTTPS", "WSS")}
+    with running(**tls, **ports) as gateway:
+        env = environment(gateway.data, gateway.token) | tls
+        command = [sys.executable, "-m", "gateway", "status", "--json"]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, json.loads(done.stdout)["ready"]) == (0, True)
+        command += ["--url", f"https://127.0.0.1:{gateway.ports['admin']}"]
+        refused = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        assert refused.returncode == 1 and "certificate" in refused.stderr
