@@ -94,8 +94,8 @@ class SharedRead(Generic[T]):
 class PublicChannels:
     """The channels that the home page shows. Use `entries`.
 
-    A channel is listed if it is marked public, its key has not expired, it has an output for viewers, and everyone may
-    play it. auth: protection of channels without their own.
+    A channel is listed if it is marked public, it has an output for viewers, and everyone may play it. After the expiry
+    of its key it is listed while it is live. auth: protection of channels without their own.
 
     stored: returns all channels. live: returns the number of viewers of all live public channels, by id.
     """
@@ -116,7 +116,7 @@ class PublicChannels:
 
     async def entries(self) -> Entries:
         """Returns the fields of each channel: live ones first, then by name. Raises StoreUnavailable."""
-        channels, live = await self._stored.get(), await self._live.get()
+        channels, live, now = await self._stored.get(), await self._live.get(), self._wall()
         listed = [
             {
                 "id": channel.id,
@@ -127,18 +127,15 @@ class PublicChannels:
                 "viewers": live.get(channel.id, 0),
             }
             for channel in channels
+            if channel.id in live or not channel.expired(now)
         ]
         return first_entries(listed)
 
     async def _read_stored(self) -> list[Channel]:
-        now = self._wall()
         return [
             channel
             for channel in await self._list()
-            if channel.flag("isPublic")
-            and not channel.expired(now)
-            and is_watchable(channel)
-            and (channel.play_auth or self._auth) == "none"
+            if channel.flag("isPublic") and is_watchable(channel) and (channel.play_auth or self._auth) == "none"
         ]
 
 

@@ -72,12 +72,13 @@ async def test_only_public_channels_that_everyone_may_watch_are_listed():
         channel("broken", isPublic=True, playAuth="sing"),
         channel("silent", isPublic=True, isFlv=False),
         channel("expired", isPublic=True, key="", outdate="2020-01-01"),
+        channel("running", isPublic=True, key="", outdate="2020-01-01"),
     )
     async with Tasks("test") as tasks:
-        listed = await PublicChannels(store.list, Live(text=3), "none", tasks).entries()
-        assert [entry["id"] for entry in listed] == ["text", "open"]
-        assert listed[0] == {"id": "text", "slug": "", "name": "", "description": "", "live": True, "viewers": 3}
-        assert (listed[1]["name"], len(listed[1]["description"]), listed[1]["live"]) == ("Open", 300, False)
+        listed = await PublicChannels(store.list, Live(text=3, running=0), "none", tasks).entries()
+        assert [entry["id"] for entry in listed] == ["running", "text", "open"]
+        assert listed[1] == {"id": "text", "slug": "", "name": "", "description": "", "live": True, "viewers": 3}
+        assert (listed[2]["name"], len(listed[2]["description"]), listed[2]["live"]) == ("Open", 300, False)
         assert await PublicChannels(store.list, Live(), "sign", tasks).entries() == []
 
 
