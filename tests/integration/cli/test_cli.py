@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway import __version__
+from gateway.cli.common import print_rows
 from tests.support.tools import need
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -238,6 +239,16 @@ class TestChannels:
         one, two = millrace("channel", "list").stdout.splitlines()
         assert one.endswith("  2030-01-01T00:00:00Z  flv,hls,cmaf  one")
         assert two.endswith("  2031-01-01T12:00:00Z  flv,hls,cmaf  two\N{REPLACEMENT CHARACTER}[31m")
+
+    def test_a_terminal_gets_a_header(self, monkeypatch, capsys):
+        rows = [("c1", "never", "Hall"), ("c23", "2030-01-01T00:00:00Z", "")]
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        print_rows(("ID", "EXPIRES", "NAME"), rows)
+        assert capsys.readouterr().out.splitlines() == [
+            "ID   EXPIRES               NAME",
+            "c1   never                 Hall",
+            "c23  2030-01-01T00:00:00Z",
+        ]
 
 
 MISTAKES = [

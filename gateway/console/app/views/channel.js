@@ -124,7 +124,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
     ${tone && html`<div class="bar"><${Notice} kind=${tone} title=${tone === "bad" ? t("channel.expired")
         : t("channel.expires", { when: relative(expiry(channel)) })}
       actions=${administers.value && html`<${LinkButton} small href=${channelHref(id, "/edit?section=basics")}>${t("channel.renew")}<//>`}>
-        ${t(tone === "bad" && !live ? "channel.expired.text" : "channel.expires.text", { date: moment(expiry(channel)) })}<//></div>`}
+        ${t(tone === "bad" ? "channel.expired.text" : "channel.expires.text", { date: moment(expiry(channel)) })}<//></div>`}
     <${Refusals} channel=${channel} session=${session} />
     <div class="two">
       <div class="stack left">
