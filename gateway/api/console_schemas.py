@@ -60,12 +60,25 @@ class MediaWorkers(Schema):
     most: int
 
 
+class CertificateStatus(Schema):
+    """The certificate of the ports over TLS.
+
+    expires: null before the first certificate. acme: it is renewed by itself (`tls.acme`). error: why the last renewal
+    or the last new files failed.
+    """
+
+    names: list[str]
+    expires: str | None
+    acme: bool
+    error: str | None
+
+
 class Status(Schema):
     """The node's health. uptime, loopLag: seconds. viewers: by protocol.
 
     bytesIn, bytesOut, dropped (by reason): since the start. stores: the kind of store for channels, objects, jobs and
     the console's users: sqlite, dynamodb, file or s3. ivs: whether Amazon IVS is configured.
-    cloudfront: whether this node signs addresses for CloudFront.
+    cloudfront: whether this node signs addresses for CloudFront. certificate: null without TLS.
     """
 
     version: str
@@ -85,6 +98,7 @@ class Status(Schema):
     workers: MediaWorkers
     ready: bool
     missing: list[str]
+    certificate: CertificateStatus | None
     ports: Ports
     logLevel: Literal["debug", "info", "warning", "error"]
     stores: dict[str, str]

@@ -140,6 +140,7 @@ class Context:
     metrics_of_all: Callable[[], Awaitable[MetricsSnapshot]] | None = None
     broadcast_servers: Callable[[], Awaitable[list[dict[str, str]]]] | None = None
     servers_by_key: Callable[[str, str, str], Awaitable[list[dict[str, Any]]]] | None = None
+    certificate: Callable[[], dict[str, Any] | None] = lambda: None
     pages: bool = True
     tasks: bool = False
     assets: Assets = field(default_factory=Assets)

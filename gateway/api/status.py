@@ -78,6 +78,7 @@ async def show(request: web.Request) -> web.Response:
             "workers": node.workers(),
             "ready": not missing,
             "missing": [*missing, *context.readiness.degraded()],
+            "certificate": context.certificate(),
             "ports": context.address_defaults.ports().as_json(),
             "logLevel": levels.name,
             "stores": node.stores,

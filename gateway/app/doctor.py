@@ -22,6 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from gateway.adapters.local.host import certificate_files
 from gateway.lib.aws_extra import INSTALL_AWS
 from gateway.lib.network import url_host
 from gateway.lib.port_owner import port_in_use_text, port_owner
@@ -85,7 +86,7 @@ def examine(settings: Settings) -> list[CheckResult]:
         *check_data_folder(settings.data),
         check_token(settings),
         *(_missing("file", line) for line in missing_files(settings)),
-        *check_certificate(settings.tls.cert, settings.tls.key),
+        *check_certificate(*certificate_files(settings), acme=bool(settings.tls.acme)),
         *check_ports(settings),
         *check_stores(settings),
     ]
@@ -233,10 +234,15 @@ def check_data_folder(folder: Path) -> list[CheckResult]:
     return [_ok("data folder", text), make_finding("disk space", f"{free / 1e9:.1f} GB free")]
 
 
-def check_certificate(cert: Path | None, key: Path | None, now: datetime | None = None) -> list[CheckResult]:
+def check_certificate(
+    cert: Path | None, key: Path | None, now: datetime | None = None, *, acme: bool = False
+) -> list[CheckResult]:
     """Checks whether certificate and key are readable, belong together and are valid now."""
     if cert is None:
         return [_ok("certificate", "none set: RTMPS, HTTPS and WSS stay closed")]
+    if acme and not cert.exists():
+        text = "none yet: the gateway requests it (tls.acme), and the authority checks port 80 or 443 of its names"
+        return [_warning("certificate", text)]
     from cryptography import x509
 
     try:

@@ -49,6 +49,8 @@ async def welcome_text(parts: NodeParts, stores: Stores, ports: OpenPorts) -> st
     rows = [f"    {labels[name]:<9} {url}" for name, url in item["playUrls"].items()]
     scheme = "https" if settings.admin.tls else "http"
     admin = "127.0.0.1" if settings.admin.host in _ALL else shown_host(settings.admin.host)
+    if settings.admin.tls:
+        admin = ports.certificate.host_for(admin)
     lines = [
         "",
         f"Millrace {__version__} is ready.",
@@ -70,7 +72,9 @@ async def welcome_text(parts: NodeParts, stores: Stores, ports: OpenPorts) -> st
         f"Console: {scheme}://{url_host(admin)}:{ports['admin']}/ (log in with the admin token)",
     ]
     pull = shown_host(settings.http.host)
-    if settings.http.host in _ALL and pull != "127.0.0.1":
+    if settings.tls.acme and not ports.certificate:
+        lines.append(f"A certificate for {', '.join(settings.tls.acme)} is requested; then the addresses are https.")
+    elif not ports.certificate and settings.http.host in _ALL and pull != "127.0.0.1":
         lines.append(f"On this machine, 127.0.0.1 works instead of {pull} too.")
     lines += ["Stop with Ctrl-C.", ""]
     return "\n".join(lines)

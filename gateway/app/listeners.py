@@ -5,21 +5,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from gateway.adapters.acme.challenge_answers import FOLDER as CHALLENGES
 from gateway.app.node_parts import NodeParts
 from gateway.app.role import AdminServer, Role, Servers
 from gateway.channels.addresses import OpenPorts
 from gateway.http.connection import HttpLimits
 from gateway.http.forwarded import Forwarded
+from gateway.http.response import Handler
 from gateway.http.server import HttpServer
 from gateway.ingest.services import ListenerServices
 from gateway.lib.metric_table import BYTES_OUT, REFUSED, MetricSample
-from gateway.lib.sockets import Opener, listen, port_of, tls_context
+from gateway.lib.sockets import Opener, listen, port_of
 from gateway.listeners.handover import Handover
 from gateway.listeners.pending_connections import PendingConnections
 from gateway.listeners.port_listener import OpenListeners
 from gateway.listeners.udp_listener import UdpListener
 from gateway.playback.formats import FORMATS
-from gateway.playback.router import OTHER_METHODS
+from gateway.playback.https_redirect import HttpsRedirect
+from gateway.playback.router import OTHER_METHODS, PlaybackRouter
 from gateway.processes.sibling_server import SiblingServer
 from gateway.settings import Settings
 from gateway.webrtc.endpoint import WebRtcEndpoint
@@ -53,7 +56,9 @@ class Listeners:
         Raises ListenError.
         """
         settings, role, link = self._settings, self._role, self._parts.link
-        tls = tls_context(settings.tls.cert, settings.tls.key) if settings.tls.cert is not None else None
+        certificate = self._parts.certificate
+        tls = certificate.server.context if certificate is not None else None
+        challenges = certificate.challenges if certificate is not None else None
         opener: Opener = listen if link is None else link.sockets
         webrtc_sockets = self._webrtc_sockets()
         tcp_limits = TcpLimits(role.viewers.memory, settings.limits.viewer_stall)
@@ -79,7 +84,7 @@ class Listeners:
                 router.add_sessions(name, respond)
         await self._http.listen(sockets["http"])
         if tls is not None:
-            await self._http.listen(sockets["https"], tls)
+            await self._http.listen(sockets["https"], tls, challenges.context if challenges is not None else None)
         if self._siblings is not None:
             await self._siblings.open()
         if "admin" in sockets:
@@ -122,15 +127,23 @@ class Listeners:
 
     def _playback(self, servers: Servers) -> HttpServer:
         """Returns the server for players and other nodes. Also creates the server for processes of this host."""
-        router, limits = servers.playback, replace(http_limits(self._settings), memory=self._role.viewers.memory)
+        limits = replace(http_limits(self._settings), memory=self._role.viewers.memory)
         forwarded = Forwarded(self._settings.http.forwarded_from)
+        handler = self._handler(servers.playback)
         endpoint, slot, aggregator = servers.node_endpoint, self._parts.identity.slot, servers.metrics_aggregator
         if endpoint is None:
-            return HttpServer(router, limits, forwarded, hidden_methods=OTHER_METHODS)
-        router.add_folder("_node", endpoint)
+            return HttpServer(handler, limits, forwarded, hidden_methods=OTHER_METHODS)
+        servers.playback.add_folder("_node", endpoint)
         if slot is not None and aggregator is not None:
             self._siblings = SiblingServer(slot, endpoint, limits, aggregator.save_counters)
-        return HttpServer(router, limits, forwarded, hidden_methods=OTHER_METHODS, exempts=endpoint.is_signed)
+        return HttpServer(handler, limits, forwarded, hidden_methods=OTHER_METHODS, exempts=endpoint.is_signed)
+
+    def _handler(self, router: PlaybackRouter) -> Handler:
+        """Returns the handler of requests. With a certificate of ACME, pages of browsers go to HTTPS."""
+        if self._parts.certificate is None or self._parts.certificate.challenges is None:
+            return router
+        router.add_folder(CHALLENGES, self._parts.certificate.challenges.respond)
+        return HttpsRedirect(router, self._parts.own_address.with_certificate)
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the listeners. Bytes of FLV and RTMP viewers are counted in their feeds."""

@@ -12,6 +12,7 @@ from gateway.adapters.local.credentials import AdminToken, admin_token, signing_
 from gateway.adapters.local.data_folder import data_folder
 from gateway.adapters.local.host import write_ports
 from gateway.adapters.secret_resolver import SecretResolver, warn_of_short_secrets
+from gateway.app.certificates import NodeCertificate
 from gateway.app.listeners import Listeners
 from gateway.app.node_parts import NodeParts
 from gateway.app.own_address import OwnAddress
@@ -58,20 +59,23 @@ async def serve(
             secrets = signing_secret(settings)
             token = admin_token(settings)
             secret_resolver.follow(secrets, token.verifier)
+            events = Events()
+            certificate = NodeCertificate.open(settings, events if slot is None or slot.first else None)
             parts = NodeParts(
                 settings=settings,
                 identity=NodeIdentity.of(slot, secret_resolver.cluster),
                 link=link,
                 secrets=secrets,
                 verifier=token.verifier,
-                events=Events(),
+                events=events,
                 metrics=metrics,
                 experience=Experience(metrics),
                 readiness=Readiness(),
                 shutdown_signals=shutdown_signals,
                 stack=stack,
                 tasks=Tasks(name),
-                own_address=OwnAddress(settings),
+                own_address=OwnAddress(settings, certificate),
+                certificate=certificate,
             )
             role = await open_role(parts)
             listeners = Listeners(parts, role)
@@ -82,6 +86,10 @@ async def serve(
             parts.tasks.start(metrics.sample_loop_lag(), "loop lag")
             metrics.read_from(listeners.samples)
             await listeners.open()
+            if certificate is not None:
+                metrics.read_from(certificate.samples)
+                certificate.start(parts.tasks)
+                shutdown_signals.on_reload = lambda: parts.tasks.start(certificate.reload(), "certificate files")
             await role.join()
             if link is None:
                 write_ports(settings.data, parts.own_address.ports)

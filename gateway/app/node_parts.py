@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from gateway.adapters.local.credentials import TokenVerifier
+from gateway.app.certificates import NodeCertificate
 from gateway.app.own_address import OwnAddress
 from gateway.app.shutdown import ShutdownSignals
 from gateway.channels.stream_key import SigningSecrets
@@ -23,6 +24,7 @@ class NodeParts:
 
     link: this process's link to its master; None: a single process. verifier: checks the admin token.
     stack: closes the role's services in reverse order.
+    certificate: of the ports over TLS; None: they are closed.
     tasks: the tasks of the process. The role enters `tasks` on the stack after all services that a task may use.
     """
 
@@ -39,6 +41,7 @@ class NodeParts:
     stack: AsyncExitStack
     tasks: Tasks
     own_address: OwnAddress
+    certificate: NodeCertificate | None
 
     @property
     def first(self) -> bool:

@@ -2,22 +2,38 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.adapters.advertise import advertised_address, host_of
 from gateway.channels.addresses import OpenPorts
+from gateway.lib.certificates import CertificateNames
 from gateway.ports.nodes import Node, NodeRole
 from gateway.settings import Settings
 
 
-class OwnAddress:
-    """The open ports and the address of this process. Before `announce`, no port is open, and the address is ""."""
+class HasNames(Protocol):
+    """The certificate of this process. Its names may change."""
 
-    def __init__(self, settings: Settings) -> None:
+    @property
+    def names(self) -> CertificateNames: ...
+
+
+class OwnAddress:
+    """The open ports and the address of this process. Before `announce`, no port is open, and the address is "".
+
+    certificate: of the ports over TLS; None: they are closed.
+    """
+
+    def __init__(self, settings: Settings, certificate: HasNames | None = None) -> None:
         self._settings = settings
+        self._certificate = certificate
         self._shown: Mapping[str, Any] = {}  # information for operators and broadcasters
         self.ports = OpenPorts()
         self.address = ""
+
+    def with_certificate(self) -> OpenPorts:
+        """Returns the open ports with the present certificate, for addresses."""
+        return self.ports if self._certificate is None else self.ports.with_certificate(self._certificate.names)
 
     async def announce(self, ports: OpenPorts) -> None:
         """Sets the open ports. If there is a registry, finds the address too: other nodes and ECS tasks use it."""

@@ -23,12 +23,14 @@ class ShutdownSignals:
     """Handles signals, and the master's commands if there is a master.
 
     The first SIGTERM or SIGINT requests the shutdown; a second one ends the process at once. SIGHUP from a closed
-    terminal counts like these. Any other SIGHUP asks for new processes: a single process cannot do that and logs a
-    warning. A process with a master ignores SIGINT and SIGHUP, because a terminal sends them to its master too.
+    terminal counts like these. Any other SIGHUP reads the certificate again and asks for new processes; a single
+    process cannot replace itself and logs that. A process with a master ignores SIGINT and SIGHUP, because a terminal
+    sends them to its master too.
     """
 
     def __init__(self, link: WorkerLink | None = None) -> None:
         loop = asyncio.get_running_loop()
+        self.on_reload: Callable[[], object] | None = None  # called at SIGHUP in a single process
         self._signalled_once = False
         self._starting: asyncio.Timeout | None = None  # of the start; has no limit until the process must end
         self._stop: asyncio.Future[None] = loop.create_future()
@@ -48,6 +50,9 @@ class ShutdownSignals:
     def _hung_up(self) -> None:
         if sys.stdin is not None and sys.stdin.isatty():
             self._signalled(signal.SIGHUP)
+        elif self.on_reload is not None:
+            log.info("SIGHUP reads only the certificate again; restart this process for other options")
+            self.on_reload()
         else:
             log.warning("SIGHUP replaces processes only if serve.workers is more than 1; restart this process")
 

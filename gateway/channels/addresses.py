@@ -10,12 +10,14 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.channels.channel import Channel
+from gateway.lib.certificates import CertificateNames
 from gateway.lib.network import url_host
 from gateway.ports.errors import InvalidField
 from gateway.settings import load
 from gateway.settings.models import LISTENERS
 
 APP: Final = "stream"
+_NO_CERTIFICATE: Final = CertificateNames()
 _WEB: Final = {"http": 80, "https": 443}  # the standard ports; listeners have other defaults
 _DOMAIN = re.compile(
     r"(?=.{1,260}\Z)([A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?",
@@ -24,12 +26,16 @@ _DOMAIN = re.compile(
 
 
 class OpenPorts(Mapping[str, int | None]):
-    """The port of each listener (None: closed), as in `<data>/ports.json`. Raises TypeError for unknown listeners."""
+    """The port of each listener (None: closed), as in `<data>/ports.json`. Raises TypeError for unknown listeners.
 
-    def __init__(self, **ports: int | None) -> None:
+    certificate: the hosts for which clients accept the certificate of the ports over TLS.
+    """
+
+    def __init__(self, certificate: CertificateNames = _NO_CERTIFICATE, /, **ports: int | None) -> None:
         if unknown := ports.keys() - set(LISTENERS):
             raise TypeError(f"no listeners: {sorted(unknown)}")
         self._ports = {name: ports.get(name) for name in LISTENERS}
+        self.certificate = certificate
 
     def __getitem__(self, name: str) -> int | None:
         return self._ports[name]
@@ -56,7 +62,14 @@ class OpenPorts(Mapping[str, int | None]):
 
     def with_tls(self, **ports: int) -> OpenPorts:
         """Returns the ports for clients if a proxy in front of the gateway opens these ports with TLS."""
-        return OpenPorts(**self._ports | ports)
+        return OpenPorts(self.certificate, **self._ports | ports)
+
+    def with_certificate(self, certificate: CertificateNames) -> OpenPorts:
+        return OpenPorts(certificate, **self._ports)
+
+    def over_tls(self, scheme: str) -> bool:
+        """Whether addresses use TLS instead of this plain scheme: a port is open and clients accept its certificate."""
+        return bool(self.certificate) and self[f"{scheme}s"] is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,20 +143,27 @@ class Addresses:
         public_url: the setting `playback.public_url`, the address of this gateway for players; "" if it is not set.
         web_host: the host for pushing from browsers, if it differs from `push_host`. Browsers allow camera access only
         to pages of localhost or over TLS.
+
+        With a certificate, the addresses use TLS. A host that it does not cover is replaced by its first name, but a
+        domain remains as it is: another server may be behind it.
         """
-        push = _base(domains.push, "rtmp") if domains.push else _with_port("rtmp", push_host, ports["rtmp"])
+        push = _base(domains.push, "rtmp", ports) if domains.push else _listener("rtmp", push_host, ports)
         if domains.pull:
-            pull = _base(domains.pull, "http")
+            pull = _base(domains.pull, "http", ports)
         else:
-            pull = public_url.rstrip("/") or _with_port("http", pull_host, ports["http"])
+            pull = public_url.rstrip("/") or _listener("http", pull_host, ports)
         return cls(push, pull, (urlsplit(push).hostname if domains.push else web_host) or push_host, ports)
 
     def server(self, name: str, host: str | None = None) -> str:
         """Returns the address of a listener: ws://host:8081. For a closed listener it has the standard port.
 
-        name: of the listener and of its scheme. host: without brackets; None: the host for publishers.
+        name: of the listener and of its scheme. host: without brackets; None: the host for publishers. Over TLS it is
+        one that the certificate covers.
         """
-        return _with_port(name, host or self.host, self.ports[name])
+        host = host or self.host
+        if name.endswith("s"):
+            host = self.ports.certificate.host_for(host)
+        return _with_port(name, host, self.ports[name])
 
     def rtmp_server(self, channel: Channel) -> str:
         """Returns the server for OBS: rtmp://host:1935/stream.
@@ -170,8 +190,22 @@ def push_ports(domains: PublicDomains, ports: OpenPorts, host: str = "") -> dict
 
     host: of the ports if no push domain is configured; "": the host of the page.
     """
-    named = urlsplit(_base(domains.push, "rtmp")).hostname if domains.push else ""
+    named = urlsplit(_base(domains.push, "rtmp", ports)).hostname if domains.push else ""
     return {"host": named or host, "ws": ports["ws"], "wss": ports["wss"]}
+
+
+def _listener(scheme: str, host: str, ports: OpenPorts) -> str:
+    """Returns the address of the plain listener, or of the one over TLS."""
+    if not ports.over_tls(scheme):
+        return _with_port(scheme, host, ports[scheme])
+    return _over_tls(scheme, ports.certificate.host_for(host), ports)
+
+
+def _over_tls(scheme: str, host: str, ports: OpenPorts) -> str:
+    secure = f"{scheme}s"
+    if ports[secure] == _WEB.get(secure):  # the standard port is not written in addresses of pages
+        return f"{secure}://{url_host(host)}"
+    return _with_port(secure, host, ports[secure])
 
 
 def _with_port(scheme: str, host: str, port: int | None) -> str:
@@ -184,9 +218,19 @@ def _standard(scheme: str) -> int:
     return _WEB.get(scheme) or int(getattr(load(environ={}), scheme).port)
 
 
-def _base(domain: str, scheme: str) -> str:
+def _base(domain: str, scheme: str, ports: OpenPorts) -> str:
     own_scheme, separator, rest = domain.partition("://")
+    if not separator and ports.over_tls(scheme):
+        name, port = _split(domain)
+        if ports.certificate.cover(name) and port in (None, ports[f"{scheme}s"]):
+            return _over_tls(scheme, name, ports)
     scheme, host = (own_scheme.lower(), rest) if separator else (scheme, domain)
     if scheme.startswith("rtmp") and not re.search(r":[0-9]+\Z", host):
         host += f":{_standard(scheme)}"  # users copy it into encoders, and some encoders need the standard port too
     return f"{scheme}://{host}"
+
+
+def _split(domain: str) -> tuple[str, int | None]:
+    """Returns the host without brackets, and the port of a domain that has no scheme."""
+    parts = urlsplit(f"//{domain}")
+    return parts.hostname or "", parts.port

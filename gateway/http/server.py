@@ -20,7 +20,7 @@ from gateway.http.response import Handler, Response, not_allowed, preflight, ser
 from gateway.http.unsent import UnsentAnswers
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ReadScheduler
-from gateway.lib.sockets import BACKLOG, accept_tls
+from gateway.lib.sockets import BACKLOG, ChallengeContexts, accept_tls
 from gateway.lib.tasks import Tasks
 
 log = structlog.get_logger(__name__)
@@ -90,14 +90,20 @@ class HttpServer:
     def __len__(self) -> int:
         return len(self._slots)
 
-    async def listen(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext | None = None) -> None:
-        """Serves on listening sockets, and closes them at the end."""
+    async def listen(
+        self,
+        sockets: Iterable[socket.socket],
+        tls: ssl.SSLContext | None = None,
+        challenges: ChallengeContexts | None = None,
+    ) -> None:
+        """Serves on listening sockets, and closes them at the end. challenges: see accept_tls."""
         loop = asyncio.get_running_loop()
         if self._timer is None:
             self._tick()
         for listening in sockets:
             if tls is not None:
-                accepting = accept_tls(listening, tls, self.limits.head_seconds, self._accept_tls_client, self.tasks)
+                seconds = self.limits.head_seconds
+                accepting = accept_tls(listening, tls, seconds, self._accept_tls_client, self.tasks, challenges)
                 self._accepting.append(self.tasks.start(accepting, "TLS connections"))
             else:
                 create = loop.create_unix_server if listening.family == socket.AF_UNIX else loop.create_server

@@ -173,6 +173,10 @@ PROCESSES: Final = _gauge(
     "of which only earlier counters are included.",
     "state",
 )
+CERTIFICATE_EXPIRY: Final = _gauge(
+    "millrace_certificate_expiry_seconds",
+    "Seconds until the certificate of the ports over TLS expires; 0: expired, or there is none yet.",
+)
 VIEWER_STARTUP: Final = _histogram(
     "millrace_viewer_startup_seconds",
     "From opening a player to its first picture, as players report it.",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeVar
 
 from gateway.lib.bounded_json import MAX_NUMBER
-from gateway.lib.metric_table import BUILD, TABLE, Labels, Metric, MetricKind, MetricSample
+from gateway.lib.metric_table import BUILD, CERTIFICATE_EXPIRY, TABLE, Labels, Metric, MetricKind, MetricSample
 
 T = TypeVar("T")
 
@@ -22,6 +22,8 @@ _PROCESS: Final[Mapping[str, tuple[MetricKind, str]]] = {
     "process_open_fds": (MetricKind.GAUGE, "Number of open file descriptors."),
     "process_max_fds": (MetricKind.GAUGE, "Maximum number of open file descriptors."),
 }
+
+_NOT_ADDED = (BUILD.name, CERTIFICATE_EXPIRY.name)  # equal in all processes
 
 
 @dataclass(slots=True)
@@ -48,7 +50,7 @@ class MetricsSnapshot:
             totals = self.values.setdefault(name, {})
             for labels, value in series.items():
                 total = totals.get(labels, 0)
-                totals[labels] = max(total, value) if name == BUILD.name else total + value
+                totals[labels] = max(total, value) if name in _NOT_ADDED else total + value
         for name, rows in other.rows.items():
             sums = self.rows.setdefault(name, {})
             for labels, row in rows.items():

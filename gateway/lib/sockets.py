@@ -1,14 +1,13 @@
-"""Opens listening sockets and loads TLS certificates. Errors are one clear line for the operator."""
+"""Opens listening sockets and accepts TLS connections. Errors are one clear line for the operator."""
 
 import asyncio
 import errno
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from enum import Enum, auto
-from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
 
 import structlog
@@ -32,6 +31,8 @@ class ListenError(Exception):
 
 
 Transport: TypeAlias = Literal["tcp", "udp"]
+# Returns the context for a connection of an authority; None for a client. Raises OSError to close the connection.
+ChallengeContexts: TypeAlias = Callable[[socket.socket], Awaitable[ssl.SSLContext | None]]
 _KINDS: Final[dict[Transport, socket.SocketKind]] = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
@@ -121,34 +122,13 @@ def port_of(sockets: list[socket.socket]) -> int:
     return int(sockets[0].getsockname()[1])
 
 
-def tls_context(cert: Path, key: Path | None) -> ssl.SSLContext:
-    """Returns a server context from PEM files. Raises ListenError.
-
-    key: None if it is in the file of the certificate.
-    """
-    for option, path in (("tls.cert", cert), ("tls.key", key)):
-        if path is not None:
-            try:
-                path.read_bytes()
-            except OSError as error:
-                raise ListenError(f"{option}: {path}: {error.strerror or error}") from None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        # A key with a passphrase must not block the start with a prompt on the terminal.
-        context.load_cert_chain(cert, key, password=lambda: "")
-    except (ssl.SSLError, OSError) as error:
-        reason = getattr(error, "reason", None) or "not a usable certificate"
-        raise ListenError(f"tls.cert: {cert}: {str(reason).replace('_', ' ').lower()}") from None
-    return context
-
-
 async def accept_tls(
     listening: socket.socket,
     tls: ssl.SSLContext,
     seconds: float,
     accept: Callable[[str], asyncio.BaseProtocol | None],
     tasks: Tasks,
+    challenges: ChallengeContexts | None = None,
 ) -> None:
     """Accepts TLS connections until it is cancelled, then closes the socket.
 
@@ -156,6 +136,7 @@ async def accept_tls(
     accept: called with the address before the handshake. It returns the protocol to connect after the handshake, or
         None to refuse the connection. If the handshake fails, the protocol gets `connection_lost` without
         `connection_made`.
+    challenges: returns the context for a handshake with which an authority checks this server; it carries no data.
 
     The servers of asyncio report a connection only after its handshake. So with them, clients could open any number.
     """
@@ -174,25 +155,43 @@ async def accept_tls(
             if protocol is None:
                 connection.close()
             else:
-                tasks.start(_handshake(connection, protocol, tls, seconds), "handshake")
+                tasks.start(_handshake(connection, protocol, tls, seconds, challenges), "handshake")
     finally:
         listening.close()
 
 
 async def _handshake(
-    connection: socket.socket, protocol: asyncio.BaseProtocol, tls: ssl.SSLContext, seconds: float
+    connection: socket.socket,
+    protocol: asyncio.BaseProtocol,
+    tls: ssl.SSLContext,
+    seconds: float,
+    challenges: ChallengeContexts | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     connected = False
     try:
-        await loop.connect_accepted_socket(lambda: protocol, connection, ssl=tls, ssl_handshake_timeout=seconds)
-        connected = True
+        challenge: ssl.SSLContext | None = None
+        if challenges is not None:
+            async with asyncio.timeout(seconds):
+                challenge = await challenges(connection)
+        if challenge is not None:
+            await loop.connect_accepted_socket(_Closed, connection, ssl=challenge, ssl_handshake_timeout=seconds)
+        else:
+            await loop.connect_accepted_socket(lambda: protocol, connection, ssl=tls, ssl_handshake_timeout=seconds)
+            connected = True
     except OSError:  # the client disconnected, did not send TLS, or was too slow
         log.debug("no TLS handshake")
     finally:
         if not connected:
             connection.close()
             protocol.connection_lost(None)
+
+
+class _Closed(asyncio.Protocol):
+    """Closes the connection after its handshake."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 def _open(family: int, address: tuple[object, ...], transport: Transport, sharing: _Sharing) -> socket.socket:
@@ -224,7 +223,10 @@ def _open(family: int, address: tuple[object, ...], transport: Transport, sharin
 
 def _reason(error: OSError) -> str:
     if error.errno == errno.EACCES:
-        return "needs more rights (ports below 1024 are the system's)"
+        return (
+            "needs more rights (ports below 1024 are the system's): give the program the capability "
+            "CAP_NET_BIND_SERVICE (docs/operations.md, TLS) or choose another port"
+        )
     if error.errno == errno.EADDRNOTAVAIL:
         return "is not an address of this machine"
     return f"cannot be opened: {error.strerror or error}"

@@ -26,6 +26,8 @@ class EventType(StrEnum):
     CHANNEL_CHANGED = "channel.changed"
     CHANNEL_DELETED = "channel.deleted"
     WORKER_DIED = "worker.died"
+    CERTIFICATE_RENEWED = "certificate.renewed"
+    CERTIFICATE_FAILED = "certificate.failed"
 
 
 # The events that only the events log has. Webhooks get all others.

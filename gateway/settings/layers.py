@@ -32,6 +32,8 @@ ALIASES = {
     "ECS_CONTAINER_NAME": "ecs.container",
     "SECURITY_GROUP": "ecs.security_groups",
 }
+_DEFAULTS: Final = "default.toml"
+_ACME_PORTS: Final = {"http.port": 80, "https.port": 443}
 _MASK: Final = "***"
 _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/?#]*)(.*)", re.S)
 _HOST: Final = re.compile(r"(?:[^:\s]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -190,8 +192,10 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     """Yields a line for each combination of options that is not allowed."""
     if (settings.tls.cert is None) != (settings.tls.key is None):
         yield "tls.cert and tls.key belong together: set both or neither"
-    if settings.admin.tls and settings.tls.cert is None:
-        yield "admin.tls is true, so tls.cert and tls.key have to be set"
+    if settings.tls.acme and settings.tls.cert is not None:
+        yield "tls.acme and tls.cert contradict each other: set one of them"
+    if settings.admin.tls and not settings.has_tls:
+        yield "admin.tls is true, so tls.acme, or tls.cert and tls.key, have to be set"
     if settings.serve.workers > 1 and not sys.platform.startswith("linux"):
         yield f"serve.workers is {settings.serve.workers}, but only Linux spreads connections over several processes"
     if settings.workers.runner == "ecs":
@@ -276,7 +280,7 @@ def merge(
     environ = os.environ if environ is None else environ
     folder = config_folder() if folder is None else folder
     merged = MergedOptions()
-    _put_file(merged, folder / "default.toml", "default.toml")
+    _put_file(merged, folder / _DEFAULTS, _DEFAULTS)
     if profile := profile or environ.get(PROFILE, ""):
         _put_file(merged, _profile_file(folder, profile), f"profile {profile}")
     if config := config or (Path(environ[CONFIG]) if environ.get(CONFIG) else None):
@@ -294,7 +298,17 @@ def merge(
             merged.problems.append(f"--set {name}: no such option{nearest(name, OPTIONS)}")
         else:
             merged.put(name, value, "command line")
+    _put_acme_ports(merged)
     return merged
+
+
+def _put_acme_ports(merged: MergedOptions) -> None:
+    """Sets the ports that an authority checks (RFC 8555 §8.3, RFC 8737 §3), unless they have been set."""
+    acme = merged.values.get("tls.acme")
+    for name, port in _ACME_PORTS.items() if acme is not None and acme.value else ():
+        present = merged.values.get(name)
+        if present is not None and present.source == _DEFAULTS:
+            merged.put(name, port, "tls.acme")
 
 
 def _profile_file(folder: Path, profile: str) -> Path:

@@ -61,6 +61,9 @@ class RtmpSettings(ListenerSettings):
 
 
 class TlsSettings(Section):
+    acme: option.CertificateNames
+    acme_email: option.Email
+    acme_directory: option.AcmeDirectory
     cert: option.File
     key: option.File
     ca: option.File
@@ -419,7 +422,7 @@ class Settings(Section):
     @property
     def has_tls(self) -> bool:
         """Whether RTMPS, HTTPS and WSS are open, besides the plain ports."""
-        return self.tls.cert is not None
+        return self.tls.cert is not None or bool(self.tls.acme)
 
     def listeners(self) -> list[ListenAddress]:
         """Returns the addresses of all open listeners, in the order of the sections."""

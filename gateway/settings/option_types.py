@@ -117,6 +117,26 @@ def _advertised(value: str) -> str:
     return _node(value) if value else ""
 
 
+_PUBLIC_NAME = re.compile(r"(?=.{4,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+(?!\d+\Z)[a-z0-9-]{2,63}")
+
+
+def _certificate_name(value: str) -> str:
+    """Returns a name as certificates have it: in lower case, international names in their ASCII form."""
+    try:
+        name = value.strip().rstrip(".").encode("idna").decode().lower()
+    except UnicodeError:
+        raise ValueError("no name") from None
+    if _PUBLIC_NAME.fullmatch(name) is None:
+        raise ValueError("no public name")
+    return name
+
+
+def _https_address(value: str) -> str:
+    if not _web_address(value).startswith("https://"):
+        raise ValueError("RFC 8555 §6.1 requires HTTPS")
+    return value
+
+
 def _web_address(value: str) -> str:
     if value:
         parts = urlsplit(value)
@@ -265,6 +285,16 @@ SecretOrReference = Annotated[
         f"at least {MIN_SECRET_LENGTH} characters, or a reference: ssm:/path, secretsmanager:<name or ARN>, file:/path"
     ),
 ]
+CertificateNames = Annotated[
+    _Listed[Annotated[str, AfterValidator(_certificate_name)]],
+    Field(max_length=100),
+    Expected(
+        "a comma-separated list of at most 100 public names such as live.example.com: no addresses, and no "
+        "*.example.com, which an authority checks in the DNS only"
+    ),
+]
+Email = Annotated[str, Field(pattern=r"^([^@\s,:<>]{1,64}@[^@\s,:<>]{1,253})?$"), Expected("an e-mail address")]
+AcmeDirectory = Annotated[str, AfterValidator(_https_address), Expected("a URL with https://")]
 File = Annotated[Path | None, BeforeValidator(_path_or_none), Expected("the path of a file")]
 Folder = Annotated[Path, BeforeValidator(_path_or_none), Expected("the path of a folder")]
 Networks = Annotated[

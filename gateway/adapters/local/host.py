@@ -6,7 +6,9 @@ import os
 import socket
 from pathlib import Path
 
+from gateway.adapters.acme.acme_files import AcmeFiles
 from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
+from gateway.lib.certificates import Certificate, CertificateError, CertificateNames
 from gateway.settings import Settings
 
 PORTS_FILE = "ports.json"
@@ -47,7 +49,8 @@ def shown_addresses(settings: Settings, domains: PublicDomains, ports: OpenPorts
 
 def known_ports(settings: Settings) -> OpenPorts:
     """Returns the ports of the last gateway that used this data folder, else the ports in the settings."""
-    configured = OpenPorts(**{listener.name: listener.port for listener in settings.listeners()})
+    certificate = _stored_names(settings)
+    configured = OpenPorts(certificate, **{listener.name: listener.port for listener in settings.listeners()})
     try:
         written = json.loads((settings.data / PORTS_FILE).read_text())
     except (OSError, ValueError):
@@ -56,7 +59,23 @@ def known_ports(settings: Settings) -> OpenPorts:
         return configured
     # A fixed port in the settings overrides the port that an earlier start wrote.
     chosen = {name: port for name, port in written.items() if configured.get(name) == 0 and isinstance(port, int)}
-    return OpenPorts(**{**configured, **chosen})
+    return OpenPorts(certificate, **{**configured, **chosen})
+
+
+def certificate_files(settings: Settings) -> tuple[Path | None, Path | None]:
+    """Returns the files of certificate and key; the second is None if one file has both, both are None without TLS."""
+    if settings.tls.acme:
+        return AcmeFiles(settings.data).certificate, None
+    return settings.tls.cert, settings.tls.key
+
+
+def _stored_names(settings: Settings) -> CertificateNames:
+    """Returns the hosts of the certificate that a gateway with these settings presents."""
+    cert, key = certificate_files(settings)
+    try:
+        return Certificate.read(cert, key).names if cert is not None else CertificateNames()
+    except CertificateError:
+        return CertificateNames()
 
 
 def write_ports(folder: Path, ports: OpenPorts) -> None:

@@ -80,6 +80,7 @@ def build_context(gateway: GatewayParts, metrics_of_all: Callable[[], Awaitable[
         metrics_of_all=metrics_of_all,
         broadcast_servers=jobs.broadcast_servers,
         servers_by_key=gateway.publishers.servers.list,
+        certificate=lambda: node.certificate.status() if node.certificate is not None else None,
         pages=settings.admin.console,
         tasks=settings.workers.runner == "ecs",
         upload_origin=UploadOrigin(stores.objects if stores.bucket else None),

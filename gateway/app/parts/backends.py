@@ -2,7 +2,6 @@
 
 import ssl
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
@@ -12,7 +11,7 @@ from gateway.adapters.stores import Stores, open_stores
 from gateway.adapters.webhooks import Webhooks
 from gateway.app.node_parts import NodeParts
 from gateway.diagnosis.event_log import EventLog
-from gateway.lib.sockets import ListenError
+from gateway.lib.certificates import outgoing_tls
 
 log = structlog.get_logger(__name__)
 
@@ -43,18 +42,3 @@ async def open_backends(parts: NodeParts) -> Backends:
     events.listen((await stack.enter_async_context(event_log)).record)
     cloud = await stack.enter_async_context(AwsServices(stores.aws, settings.kvs.role))
     return Backends(stores, tls, event_log, cloud)
-
-
-def outgoing_tls(ca: Path | None) -> ssl.SSLContext | None:
-    """Returns the TLS context of outgoing connections; None: only the system's certificate authorities are trusted.
-
-    Raises ListenError for an unusable file.
-    """
-    if ca is None:
-        return None
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(ca)
-    except (ssl.SSLError, OSError) as error:
-        raise ListenError(f"tls.ca: {ca}: {error.strerror or 'no certificates in PEM form'}") from None
-    return context

@@ -31,7 +31,7 @@ class PublisherResponders:
 
     def shown_ports(self) -> OpenPorts:
         """Returns the ports in addresses shown to users."""
-        settings, ports = self._settings, self._own_address.ports
+        settings, ports = self._settings, self._own_address.with_certificate()
         if not settings.tls.in_front:
             return ports
         secure = {f"{listener.name}s" for listener in all_listeners()}

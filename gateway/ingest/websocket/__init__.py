@@ -24,8 +24,9 @@ def push_servers(addresses: Addresses) -> list[str]:
 
 
 def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
-    """Returns ws://host:8081/stream/<id>?sign=…; over TLS if the client or channel needs it and the port is open."""
-    server = push_servers(addresses)[-1 if tls or channel.is_rtmps else 0]
+    """Returns ws://host:8081/stream/<id>?sign=…; over TLS if that port has a certificate, or if TLS is needed."""
+    secure = tls or channel.is_rtmps or addresses.ports.over_tls("ws")
+    server = push_servers(addresses)[-1 if secure else 0]
     return {"wsUrl": f"{server}/{APP}/{channel.id}?sign={channel.key}"}
 
 

@@ -22,9 +22,10 @@ from gateway.ingest.rtmp.listener import RtmpListener
 from gateway.ingest.rtmp.services import RtmpServices
 from gateway.ingest.rtmp.session import RtmpSession
 from gateway.ingest.services import ListenerServices
+from gateway.lib.certificates import Certificate
 from gateway.lib.quota import Quota
 from gateway.lib.refusals import Refusals
-from gateway.lib.sockets import listen, tls_context
+from gateway.lib.sockets import listen
 from gateway.lib.tasks import Tasks
 from gateway.listeners.pending_connections import EARLY_BYTES, EARLY_READ, PendingConnections
 from gateway.live.hub import Hub
@@ -292,7 +293,7 @@ async def test_a_publisher_may_pause_before_it_publishes_again(monkeypatch: pyte
 
 async def test_an_unfinished_tls_handshake_is_closed(tmp_path: Path) -> None:
     cert, key = self_signed(tmp_path)
-    async with running(tls=tls_context(cert, key), handshake=0.3) as lab:
+    async with running(tls=Certificate.read(cert, key).context, handshake=0.3) as lab:
         async with connected(lab.listener.port) as silent, connected(lab.listener.port) as half:
             await half.send(b"\x16\x03\x01\x02\x00")
             assert await silent.closed()
@@ -477,7 +478,7 @@ async def test_a_silent_connection_is_closed_for_a_new_one() -> None:
 async def test_tls_connections_are_pending_before_the_tls_handshake(tmp_path: Path) -> None:
     pending = PendingConnections(per_address=1)
     cert, key = self_signed(tmp_path)
-    async with running(tls=tls_context(cert, key), pending=pending) as lab:
+    async with running(tls=Certificate.read(cert, key).context, pending=pending) as lab:
         async with connected(lab.listener.port) as silent:
             await lab.until(lambda: len(pending) == 1, "it is counted")
             async with connected(lab.listener.port, tls=trusting_anyone()) as peer:

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.ingest.websocket import connection as ws_connection
 from gateway.ingest.websocket.connection import PushConnection
-from gateway.lib.sockets import tls_context
+from gateway.lib.certificates import Certificate
 from gateway.listeners.pending_connections import EARLY_BYTES, PendingConnections
 from gateway.live.publisher import StreamPublisher
 from gateway.workers.worker_pool import WorkerPool
@@ -232,7 +232,7 @@ async def test_connections_are_pending_from_accept_on() -> None:
 async def test_tls_connections_are_pending_before_the_tls_handshake(tmp_path: Path) -> None:
     pending = PendingConnections(per_address=1)
     cert, key = self_signed(tmp_path)
-    async with rig(tls=tls_context(cert, key), pending=pending) as lab:
+    async with rig(tls=Certificate.read(cert, key).context, pending=pending) as lab:
         async with raw(lab) as (silent, _):
             await lab.until(lambda: len(pending) == 1, "it is counted")
             async with page(lab.url(scheme="wss"), ssl=trusting_anyone()) as pushing:

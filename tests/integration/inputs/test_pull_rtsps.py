@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from gateway.app.parts.backends import outgoing_tls
 from gateway.channels.inputs import InputKind, InputSpec
 from gateway.inputs.pull.pull_source import PullSource
+from gateway.lib.certificates import outgoing_tls
 from gateway.lib.egress import Egress
 from gateway.media.track import Kind
 from gateway.ports.errors import OutputError

@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 
 from gateway.http.admin_listener import AdminLimits, AdminListener
-from gateway.lib.sockets import listen, port_of, tls_context
+from gateway.lib.certificates import Certificate
+from gateway.lib.sockets import listen, port_of
 from tests.support.authority import Authority
 from tests.support.http import Wire, trusting
 from tests.support.waiting import until
@@ -134,7 +135,7 @@ async def test_connections_above_the_total_limit_are_closed_at_once():
 async def test_tls_connections_are_counted_before_their_handshake(tmp_path):
     authority = Authority(tmp_path)
     cert, key = authority.files("localhost")
-    async with running(AdminLimits(10, 30, 2, 0), tls=tls_context(cert, key)) as admin:
+    async with running(AdminLimits(10, 30, 2, 0), tls=Certificate.read(cert, key).context) as admin:
         with closing(socket.create_connection(("127.0.0.1", admin.port))):
             await until(lambda: admin.listener.quota["127.0.0.1"] == 1)
             async with admin.connect(ssl=authority.client(), server_hostname="localhost") as wire:

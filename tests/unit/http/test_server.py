@@ -12,7 +12,8 @@ import pytest
 from gateway.http.request import RequestError
 from gateway.http.response import IMMUTABLE, Response, Takeover, text
 from gateway.http.server import HttpServer
-from gateway.lib.sockets import listen, port_of, tls_context
+from gateway.lib.certificates import Certificate
+from gateway.lib.sockets import listen, port_of
 from tests.support.http import Wire, limits, serving, trusting
 from tests.support.smuggling import INNER, REQUESTS
 from tests.support.tools import need
@@ -620,7 +621,10 @@ def certificate(tmp_path_factory):
 
 async def test_https_serves_the_same_answers(certificate):
     client = ssl.create_default_context(cafile=certificate[0])
-    async with serving(handler, tls=tls_context(*certificate)) as listener, listener.connect(tls=client) as wire:
+    async with (
+        serving(handler, tls=Certificate.read(*certificate).context) as listener,
+        listener.connect(tls=client) as wire,
+    ):
         assert (await wire.get("/a")).text == "GET /a  127.0.0.1 https\n"
         assert (await wire.get("/segment.ts")).body == BODY
 
@@ -630,7 +634,7 @@ async def test_one_server_listens_on_plain_tls_and_ipv6(certificate):
     plain, secure = listen("http", "::", 0), listen("https", "127.0.0.1", 0)
     ports = port_of(plain), port_of(secure)
     await server.listen(plain)
-    await server.listen(secure, tls_context(*certificate))
+    await server.listen(secure, Certificate.read(*certificate).context)
     try:
         for host in ("127.0.0.1", "::1"):
             wire = Wire(*await asyncio.open_connection(host, ports[0]))

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import uvloop
 
+from gateway.lib.certificates import Certificate
 from gateway.lib.egress import Address
 from gateway.lib.outgoing import connect
 from gateway.lib.scheduled_reads import LARGEST_READ, ReadScheduler
-from gateway.lib.sockets import tls_context
 from tests.support.rtmp import self_signed
 
 LOOPS = pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
@@ -74,7 +74,10 @@ def test_reading_pauses_while_the_server_does_not_accept_answers(
         server_tls = client_tls = None
         if secure:
             certificate, key = self_signed(tmp_path)
-            server_tls, client_tls = tls_context(certificate, key), ssl.create_default_context(cafile=certificate)
+            server_tls, client_tls = (
+                Certificate.read(certificate, key).context,
+                ssl.create_default_context(cafile=certificate),
+            )
         async with asyncio.timeout(30), connected(server_tls, client_tls) as (protocol, reader, writer):
             asked = 0
             while not protocol.full.is_set():

@@ -14,8 +14,8 @@ import pytest
 import uvloop
 
 from gateway.lib import scheduled_reads
+from gateway.lib.certificates import Certificate
 from gateway.lib.scheduled_reads import LARGEST_READ, ReadScheduler, ScheduledProtocol, ScheduledReads, ScheduledTls
-from gateway.lib.sockets import tls_context
 from tests.support.rtmp import self_signed
 
 
@@ -436,7 +436,7 @@ class _Tls(ScheduledTls):
 @pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
 def test_every_byte_arrives_in_bounded_pieces_over_tls(new_loop: Any, tmp_path: Path) -> None:
     cert, key = self_signed(tmp_path)
-    context = tls_context(cert, key)
+    context = Certificate.read(cert, key).context
     client = ssl.create_default_context(cafile=str(cert))
     client.check_hostname = False
 

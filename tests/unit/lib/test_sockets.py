@@ -4,7 +4,8 @@ import socket
 
 import pytest
 
-from gateway.lib.sockets import UNSENT, ListenError, listen, port_of, tls_context
+from gateway.lib.certificates import Certificate
+from gateway.lib.sockets import UNSENT, ListenError, listen, port_of
 
 
 @pytest.fixture
@@ -67,9 +68,9 @@ def test_accepted_connections_inherit_the_socket_options(opened):
 def test_a_missing_or_invalid_certificate_gives_a_one_line_error(tmp_path):
     missing = tmp_path / "cert.pem"
     with pytest.raises(ListenError, match=rf"tls\.cert: {missing}: No such file"):
-        tls_context(missing, None)
+        Certificate.read(missing, None)
     missing.write_text("no certificate")
     with pytest.raises(ListenError, match=rf"tls\.cert: {missing}: "):
-        tls_context(missing, None)
+        Certificate.read(missing, None)
     with pytest.raises(ListenError, match=r"tls\.key: "):
-        tls_context(missing, tmp_path / "key.pem")
+        Certificate.read(missing, tmp_path / "key.pem")

@@ -1,0 +1,175 @@
+"""The certificate of a node: from files that are watched, or from an authority by ACME."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from gateway import __version__
+from gateway.adapters.acme.acme_files import AcmeFiles
+from gateway.adapters.acme.challenge_answers import ChallengeAnswers
+from gateway.adapters.acme.renewal import CertificateRenewal, Failure
+from gateway.adapters.acme.self_signed import self_signed
+from gateway.lib.certificates import Certificate, CertificateError, CertificateNames, ServerCertificate, outgoing_tls
+from gateway.lib.metric_table import CERTIFICATE_EXPIRY, MetricSample
+from gateway.lib.rfc3339 import rfc3339
+from gateway.lib.tasks import Tasks
+from gateway.ports.events import Event, Events, EventType
+from gateway.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_WATCH_SECONDS: Final = 2.0
+
+# Device, inode, time and size of each file; () if one is missing.
+_Stamp = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The files of the certificate. key: None if it is in the file of the certificate."""
+
+    cert: Path
+    key: Path | None
+
+    def read(self) -> Certificate:
+        return Certificate.read(self.cert, self.key)
+
+    def stamp(self) -> _Stamp:
+        try:
+            found = [path.stat() for path in (self.cert, self.key) if path is not None]
+        except OSError:
+            return ()
+        return tuple((status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size) for status in found)
+
+
+class NodeCertificate:
+    """The certificate of all ports over TLS of this process. It is replaced when its files change.
+
+    server: for the listeners. challenges: answers an authority; None without ACME.
+    events: None in processes that do not report: one of several on the same ports does.
+    """
+
+    def __init__(
+        self, files: _Files, server: ServerCertificate, events: Events | None, challenges: ChallengeAnswers | None
+    ) -> None:
+        self.server = server
+        self.challenges = challenges
+        self._files, self._events = files, events
+        self._loaded: _Stamp = files.stamp()
+        self._seen: _Stamp = self._loaded
+        self._error = ""
+        self._checking = asyncio.Lock()
+        self._renewal: CertificateRenewal | None = None
+
+    @classmethod
+    def open(cls, settings: Settings, events: Events | None) -> "NodeCertificate | None":
+        """Returns None if the settings have no certificate. Raises CertificateError, StoreUnusable.
+
+        With ACME and without a stored certificate, the ports begin with one that clients cannot verify, because an
+        authority may check them.
+        """
+        tls = settings.tls
+        if tls.cert is not None:
+            files = _Files(tls.cert, tls.key)
+            return cls(files, ServerCertificate(files.read()), events, None)
+        if not tls.acme:
+            return None
+        acme_files = AcmeFiles(settings.data)
+        acme_files.prepare()
+        files = _Files(acme_files.certificate, None)
+        node = cls(files, _first(files, acme_files, tls.acme), events, ChallengeAnswers(acme_files, tls.acme))
+        if events is not None:
+            node._renewal = node._make_renewal(settings, acme_files)
+        return node
+
+    def start(self, tasks: Tasks) -> None:
+        tasks.start(self._watch(), "certificate files")
+        if self._renewal is not None:
+            tasks.start(self._renewal.run(), "certificate renewal")
+
+    @property
+    def names(self) -> CertificateNames:
+        return self.server.names
+
+    def status(self) -> dict[str, Any]:
+        """Returns the certificate for operators. expires: None before the first one."""
+        expires = None if self.server.temporary else rfc3339(self.server.current.ends, "seconds")
+        return {
+            "names": list(self.server.current.names.hosts),
+            "expires": expires,
+            "acme": self.challenges is not None,
+            "error": self._error or None,
+        }
+
+    def samples(self) -> Iterator[MetricSample]:
+        left = 0.0 if self.server.temporary else self.server.current.ends - time.time()
+        yield MetricSample(CERTIFICATE_EXPIRY, max(0.0, left))
+
+    async def reload(self) -> None:
+        """Reads the files again if they have changed. A pair that cannot be used changes nothing and is logged."""
+        async with self._checking:
+            stamp = await asyncio.to_thread(self._files.stamp)
+            if stamp == self._loaded:
+                return
+            self._loaded = self._seen = stamp
+            try:
+                self.server.replace(await asyncio.to_thread(self._files.read))
+            except CertificateError as error:
+                self._failed(f"the new certificate is not used: {error}")
+                return
+        self._error = ""
+        current = self.server.current
+        names, expires = list(current.names.hosts), rfc3339(current.ends, "seconds")
+        log.info("certificate loaded", names=names, expires=expires)
+        self._emit(EventType.CERTIFICATE_RENEWED, {"names": names, "expires": expires})
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            stamp = await asyncio.to_thread(self._files.stamp)
+            # Certificate and key are written one after the other, so they must have stayed equal between two looks.
+            if stamp == self._seen and stamp != self._loaded:
+                await self.reload()
+            self._seen = stamp
+
+    def _make_renewal(self, settings: Settings, files: AcmeFiles) -> CertificateRenewal:
+        tls, outgoing = settings.tls, outgoing_tls(settings.tls.ca)
+
+        def obtain(names: Any, kind: str) -> str:
+            # Imported in the thread, because it takes half a second.
+            from gateway.adapters.acme.authority import Authority
+
+            agent = f"Millrace/{__version__}"
+            return Authority(tls.acme_directory, tls.acme_email, files, outgoing, agent).obtain(names, kind)
+
+        return CertificateRenewal(tls.acme, tls.acme_directory, files, obtain, self.reload, self._renewal_failed)
+
+    def _renewal_failed(self, failure: Failure) -> None:
+        self._failed(failure.reason, retry=rfc3339(failure.retry, "seconds"))
+
+    def _failed(self, reason: str, **data: str) -> None:
+        self._error = reason
+        if self._events is not None:
+            log.error("certificate failed", reason=reason, **data)
+            self._emit(EventType.CERTIFICATE_FAILED, {"reason": reason, **data})
+
+    def _emit(self, type: EventType, data: dict[str, Any]) -> None:
+        if self._events is not None:
+            self._events.emit(Event(type, time.time(), "", data))
+
+
+def _first(files: _Files, acme: AcmeFiles, names: tuple[str, ...]) -> ServerCertificate:
+    """Returns the stored certificate, or a temporary one if there is none that can be used."""
+    try:
+        stored = files.read()
+        if stored.ends > time.time():
+            return ServerCertificate(stored)
+    except CertificateError:
+        log.info("no certificate is stored yet: clients cannot verify the ports over TLS", names=list(names))
+    with acme.temporary(self_signed(names)) as path:
+        return ServerCertificate(Certificate.read(path, None), temporary=True)
