@@ -73,13 +73,11 @@ def running_pebble(folder: Path, valid_seconds: int = 86_400, refused_nonces: in
     (folder / "pebble.json").write_text(json.dumps({"pebble": config}))
     env = {**os.environ, "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": str(refused_nonces)}
     env["PEBBLE_AUTHZREUSE"] = "0"
-    commands = (
-        ["pebble-challtestsrv", "-dns01", f"127.0.0.1:{dns}", "-management", f"127.0.0.1:{dns_manage}"]
-        + ["-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""],
-        ["pebble", "-config", str(folder / "pebble.json"), "-dnsserver", f"127.0.0.1:{dns}"],
-    )
+    names = ["pebble-challtestsrv", "-dns01", f"127.0.0.1:{dns}", "-management", f"127.0.0.1:{dns_manage}"]
+    names += ["-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""]
+    pebble = ["pebble", "-config", str(folder / "pebble.json"), "-dnsserver", f"127.0.0.1:{dns}"]
     with (folder / "pebble.log").open("wb") as log:
-        processes = [subprocess.Popen(command, env=env, stdout=log, stderr=log) for command in commands]
+        processes = [subprocess.Popen(command, env=env, stdout=log, stderr=log) for command in (names, pebble)]
         try:
             for port in (listen, dns_manage):
                 _wait_open(port, folder)

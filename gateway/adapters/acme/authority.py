@@ -26,6 +26,7 @@ _ACME_IDENTIFIER: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
 _TIMEOUT: Final = 20  # seconds of one request
 _ORDER: Final = datetime.timedelta(seconds=120)  # for all challenges, and again for the certificate
 _LIMITED_SECONDS: Final = 3600.0  # pause after "too many requests" without a time
+_NONCES: Final = 3  # further attempts with another nonce
 _MAX_DETAIL: Final = 300  # characters of an authority's text
 _PORTS: Final = {HTTP: 80, ALPN: 443}
 
@@ -90,7 +91,7 @@ class Authority:
         """Returns the client and the key of its account."""
         stored = self._files.account(self._directory)
         key = cast(JWK, JWK.from_json(stored["key"])) if stored else JWKEC(key=ec.generate_private_key(ec.SECP256R1()))
-        net = client.ClientNetwork(key, alg=ES256, user_agent=self._agent, timeout=_TIMEOUT)
+        net = _Network(key, alg=ES256, user_agent=self._agent, timeout=_TIMEOUT)
         net.session.mount("https://", _Adapter(self._tls))
         net.session.hooks["response"].append(self._note)
         acme = client.ClientV2(client.ClientV2.get_directory(self._directory, net), net)
@@ -142,6 +143,19 @@ class Authority:
         if response.status_code in (429, 503):
             until = client.ClientV2.retry_after(response, 0)
             self._retry_after = max(0.0, (until - datetime.datetime.now(until.tzinfo)).total_seconds())
+
+
+class _Network(client.ClientNetwork):
+    """Sends a request again if the authority refuses its nonce. RFC 8555 §6.5: the client should retry."""
+
+    def post(self, *arguments: Any, **options: Any) -> requests.Response:
+        for _ in range(_NONCES):
+            try:
+                return super().post(*arguments, **options)  # this tries twice
+            except messages.Error as error:
+                if error.code != "badNonce":
+                    raise
+        return super().post(*arguments, **options)
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
