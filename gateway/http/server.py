@@ -96,7 +96,7 @@ class HttpServer:
         tls: ssl.SSLContext | None = None,
         challenges: ChallengeContexts | None = None,
     ) -> None:
-        """Serves on listening sockets, and closes them at the end. challenges: see accept_tls."""
+        """Serves on listening sockets, and closes them at the end. challenges: see `accept_tls`."""
         loop = asyncio.get_running_loop()
         if self._timer is None:
             self._tick()

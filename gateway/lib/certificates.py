@@ -135,7 +135,7 @@ class ServerCertificate:
     """
 
     def __init__(self, certificate: Certificate, *, temporary: bool = False) -> None:
-        """temporary: clients cannot verify it; it is used until there is another one."""
+        """Presents a certificate. temporary: clients cannot verify it."""
         self.context = server_context()
         self.context.sni_callback = self._choose
         self._current = certificate

@@ -108,7 +108,7 @@ class AcmeFiles:
             return None
 
     def save_tls_challenge(self, name: str, pem: str) -> None:
-        """name: a checked name of the settings."""
+        """Stores the certificate of a challenge. name: a checked one of the settings."""
         _replace(self.tls_challenge(name), pem)
 
     def tls_challenge(self, name: str) -> Path:

@@ -147,6 +147,14 @@ POSTED: dict[EventType, tuple[dict[str, Any], str]] = {
         {"job": "1-ab", "kind": "vod", "source": "key=1.mp4", "state": "ERROR", "error": "no picture"},
         '{"job":"1-ab","kind":"vod","source":"key=1.mp4","state":"ERROR","error":"no picture"}',
     ),
+    EventType.CERTIFICATE_RENEWED: (
+        {"names": ["live.example.com"], "expires": "2030-01-31T18:00:00Z"},
+        '{"names":["live.example.com"],"expires":"2030-01-31T18:00:00Z"}',
+    ),
+    EventType.CERTIFICATE_FAILED: (
+        {"reason": "port 80 of live.example.com is not reachable", "retry": "2030-01-31T18:00:00Z"},
+        '{"reason":"port 80 of live.example.com is not reachable","retry":"2030-01-31T18:00:00Z"}',
+    ),
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import { useEffect } from "preact/hooks";
 
 import { api, isAbort } from "../../players/api.js";
 import { Chart } from "../chart.js";
-import { bitrate, brief, bytes, number, percent, span } from "../format.js";
+import { bitrate, brief, bytes, instant, moment, number, percent, span } from "../format.js";
 import { t } from "../i18n.js";
 import { usePoll } from "../poll.js";
 import { toast } from "../toast.js";
@@ -36,6 +36,7 @@ export { default as words } from "../words/system.js";
  * @property {{running: number, most: number | null}} workers
  * @property {boolean} ready
  * @property {string[]} missing
+ * @property {{names: string[], expires: string | null, acme: boolean, error: string | null} | null} certificate
  * @property {Record<string, number | null>} ports
  * @property {string} logLevel
  * @property {Record<string, string>} stores
@@ -59,12 +60,15 @@ export default function System() {
       ${data === null ? !error && html`<${Skeleton} lines=${8} />` : html`
         ${data.missing.length > 0 && html`<${Notice} kind="bad" role="alert" title=${t("system.missing")}>
           <ul class="plain-list">${data.missing.map((one) => html`<li key=${one}>${one}</li>`)}</ul><//>`}
+        ${data.certificate?.error && html`<${Notice} kind="bad" role="alert" title=${t("system.certificateFailed")}>
+          <p>${data.certificate.error}</p><//>`}
         <${Charts} />
         <${Nodes} />
         <div class="columns">
           <${Node} status=${data} />
           <div class="stack"><${Room} status=${data} /><${Log} level=${data.logLevel} /></div>
-          <div class="stack"><${Ports} ports=${data.ports} /><${Drops} dropped=${data.dropped} /></div>
+          <div class="stack"><${Ports} ports=${data.ports} />
+            ${data.certificate && html`<${Certificate} certificate=${data.certificate} />`}<${Drops} dropped=${data.dropped} /></div>
         </div>`}
     </div>`;
 }
@@ -151,6 +155,16 @@ function Ports({ ports }) {
   return html`<${Card} title=${t("system.ports")}><${Facts} facts=${Object.entries(ports).map(([name, port]) => ({
     label: protocolName(name), value: port === null ? html`<span class="soft">${t("system.closed")}</span>` : String(port),
   }))} /><//>`;
+}
+
+/** @param {{certificate: NonNullable<Status["certificate"]>}} props */
+function Certificate({ certificate }) {
+  const { names, expires, acme } = certificate;
+  return html`<${Card} title=${t("system.certificate")}><${Facts} facts=${[
+    { label: t("system.certificateNames"), value: names.join(", ") },
+    { label: t("system.certificateExpires"), value: expires === null ? t("system.certificateNone") : moment(instant(expires)) },
+    { label: t("system.certificateRenewal"), value: t(acme ? "system.certificateAcme" : "system.certificateFiles") },
+  ]} /><//>`;
 }
 
 /** @param {{dropped: Status["dropped"]}} props */

@@ -25,6 +25,7 @@ export const TYPES = {
   "publish.started": "ok", "publish.ended": "idle", "publish.refused": "warn", "stream.started": "ok", "stream.ended": "idle",
   "stream.health": "warn", "key.expires": "warn", "input.switched": "warn", "output.failed": "bad", "output.recovered": "ok", "recording.ready": "info", "job.done": "info",
   "job.failed": "bad", "channel.created": "info", "channel.changed": "info", "channel.deleted": "warn", "worker.died": "bad",
+  "certificate.renewed": "ok", "certificate.failed": "bad",
 };
 
 /** The reasons for an end, as the gateway writes them. @type {Readonly<Record<string, string>>} */
@@ -79,6 +80,8 @@ export function details({ type, data }) {
     case "channel.created": return by;
     case "channel.changed": return [by, (data["fields"] ?? []).join(", ")].join(" · ");
     case "channel.deleted": return [by, ...(data["media"] === "delete" ? [t("event.media")] : [])].join(" · ");
+    case "certificate.renewed": return t("event.certificate", { names: (data["names"] ?? []).join(", "), date: moment(instant(data["expires"])) });
+    case "certificate.failed": return String(data["reason"]);
     case "worker.died": return [data["kind"], data["reason"]].join(" · ");
     default: return "";
   }
