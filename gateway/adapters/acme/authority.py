@@ -62,7 +62,8 @@ class Authority:
         except errors.TimeoutError:
             text = f"the authority {self._directory} has not finished in time"
             raise AcmeFailure(text, self._retry_after) from None
-        except (errors.Error, JoseError, KeyError, ValueError) as error:
+        # The library raises the last four for answers that are no ACME.
+        except (errors.Error, JoseError, AttributeError, KeyError, TypeError, ValueError) as error:
             text = (
                 f"the authority {self._directory} sent no usable answer: {_short(str(error) or type(error).__name__)}"
             )
