@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from acme import messages
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from josepy.jwk import JWKEC
 
+from gateway.adapters.acme.acme_files import AcmeFiles
+from gateway.adapters.acme.authority import Authority
+from gateway.lib.certificates import Certificate, outgoing_tls
 from tests.support.clients import pull, push, take_of, until
 from tests.support.gateway import Gateway, running
 from tests.support.media import Film, judge
@@ -190,3 +198,36 @@ def test_strangers_get_nothing_from_challenges_and_delay_nobody(pebble: Pebble) 
                 refused = [flood.submit(shown, port, NAME, ["acme-tls/1"]) for _ in range(200)]
                 assert names(shown(port)) == [NAME]
                 assert all(isinstance(one.exception(30), OSError) for one in refused)
+
+
+def test_an_account_that_the_authority_does_not_know_is_made_again(pebble: Pebble, tmp_path: Path) -> None:
+    files = AcmeFiles(tmp_path)
+    files.prepare()
+    key = JWKEC(key=ec.generate_private_key(ec.SECP256R1()))
+    lost = pebble.directory.replace("/dir", "/my-account/lost")
+    registration = messages.RegistrationResource(uri=lost, body=messages.Registration())
+    files.save_account({"directory": pebble.directory, "key": key.to_json(), "registration": registration.to_json()})
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write((files.http_challenge(self.path.rpartition("/")[2]) or "").encode())
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", pebble.ports["http"]), Answers)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        authority = Authority(pebble.directory, "", files, outgoing_tls(pebble.ca), "test")
+        pem = authority.obtain([NAME], "http-01")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    files.save_certificate(pem)
+    assert Certificate.read(files.certificate, None).names.hosts == (NAME,)
+    stored = files.account(pebble.directory)
+    assert stored is not None and stored["registration"]["uri"] != lost

@@ -7,6 +7,7 @@ from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains, push
 from gateway.channels.channel import Channel
 from gateway.channels.relay_urls import MASK, masked
 from gateway.channels.stream_key import SignatureUse, SigningSecrets, Verdict
+from gateway.lib.certificates import CertificateNames
 from gateway.playback.formats import play_urls
 from gateway.ports.errors import InvalidField
 
@@ -205,3 +206,66 @@ def test_web_pages_push_to_the_push_domain_or_to_their_own_host():
     named = push_ports(PublicDomains(push="rtmps://push.example.com:443"), ports, "10.0.0.1")
     assert named == {"host": "push.example.com", "ws": 8081, "wss": 8444}
     assert [push_ports(PublicDomains(), ports, host)["host"] for host in ("", "10.0.0.1")] == ["", "10.0.0.1"]
+
+
+# ---- with a certificate ----
+
+SECURE = OpenPorts(
+    CertificateNames(("live.example.com", "*.example.net")),
+    **PORTS.opened() | {"rtmps": 1938, "https": 443, "wss": 8444},
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "shown_as"),
+    [
+        ("live.example.com", "live.example.com"),
+        ("LIVE.example.com", "LIVE.example.com"),
+        ("eu.example.net", "eu.example.net"),
+        ("a.eu.example.net", "live.example.com"),
+        ("192.0.2.7", "live.example.com"),
+        ("evil.example.org", "live.example.com"),
+    ],
+)
+def test_with_a_certificate_every_address_uses_tls_and_a_name_that_it_covers(host, shown_as):
+    shown = addresses(ports=SECURE, push_host=host, pull_host=host)
+    item = Presenter(shown, SECRETS).present(channel(isHls=True), NOW)
+    assert item["obsServer"] == f"rtmps://{shown_as}:1938/stream"
+    assert item["pushUrl"].startswith(f"rtmps://{shown_as}:1938/stream/c1?sign=")
+    assert item["wsUrl"].startswith(f"wss://{shown_as}:8444/stream/c1?sign=")
+    assert item["whipUrl"].startswith(f"https://{shown_as}/c1/whip")
+    assert item["playUrls"]["flv"] == f"https://{shown_as}/c1/live.flv"
+    assert item["playUrls"]["wsflv"] == f"wss://{shown_as}/c1/live.flv"
+    assert item["playUrls"]["rtmp"] == f"rtmps://{shown_as}:1938/stream/c1"
+
+
+def test_another_port_than_the_standard_one_is_shown():
+    ports = OpenPorts(SECURE.certificate, **SECURE.opened() | {"https": 8443})
+    assert addresses(ports=ports, pull_host="live.example.com").pull == "https://live.example.com:8443"
+
+
+@pytest.mark.parametrize(
+    ("domain", "push", "pull"),
+    [
+        ("live.example.com", "rtmps://live.example.com:1938", "https://live.example.com"),
+        ("live.example.com:443", "rtmp://live.example.com:443", "https://live.example.com"),
+        ("live.example.com:1938", "rtmps://live.example.com:1938", "http://live.example.com:1938"),
+        ("cdn.example.org", "rtmp://cdn.example.org:1935", "http://cdn.example.org"),
+        ("cdn.example.org:8080", "rtmp://cdn.example.org:8080", "http://cdn.example.org:8080"),
+    ],
+)
+def test_a_domain_without_a_scheme_uses_tls_if_the_certificate_covers_it(domain, push, pull):
+    shown = addresses(PublicDomains(domain, domain), SECURE)
+    assert (shown.push, shown.pull) == (push, pull)
+
+
+def test_a_scheme_of_a_domain_and_the_public_url_are_kept():
+    shown = addresses(PublicDomains("rtmp://live.example.com", "http://live.example.com"), SECURE)
+    assert (shown.push, shown.pull) == ("rtmp://live.example.com:1935", "http://live.example.com")
+    assert addresses(ports=SECURE, public_url="http://old.example.com/").pull == "http://old.example.com"
+
+
+def test_without_a_certificate_that_clients_can_verify_nothing_changes():
+    ports = OpenPorts(**SECURE.opened())
+    assert addresses(ports=ports).pull == "http://127.0.0.1:8080"
+    assert present(channel()) == Presenter(addresses(ports=PORTS), SECRETS).present(channel(), NOW)
