@@ -155,6 +155,11 @@ def test_an_expired_or_future_certificate_is_reported(
     assert found.state is state and words in found.text
 
 
+def test_a_certificate_that_acme_has_not_got_yet_is_a_warning(tmp_path: Path):
+    found = only(doctor.check_certificate(tmp_path / "none.pem", None, acme=True))
+    assert found.state is CheckState.WARNING and "port 80 or 443" in found.text
+
+
 def test_a_key_of_another_certificate_is_reported(tmp_path: Path):
     cert, _ = make_certificate(tmp_path)
     _, key = make_certificate(tmp_path, name="b")

@@ -344,6 +344,14 @@ ECS = {"WORKERS__RUNNER": "ecs", "ECS__TASK": "t", "ECS__CONTAINER": "c", "CLUST
         ({"TLS__CERT": "/a"}, "tls.cert and tls.key belong together"),
         ({"TLS__KEY": "/a"}, "tls.cert and tls.key belong together"),
         ({"ADMIN__TLS": "true"}, "admin.tls is true, so"),
+        (
+            {"TLS__ACME": "a.example", "TLS__CERT": "/a", "TLS__KEY": "/a"},
+            "tls.acme and tls.cert contradict each other",
+        ),
+        ({"TLS__ACME": "*.example.com"}, "no *.example.com, which an authority checks in the DNS only"),
+        ({"TLS__ACME": "192.0.2.1"}, "no addresses"),
+        ({"TLS__ACME": "localhost"}, "public names such as live.example.com"),
+        ({"TLS__ACME": "a.example", "TLS__ACME_DIRECTORY": "http://ca.example/"}, "a URL with https://"),
         ({"PLAYBACK__AUTH": "cloudfront"}, "cloudfront.public_keys"),
         (ECS | {"ECS__TASK": ""}, "so ecs.task has to be set"),
         (ECS | {"ECS__CONTAINER": ""}, "so ecs.container has to be set"),
@@ -489,3 +497,12 @@ def test_missing_files_are_listed(tmp_path):
         f"tls.key names {tmp_path}/gone.pem, which cannot be read: No such file or directory",
         f"cloudfront.public_keys K1 names {tmp_path}, which cannot be read: Is a directory",
     ]
+
+
+def test_names_for_acme_open_the_ports_that_an_authority_checks():
+    environ = {"MILLRACE_TLS__ACME": "Live.Example.com, bücher.example"}
+    found = load(environ=environ)
+    assert found.tls.acme == ("live.example.com", "xn--bcher-kva.example")
+    assert (found.http.port, found.https.port, found.has_tls) == (80, 443, True)
+    chosen = load(environ=environ | {"MILLRACE_HTTP__PORT": "8080", "MILLRACE_HTTPS__PORT": "8443"})
+    assert (chosen.http.port, chosen.https.port) == (8080, 8443)
