@@ -12,7 +12,7 @@ import structlog
 from gateway import __version__
 from gateway.adapters.acme.acme_files import AcmeFiles
 from gateway.adapters.acme.challenge_answers import ChallengeAnswers
-from gateway.adapters.acme.renewal import CertificateRenewal, Failure
+from gateway.adapters.acme.renewal import CertificateRenewal, Failure, Order
 from gateway.adapters.acme.self_signed import self_signed
 from gateway.lib.certificates import Certificate, CertificateError, CertificateNames, ServerCertificate, outgoing_tls
 from gateway.lib.metric_table import CERTIFICATE_EXPIRY, MetricSample
@@ -147,7 +147,8 @@ class NodeCertificate:
             agent = f"Millrace/{__version__}"
             return Authority(tls.acme_directory, tls.acme_email, files, outgoing, agent).obtain(names, kind)
 
-        return CertificateRenewal(tls.acme, tls.acme_directory, files, obtain, self.reload, self._renewal_failed)
+        order = Order(tuple(tls.acme), tls.acme_directory)
+        return CertificateRenewal(order, files, obtain, self.reload, self._renewal_failed)
 
     def _renewal_failed(self, failure: Failure) -> None:
         self._failed(failure.reason, retry=rfc3339(failure.retry, "seconds"))

@@ -55,23 +55,30 @@ class Failure:
     retry: float
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The names that the certificate must cover, and the address of the authority's directory."""
+
+    names: tuple[str, ...]
+    directory: str
+
+
 class CertificateRenewal:
-    """Keeps the certificate in `files` valid for `names`. One process of a machine does this; the others read the file.
+    """Keeps the certificate of an order in `files` valid. One process of a machine does this; the others read the file.
 
     obtain: asks the authority. renewed, failed: are called on the event loop after an attempt.
     """
 
     def __init__(
         self,
-        names: Sequence[str],
-        directory: str,
+        order: Order,
         files: AcmeFiles,
         obtain: Obtain,
         renewed: Callable[[], Awaitable[None]],
         failed: Callable[[Failure], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._names, self._directory, self._files, self._obtain = tuple(names), directory, files, obtain
+        self._names, self._directory, self._files, self._obtain = order.names, order.directory, files, obtain
         self._renewed, self._failed, self._clock = renewed, failed, clock
         self._jitter = random.random()  # noqa: S311 (spreads the load of authorities; not a secret)
 

@@ -14,7 +14,7 @@ from acme import messages
 
 from gateway.adapters.acme.acme_files import AcmeFiles, Attempts
 from gateway.adapters.acme.authority import Authority, _refusal
-from gateway.adapters.acme.renewal import AcmeFailure, CertificateRenewal, Failure
+from gateway.adapters.acme.renewal import AcmeFailure, CertificateRenewal, Failure, Order
 from gateway.adapters.acme.self_signed import self_signed
 from gateway.lib.certificates import Certificate, outgoing_tls
 from tests.support import authority as servers
@@ -67,7 +67,7 @@ async def run(folder: Path, clock: Clock, asked: Asked, until: Callable[[], bool
     async def renewed() -> None:
         pass
 
-    renewal = CertificateRenewal(NAMES, "https://ca.example/dir", files, asked, renewed, failures.append, clock)
+    renewal = CertificateRenewal(Order(NAMES, "https://ca.example/dir"), files, asked, renewed, failures.append, clock)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         task = group.create_task(renewal.run())
         while not until():
