@@ -354,3 +354,10 @@ class IvsChannelWanted(Body):
 class DeletedIvsChannel(Schema):
     arn: str
     deleted: bool
+
+
+class AlarmTest(Schema):
+    """answer: of the target, in words."""
+
+    sent: bool
+    answer: str

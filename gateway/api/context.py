@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.alarms.alarms import Alarms
 from gateway.api.authenticators import Authenticators
 from gateway.api.presenter import Presenter
 from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
@@ -92,7 +93,7 @@ class Context:
     convert_picture(file, longest, alpha): see JpegService.convert; None: no workers.
     site_changed: called after a change of the site.
     clips: makes clips and exports; None: no recordings.
-    ivs: None: no Amazon IVS. proxies: None: no proxy is trusted.
+    alarms: None: this node has none. ivs: None: no Amazon IVS. proxies: None: no proxy is trusted.
     upload_origin: returns the origin for uploads besides this node ("https://bucket.s3.amazonaws.com"); "": none.
     metrics_of_all: returns the metrics of all processes on the same ports; None: there is only one process.
     cloudfront: signs playback addresses; None: there is no private key.
@@ -134,6 +135,7 @@ class Context:
     clips: ClipService | None = None
     media_deletion: MediaDeletion | None = None
     ivs: IvsChannels | None = None
+    alarms: Alarms | None = None
     cloudfront: CloudFrontSigner | None = field(default=None, repr=False)
     proxies: Forwarded | None = None
     upload_origin: Callable[[], Awaitable[str]] = _no_origin

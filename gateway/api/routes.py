@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.api import (
     account,
+    alarms,
     api_tokens,
     bin,
     channel_forms,
@@ -131,6 +132,9 @@ ROUTES: Final = (
         Route("GET /servers", servers.servers, role=_BROADCASTER),
         Route("GET /_servers/{id}", key_servers.servers, public=True),
         Route("POST /qr", qr_code.create, role=_BROADCASTER),
+        Route("GET /alarms", alarms.show),
+        Route("PUT /alarms", alarms.update),
+        Route("POST /alarms/{name}/test", alarms.test),
         Route("GET /events", events.index, role=_BROADCASTER, by_query=True),
         Route("GET /nodes", status.nodes),
         Route("GET /history", history.show, role=_BROADCASTER, by_query=True),

@@ -1,4 +1,4 @@
-"""The egress policy: the addresses to which the gateway may connect for a channel (relays, pictures).
+"""The egress policy: the addresses to which the gateway may connect for a channel (relays, pictures) or an alarm.
 
 The check follows the DNS look-up. Public addresses are allowed. Loopback, private, link-local, cloud metadata and
 similar addresses are refused, except if `allow` lists them. The caller must connect to the checked addresses: a second
@@ -30,7 +30,8 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 HTTP: Final = ("http", "https")
 RTMP: Final = ("rtmp", "rtmps")
 RTSP: Final = ("rtsp", "rtsps")
-_PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443, "rtsp": 554, "rtsps": 322}
+SMTP: Final = ("smtp",)
+_PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443, "rtsp": 554, "rtsps": 322, "smtp": 25}
 _MAX_URL: Final = 2_048
 _DNS_SECONDS: Final = 10.0
 
@@ -115,7 +116,7 @@ class Egress:
     async def check(self, url: str, schemes: Sequence[str] = HTTP) -> list[Address]:
         """Resolves the host of the URL and returns its allowed addresses, at least one, in the order of the resolver.
 
-        schemes: schemes that the caller supports, of http, https, rtmp, rtmps, rtsp, rtsps.
+        schemes: schemes that the caller supports, of http, https, rtmp, rtmps, rtsp, rtsps, smtp.
         Raises EgressRefused. Raises OSError if the name cannot be resolved now.
         """
         parts = _split(url)

@@ -79,6 +79,7 @@ class Metrics:
         self.refused = Counter(table.REFUSED)
         self.dropped = Counter(table.DROPPED)
         self.hooks = Counter(table.HOOKS)
+        self.alarms = Counter(table.ALARMS)
         self.events = Counter(table.EVENTS)
         self.api_requests = Counter(table.API_REQUESTS)
         self.worker_restarts = Counter(table.WORKER_RESTARTS)

@@ -74,6 +74,9 @@ class ClusterQueries(Protocol):
     async def nodes(self) -> Sequence[Node]:
         """Returns all live nodes, including this one. If the registry is unavailable: the last known list."""
 
+    async def gone(self) -> Sequence[Node]:
+        """Returns the nodes that ended without leaving, unless a live node has their address."""
+
 
 class SingleNode:
     """The ClusterQueries of a single node."""
@@ -91,4 +94,7 @@ class SingleNode:
         """Does nothing, because there is no other node."""
 
     async def nodes(self) -> Sequence[Node]:
+        return ()
+
+    async def gone(self) -> Sequence[Node]:
         return ()

@@ -243,7 +243,7 @@ class ConsoleStore(Protocol):
 
     Raises StoreUnavailable like ChannelStore.
 
-    kind: "user", "session" or "profile".
+    kind: "user", "session", "profile", "alarms" (their rules) or "alarm" (a fault that was told).
     key: at most 1,024 bytes.
     expires: seconds since 1970 after which an entry counts as deleted; 0: never.
     """

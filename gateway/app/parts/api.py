@@ -76,6 +76,7 @@ def build_context(gateway: GatewayParts, metrics_of_all: Callable[[], Awaitable[
         clips=gateway.clips,
         media_deletion=jobs.media_deletion,
         ivs=gateway.backends.cloud,
+        alarms=gateway.alarms,
         cloudfront=_cloudfront_signer(settings.cloudfront),
         metrics_of_all=metrics_of_all,
         broadcast_servers=jobs.broadcast_servers,

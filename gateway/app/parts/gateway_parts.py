@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gateway.alarms.alarms import Alarms
 from gateway.app.node_parts import NodeParts
+from gateway.app.parts.alarms import build_alarms
 from gateway.app.parts.backends import Backends, open_backends
 from gateway.app.parts.background_jobs import BackgroundJobs
 from gateway.app.parts.cluster import build_cluster
@@ -41,6 +43,7 @@ class GatewayParts:
     diagnosis: Diagnosis
     clips: ClipService
     jobs: BackgroundJobs
+    alarms: Alarms
 
     @property
     def cluster(self) -> ClusterQueries:
@@ -66,6 +69,7 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
     cluster = member.cluster if member is not None else SingleNode()
     outputs = live.outputs
     sources = ClipSources(stores.objects, outputs.archive, outputs.finalizer)
+    diagnosis = build_diagnosis(node, live)
     return GatewayParts(
         node,
         backends,
@@ -74,7 +78,8 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
         member,
         pushes,
         PublisherResponders(node, stores.domains, viewers.channels.cached, cluster),
-        build_diagnosis(node, live),
+        diagnosis,
         ClipService(stores.objects, outputs.archive, sources, node.events, node.settings.clips),
         BackgroundJobs(node, stores, outputs),
+        await build_alarms(node, backends, live, diagnosis, cluster),
     )

@@ -264,6 +264,13 @@ class ClusterClient(AbstractAsyncContextManager["ClusterClient"]):
         known = {node.id for node in alive}
         return alive + [Node(id, NodeRole.GATEWAY, f"unix:{path}") for id, path in siblings.items() if id not in known]
 
+    async def gone(self) -> Sequence[Node]:
+        """Implements ClusterQueries. Edges of one channel and workers come and go."""
+        alive = await self.nodes()
+        ids, addresses = {node.id for node in alive}, {node.address for node in alive}
+        dead = [node for node in self._nodes if node.id not in ids and self._liveness.is_dead(node.id)]
+        return [n for n in dead if n.address not in addresses and not n.channel and n.role is not NodeRole.WORKER]
+
     async def _others(self, roles: Collection[NodeRole] = (NodeRole.GATEWAY, NodeRole.EDGE)) -> list[NodeAddress]:
         """Returns the addresses of the other nodes with these roles. A node that has just started may have none."""
         others = [node for node in await self.nodes() if node.id != self.node and node.address and node.role in roles]

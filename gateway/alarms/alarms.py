@@ -1,0 +1,218 @@
+"""Tells faults to people, as the rules say: one message when a fault has lasted long enough, one when it is over.
+
+Once a second, each rule compares the faults that last with those that it has told. So quiet hours and the bound of
+messages only postpone: what still lasts afterwards is told, and what ended in between is not.
+
+The store has an entry for each fault that was told. Whoever adds the entry sends the message, and whoever deletes it
+sends the end. So several processes and nodes tell a fault once, and a process that starts again does not repeat it.
+"""
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+import structlog
+
+from gateway.alarms.delivery import Delivery
+from gateway.alarms.fault import Fault, FaultKind, Message, describe
+from gateway.alarms.fault_board import FaultBoard
+from gateway.alarms.rule import AlarmRule, StoredRules
+from gateway.alarms.target import parse
+from gateway.ports.errors import AtCapacity, StoreUnavailable
+from gateway.ports.stores import ConsoleStore
+
+log = structlog.get_logger(__name__)
+
+PER_HOUR: Final = 20  # messages of one rule, in each process
+_HOUR: Final = 3_600.0
+_TICK: Final = 1.0
+_READ_SECONDS: Final = 10.0  # time between two reads of the rules, which another node may have changed
+_SETTLE: Final = 20.0  # seconds after the start of a stream, in which its old faults are found again
+_KEPT: Final = 30 * 86_400.0  # seconds for which the store knows that a fault was told
+_MAX_TESTS: Final = 4
+RULES: Final = ("alarms", "rules")  # kind and key in the store
+TOLD: Final = "alarm"  # kind in the store
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmSources:
+    """What the alarms ask.
+
+    name: returns the name of a channel. elsewhere: whether another node has the stream of a channel.
+    """
+
+    board: FaultBoard
+    name: Callable[[str], Awaitable[str]]
+    elsewhere: Callable[[str], Awaitable[bool]]
+
+
+class Alarms:
+    """The alarms of one process. `run` must be running."""
+
+    def __init__(self, sources: AlarmSources, store: ConsoleStore, delivery: Delivery) -> None:
+        self._sources, self._board, self._store, self._delivery = sources, sources.board, store, delivery
+        self.stored = StoredRules()
+        self._told: dict[tuple[str, str], Fault] = {}  # by rule and fault
+        self._sent: dict[str, deque[float]] = {}  # times of the messages of each rule
+        self._settling: dict[str, float] = {}  # by prefix of faults' keys: when they are known again
+        self._read_at = float("-inf")
+        self._failed = False
+        self._tests = 0
+
+    # ---- rules ----
+
+    async def rules(self) -> StoredRules:
+        """Returns the stored rules, and uses them from now on. Raises StoreUnavailable."""
+        self.stored = StoredRules.of(await self._store.get(*RULES))
+        return self.stored
+
+    async def set_rules(self, rules: StoredRules) -> None:
+        """Stores the rules. Other nodes use them within _READ_SECONDS. Raises StoreUnavailable."""
+        await self._store.put(*RULES, rules.as_json())
+        self.stored = rules
+
+    async def test(self, rule: AlarmRule) -> str:
+        """Sends a message now and returns the answer in words. Raises DeliveryFailed, AtCapacity."""
+        if self._tests >= _MAX_TESTS:
+            raise AtCapacity("other test messages are being sent")
+        self._tests += 1
+        try:
+            title, text = "This is a test", f"The rule “{rule.name}” sends its messages here."
+            message = self._message(rule, "test", "test", "", title, text, "#/alarms")
+            return await self._delivery.send(parse(rule.to), message)
+        finally:
+            self._tests -= 1
+
+    # ---- faults ----
+
+    def settle(self, prefix: str, seconds: float = _SETTLE) -> None:
+        """Compares the told faults whose keys begin with `prefix` with those that last, after some seconds."""
+        self._settling[prefix] = time.monotonic() + seconds
+
+    async def run(self) -> None:
+        """Tells faults until it is cancelled."""
+        while True:
+            try:
+                if time.monotonic() - self._read_at >= _READ_SECONDS:
+                    self._read_at = time.monotonic()
+                    await self.rules()
+                await self._tick()
+                self._failed = False
+            except StoreUnavailable as error:
+                if not self._failed:
+                    log.warning("the alarms cannot use their store", reason=str(error))
+                self._failed = True
+            await asyncio.sleep(_TICK)
+
+    async def _tick(self) -> None:
+        for channel in self._board.started:
+            for kind in FaultKind:
+                self.settle(f"{kind}/{channel}/")
+        self._board.started.clear()
+        rules = self.stored.rules
+        names = {rule.name for rule in rules}
+        self._told = {key: fault for key, fault in self._told.items() if key[0] in names}
+        self._sent = {name: sent for name, sent in self._sent.items() if name in names}
+        if not rules:
+            self._settling.clear()
+            return
+        await self._recall()
+        for rule in rules:
+            if rule.quiet is None or not rule.quiet.contains(time.time()):
+                await self._compare(rule)
+
+    async def _recall(self) -> None:
+        """Reads which faults were told by an earlier process or another node, if they may be over."""
+        due = tuple(prefix for prefix, at in self._settling.items() if at <= time.monotonic())
+        if not due:
+            return
+        for value in (await self._store.list(TOLD)).values():
+            fault = _fault(value)
+            if fault.key.startswith(due):
+                self._told.setdefault((str(value["rule"]), fault.key), fault)
+        for prefix in due:
+            del self._settling[prefix]
+
+    async def _compare(self, rule: AlarmRule) -> None:
+        """Tells the differences between what lasts and what this rule has told."""
+        now, since = time.time(), self.stored.since.get(rule.name, 0.0)
+        for key, fault in [(k, f) for k, f in self._told.items() if k[0] == rule.name]:
+            if self._board.get(fault.key) is None and self._has_room(rule, now):
+                del self._told[key]
+                if await self._forget(rule, fault):
+                    await self._send(rule, fault, ended=now)
+        for fault in list(self._board.faults):
+            ripe = fault.since >= since and now - fault.since >= rule.after and rule.covers(fault)
+            if not ripe or (rule.name, fault.key) in self._told or not self._has_room(rule, now):
+                continue
+            if fault.kind is FaultKind.OFF_AIR and await self._sources.elsewhere(fault.channel):
+                continue
+            if self._board.get(fault.key) is fault:  # it did not end meanwhile
+                self._told[rule.name, fault.key] = fault
+                if await self._remember(rule, fault):
+                    await self._send(rule, fault)
+
+    async def _remember(self, rule: AlarmRule, fault: Fault) -> bool:
+        """Returns whether this process has to tell the beginning: nobody did, or the store cannot say."""
+        value: dict[str, Any] = {"rule": rule.name, "kind": str(fault.kind), "channel": fault.channel}
+        value |= {"subject": fault.subject, "since": fault.since, "text": fault.text}
+        try:
+            return await self._store.add(TOLD, _entry(rule, fault), value, time.time() + _KEPT)
+        except StoreUnavailable:
+            return True
+
+    async def _forget(self, rule: AlarmRule, fault: Fault) -> bool:
+        """Returns whether this process has to tell the end."""
+        try:
+            return await self._store.delete(TOLD, _entry(rule, fault))
+        except StoreUnavailable:
+            return True
+
+    # ---- messages ----
+
+    def _has_room(self, rule: AlarmRule, now: float) -> bool:
+        """Whether the rule may send a message now."""
+        sent = self._sent.setdefault(rule.name, deque())
+        while sent and sent[0] <= now - _HOUR:
+            sent.popleft()
+        return len(sent) < PER_HOUR
+
+    async def _send(self, rule: AlarmRule, fault: Fault, ended: float | None = None) -> None:
+        name = await self._sources.name(fault.channel) if fault.channel else fault.subject
+        title, text = describe(fault, name, rule.zone, ended)
+        page = f"#/channels/{quote(fault.channel, safe='')}" if fault.channel else "#/system"
+        state = "begun" if ended is None else "ended"
+        self._queue(rule, self._message(rule, state, str(fault.kind), fault.channel, title, text, page))
+        if len(self._sent[rule.name]) == PER_HOUR:
+            title = f"The rule “{rule.name}” pauses"
+            text = (
+                f"It has sent {PER_HOUR} messages within an hour. It sends the next ones when the hour is over: about "
+                "what lasts then, and about what has ended. The console shows everything."
+            )
+            self._delivery.queue(rule.to, self._message(rule, "paused", "paused", "", title, text, "#/events"))
+
+    def _queue(self, rule: AlarmRule, message: Message) -> None:
+        self._sent.setdefault(rule.name, deque()).append(time.time())
+        self._delivery.queue(rule.to, message)
+
+    def _message(
+        self, rule: AlarmRule, state: str, kind: str, channel: str, title: str, text: str, page: str
+    ) -> Message:
+        link = f"{self.stored.console}/{page}" if self.stored.console else ""
+        return Message(uuid.uuid4().hex, time.time(), rule.name, state, kind, channel, title, text, link)
+
+
+def _entry(rule: AlarmRule, fault: Fault) -> str:
+    """Returns the key of a told fault in the store."""
+    return hashlib.sha256(f"{rule.name}\0{fault.key}".encode()).hexdigest()
+
+
+def _fault(value: dict[str, Any]) -> Fault:
+    kind = FaultKind(value["kind"])
+    return Fault(kind, str(value["channel"]), str(value["subject"]), float(value["since"]), str(value["text"]))

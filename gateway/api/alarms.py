@@ -1,0 +1,94 @@
+"""The rules of the alarms, for administrators. The secrets of their targets are masked."""
+
+import json
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+from pydantic import ValidationError
+
+from gateway.alarms.alarms import Alarms
+from gateway.alarms.rule import MAX_RULES, AlarmRule, StoredRules, restored
+from gateway.alarms.target import DeliveryFailed
+from gateway.api import console_schemas
+from gateway.api.answers import BadRequest, Missing, answer, refusal
+from gateway.api.authenticators import USER
+from gateway.api.body import json_array
+from gateway.api.context import CONTEXT
+from gateway.api.route import operation
+from gateway.ports.errors import StoreUnavailable, TooLarge
+
+log = structlog.get_logger(__name__)
+
+_EXPECTED: Final = {
+    "name": "expected text of 1 to 64 characters, without slashes",
+    "on": "expected a list of off_air, on_slate, output_failing, health, key_expires, disk, node_gone",
+    "after": "expected a number of seconds from 0 to 86400",
+    "channels": "expected a list of at most 1000 ids",
+    "to": "expected an address",
+    "stops": "expected true or false",
+    "quiet": 'expected {"from": "23:00", "to": "07:00", "zone": "Europe/Berlin"} or null',
+}
+
+
+@operation(list[AlarmRule], statuses=(503,))
+async def show(request: web.Request) -> web.Response:
+    """List the rules of the alarms."""
+    return _shown(await _alarms(request).rules())
+
+
+@operation(list[AlarmRule], body=list[AlarmRule], statuses=(413, 503))
+async def update(request: web.Request) -> web.Response:
+    """Replace the rules of the alarms.
+
+    A masked address stands for the stored one. Its other parts must be the same.
+    """
+    context, alarms = request.app[CONTEXT], _alarms(request)
+    sent, before = await json_array(request), await alarms.rules()
+    if len(sent) > MAX_RULES:
+        raise BadRequest(f"at most {MAX_RULES} rules are possible")
+    rules = [_read(restored(value, before.rules)) for value in sent]
+    if len({rule.name for rule in rules}) != len(rules):
+        raise BadRequest("two rules have the same name", field="name")
+    stored = before.replaced(rules, f"{context.scheme(request)}://{request.host}")
+    size = len(json.dumps(stored.as_json()))
+    if size > context.limits.item > 0:
+        raise TooLarge(size, context.limits.item, "the list of rules")
+    await alarms.set_rules(stored)
+    log.info("alarms changed", rules=len(rules), by=request[USER].name)
+    return _shown(stored)
+
+
+@operation(console_schemas.AlarmTest, statuses=(502, 503))
+async def test(request: web.Request) -> web.Response:
+    """Send a test message now, and return the answer of the target in words."""
+    alarms, name = _alarms(request), request.match_info["name"]
+    rule = next((rule for rule in (await alarms.rules()).rules if rule.name == name), None)
+    if rule is None:
+        raise Missing(f"there is no rule {name}")
+    try:
+        return answer({"sent": True, "answer": await alarms.test(rule)})
+    except DeliveryFailed as error:
+        return refusal(502, str(error))
+
+
+def _alarms(request: web.Request) -> Alarms:
+    alarms = request.app[CONTEXT].alarms
+    if alarms is None:
+        raise StoreUnavailable("this node has no alarms")
+    return alarms
+
+
+def _read(value: Any) -> AlarmRule:
+    """Returns a sent rule. Raises BadRequest for the first invalid field."""
+    try:
+        return AlarmRule.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        text = str(first.get("ctx", {}).get("error", "")) or _EXPECTED.get(name, "expected an object for each rule")
+        raise BadRequest(text, field=name or None) from None
+
+
+def _shown(stored: StoredRules) -> web.Response:
+    return answer([rule.shown() for rule in stored.rules])
