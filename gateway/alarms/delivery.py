@@ -11,6 +11,7 @@ from typing import Final, Self
 
 import aiohttp
 import structlog
+import yarl
 
 from gateway.alarms import web_services
 from gateway.alarms.fault import Message, short
@@ -123,7 +124,7 @@ class Delivery:
             status, body = await self._request(target, message)
             if 200 <= status < 300:
                 return f"{where} accepted the message (status {status})"
-            text, final = f"status {status}: {body}", status < 500 and status not in _RETRY
+            text, final = f"status {status}: {body or 'no reason'}", status < 500 and status not in _RETRY
         except DeliveryFailed as error:
             text, final = str(error), error.is_final
         except EgressRefused as error:
@@ -141,7 +142,8 @@ class Delivery:
     async def _request(self, target: Target, message: Message) -> tuple[int, str]:
         """Sends a request. Returns the status, and the reason in the answer."""
         request = web_services.request(target, message)
-        url = (self._bases.get(target.service) or web_services.base(target)) + request.path
+        base = self._bases.get(target.service) or web_services.base(target)
+        url = yarl.URL(base + request.path, encoded=True)
         # A session for each request: alarms are rare, and no connection stays open.
         async with (
             aiohttp.ClientSession(

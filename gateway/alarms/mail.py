@@ -3,10 +3,11 @@
 import asyncio
 import socket
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
-from typing import Final
+from typing import Final, cast
 
 import aiosmtplib
 
@@ -37,9 +38,11 @@ async def send(target: Target, message: Message, egress: Egress, tls: ssl.SSLCon
             timeout=seconds,
         )
         try:
-            async with client:
-                _, answer = await client.send_message(_mail(target, message))
-                return short(answer)
+            await client.connect()
+            _, answer = await client.send_message(_mail(target, message))
+            with suppress(aiosmtplib.SMTPException):  # the server has the mail already
+                await client.execute_command(b"QUIT")
+            return short(answer)
         except aiosmtplib.SMTPRecipientsRefused as error:
             raise _refused(error.recipients[0]) from None
         except aiosmtplib.SMTPResponseException as error:
@@ -47,8 +50,9 @@ async def send(target: Target, message: Message, egress: Egress, tls: ssl.SSLCon
         except (aiosmtplib.SMTPException, ssl.SSLError) as error:
             raise DeliveryFailed(short(_reason(error)), False) from None
         finally:
+            if client.transport is not None:
+                cast(asyncio.WriteTransport, client.transport).abort()  # a server need not take part in the end
             client.close()
-            sock.close()
 
 
 def _refused(error: aiosmtplib.SMTPResponseException) -> DeliveryFailed:

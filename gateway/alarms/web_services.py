@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
 
-from aiohttp import BasicAuth
+from aiohttp import encode_basic_auth
 
 from gateway.alarms.fault import Message
 from gateway.alarms.target import Target
@@ -87,7 +87,7 @@ def _webhook(target: Target, message: Message) -> WebRequest:
 def _login(target: Target, token: str = "") -> dict[str, str]:
     if token:
         return {"Authorization": f"Bearer {token}"}
-    return {"Authorization": BasicAuth(target.user, target.password).encode()} if target.user else {}
+    return {"Authorization": encode_basic_auth(target.user, target.password)} if target.user else {}
 
 
 _SERVICES: Final[dict[str, Callable[[Target, Message], WebRequest]]] = {
