@@ -102,7 +102,7 @@ class Alarms:
                 if time.monotonic() - self._read_at >= _READ_SECONDS:
                     self._read_at = time.monotonic()
                     await self.rules()
-                await self._tick()
+                await self.tick()
                 self._failed = False
             except StoreUnavailable as error:
                 if not self._failed:
@@ -110,7 +110,8 @@ class Alarms:
                 self._failed = True
             await asyncio.sleep(_TICK)
 
-    async def _tick(self) -> None:
+    async def tick(self) -> None:
+        """Compares once."""
         for channel in self._board.started:
             for kind in FaultKind:
                 self.settle(f"{kind}/{channel}/")

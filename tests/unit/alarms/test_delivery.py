@@ -180,7 +180,7 @@ async def test_tls_from_the_start_with_a_login(authority: Authority):
             with pytest.raises(DeliveryFailed, match="refused user and password: 535") as raised:
                 await sender.send(parse(address.format("wrongwrong")), message())
             assert raised.value.is_final
-    assert inbox.users == ["me@example.com"] * 2
+    assert set(inbox.users) == {"me@example.com"}
     assert len(inbox.mails) == 1
 
 

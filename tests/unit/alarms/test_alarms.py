@@ -1,0 +1,253 @@
+"""Which faults are told, when, and by whom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.adapters.local.console import SqliteConsole
+from gateway.alarms.alarms import PER_HOUR, Alarms, AlarmSources
+from gateway.alarms.fault import Fault, FaultKind
+from gateway.alarms.fault_board import FaultBoard
+from gateway.alarms.node_watch import NodeWatch
+from gateway.alarms.rule import AlarmRule, StoredRules
+from gateway.live.sink import EndReason
+from gateway.ports.events import Event, Events, EventType
+from gateway.ports.nodes import Node, NodeRole
+from tests.support import builders
+
+ALL = [str(kind) for kind in FaultKind]
+
+
+class Outbox:
+    """In place of the delivery: keeps the messages."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+
+    def queue(self, address: str, message: Any) -> None:
+        self.messages.append(message)
+
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        found = [(message.state, message.title) for message in self.messages]
+        self.messages.clear()
+        return found
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteConsole]:
+    async with SqliteConsole(tmp_path / "console.sqlite3") as store:
+        yield store
+
+
+class Process:
+    """The alarms of one process, with a hub whose events they get."""
+
+    def __init__(self, store: SqliteConsole) -> None:
+        self.events = Events()
+        self.hub = builders.hub(events=self.events)
+        self.board, self.outbox, self.held_elsewhere = FaultBoard(self.hub.find), Outbox(), False
+        self.events.listen(self.board.note)
+
+        async def name(id: str) -> str:
+            return "Stage"
+
+        async def elsewhere(id: str) -> bool:
+            return self.held_elsewhere
+
+        self.alarms = Alarms(AlarmSources(self.board, name, elsewhere), store, self.outbox)  # type: ignore[arg-type]
+
+    async def rule(self, **fields: Any) -> None:
+        rule = AlarmRule.model_validate({"name": "r", "on": ALL, "to": "ntfy://topic", **fields})
+        await self.alarms.set_rules(StoredRules([rule], {"r": 0.0}, "https://live.example.com"))
+
+    async def told(self) -> list[tuple[str, str]]:
+        await self.alarms.tick()
+        return self.outbox.told
+
+    def health(self, code: str, state: str, *, channel: str = "c1", value: Any = 1.0, age: float = 0) -> None:
+        data = {"stream": channel, "code": code, "text": f"{code} text", "value": value, "state": state}
+        self.events.emit(Event(EventType.STREAM_HEALTH, time.time() - age, channel, data))
+
+
+@pytest.fixture
+def node(store: SqliteConsole) -> Process:
+    return Process(store)
+
+
+async def test_a_fault_is_told_once_and_its_end_once(node: Process):
+    await node.rule()
+    node.health("gop_long", "begun")
+    assert await node.told() == [("begun", "Stage: the stream has a fault")]
+    assert await node.told() == []
+    node.health("gop_long", "ended")
+    assert await node.told() == [("ended", "Stage: the fault is over")]
+    assert await node.told() == []
+
+
+async def test_the_codes_have_kinds_and_several_outputs_may_fail(node: Process):
+    await node.rule(on=["on_slate", "output_failing", "key_expires"])
+    node.health("gop_long", "begun")
+    node.health("input_lost", "begun", value=20)
+    node.health("output_failing", "begun", value="relay a")
+    node.health("output_failing", "begun", value="relay b")
+    node.health("key_expires", "begun", value=86400)
+    titles = [title for _, title in await node.told()]
+    assert titles == [
+        "Stage shows its slate",
+        *["Stage: an output fails"] * 2,
+        "Stage: the stream key expires soon",
+    ]
+    node.health("output_failing", "ended", value="relay a")
+    assert await node.told() == [("ended", "Stage: the output works again")]
+
+
+async def test_a_fault_must_last_and_concern_a_channel_of_the_rule(node: Process):
+    await node.rule(after=60, channels=["c1"])
+    node.health("gop_long", "begun", age=30)
+    node.health("fps_low", "begun", channel="c2", age=90)
+    assert await node.told() == []
+    node.health("fps_low", "begun", age=90)
+    assert len(await node.told()) == 1
+
+
+async def test_a_new_rule_does_not_tell_old_faults(node: Process):
+    node.health("gop_long", "begun", age=5)
+    rules = StoredRules().replaced([AlarmRule(name="r", on=["health"], to="ntfy://t")], "")
+    await node.alarms.set_rules(rules)
+    assert await node.told() == []
+    moved = rules.replaced([AlarmRule(name="r", on=["health"], to="ntfy://other")], "")
+    assert moved.since == rules.since
+    assert rules.replaced([AlarmRule(name="r", on=["disk"], to="ntfy://t")], "").since != rules.since
+
+
+def live(node: Process) -> Any:
+    publisher = builders.publish(node.hub)
+    publisher.set_tracks(builders.VIDEO, None, {})
+    return publisher
+
+
+async def test_a_channel_that_breaks_off_is_off_air_until_it_returns(node: Process):
+    await node.rule()
+    publisher = live(node)
+    assert await node.told() == []
+    publisher.close()
+    assert await node.told() == [("begun", "Stage is off air")]
+    live(node)
+    assert await node.told() == [("ended", "Stage is on air again")]
+    node.hub.end("c1", EndReason.KICKED)
+    assert await node.told() == [("begun", "Stage is off air")]
+
+
+async def test_a_rule_may_leave_out_stops(node: Process):
+    await node.rule(stops=False)
+    live(node)
+    node.hub.end("c1", EndReason.KICKED)
+    assert await node.told() == []
+    live(node).close()
+    assert await node.told() == [("begun", "Stage is off air")]
+
+
+@pytest.mark.parametrize("reason", [EndReason.SHUTDOWN, EndReason.MOVED, EndReason.DELETED])
+async def test_what_goes_on_elsewhere_or_was_deleted_is_not_off_air(node: Process, reason: EndReason):
+    await node.rule()
+    live(node)
+    node.hub.end("c1", reason)
+    assert await node.told() == []
+
+
+async def test_a_push_without_media_was_never_on_air(node: Process):
+    await node.rule()
+    builders.publish(node.hub).close()
+    assert await node.told() == []
+
+
+async def test_a_stream_that_went_to_another_node_is_not_told(node: Process):
+    await node.rule()
+    node.held_elsewhere = True
+    live(node).close()
+    assert await node.told() == []
+
+
+async def test_quiet_hours_postpone_what_lasts(node: Process):
+    now = datetime.now(UTC)
+    quiet = {"from": f"{now - timedelta(hours=1):%H:%M}", "to": f"{now + timedelta(hours=1):%H:%M}"}
+    await node.rule(quiet=quiet)
+    node.health("gop_long", "begun")
+    node.health("fps_low", "begun")
+    assert await node.told() == []
+    node.health("gop_long", "ended")
+    await node.rule(quiet={"from": quiet["to"], "to": quiet["from"]})
+    assert await node.told() == [("begun", "Stage: the stream has a fault")]
+
+
+async def test_a_flood_pauses_the_rule_with_one_last_message(node: Process):
+    await node.rule()
+    for number in range(PER_HOUR + 5):
+        node.health(f"code{number}", "begun")
+    told = await node.told()
+    assert [state for state, _ in told] == ["begun"] * PER_HOUR + ["paused"]
+    for number in range(PER_HOUR + 5):
+        node.health(f"code{number}", "ended")
+    assert await node.told() == []
+
+
+async def test_two_processes_and_a_restarted_one_tell_a_fault_once(node: Process, store: SqliteConsole):
+    other = Process(store)
+    for one in (node, other):
+        await one.rule()
+        one.board.report(FaultKind.NODE_GONE, [Fault(FaultKind.NODE_GONE, "", "10.0.0.5:8080", time.time(), "")])
+    assert await node.told() + await other.told() == [("begun", "The node 10.0.0.5:8080 is gone")]
+    again = Process(store)
+    await again.rule()
+    again.alarms.settle("node_gone/", 0)
+    for one in (again, node, other):
+        one.board.report(FaultKind.NODE_GONE, [])
+    told = [message for one in (again, node, other) for message in await one.told()]
+    assert told == [("ended", "The node 10.0.0.5:8080 has returned or was removed")]
+
+
+async def test_a_stream_that_starts_at_another_node_ends_its_faults(node: Process, store: SqliteConsole, monkeypatch):
+    monkeypatch.setattr(Alarms.settle, "__defaults__", (0.0,))
+    other = Process(store)
+    await node.rule()
+    await other.rule()
+    live(node).close()
+    assert len(await node.told()) == 1
+    live(other)
+    assert await other.told() == [("ended", "Stage is on air again")]
+
+
+async def test_a_disk_that_fills_and_nodes_that_vanish_are_reported(node: Process):
+    await node.rule()
+    disk, gone = {"free": 100e9, "total": 1000e9}, [Node("a", NodeRole.GATEWAY, "10.0.0.5:80")]
+
+    async def nodes() -> list[Node]:
+        return gone
+
+    watch = NodeWatch(node.board, "studio", lambda: disk, nodes)
+    await watch.look(time.time())
+    assert await node.told() == [("begun", "The node 10.0.0.5:80 is gone")]
+    for free, told in ((49e9, [("begun", "The disk of studio is nearly full")]), (55e9, [])):
+        disk["free"] = free
+        await watch.look(time.time())
+        assert await node.told() == told
+    disk["free"], gone[:] = 61e9, []
+    await watch.look(time.time())
+    assert sorted(await node.told()) == [
+        ("ended", "The disk of studio has space again"),
+        ("ended", "The node 10.0.0.5:80 has returned or was removed"),
+    ]
+
+
+async def test_rules_are_read_from_the_store(node: Process, store: SqliteConsole):
+    await node.rule(quiet={"from": "23:00", "to": "07:00", "zone": "Europe/Berlin"})
+    other = Process(store)
+    stored = await other.alarms.rules()
+    assert (stored.rules, stored.console) == (node.alarms.stored.rules, "https://live.example.com")
