@@ -25,12 +25,25 @@ from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.tools import need
 
-VIEWS = ["live", "recordings", "recordings?kind=image", "films", "events", "domains", "ivs", "users", "system"]
+VIEWS = [
+    "live",
+    "recordings",
+    "recordings?kind=image",
+    "films",
+    "events",
+    "alarms",
+    "domains",
+    "ivs",
+    "users",
+    "system",
+]
 WIDE = {"width": 1360, "height": 900}
 NARROW = {"width": 360, "height": 740}
 FILM = Film("console", seconds=20, size="640x360")
 # A word that was asked for by a key that does not exist is shown as that key.
-KEYS = re.compile(r"\b(?:bin|chart|domains|events?|films|ivs|player|recordings|system|trouble|users|views)\.[a-z]\w+\b")
+KEYS = re.compile(
+    r"\b(?:alarms|bin|chart|domains|events?|films|ivs|player|recordings|system|trouble|users|views)\.[a-z]\w+\b"
+)
 SECRET = "a long password"
 COPY = ("-c", "copy", "-f", "flv")
 

@@ -34,6 +34,7 @@ const VIEWS = {
   recordings: { icon: "recordings", label: { en: "Recordings", zh: "录制" }, load: () => import("./views/recordings.js") },
   films: { icon: "films", label: { en: "Videos", zh: "视频" }, load: () => import("./views/films.js") },
   events: { icon: "events", label: { en: "Events", zh: "事件" }, load: () => import("./views/events.js") },
+  alarms: { icon: "bell", label: { en: "Alarms", zh: "告警" }, load: () => import("./views/alarms.js") },
   site: { icon: "image", label: { en: "Appearance", zh: "外观" }, load: () => import("./views/site.js") },
   domains: { icon: "domains", label: { en: "Domains", zh: "域名" }, load: () => import("./views/domains.js") },
   ivs: { icon: "ivs", label: { en: "Amazon IVS", zh: "Amazon IVS" }, load: () => import("./views/ivs.js") },

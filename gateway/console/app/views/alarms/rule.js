@@ -6,7 +6,7 @@ import { ApiError } from "../../../players/api.js";
 import { Dialog } from "../../dialog.js";
 import { zone } from "../../format.js";
 import { t } from "../../i18n.js";
-import { Button, Field, html, Switch } from "../../ui.js";
+import { Button, classes, Field, html, Switch } from "../../ui.js";
 import { choices, useChannels } from "../parts/channels.js";
 import { reason } from "../parts/trouble.js";
 import { built, TargetFields } from "./target.js";
@@ -24,7 +24,7 @@ export const NEW = { name: "", on: ["off_air", "output_failing"], after: 10, cha
  * @param {string} label @param {readonly {value: string, label: string}[]} options @param {readonly string[]} chosen
  * @param {(to: string[]) => void} onChange @param {string} [error]
  */
-const checks = (label, options, chosen, onChange, error) => html`<fieldset class="radios user-channels"><legend>${label}</legend>
+const checks = (label, options, chosen, onChange, error) => html`<fieldset class=${classes("radios", options.length > KINDS.length && "alarm-channels")}><legend>${label}</legend>
   ${options.map(({ value, label: text }) => html`<label key=${value}>
     <input type="checkbox" checked=${chosen.includes(value)} onChange=${(/** @type {Event} */ event) =>
       onChange(/** @type {HTMLInputElement} */ (event.target).checked ? [...chosen, value] : chosen.filter((one) => one !== value))} />

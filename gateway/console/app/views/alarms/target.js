@@ -70,6 +70,6 @@ export function TargetFields({ service, values, wrong, onService, onValues }) {
       return html`<${Field} key=${name} label=${t(`alarms.${name}`)} value=${values[name] ?? ""} onInput=${set}
         type=${SECRET.includes(name) ? "password" : "text"} required=${!field.endsWith("?")}
         error=${wrong.includes(name) && t("alarms.missing")}
-        placeholder=${t(`alarms.${name}.example`)} autocomplete="off" autocapitalize="off" spellcheck=${false} />`;
+        placeholder=${["user", "password"].includes(name) ? undefined : t(`alarms.${name}.example`)} autocomplete="off" autocapitalize="off" spellcheck=${false} />`;
     })}`;
 }
