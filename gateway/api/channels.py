@@ -26,7 +26,7 @@ from gateway.ports.users import UserRole
 
 log = structlog.get_logger(__name__)
 
-_RELAY_FIELDS: Final = ("isRelay", "relayURL")
+_RELAY_FIELDS: Final = ("isRelay", "relayURL", "relayOff")
 _ABOUT_FIELDS: Final = ("videoname", "description")
 DELETE_QUERY: Final = (
     ("media", "keep: recordings and videos on demand stay, still protected (default); delete: they are deleted too"),

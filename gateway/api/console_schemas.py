@@ -292,11 +292,13 @@ class PushPorts(Schema):
 class RelayChanges(Body):
     """The relay of a channel. A missing field keeps its value.
 
-    A masked address in relayURL means the stored address.
+    A masked address in relayURL means the stored address, and so does its position, from 0. relayOff: the positions of
+    targets that get nothing.
     """
 
     isRelay: bool | str | None = None
-    relayURL: str | list[str] | None = None
+    relayURL: str | list[str | int] | None = None
+    relayOff: list[int] | None = None
 
 
 class QrText(Body):

@@ -32,6 +32,8 @@ def _schema_of(field: fields.Field[Any]) -> Any:
             kind = Literal[(*described_field["values"], *described_field["aliases"])]
         case "text":
             kind = Annotated[str, Field(max_length=described_field["maximum"])]
+        case "positions":
+            kind = list[int]
         case "inputs":
             kind = list[NewInput]
         case _:

@@ -208,6 +208,16 @@ class Channel:
         """The targets of the relay, with their secrets; empty if `isRelay` is off."""
         return fields.read("relayURL", self.item, fields.RELAY_URL) if self.flag("isRelay") else ()
 
+    @property
+    def relay_targets(self) -> tuple[str, ...]:
+        """The targets of the relay that are on, with their secrets, without duplicates; also if `isRelay` is off.
+
+        An output can be switched while the stream is live.
+        """
+        off = fields.read("relayOff", self.item, fields.RELAY_OFF)
+        urls = fields.read("relayURL", self.item, fields.RELAY_URL)
+        return tuple(dict.fromkeys(url for number, url in enumerate(urls) if number not in off))
+
 
 def create_item(body: Item, now: float, secrets: SigningSecrets, limit: int, id: str = "") -> dict[str, Any]:
     """Returns the item of a new channel: the fields of the request, plus id, key and TimeStamp from the gateway.
@@ -243,6 +253,8 @@ def changes(
     sent = _storable_fields(body)
     if "relayURL" in sent:
         sent["relayURL"] = relay_urls.restore_masked(sent["relayURL"], channel.item.get("relayURL"))
+        if "relayOff" not in sent and (off := fields.read("relayOff", channel.item, fields.RELAY_OFF)):
+            sent["relayOff"] = relay_urls.moved(off, channel.item.get("relayURL"), sent["relayURL"])
     if inputs.FIELD in sent:
         sent[inputs.FIELD] = inputs.restore_addresses(sent[inputs.FIELD], inputs.stored_inputs(channel.item))
     old = channel.item

@@ -166,6 +166,13 @@ def _targets(value: Any) -> tuple[str, ...]:
     return targets
 
 
+def _positions(value: Any) -> tuple[int, ...]:
+    """Reads the positions of targets in `relayURL`, from 0."""
+    if not isinstance(value, list) or not all(type(n) is int and 0 <= n < MAX_RELAYS for n in value):
+        raise ValueError(f"expected a list of positions in relayURL, from 0 to {MAX_RELAYS - 1}")
+    return tuple(value)
+
+
 def _schedule(value: Any) -> Schedule | None:
     """Reads the times at which an output is on, see Schedule. Returns None for an empty text: always."""
     if not isinstance(value, str):
@@ -229,6 +236,7 @@ NO_PLAYBACK: Final = "nobody"  # the value of `playAuth` if a protection field i
 RELAY_URL: Final[Parsed[tuple[str, ...]]] = Parsed((), _targets, {"type": "targets", "maximum": MAX_RELAYS})
 COLOR: Final = TextField(7, "", _RGB, "a color such as #0b6f6a")
 SLUG: Final[Parsed[str]] = Parsed("", read_slug, {"maximum": MAX_SLUG})
+RELAY_OFF: Final[Parsed[tuple[int, ...]]] = Parsed((), _positions, {"type": "positions", "maximum": MAX_RELAYS})
 RECORD_SCHEDULE: Final = Parsed(None, _schedule, {"maximum": MAX_LENGTH})
 RETENTION_DAYS: Final = Parsed(
     None, _days, {"type": "days", "minimum": 0, "maximum": MAX_DAYS, "whole": True, "unit": "days"}
@@ -332,7 +340,7 @@ def add(new_fields: Mapping[str, Field[Any]]) -> None:
 
 for _group in GROUPS.values():
     add(_group)
-add({INPUT_LIST: INPUTS})  # not in the form: the list has its own editor
+add({INPUT_LIST: INPUTS, "relayOff": RELAY_OFF})  # not in the form: they have their own editors
 
 
 def unused(*, tasks: bool) -> frozenset[str]:

@@ -66,13 +66,25 @@ def _mask_target(target: str) -> str:
     return masked_url + (f"?{MASK}" if len(address) > 1 else "")
 
 
+def moved(off: Sequence[int], before: Any, after: Any) -> list[int]:
+    """Returns the new positions of targets that are off, after `relayURL` has changed. Removed targets have none."""
+    old, new = targets(before) or (), targets(after) or ()
+    stopped = {old[n] for n in off if n < len(old)}
+    return [number for number, target in enumerate(new) if target in stopped]
+
+
 def restore_masked(sent: Any, stored: Any) -> Any:
-    """Replaces each masked target in `sent` by its stored target.
+    """Replaces each masked target in `sent` by its stored target. A number in a list is the position of a stored one.
 
     Returns `stored` itself if all targets are unchanged. Raises InvalidField if a masked target matches no stored one.
     """
     if sent == masked(stored):
         return stored
+    if isinstance(sent, list) and any(type(entry) is int for entry in sent):
+        known = targets(stored) or ()
+        if not all(type(entry) is not int or 0 <= entry < len(known) for entry in sent):
+            raise InvalidField("relayURL", "a position has no stored address")
+        sent = [known[entry] if type(entry) is int else entry for entry in sent]
     entries = targets(sent)
     if entries is None or not any(MASK in e for e in entries):
         return sent

@@ -17,6 +17,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from gateway.adapters.local.channels import SqliteChannels
 from gateway.adapters.local.console import SqliteConsole
 from gateway.adapters.local.events import SqliteEvents
+from gateway.alarms.alarms import Alarms, AlarmSources
+from gateway.alarms.fault_board import FaultBoard
 from gateway.api.application import make_app
 from gateway.api.authenticators import Authenticators
 from gateway.api.context import AddressDefaults, Context, RequestLimits
@@ -194,6 +196,9 @@ async def admin(
         previews = InputPreviews(hub, inputs, jpegs)
         if (objects := context_options.get("objects")) is not None:
             context_options.setdefault("bin", Bin(objects, 24, folder / "tmp"))
+        board = FaultBoard(hub.find)
+        sources = AlarmSources(board, cast(Any, None), cast(Any, None))
+        context_options.setdefault("alarms", Alarms(sources, console or kept, cast(Any, None)))
         context = Context(
             version="1.2.3",
             hub=hub,

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.channels import fields
 from gateway.channels.channel import Channel
 from gateway.formats.flv import muxer
 from gateway.lib.egress import Egress
@@ -29,14 +28,6 @@ log = structlog.get_logger(__name__)
 _FINISH_SECONDS: Final = 15.0  # after the stream's end, for waiting media
 _SHARED_UNITS: Final = 256
 _SHARED_BYTES: Final = 2_000_000
-
-
-def targets(channel: Channel) -> list[str]:
-    """Returns the channel's relay targets without duplicates.
-
-    Ignores `isRelay`, because the output can be switched while the stream is live.
-    """
-    return list(dict.fromkeys(fields.read("relayURL", channel.item, fields.RELAY_URL)))
 
 
 class RelayFactory:
@@ -98,7 +89,7 @@ class RelayOutput:
     def begin(self, stream: Stream) -> None:
         """Subscribes all targets, so that they get units from before `run`."""
         self._stream = stream
-        for address in targets(stream.channel):
+        for address in stream.channel.relay_targets:
             self._add(address, stream).begin()
 
     async def run(self, stream: Stream) -> None:
@@ -129,7 +120,7 @@ class RelayOutput:
         """Starts new targets and ends removed ones. Other targets continue."""
         if self._tasks is None or self._stream is None:
             return
-        addresses = targets(channel)
+        addresses = channel.relay_targets
         for address in [t for t in self.targets if t not in addresses]:
             target = self.targets.pop(address)
             log.info("relay target removed", stream=self._stream.name, target=target.shown)
@@ -148,7 +139,7 @@ class RelayOutput:
         reports = [target.report() for target in self.targets.values()]
         status: dict[str, Any] = {"targets": reports}
         failing = [target for target in self.targets.values() if target.fault.error is not None]
-        if not reports and self._tasks is not None:
+        if not reports and self._tasks is not None and not self._has_addresses():
             status |= {"error": "the channel has no relayURL", "state": OutputState.FAILED}
         elif failing:
             status["faults"] = {target.shown: target.fault.error for target in failing}
@@ -159,6 +150,10 @@ class RelayOutput:
                 final = all(target.state is TargetState.FAILED for target in failing)
                 status["state"] = OutputState.FAILED if final else OutputState.RETRYING
         return status
+
+    def _has_addresses(self) -> bool:
+        """Whether the channel has targets. All of them may be off (`relayOff`)."""
+        return self._stream is not None and bool(self._stream.channel.item.get("relayURL"))
 
     def _add(self, address: str, stream: Stream) -> RelayTarget:
         target = self.targets[address] = RelayTarget(address, stream, self._relays.context, self._bodies.of)

@@ -302,6 +302,25 @@ class TestMaskedRelays:
         )
         assert changed == {"relayURL": "rtmp://a/app/one,rtmp://a/app/two,rtmp://c/d/e"}
 
+    def test_a_relay_target_can_be_named_by_its_position(self):
+        channel = stored(relayURL="rtmp://a/app/one,rtmp://a/app/two")
+        assert changes(channel, {"relayURL": [1, "rtmp://c/d/e"]}, SECRETS, LIMIT) == {
+            "relayURL": ["rtmp://a/app/two", "rtmp://c/d/e"]
+        }
+        for wrong in (2, -1, True):
+            with pytest.raises(InvalidField):
+                changes(channel, {"relayURL": [wrong, 0]}, SECRETS, LIMIT)
+
+    def test_a_stopped_relay_target_stays_stopped_when_the_list_changes(self):
+        channel = stored(relayURL=["rtmp://a/app/one", "rtmp://b/app/two", "rtmp://c/app/three"], relayOff=[1, 2])
+        assert channel.relay_targets == ("rtmp://a/app/one",)
+        changed = changes(channel, {"relayURL": ["rtmp://n/e/w", 2, 0]}, SECRETS, LIMIT)
+        assert changed["relayOff"] == [1]
+        assert Channel({**channel.item, **changed}).relay_targets == ("rtmp://n/e/w", "rtmp://a/app/one")
+        for wrong in ("1", [-1], [16], [True], 1):
+            with pytest.raises(InvalidField):
+                changes(channel, {"relayOff": wrong}, SECRETS, LIMIT)
+
     def test_a_mask_without_a_stored_relay_is_refused(self):
         with pytest.raises(InvalidField, match="masked"):
             changes(stored(relayURL="rtmp://a/app/one"), {"relayURL": "rtmp://b/app/********"}, SECRETS, LIMIT)

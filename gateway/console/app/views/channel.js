@@ -24,6 +24,7 @@ import { Switches } from "./channel/outputs.js";
 import { Face } from "./channel/face.js";
 import { RecentEvents } from "./channel/recent.js";
 import { Refusals } from "./channel/refusals.js";
+import { Simulcast } from "./channel/simulcast.js";
 import { WebRtcViewers } from "./channel/webrtc.js";
 
 export { default as words } from "../words/channel.js";
@@ -141,6 +142,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
       </div>
       <div class="stack right">
         ${administers.value && html`<${Switches} channel=${channel} session=${session} onChanged=${changed} />`}
+        <${Simulcast} channel=${channel} session=${session} onChanged=${changed} />
         <${About} channel=${channel} />
         ${!gone && html`<${Face} channel=${channel} onChanged=${changed} /><${RecentEvents} id=${id} />`}
       </div>

@@ -266,3 +266,21 @@ async def test_a_cover_for_viewers_does_not_change_the_relayed_stream() -> None:
             muxer.unit_body(builders.picture(at, key=at == 0, size=40)) for at in range(0, 400, 40)
         ]
         assert [len(u.payload) for u in viewer.units] == [99]
+
+
+async def test_a_single_target_is_stopped_and_started_without_disturbing_the_others() -> None:
+    async with RtmpTarget() as one, RtmpTarget() as two, live(one.url(), two.url()) as on:
+        on.film(range(0, 800, 40))
+        first, second = await one.session(media=20), await two.session(media=20)
+        urls = one.url(), two.url()
+        on.change(*urls, relayOff=[1])
+        await two.until(lambda: second.closed)
+        assert [target["url"] for target in on.status["targets"]] == [one.url().rpartition("/")[0] + "/********"]
+        on.film(range(800, 1600, 40))
+        await one.until(lambda: len(first.media) >= 80)
+        on.change(*urls, relayOff=[0, 1])
+        await one.until(lambda: first.closed)
+        assert (on.status["targets"], on.status.get("error")) == ([], None)
+        on.change(*urls, relayOff=[])
+        on.film(range(1600, 2400, 40))
+        await two.until(lambda: len(two.sessions) == 2)

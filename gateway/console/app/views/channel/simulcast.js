@@ -1,0 +1,145 @@
+/** The relay's targets: presets for services, and each target with its state and a switch of its own. */
+
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+
+import { api, ApiError } from "../../../players/api.js";
+import { isOn } from "../../channel.js";
+import { ask, Dialog } from "../../dialog.js";
+import { t } from "../../i18n.js";
+import { Badge, Button, Card, Field, html, IconButton, Select, Switch } from "../../ui.js";
+import { reason } from "../parts/trouble.js";
+
+/** @typedef {import("../../channel.js").Channel} Channel */
+/** @typedef {import("../../channel.js").Session} Session */
+/** @typedef {{url: string, state: string, error?: string | null}} Target */
+
+/**
+ * The servers of services. Sources: obsproject/obs-studio, plugins/rtmp-services/data/services.json (YouTube, Facebook);
+ * help.twitch.tv, "Twitch ingest recommendation"; for Kick, the address that its creator dashboard shows.
+ * @type {Record<string, string>}
+ */
+const PRESETS = {
+  youtube: "rtmps://a.rtmps.youtube.com/live2",
+  twitch: "rtmps://ingest.global-contribute.live-video.net:443/app",
+  facebook: "rtmps://live-api-s.facebook.com:443/rtmp",
+  kick: "rtmps://fa723fc1b171.global-contribute.live-video.net/app",
+  custom: "",
+};
+/** @type {Record<string, import("../../kit/status.js").Tone>} */
+const TONES = { live: "ok", connecting: "info", retrying: "warn", failed: "bad" };
+
+/** @param {string} url @returns {string} the name of its service, or its host */
+function serviceOf(url) {
+  const preset = Object.keys(PRESETS).find((name) => PRESETS[name] && url.startsWith(`${PRESETS[name]}/`));
+  return preset ? t(`simulcast.${preset}`) : /^[a-z]+:\/\/(?:[^@/]*@)?([^/?#]+)/.exec(url)?.[1] ?? url;
+}
+
+/** @param {unknown} stored  `relayURL` @returns {string[]} */
+const listed = (stored) => (Array.isArray(stored) ? stored : typeof stored === "string" ? stored.split(",") : [])
+  .map((one) => String(one).trim()).filter(Boolean);
+
+/** @param {{channel: Channel, session: Session | null, onChanged: () => void}} props */
+export function Simulcast({ channel, session, onChanged }) {
+  const adding = useSignal(false);
+  // What the user wants, until the stored channel says it.
+  const wanted = useSignal(/** @type {{n: number, to: boolean, busy: boolean} | null} */ (null));
+  const failure = useSignal("");
+  const urls = listed(channel["relayURL"]);
+  const off = /** @type {number[]} */ (Array.isArray(channel["relayOff"]) ? channel["relayOff"] : []);
+  const path = `/videostream/${encodeURIComponent(channel.id)}/relay`;
+  const on = isOn(channel["isRelay"]);
+  useEffect(() => { if (!wanted.peek()?.busy) wanted.value = null; }, [channel]);
+  const output = session && session.state !== "idle" ? session.outputs.find((one) => one.name === "relay") : undefined;
+  // The session has the targets that are on, in the same order.
+  const reports = /** @type {Target[]} */ (output?.enabled ? output["targets"] ?? [] : []);
+  let next = 0;
+  const rows = urls.map((url, n) => {
+    const report = !off.includes(n) && reports[next]?.url === url ? reports[next] : undefined;
+    if (report) next += 1;
+    return { url, n, report };
+  });
+  const turn = async (/** @type {number} */ n, /** @type {boolean} */ to) => {
+    wanted.value = { n, to, busy: true };
+    failure.value = "";
+    try {
+      // The first target that starts switches the relay on. Then only this target may start.
+      await api.put(path, on ? { relayOff: to ? off.filter((one) => one !== n) : [...off, n] }
+        : { isRelay: true, relayOff: urls.map((_, i) => i).filter((i) => i !== n) });
+      wanted.value = { n, to, busy: false };
+      onChanged();
+    } catch (error) {
+      failure.value = reason(error);
+      wanted.value = null;
+    }
+  };
+  const remove = async (/** @type {number} */ n) => {
+    const done = await ask({ title: t("simulcast.removeTitle", { name: serviceOf(urls[n] ?? "") }), text: t("simulcast.removeText"),
+      confirm: t("simulcast.removeDo"), danger: true,
+      run: () => api.put(path, { relayURL: urls.map((_, i) => i).filter((i) => i !== n) }) });
+    if (done) onChanged();
+  };
+  return html`<${Card} title=${t("simulcast.title")} class="is-simulcast">
+    <p class="hint gap">${t("simulcast.text")}</p>
+    <div class="stack">
+      ${rows.map(({ url, n, report }) => html`<div key=${`${n} ${url}`} class="simulcast-target">
+        <${Switch} label=${serviceOf(url)} busy=${wanted.value?.n === n && wanted.value.busy}
+          checked=${wanted.value?.n === n ? wanted.value.to : on && !off.includes(n)}
+          onChange=${(/** @type {boolean} */ to) => turn(n, to)} error=${report?.error}
+          hint=${html`<code>${url}</code>`}
+          note=${report ? html`<${Badge} kind=${TONES[report.state] ?? "idle"}>${t(`simulcast.state.${report.state}`)}<//>`
+            : html`<${Badge}>${t(!on || off.includes(n) ? "simulcast.state.off" : "simulcast.state.ready")}<//>`} />
+        <${IconButton} icon="delete" label=${t("simulcast.removeOf", { name: serviceOf(url) })} onClick=${() => remove(n)} />
+      </div>`)}
+      ${failure.value && html`<p class="error" role="alert">${failure.value}</p>`}
+      <div><${Button} small icon="plus" onClick=${() => { adding.value = true; }}>${t("simulcast.add")}<//></div>
+    </div>
+    ${adding.value && html`<${Adding} onClose=${() => { adding.value = false; }}
+      add=${async (/** @type {string} */ url) => {
+        await api.put(path, { relayURL: [...urls.map((_, i) => i), url], isRelay: true,
+          ...(!on && { relayOff: urls.map((_, i) => i) }) });
+        onChanged();
+      }} />`}
+  <//>`;
+}
+
+/** @param {{add: (url: string) => Promise<void>, onClose: () => void}} props */
+function Adding({ add, onClose }) {
+  const preset = useSignal("youtube");
+  const server = useSignal("");
+  const key = useSignal("");
+  const wrong = useSignal("");
+  const busy = useSignal(false);
+  const custom = preset.value === "custom";
+  const submit = async () => {
+    const base = (custom ? server.value.trim() : PRESETS[preset.value] ?? "").replace(/\/+$/, "");
+    const secret = key.value.trim();
+    if (!base || (!secret && !custom) || /\s/.test(base + secret)) {
+      wrong.value = t("simulcast.missing");
+      return;
+    }
+    busy.value = true;
+    try {
+      await add(secret ? `${base}/${secret}` : base);
+      onClose();
+    } catch (error) {
+      wrong.value = error instanceof ApiError && error.field === "relayURL" ? t("simulcast.wrong") : reason(error);
+      busy.value = false;
+    }
+  };
+  const typed = (/** @type {import("@preact/signals").Signal<string>} */ to) => (/** @type {string} */ text) => {
+    to.value = text;
+    wrong.value = "";
+  };
+  return html`<${Dialog} title=${t("simulcast.add")} onClose=${onClose} onSubmit=${submit}
+      footer=${html`<${Button} onClick=${onClose}>${t("cancel")}<//>
+        <${Button} type="submit" kind="primary" busy=${busy.value}>${t("simulcast.addDo")}<//>`}>
+    <${Select} label=${t("simulcast.service")} value=${preset.value} onChange=${typed(preset)}
+      hint=${custom ? undefined : PRESETS[preset.value]}
+      options=${Object.keys(PRESETS).map((value) => ({ value, label: t(`simulcast.${value}`) }))} />
+    ${custom && html`<${Field} label=${t("simulcast.server")} value=${server.value} onInput=${typed(server)} required
+      placeholder="rtmps://host/app" autocomplete="off" autocapitalize="off" spellcheck=${false} />`}
+    <${Field} label=${t("simulcast.key")} type="password" value=${key.value} onInput=${typed(key)} required=${!custom} error=${wrong.value}
+      hint=${t(`simulcast.key.${preset.value}`)} autocomplete="off" />
+  <//>`;
+}
