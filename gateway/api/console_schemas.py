@@ -359,7 +359,7 @@ class DeletedIvsChannel(Schema):
 
 
 class AlarmTest(Schema):
-    """answer: of the target, in words."""
+    """The result of a test message. answer: of the target, in words."""
 
     sent: bool
     answer: str
