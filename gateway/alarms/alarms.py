@@ -69,7 +69,11 @@ class Alarms:
 
     async def rules(self) -> StoredRules:
         """Returns the stored rules, and uses them from now on. Raises StoreUnavailable."""
-        self.stored = StoredRules.of(await self._store.get(*RULES))
+        value = await self._store.get(*RULES)
+        try:
+            self.stored = StoredRules.of(value)
+        except (ValueError, KeyError, TypeError):  # another version wrote them
+            raise StoreUnavailable("the stored rules of the alarms cannot be read") from None
         return self.stored
 
     async def set_rules(self, rules: StoredRules) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.alarm_targets import Chats, Inbox, chat_server, mail_server
 from tests.support.clients import Program, until
+from tests.support.fleet import nodes, sharing
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.tools import need
 
@@ -123,3 +125,29 @@ def test_private_targets_are_refused_without_permission():
         assert reply.status == 502
         assert "not allowed (egress.allow)" in reply.json()["error"]
         assert chats.received == []
+
+
+def test_two_living_nodes_tell_a_dead_one_and_its_stream_once(tmp_path: Path):
+    need("ffmpeg")
+    settings = {"MILLRACE_EGRESS__ALLOW": "127.0.0.1", "MILLRACE_ADMIN__STORE": f"sqlite:///{tmp_path}/console.db"}
+    with chat_server() as chats, sharing(tmp_path, 3, **settings) as (one, other, dead):
+        rule = {"name": "r", "on": ["node_gone", "off_air"], "to": f"{chats.base}/hook"}
+        assert one.api("PUT", "/alarms", [rule]).status == 200
+        until(lambda: len(nodes(one)) == 3, "three nodes")
+        until(lambda: other.api("GET", "/alarms").json() == one.api("GET", "/alarms").json(), "the rules are shared")
+        dead.process.kill()
+        killed = time.monotonic()
+        until(lambda: chats.received, "the dead node is told", 20)
+        told = time.monotonic() - killed
+        assert told < LATEST
+        (_, chat) = chats.received[0]
+        assert (chat["data"]["kind"], chat["data"]["state"]) == ("node_gone", "begun")
+        assert str(dead.ports["http"]) in chat["data"]["title"]
+        channel = Channel(other, one.channel(videoname="Stage").item)
+        with push(channel) as program:
+            channel.wait_live()
+            program.process.kill()
+            until(lambda: len(chats.received) == 2, "the break is told", 25)
+        with push(Channel(one, channel.item)):
+            until(lambda: len(chats.received) == 3, "the return at the other node is told", 40)
+        assert [message["data"]["state"] for _, message in chats.received] == ["begun", "begun", "ended"]

@@ -17,6 +17,7 @@ from gateway.alarms.fault_board import FaultBoard
 from gateway.alarms.node_watch import NodeWatch
 from gateway.alarms.rule import AlarmRule, StoredRules
 from gateway.live.sink import EndReason
+from gateway.ports.errors import StoreUnavailable
 from gateway.ports.events import Event, Events, EventType
 from gateway.ports.nodes import Node, NodeRole
 from tests.support import builders
@@ -244,6 +245,16 @@ async def test_a_disk_that_fills_and_nodes_that_vanish_are_reported(node: Proces
         ("ended", "The disk of studio has space again"),
         ("ended", "The node 10.0.0.5:80 has returned or was removed"),
     ]
+
+
+async def test_rules_that_cannot_be_read_keep_the_last_ones(node: Process, store: SqliteConsole):
+    await node.rule()
+    await store.put(
+        "alarms", "rules", {"rules": [{"name": "r", "on": ["from the future"]}], "since": {}, "console": ""}
+    )
+    with pytest.raises(StoreUnavailable):
+        await node.alarms.rules()
+    assert len(node.alarms.stored.rules) == 1
 
 
 async def test_rules_are_read_from_the_store(node: Process, store: SqliteConsole):
