@@ -151,3 +151,21 @@ def test_two_living_nodes_tell_a_dead_one_and_its_stream_once(tmp_path: Path):
         with push(Channel(one, channel.item)):
             until(lambda: len(chats.received) == 3, "the return at the other node is told", 40)
         assert [message["data"]["state"] for _, message in chats.received] == ["begun", "begun", "ended"]
+
+
+def test_a_failing_relay_target_is_told_by_its_name(gateway: Gateway):
+    with chat_server() as chats:
+        rule = {"name": "r", "on": ["output_failing"], "to": f"{chats.base}/hook"}
+        assert gateway.api("PUT", "/alarms", [rule]).status == 200
+        url = "rtmp://127.0.0.1:9/app/secret-key"
+        channel = gateway.channel(videoname="Stage", isRelay=True, relayURL=url)
+        with push(channel):
+            channel.wait_live()
+            until(lambda: chats.received, "the failing target is told", LATEST)
+            assert gateway.api("PUT", f"/videostream/{channel.id}/relay", {"relayOff": [0]}).status == 200
+            until(lambda: len(chats.received) == 2, "a target that was stopped is no fault", 20)
+    begun, ended = (value["data"] for _, value in chats.received)
+    assert (begun["title"], begun["state"]) == ("Stage: an output fails", "begun")
+    assert "rtmp://127.0.0.1:9/app/" in begun["text"]
+    assert ended["state"] == "ended"
+    assert "secret-key" not in str(chats.received)
