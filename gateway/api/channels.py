@@ -103,8 +103,10 @@ async def set_relay(request: web.Request) -> web.Response:
     """
     body = await _only(request, _RELAY_FIELDS)
     if request[USER].rights.role is not UserRole.ADMINISTRATOR:
-        stored = relay_urls.targets((await stored_channel(request)).item.get("relayURL")) or ()
-        for target in relay_urls.targets(body.get("relayURL")) or ():
+        before = (await stored_channel(request)).item.get("relayURL")
+        stored = relay_urls.targets(before) or ()
+        # With the stored targets in place of positions: a list with numbers is no list of targets.
+        for target in relay_urls.targets(relay_urls.restore_masked(body.get("relayURL"), before)) or ():
             if relay_urls.is_ivs_channel(target) and target not in stored:
                 return refusal(403, "only an administrator may add an Amazon IVS channel", field="relayURL")
     return await _change(request, body)

@@ -213,6 +213,15 @@ async def test_a_broadcaster_can_change_only_the_relay_of_a_channel(studio: Stud
     assert (refused.status, (await refused.json())["field"]) == (400, "outdate")
 
 
+async def test_positions_of_targets_do_not_hide_an_ivs_channel(studio: Studio):
+    path = f"/videostream/{studio.own}/relay"
+    await studio.eva.json("PUT", path, {"relayURL": ["rtmp://media.example.com/app/secret"]})
+    other = "arn:aws:ivs:eu-west-1:123456789012:channel/other"
+    refused = await studio.eva.call("PUT", path, {"relayURL": [0, other]})
+    assert (refused.status, (await refused.json())["field"]) == (403, "relayURL")
+    await studio.eva.json("PUT", path, {"relayURL": [0, "rtmp://b.example.com/app/key"], "relayOff": [1]})
+
+
 async def test_a_broadcaster_relays_only_to_ivs_channels_set_by_an_administrator(studio: Studio):
     path = f"/videostream/{studio.own}"
     granted, other = (f"arn:aws:ivs:eu-west-1:123456789012:channel/{name}" for name in ("granted", "other"))
