@@ -42,7 +42,7 @@ TOLD: Final = "alarm"  # kind in the store
 
 @dataclass(frozen=True, slots=True)
 class AlarmSources:
-    """What the alarms ask.
+    """The sources of the alarms.
 
     name: returns the name of a channel. elsewhere: whether another node has the stream of a channel.
     """

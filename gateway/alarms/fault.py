@@ -1,4 +1,4 @@
-"""What an alarm tells: a fault, and the message about its beginning or its end."""
+"""The subject of an alarm: a fault, and the message about its beginning or its end."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _TEXT_LENGTH: Final = 1_000
 
 
 class FaultKind(StrEnum):
-    """What a rule can be about. HEALTH: each code of a stream's health that has no kind of its own."""
+    """The kinds of faults that a rule can name. HEALTH: each code of a stream's health that has no kind of its own."""
 
     OFF_AIR = "off_air"
     ON_SLATE = "on_slate"
@@ -39,7 +39,7 @@ class Fault:
 
     @property
     def key(self) -> str:
-        """The same for the same fault on all nodes and after a restart."""
+        """Identifies the fault on all nodes and after a restart."""
         return f"{self.kind}/{self.channel}/{self.subject}"
 
 

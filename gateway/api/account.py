@@ -1,4 +1,4 @@
-"""What signed-in users with a password change themselves: the password and the second factor."""
+"""Users with a password change their own password and second factor."""
 
 import time
 from typing import Final

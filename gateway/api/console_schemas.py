@@ -42,7 +42,7 @@ class SiteChanges(Body):
 
 
 class Site(Schema):
-    """What the pages for viewers show of their operator. logo: its address on this listener, or null."""
+    """The look of the pages for viewers. logo: its address on this listener, or null."""
 
     title: str
     color: str

@@ -1,4 +1,4 @@
-"""What the home page and the watch pages show of their operator: title, logo, colour and a text."""
+"""The site: title, logo, colour and text of the operator, which the home page and the watch pages show."""
 
 import base64
 import binascii

@@ -13,7 +13,7 @@ _SERVER_NAME, _PROTOCOLS = 0, 16  # the extensions, RFC 6066 §3 and RFC 7301 §
 
 @dataclass(frozen=True, slots=True)
 class ClientHello:
-    """What a client asks for. server: the name in lower case; "" if there is none. protocols: as ALPN has them."""
+    """The wishes of a client. server: the name in lower case; "" if there is none. protocols: as ALPN has them."""
 
     server: str
     protocols: tuple[bytes, ...]

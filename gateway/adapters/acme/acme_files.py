@@ -19,7 +19,7 @@ _MAX_CHALLENGE: Final = 4096  # bytes of a key authorization
 
 @dataclass(slots=True)
 class Attempts:
-    """What the last attempts to get a certificate said, for restarts.
+    """The results of the last attempts to get a certificate, for restarts.
 
     directory: of the authority. kind: of the challenge to use next. failures: times since 1970, of the last hour.
     not_before: the authority allows no request before; seconds since 1970. certified: it issued the stored certificate.

@@ -1,29 +1,36 @@
-"""What the home page and the watch pages show of their operator: title, logo, colour and a text."""
+"""The look of the pages for viewers: the site (title, logo, colour, text) and the posters of channels."""
 
+import asyncio
+import hashlib
+import tempfile
+from pathlib import Path
 from typing import Final
 
 import structlog
 from aiohttp import web
 
-from gateway.api import console_schemas
-from gateway.api.answers import Missing, answer
+from gateway.api import console_schemas, schemas
+from gateway.api.answers import Conflict, Missing, answer
 from gateway.api.authenticators import USER
 from gateway.api.body import json_object
-from gateway.api.context import CONTEXT
+from gateway.api.channels import answer_with, store_changes, stored_channel
+from gateway.api.context import CONTEXT, Context
 from gateway.api.pictures import read_picture
 from gateway.api.route import operation
 from gateway.channels.site import KIND, MAX_LOGO, Site
 from gateway.playback.site import stored_site
-from gateway.ports.errors import TooLarge
+from gateway.ports import media_keys
+from gateway.ports.errors import StoreUnavailable, TooLarge
 
 log = structlog.get_logger(__name__)
 
 _LOGO_LONGEST: Final = 512  # pixels of the longer side
+_POSTER_LONGEST: Final = 1_280
 
 
 @operation(console_schemas.Site, statuses=(503,))
 async def show(request: web.Request) -> web.Response:
-    """What the pages for viewers show of their operator."""
+    """Show title, colour, text and logo of the pages for viewers."""
     return _answer(await _stored(request))
 
 
@@ -60,6 +67,47 @@ async def remove_logo(request: web.Request) -> web.Response:
     """Remove the logo."""
     site = await _stored(request)
     return await _store(request, Site(site.title, site.color, site.text))
+
+
+@operation(schemas.Channel, body="image/*", statuses=(413,))
+async def set_poster(request: web.Request) -> web.Response:
+    """Set the poster of a channel: a PNG, JPEG or WebP picture.
+
+    The picture is scaled down to 1,280 pixels, and stored as JPEG without its metadata.
+    """
+    context, channel = request.app[CONTEXT], await stored_channel(request)
+    if context.objects is None:
+        raise Conflict("this gateway stores no files")
+    picture = await read_picture(request, _POSTER_LONGEST, alpha=False)
+    key = media_keys.poster_key(channel.id, hashlib.sha256(picture).hexdigest()[:16])
+    with tempfile.TemporaryDirectory(prefix="millrace-poster-") as folder:
+        file = Path(folder) / "poster.jpg"
+        await asyncio.to_thread(file.write_bytes, picture)
+        await context.objects.put(key, file)
+    if key != channel.poster:
+        await delete_poster_file(context, channel.poster)
+        channel = await store_changes(request, channel.id, {"poster": key})
+        log.info("poster changed", channel=channel.id)
+    return await answer_with(request, channel)
+
+
+@operation(schemas.Channel)
+async def remove_poster(request: web.Request) -> web.Response:
+    """Remove the poster of a channel."""
+    context, channel = request.app[CONTEXT], await stored_channel(request)
+    if channel.poster:
+        key, channel = channel.poster, await store_changes(request, channel.id, {"poster": ""})
+        await delete_poster_file(context, key)
+    return await answer_with(request, channel)
+
+
+async def delete_poster_file(context: Context, key: str) -> None:
+    """Deletes the file of a poster that is not used any more; "": none. If the store does not answer, it stays."""
+    if key and context.objects is not None:
+        try:
+            await context.objects.delete(key)
+        except StoreUnavailable as error:
+            log.warning("the file of a poster stays", key=key, reason=str(error))
 
 
 async def _stored(request: web.Request) -> Site:
