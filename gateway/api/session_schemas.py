@@ -167,6 +167,7 @@ class Input(NewInput):
 class Session(SparseSchema):
     """The session of a channel. since: start of the stream. bitrate: bits per second.
 
+    paused: whether the stream lingers because the encoder said that it stops; false if its connection broke.
     input, inputKind: name and kind of the input on air. fallback: whether it is not the first of the channel's inputs.
     viewers: by protocol, on all nodes. node: id of the node with the stream, if there are several nodes.
     refusals: the last ten refused pushes on all nodes, newest first; only of a session that was requested by its id.
@@ -176,6 +177,7 @@ class Session(SparseSchema):
 
     id: str
     state: Literal["live", "lingering", "idle"]
+    paused: bool
     since: Time | None
     bitrate: int
     publisher: Publisher | None

@@ -112,14 +112,17 @@ class Push:
             return "no media in time"
         return "nothing received for too long" if idle_timeout and now - last > idle_timeout else ""
 
-    def end(self, reason: str, **counts: int) -> None:
-        """Closes the publisher, whose stream lingers, and stops counting the push. Idempotent. counts: for the log."""
+    def end(self, reason: str, *, stopped: bool = False, **counts: int) -> None:
+        """Closes the publisher, whose stream lingers, and stops counting the push. Idempotent.
+
+        stopped: whether the client said that it stops. counts: for the log.
+        """
         publisher, self.publisher = self.publisher, None
         if self._has_place:
             self._has_place = False
             self.admission.connections.give(self.request.address)
         if publisher is None:
             return
-        publisher.close()
+        publisher.close(EndReason.STOPPED if stopped else EndReason.PUBLISHER_GONE)
         seconds = round(time.monotonic() - self.began, 1)
         log.info("publish ended", **self.request.log_fields, reason=reason, seconds=seconds, **counts)

@@ -79,6 +79,7 @@ class ChannelInput:
         self._first_unit = self._last_unit = self._last_picture = 0.0
         self._ended_unit = 0.0  # `_last_unit` of the previous publisher
         self._sound: int | None = None  # decode time (ms) of the last sound before it went on air; None: no sound
+        self.was_stopped = False  # its last push said that it stops
         self._since = 0.0  # since when media arrive without a gap; 0: no key frame has come yet
         self._aired = 0.0  # when it went on air
         self._excluded_until = 0.0  # set when it went on air and delivered nothing
@@ -254,6 +255,7 @@ class ChannelInput:
             self._program.push_timed(timed)
 
     def on_end(self, reason: EndReason) -> None:
+        self.was_stopped = reason is EndReason.STOPPED
         self._lose(SwitchReason.ENDED)
 
     def on_failed(self, error: Exception) -> None:

@@ -86,6 +86,7 @@ class ChannelSwitcher:
         self._limiter = IntervalLimiter()  # of switches
         self._was_live = False  # whether an input other than a slate was on air since the stream began
         self._stand_in_until = 0.0  # monotonic time until which slates and playlists replace a push that has ended
+        self._was_stopped = False  # the last push said that it stops
         self._watched_at = -_IDLE_SECONDS  # monotonic time of the last viewer
         self.ended = False  # the channel's stream was ended: by a kick, a deletion, or the expiry of its key
         self.configure(channel, specs)
@@ -325,6 +326,7 @@ class ChannelSwitcher:
 
     def input_lost(self, entry: ChannelInput, reason: SwitchReason) -> None:
         if entry not in self._runners:
+            self._was_stopped = entry.was_stopped
             self._stand_in_until = time.monotonic() + self._parts.inputs.hold
         self._evaluate(reason)
 
@@ -450,7 +452,7 @@ class ChannelSwitcher:
             self._current.leave_air()
             self._current = None
         if program is not None:
-            program.publisher.close()
+            program.publisher.close(EndReason.STOPPED if self._was_stopped else EndReason.PUBLISHER_GONE)
 
     def _evicted(self, reason: EndReason) -> None:
         """Ends all pushes, because the channel's stream has ended."""

@@ -310,7 +310,8 @@ class Hub:
         if stream.publisher is not publisher:
             return
         stream.publisher = None
-        reason = publisher.fault or EndReason.PUBLISHER_GONE
+        reason = publisher.end_reason or EndReason.PUBLISHER_GONE
+        stream.was_stopped = reason is EndReason.STOPPED
         self._emit_publish_ended(stream, publisher, reason)
         if stream.original.tracks is None:
             self.end(stream.name, EndReason.NO_MEDIA)

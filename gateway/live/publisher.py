@@ -102,7 +102,7 @@ class StreamPublisher:
         self._evict: Evict | None = evict
         self._shift_ms: int | None = 0 if origin.keep_time else None  # None: unknown before the first unit
         self._is_first = True
-        self.fault: EndReason | None = None  # the reason for the end, if the publisher caused it
+        self.end_reason: EndReason | None = None  # the publisher's own reason for its end
         self._changes = None if origin.trusted else TrackChangeLimit()
         self._metadata_limiter = IntervalLimiter()  # for changes of the metadata only
         self._requested: tuple[MediaTrack | None, MediaTrack | None] | None = None  # by the last `set_tracks`
@@ -271,7 +271,7 @@ class StreamPublisher:
         try:
             self._changes.count(now)
         except KeepsChanging:
-            self.fault = EndReason.KEPT_CHANGING
+            self.end_reason = EndReason.KEPT_CHANGING
             raise
 
     def _delay(self, change: DelayedChange, unit: AccessUnit, now: float) -> bool:
@@ -295,8 +295,12 @@ class StreamPublisher:
         timed.dts += self._shift_ms or 0
         self.stream.push_timed(timed)
 
-    def close(self) -> None:
-        """Ends the push. The stream lingers. It may be called repeatedly."""
+    def close(self, reason: EndReason = EndReason.PUBLISHER_GONE) -> None:
+        """Ends the push. The stream lingers. It may be called repeatedly.
+
+        reason: of the publisher, such as STOPPED. An earlier fault stays the reason.
+        """
+        self.end_reason = self.end_reason or reason
         change, self._delayed = self._delayed, None
         if change is not None and change.lost:
             self.dropped["changes"] += change.lost

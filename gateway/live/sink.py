@@ -15,6 +15,7 @@ class EndReason(StrEnum):
     """The reason why a stream ended. Logs and webhooks contain the value."""
 
     PUBLISHER_GONE = "publisher gone"
+    STOPPED = "stopped by the encoder"  # it said that it stops, in contrast to a connection that broke
     NO_MEDIA = "no media"
     KEPT_CHANGING = "its publisher kept changing its tracks"
     KICKED = "kicked"

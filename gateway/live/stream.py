@@ -191,6 +191,7 @@ class Stream(Fanout):
         self.spec = spec
         self.channel = channel
         self.publisher: ActivePublisher | None = None
+        self.was_stopped = False  # the last publisher that left said that it stops
         self.received = ReceivedMedia()
         self.limiters = limiters or ChangeLimiters()
         self.pushed_tracks = PushedTracks()
@@ -336,6 +337,11 @@ class Stream(Fanout):
         if self.ended is not None or self.tracks is None:
             return StreamState.IDLE
         return StreamState.LIVE if self.publisher is not None else StreamState.LINGERING
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the stream lingers because its publisher said that it stops. Otherwise its connection broke."""
+        return self.was_stopped and self.state is StreamState.LINGERING
 
     @property
     def playable(self) -> bool:

@@ -29,7 +29,7 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
 
     since: start of the stream, RFC 3339. bitrate: bits per second. remote_viewers: on other nodes, by protocol.
     """
-    shown: dict[str, Any] = {"id": id, "state": str(StreamState.IDLE), "since": None, "bitrate": 0}
+    shown: dict[str, Any] = {"id": id, "state": str(StreamState.IDLE), "paused": False, "since": None, "bitrate": 0}
     shown |= {
         "publisher": None,
         "input": None,
@@ -41,6 +41,7 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
     if stream is None:
         return shown
     shown["state"] = str(stream.state)
+    shown["paused"] = stream.is_paused
     shown["since"] = rfc3339(stream.spec.started)
     if stream.state is StreamState.LIVE:
         shown["bitrate"] = stream.received.bitrate

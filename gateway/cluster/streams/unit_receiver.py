@@ -6,7 +6,7 @@ import time
 import structlog
 
 from gateway.cluster.streams.link_timeout import LinkTimeout
-from gateway.cluster.streams.pull import MAX_FRAME
+from gateway.cluster.streams.pull import MAX_FRAME, reason_of
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo, track_info
@@ -100,7 +100,7 @@ class UnitReceiver(asyncio.Protocol):
             case StreamMessage.TIMED:
                 publisher.push_timed(wire.decode_timed(body))
             case LinkMessage.OVER:
-                self._close_publisher()
+                self._close_publisher(reason_of(body))
                 self._transport.close()
             case _:  # a ping, or a message of a later version
                 pass
@@ -122,10 +122,10 @@ class UnitReceiver(asyncio.Protocol):
         self._timeout.stop()
         self._slot.release()
 
-    def _close_publisher(self) -> None:
+    def _close_publisher(self, reason: EndReason = EndReason.PUBLISHER_GONE) -> None:
         publisher, self._publisher = self._publisher, None
         if publisher is not None:
-            publisher.close()
+            publisher.close(reason)
 
     def _ping(self) -> None:
         if not self._transport.is_closing():

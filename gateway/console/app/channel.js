@@ -3,6 +3,7 @@
 import { moment } from "./format.js";
 import { language, t } from "./i18n.js";
 import { installedSwitches } from "./installed_outputs.js";
+import { unreachable } from "./session.js";
 
 /**
  * @typedef {Record<string, any> & {id: string, key: string, playUrls: Record<string, string>, pushUrl: string, obsServer: string,
@@ -14,6 +15,7 @@ import { installedSwitches } from "./installed_outputs.js";
  * @typedef {object} Session
  * @property {string} id
  * @property {"live" | "lingering" | "idle"} state
+ * @property {boolean} [paused]  whether it lingers because the encoder said that it stops
  * @property {string | null} since
  * @property {number} bitrate
  * @property {{protocol: string, address: string, seconds: number, dropped: Record<string, number>, webrtc?: Network} | null} publisher
@@ -65,11 +67,22 @@ export function expiryTone(channel) {
   return until !== null && until.getTime() - Date.now() < WARNED_MS ? "warn" : "";
 }
 
-/** @typedef {"live" | "slate" | "lingering" | "expired" | "idle"} State */
+/**
+ * slate: viewers see a slate. paused: the encoder stopped, and the stream waits for it. lingering: its connection broke.
+ * unknown: the gateway does not answer.
+ * @typedef {"live" | "slate" | "paused" | "lingering" | "expired" | "idle" | "unknown"} State
+ */
+
+/** @param {{state: "live" | "lingering" | "idle", paused?: boolean, inputKind?: string | null}} session @returns {State} */
+export function sessionState(session) {
+  if (unreachable.value) return "unknown";
+  return onSlate(session) ? "slate" : session.paused ? "paused" : session.state;
+}
 
 /** @param {Channel} channel @param {Session | undefined | null} session @returns {State} */
 export function stateOf(channel, session) {
-  if (session && session.state !== "idle") return onSlate(session) ? "slate" : session.state;
+  if (unreachable.value) return "unknown";
+  if (session && session.state !== "idle") return sessionState(session);
   return channel.expired ? "expired" : "idle";
 }
 
@@ -77,7 +90,9 @@ export function stateOf(channel, session) {
 export const onSlate = (session) => session.state === "live" && session.inputKind === "slate";
 
 /** The tone of each state. @type {Record<State, import("./kit/status.js").Tone>} */
-export const TONES = { live: "live", slate: "warn", lingering: "warn", expired: "bad", idle: "idle" };
+export const TONES = {
+  live: "live", slate: "warn", paused: "idle", lingering: "warn", expired: "bad", idle: "idle", unknown: "idle",
+};
 
 /** The channel's flags in the order of its outputs: the flag, the output's name, the short name on chips. */
 export const OUTPUTS = /** @type {const} */ ([

@@ -30,7 +30,7 @@ export const FORMATS = [
 
 /**
  * @typedef {"waiting" | "starting" | "playing" | "denied" | "signed" | "elsewhere" | "mixed" | "off" | "codec" | "lost"
- *   | "broken"} State
+ *   | "broken" | "stopped"} State
  */
 
 const ASK_AGAIN = 1000; // ms between two requests for media that are not ready yet

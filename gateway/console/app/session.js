@@ -3,6 +3,7 @@
 import { computed, signal } from "@preact/signals";
 
 import { abortAll, api, link } from "../players/api.js";
+import { t } from "./i18n.js";
 
 /**
  * The answer of `GET /login`.
@@ -34,6 +35,7 @@ link.expired = () => {
   leave();
 };
 link.unreachable = (is) => { unreachable.value = is; };
+link.away = () => t("trouble.away");
 
 /** @param {Login} login */
 function take(login) {

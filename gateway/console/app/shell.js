@@ -85,7 +85,7 @@ function Frame() {
       ${drawer && html`<${Drawer} onClose=${() => setDrawer(false)} />`}
       <div>
         ${unreachable.value && html`<p class="away" role="alert">${t("away.banner")}</p>`}
-        <main id="main" tabindex="-1">
+        <main id="main" tabindex="-1" class=${unreachable.value ? "is-stale" : ""}>
           <${Viewed} load=${allowed(at.name, at.parts[1]) ? VIEWS[at.name]?.load : undefined} name=${at.name} parts=${at.parts} />
         </main>
       </div>

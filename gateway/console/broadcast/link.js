@@ -70,9 +70,9 @@ export class Link {
     let socket;
     try {
       socket = this.#protocol === null ? new WebSocket(url) : new WebSocket(url, this.#protocol);
-    } catch (error) {
+    } catch {
       // A page over https must not connect to a server without TLS; the browser refuses at once.
-      return this.#failed(1006, error instanceof Error ? error.message : String(error), { why: "tls", again: true });
+      return this.#failed(1006, "", { why: "tls", again: true });
     }
     this.#socket = socket;
     this.#sent = this.#missing = 0;

@@ -11,6 +11,7 @@ import { BroadcastController } from "./broadcast-controller.js";
 import { fromConsole, fromKey, inConsole, NoTarget, parseKey } from "./target.js";
 import { draw, tick } from "./view.js";
 import { setUpWatch, showWatch } from "./watch.js";
+import { link } from "../players/api.js";
 import { changeLanguage, speak, speaks } from "../players/language.js";
 import { themed } from "../players/theme.js";
 import { fillWords, t } from "./words.js";
@@ -32,6 +33,8 @@ const choices = new Choices(local(), (names) => void chosen(names));
 const controller = new BroadcastController(choices, async () => { await stage.ready(); return stage.size; }, () => draw(controller, stage));
 choices.knows((name) => controller.inputs[name]?.getTracks()[0]?.getSettings().deviceId ?? "");
 const monitor = element("monitor", HTMLAudioElement);
+
+link.away = () => t("key.silent");
 
 /** @param {(keyof Settings)[]} names  of the changed settings */
 async function chosen(names) {

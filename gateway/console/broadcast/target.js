@@ -62,7 +62,7 @@ export async function fromConsole(id) {
     if (!(error instanceof ApiError)) throw error;
     if (error.status === 401) throw new NoTarget("key.signedOut");
     if (error.status === 404) throw new NoTarget("key.noChannel");
-    throw new NoTarget("key.away", error.message);
+    throw error.status === 0 ? new NoTarget("key.silent") : new NoTarget("key.away", error.message);
   }
 }
 

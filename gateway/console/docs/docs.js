@@ -12,6 +12,15 @@ const asking = { token: "", csrf: "" };
 
 const place = h("main", { id: "place" });
 
+/** The gateway answered, but not with what was asked for. */
+class Refusal extends Error {
+  /** @param {number} status */
+  constructor(status) {
+    super(String(status));
+    this.status = status;
+  }
+}
+
 build();
 addEventListener("hashchange", open);
 await begin();
@@ -21,7 +30,7 @@ async function begin() {
   place.replaceChildren(note("loading"));
   try {
     const reply = await fetch("/login", { cache: "no-store" });
-    if (!reply.ok) throw new Error(`${reply.status}`);
+    if (!reply.ok) throw new Refusal(reply.status);
     const { user, csrf } = await reply.json();
     asking.csrf = csrf ?? "";
     if (user) await describe();
@@ -41,7 +50,7 @@ async function describe() {
   const reply = await fetch("/openapi.json", { headers, cache: "no-store" });
   if (reply.status === 401) return t("ask.wrong");
   if (reply.status === 429) return t("ask.often", { seconds: reply.headers.get("Retry-After") ?? "60" });
-  if (!reply.ok) throw new Error(`${reply.status}`);
+  if (!reply.ok) throw new Refusal(reply.status);
   const spec = new Spec(await reply.json());
   speak(() => show(spec));
   return "";
@@ -102,7 +111,7 @@ function askForToken() {
     try {
       wrong.textContent = await describe();
     } catch (error) {
-      wrong.textContent = t("away", { why: error instanceof Error ? error.message : String(error) });
+      wrong.textContent = whyNot(error);
     }
     button.disabled = false;
     if (wrong.textContent) {
@@ -121,13 +130,19 @@ function askForToken() {
   input.focus();
 }
 
+/** @param {unknown} error @returns {string} why there is no description, in the language of the page */
+function whyNot(error) {
+  if (!(error instanceof Refusal)) return t("away");
+  return error.status === 403 ? t("refused.role") : t("refused", { status: error.status });
+}
+
 /** @param {unknown} error */
 function away(error) {
   const words = h("p");
   const button = h("button", { type: "button", onclick: () => void begin() });
   place.replaceChildren(h("div", { class: "ask", role: "alert" }, words, button));
   speak(() => {
-    words.textContent = t("away", { why: error instanceof Error ? error.message : String(error) });
+    words.textContent = whyNot(error);
     button.textContent = t("retry");
   });
 }

@@ -32,10 +32,12 @@ const EN = {
   "in.query": "in the query",
   "trial.title": "Try it",
   "trial.send": "Send {method}",
-  "trial.json": "The body is not JSON: {why}",
+  "trial.json": "The body is not JSON.",
   "trial.curl": "The same request in a terminal",
   "trial.picture": "The picture in the answer",
-  "away": "The gateway does not answer ({why}).",
+  "away": "The gateway does not answer.",
+  "refused": "The gateway refused the request (HTTP {status}).",
+  "refused.role": "Only administrators may read the description of the API.",
   "retry": "Try again",
 };
 
@@ -72,10 +74,12 @@ const ZH = {
   "in.query": "查询参数",
   "trial.title": "试一试",
   "trial.send": "发送 {method}",
-  "trial.json": "请求体不是 JSON：{why}",
+  "trial.json": "请求体不是 JSON。",
   "trial.curl": "在终端中执行同样的操作",
   "trial.picture": "作为响应返回的图片",
-  "away": "网关没有应答（{why}）。",
+  "away": "网关没有应答。",
+  "refused": "网关拒绝了请求（HTTP {status}）。",
+  "refused.role": "只有管理员可以查看 API 说明。",
   "retry": "重试",
 };
 

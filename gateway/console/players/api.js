@@ -20,9 +20,12 @@ export class ApiError extends Error {
 /**
  * Set by the page that holds the session, such as the console by its session.js.
  * `renew`: reads the session again. Another tab may have signed in since, which changes `csrf`.
- * @type {{csrf: string | null, expired: () => void, unreachable: (is: boolean) => void, renew: () => Promise<void>}}
+ * `away`: the text of an error if the gateway does not answer; the browser's own text is English.
+ * @type {{csrf: string | null, expired: () => void, unreachable: (is: boolean) => void, renew: () => Promise<void>, away: () => string}}
  */
-export const link = { csrf: null, expired: () => undefined, unreachable: () => undefined, renew: async () => undefined };
+export const link = {
+  csrf: null, expired: () => undefined, unreachable: () => undefined, renew: async () => undefined, away: () => "",
+};
 
 /** @type {Set<AbortController>} */
 const inFlight = new Set();
@@ -65,7 +68,7 @@ async function request(method, path, body, options = {}) {
     }).catch((error) => {
       if (isAbort(error)) throw error;
       link.unreachable(true);
-      throw new ApiError(0, error instanceof Error ? error.message : String(error));
+      throw new ApiError(0, link.away());
     });
     link.unreachable(false);
     const text = await reply.text();

@@ -44,11 +44,13 @@ class Card {
 
   /** @param {Channel} channel */
   show({ id, name, description, live, viewers }) {
+    if (failed) [live, viewers] = [false, 0]; // not known
     if (live && !this.#live) this.#picture.src = `${this.#src}?at=${Math.round(Date.now() / 1000)}`; // not the stored one
     this.#live = live;
     this.#name.textContent = name || id;
     this.#description.textContent = description;
     this.#pill.textContent = t(live ? "home.live" : "home.offline");
+    this.#pill.hidden = failed;
     this.#pill.toggleAttribute("data-live", live);
     this.#watching.textContent = live && viewers ? t("home.watching", { count: viewers }) : "";
   }

@@ -54,7 +54,7 @@ export function startBest(ways, view) {
 /** @param {Page} page */
 function run(page) {
   page.run().catch((error) => {
-    page.view.show("lost", error instanceof Error ? error.message : String(error));
+    page.view.show("lost");
     throw error;
   });
 }
@@ -147,16 +147,16 @@ class Page {
    */
   async #broke(outcome) {
     const { view } = this;
-    if (view.state !== "broken") view.show("stalled");
+    if (!isAway(view.state)) view.show("stalled");
     await new Promise((done) => setTimeout(done, Math.random() * SPREAD * 1000));
     const answer = await ask(this.#clock, new AbortController().signal);
     if (answer.kind !== "status") view.show("lost");
-    else if (answer.status.state === "lingering") view.show("broken");
+    else if (answer.status.state === "lingering") view.show(absence(answer.status));
     else if (!answer.status.live) return;
     // A way that played before gets a second try, unless no pictures arrive.
     else if (this.#way && (!this.#stable || outcome.detail === NO_PICTURE) && this.ways.failed(this.#way, false, answer.status)) return;
     // A publisher that has just come back broke the playback itself.
-    else if (view.state !== "broken") view.show("lost");
+    else if (!isAway(view.state)) view.show("lost");
     await this.#pause(this.#trouble);
   }
 
@@ -220,8 +220,8 @@ class Page {
     const { view } = this;
     this.#status = status;
     const { video } = view;
-    if (status.state === "lingering") view.show("broken");
-    else if (view.state !== "lost" && view.state !== "broken" && view.state !== "stalled") view.show("starting");
+    if (status.state === "lingering") view.show(absence(status));
+    else if (view.state !== "lost" && !isAway(view.state) && view.state !== "stalled") view.show("starting");
     this.#usual = Infinity;
     this.#still.reset();
     this.#report.opening(format.protocol ?? format.output, status.reports === true);
@@ -325,7 +325,8 @@ class Page {
         if (!answer || signal.aborted) return;
         if (answer.kind === "denied") return done({ why: "denied", detail: answer.detail });
         if (answer.kind === "status" && !answer.status.live) return done({ why: "ended", detail: "" });
-        const lingers = answer.kind === "status" && answer.status.state === "lingering";
+        const away = answer.kind === "status" && answer.status.state === "lingering" ? absence(answer.status) : null;
+        const lingers = away !== null;
         if (lingers) since = performance.now();
         if (stands ? this.#times().shown !== at : !(stale && lingers)) {
           if (waits(view.state) && !lingers && !isStarved(video)) view.show("live");
@@ -336,7 +337,7 @@ class Page {
           return done({ why: "lost", detail: NO_PICTURE });
         }
         stood();
-        if (view.state !== "starting" || lingers) view.show(lingers ? "broken" : "stalled");
+        if (view.state !== "starting" || lingers) view.show(away ?? "stalled");
       }, 250);
       signal.addEventListener("abort", () => clearInterval(timer));
     });
@@ -534,7 +535,19 @@ function pageDate() {
  * @param {import("./view.js").State} state
  * @returns {boolean} whether the last picture stays while the page waits for new ones
  */
-function waits(state) { return state === "broken" || state === "stalled"; }
+function waits(state) { return isAway(state) || state === "stalled"; }
+
+/**
+ * @param {import("./view.js").State} state
+ * @returns {boolean} whether the page shows that there is no publisher
+ */
+function isAway(state) { return state === "broken" || state === "stopped"; }
+
+/**
+ * @param {Status} status  of a stream without a publisher
+ * @returns {"broken" | "stopped"} whether its connection broke, or the publisher said that it stops
+ */
+function absence(status) { return status.paused ? "stopped" : "broken"; }
 
 /**
  * @param {HTMLVideoElement} video

@@ -72,6 +72,7 @@
  * @typedef {object} Status
  * @property {boolean} live       whether viewers can play: there is a publisher, or the gateway waits for its return
  * @property {"live" | "lingering" | "idle"} [state]  lingering: the gateway waits for the publisher's return
+ * @property {boolean} [paused]   whether it lingers because the publisher said that it stops; false: its connection broke
  * @property {string[]} outputs   of the channel
  * @property {string[]} [ready]   the outputs that can be requested now (an HLS playlist only after its first segment)
  * @property {string} [color]  of the channel, `#rrggbb`; "": none

@@ -15,7 +15,7 @@ import { t } from "./words.js";
 /** @typedef {import("./words.js").Word} Word */
 
 const STATES = /** @type {const} */ ([
-  "connecting", "waiting", "starting", "live", "paused", "blocked", "ended", "denied", "off", "codec", "lost", "broken", "stalled",
+  "connecting", "waiting", "starting", "live", "paused", "blocked", "ended", "denied", "off", "codec", "lost", "broken", "stopped", "stalled",
   "unknown",
 ]);
 /** @typedef {typeof STATES[number]} State */
@@ -23,11 +23,11 @@ const STATES = /** @type {const} */ ([
 /** The second line of a state, if it has one. @type {Partial<Record<State, Word>>} */
 const DETAILS = {
   waiting: "detail.waiting", starting: "detail.starting", blocked: "detail.blocked", ended: "detail.ended",
-  denied: "detail.denied", off: "detail.off", lost: "detail.lost", broken: "detail.broken", unknown: "detail.unknown",
+  denied: "detail.denied", off: "detail.off", lost: "detail.lost", broken: "detail.broken", stopped: "detail.broken", unknown: "detail.unknown",
 };
 
 /** Temporary states: the last picture stays until the next one comes. @type {State[]} */
-const PASSING = ["starting", "broken", "stalled", "lost"];
+const PASSING = ["starting", "broken", "stopped", "stalled", "lost"];
 
 /** The player pages and their outputs. */
 const PAGES = /** @type {const} */ ([

@@ -107,7 +107,7 @@ export class WebRtcSession {
    */
   async #send(url, method, type, body) {
     const headers = { "Content-Type": type, ...(method === "PATCH" && { "If-Match": this.#etag }) };
-    const reply = await fetch(url, { method, headers, body }).catch((error) => { throw new Refused(0, String(error.message)); });
+    const reply = await fetch(url, { method, headers, body }).catch(() => { throw new Refused(0, ""); });
     if (!reply.ok) throw new Refused(reply.status, (await reply.text()).trim().slice(0, 300));
     return reply;
   }

@@ -284,7 +284,7 @@ class RtmpSession(ScheduledReads):
                     self._start(self._play(event))
             case PublishEnded():
                 self._idle_since = now
-                self._leave_media(event.reason)
+                self._leave_media(event.reason, stopped=True)
                 self.read_at_most(EARLY_READ)  # because its next publish must be verified too
             case PlayEnded():
                 self._idle_since = now
@@ -311,12 +311,12 @@ class RtmpSession(ScheduledReads):
         if not task.cancelled() and task.exception() is not None:
             self._abort()
 
-    def _leave_media(self, reason: str) -> None:
+    def _leave_media(self, reason: str, *, stopped: bool = False) -> None:
         """Ends publishing and playing, also if they have not begun yet."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-        self._leave_publish(reason)
+        self._leave_publish(reason, stopped=stopped)
         playing, self._playing = self._playing, None
         if playing is not None:
             playing.leave()
@@ -374,7 +374,7 @@ class RtmpSession(ScheduledReads):
         if pending is not None:
             pending.leave()
 
-    def _leave_publish(self, reason: str) -> None:
+    def _leave_publish(self, reason: str, *, stopped: bool = False) -> None:
         push, self._push = self._push, None
         intake, self._intake = self._intake, None
         self.merge_reads(False)
@@ -382,7 +382,7 @@ class RtmpSession(ScheduledReads):
             intake.finish(time.monotonic())
         if push is not None:
             malformed = intake.malformed.count if intake is not None else 0
-            push.end(reason, bytes=self._core.received, malformed=malformed)
+            push.end(reason, stopped=stopped, bytes=self._core.received, malformed=malformed)
 
     def _evicted(self, reason: EndReason) -> None:
         """Ends the publish when the hub evicts the publisher."""

@@ -38,9 +38,10 @@ PROTOCOL: Final = "whip"
 _PLACE: Final = "the address is /<id>/whip?sign=<expiry>-<hash>, or the bearer token is <id>?sign=<expiry>-<hash>"
 _NAMES: Final = {Kind.VIDEO: VIDEO_NAMES, Kind.AUDIO: AUDIO_NAMES}
 _CHECK_SECONDS: Final = 1.0
+_STOPPED: Final = "closed by the client"
 _REASONS: Final = {
-    PeerEnd.CLOSED: "closed by the client",  # by DELETE; this side sets its own reasons before it closes
-    PeerEnd.CLOSED_BY_PEER: "closed by the client",
+    PeerEnd.CLOSED: _STOPPED,  # by DELETE; this side sets its own reasons before it closes
+    PeerEnd.CLOSED_BY_PEER: _STOPPED,
     PeerEnd.CONNECT_TIMEOUT: "the client did not connect",
     PeerEnd.CONSENT_EXPIRED: "connection lost",
     PeerEnd.HANDSHAKE_FAILED: "the DTLS handshake failed",
@@ -137,12 +138,13 @@ class WhipPush:
 
     def receive_rtcp(self, packet: bytes, now: float) -> None:
         if self.intake is not None and not self.intake.receive_rtcp(packet, now):
-            self._end("closed by the client")
+            self._end(_STOPPED)
 
     def closed(self, reason: PeerEnd) -> None:
         if self.peer is not None:
             self._pushes.services.sessions.forget(self.peer)
-        self.release(self._reason or _REASONS.get(reason, str(reason)))
+        text = self._reason or _REASONS.get(reason, str(reason))
+        self.release(text, stopped=text == _STOPPED)
 
     # ---- the end ----
 
@@ -160,14 +162,17 @@ class WhipPush:
             self.peer.send_rtcp(GOODBYE)
             self.peer.close()
 
-    def release(self, reason: str) -> None:
-        """Ends the push, and frees what it holds. The stream lingers, so that the client can push again."""
+    def release(self, reason: str, *, stopped: bool = False) -> None:
+        """Ends the push, and frees what it holds. The stream lingers, so that the client can push again.
+
+        stopped: whether the client said that it stops.
+        """
         intake, self.intake = self.intake, None
         if intake is not None:
             intake.close()
         if self._timer is not None:
             self._timer.cancel()
-        self.push.end(reason, bytes=intake.received if intake is not None else 0)
+        self.push.end(reason, stopped=stopped, bytes=intake.received if intake is not None else 0)
 
     # ---- time ----
 

@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 FINISH_SECONDS: Final = 2.0  # seconds for the last pictures after the end of a push
 MAX_UNREAD_TEXT: Final = 65_536  # bytes of texts that wait for a client; above this limit it gets no further texts
 MESSAGES_PER_TURN: Final = 32  # messages that are processed before other connections get a turn
+_CLIENT_STOPS: Final = (CloseCode.NORMAL, CloseCode.GOING_AWAY)  # of a page: a click on Stop, or it was left
 _RATE_SECONDS: Final = 4  # seconds over which rates are measured
 
 
@@ -58,6 +59,7 @@ class PushSession:
         self._close_reason: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
         self._intake: Intake | None = None
         self._frames: FramesIntake | None = None
+        self._stopped = False  # the client closed the connection, as a page does whose broadcast is stopped
         self._received = 0  # bytes of binary messages
         self._bytes_before = 0  # bytes that the stream had when this push began
         self._last_message = time.monotonic()  # when the last message came
@@ -130,6 +132,7 @@ class PushSession:
         try:
             await self._receive_messages(intake)
         except ConnectionClosed as closed:
+            self._stopped = closed.rcvd is not None and closed.rcvd.code in _CLIENT_STOPS and _by_client(closed)
             self._end(CloseCode.NORMAL, _describe_close(closed), tells_client=False)
         except (RemoteProtocolError, InvalidData) as error:
             self._end(CloseCode.UNUSABLE, str(error))
@@ -215,7 +218,7 @@ class PushSession:
 
     def _end_push(self, reason: str) -> None:
         dropped = self._intake.stats.dropped if self._intake is not None else 0
-        self._push.end(reason, bytes=self._received, dropped=dropped)
+        self._push.end(reason, stopped=self._stopped, bytes=self._received, dropped=dropped)
 
     def _send_text(self, text: str) -> None:
         """Sends a text without waiting. A client that does not read gets no texts."""
@@ -233,6 +236,11 @@ def _describe_close(closed: ConnectionClosed) -> str:
     """Returns the reason of a close for the log."""
     if closed.rcvd is None:
         return "connection lost"
-    if closed.sent is not None and not closed.rcvd_then_sent:
+    if closed.sent is not None and not _by_client(closed):
         return f"closed with {closed.sent.code} {closed.sent.reason}".rstrip()
     return f"closed by the client ({closed.rcvd.code})"
+
+
+def _by_client(closed: ConnectionClosed) -> bool:
+    """Whether the client closed the connection, and this side answered."""
+    return closed.sent is None or bool(closed.rcvd_then_sent)

@@ -200,7 +200,7 @@ async def test_a_new_push_continues_a_lingering_stream(gateway: Gateway) -> None
     ended = await until_in_thread(
         lambda: next((e for e in events(gateway, channel) if e["type"] == "stream.ended"), None), "the end"
     )
-    assert ended["data"]["reason"] == "publisher gone"
+    assert ended["data"]["reason"] == "stopped by the encoder"
     types = [event["type"] for event in events(gateway, channel)]
     assert "stream.started" in types and "stream.ended" in types
 

@@ -224,7 +224,7 @@ async def test_alternating_tracks_give_one_epoch_per_second_until_the_push_ends(
         for number in range(1000):
             opened(lease, A if number % 2 else B, number * 0.02)
     seconds = (number + 1) * 0.02
-    assert len(epochs(sink)) <= 1 + seconds and lease.fault is EndReason.KEPT_CHANGING
+    assert len(epochs(sink)) <= 1 + seconds and lease.end_reason is EndReason.KEPT_CHANGING
 
 
 async def test_slow_changes_are_all_announced(hub: Hub) -> None:
@@ -312,7 +312,7 @@ async def test_reconnecting_publishers_share_the_change_limit_of_the_stream(hub:
         lease = publish(hub)
         opened(lease, A, number * 0.02)
     assert len(sink.tracks) == MAX_BURST
-    assert lease.fault is None  # to come back is no fault
+    assert lease.end_reason is EndReason.PUBLISHER_GONE  # to come back is no fault
 
 
 async def test_delayed_media_of_a_returning_publisher_keeps_its_intervals(hub: Hub) -> None:

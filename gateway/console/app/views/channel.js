@@ -10,7 +10,7 @@ import { t } from "../i18n.js";
 import { refresh, usePoll } from "../poll.js";
 import { Preview } from "../preview.js";
 import { channelHref, go } from "../router.js";
-import { administers } from "../session.js";
+import { administers, unreachable } from "../session.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, html, LinkButton, Notice, PageHead, Radios, Skeleton } from "../ui.js";
 import { Play, Push } from "./channel/addresses.js";
@@ -43,6 +43,9 @@ function MediaChoice({ onChange }) {
     onChange=${(/** @type {string} */ to) => { setMedia(to); onChange(to); }} />`;
 }
 
+/** @param {Error | null} error @returns {boolean} whether the gateway answered that there is no such channel */
+const isMissing = (error) => error !== null && "status" in error && error.status === 404;
+
 /** @param {{parts: string[]}} props  its id */
 export default function ChannelPage({ parts: [id = ""] }) {
   const path = `/videostream/${encodeURIComponent(id)}`;
@@ -55,11 +58,10 @@ export default function ChannelPage({ parts: [id = ""] }) {
   const channel = /** @type {Channel | null} */ (stored.value.data) ?? kept;
   const session = /** @type {Session | null} */ (current.value.data);
   const inputs = useInputs(gone ? null : channel);
-  if (!channel) {
-    const error = stored.value.error;
+  const error = [stored.value.error, current.value.error].find(isMissing) ?? stored.value.error;
+  if (!channel || (isMissing(error) && !gone)) {
     if (!error) return html`<${Skeleton} lines=${8} />`;
-    return html`<${Empty} icon="search" title=${"status" in error && error.status === 404 ? t("channel.missing") : t("channel.unread")}
-      text=${error.message}>
+    return html`<${Empty} icon="search" title=${t(isMissing(error) ? "channel.missing" : "channel.unread")} text=${error.message}>
       <${LinkButton} href="#/channels" icon="left">${t("nav.channels")}<//><//>`;
   }
   const name = nameOf(channel);
@@ -104,24 +106,26 @@ export default function ChannelPage({ parts: [id = ""] }) {
     go("/channels");
   };
 
-  const golive = html`<${LinkButton} key="golive" kind=${live ? "plain" : "primary"} icon="camera" external
+  const lost = unreachable.value;
+  const golive = !channel.expired && !lost && html`<${LinkButton} key="golive" kind=${live ? "plain" : "primary"} icon="camera" external
     href=${`/console/broadcast.html#${encodeURIComponent(id)}`}>${t("channel.golive")}<//>`;
   const tone = expiryTone(channel);
   const several = inputs !== null && inputs.length > 1;
   const shownInputs = inputs && html`<${Inputs} channel=${channel} inputs=${inputs} onChanged=${changed} />`;
   const show = html`<${Button} key="preview" kind=${live && !preview ? "primary" : "plain"} icon=${preview ? "stop" : "play"}
+    disabled=${lost && !preview}
     onClick=${() => setPreview(!preview)}>${preview ? t("preview.stop") : t("preview.start")}<//>`;
   return html`
     <${PageHead} title=${name} text=${channel["description"]} back=${{ href: "#/channels", label: t("nav.channels") }}
         badge=${html`<${Badge} kind=${TONES[state]} dot=${state === "live"}>${t(`state.${state}`)}<//>
-          ${live && html`<span class="soft">${t("channel.watched", { n: viewersOf(session) })}</span>`}`}>
+          ${live && !lost && html`<span class="soft">${t("channel.watched", { n: viewersOf(session) })}</span>`}`}>
       ${live ? [show, golive] : [golive, show]}
       ${administers.value && html`<${LinkButton} href=${channelHref(id, "/edit")} icon="edit">${t("channel.edit")}<//>`}
-      ${live && html`<${Button} icon="kick" class="warns" title=${t("kick.text")} onClick=${kick}>${t("kick")}<//>`}
+      ${live && html`<${Button} icon="kick" class="warns" disabled=${lost} title=${t("kick.text")} onClick=${kick}>${t("kick")}<//>`}
       ${administers.value && html`<${Button} icon="delete" class="warns" onClick=${remove}>${t("delete")}<//>`}
     <//>
-    ${stored.value.error && html`<div class="bar">
-      <${Notice} kind="warn" role="alert">${t("channels.stale", { reason: stored.value.error.message })}<//></div>`}
+    ${stored.value.error && !lost && html`<div class="bar">
+      <${Notice} kind="warn" role="alert">${t("channel.stale", { reason: stored.value.error.message })}<//></div>`}
     ${tone && html`<div class="bar"><${Notice} kind=${tone} title=${tone === "bad" ? t("channel.expired")
         : t("channel.expires", { when: relative(expiry(channel)) })}
       actions=${administers.value && html`<${LinkButton} small href=${channelHref(id, "/edit?section=basics")}>${t("channel.renew")}<//>`}>
@@ -130,7 +134,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
     <div class="two">
       <div class="stack left">
         ${preview && html`<${Card} title=${t("preview.title")} class="is-preview"><${Preview} channel=${channel} live=${live} /><//>`}
-        ${session && live && html`<${Now} session=${session} several=${several} />`}
+        ${session && live && html`<${Now} session=${session} several=${several} at=${current.value.at} />`}
         ${session?.state === "live" && html`<${Health} session=${session} />`}
         ${session && live && html`<${WebRtcViewers} session=${session} />`}
         ${several && shownInputs}

@@ -10,7 +10,7 @@ import { t } from "../i18n.js";
 import { installed, loadInstalled } from "../installed_outputs.js";
 import { refresh, usePoll } from "../poll.js";
 import { channelHref, go } from "../router.js";
-import { administers } from "../session.js";
+import { administers, unreachable } from "../session.js";
 import { keep, recall } from "../../players/memory.js";
 import { Badge, Button, Chip, Empty, html, Icon, Menu, Notice, PageHead, Select, Table } from "../ui.js";
 import { NewChannel } from "../editor/new.js";
@@ -23,9 +23,9 @@ import { NewChannel } from "../editor/new.js";
 const LIST = "/videostream";
 const ONLINE = "/videostreams/online";
 const byName = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" }).compare;
-const ORDER = { live: 0, slate: 1, lingering: 2, idle: 3, expired: 4 };
-/** @type {readonly State[]} */
-const ON_AIR = ["live", "slate", "lingering"];
+const ORDER = { live: 0, slate: 1, lingering: 2, paused: 3, idle: 4, expired: 5, unknown: 6 };
+/** The states in which viewers are connected. @type {readonly State[]} */
+const ON_AIR = ["live", "slate", "lingering", "paused"];
 
 export default function Channels() {
   const list = usePoll(LIST, 15_000);
@@ -55,7 +55,7 @@ export default function Channels() {
       return { channel, name: nameOf(channel), session, state: stateOf(channel, session), until: expiry(channel),
         outputs: outputsOn(channel) };
     }).sort((a, b) => byName(a.name, b.name)) ?? null;
-  }, [channels, sessions, installed.value]);
+  }, [channels, sessions, installed.value, unreachable.value]);
 
   const words = search.trim().toLowerCase().split(/\s+/).filter(Boolean);
   const found = rows && rows.filter((row) => {
@@ -76,7 +76,7 @@ export default function Channels() {
       <${Button} icon="refresh" class="compact" onClick=${() => { refresh(LIST); refresh(ONLINE); }}>${t("refresh")}<//>
       ${administers.value && html`<${Button} kind="primary" icon="plus" onClick=${() => setMaking(true)}>${t("channels.new")}<//>`}
     <//>
-    ${list.value.error && html`<div class="bar">
+    ${list.value.error && !unreachable.value && html`<div class="bar">
       <${Notice} kind="warn" role="alert">${t("channels.stale", { reason: list.value.error.message })}<//></div>`}
     <div class="bar">
       <div class="field search grow">

@@ -10,6 +10,7 @@ import { ask } from "../dialog.js";
 import { bitrate, number } from "../format.js";
 import { t } from "../i18n.js";
 import { refresh, usePoll } from "../poll.js";
+import { unreachable } from "../session.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Empty, html, Icon, LinkButton, PageHead, Select, Skeleton } from "../ui.js";
 import { LiveCard } from "./live/card.js";
@@ -45,7 +46,7 @@ export default function Live() {
 
   return html`
     <${PageHead} title=${t("live.title")} text=${t("live.text")}
-      badge=${data !== null && data.length > 0 && html`<${Badge} kind="live" dot>${t("live.count", { n: data.length })}<//>`}>
+      badge=${data !== null && data.length > 0 && !unreachable.value && html`<${Badge} kind="live" dot>${t("live.count", { n: data.length })}<//>`}>
       <${Button} icon="download" disabled=${!shown.length} onClick=${() => exportCsv(shown)}>${t("live.export")}<//>
     <//>
     <${Trouble} error=${error} />
@@ -67,7 +68,7 @@ export default function Live() {
             options=${Object.keys(ORDERS).map((name) => ({ value: name, label: t(`live.order.${name}`) }))} />
         </div>`}
         ${shown.length === 0 && html`<p class="view-note">${t("live.noMatch")}</p>`}
-        <div class="live-grid">${shown.map((session) => html`<${LiveCard} key=${session.id} session=${session} now=${now}
+        <div class="live-grid">${shown.map((session) => html`<${LiveCard} key=${session.id} session=${session} now=${unreachable.value ? at : now}
           onKick=${kick} />`)}</div>`}`;
 }
 

@@ -100,6 +100,7 @@ export default {
   "key.usingThere": "Sending to channel {name} on another server, {host}.",
   "key.foreign.title": "Send to another server?",
   "key.foreign": "This key sends your camera and your microphone to {host}. That is not the server of this page, {here}. Continue only if you know and trust {host}.",
+  "key.silent": "The server does not answer.",
   "key.signedOut": "You are not signed in. Sign in to the console, or enter the channel's stream key.",
   "key.signIn": "Sign in",
   "key.noChannel": "This channel does not exist. It may have been deleted.",

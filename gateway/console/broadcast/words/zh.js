@@ -100,6 +100,7 @@ export default {
   "key.usingThere": "正在使用另一台服务器 {host} 上的频道 {name}。",
   "key.foreign.title": "发送到另一台服务器？",
   "key.foreign": "此密钥会把您的摄像头和麦克风内容发送到 {host}。它不是本页面的服务器 {here}。只有在您了解并信任 {host} 时才继续。",
+  "key.silent": "服务器没有响应。",
   "key.signedOut": "尚未登录。请登录控制台，或输入该频道的推流密钥。",
   "key.signIn": "登录",
   "key.noChannel": "该频道不存在，可能已被删除。",

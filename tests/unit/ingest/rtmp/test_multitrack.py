@@ -185,7 +185,7 @@ async def test_track_changes_of_all_tracks_count_together() -> None:
         for n in range(100):
             push.audio(head(1 + n % 7, (OTHER_ASC, ASC)[n // 7 % 2]))
             push.now += 1.01
-    assert push.publisher.fault is EndReason.KEPT_CHANGING
+    assert push.publisher.end_reason is EndReason.KEPT_CHANGING
     await push.close()
 
 

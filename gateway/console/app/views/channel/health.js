@@ -3,6 +3,7 @@
 import { onSlate } from "../../channel.js";
 import { bitrate, moment, NOTHING, number } from "../../format.js";
 import { t } from "../../i18n.js";
+import { unreachable } from "../../session.js";
 import { Card, Facts, html, Notice } from "../../ui.js";
 import { faultText } from "../parts/health.js";
 
@@ -17,7 +18,7 @@ export function Health({ session }) {
   if (!measured) return null; // of an older node
   const { fps, declaredFps, gop, bFrames, avOffsetMs } = measured;
   return html`<${Card} title=${t("health.title")} class="is-health">
-    ${health.every(isNotice) && (onSlate(session) ? html`<${Notice} kind="info">${t("health.slate")}<//>`
+    ${health.every(isNotice) && !unreachable.value && (onSlate(session) ? html`<${Notice} kind="info">${t("health.slate")}<//>`
       : html`<${Notice} kind="ok">${t("health.good")}<//>`)}
     ${health.map((finding) => html`<${Notice} kind=${isNotice(finding) ? "info" : "warn"}
       key=${`${finding.code} ${typeof finding.value === "string" ? finding.value : ""}`}>

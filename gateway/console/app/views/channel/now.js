@@ -21,16 +21,20 @@ function words(track) {
   return [[name, track.profile].filter(Boolean).join(" "), ...more].filter(Boolean).join(" · ");
 }
 
-/** @param {{session: Session, several: boolean}} props  several: whether the channel has several inputs */
-export function Now({ session, several }) {
+/**
+ * @param {{session: Session, several: boolean, at: number}} props  several: whether the channel has several inputs.
+ *   at: when the gateway sent the session, ms since 1970
+ */
+export function Now({ session, several, at }) {
   const { publisher, viewers, tracks, node } = session;
   const dropped = Object.entries(publisher?.dropped ?? {}).filter(([, n]) => n > 0);
   const watched = Object.entries(viewers).filter(([, n]) => n > 0);
-  const seconds = session.since ? (Date.now() - Date.parse(session.since)) / 1000 : NaN;
+  const seconds = session.since ? (at - Date.parse(session.since)) / 1000 : NaN;
   const [video, audio] = [tracks.find((track) => track.kind === "video"), tracks.find((track) => track.kind === "audio")];
   const additional = tracks.filter((track) => track["rendition"]).map((track) => track["name"]);
   return html`<${Card} title=${t("now.title")} class="is-now">
-    ${session.state === "lingering" && html`<${Notice} kind="warn" title=${t("state.lingering")}>${t("now.lingering")}<//>`}
+    ${session.paused && html`<${Notice} kind="info" title=${t("state.paused")}>${t("now.paused")}<//>`}
+    ${session.state === "lingering" && !session.paused && html`<${Notice} kind="warn" title=${t("state.lingering")}>${t("now.lingering")}<//>`}
     <${Facts} facts=${[
       { label: t("now.bitrate"), value: bitrate(session.bitrate) },
       { label: t("now.viewers"), value: html`${number(viewersOf(session))}${watched.length > 0

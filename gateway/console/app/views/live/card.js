@@ -1,10 +1,11 @@
 /** The card of one live channel: its input, its viewers and the state of its outputs. */
 
-import { onSlate } from "../../channel.js";
+import { sessionState, TONES } from "../../channel.js";
 import { Spark } from "../../chart.js";
 import { bitrate, duration, instant, NOTHING, number } from "../../format.js";
 import { t } from "../../i18n.js";
 import { channelHref } from "../../router.js";
+import { unreachable } from "../../session.js";
 import { Badge, Button, Chip, classes, html, Icon, LinkButton } from "../../ui.js";
 import { nameOf } from "../parts/channels.js";
 import { faultText } from "../parts/health.js";
@@ -24,15 +25,15 @@ const ICONS = { ok: "check", wait: "clock", bad: "warning" };
  * @param {{session: Session, now: number, onKick: (session: Session) => void}} props  now: ms since 1970
  */
 export function LiveCard({ session, now, onKick }) {
-  const { id, videoname, state, since, publisher, tracks, node } = session;
+  const { id, videoname, since, publisher, tracks, node } = session;
   const name = nameOf({ id, videoname });
   const started = instant(since);
-  const shown = onSlate(session) ? "slate" : state === "live" ? "live" : "lingering";
+  const state = sessionState(session);
   const dropped = lost(session);
   return html`<article class="card live-card" aria-label=${name}>
     <header class="live-head">
       <h2><a href=${channelHref(id)}>${name}</a></h2>
-      <${Badge} kind=${shown === "live" ? "live" : "warn"} dot>${t(`live.state.${shown}`)}<//>
+      <${Badge} kind=${TONES[state]} dot=${state !== "unknown"}>${t(`live.state.${state}`)}<//>
       <span class="live-age" title=${t("live.duration")}>${started === null ? NOTHING : duration((now - started.getTime()) / 1000)}</span>
     </header>
     <${Fault} session=${session} />
@@ -54,7 +55,7 @@ export function LiveCard({ session, now, onKick }) {
     <${Outputs} outputs=${session.outputs} />
     <footer class="live-actions">
       <${LinkButton} small icon="play" href=${channelHref(id)} aria-label=${t("live.openOf", { name })}>${t("live.open")}<//>
-      <${Button} small class="warns" icon="kick" onClick=${() => onKick(session)}
+      <${Button} small class="warns" icon="kick" disabled=${unreachable.value} onClick=${() => onKick(session)}
         aria-label=${t("live.kickOf", { name })}>${t("live.kick")}<//>
     </footer>
   </article>`;

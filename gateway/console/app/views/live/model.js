@@ -33,6 +33,7 @@ import { History } from "../parts/history.js";
  * @property {string} id
  * @property {string} videoname
  * @property {"live" | "lingering" | "idle"} state
+ * @property {boolean} [paused]
  * @property {string | null} since
  * @property {number} bitrate  bits per second
  * @property {{protocol: string, address: string, seconds: number, dropped: Record<string, number>} | null} publisher

@@ -30,7 +30,8 @@ export const TYPES = {
 
 /** The reasons for an end, as the gateway writes them. @type {Readonly<Record<string, string>>} */
 const ENDS = {
-  "publisher gone": "gone", "no media": "empty", "its publisher kept changing its tracks": "changing", kicked: "kicked",
+  "publisher gone": "gone", "stopped by the encoder": "stopped", "no media": "empty",
+  "its publisher kept changing its tracks": "changing", kicked: "kicked",
   "channel deleted": "deleted", "key expired": "expired", "shutting down": "shutdown", "held by another node": "moved",
 };
 

@@ -17,6 +17,7 @@ export function reason(error) {
 /** @param {{error: unknown}} props  null: nothing is shown */
 export function Trouble({ error }) {
   if (error === null || error === undefined) return null;
+  if (error instanceof ApiError && error.status === 0) return null; // the banner above every view says it
   return html`<${Notice} kind="bad" role="alert" title=${t("trouble.title")}>${reason(error)}<//>`;
 }
 
