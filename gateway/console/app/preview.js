@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { loadDash, loadFlv, loadHls } from "../players/engines.js";
 import { mayEmbed } from "./channel.js";
 import { t } from "./i18n.js";
+import { isForbidden } from "./policy.js";
 import { Button, html, Tabs } from "./ui.js";
 
 /** @typedef {import("../players/types.js").Engine} Engine */
@@ -30,7 +31,7 @@ export const FORMATS = [
 
 /**
  * @typedef {"waiting" | "starting" | "playing" | "denied" | "signed" | "elsewhere" | "mixed" | "off" | "codec" | "lost"
- *   | "broken" | "stopped"} State
+ *   | "broken" | "stopped" | "reload"} State
  */
 
 const ASK_AGAIN = 1000; // ms between two requests for media that are not ready yet
@@ -91,6 +92,7 @@ export function Preview({ channel, live }) {
         const answer = await ask(url, signal);
         if (signal.aborted) return;
         if (answer === "denied") return show("denied");
+        if (answer === "away" && isForbidden(url)) return show("reload");
         if (answer === "away") show("lost");
         else if (answer.live && (format.id === "ladder" ? Boolean(answer.ladder)
           : (answer.ready ?? answer.outputs).includes(format.output))) {
@@ -137,7 +139,8 @@ export function Preview({ channel, live }) {
       aria-label=${format?.label}>
       <video ref=${video} muted playsinline controls aria-label=${t("preview.video")}></video>
       <div class="veil" role="status"><strong>${playing ? "" : t(`preview.${state}`)}</strong>
-        ${!playing && detail && html`<span>${detail}</span>`}</div>
+        ${!playing && detail && html`<span>${detail}</span>`}
+        ${state === "reload" && html`<${Button} icon="refresh" onClick=${() => location.reload()}>${t("preview.reload.do")}<//>`}</div>
     </div>
     <p class="figures">
       <span>${t("preview.delay")} <b>${Number.isFinite(figures.delay) && playing ? `${figures.delay.toFixed(1)} s` : "–"}</b></span>

@@ -23,7 +23,7 @@ const STATES = /** @type {const} */ ([
 /** The second line of a state, if it has one. @type {Partial<Record<State, Word>>} */
 const DETAILS = {
   waiting: "detail.waiting", starting: "detail.starting", blocked: "detail.blocked", ended: "detail.ended",
-  denied: "detail.denied", off: "detail.off", lost: "detail.lost", broken: "detail.broken", stopped: "detail.broken", unknown: "detail.unknown",
+  denied: "detail.denied", off: "detail.off", lost: "detail.lost", broken: "detail.broken", stopped: "detail.ended", unknown: "detail.unknown",
 };
 
 /** Temporary states: the last picture stays until the next one comes. @type {State[]} */

@@ -249,6 +249,8 @@ export default {
   "preview.off": "No output for browsers is on",
   "preview.picture": "Picture",
   "preview.playing": "Playing",
+  "preview.reload": "The domains were changed after this page was opened.",
+  "preview.reload.do": "Reload this page",
   "preview.signed": "Protected by CloudFront. It plays through CloudFront only.",
   "preview.start": "Preview",
   "preview.starting": "Starting …",

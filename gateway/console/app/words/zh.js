@@ -249,6 +249,8 @@ export default {
   "preview.off": "没有开启供浏览器使用的输出",
   "preview.picture": "画面",
   "preview.playing": "播放中",
+  "preview.reload": "打开此页面后，域名已更改。",
+  "preview.reload.do": "重新加载此页面",
   "preview.signed": "由 CloudFront 保护。只能通过 CloudFront 播放。",
   "preview.start": "预览",
   "preview.starting": "正在启动…",

@@ -1,0 +1,154 @@
+"""What pages say when the encoder stops, and when the gateway or the channel is gone: nothing that is not so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.support.browser import Watched, axe, chromium, opened
+from tests.support.clients import push
+from tests.support.console import signed_in
+from tests.support.gateway import Channel, Gateway, running
+from tests.support.media import Film
+from tests.support.shared_gateway import shared_gateway
+
+FILM = Film("states", seconds=120, size="640x360")
+PAUSED = {"en-US": ("The broadcast has paused", "The stream has ended"), "zh-CN": ("直播已暂停", "直播已结束")}
+
+gateway = shared_gateway("chromium", "ffmpeg", films=[FILM], MILLRACE_STREAM__LINGER="4")
+
+
+async def photo(page: Page, name: str) -> None:
+    """Keeps a screenshot if a folder for them is set."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        await page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+@pytest.mark.parametrize("language", list(PAUSED))
+@pytest.mark.parametrize("name", ["flv.html", "hls.html", "whep.html", ""])
+async def test_viewers_read_that_the_broadcast_has_paused_and_then_that_it_ended(
+    name: str, language: str, gateway: Gateway
+) -> None:
+    channel = gateway.channel("stops")
+    paused, ended = PAUSED[language]
+    async with chromium() as browser:
+        with push(FILM, channel.push) as encoder:
+            channel.wait_live()
+            async with opened(browser, channel.url(name), locale=language) as watched:
+                await watched.plays(40)
+                headline = watched.page.locator("#headline")
+                encoder.stop()
+                await expect(headline).to_have_text(paused, timeout=20_000)
+                await photo(watched.page, f"paused-{name or 'watch'}-{language}")
+                await expect(headline).to_have_text(ended, timeout=20_000)
+
+
+async def test_the_console_says_that_the_encoder_stopped(gateway: Gateway) -> None:
+    channel = gateway.channel("stops-console")
+    async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        badge = page.locator(".page-head .badge")
+        with push(FILM, channel.push) as encoder:
+            await expect(badge).to_have_text("Live")
+            encoder.stop()
+            await expect(badge).to_have_text("Paused")
+            await expect(page.get_by_text("The encoder stopped the broadcast.")).to_be_visible()
+            await photo(page, "console-paused")
+        recent = page.get_by_role("region", name="Latest events")
+        await expect(recent).to_contain_text("the encoder stopped the broadcast", timeout=30_000)
+        await expect(badge).to_have_text("Idle")
+        assert "Interrupted" not in await page.inner_text("main")
+
+
+async def claims_nothing(page: Page) -> None:
+    """No badge of a live stream, no message of the browser."""
+    assert not await page.locator(".badge.live, .pill[data-live]:visible").all()
+    text = await page.inner_text("body")
+    assert "Failed to fetch" not in text
+
+
+@pytest.mark.parametrize("language", ["en-US", "zh-CN"])
+async def test_pages_claim_nothing_while_the_gateway_does_not_answer(language: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        gateway = stack.enter_context(running())
+        channel = gateway.channel("gone", isPublic=True)
+        stack.enter_context(push(FILM, channel.push))
+        channel.wait_live()
+        browser = await stack.enter_async_context(chromium())
+
+        async def open_console(path: str) -> Page:
+            watched: Watched = await stack.enter_async_context(signed_in(browser, gateway, path, locale="en-US"))
+            if language == "zh-CN":
+                await watched.page.evaluate("localStorage.setItem('millrace.language', 'zh')")
+                await watched.page.reload()
+            return watched.page
+
+        home = f"http://127.0.0.1:{gateway.ports['http']}/"
+        start = (await stack.enter_async_context(opened(browser, home, locale=language))).page
+        await expect(start.locator(".pill[data-live]")).to_be_visible()
+        shown = await open_console(f"#/channels/{channel.id}")
+        await expect(shown.locator(".page-head .badge.live")).to_be_visible()
+        live = await open_console("#/live")
+        await expect(live.locator(".live-card .badge.live")).to_be_visible()
+        listed = await open_console("#/channels")
+        await expect(listed.locator("table .badge.live")).to_be_visible()
+        await asyncio.to_thread(gateway.stop)
+        for name, page in (("channel", shown), ("live", live), ("channels", listed)):
+            await expect(page.locator(".away")).to_be_visible(timeout=20_000)
+            await claims_nothing(page)
+            await photo(page, f"away-{name}-{language}")
+            assert await axe(page) == []
+        age = await live.locator(".live-age").inner_text()
+        await expect(live.get_by_role("button", name="Kick" if language == "en-US" else "踢")).to_be_disabled()
+        for button in await shown.locator(".page-head .button:not(.warns), .page-head .warns").all():
+            words = await button.inner_text()
+            if words in ("Preview", "Kick", "预览"):
+                await expect(button).to_be_disabled()
+        await expect(start.locator(".note")).not_to_be_empty(timeout=30_000)
+        await claims_nothing(start)
+        await photo(start, f"away-home-{language}")
+        assert await live.locator(".live-age").inner_text() == age, "the clock stands still"
+
+
+async def test_a_channel_that_was_deleted_elsewhere_or_expired_offers_nothing(gateway: Gateway) -> None:
+    channel = gateway.channel("deleted")
+    expired = gateway.channel("expired", outdate="2020-01-01T00:00:00Z")
+    async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        with push(FILM, channel.push):
+            await expect(page.locator(".page-head .badge")).to_have_text("Live")
+            gateway.api("DELETE", f"/videostream/{channel.id}")
+            await expect(page.get_by_role("heading", name="This channel does not exist")).to_be_visible()
+            await claims_nothing(page)
+        await page.goto(page.url.replace(channel.id, expired.id))
+        await expect(page.get_by_text("This channel has expired")).to_be_visible()
+        await expect(page.get_by_role("link", name="Go live")).to_have_count(0)
+        await photo(page, "expired")
+
+
+async def test_a_preview_after_the_domains_were_changed_asks_for_a_reload(gateway: Gateway) -> None:
+    channel = gateway.channel("domains")
+    async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        with push(FILM, channel.push):
+            await expect(page.locator(".page-head .badge")).to_have_text("Live")
+            # `localhost` is another host than that of the page.
+            gateway.api("PUT", "/domains", {"pushDNS": "", "pullDNS": f"http://localhost:{gateway.ports['http']}"})
+            try:
+                there = page.get_by_role("link", name="Open", exact=True)
+                await expect(there).to_have_attribute("href", re.compile("^http://localhost:"), timeout=30_000)
+                await page.get_by_role("button", name="Preview").click()
+                stage = page.locator(".preview .stage")
+                await expect(stage).to_contain_text("The domains were changed after this page was opened.")
+                await photo(page, "domains")
+                await stage.get_by_role("button", name="Reload this page").click()
+                await page.get_by_role("button", name="Preview").click()
+                await expect(stage).to_have_attribute("data-state", "playing")
+            finally:
+                gateway.api("PUT", "/domains", {"pushDNS": "", "pullDNS": ""})
