@@ -27,7 +27,10 @@ class Presenter:
     tls: bool = False
 
     def present(self, channel: Channel, now: float) -> dict[str, Any]:
-        """Returns the item with the addresses for publishers, `playUrls` and `expired`. Relay targets are masked."""
+        """Returns the item with the addresses for publishers, `playUrls`, `playAuthDefault` and `expired`.
+
+        Relay targets are masked.
+        """
         item = dict(channel.item)
         if "relayURL" in item:
             item["relayURL"] = relay_urls.masked(item["relayURL"])
@@ -37,6 +40,7 @@ class Presenter:
             **item,
             **push_addresses(self.addresses, channel, self.tls),
             "playUrls": play_urls(self.addresses, channel, self.play_query(channel, now)),
+            "playAuthDefault": self.play_auth,
             "expired": channel.expired(now),
         }
 

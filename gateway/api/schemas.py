@@ -81,6 +81,7 @@ Channel: type[BaseModel] = create_model(
     TimeStamp=(float, Field(default=None, description="For programs that read the old system's table; no effect.")),
     **_PUSH_ADDRESSES,
     playUrls=(PlayUrls, ...),
+    playAuthDefault=(str, Field(description="The setting `playback.auth`, for channels without `playAuth`.")),
     expired=(bool, Field(description="Whether `outdate` has passed.")),
 )
 

@@ -17,7 +17,9 @@ Item: TypeAlias = Mapping[str, Any]
 
 ID, KEY, TIME_STAMP = "id", "key", "TimeStamp"
 # Fields that the API computes for each answer. Clients send them back with the item; they are not stored.
-COMPUTED: Final = frozenset({"pushUrl", "obsServer", "obsKey", "wsUrl", "whipUrl", "whipServer", "playUrls", "expired"})
+COMPUTED: Final = frozenset(
+    ("pushUrl", "obsServer", "obsKey", "wsUrl", "whipUrl", "whipServer", "playUrls", "playAuthDefault", "expired")
+)
 
 _SET_BY_GATEWAY: Final = frozenset({ID, KEY, TIME_STAMP, slugs.OLD_SLUGS}) | COMPUTED
 # Seconds: the old system's TimeStamp is three days after creation. Other programs read it; it deletes nothing here.

@@ -212,7 +212,6 @@ def _not_found(rest: str) -> Response:
     return text(404, f"{rest} is not here (any more)")
 
 
-# DASH viewers are also counted as `cmaf`: LL-HLS and DASH players read the same media files.
 FORMAT: Final = PlayFormat(
     output="cmaf",
     flag="isCMAF",

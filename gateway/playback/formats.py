@@ -36,7 +36,7 @@ FILES: Final = {suffix: cache_class for format in FORMATS for suffix, cache_clas
 
 # By path or first folder: the protocol under which players are counted; "": they are not counted.
 _PROTOCOLS: Final = {
-    **{address.path: format.output for format in FORMATS if format.files for address in format.addresses},
+    **{address.path: address.name for format in FORMATS if format.files for address in format.addresses},
     **{folder: format.output for format in FORMATS for folder in format.folders},
     LADDER_INDEX: "",
 }

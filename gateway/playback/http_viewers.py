@@ -1,6 +1,7 @@
 """Counts HTTP viewers that have no lasting connection: players that have fetched playlists or media recently."""
 
 import asyncio
+import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
@@ -11,12 +12,14 @@ from gateway.channels.channel import Channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response
 from gateway.lib.quota import Quota
+from gateway.playback import cmaf
 from gateway.playback.formats import suffixes
 from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
 from gateway.playback.reports import RequestReports
 
 MAX_PER_ADDRESS: Final = 500  # counted players of one address or IPv6 /64, of all streams; others are not counted
 _MEDIA: Final = suffixes(CacheClass.MEDIA)
+_CMAF, _DASH = (address.name for address in cmaf.FORMAT.addresses)
 
 
 class WatchedStream(Protocol):
@@ -35,7 +38,8 @@ class _Entry:
 
     began, at: times of its first and last request, monotonic seconds. address: counted in the quota; "": exempt.
     window: seconds after its last request for which it is a player.
-    counted: whether it is in `stream.viewers`: it got media, or its address is not limited.
+    listed: time of its last playlist or manifest. counted: whether it is in `stream.viewers`: it got media, or its
+    address is not limited.
     reports: number of its requests with CMCD.
     """
 
@@ -45,6 +49,7 @@ class _Entry:
     address: str
     window: float
     counted: bool = False
+    listed: float = -math.inf
     reports: int = 0
 
 
@@ -53,7 +58,8 @@ class HttpViewers:
     """Counts players in `stream.viewers` by protocol, until their window has passed without a request.
 
     The window is three times the channel's `hls_time`, because a player makes at least one request for each segment.
-    A player is identified by address and user agent. It counts from the first answer with media on, because anybody can
+    A player is identified by address and user agent. LL-HLS and DASH have the same media files: these belong to the
+    player that got its playlist or manifest last. It counts from the first answer with media on, because anybody can
     invent user agents and request playlists. Behind a trusted proxy, any request counts: a cache may answer for media.
     Of one address, MAX_PER_ADDRESS players count; trusted proxies are exempt.
     window: the shortest window, in seconds. It is enough for the usual GOPs, which may be longer than `hls_time`.
@@ -78,7 +84,7 @@ class HttpViewers:
     ) -> AnswerOrAwaitable:
         """Records a request and returns its answer. path: of the file below the stream. Hot path."""
         if not path.endswith(_MEDIA):
-            self.record(request, stream, protocol, media=False)
+            self.record(request, stream, protocol, media=False, is_list=True)
         elif isinstance(answering, Awaitable):
             return self._follow_later(request, stream, protocol, answering)
         else:
@@ -95,11 +101,20 @@ class HttpViewers:
     def _record_media(self, request: Request, stream: WatchedStream, protocol: str, answer: Answer) -> None:
         self.record(request, stream, protocol, media=isinstance(answer, Response) and answer.status == 200)
 
-    def record(self, request: Request, stream: WatchedStream, protocol: str, *, media: bool) -> None:
-        """Records that a player has requested a file of `stream`. media: whether the answer has media. Hot path."""
+    def record(
+        self, request: Request, stream: WatchedStream, protocol: str, *, media: bool, is_list: bool = False
+    ) -> None:
+        """Records that a player has requested a file of `stream`. Hot path.
+
+        media: whether the answer has media. is_list: whether the file is a playlist or manifest.
+        """
         key = (stream.name, protocol, hash((request.peer, request.headers.get("user-agent"))))
         now = self.clock()
         entry = self._entries.get(key)
+        if protocol == _CMAF and not is_list:
+            dash = self._entries.get(dash_key := (stream.name, _DASH, key[2]))
+            if dash is not None and (entry is None or dash.listed > entry.listed):
+                key, entry, protocol = dash_key, dash, _DASH
         if entry is not None and entry.stream is stream:
             entry.at = now
             self._entries.move_to_end(key)
@@ -111,6 +126,8 @@ class HttpViewers:
                 return
             window = max(self.window, 3 * stream.channel.hls_time)
             entry = self._begin(key, _Entry(stream, now, now, address, window))
+        if is_list:
+            entry.listed = now
         began = None
         if not entry.counted:
             if not (media or request.proxied) or request.method != "GET":
@@ -166,7 +183,9 @@ class HttpViewers:
 class _UncountedViewers(HttpViewers):
     """Counts nothing: for requests of other nodes, which count their players themselves."""
 
-    def record(self, request: Request, stream: WatchedStream, protocol: str, *, media: bool) -> None:
+    def record(
+        self, request: Request, stream: WatchedStream, protocol: str, *, media: bool, is_list: bool = False
+    ) -> None:
         return
 
 

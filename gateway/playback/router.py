@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol, Self, TypeAlias
 
@@ -125,7 +125,7 @@ class MediaRoutes:
             if respond is not None:
                 instead = hls.REWIND_OUTPUT if format is hls.FORMAT else ""
                 route = MediaRoute(format.output, respond, format.output, instead)
-                names |= {address.path: route for address in format.addresses}
+                names |= {address.path: replace(route, protocol=address.name) for address in format.addresses}
                 folders |= dict.fromkeys(format.folders, route)
                 suffixes |= dict.fromkeys(() if format.folders else format.media, route)
         if rewind_pictures is not None:

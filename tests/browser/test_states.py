@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
+from tests.support.broadcaster import from_console, from_key
 from tests.support.browser import Watched, axe, chromium, opened
 from tests.support.clients import push
 from tests.support.console import signed_in
@@ -152,3 +153,39 @@ async def test_a_preview_after_the_domains_were_changed_asks_for_a_reload(gatewa
                 await expect(stage).to_have_attribute("data-state", "playing")
             finally:
                 gateway.api("PUT", "/domains", {"pushDNS": "", "pullDNS": ""})
+
+
+async def test_the_broadcaster_page_says_what_viewers_get_and_how_many_there_are(gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="Evening talk", isPublic=True)
+    flags = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    async with chromium(*flags) as browser:
+        for shown, opening in ((from_console, "Evening talk"), (from_key, "Sending to channel Evening talk")):
+            async with shown(browser, channel) as studio, opened(browser, channel.url("flv.html")) as watched:
+                page = studio.page
+                await expect(page.get_by_text(opening).first).to_be_visible()
+                await studio.go_live()
+                await watched.plays(40)
+                await expect(page.locator("#viewers")).to_have_text("1", timeout=15_000)
+                await studio.press("Turn camera off")
+                await expect(page.locator("#detail")).to_have_text("Viewers see a dark picture and still hear you.")
+                await studio.press("Mute microphone")
+                await expect(page.locator("#detail")).to_have_text("Viewers see a dark picture and hear nothing.")
+                await photo(page, f"broadcaster-{shown.__name__}")
+                await studio.stop()
+                await expect(watched.page.locator("#headline")).to_have_text("The broadcast has paused", timeout=20_000)
+
+
+async def test_a_hidden_key_is_asked_for_before_its_code_is_shown(gateway: Gateway) -> None:
+    channel = gateway.channel("codes")
+    async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        await page.get_by_role("button", name="QR code of RTMP URL").click()
+        question = page.get_by_role("alertdialog", name="QR code of RTMP URL")
+        await expect(question).to_contain_text("also on a shared screen")
+        assert not await page.locator(".qr-dialog").count()
+        await question.get_by_role("button", name="Show the code").click()
+        code = page.locator(".qr-dialog")
+        await expect(code.get_by_role("img")).to_be_visible()
+        await expect(code).to_contain_text("for example a streaming app")
+        await expect(page.get_by_text("Open to everybody (the gateway’s setting)")).to_be_visible()
+        assert await axe(page) == []

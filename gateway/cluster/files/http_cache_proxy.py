@@ -232,7 +232,7 @@ class HttpCacheProxy:
                 viewer_set = self._viewer_sets[name] = ViewerSet(name, channel)
             viewer_set.channel = channel
             media = not isinstance(cached, CachedPlaylist | CachedManifest)
-            self._viewers.record(request, viewer_set, cached.protocol, media=media)
+            self._viewers.record(request, viewer_set, cached.protocol, media=media, is_list=not media)
 
     # ---- answers from other nodes ----
 

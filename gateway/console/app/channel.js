@@ -116,6 +116,9 @@ export function outputsOn(channel) {
   return [...own, ...installedSwitches.value.filter(([, flag]) => isOn(channel[flag])).map(([name]) => name)];
 }
 
+/** @param {Channel} channel @returns {string} its playback protection: its own, or that of the gateway */
+export const protectionOf = (channel) => channel["playAuth"] || channel["playAuthDefault"] || "none";
+
 /** @param {Session | null | undefined} session @returns {number} */
 export const viewersOf = (session) => Object.values(session?.viewers ?? {}).reduce((sum, n) => sum + n, 0);
 

@@ -46,6 +46,8 @@ export class BroadcastController {
   /** Time of the next try. */
   next = 0;
   muted = false;
+  /** The number of viewers; null: not known. @type {number | null} */
+  viewers = null;
   hidden = false;
   health = new Health();
   /** @type {Sound | null} */

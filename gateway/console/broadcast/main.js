@@ -1,5 +1,6 @@
 /** Combines the parts of the broadcaster's page: channel, settings, buttons. */
 
+import { countViewers } from "./audience.js";
 import { Choices } from "./choices.js";
 import { isGranted } from "./devices.js";
 import { button, element, html, input, say } from "./elements.js";
@@ -107,7 +108,17 @@ function wire() {
   }));
   for (const gesture of ["pointerdown", "keydown"]) addEventListener(gesture, () => void controller.sound?.resume());
   setInterval(() => tick(controller), 250);
-  setInterval(() => { if (controller.isOn) void relay?.look(); }, 5000);
+  setInterval(() => {
+    if (!controller.isOn) return;
+    void relay?.look();
+    void count();
+  }, 5000);
+}
+
+/** Shows the number of viewers. */
+async function count() {
+  controller.viewers = controller.target && await countViewers(controller.target);
+  draw(controller, stage);
 }
 
 /** Reads the target from the page's address. */

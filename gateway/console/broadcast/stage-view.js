@@ -35,14 +35,15 @@ export class StageView {
    * @param {Scene} scene
    * @param {MediaStreamTrack | null} track
    * @param {boolean} mirrored
+   * @param {boolean} heard  whether viewers hear the microphone
    */
-  show(scene, track, mirrored) {
+  show(scene, track, mirrored, heard) {
     const stage = html("stage");
     stage.dataset["scene"] = scene;
     stage.dataset["mirrored"] = String(mirrored);
     if (scene !== "picture") {
       say("headline", t(WORDS[scene][0]));
-      say("detail", t(WORDS[scene][1]));
+      say("detail", t(scene === "hidden" && !heard ? "stage.hidden.silent" : WORDS[scene][1]));
     }
     button("open").hidden = scene !== "off";
     if (track === this.#track) return;

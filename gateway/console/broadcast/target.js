@@ -1,6 +1,7 @@
 /** Finds the target of a broadcast and its playback addresses, from the console's channel or from a stream key. */
 
 import { api, ApiError, link } from "../players/api.js";
+import { statusOf } from "./audience.js";
 
 /** @typedef {import("./words.js").Word} Word */
 
@@ -102,7 +103,8 @@ export async function fromKey(text) {
   const others = foreign ? [] : await servers(`/_servers/${encodeURIComponent(key.id)}?sign=${key.sign}`);
   const urls = [...new Set([base, ...others])].map((server) => server + path);
   const whip = inConsole() || foreign ? "" : `${page}/whip?sign=${key.sign}`;
-  return { id: key.id, name: key.id, urls, whip, media: foreign ? {} : media, ours: false, foreign, item: {} };
+  const name = inConsole() || foreign ? null : (await statusOf(`${page}/`))?.name;
+  return { id: key.id, name: name || key.id, urls, whip, media: foreign ? {} : media, ours: false, foreign, item: {} };
 }
 
 /**

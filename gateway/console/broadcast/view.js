@@ -12,7 +12,7 @@ import { t } from "./words.js";
  */
 export function draw(controller, stage) {
   const { phase, inputs } = controller;
-  stage.show(controller.scene, inputs.picture, controller.isMirrored);
+  stage.show(controller.scene, inputs.picture, controller.isMirrored, inputs.microphone !== null && !controller.muted);
   button("live").dataset["busy"] = String(phase === "preparing");
   button("stop").dataset["busy"] = String(phase === "stopping");
   swap(button(controller.isOn ? "live" : "stop"), button(controller.isOn ? "stop" : "live"));
@@ -81,6 +81,8 @@ function facts(controller) {
   html("behind-fact").hidden = webrtc; // a push by WebRTC gets no reports of the server's encoder
   html("network-fact").hidden = !webrtc;
   say("network", webrtc ? `${share(figures.loss ?? 0)} · ${milliseconds(figures.roundTrip ?? 0)}` : none);
+  html("viewers-fact").hidden = controller.viewers === null || !controller.isOn;
+  say("viewers", String(controller.viewers ?? none));
   element("dropped-label", HTMLElement).title = t("facts.dropped.why");
   element("behind-label", HTMLElement).title = t("facts.behind.why");
   tick(controller);

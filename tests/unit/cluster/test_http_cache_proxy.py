@@ -671,7 +671,7 @@ async def test_a_stream_without_a_channel_is_not_found() -> None:
         ("video/index.m3u8", answer(playlist(LOW), M3U8), "cmaf"),
         ("720p/index.m3u8", answer(playlist(LIVE), M3U8), "hls"),
         ("720p/index.m3u8", answer(playlist(LOW), M3U8), "cmaf"),
-        ("manifest.mpd", answer("<MPD/>", MPD), "cmaf"),
+        ("manifest.mpd", answer("<MPD/>", MPD), "dash"),
         ("index.m3u8", answer(playlist("#EXTM3U\n"), M3U8), None),
         ("live.m3u8", answer(playlist(LIVE + "#EXT-X-ENDLIST\n"), M3U8), None),
         ("snapshot.jpg", answer(b"jpeg", "image/jpeg"), None),
@@ -685,7 +685,7 @@ async def test_the_proxy_counts_players_as_the_holder_does(path: str, said: byte
             await lab.get(f"/c1/{path}", User_Agent=agent)
         if protocol and path.endswith((".m3u8", ".mpd")):
             assert lab.relay.viewers == {}, "nobody got media"
-            media = {"hls": "100.ts", "cmaf": "video/1-1.m4s"}[protocol]
+            media = {"hls": "100.ts"}.get(protocol, "video/1-1.m4s")
             lab.holder.says[f"c1/{media}"] = answer(b"s", **SEGMENT)
             for agent in ("one", "two"):
                 await lab.get(f"/c1/{media}", User_Agent=agent)

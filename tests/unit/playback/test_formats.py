@@ -29,7 +29,7 @@ ROUTES = MediaRoutes.of(SameResponder(_respond), _respond)
         ("live.m3u8", "hls", "hls"),
         ("1700000000001.ts", "hls", "hls"),
         ("master.m3u8", "cmaf", "cmaf"),
-        ("manifest.mpd", "cmaf", "cmaf"),
+        ("manifest.mpd", "cmaf", "dash"),
         ("video/index.m3u8", "cmaf", "cmaf"),
         ("audio/1-1.m4s", "cmaf", "cmaf"),
         ("video/1-init-1.mp4", "cmaf", "cmaf"),

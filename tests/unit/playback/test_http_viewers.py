@@ -33,6 +33,27 @@ async def test_a_player_is_one_viewer_per_protocol_for_any_number_of_requests():
     assert len(audience) == 0
 
 
+async def test_a_player_of_shared_media_counts_under_the_list_that_it_got_last():
+    clock = Clock(100.0)
+    audience, watched = HttpViewers(15, clock=clock), stream()
+
+    def plays(protocol: str, seconds: int) -> None:
+        audience.record(viewer(), watched, protocol, media=False, is_list=True)
+        for _ in range(seconds):
+            clock.now += 1
+            audience.record(viewer(), watched, "cmaf", media=True)  # as every request of a fragment
+            audience.expire()
+
+    plays("dash", 40)
+    assert +watched.viewers == {"dash": 1}
+    plays("cmaf", 2)
+    plays("dash", 2)
+    assert +watched.viewers == {"dash": 1, "cmaf": 1}  # two tabs of one browser
+    plays("dash", 20)
+    assert +watched.viewers == {"dash": 1}
+    audience.close()
+
+
 async def test_players_that_stay_away_are_forgotten_and_returning_ones_are_not():
     clock = Clock(100.0)
     audience, watched = HttpViewers(15, clock=clock), stream()

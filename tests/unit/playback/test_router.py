@@ -128,7 +128,7 @@ async def test_players_that_get_media_are_counted_by_protocol():
         await lab.listener.get("/c1/manifest.mpd", User_Agent="VLC")
         assert stream.viewers == {"hls": 2}
         await lab.listener.get("/c1/video/1-1.m4s", User_Agent="VLC")
-        assert stream.viewers == {"hls": 2, "cmaf": 1}
+        assert stream.viewers == {"hls": 2, "dash": 1}
         lab.audience.close()
         assert not +stream.viewers
 

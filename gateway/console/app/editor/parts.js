@@ -14,6 +14,7 @@ import { allFields } from "./fields.js";
  * @property {Draft} draft
  * @property {Record<string, string>} errors  by field
  * @property {(changes: Draft) => void} set
+ * @property {Record<string, string | undefined>} [defaults]  the gateway's settings, by field
  */
 
 /** What single controls have beside the gateway's description. @type {Record<string, Record<string, any>>} */
@@ -44,7 +45,7 @@ export function Entry({ form, name, unit }) {
     case "flag":
       return html`<${Switch} ...${shared} checked=${value} onChange=${change} />`;
     case "choice":
-      return html`<${Select} ...${shared} value=${value} options=${optionsOf(field, value)} onChange=${change} />`;
+      return html`<${Select} ...${shared} value=${value} options=${optionsOf(field, value, form.defaults?.[name])} onChange=${change} />`;
     case "number":
     case "days":
       return html`<${Field} ...${shared} type="number" inputmode=${field.type === "days" ? "numeric" : "decimal"}
@@ -82,10 +83,11 @@ function hintOf(name) {
  * The options of a choice: first the gateway's own setting, if that is the default. A stored value that is not offered
  * is added, because an older client wrote it.
  * @param {import("./fields.js").Field} field @param {string} value
+ * @param {string} [setting]  of the gateway
  */
-function optionsOf({ name, default: absent, values }, value) {
+function optionsOf({ name, default: absent, values }, value, setting) {
   const offered = values.map((one) => ({ value: one, label: labelOfChoice(name, one) }));
-  if (!absent) offered.unshift({ value: "", label: t("field.default") });
+  if (!absent) offered.unshift({ value: "", label: setting ? t("field.default.is", { what: labelOfChoice(name, setting) }) : t("field.default") });
   return value === "" || values.includes(value) ? offered : [...offered, { value, label: value }];
 }
 

@@ -73,7 +73,8 @@ export function CopyField({ label, value, shown = value, name, hint, after }) {
     <div class="box">
       <code onClick=${select}>${shown}</code>
       <span class="after"><${CopyButton} label=${label} name=${name} value=${value} />
-        ${isScannable(value) && html`<${QrButton} label=${name ?? label} value=${value} />`}${after}</span>
+        ${isScannable(value) && html`<${QrButton} label=${name ?? label} value=${value}
+          secret=${shown !== value} />`}${after}</span>
     </div>
     ${hint && html`<p class="hint">${hint}</p>`}
   </div>`;

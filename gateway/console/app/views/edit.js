@@ -106,7 +106,7 @@ function Editor({ channel, session, path, onSaved }) {
       setBusy(false);
     }
   };
-  const shared = { draft, errors, set };
+  const shared = { draft, errors, set, defaults: { playAuth: channel["playAuthDefault"] } };
   return html`
     <${PageHead} title=${t("edit.title", { name })} back=${{ href: channelHref(channel.id), label: name }} />
     ${session && session.state !== "idle" && html`<div class="bar"><${Notice} kind="info">${t("edit.live")}<//></div>`}

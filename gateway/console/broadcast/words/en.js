@@ -44,6 +44,7 @@ export default {
   "stage.off.detail": "The browser will ask whether this page may use your camera and microphone.",
   "stage.hidden": "Camera is off",
   "stage.hidden.detail": "Viewers see a dark picture and still hear you.",
+  "stage.hidden.silent": "Viewers see a dark picture and hear nothing.",
   "stage.none": "No camera",
   "stage.none.detail": "Viewers see a dark picture. Choose a camera, or share your screen.",
   "stage.opening": "Opening camera and microphone",
@@ -139,6 +140,7 @@ export default {
 
   "facts.state": "State",
   "facts.time": "Time",
+  "facts.viewers": "Viewers",
   "facts.sent": "Sent",
   "facts.rate": "Pictures",
   "facts.dropped": "Dropped",

@@ -44,6 +44,7 @@ export default {
   "stage.off.detail": "浏览器会询问是否允许本页面使用摄像头和麦克风。",
   "stage.hidden": "摄像头已关闭",
   "stage.hidden.detail": "观众看到的是黑色画面，但仍能听到声音。",
+  "stage.hidden.silent": "观众看到黑色画面，听不到声音。",
   "stage.none": "没有摄像头",
   "stage.none.detail": "观众看到的是黑色画面。请选择摄像头，或共享屏幕。",
   "stage.opening": "正在打开摄像头和麦克风",
@@ -139,6 +140,7 @@ export default {
 
   "facts.state": "状态",
   "facts.time": "时长",
+  "facts.viewers": "观众",
   "facts.sent": "已发送",
   "facts.rate": "帧率",
   "facts.dropped": "丢帧",

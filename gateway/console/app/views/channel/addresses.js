@@ -5,7 +5,7 @@ import { useState } from "preact/hooks";
 import { api } from "../../../players/api.js";
 import { embedCode } from "../../../players/embed.js";
 import { keep, recall } from "../../../players/memory.js";
-import { expiry, nameOf } from "../../channel.js";
+import { expiry, nameOf, protectionOf } from "../../channel.js";
 import { ask } from "../../dialog.js";
 import { t } from "../../i18n.js";
 import { administers } from "../../session.js";
@@ -54,6 +54,16 @@ async function renew(channel) {
   if (done) toast(t("push.new.done"), "ok");
 }
 
+/**
+ * A page of this computer pushes to its own address, which other computers do not have.
+ * @param {string} url @param {string} server  the address for encoders
+ * @returns {string} the address with the host for encoders
+ */
+function forOthers(url, server) {
+  const own = new URL(url);
+  return /^(localhost|127\..*|\[::1\])$/.test(own.hostname) ? url.replace(own.hostname, new URL(server).hostname) : url;
+}
+
 /** The push addresses of protocols that the console has no texts for. @param {Channel} channel @returns {string[]} */
 const otherPushes = (channel) => Object.entries(channel).filter(([name, value]) =>
   !PUSHES.includes(name) && /^[a-z]+:[/][/]/.test(String(value)) && String(value).includes(channel.key)).map(([, value]) => String(value));
@@ -77,7 +87,7 @@ export function Push({ channel, onChanged }) {
         ${field(t("push.server"), channel.obsServer)}
         ${field(t("push.key"), channel.obsKey, t("push.key.hint"))}
         ${field(t("push.url"), channel.pushUrl)}
-        ${channel["wsUrl"] && field(t("push.ws"), channel["wsUrl"])}
+        ${channel["wsUrl"] && field(t("push.ws"), forOthers(channel["wsUrl"], channel.obsServer))}
         ${otherPushes(channel).map((url) => field(url.split(":", 1)[0]?.toUpperCase() ?? "", url))}
         ${field(t("push.ffmpeg"), line)}
       </div>
@@ -99,7 +109,7 @@ const share = (title, url) => navigator.share({ title, url }).catch((error) => {
 /** @param {{channel: Channel}} props */
 export function Play({ channel }) {
   const urls = channel.playUrls;
-  const auth = channel["playAuth"];
+  const auth = protectionOf(channel);
   const pages = /** @type {Record<string, string>} */ (PAGES);
   const others = Object.keys(urls).filter((name) => !NAMED.includes(name)); // formats that the console has no texts for
   const playable = urls["flv"] ?? urls["cmaf"] ?? urls["hls"];
@@ -110,7 +120,7 @@ export function Play({ channel }) {
     ${page ? "" : html`<${Notice} kind="info">${t("play.none")}<//>`}
     ${auth === "sign" && html`<p class="hint gap">${t("play.signed")}</p>`}
     ${auth === "cloudfront" && html`<p class="hint gap">${t("play.cloudfront")}</p>`}
-    ${administers.value && html`<${SignedAddresses} channel=${channel} />`}
+    ${auth === "cloudfront" && administers.value && html`<${SignedAddresses} channel=${channel} />`}
     ${page && html`<div class="addresses">
       <div class="stack">
         <${CopyField} label=${t("play.watch")} value=${page} hint=${t("play.watch.hint")} />

@@ -1,6 +1,6 @@
 /** The properties of a channel and, while it is live, its current values. */
 
-import { expiry, expiryText, expiryTone, isNever, viewersOf, zoneName } from "../../channel.js";
+import { expiry, expiryText, expiryTone, isNever, protectionOf, viewersOf, zoneName } from "../../channel.js";
 import { bitrate, moment, number, relative, span } from "../../format.js";
 import { t } from "../../i18n.js";
 import { Card, CopyButton, Facts, html, Notice } from "../../ui.js";
@@ -55,6 +55,12 @@ export function Now({ session, several, at }) {
   <//>`;
 }
 
+/** @param {Channel} channel @returns {string} who may watch it */
+function protectionText(channel) {
+  const what = t(`auth.${protectionOf(channel)}`);
+  return channel["playAuth"] ? what : t("auth.default", { what });
+}
+
 /** @param {{channel: Channel}} props */
 export function About({ channel }) {
   const until = expiry(channel);
@@ -64,8 +70,7 @@ export function About({ channel }) {
         ${!isNever(until) && html`<span class=${`sub is-${expiryTone(channel)}`}>${relative(until)}</span>`}</dd></div>
       <div><dt>${t("about.id")}</dt><dd class="with-copy"><code>${channel.id}</code>
         <${CopyButton} label=${t("about.id")} value=${channel.id} /></dd></div>
-      <div><dt>${t("about.auth")}</dt><dd>${t(`auth.${["none", "sign", "cloudfront"].includes(channel["playAuth"]) ? channel["playAuth"]
-        : "default"}`)}</dd></div>
+      <div><dt>${t("about.auth")}</dt><dd>${protectionText(channel)}</dd></div>
     </dl>
   <//>`;
 }

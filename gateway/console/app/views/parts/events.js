@@ -98,12 +98,18 @@ export function EventList({ events, label, nameOf }) {
       ${moment(instant(event.time), { seconds: true })}</time>
     <${Badge} kind=${TYPES[event.type] ?? "idle"}>${typeName(event.type)}<//>
     ${nameOf && event.channel && html`<${ChannelName} event=${event} name=${nameOf(event.channel)} />`}
+    ${!nameOf && renditionOf(event) && html`<span>${t("event.rendition.short", { rendition: renditionOf(event) })}</span>`}
     <span class="details">${details(event)}</span>
   </li>`)}</ol>`;
 }
 
+/** @param {LoggedEvent} event @returns {string} the rendition that it is about; "": the channel's own stream */
+const renditionOf = ({ data }) => String(data["stream"] ?? "").split("@")[1] ?? "";
+
 /** @param {{event: LoggedEvent, name: string | null}} props */
 function ChannelName({ event, name }) {
-  if (name === null) return html`<span>${event.data["name"] || event.channel}</span>`;
-  return html`<a href=${channelHref(event.channel)}>${name}</a>`;
+  const rendition = renditionOf(event);
+  const channel = name === null ? String(event.data["name"] || event.channel) : name;
+  const words = rendition ? t("event.rendition", { rendition, channel }) : channel;
+  return name === null ? html`<span>${words}</span>` : html`<a href=${channelHref(event.channel)}>${words}</a>`;
 }
