@@ -36,6 +36,8 @@ choices.knows((name) => controller.inputs[name]?.getTracks()[0]?.getSettings().d
 const monitor = element("monitor", HTMLAudioElement);
 
 link.away = () => t("key.silent");
+// Here the page is a part of the console, which has a start page of its own.
+if (inConsole()) element("manifest", HTMLLinkElement).href = "/console/app/manifest.webmanifest";
 
 /** @param {(keyof Settings)[]} names  of the changed settings */
 async function chosen(names) {

@@ -19,6 +19,13 @@ export class StageView {
   /** @type {MediaStreamTrack | null} */
   #track = null;
 
+  constructor() {
+    this.#video.addEventListener("resize", () => {
+      const { width, height } = this.size;
+      if (width && height) html("stage").style.setProperty("--shape", `${width / height}`);
+    });
+  }
+
   /** The real size of the picture; {} while there is none. */
   get size() { return this.#video.videoWidth ? { width: this.#video.videoWidth, height: this.#video.videoHeight } : {}; }
 

@@ -4,6 +4,7 @@ import { titleBar } from "../players/bar.js";
 import { Controls } from "../players/controls.js";
 import { h, icon } from "../players/dom.js";
 import { languageTag, speak, speaks } from "../players/language.js";
+import { showShape } from "../players/media.js";
 import { Share } from "../players/share.js";
 import { EMBEDDED, neighbour } from "../players/status.js";
 import { Volume } from "../players/volume.js";
@@ -178,6 +179,7 @@ class Page {
     const { title = "", description = "", created = null } = this.#shown ?? {};
     this.#controls.element.prepend(this.#bar.element);
     this.#controls.element.querySelector(".gap")?.before(this.#bar.clock);
+    showShape(this.#video);
     this.#stage.append(this.#video, h("div", { class: "veil" }, this.#headline, this.#detail, this.#retry), this.#start,
       this.#controls.element);
     const heading = h("h1", { id: "title", dir: "auto" }, title);

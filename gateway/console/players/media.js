@@ -51,3 +51,14 @@ export function empty(video) {
   video.removeAttribute("src");
   video.load();
 }
+
+/**
+ * Gives the page the shape of the video, so that a portrait picture is shown in portrait.
+ * @param {HTMLVideoElement} video
+ */
+export function showShape(video) {
+  video.addEventListener("resize", () => {
+    const { videoWidth, videoHeight } = video;
+    if (videoHeight) document.documentElement.style.setProperty("--shape", `${videoWidth / videoHeight}`);
+  });
+}

@@ -5,6 +5,7 @@ import { codecWords } from "./codec-words.js";
 import { Controls } from "./controls.js";
 import { h, icon } from "./dom.js";
 import { languageTag, speak } from "./language.js";
+import { showShape } from "./media.js";
 import { Share } from "./share.js";
 import { EMBEDDED, query } from "./status.js";
 import { Volume } from "./volume.js";
@@ -238,6 +239,7 @@ export class View {
     this.#protocol.textContent = this.#format.label;
     this.#start.append(this.#startWords);
     this.video.addEventListener("volumechange", () => this.#hint());
+    showShape(this.video);
     this.#poster.addEventListener("load", () => { this.#poster.hidden = this.state === "live" || this.state === "paused"; });
     this.#stage.append(this.#poster, this.video, this.#held,
       h("div", { class: "veil" },

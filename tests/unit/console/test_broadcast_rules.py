@@ -256,7 +256,8 @@ def test_the_page_finds_all_push_servers_with_a_key() -> None:
     own, standby = (f"ws://{host}:8081/stream/{KEY}" for host in ("live.example.com", "standby.example.com"))
     given = {"key": KEY, "standby": "standby.example.com", "refused": False}
     told = run("target.js", "fromKey", _FROM_KEY, given)
-    assert told == {"urls": [own, standby], "asked": ["/broadcast.json", f"/_servers/{id}?sign={sign}"]}
+    status = f"http://live.example.com/{id}/status.json"  # has the channel's name
+    assert told == {"urls": [own, standby], "asked": ["/broadcast.json", f"/_servers/{id}?sign={sign}", status]}
     assert run("target.js", "fromKey", _FROM_KEY, {**given, "refused": True})["urls"] == [own]
     elsewhere = run("target.js", "fromKey", _FROM_KEY, {**given, "host": "push.example.com"})
     assert elsewhere["urls"] == [f"ws://push.example.com:8081/stream/{KEY}", standby, own]

@@ -1,0 +1,111 @@
+"""Pages on phones: the size of the picture, upright and on the side, and installation on the home screen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.support.browser import axe, chromium, opened
+from tests.support.clients import push
+from tests.support.console import signed_in
+from tests.support.gateway import Gateway
+from tests.support.media import Film
+from tests.support.shared_gateway import shared_gateway
+
+WIDE = Film("phone-wide", seconds=60, size="640x360")
+TALL = Film("phone-tall", seconds=60, size="360x640")
+UPRIGHT, ON_ITS_SIDE = {"width": 390, "height": 844}, {"width": 844, "height": 390}
+
+gateway = shared_gateway("chromium", "ffmpeg", films=[WIDE, TALL])
+
+
+async def photo(page: Page, name: str) -> None:
+    """Keeps a screenshot if a folder for them is set."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        await page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+async def picture(page: Page) -> tuple[float, float]:
+    """The size of the shown picture in pixels, without bars beside it."""
+    width, height = await page.evaluate(
+        """() => { const v = document.querySelector("video"), scale = Math.min(v.clientWidth / v.videoWidth,
+          v.clientHeight / v.videoHeight); return [v.videoWidth * scale, v.videoHeight * scale]; }"""
+    )
+    return float(width), float(height)
+
+
+@pytest.mark.parametrize("name", ["", "flv.html"])
+@pytest.mark.parametrize(
+    ("film", "viewport", "least"),
+    [
+        (WIDE, ON_ITS_SIDE, (690, 388)),
+        (WIDE, UPRIGHT, (388, 218)),
+        (TALL, UPRIGHT, (385, 690)),
+        (TALL, ON_ITS_SIDE, (218, 388)),
+        (TALL, {"width": 1280, "height": 900}, (370, 660)),
+    ],
+)
+async def test_the_picture_is_as_large_as_the_screen_allows(
+    name: str, film: Film, viewport: Any, least: tuple[float, float], gateway: Gateway
+) -> None:
+    channel = gateway.channel(videoname="On the road")
+    touch = viewport["width"] < 1000
+    with push(film, channel.push):
+        channel.wait_live()
+        async with (
+            chromium() as browser,
+            opened(browser, channel.url(name), viewport=viewport, has_touch=touch, is_mobile=touch) as watched,
+        ):
+            page = watched.page
+            await watched.plays(40)
+            width, height = await picture(page)
+            assert (width, height) >= least and height >= least[1], (width, height)
+            box = await page.locator("#stage").bounding_box()
+            assert box and box["y"] + height <= viewport["height"] + 1, "the whole picture is on the screen"
+            await photo(page, f"phone-{film.size}-{viewport['width']}-{name or 'watch'}")
+            if touch:
+                await expect(page.locator("footer kbd").first).to_be_hidden()
+            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            assert await axe(page) == []
+            assert not watched.complaints
+
+
+async def test_the_home_page_shows_the_whole_picture_of_a_portrait_channel(gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="On the road", isPublic=True)
+    home = f"http://127.0.0.1:{gateway.ports['http']}/"
+    with push(TALL, channel.push):
+        channel.wait_live()
+        async with chromium() as browser, opened(browser, home, viewport=UPRIGHT) as watched:
+            card = watched.page.locator(f'.card[href*="{channel.id}"] img')
+            await expect(card).to_have_css("object-fit", "contain")
+            await watched.page.wait_for_function("() => document.querySelector('.card img').naturalHeight > 0")
+            await photo(watched.page, "phone-home")
+
+
+async def test_broadcaster_and_console_can_be_installed(gateway: Gateway) -> None:
+    async with chromium() as browser:
+        base = f"http://127.0.0.1:{gateway.ports['http']}"
+        async with opened(browser, f"{base}/broadcast.html") as watched:
+            assert await installable(watched.page) == ("Millrace Broadcast", f"{base}/broadcast.html")
+            assert not watched.complaints
+        async with signed_in(browser, gateway) as watched:
+            assert (await installable(watched.page))[0] == "Millrace Console"
+            assert not watched.complaints
+
+
+async def installable(page: Page) -> tuple[str, str]:
+    """Returns the name and the start page of the page's manifest, as the browser reads it, with all its icons."""
+    session = await page.context.new_cdp_session(page)
+    found = await session.send("Page.getAppManifest")
+    assert found["errors"] == []
+    manifest = found["manifest"]
+    for icon in manifest["icons"]:
+        reply = await page.request.get(icon["url"])
+        assert (reply.status, reply.headers["content-type"]) == (200, "image/png")
+    reply = await page.request.get(found["url"])
+    assert reply.headers["content-type"] == "application/manifest+json"
+    return manifest["name"], manifest["startUrl"]
