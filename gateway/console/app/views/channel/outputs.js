@@ -2,15 +2,14 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { api, isAbort } from "../../../players/api.js";
-import { Dialog } from "../../dialog.js";
+import { isAbort } from "../../../players/api.js";
 import { loadInstalled } from "../../installed_outputs.js";
 import { bytes, number, span } from "../../format.js";
 import { t } from "../../i18n.js";
-import { channelHref, go } from "../../router.js";
 import { flagged, groups, needs, turn } from "../../switches.js";
 import { toast } from "../../toast.js";
-import { Badge, Button, Card, Field, html, Switch } from "../../ui.js";
+import { Badge, Card, html, Switch } from "../../ui.js";
+import { FirstSettings } from "./first_settings.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
 /** @typedef {import("../../channel.js").Session} Session */
@@ -23,53 +22,17 @@ const TONES = { running: "ok", degraded: "warn", waiting: "idle", retrying: "war
 const SEEN_WITHIN = 6000; // ms after a change in which the wanted state is shown; then the gateway's
 
 /**
- * Asks for the text of a watermark that has none, and switches it on.
- * @param {{channel: Channel, onClose: () => void, onChanged: () => void}} props
- */
-function WatermarkText({ channel, onClose, onChanged }) {
-  const [text, setText] = useState("");
-  const [busy, setBusy] = useState(false);
-  const [error, setError] = useState("");
-  const save = async () => {
-    if (busy) return;
-    if (!text.trim()) return setError(t("watermark.ask.missing"));
-    setBusy(true);
-    try {
-      await api.put(`/videostream/${encodeURIComponent(channel.id)}`, { WaterMarkText: text.trim(), isWaterMark: true });
-      toast(t("switch.on", { what: t("output.watermark") }), "ok");
-      onChanged();
-      onClose();
-    } catch (failure) {
-      setBusy(false);
-      if (!isAbort(failure)) setError(failure instanceof Error ? failure.message : String(failure));
-    }
-  };
-  const design = channelHref(channel.id, "/edit?section=watermark");
-  return html`<${Dialog} title=${t("watermark.ask")} onClose=${onClose} onSubmit=${save} footer=${html`
-      <${Button} onClick=${onClose}>${t("cancel")}<//><${Button} kind="primary" type="submit" busy=${busy}>${t("watermark.ask.on")}<//>`}>
-    <${Field} label=${t("watermark.ask.text")} name="WaterMarkText" value=${text} maxlength=${1024} error=${error} autofocus required
-      onInput=${(/** @type {string} */ value) => { setText(value); setError(""); }} />
-    <p class="hint"><a href=${design} onClick=${onClose}>${t("watermark.ask.design")}</a></p>
-  <//>`;
-}
-
-/**
  * @param {{channel: Channel, session: Session | null, onChanged: () => void}} props
  */
 export function Switches({ channel, session, onChanged }) {
   // The wanted states, until the gateway reports them: a running request may return an answer from before the change.
   const [wanted, setWanted] = useState(/** @type {Record<string, {on: boolean, busy: boolean, at: number}>} */ ({}));
-  const [asking, setAsking] = useState(false); // for the text of the watermark
+  const [asking, setAsking] = useState(/** @type {import("./first_settings.js").Section | null} */ (null));
   useEffect(() => void loadInstalled(), []);
   const live = session !== null && session.state !== "idle";
   const set = async (/** @type {string} */ name, /** @type {boolean} */ on) => {
     const section = on ? needs(channel, name) : null;
-    if (section === "watermark") return setAsking(true);
-    if (section) {
-      toast(t(`needs.${section}`), "info");
-      go(channelHref(channel.id, `/edit?section=${section}`).slice(1));
-      return;
-    }
+    if (section) return setAsking(section);
     const want = (/** @type {boolean} */ busy) => setWanted((now) => ({ ...now, [name]: { on, busy, at: Date.now() } }));
     const forget = () => setWanted(({ [name]: _, ...rest }) => rest);
     want(true);
@@ -95,7 +58,7 @@ export function Switches({ channel, session, onChanged }) {
   }, [session, channel]);
   return html`<${Card} title=${t("switches.title")} class="is-switches">
     <p class="hint gap">${live ? t("switches.live") : t("switches.idle")}</p>
-    ${asking && html`<${WatermarkText} channel=${channel} onClose=${() => setAsking(false)} onChanged=${onChanged} />`}
+    ${asking && html`<${FirstSettings} section=${asking} channel=${channel} onClose=${() => setAsking(null)} onChanged=${onChanged} />`}
     ${groups().map(([group, names]) => html`<h3 class="group-head">${t(`switches.${group}`)}</h3>
     <div class="switches">${names.map((name) => {
       const [output, flag, want] = [outputOf(name), flagged(channel, name), wanted[name]];

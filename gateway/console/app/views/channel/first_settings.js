@@ -1,0 +1,62 @@
+/** Asks in a dialog for what an output needs before it can be switched on: renditions, a text, or an address. */
+
+import { useState } from "preact/hooks";
+
+import { api, isAbort } from "../../../players/api.js";
+import { RUNGS } from "../../channel.js";
+import { Dialog } from "../../dialog.js";
+import { t } from "../../i18n.js";
+import { channelHref } from "../../router.js";
+import { toast } from "../../toast.js";
+import { Button, Field, html, Switch } from "../../ui.js";
+
+/** @typedef {import("../../channel.js").Channel} Channel */
+/** @typedef {"transcoding" | "watermark" | "relay"} Section  of the editor, with the other settings of the output */
+
+/** What is typed or chosen. @typedef {{text: string, rungs: readonly string[]}} Draft */
+
+/**
+ * field: the text that is asked for; null: renditions. body: the changes of the channel.
+ * @type {Record<Section, {output: string, field: string | null, most: number, body: (draft: Draft) => Record<string, unknown>}>}
+ */
+const ASKED = {
+  transcoding: { output: "codec", field: null, most: 0,
+    body: ({ rungs }) => ({ ...Object.fromEntries(RUNGS.map((rung) => [rung, rungs.includes(rung)])), isCodec: true }) },
+  watermark: { output: "watermark", field: "WaterMarkText", most: 1024,
+    body: ({ text }) => ({ WaterMarkText: text.trim(), isWaterMark: true }) },
+  relay: { output: "relay", field: "relayURL", most: 2048, body: ({ text }) => ({ relayURL: [text.trim()], isRelay: true }) },
+};
+
+/** @param {{section: Section, channel: Channel, onClose: () => void, onChanged: () => void}} props */
+export function FirstSettings({ section, channel, onClose, onChanged }) {
+  const { output, field, most, body } = ASKED[section];
+  const [draft, setDraft] = useState(/** @type {Draft} */ ({ text: "", rungs: ["ld", "hd"] }));
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState("");
+  const change = (/** @type {Partial<Draft>} */ changes) => { setDraft({ ...draft, ...changes }); setError(""); };
+  const save = async () => {
+    if (busy) return;
+    if (field ? !draft.text.trim() : draft.rungs.length === 0) return setError(t(`${section}.ask.missing`));
+    setBusy(true);
+    try {
+      await api.put(`/videostream/${encodeURIComponent(channel.id)}`, body(draft));
+      toast(t("switch.on", { what: t(`output.${output}`) }), "ok");
+      onChanged();
+      onClose();
+    } catch (failure) {
+      setBusy(false);
+      if (!isAbort(failure)) setError(failure instanceof Error ? failure.message : String(failure));
+    }
+  };
+  return html`<${Dialog} title=${t(`${section}.ask`)} onClose=${onClose} onSubmit=${save} footer=${html`
+      <${Button} onClick=${onClose}>${t("cancel")}<//><${Button} kind="primary" type="submit" busy=${busy}>${t("ask.on")}<//>`}>
+    ${field ? html`<${Field} label=${t(`${section}.ask.text`)} name=${field} value=${draft.text} maxlength=${most} error=${error}
+        autofocus required autocomplete="off" onInput=${(/** @type {string} */ text) => change({ text })} />`
+      : html`<div class="stack" role="group" aria-label=${t(`${section}.ask`)}>
+        ${RUNGS.map((rung) => html`<${Switch} key=${rung} label=${t(`field.${rung}`)} hint=${t(`field.${rung}.hint`)}
+          checked=${draft.rungs.includes(rung)} onChange=${(/** @type {boolean} */ on) =>
+            change({ rungs: on ? [...draft.rungs, rung] : draft.rungs.filter((one) => one !== rung) })} />`)}
+        ${error && html`<p class="error" role="alert">${error}</p>`}</div>`}
+    <p class="hint"><a href=${channelHref(channel.id, `/edit?section=${section}`)} onClick=${onClose}>${t(`${section}.ask.more`)}</a></p>
+  <//>`;
+}
