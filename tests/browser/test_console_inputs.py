@@ -142,6 +142,7 @@ async def test_inputs_can_be_added_previewed_taken_ordered_and_removed(
                 # Videos that begin at a time of day have a time zone.
                 await page.get_by_role("button", name="Add input").click()
                 await page.get_by_role("menuitem", name="Add playlist").click()
+                await dialog.get_by_text("Edit as a text").click()
                 await dialog.get_by_label("Videos", exact=True).fill("night.mp4")
                 await expect(dialog.get_by_label("Time zone")).to_have_count(0)
                 await dialog.get_by_label("Videos", exact=True).fill("night.mp4\nnews.mp4@25:00")
@@ -149,7 +150,14 @@ async def test_inputs_can_be_added_previewed_taken_ordered_and_removed(
                 await dialog.get_by_role("button", name="Add", exact=True).click()
                 await expect(dialog.get_by_text("25:00 is no time of day")).to_be_visible()
                 watched.complaints.clear()  # the browser reports the refusal
-                await dialog.get_by_label("Videos", exact=True).fill("night.mp4\nnews.mp4@20:00")
+                # By name: the order, and the time of day.
+                items = dialog.get_by_role("list", name="Order of playing").get_by_role("listitem")
+                await dialog.get_by_role("button", name="Move news.mp4 up").click()
+                await expect(items.first).to_contain_text("news.mp4")
+                await dialog.get_by_label("Time of day at which news.mp4 begins").fill("20:00")
+                await dialog.get_by_role("button", name="Move news.mp4 down").click()
+                await expect(items.last).to_contain_text("news.mp4")
+                assert await axe(page) == []
                 await dialog.get_by_role("button", name="Add", exact=True).click()
                 await expect(row(page, "playlist").get_by_text("by the time of day, Europe/Berlin")).to_be_visible()
                 watched.complaints.clear()

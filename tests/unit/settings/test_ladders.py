@@ -26,10 +26,10 @@ def problems(file: Path, text: str) -> list[str]:
 def test_the_default_ladder_has_the_four_documented_rungs() -> None:
     rungs = load_ladders()["standard"].rungs
     assert [(r.name, r.flag, r.width, r.height, r.bitrate, r.audio) for r in rungs] == [
-        ("360p", "ld", 640, 360, 500_000, 64_000),
-        ("480p", "sd", 854, 480, 1_000_000, 64_000),
-        ("720p", "hd", 1280, 720, 2_800_000, 128_000),
-        ("1080p", "ud", 1920, 1080, 5_000_000, 128_000),
+        ("360p", "ld", 640, 360, 400_000, 64_000),
+        ("480p", "sd", 854, 480, 600_000, 64_000),
+        ("720p", "hd", 1280, 720, 1_000_000, 128_000),
+        ("1080p", "ud", 1920, 1080, 2_000_000, 128_000),
     ]
     assert load_ladders()["standard"].vbv == 1.5
 
@@ -37,7 +37,8 @@ def test_the_default_ladder_has_the_four_documented_rungs() -> None:
 def test_an_operator_can_configure_own_ladders(tmp_path: Path) -> None:
     file = tmp_path / "ladders.toml"
     file.write_text(GOOD + GOOD.replace("standard", "cheap"))
-    assert sorted(load_ladders(file)) == ["cheap", "standard"]
+    assert sorted(load_ladders(file)) == ["cheap", "recommended", "standard"]
+    assert load_ladders(file)["standard"] != load_ladders()["standard"]
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,18 @@ import { Button, Field, html, Switch } from "../../ui.js";
 /** @typedef {import("../../channel.js").Channel} Channel */
 /** @typedef {"transcoding" | "watermark" | "relay"} Section  of the editor, with the other settings of the output */
 
+const RECOMMENDED = "recommended"; // the ladder with the bit rates of today
+
 /** What is typed or chosen. @typedef {{text: string, rungs: readonly string[]}} Draft */
 
 /**
  * field: the text that is asked for; null: renditions. body: the changes of the channel.
- * @type {Record<Section, {output: string, field: string | null, most: number, body: (draft: Draft) => Record<string, unknown>}>}
+ * @type {Record<Section, {output: string, field: string | null, most: number, body: (draft: Draft, channel: Channel) => Record<string, unknown>}>}
  */
 const ASKED = {
   transcoding: { output: "codec", field: null, most: 0,
-    body: ({ rungs }) => ({ ...Object.fromEntries(RUNGS.map((rung) => [rung, rungs.includes(rung)])), isCodec: true }) },
+    body: ({ rungs }, channel) => ({ ...Object.fromEntries(RUNGS.map((rung) => [rung, rungs.includes(rung)])), isCodec: true,
+      ...(channel["ladder"] ? {} : { ladder: RECOMMENDED }) }) },
   watermark: { output: "watermark", field: "WaterMarkText", most: 1024,
     body: ({ text }) => ({ WaterMarkText: text.trim(), isWaterMark: true }) },
   relay: { output: "relay", field: "relayURL", most: 2048, body: ({ text }) => ({ relayURL: [text.trim()], isRelay: true }) },
@@ -39,7 +42,7 @@ export function FirstSettings({ section, channel, onClose, onChanged }) {
     if (field ? !draft.text.trim() : draft.rungs.length === 0) return setError(t(`${section}.ask.missing`));
     setBusy(true);
     try {
-      await api.put(`/videostream/${encodeURIComponent(channel.id)}`, body(draft));
+      await api.put(`/videostream/${encodeURIComponent(channel.id)}`, body(draft, channel));
       toast(t("switch.on", { what: t(`output.${output}`) }), "ok");
       onChanged();
       onClose();
@@ -52,7 +55,7 @@ export function FirstSettings({ section, channel, onClose, onChanged }) {
       <${Button} onClick=${onClose}>${t("cancel")}<//><${Button} kind="primary" type="submit" busy=${busy}>${t("ask.on")}<//>`}>
     ${field ? html`<${Field} label=${t(`${section}.ask.text`)} name=${field} value=${draft.text} maxlength=${most} error=${error}
         autofocus required autocomplete="off" onInput=${(/** @type {string} */ text) => change({ text })} />`
-      : html`<div class="stack" role="group" aria-label=${t(`${section}.ask`)}>
+      : html`<p>${t(`${section}.ask.text`)}</p><div class="stack" role="group" aria-label=${t(`${section}.ask`)}>
         ${RUNGS.map((rung) => html`<${Switch} key=${rung} label=${t(`field.${rung}`)} hint=${t(`field.${rung}.hint`)}
           checked=${draft.rungs.includes(rung)} onChange=${(/** @type {boolean} */ on) =>
             change({ rungs: on ? [...draft.rungs, rung] : draft.rungs.filter((one) => one !== rung) })} />`)}

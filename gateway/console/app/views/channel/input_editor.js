@@ -10,6 +10,7 @@ import { Button, Field, html, Notice, Select, Switch } from "../../ui.js";
 import { TYPES } from "../films/model.js";
 import { Upload } from "../films/upload.js";
 import { freeName, hasTime, MEMBERS, stored, wrongField } from "./input_list.js";
+import { PlaylistItems } from "./playlist_items.js";
 
 /** @typedef {import("./input_list.js").Stored} Stored */
 /** @typedef {{value: string, label: string}} Option */
@@ -81,20 +82,15 @@ const zones = (known = "") => ["", ...new Set([...known ? [known] : [], ...Intl.
   .map((zone) => ({ value: zone, label: zone || "UTC" }));
 
 /**
- * The keys of a playlist, one in a line, and a list to choose from.
+ * The videos of a playlist, and a list to choose from.
  * @param {{channel: {id: string}, draft: Stored, error?: string, set: (changes: Partial<Stored>) => void}} props
  */
 function Items({ channel, draft: { items = [] }, error, set }) {
   const { options, trouble } = useMedia(channel.id, "video", (film) => `${film.key}/`);
-  const [text, setText] = useState(items.join("\n"));
-  const type = (/** @type {string} */ typed) => {
-    setText(typed);
-    set({ items: typed.split("\n").map((key) => key.trim()).filter(Boolean) });
-  };
-  return html`<${Field} label=${t("inputs.items.label")} name="items" value=${text} rows=${5} error=${error}
-      hint=${t("inputs.items.hint")} spellcheck=${false} onInput=${type} />
+  return html`<${PlaylistItems} items=${items} options=${options} error=${error}
+      onChange=${(/** @type {string[]} */ next) => set({ items: next })} />
     <${Picker} label=${t("inputs.items.add")} options=${options} trouble=${trouble}
-      onPick=${(/** @type {string} */ key) => type([...text.split("\n").filter((line) => line.trim()), key].join("\n"))} />`;
+      onPick=${(/** @type {string} */ key) => set({ items: [...items, key] })} />`;
 }
 
 /**
