@@ -23,8 +23,8 @@ _POLICY: Final = (
 # uses the camera.
 _BROADCAST_POLICY: Final = (
     "default-src 'none'; script-src 'self'{inline}; style-src 'self'; img-src 'self' data: blob:; "
-    "media-src 'self' blob:; connect-src 'self' ws: wss:; font-src 'self'; worker-src 'self' blob:; manifest-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
+    "media-src 'self' blob:; connect-src 'self' ws: wss:; font-src 'self'; worker-src 'self' blob:; "
+    "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
 )
 # The player of an address. It loads media only from the hosts whose addresses it may play.
 _PLAYER_POLICY: Final = (
@@ -157,6 +157,13 @@ class Pages:
         head = "\n".join([f"<title>{escape(text)}</title>", *lines])
         data = asset.data.decode().replace(title, head).encode()
         return Response(200, data, asset.kind, cache="no-cache", headers=PAGE_HEADERS, compress=True)
+
+    async def missing(self) -> Response:
+        """Answers an address below a channel that has nothing: the watch page says whether there is such a channel."""
+        asset = await self._assets.load(f"players/{_WATCH}")
+        if asset is None:
+            return _NO_FILE
+        return Response(404, asset.data, asset.kind, headers=PAGE_HEADERS, compress=True)
 
     def page(self, request: Request, name: str) -> Response | Coroutine[Any, Any, Response]:
         """Answers with a player page. name: one of `names`."""

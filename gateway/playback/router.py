@@ -327,7 +327,9 @@ class PlaybackRouter:
             return self._status(request, name)
         if rest == "poster.jpg":
             return self._poster(request, name)
-        return self._watch_page(request, name) if not rest else _NO_PAGE
+        if not rest:
+            return self._watch_page(request, name)
+        return self._pages.missing() if _is_browser(request) else _NO_PAGE
 
     def _other_method(self, request: Request, name: str, below: str | None) -> AnswerOrAwaitable:
         """Answers methods other than GET and HEAD. below: see `_answer`."""
@@ -383,7 +385,9 @@ class PlaybackRouter:
     async def _not_live(self, request: Request, name: str) -> Answer:
         """Answers for a stream that is not live: the refusal if the viewer has no permission, otherwise always 404."""
         channel = await self._find_permitted(request, name)
-        return channel if isinstance(channel, Response) else not_streaming(name)
+        if isinstance(channel, Response):
+            return channel
+        return await self._pages.missing() if _is_browser(request) else not_streaming(name)
 
     # ---- pages ----
 
@@ -539,3 +543,8 @@ class PlaybackRouter:
 
 def _store_unavailable(error: StoreUnavailable) -> Response:
     return service_unavailable("the channels cannot be read now", error.retry_after)
+
+
+def _is_browser(request: Request) -> bool:
+    """Whether somebody opens the address in a browser. Players and programs do not ask for pages."""
+    return "text/html" in request.headers.get("accept", "")

@@ -57,7 +57,7 @@ _FILE: Final = TypeAdapter(dict[str, LadderSettings])
 
 
 def load_ladders(file: Path | None = None) -> Mapping[str, LadderSettings]:
-    """Returns the ladders by name: those of config/ladders.toml, and of the operator's own file, which may replace them.
+    """Returns the ladders by name: those of config/ladders.toml, and those of `file`, which may replace them.
 
     file: the operator's own file; None: there is none.
 
@@ -85,7 +85,7 @@ def load_ladders(file: Path | None = None) -> Mapping[str, LadderSettings]:
             lines.append(f"{path}: the rungs of {name} are not in order from the smallest to the largest")
     if lines:
         raise SettingsError(lines)
-    return ladders if file is None else load_ladders() | ladders
+    return ladders if file is None else {**load_ladders(), **ladders}
 
 
 def _describe(path: Path, loc: tuple[int | str, ...], reason: str) -> str:

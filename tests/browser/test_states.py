@@ -15,7 +15,7 @@ from tests.support.broadcaster import from_console, from_key
 from tests.support.browser import Watched, axe, chromium, opened
 from tests.support.clients import push
 from tests.support.console import signed_in
-from tests.support.gateway import Channel, Gateway, running
+from tests.support.gateway import Gateway, running
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
 

@@ -2,7 +2,7 @@
 
 import { html } from "./html.js";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { NOTHING, timeOfDay } from "./format.js";
+import { localeFor, NOTHING, timeOfDay } from "./format.js";
 import { language, t } from "./i18n.js";
 
 /** @typedef {import("uplot")} UPlot */
@@ -203,8 +203,8 @@ function lonely(values) {
 function options(uPlot, host, props, ink, small, point) {
   const { lines, whole = false } = props();
   const font = `11px ${getComputedStyle(host).fontFamily}`;
-  const clock = new Intl.DateTimeFormat(language.value, { timeStyle: "short" });
-  const exact = new Intl.DateTimeFormat(language.value, { timeStyle: "medium" });
+  const clock = new Intl.DateTimeFormat(localeFor(language.value), { timeStyle: "short" });
+  const exact = new Intl.DateTimeFormat(localeFor(language.value), { timeStyle: "medium" });
   const fill = lines.length === 1;
   return {
     width: host.clientWidth || 120,

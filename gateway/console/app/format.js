@@ -18,11 +18,23 @@ const kept = new Map();
  * @returns {T}
  */
 function formatter(name, make) {
-  const locale = language.value;
+  const locale = localeFor(language.value);
   const key = `${locale} ${name}`;
   const found = kept.get(key) ?? make(locale);
   kept.set(key, found);
   return /** @type {T} */ (found);
+}
+
+/**
+ * The locale of dates: the page's language as in the viewer's region, which decides between 24 and 12 hours.
+ * @param {string} words  the language
+ * @param {readonly string[]} preferred  the browser's locales, the best first
+ * @returns {string}
+ */
+export function localeFor(words, preferred = navigator.languages) {
+  const [first = words] = preferred;
+  const { region } = new Intl.Locale(first).maximize();
+  return region ? `${words}-${region}` : words;
 }
 
 /**

@@ -10,6 +10,7 @@ import { Button, IconButton } from "./kit/button.js";
 import { Icon } from "./kit/icon.js";
 import { Menu } from "./kit/menu.js";
 import { Empty, Skeleton } from "./kit/status.js";
+import { usePoll } from "./poll.js";
 import { saveProfile } from "./profile.js";
 import { route } from "./router.js";
 import { administers, logout, offer, refresh, unreachable, user } from "./session.js";
@@ -110,9 +111,13 @@ function Drawer({ onClose }) {
 
 function Nav() {
   const at = route.value.name;
+  /** @type {{ivs?: boolean} | null} */
+  const status = usePoll(administers.value ? "/status" : null, 60_000).value.data;
+  // Amazon IVS needs AWS; without it, only an address leads there.
+  const isOffered = (/** @type {string} */ name) => allowed(name) && (name !== "ivs" || at === "ivs" || status?.ivs === true);
   return html`<nav class="nav" aria-label=${t("nav")}>
     <${Brand} />
-    <ul>${Object.entries(VIEWS).filter(([name]) => allowed(name)).map(([name, { icon }]) => html`<li key=${name}>
+    <ul>${Object.entries(VIEWS).filter(([name]) => isOffered(name)).map(([name, { icon }]) => html`<li key=${name}>
       <a href=${`#/${name}`} aria-current=${at === name ? "page" : undefined}><${Icon} name=${icon} />${t(`nav.${name}`)}</a></li>`)}
       ${administers.value && html`<li><a href="/docs" target="_blank"
         rel="noopener"><${Icon} name="docs" />${t("nav.docs")}</a></li>`}

@@ -251,7 +251,9 @@ def test_a_gateway_counts_the_viewers_at_the_edge(lab: Farm, live: Channel) -> N
         fragment = re.findall(r"[^\"\s]+\.m4s", lab.edge.get(live, "video/index.m3u8", User_Agent="another").text)[-1]
         assert lab.edge.get(live, "video/" + fragment).status == 200
         counted = until(
-            lambda: (v := live.session()["viewers"]).get("flv") and v.get("hls") and v.get("dash") and v, "they count", 25
+            lambda: (v := live.session()["viewers"]).get("flv") and v.get("hls") and v.get("dash") and v,
+            "they count",
+            25,
         )
         assert counted["flv"] >= 1 and not counted["cmaf"]
     assert lab.edge.metrics()['millrace_viewers{protocol="hls"}'] >= 1

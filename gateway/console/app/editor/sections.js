@@ -8,7 +8,7 @@ import { t } from "../i18n.js";
 import { installed } from "../installed_outputs.js";
 import { html, Notice } from "../ui.js";
 import { ColorField } from "../views/site.js";
-import { ownFields } from "./fields.js";
+import { allFields, ownFields } from "./fields.js";
 import { Entry } from "./parts.js";
 import { cssColor, WatermarkStage } from "./watermark.js";
 
@@ -82,9 +82,9 @@ const NoRung = ({ form }) => form.draft["isCodec"] && !RUNGS.some((rung) => form
   && html`<${Notice} kind="warn">${t("transcoding.empty")}<//>`;
 
 /** @param {SectionProps} props */
-const TaskSizes = ({ form }) => html`
+const TaskSizes = ({ form, channel }) => html`
   <p class="hint">${t("scale.hint")}</p>
-  <div class="columns tight">${SIZES.map((name) => html`<${Entry} key=${name} form=${form} name=${name} />`)}</div>`;
+  <div class="columns tight">${SIZES.map((name) => entry(name, { form, channel, session: null }))}</div>`;
 
 /** The poster is changed on the channel's page. @param {SectionProps} props */
 const Color = ({ form }) => html`<${ColorField} label=${t("field.color")} hint=${t("field.color.hint")} value=${form.draft["color"]}
@@ -119,16 +119,22 @@ const LAYOUTS = {
 /** @param {Row} row @returns {string[]} the fields in it */
 const namesIn = (row) => (typeof row === "string" ? [row] : Array.isArray(row) ? row.flat() : row.names);
 
-/** @param {string} name @param {Form} form */
-const entry = (name, form) => html`<${Entry} key=${name} form=${form} name=${name} />`;
+/**
+ * Whether the editor shows a field. One without an effect on this gateway is shown only if the channel has a value in it.
+ * @param {string} name @param {Record<string, any>} channel
+ */
+const isShown = (name, channel) => allFields.value[name]?.used !== false || ![undefined, null, "", false].includes(channel[name]);
+
+/** @param {string} name @param {SectionProps} props */
+const entry = (name, { form, channel }) => isShown(name, channel) && html`<${Entry} key=${name} form=${form} name=${name} />`;
 
 /** @param {Row} row @param {SectionProps} props */
 function shown(row, props) {
-  if (typeof row === "string") return entry(row, props.form);
+  if (typeof row === "string") return entry(row, props);
   if (!Array.isArray(row)) return html`<${row.view} ...${props} />`;
   return html`<div class="columns">${row.map((cell) => (typeof cell === "string"
-    ? entry(cell, props.form)
-    : html`<div class="stack" key=${cell[0]}>${cell.map((name) => entry(name, props.form))}</div>`))}</div>`;
+    ? entry(cell, props)
+    : html`<div class="stack" key=${cell[0]}>${cell.map((name) => entry(name, props))}</div>`))}</div>`;
 }
 
 /** @param {string} group @param {string[]} fields @returns {Section} */
@@ -139,6 +145,7 @@ function sectionOf(group, fields) {
   return { id: group, icon, fields, view: (props) => html`${all.map((row) => shown(row, props))}` };
 }
 
+
 /** In the order of the page; the gateway's fields do not change while the page is open. */
 const ownSections = computed(() => {
   /** @type {Map<string, string[]>} */
@@ -148,11 +155,12 @@ const ownSections = computed(() => {
 });
 
 /** The fields of installed outputs, an output below the other. @param {SectionProps} props */
-const Installed = ({ form }) => html`${installed.value.map((output) => html`<div class="stack" key=${output.name}>
-  ${output.fields.map((field) => entry(field.name, form))}</div>`)}`;
+const Installed = (props) => html`${installed.value.map((output) => html`<div class="stack" key=${output.name}>
+  ${output.fields.map((field) => entry(field.name, props))}</div>`)}`;
 
-/** @returns {Section[]} */
-export function sections() {
+/** @param {Record<string, any>} channel @returns {Section[]} those with a field that is shown */
+export function sections(channel) {
   const fields = installed.value.flatMap((output) => output.fields.map((field) => field.name));
-  return fields.length ? [...ownSections.value, { id: "installed", icon: "plus", view: Installed, fields }] : ownSections.value;
+  const own = ownSections.value.filter((section) => section.fields.some((name) => isShown(name, channel)));
+  return fields.length ? [...own, { id: "installed", icon: "plus", view: Installed, fields }] : own;
 }

@@ -50,9 +50,11 @@ const isMissing = (error) => error !== null && "status" in error && error.status
 export default function ChannelPage({ parts: [id = ""] }) {
   const path = `/videostream/${encodeURIComponent(id)}`;
   const [gone, setGone] = useState(false); // true while it is deleted; nothing is requested any more
-  const stored = usePoll(gone ? null : path, 20_000);
+  const stored = usePoll(gone ? null : path, 4_000);
   const current = usePoll(gone ? null : `${path}/session`, 2_000);
   const [preview, setPreview] = useState(false);
+  // A page that was opened before the push keeps the addresses at the top: somebody may be copying the key.
+  const [pushFirst, setPushFirst] = useState(/** @type {boolean | null} */ (null));
   const [kept, setKept] = useState(/** @type {Channel | null} */ (null));
 
   const channel = /** @type {Channel | null} */ (stored.value.data) ?? kept;
@@ -67,6 +69,8 @@ export default function ChannelPage({ parts: [id = ""] }) {
   const name = nameOf(channel);
   const state = stateOf(channel, session);
   const live = session !== null && session.state !== "idle";
+  if (pushFirst === null && session !== null) setPushFirst(!live);
+  const push = html`<${Push} key="push" channel=${channel} onChanged=${() => changed()} />`;
   const changed = () => { refresh(path); refresh(`${path}/session`); };
 
   const kick = async () => {
@@ -134,11 +138,12 @@ export default function ChannelPage({ parts: [id = ""] }) {
     <div class="two">
       <div class="stack left">
         ${preview && html`<${Card} title=${t("preview.title")} class="is-preview"><${Preview} channel=${channel} live=${live} /><//>`}
+        ${pushFirst && push}
         ${session && live && html`<${Now} session=${session} several=${several} at=${current.value.at} />`}
         ${session?.state === "live" && html`<${Health} session=${session} />`}
         ${session && live && html`<${WebRtcViewers} session=${session} />`}
         ${several && shownInputs}
-        <${Push} channel=${channel} onChanged=${changed} />
+        ${!pushFirst && push}
         ${!several && shownInputs}
         <${Play} channel=${channel} />
         <${Clips} channel=${channel} />

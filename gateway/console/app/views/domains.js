@@ -137,7 +137,7 @@ function Servers() {
     {
       key: "ports", label: t("domains.ports"),
       cell: (node) => html`<span class="chips">${Object.entries(node.ports).filter(([, port]) => port !== null)
-        .map(([name, port]) => html`<span class="chip" key=${name}>${name.toUpperCase()} ${String(port)}</span>`)}</span>`,
+        .map(([name, port]) => html`<span class="chip" key=${name}>${protocolName(name)} ${String(port)}</span>`)}</span>`,
     },
   ];
   return html`<${Card} title=${t("domains.servers")}>

@@ -111,11 +111,11 @@ function Editor({ channel, session, path, onSaved }) {
     <${PageHead} title=${t("edit.title", { name })} back=${{ href: channelHref(channel.id), label: name }} />
     ${session && session.state !== "idle" && html`<div class="bar"><${Notice} kind="info">${t("edit.live")}<//></div>`}
     <form class="editor" ref=${form} novalidate onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); void save(); }}>
-      <nav class="index" aria-label=${t("edit.sections")}><ul>${sections().map((section) => html`<li key=${section.id}>
+      <nav class="index" aria-label=${t("edit.sections")}><ul>${sections(channel).map((section) => html`<li key=${section.id}>
         <button type="button" class=${mine(section.fields, changed, errors)} onClick=${() => show(section.id)}>
           <${Icon} name=${section.icon} />${t(`section.${section.id}`)}</button></li>`)}</ul></nav>
       <div class="stack">
-        ${sections().map((section) => html`<${Card} key=${section.id} id=${`section-${section.id}`} title=${t(`section.${section.id}`)}
+        ${sections(channel).map((section) => html`<${Card} key=${section.id} id=${`section-${section.id}`} title=${t(`section.${section.id}`)}
           class="section">
           <div class="stack"><${section.view} form=${shared} channel=${channel} session=${session} /></div><//>`)}
         <div class="save-bar" data-dirty=${dirty ? "true" : "false"}>

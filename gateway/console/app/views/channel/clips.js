@@ -28,8 +28,9 @@ function pageOf(url) {
 
 /** @param {{channel: Channel}} props */
 export function Clips({ channel }) {
-  const [from, setFrom] = useState(() => shown(Date.now() - RANGE));
-  const [to, setTo] = useState(() => shown(Date.now()));
+  const [edited, setEdited] = useState(/** @type {{from: string, to: string} | null} */ (null)); // null: the last time until now
+  const { from, to } = edited ?? { from: shown(Date.now() - RANGE), to: shown(Date.now()) };
+  const hold = () => setEdited({ from, to });
   const [busy, setBusy] = useState("");
   const [clip, setClip] = useState(/** @type {Clip | null} */ (null));
   const [error, setError] = useState("");
@@ -55,8 +56,10 @@ export function Clips({ channel }) {
       <p class="hint">${t("clips.text")}</p>
       <div class="row">${LAST.map((n) => button(String(n), n < 60 ? t("clips.seconds", { n }) : t("clips.minutes", { n: n / 60 }), { last: n }))}</div>
       <div class="columns">
-        <${Field} label=${t("clips.from")} type="datetime-local" step="1" value=${from} onInput=${setFrom} />
-        <${Field} label=${t("clips.to")} type="datetime-local" step="1" value=${to} onInput=${setTo} />
+        <${Field} label=${t("clips.from")} type="datetime-local" step="1" value=${from} onFocus=${hold}
+          onInput=${(/** @type {string} */ value) => setEdited({ from: value, to })} />
+        <${Field} label=${t("clips.to")} type="datetime-local" step="1" value=${to} onFocus=${hold}
+          onInput=${(/** @type {string} */ value) => setEdited({ from, to: value })} />
       </div>
       <div class="row">
         ${button("range", t("clips.make"), range)}

@@ -2,7 +2,7 @@
 
 /** @type {Readonly<Record<string, string>>} */
 const PROTOCOLS = { flv: "HTTP-FLV", wsflv: "WS-FLV", rtmp: "RTMP", hls: "HLS", cmaf: "LL-HLS", dash: "DASH", ladder: "HLS ABR",
-  ws: "WebSocket" };
+  ws: "WebSocket", wss: "WebSocket (TLS)", webrtc: "WebRTC", admin: "Admin" };
 
 /** @type {Readonly<Record<string, string>>} */
 const CODECS = { h264: "H.264", h265: "H.265", hevc: "H.265", av1: "AV1", vp8: "VP8", vp9: "VP9", aac: "AAC", opus: "Opus",

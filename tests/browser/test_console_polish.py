@@ -1,0 +1,115 @@
+"""Small things of the console: switches that ask in place, sizes, dates, and fields without an effect."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import Page, expect
+
+from tests.support.browser import axe, chromium, opened
+from tests.support.clients import push
+from tests.support.console import signed_in
+from tests.support.gateway import Gateway
+from tests.support.media import Film
+from tests.support.shared_gateway import shared_gateway
+
+FILM = Film("polish", seconds=90, size="640x360")
+
+gateway = shared_gateway("chromium", "ffmpeg", films=[FILM], AWS_REGION="")
+
+
+async def photo(page: Page, name: str) -> None:
+    """Keeps a screenshot if a folder for them is set."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        await page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+async def test_transcoding_and_relay_ask_in_a_dialog_for_what_they_need(gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="switches")
+    async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        dialog = page.get_by_role("dialog")
+        await page.get_by_role("switch", name="Transcoding").click()
+        await expect(dialog.get_by_role("switch", name="720p")).to_be_checked()
+        await dialog.get_by_role("switch", name="720p").click()
+        await photo(page, "ask-transcoding")
+        assert await axe(page) == []
+        await dialog.get_by_role("button", name="Switch on").click()
+        await expect(page.get_by_role("switch", name="Transcoding")).to_be_checked()
+        await page.get_by_role("switch", name="Relay").click()
+        await dialog.get_by_role("button", name="Switch on").click()
+        await expect(dialog.get_by_role("alert")).to_have_text("Enter an address.")
+        await dialog.get_by_label("Address with the key").fill("rtmp://live.example.com/app/key")
+        await dialog.get_by_role("button", name="Switch on").click()
+        await expect(page.get_by_role("switch", name="Relay")).to_be_checked()
+    item = gateway.api("GET", f"/videostream/{channel.id}").json()
+    assert [item.get(flag) for flag in ("isCodec", "ld", "sd", "hd", "ud")] == [True, True, False, False, False]
+    assert (item["ladder"], item["isRelay"]) == ("recommended", True)
+
+
+async def test_a_key_that_somebody_copies_stays_in_its_place_when_the_push_begins(gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="copying")
+    async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        key = watched.page.get_by_role("button", name="Copy Stream key")
+        before = await key.bounding_box()
+        with push(FILM, channel.push):
+            await expect(watched.page.get_by_role("region", name="Health")).to_be_visible()
+            after = await key.bounding_box()
+        assert before and after and abs(before["y"] - after["y"]) < 60, (before, after)
+
+
+async def test_a_change_by_the_api_is_soon_no_longer_of_this_push_only(gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="by api")
+    async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        with push(FILM, channel.push):
+            await expect(watched.page.locator(".page-head .badge")).to_have_text("Live")
+            gateway.api("PUT", f"/videostream/{channel.id}", {"isImage": True})
+            await expect(watched.page.get_by_role("switch", name="Snapshots")).to_be_checked()
+            await expect(watched.page.get_by_text("this push only")).to_have_count(0, timeout=8_000)
+
+
+async def test_dead_fields_and_aws_are_hidden_and_dates_follow_the_region(gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="fields")
+    old = gateway.channel(videoname="old", masterSize="large")
+    options: dict[str, Any] = {"locale": "en-GB"}
+    async with (
+        chromium() as browser,
+        signed_in(browser, gateway, f"#/channels/{channel.id}/edit", **options) as watched,
+    ):
+        page = watched.page
+        await expect(page.get_by_role("heading", name="Watermark")).to_be_visible()
+        assert "no effect on this gateway" not in await page.inner_text("main")
+        await expect(page.get_by_role("link", name="Amazon IVS")).to_have_count(0)
+        await expect(page.get_by_label("Who may watch")).to_contain_text("The gateway’s setting: Everybody")
+        await page.goto(page.url.replace(channel.id, old.id))
+        await expect(page.get_by_text("no effect on this gateway").first).to_be_visible()
+        await page.goto(page.url.partition("#")[0] + f"#/channels/{channel.id}")
+        await expect(page.get_by_text("31 Dec 2035")).to_be_visible()
+
+
+async def test_an_address_below_a_channel_is_a_page_for_browsers_only(gateway: Gateway) -> None:
+    base = f"http://127.0.0.1:{gateway.ports['http']}"
+    async with chromium() as browser, opened(browser, f"{base}/foo/bar") as watched:
+        await expect(watched.page.locator("#headline")).to_have_text("There is no channel with this address")
+        await photo(watched.page, "no-channel")
+        reply = await watched.page.request.get(f"{base}/foo/live.m3u8", headers={"Accept": "*/*"})
+        assert (reply.status, await reply.text()) == (404, "foo is not streaming live now\n")
+
+
+async def test_the_dialog_of_a_film_shows_the_whole_player_at_usual_heights(gateway: Gateway) -> None:
+    film = {
+        "key": "a", "title": "A film", "description": "", "state": "READY", "error": None, "duration": 60.0, "size": 1,
+        "created": "2026-01-01T00:00:00Z", "source": "a.mp4", "hls": "/a.m3u8", "poster": None, "page": "http://x.test/a/",
+    }  # fmt: skip
+    async with chromium() as browser, signed_in(browser, gateway, viewport={"width": 1280, "height": 800}) as watched:
+        page = watched.page
+        await page.route("**/films?*", lambda route: route.fulfill(json=[film]))
+        await page.goto(page.url.partition("#")[0] + "#/films")
+        await page.get_by_role("button", name="Open A film").click()
+        shown = page.locator(".viewer .film")
+        await expect(shown).to_be_visible()
+        box, video = await shown.bounding_box(), await shown.locator("> *").first.bounding_box()
+        assert box and video and box["height"] >= video["height"] - 1, (box, video)
+        await photo(page, "film-dialog")
