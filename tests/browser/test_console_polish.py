@@ -96,20 +96,3 @@ async def test_an_address_below_a_channel_is_a_page_for_browsers_only(gateway: G
         await photo(watched.page, "no-channel")
         reply = await watched.page.request.get(f"{base}/foo/live.m3u8", headers={"Accept": "*/*"})
         assert (reply.status, await reply.text()) == (404, "foo is not streaming live now\n")
-
-
-async def test_the_dialog_of_a_film_shows_the_whole_player_at_usual_heights(gateway: Gateway) -> None:
-    film = {
-        "key": "a", "title": "A film", "description": "", "state": "READY", "error": None, "duration": 60.0, "size": 1,
-        "created": "2026-01-01T00:00:00Z", "source": "a.mp4", "hls": "/a.m3u8", "poster": None, "page": "http://x.test/a/",
-    }  # fmt: skip
-    async with chromium() as browser, signed_in(browser, gateway, viewport={"width": 1280, "height": 800}) as watched:
-        page = watched.page
-        await page.route("**/films?*", lambda route: route.fulfill(json=[film]))
-        await page.goto(page.url.partition("#")[0] + "#/films")
-        await page.get_by_role("button", name="Open A film").click()
-        shown = page.locator(".viewer .film")
-        await expect(shown).to_be_visible()
-        box, video = await shown.bounding_box(), await shown.locator("> *").first.bounding_box()
-        assert box and video and box["height"] >= video["height"] - 1, (box, video)
-        await photo(page, "film-dialog")

@@ -464,6 +464,9 @@ async def test_a_film_can_be_uploaded_converted_and_played(browser: Browser, gat
         await button(page, "Open Holiday, the film").click()
         viewer = page.get_by_role("dialog", name="Holiday, the film")
         await plays(viewer.locator("video"))
+        await page.set_viewport_size({"width": 1280, "height": 800})
+        frame, video = await viewer.locator(".film").bounding_box(), await viewer.locator("video").bounding_box()
+        assert frame and video and frame["height"] >= video["height"], "the whole player is shown, with its controls"
         (stored,) = gateway.api("GET", "/films").json()
         await expect(viewer).to_contain_text(stored["hls"])
         await expect(button(viewer, "Copy Player page address")).to_be_visible()
