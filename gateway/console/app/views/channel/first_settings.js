@@ -39,7 +39,7 @@ export function FirstSettings({ section, channel, onClose, onChanged }) {
   const change = (/** @type {Partial<Draft>} */ changes) => { setDraft({ ...draft, ...changes }); setError(""); };
   const save = async () => {
     if (busy) return;
-    if (field ? !draft.text.trim() : draft.rungs.length === 0) return setError(t(`${section}.ask.missing`));
+    if (field ? !draft.text.trim() : draft.rungs.length === 0) return setError(t(`ask.${section}.missing`));
     setBusy(true);
     try {
       await api.put(`/videostream/${encodeURIComponent(channel.id)}`, body(draft, channel));
@@ -51,15 +51,15 @@ export function FirstSettings({ section, channel, onClose, onChanged }) {
       if (!isAbort(failure)) setError(failure instanceof Error ? failure.message : String(failure));
     }
   };
-  return html`<${Dialog} title=${t(`${section}.ask`)} onClose=${onClose} onSubmit=${save} footer=${html`
+  return html`<${Dialog} title=${t(`ask.${section}`)} onClose=${onClose} onSubmit=${save} footer=${html`
       <${Button} onClick=${onClose}>${t("cancel")}<//><${Button} kind="primary" type="submit" busy=${busy}>${t("ask.on")}<//>`}>
-    ${field ? html`<${Field} label=${t(`${section}.ask.text`)} name=${field} value=${draft.text} maxlength=${most} error=${error}
+    ${field ? html`<${Field} label=${t(`ask.${section}.text`)} name=${field} value=${draft.text} maxlength=${most} error=${error}
         autofocus required autocomplete="off" onInput=${(/** @type {string} */ text) => change({ text })} />`
-      : html`<p>${t(`${section}.ask.text`)}</p><div class="stack" role="group" aria-label=${t(`${section}.ask`)}>
+      : html`<p>${t(`ask.${section}.text`)}</p><div class="stack" role="group" aria-label=${t(`ask.${section}`)}>
         ${RUNGS.map((rung) => html`<${Switch} key=${rung} label=${t(`field.${rung}`)} hint=${t(`field.${rung}.hint`)}
           checked=${draft.rungs.includes(rung)} onChange=${(/** @type {boolean} */ on) =>
             change({ rungs: on ? [...draft.rungs, rung] : draft.rungs.filter((one) => one !== rung) })} />`)}
         ${error && html`<p class="error" role="alert">${error}</p>`}</div>`}
-    <p class="hint"><a href=${channelHref(channel.id, `/edit?section=${section}`)} onClick=${onClose}>${t(`${section}.ask.more`)}</a></p>
+    <p class="hint"><a href=${channelHref(channel.id, `/edit?section=${section}`)} onClick=${onClose}>${t(`ask.${section}.more`)}</a></p>
   <//>`;
 }
