@@ -311,7 +311,7 @@ class Hub:
             return
         stream.publisher = None
         reason = publisher.end_reason or EndReason.PUBLISHER_GONE
-        stream.was_stopped = reason is EndReason.STOPPED
+        stream.received.was_stopped = reason is EndReason.STOPPED
         self._emit_publish_ended(stream, publisher, reason)
         if stream.original.tracks is None:
             self.end(stream.name, EndReason.NO_MEDIA)

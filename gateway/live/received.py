@@ -12,10 +12,10 @@ class ReceivedMedia:
     bytes: of payload. last_dts_ms: the largest decode time. last_push: the time of the last unit, monotonic seconds; 0:
     there was none. input, kind: name and kind of the channel's input that is on air.
     lost_since: since when the first input delivers nothing, although it should; another one replaces it. Monotonic
-    seconds; None: nothing is lost.
+    seconds; None: nothing is lost. was_stopped: the last publisher that left said that it stops.
     """
 
-    __slots__ = ("_samples", "bytes", "input", "kind", "last_dts_ms", "last_push", "lost_since")
+    __slots__ = ("_samples", "bytes", "input", "kind", "last_dts_ms", "last_push", "lost_since", "was_stopped")
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -23,6 +23,7 @@ class ReceivedMedia:
         self.last_push = 0.0
         self.input, self.kind = MAIN, InputKind.PUSH
         self.lost_since: float | None = None
+        self.was_stopped = False
         self._samples: deque[tuple[float, int]] = deque(maxlen=6)  # monotonic time, bytes
 
     def add(self, unit: AccessUnit, now: float) -> None:

@@ -191,7 +191,6 @@ class Stream(Fanout):
         self.spec = spec
         self.channel = channel
         self.publisher: ActivePublisher | None = None
-        self.was_stopped = False  # the last publisher that left said that it stops
         self.received = ReceivedMedia()
         self.limiters = limiters or ChangeLimiters()
         self.pushed_tracks = PushedTracks()
@@ -341,7 +340,7 @@ class Stream(Fanout):
     @property
     def is_paused(self) -> bool:
         """Whether the stream lingers because its publisher said that it stops. Otherwise its connection broke."""
-        return self.was_stopped and self.state is StreamState.LINGERING
+        return self.received.was_stopped and self.state is StreamState.LINGERING
 
     @property
     def playable(self) -> bool:
