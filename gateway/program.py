@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from gateway import __version__
 from gateway.cli import (
+    backup,
     channels,
     cloudfront,
     common,
@@ -98,6 +99,8 @@ common.command(app, "verify")(keys.verify)
 common.command(app, "check-config", overrides=True)(configuration.check_config)
 common.command(app, "vod", overrides=True, no_args_is_help=True)(vod.vod)
 common.command(app, "doctor", overrides=True)(configuration.doctor)
+common.command(app, "backup", overrides=True)(backup.backup)
+common.command(app, "restore", overrides=True)(backup.restore)
 
 
 def _version(requested: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +19,7 @@ from gateway.settings import Settings
 
 if TYPE_CHECKING:
     from gateway.adapters.aws.session import AwsSession
+    from gateway.adapters.local.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,8 @@ def _adapter(name: str, url: str) -> Any:
     return getattr(import_module(f"gateway.adapters.{place}.{name}"), f"{prefix}{name.capitalize()}")
 
 
-def local_databases(settings: Settings) -> dict[str, Callable[[], str]]:
-    """Returns `Database.inspect` of each configured SQLite file, by the name of its store."""
+def local_databases(settings: Settings) -> dict[str, tuple[Path, type[Database]]]:
+    """Returns each configured SQLite file and its adapter, by the name of the store."""
     urls = {
         "channels": settings.channels,
         "jobs": settings.vod.jobs,
@@ -124,11 +124,7 @@ def local_databases(settings: Settings) -> dict[str, Callable[[], str]]:
         "events": settings.events.store,
         "registry": settings.registry,
     }
-    return {
-        name: partial(_adapter(name, url).inspect, sqlite_path(url))
-        for name, url in urls.items()
-        if url and not _in_cloud(url)
-    }
+    return {name: (sqlite_path(url), _adapter(name, url)) for name, url in urls.items() if url and not _in_cloud(url)}
 
 
 @asynccontextmanager

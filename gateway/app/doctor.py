@@ -369,10 +369,10 @@ def check_stores(settings: Settings) -> Iterator[CheckResult]:
             yield _ok("channel store", f"{settings.channels} answers")
         except GatewayError as error:
             yield _missing("channel store", str(error))
-    for name, inspect in databases.items():
+    for name, (path, database) in databases.items():
         label = f"{name.removesuffix('s') if name == 'channels' else name} store"
         try:
-            yield _ok(label, inspect())
+            yield _ok(label, database.inspect(path))
         except (GatewayError, OSError) as error:
             if name in required:
                 yield _missing(label, str(error))

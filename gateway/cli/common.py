@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -80,6 +81,13 @@ class Sources:
 
     def settings(self) -> Settings:
         return self.merged().settings()
+
+    def config_file(self) -> Path | None:
+        """Returns the settings file of --config or MILLRACE_CONFIG; None if there is none."""
+        from gateway.settings.layers import CONFIG
+
+        named = os.environ.get(CONFIG)
+        return self.config or (Path(named) if named else None)
 
     def ready_settings(self) -> Settings:
         """Returns the settings for a server. Raises SettingsError if they name a file that is missing."""

@@ -1,0 +1,137 @@
+"""Writes a backup of this machine's stores: one tar file, while gateways run.
+
+backup.json           what is in the file
+stores/<name>.db      the SQLite stores, each as it was at one moment
+data/…                the other files of the data folder: secrets, certificates, charts
+config.toml           the settings file of the gateway
+media/…               the folder of `objects`, at the end
+"""
+
+import json
+import os
+import shutil
+import sqlite3
+import stat
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final, Self
+
+from gateway import __version__
+from gateway.adapters.local.database import Database
+from gateway.adapters.stores import file_path, local_databases
+from gateway.ports.errors import StoreUnusable
+from gateway.settings import Settings
+
+FORMAT: Final = 1
+LIST: Final = "backup.json"
+CONFIG: Final = "config.toml"
+KEPT: Final = "before-restore"  # the beginning of the folder with what a restore replaced
+# What a start creates again, what belongs to running processes, and files that wait for a bucket.
+_LEFT_OUT: Final = {"run", "run-edge", "spool", "tmp", "slates", "ports.json", "publishing.lock", "nodes.db"}
+_JOURNALS: Final = ("-wal", "-shm", "-journal")
+_SQLITE: Final = b"SQLite format 3\0"
+_LOCK_WAIT: Final = 10  # seconds that SQLite waits for a writer
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where this machine keeps its data. All paths are absolute.
+
+    stores: the SQLite files with their adapters. media: None if `objects` is a bucket.
+    """
+
+    data: Path
+    stores: dict[str, tuple[Path, type[Database]]]
+    media: Path | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        media = file_path(settings.objects).absolute() if settings.objects.startswith("file:") else None
+        stores = {name: (path.absolute(), adapter) for name, (path, adapter) in local_databases(settings).items()}
+        stores.pop("registry", None)  # nodes that run now
+        return cls(settings.data.absolute(), stores, media)
+
+    def entries(self) -> list[Path]:
+        """Returns the files and folders of the data folder that are neither stores nor media, and that last."""
+        others = {path for path, _ in self.stores.values()} | {self.media}
+        found = sorted(self.data.iterdir()) if self.data.is_dir() else []
+        return [path for path in found if path not in others and _lasts(path.name)]
+
+
+def _lasts(name: str) -> bool:
+    return name not in _LEFT_OUT and not name.startswith((".", KEPT)) and not name.endswith(_JOURNALS)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How many databases, other files and media files a backup has, and notes for the operator."""
+
+    stores: int
+    files: int
+    media: int
+    notes: tuple[str, ...] = ()
+
+
+def write_backup(places: Places, target: IO[bytes], config: Path | None, *, compress: bool, media: bool) -> Summary:
+    """Writes the backup. config: the settings file, None: there is none. Raises StoreUnusable."""
+    if not places.data.is_dir():
+        raise StoreUnusable(f"there is no data folder {places.data}")
+    stores = {f"stores/{name}.db": path for name, (path, _) in places.stores.items() if path.exists()}
+    found = (file for entry in places.entries() for file in _files(entry))
+    files = {f"data/{file.relative_to(places.data)}": file for file in found}
+    if config is not None:
+        files[CONFIG] = config
+    with (
+        tempfile.TemporaryDirectory(prefix="millrace-backup-") as scratch,
+        tarfile.open(fileobj=target, mode="w|gz" if compress else "w|", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        copy = Path(scratch, "copy")
+        copy.write_text(json.dumps({"format": FORMAT, "version": __version__, "entries": [*stores, *files]}) + "\n")
+        tar.add(copy, LIST)
+        for name, path in {**stores, **files}.items():
+            _copy(path, copy)
+            tar.add(copy, name)
+        count = _add_media(tar, places.media) if media and places.media else 0
+    return Summary(len(stores), len(files), count)
+
+
+def _add_media(tar: tarfile.TarFile, folder: Path) -> int:
+    """Returns the number of files."""
+    count = 0
+    for path in _files(folder) if folder.is_dir() else ():
+        with suppress(FileNotFoundError):  # it was deleted meanwhile
+            tar.add(path, f"media/{path.relative_to(folder)}")
+            count += 1
+    return count
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """Yields a file, or the regular files below a folder. Names that begin with a dot are of unfinished files."""
+    if stat.S_ISREG(path.lstat().st_mode):
+        yield path
+    for root, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            file = Path(root, name)
+            if not name.startswith(".") and stat.S_ISREG(file.lstat().st_mode):
+                yield file
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """Copies a file to one with mode 0600, as it is at one moment. A SQLite file may be written to meanwhile."""
+    copy.unlink(missing_ok=True)
+    copy.touch(mode=0o600)
+    try:
+        with path.open("rb") as file:
+            database = file.read(len(_SQLITE)) == _SQLITE
+        if not database:
+            shutil.copyfile(path, copy)
+            return
+        with closing(sqlite3.connect(path, timeout=_LOCK_WAIT)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreUnusable(f"{path} cannot be copied: {error}") from None
