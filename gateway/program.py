@@ -19,6 +19,7 @@ from gateway.cli import (
     ivs,
     keys,
     running,
+    service,
     storage,
     token,
     users,
@@ -30,7 +31,7 @@ from gateway.lib.redact import mask
 # The commands by what they are for, in the order of the help.
 _SECTIONS: Final = {
     "Servers": ("serve", "edge", "worker"),
-    "Setup": ("doctor", "check-config", "token", "completion"),
+    "Setup": ("doctor", "check-config", "install-service", "token", "backup", "restore", "completion"),
     "A running gateway": ("status", "streams", "events", "kick"),
     "Stores": ("channel", "user", "sign", "verify"),
     "Videos": ("vod",),
@@ -99,6 +100,7 @@ common.command(app, "verify")(keys.verify)
 common.command(app, "check-config", overrides=True)(configuration.check_config)
 common.command(app, "vod", overrides=True, no_args_is_help=True)(vod.vod)
 common.command(app, "doctor", overrides=True)(configuration.doctor)
+app.command("install-service")(service.install_service)
 common.command(app, "backup", overrides=True)(backup.backup)
 common.command(app, "restore", overrides=True)(backup.restore)
 

@@ -1,0 +1,12 @@
+#!/bin/sh
+# Written by `millrace install-service`. Root's `millrace` has the settings of the service, and runs as its user.
+MILLRACE_CONFIG=${MILLRACE_CONFIG:-/etc/millrace/millrace.toml}
+export MILLRACE_CONFIG
+case "${1:-}" in
+  # These change the system, or read and write files of root.
+  install-service | backup | restore) exec @PROGRAM@ "$@" ;;
+esac
+if [ "$(id -u)" != 0 ]; then
+  exec @PROGRAM@ "$@"
+fi
+exec setpriv --reuid=@USER@ --regid=@USER@ --init-groups @PROGRAM@ "$@"
