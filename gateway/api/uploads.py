@@ -11,6 +11,7 @@ from aiohttp.client_exceptions import ClientError
 from gateway.api import schemas
 from gateway.api.answers import BadRequest, Conflict, answer
 from gateway.api.body import decoding_error, read
+from gateway.api.context import CONTEXT
 from gateway.api.film_texts import film_texts
 from gateway.api.jobs import present_jobs, vod_service
 from gateway.api.route import operation
@@ -28,7 +29,7 @@ async def create_upload(request: web.Request) -> web.Response:
     The job starts at once if this node receives the upload, otherwise after the bucket's event.
     """
     wanted = await read(request, schemas.NewUpload)
-    base = f"{request.scheme}://{request.host}"
+    base = f"{request.app[CONTEXT].scheme(request)}://{request.host}"
     key, upload = await vod_service(request).uploads.offer(wanted.name, base, **film_texts(wanted))
     return answer({"key": key, "url": upload.url, "method": upload.method, "headers": upload.headers})
 
