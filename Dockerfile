@@ -18,7 +18,7 @@ RUN pip --python /opt/millrace install --no-cache-dir --disable-pip-version-chec
 
 FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 LABEL org.opencontainers.image.title="Millrace" \
-      org.opencontainers.image.description="Live media gateway: signed RTMP(S) push in; HTTP-FLV, WS-FLV, RTMP, WebRTC, HLS, LL-HLS and DASH out." \
+      org.opencontainers.image.description="Live media gateway: signed pushes from encoders and browsers in; WebRTC, HTTP-FLV, RTMP, HLS, LL-HLS and DASH out." \
       org.opencontainers.image.licenses="MIT"
 # Watermarks: fonts, fc-match, which finds the one that has a character, and fribidi for what runs right to left.
 RUN apt-get update \

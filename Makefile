@@ -19,7 +19,7 @@ unexport PYTHONPATH PYTHONHOME
 # Without its bytecode each process of a test compiles the program anew, a third of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test setup check lint types fast format web-types integration conformance browser fuzz nightly test-times judges screenshots vendor lock wheel release image deploy undeploy clean
+.PHONY: help run test setup check lint types fast format web-types integration conformance browser fuzz nightly test-times judges screenshots vendor lock wheel deb docs release image deploy undeploy clean
 
 help: ## the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -93,6 +93,12 @@ wheel: $(VENV)/.dev ## build/dist/*.whl
 
 release: ## check everything for a release, and build it in build/dist
 	@exec tools/release
+
+deb: $(VENV)/.dev ## build/dist/*.deb for this machine's Debian release
+	@tools/build-deb
+
+docs: $(VENV)/.run ## the documentation as a site, in build/site
+	@tools/build-docs
 
 image: ## the container image, millrace
 	docker build --tag millrace .

@@ -10,9 +10,10 @@ import pytest
 from gateway.settings.layers import OPTIONS, is_secret, variable
 
 ROOT = Path(__file__).parents[3]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "proxy").rglob("*.md")])
-# Of the example client, and the profile, which is no option.
-OTHERS = {"MILLRACE_TOKEN", "MILLRACE_PROFILE"}
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "proxy").rglob("*.md")])
+# Of the example client, the compose file and the Caddyfile; and what selects files, which is no option.
+OTHERS = {"MILLRACE_TOKEN", "MILLRACE_PROFILE", "MILLRACE_CONFIG", "MILLRACE_DOMAIN", "MILLRACE_HOST"}
+OTHERS |= {"MILLRACE_SITE", "MILLRACE_CONSOLE"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
