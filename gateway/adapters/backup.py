@@ -66,18 +66,8 @@ def _lasts(name: str) -> bool:
     return name not in _LEFT_OUT and not name.startswith((".", KEPT)) and not name.endswith(_JOURNALS)
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How many databases, other files and media files a backup has, and notes for the operator."""
-
-    stores: int
-    files: int
-    media: int
-    notes: tuple[str, ...] = ()
-
-
-def write_backup(places: Places, target: IO[bytes], config: Path | None, *, compress: bool, media: bool) -> Summary:
-    """Writes the backup. config: the settings file, None: there is none. Raises StoreUnusable."""
+def write_backup(places: Places, target: IO[bytes], config: Path | None, *, compress: bool, media: bool) -> str:
+    """Writes the backup, and returns what is in it. config: the settings file, None: none. Raises StoreUnusable."""
     if not places.data.is_dir():
         raise StoreUnusable(f"there is no data folder {places.data}")
     stores = {f"stores/{name}.db": path for name, (path, _) in places.stores.items() if path.exists()}
@@ -96,7 +86,7 @@ def write_backup(places: Places, target: IO[bytes], config: Path | None, *, comp
             _copy(path, copy)
             tar.add(copy, name)
         count = _add_media(tar, places.media) if media and places.media else 0
-    return Summary(len(stores), len(files), count)
+    return f"saved: {len(stores)} databases, {len(files)} files, {count} of media"
 
 
 def _add_media(tar: tarfile.TarFile, folder: Path) -> int:

@@ -5,11 +5,10 @@ import os
 import shutil
 import tarfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Final
 
-from gateway.adapters.backup import CONFIG, FORMAT, KEPT, LIST, Places, Summary
+from gateway.adapters.backup import CONFIG, FORMAT, KEPT, LIST, Places
 from gateway.adapters.local.data_folder import GATEWAY_RUN, data_folder, folder_lock
 from gateway.ports.errors import StoreUnusable
 
@@ -18,9 +17,10 @@ _RESTORED_CONFIG: Final = "config-of-backup.toml"
 _MAX_LIST: Final = 1_000_000  # bytes
 
 
-def restore_backup(places: Places, source: IO[bytes], *, force: bool) -> Summary:
-    """Restores the data while no gateway runs. Nothing changes if the backup is damaged, or too new for this program.
+def restore_backup(places: Places, source: IO[bytes], *, force: bool) -> list[str]:
+    """Restores the data while no gateway runs. Returns lines for the operator.
 
+    Nothing changes if the backup is damaged, or too new for this program.
     force: data that is here is moved to a folder beside it. Media stay; files of the same name are replaced.
     Raises StoreUnusable.
     """
@@ -42,7 +42,7 @@ def restore_backup(places: Places, source: IO[bytes], *, force: bool) -> Summary
             shutil.rmtree(unpacked, ignore_errors=True)
 
 
-def _restore(places: Places, tar: tarfile.TarFile, unpacked: Path, present: Iterable[Path]) -> Summary:
+def _restore(places: Places, tar: tarfile.TarFile, unpacked: Path, present: list[Path]) -> list[str]:
     entries, notes = _read_list(tar), []
     targets: dict[Path, Path] = {}
     for name in entries:
@@ -58,7 +58,7 @@ def _restore(places: Places, tar: tarfile.TarFile, unpacked: Path, present: Iter
             notes.append(f"the settings file of the backup is {targets[file]}")
         else:
             notes.append(f"{name} is left out: the settings name another place for it")
-    if present := list(present):
+    if present:
         kept = places.data / f"{KEPT}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
         kept.mkdir(mode=0o700)
         for path in present:
@@ -75,7 +75,7 @@ def _restore(places: Places, tar: tarfile.TarFile, unpacked: Path, present: Iter
             media += 1
         file.unlink(missing_ok=True)
     stores = sum(name.startswith("stores/") for name in entries)
-    return Summary(stores, len(entries) - stores, media, tuple(notes))
+    return [f"restored: {stores} databases, {len(entries) - stores} files, {media} of media", *notes]
 
 
 def _read_list(tar: tarfile.TarFile) -> list[str]:
