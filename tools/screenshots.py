@@ -137,6 +137,8 @@ def stage() -> Iterator[Scene]:
         stack.enter_context(pushed(hall, scene.channels["Main stage"]))
         stack.enter_context(pushed(room, scene.channels["Workshop room"]))
         stack.enter_context(watched(scene.channels["Main stage"], VIEWERS))
+        _inputs(scene.channels["Workshop room"])
+        _refused(room, scene.channels["Town hall"])
         _films(gateway, folder, hall)
         for person in ("ada", "grace"):
             gateway.api("POST", "/users", {"name": person, "password": "a long enough password"})
@@ -159,6 +161,20 @@ def _channels(gateway: Gateway) -> dict[str, Channel]:
         "Harbour camera": gateway.channel(videoname="Harbour camera", desc="Pier 7", isMotion=True),
         "Spring concert": gateway.channel(videoname="Spring concert", desc="Over", outdate="2025-04-01"),
     }
+
+
+def _inputs(channel: Channel) -> None:
+    """A slate behind the push."""
+    slate = {"name": "slate", "kind": "slate", "text": "We will be right back", "always": True}
+    answer = channel.gateway.api("PUT", f"/videostream/{channel.id}/inputs", [{"name": "main", "kind": "push"}, slate])
+    if answer.status != 200:
+        raise SystemExit(f"the inputs are not taken: {answer.text}")
+
+
+def _refused(path: Path, channel: Channel) -> None:
+    """A push with a wrong key."""
+    command = ["ffmpeg", "-nostdin", "-v", "quiet", "-i", str(path), "-c", "copy", "-f", "flv"]
+    subprocess.run([*command, f"{channel.obs_server}/{channel.id}?sign=2000000000-{'0' * 64}"], check=False)
 
 
 def _films(gateway: Gateway, folder: Path, source: Path) -> None:
@@ -244,6 +260,22 @@ def _console(view: str) -> Callable[[Scene], str]:
     return lambda scene: f"{scene.admin}/#/{view}"
 
 
+def _channel(name: str) -> Callable[[Scene], str]:
+    return lambda scene: f"{scene.admin}/#/channels/{scene.channels[name].id}"
+
+
+def _at(heading: str) -> Step:
+    """The page is scrolled to this heading."""
+
+    async def ready(page: Page, scene: Scene) -> None:
+        await _settled(page, scene)
+        title = page.get_by_role("heading", name=heading).first
+        await title.evaluate("(element) => window.scrollTo(0, element.getBoundingClientRect().top + scrollY - 24)")
+        await page.wait_for_timeout(1500)
+
+    return ready
+
+
 def _of(channel: str, page: str) -> Callable[[Scene], str]:
     return lambda scene: scene.channels[channel].url(page)
 
@@ -254,6 +286,14 @@ SHOTS = [
     Shot("console-new-channel", _console("channels"), _opens_form, ("light",)),
     Shot("console-channel", lambda s: f"{s.admin}/#/channels/{s.channels['Main stage'].id}", _settled),
     Shot("console-preview", lambda s: f"{s.admin}/#/channels/{s.channels['Main stage'].id}", _previews, ("dark",)),
+    Shot(
+        "start-inputs",
+        _channel("Workshop room"),
+        _at("Inputs"),
+        ("light",),
+        {"viewport": {"width": 1280, "height": 420}},
+    ),
+    Shot("start-refusals", _channel("Town hall"), _settled, ("light",)),
     Shot("console-live", _console("live"), _shows("main canvas", rest=25)),
     Shot("console-recordings", _console("recordings"), _settled, ("light",)),
     Shot("console-films", _console("films"), _settled, ("light",)),
