@@ -85,6 +85,19 @@ def test_links_in_documents_lead_to_existing_files(page: str) -> None:
     assert missing == []
 
 
+def test_the_readme_is_short_and_begins_with_two_commands() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) < 150
+    first = re.search(r"```sh\n(.*?)```", text, re.S)
+    assert first and [line.split("#")[0].strip() for line in first[1].splitlines()] == ["make run", "make test"]
+
+
+def test_all_pages_by_task_are_listed_on_the_first_page_and_the_site() -> None:
+    index, site = ((ROOT / path).read_text("utf-8") for path in ("docs/start/index.md", "mkdocs.yml"))
+    pages = [path.name for path in (ROOT / "docs" / "start").glob("*.md") if path.name != "index.md"]
+    assert [page for page in pages if f"({page})" not in index or f"docs/start/{page}" not in site] == []
+
+
 def test_packages_can_be_imported_from_a_wheel() -> None:
     """Without `__init__.py` a folder is a namespace package, which packaging tools may skip."""
     folders = {path.parent for path in packaged("*.py")}
