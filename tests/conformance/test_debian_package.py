@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import ssl
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
 
+from tests.support.nginx_rtmp import is_listening
+from tests.support.pebble import running_pebble
 from tests.support.scratch_system import in_scratch_system
 from tests.support.separate_environment import making
-from tests.support.tools import need
+from tests.support.tools import lacking, need
 
 ROOT = Path(__file__).resolve().parents[2]
 # Two builds take more than a minute. Packaging changes rarely.
@@ -50,6 +54,28 @@ dpkg -i /mnt/millrace.deb &>/mnt/third.log
 dpkg -P millrace &>/mnt/purge.log
 ! ls -d /var/lib/millrace /etc/millrace /opt/millrace
 echo purged
+"""
+
+
+# What the page's commands need here: the packages of this machine instead of apt, and no systemd.
+_AS_ON_THE_PAGE = """
+sudo() { "$@"; }
+apt() { [ "$1" = update ] || dpkg -i /mnt/millrace.deb &>/mnt/apt.log; }
+ask() { curl -s --cacert /mnt/root.pem --resolve "live.example.com:$1:127.0.0.1" "https://live.example.com:$1$2"; }
+journalctl() { until ask 443 /healthcheck; do kill -0 $!; sleep 0.2; done; echo; }
+systemctl() {
+  export MILLRACE_TLS__ACME_DIRECTORY=@DIRECTORY@ MILLRACE_TLS__CA=/mnt/ca.pem
+  MILLRACE_CONFIG=/etc/millrace/millrace.toml setpriv --reuid=millrace --regid=millrace --init-groups --no-new-privs \\
+    --inh-caps=+net_bind_service --ambient-caps=+net_bind_service /usr/bin/millrace serve &>/mnt/domain.log &
+  until [ -s /var/lib/millrace/ports.json ]; do kill -0 $!; sleep 0.1; done
+}
+rm -rf /etc/millrace /var/lib/millrace
+began=$SECONDS
+@PAGE@
+echo "watch page: $(ask 443 /main-stage-of-nobody/ | grep -c '<html')"
+echo "console: $(ask 8000 /healthcheck)"
+echo "seconds: $((SECONDS - began))"
+kill $!; wait $!
 """
 
 
@@ -92,3 +118,25 @@ def test_dpkg_installs_upgrades_removes_and_purges_it(package: Path, tmp_path: P
     assert "saved: " in lines[8] and (package.parent / "all.tar").stat().st_uid == 0
     assert lines[9] == "1", "the upgrade kept the changed settings"
     assert "/var/lib/millrace/console.db" in lines and "eva" in lines and lines[-1] == "purged", text
+
+
+def test_the_page_about_domains_leads_to_a_trusted_certificate(package: Path, tmp_path: Path) -> None:
+    """The commands of `docs/start/domain.md`, in their order, on a copy of this machine, with a test authority."""
+    need("curl", "setpriv")
+    if any(is_listening(port) for port in (80, 443, 1935, 1938, 8000, 8444)):
+        lacking("a port of the page is taken on this machine")
+    page = (ROOT / "docs" / "start" / "domain.md").read_text()
+    commands = "".join(re.findall(r"```sh\n(.*?)```", page, re.S))
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "pebble").mkdir()
+    with running_pebble(tmp_path / "pebble", standard_ports=True) as authority:
+        (package.parent / "ca.pem").write_bytes(authority.ca.read_bytes())
+        trusting = ssl.create_default_context(cafile=str(authority.ca))
+        with urllib.request.urlopen(authority.roots, context=trusting, timeout=20) as reply:
+            (package.parent / "root.pem").write_bytes(reply.read())
+        script = _AS_ON_THE_PAGE.replace("@DIRECTORY@", authority.directory).replace("@PAGE@", commands)
+        text = in_scratch_system(tmp_path / "scratch", package.parent, script)
+    assert re.search(r"^OK$", text, re.M) and "watch page: 1" in text and "console: OK" in text, text
+    assert re.search(r"rtmps://live\.example\.com:1938/stream", text), text
+    (seconds,) = re.findall(r"^seconds: (\d+)$", text, re.M)
+    assert int(seconds) < 600

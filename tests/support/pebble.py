@@ -25,6 +25,7 @@ class Pebble:
     ca: Path
     ports: dict[str, int]
     dns: str
+    roots: str = ""  # the address of the certificate that signs the certificates of gateways
 
     def settings(self, *names: str) -> dict[str, str]:
         """The settings of a gateway that asks it. The authority checks the gateway's ports of HTTP and HTTPS."""
@@ -53,10 +54,17 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def running_pebble(folder: Path, valid_seconds: int = 86_400, refused_nonces: int = 20) -> Iterator[Pebble]:
-    """Runs pebble. refused_nonces: percentage of correct nonces that it refuses, as authorities sometimes do."""
+def running_pebble(
+    folder: Path, valid_seconds: int = 86_400, refused_nonces: int = 20, standard_ports: bool = False
+) -> Iterator[Pebble]:
+    """Runs pebble. refused_nonces: percentage of correct nonces that it refuses, as authorities sometimes do.
+
+    standard_ports: it checks ports 80 and 443.
+    """
     need("pebble", "pebble-challtestsrv")
     listen, manage, http_port, https_port, dns, dns_manage = free_ports(6)
+    if standard_ports:
+        http_port, https_port = 80, 443
     authority = Authority(folder)
     cert, key = authority.files("localhost", "127.0.0.1")
     config = {
@@ -82,7 +90,13 @@ def running_pebble(folder: Path, valid_seconds: int = 86_400, refused_nonces: in
             for port in (listen, dns_manage):
                 _wait_open(port, folder)
             ports = {"http": http_port, "https": https_port}
-            yield Pebble(f"https://localhost:{listen}/dir", authority.file, ports, f"http://127.0.0.1:{dns_manage}")
+            yield Pebble(
+                f"https://localhost:{listen}/dir",
+                authority.file,
+                ports,
+                f"http://127.0.0.1:{dns_manage}",
+                f"https://localhost:{manage}/roots/0",
+            )
         finally:
             for process in processes:
                 process.kill()
