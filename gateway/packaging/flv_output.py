@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from gateway.formats.flv import muxer
 from gateway.live.sink import EndReason
@@ -10,6 +11,8 @@ from gateway.media.open_gops import OpenGops
 from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.packaging.feed import Feed, Rendering
+
+_CLOCK_MS: Final = 500
 
 
 class FlvRendering:
@@ -33,9 +36,14 @@ class FlvRendering:
 
 
 class BrowserFlvRendering(FlvRendering):
-    """Renders FLV tags for browsers. They cannot decode every open GOP, so `OpenGops` closes those of H.264."""
+    """Renders FLV tags for browsers. They cannot decode every open GOP, so `OpenGops` closes those of H.264.
+
+    The time of arrival precedes each key frame, and sound if none was sent for _CLOCK_MS of media. Player pages measure
+    their delay with it.
+    """
 
     def __init__(self) -> None:
+        self._clock_sent = -_CLOCK_MS  # time of the unit after the latest clock tag, milliseconds
         self._track: MediaTrack | None = None
         self._gops: OpenGops | None = None
 
@@ -53,6 +61,11 @@ class BrowserFlvRendering(FlvRendering):
                     return b""
                 if payload is not unit.payload:
                     unit = replace(unit, payload=payload)
+        if unit.key:
+            dts_ms = unit.dts * 1000 // track.timescale
+            if track.kind is Kind.VIDEO or not 0 <= dts_ms - self._clock_sent < _CLOCK_MS:
+                self._clock_sent = dts_ms
+                return muxer.clock_tag(dts_ms, unit.wall) + muxer.unit_tag(unit)
         return muxer.unit_tag(unit)
 
 

@@ -1,6 +1,9 @@
 """HTTP-FLV and WS-FLV: viewers get their connection from the HTTP server and join the stream's feed."""
 
 import asyncio
+import fcntl
+import struct
+import termios
 import time
 from email.utils import formatdate
 from typing import Final
@@ -14,7 +17,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.packaging.feed import Feed
 from gateway.packaging.flv_output import FlvOutput
-from gateway.packaging.viewer import Viewer
+from gateway.packaging.viewer import Viewer, reset_on_close
 from gateway.playback.framing import CHUNKED, MESSAGES, RAW
 from gateway.playback.play_format import PlayAddress, PlayFormat
 from gateway.protocols.errors import RemoteProtocolError
@@ -25,6 +28,7 @@ _MAX_IGNORED_BYTES: Final = 65_536  # bytes that an HTTP viewer may send after i
 _MAX_BYTES_PER_SECOND: Final = 65_536  # bytes that a WebSocket viewer may send in a second
 _READ_BYTES: Final = 4_096  # bytes of one read: viewers send pings and a close
 _CLOSE_SECONDS: Final = 1.0  # time limit for the peer's close frame
+_MAX_RESIDUE: Final = 16_384  # bytes that may still be sent to a viewer that closes its WebSocket
 _FLUSH_SECONDS: Final = 5.0  # time for a slow viewer to read the data that was sent before the end
 
 
@@ -158,10 +162,25 @@ class FlvConnection(ScheduledReads):
                 if self._transport.get_write_buffer_size() < _MAX_IGNORED_BYTES:
                     self._write(websocket.frame(websocket.PONG, control.payload))
             elif control.opcode == websocket.CLOSE:
+                if self._viewer is not None and (fd := self._waiting_at()) >= 0:
+                    # A page has changed to a smaller rendition, because its link is slow. Nobody reads what waits here,
+                    # and it would delay the rendition by seconds.
+                    reset_on_close(fd)
+                    self._transport.abort()
+                    return
                 if self._viewer is not None:  # §5.5.1: echo the code, unless this frame is already the answer
                     self._write(websocket.frame(websocket.CLOSE, control.payload[:2]))
                 self._close(_FLUSH_SECONDS)
                 return
+
+    def _waiting_at(self) -> int:
+        """Returns the descriptor of a socket with more than _MAX_RESIDUE bytes that the peer has not read; else -1."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is None:
+            return -1
+        unread = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+        waiting = self._transport.get_write_buffer_size() + unread
+        return sock.fileno() if waiting > _MAX_RESIDUE else -1
 
     def _limit_rate(self, size: int) -> None:
         """Counts received bytes. Raises WebSocketError if a second has too many."""

@@ -11,6 +11,10 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""  # an empty chunk would end the body
 
 
+# Bytes. A browser gives a message to the page when it is complete, so a whole GOP on a slow link would come late.
+_MESSAGE: Final = 16_384
+
+
 def _unchanged(data: bytes) -> bytes:
     return data
 
@@ -20,7 +24,10 @@ def _nothing(reason: EndReason) -> bytes:
 
 
 def _message(data: bytes) -> bytes:
-    return websocket.frame(websocket.BINARY, data)
+    if len(data) <= _MESSAGE:
+        return websocket.frame(websocket.BINARY, data)
+    pieces = (data[at : at + _MESSAGE] for at in range(0, len(data), _MESSAGE))
+    return b"".join(websocket.frame(websocket.BINARY, piece) for piece in pieces)
 
 
 def _close(reason: EndReason) -> bytes:
@@ -34,5 +41,5 @@ CHUNKED: Final = Framing("flv", _chunk, lambda reason: b"0\r\n\r\n")
 RAW: Final = Framing("flv", _unchanged, _nothing)
 # A feed of RTMP renders complete messages, which need no frame. The player's RTMP connection reports the end.
 RTMP: Final = Framing("rtmp", _unchanged, _nothing)
-# One binary WebSocket message for each batch. It is not masked, so all viewers get the same bytes.
+# Binary WebSocket messages: one for each small batch. They are not masked, so all viewers get the same bytes.
 MESSAGES: Final = Framing("wsflv", _message, _close)

@@ -6,6 +6,7 @@ message of the corresponding type. Times are taken modulo 2**32 milliseconds.
 
 import struct
 from functools import lru_cache
+from typing import Final
 
 from gateway.formats import amf0
 from gateway.formats.flv.tag import AAC, AUDIO, AVC, FOURCC, MAX_BODY, MP3, SCRIPT, TIMESCALE, VIDEO
@@ -28,6 +29,7 @@ _VIDEO_KIND = Kind.VIDEO
 _H264, _H265, _AAC, _MP3 = Codec.H264, Codec.H265, Codec.AAC, Codec.MP3
 _SOUND_AAC = 0xAF  # E.4.2.1: AAC is always marked "44 kHz, 16-bit, stereo"; the config has the real values
 _SOUND_MP3 = 0x2F
+CLOCK: Final = "onMillraceClock"  # with one number: milliseconds since 1970
 # Values of a publisher's onMetaData that are wrong for viewers of a live stream.
 _STALE = frozenset(
     {"duration", "filesize", "keyframes", "lasttimestamp", "lastkeyframetimestamp", "lastkeyframelocation"}
@@ -226,6 +228,14 @@ def timed_body(timed: Timed) -> bytes:
 def timed_tag(timed: Timed) -> bytes:
     """Returns script data as a script tag."""
     return tag(SCRIPT, timed.dts, timed_body(timed))
+
+
+def clock_tag(timestamp: int, wall: float) -> bytes:
+    """Returns script data that says when the media of this timestamp arrived. wall: seconds since 1970.
+
+    Our player pages measure the delay with it. Other players ignore the name.
+    """
+    return tag(SCRIPT, timestamp, amf0.encode(CLOCK, float(round(wall * 1000))))
 
 
 def tag(type_id: int, timestamp: int, body: bytes) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import pytest
 
+from gateway.formats.flv import muxer
 from gateway.formats.mp4.finish import finish
 from gateway.formats.mp4.fragment import DELTA_FLAGS, KEY_FLAGS, OPEN_FLAGS, Mp4Sample, OpenKey, fragment
 from gateway.formats.mp4.reader import parse_fragments
@@ -237,3 +238,13 @@ def test_dates_are_continuous_if_a_segment_begins_among_reordered_pictures(
     window = packager.window if isinstance(packager, TsPackager) else packager.manifests.tracks[0].window
     dates = [s.wall for s in window]
     assert [b - a for a, b in pairwise(dates)] == pytest.approx([s.duration for s in window][:-1], abs=0.002)
+
+
+def test_flv_for_browsers_carries_the_time_of_arrival_before_key_frames() -> None:
+    taken, rendering = source("H.264, open"), BrowserFlvRendering()
+    whole = FlvRendering()
+    for unit in taken.units:
+        tag = rendering.render_unit(unit)
+        clock = muxer.clock_tag(unit.dts * 1000 // unit.track.timescale, unit.wall)
+        assert tag.startswith(clock) == unit.key
+        assert muxer.CLOCK.encode() not in whole.render_unit(unit)

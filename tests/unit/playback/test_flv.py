@@ -147,7 +147,7 @@ async def test_a_websocket_viewer_gets_the_same_in_messages():
             assert opcode == 0x82
             assert message.startswith(b"FLV\x01\x05")
             lab.push(publisher, key=True, size=70_000)
-            assert len((await frame(wire))[1]) > 70_000
+            assert sum([len((await frame(wire))[1]) for _ in range(5)]) > 70_000
             assert publisher.stream.viewers == {"wsflv": 1}
             await wire.send(client_frame(0x9, b"hello") + client_frame(0x1, b"ignored"))
             opcode, message = await frame(wire)
