@@ -170,7 +170,8 @@ class Session(SparseSchema):
     paused: whether the stream lingers because the encoder said that it stops; false if its connection broke.
     input, inputKind: name and kind of the input on air. fallback: whether it is not the first of the channel's inputs.
     viewers: by protocol, on all nodes. node: id of the node with the stream, if there are several nodes.
-    refusals: the last ten refused pushes on all nodes, newest first; only of a session that was requested by its id.
+    behind: delay of the viewer whose page reported last, seconds; null: none did so in the last minute.
+    refusals: the last ten refused pushes on all nodes, newest first. Both only of a session requested by its id.
     webrtcViewers: viewers by WHEP at the node with the stream, those with the worst connections first, at most 50; also
     only of a session that was requested by its id.
     """
@@ -189,6 +190,7 @@ class Session(SparseSchema):
     outputs: list[Output]
     health: list[HealthFinding]
     measured: Measurements
+    behind: float | None = None
     refusals: list[Refusal] | None = None
     webrtcViewers: list[WebRtcViewer] | None = None
     node: str | None = None

@@ -49,7 +49,7 @@ async def show(request: web.Request) -> web.Response:
         found = session_with_viewers(id, None, {})
     else:
         found = _with_node(session_with_viewers(id, stream, context.remote_viewers.of(id)), context.cluster.node)
-    return answer({**found, "refusals": await _refusals(context, id)})
+    return answer({**found, "behind": context.experience.behind(id), "refusals": await _refusals(context, id)})
 
 
 async def _refusals(context: Context, id: str) -> list[Mapping[str, Any]]:

@@ -5,6 +5,7 @@ Only numbers are kept, no text of a viewer. Everything has a fixed size.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from array import array
@@ -25,6 +26,7 @@ WINDOW_SECONDS: Final = 1800.0  # totals show the last one to two windows
 MAX_TOTALS: Final = 2000  # pairs of channel and protocol, about 3 kB each; the least recent pair is dropped first
 MAX_PLAYERS: Final = 20_000  # players, about 300 bytes each; see `_make_room`
 PER_MINUTE: Final = 600  # reports of one address; a page sends two a minute, and many viewers may share an address
+_REPORTED_SECONDS: Final = 70.0  # pages report every 30 s
 _SAME_STALL_SECONDS: Final = 1.0  # requests for sound and picture report the same empty buffer
 _EARLIER_SECONDS: Final = 60.0  # stalls of a player count from this long before its first report
 _SPARSE: Final = re.compile(r"(?:[0-9]{1,2}-[0-9]{1,7}(?:\.[0-9]{1,2}-[0-9]{1,7}){0,30})?", re.ASCII)
@@ -214,6 +216,7 @@ class Experience:
         self._limit = AddressBuckets(PER_MINUTE / 60, PER_MINUTE)
         self._states: dict[str, OrderedDict[int, _PlayerState]] = {}  # of the players, by channel and session id
         self.players = 0  # number of all
+        self._delays: BoundedDict[str, tuple[float, float]] = BoundedDict(MAX_TOTALS)  # time and delay, by channel
         self._totals: BoundedDict[tuple[str, str], _Windows] = BoundedDict(MAX_TOTALS)  # by channel and protocol
         self._unsent: BoundedDict[tuple[str, str], Totals] = BoundedDict(MAX_TOTALS)  # since the last `take`
 
@@ -241,6 +244,8 @@ class Experience:
         stalls, seconds = self._update_stalls(state, data, now)
         latency = None if data.latency is None else data.latency / 1000
         self._count(protocol, startup, stalls, seconds, latency)
+        if latency is not None:
+            self._delays[channel] = (now, latency)
         values = startup, latency, data.bitrate, data.height
         for totals in self._current_and_unsent(channel, protocol, now):
             totals.players += new
@@ -249,6 +254,11 @@ class Experience:
             for distribution, value in zip(totals.distributions(), values, strict=True):
                 if value is not None:
                     distribution.add(value)
+
+    def behind(self, channel: str) -> float | None:
+        """Returns the delay that a viewer of this node has reported last, seconds; None: no viewer did so recently."""
+        at, delay = self._delays.get(channel) or (-math.inf, 0.0)
+        return delay if self._clock() - at < _REPORTED_SECONDS else None
 
     def merge(self, channel: str, totals: Mapping[str, Totals]) -> None:
         """Adds the totals of another node, by protocol."""

@@ -16,7 +16,7 @@ PATH: Final = "report"
 MAX_BYTES: Final = 1024
 MAX_LINES: Final = 8
 _BODY_SECONDS: Final = 10.0
-_TAKEN: Final = Response(204, None)
+TAKEN: Final = Response(204, None)
 _MALFORMED: Final = text(400, "not a report: a line of CMCD with a session id (sid) is expected")
 _LIMITED: Final = service_unavailable("too many reports from this address", 1, 429)
 _FORMATS: Final = {"h": "hls", "d": "dash"}
@@ -51,7 +51,7 @@ class ViewerReports:
                 continue
             self.experience.add(channel, _known(report.protocol or _FORMATS.get(report.format, "")), report)
             self.counter.add("page")
-            answer = _TAKEN
+            answer = TAKEN
         return answer
 
 

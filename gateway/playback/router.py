@@ -32,7 +32,7 @@ from gateway.playback.posters import Posters
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.recording_files import NO_RECORDING
 from gateway.playback.reports import PATH as REPORT
-from gateway.playback.reports import ViewerReports
+from gateway.playback.reports import TAKEN, ViewerReports
 from gateway.playback.slugs import Slugs
 from gateway.playback.status import StatusResponder
 from gateway.ports.errors import AtCapacity, NoSuchStream, StoreUnavailable
@@ -515,7 +515,7 @@ class PlaybackRouter:
             return _store_unavailable(error)
         except AtCapacity as error:
             return service_unavailable(str(error), 1)
-        return reports.read(request, name) if held else not_streaming(name)
+        return reports.read(request, name) if held else TAKEN  # the last report of a page comes after the end
 
     # ---- status ----
 

@@ -70,6 +70,17 @@ def test_the_same_session_id_on_two_channels_is_two_viewers(reports: Experience)
     assert [reports.of(c)["flv"].players for c in ("c1", "c2")] == [1, 1]
 
 
+def test_the_delay_of_the_latest_report_is_known_for_a_minute(reports: Experience, clock: Clock):
+    assert reports.behind("c1") is None
+    for delay in (700, 400):
+        reports.add("c1", "wsflv", Cmcd(1, latency=delay))
+    reports.add("c1", "wsflv", Cmcd(1))
+    assert reports.behind("c1") == 0.4
+    assert reports.behind("c2") is None
+    clock.now += 71
+    assert reports.behind("c1") is None
+
+
 def test_impossible_reported_values_are_limited(reports: Experience):
     reports.add(
         "c1", "flv", Cmcd(1, startup=999_999_999, latency=999_999_999, stalls=999_999_999, stalled_ms=999_999_999)
