@@ -3,9 +3,11 @@
 import asyncio
 
 import pytest
+from playwright.async_api import BrowserContext
 
 from tests.support.browser import Watched, chromium, opened
 from tests.support.clients import push
+from tests.support.clock_picture import clock_push, longest_still, sampled
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
@@ -154,3 +156,38 @@ async def test_a_muted_hidden_tab_returns_to_the_live_edge_after_a_break(gateway
             await page.until(f"document.querySelector('video').buffered.end(0) > {end + 1}")
             await page.to_front()
             await page.until(f"{AHEAD} < 1.2 && document.querySelector('#state').textContent === 'Live'")
+
+
+LOG = """() => { window.said = []; new MutationObserver(() => {
+  const [badge, { dataset }] = ["#badge", "#stage"].map((one) => document.querySelector(one));
+  const offered = document.querySelector("#golive").hidden ? "" : "Go live";
+  const said = [dataset.state, badge.textContent, offered].join("|");
+  if (window.said.at(-1) !== said) window.said.push(said); })
+  .observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true }); }"""
+
+
+@pytest.mark.parametrize(("page", "way"), [("whep.html", ""), ("", "instant"), ("", "auto")])
+async def test_a_webrtc_page_says_live_only_while_pictures_move(page: str, way: str, gateway: Gateway) -> None:
+    channel = gateway.channel("moves")
+    async with chromium() as browser:
+        with clock_push(channel.push):
+            await asyncio.to_thread(channel.wait_live)
+            context = opened(browser, channel.url(page), prepare=lambda c: prefers(c, way))
+            watched = await context.__aenter__()
+            await watched.plays()
+        try:
+            await watched.page.locator("#stage[data-state=broken]").wait_for(timeout=10_000)
+            await watched.page.evaluate(LOG)
+            await watched.page.wait_for_timeout(12_000)  # whatever the gateway or the browser repeats in this time
+            said = set(await watched.page.evaluate("window.said"))
+            assert said <= {f"broken|{BROKEN}|"}, said
+            with clock_push(channel.push):
+                await watched.page.locator("#stage[data-state=live]").wait_for(timeout=10_000)
+                assert longest_still(await sampled(watched.page, 3)) < 1
+            assert not watched.complaints
+        finally:
+            await context.__aexit__(None, None, None)
+
+
+async def prefers(context: BrowserContext, way: str) -> None:
+    await context.add_init_script(f"localStorage.setItem('millrace.way', '{way}')")

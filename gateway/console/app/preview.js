@@ -97,7 +97,11 @@ export function Preview({ channel, live }) {
         else if (answer.live && (format.id === "ladder" ? Boolean(answer.ladder)
           : (answer.ready ?? answer.outputs).includes(format.output))) {
           const ahead = typeof answer.now === "number" ? answer.now - Date.now() : 0;
-          const one = open(element, url, () => Date.now() + ahead);
+          const renew = async () => {
+            const again = await ask(url, signal);
+            return typeof again === "object" ? again : null;
+          };
+          const one = open(element, url, () => Date.now() + ahead, { status: answer, renew });
           engine.current = one;
           const end = () => one.close();
           signal.addEventListener("abort", end);
@@ -146,7 +150,7 @@ export function Preview({ channel, live }) {
       <span>${t("preview.delay")} <b>${Number.isFinite(figures.delay) && playing ? `${figures.delay.toFixed(1)} s` : "–"}</b></span>
       <span>${t("preview.picture")} <b>${figures.width && playing ? `${figures.width} × ${figures.height}` : "–"}</b></span>
       <span>${t("preview.dropped")} <b>${playing ? figures.dropped : "–"}</b></span>
-      <${Button} kind="quiet" small disabled=${!playing} onClick=${() => engine.current?.toLive()}>${t("preview.newest")}<//>
+      <${Button} kind="quiet" small disabled=${!playing} onClick=${() => engine.current?.toLive?.()}>${t("preview.newest")}<//>
     </p>
   </div>`;
 }

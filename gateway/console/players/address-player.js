@@ -16,6 +16,8 @@ const video = h("video", { controls: true, playsinline: true, autoplay: true });
 video.muted = true; // browsers play by themselves only without sound
 const title = h("h1");
 const state = h("p", { role: "status" });
+// The stream of another server has no status.
+const status = { live: true, outputs: [] };
 let word = /** @type {Word | ""} */ ("state.connecting");
 let tries = 0;
 
@@ -36,7 +38,7 @@ function say(to) {
 
 /** Plays until the stream ends, and tries again after each failure. */
 async function play() {
-  const engine = hlsEngine(true)(video, url, Date.now);
+  const engine = hlsEngine(true)(video, url, Date.now, { status, renew: async () => null });
   const { why } = await engine.outcome;
   engine.close();
   if (why === "codec" || why === "denied") return say(`state.${why}`);

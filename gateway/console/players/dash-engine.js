@@ -19,6 +19,8 @@ const SETTINGS = {
   },
 };
 
+const HEADROOM = 1.1; // of the link above the smallest bitrate; less is too slow
+
 const CODEC_ERRORS = /MANIFEST_ERROR_ID_NOSTREAMS|MEDIASOURCE_TYPE_UNSUPPORTED|MANIFEST_ERROR_ID_MULTIPLEXED|MEDIA_ERR_SRC_NOT_SUPPORTED/;
 
 /** @type {string | null}  reason why this browser cannot play DASH; null if it can */
@@ -81,6 +83,10 @@ export function dashEngine(video, url) {
     shown() {
       const level = player.isReady() ? player.getCurrentRepresentationForType("video") : null;
       return level ? nameOf(level.id) : null;
+    },
+    slow() {
+      const least = Math.min(...levels().map(({ bandwidth }) => bandwidth ?? 0));
+      return player.isReady() && player.getAverageThroughput("video") * 1000 < least * HEADROOM ? "maybe" : "no";
     },
     sounds: () => tracks().map(nameOfTrack),
     sound(name) {

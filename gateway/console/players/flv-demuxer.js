@@ -1,4 +1,8 @@
-/** Splits a live FLV stream into track headers and frames. Uses no I/O: bytes in, events out. */
+/** Reads track headers and frames from the tags of a live FLV stream. Uses no I/O. */
+
+import { AUDIO, FlvTags, u24, u8, VIDEO } from "./flv-tags.js";
+
+export { FlvError } from "./flv-tags.js";
 
 /**
  * The codec of a track: the FourCC of Enhanced RTMP V2, also for the codecs with older numbers.
@@ -16,77 +20,39 @@
  * @typedef {Head | Config | Frame} FlvEvent
  */
 
-/** The bytes are not FLV. */
-export class FlvError extends Error {}
-
-const AUDIO = 8, VIDEO = 9, SCRIPT = 18;
-const HEADER_BYTES = 13; // with PreviousTagSize0
-const TAG_BYTES = 11;    // of a tag's header; its body follows, and 4 bytes of PreviousTagSize
-
 /**
- * One FLV stream. It keeps the bytes of one unfinished tag: at most 16 MB, because a tag's size has 24 bits.
+ * Reads the frames of one FLV stream.
  *
  * Sources: "Adobe Flash Video File Format Specification" 10.1, Annex E; "Enhanced RTMP (V2)". Tags of other codecs and
  * packet types are left out, because the gateway sends each frame in one form only.
  */
 export class FlvDemuxer {
-  /** @type {Uint8Array<ArrayBuffer>[]} */
-  #parts = [];
-  #length = 0;            // bytes in #parts
-  #need = HEADER_BYTES;   // bytes until the next step is possible; smaller input is only stored
-  #begun = false;
-  #last = NaN;            // the latest time, unwrapped
+  #tags = new FlvTags();
 
   /**
    * Returns the events that these bytes complete. Throws FlvError; after that the object must not be used.
    * @param {Uint8Array<ArrayBuffer>} data
    * @returns {FlvEvent[]}
    */
-  push(data) {
-    this.#parts.push(data);
-    this.#length += data.length;
-    if (this.#length < this.#need) return [];
-    const bytes = joined(this.#parts, this.#length);
-    /** @type {FlvEvent[]} */
-    const events = [];
-    let at = 0;
-    if (!this.#begun) {
-      events.push(head(bytes));
-      this.#begun = true;
-      at = HEADER_BYTES;
-    }
-    for (;;) {
-      this.#need = TAG_BYTES;
-      if (bytes.length - at < TAG_BYTES) break;
-      const size = u24(bytes, at + 1);
-      this.#need = TAG_BYTES + size + 4;
-      const type = u8(bytes, at);
-      if (type !== AUDIO && type !== VIDEO && type !== SCRIPT) throw new FlvError(`a tag of type ${type}`);
-      if (bytes.length - at < this.#need) break;
-      const body = bytes.subarray(at + TAG_BYTES, at + TAG_BYTES + size);
-      const dts = this.#time(u24(bytes, at + 4) | u8(bytes, at + 7) << 24);
-      const event = type === VIDEO ? video(body, dts) : type === AUDIO ? audio(body, dts) : null;
-      if (event) events.push(event);
-      at += this.#need;
-    }
-    this.#parts = at < bytes.length ? [bytes.subarray(at)] : [];
-    this.#length = bytes.length - at;
-    return events;
-  }
+  push(data) { return eventsOf(this.#tags.push(data)); }
+}
 
-  /**
-   * Times have 32 bits and wrap after 49 days.
-   * @param {number} low  milliseconds, the low 32 bits
-   */
-  #time(low) {
-    this.#last = Number.isNaN(this.#last) ? low >>> 0 : this.#last + ((low - this.#last) | 0);
-    return this.#last;
+/**
+ * @param {import("./flv-tags.js").Tag[]} tags
+ * @returns {FlvEvent[]}
+ */
+export function eventsOf(tags) {
+  /** @type {FlvEvent[]} */
+  const events = [];
+  for (const { type, time, body } of tags) {
+    const event = type === VIDEO ? video(body, time) : type === AUDIO ? audio(body, time) : type === 0 ? head(body) : null;
+    if (event) events.push(event);
   }
+  return events;
 }
 
 /** @param {Uint8Array<ArrayBuffer>} bytes @returns {Head} */
 function head(bytes) {
-  if (u24(bytes, 0) !== 0x464c56 || u8(bytes, 3) !== 1) throw new FlvError("no FLV header");
   const flags = u8(bytes, 4);
   return { kind: "head", video: (flags & 1) !== 0, audio: (flags & 4) !== 0 };
 }
@@ -143,26 +109,4 @@ function audio(body, dts) {
 function fourCC(body) { return String.fromCharCode(...body.subarray(1, 5)); }
 
 /** @param {Uint8Array} bytes @param {number} at */
-function u8(bytes, at) { return bytes[at] ?? 0; }
-
-/** @param {Uint8Array} bytes @param {number} at */
-function u24(bytes, at) { return u8(bytes, at) << 16 | u8(bytes, at + 1) << 8 | u8(bytes, at + 2); }
-
-/** @param {Uint8Array} bytes @param {number} at */
 function i24(bytes, at) { return u24(bytes, at) << 8 >> 8; }
-
-/**
- * @param {Uint8Array<ArrayBuffer>[]} parts
- * @param {number} length  of all
- */
-function joined(parts, length) {
-  const [only] = parts;
-  if (only && parts.length === 1) return only;
-  const all = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
-}

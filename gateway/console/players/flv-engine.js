@@ -1,13 +1,18 @@
-/** The HTTP-FLV engine with mpegts.js, kept close to the live edge. */
+/** The engine of HTTP-FLV and WS-FLV with mpegts.js, kept close to the live edge. */
 
 import { CatchUp } from "./catchup.js";
+import { FlvStream } from "./flv-stream.js";
+import { AUDIO, isHeader, isMetadata, join, VIDEO } from "./flv-tags.js";
 import { empty, newest, pending, stepOverHole } from "./media.js";
+import { AUTO } from "./quality.js";
 
 /**
  * The used parts of mpegts.js, which is a classic script and sets a global.
  * @typedef {{on(event: string, run: (...args: any[]) => void): void, attachMediaElement(video: HTMLVideoElement): void,
  *   load(): void, destroy(): void}} FlvPlayer
- * @typedef {{isSupported(): boolean, createPlayer(source: object, config: object): FlvPlayer,
+ * @typedef {{open(): void, abort(): void, destroy(): void,
+ *   onDataArrival: ((bytes: ArrayBuffer, begin: number, received: number) => void) | null}} Loader
+ * @typedef {{isSupported(): boolean, createPlayer(source: object, config: object): FlvPlayer, BaseLoader: new (name: string) => Loader,
  *   Events: Record<string, string>, ErrorTypes: Record<string, string>, ErrorDetails: Record<string, string>,
  *   LoggingControl: {enableAll: boolean}}} Mpegts
  */
@@ -39,38 +44,80 @@ export function flvUnsupported() {
 }
 
 /** @type {OpenEngine} */
-export function flvEngine(video, url) {
+export function flvEngine(video, url, now, live) {
   const mpegts = library();
   const { outcome, settle } = pending();
-  const player = mpegts.createPlayer({ type: "flv", isLive: true, url }, CONFIG);
-  player.on(mpegts.Events.LOADING_COMPLETE ?? "", () => settle("ended"));
-  player.on(mpegts.Events.ERROR ?? "", (type, detail, info) => {
+  let wanted = AUTO;
+  /** @type {FlvStream | null} */
+  let stream = null;
+  /** The media time at which the element's time begins, ms; NaN before the first media. */
+  let base = NaN;
+  const time = (/** @type {number} */ ms) => (ms - base) / 1000;
+  const pace = keepUp(video);
+  // Metadata come at the beginning, and again before the media of a publisher that returned.
+  let begun = false;
+
+  /** Gives the tags of the stream to mpegts.js. */
+  class Source extends mpegts.BaseLoader {
+    #received = 0;
+    constructor() { super("FlvStream"); }
+
+    open() {
+      stream = new FlvStream(url, now, live, wanted, {
+        tags: (tags) => {
+          if (tags.some(isMetadata)) {
+            if (begun) pace.returned();
+            begun = true;
+          }
+          if (Number.isNaN(base)) {
+            const media = tags.filter((tag) => (tag.type === VIDEO || tag.type === AUDIO) && !isHeader(tag));
+            if (media.length) base = Math.min(...media.map((tag) => tag.time)); // as mpegts.js 1.8.0, `_calculateDtsBase`
+          }
+          const bytes = join(tags);
+          const before = this.#received;
+          this.#received += bytes.byteLength;
+          this.onDataArrival?.(bytes, before, this.#received);
+        },
+        hole: (from, to) => pace.over(time(from), time(to)),
+        ended: settle,
+      });
+    }
+
+    abort() { stream?.close(); }
+
+    destroy() {
+      stream?.close();
+      super.destroy();
+    }
+  }
+
+  const player = mpegts.createPlayer({ type: "flv", isLive: true, url }, { ...CONFIG, customLoader: Source });
+  player.on(mpegts.Events.ERROR ?? "", (_, detail, info) => {
     const words = String(info?.msg ?? detail);
-    if (type === mpegts.ErrorTypes.NETWORK_ERROR) settle(info?.code === 401 || info?.code === 403 ? "denied" : "lost", words);
-    else settle(isUnsupported(mpegts, detail, words) ? "codec" : "lost", words);
+    settle(isUnsupported(mpegts, detail, words) ? "codec" : "lost", words);
   });
   video.addEventListener("error", decodeError);
   /** The media element reported an error. */
   function decodeError() {
     if (video.error) settle(video.error.code === MediaError.MEDIA_ERR_SRC_NOT_SUPPORTED ? "codec" : "lost", video.error.message);
   }
-  const pace = keepUp(video);
-  let begun = false;
-  // Metadata come at the beginning, and again before the media of a publisher that returned.
-  player.on(mpegts.Events.METADATA_ARRIVED ?? "", () => {
-    if (begun) pace.returned();
-    begun = true;
-  });
   player.attachMediaElement(video);
   player.load();
   let open = true;
   return {
     outcome,
     delay() {
-      const end = newest(video);
-      return end === null ? null : end - video.currentTime;
+      const behind = (now() - (stream?.timeline.dateOf(base + video.currentTime * 1000) ?? NaN)) / 1000;
+      return Number.isNaN(behind) ? null : Math.max(0, behind);
     },
     toLive: () => pace.toLive(),
+    qualities: () => stream?.qualities ?? [],
+    quality(id) {
+      wanted = id;
+      stream?.quality(id);
+    },
+    shown: () => stream?.level ?? null,
+    slow: () => stream?.slow ? "yes" : "no",
     close() {
       if (!open) return;
       open = false;
@@ -88,7 +135,8 @@ export function flvEngine(video, url) {
  * While the publisher is disconnected, time continues, and mpegts.js fills the gap with the last picture and silence. A viewer who
  * had no buffer left would stay late by the length of the break. So this filling is skipped.
  * @param {HTMLVideoElement} video
- * @returns {{toLive: () => void, returned: () => void, stop: () => void}}  returned: call when the publisher is back
+ * @returns {{toLive: () => void, returned: () => void, over: (from: number, to: number) => void, stop: () => void}}
+ *   returned: call when the publisher is back. over: call before media come that have no pictures between two times
  */
 function keepUp(video) {
   const catchUp = new CatchUp();
@@ -115,11 +163,23 @@ function keepUp(video) {
     const jump = catchUp.over(end - video.currentTime);
     if (jump) video.currentTime += jump;
   };
+  /** Times between which there are no pictures. */
+  let hole = { from: Infinity, to: -Infinity };
+  const overHole = () => {
+    const end = newest(video);
+    if (end === null || end <= hole.to + 0.1 || video.seeking || video.currentTime < hole.from - 0.3) return;
+    const { to } = hole;
+    const jumps = video.currentTime < to;
+    hole = { from: Infinity, to: -Infinity };
+    if (jumps) video.currentTime = Math.max(to, end - catchUp.keep);
+  };
+  for (const event of ["progress", "timeupdate", "waiting"]) video.addEventListener(event, overHole, { signal });
   // Uses events, because timers of hidden tabs are slow.
   for (const event of ["canplay", "progress", "timeupdate"]) video.addEventListener(event, overBreak, { signal });
   video.addEventListener("waiting", () => { if (begun && !video.seeking && !document.hidden) catchUp.stalled(seconds()); }, { signal });
   const timer = setInterval(() => {
     if (video.paused || video.seeking) return;
+    overHole();
     stepOverHole(video);
     const end = newest(video);
     if (!begun || end === null) return;
@@ -133,7 +193,14 @@ function keepUp(video) {
     before = newest(video) ?? Infinity;
     catchUp.returned(seconds());
   };
-  return { toLive, returned, stop() { clearInterval(timer); ended.abort(); } };
+  return {
+    toLive, returned,
+    over(from, to) {
+      hole = { from, to };
+      catchUp.returned(seconds());
+    },
+    stop() { clearInterval(timer); ended.abort(); },
+  };
 }
 
 /**

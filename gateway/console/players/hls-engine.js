@@ -30,6 +30,7 @@ export function rewindEngine(date) {
 }
 
 const MAX_HOLD = 2.5;      // target durations; the gateway answers 503 after three (HLS §6.2.5.2)
+const HEADROOM = 1.1; // of the link above the smallest bitrate; less is too slow
 const HELD_TIMES = 30; // after so many, hls.js requests in its own way
 
 /**
@@ -129,6 +130,10 @@ function openHlsJs(video, url, now, lowLatency) {
     shown() {
       const level = hls.levels[hls.currentLevel];
       return level ? nameOf(level.url[0] ?? "", url) : null;
+    },
+    slow() {
+      const least = Math.min(...hls.levels.map(({ bitrate }) => bitrate));
+      return hls.bandwidthEstimate < least * HEADROOM ? "maybe" : "no";
     },
     sounds: () => hls.audioTracks.map(({ name }) => name),
     sound(name) {

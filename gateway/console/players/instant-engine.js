@@ -3,6 +3,7 @@
 import { flvEngine, flvUnsupported, loadLibrary } from "./flv-engine.js";
 import { InstantPlayer, unfit } from "./instant-player.js";
 import { pending } from "./media.js";
+import { AUTO } from "./quality.js";
 import { t } from "./words.js";
 
 /** @typedef {import("./instant-player.js").Unfit} Unfit */
@@ -19,13 +20,14 @@ const REASONS = {
 export const supported = () => unfit() === null;
 
 /** @type {OpenEngine} */
-export function instantEngine(video, url, now) {
+export function instantEngine(video, url, now, live) {
   const { outcome, settle } = pending();
   /** @type {InstantPlayer | null} */
   let player = null;
   /** @type {Engine | null} */
   let other = null;
   let open = true;
+  let wanted = AUTO;
   let instead = ""; // the reason why mpegts.js plays
 
   /** @param {Unfit} reason @param {string} detail */
@@ -40,21 +42,29 @@ export function instantEngine(video, url, now) {
     if (!open) return;
     const why = flvUnsupported();
     if (why !== null) return settle("codec", t("detail.mse", { format: "HTTP-FLV" }));
-    other = flvEngine(video, url, now);
+    other = flvEngine(video, url, now, live);
+    other.quality?.(wanted);
     void other.outcome.then((end) => settle(end.why, end.detail));
   }
 
   const reason = unfit();
   if (reason !== null) void fallBack(reason, "");
   else {
-    player = new InstantPlayer(video, url.replace(/^http/, "ws"), {
+    player = new InstantPlayer(video, url.replace(/^http/, "ws"), now, live, {
       ended: settle, unfit: (why, detail) => void fallBack(why, detail),
     });
   }
   return {
     outcome,
     delay: () => other ? other.delay() : player?.delay ?? null,
-    toLive: () => other?.toLive(), // this player is always live
+    get toLive() { return other?.toLive; }, // the player with WebCodecs is always live
+    qualities: () => (other ?? player)?.qualities?.() ?? [],
+    quality(id) {
+      wanted = id;
+      (other ?? player)?.quality?.(id);
+    },
+    shown: () => (other ?? player)?.shown?.() ?? null,
+    slow: () => (other ?? player)?.slow?.() ?? "no",
     times: () => player?.times ?? null,
     dropped: () => player?.dropped ?? null,
     decoder: () => player ? player.codecs && `WebCodecs, ${player.codecs}` : `mpegts.js: ${instead}`,

@@ -1,10 +1,12 @@
 /** Plays WS-FLV with WebCodecs: receives, decodes, and shows each frame as early as the arrivals allow. */
 
 import { audioConfig, videoConfig } from "./codec-config.js";
-import { FlvDemuxer, FlvError } from "./flv-demuxer.js";
+import { eventsOf } from "./flv-demuxer.js";
+import { FlvStream } from "./flv-stream.js";
 import { PicturePlayer } from "./picture-player.js";
 import { canShow } from "./picture-sink.js";
 import { PlayoutDelay } from "./playout-delay.js";
+import { AUTO } from "./quality.js";
 import { SoundPlayer } from "./sound-player.js";
 
 /** @typedef {import("./flv-demuxer.js").Config} Config */
@@ -22,7 +24,6 @@ const FAILURES = 5;          // decoder errors within FAILURE_TIME after which a
 const FAILURE_TIME = 20000;  // ms
 const LEADING = 60;          // ms between the sound's delay and the wanted one up to which the picture follows the sound
 const LEAST_DELAY = 0.05;    // seconds; pages round it to 0.1 s, and take less for an empty buffer
-const NORMAL_CLOSURE = 1000; // RFC 6455 §7.4.1
 
 /** @returns {Unfit | null} reason why this browser cannot play in this way; null if it can */
 export function unfit() {
@@ -32,8 +33,7 @@ export function unfit() {
 }
 
 export class InstantPlayer {
-  #video; #owner; #socket; #picture; #sound;
-  #demuxer = new FlvDemuxer();
+  #video; #owner; #stream; #picture; #sound; #now;
   #playout = new PlayoutDelay();
   #open = true;
   #listening = new AbortController();
@@ -41,7 +41,6 @@ export class InstantPlayer {
   #turn = Promise.resolve();
   #turns = 0;                    // messages that wait
   #newest = NaN;                 // time of the newest received picture, ms
-  #meanWait = NaN;                   // mean time from a picture's arrival to its presentation, ms
   /** The latest sequence header of each track. @type {Map<string, string>} */
   #headers = new Map();
   /** @type {Map<string, string>} */
@@ -52,10 +51,13 @@ export class InstantPlayer {
   /**
    * @param {HTMLVideoElement} video
    * @param {string} url  of WS-FLV
+   * @param {() => number} now  the server's clock, ms since 1970
+   * @param {import("./types.js").Live} live
    * @param {Owner} owner
    */
-  constructor(video, url, owner) {
+  constructor(video, url, now, live, owner) {
     this.#video = video;
+    this.#now = now;
     this.#owner = owner;
     this.#picture = new PicturePlayer(video, {
       ready: (time, now) => this.#playout.note("video", now - time, now),
@@ -69,13 +71,11 @@ export class InstantPlayer {
       broken: (error) => this.#unfit("decoder", error.message),
     });
     this.#listen();
-    this.#socket = new WebSocket(url);
-    this.#socket.binaryType = "arraybuffer";
-    this.#socket.onmessage = ({ data }) => { if (data instanceof ArrayBuffer) this.#receive(new Uint8Array(data)); };
-    this.#socket.onclose = ({ code, reason }) => {
-      // A socket that never opened has 1006: the page then asks the gateway for the reason.
-      void this.#turn.then(() => this.#end(code === NORMAL_CLOSURE ? "ended" : "lost", reason));
-    };
+    this.#stream = new FlvStream(url, now, live, AUTO, {
+      tags: (tags) => this.#receive(eventsOf(tags)),
+      hole: () => undefined, // each picture is shown at its time, and the delay follows what arrives
+      ended: (why, detail) => void this.#turn.then(() => this.#end(why, detail)),
+    });
   }
 
   /** Seconds of the media timeline: the shown picture and the newest received one. A media element of a stream has no such times. */
@@ -84,8 +84,20 @@ export class InstantPlayer {
     return { shown: this.#picture.shown / 1000 || 0, newest: Number.isNaN(newest) ? null : newest };
   }
 
-  /** Mean seconds from the arrival of a picture to its presentation; null before the first one. */
-  get delay() { return Number.isNaN(this.#meanWait) ? null : Math.max(LEAST_DELAY, this.#meanWait / 1000); }
+  /** Seconds from the arrival of the shown picture at the gateway; null before the first one. */
+  get delay() {
+    const behind = (this.#now() - this.#stream.timeline.dateOf(this.#picture.shown)) / 1000;
+    return Number.isFinite(behind) ? Math.max(LEAST_DELAY, behind) : null;
+  }
+
+  qualities() { return this.#stream.qualities; }
+
+  /** @param {string} id */
+  quality(id) { this.#stream.quality(id); }
+
+  shown() { return this.#stream.level; }
+
+  slow() { return this.#stream.slow ? /** @type {const} */ ("yes") : /** @type {const} */ ("no"); }
 
   get dropped() { return this.#picture.dropped; }
 
@@ -96,8 +108,7 @@ export class InstantPlayer {
     if (!this.#open) return;
     this.#open = false;
     this.#listening.abort();
-    this.#socket.onmessage = this.#socket.onclose = null;
-    this.#socket.close();
+    this.#stream.close();
     this.#picture.close();
     this.#sound.close();
   }
@@ -152,15 +163,15 @@ export class InstantPlayer {
     if (loudness === 0) this.#playout.forget("audio");
   }
 
-  /** @param {Uint8Array<ArrayBuffer>} data */
-  #receive(data) {
+  /** @param {FlvEvent[]} events */
+  #receive(events) {
     // Without waiting messages there is no need for a promise, which costs a turn of the loop.
     if (this.#turns === 0) {
-      const step = this.#events(data);
+      const step = this.#handle(events);
       if (step) this.#wait(step);
       return;
     }
-    this.#wait(this.#turn.then(() => (this.#open && this.#events(data)) || undefined));
+    this.#wait(this.#turn.then(() => (this.#open && this.#handle(events)) || undefined));
   }
 
   /** @param {Promise<void>} step */
@@ -169,21 +180,7 @@ export class InstantPlayer {
     this.#turn = step.finally(() => { this.#turns--; });
   }
 
-  /**
-   * @param {Uint8Array<ArrayBuffer>} data
-   * @returns {Promise<void> | null}  null if all was done at once
-   */
-  #events(data) {
-    try {
-      return this.#handle(this.#demuxer.push(data));
-    } catch (error) {
-      if (!(error instanceof FlvError)) throw error;
-      this.#end("lost", error.message);
-      return null;
-    }
-  }
-
-  /** @param {FlvEvent[]} events @returns {Promise<void> | null} */
+  /** @param {FlvEvent[]} events @returns {Promise<void> | null}  null if all was done at once */
   #handle(events) {
     for (const [at, event] of events.entries()) {
       if (!this.#open) return null;
@@ -200,17 +197,10 @@ export class InstantPlayer {
       if (event.track === "audio") this.#sound.push(event);
       else {
         this.#newest = event.pts;
-        this.#arrived(event.pts, performance.now());
         this.#picture.push(event);
       }
     }
     return null;
-  }
-
-  /** @param {number} pts @param {number} now */
-  #arrived(pts, now) {
-    const wait = Math.max(0, pts + this.#delay(now) - now);
-    this.#meanWait = Number.isNaN(this.#meanWait) ? wait : this.#meanWait + (wait - this.#meanWait) * 0.05;
   }
 
   /** @param {Config} event */

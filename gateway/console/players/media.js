@@ -3,8 +3,11 @@
 /** @typedef {import("./types.js").Outcome} Outcome */
 
 // Chromium answers "maybe" too, but plays low-latency playlists worse than hls.js. So only Apple's browsers count.
-export const nativeHls = /apple/i.test(navigator.vendor)
+export const apple = /apple/i.test(navigator.vendor)
   && document.createElement("video").canPlayType("application/vnd.apple.mpegurl") !== "";
+
+/** Whether the browser itself plays HLS. hls.js is better where Apple's browsers let it: it knows delay and qualities. */
+export const nativeHls = apple && !("ManagedMediaSource" in globalThis);
 
 /**
  * Returns a promise, and the function that settles it.

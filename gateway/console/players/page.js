@@ -6,6 +6,7 @@ import { addresses, addressFor, AUTO, choices, heightOf } from "./quality.js";
 import { Report } from "./report.js";
 import { RewindBar } from "./rewind-bar.js";
 import { ask, Backoff, Clock, neighbour, streamName } from "./status.js";
+import { Struggle } from "./struggle.js";
 import { View } from "./view.js";
 import { onlyWay } from "./ways.js";
 import { t } from "./words.js";
@@ -20,6 +21,8 @@ import { t } from "./words.js";
 
 const STALL = 8;               // seconds without a new picture, although there is a publisher, after which the stream is opened again
 const STILL_SECONDS = 0.5;     // seconds that the picture stands still before the gateway is asked for the reason
+const STILL_LIMIT = 1.5;       // seconds that the picture stands still before this is shown, whatever the reason
+const NEWER = 50;              // ms by which a picture is newer than the one that stood still
 const SPREAD = 0.5;            // seconds over which the viewers of a stream spread a request that all of them send
 const MIN_PROGRESS = 0.5;      // seconds after the latest shown picture from which a picture counts as new
 const PAUSE_LIMIT = 30;        // seconds of pause in which the stream is still received
@@ -63,8 +66,10 @@ class Page {
   #clock = new Clock();
   #waiting = new Backoff(1, 5);     // for a stream that is not live yet
   #absent = new Backoff(5, 30);     // for a channel that does not exist
-  #trouble = new Backoff(1, 20);    // for a gateway that does not answer, or a stream that fails again and again
+  #trouble = new Backoff(1, 20);    // for a stream that fails again and again
+  #away = new Backoff(1, 2);        // for a gateway that does not answer; it may be back at any moment
   #still = new Backoff(1, 5);       // for a picture that stands still
+  #struggle = new Struggle();
   #usual = Infinity;                // the smallest delay since this engine began
   /** @type {Engine | null} */
   #engine = null;
@@ -150,8 +155,11 @@ class Page {
     if (!isAway(view.state)) view.show("stalled");
     await new Promise((done) => setTimeout(done, Math.random() * SPREAD * 1000));
     const answer = await ask(this.#clock, new AbortController().signal);
-    if (answer.kind !== "status") view.show("lost");
-    else if (answer.status.state === "lingering") view.show(absence(answer.status));
+    if (answer.kind !== "status") {
+      view.show("lost");
+      return this.#pause(this.#away);
+    }
+    if (answer.status.state === "lingering") view.show(absence(answer.status));
     else if (!answer.status.live) return;
     // A way that played before gets a second try, unless no pictures arrive.
     else if (this.#way && (!this.#stable || outcome.detail === NO_PICTURE) && this.ways.failed(this.#way, false, answer.status)) return;
@@ -171,9 +179,10 @@ class Page {
     if (answer.kind === "denied") return { why: "denied", detail: answer.detail };
     if (answer.kind === "away") {
       view.show("lost");
-      await this.#pause(this.#trouble);
+      await this.#pause(this.#away);
       return null;
     }
+    this.#away.reset();
     const { live, name, poster, tracks = [] } = answer.status;
     view.about(answer.status);
     if (!live) {
@@ -223,6 +232,7 @@ class Page {
     if (status.state === "lingering") view.show(absence(status));
     else if (view.state !== "lost" && !isAway(view.state) && view.state !== "stalled") view.show("starting");
     this.#usual = Infinity;
+    this.#struggle.reset();
     this.#still.reset();
     this.#report.opening(format.protocol ?? format.output, status.reports === true);
     this.#known = addresses(format, status);
@@ -230,20 +240,37 @@ class Page {
     const rewound = this.#date !== null;
     view.rewinds(rewound);
     void this.#askOldest();
+    const watch = new AbortController();
+    const { signal } = watch;
     const url = neighbour(this.#open.file);
     const reach = status.rewind ? `${url}${url.includes("?") ? "&" : "?"}rewind=${status.rewind}` : url;
-    const engine = format.open(video, rewound ? reach : url, this.#clock.now);
+    const renew = async () => {
+      const answer = await ask(this.#clock, signal);
+      return answer.kind === "status" ? answer.status : null;
+    };
+    const engine = format.open(video, rewound ? reach : url, this.#clock.now, { status, renew });
     engine.quality?.(this.#wanted);
     if (this.#heard) engine.sound?.(this.#heard);
     this.#engine = engine;
     /** @type {Promise<"another">} */
     const another = new Promise((done) => { this.#reopen = () => done("another"); });
-    const watch = new AbortController();
-    const { signal } = watch;
     const opened = performance.now();
     // End of the media before the break. Infinity if the page was opened during a break, until that break was shown.
     let before = status.state === "lingering" ? Infinity : -Infinity;
-    const stood = () => { if (before === Infinity || !waits(view.state)) before = this.#times().newest ?? -Infinity; };
+    let dateBefore = NaN; // of the last picture before the break, ms since 1970
+    const stood = () => {
+      if (before !== Infinity && waits(view.state)) return;
+      before = this.#times().newest ?? -Infinity;
+      dateBefore = this.#shownDate();
+    };
+    // Some players receive or show old pictures again, so the date counts where it is known.
+    const isNew = (back = false) => {
+      if (isStarved(video)) return false;
+      if (before === Infinity) return back;
+      const date = this.#shownDate();
+      if (!Number.isNaN(date) && !Number.isNaN(dateBefore)) return date > dateBefore + NEWER;
+      return (this.#times().newest ?? 0) > before + NEWER / 1000;
+    };
     video.addEventListener("timeupdate", () => {
       if (video.paused || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return;
       this.#played = true;
@@ -252,7 +279,7 @@ class Page {
         this.#trouble.reset();
       }
       // A player that searches for pictures may move a little within the old ones.
-      if (waits(view.state) && (isStarved(video) || (this.#times().newest ?? 0) <= before + 0.05)) return;
+      if (waits(view.state) && !isNew()) return;
       if (view.state !== "live") view.show("live");
     }, { signal });
     video.addEventListener("pause", () => {
@@ -262,7 +289,7 @@ class Page {
     // manifest again (5.2.1).
     video.addEventListener("canplay", () => void view.play(), { signal, once: true });
     try {
-      const outcome = await Promise.race([engine.outcome, another, this.#stalled(signal, stood), this.#leftPaused(signal)]);
+      const outcome = await Promise.race([engine.outcome, another, this.#stalled(signal, stood, isNew), this.#leftPaused(signal)]);
       if (outcome !== "another" && outcome.why === "lost") this.#report.stalled();
       else this.#report.resting();
       return outcome;
@@ -282,9 +309,11 @@ class Page {
    * and forth in its buffer; then the picture moves, but it is not new.
    * @param {AbortSignal} signal
    * @param {() => void} stood  called when the picture stops, before this is shown
+   * @param {(back?: boolean) => boolean} isNew  whether the picture is newer than the one that stood. back: whether the
+   *   publisher has returned, for a page that was opened during the break
    * @returns {Promise<Outcome>}
    */
-  #stalled(signal, stood) {
+  #stalled(signal, stood, isNew) {
     const { view } = this;
     const { video } = view;
     const begin = this.#times();
@@ -317,6 +346,11 @@ class Page {
           this.#still.reset();
           return;
         }
+        if (stands && now - moved >= STILL_LIMIT * 1000 && view.state === "live") {
+          // On a slow link, the answer of the gateway may come late.
+          stood();
+          view.show("stalled");
+        }
         if (asking || now < next) return;
         asking = true;
         const answer = await ask(this.#clock, signal).catch(() => null);
@@ -329,7 +363,7 @@ class Page {
         const lingers = away !== null;
         if (lingers) since = performance.now();
         if (stands ? this.#times().shown !== at : !(stale && lingers)) {
-          if (waits(view.state) && !lingers && !isStarved(video)) view.show("live");
+          if (waits(view.state) && !lingers && isNew(true)) view.show("live");
           return;
         }
         // A segment may last longer than STALL; the first one after a break takes as long to come as the others.
@@ -410,7 +444,7 @@ class Page {
     if (this.#date !== null) {
       this.#date = null;
       this.#switch();
-    } else this.#engine?.toLive();
+    } else this.#engine?.toLive?.();
     void this.view.play();
   }
 
@@ -451,13 +485,26 @@ class Page {
     const playing = this.#engine !== null && (this.view.state === "live" || this.view.state === "paused");
     const delay = playing ? this.#delay() : null;
     const buffer = playing && end !== null ? end - shown : null;
+    this.#judge();
     this.view.facts({ delay, buffer, dropped: this.#engine?.dropped?.(), decoder: this.#engine?.decoder?.() });
-    if (delay !== null) {
-      this.#usual = Math.min(this.#usual, delay);
-      this.view.controls.offerGoLive(delay > this.#usual + LATE_SECONDS);
-    }
+    if (delay !== null) this.#usual = Math.min(this.#usual, delay);
+    this.view.controls.offerGoLive(delay !== null && this.#engine?.toLive !== undefined && delay > this.#usual + LATE_SECONDS);
     if (playing) this.#offer();
     this.#showTime(playing);
+  }
+
+  /** Says that the link is too slow, and changes between ways for it. */
+  #judge() {
+    const { view, ways } = this;
+    const struggle = this.#struggle;
+    if (view.state === "live" || view.state === "stalled") struggle.look(view.state === "stalled");
+    else if (view.state === "broken" || view.state === "ended") struggle.reset();
+    const slow = this.#engine?.slow?.() ?? "no";
+    const shown = slow === "yes" || (slow === "maybe" && struggle.often);
+    view.notice(shown && view.state !== "ended" ? "notice.slow" : null);
+    if (!this.#engine || !this.#way || !this.#status || this.#date !== null) return;
+    if (struggle.often ? slow !== "no" && ways.struggles(this.#way, this.#status)
+      : struggle.smooth && !shown && ways.mayReturn(this.#way, this.#status)) this.#switch();
   }
 
   /** @param {boolean} playing */
@@ -467,6 +514,12 @@ class Page {
     const now = this.#clock.now();
     if (this.#date !== null && playing && !this.view.video.seeking) this.#date = this.#engine?.date?.() ?? this.#date;
     if (typeof oldest === "number") this.#bar.refresh(Math.max(oldest, now - rewind * 1000), now, this.#date);
+  }
+
+  /** @returns {number} the date of the shown picture, ms since 1970; NaN: unknown */
+  #shownDate() {
+    const delay = this.#date === null ? this.#engine?.delay() ?? null : null;
+    return delay === null ? NaN : this.#clock.now() - delay * 1000;
   }
 
   /** @returns {number | null}  seconds; null while the picture stands still, because the buffer is not the delay then */

@@ -25,9 +25,13 @@ export function neighbour(file) {
 /** @returns {string} the name of the stream in the page's address */
 export function streamName() { return decodeURIComponent(location.pathname.split("/").at(-2) ?? ""); }
 
+const FORGET = 300_000; // ms; the clocks do not run equally fast
+
 /** Measures the difference between this device's clock and the server's, so that delays are correct. */
 export class Clock {
   #ahead = 0;
+  #trip = Infinity; // ms, of the answer that counts
+  #learned = 0;     // when it came
 
   /**
    * @param {number | undefined} server  the server's clock in an answer, ms since 1970
@@ -35,7 +39,11 @@ export class Clock {
    * @param {number} answered  performance.now() after it
    */
   learn(server, asked, answered) {
-    if (typeof server === "number") this.#ahead = server + (answered - asked) / 2 - Date.now();
+    const trip = answered - asked;
+    // On a busy link the answer may wait, but not the request. So the fastest answer of the last minutes counts.
+    if (typeof server !== "number" || (trip > this.#trip && answered - this.#learned < FORGET)) return;
+    this.#ahead = server + trip / 2 - Date.now() - (performance.now() - answered);
+    [this.#trip, this.#learned] = [trip, answered];
   }
 
   /** @returns {number} the server's time, ms since 1970 */

@@ -22,7 +22,7 @@
  * @typedef {object} Engine
  * @property {Promise<Outcome>} outcome   settles when it stops without `close`
  * @property {() => number | null} delay  seconds between publisher and picture; null while unknown
- * @property {() => void} toLive          jumps to the live edge
+ * @property {() => void} [toLive]        jumps to the live edge; missing if it is always there
  * @property {() => void} close           stops and frees everything; may be called twice
  * @property {() => Quality[]} [qualities]   of the address; empty while unknown
  * @property {(id: string) => void} [quality]  sets AUTO (quality.js) or one of them; kept until the qualities are known
@@ -31,6 +31,8 @@
  * @property {(name: string) => void} [sound]  sets one of them; kept until they are known
  * @property {() => {shown: number, newest: number | null} | null} [times]  seconds of the media timeline: the shown picture
  *   and the newest received one, if the element does not know them
+ * @property {() => "yes" | "maybe" | "no"} [slow]  whether the link is too slow for the smallest quality; maybe: if
+ *   the picture also stops often
  * @property {() => number | null} [dropped] pictures that were not shown, if the element does not count them
  * @property {() => number | null} [date]    the date of the shown picture, ms since 1970; only of a player that rewinds
  * @property {(date: number) => void} [seek]  goes to a date, ms since 1970; only of a player that rewinds
@@ -38,10 +40,16 @@
  */
 
 /**
+ * What is known of the live stream that an engine opens. renew: asks for the status again; null: no answer.
+ * @typedef {{status: Status, renew: () => Promise<Status | null>}} Live
+ */
+
+/**
  * @callback OpenEngine
  * @param {HTMLVideoElement} video
  * @param {string} url     absolute, with the page's own query
  * @param {() => number} now  the server's clock as far as known, ms since 1970
+ * @param {Live} live
  * @returns {Engine}
  */
 
@@ -76,6 +84,7 @@
  * @property {string[]} outputs   of the channel
  * @property {string[]} [ready]   the outputs that can be requested now (an HLS playlist only after its first segment)
  * @property {string} [color]  of the channel, `#rrggbb`; "": none
+ * @property {number} [bitrate]   of the source, bits a second; 0: not known yet
  * @property {{name: string, bitrate: number, outputs: string[]}[]} [renditions]  the live renditions, the smallest first
  * @property {"hls" | "cmaf" | null} [ladder]  the format of index.m3u8, which has the renditions; null: there are none
  * @property {boolean} [reports]  whether the gateway takes reports of viewers

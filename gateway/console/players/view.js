@@ -55,6 +55,7 @@ export class View {
   #format;
   #layout;
   #rewound = false;
+  #heading = h("h1", { id: "title" });
   #share;
   #protocol = h("dd", { id: "protocol" });
   #detail = "";
@@ -72,6 +73,8 @@ export class View {
   #badge = h("span", { class: "badge", id: "badge", "aria-hidden": "true" });
   #lag = h("span", { class: "lag" });
   #unmute = h("button", { id: "unmute", class: "hint", type: "button", hidden: true, onclick: () => this.muteOrNot() });
+  #notice = h("p", { class: "notice", id: "notice", role: "status", hidden: true });
+  #noticed = /** @type {Word | null} */ (null);
   #announcer = h("p", { class: "visually-hidden", id: "announcer", role: "status", "aria-live": "polite" });
   #tabs = PAGES.map(([page, output, label]) =>
     h("a", { href: page + query, "data-output": output, "aria-current": location.pathname.endsWith(`/${page}`) && "page" }, label));
@@ -96,7 +99,7 @@ export class View {
     this.#build(name);
     speak(() => {
       document.documentElement.lang = languageTag();
-      document.title = layout?.title() ?? `${name || t("page.title")} · Millrace`;
+      document.title = this.#title();
       for (const tab of this.#tabs) if (tab.pathname.endsWith("/instant.html")) tab.textContent = t("page.instant");
       this.show(this.state, this.#detail);
       if (this.#outputs) this.markTabs(this.#outputs);
@@ -123,6 +126,7 @@ export class View {
     this.#headline.textContent = said;
     this.#more.textContent = (state === "codec" ? codecWords(detail) : detail) || (words ? t(words) : "");
     this.#facts.state.textContent = said;
+    if (state !== "live" && state !== "paused") this.#lag.textContent = ""; // it is the delay of a moving picture
     this.#badge.replaceChildren(said, this.#lag);
     this.#retry.hidden = state !== "denied" && state !== "codec";
     this.#start.hidden = state !== "blocked";
@@ -180,6 +184,14 @@ export class View {
     if (document.activeElement === this.#unmute) this.controls.focus();
   }
 
+  /** @param {Word | null} word  what the viewer should know while the stream plays; null: nothing */
+  notice(word) {
+    if (word === this.#noticed) return;
+    this.#noticed = word;
+    this.#notice.hidden = word === null;
+    this.#notice.textContent = word === null ? "" : t(word);
+  }
+
   /** @param {boolean} rewound  whether an earlier time is shown */
   rewinds(rewound) {
     if (rewound === this.#rewound) return;
@@ -192,8 +204,11 @@ export class View {
   about(status) {
     this.markTabs(status.outputs);
     this.#layout?.about(status);
-    if (this.#layout) document.title = this.#layout.title();
+    if (status.name) this.#heading.textContent = status.name;
+    document.title = this.#title();
   }
+
+  #title() { return this.#layout?.title() ?? `${this.#heading.textContent || t("page.title")} · Millrace`; }
 
   /** @param {{label: string, media: string}} format  the one that plays now */
   uses(format) {
@@ -236,6 +251,7 @@ export class View {
 
   /** @param {string} name */
   #build(name) {
+    this.#heading.textContent = name;
     this.#protocol.textContent = this.#format.label;
     this.#start.append(this.#startWords);
     this.video.addEventListener("volumechange", () => this.#hint());
@@ -244,7 +260,7 @@ export class View {
     this.#stage.append(this.#poster, this.video, this.#held,
       h("div", { class: "veil" },
         h("div", { class: "pulse", "aria-hidden": "true" }, h("i"), h("i"), h("i")), this.#headline, this.#more, this.#retry, this.#start),
-      this.#badge, h("div", { class: "hints" }, this.#unmute), this.controls.element);
+      this.#badge, this.#notice, h("div", { class: "hints" }, this.#unmute), this.controls.element);
     const { state, delay, buffer, picture, dropped } = this.#facts;
     const facts = h("dl", { class: "facts" }, fact("fact.protocol", this.#protocol), fact("fact.state", state),
       fact("fact.delay", delay, "fact.delay.why"), fact("fact.buffer", buffer, "fact.buffer.why"),
@@ -254,13 +270,14 @@ export class View {
     document.documentElement.toggleAttribute("data-embed", EMBEDDED);
     this.#stage.append(this.#announcer);
     const page = this.#layout?.build({ stage: this.#stage, facts, keys, controls: this.controls })
-      ?? [titleBar(h("h1", { id: "title" }, name), said("nav", "page.formats", { class: "tabs" }, ...this.#tabs)),
+      ?? [titleBar(this.#heading, said("nav", "page.formats", { class: "tabs" }, ...this.#tabs)),
       h("main", {}, this.#stage, facts), h("footer", {}, keys)];
     document.body.append(...page, this.#share.element);
     speak(() => {
       this.#stage.setAttribute("aria-label", t("page.player"));
       this.video.setAttribute("aria-label", t("page.video"));
       this.#retry.textContent = t("do.retry");
+      if (this.#noticed) this.#notice.textContent = t(this.#noticed);
       this.#startWords.textContent = t("do.play");
       this.#unmute.textContent = t("sound.off");
       keys.replaceChildren(...[[t("key.space"), "key.play"], ["M", "key.sound"], ["F", "key.full"], ["P", "key.pip"], ["L", "key.live"]]

@@ -1,15 +1,18 @@
 /** Chooses how to play a stream: the viewer's choice, else the best way, and the next one if that fails. */
 
 import { loadDash, loadFlv, loadHls, loadWhep } from "./engines.js";
-import { nativeHls } from "./media.js";
+import { apple, nativeHls } from "./media.js";
 import { AUTO } from "./quality.js";
-import { flvRenditions, hlsRenditions } from "./renditions.js";
+import { hlsRenditions } from "./renditions.js";
 
 /** @typedef {import("./types.js").Format} Format */
 /** @typedef {import("./types.js").Status} Status */
 /** @typedef {import("./types.js").Way} Way */
 
 const FORGET = 300_000; // ms after which a way that failed may be chosen again
+const RETURN = 120_000; // ms after which FLV is tried again, if the link was too slow for it; doubled each time
+const LONGEST_RETURN = 1_800_000;
+const FLV = ["wsflv", "flv"];
 
 /** The way with the shortest delay: by WebRTC where that is possible, else with WebCodecs. */
 const INSTANT = "instant";
@@ -17,17 +20,17 @@ const INSTANT = "instant";
 /** All ways, in the order of the menu. @type {Way[]} */
 export const WAYS = [
   {
-    id: "wsflv", label: "WS-FLV", output: "flv", protocol: "wsflv", media: "live.flv", others: flvRenditions,
+    id: "wsflv", label: "WS-FLV", output: "flv", protocol: "wsflv", media: "live.flv",
     load: async () => {
       const { open, unsupported } = await loadFlv();
-      return { open: (video, url, now) => open(video, url.replace(/^http/, "ws"), now), unsupported };
+      return { open: (video, url, ...more) => open(video, url.replace(/^http/, "ws"), ...more), unsupported };
     },
   },
   { id: "cmaf", label: "LL-HLS", output: "cmaf", media: "master.m3u8", load: () => loadHls(true) },
   { id: "whep", label: "WebRTC", output: "whep", media: "whep", load: loadWhep },
-  { id: "flv", label: "HTTP-FLV", output: "flv", media: "live.flv", others: flvRenditions, load: loadFlv },
+  { id: "flv", label: "HTTP-FLV", output: "flv", media: "live.flv", load: loadFlv },
   {
-    id: INSTANT, label: "Instant", output: "flv", protocol: "instant", media: "live.flv", others: flvRenditions,
+    id: INSTANT, label: "Instant", output: "flv", protocol: "instant", media: "live.flv",
     load: async () => {
       const { instantEngine, supported } = await import("./instant-engine.js");
       return { open: instantEngine, unsupported: supported() ? null : "WebCodecs" };
@@ -37,8 +40,8 @@ export const WAYS = [
   { id: "dash", label: "DASH", output: "cmaf", protocol: "dash", media: "manifest.mpd", load: loadDash },
 ];
 
-/** The ways that are chosen automatically, the best first. Apple's browsers play HLS themselves, without a library. */
-const BEST = nativeHls ? ["cmaf", "hls", "wsflv", "flv"] : ["wsflv", "cmaf", "flv", "hls"];
+/** The ways that are chosen automatically, the best first. HLS is what Apple's browsers play best. */
+const BEST = apple ? ["cmaf", "hls", "wsflv", "flv"] : ["wsflv", "cmaf", "flv", "hls"];
 
 /**
  * The next thing to do: play `way` with `format`, or show a state.
@@ -57,6 +60,8 @@ export class Ways {
   #isPlayable;
   /** The time at which a way failed; Infinity: it never works with this stream. @type {Map<string, number>} */
   #failed = new Map();
+  #pause = RETURN / 2;
+  #returns = Infinity; // when FLV may be tried again, after LL-HLS was taken for a slow link
 
   /**
    * @param {Way[]} ways
@@ -121,6 +126,42 @@ export class Ways {
   failed(way, forever, status) {
     this.#failed.set(way.id, forever ? Infinity : performance.now());
     return this.possible(status).some(({ id }) => !this.#failed.has(id));
+  }
+
+  /**
+   * The link is too slow for `way`. LL-HLS has a larger buffer and its own choice of qualities, so it may be better than FLV.
+   * @param {Way} way
+   * @param {Status} status
+   * @returns {boolean} whether another way should be opened
+   */
+  struggles({ id }, status) {
+    if (this.wanted !== AUTO) return false;
+    const now = performance.now();
+    if (id === "cmaf" && Number.isFinite(this.#returns)) {
+      // It is not better.
+      this.#failed.set("cmaf", now);
+      for (const flv of FLV) this.#failed.delete(flv);
+      this.#returns = Infinity;
+      return true;
+    }
+    const cmaf = this.possible(status).some((way) => way.id === "cmaf") && (status.ready ?? status.outputs).includes("cmaf");
+    if (!FLV.includes(id) || !cmaf || now - (this.#failed.get("cmaf") ?? -FORGET) < FORGET) return false;
+    for (const flv of FLV) this.#failed.set(flv, now);
+    this.#pause = Math.min(LONGEST_RETURN, this.#pause * 2);
+    this.#returns = now + this.#pause;
+    return true;
+  }
+
+  /**
+   * @param {Way} way  that plays without stops
+   * @param {Status} status
+   * @returns {boolean} whether FLV should be tried again, because the link may be good again
+   */
+  mayReturn({ id }, status) {
+    if (this.wanted !== AUTO || id !== "cmaf" || performance.now() < this.#returns) return false;
+    this.#returns = Infinity;
+    for (const flv of FLV) this.#failed.delete(flv);
+    return this.possible(status).some((way) => FLV.includes(way.id));
   }
 
   /** @param {Way} way */

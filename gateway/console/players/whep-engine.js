@@ -15,9 +15,12 @@ import { withStereo } from "./whep-sdp.js";
 
 const LOOK = 500;                    // ms between two looks at the statistics
 const NTP_EPOCH = 2_208_988_800_000; // ms from 1900 to 1970
+const VIDEO_RATE = 90_000;           // RTP timestamps a second
+const SILENCE = 1000;                // ms; the time of the element goes on if no sound comes
 const LEAST_DELAY = 0.05;            // seconds; pages round it to 0.1 s, and take less for an empty buffer
 const MAX_DELAY = 300;               // seconds; more means that a clock is wrong
 
+const LOSSY = 0.05;    // share of lost packets from which the link may be too slow
 const CALM = 10;       // looks without a lost packet until media are held back no longer
 const MORE_HOLD = 60;  // ms above one and a half round trips: for the request, and for jitter
 const HOLD_STEP = 20;  // ms; small changes of the round trip change nothing
@@ -45,16 +48,16 @@ export function whepEngine(video, url, now) {
   connection.addEventListener("track", ({ track }) => media.addTrack(track));
   connection.addTransceiver("video", { direction: "recvonly" });
   connection.addTransceiver("audio", { direction: "recvonly" });
-  const measure = new Measure(connection, video);
+  const measure = new Measure(connection, video, now);
   session.open(withStereo).then(() => { video.srcObject = media; }, (error) => {
     settle(error instanceof Refused ? meaning(error.status) : "lost", error.message);
   });
   let open = true;
   return {
     outcome,
-    delay: () => measure.delay(now()),
-    toLive: () => undefined, // it is always live
+    delay: () => measure.delay,
     times: () => ({ shown: measure.shown, newest: measure.newest }),
+    slow: () => measure.lossy ? "maybe" : "no",
     dropped: () => measure.dropped,
     decoder: () => measure.codecs,
     close() {
@@ -108,33 +111,44 @@ class Measure {
   dropped = null;
   /** The codecs in use. */
   codecs = "";
-  #connection; #video; #timer; #holdBack;
+  /** Whether many packets were lost since the last look. */
+  lossy = false;
+  #packets = { lost: 0, received: 0 };
+  #connection; #video; #now; #timer; #holdBack;
   #picture = NaN; // time of the shown picture; the element's time goes on with the sound, and without both
+  #stamp = NaN;   // its RTP timestamp, without wraps
+  #looked = NaN;  // `shown` at the last look
+  #date = NaN;    // server's date of the media time 0, ms since 1970
   #received = 0;
+  #arrived = -Infinity; // when the latest media came
+  #heard = 0;           // time of the sound, while it comes
   #buffer = 0;  // seconds that media wait in the browser
   #waited = { delay: 0, count: 0 };
-  #ahead = NaN; // ms that the server's clock at the shown picture is behind the own one
   #trip = 0;    // seconds
   #looking = false;
   #open = true;
 
-  /** @param {RTCPeerConnection} connection @param {HTMLVideoElement} video */
-  constructor(connection, video) {
+  /** @param {RTCPeerConnection} connection @param {HTMLVideoElement} video @param {() => number} now  the server's clock */
+  constructor(connection, video, now) {
     this.#connection = connection;
     this.#video = video;
+    this.#now = now;
     this.#holdBack = new HoldBack(connection);
     this.#timer = setInterval(() => void this.#look(), LOOK);
     if ("requestVideoFrameCallback" in video) this.#follow();
   }
 
   /** Seconds of the media timeline: the shown picture, or the sound. */
-  get shown() { return Number.isNaN(this.#picture) ? this.#video.currentTime : this.#picture; }
+  get shown() {
+    if (!Number.isNaN(this.#picture)) return this.#picture;
+    if (performance.now() - this.#arrived < SILENCE) this.#heard = this.#video.currentTime;
+    return this.#heard;
+  }
 
-  /** @param {number} now  the server's clock, ms since 1970 @returns {number | null}  seconds */
-  delay(now) {
-    if (this.newest === null) return null;
-    const behind = (now - Date.now() + this.#ahead) / 1000;
-    return Math.max(LEAST_DELAY, behind > 0 && behind < MAX_DELAY ? behind : this.#buffer + this.#trip / 2);
+  /** Seconds since the shown picture was received by the server; it grows while the picture stands still. */
+  get delay() {
+    if (this.newest === null || Number.isNaN(this.#date)) return null;
+    return Math.max(LEAST_DELAY, (this.#now() - this.#date) / 1000 - this.shown);
   }
 
   close() {
@@ -143,9 +157,13 @@ class Measure {
   }
 
   #follow() {
-    this.#video.requestVideoFrameCallback((_, { mediaTime }) => {
+    this.#video.requestVideoFrameCallback((_, { mediaTime, rtpTimestamp }) => {
       if (!this.#open) return;
-      this.#picture = mediaTime || this.#video.currentTime; // Firefox 153: always 0 for received pictures
+      if (rtpTimestamp !== undefined) {
+        // A repeated picture has a new media time, but its old timestamp.
+        this.#stamp = Number.isNaN(this.#stamp) ? rtpTimestamp : this.#stamp + ((rtpTimestamp - this.#stamp) | 0);
+        this.#picture = this.#stamp / VIDEO_RATE;
+      } else this.#picture = mediaTime || this.#video.currentTime; // Firefox 153: always 0 for received pictures
       this.#follow();
     });
   }
@@ -157,17 +175,23 @@ class Measure {
     this.#looking = false;
     const codecs = [];
     let requests = 0;
+    const packets = { lost: 0, received: 0 };
     /** @type {Inbound | null} */
     let leading = null; // the picture, else the sound
     for (const stats of report.values()) {
       if (stats.type === "candidate-pair" && stats.nominated) this.#trip = stats.currentRoundTripTime ?? 0;
       if (stats.type !== "inbound-rtp") continue;
       requests += stats.nackCount ?? 0;
+      packets.lost += stats.packetsLost ?? 0;
+      packets.received += stats.packetsReceived ?? 0;
       if (stats.kind === "video" || leading === null) leading = stats;
       const codec = report.get(stats.codecId)?.mimeType?.split("/")[1];
       if (codec) codecs.push(codec);
     }
     this.#holdBack.look(requests, this.#trip);
+    const lost = packets.lost - this.#packets.lost;
+    this.lossy = lost > LOSSY * (lost + packets.received - this.#packets.received);
+    this.#packets = packets;
     if (leading !== null) this.#read(leading);
     this.codecs = codecs.length ? `WebRTC, ${codecs.sort().join(", ")}` : "";
   }
@@ -178,12 +202,21 @@ class Measure {
     if (count > this.#waited.count) this.#buffer = (delay - this.#waited.delay) / (count - this.#waited.count);
     this.#waited = { delay, count };
     const received = framesReceived ?? packetsReceived;
-    if (received > this.#received) this.newest = this.shown + this.#buffer;
+    if (received > this.#received) {
+      this.#arrived = performance.now();
+      this.newest = this.shown + this.#buffer;
+    }
     this.#received = received;
     if (kind === "video") this.dropped = framesDropped ?? null;
+    // Browsers let their estimate go on while no picture comes.
+    if (this.shown === this.#looked) return;
+    this.#looked = this.shown;
+    let behind = NaN;
     if (estimatedPlayoutTimestamp) {
-      const behind = Date.now() - estimatedPlayoutTimestamp;
-      this.#ahead = behind < -NTP_EPOCH / 2 ? behind + NTP_EPOCH : behind; // Firefox 153 counts from 1970
+      const own = Date.now() - estimatedPlayoutTimestamp;
+      behind = this.#now() - Date.now() + (own < -NTP_EPOCH / 2 ? own + NTP_EPOCH : own); // Firefox 153 counts from 1970
     }
+    if (!(behind > 0 && behind < MAX_DELAY * 1000)) behind = (this.#buffer + this.#trip / 2) * 1000;
+    this.#date = this.#now() - behind - this.shown * 1000;
   }
 }
