@@ -257,18 +257,21 @@ class Page {
     const opened = performance.now();
     // End of the media before the break. Infinity if the page was opened during a break, until that break was shown.
     let before = status.state === "lingering" ? Infinity : -Infinity;
-    let dateBefore = NaN; // of the last picture before the break, ms since 1970
+    // Of the last picture before the break: its place on the media timeline, s, and its date, ms since 1970.
+    let [shownBefore, dateBefore] = [-Infinity, NaN];
     const stood = () => {
       if (before !== Infinity && waits(view.state)) return;
       before = this.#times().newest ?? -Infinity;
-      dateBefore = this.#shownDate();
+      [shownBefore, dateBefore] = [this.#times().shown, this.#shownDate()];
     };
-    // Some players receive or show old pictures again, so the date counts where it is known.
+    // The gateway repeats old pictures if a WebRTC player asks for a key frame. So the date counts where it is known.
     const isNew = (back = false) => {
       if (isStarved(video)) return false;
       if (before === Infinity) return back;
       const date = this.#shownDate();
-      if (!Number.isNaN(date) && !Number.isNaN(dateBefore)) return date > dateBefore + NEWER;
+      if (!Number.isNaN(date) && !Number.isNaN(dateBefore)) {
+        return date > dateBefore + NEWER && this.#times().shown > shownBefore + NEWER / 1000;
+      }
       return (this.#times().newest ?? 0) > before + NEWER / 1000;
     };
     video.addEventListener("timeupdate", () => {

@@ -116,6 +116,7 @@ class Measure {
   #packets = { lost: 0, received: 0 };
   #connection; #video; #now; #timer; #holdBack;
   #picture = NaN; // time of the shown picture; the element's time goes on with the sound, and without both
+  #shownAt = NaN; // performance.now() at which it was shown
   #stamp = NaN;   // its RTP timestamp, without wraps
   #looked = NaN;  // `shown` at the last look
   #date = NaN;    // server's date of the media time 0, ms since 1970
@@ -159,6 +160,7 @@ class Measure {
   #follow() {
     this.#video.requestVideoFrameCallback((_, { mediaTime, rtpTimestamp }) => {
       if (!this.#open) return;
+      this.#shownAt = performance.now();
       if (rtpTimestamp !== undefined) {
         // A repeated picture has a new media time, but its old timestamp.
         this.#stamp = Number.isNaN(this.#stamp) ? rtpTimestamp : this.#stamp + ((rtpTimestamp - this.#stamp) | 0);
@@ -217,6 +219,8 @@ class Measure {
       behind = this.#now() - Date.now() + (own < -NTP_EPOCH / 2 ? own + NTP_EPOCH : own); // Firefox 153 counts from 1970
     }
     if (!(behind > 0 && behind < MAX_DELAY * 1000)) behind = (this.#buffer + this.#trip / 2) * 1000;
-    this.#date = this.#now() - behind - this.shown * 1000;
+    // The estimate is for this moment, the picture may be older.
+    const since = Number.isNaN(this.#shownAt) ? 0 : performance.now() - this.#shownAt;
+    this.#date = this.#now() - behind - since - this.shown * 1000;
   }
 }

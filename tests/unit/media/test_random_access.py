@@ -155,7 +155,7 @@ def test_flv_for_browsers_decodes_from_each_key_frame_on() -> None:
         with av.open(io.BytesIO(body), format="flv") as film:
             assert len(list(film.decode(video=0))) == 57
     whole = FlvRendering()
-    assert tags[0] == whole.render_unit(taken.units[0]) and all(whole.render_unit(unit) for unit in taken.units)
+    assert tags[0].endswith(whole.render_unit(taken.units[0])) and all(whole.render_unit(unit) for unit in taken.units)
 
 
 def test_a_fragment_marks_an_open_key_frame_as_no_sync_sample() -> None:
