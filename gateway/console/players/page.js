@@ -1,5 +1,6 @@
 /** Runs a player page: waits for the stream, plays it, shows its state, and restarts it automatically. */
 
+import { pressed } from "./keyboard.js";
 import { newest } from "./media.js";
 import { keep, recall } from "./memory.js";
 import { addresses, addressFor, AUTO, choices, heightOf } from "./quality.js";
@@ -106,7 +107,7 @@ class Page {
       keep("track", name);
       this.#engine?.sound?.(name);
     });
-    document.addEventListener("keydown", (event) => this.#key(event));
+    document.addEventListener("keydown", (event) => pressed(event, this.view, () => this.#toLive()));
     document.addEventListener("visibilitychange", () => {
       // A tab in the background is slowed down, so its buffer is old.
       if (!document.hidden && !view.video.paused && this.#date === null) this.#toLive();
@@ -542,42 +543,6 @@ class Page {
     const chosen = is(this.#wanted) ? this.#wanted : is(AUTO) ? AUTO : this.#open.id;
     this.view.controls.qualities(found, chosen, this.#engine?.shown?.() ?? null);
     this.view.controls.sounds(this.#engine?.sounds?.() ?? [], this.#heard);
-  }
-
-  /** @param {KeyboardEvent} event */
-  #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    const target = event.target;
-    // A focused control handles most keys itself.
-    const busy = target instanceof Element && target.closest("button, a, input, select, dialog") !== null;
-    if (target instanceof Element && target.closest("dialog, input[type=text]")) return;
-    switch (event.key.toLowerCase()) {
-      case " ":
-      case "k":
-        if (busy && event.key === " ") return;
-        this.view.toggle();
-        break;
-      case "m":
-        this.view.muteOrNot();
-        break;
-      case "f":
-        void this.view.controls.toggleFull();
-        break;
-      case "p":
-        void this.view.controls.togglePip();
-        break;
-      case "arrowup":
-      case "arrowdown":
-        if (target !== this.view.video) return; // elsewhere these keys scroll
-        this.view.controls.louder(event.key === "ArrowUp" ? 0.05 : -0.05);
-        break;
-      case "l":
-        this.#toLive();
-        break;
-      default:
-        return;
-    }
-    event.preventDefault();
   }
 }
 

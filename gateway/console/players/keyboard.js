@@ -1,0 +1,43 @@
+/** The keys of a player page. */
+
+/** @typedef {import("./view.js").View} View */
+
+/**
+ * @param {KeyboardEvent} event
+ * @param {View} view
+ * @param {() => void} toLive
+ */
+export function pressed(event, view, toLive) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+  const target = event.target;
+  // A focused control handles most keys itself.
+  const busy = target instanceof Element && target.closest("button, a, input, select, dialog") !== null;
+  if (target instanceof Element && target.closest("dialog, input[type=text]")) return;
+  switch (event.key.toLowerCase()) {
+    case " ":
+    case "k":
+      if (busy && event.key === " ") return;
+      view.toggle();
+      break;
+    case "m":
+      view.muteOrNot();
+      break;
+    case "f":
+      void view.controls.toggleFull();
+      break;
+    case "p":
+      void view.controls.togglePip();
+      break;
+    case "arrowup":
+    case "arrowdown":
+      if (target !== view.video) return; // elsewhere these keys scroll
+      view.controls.louder(event.key === "ArrowUp" ? 0.05 : -0.05);
+      break;
+    case "l":
+      toLive();
+      break;
+    default:
+      return;
+  }
+  event.preventDefault();
+}
