@@ -190,10 +190,11 @@ def loaded(serving: Serving, page: str, port: str, below: tuple[str, ...]) -> se
         if path in seen:
             continue
         seen.add(path)
-        body = serving.get(path, port).decode()
-        assert body
-        if path.endswith(".min.js") or "/vendor/" in path:
+        content = serving.get(path, port)
+        assert content
+        if path.endswith((".min.js", ".png")) or "/vendor/" in path:
             continue
+        body = content.decode()
         named = re.findall(
             r"""(?:\b(?:src|href)=["']?|\bfrom\s*["']|\bimport\s*["']|[^@{]import\(\s*["'])([^"'\s>]+)""", body
         )
