@@ -55,6 +55,7 @@ async def test_a_broadcaster_sees_only_the_own_channel_and_can_go_live(browser: 
                 0
             )
         await page.get_by_role("button", name=re.compile("^QR code of RTMP URL")).first.click()
+        await page.get_by_role("alertdialog").get_by_role("button", name="Show the code").click()
         image = page.get_by_role("dialog").get_by_role("img", name=re.compile("QR"))
         await expect(image).to_be_visible()
         assert await image.evaluate("image => image.naturalWidth") > 20

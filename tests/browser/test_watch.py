@@ -106,7 +106,7 @@ async def test_the_watch_page_works_without_flv_or_media_source(browser: Browser
             await watched.page.add_init_script("delete window.RTCPeerConnection;")
             await watched.page.reload()
             await headline(watched, "This browser cannot play the stream")
-            assert "avc1." in await watched.page.locator("#detail").inner_text()
+            assert "It cannot decode H.264." in await watched.page.locator("#detail").inner_text()
 
 
 async def test_the_page_waits_plays_resumes_after_a_break_and_shows_the_end(browser: Browser, gateway: Gateway) -> None:

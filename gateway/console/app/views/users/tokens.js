@@ -8,7 +8,7 @@ import { ask, Dialog } from "../../dialog.js";
 import { moment } from "../../format.js";
 import { t } from "../../i18n.js";
 import { refresh, usePoll } from "../../poll.js";
-import { Badge, Button, CopyField, Field, html, IconButton, Notice, PageHead, Table } from "../../ui.js";
+import { Badge, Button, Card, CopyField, Field, html, IconButton, Notice, Table } from "../../ui.js";
 import { reason, Trouble } from "../parts/trouble.js";
 import { RightsFields } from "./rights.js";
 
@@ -31,13 +31,14 @@ export function Tokens() {
     { key: "acts", label: t("views.actions"), actions: true,
       cell: (one) => html`<${IconButton} icon="delete" label=${t("tokens.revokeOf", { name: one.name })} onClick=${() => revoke(one)} />` },
   ];
-  return html`<${PageHead} title=${t("tokens.title")} text=${t("tokens.text")}>
-      <${Button} icon="plus" onClick=${() => setMaking(true)}>${t("tokens.add")}<//>
-    <//>
+  return html`<${Card} title=${t("tokens.title")} actions=${html`
+      <${Button} small icon="plus" onClick=${() => setMaking(true)}>${t("tokens.add")}<//>`}>
+    <p class="soft">${t("tokens.text")}</p>
     <${Trouble} error=${error} />
     <${Table} label=${t("tokens.title")} name="tokens" sort="name" columns=${columns} rows=${data ?? (error ? [] : null)}
       keyOf=${(/** @type {Token} */ one) => one.id} empty=${html`<p class="soft">${t("tokens.empty")}</p>`} />
-    ${making && html`<${NewToken} onClose=${() => { setMaking(false); refresh(TOKENS); }} />`}`;
+    ${making && html`<${NewToken} onClose=${() => { setMaking(false); refresh(TOKENS); }} />`}
+  <//>`;
 }
 
 /** @param {Token} token */
