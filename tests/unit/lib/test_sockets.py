@@ -25,12 +25,13 @@ def test_a_port_in_use_gives_a_one_line_error(opened):
 
 
 def test_a_udp_port_in_use_gives_a_one_line_error(opened):
-    opened += listen("srt", "127.0.0.1", 0, "udp")
+    host = "127.77.0.1"  # other tests have connections from any port of 127.0.0.1
+    opened += listen("srt", host, 0, "udp")
     port = port_of(opened)
     with pytest.raises(ListenError) as error:
-        listen("srt", "127.0.0.1", port, "udp")
-    assert str(error.value).startswith(f"srt: UDP port {port} of 127.0.0.1 is in use by ")
-    opened += listen("http", "127.0.0.1", port)  # TCP has other ports
+        listen("srt", host, port, "udp")
+    assert str(error.value).startswith(f"srt: UDP port {port} of {host} is in use by ")
+    opened += listen("http", host, port)  # TCP has other ports
 
 
 def test_an_address_of_another_machine_gives_a_one_line_error():

@@ -111,7 +111,7 @@ def test_flags_are_ignored_while_the_ladder_is_off() -> None:
 
 
 def test_the_error_for_an_unknown_ladder_names_the_existing_ones() -> None:
-    with pytest.raises(OutputError, match="no ladder gold; there are standard"):
+    with pytest.raises(OutputError, match="no ladder gold; there are recommended, standard"):
         names(isCodec=True, ld=True, ladder="gold")
 
 
