@@ -310,10 +310,12 @@ async def test_a_channel_that_is_not_live_is_idle(api: Admin):
     assert session == {
         "id": item["id"],
         "state": "idle",
+        "paused": False,
         "since": None,
         "bitrate": 0,
         "publisher": None,
         "input": None,
+        "inputKind": None,
         "fallback": False,
         "viewers": {"flv": 0, "wsflv": 0, "rtmp": 0, "whep": 0, "hls": 0, "cmaf": 0, "dash": 0},
         "tracks": [],
@@ -322,6 +324,7 @@ async def test_a_channel_that_is_not_live_is_idle(api: Admin):
         "measured": UNMEASURED,
         "refusals": [],
         "webrtcViewers": [],
+        "behind": None,
     }
     await api.json("GET", "/videostream/unknown/session", status=404)
 

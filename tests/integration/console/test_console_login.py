@@ -553,7 +553,7 @@ async def test_users_are_listed_by_name_without_their_passwords(api: Admin):
         await user(api, name)
     found = await api.json("GET", "/users")
     assert [u["name"] for u in found] == ["Adam", "eva", "中文"]
-    assert all(u.keys() == {"name", "role", "channels", "created", "changed"} for u in found)
+    assert all(u.keys() == {"name", "role", "channels", "created", "changed", "secondFactor"} for u in found)
 
 
 async def test_a_password_is_stored_only_as_a_hash(api: Admin, tmp_path: Path):

@@ -589,7 +589,7 @@ async def test_an_unknown_ladder_is_reported() -> None:
     async with ladder() as rig:
         publisher = rig.publish(ladder="gold")
         await rig.until(lambda: _state(publisher) == "retrying")
-        assert _entry(publisher)["error"] == "there is no ladder gold; there are standard"
+        assert _entry(publisher)["error"] == "there is no ladder gold; there are recommended, standard"
 
 
 async def test_a_slow_worker_drops_whole_gops_and_counts_the_pictures() -> None:
