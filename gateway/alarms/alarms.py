@@ -12,7 +12,7 @@ import hashlib
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -21,9 +21,11 @@ import structlog
 
 from gateway.alarms.delivery import Delivery
 from gateway.alarms.fault import Fault, FaultKind, Message, describe
-from gateway.alarms.fault_board import FaultBoard
+from gateway.alarms.fault_board import OF_STREAM, FaultBoard
 from gateway.alarms.rule import AlarmRule, StoredRules
 from gateway.alarms.target import parse
+from gateway.channels.channel import Channel
+from gateway.channels.expiry import date_text
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.stores import ConsoleStore
 
@@ -99,6 +101,16 @@ class Alarms:
         """Compares the told faults whose keys begin with `prefix` with those that last, after some seconds."""
         self._settling[prefix] = time.monotonic() + seconds
 
+    def report_expiring(self, channels: Sequence[Channel]) -> None:
+        """Replaces the channels whose keys expire soon."""
+        now = time.time()
+        faults = []
+        for channel in channels:
+            text = f"The stream key is refused after {date_text(channel.expires)}."
+            faults.append(Fault(FaultKind.KEY_EXPIRES, channel.id, str(channel.expires), now, text))
+        self._board.report(FaultKind.KEY_EXPIRES, faults)
+        self.settle(f"{FaultKind.KEY_EXPIRES}/", 0)
+
     async def run(self) -> None:
         """Tells faults until it is cancelled."""
         while True:
@@ -117,7 +129,7 @@ class Alarms:
     async def tick(self) -> None:
         """Compares once."""
         for channel in self._board.started:
-            for kind in FaultKind:
+            for kind in OF_STREAM:
                 self.settle(f"{kind}/{channel}/")
         self._board.started.clear()
         rules = self.stored.rules

@@ -82,7 +82,7 @@ _ENDED: Final = {
     FaultKind.ON_SLATE: "{name} shows its main input again",
     FaultKind.OUTPUT_FAILING: "{name}: the output works again",
     FaultKind.HEALTH: "{name}: the fault is over",
-    FaultKind.KEY_EXPIRES: "{name}: the stream key is valid for longer again",
+    FaultKind.KEY_EXPIRES: "{name}: the stream key has a later date, or has expired",
     FaultKind.DISK: "The disk of {name} has space again",
     FaultKind.NODE_GONE: "The node {name} has returned or was removed",
 }

@@ -1,4 +1,4 @@
-"""The faults that last now, as this process sees them: of its streams by events, of disk and nodes by reports."""
+"""The faults that last now, as this process sees them: of its streams by events, of keys, disk and nodes by reports."""
 
 from collections.abc import Callable, Collection
 from typing import Final
@@ -9,11 +9,9 @@ from gateway.live.stream import Stream
 from gateway.ports.events import Event, EventType
 
 MAX_FAULTS: Final = 10_000  # beyond that, the oldest is forgotten
-_KINDS: Final = {
-    "input_lost": FaultKind.ON_SLATE,
-    "output_failing": FaultKind.OUTPUT_FAILING,
-    "key_expires": FaultKind.KEY_EXPIRES,
-}
+_KINDS: Final = {"input_lost": FaultKind.ON_SLATE, "output_failing": FaultKind.OUTPUT_FAILING}
+# The kinds that the events of a stream begin and end. All others are reported.
+OF_STREAM: Final = (FaultKind.OFF_AIR, FaultKind.HEALTH, *_KINDS.values())
 _PRESENCE: Final = (
     *(EventType.STREAM_STARTED, EventType.STREAM_ENDED),
     *(EventType.PUBLISH_STARTED, EventType.PUBLISH_ENDED),

@@ -1,7 +1,7 @@
 """Announces stream keys that expire soon, also of channels that are not live."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,18 +22,22 @@ class ExpiryNotices:
     """Emits `key.expires` once a day for each channel, from seven days before the date.
 
     `notes` remembers the notices of a day, so that restarts and several nodes repeat none.
+    report: called with all channels whose keys expire within seven days, also those that were announced.
     """
 
     channels: ChannelStore
     notes: ConsoleStore
     emit: Callable[[Event], None]
+    report: Callable[[Sequence[Channel]], None]
     clock: Callable[[], float] = time.time
 
     async def run_once(self) -> None:
         """Announces the keys that are due. Raises StoreUnavailable."""
         now = self.clock()
-        for channel in await self.channels.list():
-            if now <= channel.expires < now + WARNING_SECONDS and await self._is_due(channel, now):
+        expiring = [c for c in await self.channels.list() if now <= c.expires < now + WARNING_SECONDS]
+        self.report(expiring)
+        for channel in expiring:
+            if await self._is_due(channel, now):
                 data = {"name": channel.name[:100], "expires": rfc3339(channel.expires, "seconds")}
                 self.emit(Event(EventType.KEY_EXPIRES, now, channel.id, data))
 

@@ -25,6 +25,7 @@ from gateway.vod.vod_service import VodService
 if TYPE_CHECKING:
     from gateway.adapters.aws.broadcast_server_table import BroadcastServerTable
     from gateway.adapters.stores import Stores
+    from gateway.alarms.alarms import Alarms
     from gateway.app.node_parts import NodeParts
     from gateway.app.parts.output_factory import OutputFactory
     from gateway.settings import Settings
@@ -35,7 +36,7 @@ _BIN_SECONDS: Final = (90.0, 900.0)  # until the first deletion of old entries, 
 class BackgroundJobs:
     """The background jobs of a gateway. They share the outputs' worker processes and Kinesis streams."""
 
-    def __init__(self, parts: NodeParts, stores: Stores, outputs: OutputFactory) -> None:
+    def __init__(self, parts: NodeParts, stores: Stores, outputs: OutputFactory, alarms: Alarms) -> None:
         settings, tasks = parts.settings, parts.tasks
         self._settings, self._stores, self._tasks = settings, stores, tasks
         self._running: list[asyncio.Task[Any]] = []
@@ -54,7 +55,7 @@ class BackgroundJobs:
         )
         self.rewind_deletion = RewindDeletion(stores.objects, stores.channels)
         self.media_deletion = media_deletion(settings, stores)
-        self._notices = ExpiryNotices(stores.channels, stores.console, parts.events.emit)
+        self._notices = ExpiryNotices(stores.channels, stores.console, parts.events.emit, alarms.report_expiring)
 
     def start(self) -> None:
         """Starts the jobs. They run until the process's tasks end, or until `stop`."""

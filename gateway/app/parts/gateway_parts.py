@@ -70,6 +70,7 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
     outputs = live.outputs
     sources = ClipSources(stores.objects, outputs.archive, outputs.finalizer)
     diagnosis = build_diagnosis(node, live)
+    alarms = await build_alarms(node, backends, live, diagnosis, cluster)
     return GatewayParts(
         node,
         backends,
@@ -80,6 +81,6 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
         PublisherResponders(node, stores.domains, viewers.channels.cached, cluster),
         diagnosis,
         ClipService(stores.objects, outputs.archive, sources, node.events, node.settings.clips),
-        BackgroundJobs(node, stores, outputs),
-        await build_alarms(node, backends, live, diagnosis, cluster),
+        BackgroundJobs(node, stores, outputs, alarms),
+        alarms,
     )

@@ -16,6 +16,7 @@ from gateway.alarms.fault import Fault, FaultKind
 from gateway.alarms.fault_board import FaultBoard
 from gateway.alarms.node_watch import NodeWatch
 from gateway.alarms.rule import AlarmRule, StoredRules
+from gateway.channels.channel import Channel
 from gateway.live.sink import EndReason
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.events import Event, Events, EventType
@@ -77,6 +78,10 @@ class Process:
         self.events.emit(Event(EventType.STREAM_HEALTH, time.time() - age, channel, data))
 
 
+def expiring(id: str, seconds: float) -> Channel:
+    return builders.channel(id, key=f"{int(time.time() + seconds)}-{'0' * 64}")
+
+
 @pytest.fixture
 def node(store: SqliteConsole) -> Process:
     return Process(store)
@@ -98,7 +103,7 @@ async def test_the_codes_have_kinds_and_several_outputs_may_fail(node: Process):
     node.health("input_lost", "begun", value=20)
     node.health("output_failing", "begun", value="relay a")
     node.health("output_failing", "begun", value="relay b")
-    node.health("key_expires", "begun", value=86400)
+    node.alarms.report_expiring([expiring("c1", 86_400)])
     titles = [title for _, title in await node.told()]
     assert titles == [
         "Stage shows its slate",
@@ -107,6 +112,30 @@ async def test_the_codes_have_kinds_and_several_outputs_may_fail(node: Process):
     ]
     node.health("output_failing", "ended", value="relay a")
     assert await node.told() == [("ended", "Stage: the output works again")]
+
+
+async def test_a_key_that_expires_soon_is_told_once_also_after_a_restart(
+    node: Process, store: SqliteConsole, monkeypatch: pytest.MonkeyPatch
+):
+    await node.rule()
+    soon = [expiring("c1", 86_400)]
+    node.alarms.report_expiring(soon)
+    assert await node.told() == [("begun", "Stage: the stream key expires soon")]
+    assert "is refused after 20" in next(fault.text for fault in node.board.faults)
+    node.alarms.report_expiring(soon)
+    assert await node.told() == []
+    restarted = Process(store)
+    await restarted.alarms.rules()
+    restarted.board.started.add("c1")  # a push begins before the channels are read: that ends no fault of the key
+    assert await restarted.told() == []
+    real = time.monotonic
+    with monkeypatch.context() as later:
+        later.setattr(time, "monotonic", lambda: real() + 60)
+        assert await restarted.told() == []
+    restarted.alarms.report_expiring(soon)
+    assert await restarted.told() == []
+    restarted.alarms.report_expiring([])
+    assert await restarted.told() == [("ended", "Stage: the stream key has a later date, or has expired")]
 
 
 async def test_a_fault_must_last_and_concern_a_channel_of_the_rule(node: Process):

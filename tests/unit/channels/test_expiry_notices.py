@@ -1,6 +1,6 @@
 """The notices of keys that expire soon: one a day for each channel and date, for all nodes together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.channels.channel import Channel
@@ -38,9 +38,9 @@ def expiring(id: str, seconds: int) -> Channel:
 
 
 async def test_a_key_is_announced_once_a_day_from_seven_days_before_its_date():
-    notes, told = Notes(), list[Event]()
+    notes, told, reported = Notes(), list[Event](), list[Sequence[Channel]]()
     channels = Channels(expiring("soon", 3 * DAY), expiring("later", 8 * DAY), expiring("over", -1))
-    nodes = [ExpiryNotices(channels, notes, told.append, lambda: notes.now) for _ in range(2)]  # type: ignore[arg-type]
+    nodes = [ExpiryNotices(channels, notes, told.append, reported.append, lambda: notes.now) for _ in range(2)]  # type: ignore[arg-type]
     for hour in range(5 * 24):
         notes.now = NOW + hour * 3600
         for node in nodes:
@@ -52,10 +52,11 @@ async def test_a_key_is_announced_once_a_day_from_seven_days_before_its_date():
 
 
 async def test_a_new_date_is_announced_at_once():
-    notes, told = Notes(), list[Event]()
+    notes, told, reported = Notes(), list[Event](), list[Sequence[Channel]]()
     channels = Channels(expiring("c1", DAY))
-    notices = ExpiryNotices(channels, notes, told.append, lambda: notes.now)  # type: ignore[arg-type]
+    notices = ExpiryNotices(channels, notes, told.append, reported.append, lambda: notes.now)  # type: ignore[arg-type]
     await notices.run_once()
     channels.channels = [expiring("c1", 2 * DAY)]
     await notices.run_once()
     assert [event.data["expires"][:10] for event in told] == ["2023-11-15", "2023-11-16"]
+    assert [[channel.expires - NOW for channel in channels] for channels in reported] == [[DAY], [2 * DAY]]
