@@ -101,9 +101,10 @@ async def delete_stored(context: Context, id: str, key: str, final: bool) -> Non
         files = await RecordingIndex(context.objects).files_of(key)
     except NoSuchObject:
         raise Missing("no such recording") from None
-    entry = await context.bin.put(BinEntry(_kind_of(key), key, context.clock()), files)
-    if entry is not None and final:
-        await context.bin.delete(entry)
+    if final:
+        await context.bin.discard(files)
+    else:
+        await context.bin.put(BinEntry(_kind_of(key), key, context.clock()), files)
     log.info("recording deleted", channel=id, object=key)
 
 

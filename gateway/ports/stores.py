@@ -53,8 +53,11 @@ class ObjectStore(Protocol):
     async def delete_many(self, keys: Sequence[str]) -> None:
         """Deletes at most 1,000 objects. Missing ones are not an error. After StoreUnavailable, some may be deleted."""
 
-    async def move(self, key: str, to: str) -> None:
-        """Gives an object another key. It replaces an object with that key. Raises NoSuchObject."""
+    async def move(self, key: str, to: str) -> int:
+        """Gives an object another key and returns its size.
+
+        It replaces an object with that key. Raises NoSuchObject.
+        """
 
     async def fetch(self, key: str, to: Path, max_bytes: int = 0) -> None:
         """Copies an object to a local file. max_bytes: 0 for no limit. Raises NoSuchObject, TooLarge."""

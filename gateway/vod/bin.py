@@ -10,7 +10,8 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -73,11 +74,9 @@ class Bin:
 
         A deletion that a stopped process began continues.
         """
-        # A long key has no room for the prefix.
-        if not self.hours or not all(is_object_key(files_prefix(entry.id) + file) for file in files):
-            for first in range(0, len(files), _PAGE_KEYS):
-                await self._objects.delete_many(files[first : first + _PAGE_KEYS])
-            await self._objects.delete_many(entry.with_it)
+        prefix = files_prefix(entry.id)
+        if not self.hours or not all(is_object_key(prefix + file) for file in files):  # a long key has no room for it
+            await self.discard([*files, *entry.with_it])
             return None
         try:
             entry = await self.get(entry.id)
@@ -85,14 +84,18 @@ class Bin:
             await self._store(entry)
         size = entry.size
         for file in files:
-            try:
-                size += (await self._objects.head(file)).size
-                await self._objects.move(file, files_prefix(entry.id) + file)
-            except NoSuchObject:
-                continue  # another deletion was faster
+            with suppress(NoSuchObject):  # another deletion was faster
+                size += await self._objects.move(file, prefix + file)
         entry = replace(entry, size=size)
         await self._store(entry)
         return entry
+
+    async def discard(self, files: Sequence[str]) -> None:
+        """Deletes files at once: playlists first, so that no player begins. A store deletes many in no defined order."""
+        by_kind = {is_list: [f for f in files if f.endswith(".m3u8") is is_list] for is_list in (True, False)}
+        for group in by_kind.values():
+            for first in range(0, len(group), _PAGE_KEYS):
+                await self._objects.delete_many(group[first : first + _PAGE_KEYS])
 
     async def entries(self) -> list[BinEntry]:
         """Returns all deletions that can be undone, the newest first."""
@@ -136,9 +139,8 @@ class Bin:
 
     async def delete(self, entry: BinEntry) -> None:
         """Deletes the files of an entry for good."""
-        async for page in self._pages(files_prefix(entry.id)):
-            await self._objects.delete_many(page)
-        await self._objects.delete_many(entry.with_it)
+        files = [item.key async for item in self._objects.list(files_prefix(entry.id))]
+        await self.discard([*files, *entry.with_it])
         await self._objects.delete(entry_key(entry.id))
 
     async def delete_old(self) -> int:
@@ -150,17 +152,6 @@ class Bin:
         if old:
             log.info("old deletions became final", entries=len(old))
         return len(old)
-
-    async def _pages(self, prefix: str) -> AsyncIterator[list[str]]:
-        """Yields all keys with this prefix, 1,000 at a time."""
-        page: list[str] = []
-        async for item in self._objects.list(prefix):
-            page.append(item.key)
-            if len(page) == _PAGE_KEYS:
-                yield page
-                page = []
-        if page:
-            yield page
 
     async def _store(self, entry: BinEntry) -> None:
         text = json.dumps(asdict(entry), ensure_ascii=False).encode()

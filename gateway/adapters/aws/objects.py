@@ -107,9 +107,10 @@ class S3Objects:
             code, count = failed[0].get("Code", "unknown"), len(failed)
             raise StoreUnavailable(f"s3 ({self._label}) did not delete {count} of {len(keys)} objects: {code}")
 
-    async def move(self, key: str, to: str) -> None:
+    async def move(self, key: str, to: str) -> int:
         source = await self._call("head_object", Key=key, errors=partial(_not_found, key))
-        origin, size = {"Bucket": self.bucket, "Key": key}, source["ContentLength"]
+        origin = {"Bucket": self.bucket, "Key": key}
+        size: int = source["ContentLength"]
         kept = {"StorageClass": source["StorageClass"]} if "StorageClass" in source else {}
         if size <= _COPY_BYTES:
             await self._call("copy_object", _COPY_SECONDS, Key=to, CopySource=origin, **kept)
@@ -117,6 +118,7 @@ class S3Objects:
             headers = {name: source[name] for name in ("ContentType", "CacheControl") if name in source}
             await self._copy_parts(origin, to, size, headers | kept)
         await self.delete(key)
+        return size
 
     async def fetch(self, key: str, to: Path, max_bytes: int = 0) -> None:
         size = (await self.head(key)).size

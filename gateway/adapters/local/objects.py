@@ -79,8 +79,8 @@ class LocalObjects:
         for index in range(0, len(keys), _DELETE_BATCH):
             await asyncio.to_thread(self._delete_some, keys[index : index + _DELETE_BATCH])
 
-    async def move(self, key: str, to: str) -> None:
-        await asyncio.to_thread(self._move, key, to)
+    async def move(self, key: str, to: str) -> int:
+        return await asyncio.to_thread(self._move, key, to)
 
     async def fetch(self, key: str, to: Path, max_bytes: int = 0) -> None:
         await asyncio.to_thread(self._fetch, key, to, max_bytes)
@@ -194,8 +194,8 @@ class LocalObjects:
         for key in keys:
             self._delete(key)
 
-    def _move(self, key: str, to: str) -> None:
-        os.close(self._open(key)[0])  # raises NoSuchObject
+    def _move(self, key: str, to: str) -> int:
+        size = self._head(key).size
         try:
             self._put(to, self._path(key))
         except FileNotFoundError:
@@ -203,6 +203,7 @@ class LocalObjects:
         except OSError as error:
             raise self._unavailable(error) from None
         self._delete(key)  # its empty folders
+        return size
 
     def _fetch(self, key: str, to: Path, max_bytes: int) -> None:
         descriptor, status = self._open(key)

@@ -24,11 +24,12 @@ class Folder(LocalObjects):
         super().__init__(root)
         self.moved: list[str] = []
 
-    async def move(self, key: str, to: str) -> None:
+    async def move(self, key: str, to: str) -> int:
         if len(self.moved) >= self.moves:
             raise StoreUnavailable("the disk is away")
-        await super().move(key, to)
+        size = await super().move(key, to)
         self.moved.append(key)
+        return size
 
     def add(self, key: str, data: bytes = b"12345") -> None:
         path = self.root / key
