@@ -91,7 +91,7 @@ class Bin:
         return entry
 
     async def discard(self, files: Sequence[str]) -> None:
-        """Deletes files at once: playlists first, so that no player begins. A store deletes many in no defined order."""
+        """Deletes files at once, playlists in a call before the media, so that no player begins."""
         by_kind = {is_list: [f for f in files if f.endswith(".m3u8") is is_list] for is_list in (True, False)}
         for group in by_kind.values():
             for first in range(0, len(group), _PAGE_KEYS):

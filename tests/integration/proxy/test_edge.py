@@ -247,7 +247,15 @@ def test_a_gateway_counts_the_viewers_at_the_edge(lab: Farm, live: Channel) -> N
     with pull(lab.edge.url(live, "live.flv"), seconds=30):
         listed = lab.edge.get(live, "live.m3u8").text.splitlines()
         lab.edge.get(live, [line for line in listed if ".ts" in line][-1])
-        counted = until(lambda: (v := live.session()["viewers"]).get("flv") and v.get("hls") and v, "they count", 25)
+        # Another player reads the playlist that names a fragment: the fragment belongs to the player with the manifest.
+        assert lab.edge.get(live, "manifest.mpd").status == 200
+        media = lab.edge.get(live, "video/index.m3u8", **{"User-Agent": "another"}).text
+        assert lab.edge.get(live, "video/" + re.findall(r"[^\"\s]+\.m4s", media)[-1]).status == 200
+        counted = until(
+            lambda: (v := live.session()["viewers"]).get("flv") and v.get("hls") and v.get("dash") and v,
+            "they count",
+            25,
+        )
         assert counted["flv"] >= 1
     assert lab.edge.metrics()['millrace_viewers{protocol="hls"}'] >= 1
 
