@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,19 @@ def command(url: str, authority: Path, *options: str) -> list[str]:
     """The curl command that fetches `url` with this certificate authority, unbuffered, to stdout."""
     need("curl")
     return ["curl", "--silent", "--show-error", "--no-buffer", "--cacert", str(authority), *options, url]
+
+
+async def received(url: str, authority: Path, *options: str) -> AsyncIterator[bytes]:
+    """Yields the body of an answer as it arrives."""
+    arguments = command(url, authority, *options)
+    program = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
+    assert program.stdout is not None
+    try:
+        while data := await program.stdout.read(65536):
+            yield data
+    finally:
+        program.kill()
+        await program.wait()
 
 
 def fetch(url: str, authority: Path, *options: str, http2: bool = True) -> Answer:

@@ -239,15 +239,11 @@ async def _held(site: Site, channel: Channel, way: str) -> AsyncIterator[bytes]:
             while True:
                 yield await client.chunk()
     elif way == "HTTP/2":
-        command = curl.command(site.url(channel, "live.flv"), site.authority.file, "--http2")
-        program = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        assert program.stdout is not None
-        try:
-            while data := await program.stdout.read(65536):
+        async with contextlib.aclosing(
+            curl.received(site.url(channel, "live.flv"), site.authority.file, "--http2")
+        ) as received:
+            async for data in received:
                 yield data
-        finally:
-            program.kill()
-            await program.wait()
     else:
         url = f"wss://localhost:{site.front.ports['https']}/{channel.id}/live.flv"
         async with connect(url, ssl=site.tls(), host="127.0.0.1", max_size=None, proxy=None) as opened_:

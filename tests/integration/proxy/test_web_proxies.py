@@ -81,15 +81,12 @@ async def _viewer(proxy: WebProxy, channel: Channel, way: str) -> AsyncIterator[
             async for message in opened:
                 assert isinstance(message, bytes)
                 yield message
-    command = curl.command(proxy.url(channel, "live.flv"), proxy.authority, f"--http{way}", "-4")
-    program = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    assert program.stdout is not None
-    try:
-        while data := await program.stdout.read(65536):
-            yield data
-    finally:
-        program.kill()
-        await program.wait()
+    else:
+        async with contextlib.aclosing(
+            curl.received(proxy.url(channel, "live.flv"), proxy.authority, f"--http{way}", "-4")
+        ) as received:
+            async for data in received:
+                yield data
 
 
 @pytest.mark.parametrize("way", ["1.1", "2", "WebSocket"])
