@@ -1,7 +1,6 @@
 """The files of ACME in the data folder: account, certificate, attempts, and the answers to challenges."""
 
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.adapters.local.data_folder import replace_file
 from gateway.ports.errors import StoreUnusable
 
 FOLDER: Final = "acme"  # in the data folder
@@ -33,7 +33,10 @@ class Attempts:
 
 
 class AcmeFiles:
-    """The folder `<data>/acme`. Only this user can read it, and no reader sees a partial file."""
+    """The folder `<data>/acme`. Only this user can read it, and no reader sees a partial file.
+
+    The methods that write raise StoreUnusable.
+    """
 
     def __init__(self, data: Path) -> None:
         self.folder = data / FOLDER
@@ -58,22 +61,20 @@ class AcmeFiles:
         return stored if stored.get("directory") == directory else None
 
     def save_account(self, account: dict[str, Any]) -> None:
-        _replace(self._account, json.dumps(account))
+        replace_file(self._account, json.dumps(account))
 
     # ---- certificate ----
 
     def save_certificate(self, pem: str) -> None:
-        _replace(self.certificate, pem)
+        replace_file(self.certificate, pem)
 
     @contextmanager
     def temporary(self, pem: str) -> Iterator[Path]:
         """Yields a file with a certificate that is not kept. Raises StoreUnusable."""
         path = self.folder / f"temporary-{secrets.token_hex(6)}.pem"
         try:
-            _replace(path, pem)
+            replace_file(path, pem)
             yield path
-        except OSError as error:
-            raise StoreUnusable(f"{path} cannot be written: {error.strerror}") from None
         finally:
             path.unlink(missing_ok=True)
 
@@ -87,7 +88,7 @@ class AcmeFiles:
         return attempts if attempts.directory == directory else Attempts(directory)
 
     def save_attempts(self, attempts: Attempts) -> None:
-        _replace(self._attempts, json.dumps(asdict(attempts)))
+        replace_file(self._attempts, json.dumps(asdict(attempts)))
 
     # ---- challenges ----
 
@@ -95,7 +96,7 @@ class AcmeFiles:
         """Raises ValueError if the token is no file name."""
         if _TOKEN.fullmatch(token) is None:
             raise ValueError("the authority sent a token that is not base64url")
-        _replace(self._challenges / token, authorization)
+        replace_file(self._challenges / token, authorization)
 
     def http_challenge(self, token: str) -> str | None:
         """Returns the answer to a token; None if the token is unknown or malformed."""
@@ -109,7 +110,7 @@ class AcmeFiles:
 
     def save_tls_challenge(self, name: str, pem: str) -> None:
         """Stores the certificate of a challenge. name: a checked one of the settings."""
-        _replace(self.tls_challenge(name), pem)
+        replace_file(self.tls_challenge(name), pem)
 
     def tls_challenge(self, name: str) -> Path:
         """Returns the path of the certificate that proves the control of a name. It exists during the challenge."""
@@ -128,16 +129,3 @@ def _read_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return stored if isinstance(stored, dict) else {}
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file with mode 0600 under another name and renames it. Raises OSError."""
-    hidden = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        with open(os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.replace(path)
-    finally:
-        hidden.unlink(missing_ok=True)

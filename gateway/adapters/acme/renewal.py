@@ -126,7 +126,7 @@ class CertificateRenewal:
             pem = await in_thread(lambda: self._obtain(self._names, attempts.kind))
             self._files.save_certificate(pem)
         except Exception as error:  # whatever an authority answers, the next attempt may succeed
-            if not isinstance(error, AcmeFailure | OSError):
+            if not isinstance(error, AcmeFailure | StoreUnusable):
                 log.error("the request for a certificate failed in this program", exc_info=error)
             return self._after_failure(attempts, error)
         attempts.failures, attempts.not_before, attempts.certified = [], 0.0, True
@@ -146,7 +146,7 @@ class CertificateRenewal:
         retry = max(now + pause, attempts.not_before)
         try:
             self._files.save_attempts(attempts)
-        except OSError as unsaved:
+        except StoreUnusable as unsaved:
             log.warning("the attempts cannot be stored", reason=str(unsaved))
         self._failed(Failure(str(error), retry))
         return retry
