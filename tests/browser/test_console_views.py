@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from PIL import Image
-from playwright.async_api import Browser, Locator, Page, Request, Route, expect
+from playwright.async_api import Browser, Locator, Page, Request, Response, Route, expect
 
 from tests.support.browser import Watched, axe, opened
 from tests.support.clients import Program, pull
@@ -631,14 +631,18 @@ async def test_what_is_typed_during_a_save_stays(browser: Browser, gateway: Gate
                 await answered.wait()
             await route.continue_()
 
+        def stored(response: Response) -> bool:
+            return response.request.method == "PUT"
+
         await page.route("**/domains", late)
         push, watch = page.get_by_label("Push domain"), page.get_by_label("Pull domain")
         await push.fill("push.example.com")
         await button(page, "Save").click()
         await watch.fill("https://live.example.com")
-        async with page.expect_response("**/domains"):
+        async with page.expect_response(stored):
             answered.set()
-        await button(page, "Save").click()
+        async with page.expect_response(stored):
+            await button(page, "Save").click()
         await expect(button(page, "Save")).to_be_disabled()
         assert gateway.api("GET", "/domains").json() == {
             "pushDNS": "push.example.com",

@@ -188,8 +188,8 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def running(**settings: str) -> Iterator[Gateway]:
-    """Runs a gateway during a `with` block; it must end cleanly. settings: MILLRACE_ variables."""
+def running(expected: int = 0, **settings: str) -> Iterator[Gateway]:
+    """Runs a gateway during a `with` block; it must end with the expected code. settings: MILLRACE_ variables."""
     with tempfile.TemporaryDirectory(prefix="millrace-gateway-") as name:
         gateway = Gateway(Path(name), **settings)
         try:
@@ -199,7 +199,7 @@ def running(**settings: str) -> Iterator[Gateway]:
             with contextlib.suppress(AssertionError):
                 gateway.stop(10)
             raise
-        assert gateway.stop() == 0, gateway.log[-3000:]
+        assert gateway.stop() == expected, gateway.log[-3000:]
 
 
 class Edge(Gateway):
