@@ -72,9 +72,12 @@ class InputPreviews:
             raise NoSuchStream(f"the input {name[:64]} has no picture: {error}") from None
 
     def _push_of(self, id: str, name: str) -> Stream | None:
-        """Returns the stream of a push that is the only input of its channel: it has no hidden stream."""
+        """Returns the stream of a push that is the only input of its channel: it has no hidden stream.
+
+        It keeps its picture during a break, because pages learn of the break a little later.
+        """
         stream = self._hub.find(id)
-        if stream is None or stream.publisher is None:
+        if stream is None:
             return None
         specs = stored_inputs(stream.channel.item)
         return stream if any(spec.kind is InputKind.PUSH and spec.name == name for spec in specs) else None

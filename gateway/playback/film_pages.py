@@ -78,6 +78,8 @@ class FilmPages:
             return service_unavailable("recordings cannot be read now", error.retry_after)
         file = f"../{quote(path.rpartition('/')[2])}"
         media = {"hls": file} if path.endswith(".m3u8") else {"file": file}
+        if owner is not None:
+            media["channel"] = "../" * (path.count("/") + 2)
         title = (owner.channel.name if owner is not None else "") or id
         return await self._page(title, "", parsed.start, media)
 

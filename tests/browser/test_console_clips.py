@@ -39,6 +39,9 @@ async def test_the_last_seconds_become_a_clip_that_plays(gateway: Gateway) -> No
                 "() => { const v = document.querySelector('video'); v.muted = true; return v.play(); }"
             )
             await Watched(player).plays()
+            await player.get_by_role("link", name="To the channel").click()
+            await expect(player.get_by_role("heading", level=1)).to_have_text("clipped")
+            assert player.url == channel.url("")
             await card.get_by_label("From").fill("2099-01-01T00:00:00")
             await card.get_by_role("button", name="Make clip").click()
             await card.get_by_role("alert").get_by_text("future").wait_for()

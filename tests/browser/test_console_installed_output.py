@@ -1,5 +1,6 @@
 """An installed output in the console: its switch and its fields, in both languages, from what the gateway says."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -38,7 +39,7 @@ async def test_an_installed_output_has_a_switch_and_an_editor_section(gateway: G
         await page.get_by_text("from 0.5 to 60").wait_for()
         await limit.fill("7")
         await page.get_by_role("button", name="Save").click()
-        await page.get_by_text("Saved").first.wait_for()
+        await page.get_by_text(re.compile("^Saved")).first.wait_for()
         await page.get_by_text("Everything is saved").wait_for()
         await page.goto(page.url.partition("#")[0] + "#/channels")
         await page.locator(".chips").get_by_text("Key frame check").wait_for()

@@ -99,7 +99,7 @@ async def test_the_console_shows_the_node_of_a_stream(
         await page.evaluate("(id) => { location.hash = `#/channels/${id}`; }", stage.channel.id)
         now = page.get_by_role("region", name="Now")
         await expect(now).to_contain_text(stage.holder)
-        await expect(page.get_by_role("button", name="Kick")).to_be_visible()
+        await expect(page.get_by_role("button", name="End push")).to_be_visible()
         assert await fits(page)
         assert not await axe(page)
         assert not watched.complaints

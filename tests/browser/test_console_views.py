@@ -214,13 +214,13 @@ async def test_the_live_view_shows_live_channels_and_ends_pushes(
             rows = Path(await (await download.value).path()).read_text("utf-8-sig").splitlines()
             assert len(rows) == 2 and rows[1].startswith(f"{hall.id},大厅 <b>hall</b>,live,")
 
-            await button(page, "Kick 大厅 <b>hall</b>").click()
+            await button(page, "End push: 大厅 <b>hall</b>").click()
             question = page.get_by_role("alertdialog")
             await page.keyboard.press("Escape")
             await expect(question).to_have_count(0)
             assert hall.session()["state"] == "live" and encoder.process.poll() is None
-            await button(page, "Kick 大厅 <b>hall</b>").click()
-            await button(question, "Kick").click()
+            await button(page, "End push: 大厅 <b>hall</b>").click()
+            await button(question, "End push").click()
             await expect(page.get_by_text("No live channel matches.")).to_be_visible()
             assert hall.session()["state"] == "idle"
             assert not watched.complaints
@@ -455,9 +455,11 @@ async def test_a_film_can_be_uploaded_converted_and_played(browser: Browser, gat
         await expect(page.get_by_text("No videos yet")).to_be_visible()
         await page.get_by_label("Choose videos").last.set_input_files([film, notes])
         await expect(page.get_by_role("alert")).to_contain_text("notes.txt")
-        await expect(page.get_by_role("list", name="Uploads")).to_contain_text("The job has started.", timeout=15_000)
+        uploads = page.get_by_role("list", name="Uploads")
+        await expect(uploads).to_contain_text("Uploaded, ", timeout=15_000)
         row = page.get_by_role("row").filter(has_text="Holiday, the film.mp4")
         await expect(row).to_contain_text("Complete", timeout=90_000)
+        await expect(uploads).to_contain_text("The video is ready.")
         poster = page.locator(".shelf-picture img")
         await comes(lambda: poster.evaluate("(e) => e.naturalWidth > 0"), "the film's poster")
         assert not await axe(page)
@@ -590,9 +592,23 @@ async def test_a_failed_upload_shows_its_reason_and_can_be_retried(
         await expect(uploads.get_by_role("alert")).to_have_text("there is no room for this film")
         await page.unroute("**/uploads/*")
         await button(uploads, "Try again").click()
-        await expect(uploads).to_contain_text("The job has started.", timeout=15_000)
+        await expect(uploads).to_contain_text("Uploaded, ", timeout=15_000)
         await button(uploads, "Remove second.mp4 from this list").click()
         await expect(uploads).to_have_count(0)
+
+
+async def test_an_uploaded_file_that_is_no_film_is_shown_as_failed(
+    browser: Browser, gateway: Gateway, tmp_path: Path
+) -> None:
+    film = tmp_path / "broken.mp4"
+    film.write_text("no film")
+    async with signed_in(browser, gateway, "films") as watched:
+        await watched.page.get_by_label("Choose videos").last.set_input_files(film)
+        row = watched.page.get_by_role("list", name="Uploads").get_by_role("listitem")
+        await expect(row.get_by_role("alert")).to_contain_text("the job failed: ", timeout=60_000)
+        await expect(row).to_have_class("upload is-failed")
+        assert not await axe(watched.page)
+        assert not watched.complaints
 
 
 async def test_an_upload_shows_its_progress_and_can_be_canceled(browser: Browser, gateway: Gateway) -> None:

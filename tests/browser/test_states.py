@@ -115,10 +115,12 @@ async def test_pages_claim_nothing_while_the_gateway_does_not_answer(language: s
             await photo(page, f"away-{name}-{language}")
             assert await axe(page) == []
         age = await live.locator(".live-age").inner_text()
-        await expect(live.get_by_role("button", name="Kick" if language == "en-US" else "踢")).to_be_disabled()
+        await expect(
+            live.get_by_role("button", name="End push" if language == "en-US" else "结束推流")
+        ).to_be_disabled()
         for button in await shown.locator(".page-head .button:not(.warns), .page-head .warns").all():
             words = await button.inner_text()
-            if words in ("Preview", "Kick", "预览"):
+            if words in ("Preview", "End push", "预览", "结束推流"):
                 await expect(button).to_be_disabled()
         await expect(start.locator(".note")).not_to_be_empty(timeout=30_000)
         await claims_nothing(start)

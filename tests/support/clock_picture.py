@@ -22,7 +22,7 @@ READ: Final = """(bits) => { const v = document.querySelector("video");
   const text = (id) => document.querySelector(id)?.textContent ?? "";
   return { ticks, now: Date.now() / 1000, shown: parseFloat(text("#delay")), width: v.videoWidth,
     state: document.querySelector("#stage").dataset.state, quality: text("#quality option:checked"),
-    badge: text("#badge"), notice: text("#notice:not([hidden])") }; }"""
+    badge: text("#badge"), headline: text("#headline"), notice: text("#notice:not([hidden])") }; }"""
 
 
 def clock_push(url: str, *, size: str = "640x360", kbps: int = 800, gop: int = 50, sound: bool = True) -> Program:
@@ -56,9 +56,10 @@ class Sample:
         self.shown = shown if shown == shown else None  # NaN: no number
         self.state, self.quality = str(read["state"]), str(read["quality"])
         self.width, self.notice, self.badge = int(str(read["width"])), str(read["notice"]), str(read["badge"])
+        self.headline = str(read["headline"])
 
     def __repr__(self) -> str:
-        return f"{self.true:.2f}/{self.shown} {self.state} {self.quality} {self.width} {self.notice}"
+        return f"{self.true:.2f}/{self.shown} {self.state} {self.quality} {self.width} {self.headline} {self.notice}"
 
 
 async def sampled(page: Page, seconds: float, every: float = 0.25) -> list[Sample]:

@@ -25,6 +25,7 @@ import { t } from "./words.js";
  * @property {string} [file]           or the file
  * @property {string | null} [poster]
  * @property {string | null} [preview]  the WebVTT list of small pictures
+ * @property {string} [channel]         the page of the channel that it is a recording of
  */
 
 /** @typedef {import("./source.js").Trouble | "missing"} Problem */
@@ -176,7 +177,7 @@ class Page {
 
   /** @param {Share} share */
   #build(share) {
-    const { title = "", description = "", created = null } = this.#shown ?? {};
+    const { title = "", description = "", created = null, channel } = this.#shown ?? {};
     this.#controls.element.prepend(this.#bar.element);
     this.#controls.element.querySelector(".gap")?.before(this.#bar.clock);
     showShape(this.#video);
@@ -187,12 +188,13 @@ class Page {
     const words = h("p", { class: "about-text", dir: "auto" }, description);
     const label = h("h2", { class: "visually-hidden" });
     const keys = h("p");
+    const live = h("a", channel ? { href: neighbour(channel) } : { hidden: true });
     document.documentElement.toggleAttribute("data-embed", EMBEDDED);
     document.querySelector(".note")?.remove(); // the text for browsers without scripts
     document.body.append(
       titleBar(heading),
       h("main", {}, this.#stage, this.#announcer,
-        h("section", { class: "about", hidden: this.#shown === null }, when, words, label, this.#chapters)),
+        h("section", { class: "about", hidden: this.#shown === null }, when, live, words, label, this.#chapters)),
       h("footer", {}, keys), share.element);
     speak(() => {
       document.documentElement.lang = languageTag();
@@ -203,6 +205,7 @@ class Page {
       this.#retry.textContent = t("do.retry");
       this.#start.setAttribute("aria-label", t("do.play"));
       label.textContent = t("page.chapters");
+      live.textContent = t("page.channel");
       keys.replaceChildren(h("kbd", {}, t("key.space")), ` ${t("key.play")} · `, h("kbd", {}, "←"), " ", h("kbd", {}, "→"),
         ` ${t("key.seek")} · `, h("kbd", {}, "M"), ` ${t("key.sound")} · `, h("kbd", {}, "F"), ` ${t("key.full")}`);
       this.#refresh();

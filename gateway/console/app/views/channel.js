@@ -22,6 +22,7 @@ import { Inputs, useInputs } from "./channel/inputs.js";
 import { About, Now } from "./channel/now.js";
 import { Switches } from "./channel/outputs.js";
 import { Face } from "./channel/face.js";
+import { OnAir } from "./channel/on_air.js";
 import { RecentEvents } from "./channel/recent.js";
 import { Refusals } from "./channel/refusals.js";
 import { Simulcast } from "./channel/simulcast.js";
@@ -53,6 +54,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
   const stored = usePoll(gone ? null : path, 4_000);
   const current = usePoll(gone ? null : `${path}/session`, 2_000);
   const [preview, setPreview] = useState(false);
+  const [kicked, setKicked] = useState(/** @type {string | null} */ (null)); // start of the push that was ended here
   // A page that was opened before the push keeps the addresses at the top: somebody may be copying the key.
   const [pushFirst, setPushFirst] = useState(/** @type {boolean | null} */ (null));
   const [kept, setKept] = useState(/** @type {Channel | null} */ (null));
@@ -77,7 +79,8 @@ export default function ChannelPage({ parts: [id = ""] }) {
     const done = await ask({
       title: t("kick.title", { name }), text: t("kick.text"), confirm: t("kick.confirm"), danger: true,
       run: async () => {
-        setPreview(false); // its requests would fail
+        setPreview(false); // its requests would fail, as those of the picture
+        setKicked(session?.since ?? null);
         await api.delete(`${path}/session`);
       },
     });
@@ -119,6 +122,8 @@ export default function ChannelPage({ parts: [id = ""] }) {
   const show = html`<${Button} key="preview" kind=${live && !preview ? "primary" : "plain"} icon=${preview ? "stop" : "play"}
     disabled=${lost && !preview}
     onClick=${() => setPreview(!preview)}>${preview ? t("preview.stop") : t("preview.start")}<//>`;
+  const picture = !preview && !lost && !gone && session?.state === "live" && session.since !== kicked && inputs
+    && html`<${OnAir} path=${`${path}/inputs`} session=${session} inputs=${inputs} onPlay=${() => setPreview(true)} />`;
   return html`
     <${PageHead} title=${name} text=${channel["description"]} back=${{ href: "#/channels", label: t("nav.channels") }}
         badge=${html`<${Badge} kind=${TONES[state]} dot=${state === "live"}>${t(`state.${state}`)}<//>
@@ -138,7 +143,9 @@ export default function ChannelPage({ parts: [id = ""] }) {
     <div class="two">
       <div class="stack left">
         ${preview && html`<${Card} title=${t("preview.title")} class="is-preview"><${Preview} channel=${channel} live=${live} /><//>`}
+        ${!pushFirst && picture}
         ${pushFirst && push}
+        ${pushFirst && picture}
         ${session && live && html`<${Now} session=${session} several=${several} at=${current.value.at} />`}
         ${session?.state === "live" && html`<${Health} session=${session} />`}
         ${session && live && html`<${WebRtcViewers} session=${session} />`}

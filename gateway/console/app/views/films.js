@@ -41,7 +41,7 @@ export default function Films() {
     <${Trouble} error=${jobs.error} />
     <div class="stack">
       <div class="columns">
-        <${Card} title=${t("films.upload")}><div class="stack"><${Uploads} jobs=${JOBS} /></div><//>
+        <${Card} title=${t("films.upload")}><div class="stack"><${Uploads} path=${JOBS} jobs=${jobs.rows ?? []} /></div><//>
         <${Card} title=${t("films.submit")}><${Submit} /><//>
       </div>
       <${Library} />

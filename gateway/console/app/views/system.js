@@ -13,7 +13,7 @@ import { Badge, Card, classes, Facts, html, LinkButton, Notice, PageHead, Select
 import { protocolName } from "./parts/names.js";
 import { SpanChoice, useHistory } from "./parts/server-history.js";
 import { reason, Trouble } from "./parts/trouble.js";
-import { Nodes } from "./system/nodes.js";
+import { Nodes, useNodes } from "./system/nodes.js";
 
 export { default as words } from "../words/system.js";
 
@@ -91,10 +91,11 @@ function Charts() {
 /** @param {{status: Status}} props */
 function Node({ status }) {
   const { node, workers, stores } = status;
+  const alone = !useNodes().value.data?.some((one) => one.node);
   return html`<${Card} title=${t("system.node")}><${Facts} facts=${[
     { label: t("system.version"), value: status.version },
     { label: t("system.uptime"), value: span(status.uptime) },
-    { label: t("system.role"), value: t(`role.${node.role}`) },
+    ...(alone ? [] : [{ label: t("system.role"), value: t(`role.${node.role}`) }]),
     { label: t("system.address"), value: node.address },
     { label: t("system.cores"), value: number(status.cpu.cores) },
     { label: t("system.workers"), value: workers.most ? `${number(workers.running)} / ${number(workers.most)}` : number(workers.running) },

@@ -35,8 +35,8 @@ function next(path) {
   }
 }
 
-/** @param {{jobs: string}} props  jobs: the path at which the list of jobs is polled */
-export function Uploads({ jobs }) {
+/** @param {{path: string, jobs: readonly import("./model.js").Job[]}} props  path: at which the list of jobs is polled */
+export function Uploads({ path, jobs }) {
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
   const [over, setOver] = useState(false);
   const [refused, setRefused] = useState(/** @type {string[]} */ ([]));
@@ -45,7 +45,7 @@ export function Uploads({ jobs }) {
     const all = [...files];
     setRefused(all.filter((file) => !known(file.name)).map((file) => file.name));
     uploads.value = [...uploads.peek(), ...all.filter((file) => known(file.name)).map((file) => new Upload(file))];
-    next(jobs);
+    next(path);
   };
   const drag = (/** @type {boolean} */ is) => (/** @type {DragEvent} */ event) => {
     if (!event.dataTransfer?.types.includes("Files")) return;
@@ -67,38 +67,41 @@ export function Uploads({ jobs }) {
   </div>
   ${refused.length > 0 && html`<p class="error" role="alert">${t("films.unknownType", { names: refused.join(", ") })}</p>`}
   ${uploads.value.length > 0 && html`<ul class="uploads" aria-label=${t("films.uploads")}>
-    ${uploads.value.map((one) => html`<${Row} key=${one.id} upload=${one} jobs=${jobs} />`)}
+    ${uploads.value.map((one) => html`<${Row} key=${one.id} upload=${one} path=${path}
+      job=${jobs.find((job) => job.source === one.key)} />`)}
   </ul>`}`;
 }
 
-/** @param {{upload: Upload, jobs: string}} props */
-function Row({ upload, jobs }) {
+/** @param {{upload: Upload, path: string, job?: import("./model.js").Job}} props  job: of the uploaded file */
+function Row({ upload, path, job }) {
   const { file } = upload;
   const { state, sent, speed, error, status } = upload.progress.value;
   const share = file.size ? sent / file.size : 0;
   const rest = speed > 0 ? (file.size - sent) / speed : null;
   const running = state === "waiting" || state === "sending";
   const drop = () => { uploads.value = uploads.peek().filter((one) => one !== upload); };
-  const again = () => { upload.retry(); next(jobs); };
+  const again = () => { upload.retry(); next(path); };
+  const failed = state === "failed" || (state === "done" && job?.state === "ERROR");
   const words = {
     waiting: t("films.waiting"),
     sending: share >= 1 ? t("films.storing") : [`${percent(share)}`, t("films.of", { sent: bytes(sent), all: bytes(file.size) }),
       speed > 0 ? t("films.speed", { speed: bytes(speed) }) : "",
       rest !== null && rest > 1 ? t("films.left", { time: span(rest) }) : ""].filter(Boolean).join(" · "),
-    done: t("films.sent", { size: bytes(file.size) }),
+    done: job?.state === "ERROR" ? t("films.sentFailed", { reason: job.error ?? "" })
+      : t(job?.state === "COMPLETE" ? "films.sentComplete" : "films.sent", { size: bytes(file.size) }),
     canceled: t("films.uploadCanceled"),
     failed: error || (status ? t("films.refused", { status: number(status) }) : t("films.broken")),
   }[state];
-  return html`<li class=${`upload is-${state}`}>
+  return html`<li class=${`upload is-${failed ? "failed" : state}`}>
     <span class="upload-name" title=${file.name}>${file.name}</span>
     <span class="upload-acts">
       ${state === "failed" && html`<${Button} small onClick=${again}>${t("films.again")}<//>`}
       ${running ? html`<${IconButton} icon="close" label=${t("films.cancelOf", { name: file.name })}
-        onClick=${() => { upload.cancel(); next(jobs); }} />`
+        onClick=${() => { upload.cancel(); next(path); }} />`
         : html`<${IconButton} icon="close" label=${t("films.forgetOf", { name: file.name })} onClick=${drop} />`}
     </span>
     ${running && html`<progress max="1" value=${state === "sending" ? share : undefined}
       aria-label=${t("films.progressOf", { name: file.name })}></progress>`}
-    <span class=${state === "failed" ? "error" : "soft"} role=${state === "failed" ? "alert" : undefined}>${words}</span>
+    <span class=${failed ? "error" : "soft"} role=${failed ? "alert" : undefined}>${words}</span>
   </li>`;
 }

@@ -28,11 +28,12 @@ const EVERY = 5000; // ms
 /** @type {Readonly<Record<ClusterNode["role"], import("../../kit/status.js").Tone>>} */
 const TONES = { gateway: "ok", edge: "info", worker: "idle" };
 
+/** @returns {import("../../poll.js").PolledSignal<ClusterNode[]>}  one node without a name if there is only this node */
+export const useNodes = () => usePoll("/nodes", EVERY);
+
 /** The list of nodes; empty for a single node. */
 export function Nodes() {
-  /** @type {import("../../poll.js").PolledSignal<ClusterNode[]>} */
-  const polled = usePoll("/nodes", EVERY);
-  const { data, error } = polled.value;
+  const { data, error } = useNodes().value;
   if (!data?.some((one) => one.node)) return null;
   return html`<${Card} title=${t("system.nodes")}>
     <p class="soft card-text">${t("system.nodesText")}</p>
