@@ -1,4 +1,7 @@
-"""What every player page shows around an event, with a clock in the picture: never "Live" over a still picture."""
+"""All pages, staged: what players show around an event and on slow links, and every page at every size of a screen.
+
+A clock in the picture judges the players: they are never "Live" over a still picture, and their delay is the true one.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,12 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page
 
-from tests.support.browser import Watched, chromium, opened
-from tests.support.clients import Program
+from tests.support.browser import Watched, axe, chromium, opened
+from tests.support.clients import Program, push
 from tests.support.clock_picture import Sample, clock_push, difference, longest_still, sampled, stalls
+from tests.support.console import signed_in
 from tests.support.gateway import Gateway, running
+from tests.support.media import Film
 from tests.support.slow_link import slow_link
 from tests.support.tools import need
 
@@ -99,3 +104,69 @@ async def test_two_minutes_on_a_slow_link_with_renditions(page: str) -> None:
         honest(samples)
         assert abs(difference(samples)) <= 0.3, samples
         assert stalls(samples) <= 1, samples
+
+
+SIZES = {"phone": (390, 844), "on its side": (844, 390), "200 %": (640, 450), "desktop": (1280, 900)}
+FILM = Film("console", seconds=20, size="640x360")
+VIEWS = ["channels", "live", "recordings", "recordings/bin", "films", "events", "alarms", "site", "domains", "users"]
+VIEWS += ["system", "channels/{id}", "channels/{id}/edit"]
+PLAYERS = ["", "{id}/", "{id}/flv.html", "{id}/hls.html", "{id}/whep.html", "{id}/instant.html", "broadcast.html"]
+# The controls that stand beyond the page, or that a parent which does not scroll cuts off.
+CONTROLS = "button, a, input:not([type=file], [type=hidden]), select, textarea"
+CUT = """(controls) => [...document.querySelectorAll(controls)].filter((e) => {
+  const r = e.getBoundingClientRect();
+  if (!e.checkVisibility({ opacityProperty: true, visibilityProperty: true }) || r.width < 2 || r.height < 2
+      || e.closest(".visually-hidden")) return false;
+  if (r.left < -1 || r.right > innerWidth + 1) return ![...parents(e)].some((p) => scrolls(p));
+  for (const p of parents(e)) {
+    if (scrolls(p)) return false;
+    const style = getComputedStyle(p), b = p.getBoundingClientRect();
+    if (["hidden", "clip"].includes(style.overflowX) && (r.left < b.left - 1 || r.right > b.right + 1)) return true;
+    if (["hidden", "clip"].includes(style.overflowY) && (r.top < b.top - 1 || r.bottom > b.bottom + 1)) return true;
+  }
+  return false;
+  function* parents(e) { for (let p = e.parentElement; p && p !== document.body; p = p.parentElement) yield p; }
+  function scrolls(p) { return /auto|scroll/.test(getComputedStyle(p).overflow); }
+}).map((e) => e.outerHTML.slice(0, 160))"""
+
+
+async def judged(watched: Watched, what: str) -> list[str]:
+    """What is wrong with a page at its size."""
+    wide = "" if await watched.page.evaluate("document.documentElement.scrollWidth <= innerWidth") else "too wide"
+    await photo(watched.page, what.replace("/", "_"))
+    return [
+        f"{what}: {found}"
+        for found in (wide, *await axe(watched.page), *await watched.page.evaluate(CUT, CONTROLS))
+        if found
+    ]
+
+
+@pytest.mark.parametrize("size", list(SIZES))
+async def test_every_page_fits_and_passes_axe_at_every_size(size: str) -> None:
+    need("chromium", "ffmpeg")
+    width, height = SIZES[size]
+    screen = {"viewport": {"width": width, "height": height}, "has_touch": width < 1000}
+    wrong: list[str] = []
+    async with contextlib.AsyncExitStack() as stack:
+        gateway = stack.enter_context(running())
+        channel = gateway.channel(videoname="Main stage", isPublic=True, isVideo=True, video_time="10")
+        stack.enter_context(push(FILM, channel.push, loop=True))
+        await asyncio.to_thread(channel.wait_playable, "live.m3u8", "master.m3u8")
+        browser = await stack.enter_async_context(chromium())
+        console = await stack.enter_async_context(signed_in(browser, gateway, has_touch=width < 1000))
+        await console.page.set_viewport_size({"width": width, "height": height})
+        for view in VIEWS:
+            await console.page.evaluate("(to) => { location.hash = to; }", f"#/{view.format(id=channel.id)}")
+            await console.page.reload()
+            await console.page.locator("main h1").wait_for()
+            await console.page.wait_for_function("() => !document.querySelector('main .skeleton')")
+            wrong += await judged(console, f"{size} {view}")
+        for path in PLAYERS:
+            address = f"http://127.0.0.1:{gateway.ports['http']}/{path.format(id=channel.id)}"
+            async with opened(browser, address, **screen) as watched:
+                if "{id}" in path:
+                    await watched.page.locator("#stage[data-state=live]").wait_for(timeout=30_000)
+                else:
+                    await watched.page.locator("h1").first.wait_for()
+                wrong += await judged(watched, f"{size} {path}")
+    assert not wrong, "\n".join(wrong)
