@@ -255,6 +255,10 @@ class Experience:
                 if value is not None:
                     distribution.add(value)
 
+    def has_players(self, channel: str) -> bool:
+        """Whether players of a channel have sent reports not long ago."""
+        return bool(self._states.get(channel))
+
     def behind(self, channel: str) -> float | None:
         """Returns the delay that a viewer of this node has reported last, seconds; None: no viewer did so recently."""
         at, delay = self._delays.get(channel) or (-math.inf, 0.0)

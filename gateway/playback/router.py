@@ -515,7 +515,10 @@ class PlaybackRouter:
             return _store_unavailable(error)
         except AtCapacity as error:
             return service_unavailable(str(error), 1)
-        return reports.read(request, name) if held else TAKEN  # the last report of a page comes after the end
+        if held:
+            return reports.read(request, name)
+        # The last report of a page comes after the end of the stream. It must be no error in the page's console.
+        return TAKEN if reports.experience.has_players(channel_of(name)) else not_streaming(name)
 
     # ---- status ----
 

@@ -158,7 +158,7 @@ def test_player_data_passes_through_gateway_and_edge(farm: tuple[Gateway, Edge])
         assert edge.metrics()['millrace_viewer_stalls_total{protocol="hls"}'] == 5
         assert gateway.api("GET", "/metrics").text.count('millrace_viewer_stalls_total{protocol="hls"} 2.0') == 1
     idle = gateway.channel()
-    assert report(edge.url(idle, "report"), LINE.format(1, "x")) == "204", "as after the end of a stream"
+    assert report(edge.url(idle, "report"), LINE.format(1, "x")) == "404"
     assert experience(gateway, idle)["all"]["viewers"] == 0
 
 

@@ -12,6 +12,7 @@ from gateway.channels.stream_key import SignatureUse
 from gateway.diagnosis import experience as module
 from gateway.diagnosis.experience import Experience
 from gateway.lib.metrics import Metrics
+from gateway.live.sink import EndReason
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.reports import RequestReports, ViewerReports
 from tests.support.builders import FAR, channel, stream
@@ -68,13 +69,18 @@ async def test_the_path_for_reports_accepts_only_post_and_options():
 
 async def test_a_report_after_the_end_of_a_stream_is_accepted_and_not_read():
     lab = Lab()
-    async with playing(channel("idle"), channel("c9"), reports=lab.reports) as server:
+    async with playing(channel("idle"), channel("c1"), channel("c9"), reports=lab.reports) as server:
         for name in ("idle", "nobody"):
-            reply = await post(server.listener, f"/{name}/report")
-            assert reply.status == 204, "the last report of a page must be no error in its console"
+            assert (await post(server.listener, f"/{name}/report")).status == 404
         assert len(lab.experience) == 0
-        assert (await post(server.listener, "/c9/report")).status == 204, "another node holds it"
+        server.live()
+        await post(server.listener, "/c1/report")
+        server.hub.end("c1", EndReason.KICKED)
+        reply = await post(server.listener, "/c1/report", LINE.replace(b"one", b"two"))
+        assert reply.status == 204, "the last report of a page must be no error in its console"
         assert len(lab.experience) == 1
+        assert (await post(server.listener, "/c9/report")).status == 204, "another node holds it"
+        assert len(lab.experience) == 2
 
 
 async def test_a_protected_channel_accepts_reports_only_with_a_play_sign():
