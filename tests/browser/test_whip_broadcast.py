@@ -43,7 +43,9 @@ async def test_a_camera_is_sent_and_watched_by_webrtc(browser: Browser, gateway:
         await has_publisher(channel, there=True)
         session = channel.session()
         assert session["publisher"]["protocol"] == "whip"
-        assert session["tracks"][0]["codec"] == "h264" and session["tracks"][0]["width"] == 1280
+        assert session["tracks"][0]["codec"] == "h264"
+        # A browser on a busy machine begins with smaller pictures.
+        await asyncio.to_thread(until, lambda: channel.session()["tracks"][0]["width"] == 1280, "1280 pixels", 30)
         await expect(studio.page.locator("#network")).to_contain_text("ms")
         await expect(studio.page.locator("#rate")).not_to_have_text("0 fps", timeout=15_000)
         async with opened(browser, channel.url("whep.html")) as player:

@@ -36,7 +36,8 @@ def clock_push(url: str, *, size: str = "640x360", kbps: int = 800, gop: int = 5
     rate = [f"{option} {kbps}k" for option in ("-b:v", "-maxrate", "-minrate")]
     return Program(
         [
-            *("ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", video),
+            # Dates in playlists begin with the first picture, so a busy machine must not delay it.
+            *("nice", "-n", "-10", "ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", video),
             *(("-f", "lavfi", "-i", "sine=frequency=330:sample_rate=48000,arealtime") if sound else ()),
             *("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p"),
             *("-g", str(gop), "-x264-params", "nal-hrd=cbr:scenecut=0", *" ".join(rate).split()),

@@ -122,7 +122,8 @@ export default function ChannelPage({ parts: [id = ""] }) {
   const show = html`<${Button} key="preview" kind=${live && !preview ? "primary" : "plain"} icon=${preview ? "stop" : "play"}
     disabled=${lost && !preview}
     onClick=${() => setPreview(!preview)}>${preview ? t("preview.stop") : t("preview.start")}<//>`;
-  const picture = !preview && !lost && !gone && session?.state === "live" && session.since !== kicked && inputs
+  // Several inputs have their pictures in a card of their own.
+  const picture = !several && !preview && !lost && !gone && session?.state === "live" && session.since !== kicked && inputs
     && html`<${OnAir} path=${`${path}/inputs`} session=${session} inputs=${inputs} onPlay=${() => setPreview(true)} />`;
   return html`
     <${PageHead} title=${name} text=${channel["description"]} back=${{ href: "#/channels", label: t("nav.channels") }}
