@@ -130,6 +130,7 @@ def test_the_page_about_domains_leads_to_a_trusted_certificate(package: Path, tm
     (tmp_path / "scratch").mkdir()
     (tmp_path / "pebble").mkdir()
     with running_pebble(tmp_path / "pebble", standard_ports=True) as authority:
+        package.parent.chmod(0o755)  # the user of the service reads the certificate there
         (package.parent / "ca.pem").write_bytes(authority.ca.read_bytes())
         trusting = ssl.create_default_context(cafile=str(authority.ca))
         with urllib.request.urlopen(authority.roots, context=trusting, timeout=20) as reply:
