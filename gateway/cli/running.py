@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-import ssl
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from http.client import HTTPException
 from typing import TYPE_CHECKING, Annotated, Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import typer
 
 from gateway.cli import common
-from gateway.ports.errors import GatewayError
 
 if TYPE_CHECKING:
+    import ssl
+
+    from gateway.cli.api_client import Api
     from gateway.settings import Settings
 
-_TIMEOUT: Final = 15.0  # seconds for one answer; the gateway may wait for a store or other nodes
-_MAX_ANSWER: Final = 32_000_000  # bytes
 _FOLLOW_SECONDS: Final = 1.0
 _LATE_SECONDS: Final = 5.0  # events of other nodes may be listed this much later than newer ones
 _PAGE: Final = 1_000  # events of one answer, the most that the API gives
@@ -43,64 +38,12 @@ TokenOption = Annotated[
 ]
 
 
-class NoAnswer(GatewayError):
-    """The gateway cannot be reached. The message says at which address, and what to do."""
-
-
-class Refused(GatewayError):
-    """The gateway refused the request. The message is its reason."""
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: the token is for one address only."""
-
-    def redirect_request(self, *arguments: Any) -> None:
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class Api:
-    """The API at `base`, for one token. tls: the trusted authorities; None: `base` is http."""
-
-    base: str
-    token: str
-    tls: ssl.SSLContext | None
-
-    def ask(self, method: str, path: str, query: dict[str, Any] | None = None) -> Any:
-        """Returns the JSON answer. Raises NoAnswer, Refused."""
-        url = f"{self.base}{path}" + (f"?{urlencode(query)}" if query else "")
-        request = urllib.request.Request(url, method=method, headers={"Authorization": f"Bearer {self.token}"})  # noqa: S310
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirect(), urllib.request.ProxyHandler({})]
-        if self.tls is not None:
-            handlers.append(urllib.request.HTTPSHandler(context=self.tls))
-        try:
-            with urllib.request.build_opener(*handlers).open(request, timeout=_TIMEOUT) as reply:
-                return json.loads(reply.read(_MAX_ANSWER))
-        except urllib.error.HTTPError as error:
-            raise Refused(_reason(error)) from None
-        except ValueError:
-            raise NoAnswer(f"{self.base} does not answer like a gateway: give the admin listener with --url") from None
-        except (OSError, HTTPException) as error:
-            cause = getattr(error, "reason", error)
-            text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-            hint = "start one with `millrace serve`, or name another with --url"
-            raise NoAnswer(f"no gateway answers at {self.base} ({str(text).lower()}): {hint}") from None
-
-
-def _reason(error: urllib.error.HTTPError) -> str:
-    if error.code == 401:
-        return "the admin token is wrong; `millrace token reset` makes a new one on the gateway's machine"
-    try:
-        return str(json.loads(error.read(65_536))["error"])
-    except (ValueError, KeyError, TypeError, OSError, HTTPException):
-        return f"the gateway answered {error.code}"
-
-
 def open_api(sources: common.Sources, url: str | None, token: str | None) -> Api:
     """Returns the API of the options, else of the settings. Asks a person for a missing token."""
     import asyncio
 
     from gateway.adapters.secret_resolver import resolve_secrets
+    from gateway.cli.api_client import Api
 
     settings = sources.settings()
     base = (url or _local_address(settings)).rstrip("/")
@@ -126,6 +69,8 @@ def _tls(settings: Settings, base: str, *, local: bool) -> ssl.SSLContext | None
     """Returns the context for https. The own gateway is known by its certificate file, whatever its name."""
     if not base.startswith("https:"):
         return None
+    import ssl
+
     context = ssl.create_default_context()
     if settings.tls.ca is not None:
         context.load_verify_locations(settings.tls.ca)
@@ -228,6 +173,8 @@ def events(
 
 def _follow(api: Api, query: dict[str, str], known: Sequence[dict[str, Any]], as_json: bool) -> None:
     """Prints new events until Ctrl-C. A gateway that restarts is asked again."""
+    from gateway.cli.api_client import NoAnswer
+
     seen = deque((event["id"] for event in known), maxlen=2 * _PAGE)
     since, failure = time.time(), ""
     while True:

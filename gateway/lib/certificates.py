@@ -1,15 +1,18 @@
 """The certificate of the ports over TLS: it is read from PEM files, checked, and replaced while connections go on."""
 
+from __future__ import annotations
+
 import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-from cryptography import x509
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.lib.sockets import ListenError
+
+if TYPE_CHECKING:
+    from cryptography import x509  # 9 MB, imported where a certificate is read
 
 _MAX_BYTES: Final = 1_000_000  # of a file; a chain has some kilobytes
 
@@ -57,11 +60,13 @@ class Certificate:
     context: ssl.SSLContext
 
     @classmethod
-    def read(cls, cert: Path, key: Path | None) -> "Certificate":
+    def read(cls, cert: Path, key: Path | None) -> Certificate:
         """Reads PEM files. key: None if it is in the file of the certificate. Raises CertificateError."""
         for option, path in (("tls.cert", cert), ("tls.key", key)):
             if path is not None:
                 _read(option, path)
+        from cryptography import x509
+
         context = server_context()
         try:
             # A key with a passphrase must not block the start with a prompt on the terminal.
@@ -119,6 +124,8 @@ def _validity(chain: Sequence[x509.Certificate]) -> tuple[float, float]:
 
 def _names(certificate: x509.Certificate) -> CertificateNames:
     """Returns the names of the extension only: clients ignore the subject, RFC 6125 §6.4.4."""
+    from cryptography import x509
+
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):

@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from gateway.channels.fields import Field
-from gateway.live.output import OutputSpec, StreamOutput
-from gateway.live.stream import Stream
-
 if TYPE_CHECKING:
+    from gateway.channels.fields import Field
+    from gateway.live.output import OutputSpec, StreamOutput
+    from gateway.live.stream import Stream
     from gateway.outputs.services import OutputServices
 
 LocalizedText: TypeAlias = Mapping[str, str]  # text by language: "en" and "zh"
@@ -59,6 +58,7 @@ class OutputDescriptor:
         make: makes the output of one stream.
         enabled: whether a stream has this output; None: sources whose channel has the flag.
         """
+        from gateway.live.output import OutputSpec
 
         def has_flag(stream: Stream) -> bool:
             return stream.is_source and stream.channel.flag(self.flag)

@@ -17,7 +17,8 @@ from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.packager_sequence import CmafPackagerFactory
 from gateway.playback import dash, hls
-from gateway.playback.play_format import CacheClass, PlayAddress, PlayFormat
+from gateway.playback.formats import ADDITIONAL_AUDIO, MANIFEST, MASTER
+from gateway.playback.play_format import FormatCode
 from gateway.playback.playlist_response import (
     HOLD,
     MAX_LINGER,
@@ -28,14 +29,10 @@ from gateway.playback.playlist_response import (
     wait_until,
 )
 
-MASTER: Final = "master.m3u8"
-MANIFEST: Final = "manifest.mpd"
 _PATH: Final = re.compile(
     r"(video|audio(?:-[0-9]{1,3})?)/([0-9]{1,12})-(init-|part-)?([0-9]{1,12})\.(m4s|mp4)", re.ASCII
 )
 MANIFEST_LOAD_SECONDS: Final = 1.0  # after the update period; then every player has loaded the last manifest
-# Folders of the publisher's additional audio tracks: ids are one byte.
-ADDITIONAL_AUDIO: Final = tuple(f"audio-{track_id}" for track_id in range(1, 256))
 _MEDIA_PLAYLISTS: Final = {f"{folder}/index.m3u8": folder for folder in ("video", "audio", *ADDITIONAL_AUDIO)}
 
 
@@ -212,14 +209,6 @@ def _not_found(rest: str) -> Response:
     return text(404, f"{rest} is not here (any more)")
 
 
-FORMAT: Final = PlayFormat(
-    output="cmaf",
-    flag="isCMAF",
-    addresses=(PlayAddress("cmaf", MASTER, "LL-HLS"), PlayAddress("dash", MANIFEST, "DASH")),
-    packager=lambda services: CmafPackagerFactory(services.settings.cmaf.part, services.metrics),
-    on_demand=lambda settings: settings.cmaf.on_demand,
-    rendition_codec="libx265",
-    respond=cmaf,
-    files={"m3u8": CacheClass.PLAYLIST, "mpd": CacheClass.MANIFEST} | dict.fromkeys(("m4s", "mp4"), CacheClass.MEDIA),
-    folders=("video", "audio", *ADDITIONAL_AUDIO),
+CODE: Final = FormatCode(
+    lambda services: CmafPackagerFactory(services.settings.cmaf.part, services.metrics), respond=cmaf
 )

@@ -19,10 +19,9 @@ from gateway.packaging.feed import Feed
 from gateway.packaging.flv_output import FlvOutput
 from gateway.packaging.viewer import Viewer, reset_on_close
 from gateway.playback.framing import CHUNKED, MESSAGES, RAW
-from gateway.playback.play_format import PlayAddress, PlayFormat
+from gateway.playback.play_format import FormatCode
 from gateway.protocols.errors import RemoteProtocolError
 
-LIVE_FLV: Final = "live.flv"
 _CONTENT_TYPE: Final = "video/x-flv"
 _MAX_IGNORED_BYTES: Final = 65_536  # bytes that an HTTP viewer may send after its request; they are ignored
 _MAX_BYTES_PER_SECOND: Final = 65_536  # bytes that a WebSocket viewer may send in a second
@@ -231,10 +230,6 @@ class FlvConnection(ScheduledReads):
         self._transport.close()
 
 
-FORMAT: Final = PlayFormat(
-    output="flv",
-    flag="isFlv",
-    addresses=(PlayAddress("flv", LIVE_FLV, "HTTP-FLV"), PlayAddress("wsflv", LIVE_FLV, "WS-FLV", "ws")),
-    packager=lambda services: lambda stream: FlvOutput(lambda rendering: services.make_feed(stream, rendering)),
-    pulled=True,
+CODE: Final = FormatCode(
+    lambda services: lambda stream: FlvOutput(lambda rendering: services.make_feed(stream, rendering))
 )

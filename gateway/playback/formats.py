@@ -1,19 +1,109 @@
-"""The playback formats, and the lists that addresses, viewer counts, outputs and edges derive from them."""
+"""The playback formats, and the lists that addresses, viewer counts, outputs and edges derive from them.
 
-from typing import Final
+Commands read this file, so it imports no code of a format.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
 
 from gateway.channels import fields
 from gateway.channels.addresses import Addresses
 from gateway.channels.channel import Channel
-from gateway.live.output import OutputSpec
-from gateway.live.stream import Stream
-from gateway.packaging.services import PackagingServices
-from gateway.playback import cmaf, flv, hls, rtmp
-from gateway.playback.play_format import CacheClass
-from gateway.playback.webrtc import whep_format
+from gateway.playback.play_format import CacheClass, FormatCode, PlayAddress, PlayFormat, PlayListener
 
+if TYPE_CHECKING:
+    from gateway.listeners.port_listener import OpenListeners
+    from gateway.playback.services import PlayServices
+
+LIVE_FLV: Final = "live.flv"
+LIVE_M3U8: Final = "live.m3u8"
+MASTER: Final = "master.m3u8"
+MANIFEST: Final = "manifest.mpd"
+# Folders of the publisher's additional audio tracks: ids are one byte.
+ADDITIONAL_AUDIO: Final = tuple(f"audio-{track_id}" for track_id in range(1, 256))
+
+
+def _flv() -> FormatCode:
+    from gateway.playback.flv import CODE
+
+    return CODE
+
+
+def _rtmp() -> FormatCode:
+    from gateway.playback.rtmp import CODE
+
+    return CODE
+
+
+def _whep() -> FormatCode:
+    from gateway.playback.webrtc.whep_output import CODE
+
+    return CODE
+
+
+def _open_whep(services: PlayServices) -> OpenListeners:
+    from gateway.playback.webrtc.whep import open_whep
+
+    return open_whep(services)
+
+
+def _hls() -> FormatCode:
+    from gateway.playback.hls import CODE
+
+    return CODE
+
+
+def _cmaf() -> FormatCode:
+    from gateway.playback.cmaf import CODE
+
+    return CODE
+
+
+FLV: Final = PlayFormat(
+    output="flv",
+    flag="isFlv",
+    addresses=(PlayAddress("flv", LIVE_FLV, "HTTP-FLV"), PlayAddress("wsflv", LIVE_FLV, "WS-FLV", "ws")),
+    load=_flv,
+    pulled=True,
+)
+RTMP: Final = PlayFormat(
+    output="rtmp",
+    flag="",
+    addresses=(PlayAddress("rtmp", "", "RTMP", "rtmp"),),
+    load=_rtmp,
+    pulled=True,
+    listener=PlayListener("rtmp"),  # players and publishers use one port
+)
+WHEP: Final = PlayFormat(
+    output="whep",
+    flag="",  # always on, because it costs nothing without viewers
+    addresses=(PlayAddress("whep", "whep", "WHEP"),),
+    load=_whep,
+    pulled=True,
+    listener=PlayListener("webrtc", _open_whep),
+)
+HLS: Final = PlayFormat(
+    output="hls",
+    flag="isHls",
+    addresses=(PlayAddress("hls", LIVE_M3U8, "HLS"),),
+    load=_hls,
+    on_demand=lambda settings: settings.hls.on_demand,
+    rendition_codec="libx264",
+    files={"m3u8": CacheClass.PLAYLIST, "ts": CacheClass.MEDIA},
+)
+CMAF: Final = PlayFormat(
+    output="cmaf",
+    flag="isCMAF",
+    addresses=(PlayAddress("cmaf", MASTER, "LL-HLS"), PlayAddress("dash", MANIFEST, "DASH")),
+    load=_cmaf,
+    on_demand=lambda settings: settings.cmaf.on_demand,
+    rendition_codec="libx265",
+    files={"m3u8": CacheClass.PLAYLIST, "mpd": CacheClass.MANIFEST} | dict.fromkeys(("m4s", "mp4"), CacheClass.MEDIA),
+    folders=("video", "audio", *ADDITIONAL_AUDIO),
+)
 # Clients list the formats in this order.
-FORMATS: Final = (flv.FORMAT, rtmp.FORMAT, whep_format.FORMAT, hls.FORMAT, cmaf.FORMAT)
+FORMATS: Final = (FLV, RTMP, WHEP, HLS, CMAF)
 for _format in FORMATS:
     fields.add({name: field.field for name, field in _format.fields.items()})
 
@@ -83,24 +173,3 @@ def viewer_protocol(path: str, text: bytes) -> str:
     if FILES.get(suffix) is CacheClass.PLAYLIST:
         return next((output for media, output in _MEDIA_PROTOCOLS.items() if f".{media}".encode() in text), "")
     return _MEDIA_PROTOCOLS.get(suffix, "")
-
-
-def output_specs(services: PackagingServices, *, pulled: bool = False) -> list[OutputSpec]:
-    """Returns the outputs of all formats. pulled: only those that also exist on nodes that pull the stream."""
-    specs = [format.spec(services) for format in FORMATS if format.pulled or not pulled]
-    return [*specs, *(_rewind_spec(spec) for spec in specs if spec.name == hls.FORMAT.output)]
-
-
-def _rewind_spec(spec: OutputSpec) -> OutputSpec:
-    """Returns the output whose segments let viewers go back in a channel without HLS of MPEG-TS.
-
-    spec: of the output `hls`. The new output is not listed, because no field switches it.
-    """
-
-    def wanted(stream: Stream) -> bool:
-        channel = stream.channel
-        if not stream.is_source or channel.flag(hls.FORMAT.flag) or not channel.rewind_reach:
-            return False
-        return channel.flag(cmaf.FORMAT.flag) or channel.rewind_seconds > 0
-
-    return OutputSpec(hls.REWIND_OUTPUT, spec.make, wanted, spec.on_demand, listed=False)

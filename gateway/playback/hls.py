@@ -16,7 +16,8 @@ from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.packager_sequence import TsPackagerFactory
 from gateway.packaging.ts.packager import TsPackager
-from gateway.playback.play_format import CacheClass, PlayAddress, PlayFormat
+from gateway.playback.formats import LIVE_M3U8
+from gateway.playback.play_format import FormatCode
 from gateway.playback.playlist_response import (
     HOLD,
     PLAYLIST_CACHE,
@@ -31,8 +32,6 @@ from gateway.playback.playlist_response import (
 # reports(track): returns the rendition reports for this track's playlist, from the current ladder.
 Reports: TypeAlias = Callable[[CmafTrack], str]
 
-LIVE_M3U8: Final = "live.m3u8"
-REWIND_OUTPUT: Final = "rewind"  # the output with the segments for going back, of channels without `hls`
 _SEGMENT: Final = re.compile(r"[0-9]{1,15}\.ts", re.ASCII)
 _MAX_SEGMENTS_AHEAD: Final = 2  # segments after the last one for which a request is held (§6.2.5.2)
 
@@ -59,16 +58,7 @@ def _render_live(output: TsPackager, suffix: str) -> Response:
     return cached_playlist(output.cache, "live", suffix, output.playlist)
 
 
-FORMAT: Final = PlayFormat(
-    output="hls",
-    flag="isHls",
-    addresses=(PlayAddress("hls", LIVE_M3U8, "HLS"),),
-    packager=lambda services: TsPackagerFactory(services.metrics),
-    on_demand=lambda settings: settings.hls.on_demand,
-    rendition_codec="libx264",
-    respond=hls,
-    files={"m3u8": CacheClass.PLAYLIST, "ts": CacheClass.MEDIA},
-)
+CODE: Final = FormatCode(lambda services: TsPackagerFactory(services.metrics), hls)
 
 
 # ---- CMAF ----

@@ -12,14 +12,13 @@ from gateway.channels.channel import Channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response
 from gateway.lib.quota import Quota
-from gateway.playback import cmaf
-from gateway.playback.formats import suffixes
+from gateway.playback.formats import CMAF, suffixes
 from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
 from gateway.playback.reports import RequestReports
 
 MAX_PER_ADDRESS: Final = 500  # counted players of one address or IPv6 /64, of all streams; others are not counted
 _MEDIA: Final = suffixes(CacheClass.MEDIA)
-_CMAF, _DASH = (address.name for address in cmaf.FORMAT.addresses)
+_CMAF, _DASH = (address.name for address in CMAF.addresses)
 
 
 class WatchedStream(Protocol):

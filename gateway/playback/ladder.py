@@ -15,8 +15,9 @@ from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.ladder_manifests import CmafRendition
 from gateway.packaging.ts.packager import TsPackager
-from gateway.playback import cmaf, hls
+from gateway.playback import cmaf, formats, hls
 from gateway.playback.dash import cached_manifest
+from gateway.playback.formats import LIVE_M3U8, MANIFEST, MASTER
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.ladder_view import (
     CMAF,
@@ -60,8 +61,8 @@ class _LadderManifest:
 
 
 _MANIFESTS: Final = {
-    cmaf.MASTER: _LadderManifest(lambda source, steps: source.ready, ladder_manifests.master, cached_playlist),
-    cmaf.MANIFEST: _LadderManifest(ladder_manifests.is_playable, ladder_manifests.manifest, cached_manifest),
+    MASTER: _LadderManifest(lambda source, steps: source.ready, ladder_manifests.master, cached_playlist),
+    MANIFEST: _LadderManifest(ladder_manifests.is_playable, ladder_manifests.manifest, cached_manifest),
 }
 
 
@@ -88,9 +89,9 @@ class LadderPlayback:
 
     def responder(self, format: PlayFormat) -> Responder | None:
         """Returns the responder of a format. For CMAF, it lists the source's ladder."""
-        if format is hls.FORMAT and self.rewind is not None:
+        if format is formats.HLS and self.rewind is not None:
             return self.rewind.hls
-        return self.cmaf if format is cmaf.FORMAT else format.respond
+        return self.cmaf if format is formats.CMAF else format.load().respond
 
     def index(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
         """Answers `index.m3u8`."""
@@ -103,7 +104,7 @@ class LadderPlayback:
         if not stream.has_output(OUTPUT) and not stream.has_output(format[0]):
             return not_enabled(format[0], stream.name)
         if format is CMAF and stream.pushed_tracks:
-            return self.cmaf(request, stream, cmaf.MASTER)
+            return self.cmaf(request, stream, MASTER)
         ladder = current_ladder(self.hub, stream, format)
         if ladder.is_listable and self._check_complete(stream, ladder):
             return _index(ladder, suffix)
@@ -131,7 +132,7 @@ class LadderPlayback:
     def cmaf(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
         """Answers for the source's CMAF, with the renditions in `master.m3u8` and `manifest.mpd`."""
         manifest = _MANIFESTS.get(rest)
-        if rest == cmaf.MASTER and self.rewind is not None and request.raw_query:
+        if rest == MASTER and self.rewind is not None and request.raw_query:
             answer = self.rewind.master(request, stream)
             if answer is not None:
                 return answer
@@ -161,7 +162,7 @@ class LadderPlayback:
             return not_enabled(TS[0] if ts else CMAF[0], stream.name)
         answering: AnswerOrAwaitable
         if ts:
-            answering = hls.hls(request, rendition, hls.LIVE_M3U8 if index else path)
+            answering = hls.hls(request, rendition, LIVE_M3U8 if index else path)
         elif index:
             answering = hls.low_latency_playlist(
                 request, rendition, "video", above=True, reports=lambda track: self._index_reports(stream, track, "../")

@@ -52,7 +52,8 @@ from gateway.outputs.storage.stored_pieces import StoredPiece, StoredPieces
 from gateway.packaging.ts.packager import TsPackager
 from gateway.packaging.ts.rewind_playlist import RewindPlaylist
 from gateway.packaging.ts.segment_history import MAX_SEGMENTS, PastSegment, SegmentHistory
-from gateway.playback import hls
+from gateway.playback import format_outputs, hls
+from gateway.playback.formats import HLS, LIVE_M3U8
 from gateway.playback.playlist_response import (
     HOLD,
     M3U8,
@@ -114,7 +115,7 @@ class Rewind:
     def hls(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
         """Answers `/<stream>/<rest>` of the output `hls`."""
         name = _output_name(stream)
-        if rest == hls.LIVE_M3U8:
+        if rest == LIVE_M3U8:
             if REWIND not in request.raw_query:
                 return hls.hls(request, stream, rest)
             output = stream.output(name)
@@ -147,7 +148,7 @@ class Rewind:
             return None
 
         def render(output: TsPackager, suffix: str) -> Response:
-            variant = output.variant(f"{hls.LIVE_M3U8}?{REWIND}{seconds}")
+            variant = output.variant(f"{LIVE_M3U8}?{REWIND}{seconds}")
             body = media_playlist.with_suffix(multivariant([variant]), suffix.replace("?", "&", 1))
             return Response(200, body, M3U8, cache=PLAYLIST_CACHE, compress=True)
 
@@ -364,7 +365,7 @@ async def _when_complete(stream: Stream, output: TsPackager, number: int, render
 def _output_name(stream: Stream) -> str:
     """Returns the output whose segments viewers can go back in; "" if there is none."""
     if stream.is_source and stream.channel.rewind_reach:
-        for name in (hls.FORMAT.output, hls.REWIND_OUTPUT):
+        for name in (HLS.output, format_outputs.REWIND):
             if stream.has_output(name):
                 return name
     return ""

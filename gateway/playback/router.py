@@ -16,10 +16,9 @@ from gateway.http.request import Request
 from gateway.http.response import Answer, Response, moved, not_allowed, preflight, service_unavailable, text
 from gateway.listeners.port_listener import SessionResponder
 from gateway.live.stream import Stream
-from gateway.playback import hls
-from gateway.playback.flv import FORMAT as FLV
-from gateway.playback.flv import LIVE_FLV, FlvViewers
-from gateway.playback.formats import FORMATS, LADDER_INDEX, is_watchable
+from gateway.playback.flv import FlvViewers
+from gateway.playback.format_outputs import REWIND
+from gateway.playback.formats import FLV, FORMATS, HLS, LADDER_INDEX, LIVE_FLV, is_watchable
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.ladder import LadderPlayback
@@ -123,7 +122,7 @@ class MediaRoutes:
         for format in FORMATS:
             respond = ladders.responder(format)
             if respond is not None:
-                instead = hls.REWIND_OUTPUT if format is hls.FORMAT else ""
+                instead = REWIND if format is HLS else ""
                 route = MediaRoute(format.output, respond, format.output, instead)
                 names |= {address.path: replace(route, protocol=address.name) for address in format.addresses}
                 folders |= dict.fromkeys(format.folders, route)

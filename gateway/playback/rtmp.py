@@ -12,7 +12,7 @@ from gateway.packaging.rtmp_output import RtmpOutput
 from gateway.packaging.services import PackagingServices
 from gateway.packaging.viewer import Viewer
 from gateway.playback.framing import RTMP
-from gateway.playback.play_format import PlayAddress, PlayFormat, PlayListener
+from gateway.playback.play_format import FormatCode
 
 
 @dataclass(slots=True, eq=False)
@@ -73,12 +73,4 @@ def _packager(services: PackagingServices) -> Callable[[Stream], RtmpOutput]:
     return lambda stream: RtmpOutput(chunk, lambda rendering: services.make_feed(stream, rendering))
 
 
-# `ingest.rtmp` handles its players, because players and publishers use one port.
-FORMAT: Final = PlayFormat(
-    output="rtmp",
-    flag="",
-    addresses=(PlayAddress("rtmp", "", "RTMP", "rtmp"),),
-    packager=_packager,
-    pulled=True,
-    listener=PlayListener("rtmp"),
-)
+CODE: Final = FormatCode(_packager)

@@ -13,7 +13,8 @@ from gateway.cluster.streams.pulled_streams import PulledStreams
 from gateway.lib.metric_table import LOOKUPS, VIEWERS, MetricSample
 from gateway.live.hub import NODES_SECONDS, StreamLimits
 from gateway.packaging.services import PackagingServices
-from gateway.playback.formats import FEEDS, output_specs
+from gateway.playback.format_outputs import output_specs
+from gateway.playback.formats import FEEDS
 from gateway.settings import Settings
 from proxy.edge.edge_cluster import EdgeCluster, open_cluster
 from proxy.edge.gateways import GatewayFiles

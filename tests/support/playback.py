@@ -101,7 +101,7 @@ class SameResponder:
         self.index = self.rendition = respond
 
     def responder(self, format: PlayFormat) -> Responder | None:
-        return self.index if format.respond is not None else None
+        return self.index if format.files else None
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from gateway.outputs.relay.relay_output import RelayFactory
 from gateway.outputs.storage.archive import Archive
 from gateway.packaging.backlog import Backlogs
 from gateway.packaging.services import PackagingServices
-from gateway.playback.formats import output_specs
+from gateway.playback.format_outputs import output_specs
 from gateway.ports.events import Events
 from gateway.settings.ladders import load_ladders
 from gateway.workers.jpeg_service import JpegService

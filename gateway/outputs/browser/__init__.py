@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.live.output import OutputSpec
-
 if TYPE_CHECKING:
     from gateway.live.hub import Hub
+    from gateway.live.output import OutputSpec
     from gateway.live.stream import Stream
     from gateway.outputs.services import OutputServices
 
 
 def browser_specs(services: OutputServices, renditions: Hub) -> list[OutputSpec]:
     """Returns the specs of `opus` and `browserpictures`. renditions: the hub of renditions for browsers."""
+    from gateway.live.output import OutputSpec
     from gateway.outputs.browser import browser_pictures, opus_sound
 
     hubs, settings = (services.hub, renditions), services.settings.transcode

@@ -4,10 +4,17 @@ import pytest
 
 from gateway.channels.addresses import Addresses, OpenPorts
 from gateway.playback import formats
-from gateway.playback.cmaf import FORMAT as CMAF
-from gateway.playback.formats import ADDRESSES, FILES, FORMATS, OWN_PORTS, suffixes, viewer_protocol
-from gateway.playback.hls import FORMAT as HLS
-from gateway.playback.play_format import CacheClass, PlayAddress, PlayFormat, PlayListener
+from gateway.playback.formats import (
+    ADDRESSES,
+    CMAF,
+    FILES,
+    FORMATS,
+    HLS,
+    OWN_PORTS,
+    suffixes,
+    viewer_protocol,
+)
+from gateway.playback.play_format import CacheClass, FormatCode, PlayAddress, PlayFormat, PlayListener
 from gateway.playback.router import MediaRoutes
 from tests.support.builders import channel
 from tests.support.playback import SameResponder
@@ -85,13 +92,20 @@ def test_every_address_of_a_format_of_files_is_routed_to_it():
     assert [address.name for address in ADDRESSES] == ["flv", "wsflv", "rtmp", "whep", "hls", "cmaf", "dash"]
 
 
+@pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.output)
+def test_a_format_of_files_answers_for_them(format):
+    assert (format.load().respond is not None) is bool(format.files)
+
+
 def test_formats_with_a_port_of_their_own_are_those_that_say_so():
     assert {"rtmp", "whep"} == OWN_PORTS
 
 
 def test_a_format_with_its_own_scheme_has_the_address_of_its_listener(monkeypatch):
     address = PlayAddress("wsunits", "play", "Units", "wss")
-    format = PlayFormat(output="units", flag="", addresses=(address,), packager=_respond, listener=PlayListener("wss"))
+    format = PlayFormat(
+        output="units", flag="", addresses=(address,), load=lambda: FormatCode(_respond), listener=PlayListener("wss")
+    )
     monkeypatch.setattr(formats, "FORMATS", (format,))
     monkeypatch.setattr(formats, "ADDRESSES", (address,))
     addresses = Addresses("rtmp://a", "http://a", "a", OpenPorts(wss=9))

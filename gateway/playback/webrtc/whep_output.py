@@ -1,21 +1,15 @@
-"""The playback format `whep`: always on, because it costs nothing without viewers."""
-
-from __future__ import annotations
+"""The output `whep` of a stream: RTP for the viewers by WebRTC."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from gateway.live.sink import SinkNeeds
 from gateway.live.stream import Stream
 from gateway.outputs.browser.opus_sound import opus_sound
-from gateway.packaging.rtp.output import KIND, RtpOutput
+from gateway.packaging.rtp.output import RtpOutput
 from gateway.packaging.rtp.sound_feed import SoundFeed
 from gateway.packaging.services import PackagingServices
-from gateway.playback.play_format import PlayAddress, PlayFormat, PlayListener
-
-if TYPE_CHECKING:
-    from gateway.listeners.port_listener import OpenListeners
-    from gateway.playback.services import PlayServices
+from gateway.playback.play_format import FormatCode
 
 
 def _attach_sound(stream: Stream, feed: SoundFeed) -> Callable[[], None]:
@@ -35,17 +29,4 @@ def _packager(services: PackagingServices) -> Callable[[Stream], RtpOutput]:
     return make
 
 
-def _open(services: PlayServices) -> OpenListeners:
-    from gateway.playback.webrtc.whep import open_whep
-
-    return open_whep(services)
-
-
-FORMAT: Final = PlayFormat(
-    output=KIND,
-    flag="",
-    addresses=(PlayAddress(KIND, KIND, "WHEP"),),
-    packager=_packager,
-    pulled=True,
-    listener=PlayListener("webrtc", _open),
-)
+CODE: Final = FormatCode(_packager)

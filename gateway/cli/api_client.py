@@ -1,0 +1,70 @@
+"""Asks a running gateway through its API, over HTTP or HTTPS."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from gateway.ports.errors import GatewayError
+
+_TIMEOUT: Final = 15.0  # seconds for one answer; the gateway may wait for a store or other nodes
+_MAX_ANSWER: Final = 32_000_000  # bytes
+
+
+class NoAnswer(GatewayError):
+    """The gateway cannot be reached. The message says at which address, and what to do."""
+
+
+class Refused(GatewayError):
+    """The gateway refused the request. The message is its reason."""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: the token is for one address only."""
+
+    def redirect_request(self, *arguments: Any) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The API at `base`, for one token. tls: the trusted authorities; None: `base` is http."""
+
+    base: str
+    token: str
+    tls: ssl.SSLContext | None
+
+    def ask(self, method: str, path: str, query: dict[str, Any] | None = None) -> Any:
+        """Returns the JSON answer. Raises NoAnswer, Refused."""
+        url = f"{self.base}{path}" + (f"?{urlencode(query)}" if query else "")
+        request = urllib.request.Request(url, method=method, headers={"Authorization": f"Bearer {self.token}"})  # noqa: S310
+        handlers: list[urllib.request.BaseHandler] = [_NoRedirect(), urllib.request.ProxyHandler({})]
+        if self.tls is not None:
+            handlers.append(urllib.request.HTTPSHandler(context=self.tls))
+        try:
+            with urllib.request.build_opener(*handlers).open(request, timeout=_TIMEOUT) as reply:
+                return json.loads(reply.read(_MAX_ANSWER))
+        except urllib.error.HTTPError as error:
+            raise Refused(_reason(error)) from None
+        except ValueError:
+            raise NoAnswer(f"{self.base} does not answer like a gateway: give the admin listener with --url") from None
+        except (OSError, HTTPException) as error:
+            cause = getattr(error, "reason", error)
+            text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+            hint = "start one with `millrace serve`, or name another with --url"
+            raise NoAnswer(f"no gateway answers at {self.base} ({str(text).lower()}): {hint}") from None
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    if error.code == 401:
+        return "the admin token is wrong; `millrace token reset` makes a new one on the gateway's machine"
+    try:
+        return str(json.loads(error.read(65_536))["error"])
+    except (ValueError, KeyError, TypeError, OSError, HTTPException):
+        return f"the gateway answered {error.code}"
