@@ -13,7 +13,6 @@ from gateway import __version__
 from gateway.adapters.acme.acme_files import AcmeFiles
 from gateway.adapters.acme.challenge_answers import ChallengeAnswers
 from gateway.adapters.acme.renewal import CertificateRenewal, Failure, Order
-from gateway.adapters.acme.self_signed import self_signed
 from gateway.lib.certificates import Certificate, CertificateError, CertificateNames, ServerCertificate, outgoing_tls
 from gateway.lib.metric_table import CERTIFICATE_EXPIRY, MetricSample
 from gateway.lib.rfc3339 import rfc3339
@@ -172,5 +171,7 @@ def _first(files: _Files, acme: AcmeFiles, names: tuple[str, ...]) -> ServerCert
             return ServerCertificate(stored)
     except CertificateError:
         log.info("no certificate is stored yet: clients cannot verify the ports over TLS", names=list(names))
+    from gateway.adapters.acme.self_signed import self_signed  # imported here, because it takes 9 MB
+
     with acme.temporary(self_signed(names)) as path:
         return ServerCertificate(Certificate.read(path, None), temporary=True)

@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 import structlog
 
 from gateway.webrtc.candidates import usable_address
@@ -42,7 +41,7 @@ async def resolve(names: Iterable[str]) -> list[str]:
         try:
             async with asyncio.timeout(_RESOLVE_SECONDS):
                 entries = [await _answer(name)] if "://" in name else await _lookup(name)
-        except (OSError, TimeoutError, UnicodeError, aiohttp.ClientError) as error:
+        except (OSError, TimeoutError, UnicodeError) as error:
             log.warning("webrtc.advertise has a name without address", name=name, reason=str(error) or "no answer")
             continue
         found += [address for entry in entries if (address := usable_address(entry))]
@@ -56,12 +55,17 @@ async def _lookup(name: str) -> list[str]:
 
 async def _answer(url: str) -> str:
     """Returns the address in the answer of a URL. Raises OSError if it has none."""
+    import aiohttp  # imported here, because a process without webhooks and API requests does without its 8 MB
+
     # Through a proxy of the environment, the answer would be the address of the proxy.
-    async with aiohttp.ClientSession(trust_env=False) as http, http.get(url) as reply:
-        text = (await reply.content.read(_MAX_ANSWER)).decode("ascii", "replace").strip()
-        if reply.status != 200 or usable_address(text) is None:
-            raise OSError(f"the answer, status {reply.status}, is no address")
-        return text
+    try:
+        async with aiohttp.ClientSession(trust_env=False) as http, http.get(url) as reply:
+            text = (await reply.content.read(_MAX_ANSWER)).decode("ascii", "replace").strip()
+    except aiohttp.ClientError as error:
+        raise OSError(str(error)) from error
+    if reply.status != 200 or usable_address(text) is None:
+        raise OSError(f"the answer, status {reply.status}, is no address")
+    return text
 
 
 def _source(family: int, target: str) -> str:

@@ -1,11 +1,14 @@
 """The WebRTC ports of a process: admits peers, and gives each datagram to its peer."""
 
+from __future__ import annotations
+
 import asyncio
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from gateway.lib.network import client_network, is_loopback
 from gateway.lib.quota import Quota
@@ -21,20 +24,23 @@ from gateway.protocols.stun.message import StunKind, StunMessage, parse
 from gateway.settings.models import WebRtcSettings
 from gateway.webrtc.addresses import machine_addresses, resolve
 from gateway.webrtc.candidates import candidate_lines, usable_address
-from gateway.webrtc.certificate import make_certificate
 from gateway.webrtc.counters import Dropped, EndpointCounters
-from gateway.webrtc.dtls import make_context
 from gateway.webrtc.handler import PeerEnd, PeerHandler
 from gateway.webrtc.handshakes import HandshakeQueue
 from gateway.webrtc.ice import CHECK_INTERVAL
 from gateway.webrtc.paths import Path
-from gateway.webrtc.peer import Peer
 from gateway.webrtc.sockets import WebRtcSockets
 from gateway.webrtc.tcp import TcpConnection, TcpLimits, TcpPath
 from gateway.webrtc.udp import UdpPath
 
+if TYPE_CHECKING:  # at the first session: DTLS and SRTP take 20 MB
+    from OpenSSL import SSL
+
+    from gateway.webrtc.certificate import Certificate
+    from gateway.webrtc.peer import Peer
+
 Clock: TypeAlias = Callable[[], float]
-Route: TypeAlias = tuple[Peer, Path]
+Route: TypeAlias = tuple["Peer", Path]
 
 TCP_FIRST_CHECK: Final = 5.0  # seconds for the first check on a TCP connection
 _TICK_SECONDS: Final = 0.1
@@ -52,16 +58,13 @@ class WebRtcEndpoint:
     total bound, the oldest half-open viewer or TCP connection without a check is closed, so unknown clients cannot
     block others. A datagram from an unknown address costs no memory, except for a check with right credentials.
 
-    fingerprint: SHA-256 of our certificate. counters: for the metrics. check_interval: see `PeerHost`.
+    counters: for the metrics. check_interval: see `PeerHost`.
     older: takes datagrams that are for no peer of this process, see `handover.py`; None: no other process reads them.
     """
 
     def __init__(
         self, settings: WebRtcSettings, sockets: WebRtcSockets, tcp_limits: TcpLimits, clock: Clock = time.monotonic
     ) -> None:
-        certificate = make_certificate()
-        self.fingerprint = certificate.fingerprint
-        self.context = make_context(certificate)
         self.counters = EndpointCounters()
         self.handshakes = HandshakeQueue()
         self.check_interval = min(CHECK_INTERVAL, settings.consent_timeout / _CHECKS)
@@ -79,6 +82,7 @@ class WebRtcEndpoint:
         self._tcp_reads = ReadScheduler()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._preparing = asyncio.Lock()
 
         self._peers: dict[str, Peer] = {}  # by our ufrags: two during an ICE restart
         self._open: dict[Peer, None] = {}
@@ -102,6 +106,31 @@ class WebRtcEndpoint:
         for listening in self._sockets.tcp:
             server = await loop.create_server(self._new_connection, sock=listening, backlog=BACKLOG)
             self._servers.append(server)
+
+    async def prepare(self) -> None:
+        """Loads DTLS and SRTP, once. It takes 0.1 s of a thread, and `open_peer` would do it in the event loop."""
+        async with self._preparing:
+            if "context" not in self.__dict__:
+                await asyncio.to_thread(lambda: self.context)
+
+    @cached_property
+    def _certificate(self) -> Certificate:
+        from gateway.webrtc.certificate import make_certificate
+
+        return make_certificate()
+
+    @cached_property
+    def context(self) -> SSL.Context:
+        """The context of all DTLS sessions, with our certificate."""
+        from gateway.webrtc import peer as peer  # so that `open_peer` finds it
+        from gateway.webrtc.dtls import make_context
+
+        return make_context(self._certificate)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of our certificate."""
+        return self._certificate.fingerprint
 
     def stop_accepting(self) -> None:
         """Accepts no more TCP connections. Open ones and UDP continue."""
@@ -159,6 +188,8 @@ class WebRtcEndpoint:
         limit by address does not count them, and they are never closed for others.
         Raises AtCapacity, and RemoteProtocolError if the credentials of the offer are invalid.
         """
+        from gateway.webrtc.peer import Peer
+
         webrtc = self._webrtc
         peer = Peer(self, remote, handler, address, self._clock(), has_key=has_key)
         if not has_key and not self._half_open_by_address.take(address):

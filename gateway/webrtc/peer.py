@@ -41,8 +41,10 @@ class PeerHost(Protocol):
 
     check_interval: float
     counters: EndpointCounters
-    context: SSL.Context
     handshakes: HandshakeQueue
+
+    @property
+    def context(self) -> SSL.Context: ...
 
     def peer_connected(self, peer: Peer) -> None: ...
 

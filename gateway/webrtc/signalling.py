@@ -1,9 +1,11 @@
 """The sessions of WHIP and WHEP in this process, and the requests that open, change and end them."""
 
+from __future__ import annotations
+
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from gateway.http.body import read_body
 from gateway.http.request import Request
@@ -22,7 +24,9 @@ from gateway.protocols.sdp.fragment import parse_fragment
 from gateway.protocols.sdp.offer import Offer, parse_offer
 from gateway.webrtc.endpoint import WebRtcEndpoint
 from gateway.webrtc.handler import PeerHandler
-from gateway.webrtc.peer import Peer
+
+if TYPE_CHECKING:
+    from gateway.webrtc.peer import Peer
 
 SDP: Final = "application/sdp"
 FRAGMENT: Final = "application/trickle-ice-sdpfrag"
@@ -123,7 +127,9 @@ class Signalling:
 
         async def take(body: bytes) -> Response:
             try:
-                return await accept(parse_offer(body))
+                offer = parse_offer(body)
+                await self.endpoint.prepare()
+                return await accept(offer)
             except RemoteProtocolError as error:
                 return text(400, f"the offer cannot be used: {error}")
             except OfferRefused as error:

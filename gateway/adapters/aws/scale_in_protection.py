@@ -1,5 +1,7 @@
 """Protects an ECS task with publishers from scale-in, through the ECS agent's endpoint. It needs no SDK."""
 
+from __future__ import annotations
+
 import asyncio
 import fcntl
 import json
@@ -7,12 +9,14 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
 import structlog
 
 from gateway.lib.backoff import Backoff
+
+if TYPE_CHECKING:
+    import aiohttp  # imported where an agent runs
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +72,8 @@ class ScaleInProtection:
         """Runs until cancelled, and then ends an active protection. Returns at once if there is no agent."""
         if not self._uri:
             return
+        import aiohttp
+
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
         async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as http:
             try:
@@ -121,6 +127,8 @@ class ScaleInProtection:
 
     async def _ask(self, http: aiohttp.ClientSession, enabled: bool) -> None:
         """Switches the protection on or off. Raises ProtectionFailed."""
+        import aiohttp
+
         request: dict[str, Any] = {"ProtectionEnabled": enabled}
         if enabled:
             request["ExpiresInMinutes"] = MINUTES

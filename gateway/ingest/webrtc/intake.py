@@ -1,10 +1,12 @@
 """WhipIntake: publishes the tracks of a WHIP push, and asks the sender for missing packets and key frames."""
 
+from __future__ import annotations
+
 import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -26,9 +28,11 @@ from gateway.protocols.rtp.packets import header_extension
 from gateway.protocols.rtp.timeline import RtpTimeline
 from gateway.protocols.rtp.transport_feedback import TransportFeedback
 from gateway.settings import Settings
-from gateway.webrtc.peer import Peer
 from gateway.workers.sound_protocol import opus_track
 from gateway.workers.worker_pool import WorkerPool
+
+if TYPE_CHECKING:
+    from gateway.webrtc.peer import Peer
 
 log = structlog.get_logger(__name__)
 

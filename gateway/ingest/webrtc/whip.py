@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -28,9 +28,11 @@ from gateway.protocols.sdp.answer import AcceptedMedia, largest_rid
 from gateway.protocols.sdp.codec_choice import no_codec_to_receive, receiving_codec
 from gateway.protocols.sdp.offer import TRANSPORT_CC, Offer
 from gateway.webrtc.handler import PeerEnd
-from gateway.webrtc.peer import Peer
 from gateway.webrtc.signalling import NOT_ALLOWED, OfferRefused, bearer
 from gateway.workers.worker_pool import WorkerPool
+
+if TYPE_CHECKING:
+    from gateway.webrtc.peer import Peer
 
 log = structlog.get_logger(__name__)
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import structlog
@@ -38,8 +39,10 @@ from gateway.protocols.sdp.answer import AcceptedMedia, SentTrack
 from gateway.protocols.sdp.codec_choice import NAMES, no_codec_to_send, sending_codec
 from gateway.protocols.sdp.offer import Offer, OfferedMedia
 from gateway.webrtc.handler import PeerEnd
-from gateway.webrtc.peer import Peer
 from gateway.webrtc.signalling import NOT_ALLOWED, OfferRefused, bearer
+
+if TYPE_CHECKING:
+    from gateway.webrtc.peer import Peer
 
 log = structlog.get_logger(__name__)
 
