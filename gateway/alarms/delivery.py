@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final, Self
 
-import aiohttp
 import structlog
-import yarl
 
 from gateway.alarms import web_services
 from gateway.alarms.fault import Message, short
@@ -131,33 +129,41 @@ class Delivery:
             raise DeliveryFailed(str(error), True) from None  # it names the host
         except TimeoutError:
             text = f"no answer within {self._seconds:g} s"
-        except aiohttp.ClientConnectorCertificateError as error:
-            text = f"the server's certificate is not trusted: {error.certificate_error}"
         except OSError as error:
             text = os_error_text(error)
-        except (aiohttp.ClientError, ValueError) as error:
+        except ValueError as error:
             text = type(error).__name__
         raise DeliveryFailed(self._clean(target, f"{where}: {text}"), final)
 
     async def _request(self, target: Target, message: Message) -> tuple[int, str]:
         """Sends a request. Returns the status, and the reason in the answer."""
+        import aiohttp  # imported here, because it takes 8 MB
+        import yarl
+
         request = web_services.request(target, message)
         base = self._bases.get(target.service) or web_services.base(target)
         url = yarl.URL(base + request.path, encoded=True)
         # A session for each request: alarms are rare, and no connection stays open.
-        async with (
-            aiohttp.ClientSession(
-                connector=self._egress.connector(ssl=self._tls or True),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=self._seconds),
-                headers={"User-Agent": "Millrace"},
-            ) as session,
-            session.request(
-                request.method, url, json=request.body, headers=request.headers, allow_redirects=False
-            ) as response,
-        ):
-            body = await response.content.read(_MAX_ANSWER)
-            return response.status, _reason(body.decode("utf-8", "replace"))
+        try:
+            async with (
+                aiohttp.ClientSession(
+                    connector=self._egress.connector(ssl=self._tls or True),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    timeout=aiohttp.ClientTimeout(total=self._seconds),
+                    headers={"User-Agent": "Millrace"},
+                ) as session,
+                session.request(
+                    request.method, url, json=request.body, headers=request.headers, allow_redirects=False
+                ) as response,
+            ):
+                body = await response.content.read(_MAX_ANSWER)
+                return response.status, _reason(body.decode("utf-8", "replace"))
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise DeliveryFailed(f"the server's certificate is not trusted: {error.certificate_error}", False) from None
+        except OSError:
+            raise
+        except aiohttp.ClientError as error:
+            raise DeliveryFailed(type(error).__name__, False) from None
 
     @staticmethod
     def _clean(target: Target, text: str) -> str:

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
 
-from aiohttp import encode_basic_auth
-
 from gateway.alarms.fault import Message
 from gateway.alarms.target import Target
 from gateway.lib.rfc3339 import rfc3339
@@ -87,7 +85,11 @@ def _webhook(target: Target, message: Message) -> WebRequest:
 def _login(target: Target, token: str = "") -> dict[str, str]:
     if token:
         return {"Authorization": f"Bearer {token}"}
-    return {"Authorization": encode_basic_auth(target.user, target.password)} if target.user else {}
+    if not target.user:
+        return {}
+    from aiohttp import encode_basic_auth
+
+    return {"Authorization": encode_basic_auth(target.user, target.password)}
 
 
 _SERVICES: Final[dict[str, Callable[[Target, Message], WebRequest]]] = {

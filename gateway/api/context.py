@@ -1,6 +1,5 @@
 """The objects that the API's handlers use."""
 
-import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from gateway.diagnosis.experience import Experience
 from gateway.diagnosis.recorder import Recorder
 from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.http.forwarded import Forwarded
-from gateway.http.origin_policy import host_name
+from gateway.http.origin_policy import hostname
 from gateway.inputs.channel_inputs import ChannelInputs
 from gateway.inputs.previews import InputPreviews
 from gateway.lib.assets import Assets
@@ -40,8 +39,6 @@ from gateway.ports.stores import IvsChannels, ObjectStore
 from gateway.reports.node_status import NodeStatus
 from gateway.vod.bin import Bin
 from gateway.vod.vod_service import VodService
-
-_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,20 +195,6 @@ def host_of(request: web.Request) -> str:
     transport = request.transport
     name = transport.get_extra_info("sockname") if transport is not None else None
     return str(name[0]) if isinstance(name, tuple) else "127.0.0.1"
-
-
-def hostname(header: str) -> str:
-    """Returns the host of a Host header without its port; "" if it is not a host name."""
-    host = host_name(f"//{header}")
-    return host if is_host(host) else ""
-
-
-def is_host(text: str) -> bool:
-    """Whether the text is a host name or an address, IPv6 without brackets.
-
-    Refuses characters that would end the host in an address or in a list.
-    """
-    return _HOST.fullmatch(text) is not None
 
 
 def _forwarded(request: web.Request) -> dict[str, str]:

@@ -1,27 +1,20 @@
 """The gateways to which broadcasters push, in the order in which broadcasters try them."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
 
 import structlog
 from aiohttp import web
 
 from gateway.api import schemas
-from gateway.api.answers import answer, refusal
-from gateway.api.context import CONTEXT, Context, host_of, is_host
+from gateway.api.answers import Missing, answer, refusal
+from gateway.api.context import CONTEXT, Context, host_of
 from gateway.api.route import operation
 from gateway.api.sessions import unanswered_nodes_header
-from gateway.channels.addresses import OpenPorts
-from gateway.ports.cluster_queries import ClusterQueries
 from gateway.ports.errors import StoreUnavailable
-from gateway.ports.nodes import Node, NodeRole
+from gateway.reports.push_servers import hosts, live_servers, role_at, server_of
 
 log = structlog.get_logger(__name__)
 
-MAX_SERVERS: Final = 100  # broadcasters never try more
-_MAX_TIME: Final = 10**12  # seconds since 1970
-_ROLES: Final = ("primary", "secondary")  # all others are "standby"
 NO_SERVERS = "You need to deploy the backend container before loading this page"  # the old system's text
 
 
@@ -38,12 +31,15 @@ async def servers(request: web.Request) -> web.Response:
     return answer(listed, headers=unanswered_nodes_header(reported.silent))
 
 
-async def live_servers(cluster: ClusterQueries, ports: OpenPorts, host: str) -> list[dict[str, Any]]:
-    """Returns the answer of `servers`. ports, host: of this node, as the client knows it."""
-    local = {"address": host, "ports": ports.as_json()}
-    entries = [local if node is None else server_of(node) for node in await _hosts(cluster)]
-    usable = [server for server in entries if server is not None][:MAX_SERVERS]
-    return [{"role": _role(position), **server} for position, server in enumerate(usable)]
+@operation(
+    list[schemas.Server], statuses=(403, 503), query=(("sign", "the stream key of the channel, <expiry>-<hash>"),)
+)
+async def servers_for_key(request: web.Request) -> web.Response:
+    """The live gateways, for a publisher that has only a stream key."""
+    servers_by_key = request.app[CONTEXT].servers_by_key
+    if servers_by_key is None:
+        raise Missing("this node lists no servers")
+    return answer(await servers_by_key(request.match_info["id"], request.query.get("sign", ""), host_of(request)))
 
 
 @operation(schemas.BroadcastServers, statuses=(503,))
@@ -66,55 +62,14 @@ async def broadcast_servers(request: web.Request) -> web.Response:
 
 async def role(context: Context) -> str:
     """Returns this node's role, as in `servers`."""
-    return _role((await _hosts(context.cluster)).index(None))
-
-
-def _role(position: int) -> str:
-    return _ROLES[position] if position < len(_ROLES) else "standby"
-
-
-async def _hosts(cluster: ClusterQueries) -> list[Node | None]:
-    """Returns one gateway of each host in the order of `gateways`; None for this host.
-
-    Processes of a host share its ports.
-    """
-    local_host = cluster.node.partition(".")[0]
-    by_host: dict[str, Node | None] = {}
-    for node in gateways(await cluster.nodes()):
-        by_host.setdefault(node.host, None if node.host == local_host else node)
-    return list(by_host.values()) if None in by_host.values() else [None, *by_host.values()]
-
-
-def gateways(nodes: Iterable[Node]) -> list[Node]:
-    """Returns the nodes that accept pushes, oldest first. Every node returns the same order."""
-    return sorted((node for node in nodes if node.role == NodeRole.GATEWAY), key=age_order)
-
-
-def age_order(node: Node) -> tuple[float, str]:
-    """Returns a sort key: older nodes first, and unique for each node."""
-    since = node.shown.get("since")
-    if isinstance(since, bool) or not isinstance(since, int | float) or not 0 <= since < _MAX_TIME:
-        since = math.inf
-    return float(since), node.id
-
-
-def server_of(node: Node) -> dict[str, Any] | None:
-    """Returns `{"address", "ports"}` from a node's registry entry; None if the entry is unusable."""
-    address, ports = node.shown.get("address"), node.shown.get("ports")
-    if not isinstance(address, str) or not is_host(address) or not isinstance(ports, Mapping):
-        return None
-    return {"address": address, "ports": {name: _port(ports.get(name)) for name in OpenPorts()}}
-
-
-def _port(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and 1 <= value < 65536 else None
+    return role_at((await hosts(context.cluster)).index(None))
 
 
 async def push_origins(context: Context, limit: int) -> Sequence[str]:
     """Returns `ws://host:port` and `wss://host:port` of at most `limit` other gateways, to which pages may push."""
     origins = []
     others = [
-        server for node in await _hosts(context.cluster) if node is not None and (server := server_of(node)) is not None
+        server for node in await hosts(context.cluster) if node is not None and (server := server_of(node)) is not None
     ]
     for server in others[:limit]:
         host = f"[{server['address']}]" if ":" in server["address"] else server["address"]

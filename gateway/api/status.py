@@ -13,11 +13,12 @@ from gateway.api.body import json_object
 from gateway.api.context import CONTEXT, host_of
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
-from gateway.api.servers import age_order, role
+from gateway.api.servers import role
 from gateway.lib.log import LEVELS, levels
 from gateway.lib.metrics import CONTENT_TYPE
 from gateway.ports.nodes import Node, NodeRole
 from gateway.reports.node_summary import summary, traffic
+from gateway.reports.push_servers import age_order
 
 log = structlog.get_logger(__name__)
 

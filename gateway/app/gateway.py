@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gateway.adapters.aws.scale_in_protection import ScaleInProtection
 from gateway.adapters.local.data_folder import GATEWAY_RUN, data_folder, folder_lock
-from gateway.api.application import NodeServer
 from gateway.app import first_run, node, process
+from gateway.app.admin_on_demand import AdminOnDemand
 from gateway.app.node_parts import NodeParts
-from gateway.app.parts.api import build_admin, build_context
 from gateway.app.parts.cluster import played_streams
 from gateway.app.parts.gateway_parts import GatewayParts, open_gateway
 from gateway.app.parts.playback import build_playback
-from gateway.app.role import Role, Servers
+from gateway.app.role import AdminServer, Role, Servers
 from gateway.ingest.registry import all_listeners
 from gateway.ingest.services import ListenerServices
 from gateway.listeners.port_listener import OpenListeners
 from gateway.live.hub import Hub
-from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.worker_settings import REGISTRY_FILE, with_host_registry
 from gateway.settings import Settings
 from gateway.webrtc.signalling import Signalling
@@ -117,9 +116,11 @@ class Gateway(Role):
     async def serve(self, sessions: Signalling) -> Servers:
         parts, node, member = self._parts, self._parts.node, self._parts.member
         if member is None:
-            context = build_context(parts, None)
-            return Servers(build_playback(parts, self.played).router, lambda: build_admin(node.settings, context))
+            return Servers(build_playback(parts, self.played).router, self._admin)
+        from gateway.api.application import NodeServer
+        from gateway.app.parts.api import build_admin, build_context
         from gateway.app.parts.node_endpoint import build_node_endpoint
+        from gateway.processes.metrics_aggregator import MetricsAggregator
 
         member.join()
         playback = build_playback(parts, self.played)
@@ -129,6 +130,19 @@ class Gateway(Role):
         api = await node.stack.enter_async_context(NodeServer(context))
         endpoint = build_node_endpoint(parts, member, playback, api, aggregator, sessions)
         return Servers(playback.router, lambda: build_admin(node.settings, context), endpoint, aggregator)
+
+    def _admin(self) -> AdminServer:
+        """Returns the server of the admin port of a single node. Raises StoreUnusable, UnusableKey."""
+
+        def build() -> AdminServer:
+            from gateway.app.parts.api import build_admin, build_context
+
+            return build_admin(settings, build_context(self._parts, None))
+
+        settings = self._parts.node.settings
+        if settings.oidc.issuer or settings.cloudfront.private_key.get_secret_value():
+            return build()  # it checks them
+        return AdminOnDemand(lambda: import_module("gateway.app.parts.api"), build)
 
 
 def _with_registry(settings: Settings) -> Settings:

@@ -16,11 +16,11 @@ from gateway.live.hub import Hub
 from gateway.live.publisher import AcquirePublisher
 from gateway.playback.playable_streams import BrowserMedia, PlayableStreams
 from gateway.playback.router import PlaybackRouter
-from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.webrtc.signalling import RemoteSessions, Signalling
 
 if TYPE_CHECKING:
     from gateway.cluster.calls.node_endpoint import NodeEndpoint
+    from gateway.processes.metrics_aggregator import MetricsAggregator
 
 
 class AdminServer(Protocol):

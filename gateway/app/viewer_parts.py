@@ -11,7 +11,6 @@ from gateway.channels.cached_channels import CachedChannels
 from gateway.channels.media_owners import MediaOwners
 from gateway.channels.site import Site
 from gateway.channels.stores import ChannelReader
-from gateway.cluster.files.http_cache_proxy import HttpCacheProxy
 from gateway.packaging.backlog import Backlogs
 from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.http_viewers import HttpViewers
@@ -22,6 +21,7 @@ from gateway.playback.slugs import KnownChannels, NameTable, Slugs
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
+    from gateway.cluster.files.http_cache_proxy import HttpCacheProxy
     from gateway.playback.cloudfront_keys import PublicKey
 
 

@@ -1,8 +1,10 @@
-"""Decides which web pages may open a WebSocket to push."""
+"""Decides which web pages may open a WebSocket to push, and reads the hosts of Origin and Host headers."""
 
+import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", re.ASCII)
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -52,3 +54,17 @@ def host_name(address: str) -> str:
         return urlsplit(address).hostname or ""
     except ValueError:
         return ""
+
+
+def hostname(header: str) -> str:
+    """Returns the host of a Host header without its port; "" if it is not a host name."""
+    host = host_name(f"//{header}")
+    return host if is_host(host) else ""
+
+
+def is_host(text: str) -> bool:
+    """Whether the text is a host name or an address, IPv6 without brackets.
+
+    Refuses characters that would end the host in an address or in a list.
+    """
+    return _HOST.fullmatch(text) is not None

@@ -5,24 +5,21 @@ similar addresses are refused, except if `allow` lists them. The caller must con
 look-up could return others (DNS rebinding).
 """
 
+from __future__ import annotations
+
 import asyncio
-import contextvars
 import ipaddress
 import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
-import aiohttp
-from aiohttp import ClientRequest, ClientTimeout
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
+from gateway.lib.scheduled_reads import ReadScheduler
 
-from gateway.lib.scheduled_reads import LARGEST_READ, ReadScheduler, ScheduledProtocol
+if TYPE_CHECKING:
+    import aiohttp  # 8 MB, imported where a connection is opened
 
 Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -31,7 +28,7 @@ HTTP: Final = ("http", "https")
 RTMP: Final = ("rtmp", "rtmps")
 RTSP: Final = ("rtsp", "rtsps")
 SMTP: Final = ("smtp",)
-_PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443, "rtsp": 554, "rtsps": 322, "smtp": 25}
+PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443, "rtsp": 554, "rtsps": 322, "smtp": 25}
 _MAX_URL: Final = 2_048
 _DNS_SECONDS: Final = 10.0
 
@@ -121,16 +118,16 @@ class Egress:
         """
         parts = _split(url)
         if parts is None or parts.scheme not in schemes:
-            raise _unsupported(schemes)
+            raise unsupported(schemes)
         assert parts.hostname is not None, "_split checks it"
-        return await self._check(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], parts.path)
+        return await self.check_host(parts.scheme, parts.hostname, parts.port or PORTS[parts.scheme], parts.path)
 
     def lists(self, url: str) -> bool:
         """Whether `allow` lists this address: by prefix, by host, or by the network of a numeric host."""
         parts = _split(url)
         if parts is None or parts.hostname is None:
             return False
-        name, port = _plain_host(parts.hostname), parts.port or _PORTS[parts.scheme]
+        name, port = _plain_host(parts.hostname), parts.port or PORTS[parts.scheme]
         if name in self._hosts or any(p.covers(parts.scheme, name, port, parts.path) for p in self._prefixes):
             return True
         try:
@@ -146,9 +143,12 @@ class Egress:
         host and not another.
         options: for TCPConnector (`ssl`, `limit`).
         """
-        return _Connector(self, schemes, **options)
+        from gateway.lib.egress_connector import EgressConnector
 
-    async def _check(self, scheme: str, host: str, port: int, path: str) -> list[Address]:
+        return EgressConnector(self, schemes, **options)
+
+    async def check_host(self, scheme: str, host: str, port: int, path: str) -> list[Address]:
+        """Like `check`, for the parts of a URL."""
         name = _plain_host(host)
         named = name in self._hosts or any(p.covers(scheme, name, port, path) for p in self._prefixes)
         permitted: list[Address] = []
@@ -176,58 +176,8 @@ class Egress:
         return ""
 
 
-class _Resolver(AbstractResolver):
-    """Returns to aiohttp the addresses that the connector has just checked for this request."""
-
-    def __init__(self) -> None:
-        self.checked: contextvars.ContextVar[list[Address]] = contextvars.ContextVar("checked addresses")
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(hostname=host, host=a.host, port=port, family=a.family, proto=0, flags=socket.AI_NUMERICHOST)
-            for a in self.checked.get()
-        ]
-
-    async def close(self) -> None:
-        """Does nothing: there is nothing to close."""
-
-
-class _Connector(aiohttp.TCPConnector):
-    def __init__(self, egress: Egress, schemes: Sequence[str], **options: Any) -> None:
-        self._own_resolver = _Resolver()
-        super().__init__(resolver=self._own_resolver, use_dns_cache=False, force_close=True, **options)
-        self._egress, self._schemes = egress, schemes
-
-    async def _wrap_create_connection(self, *args: Any, **options: Any) -> tuple[asyncio.Transport, ResponseHandler]:
-        """Reads each connection in turns, because a response of tiny chunks costs much. aiohttp has no public API."""
-        factory, *rest = args
-        scheduled: Any
-        transport, scheduled = await super()._wrap_create_connection(
-            lambda: ScheduledProtocol(factory(), self._egress.reads, LARGEST_READ), *rest, **options
-        )
-        return transport, scheduled.inner
-
-    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109
-        if req.proxy:
-            raise EgressRefused("a proxy would resolve the address itself, without the policy")
-        url = req.url
-        if url.scheme not in self._schemes or not url.raw_host:
-            raise _unsupported(self._schemes)
-        port = url.port or _PORTS[url.scheme]
-        try:
-            checked = await self._egress._check(url.scheme, url.raw_host, port, url.raw_path)
-        except OSError as error:
-            raise aiohttp.ClientConnectorDNSError(req.connection_key, error) from error
-        token = self._own_resolver.checked.set(checked)
-        try:
-            return await super().connect(req, traces, timeout)
-        finally:
-            self._own_resolver.checked.reset(token)
-
-
-def _unsupported(schemes: Sequence[str]) -> EgressRefused:
+def unsupported(schemes: Sequence[str]) -> EgressRefused:
+    """Returns the refusal of a URL without a host or with another scheme."""
     return EgressRefused(f"expected an address with {' or '.join(f'{s}://' for s in schemes)} and a host")
 
 
@@ -279,7 +229,7 @@ def _split(url: str) -> SplitResult | None:
         return None
     try:
         parts = urlsplit(url)
-        return parts if parts.scheme in _PORTS and parts.hostname and parts.port != 0 else None
+        return parts if parts.scheme in PORTS and parts.hostname and parts.port != 0 else None
     except ValueError:
         return None
 
@@ -297,7 +247,7 @@ def _entry(text: str) -> Network | str | _Prefix:
             raise ValueError(f"{text!r} is not a URL prefix")
         assert parts.hostname is not None, "_split checks it"
         host, path = _plain_host(parts.hostname), unquote(parts.path).rstrip("/")
-        return _Prefix(parts.scheme, host, parts.port or _PORTS[parts.scheme], path)
+        return _Prefix(parts.scheme, host, parts.port or PORTS[parts.scheme], path)
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     try:
         return ipaddress.ip_network(bare)

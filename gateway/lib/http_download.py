@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from gateway.lib.egress import HTTP, Egress, EgressRefused
 
 _MAX_REDIRECTS: Final = 5
@@ -35,6 +33,8 @@ class HttpDownloader:
 
     async def chunks(self, url: str) -> AsyncGenerator[bytes, None]:
         """Yields the file in chunks. Raises DownloadFailed."""
+        import aiohttp  # imported here, because it takes 8 MB
+
         host = _host(url)
         timeout = aiohttp.ClientTimeout(total=self.timeout)
         # The connector checks the egress policy, also for redirects.
@@ -64,7 +64,7 @@ class HttpDownloader:
 
 def reason_of(error: Exception) -> str:
     """Returns a short reason. aiohttp's messages contain the whole URL, which may contain secrets."""
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    cause = getattr(error, "os_error", error)  # of ClientConnectorError
     return getattr(cause, "strerror", None) or type(error).__name__
 
 

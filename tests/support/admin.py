@@ -23,7 +23,6 @@ from gateway.api.application import make_app
 from gateway.api.authenticators import Authenticators
 from gateway.api.context import AddressDefaults, Context, RequestLimits
 from gateway.api.hub_samples import HubSamples
-from gateway.api.key_servers import KeyServers
 from gateway.api.login_sessions import LoginLimits
 from gateway.api.route import Route
 from gateway.api.routes import ROUTES
@@ -45,6 +44,7 @@ from gateway.live.stream import Stream
 from gateway.ports.cluster_queries import SingleNode
 from gateway.ports.events import Events
 from gateway.reports.node_status import NodeStatus
+from gateway.reports.push_servers import KeyServers
 from gateway.settings.models import EventsSettings
 from gateway.vod.bin import Bin
 from tests.support import builders

@@ -1,5 +1,7 @@
 """Reads the ECS task of this process from the ECS agent's metadata endpoint (version 4). It needs no SDK."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import ipaddress
@@ -7,12 +9,13 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
-
-import aiohttp
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.lib.backoff import Backoff
 from gateway.ports.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    import aiohttp
 
 METADATA: Final = "ECS_CONTAINER_METADATA_URI_V4"
 _MAX_ATTEMPTS: Final = 4  # the endpoint limits its rate, and all containers of a task use it at start
@@ -38,6 +41,8 @@ async def own_task(environ: Mapping[str, str] | None = None) -> EcsTask | None:
     base = (os.environ if environ is None else environ).get(METADATA, "")
     if not base:
         return None
+    import aiohttp
+
     backoff = Backoff(0.2, 2)
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as http:

@@ -4,17 +4,17 @@ import json
 from collections.abc import Mapping
 
 from gateway.adapters.local.host import shown_host
-from gateway.api.context import hostname
-from gateway.api.key_servers import KeyServers
 from gateway.app.node_parts import NodeParts
 from gateway.channels.addresses import Addresses, OpenPorts, push_ports
 from gateway.channels.stores import ChannelReader, DomainStore
+from gateway.http.origin_policy import hostname
 from gateway.http.response import JSON, Response
 from gateway.ingest.registry import all_listeners
 from gateway.lib.refusals import Refusals
 from gateway.playback.obs_configuration import PER_MINUTE, ObsConfiguration
 from gateway.playback.router import FolderResponder, PublisherRoutes
 from gateway.ports.cluster_queries import ClusterQueries
+from gateway.reports.push_servers import KeyServers
 
 
 class PublisherResponders:

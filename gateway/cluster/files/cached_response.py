@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from html import escape
 from typing import Any, Final
-from xml.sax.saxutils import escape
 
 from aiohttp import ClientResponse
 
@@ -151,7 +151,7 @@ class CachedManifest(CachedResponse):
     def answer(self, request: Request, suffix: str, now: float) -> Response:
         age = timedelta(seconds=max(0.0, now - self.received))
         # formats.dash.mpd.finish escapes in the same way: "$" begins an identifier of a template.
-        query = escape(suffix.replace("$", "$$"), {'"': "&quot;"})
+        query = escape(suffix.replace("$", "$$"))
         text = self.body.decode("utf-8", "replace").replace(_SUFFIX, query)
         text = _DIRECT.sub(lambda m: m[1] + _add_to_date(m[2], age) + m[3], text)
         return self.head.response(text.encode(), compress=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gateway.cluster.members.node_address import FindSockets, NodeAddress
-from gateway.cluster.members.peers import Peers
 from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.ports.cluster_secret import ClusterSecret
+
+if TYPE_CHECKING:
+    from gateway.cluster.members.peers import Peers
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
+from html import escape
 
 from gateway.lib.rfc3339 import rfc3339
 
@@ -22,7 +22,7 @@ def finish(text: str, suffix: str = "", now: float = 0.0) -> bytes:
 
     A `$` in the suffix would start an identifier of the template, so it is doubled (§5.3.9.4.4: "$$").
     """
-    return text.replace(MARK, escape(suffix.replace("$", "$$"), {'"': "&quot;"})).replace(NOW, rfc3339(now)).encode()
+    return text.replace(MARK, escape(suffix.replace("$", "$$"))).replace(NOW, rfc3339(now)).encode()
 
 
 def duration(seconds: float) -> str:

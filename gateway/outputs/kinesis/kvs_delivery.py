@@ -1,14 +1,15 @@
 """Sends a backlog to one Kinesis stream, over one connection after the other."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import ssl
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
 import structlog
 
 from gateway.lib.backoff import Backoff
@@ -18,6 +19,9 @@ from gateway.ports.errors import OutputError, StoreUnavailable
 from gateway.ports.stores import KvsEndpoints
 from gateway.protocols.kvs import Ack, AckAction, AckEventType
 from gateway.settings.models import KvsSettings
+
+if TYPE_CHECKING:
+    import aiohttp
 
 log = structlog.get_logger(__name__)
 

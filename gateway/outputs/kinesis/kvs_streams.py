@@ -1,21 +1,25 @@
 """The Kinesis streams of this process. Each has one sender at a time."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict
-from typing import Self
-
-import aiohttp
+from typing import TYPE_CHECKING, Self
 
 from gateway.lib.metric_table import KVS_FRAGMENTS, MetricSample, by_label
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog, FragmentCounts
-from gateway.outputs.kinesis.kvs_delivery import KvsDelivery
 from gateway.ports.errors import NameInUse
 from gateway.ports.stores import KvsEndpoints
 from gateway.settings.models import KvsSettings
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from gateway.outputs.kinesis.kvs_delivery import KvsDelivery
 
 _ARN = re.compile(r"arn:[^:]+:kinesisvideo:([^:]+):([^:]+):stream/([^/]+)/")
 
@@ -85,6 +89,10 @@ class KvsStreams:
 
     def make_delivery(self, stream: str, backlog: FragmentBacklog) -> KvsDelivery:
         """Returns the sender of the backlog to the claimed stream."""
+        import aiohttp
+
+        from gateway.outputs.kinesis.kvs_delivery import KvsDelivery
+
         if self._http is None:
             # Each connection is used once, so the session does not pool them.
             self._http = aiohttp.ClientSession(

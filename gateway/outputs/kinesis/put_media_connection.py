@@ -1,19 +1,22 @@
 """One PutMedia request: its body carries fragments while its response carries acknowledgements."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Final
-
-import aiohttp
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.lib.tasks import Tasks, awaited
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog, KvsFragment
 from gateway.ports.stores import PutMediaRequest
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.kvs import Ack, AckAction, AckEventType, AckReader
+
+if TYPE_CHECKING:
+    import aiohttp
 
 CONNECT_SECONDS: Final = 10.0
 RESPONSE_SECONDS: Final = 15.0  # the service sends the status before it reads the body
@@ -95,6 +98,8 @@ class PutMediaConnection:
 
         A cancellation ends the fragment and waits HURRY_SECONDS for acknowledgements.
         """
+        import aiohttp
+
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS)
         try:
             # The service sends the status before it reads the body, unless it hangs.

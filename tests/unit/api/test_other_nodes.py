@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gateway.api.history import _points
-from gateway.api.servers import gateways
 from gateway.ports.nodes import Node, NodeRole
+from gateway.reports.push_servers import gateways
 
 HUGE = 10**400  # no float can have it
 
