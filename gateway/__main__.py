@@ -4,6 +4,7 @@
 A signal that arrives while a server starts is held back until the server can handle it.
 """
 
+import gc
 import sys
 from typing import Final
 
@@ -15,6 +16,7 @@ _SERVERS: Final = ("serve", "edge", "worker")
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    gc.set_threshold(100_000)  # imports make much and drop little: collections would take a tenth of the start
     if arguments[:1] and arguments[0] in _SERVERS:
         held_signals.hold()
     try:

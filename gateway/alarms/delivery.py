@@ -140,6 +140,8 @@ class Delivery:
         import aiohttp  # imported here, because it takes 8 MB
         import yarl
 
+        from gateway.lib.egress_connector import EgressConnector
+
         request = web_services.request(target, message)
         base = self._bases.get(target.service) or web_services.base(target)
         url = yarl.URL(base + request.path, encoded=True)
@@ -147,7 +149,7 @@ class Delivery:
         try:
             async with (
                 aiohttp.ClientSession(
-                    connector=self._egress.connector(ssl=self._tls or True),
+                    connector=EgressConnector(self._egress, ssl=self._tls or True),
                     cookie_jar=aiohttp.DummyCookieJar(),
                     timeout=aiohttp.ClientTimeout(total=self._seconds),
                     headers={"User-Agent": "Millrace"},

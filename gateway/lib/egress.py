@@ -5,21 +5,16 @@ similar addresses are refused, except if `allow` lists them. The caller must con
 look-up could return others (DNS rebinding).
 """
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from gateway.lib.scheduled_reads import ReadScheduler
-
-if TYPE_CHECKING:
-    import aiohttp  # 8 MB, imported where a connection is opened
 
 Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -135,17 +130,6 @@ class Egress:
         except ValueError:
             return False
         return any(ip in network for network in self._networks if network.version == ip.version)
-
-    def connector(self, schemes: Sequence[str] = HTTP, **options: Any) -> aiohttp.TCPConnector:
-        """Returns a connector for an aiohttp session. Requests and redirects connect only to allowed addresses.
-
-        A refused request raises EgressRefused. Connections are not reused, because `allow` may list one URL of a
-        host and not another.
-        options: for TCPConnector (`ssl`, `limit`).
-        """
-        from gateway.lib.egress_connector import EgressConnector
-
-        return EgressConnector(self, schemes, **options)
 
     async def check_host(self, scheme: str, host: str, port: int, path: str) -> list[Address]:
         """Like `check`, for the parts of a URL."""

@@ -13,7 +13,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
-from gateway.lib.egress import PORTS, Address, Egress, EgressRefused, unsupported
+from gateway.lib.egress import HTTP, PORTS, Address, Egress, EgressRefused, unsupported
 from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledProtocol
 
 
@@ -36,9 +36,13 @@ class _Resolver(AbstractResolver):
 
 
 class EgressConnector(aiohttp.TCPConnector):
-    """Connects only to addresses that the policy allows, also after redirects."""
+    """A connector for an aiohttp session. Requests and redirects connect only to allowed addresses.
 
-    def __init__(self, egress: Egress, schemes: Sequence[str], **options: Any) -> None:
+    A refused request raises EgressRefused. Connections are not reused, because `allow` may list one URL of a host and
+    not another. options: for TCPConnector (`ssl`, `limit`).
+    """
+
+    def __init__(self, egress: Egress, schemes: Sequence[str] = HTTP, **options: Any) -> None:
         self._own_resolver = _Resolver()
         super().__init__(resolver=self._own_resolver, use_dns_cache=False, force_close=True, **options)
         self._egress, self._schemes = egress, schemes

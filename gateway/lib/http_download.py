@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from gateway.lib.egress import HTTP, Egress, EgressRefused
+from gateway.lib.egress import Egress, EgressRefused
 
 _MAX_REDIRECTS: Final = 5
 _CHUNK_BYTES: Final = 65_536
@@ -35,10 +35,12 @@ class HttpDownloader:
         """Yields the file in chunks. Raises DownloadFailed."""
         import aiohttp  # imported here, because it takes 8 MB
 
+        from gateway.lib.egress_connector import EgressConnector
+
         host = _host(url)
         timeout = aiohttp.ClientTimeout(total=self.timeout)
         # The connector checks the egress policy, also for redirects.
-        connector = self.egress.connector(HTTP, ssl=self.tls or True)
+        connector = EgressConnector(self.egress, ssl=self.tls or True)
         try:
             async with (
                 aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,

@@ -17,8 +17,7 @@ from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.packager_sequence import CmafPackagerFactory
 from gateway.playback import dash, hls
-from gateway.playback.formats import ADDITIONAL_AUDIO, MANIFEST, MASTER
-from gateway.playback.play_format import FormatCode
+from gateway.playback.play_format import ADDITIONAL_AUDIO, MANIFEST, MASTER, FormatCode
 from gateway.playback.playlist_response import (
     HOLD,
     MAX_LINGER,

@@ -10,36 +10,21 @@ from typing import TYPE_CHECKING, Final
 from gateway.channels import fields
 from gateway.channels.addresses import Addresses
 from gateway.channels.channel import Channel
-from gateway.playback.play_format import CacheClass, FormatCode, PlayAddress, PlayFormat, PlayListener
+from gateway.playback.play_format import (
+    ADDITIONAL_AUDIO,
+    LIVE_FLV,
+    LIVE_M3U8,
+    MANIFEST,
+    MASTER,
+    CacheClass,
+    PlayAddress,
+    PlayFormat,
+    PlayListener,
+)
 
 if TYPE_CHECKING:
     from gateway.listeners.port_listener import OpenListeners
     from gateway.playback.services import PlayServices
-
-LIVE_FLV: Final = "live.flv"
-LIVE_M3U8: Final = "live.m3u8"
-MASTER: Final = "master.m3u8"
-MANIFEST: Final = "manifest.mpd"
-# Folders of the publisher's additional audio tracks: ids are one byte.
-ADDITIONAL_AUDIO: Final = tuple(f"audio-{track_id}" for track_id in range(1, 256))
-
-
-def _flv() -> FormatCode:
-    from gateway.playback.flv import CODE
-
-    return CODE
-
-
-def _rtmp() -> FormatCode:
-    from gateway.playback.rtmp import CODE
-
-    return CODE
-
-
-def _whep() -> FormatCode:
-    from gateway.playback.webrtc.whep_output import CODE
-
-    return CODE
 
 
 def _open_whep(services: PlayServices) -> OpenListeners:
@@ -48,30 +33,18 @@ def _open_whep(services: PlayServices) -> OpenListeners:
     return open_whep(services)
 
 
-def _hls() -> FormatCode:
-    from gateway.playback.hls import CODE
-
-    return CODE
-
-
-def _cmaf() -> FormatCode:
-    from gateway.playback.cmaf import CODE
-
-    return CODE
-
-
 FLV: Final = PlayFormat(
     output="flv",
     flag="isFlv",
     addresses=(PlayAddress("flv", LIVE_FLV, "HTTP-FLV"), PlayAddress("wsflv", LIVE_FLV, "WS-FLV", "ws")),
-    load=_flv,
+    module="gateway.playback.flv",
     pulled=True,
 )
 RTMP: Final = PlayFormat(
     output="rtmp",
     flag="",
     addresses=(PlayAddress("rtmp", "", "RTMP", "rtmp"),),
-    load=_rtmp,
+    module="gateway.playback.rtmp",
     pulled=True,
     listener=PlayListener("rtmp"),  # players and publishers use one port
 )
@@ -79,7 +52,7 @@ WHEP: Final = PlayFormat(
     output="whep",
     flag="",  # always on, because it costs nothing without viewers
     addresses=(PlayAddress("whep", "whep", "WHEP"),),
-    load=_whep,
+    module="gateway.playback.webrtc.whep_output",
     pulled=True,
     listener=PlayListener("webrtc", _open_whep),
 )
@@ -87,7 +60,7 @@ HLS: Final = PlayFormat(
     output="hls",
     flag="isHls",
     addresses=(PlayAddress("hls", LIVE_M3U8, "HLS"),),
-    load=_hls,
+    module="gateway.playback.hls",
     on_demand=lambda settings: settings.hls.on_demand,
     rendition_codec="libx264",
     files={"m3u8": CacheClass.PLAYLIST, "ts": CacheClass.MEDIA},
@@ -96,7 +69,7 @@ CMAF: Final = PlayFormat(
     output="cmaf",
     flag="isCMAF",
     addresses=(PlayAddress("cmaf", MASTER, "LL-HLS"), PlayAddress("dash", MANIFEST, "DASH")),
-    load=_cmaf,
+    module="gateway.playback.cmaf",
     on_demand=lambda settings: settings.cmaf.on_demand,
     rendition_codec="libx265",
     files={"m3u8": CacheClass.PLAYLIST, "mpd": CacheClass.MANIFEST} | dict.fromkeys(("m4s", "mp4"), CacheClass.MEDIA),

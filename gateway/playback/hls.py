@@ -16,8 +16,7 @@ from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.packager_sequence import TsPackagerFactory
 from gateway.packaging.ts.packager import TsPackager
-from gateway.playback.formats import LIVE_M3U8
-from gateway.playback.play_format import FormatCode
+from gateway.playback.play_format import LIVE_M3U8, FormatCode
 from gateway.playback.playlist_response import (
     HOLD,
     PLAYLIST_CACHE,

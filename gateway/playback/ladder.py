@@ -17,7 +17,6 @@ from gateway.packaging.ladder_manifests import CmafRendition
 from gateway.packaging.ts.packager import TsPackager
 from gateway.playback import cmaf, formats, hls
 from gateway.playback.dash import cached_manifest
-from gateway.playback.formats import LIVE_M3U8, MANIFEST, MASTER
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.ladder_view import (
     CMAF,
@@ -31,7 +30,7 @@ from gateway.playback.ladder_view import (
     transcoder_failure,
     wait_for_rendition,
 )
-from gateway.playback.play_format import AnswerOrAwaitable, PlayFormat, Responder
+from gateway.playback.play_format import LIVE_M3U8, MANIFEST, MASTER, AnswerOrAwaitable, PlayFormat, Responder
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.playlist_response import (
     FIRST_WAIT,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeAlias
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from gateway.http.request import Request
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from gateway.packaging.services import PackagingServices
     from gateway.playback.services import PlayServices
     from gateway.settings import Settings
+
+LIVE_FLV: Final = "live.flv"
+LIVE_M3U8: Final = "live.m3u8"
+MASTER: Final = "master.m3u8"
+MANIFEST: Final = "manifest.mpd"
+# Folders of the publisher's additional audio tracks: ids are one byte.
+ADDITIONAL_AUDIO: Final = tuple(f"audio-{track_id}" for track_id in range(1, 256))
 
 AnswerOrAwaitable: TypeAlias = "Answer | Coroutine[Any, Any, Answer]"
 # respond(request, stream, the path below the stream). The stream is live, or ended less than a minute ago. Its output
@@ -79,7 +87,7 @@ class PlayFormat:
 
     output: name of its output, also in metrics. flag: the channel field that enables it; empty: always enabled.
     addresses: in the order in which clients list them.
-    load: imports and returns its code. Commands that only list addresses do without it.
+    module: has its `CODE`, a FormatCode. Commands that only list addresses do not import it.
     on_demand: whether the output starts at the first request.
     pulled: whether the output also exists on nodes that pull the stream, because it needs only units.
     listener: for media that do not come from the playback port; None: they do.
@@ -93,7 +101,7 @@ class PlayFormat:
     output: str
     flag: str
     addresses: tuple[PlayAddress, ...]
-    load: Callable[[], FormatCode]
+    module: str
     on_demand: Callable[[Settings], bool] = lambda settings: False
     pulled: bool = False
     listener: PlayListener | None = None
@@ -102,6 +110,11 @@ class PlayFormat:
     folders: tuple[str, ...] = ()
     fields: Mapping[str, OutputField] = field(default_factory=dict)
     label: LocalizedText = field(default_factory=dict)
+
+    def load(self) -> FormatCode:
+        """Imports and returns the code of the format."""
+        code: FormatCode = import_module(self.module).CODE
+        return code
 
     @property
     def media(self) -> tuple[str, ...]:

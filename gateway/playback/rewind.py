@@ -53,7 +53,8 @@ from gateway.packaging.ts.packager import TsPackager
 from gateway.packaging.ts.rewind_playlist import RewindPlaylist
 from gateway.packaging.ts.segment_history import MAX_SEGMENTS, PastSegment, SegmentHistory
 from gateway.playback import format_outputs, hls
-from gateway.playback.formats import HLS, LIVE_M3U8
+from gateway.playback.formats import HLS
+from gateway.playback.play_format import LIVE_M3U8
 from gateway.playback.playlist_response import (
     HOLD,
     M3U8,

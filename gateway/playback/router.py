@@ -18,13 +18,13 @@ from gateway.listeners.port_listener import SessionResponder
 from gateway.live.stream import Stream
 from gateway.playback.flv import FlvViewers
 from gateway.playback.format_outputs import REWIND
-from gateway.playback.formats import FLV, FORMATS, HLS, LADDER_INDEX, LIVE_FLV, is_watchable
+from gateway.playback.formats import FLV, FORMATS, HLS, LADDER_INDEX, is_watchable
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.ladder import LadderPlayback
 from gateway.playback.obs_configuration import PATH as OBS_CONFIGURATION
 from gateway.playback.pages import Pages
-from gateway.playback.play_format import AnswerOrAwaitable, Responder
+from gateway.playback.play_format import LIVE_FLV, AnswerOrAwaitable, Responder
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.playlist_response import not_enabled, not_streaming
 from gateway.playback.posters import Posters

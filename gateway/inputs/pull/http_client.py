@@ -9,7 +9,8 @@ import aiohttp
 from gateway.channels.names import PULL_HEADER, pull_mark
 from gateway.inputs.descriptor import InputServices
 from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, REFUSALS, SILENCE_SECONDS, USER_AGENT
-from gateway.lib.egress import HTTP, EgressRefused
+from gateway.lib.egress import EgressRefused
+from gateway.lib.egress_connector import EgressConnector
 from gateway.lib.http_download import reason_of
 from gateway.ports.errors import OutputError
 
@@ -20,7 +21,7 @@ _REASONS: Final = REFUSALS | {508: "the address is an output of this channel (50
 def open_session(services: InputServices, id: str) -> aiohttp.ClientSession:
     """Returns a session that connects only to allowed addresses. Use it as a context manager. id: of the channel."""
     timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
-    connector = services.egress.connector(HTTP, ssl=services.tls or True)
+    connector = EgressConnector(services.egress, ssl=services.tls or True)
     headers = {"User-Agent": USER_AGENT, PULL_HEADER: pull_mark(id)}
     return aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False, headers=headers)
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from gateway.lib import scheduled_reads
 from gateway.lib.egress import RTMP, Egress, EgressRefused
+from gateway.lib.egress_connector import EgressConnector
 from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.settings import SettingsError, load
 
@@ -241,7 +242,7 @@ async def server() -> AsyncIterator[TestServer]:
 
 
 async def get(egress: Egress, url: str) -> str:
-    async with aiohttp.ClientSession(connector=egress.connector()) as session, session.get(url) as answer:
+    async with aiohttp.ClientSession(connector=EgressConnector(egress)) as session, session.get(url) as answer:
         return await answer.text()
 
 
@@ -278,7 +279,7 @@ async def test_an_unknown_name_raises_the_dns_error_of_aiohttp(names: Names) -> 
 
 
 async def test_proxies_are_refused_because_they_bypass_the_policy() -> None:
-    async with aiohttp.ClientSession(connector=Egress().connector()) as session:
+    async with aiohttp.ClientSession(connector=EgressConnector(Egress())) as session:
         with pytest.raises(EgressRefused, match="proxy"):
             await session.get("http://public.example/", proxy="http://127.0.0.1:3128")
 

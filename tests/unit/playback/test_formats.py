@@ -14,7 +14,7 @@ from gateway.playback.formats import (
     suffixes,
     viewer_protocol,
 )
-from gateway.playback.play_format import CacheClass, FormatCode, PlayAddress, PlayFormat, PlayListener
+from gateway.playback.play_format import CacheClass, PlayAddress, PlayFormat, PlayListener
 from gateway.playback.router import MediaRoutes
 from tests.support.builders import channel
 from tests.support.playback import SameResponder
@@ -103,9 +103,7 @@ def test_formats_with_a_port_of_their_own_are_those_that_say_so():
 
 def test_a_format_with_its_own_scheme_has_the_address_of_its_listener(monkeypatch):
     address = PlayAddress("wsunits", "play", "Units", "wss")
-    format = PlayFormat(
-        output="units", flag="", addresses=(address,), load=lambda: FormatCode(_respond), listener=PlayListener("wss")
-    )
+    format = PlayFormat(output="units", flag="", addresses=(address,), module="", listener=PlayListener("wss"))
     monkeypatch.setattr(formats, "FORMATS", (format,))
     monkeypatch.setattr(formats, "ADDRESSES", (address,))
     addresses = Addresses("rtmp://a", "http://a", "a", OpenPorts(wss=9))
