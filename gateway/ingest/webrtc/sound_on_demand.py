@@ -5,17 +5,22 @@ import time
 from collections import deque
 from typing import Final
 
+import structlog
+
 from gateway.live.gop_cache import AUDIO_ONLY_SECONDS
 from gateway.live.publisher import StreamPublisher
 from gateway.media.track import MediaTrack
 from gateway.media.unit import AccessUnit
-from gateway.workers.sound_client import SoundWorkerClient
+from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
 from gateway.workers.sound_protocol import aac_track
 from gateway.workers.worker_pool import WorkerPool
+
+log = structlog.get_logger(__name__)
 
 AAC_TRACK: Final = aac_track(2, 1_000)  # stereo, because a decoder makes stereo of mono Opus (RFC 7587 §4.1)
 _LINGER_MS: Final = 5_000  # the sound is converted for this long after the last sink needed it
 _CODEC_MS: Final = 60  # delay in decoder and encoder, see SoundWorkerClient
+_RETRY_SECONDS: Final = 1.0  # if no worker is free
 _LONGEST_WAIT: Final = 1.0  # seconds until the sinks that wait for sound get the pictures without it
 _MAX_KEPT: Final = 500  # units: 10 s of 20 ms each
 
@@ -23,19 +28,23 @@ _MAX_KEPT: Final = 500  # units: 10 s of 20 ms each
 class SoundOnDemand:
     """Publishes the sound as AAC. Implements SoundSource.
 
-    While nobody needs the sound, the units since the last key frame are kept, and the worker gets none.
-    The first sink that needs it waits until the worker has converted them, about 50 ms for each second of sound.
+    While nobody needs the sound, there is no worker, and the units since the last key frame are kept.
+    The first sink that needs it waits until a worker has converted them: 0.1 s for its start, and about 50 ms for each
+    second of sound.
 
     source: Opus, with times in milliseconds. has_video: whether the push has pictures, too.
     """
 
     def __init__(self, publisher: StreamPublisher, workers: WorkerPool, source: MediaTrack, *, has_video: bool) -> None:
         self._publisher = publisher
+        self._workers = workers
         self._source = source
         self._has_video = has_video
-        self._client = SoundWorkerClient(workers, publisher.stream.name, self._deliver)
+        self._client: SoundWorkerClient | None = None  # while a worker is needed
+        self._changed = asyncio.Event()  # set by a new client and at the end
+        self._closed = False
         self._kept: deque[AccessUnit] = deque(maxlen=_MAX_KEPT)
-        self._is_on = False  # the worker gets the sound
+        self._first = -1  # decode time of the first unit that a sink could need
         self._wanted_ms = 0  # decode time of the newest unit when a sink last wanted audio
         self._made: list[AccessUnit] = []  # converted units for the sinks that wait
         self._until: int | None = None  # decode time of the unit that completes `_made`; None: no sink waits
@@ -43,51 +52,89 @@ class SoundOnDemand:
         self._last = -1  # decode time of the last published unit; -1: none yet
 
     async def run(self) -> None:
-        """Runs the worker until `close`. Raises SoundWorkerFailed."""
-        self._client.change(self._source, AAC_TRACK)  # so that it has started when the sound is needed
-        await self._client.run()
+        """Runs a worker whenever the sound is needed, until `close`. Raises SoundWorkerFailed."""
+        while not self._closed:
+            await self._changed.wait()
+            self._changed.clear()
+            client = self._client
+            try:
+                if client is not None:
+                    await client.run()
+            except SoundWorkerFailed as error:
+                if not error.again or client is None or client.started:
+                    raise
+                # No worker is free. Sinks get the pictures, and the sound as soon as there is one.
+                log.warning("no worker for sound", stream=self._publisher.stream.name, reason=str(error))
+                self._rest()
+                await asyncio.sleep(_RETRY_SECONDS)
 
     def close(self) -> None:
         """Stops the worker."""
-        self._client.finish()
+        self._closed = True
+        self._changed.set()
+        if self._client is not None:
+            self._client.finish()
         self._complete()
 
+    def _rest(self) -> None:
+        """Ends the worker. The next sink that needs the sound starts another one."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.finish()
+        self._complete()
+
+    def _start(self) -> SoundWorkerClient:
+        def deliver(unit: AccessUnit) -> None:
+            if self._client is client:  # else the last units of an earlier worker
+                self._deliver(unit)
+
+        client = self._client = SoundWorkerClient(self._workers, self._publisher.stream.name, deliver)
+        client.change(self._source, AAC_TRACK)
+        self._changed.set()
+        return client
+
     def begin(self) -> bool:
-        if not self._is_on:
-            self._is_on = True
-            self._client.change(self._source, AAC_TRACK)
+        if self._client is None:
+            client = self._start()
             if self._kept:
                 self._wanted_ms = self._kept[-1].dts
                 self._until = self._wanted_ms - _CODEC_MS
                 self._timer = asyncio.get_running_loop().call_later(_LONGEST_WAIT, self._complete)
                 for unit in self._kept:
-                    self._client.give(unit)
+                    client.give(unit)
         return self._until is None
 
     def forget_before(self, dts: int) -> None:
         """Forgets the kept sound before a time, such as that of a key frame. dts: milliseconds."""
-        kept = self._kept
-        while kept and kept[0].dts < dts - _CODEC_MS:
+        kept, first = self._kept, dts - _CODEC_MS
+        while kept and kept[0].dts < first:
             kept.popleft()
+        if self._client is None:
+            self._first = first
+        elif self._until is not None:
+            self._until = max(self._until, dts)  # the cache begins with this key frame now
 
     def take(self, unit: AccessUnit) -> None:
         """Takes a unit with the times of the push. Hot path."""
         if not self._has_video:
             self.forget_before(unit.dts - int(AUDIO_ONLY_SECONDS * 1_000))
+        if unit.dts < self._first:  # it came later than the key frame that it precedes
+            self._publisher.count_unused(unit)
+            return
         stream = self._publisher.stream
         if stream.wants_audio:
             self._wanted_ms = unit.dts
             self.begin()
         self._kept.append(unit)
-        if self._is_on and unit.dts - self._wanted_ms <= _LINGER_MS:
+        if self._client is not None and unit.dts - self._wanted_ms <= _LINGER_MS:
             self._client.give(unit, at_once=self._until is not None or stream.is_awaited)
         else:
-            self._is_on = False
+            self._rest()
             self._publisher.count_unused(unit)
 
     def _deliver(self, unit: AccessUnit) -> None:
         """Takes a unit of the worker."""
-        if not self._is_on or not self._publisher.active:
+        if not self._publisher.active:
             return
         self._last = unit.dts = max(unit.dts, self._last + 1)
         unit.wall = time.time()

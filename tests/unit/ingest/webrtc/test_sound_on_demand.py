@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -12,6 +12,7 @@ from gateway.ingest.webrtc.sound_on_demand import AAC_TRACK, SoundOnDemand
 from gateway.live.publisher import StreamPublisher
 from gateway.media.track import MediaTrack
 from gateway.media.unit import AccessUnit
+from gateway.workers.sound_client import SoundWorkerFailed
 from gateway.workers.sound_protocol import opus_track
 from tests.support import builders
 from tests.support.builders import Recorder, picture
@@ -24,14 +25,16 @@ SOURCE = MediaTrack(OPUS.kind, OPUS.codec, 1_000, OPUS.config)
 class Worker:
     """A double of `SoundWorkerClient` that keeps its input; `deliver` returns units."""
 
-    last: Worker
+    all: ClassVar[list[Worker]] = []
+    error: ClassVar[SoundWorkerFailed | None] = None  # raised by `run`
+    started = 0
 
     def __init__(self, workers: Any, stream: str, deliver: Any) -> None:
         self.given: list[int] = []
         self.changes = 0
         self.deliver_unit = deliver
         self.finished = asyncio.Event()
-        Worker.last = self
+        Worker.all.append(self)
 
     def change(self, track: MediaTrack, output: MediaTrack) -> None:
         assert (track, output) == (SOURCE, AAC_TRACK)
@@ -49,6 +52,9 @@ class Worker:
         self.finished.set()
 
     async def run(self) -> None:
+        error, Worker.error = Worker.error, None
+        if error is not None:
+            raise error
         await self.finished.wait()
 
 
@@ -56,10 +62,13 @@ class Push:
     def __init__(self, has_video: bool) -> None:
         self.publisher: StreamPublisher = builders.publish(builders.hub())
         self.sound = SoundOnDemand(self.publisher, cast(Any, None), SOURCE, has_video=has_video)
-        self.worker = Worker.last
         self.publisher.set_opus(OPUS, self.sound)
         self.publisher.set_tracks(builders.VIDEO if has_video else None, AAC_TRACK, {})
         self.stream = self.publisher.stream
+
+    @property
+    def worker(self) -> Worker:
+        return Worker.all[-1]
 
     def key(self, ms: int) -> None:
         self.sound.forget_before(ms)
@@ -73,6 +82,7 @@ class Push:
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sound_on_demand, "SoundWorkerClient", Worker)
+    monkeypatch.setattr(Worker, "all", [])
 
 
 pytestmark = pytest.mark.usefixtures("worker")
@@ -83,7 +93,7 @@ async def test_sound_is_not_converted_without_listeners() -> None:
     push.key(0)
     before = push.stream.received.bytes
     push.opus(0, 10_000)
-    assert not push.worker.given
+    assert not Worker.all
     assert push.stream.received.bytes == before + 500 * 4, "the received sound counts"
 
 
@@ -111,21 +121,23 @@ async def test_the_conversion_continues_for_some_seconds_after_the_last_listener
     push.stream.attach(listener)
     push.key(0)
     push.opus(0, 1_000)
-    changes = push.worker.changes
     push.stream.detach(listener)
     push.opus(1_000, 5_500)
     assert push.worker.given[-1] == 5_480
     push.stream.attach(listener)
-    assert push.worker.changes == changes, "the sound was not interrupted"
+    assert len(Worker.all) == push.worker.changes == 1, "the sound was not interrupted"
     push.opus(5_500, 6_000)
     push.stream.detach(listener)
     push.key(6_000)
     push.opus(6_000, 12_000)
-    assert push.worker.given[-1] == 10_980
-    push.worker.deliver(10_990)
+    ended = push.worker
+    assert ended.given[-1] == 10_980 and ended.finished.is_set()
+    ended.deliver(10_990)
     assert push.stream.gop.units()[-1].track.kind is not OPUS.kind, "nobody waits for the rest"
     push.stream.attach(listener)
-    assert push.worker.changes == changes + 1
+    assert len(Worker.all) == 2 and push.worker.changes == 1
+    ended.deliver(11_990)
+    assert push.stream.gop.units()[-1].track.kind is not OPUS.kind, "the earlier worker was late"
     assert push.worker.given == [*range(6_000 - 60, 12_000, 20)]
 
 
@@ -182,3 +194,72 @@ async def test_the_end_of_the_push_releases_waiting_listeners() -> None:
     assert [unit.dts for unit in listener.units] == [0]
     push.worker.deliver(21)
     assert len(listener.units) == 1
+
+
+async def test_each_need_of_sound_runs_a_worker() -> None:
+    push = Push(has_video=True)
+    running = asyncio.create_task(push.sound.run())
+    for begin in (0, 20_000):
+        listener = Recorder()
+        push.stream.attach(listener)
+        push.opus(begin, begin + 1_000)
+        push.stream.detach(listener)
+        push.opus(begin + 1_000, begin + 10_000)
+        assert push.worker.finished.is_set()
+        await asyncio.sleep(0)
+    assert len(Worker.all) == 2 and not running.done()
+    push.sound.close()
+    await running
+
+
+async def test_a_push_goes_on_while_no_worker_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sound_on_demand, "_RETRY_SECONDS", 0)
+    monkeypatch.setattr(Worker, "error", SoundWorkerFailed("all 8 media workers are busy", again=True))
+    push = Push(has_video=True)
+    push.key(0)
+    push.opus(0, 400)
+    running = asyncio.create_task(push.sound.run())
+    listener = Recorder()
+    push.stream.attach(listener)
+    await until(lambda: bool(listener.units), "the pictures come without sound")
+    push.opus(400, 800)
+    assert len(Worker.all) == 2, "the next sound tries again"
+    push.worker.deliver(760, 781)
+    assert listener.units[-1].dts == 781 and not running.done()
+    push.sound.close()
+    await running
+
+
+async def test_sound_that_cannot_be_decoded_ends_the_push(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Worker, "error", SoundWorkerFailed("no decoder", again=False))
+    push = Push(has_video=True)
+    push.stream.attach(Recorder())
+    push.opus(0, 40)
+    with pytest.raises(SoundWorkerFailed):
+        await push.sound.run()
+
+
+async def test_sound_that_comes_later_than_its_key_frame_is_not_converted() -> None:
+    push = Push(has_video=True)
+    push.key(1_000)
+    push.stream.attach(Recorder())
+    push.opus(800, 1_100)
+    assert push.worker.given == [*range(940, 1_100, 20)]
+    push.key(1_200)
+    push.opus(1_100, 1_300)
+    assert push.worker.given == [*range(940, 1_300, 20)], "a worker that runs gets all sound"
+
+
+async def test_a_listener_waits_for_the_sound_of_a_key_frame_that_comes_meanwhile() -> None:
+    push = Push(has_video=True)
+    push.key(0)
+    push.opus(0, 400)
+    listener = Recorder()
+    push.stream.attach(listener)
+    push.key(500)
+    push.opus(400, 600)
+    push.worker.deliver(*range(0, 500, 20))
+    assert not listener.units
+    push.worker.deliver(500)
+    push.worker.deliver(520)
+    assert [unit.dts for unit in listener.units] == [500, 500, 520]
