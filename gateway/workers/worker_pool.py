@@ -1,4 +1,7 @@
-"""Starts media workers: child processes on a socket pair, limited in number, memory and priority."""
+"""Starts media workers: child processes on a socket pair, limited in number, memory and priority.
+
+A worker works for one caller. A shared worker works for several: it gets a link for each of them over its socket pair.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias, cast
 
 import structlog
@@ -71,6 +75,8 @@ class WorkerPool:
         self._environment = _environment()
         self._parent: WorkerPool | None = None  # this pool is a share of it
         self._busy_text = "media workers are busy (workers.most)"
+        self._shared: list[_SharedWorker] = []
+        self._sharing = asyncio.Lock()  # so that callers at the same time get one process
 
     def share(self, limit: int, busy_text: str) -> Self:
         """Returns a pool of at most `limit` workers. Its workers also count in this pool.
@@ -109,9 +115,7 @@ class WorkerPool:
         hang_seconds: seconds after which a worker that reads no frames is killed; None: never.
         Raises OutputError if `limit` workers are running or if the process cannot be started.
         """
-        if self.is_full:
-            full = self if self.running >= self.limit or self._parent is None else self._parent
-            raise OutputError(f"all {full.limit} {full._busy_text}")
+        self._check_free()
         self._count(1)
         try:
             gateway_end, worker_end = socket.socketpair()
@@ -130,12 +134,72 @@ class WorkerPool:
                             tasks.start(worker.watch(hang_seconds), "watch")
                         yield worker
                 finally:
-                    if (reason := await worker.stop()) is not None:
-                        self._restarts.add(name)
-                        data = {"kind": name, "reason": reason}
-                        self._events.emit(Event(EventType.WORKER_DIED, time.time(), channel_of(stream), data))
+                    self._count_death(await worker.stop(), name, stream)
         finally:
             self._count(-1)
+
+    @asynccontextmanager
+    async def start_shared(self, module: str, name: str, places: int, *, stream: str) -> AsyncIterator[WorkerProcess]:
+        """Opens a link to a worker that has at most `places` links, and closes it at the end of the block.
+
+        The worker is started for its first link, and ends with its last one. If no worker can be started, the link is
+        to one with other `places`. Others, and errors: see `start`.
+        """
+        async with self._sharing:
+            usable = [w for w in self._shared if w.module == module and w.has_place]
+            shared = next((w for w in usable if w.places == places), None)
+            if shared is None and usable and self.is_full:
+                shared = usable[0]
+            if shared is None:
+                shared = await self._start_sharing(module, name, places)
+            shared.links += 1
+        try:
+            worker = WorkerProcess(shared.child)
+            try:
+                await worker.open(shared.new_link())
+            except OSError as error:
+                raise WorkerDied(f"the media worker takes no link: {error.strerror or error}") from error
+            try:
+                yield worker
+            finally:
+                self._count_death(await worker.leave(), name, stream)
+        finally:
+            shared.links -= 1
+            if not shared.links:
+                self._shared.remove(shared)
+                shared.control.close()
+                shared.pool._count(-1)
+                await asyncio.shield(shared.child.end())
+
+    async def _start_sharing(self, module: str, name: str, places: int) -> _SharedWorker:
+        self._check_free()
+        control, worker_end = socket.socketpair()
+        control.setblocking(False)
+        self._count(1)
+        try:
+            with worker_end:
+                child = await self._spawn(module, name, "", worker_end.fileno(), False, None)
+        except BaseException as error:
+            self._count(-1)
+            control.close()
+            if isinstance(error, OSError):
+                raise OutputError(f"no media worker can be started: {error.strerror or error}") from error
+            raise
+        shared = _SharedWorker(self, module, child, control, places)
+        self._shared.append(shared)
+        return shared
+
+    def _check_free(self) -> None:
+        """Raises OutputError if no worker can be started now."""
+        if self.is_full:
+            full = self if self.running >= self.limit or self._parent is None else self._parent
+            raise OutputError(f"all {full.limit} {full._busy_text}")
+
+    def _count_death(self, reason: str | None, name: str, stream: str) -> None:
+        if reason is not None:
+            self._restarts.add(name)
+            data = {"kind": name, "reason": reason}
+            self._events.emit(Event(EventType.WORKER_DIED, time.time(), channel_of(stream), data))
 
     async def _spawn(self, module: str, name: str, stream: str, fd: int, writes: bool, memory: int | None) -> _Child:
         transport, child = await asyncio.get_running_loop().subprocess_exec(
@@ -222,6 +286,33 @@ class _Child(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         self.exited.set()
+
+
+@dataclass(slots=True, eq=False)
+class _SharedWorker:
+    """A worker with several links. pool: counts it. control: passes it the links. places: maximum of links."""
+
+    pool: WorkerPool
+    module: str
+    child: _Child
+    control: socket.socket
+    places: int
+    links: int = 0
+
+    @property
+    def has_place(self) -> bool:
+        return self.links < self.places and not self.child.exited.is_set()
+
+    def new_link(self) -> socket.socket:
+        """Returns the gateway's end of a new link. Raises OSError."""
+        gateway_end, worker_end = socket.socketpair()
+        try:
+            with worker_end:
+                socket.send_fds(self.control, [b"\0"], [worker_end.fileno()])
+        except OSError:
+            gateway_end.close()
+            raise
+        return gateway_end
 
 
 class WorkerProcess(asyncio.Protocol):
@@ -321,6 +412,7 @@ class WorkerProcess(asyncio.Protocol):
                     self._log.warning("the last results of a media worker were not waited for")
                     return True
             finished: bool = reading.result()
+            self._stopping = self._stopping or finished
             if sender.done():
                 sender.result()
             elif not finished:
@@ -386,6 +478,14 @@ class WorkerProcess(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.abort()
             await asyncio.shield(self._child.end())  # a killed process has to be reaped
+
+    async def leave(self) -> str | None:
+        """Closes the link to a worker that others use too. Returns the reason if it had died before; otherwise None."""
+        try:
+            return await self._death() if self._closed and not self._stopping else None
+        finally:
+            if self._transport is not None:
+                self._transport.abort()
 
     async def _death(self) -> str | None:
         """Logs why the process has ended, and returns the reason; None if its work was done."""

@@ -126,6 +126,8 @@ class SoundOnDemand:
             self._wanted_ms = unit.dts
             self.begin()
         self._kept.append(unit)
+        if self._until is not None:  # so that pictures of sinks that wait are not far ahead of the sound
+            self._until = max(self._until, unit.dts - 2 * _CODEC_MS)
         if self._client is not None and unit.dts - self._wanted_ms <= _LINGER_MS:
             self._client.give(unit, at_once=self._until is not None or stream.is_awaited)
         else:

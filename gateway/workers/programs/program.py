@@ -10,6 +10,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
+from functools import partial
 from typing import Final, Protocol
 
 from gateway.lib.numbers import read_integer
@@ -152,17 +153,40 @@ def run(work: Callable[[ParentLink], None]) -> int:
     hangs in native code. It ignores signals to the whole process group: the gateway handles these, finishes its files
     and then ends its workers.
     """
+    descriptor = _begin()
+    if descriptor is None:
+        return 2
+    _serve_link(work, descriptor)
+    return 0
+
+
+def run_shared(work: Callable[[ParentLink], None]) -> int:
+    """Does the same for a worker that gets links over its descriptor. Each one is served by a thread of its own."""
+    descriptor = _begin()
+    if descriptor is None:
+        return 2
+    with socket.socket(fileno=descriptor) as control:
+        control.setblocking(True)
+        while links := socket.recv_fds(control, 1, 1)[1]:
+            start_thread(partial(_serve_link, work, links[0]), "link")
+    return 0
+
+
+def _begin() -> int | None:
+    """Prepares the process. Returns its descriptor; None if it was started in another way."""
     descriptor = read_integer(sys.argv[1], _MAX_DESCRIPTOR) if len(sys.argv) == 2 else None
     if descriptor is None:
         log_reason("this program is started by the gateway")
-        return 2
+        return None
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
-    link = ParentLink(descriptor)
-    with suppress(LinkClosed), closing(link):
+    return descriptor
+
+
+def _serve_link(work: Callable[[ParentLink], None], descriptor: int) -> None:
+    with suppress(LinkClosed), closing(ParentLink(descriptor)) as link:
         work(link)
-    return 0
 
 
 def start_thread(work: Callable[[], None], name: str) -> threading.Thread:

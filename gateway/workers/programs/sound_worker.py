@@ -1,4 +1,4 @@
-"""The worker that converts the sound of one stream to AAC or Opus.
+"""The worker that converts the sound of streams to AAC or Opus: each one on its own link, in its own thread.
 
 It sends units when it has converted all units received so far. So units that arrive together are sent together.
 """
@@ -68,10 +68,10 @@ class SoundWorker:
 
 
 def work(link: ParentLink) -> None:
-    """Runs the worker."""
+    """Converts the sound of one link."""
     worker = SoundWorker(link)
     program.serve(link, worker, {WorkerMessage.SETUP: worker.set_up})
 
 
 if __name__ == "__main__":
-    sys.exit(program.run(work))
+    sys.exit(program.run_shared(work))

@@ -20,6 +20,7 @@ from gateway.workers.sound_protocol import BITRATES, CONFIGS, aac_track
 from gateway.workers.worker_pool import WorkerPool
 from tests.support.pushing import camera
 from tests.support.sources import pictures, source, tone
+from tests.support.waiting import until
 
 FLAC = ("-c:a", "flac", "-ac", "2")
 MP3 = ("-c:a", "libmp3lame", "-ac", "1")
@@ -159,3 +160,103 @@ async def test_a_client_without_sound_finishes_at_once() -> None:
     async with asyncio.timeout(5):
         await made.run()
     assert made.behind == 0
+
+
+class Speaker:
+    """A stream whose sound is converted."""
+
+    def __init__(self, pool: WorkerPool, name: str) -> None:
+        self.heard: list[AccessUnit] = []
+        self.client = SoundWorkerClient(pool, name, self.heard.append)
+        self.running = asyncio.create_task(self.client.run())
+        self.client.change(SOUND[0].track, aac_track(2, 1000))
+        self._next = 0
+
+    def speak(self, units: int = 10) -> None:
+        for _ in range(units):
+            self._next += 1
+            dts = SOUND[0].dts + self._next * 21
+            self.client.give(AccessUnit(SOUND[0].track, dts, 0, True, 0.0, SOUND[self._next % len(SOUND)].payload))
+
+    async def is_heard(self) -> None:
+        """Waits for more sound."""
+        before = len(self.heard)
+        self.speak()
+        await until(lambda: len(self.heard) > before, "sound")
+
+    async def end(self) -> None:
+        self.client.finish()
+        async with asyncio.timeout(20):
+            await self.running
+
+
+SOUND = camera(seconds=1).of(Kind.AUDIO)
+
+
+async def test_streams_share_a_process_up_to_its_places() -> None:
+    pool = workers(most=2)
+    speakers = [Speaker(pool, f"c{n}") for n in range(17)]
+    await asyncio.gather(*(speaker.is_heard() for speaker in speakers))
+    assert pool.running == 2 and {speaker.client.started for speaker in speakers} == {1}
+    await asyncio.gather(*(speaker.end() for speaker in speakers))
+    assert pool.running == 0 and not pool._shared
+
+
+async def test_a_backlog_does_not_delay_the_other_streams() -> None:
+    pool = workers(most=1)
+    busy, other = Speaker(pool, "busy"), Speaker(pool, "other")
+    await asyncio.gather(busy.is_heard(), other.is_heard())
+    converted = len(busy.heard)
+    busy.speak(999)
+    await other.is_heard()
+    assert len(busy.heard) < converted + 900, "most of the backlog still waits"
+    await asyncio.gather(busy.end(), other.end())
+    assert len(busy.heard) > 900
+
+
+async def test_streams_of_a_dead_process_go_on_in_smaller_groups() -> None:
+    pool = workers(most=8)
+    speakers = [Speaker(pool, f"c{n}") for n in range(6)]
+    await asyncio.gather(*(speaker.is_heard() for speaker in speakers))
+    for groups in (2, 6, 6):
+        for shared in pool._shared:
+            shared.child.kill()
+        started = [speaker.client.started for speaker in speakers]
+        await until(lambda: [s.client.started for s in speakers] == [n + 1 for n in started], "new workers")  # noqa: B023
+        await asyncio.gather(*(speaker.is_heard() for speaker in speakers))
+        assert len(pool._shared) == pool.running == groups
+        for speaker in speakers:
+            speaker.client._early_deaths = 0  # as if the workers had lived longer
+    await asyncio.gather(*(speaker.end() for speaker in speakers))
+    assert pool.running == 0
+
+
+async def test_only_the_stream_whose_sound_ends_workers_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sound_client, "_MODULE", "tests.support.crashing_sound_worker")
+    pool = workers(most=8)
+    speakers = [Speaker(pool, f"c{n}") for n in range(3)]
+    guilty = Speaker(pool, "guilty")
+    await asyncio.gather(*(speaker.is_heard() for speaker in [*speakers, guilty]))
+    started = 0
+    while not guilty.running.done():
+        if guilty.client.started > started:
+            started = guilty.client.started
+            guilty.client.give(AccessUnit(SOUND[0].track, 0, 0, True, 0.0, b"crash"))
+        await asyncio.sleep(0.005)
+    with pytest.raises(SoundWorkerFailed, match="cannot be encoded"):
+        await guilty.running
+    assert started == 3
+    await asyncio.gather(*(speaker.is_heard() for speaker in speakers))
+    assert {speaker.client.started for speaker in speakers} == {3}, "its last worker was its own"
+    await asyncio.gather(*(speaker.end() for speaker in speakers))
+
+
+async def test_a_full_pool_lets_a_stream_use_a_process_for_others() -> None:
+    pool = workers(most=1)
+    first = Speaker(pool, "c1")
+    await first.is_heard()
+    alone = Speaker(pool, "c2")
+    alone.client._died = 2
+    await alone.is_heard()
+    assert pool.running == 1
+    await asyncio.gather(first.end(), alone.end())
