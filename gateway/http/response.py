@@ -37,10 +37,17 @@ class Response:
         An iterator answers only one request. Each piece is sent immediately, chunked if `length` is None.
         None: no body (204, 304, answers to HEAD). Content-Length is sent only after `sized`.
     compress: whether to use gzip for clients that accept it.
+    steady: whether all requests of its path without a query get it, until the packager of its media changes.
+        Requests for media get it with any query.
     `sized` and `precompressed` complete a new Response before its first use.
     """
 
-    __slots__ = ("_gzipped", "_head", "body", "cache", "compress", "content_type", "headers", "length", "status")
+    # fmt: off
+    __slots__ = (
+        "_date", "_dated", "_gzipped", "_head", "body", "cache", "compress", "content_type", "headers", "length",
+        "status", "steady",
+    )
+    # fmt: on
 
     def __init__(
         self,
@@ -51,6 +58,7 @@ class Response:
         cache: str = "no-store",
         headers: Mapping[str, str] | None = None,
         compress: bool = False,
+        steady: bool = False,
     ) -> None:
         self.status = status
         self.body = body
@@ -59,7 +67,10 @@ class Response:
         self.headers: Mapping[str, str] = headers or {}
         self.compress = compress and isinstance(body, bytes) and len(body) >= _MIN_COMPRESSED
         self.length = len(body) if isinstance(body, bytes) else None
+        self.steady = steady
         self._head: bytes | None = None
+        self._date: bytes | None = None  # of `_dated`
+        self._dated = b""
         self._gzipped: Response | None = None
 
     def sized(self, length: int | None) -> Self:
@@ -94,6 +105,12 @@ class Response:
                     raise ValueError("a header must be one line of Latin-1 text")
             self._head = "\r\n".join(lines).encode("latin-1") + b"\r\n"
         return self._head
+
+    def dated_head(self, date: bytes) -> bytes:
+        """Returns the complete head for a connection of HTTP/1.1 that stays open. date: the Date header. Hot path."""
+        if self._date is not date:
+            self._dated, self._date = self.head() + date + b"\r\n", date
+        return self._dated
 
     @property
     def slow_to_compress(self) -> bool:
