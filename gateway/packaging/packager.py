@@ -97,7 +97,9 @@ class Packager:
             self.on_stopped()
 
     def catch_up(self) -> None:
-        """Packages the waiting units. An error stops the packager; the caller does not receive it."""
+        """Packages the waiting units. An error stops the packager; the caller does not receive it. Hot path."""
+        if not self._backlog:
+            return
         units, self._backlog = self._backlog, []
         try:
             for unit in units:
@@ -138,6 +140,7 @@ class Packager:
         if isinstance(error, InvalidData):
             # Subclasses drop each broken unit. An error here concerns the configuration, so it is permanent.
             self.refused = str(error)
+            self.cache.clear()
             error = OutputUnsupported(str(error))
         self._settle(error)
 

@@ -10,18 +10,20 @@ from typing import Any, Final, Protocol, Self, TypeAlias
 from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwners
 from gateway.channels.names import PULL_HEADER, channel_of, is_channel_id, is_stream_name, pull_mark
-from gateway.channels.slugs import RESERVED
+from gateway.channels.slugs import RESERVED, NamedChannel
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, moved, not_allowed, preflight, service_unavailable, text
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.listeners.port_listener import SessionResponder
 from gateway.live.stream import Stream
+from gateway.packaging.packager import Packager
 from gateway.playback import hls
 from gateway.playback.flv import FORMAT as FLV
 from gateway.playback.flv import LIVE_FLV, FlvViewers
 from gateway.playback.formats import FORMATS, LADDER_INDEX, is_watchable
 from gateway.playback.health import Health
-from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.http_viewers import MEDIA, HttpViewers
 from gateway.playback.ladder import LadderPlayback
 from gateway.playback.obs_configuration import PATH as OBS_CONFIGURATION
 from gateway.playback.pages import Pages
@@ -52,6 +54,7 @@ _NOT_PAGES: Final = RESERVED | {"favicon.ico", "robots.txt", "getServers", "open
 REWIND_PICTURES: Final = "rewind"  # the folder of small pictures for the time bar
 _WATCH_SECONDS: Final = 1.0  # longest wait of a page for the store; afterwards the page shows no channel name
 _LOOP: Final = text(508, "a channel cannot pull its own output")
+_MAX_PLACES: Final = 4096  # remembered paths of playlists and media; others are only slower
 # The methods that the router checks itself, because few paths serve them.
 OTHER_METHODS: Final = frozenset(("DELETE", "OPTIONS", "PATCH", "POST", "PUT"))
 _READ_METHODS: Final = ("GET", "HEAD", "OPTIONS")
@@ -140,6 +143,20 @@ class MediaRoutes:
         if slash:
             return self.folders.get(folder, self.other_folders)
         return self.suffixes.get(path.rpartition(".")[2])
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a path stands for: a file whose answer is in the cache of its packager until the packager changes.
+
+    folder, named: the name in the path, and the channel that had it as slug. stream, rest: as for `_answer`.
+    """
+
+    folder: str
+    named: NamedChannel | None
+    stream: str
+    rest: str
+    route: MediaRoute
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +255,7 @@ class PlaybackRouter:
         )
         self._recordings = stored.recordings
         self._posters = stored.posters
+        self._places: BoundedDict[str, _Place] = BoundedDict(_MAX_PLACES)
         self._sessions: dict[str, SessionResponder] = {}
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
         self.exact_paths: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
@@ -272,6 +290,11 @@ class PlaybackRouter:
 
     def __call__(self, request: Request) -> AnswerOrAwaitable:
         path = request.path
+        place = self._places.get(path)
+        if place is not None:
+            answer = self._answer_again(request, place)
+            if answer is not None:
+                return answer
         slash = path.find("/", 1)
         if slash < 0:
             return self._answer(request, path[1:], None)
@@ -282,6 +305,40 @@ class PlaybackRouter:
         if self._slugs.must_update(channel) and name not in self._folders:
             return self._answer_later(request, name, rest, self._slugs)
         return self._answer_named(request, name, rest, self._slugs)
+
+    def _answer_again(self, request: Request, place: _Place) -> "AnswerOrAwaitable | None":
+        """Returns the kept answer of a live stream's file, after all checks of `_answer` and `_stream_file`. Hot path.
+
+        None: there is none, or the path may stand for another file now.
+        """
+        slugs, route = self._slugs, place.route
+        if slugs is not None and (slugs.must_update(place.folder) or slugs.find(place.folder) is not place.named):
+            return None
+        if request.method in OTHER_METHODS or PULL_HEADER in request.headers:
+            return None
+        stream = self._live.streams.find_recent(place.stream)
+        if stream is None or stream.ended is not None or (request.raw_query and not place.rest.endswith(MEDIA)):
+            return None
+        output = stream.output(route.output)
+        if not isinstance(output, Packager):
+            return None
+        output.catch_up()
+        answer = output.cache.get(place.rest)
+        if not isinstance(answer, Response):
+            return None
+        refusal = self._protection.judge(request, place.stream, stream.channel)
+        if refusal is not None:
+            return refusal
+        return self._live.viewers.follow(request, stream, route.protocol, place.rest, answer)
+
+    def _keep(self, request: Request, stream: Stream, rest: str, route: MediaRoute, answer: Response) -> None:
+        """Keeps an answer that does not change before its packager does, for the next requests of this path."""
+        output = stream.output(route.output)
+        if isinstance(output, Packager) and (not request.raw_query or rest.endswith(MEDIA)):
+            output.cache[rest] = answer
+            folder = request.path[1:].partition("/")[0].partition("@")[0]
+            named = self._slugs.find(folder) if self._slugs is not None else None
+            self._places[request.path] = _Place(folder, named, stream.name, rest, route)
 
     async def _answer_later(self, request: Request, name: str, rest: str, slugs: Slugs) -> Answer:
         """Reads the names of channels, then answers."""
@@ -371,6 +428,8 @@ class PlaybackRouter:
             return not_enabled(route.output, name)
         answering = route.respond(request, stream, rest)
         if route.protocol and stream.ended is None:
+            if isinstance(answering, Response) and answering.steady:
+                self._keep(request, stream, rest, route, answering)
             return self._live.viewers.follow(request, stream, route.protocol, rest, answering)
         return answering
 
