@@ -102,6 +102,8 @@ class Segment:
 class SegmentWindow:
     """Lists `size` segments, and keeps older ones while a client may still request them.
 
+    Segments that were in no playlist that a client got are dropped when they leave the list: see `show`.
+
     target: Target Duration in seconds. It must be set before the list is served.
 
     budget: memory that several windows share; a window that adds a segment above it drops its own oldest.
@@ -118,6 +120,7 @@ class SegmentWindow:
         self.bytes = 0
         self.seconds = 0.0  # duration of the listed segments
         self._unlisted_seconds = 0.0
+        self._shown = -1  # number of the last segment that was listed when a playlist was written
         self.longest = 0.0  # maximum duration of all segments so far, seconds
         self.total_bytes = 0  # bytes of all segments so far
         self.total_seconds = 0.0  # seconds of all segments so far
@@ -144,6 +147,11 @@ class SegmentWindow:
 
     def find(self, uri: str) -> Segment | None:
         return self._by_uri.get(uri)
+
+    def show(self) -> None:
+        """Notes that clients get the list, and may still request its segments after they left it."""
+        if self._listed:
+            self._shown = self._listed[-1].number
 
     def unlisted(self) -> Iterator[Segment]:
         """Returns the segments that are no longer listed, oldest first."""
@@ -178,7 +186,10 @@ class SegmentWindow:
         removed: list[Segment] = []
         # §6.2.2: it "MUST remain available to clients for a period of time equal to the duration of the segment plus
         # the duration of the longest Playlist file distributed by the server containing that segment".
-        while self._unlisted and self._unlisted_seconds > self.seconds + self.longest + self._unlisted[0].duration:
+        while self._unlisted and (
+            self._unlisted[0].number > self._shown
+            or self._unlisted_seconds > self.seconds + self.longest + self._unlisted[0].duration
+        ):
             removed.append(self._remove_oldest())
         while (self.bytes > self._max_bytes or (budget is not None and budget.exceeded)) and len(listed) > 1:
             if not self._unlisted:

@@ -149,6 +149,8 @@ class MpdSnapshot:
         """
         tracks, epochs, start, now, part = self.tracks, self.epochs, self.start, self.now, self.part
         alternates = [a for a in self.alternates if a.covers(tracks[0])]
+        for track in (*tracks, *(a.track for a in alternates)):
+            track.window.show()
         epoch_numbers = sorted({s.epoch for track in tracks for s in track.window})
         longest = _longest(tracks)
         depth = max(track.window.seconds for track in tracks)

@@ -340,6 +340,7 @@ class CmafTrack:
         """
         window, target = self.window, self.window.target
         assert self.part_target is not None
+        window.show()
         skip_until = 6.0 * target
         head = media_playlist.head(
             target=target,
