@@ -422,14 +422,12 @@ class HttpConnection(ScheduledReads):
                 response = response.gzipped()
         server = self._server
         keep = request.keep_alive and server.keeps_alive
+        end = _KEEP_ALIVE if keep and request.http11 else _connection_header(request, keep)
         try:
-            if keep and request.http11:
-                head = response.dated_head(server.date)
-            else:
-                head = response.head() + server.date + _connection_header(request, keep)
+            head = response.whole_head(server.date, end)
         except ValueError as error:
             response = server.error_response(request, error)
-            head = response.head() + server.date + _connection_header(request, keep)
+            head = response.whole_head(server.date, end)
         body = response.body
         if not body or request.method == "HEAD":
             body = b""

@@ -44,8 +44,8 @@ class Response:
 
     # fmt: off
     __slots__ = (
-        "_date", "_dated", "_gzipped", "_head", "body", "cache", "compress", "content_type", "headers", "length",
-        "status", "steady",
+        "_date", "_end", "_gzipped", "_head", "_whole_head", "body", "cache", "compress", "content_type", "headers",
+        "length", "status", "steady",
     )
     # fmt: on
 
@@ -69,8 +69,7 @@ class Response:
         self.length = len(body) if isinstance(body, bytes) else None
         self.steady = steady
         self._head: bytes | None = None
-        self._date: bytes | None = None  # of `_dated`
-        self._dated = b""
+        self._date = self._end = self._whole_head = b""
         self._gzipped: Response | None = None
 
     def sized(self, length: int | None) -> Self:
@@ -106,11 +105,14 @@ class Response:
             self._head = "\r\n".join(lines).encode("latin-1") + b"\r\n"
         return self._head
 
-    def dated_head(self, date: bytes) -> bytes:
-        """Returns the complete head for a connection of HTTP/1.1 that stays open. date: the Date header. Hot path."""
-        if self._date is not date:
-            self._dated, self._date = self.head() + date + b"\r\n", date
-        return self._dated
+    def whole_head(self, date: bytes, end: bytes) -> bytes:
+        """Returns the complete head. date: the Date header. end: the Connection header, and the empty line. Hot path.
+
+        It is remembered while both are the same objects.
+        """
+        if self._date is not date or self._end is not end:
+            self._whole_head, self._date, self._end = self.head() + date + end, date, end
+        return self._whole_head
 
     @property
     def slow_to_compress(self) -> bool:

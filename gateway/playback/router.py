@@ -145,18 +145,9 @@ class MediaRoutes:
         return self.suffixes.get(path.rpartition(".")[2])
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """What a path stands for: a file whose answer is in the cache of its packager until the packager changes.
-
-    folder, named: the name in the path, and the channel that had it as slug. stream, rest: as for `_answer`.
-    """
-
-    folder: str
-    named: NamedChannel | None
-    stream: str
-    rest: str
-    route: MediaRoute
+# What a path stands for, if the answer is in the cache of its packager until that changes: the name in the path, the
+# channel that had it as slug, the stream, the path below it, and the route.
+_Place: TypeAlias = tuple[str, NamedChannel | None, str, str, MediaRoute]
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,34 +302,24 @@ class PlaybackRouter:
 
         None: there is none, or the path may stand for another file now.
         """
-        slugs, route = self._slugs, place.route
-        if slugs is not None and (slugs.must_update(place.folder) or slugs.find(place.folder) is not place.named):
-            return None
+        folder, named, name, rest, route = place
+        slugs = self._slugs
         if request.method in OTHER_METHODS or PULL_HEADER in request.headers:
             return None
-        stream = self._live.streams.find_recent(place.stream)
-        if stream is None or stream.ended is not None or (request.raw_query and not place.rest.endswith(MEDIA)):
+        if slugs is not None and (slugs.must_update(folder) or slugs.find(folder) is not named):
+            return None
+        stream = self._live.streams.find_recent(name)
+        if stream is None or stream.ended is not None or (request.raw_query and not rest.endswith(MEDIA)):
             return None
         output = stream.output(route.output)
         if not isinstance(output, Packager):
             return None
         output.catch_up()
-        answer = output.cache.get(place.rest)
+        answer = output.cache.get(rest)
         if not isinstance(answer, Response):
             return None
-        refusal = self._protection.judge(request, place.stream, stream.channel)
-        if refusal is not None:
-            return refusal
-        return self._live.viewers.follow(request, stream, route.protocol, place.rest, answer)
-
-    def _keep(self, request: Request, stream: Stream, rest: str, route: MediaRoute, answer: Response) -> None:
-        """Keeps an answer that does not change before its packager does, for the next requests of this path."""
-        output = stream.output(route.output)
-        if isinstance(output, Packager) and (not request.raw_query or rest.endswith(MEDIA)):
-            output.cache[rest] = answer
-            folder = request.path[1:].partition("/")[0].partition("@")[0]
-            named = self._slugs.find(folder) if self._slugs is not None else None
-            self._places[request.path] = _Place(folder, named, stream.name, rest, route)
+        refusal = self._protection.judge(request, name, stream.channel)
+        return refusal or self._live.viewers.follow(request, stream, route.protocol, rest, answer)
 
     async def _answer_later(self, request: Request, name: str, rest: str, slugs: Slugs) -> Answer:
         """Reads the names of channels, then answers."""
@@ -428,8 +409,12 @@ class PlaybackRouter:
             return not_enabled(route.output, name)
         answering = route.respond(request, stream, rest)
         if route.protocol and stream.ended is None:
-            if isinstance(answering, Response) and answering.steady:
-                self._keep(request, stream, rest, route, answering)
+            output, lasts = stream.output(route.output), not request.raw_query or rest.endswith(MEDIA)
+            if isinstance(answering, Response) and answering.steady and lasts and isinstance(output, Packager):
+                output.cache[rest] = answering
+                folder = request.path[1:].partition("/")[0].partition("@")[0]
+                named = self._slugs.find(folder) if self._slugs is not None else None
+                self._places[request.path] = folder, named, name, rest, route
             return self._live.viewers.follow(request, stream, route.protocol, rest, answering)
         return answering
 
