@@ -26,7 +26,6 @@ _PLAIN_LINE = re.compile(
 _MAX_REMEMBERED_BLOCK: Final = 1024  # limit of the header block that a connection remembers, in bytes
 _SINGLE_HEADERS: Final = frozenset({"host", "content-length", "transfer-encoding"})
 _MAX_CACHED_PATH: Final = 200  # characters; longer paths are decoded each time, because players do not use them
-_MAX_CACHED: Final = 4096  # paths and request lines; the players of one stream request the same few
 
 
 class RequestError(RemoteProtocolError):
@@ -132,7 +131,7 @@ def _decode_path(raw: str) -> str:
     return path
 
 
-_decode_cached = lru_cache(maxsize=_MAX_CACHED)(_decode_path)
+_decode_cached = lru_cache(maxsize=4096)(_decode_path)  # players of one stream request the same few paths
 
 
 class HeadParser:
@@ -296,7 +295,7 @@ def _read_line(line: bytes) -> tuple[str, str, str] | None:
     return None if match is None else (match[1].decode(), match[2].decode(), (match[3] or b"").decode())
 
 
-_read_line_cached = lru_cache(maxsize=_MAX_CACHED)(_read_line)
+_read_line_cached = lru_cache(maxsize=4096)(_read_line)  # players of one stream send the same few lines
 
 
 def too_large(head: bytes, target_bytes: int) -> RequestError:

@@ -14,6 +14,7 @@ from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
+from gateway.packaging.segment_window import ListLength
 from gateway.ports.errors import OutputUnsupported
 
 log = structlog.get_logger(__name__)
@@ -29,12 +30,14 @@ class SegmentPlan:
     seconds, size: the channel's `hls_time` and `hls_list_size`.
     part: wanted seconds of a part; only for CMAF.
     budget: the memory that the stream shares with others; None: it has only its own limits.
+    length: shared with the streams of its ladder; None: it shares none.
     """
 
     seconds: float
     size: int
     part: float = 0.0
     budget: MediaBudget | None = None
+    length: ListLength | None = None
 
 
 class Packager:

@@ -99,6 +99,13 @@ class Segment:
     served: object = None
 
 
+@dataclass(slots=True)
+class ListLength:
+    """How many segments the playlists of a ladder list at least. It grows when a client gets one of them."""
+
+    least: int = 0
+
+
 class SegmentWindow:
     """Lists `size` segments, and keeps older ones while a client may still request them.
 
@@ -107,10 +114,14 @@ class SegmentWindow:
     target: Target Duration in seconds. It must be set before the list is served.
 
     budget: memory that several windows share; a window that adds a segment above it drops its own oldest.
+    length: shared by the windows of a ladder, so that renditions list what their source lists.
     """
 
-    def __init__(self, size: int, max_bytes: int = MAX_BYTES, budget: MediaBudget | None = None) -> None:
+    def __init__(
+        self, size: int, max_bytes: int = MAX_BYTES, budget: MediaBudget | None = None, length: ListLength | None = None
+    ) -> None:
         self._size = max(size, 1)
+        self._length = length or ListLength()
         self._max_bytes = max_bytes
         self._budget = budget
         self._listed: deque[Segment] = deque()
@@ -148,8 +159,12 @@ class SegmentWindow:
     def find(self, uri: str) -> Segment | None:
         return self._by_uri.get(uri)
 
-    def show(self) -> None:
-        """Notes that clients get the list, and may still request its segments after they left it."""
+    def show(self, least: int = 0) -> None:
+        """Notes that clients get the list, and may still request its segments after they left it.
+
+        least: number of segments that it keeps listed from now on.
+        """
+        self._length.least = max(self._length.least, least)
         if self._listed:
             self._shown = self._listed[-1].number
 
@@ -181,7 +196,8 @@ class SegmentWindow:
         self.peak = max(self.peak, size * 8 / max(segment.duration, 0.1))
         # §6.2.2: "a server MUST NOT remove a Media Segment … if the duration of the Playlist minus the duration of the
         # segment is less than three times the Target Duration".
-        while len(listed) > self._size and self.seconds - listed[0].duration >= 3 * self.target - EPSILON:
+        fewest = max(self._size, self._length.least)
+        while len(listed) > fewest and self.seconds - listed[0].duration >= 3 * self.target - EPSILON:
             self._unlist()
         removed: list[Segment] = []
         # §6.2.2: it "MUST remain available to clients for a period of time equal to the duration of the segment plus

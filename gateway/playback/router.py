@@ -282,10 +282,8 @@ class PlaybackRouter:
     def __call__(self, request: Request) -> AnswerOrAwaitable:
         path = request.path
         place = self._places.get(path)
-        if place is not None:
-            answer = self._answer_again(request, place)
-            if answer is not None:
-                return answer
+        if place is not None and (answer := self._answer_again(request, place)) is not None:
+            return answer
         slash = path.find("/", 1)
         if slash < 0:
             return self._answer(request, path[1:], None)
@@ -318,8 +316,9 @@ class PlaybackRouter:
         answer = output.cache.get(rest)
         if not isinstance(answer, Response):
             return None
-        refusal = self._protection.judge(request, name, stream.channel)
-        return refusal or self._live.viewers.follow(request, stream, route.protocol, rest, answer)
+        return self._protection.judge(request, name, stream.channel) or self._live.viewers.follow(
+            request, stream, route.protocol, rest, answer
+        )
 
     async def _answer_later(self, request: Request, name: str, rest: str, slugs: Slugs) -> Answer:
         """Reads the names of channels, then answers."""

@@ -136,6 +136,7 @@ async def test_kept_segments_serve_any_query_and_leave_with_the_window(rig):
 
 @pytest.mark.parametrize("query", ["_HLS_skip=YES", "a=b"])
 async def test_a_playlist_for_a_query_is_neither_kept_nor_the_kept_one(rig, query):
+    rig.ask("/c1/video/index.m3u8")
     rig.push(24)  # long enough for a delta update
     whole = rig.ask("/c1/video/index.m3u8")
     other = rig.ask("/c1/video/index.m3u8", query)
