@@ -28,7 +28,7 @@ _LINGER: Final = 2.0  # seconds to read the rest of a refused request, because a
 _LINGER_BYTES: Final = 256 * 1024
 _MAX_JOINED_BODY: Final = 16 * 1024  # smaller bodies are copied behind their head: one buffer is cheaper than two
 
-_KEEP_ALIVE_11: Final = b"\r\n"
+_KEEP_ALIVE: Final = b"\r\n"  # HTTP/1.1
 _KEEP_ALIVE_10: Final = b"Connection: keep-alive\r\n\r\n"
 _CLOSE: Final = b"Connection: close\r\n\r\n"
 
@@ -253,27 +253,31 @@ class HttpConnection(ScheduledReads):
 
         Stops if an answer needs a task, the slice is over, or the client has too many unsent bytes.
         """
-        server = self._server
+        server, heads = self._server, self._heads
         began = 0.0  # time at which the second request was served
         while data:
-            if data[0] in b"\r\n":  # RFC 9112 §2.2: "ignore at least one empty line … prior to the request-line"
-                data = data.lstrip(b"\r\n")
-                continue
-            end = data.find(b"\r\n\r\n") + 4
-            if end == 3:
-                self._await_rest(data)
-                return
-            if end == len(data):
-                head, data = data, b""
+            if data == heads.head and heads.request is not None:  # a player asks again for the same playlist
+                request, data = heads.request, b""
+                request.exempt = False
             else:
-                head, data = data[:end], data[end:]
-            try:
-                if end > server.limits.head_bytes:
-                    raise too_large(head, server.limits.target_bytes)
-                request = self._heads.parse(head, self.peer, self.scheme)
-            except RequestError as error:
-                self._refuse(error)
-                return
+                if data[0] in b"\r\n":  # RFC 9112 §2.2: "ignore at least one empty line … prior to the request-line"
+                    data = data.lstrip(b"\r\n")
+                    continue
+                end = data.find(b"\r\n\r\n") + 4
+                if end == 3:
+                    self._await_rest(data)
+                    return
+                if end == len(data):
+                    head, data = data, b""
+                else:
+                    head, data = data[:end], data[end:]
+                try:
+                    if end > server.limits.head_bytes:
+                        raise too_large(head, server.limits.target_bytes)
+                    request = heads.parse(head, self.peer, self.scheme)
+                except RequestError as error:
+                    self._refuse(error)
+                    return
             self._partial = False
             self._buffer = data
             self._serve(request)
@@ -323,7 +327,7 @@ class HttpConnection(ScheduledReads):
         assert slot is not None, "a connection that is not counted is closed"
         server.requests += 1
         self._awaits_first_request = False
-        if server.forwarded:
+        if server.forwarded.networks:
             headers = request.headers
             request.peer = server.forwarded.client(self.peer, headers)
             request.scheme = server.forwarded.scheme(self.peer, headers, self.scheme)
@@ -418,12 +422,12 @@ class HttpConnection(ScheduledReads):
                 response = response.gzipped()
         server = self._server
         keep = request.keep_alive and server.keeps_alive
+        end = _KEEP_ALIVE if keep and request.http11 else _connection_header(request, keep)
         try:
-            head = response.head()
+            head = response.whole_head(server.date, end)
         except ValueError as error:
             response = server.error_response(request, error)
-            head = response.head()
-        head += server.date + (_KEEP_ALIVE_11 if keep and request.http11 else _connection_header(request, keep))
+            head = response.whole_head(server.date, end)
         body = response.body
         if not body or request.method == "HEAD":
             body = b""
@@ -589,4 +593,4 @@ def _connection_header(request: Request, keep: bool) -> bytes:
     """Returns the end of a head, with the Connection header."""
     if not keep:
         return _CLOSE
-    return _KEEP_ALIVE_11 if request.http11 else _KEEP_ALIVE_10
+    return _KEEP_ALIVE if request.http11 else _KEEP_ALIVE_10

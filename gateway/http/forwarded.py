@@ -26,18 +26,18 @@ def plain_address(text: str) -> str:
 
 
 class Forwarded:
-    """The networks of trusted proxies. It caches the results for the last 4,096 addresses."""
+    """The networks of trusted proxies. It caches the results for the last 4,096 addresses.
+
+    networks: the networks; if there are none, no header is trusted.
+    """
 
     def __init__(self, networks: Iterable[Network]) -> None:
-        self._networks = tuple(networks)
+        self.networks = tuple(networks)
         self._trusts = lru_cache(maxsize=4096)(self._is_listed)
-
-    def __bool__(self) -> bool:
-        return bool(self._networks)
 
     def trusts(self, address: str) -> bool:
         """Whether `address` (plain) belongs to a listed proxy."""
-        return bool(self._networks) and self._trusts(address)
+        return bool(self.networks) and self._trusts(address)
 
     def client(self, peer: str, headers: Mapping[str, str]) -> str:
         """Returns the plain address of the client behind `peer`.
@@ -71,7 +71,7 @@ class Forwarded:
             parsed = ipaddress.ip_address(address)
         except ValueError:
             return False
-        return any(parsed in network for network in self._networks)
+        return any(parsed in network for network in self.networks)
 
 
 def _entry_address(text: str) -> str | None:

@@ -37,10 +37,17 @@ class Response:
         An iterator answers only one request. Each piece is sent immediately, chunked if `length` is None.
         None: no body (204, 304, answers to HEAD). Content-Length is sent only after `sized`.
     compress: whether to use gzip for clients that accept it.
+    steady: whether all requests of its path without a query get it, until the packager of its media changes.
+        Requests for media get it with any query.
     `sized` and `precompressed` complete a new Response before its first use.
     """
 
-    __slots__ = ("_gzipped", "_head", "body", "cache", "compress", "content_type", "headers", "length", "status")
+    # fmt: off
+    __slots__ = (
+        "_date", "_end", "_gzipped", "_head", "_whole_head", "body", "cache", "compress", "content_type", "headers",
+        "length", "status", "steady",
+    )
+    # fmt: on
 
     def __init__(
         self,
@@ -51,6 +58,7 @@ class Response:
         cache: str = "no-store",
         headers: Mapping[str, str] | None = None,
         compress: bool = False,
+        steady: bool = False,
     ) -> None:
         self.status = status
         self.body = body
@@ -59,7 +67,9 @@ class Response:
         self.headers: Mapping[str, str] = headers or {}
         self.compress = compress and isinstance(body, bytes) and len(body) >= _MIN_COMPRESSED
         self.length = len(body) if isinstance(body, bytes) else None
+        self.steady = steady
         self._head: bytes | None = None
+        self._date = self._end = self._whole_head = b""
         self._gzipped: Response | None = None
 
     def sized(self, length: int | None) -> Self:
@@ -94,6 +104,15 @@ class Response:
                     raise ValueError("a header must be one line of Latin-1 text")
             self._head = "\r\n".join(lines).encode("latin-1") + b"\r\n"
         return self._head
+
+    def whole_head(self, date: bytes, end: bytes) -> bytes:
+        """Returns the complete head. date: the Date header. end: the Connection header, and the empty line. Hot path.
+
+        It is remembered while both are the same objects.
+        """
+        if self._date is not date or self._end is not end:
+            self._whole_head, self._date, self._end = self.head() + date + end, date, end
+        return self._whole_head
 
     @property
     def slow_to_compress(self) -> bool:

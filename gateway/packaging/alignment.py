@@ -13,6 +13,7 @@ from gateway.channels.names import channel_of
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.packaging.packager import Packager
+from gateway.packaging.segment_window import ListLength
 from gateway.packaging.segmenter import Segmenter
 from gateway.packaging.timing import VideoTiming
 
@@ -83,6 +84,7 @@ class Alignment:
         self.start_wall = 0.0  # arrival time of its first picture, seconds since 1970
         self.timing: VideoTiming | None = None  # timing of the source
         self.source: Packager | None = None
+        self.length = ListLength()
         self.part_target = 0.0  # the longest Part Target Duration of all tracks, in seconds
         self._next_number = 0
         self._name_offset: int | None = None

@@ -14,6 +14,7 @@ from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
+from gateway.packaging.segment_window import ListLength
 from gateway.ports.errors import OutputUnsupported
 
 log = structlog.get_logger(__name__)
@@ -29,12 +30,14 @@ class SegmentPlan:
     seconds, size: the channel's `hls_time` and `hls_list_size`.
     part: wanted seconds of a part; only for CMAF.
     budget: the memory that the stream shares with others; None: it has only its own limits.
+    length: shared with the streams of its ladder; None: it shares none.
     """
 
     seconds: float
     size: int
     part: float = 0.0
     budget: MediaBudget | None = None
+    length: ListLength | None = None
 
 
 class Packager:
@@ -97,7 +100,9 @@ class Packager:
             self.on_stopped()
 
     def catch_up(self) -> None:
-        """Packages the waiting units. An error stops the packager; the caller does not receive it."""
+        """Packages the waiting units. An error stops the packager; the caller does not receive it. Hot path."""
+        if not self._backlog:
+            return
         units, self._backlog = self._backlog, []
         try:
             for unit in units:
@@ -138,6 +143,7 @@ class Packager:
         if isinstance(error, InvalidData):
             # Subclasses drop each broken unit. An error here concerns the configuration, so it is permanent.
             self.refused = str(error)
+            self.cache.clear()
             error = OutputUnsupported(str(error))
         self._settle(error)
 

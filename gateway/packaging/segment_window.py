@@ -99,16 +99,29 @@ class Segment:
     served: object = None
 
 
+@dataclass(slots=True)
+class ListLength:
+    """How many segments the playlists of a ladder list at least. It grows when a client gets one of them."""
+
+    least: int = 0
+
+
 class SegmentWindow:
     """Lists `size` segments, and keeps older ones while a client may still request them.
+
+    Segments that were in no playlist that a client got are dropped when they leave the list: see `show`.
 
     target: Target Duration in seconds. It must be set before the list is served.
 
     budget: memory that several windows share; a window that adds a segment above it drops its own oldest.
+    length: shared by the windows of a ladder, so that renditions list what their source lists.
     """
 
-    def __init__(self, size: int, max_bytes: int = MAX_BYTES, budget: MediaBudget | None = None) -> None:
+    def __init__(
+        self, size: int, max_bytes: int = MAX_BYTES, budget: MediaBudget | None = None, length: ListLength | None = None
+    ) -> None:
         self._size = max(size, 1)
+        self._length = length or ListLength()
         self._max_bytes = max_bytes
         self._budget = budget
         self._listed: deque[Segment] = deque()
@@ -118,6 +131,7 @@ class SegmentWindow:
         self.bytes = 0
         self.seconds = 0.0  # duration of the listed segments
         self._unlisted_seconds = 0.0
+        self._shown = -1  # number of the last segment that was listed when a playlist was written
         self.longest = 0.0  # maximum duration of all segments so far, seconds
         self.total_bytes = 0  # bytes of all segments so far
         self.total_seconds = 0.0  # seconds of all segments so far
@@ -144,6 +158,15 @@ class SegmentWindow:
 
     def find(self, uri: str) -> Segment | None:
         return self._by_uri.get(uri)
+
+    def show(self, least: int = 0) -> None:
+        """Notes that clients get the list, and may still request its segments after they left it.
+
+        least: number of segments that it keeps listed from now on.
+        """
+        self._length.least = max(self._length.least, least)
+        if self._listed:
+            self._shown = self._listed[-1].number
 
     def unlisted(self) -> Iterator[Segment]:
         """Returns the segments that are no longer listed, oldest first."""
@@ -173,12 +196,16 @@ class SegmentWindow:
         self.peak = max(self.peak, size * 8 / max(segment.duration, 0.1))
         # §6.2.2: "a server MUST NOT remove a Media Segment … if the duration of the Playlist minus the duration of the
         # segment is less than three times the Target Duration".
-        while len(listed) > self._size and self.seconds - listed[0].duration >= 3 * self.target - EPSILON:
+        fewest = max(self._size, self._length.least)
+        while len(listed) > fewest and self.seconds - listed[0].duration >= 3 * self.target - EPSILON:
             self._unlist()
         removed: list[Segment] = []
         # §6.2.2: it "MUST remain available to clients for a period of time equal to the duration of the segment plus
         # the duration of the longest Playlist file distributed by the server containing that segment".
-        while self._unlisted and self._unlisted_seconds > self.seconds + self.longest + self._unlisted[0].duration:
+        while self._unlisted and (
+            self._unlisted[0].number > self._shown
+            or self._unlisted_seconds > self.seconds + self.longest + self._unlisted[0].duration
+        ):
             removed.append(self._remove_oldest())
         while (self.bytes > self._max_bytes or (budget is not None and budget.exceeded)) and len(listed) > 1:
             if not self._unlisted:

@@ -17,7 +17,7 @@ from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
 from gateway.playback.reports import RequestReports
 
 MAX_PER_ADDRESS: Final = 500  # counted players of one address or IPv6 /64, of all streams; others are not counted
-_MEDIA: Final = suffixes(CacheClass.MEDIA)
+MEDIA: Final = suffixes(CacheClass.MEDIA)
 _CMAF, _DASH = (address.name for address in CMAF.addresses)
 
 
@@ -82,7 +82,7 @@ class HttpViewers:
         self, request: Request, stream: WatchedStream, protocol: str, path: str, answering: AnswerOrAwaitable
     ) -> AnswerOrAwaitable:
         """Records a request and returns its answer. path: of the file below the stream. Hot path."""
-        if not path.endswith(_MEDIA):
+        if not path.endswith(MEDIA):
             self.record(request, stream, protocol, media=False, is_list=True)
         elif isinstance(answering, Awaitable):
             return self._follow_later(request, stream, protocol, answering)

@@ -115,10 +115,10 @@ class Rewind:
 
     def hls(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
         """Answers `/<stream>/<rest>` of the output `hls`."""
+        if rest == LIVE_M3U8 and REWIND not in request.raw_query:
+            return hls.hls(request, stream, rest)
         name = _output_name(stream)
         if rest == LIVE_M3U8:
-            if REWIND not in request.raw_query:
-                return hls.hls(request, stream, rest)
             output = stream.output(name)
             if isinstance(output, TsPackager):
                 # Hot path: players ask again and again for the same delta update.

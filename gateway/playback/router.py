@@ -10,17 +10,19 @@ from typing import Any, Final, Protocol, Self, TypeAlias
 from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwners
 from gateway.channels.names import PULL_HEADER, channel_of, is_channel_id, is_stream_name, pull_mark
-from gateway.channels.slugs import RESERVED
+from gateway.channels.slugs import RESERVED, NamedChannel
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, moved, not_allowed, preflight, service_unavailable, text
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.listeners.port_listener import SessionResponder
 from gateway.live.stream import Stream
+from gateway.packaging.packager import Packager
 from gateway.playback.flv import FlvViewers
 from gateway.playback.format_outputs import REWIND
 from gateway.playback.formats import FLV, FORMATS, HLS, LADDER_INDEX, is_watchable
 from gateway.playback.health import Health
-from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.http_viewers import MEDIA, HttpViewers
 from gateway.playback.ladder import LadderPlayback
 from gateway.playback.obs_configuration import PATH as OBS_CONFIGURATION
 from gateway.playback.pages import Pages
@@ -51,6 +53,7 @@ _NOT_PAGES: Final = RESERVED | {"favicon.ico", "robots.txt", "getServers", "open
 REWIND_PICTURES: Final = "rewind"  # the folder of small pictures for the time bar
 _WATCH_SECONDS: Final = 1.0  # longest wait of a page for the store; afterwards the page shows no channel name
 _LOOP: Final = text(508, "a channel cannot pull its own output")
+_MAX_PLACES: Final = 4096  # remembered paths of playlists and media; others are only slower
 # The methods that the router checks itself, because few paths serve them.
 OTHER_METHODS: Final = frozenset(("DELETE", "OPTIONS", "PATCH", "POST", "PUT"))
 _READ_METHODS: Final = ("GET", "HEAD", "OPTIONS")
@@ -139,6 +142,11 @@ class MediaRoutes:
         if slash:
             return self.folders.get(folder, self.other_folders)
         return self.suffixes.get(path.rpartition(".")[2])
+
+
+# What a path stands for, if the answer is in the cache of its packager until that changes: the name in the path, the
+# channel that had it as slug, the stream, the path below it, and the route.
+_Place: TypeAlias = tuple[str, NamedChannel | None, str, str, MediaRoute]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +245,7 @@ class PlaybackRouter:
         )
         self._recordings = stored.recordings
         self._posters = stored.posters
+        self._places: BoundedDict[str, _Place] = BoundedDict(_MAX_PLACES)
         self._sessions: dict[str, SessionResponder] = {}
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
         self.exact_paths: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
@@ -271,6 +280,9 @@ class PlaybackRouter:
 
     def __call__(self, request: Request) -> AnswerOrAwaitable:
         path = request.path
+        place = self._places.get(path)
+        if place is not None and (answer := self._answer_again(request, place)) is not None:
+            return answer
         slash = path.find("/", 1)
         if slash < 0:
             return self._answer(request, path[1:], None)
@@ -281,6 +293,31 @@ class PlaybackRouter:
         if self._slugs.must_update(channel) and name not in self._folders:
             return self._answer_later(request, name, rest, self._slugs)
         return self._answer_named(request, name, rest, self._slugs)
+
+    def _answer_again(self, request: Request, place: _Place) -> "AnswerOrAwaitable | None":
+        """Returns the kept answer of a live stream's file, after all checks of `_answer` and `_stream_file`. Hot path.
+
+        None: there is none, or the path may stand for another file now.
+        """
+        folder, named, name, rest, route = place
+        slugs = self._slugs
+        if request.method in OTHER_METHODS or PULL_HEADER in request.headers:
+            return None
+        if slugs is not None and (slugs.must_update(folder) or slugs.find(folder) is not named):
+            return None
+        stream = self._live.streams.find_recent(name)
+        if stream is None or stream.ended is not None or (request.raw_query and not rest.endswith(MEDIA)):
+            return None
+        output = stream.output(route.output)
+        if not isinstance(output, Packager):
+            return None
+        output.catch_up()
+        answer = output.cache.get(rest)
+        if not isinstance(answer, Response):
+            return None
+        return self._protection.judge(request, name, stream.channel) or self._live.viewers.follow(
+            request, stream, route.protocol, rest, answer
+        )
 
     async def _answer_later(self, request: Request, name: str, rest: str, slugs: Slugs) -> Answer:
         """Reads the names of channels, then answers."""
@@ -370,6 +407,12 @@ class PlaybackRouter:
             return not_enabled(route.output, name)
         answering = route.respond(request, stream, rest)
         if route.protocol and stream.ended is None:
+            output, lasts = stream.output(route.output), not request.raw_query or rest.endswith(MEDIA)
+            if isinstance(answering, Response) and answering.steady and lasts and isinstance(output, Packager):
+                output.cache[rest] = answering
+                folder = request.path[1:].partition("/")[0].partition("@")[0]
+                named = self._slugs.find(folder) if self._slugs is not None else None
+                self._places[request.path] = folder, named, name, rest, route
             return self._live.viewers.follow(request, stream, route.protocol, rest, answering)
         return answering
 

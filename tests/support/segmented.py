@@ -131,3 +131,13 @@ def feed(
                 each(unit)
     if end:
         packager.on_end(EndReason.PUBLISHER_GONE)
+
+
+def viewed(packager: CmafPackager) -> Callable[[AccessUnit], None]:
+    """Returns an `each` for `feed`: a client gets a playlist as soon as there is one."""
+
+    def look(unit: AccessUnit) -> None:
+        if packager.ready:
+            packager.manifests.playlist(packager.manifests.tracks[0])
+
+    return look

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from gateway.formats.dash.mpd import AdaptationSet, Mpd, Period, Representation, Template, TimelineEntry
-from gateway.packaging.cmaf.track import CmafTrack, TrackHeader
+from gateway.packaging.cmaf.track import MIN_LISTED, CmafTrack, TrackHeader
 from gateway.packaging.segment_window import Segment
 from gateway.packaging.timing import VIDEO_CLOCK, WallClock
 
@@ -149,6 +149,8 @@ class MpdSnapshot:
         """
         tracks, epochs, start, now, part = self.tracks, self.epochs, self.start, self.now, self.part
         alternates = [a for a in self.alternates if a.covers(tracks[0])]
+        for track in (*tracks, *(a.track for a in alternates)):
+            track.window.show(MIN_LISTED)
         epoch_numbers = sorted({s.epoch for track in tracks for s in track.window})
         longest = _longest(tracks)
         depth = max(track.window.seconds for track in tracks)

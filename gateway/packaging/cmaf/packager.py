@@ -23,7 +23,6 @@ from gateway.packaging.packager import Packager, SegmentPlan
 from gateway.packaging.segmenter import Segmenter
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
 
-_MIN_WINDOW = 10  # segments
 _MAX_RATE = 1_000_000  # thousands of bits a second
 
 
@@ -72,7 +71,7 @@ class CmafPackager(Packager):
             alignment.source = self
         self._boundary: Boundary | None = None  # where the next video segment begins
         self._metrics = metrics
-        self._plan = plan = replace(plan, size=max(plan.size, _MIN_WINDOW))
+        self._plan = plan = replace(plan, length=alignment.length)
         self._prefix = numbers.prefix  # the minimum prefix of the next epoch
         self._epochs = 0  # epochs that this packager has begun
         self._video = CmafTrack("video", plan, numbers.video, self.waiters)

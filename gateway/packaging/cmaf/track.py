@@ -17,6 +17,7 @@ _VERSION = 9  # §7: EXT-X-SKIP needs 9
 # §4.4.4.9: parts "SHOULD be removed from the Playlist after they are greater than three Target Durations from the end".
 # A segment's parts are listed while all of them are within this distance.
 _PART_TARGET_DURATIONS = 3
+MIN_LISTED = 10  # segments, as soon as a client has got a list
 _MIN_PART_FACTOR = 0.85  # shortest part, as a factor of the Part Target Duration (§4.4.4.9)
 _MAX_FRAME_ROUNDING = 1.15  # factor by which a part of whole frames may exceed the wanted duration
 # Seconds. If hls.js gets the playlist that completes a segment while it still appends the segment's last but one part,
@@ -75,7 +76,7 @@ class CmafTrack:
     def __init__(self, kind: str, plan: SegmentPlan, first: tuple[int, int], waiters: Waiters) -> None:
         self.kind = kind
         self.media = "video" if kind == "video" else "audio"
-        self.window = SegmentWindow(plan.size, budget=plan.budget)
+        self.window = SegmentWindow(plan.size, budget=plan.budget, length=plan.length)
         self.changed = Gate(waiters)
         self.announced_bitrate = 0.0  # from the publisher, bits a second; 0 if it announces none
         self.header: TrackHeader | None = None
@@ -340,6 +341,7 @@ class CmafTrack:
         """
         window, target = self.window, self.window.target
         assert self.part_target is not None
+        window.show(MIN_LISTED)
         skip_until = 6.0 * target
         head = media_playlist.head(
             target=target,

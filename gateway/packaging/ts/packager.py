@@ -181,6 +181,7 @@ class TsPackager(Packager):
     def playlist(self) -> str:
         """Returns `live.m3u8` with media_playlist.MARK after its URIs. Requires `ready`."""
         window = self.window
+        window.show()
         body: list[str] = []
         epoch = window[0].epoch
         for segment in window:
@@ -398,6 +399,7 @@ class TsPackager(Packager):
         if self.history is not None:
             name = self._number + self._name_offset
             self.history.add(self._number, PastSegment(name, duration, wall, self._epoch, self._start))
+            window.show()  # a playlist with `rewind` lists more than the window
         if removed := window.add(Segment(self._number, uri, duration, body, lines, self._epoch, wall)):
             # The removed segments can no longer be fetched.
             unmuxed = self._unmuxed

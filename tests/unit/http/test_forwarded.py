@@ -53,7 +53,7 @@ def test_the_scheme_comes_from_the_nearest_proxy(said, scheme):
 
 def test_without_trusted_networks_no_peer_is_trusted():
     nobody = trusting()
-    assert not nobody
+    assert not nobody.networks
     assert not nobody.trusts("127.0.0.1")
 
 

@@ -287,3 +287,21 @@ def test_for_repeated_headers_only_the_request_line_is_parsed():
     assert parser.parsed == 1
     other.parse(b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n")
     assert parser.parsed == 2, "of another connection"
+
+
+def test_the_players_of_a_stream_send_the_same_request_lines():
+    parser = HeadParser(8192)
+    block = b"\r\nHost: a\r\n\r\n"
+    request_module._read_line_cached.cache_clear()
+    for peer in ("192.0.2.1", "192.0.2.2"):
+        reader = HeadReader(parser)
+        reader.parse(b"GET / HTTP/1.1" + block, peer)
+        request = reader.parse(b"GET /c1/%7E1.ts?a=b HTTP/1.1" + block, peer)
+        said = (request.raw_path, request.path, request.raw_query, request.peer)
+        assert said == ("/c1/%7E1.ts", "/c1/~1.ts", "a=b", peer)
+    assert request_module._read_line_cached.cache_info()[:2] == (1, 1), "hits and misses"
+    reader.parse(b"GET /%b HTTP/1.1" % (b"a" * 300) + block)
+    assert request_module._read_line_cached.cache_info().currsize == 1, "long lines are not kept"
+    for _ in range(2):
+        with pytest.raises(RequestError, match="dot segment"):
+            reader.parse(b"GET /a/../b HTTP/1.1" + block)

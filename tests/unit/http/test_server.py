@@ -697,3 +697,34 @@ async def test_a_request_sent_while_the_server_closes_is_answered() -> None:
         assert b"Connection: close" in answer
         await closing
         writer.close()
+
+
+async def test_a_repeated_head_is_answered_anew():
+    seen = []
+
+    def count(request):
+        seen.append((request.path, request.peer, request.exempt, dict(request.query)))
+        request.exempt = True  # a signed request of another node
+        return text(200, f"{len(seen)}")
+
+    async with serving(count) as listener, listener.connect() as wire:
+        for path in ("/a?b=c", "/a?b=c", "/a?b=c", "/d?b=c", "/a?b=c"):
+            assert (await wire.get(path)).text == f"{len(seen)}\n"
+        assert [path for path, *_ in seen] == ["/a", "/a", "/a", "/d", "/a"]
+        assert {entry[1:3] for entry in seen} == {("127.0.0.1", False)}
+        assert all(query == {"b": "c"} for *_, query in seen)
+
+
+async def test_a_repeated_head_names_the_client_behind_the_proxy_again():
+    proxied = {"X-Forwarded-For": "192.0.2.9", "X-Forwarded-Proto": "https"}
+    async with serving(handler, forwarded=trusting("127.0.0.0/8")) as listener, listener.connect() as wire:
+        for _ in range(3):
+            assert (await wire.get("/a", **proxied)).text == "GET /a  192.0.2.9 https\n"
+
+
+async def test_a_shared_answer_has_the_current_date():
+    async with serving(handler) as listener, listener.connect() as wire:
+        for date in (b"Date: Mon\r\n", b"Date: Tue\r\n"):
+            listener.server.date = date
+            for _ in range(2):
+                assert (await wire.get("/segment.ts")).headers["date"] == date[6:9].decode()

@@ -20,7 +20,7 @@ from gateway.packaging.ladder_manifests import CmafRendition, TsRendition
 from gateway.packaging.packager import SegmentPlan
 from gateway.packaging.ts.packager import TsPackager
 from tests.support.hls_rules import check, parse
-from tests.support.segmented import WALL, Timetable, cmaf, feed, ts
+from tests.support.segmented import WALL, Timetable, cmaf, feed, ts, viewed
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "hls"
 
@@ -30,10 +30,10 @@ def snapshots() -> dict[str, str]:
     live, ended = Timetable(seconds=24.7, size=1000), Timetable(seconds=5, size=1000)
     one, two = ts(), cmaf()
     feed(one, live, end=False)
-    feed(two, live, end=False)
+    feed(two, live, each=viewed(two), end=False)
     back_ts, back = ts(size=10), cmaf()
     feed(back_ts, live, Timetable(seconds=7.6, start=26, size=1000), end=False)
-    feed(back, live, Timetable(seconds=7.6, start=26, size=1000), end=False)
+    feed(back, live, Timetable(seconds=7.6, start=26, size=1000), each=viewed(back), end=False)
     over = cmaf()
     feed(over, ended)
     video, audio = two.manifests.tracks
@@ -80,6 +80,7 @@ def _ladder(table: Timetable) -> dict[str, str]:
     for unit in table.units():
         for packager in (*early, *(late if unit.wall >= WALL + 4 else ())):
             packager.take(unit)
+        viewed(cmafs[0])(unit)
     steps = [CmafRendition(name, p, most) for name, p, most in (("360p", cmafs[1], 664_000), ("720p", cmafs[2], 0))]
     plain = [
         TsRendition(name, p, most) for name, p, most in (("360p", transports[0], 664_000), ("720p", transports[1], 0))

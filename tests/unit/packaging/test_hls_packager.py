@@ -24,6 +24,7 @@ from gateway.live.stream import Stream
 from gateway.media.errors import UnsupportedCodec
 from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
+from gateway.packaging.alignment import Alignment
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
 from gateway.packaging.packager import SegmentPlan
 from gateway.packaging.packager_sequence import CmafPackagerFactory, TsPackagerFactory
@@ -34,7 +35,7 @@ from tests.support import mp4
 from tests.support.builders import AUDIO, VIDEO, channel, picture, spec, stream
 from tests.support.hls_rules import Follower, check, parse
 from tests.support.packets import packets
-from tests.support.segmented import WALL, Timetable, cmaf, feed, ts
+from tests.support.segmented import WALL, Timetable, cmaf, feed, ts, viewed
 
 Maker = Callable[..., TsPackager | CmafPackager]
 
@@ -240,15 +241,15 @@ def test_a_picture_that_stops_does_not_stop_the_sound(make: Maker) -> None:
 
 
 def test_file_names_follow_the_contract() -> None:
-    one, two = ts(), cmaf()
+    one, two = ts(size=6), cmaf(size=6)
     feed(one, Timetable())
     feed(two, Timetable())
-    segments = [*one.window.unlisted(), *one.window]
+    segments = list(one.window)
     assert [s.number for s in segments] == [sequence_start(WALL) + n for n in range(len(segments))]
     assert [s.uri for s in segments] == [f"{int(WALL * 1000) + n}.ts" for n in range(len(segments))]
     video = two.manifests.tracks[0]
     assert [s.uri for s in video.window] == [f"{int(WALL)}-{s.number}.m4s" for s in video.window]
-    assert next(iter(video.window.unlisted()), video.window[0]).number == 1
+    assert video.window[0].number == 1
 
 
 def test_a_restarted_packager_goes_on_with_higher_numbers() -> None:
@@ -384,10 +385,69 @@ def test_a_removed_segment_stays_available_for_the_length_of_the_list() -> None:
     gone: dict[int, int] = {}
     for n in range(40):
         gone |= {s.number: n for s in window.add(segment(n))}
+        window.show()
     assert len(window) == 5
     for number, n in gone.items():
         left = number + 5  # the segment with which it left the list
         assert (n - left) * 2.0 >= 5 * 2.0 + 2.0
+
+
+def test_a_segment_that_no_client_saw_goes_when_it_leaves_the_list() -> None:
+    window = SegmentWindow(5)
+    window.target = 2
+    assert [s.number for n in range(8) for s in window.add(segment(n))] == [0, 1, 2]
+    window.show()  # a client gets 3 to 7
+    removed = [(n, s.number) for n in range(8, 20) for s in window.add(segment(n))]
+    assert [n for n, number in removed if number == 3] == [15], "12 s after it left the list with 8, plus its length"
+    assert len([number for _, number in removed if number <= 7]) == 5
+    removed = [(n, s.number) for n in range(20, 30) for s in window.add(segment(n))]
+    assert removed == [(n, n - 5) for n in range(20, 30)]
+
+
+@pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
+def test_a_stream_without_viewers_keeps_only_listed_segments(make: Maker) -> None:
+    unseen, seen = make(), make()
+    feed(unseen, Timetable(seconds=60), end=False)
+    feed(seen, Timetable(seconds=60), each=lambda _: follow(seen, {}), end=False)
+    for window, watched in zip(windows(unseen), windows(seen), strict=True):
+        assert not list(window.unlisted())
+        assert len(list(watched.unlisted())) > len(watched)
+        assert [s.uri for s in window] == [s.uri for s in watched][-len(window) :]
+
+
+def test_low_latency_playlists_list_more_after_the_first_client_of_a_ladder() -> None:
+    shared, numbers = Alignment(), SequenceNumbers(prefix=int(WALL))
+    source, rendition = (
+        CmafPackager(name, SegmentPlan(2.0, 5, 0.5), WALL, numbers, alignment=shared) for name in ("c1", "c1@sd")
+    )
+    table, lengths = Timetable(seconds=40), set[tuple[int, ...]]()
+    for packager in (source, rendition):
+        packager.take_tracks(Tracks(table.video, table.audio, 0))
+    for unit in table.units():
+        source.take(unit)
+        rendition.take(unit)
+        if source.ready and rendition.ready:
+            lengths.add(tuple(len(window) for window in (*windows(source), *windows(rendition))))
+            if unit.wall > WALL + 20:
+                viewed(rendition)(unit)
+    assert (5, 5, 5, 5) in lengths
+    assert (10, 10, 10, 10) in lengths
+    assert max(max(row) for row in lengths) == 10
+
+
+def test_a_dash_manifest_and_a_history_keep_segments_too() -> None:
+    dash, rewind = cmaf(), ts()
+    rewind.begin_history(3600.0)
+    feed(dash, Timetable(seconds=60), each=lambda _: dash.ready and dash.manifests.manifest(), end=False)
+    feed(rewind, Timetable(seconds=60), end=False)
+    for window in (*windows(dash), rewind.window):
+        assert len(list(window.unlisted())) > len(window)
+
+
+def windows(packager: TsPackager | CmafPackager) -> list[SegmentWindow]:
+    if isinstance(packager, TsPackager):
+        return [packager.window]
+    return [track.window for track in packager.manifests.tracks]
 
 
 def test_the_list_never_gets_shorter_than_three_target_durations() -> None:

@@ -306,6 +306,8 @@ async def test_rendition_reports_name_the_newest_part_of_the_other_track() -> No
 
 async def test_a_delta_update_leaves_out_segments_that_the_client_has() -> None:
     async with Origin() as o:
+        o.play(8.2)
+        await o.get("video/index.m3u8")  # from now on, more segments are listed
         o.play(24.2)
         full = check(parse(await o.text("video/index.m3u8")))
         delta = check(parse(await o.text("video/index.m3u8?_HLS_skip=YES")))
@@ -317,6 +319,8 @@ async def test_a_delta_update_leaves_out_segments_that_the_client_has() -> None:
 
 async def test_a_playlist_that_has_ended_is_given_whole() -> None:
     async with Origin() as o:
+        o.play(8.2)
+        await o.get("video/index.m3u8")
         o.play(24.2)
         assert "EXT-X-SKIP" in await o.text("video/index.m3u8?_HLS_skip=YES")
         o.stream.end(EndReason.PUBLISHER_GONE)
