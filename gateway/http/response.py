@@ -39,7 +39,7 @@ class Response:
     compress: whether to use gzip for clients that accept it.
     steady: whether all requests of its path without a query get it, until the packager of its media changes.
         Requests for media get it with any query.
-    `sized` and `precompressed` complete a new Response before its first use.
+    `sized`, `kept` and `precompressed` complete a new Response before its first use.
     """
 
     # fmt: off
@@ -58,7 +58,6 @@ class Response:
         cache: str = "no-store",
         headers: Mapping[str, str] | None = None,
         compress: bool = False,
-        steady: bool = False,
     ) -> None:
         self.status = status
         self.body = body
@@ -67,10 +66,15 @@ class Response:
         self.headers: Mapping[str, str] = headers or {}
         self.compress = compress and isinstance(body, bytes) and len(body) >= _MIN_COMPRESSED
         self.length = len(body) if isinstance(body, bytes) else None
-        self.steady = steady
+        self.steady = False
         self._head: bytes | None = None
         self._date = self._end = self._whole_head = b""
         self._gzipped: Response | None = None
+
+    def kept(self, steady: bool = True) -> Self:
+        """Sets `steady`, and returns self."""
+        self.steady = steady
+        return self
 
     def sized(self, length: int | None) -> Self:
         """Sets the length of a body in pieces, or of the missing body of an answer to HEAD."""

@@ -98,7 +98,7 @@ class _TrackFiles:
         return self._missing_segment(rest, uri)
 
     def _media(self, body: bytes | AsyncIterator[bytes]) -> Response:
-        return Response(200, body, f"{self.track.media}/mp4", cache=SEGMENT_CACHE, steady=True)
+        return Response(200, body, f"{self.track.media}/mp4", cache=SEGMENT_CACHE).kept()
 
     def _empty(self) -> Response:
         """Returns an answer with a segment without media."""

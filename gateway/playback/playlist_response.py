@@ -75,7 +75,7 @@ def segment_response(segment: Segment, content_type: str) -> Response:
     """Returns the response for a complete segment. All requests share it."""
     response = segment.served
     if not isinstance(response, Response):
-        response = segment.served = Response(200, segment.body(), content_type, cache=SEGMENT_CACHE, steady=True)
+        response = segment.served = Response(200, segment.body(), content_type, cache=SEGMENT_CACHE).kept()
     return response
 
 
@@ -135,7 +135,7 @@ def cached_playlist(
     if isinstance(answer, Response):
         return answer
     body = media_playlist.with_suffix(cached_text(cache, key, make), suffix)
-    answer = Response(200, body, M3U8, cache=control, compress=True, steady=not suffix)
+    answer = Response(200, body, M3U8, cache=control, compress=True).kept(not suffix)
     if not suffix:
         cache[key, control] = answer
     return answer
