@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gateway.api.hub_samples import HubSamples
-from gateway.app.parts.node_values import NodeValues
+from gateway.app.parts.diagnosis import NodeValues
 from gateway.diagnosis.experience import Experience
 from gateway.diagnosis.history import History
 from gateway.diagnosis.recorder import Recorder, stream_values

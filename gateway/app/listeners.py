@@ -26,7 +26,6 @@ from gateway.playback.router import OTHER_METHODS, PlaybackRouter
 from gateway.processes.sibling_server import SiblingServer
 from gateway.settings import Settings
 from gateway.webrtc.endpoint import WebRtcEndpoint
-from gateway.webrtc.samples import endpoint_samples
 from gateway.webrtc.signalling import Signalling
 from gateway.webrtc.sockets import WebRtcSockets, open_port
 from gateway.webrtc.tcp import TcpLimits
@@ -156,7 +155,7 @@ class Listeners:
                 yield MetricSample(REFUSED, count, (scope, reason))
         yield from self._pending.samples()
         if self._webrtc is not None:
-            yield from endpoint_samples(self._webrtc)
+            yield from self._webrtc.samples()
 
     def stop_accepting(self) -> None:
         """Refuses new publishers, and new sessions of WebRTC. Playback continues until the streams end."""

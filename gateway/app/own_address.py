@@ -2,20 +2,13 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from gateway.adapters.advertise import advertised_address, host_of
+from gateway.app.certificates import NodeCertificate
 from gateway.channels.addresses import OpenPorts
-from gateway.lib.certificates import CertificateNames
 from gateway.ports.nodes import Node, NodeRole
 from gateway.settings import Settings
-
-
-class HasNames(Protocol):
-    """The certificate of this process. Its names may change."""
-
-    @property
-    def names(self) -> CertificateNames: ...
 
 
 class OwnAddress:
@@ -24,7 +17,7 @@ class OwnAddress:
     certificate: of the ports over TLS; None: they are closed.
     """
 
-    def __init__(self, settings: Settings, certificate: HasNames | None = None) -> None:
+    def __init__(self, settings: Settings, certificate: NodeCertificate | None = None) -> None:
         self._settings = settings
         self._certificate = certificate
         self._shown: Mapping[str, Any] = {}  # information for operators and broadcasters

@@ -6,10 +6,12 @@ import asyncio
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from gateway.lib import metric_table
+from gateway.lib.metric_table import MetricSample, by_label
 from gateway.lib.network import client_network, is_loopback
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ReadScheduler
@@ -167,6 +169,19 @@ class WebRtcEndpoint:
     @property
     def tcp_connections(self) -> int:
         return len(self._tcp)
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yields the metrics. Every reason has a value from the beginning, so that rates are right."""
+        counters, opening = self.counters, self.half_open
+        states = {"opening": opening, "connected": self.peers - opening}
+        yield from by_label(metric_table.WEBRTC_CONNECTIONS, states)
+        yield MetricSample(metric_table.WEBRTC_TCP, self.tcp_connections)
+        datagrams = {"in": counters.datagrams_in, "out": counters.datagrams_out}
+        yield from by_label(metric_table.WEBRTC_DATAGRAMS, datagrams)
+        yield from by_label(metric_table.WEBRTC_BYTES, {"in": counters.bytes_in, "out": counters.bytes_out})
+        yield from by_label(metric_table.WEBRTC_DROPPED, {str(reason): counters.dropped[reason] for reason in Dropped})
+        yield from by_label(metric_table.WEBRTC_ENDED, {str(reason): counters.ended[reason] for reason in PeerEnd})
+        yield MetricSample(metric_table.WEBRTC_REFUSED, counters.refused)
 
     def candidates(self, host: str) -> list[str]:
         """Returns the values of our `a=candidate` lines.
