@@ -217,6 +217,26 @@ class Peer(Server):
         return Urls(**(urls | self.play_urls(names, packaged)))
 
 
+class Floor(Peer):
+    """bench/floor.c, which shows what C and the kernel cost; the variant is its batching bound in milliseconds."""
+
+    name = "floor"
+    serves = frozenset({"ingest", "flv", "start"})
+
+    @classmethod
+    def check(cls) -> None:
+        """The bench has built it with its load clients."""
+
+    def start(self, *, packaged: bool) -> float:
+        p = self.run([paths.BUILD / "floor", "-r", self.rtmp_port, "-p", self.http_port, "-b", self.variant or "50"])
+        p.wait_listening(self.rtmp_port)
+        p.wait_listening(self.http_port)
+        return time.monotonic() - p.started
+
+    def play_urls(self, names: list[str], packaged: bool) -> dict[str, list[str]]:
+        return {"flv": [f"http://127.0.0.1:{self.http_port}/live/{x}.flv" for x in names]}
+
+
 class NginxRtmp(Peer):
     """Debian's nginx with libnginx-mod-rtmp: RTMP play, HLS written to disk and served by nginx itself."""
 
@@ -343,7 +363,7 @@ class MediaMtx(Peer):
         return {way: [f"{http}/{x}/{way}" for x in names] for way in ("whip", "whep")}
 
 
-SERVERS: dict[str, type[Server]] = {s.name: s for s in (Gateway, NodeMediaServer, NginxRtmp, Srs, MediaMtx)}
+SERVERS: dict[str, type[Server]] = {s.name: s for s in (Gateway, Floor, NodeMediaServer, NginxRtmp, Srs, MediaMtx)}
 
 
 def find(spec: str) -> tuple[type[Server], str]:
@@ -351,6 +371,6 @@ def find(spec: str) -> tuple[type[Server], str]:
     name, _, variant = spec.partition(":")
     if name not in SERVERS:
         raise BenchError(f"no such server: {name} (there are {', '.join(SERVERS)})")
-    if variant and (not variant.isdigit() or name not in ("millrace", "srs")):
-        raise BenchError(f"{spec}: only millrace:MS (flush bound) and srs:MS (write merging) have variants")
+    if variant and (not variant.isdigit() or name not in ("millrace", "floor", "srs")):
+        raise BenchError(f"{spec}: only millrace:MS, floor:MS (flush bound) and srs:MS (write merging) have variants")
     return SERVERS[name], variant
