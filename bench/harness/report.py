@@ -35,7 +35,8 @@ GOALS = {
 COLUMNS: dict[str, list[str]] = {
     "view": [
         "viewers", "lost", "cpu_s_per_gb", "times_floor", "user_s_per_gb", "cpu_pct", "latency_p50_ms",
-        "latency_p99_ms", "join_p50_ms", "join_p99_ms", "rss_kb_per_viewer", "viewer_mbps", "slow_viewers", "other_cpu_pct",
+        "latency_p99_ms", "join_p50_ms", "join_p99_ms", "rss_kb_per_viewer", "viewer_mbps", "slow_viewers",
+        "other_cpu_pct",
     ],
     "ingest": [
         "publishers", "live_at_end", "cpu_s_per_publisher_minute", "times_floor", "cpu_pct", "rss_kb_per_publisher",
