@@ -141,7 +141,7 @@ def main() -> int:
             lines = (json.loads(x) for x in a.file.read_text().splitlines())
             print(report.tables(x for x in lines if x["kind"] in KINDS))
             return 0
-        clients.build()
+        clients.build("webrtc" if a.what == "soak" else "all")
         return run_soak(a) if a.what == "soak" else measure(a)
     except (BenchError, OSError, ValueError) as e:
         print(f"bench: {e}", file=sys.stderr)
