@@ -22,7 +22,7 @@ typedef struct Connection Connection;
 typedef struct {
   char name[64];
   Bytes head, gop, pending; // FLV header and sequence headers; tags since the last key frame; tags of the next batch
-  int64_t flushed, due;     // due: time of the next batch; 0: nothing waits
+  int64_t due;              // time of the next batch; 0: nothing waits
   Connection **viewer;
   int viewers, room;
 } Stream;
@@ -105,7 +105,7 @@ static void add_chunk(Bytes *out, const Bytes *a, const Bytes *b) { // HTTP/1.1 
   append(out, "\r\n", 2);
 }
 
-static void flush(Stream *s, int64_t now) {
+static void flush(Stream *s) {
   static Bytes framed;
   s->due = 0;
   if (!s->pending.len) return;
@@ -114,7 +114,6 @@ static void flush(Stream *s, int64_t now) {
   for (int i = 0; i < s->viewers; i++) give(s->viewer[i], framed.data, framed.len);
   if (s->gop.len + s->pending.len < GOP_MAX) append(&s->gop, s->pending.data, s->pending.len);
   s->pending.len = 0;
-  s->flushed = now;
 }
 
 static void answer(Connection *c) {
@@ -147,7 +146,7 @@ static void take(Stream *s, const RtmpSlot *m, const uint8_t *d, int64_t now) {
   int header = m->type == RTMP_DATA || (m->len > 1 && d[1] == 0); // onMetaData; a sequence header of H.264 or AAC
   Bytes *to = header ? &s->head : &s->pending;
   if (!header && m->type == RTMP_VIDEO && is_key_picture(d[0], d[1])) {
-    flush(s, now);
+    flush(s);
     s->gop.len = 0;
   }
   if (m->type == RTMP_DATA) { // without the text "@setDataFrame"
@@ -157,8 +156,7 @@ static void take(Stream *s, const RtmpSlot *m, const uint8_t *d, int64_t now) {
   }
   append(to, tag, 11), append(to, d, whole - 11), append(to, back, 4);
   if (header || s->due) return;
-  s->due = s->flushed + batch_ms * 1000;
-  if (s->due <= now) s->due = m->type == RTMP_VIDEO ? now : now + batch_ms * 1000; // sound waits for the next picture
+  s->due = now + batch_ms * 1000;
 }
 
 static void on_message(Connection *c, const RtmpSlot *m, int64_t now) {
@@ -263,7 +261,7 @@ int main(int argc, char **argv) {
   while (!stopping) {
     int64_t now = now_us(), next = now + 1000000;
     for (int i = 0; i < streams; i++) {
-      if (stream[i].due && stream[i].due <= now) flush(&stream[i], now);
+      if (stream[i].due && stream[i].due <= now) flush(&stream[i]);
       if (stream[i].due && stream[i].due < next) next = stream[i].due;
     }
     int wait = (int)((next - now_us() + 999) / 1000);
