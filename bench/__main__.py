@@ -9,9 +9,9 @@
     bench soak --minutes 10                                      cuts, churn and stalls: does memory stand still?
     bench table [FILE]                                           shows saved rows again
 
-Servers: millrace[:FLUSH MS], nms (node-media-server, from npm on first use), nginx-rtmp (Debian), srs[:MERGE MS]
-(an executable named by $BENCH_SRS). Rounds go A B A B, so that a machine whose speed drifts treats all alike; the table
-shows medians. Rows are appended to build/bench/results.jsonl.
+Servers: millrace[:FLUSH MS], floor[:FLUSH MS] (floor.c: what C and the kernel cost), nms (node-media-server, from npm
+on first use), nginx-rtmp (Debian), srs[:MERGE MS] (an executable named by $BENCH_SRS). Rounds go A B A B, so that a
+machine whose speed drifts treats all alike; the table shows medians. Rows are appended to build/bench/results.jsonl.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("-c", "--chunk", type=int, default=4096, help="chunk size of the publishers")
     p.add_argument("--flush-ms", default="50", help="flush bounds of the gateway to measure viewers at: 50,200")
     p.add_argument("--rounds", type=int, default=1, help="repeat, interleaving the servers; tables show medians")
-    p.add_argument("--peers", default="", help="nms,nginx-rtmp,srs,srs:50 (those that do what is measured)")
+    p.add_argument("--peers", default="", help="floor,nms,nginx-rtmp,srs,srs:50 (those that do what is measured)")
     p.add_argument("--no-gateway", action="store_true", help="only the peers")
     p.add_argument("--minutes", type=float, default=10, help="soak: how long")
     p.add_argument("--limit", type=int, default=7200, help="seconds after which the whole run is given up")
@@ -141,7 +141,7 @@ def main() -> int:
             lines = (json.loads(x) for x in a.file.read_text().splitlines())
             print(report.tables(x for x in lines if x["kind"] in KINDS))
             return 0
-        clients.build()
+        clients.build("webrtc" if a.what == "soak" else "all")
         return run_soak(a) if a.what == "soak" else measure(a)
     except (BenchError, OSError, ValueError) as e:
         print(f"bench: {e}", file=sys.stderr)

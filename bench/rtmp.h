@@ -83,21 +83,22 @@ static inline void rtmp_names(const Url *u, const char *path, char *app, char *n
   snprintf(tc_url, URL_MAX + 128, "rtmp://%s:%d/%s", u->host, u->port, app);
 }
 
-// ---- reading: the head of every message, the rest skipped ----
+// ---- reading: the head of every message, the rest skipped or kept ----
 
 enum { RTMP_SLOTS = 16, RTMP_HEAD = 176 };
 
 typedef struct {
   int csid, type;
-  uint32_t len, got;
+  uint32_t len, got, time;
   int extended;
-  uint8_t head[RTMP_HEAD];
+  uint8_t head[RTMP_HEAD], *body; // body: the whole message, where the reader keeps it
+  uint32_t room;
 } RtmpSlot;
 
 typedef struct {
   enum { BASIC, BASIC_MORE, HEADER, EXTENDED, PAYLOAD } stage;
   uint32_t chunk, run; // the peer's chunk size; payload bytes left in this chunk
-  int fmt, csid, need, got, slots;
+  int fmt, csid, need, got, slots, whole; // whole: keep bodies, and times (of messages with a full header only)
   uint8_t raw[11];
   RtmpSlot *on, slot[RTMP_SLOTS];
 } RtmpReader;
@@ -148,13 +149,14 @@ static inline int rtmp_read(RtmpReader *r, const uint8_t *d, int n, RtmpSlot **o
       r->raw[r->got++] = d[i++];
       if (r->got < r->need) continue;
       r->on->extended = r->raw[0] == 0xff && r->raw[1] == 0xff && r->raw[2] == 0xff;
+      if (r->fmt == 0) r->on->time = (uint32_t)(r->raw[0] << 16 | r->raw[1] << 8 | r->raw[2]);
       if (r->fmt < 2) r->on->len = (uint32_t)(r->raw[3] << 16 | r->raw[4] << 8 | r->raw[5]), r->on->type = r->raw[6];
       r->need = 4, r->got = 0;
       r->stage = r->on->extended ? EXTENDED : PAYLOAD;
       if (r->stage == PAYLOAD) rtmp_begin_payload(r);
       continue;
     case EXTENDED:
-      i++;
+      r->on->time = r->on->time << 8 | d[i++];
       if (++r->got < r->need) continue;
       rtmp_begin_payload(r);
       continue;
@@ -163,6 +165,10 @@ static inline int rtmp_read(RtmpReader *r, const uint8_t *d, int n, RtmpSlot **o
       uint32_t had = s->got;
       uint32_t k = r->run < (uint32_t)(n - i) ? r->run : (uint32_t)(n - i);
       if (s->got < RTMP_HEAD) memcpy(s->head + s->got, d + i, k < RTMP_HEAD - s->got ? k : RTMP_HEAD - s->got);
+      if (r->whole) {
+        if (s->got + k > s->room) s->body = (uint8_t *)must(realloc(s->body, s->room = (s->got + k) * 2));
+        memcpy(s->body + s->got, d + i, k);
+      }
       i += (int)k, s->got += k, r->run -= k;
       if (s->got == s->len) {
         s->got = 0, r->stage = BASIC;

@@ -8,7 +8,7 @@
 #   make capacity-page                    writes them into the page
 BENCH ?= all
 EDGE ?= all --rounds 3
-PEERS ?= nms,nginx-rtmp$(if $(BENCH_SRS),$(comma)srs$(comma)srs:50)
+PEERS ?= floor,nms,nginx-rtmp$(if $(BENCH_SRS),$(comma)srs$(comma)srs:50)
 ROUNDS ?= 3
 MINUTES ?= 10
 LOAD_PYTHON ?= $(CURDIR)/.venv/bin/python

@@ -32,6 +32,7 @@ class Options:
     warm: int = 4
     probes: int = 10
     chunk: int = 4096
+    file: Path = paths.STREAM
 
 
 class Window:
@@ -91,7 +92,7 @@ def settle(server: Server, seconds: float) -> Usage:
 
 def view(server: Server, proto: str, o: Options) -> Row:
     """CPU per GB delivered, latency, joining and memory of N viewers of one stream."""
-    with running(server, 1) as urls, owned(Publishers(urls.push)) as push:
+    with running(server, 1) as urls, owned(Publishers(urls.push, file=o.file)) as push:
         quiet = settle(server, 5)
         window = Window(server, push.process.pid)
         with owned(Viewers(urls.play(proto), o.viewers, o.seconds, "-p", o.probes, rate=o.rate, warm=o.warm)) as load:
@@ -154,7 +155,7 @@ def ingest(server: Server, packaged: bool, o: Options) -> Row:
     """CPU and memory of M publishers whom nobody watches; packaged: HLS (and CMAF, where a server has it) written."""
     with running(server, o.publishers, packaged=packaged) as urls:
         idle = settle(server, 2)
-        with owned(Publishers(urls.push, chunk=o.chunk)) as push:
+        with owned(Publishers(urls.push, file=o.file, chunk=o.chunk)) as push:
             settle(server, 12 if packaged else 6)
             window = Window(server, push.process.pid)
             window.open()

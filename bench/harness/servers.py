@@ -80,10 +80,15 @@ class Server(ABC):
         self.process = Process(self.name, command, cwd=self.folder, env=env, log=log)
         return self.process
 
-    def usage(self) -> Usage:
+    @property
+    def pid(self) -> int:
+        """Of its first process, which must be running."""
         if not self.process or not self.process.alive:
             raise self.process.died() if self.process else BenchError(f"{self.name} has not been started")
-        return usage(self.process.pid)
+        return self.process.pid
+
+    def usage(self) -> Usage:
+        return usage(self.pid)
 
     def stop(self) -> float:
         """Stops it and removes its folder; returns the seconds that it took to end."""
@@ -111,6 +116,8 @@ class Gateway(Server):
         self.flush_ms = int(variant) if variant else None
         self.ports: dict[str, int | None] = {}
         self.settings: dict[str, str] = {}  # variables besides
+        self.channel: dict[str, object] = {}  # fields of its channels besides
+        self.ids: list[str] = []  # of its channels
 
     @staticmethod
     def command() -> list[str | Path]:
@@ -162,7 +169,7 @@ class Gateway(Server):
 
     def streams(self, n: int, *, packaged: bool) -> Urls:
         channels = [self._create(i, packaged) for i in range(n)]
-        ids = [c["id"] for c in channels]
+        ids = self.ids = [c["id"] for c in channels]
         rtmp = f"rtmp://127.0.0.1:{self.ports['rtmp']}/stream"
         http, ws = (f"{x}://127.0.0.1:{self.ports['http']}" for x in ("http", "ws"))
         return Urls(
@@ -176,7 +183,7 @@ class Gateway(Server):
             whep=[f"{http}/{i}/whep" for i in ids],
         )
 
-    def _create(self, i: int, packaged: bool) -> dict[str, Any]:
+    def _create(self, i: int, packaged: bool) -> Any:
         body = {
             "videoname": f"load {i}",
             "outdate": "2035-12-31",
@@ -186,18 +193,26 @@ class Gateway(Server):
             "hls_time": "2",
             "hls_list_size": "20",
         } | dict.fromkeys(("isVideo", "isImage", "isMotion", "isOnDemand"), False)
+        return self.api("POST", "/videostream", body | self.channel)
+
+    def api(self, method: str, path: str, body: object = None) -> Any:
+        """The JSON of the API's answer. BenchError for a refusal, OSError without an answer."""
+        return json.loads(self.text(path, method, body) or b"null")
+
+    def text(self, path: str, method: str = "GET", body: object = None) -> bytes:
+        """The body of the API's answer; as `api`."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.ports['admin']}/videostream",
-            json.dumps(body).encode(),
+            f"http://127.0.0.1:{self.ports['admin']}{path}",
+            None if body is None else json.dumps(body).encode(),
             {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"},
-            method="POST",
+            method=method,
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as r:
-                item: dict[str, Any] = json.loads(r.read())
-                return item
+            with urllib.request.urlopen(request, timeout=60) as r:
+                answer: bytes = r.read()
+                return answer
         except urllib.error.HTTPError as e:
-            raise BenchError(f"millrace: POST /videostream answered {e.code}: {e.read(200)!r}") from e
+            raise BenchError(f"millrace: {method} {path} answered {e.code}: {e.read(200)!r}") from e
 
 
 class Peer(Server):
@@ -215,6 +230,27 @@ class Peer(Server):
         rtmp = [f"rtmp://127.0.0.1:{self.rtmp_port}/live/{x}" for x in names]
         urls: dict[str, list[str]] = {"push": rtmp, "rtmp": rtmp, "flv": [], "ws": [], "hls": [], "llhls": []}
         return Urls(**(urls | self.play_urls(names, packaged)))
+
+
+class Floor(Peer):
+    """bench/floor.c, which shows what C and the kernel cost; the variant is its batching bound in milliseconds."""
+
+    name = "floor"
+    serves = frozenset({"ingest", "flv", "start"})
+
+    @classmethod
+    def check(cls) -> None:
+        """The bench has built it with its load clients."""
+
+    def start(self, *, packaged: bool) -> float:
+        ports = ["-r", str(self.rtmp_port), "-p", str(self.http_port)]
+        p = self.run([paths.BUILD / "floor", *ports, "-b", self.variant or "50"])
+        p.wait_listening(self.rtmp_port)
+        p.wait_listening(self.http_port)
+        return time.monotonic() - p.started
+
+    def play_urls(self, names: list[str], packaged: bool) -> dict[str, list[str]]:
+        return {"flv": [f"http://127.0.0.1:{self.http_port}/live/{x}.flv" for x in names]}
 
 
 class NginxRtmp(Peer):
@@ -343,7 +379,7 @@ class MediaMtx(Peer):
         return {way: [f"{http}/{x}/{way}" for x in names] for way in ("whip", "whep")}
 
 
-SERVERS: dict[str, type[Server]] = {s.name: s for s in (Gateway, NodeMediaServer, NginxRtmp, Srs, MediaMtx)}
+SERVERS: dict[str, type[Server]] = {s.name: s for s in (Gateway, Floor, NodeMediaServer, NginxRtmp, Srs, MediaMtx)}
 
 
 def find(spec: str) -> tuple[type[Server], str]:
@@ -351,6 +387,6 @@ def find(spec: str) -> tuple[type[Server], str]:
     name, _, variant = spec.partition(":")
     if name not in SERVERS:
         raise BenchError(f"no such server: {name} (there are {', '.join(SERVERS)})")
-    if variant and (not variant.isdigit() or name not in ("millrace", "srs")):
-        raise BenchError(f"{spec}: only millrace:MS (flush bound) and srs:MS (write merging) have variants")
+    if variant and (not variant.isdigit() or name not in ("millrace", "floor", "srs")):
+        raise BenchError(f"{spec}: only millrace:MS, floor:MS (flush bound) and srs:MS (write merging) have variants")
     return SERVERS[name], variant

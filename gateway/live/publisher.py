@@ -168,16 +168,11 @@ class StreamPublisher:
         """Pushes one unit of an announced track. Hot path. now: monotonic seconds."""
         if self._delayed is not None and self._delay(self._delayed, unit, now):
             return
-        scale = unit.track.timescale
-        stream = self.stream
-        shift = self._shift_ms
-        if shift is None:
-            shift = self._shift_ms = self._first_shift(unit.dts * 1000 // scale, now)
-        if shift:
-            unit.dts += shift * scale // 1000
+        if self._shift_ms != 0:  # None: unknown before the first unit
+            unit.dts += self.shift(unit, now)
         self.last_media = now
-        stream.received.add(unit, now)
-        stream.push(unit)
+        self.stream.received.add(unit, now)
+        self.stream.push(unit)
         if self.has_additional and self.additional is not None:
             self.additional.take_default(unit, now)
 

@@ -81,9 +81,9 @@ class Feed:
     """A sink that renders, batches and writes. It is attached to its stream only while it has viewers.
 
     It flushes with every video frame while writing to all viewers uses less than MAX_LOOP_SHARE of the time. Otherwise
-    it flushes less often, but at least every `flush_seconds`. A batch for many viewers is written in slices, so that a
-    new viewer does not wait for all of them. A late viewer that has read nothing for `stall_seconds` is disconnected
-    (0: never). Everything runs on the stream's loop.
+    it flushes less often, but no unit waits longer than `flush_seconds` for its batch. A batch for many viewers is
+    written in slices, so that a new viewer does not wait for all of them. A late viewer that has read nothing for
+    `stall_seconds` is disconnected (0: never). Everything runs on the stream's loop.
 
     backlogs: shared by all viewers of the process; by default, there is no common limit for this feed's viewers.
     """
@@ -242,15 +242,13 @@ class Feed:
         """Flushes now or later. frame: whether the last item is a picture, or sound of a stream without pictures."""
         if self._timer is not None and not frame:
             return
-        interval = min(self.flush_seconds, self._cost / MAX_LOOP_SHARE)
-        now = time.monotonic()
-        due = self._last_flush + interval
-        if now >= due and frame:
+        wait = min(self._last_flush + self._cost / MAX_LOOP_SHARE - time.monotonic(), self.flush_seconds)
+        if wait <= 0 and frame:
             self.flush()  # also if audio has set the timer: a picture does not wait for it
         elif self._timer is None:
-            # Audio waits for the next picture, but never longer than the maximum interval.
-            wait = self.flush_seconds if now >= due else due - now
-            self._timer = asyncio.get_running_loop().call_later(min(wait, self.flush_seconds), self.flush)
+            # This is the batch's first unit. Audio waits for the next picture, but no unit longer than `flush_seconds`.
+            wait = wait if wait > 0 else self.flush_seconds
+            self._timer = asyncio.get_running_loop().call_later(wait, self.flush)
 
     def flush(self) -> None:
         """Writes the pending bytes to all viewers: the first slice now, the others in next iterations of the loop."""

@@ -7,7 +7,9 @@ import gc
 import socket
 import ssl
 import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,12 +25,16 @@ class _Transport:
     """A transport that records whether it is being read."""
 
     def __init__(self) -> None:
+        self.socket: socket.socket
         self.reading = True
         self.closing = False
         self.written = b""
 
     def is_closing(self) -> bool:
         return self.closing
+
+    def get_extra_info(self, name: str) -> socket.socket:
+        return self.socket
 
     def pause_reading(self) -> None:
         assert self.reading, "paused twice"
@@ -154,46 +160,115 @@ async def test_a_connection_more_expensive_than_a_turn_still_gets_turns(clock: _
     assert connections[1].reading
 
 
-async def test_merged_reads_pause_after_a_socket_was_emptied(clock: _Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduled_reads, "MERGED_SECONDS", 0.01)
-    scheduler = ReadScheduler()
-    connections = [_Connection(scheduler, clock, 0.0) for _ in range(3)]
-    for connection in connections:
-        connection.merge_reads(True)
-        connection.read(b"a" * 100)
-        assert connection.reading, "a full read: there may be more"
-        connection.read(b"a" * 99)
-        assert not connection.reading
-    assert len(scheduler) == 3
-    await asyncio.sleep(0)
-    assert not any(connection.reading for connection in connections)
-    connections[0].merge_reads(False)
-    connections[1]._transport.closing = True
-    async with asyncio.timeout(5):
-        while len(scheduler):
-            await asyncio.sleep(0.001)
-    assert [connection.reading for connection in connections] == [True, False, True]
-    for connection in connections[::2]:
-        connection.read(b"a")
-    assert [connection.reading for connection in connections] == [True, False, False]
+@pytest.fixture
+def peer() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The socket of a connection, and its other end."""
+    own, other = socket.socketpair()
+    own.setblocking(False)
+    with own, other:
+        yield own, other
 
 
-async def test_merged_reads_respect_the_hold_of_the_owner(clock: _Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+async def merging(
+    clock: _Clock, monkeypatch: pytest.MonkeyPatch, peer: tuple[socket.socket, socket.socket]
+) -> _Connection:
+    """A connection with merged reads, after its first read."""
     monkeypatch.setattr(scheduled_reads, "MERGED_SECONDS", 0.01)
-    scheduler = ReadScheduler()
-    connection = _Connection(scheduler, clock, 0.0)
+    connection = _Connection(ReadScheduler(), clock, 0.0)
+    connection._transport.socket, connection._transport.peer = peer
     connection.merge_reads(True)
-    connection.read(b"a")
-    connection.hold_reading()
-    connection.release_reading()
-    assert not connection.reading, "it still rests"
-    connection.hold_reading()
+    connection.read(b"a" * 100)
+    assert connection.reading, "a full read: there may be more"
+    connection.read(b"a" * 99)
+    assert not connection.reading and len(connection._scheduler) == 1
+    connection.got.clear()
+    return connection
+
+
+async def _until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
-        while len(scheduler):
+        while not condition():
             await asyncio.sleep(0.001)
-    assert not connection.reading
-    connection.release_reading()
-    assert connection.reading
+
+
+async def test_merged_reads_take_what_has_arrived_and_pause_again(merging: _Connection) -> None:
+    await asyncio.sleep(0)
+    assert not merging.got, "not before its time"
+    for data in (b"b" * 250, b"c"):
+        merging._transport.peer.send(data)
+        await _until(lambda expected=data: merging.got and merging.got[-1][-1:] == expected[-1:])
+    assert merging.got == [b"b" * 100, b"b" * 100, b"b" * 50, b"c"]
+    assert not merging.reading and len(merging._scheduler) == 1
+
+
+async def test_merged_reads_of_an_empty_socket_wait_again(merging: _Connection) -> None:
+    turns = []
+    wait = merging._scheduler.wait_to_merge
+    merging._scheduler = SimpleNamespace(wait_to_merge=lambda *call: (turns.append(call), wait(*call)))  # type: ignore[assignment]
+    await _until(lambda: len(turns) > 2)
+    assert not merging.got and not merging.reading
+
+
+async def test_the_loop_reads_again_when_reads_are_no_longer_merged(merging: _Connection) -> None:
+    merging._transport.peer.send(b"b")
+    merging.merge_reads(False)
+    await _until(lambda: merging.reading)
+    assert not merging.got
+
+
+async def test_the_loop_notices_the_end_of_a_connection_with_merged_reads(merging: _Connection) -> None:
+    merging._transport.peer.close()
+    await _until(lambda: merging.reading)
+    assert not merging.got
+
+
+async def test_merged_reads_leave_a_closing_connection(merging: _Connection) -> None:
+    scheduler = merging._scheduler
+    merging._transport.peer.send(b"b")
+    merging._transport.closing = True
+    await _until(lambda: not len(scheduler))
+    assert not merging.got and not merging.reading
+
+
+async def test_expensive_merged_reads_leave_time_for_others(merging: _Connection) -> None:
+    order: list[object] = []
+
+    def receive(data: bytes) -> None:
+        order.append(len(data))
+        merging.clock.now += scheduled_reads.TURN_SECONDS
+        asyncio.get_running_loop().call_soon(order.append, "others")
+
+    merging.bytes_received = receive  # type: ignore[method-assign]
+    merging._transport.peer.send(b"b" * 250)
+    await _until(lambda: len(order) == 6)
+    assert order == [100, 100, "others", "others", 50, "others"] and not merging.reading
+
+
+async def test_merged_reads_respect_the_hold_of_the_owner(merging: _Connection) -> None:
+    merging.hold_reading()
+    merging.release_reading()
+    assert not merging.reading, "it still rests"
+    merging.hold_reading()
+    merging._transport.peer.send(b"b")
+    await _until(lambda: not len(merging._scheduler))
+    assert not merging.reading and not merging.got
+    merging.release_reading()
+    assert merging.reading
+
+
+async def test_an_owner_may_hold_and_release_within_a_merged_read(merging: _Connection) -> None:
+    received = merging.got.append
+
+    def hold_and_release(data: bytes) -> None:
+        received(data)
+        merging.hold_reading()
+        merging.release_reading()
+
+    merging.bytes_received = hold_and_release  # type: ignore[method-assign]
+    merging._transport.peer.send(b"b")
+    await _until(lambda: merging.got)
+    assert not merging.reading and len(merging._scheduler) == 1
 
 
 async def test_a_held_connection_is_not_resumed_in_its_turn(clock: _Clock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -179,6 +180,20 @@ async def test_a_key_frame_always_begins_a_batch():
     stream.push(picture(66, True))
     feed.flush()
     assert wire.written.endswith(b"[A50 ][V66 ]")
+
+
+async def test_a_batch_waits_for_the_whole_bound_from_its_first_unit_if_writes_are_expensive(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    stream, feed = live()
+    stream.push(picture(0, True))
+    feed.join(viewer(Wire()))
+    loop, waits = asyncio.get_running_loop(), []
+    monkeypatch.setattr(loop, "call_later", lambda wait, call: waits.append(wait) or loop.call_at(1e9, call))
+    feed._cost, feed._last_flush = 1.0, time.monotonic() - feed.flush_seconds
+    stream.push(picture(33))
+    stream.push(picture(66))
+    assert waits == [feed.flush_seconds]
 
 
 async def test_a_late_viewer_rejoins_at_a_key_frame_with_the_headers_it_missed():
