@@ -9,22 +9,7 @@ from typer.completion import completion_init  # type: ignore[attr-defined]
 from typer.core import TyperGroup
 
 from gateway import __version__
-from gateway.cli import (
-    backup,
-    channels,
-    cloudfront,
-    common,
-    completion,
-    configuration,
-    ivs,
-    keys,
-    running,
-    service,
-    storage,
-    token,
-    users,
-    vod,
-)
+from gateway.cli import channels, cloudfront, common, ivs, keys, running, service, setup, storage, users, vod
 from gateway.lib import lean_structlog as lean_structlog  # imported for its side effect
 from gateway.lib.redact import mask
 
@@ -86,7 +71,7 @@ app = typer.Typer(
 )
 app.add_typer(channels.app, name="channel")
 app.add_typer(users.app, name="user")
-app.add_typer(token.app, name="token")
+app.add_typer(setup.token_app, name="token")
 app.add_typer(ivs.app, name="ivs")
 app.add_typer(cloudfront.app, name="cloudfront")
 app.add_typer(storage.app, name="storage")
@@ -94,15 +79,15 @@ common.command(app, "status", overrides=True)(running.status)
 common.command(app, "streams", overrides=True)(running.streams)
 common.command(app, "events", overrides=True)(running.events)
 common.command(app, "kick", overrides=True, no_args_is_help=True)(running.kick)
-app.command("completion", no_args_is_help=True)(completion.completion)
+app.command("completion", no_args_is_help=True)(setup.completion)
 common.command(app, "sign")(keys.sign)
 common.command(app, "verify")(keys.verify)
-common.command(app, "check-config", overrides=True)(configuration.check_config)
+common.command(app, "check-config", overrides=True)(setup.check_config)
 common.command(app, "vod", overrides=True, no_args_is_help=True)(vod.vod)
-common.command(app, "doctor", overrides=True)(configuration.doctor)
+common.command(app, "doctor", overrides=True)(setup.doctor)
 app.command("install-service")(service.install_service)
-common.command(app, "backup", overrides=True)(backup.backup)
-common.command(app, "restore", overrides=True)(backup.restore)
+common.command(app, "backup", overrides=True)(setup.backup)
+common.command(app, "restore", overrides=True)(setup.restore)
 
 
 def _version(requested: bool) -> None:

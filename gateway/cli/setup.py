@@ -1,0 +1,131 @@
+"""The commands that set up a machine: check-config, doctor, completion, token, backup and restore."""
+
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import typer
+
+from gateway.cli import common
+
+
+def check_config(sources: common.Sources, as_json: common.JsonOption = False) -> None:
+    """Print every option with its value and its source; secrets are masked. Exit 2 if something is wrong."""
+    from gateway.settings import missing_files
+    from gateway.settings.layers import OPTIONS, shown
+
+    merged = sources.merged()
+    settings = merged.settings()
+    values = {name: common.plain(shown(settings, name)) for name in OPTIONS}
+    if as_json:
+        common.print_json(
+            {name: {"value": _typed(value), "source": merged.values[name].source} for name, value in values.items()}
+        )
+        values = {}
+    width = max(map(len, OPTIONS))
+    column = min(40, max(map(len, values.values()), default=0))
+    for name, value in values.items():
+        typer.echo(f"{name:<{width}} = {value:<{column}}  # {common.plain(merged.values[name].source)}")
+    if missing := missing_files(settings):
+        common.fail(common.USAGE, *missing)
+
+
+def _typed(shown: str) -> Any:
+    """Returns a shown value as JSON has it; a masked secret stays a text."""
+    try:
+        return tomllib.loads(f"value = {shown}")["value"]
+    except tomllib.TOMLDecodeError:
+        return shown
+
+
+def doctor(sources: common.Sources, as_json: common.JsonOption = False) -> None:
+    """Report missing parts of this machine and ports in use. Exit 1 if something is missing."""
+    settings = sources.settings()
+    from gateway.app import doctor as checks
+
+    raise typer.Exit(checks.main(settings, as_json))
+
+
+token_app = typer.Typer(help="The admin token of this machine.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@common.command(token_app, "reset", overrides=True)
+def reset_token(sources: common.Sources) -> None:
+    """Make a new admin token and print it once. The old one, and its sessions, end.
+
+    A running gateway accepts the new token within a second or two; a stopped one at its next start.
+    """
+    from gateway.adapters.local.credentials import replace_admin_token
+
+    settings = sources.settings()
+    if settings.admin.token.get_secret_value():
+        common.fail(common.FAILED, "the settings have admin.token (see `millrace check-config`): change it there")
+    if not settings.data.is_dir():
+        common.fail(
+            common.FAILED, f"there is no data folder {settings.data}: give the gateway's one with --set data=FOLDER"
+        )
+    typer.echo(replace_admin_token(settings.data))
+
+
+# zsh loads a file of `fpath` at the first completion, which must be answered too.
+_ZSH_AUTOLOAD: Final = '\n[[ $zsh_eval_context[-1] == loadautofunc ]] && _millrace_completion "$@"'
+
+
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(metavar="bash|zsh|fish", help="The shell.")],
+) -> None:
+    """Print the script that completes commands and options in a shell.
+
+    \b
+    bash: millrace completion bash > ~/.local/share/bash-completion/completions/millrace
+    zsh:  millrace completion zsh > "${fpath[1]}/_millrace"
+    fish: millrace completion fish > ~/.config/fish/completions/millrace.fish
+    """
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+    script = get_completion_script(prog_name="millrace", complete_var="_MILLRACE_COMPLETE", shell=shell)
+    typer.echo(script + (_ZSH_AUTOLOAD if shell == "zsh" else ""))
+
+
+FileArgument = Annotated[
+    str, typer.Argument(metavar="FILE", help="A tar file; compressed if its name ends with .gz or .tgz. -: a pipe.")
+]
+MediaOption = Annotated[bool, typer.Option("--media", help="Also the folder of recordings, pictures and films.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Move data that is there to a folder beside, and restore.")]
+
+
+def backup(sources: common.Sources, file: FileArgument, media: MediaOption = False) -> None:
+    """Save channels, keys, users, films, jobs, events, certificates and settings. The gateway may run meanwhile."""
+    from gateway.adapters.backup import Places, write_backup
+
+    settings, config = sources.settings(), sources.config_file()
+    places = Places.of(settings)
+    if media and places.media is None:
+        common.fail(common.USAGE, f"objects is {settings.objects}: a bucket has backups of its own")
+    if file == "-":
+        text = write_backup(places, sys.stdout.buffer, config, compress=False, media=media)
+    else:
+        unfinished = Path(file).with_name(f".{Path(file).name}.{os.getpid()}")
+        try:
+            with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
+                compress = file.endswith((".gz", ".tgz"))
+                text = write_backup(places, target, config, compress=compress, media=media)
+                os.fsync(target.fileno())
+            unfinished.replace(file)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    typer.echo(text, err=True)
+    if settings.signing.secret.get_secret_value():
+        typer.echo("signing.secret is in your settings, not in the data folder: keep it, stream keys need it", err=True)
+
+
+def restore(sources: common.Sources, file: FileArgument, force: ForceOption = False) -> None:
+    """Bring back what `millrace backup` saved, while no gateway runs. A newer backup is refused."""
+    from gateway.adapters.backup import Places
+    from gateway.adapters.restore import restore_backup
+
+    with sys.stdin.buffer if file == "-" else open(file, "rb") as source:
+        for line in restore_backup(Places.of(sources.settings()), source, force=force):
+            typer.echo(common.plain(line), err=True)
