@@ -23,6 +23,7 @@ from gateway.listeners.udp_listener import UdpListener
 from gateway.playback.formats import FORMATS
 from gateway.playback.https_redirect import HttpsRedirect
 from gateway.playback.router import OTHER_METHODS, PlaybackRouter
+from gateway.ports.events import Event, EventType
 from gateway.processes.sibling_server import SiblingServer
 from gateway.settings import Settings
 from gateway.webrtc.endpoint import WebRtcEndpoint
@@ -63,6 +64,7 @@ class Listeners:
         tcp_limits = TcpLimits(role.viewers.memory, settings.limits.viewer_stall)
         webrtc = self._webrtc = WebRtcEndpoint(settings.webrtc, webrtc_sockets, tcp_limits)
         sessions = self._sessions = Signalling(webrtc, role.played.remote_sessions, settings.webrtc.ice_servers)
+        self._parts.events.listen(self._prepare_webrtc)
         services = self._services(opener, tls, sessions)
         players = [format.listener.open for format in FORMATS if format.listener and format.listener.open]
         self._listeners = [*role.open_pushes(services), *(open(services) for open in players)]
@@ -97,6 +99,11 @@ class Listeners:
         await webrtc.start()
         for listeners in self._listeners:
             await listeners.start()
+
+    def _prepare_webrtc(self, event: Event) -> None:
+        """Loads DTLS and SRTP when a stream begins, so that its first viewer does not wait for them."""
+        if event.type is EventType.STREAM_STARTED and self._webrtc is not None and not self._webrtc.is_prepared:
+            self._parts.tasks.start(self._webrtc.prepare(), "webrtc")
 
     def _webrtc_sockets(self) -> WebRtcSockets:
         """Binds the port of WebRTC. Raises ListenError."""

@@ -112,8 +112,13 @@ class WebRtcEndpoint:
     async def prepare(self) -> None:
         """Loads DTLS and SRTP, once. It takes 0.1 s of a thread, and `open_peer` would do it in the event loop."""
         async with self._preparing:
-            if "context" not in self.__dict__:
+            if not self.is_prepared:
                 await asyncio.to_thread(lambda: self.context)
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether DTLS and SRTP are loaded."""
+        return "context" in self.__dict__
 
     @cached_property
     def _certificate(self) -> Certificate:
