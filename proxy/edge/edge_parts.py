@@ -30,6 +30,7 @@ class EdgeParts:
 
     node: NodeParts
     cluster: EdgeCluster
+    site: RemoteSite
     viewers: ViewerParts
     packaging: PackagingServices
     pulled: PulledStreams
@@ -68,8 +69,8 @@ async def open_edge(node: NodeParts) -> EdgeParts:
     """Opens the services. From now on, the stack closes the tasks of the process. Raises StoreUnusable, UnusableKey."""
     settings, stack = node.settings, node.stack
     cluster = await open_cluster(node)
-    remote = RemoteSite(cluster.gateways, cluster.peers, separate_stores=cluster.registry is None)
-    viewers = build_viewers(node, cluster.reader, cluster.deleted, remote.table, remote.site)
+    site = RemoteSite(cluster.gateways, cluster.peers, separate_stores=cluster.registry is None)
+    viewers = build_viewers(node, cluster.reader, cluster.deleted, site.table, site.site)
     packaging = PackagingServices(settings, viewers.memory)
     pulled = PulledStreams(
         _stream_limits(settings), output_specs(packaging, pulled=True), cluster.source, cluster.peers
@@ -83,7 +84,7 @@ async def open_edge(node: NodeParts) -> EdgeParts:
         await stack.enter_async_context(service)
     stack.callback(viewers.counts.close)
     await stack.enter_async_context(node.tasks)  # entered last, so that tasks end before the services close
-    return EdgeParts(node, cluster, viewers, packaging, pulled, http_cache, recordings)
+    return EdgeParts(node, cluster, site, viewers, packaging, pulled, http_cache, recordings)
 
 
 def _stream_limits(settings: Settings) -> StreamLimits:

@@ -18,7 +18,6 @@ from gateway.playback.router import (
 )
 from gateway.playback.vod_files import VodFiles
 from proxy.edge.edge_parts import EdgeParts
-from proxy.edge.public_channels import RemotePublicChannels
 from proxy.edge.publishers import PublisherRequests
 
 
@@ -38,7 +37,6 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
     # Behind a CDN, many viewers have one address. Limits by address are off then.
     limit = Refusals(PER_MINUTE if settings.limits.refusals_per_minute else 0)
     publishers = PublisherRequests(cluster.gateways, cluster.peers, node.tasks, limit)
-    public = RemotePublicChannels(cluster.gateways, cluster.peers, separate_stores=cluster.registry is None)
     return PlaybackRouter(
         PlaybackAccess(channels.cached, viewers.protection, channels.owners, channels.slugs),
         live,
@@ -46,7 +44,7 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
         health,
         StoredPlayback(
             recordings,
-            public_channels=ChannelList(public.entries, node.tasks),
+            public_channels=ChannelList(edge.site.public_channels, node.tasks),
             publishers=PublisherRoutes(publishers.ports, publishers.servers, publishers.obs),
         ),
         {"vod": VodFiles(recordings, recordings.film_page, viewers.protection, channels.owners)},
