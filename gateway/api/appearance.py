@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -10,22 +11,27 @@ import structlog
 from aiohttp import web
 
 from gateway.api import console_schemas, schemas
-from gateway.api.answers import Conflict, Missing, answer
+from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.authenticators import USER
 from gateway.api.body import json_object
 from gateway.api.channels import answer_with, store_changes, stored_channel
 from gateway.api.context import CONTEXT, Context
-from gateway.api.pictures import read_picture
 from gateway.api.route import operation
+from gateway.api.uploads import read_chunks
 from gateway.channels.site import KIND, MAX_LOGO, Site
 from gateway.playback.site import stored_site
 from gateway.ports import media_keys
 from gateway.ports.errors import StoreUnavailable, TooLarge
+from gateway.workers.jpeg_service import PictureRefused
 
 log = structlog.get_logger(__name__)
 
 _LOGO_LONGEST: Final = 512  # pixels of the longer side
 _POSTER_LONGEST: Final = 1_280
+_MAX_PICTURE: Final = 8_000_000  # of an uploaded picture
+_PICTURE_SECONDS: Final = 120.0  # for the whole upload
+_PICTURE_FORMATS: Final = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF....WEBP", re.DOTALL)
+_EXPECTED_PICTURE: Final = "expected a PNG, JPEG or WebP picture"
 
 
 @operation(console_schemas.Site, statuses=(503,))
@@ -125,3 +131,28 @@ async def _store(request: web.Request, site: Site) -> web.Response:
 def _answer(site: Site) -> web.Response:
     logo = f"/site/logo?v={site.logo_tag}" if site.logo else None
     return answer({"title": site.title, "color": site.color, "text": site.text, "logo": logo})
+
+
+async def read_picture(request: web.Request, longest: int, *, alpha: bool) -> bytes:
+    """Returns the picture in the body as JPEG, with alpha as WebP, and scaled down to `longest` pixels.
+
+    Raises BadRequest, TooLarge, OutputError.
+    """
+    data = bytearray()
+    try:
+        async with asyncio.timeout(_PICTURE_SECONDS):
+            async for chunk in read_chunks(request, request.content_length):
+                data += chunk
+                if len(data) > _MAX_PICTURE:
+                    raise TooLarge(len(data), _MAX_PICTURE, "the picture")
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(reason="the picture did not arrive in time") from None
+    if not _PICTURE_FORMATS.match(data):
+        raise BadRequest(_EXPECTED_PICTURE)
+    convert = request.app[CONTEXT].convert_picture
+    if convert is None:
+        raise Conflict("this node cannot decode pictures")
+    try:
+        return await convert(bytes(data), longest, alpha)
+    except PictureRefused as error:
+        raise BadRequest(f"{_EXPECTED_PICTURE}: {error}") from None

@@ -1,6 +1,7 @@
 """Creates, lists, shows, changes and deletes channels with the old system's `/videostream` API. Makes QR codes."""
 
 import contextlib
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -14,11 +15,12 @@ from gateway.api.body import json_object
 from gateway.api.context import CONTEXT, Context
 from gateway.api.route import operation
 from gateway.api.slate_pictures import check_pictures
-from gateway.channels import relay_urls
+from gateway.channels import obs_multitrack, relay_urls
 from gateway.channels.channel import Channel, changes, create_item
 from gateway.channels.channel_events import channel_changed, channel_created, channel_deleted
 from gateway.channels.inputs import stored_inputs
 from gateway.channels.names import is_channel_id
+from gateway.channels.obs_multitrack import ENCODERS, MAX_VIDEO_TRACKS, Canvas, EncoderLimits
 from gateway.live.sink import EndReason
 from gateway.playback.formats import ADDRESSES, LADDER, is_watchable
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
@@ -32,6 +34,15 @@ DELETE_QUERY: Final = (
     ("media", "keep: recordings and videos on demand stay, still protected (default); delete: they are deleted too"),
 )
 MEDIA_DELETION_TIMEOUT: Final = 5.0  # seconds for which a request waits for the deletion of media
+_OBS_QUERY: Final = (
+    ("size", "the canvas of OBS, such as 1920x1080 (default)"),
+    ("fps", "frames a second of OBS, such as 30 (default), 60 or 60000/1001"),
+    ("encoder", f"the encoder of OBS: {', '.join(ENCODERS)} (default x264)"),
+    ("tracks", f"the largest number of video tracks, 1 to {MAX_VIDEO_TRACKS} (default {MAX_VIDEO_TRACKS})"),
+)
+_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})", re.ASCII)
+_FPS = re.compile(r"([0-9]{1,7})(?:/([0-9]{1,7}))?", re.ASCII)
+_TRACKS = re.compile(r"[1-4]", re.ASCII)
 
 
 async def stored_channel(request: web.Request) -> Channel:
@@ -205,3 +216,29 @@ async def qr(request: web.Request) -> web.Response:
             raise Missing(f"{name} is not enabled for {channel.id}")
         raise BadRequest(f"expected one of {', '.join(urls)}", field="url")
     return await qr_code.respond(urls[name], f"QR code of the {name} address")
+
+
+@operation(schemas.ObsMultitrack, query=_OBS_QUERY)
+async def obs_configuration(request: web.Request) -> web.Response:
+    """The configuration of OBS Multitrack Video for a channel."""
+    query = request.query
+    size = _SIZE.fullmatch(query.get("size", "1920x1080"))
+    if size is None:
+        raise BadRequest("expected a size, such as 1920x1080", field="size")
+    rate = _FPS.fullmatch(query.get("fps", "30"))
+    if rate is None:
+        raise BadRequest("expected frames a second, such as 30 or 60000/1001", field="fps")
+    encoder = query.get("encoder", ENCODERS[0])
+    if encoder not in ENCODERS:
+        raise BadRequest(f"expected one of {', '.join(ENCODERS)}", field="encoder")
+    tracks = query.get("tracks", str(MAX_VIDEO_TRACKS))
+    if not _TRACKS.fullmatch(tracks):
+        raise BadRequest(f"expected 1 to {MAX_VIDEO_TRACKS}", field="tracks")
+    try:
+        canvas = Canvas(int(size[1]), int(size[2]), int(rate[1]), int(rate[2] or 1))
+    except ValueError as error:
+        raise BadRequest(str(error), field="size" if "size" in str(error) else "fps") from None
+    channel = await stored_channel(request)
+    presenter = await request.app[CONTEXT].presenter(request)
+    server, key = presenter.addresses.rtmp_server(channel), f"{channel.id}?sign={channel.key}"
+    return answer(obs_multitrack.make_configuration(canvas, EncoderLimits(encoder, int(tracks)), server, key))

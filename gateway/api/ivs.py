@@ -1,4 +1,7 @@
-"""Lists, creates and deletes Amazon IVS channels of this account, for the console. They are targets for relays."""
+"""Amazon IVS: the channels of this account, as targets for relays, and the parameters of each user.
+
+The parameters are routes of the old system. The broadcaster page keeps them in the profile.
+"""
 
 import functools
 from collections.abc import Awaitable, Callable
@@ -10,10 +13,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.api import console_schemas
-from gateway.api.answers import BadRequest, answer, refusal
-from gateway.api.body import read
+from gateway.api.answers import BadRequest, Missing, answer, refusal
+from gateway.api.authenticators import USER
+from gateway.api.body import json_object, read, text_of
 from gateway.api.context import CONTEXT
 from gateway.api.route import operation
+from gateway.api.users import store_profile, stored_profile
 from gateway.channels.relay_urls import is_ivs_channel
 from gateway.ports.errors import IvsRefused, StoreUnavailable, StoreUnusable
 from gateway.ports.stores import IvsChannelInfo, IvsChannels
@@ -21,6 +26,10 @@ from gateway.ports.stores import IvsChannelInfo, IvsChannels
 log = structlog.get_logger(__name__)
 
 _STATUS: Final = {"missing": 404, "conflict": 409, "full": 409, "invalid": 400, "denied": 502}
+_FIELDS: Final = ("channelType", "rtmpURL", "streamKey", "playURL")
+_TYPES: Final = ("IVS", "EML", "CUSTOM")
+_MAX_TEXT: Final = 2_048  # characters of a field
+_MEMBER: Final = "ivs"  # the member of the profile
 
 
 def _with_ivs(handle: Callable[[web.Request, IvsChannels], Awaitable[Any]]) -> Handler:
@@ -91,3 +100,41 @@ def _channel_json(channel: IvsChannelInfo, page: str) -> dict[str, Any]:
     server = {"ingestEndpoint": channel.endpoint, "rtmpUrl": channel.server if channel.endpoint else ""}
     player = {"playbackUrl": channel.playback_url, "playerUrl": page + quote(channel.playback_url, safe=":/")}
     return {"arn": channel.arn, "name": channel.name, **modes, **server, **player}
+
+
+@operation(console_schemas.IvsParameters, body=console_schemas.IvsParameters, statuses=(413, 503))
+async def store_parameters(request: web.Request) -> web.Response:
+    """Store the IVS parameters of the signed-in user.
+
+    Nobody can change the parameters of another user.
+    """
+    body = await json_object(request)
+    for field in ("username", *_FIELDS):
+        text_of(body, field, _MAX_TEXT)
+    if body["channelType"] not in _TYPES:
+        raise BadRequest(f"expected {', '.join(_TYPES)}", field="channelType")
+    if body["username"] != request[USER].name:
+        return _not_yours()
+    parameters = {field: body[field] for field in _FIELDS}
+    await store_profile(request, {**await stored_profile(request), _MEMBER: parameters})
+    return answer({"username": body["username"], **parameters})
+
+
+@operation(dict[str, dict[str, str]], statuses=(403, 503))
+async def parameters_of(request: web.Request) -> web.Response:
+    """Show the IVS parameters of the signed-in user.
+
+    Returns a DynamoDB item: `{"rtmpURL": {"S": "rtmps://…"}, …}`.
+    """
+    name = request.match_info["username"]
+    if name != request[USER].name:
+        return _not_yours()
+    stored = (await stored_profile(request)).get(_MEMBER)
+    if not isinstance(stored, dict):
+        raise Missing("no parameters are stored for this user")
+    item = {"username": name, **{field: str(stored.get(field, "")) for field in _FIELDS}}
+    return answer({field: {"S": text} for field, text in item.items()})
+
+
+def _not_yours() -> web.Response:
+    return refusal(403, "each user can use only the own parameters", field="username")

@@ -1,4 +1,4 @@
-"""Lists the recordings and pictures of a channel with their addresses, and deletes one."""
+"""Lists the recordings and pictures of a channel with their addresses, and deletes one. Lists and empties the bin."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -12,6 +12,7 @@ from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.forwarding import session_elsewhere
+from gateway.api.jobs import vod_service
 from gateway.api.moments import read_moment
 from gateway.api.page_limit import page_limit
 from gateway.api.presenter import Presenter
@@ -23,7 +24,7 @@ from gateway.outputs.storage.recording_index import LISTED, RECORDED, RecordingI
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject
 from gateway.ports.media_keys import MediaKind
-from gateway.vod.bin import BinEntry
+from gateway.vod.bin import FILM, Bin, BinEntry
 
 log = structlog.get_logger(__name__)
 
@@ -144,3 +145,67 @@ def kinds_of(text: str, default: tuple[MediaKind, ...] = RECORDED) -> tuple[Medi
 def limit_of(text: str) -> int:
     """Returns the limit of a query. Raises BadRequest."""
     return page_limit(text, _MAX_LIMIT) if text else _DEFAULT_LIMIT
+
+
+@operation(list[schemas.BinItem], statuses=(503,))
+async def bin_entries(request: web.Request) -> web.Response:
+    """List the deleted recordings and films that can be restored, the newest deletion first."""
+    bin = _bin(request)
+    return answer([_present_entry(entry, bin.hours) for entry in await bin.entries()])
+
+
+@operation(schemas.Restored, statuses=(409, 503))
+async def restore(request: web.Request) -> web.Response:
+    """Restore a deleted recording or film."""
+    bin, entry = _bin(request), await _entry(request)
+    if entry.kind == FILM:
+        await vod_service(request).films.restore(entry)
+    else:
+        await bin.restore(entry)
+    return answer({"id": entry.id, "key": entry.key})
+
+
+@operation(schemas.Restored, statuses=(503,))
+async def delete_for_good(request: web.Request) -> web.Response:
+    """Delete a recording or film in the bin for good."""
+    entry = await _entry(request)
+    await _bin(request).delete(entry)
+    return answer({"id": entry.id, "key": entry.key})
+
+
+@operation(list[schemas.Restored], statuses=(503,))
+async def empty_bin(request: web.Request) -> web.Response:
+    """Delete everything in the bin for good."""
+    bin, deleted = _bin(request), []
+    for entry in await bin.entries():
+        await bin.delete(entry)
+        deleted.append({"id": entry.id, "key": entry.key})
+    return answer(deleted)
+
+
+def _present_entry(entry: BinEntry, hours: int) -> dict[str, Any]:
+    parsed = media_keys.parse(entry.key)
+    return to_answer(
+        schemas.BinItem,
+        entry,
+        title=entry.film.get("title"),
+        channel=parsed.channel if parsed is not None else None,
+        start=rfc3339(parsed.start) if parsed is not None else None,
+        deleted=rfc3339(entry.deleted),
+        until=rfc3339(entry.deleted + hours * 3600),
+    )
+
+
+async def _entry(request: web.Request) -> BinEntry:
+    """Returns the entry of the request. Raises Missing."""
+    try:
+        return await _bin(request).get(request.match_info["id"])
+    except NoSuchObject:
+        raise Missing("it is not in the bin: it was restored, or deleted for good") from None
+
+
+def _bin(request: web.Request) -> Bin:
+    bin = request.app[CONTEXT].bin
+    if bin is None:
+        raise Missing("this node has no object store")
+    return bin

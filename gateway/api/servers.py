@@ -1,4 +1,4 @@
-"""The gateways to which broadcasters push, in the order in which broadcasters try them."""
+"""The gateways to which broadcasters push, in the order in which broadcasters try them, and the public domains."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,11 @@ from aiohttp import web
 
 from gateway.api import schemas
 from gateway.api.answers import Missing, answer, refusal
+from gateway.api.body import json_object
 from gateway.api.context import CONTEXT, Context, host_of
 from gateway.api.route import operation
 from gateway.api.sessions import unanswered_nodes_header
+from gateway.channels.addresses import PublicDomains
 from gateway.ports.errors import StoreUnavailable
 from gateway.reports.push_servers import hosts, live_servers, role_at, server_of
 
@@ -75,3 +77,23 @@ async def push_origins(context: Context, limit: int) -> Sequence[str]:
         host = f"[{server['address']}]" if ":" in server["address"] else server["address"]
         origins += [f"{scheme}://{host}:{port}" for scheme in ("ws", "wss") if (port := server["ports"][scheme])]
     return origins
+
+
+@operation(schemas.Domains)
+async def domains(request: web.Request) -> web.Response:
+    """The push and pull domains."""
+    return answer((await request.app[CONTEXT].domains.get_domains()).as_json())
+
+
+@operation(schemas.Domains, body=schemas.DomainChanges)
+async def set_domains(request: web.Request) -> web.Response:
+    """Set the push and pull domains.
+
+    All addresses shown later use them. An empty domain means this node's own address.
+    """
+    context = request.app[CONTEXT]
+    body = await json_object(request)
+    domains = PublicDomains.from_json(body, await context.domains.get_domains())
+    await context.domains.set_domains(domains)
+    log.info("domains changed", push=domains.push, pull=domains.pull)
+    return answer(domains.as_json())

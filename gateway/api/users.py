@@ -1,7 +1,8 @@
-"""Users of the console, who sign in with a name and a password, and the profile of the signed-in user.
+"""Users of the console, who sign in with a name and a password, the profile of the signed-in user, and API tokens.
 
 An administrator has the same rights as the admin token; a broadcaster may only use some channels. A profile
 has settings of the console and the broadcaster page. No other user can read it.
+Administrators make the tokens, for scripts.
 """
 
 import json
@@ -18,9 +19,11 @@ from gateway.api.body import json_object, text_of
 from gateway.api.context import CONTEXT
 from gateway.api.login_sessions import ApiUser
 from gateway.api.route import operation
+from gateway.channels.expiry import parse_outdate
 from gateway.channels.stores import find_channel
 from gateway.lib.rfc3339 import rfc3339
-from gateway.ports.errors import NoSuchUser, TooLarge
+from gateway.ports.api_tokens import ApiToken
+from gateway.ports.errors import InvalidField, NoSuchUser, TooLarge
 from gateway.ports.users import ADMINISTRATOR, PROFILE, ConsoleUser, Rights, UserRole, profile_key
 
 log = structlog.get_logger(__name__)
@@ -150,3 +153,45 @@ def _user_json(user: ConsoleUser, second_factor: bool = False) -> dict[str, Any]
     times = {"created": rfc3339(user.created), "changed": rfc3339(user.changed)}
     about = {"name": user.name, "role": str(user.rights.role), "channels": list(user.rights.channels)}
     return {**about, **times, "secondFactor": second_factor}
+
+
+@operation(list[console_schemas.ApiToken], statuses=(503,))
+async def tokens(request: web.Request) -> web.Response:
+    """List the tokens for scripts, without their secrets."""
+    return answer([_token_json(token) for token in await request.app[CONTEXT].authenticators.tokens.list()])
+
+
+@operation(console_schemas.CreatedToken, body=console_schemas.NewToken, statuses=(503,))
+async def create_token(request: web.Request) -> web.Response:
+    """Create a token for a script. Only this answer has the token itself."""
+    body = await json_object(request)
+    rights = await read_rights(request, body)
+    if rights is None:
+        raise BadRequest("expected administrator or broadcaster", field="role")
+    try:
+        expires = float(parse_outdate(body["expires"])) if body.get("expires") else 0.0
+    except InvalidField as error:
+        raise InvalidField("expires", error.message) from None
+    secret, token = await request.app[CONTEXT].authenticators.tokens.add(text_of(body, "name"), rights, expires)
+    log.info("API token created", name=token.name, id=token.id, role=str(rights.role), by=request[USER].name)
+    return answer({**_token_json(token), "token": secret})
+
+
+@operation(console_schemas.RevokedToken, statuses=(503,))
+async def revoke_token(request: web.Request) -> web.Response:
+    """Revoke a token. It ends at once on all nodes."""
+    token = await request.app[CONTEXT].authenticators.tokens.revoke(request.match_info["id"])
+    log.info("API token revoked", name=token.name, id=token.id, by=request[USER].name)
+    return answer({"id": token.id, "revoked": True})
+
+
+def _token_json(token: ApiToken) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "name": token.name,
+        "role": str(token.rights.role),
+        "channels": list(token.rights.channels),
+        "created": rfc3339(token.created),
+        "expires": rfc3339(token.expires) if token.expires else None,
+        "used": rfc3339(token.used) if token.used else None,
+    }

@@ -38,7 +38,8 @@ class DiagnosisOperations:
         specs = {
             "history": OperationSpec("GET", _is_history, self._history),
             "experienced": OperationSpec("POST", is_channel_id, self._add_experience),
-            "refusals": OperationSpec("GET", is_channel_id, self._list_refusals),
+            # The pushes to a channel that this process refused.
+            "refusals": OperationSpec("GET", is_channel_id, lambda request, id: lines(self.refusals.of(id))),
         }
         return node_operations(self.siblings, specs)
 
@@ -50,10 +51,6 @@ class DiagnosisOperations:
         seconds, _, channel = rest.partition("/")
         points = self.recorder.points("" if channel == NODE else channel, int(seconds))
         return lines([{"points": points}] if points else [])
-
-    def _list_refusals(self, request: Request, id: str) -> Response:
-        """Returns the pushes to a channel that this process refused."""
-        return lines(self.refusals.of(id))
 
     def _add_experience(self, request: Request, id: str) -> Response:
         """Adds the totals of viewers at another node, by protocol."""

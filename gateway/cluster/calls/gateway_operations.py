@@ -1,7 +1,7 @@
 """The operations of a gateway for other nodes, on its streams and channels."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final
 
@@ -68,12 +68,13 @@ class GatewayOperations:
 
     def table(self) -> dict[str, Operation]:
         """Returns the operations by name."""
+        hub, viewers = self.hub, self.remote_viewers
         specs = {
-            "node": OperationSpec("GET", None, self._status),
-            "sessions": OperationSpec("GET", None, self._sessions),
-            "streams": OperationSpec("GET", None, self._streams),
+            "node": _listing(lambda: [self.report()]),
+            "sessions": _listing(lambda: sessions(hub, viewers)),
+            "streams": _listing(lambda: ({"id": id, "entry": entry} for id, entry in entries(hub))),
             "slugs": OperationSpec("GET", None, self._slugs),
-            "public-live": OperationSpec("GET", None, self._public_live),
+            "public-live": _listing(lambda: live_public_channels(hub, viewers)),
             "session": OperationSpec("GET", is_channel_id, self._session),
             "channel": OperationSpec("GET", is_channel_id, self._channel),
             "deleted": OperationSpec("GET", is_channel_id, self._deleted_channel),
@@ -84,20 +85,8 @@ class GatewayOperations:
 
     # ---- of the node ----
 
-    def _status(self, request: Request, rest: str) -> Response:
-        return lines([self.report()])
-
-    def _sessions(self, request: Request, rest: str) -> Response:
-        return lines(sessions(self.hub, self.remote_viewers))
-
-    def _streams(self, request: Request, rest: str) -> Response:
-        return lines({"id": id, "entry": entry} for id, entry in entries(self.hub))
-
     async def _slugs(self, request: Request, rest: str) -> Response:
         return lines(table_lines(await self.names()))
-
-    def _public_live(self, request: Request, rest: str) -> Response:
-        return lines(live_public_channels(self.hub, self.remote_viewers))
 
     # ---- of a channel ----
 
@@ -155,3 +144,8 @@ class GatewayOperations:
         if stream is None:
             raise NotHeldHere(name)
         return stream
+
+
+def _listing(values: Callable[[], Iterable[Mapping[str, Any]]]) -> OperationSpec:
+    """Returns an operation that answers with values of this node, one on each line."""
+    return OperationSpec("GET", None, lambda request, rest: lines(values()))
