@@ -1,22 +1,34 @@
-"""Channels in DynamoDB, in the old system's table: hash key `id`, unchanged names and values."""
+"""Channels in DynamoDB, in the old system's table: hash key `id`, unchanged names and values. Domains in SSM.
+
+The item `slug/<slug>` names the channel that has the slug, so that slugs are unique. Such a claim is written in the
+transaction that writes the channel. It counts only while its channel has this slug, so claims that a crash or another
+program left behind stop nobody.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.adapters.aws.attributes import from_item, to_item
 from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
-from gateway.adapters.aws.session import AwsSession
-from gateway.adapters.aws.slug_claims import SlugClaims, Writes
+from gateway.adapters.aws.session import AwsSession, call
+from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import ID, Channel
 from gateway.channels.deleted_channel import RECORD_FIELDS, DeletedChannel
 from gateway.channels.names import is_channel_id
 from gateway.channels.slugs import SLUG
-from gateway.ports.errors import ChannelExists, NoSuchChannel, StoreUnavailable
+from gateway.ports.errors import ChannelExists, NoSuchChannel, SlugTaken, StoreUnavailable
 
 # Prefix of the ids of deleted channels. A channel id has no slash, so an older program can list these items but not use
 # them. They are in the table of channels, because edges may not read another table.
 _DELETED: Final = "deleted/"
+_CLAIM: Final = "slug/"  # prefix of the keys of claims
+_CHANNEL: Final = "channel"
 _MAX_TRIES: Final = 10
+_PUSH: Final = "pushDNS"
+_PULL: Final = "pullDNS"
+
+# Writes of a transaction.
+Writes = list[dict[str, Any]]
 
 
 class DynamoChannels:
@@ -24,7 +36,6 @@ class DynamoChannels:
 
     def __init__(self, session: AwsSession, table: str) -> None:
         self._table = DynamoTable(session, table)
-        self._claims = SlugClaims(self._table)
 
     async def get(self, id: str) -> Channel:
         return _channel(await self._item(id))
@@ -67,14 +78,14 @@ class DynamoChannels:
         for _ in range(_MAX_TRIES):
             stored = await self._item(id)
             deleted = DeletedChannel.of(_channel(stored), now, media=media)
-            claims = await self._claims.change(id, "", _channel(stored).slug)
+            claims = await self._change_claims(id, "", _channel(stored).slug)
             if await self._replace(id, stored, deleted, claims):
                 return deleted
         raise self._busy(id)
 
     async def _add_with_slug(self, id: str, stored: dict[str, Any], slug: str) -> Channel:
         for _ in range(_MAX_TRIES):
-            claims = await self._claims.change(id, slug)
+            claims = await self._change_claims(id, slug)
             put = self._table.request(Item=stored, ConditionExpression="attribute_not_exists(id)")
             if await self._table.write_all({"Put": put}, *claims):
                 return _channel(stored)
@@ -86,7 +97,7 @@ class DynamoChannels:
         """Updates a channel and the claim of its slug in one transaction."""
         for _ in range(_MAX_TRIES):
             old = _channel(await self._item(id)).slug
-            claims = await self._claims.change(id, slug, old)
+            claims = await self._change_claims(id, slug, old)
             condition = "#slug = :old" if old else "attribute_exists(id)"
             update = self._table.request(values | ({"old": old} if old else {}), **request)
             update["ConditionExpression"] = condition
@@ -132,6 +143,61 @@ class DynamoChannels:
             removal["ExpressionAttributeValues"] = kept
         put = self._table.request(Item=_deleted_item(deleted))
         return await self._table.write_all({"Put": put}, {"Delete": removal}, *claims)
+
+    # ---- claims of slugs ----
+
+    async def _change_claims(self, id: str, slug: str, old: str = "") -> Writes:
+        """Returns the writes that give a channel a slug and take its old one; "": none. Raises SlugTaken."""
+        writes = await self._release(id, old) if old and old != slug else []
+        return [*writes, *await self._claim(id, slug)] if slug else writes
+
+    async def _claim(self, id: str, slug: str) -> Writes:
+        if id != slug and await self._table.get(_key(slug)) is not None:
+            raise SlugTaken(slug)
+        item = await self._table.get(_key(_CLAIM + slug))
+        holder = item[_CHANNEL]["S"] if item is not None else id
+        put = self._table.request(
+            {"id": id, "holder": holder},
+            Item=_key(_CLAIM + slug) | {_CHANNEL: {"S": id}},
+            ConditionExpression="attribute_not_exists(id) OR #channel IN (:id, :holder)",
+        )
+        if holder == id:
+            return [{"Put": put}]
+        stored = await self._table.get(_key(holder))
+        if stored is not None and stored.get(SLUG) == {"S": slug}:
+            raise SlugTaken(slug)
+        check = self._table.request(
+            {"slug": slug}, Key=_key(holder), ConditionExpression="attribute_not_exists(#slug) OR #slug <> :slug"
+        )
+        return [{"Put": put}, {"ConditionCheck": check}]
+
+    async def _release(self, id: str, slug: str) -> Writes:
+        item = await self._table.get(_key(_CLAIM + slug))
+        if item is None or item[_CHANNEL]["S"] != id:
+            return []
+        key = _key(_CLAIM + slug)
+        return [{"Delete": self._table.request({"id": id}, Key=key, ConditionExpression="#channel = :id")}]
+
+
+class SsmDomains:
+    """A DomainStore. A parameter cannot be empty, so an empty domain is a missing parameter."""
+
+    def __init__(self, session: AwsSession) -> None:
+        self._session = session
+
+    async def get_domains(self) -> PublicDomains:
+        answer = await call(self._session.client_for("ssm", "domains"), "get_parameters", Names=[_PUSH, _PULL])
+        stored = {p["Name"]: p["Value"] for p in answer["Parameters"]}
+        return PublicDomains(stored.get(_PUSH, ""), stored.get(_PULL, ""))
+
+    async def set_domains(self, domains: PublicDomains) -> None:
+        values = {_PUSH: domains.push, _PULL: domains.pull}
+        async with self._session.client_for("ssm", "domains") as client:
+            for name, value in values.items():
+                if value:
+                    await client.put_parameter(Name=name, Value=value, Type="String", Overwrite=True)
+            if missing := [name for name, value in values.items() if not value]:
+                await client.delete_parameters(Names=missing)
 
 
 def _key(id: str) -> dict[str, Any]:
