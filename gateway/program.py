@@ -140,7 +140,7 @@ def edge(sources: common.Sources, link: common.LinkOption = None) -> None:
     settings = sources.edge_settings()
     if link is None and worker_count(settings) > 1:
         from gateway.processes import master
-        from gateway.processes.endpoints import edge_endpoints
+        from gateway.processes.master import edge_endpoints
 
         command = ("gateway", "edge", *sources.arguments())
         service = master.Service(command, edge_endpoints, sources.edge_settings, folder="run-edge")

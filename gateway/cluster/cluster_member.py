@@ -1,6 +1,7 @@
 """The services of a gateway that is a member of a cluster."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Self
@@ -20,20 +21,21 @@ from gateway.cluster.members.node_address import NodeAddress
 from gateway.cluster.members.node_identity import NodeIdentity, SiblingProcesses
 from gateway.cluster.members.peers import Peers
 from gateway.cluster.members.registry_locator import RegistryLocator
+from gateway.cluster.streams.browser_replicas import PulledStreams
 from gateway.cluster.streams.claims import Claims, SessionRows
-from gateway.cluster.streams.cluster_streams import ClusterStreams
 from gateway.cluster.streams.forward import PushForwarder
-from gateway.cluster.streams.pulled_streams import PulledStreams
 from gateway.diagnosis.experience import Experience
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample, by_label
 from gateway.lib.metrics import Counter
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, awaited
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
+from gateway.live.stream import Stream
 from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
-from gateway.ports.errors import AtCapacity, StoreUnavailable
+from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
 from gateway.ports.nodes import Node
 from gateway.ports.stores import Registry
 from gateway.settings.models import EdgeSettings
@@ -171,3 +173,43 @@ class ClusterMember:
     def _viewers(self) -> Mapping[str, Mapping[str, int]]:
         """Returns the viewers on this node of other nodes' streams, by stream and protocol."""
         return total_viewers(*self.pulled.viewers(), self.http_cache.viewers)
+
+
+class ClusterStreams:
+    """Streams for players: this node's streams, and replicas of other nodes' streams.
+
+    Implements `PlayableStreams`.
+    """
+
+    def __init__(self, hub: Hub, replicas: PlayableStreams) -> None:
+        self._hub = hub
+        self._replicas = replicas
+
+    def find(self, name: str) -> Stream | None:
+        """Returns a stream that can be played now, at least by FLV and RTMP."""
+        return self._hub.find(name) or self._replicas.find(name)
+
+    def find_recent(self, name: str) -> Stream | None:
+        """Returns a stream of this node with all outputs, also if it ended recently."""
+        return self._hub.find_recent(name)
+
+    async def wait(self, name: str, seconds: float) -> Stream:
+        """Waits until the stream begins, on this node or on another. Raises the errors of Hub.wait."""
+        stream = self.find(name)
+        if stream is not None:
+            return stream
+        async with Tasks(f"wait for {name}", awaited) as tasks:
+            waits = [tasks.start(streams.wait(name, seconds)) for streams in (self._hub, self._replicas)]
+            return await _first(waits)
+
+
+async def _first(tasks: Collection[asyncio.Task[Stream]]) -> Stream:
+    """Returns the result of the first task that succeeds. If all fail, raises the last failure."""
+    failure: GatewayError | None = None
+    for completed in asyncio.as_completed(tasks):
+        try:
+            return await completed
+        except GatewayError as error:
+            failure = error
+    assert failure is not None, "all tasks failed, so there is a failure"
+    raise failure

@@ -4,16 +4,19 @@ In this folder, a worker is one of the processes of a node (`serve.workers`). Al
 It is not a child process that decodes or encodes.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,20 +25,22 @@ import structlog
 
 from gateway.adapters.local.data_folder import GATEWAY_RUN, LOCK, data_folder, folder_lock
 from gateway.adapters.local.host import write_ports
+from gateway.channels.addresses import OpenPorts
 from gateway.cluster.members.worker_slot import SOCKET, WorkerSlot
 from gateway.lib import held_signals
 from gateway.lib import log as logs
 from gateway.lib.process import describe_exit
+from gateway.lib.sockets import ListenError, listen, listen_shared, port_of
 from gateway.lib.tasks import Tasks
 from gateway.lib.tuning import make_files_private
 from gateway.processes import rolling_restart
 from gateway.processes.child import Child
-from gateway.processes.endpoints import OpenSockets
 from gateway.processes.link_protocol import ALIVE_SECONDS, Begin, ProcessMessage
 from gateway.processes.rolling_restart import MasterState, RollingRestart, WorkerInstance, WorkerState
 from gateway.processes.worker_settings import worker_count
 from gateway.settings import Settings, SettingsError
-from gateway.settings.models import ListenAddress
+from gateway.settings.models import ListenAddress, PortSharing
+from gateway.webrtc.sockets import WebRtcSockets, open_port
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +49,7 @@ SILENT_MESSAGES: Final = 5  # a worker that misses this number of ALIVE messages
 LATE_SECONDS: Final = 10.0  # after serve.drain, until workers that have not ended are killed
 _MAX_PATH_BYTES: Final = 103  # of a Unix socket; with the final NUL the limit is 104 on BSD and 108 on Linux
 _LONGEST_NAME: Final = f"01234567.999-99999{SOCKET}"
+_MAX_PORT: Final = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,3 +288,80 @@ def needs_restart(old: Settings, new: Settings, endpoints: Callable[[Settings], 
     ports_before, ports_after = ({port.name: port for port in endpoints(settings)} for settings in (old, new))
     names = sorted(ports_before.keys() | ports_after.keys())
     return [*changed, *(name for name in names if ports_before.get(name) != ports_after.get(name))]
+
+
+def edge_endpoints(settings: Settings) -> list[ListenAddress]:
+    """Returns the listeners of an edge: those of a gateway except listeners that only accept pushes."""
+    return [address for address in settings.listeners() if address.is_for_edges]
+
+
+@dataclass(slots=True)
+class OpenSockets:
+    """The listening sockets of all slots. Each slot has one process of the node.
+
+    The sockets stay open while the processes are replaced.
+    """
+
+    ports: OpenPorts
+    _sockets: Mapping[str, list[list[socket.socket]]] = field(repr=False)
+    _webrtc: list[WebRtcSockets] = field(default_factory=list, repr=False)
+    _shared: set[socket.socket] = field(default_factory=set, repr=False)  # the sockets on ports that all slots share
+
+    @classmethod
+    def open(cls, addresses: Sequence[ListenAddress], workers: int) -> OpenSockets:
+        """Opens all listeners. Raises ListenError if one cannot be opened; then closes the others."""
+        sockets: dict[str, list[list[socket.socket]]] = {}
+        opened = cls(OpenPorts(), sockets)
+        try:
+            for address in addresses:
+                name, host, port = address.name, address.host, address.port
+                match address.sharing:
+                    case PortSharing.OWN_PORTS:
+                        if port + workers - 1 > _MAX_PORT:
+                            raise ListenError(f"{name}: {name}.port + serve.workers - 1 is above {_MAX_PORT}")
+                        sockets[name] = []
+                        for number in range(workers):
+                            bound = open_port(host, port, number)
+                            opened._webrtc.append(bound)
+                            sockets[name].append(bound.all)
+                    case PortSharing.FIRST:
+                        sockets[name] = [listen(name, host, port)]
+                    case PortSharing.ONE_PORT:
+                        sockets[name] = listen_shared(name, host, port, workers, address.transports[0])
+                        opened._shared.update(sock for slot in sockets[name] for sock in slot)
+        except BaseException:
+            opened.close()
+            raise
+        opened.ports = OpenPorts(**{name: port_of(slots[0]) for name, slots in sockets.items()})
+        return opened
+
+    def warn(self) -> None:
+        """Logs which ports are not the default ones, see WebRtcSockets."""
+        for bound in self._webrtc:
+            bound.warn()
+
+    def of(self, number: int) -> dict[str, tuple[int, ...]]:
+        """Returns the descriptors of the sockets of one slot, by listener. number: of the slot, from 1."""
+        return {
+            name: tuple(sock.fileno() for sock in slots[number - 1])
+            for name, slots in self._sockets.items()
+            if number <= len(slots)
+        }
+
+    def stop_listening(self, number: int) -> None:
+        """Takes the TCP sockets of a slot out of their SO_REUSEPORT groups. The slot's next process listens again.
+
+        The kernel then gives new connections to the other slots. Connections that wait in these sockets are reset.
+        UDP sockets stay in their groups. Otherwise the clients of the other slots would change their processes too.
+        """
+        for slots in self._sockets.values():
+            for sock in slots[number - 1] if len(slots) > 1 else ():
+                if sock in self._shared and sock.type == socket.SOCK_STREAM:
+                    with suppress(OSError):  # the socket does not listen
+                        sock.shutdown(socket.SHUT_RD)
+
+    def close(self) -> None:
+        for slots in self._sockets.values():
+            for sockets in slots:
+                for sock in sockets:
+                    sock.close()

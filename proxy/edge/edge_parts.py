@@ -1,27 +1,69 @@
-"""Opens the services of an edge in their order: each one gets those before it."""
+"""Opens the services of an edge in their order: each one gets those before it. Other nodes are found first."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from gateway.adapters.stores import open_channels, open_registry
 from gateway.app.node_parts import NodeParts
 from gateway.app.viewer_parts import ViewerParts, build_viewers
+from gateway.channels.media_owners import StoredDeletions
+from gateway.channels.stores import ChannelReader
+from gateway.cluster.calls.cluster_client import ClusterClient
+from gateway.cluster.calls.session_forwarder import FindNodes, SessionForwarder, no_nodes
 from gateway.cluster.calls.viewer_reporter import ViewerReporter, total_viewers
 from gateway.cluster.files.http_cache_proxy import HttpCacheProxy
 from gateway.cluster.files.upstream_client import UpstreamClient
-from gateway.cluster.streams.pulled_streams import PulledStreams
+from gateway.cluster.members.edge_selector import EdgeSelector
+from gateway.cluster.members.node_address import StreamLocator
+from gateway.cluster.members.node_identity import SiblingProcesses
+from gateway.cluster.members.peers import Peers
+from gateway.cluster.members.registry_locator import RegistryLocator
+from gateway.cluster.streams.browser_replicas import PulledStreams
 from gateway.lib.metric_table import LOOKUPS, VIEWERS, MetricSample
+from gateway.lib.tasks import Tasks
 from gateway.live.hub import NODES_SECONDS, StreamLimits
 from gateway.packaging.services import PackagingServices
 from gateway.playback.format_outputs import output_specs
 from gateway.playback.formats import FEEDS
+from gateway.ports.stores import Registry
 from gateway.settings import Settings
-from proxy.edge.edge_cluster import EdgeCluster, open_cluster
-from proxy.edge.gateways import GatewayFiles
+from proxy.edge import channel_edge, gateways
+from proxy.edge.gateways import GatewayFiles, Gateways, UpstreamFinder
 from proxy.edge.recordings import EdgeRecordings
-from proxy.edge.site import RemoteSite
+from proxy.edge.remote_channels import HolderFirstChannels, RemoteChannels, RemoteSite
 
 _RECORDINGS_DIVISOR = 8  # the cache of recordings is edge.cache divided by this
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeCluster:
+    """The services of an edge that find other nodes. registry, edge_selector: None if the settings list gateways.
+
+    session_forwarder: reaches the WebRTC sessions of other processes; None without a secret of the cluster.
+    reader: reads channels. deleted: reads what remains of deleted channels.
+    """
+
+    registry: Registry | None
+    locator: RegistryLocator
+    edge_selector: EdgeSelector | None
+    peers: Peers
+    siblings: SiblingProcesses
+    session_forwarder: SessionForwarder | None
+    gateways: Gateways
+    reader: ChannelReader
+    deleted: ChannelReader
+
+    @property
+    def source(self) -> StreamLocator:
+        """The locator that finds the node from which a stream is pulled."""
+        return self.edge_selector or self.locator
+
+    def start(self, tasks: Tasks) -> None:
+        """Starts the background tasks."""
+        tasks.start(self.locator.run(), "lookups")
+        if self.edge_selector is not None:
+            tasks.start(self.edge_selector.run(), "edges of channels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +134,36 @@ def _stream_limits(settings: Settings) -> StreamLimits:
     # Other nodes pull only from an edge of one channel.
     beginning = NODES_SECONDS if settings.edge.channel else 0.0
     return StreamLimits(stream.takeover_after, stream.linger, stream.gop_seconds, stream.gop_bytes, beginning=beginning)
+
+
+async def open_cluster(parts: NodeParts) -> EdgeCluster:
+    """Opens the services. Raises StoreUnusable."""
+    settings, stack, identity = parts.settings, parts.stack, parts.identity
+    channel = settings.edge.channel
+    headers = {channel_edge.HEADER: channel} if channel else {}
+    peers = await stack.enter_async_context(Peers(identity.secret, headers=headers))
+    registry = await stack.enter_async_context(open_registry(settings))
+    stored = await stack.enter_async_context(open_channels(settings))
+    edge_selector: EdgeSelector | None = None
+    nodes: FindNodes = no_nodes
+    if registry is not None:
+        parts.readiness.add("registry", registry.check)
+        locator = RegistryLocator(registry)
+        edge_selector = EdgeSelector(locator, registry, identity.id, channel)
+        cluster = await stack.enter_async_context(ClusterClient(identity.id, registry, locator, peers))
+        live_gateways, nodes = gateways.registry_gateways(cluster.nodes), cluster.nodes
+    else:
+        upstreams = UpstreamFinder(settings.edge.upstream, peers)
+        parts.readiness.add("gateways", upstreams.check)
+        locator, live_gateways = RegistryLocator(upstreams), gateways.configured_gateways(settings.edge.upstream)
+    all_gateways = Gateways(live_gateways)
+    reader: ChannelReader = RemoteChannels(all_gateways, locator, peers)
+    deleted: ChannelReader = RemoteChannels(all_gateways, locator, peers, "deleted")
+    if stored is not None:
+        parts.readiness.add("channel store", stored.check)
+        reader, deleted = HolderFirstChannels(stored, locator, peers), StoredDeletions(stored)
+    siblings = SiblingProcesses(identity.id, peers, identity.siblings)
+    session_forwarder = SessionForwarder(siblings, identity.secret, nodes) if identity.secret else None
+    return EdgeCluster(
+        registry, locator, edge_selector, peers, siblings, session_forwarder, all_gateways, reader, deleted
+    )

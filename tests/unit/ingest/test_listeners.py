@@ -7,7 +7,7 @@ import pytest
 from gateway import ingest
 from gateway.channels.addresses import OpenPorts
 from gateway.ingest.registry import all_listeners
-from gateway.processes.endpoints import edge_endpoints
+from gateway.processes.master import edge_endpoints
 from gateway.settings import Settings, load
 from gateway.settings.models import LISTENERS, PortSharing
 

@@ -15,8 +15,8 @@ import pytest
 from gateway.channels.addresses import OpenPorts
 from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.processes.child import Child
-from gateway.processes.endpoints import OpenSockets
 from gateway.processes.link_protocol import Begin, ProcessMessage, encode_message
+from gateway.processes.master import OpenSockets
 from gateway.processes.worker_link import WorkerLink
 from gateway.settings.models import ListenAddress, PortSharing
 

@@ -12,8 +12,7 @@ from gateway.app.doctor import CheckState, check_processes
 from gateway.cluster.members.worker_slot import WorkerSlot
 from gateway.lib.sockets import ListenError, listen, listen_shared, port_of
 from gateway.ports.errors import StoreUnusable
-from gateway.processes.endpoints import OpenSockets
-from gateway.processes.master import needs_restart, run_folder
+from gateway.processes.master import OpenSockets, needs_restart, run_folder
 from gateway.processes.worker_settings import cores, settings_for_worker, with_host_registry, worker_count
 from gateway.settings import Settings, SettingsError, load
 
