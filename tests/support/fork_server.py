@@ -36,7 +36,7 @@ _MODULES = (
         "proxy.edge.app",
         "uvloop",
     ),
-    *("gateway.processes.master", "gateway.processes.endpoints", "gateway.processes.worker_link"),
+    *("gateway.processes.master", "gateway.processes.worker_link"),
     *(f"gateway.adapters.local.{name}" for name in ("channels", "console", "events", "films", "jobs", "objects")),
     *("gateway.ingest.websocket.listener", "gateway.ingest.webrtc.whip"),
     *("gateway.inputs.playlist", "gateway.inputs.pull", "gateway.inputs.slate"),
