@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Final
 
 from aiohttp import web
@@ -11,12 +10,11 @@ from gateway.api import session_schemas
 from gateway.api.answers import BadRequest, Missing, answer
 from gateway.api.authenticators import USER
 from gateway.api.context import CONTEXT
-from gateway.api.page_limit import page_limit
+from gateway.api.moments import page_limit, read_moment
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
 from gateway.channels.names import is_channel_id
 from gateway.diagnosis.event_log import first_id
-from gateway.lib.numbers import read_decimal
 from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.events import EventType
 from gateway.ports.stores import EventQuery
@@ -31,8 +29,6 @@ QUERY: Final = (
 )
 _MAX_LIMIT: Final = 1000
 _ID: Final = re.compile(r"[0-9a-f]{24}", re.ASCII)
-_MAX_SECONDS: Final = 10**12
-_MAX_TIME_LENGTH: Final = 40
 
 
 @operation(list[session_schemas.LoggedEvent], statuses=(503,), query=QUERY)
@@ -68,20 +64,5 @@ def _read_query(request: web.Request) -> EventQuery:
 
 
 def _first_id(text: str, field: str, other: str = "") -> str:
-    """Returns the smallest event id of a time; "" for "".
-
-    other: names another valid form in the error. Raises BadRequest.
-    """
-    if not text:
-        return ""
-    if (seconds := read_decimal(text, _MAX_SECONDS)) is not None:
-        return first_id(seconds)
-    try:
-        # In a query, "+" means a space.
-        time = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
-        if len(text) > _MAX_TIME_LENGTH:
-            raise ValueError
-        return first_id((time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, OverflowError):
-        message = f"expected {other}seconds since 1970 or a time such as 2030-01-31T18:00:00Z"
-        raise BadRequest(message, field=field) from None
+    """Returns the smallest event id of a time; "" for "". other: see `read_moment`. Raises BadRequest."""
+    return first_id(read_moment(text, field, other)) if text else ""

@@ -12,7 +12,7 @@ from gateway.api.answers import BadRequest, answer
 from gateway.api.body import read
 from gateway.api.film_texts import film_texts, is_text
 from gateway.api.jobs import film_addresses, vod_service
-from gateway.api.page_limit import page_limit
+from gateway.api.moments import page_limit
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
 from gateway.channels.names import is_object_key

@@ -1,11 +1,11 @@
-"""Reads times in requests."""
+"""Reads times and limits in requests."""
 
 import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.api.answers import BadRequest
-from gateway.lib.numbers import read_decimal
+from gateway.lib.numbers import read_decimal, read_integer
 
 _MAX_TEXT: Final = 40  # characters of a time
 _MILLISECONDS: Final = 1e11  # larger numbers are milliseconds since 1970, as in JavaScript
@@ -23,8 +23,11 @@ def read_number(value: Any) -> float | None:
     return None
 
 
-def read_moment(value: Any, field: str) -> float:
-    """Returns seconds since 1970. A time without a zone is UTC. Raises BadRequest."""
+def read_moment(value: Any, field: str, other: str = "") -> float:
+    """Returns seconds since 1970. A time without a zone is UTC. Raises BadRequest.
+
+    other: names another valid form in the error, such as "an id, ".
+    """
     number = read_number(value)
     if number is not None:
         number = number / 1000 if number >= _MILLISECONDS else number
@@ -36,4 +39,12 @@ def read_moment(value: Any, field: str) -> float:
             return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
             pass
-    raise BadRequest("expected a time such as 2030-01-31T18:00:00Z, or seconds since 1970", field=field)
+    raise BadRequest(f"expected {other}a time such as 2030-01-31T18:00:00Z, or seconds since 1970", field=field)
+
+
+def page_limit(text: str, most: int) -> int:
+    """Returns the limit in a query, 1 to `most`. Raises BadRequest."""
+    limit = read_integer(text, most, 1)
+    if limit is None:
+        raise BadRequest(f"expected a number from 1 to {most}", field="limit")
+    return limit

@@ -13,8 +13,7 @@ from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.forwarding import session_elsewhere
 from gateway.api.jobs import vod_service
-from gateway.api.moments import read_moment
-from gateway.api.page_limit import page_limit
+from gateway.api.moments import page_limit, read_moment
 from gateway.api.presenter import Presenter
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer

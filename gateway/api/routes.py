@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.api import (
-    account,
     alarms,
     appearance,
     channel_forms,
@@ -20,7 +19,6 @@ from gateway.api import (
     inputs,
     ivs,
     jobs,
-    kinesis_upload,
     login,
     media,
     nms,
@@ -101,7 +99,7 @@ ROUTES: Final = (
         Route("GET /films/{key:.+}", films.show),
         Route("PUT /films/{key:.+}", films.edit),
         Route("DELETE /films/{key:.+}", films.delete),
-        Route("POST /processObject", kinesis_upload.process_object),
+        Route("POST /processObject", jobs.process_object),
     ),
     *_tagged(
         "Site",
@@ -156,11 +154,11 @@ ROUTES: Final = (
     ),
     *_tagged(
         "Account",
-        Route("PUT /account/password", account.change_password, role=_BROADCASTER),
-        Route("GET /account/second-factor", account.second_factor, role=_BROADCASTER),
-        Route("POST /account/second-factor", account.begin_second_factor, role=_BROADCASTER),
-        Route("PUT /account/second-factor", account.confirm_second_factor, role=_BROADCASTER),
-        Route("POST /account/second-factor/off", account.end_second_factor, role=_BROADCASTER),
+        Route("PUT /account/password", login.change_password, role=_BROADCASTER),
+        Route("GET /account/second-factor", login.second_factor, role=_BROADCASTER),
+        Route("POST /account/second-factor", login.begin_second_factor, role=_BROADCASTER),
+        Route("PUT /account/second-factor", login.confirm_second_factor, role=_BROADCASTER),
+        Route("POST /account/second-factor/off", login.end_second_factor, role=_BROADCASTER),
     ),
     *_tagged(
         "Tokens",

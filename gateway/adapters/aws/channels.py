@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.adapters.aws.attributes import from_item, to_item
-from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
+from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoStore
 from gateway.adapters.aws.session import AwsSession, call
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import ID, Channel
@@ -31,11 +31,10 @@ _PULL: Final = "pullDNS"
 Writes = list[dict[str, Any]]
 
 
-class DynamoChannels:
+class DynamoChannels(DynamoStore):
     """A ChannelStore in one table. Reads are consistent, so the next push to a deleted channel is refused."""
 
-    def __init__(self, session: AwsSession, table: str) -> None:
-        self._table = DynamoTable(session, table)
+    KEY = (ID,)
 
     async def get(self, id: str) -> Channel:
         return _channel(await self._item(id))
@@ -120,10 +119,6 @@ class DynamoChannels:
 
     async def remove_deleted(self, id: str) -> None:
         await self._table.call("delete_item", Key=_key(_DELETED + id))
-
-    async def check(self) -> None:
-        # Does not call DescribeTable: a push reads an item too, so this needs no other permission.
-        await self._table.get(_key("-"))
 
     async def _item(self, id: str, prefix: str = "") -> dict[str, Any]:
         item = await self._table.get(_key(prefix + id)) if is_channel_id(id) else None

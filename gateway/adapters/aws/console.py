@@ -2,21 +2,18 @@
 
 import json
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.adapters.aws.dynamo_table import DynamoTable
-from gateway.adapters.aws.session import AwsSession
+from gateway.adapters.aws.dynamo_table import DynamoStore
 
 _VALID: Final = "(attribute_not_exists(#expires) OR #expires > :now)"
 
 
-class DynamoConsole:
+class DynamoConsole(DynamoStore):
     """A ConsoleStore in one table. DynamoDB deletes expired items within days. Reads ignore them at once."""
 
-    def __init__(self, session: AwsSession, table: str, clock: Callable[[], float] = time.time) -> None:
-        self._table, self._clock = DynamoTable(session, table), clock
+    KEY = ("kind", "key")
 
     async def get(self, kind: str, key: str) -> dict[str, Any] | None:
         item = await self._table.get(_key(kind, key))
@@ -39,9 +36,6 @@ class DynamoConsole:
     async def list(self, kind: str) -> dict[str, dict[str, Any]]:
         items = await self._table.read_all("query", {"kind": kind}, KeyConditionExpression="#kind = :kind")
         return {item["key"]["S"]: _value(item) for item in items if self._is_valid(item)}
-
-    async def check(self) -> None:
-        await self._table.get(_key("-", "-"))
 
     async def _put_if(self, condition: str, item: dict[str, Any]) -> bool:
         return await self._table.write("put_item", {"now": self._clock()}, Item=item, ConditionExpression=condition)

@@ -1,10 +1,11 @@
 """One DynamoDB table, with the calls that the DynamoDB stores share."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from botocore.exceptions import ClientError
 
@@ -95,3 +96,16 @@ class DynamoTable:
         ask = partial(self.call, operation, values, **parameters)
         async for answer in session.pages(ask, "ExclusiveStartKey", "LastEvaluatedKey"):
             yield answer["Items"]
+
+
+class DynamoStore:
+    """The base of a store in one table. KEY: the attributes of the table's key."""
+
+    KEY: ClassVar[tuple[str, ...]]
+
+    def __init__(self, session: AwsSession, table: str, clock: Callable[[], float] = time.time) -> None:
+        self._table, self._clock = DynamoTable(session, table), clock
+
+    async def check(self) -> None:
+        # Does not call DescribeTable: each use of the store reads an item too, so this needs no other permission.
+        await self._table.get({name: {"S": "-"} for name in self.KEY})

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.adapters.aws.attributes import from_item, to_item
-from gateway.adapters.aws.dynamo_table import DynamoTable
-from gateway.adapters.aws.session import AwsSession
+from gateway.adapters.aws.dynamo_table import DynamoStore
 from gateway.ports.errors import NoSuchFilm
 from gateway.ports.films import LISTED, Film, FilmState, search_form
 
@@ -15,11 +14,10 @@ _SAME_VERSION: Final = "#version = :version"
 _PAGE: Final = 250  # items that one request of a search reads at most
 
 
-class DynamoFilms:
+class DynamoFilms(DynamoStore):
     """A FilmStore in one table. A list reads only its page; a search reads all films, 1 MB of them a request."""
 
-    def __init__(self, session: AwsSession, table: str) -> None:
-        self._table = DynamoTable(session, table)
+    KEY = ("kind", "key")
 
     async def add(self, film: Film) -> bool:
         return await self._table.write("put_item", Item=_item(film), ConditionExpression="attribute_not_exists(kind)")
@@ -68,9 +66,6 @@ class DynamoFilms:
 
     async def mark(self, name: str) -> None:
         await self._table.call("put_item", Item=_key(_MARK, name))
-
-    async def check(self) -> None:
-        await self._table.get(_key("-", "-"))
 
 
 def _key(kind: str, key: str) -> dict[str, Any]:

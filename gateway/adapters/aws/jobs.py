@@ -4,19 +4,17 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.adapters.aws.attributes import from_item, to_item
-from gateway.adapters.aws.dynamo_table import DynamoTable
-from gateway.adapters.aws.session import AwsSession
+from gateway.adapters.aws.dynamo_table import DynamoStore
 from gateway.ports.errors import JobChanged, JobExists, NoSuchJob
 from gateway.ports.jobs import JobState, StoredJob
 
 _FINISHED: Final = tuple(str(state) for state in JobState if state.finished)
 
 
-class DynamoJobs:
+class DynamoJobs(DynamoStore):
     """A JobStore in one table. Listing reads the whole table. `trim` limits it to one or two pages of 1 MB."""
 
-    def __init__(self, session: AwsSession, table: str) -> None:
-        self._table = DynamoTable(session, table)
+    KEY = ("id",)
 
     async def add(self, job: StoredJob) -> None:
         condition = "attribute_not_exists(id)"
@@ -50,9 +48,6 @@ class DynamoJobs:
         finished = sorted((job.id for job in await self._scan() if job.state.finished), reverse=True)
         for id in finished[limit:]:
             await self._table.call("delete_item", Key={"id": {"S": id}})
-
-    async def check(self) -> None:
-        await self._table.get({"id": {"S": "-"}})
 
     async def _scan(self, values: Mapping[str, str] | None = None, **parameters: Any) -> list[StoredJob]:
         items = await self._table.read_all("scan", values, **parameters)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.attributes import from_attribute, to_item
-from gateway.adapters.aws.dynamo_table import DynamoTable, condition_failed
+from gateway.adapters.aws.dynamo_table import DynamoStore, condition_failed
 from gateway.adapters.aws.session import AwsSession, call
 from gateway.channels.names import is_channel_id
 from gateway.lib.bounded_json import MAX_NUMBER
@@ -22,7 +22,6 @@ _KEY: Final = "UUID"
 # so that no scan is needed.
 _NODES: Final = "/nodes"
 _NODE: Final = "/node/"
-_NOTHING: Final = "/"  # no row has this key; `check` reads it
 _ROLES: Final = frozenset(str(role) for role in NodeRole)
 _MAX_KEYS: Final = 100  # in one BatchGetItem
 # Pauses in seconds before a request repeats the keys that a throttled table left out. Their sum is below the time-out
@@ -38,7 +37,7 @@ _FREE: Final = (
 )
 
 
-class DynamoRegistry:
+class DynamoRegistry(DynamoStore):
     """A Registry in one table. A session's row has attributes of the old system and of Millrace.
 
     Those of Millrace are node, address, claim, started, cluster and left. DynamoDB deletes an expired row within days.
@@ -48,8 +47,10 @@ class DynamoRegistry:
     it was read. A node adds its id again if its heartbeat finds no row, or if the set lacked the id.
     """
 
+    KEY = (_KEY,)
+
     def __init__(self, session: AwsSession, table: str, clock: Callable[[], float] = time.time) -> None:
-        self._table, self._clock = DynamoTable(session, table), clock
+        super().__init__(session, table, clock)
         self._listed: set[str] = set()  # ids that this process added, without those that the last read did not find
 
     async def join(self, node: Node) -> None:
@@ -116,9 +117,6 @@ class DynamoRegistry:
     async def claim_of(self, stream: str) -> StreamClaim | None:
         item = await self._table.get(_key(stream)) if is_channel_id(stream) else None
         return self._unexpired_claim(item) if item else None
-
-    async def check(self) -> None:
-        await self._table.get(_key(_NOTHING))
 
     async def _batch(self, client: Any, keys: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
         """Returns the items with these keys, which must be unique.

@@ -1,9 +1,7 @@
 """Users, login sessions and profiles of the console in SQLite, one row each."""
 
 import json
-import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.adapters.local.database import Database, to_json
@@ -24,10 +22,6 @@ CREATE TABLE IF NOT EXISTS people (
 CREATE INDEX IF NOT EXISTS people_expires ON people (expires) WHERE expires > 0
 """
     CHECK = "SELECT 1 FROM people LIMIT 1"
-
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(path)
-        self._clock = clock
 
     async def get(self, kind: str, key: str) -> dict[str, Any] | None:
         rows = await self.rows(_GET, kind, key, self._clock())

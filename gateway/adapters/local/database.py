@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -46,8 +46,8 @@ class Database:
     SCHEMA: ClassVar[int] = 1
     CHECK: ClassVar[str]
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self._path, self._clock = path, clock
         self._database: aiosqlite.Connection | None = None
         self.unusable = ""  # why the file cannot be used, and operations raise StoreUnavailable; "": it can be used
         self._open_again_at = 0.0

@@ -1,8 +1,6 @@
 """Nodes and their stream claims in SQLite, for several gateways on one machine. The file contains nothing else."""
 
-import time
-from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import Any, Final, Self
 
 from gateway.adapters.local.database import Database, to_json
@@ -38,10 +36,6 @@ CREATE TABLE IF NOT EXISTS holdings (
 ) WITHOUT ROWID
 """
     CHECK = "SELECT 1 FROM holdings LIMIT 1"
-
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(path)
-        self._clock = clock
 
     async def __aenter__(self) -> Self:
         """Opens the file like Database. Raises StoreUnusable also if another store of Millrace uses the file."""
