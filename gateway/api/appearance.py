@@ -16,8 +16,8 @@ from gateway.api.authenticators import USER
 from gateway.api.body import json_object
 from gateway.api.channels import answer_with, store_changes, stored_channel
 from gateway.api.context import CONTEXT, Context
+from gateway.api.films import read_chunks
 from gateway.api.route import operation
-from gateway.api.uploads import read_chunks
 from gateway.channels.site import KIND, MAX_LOGO, Site
 from gateway.playback.site import stored_site
 from gateway.ports import media_keys

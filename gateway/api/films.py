@@ -1,17 +1,21 @@
 """Films: list, search, show, rename and delete videos on demand."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
 import structlog
 from aiohttp import web
+from aiohttp.client_exceptions import ClientError
 
 from gateway.api import qr_code, schemas
-from gateway.api.answers import BadRequest, answer
-from gateway.api.body import read
+from gateway.api.answers import BadRequest, Conflict, answer
+from gateway.api.body import decoding_error, read
+from gateway.api.context import CONTEXT
 from gateway.api.film_texts import film_texts, is_text
-from gateway.api.jobs import film_addresses, vod_service
+from gateway.api.jobs import film_addresses, present_jobs, vod_service
 from gateway.api.moments import page_limit
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
@@ -19,6 +23,7 @@ from gateway.channels.names import is_object_key
 from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.errors import NoSuchFilm
 from gateway.ports.films import Film
+from gateway.vod.uploads import UploadExists
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +36,8 @@ PAGE_QUERY: Final = (
     ("limit", f"the number of films, 1 to {_MAX_LIMIT} (default {_DEFAULT_LIMIT})"),
     ("before", "the key of the last film of the previous page; the answer begins after it"),
 )
+_CHUNK_BYTES: Final = 1 << 18
+_READ_TIMEOUT: Final = 60  # seconds in which the next chunk must arrive
 
 
 @operation(list[schemas.Film], statuses=(503,), query=PAGE_QUERY)
@@ -112,3 +119,66 @@ def _key(request: web.Request) -> str:
     if not is_object_key(key):
         raise NoSuchFilm(quote(key[:100]))
     return key
+
+
+@operation(schemas.Upload, body=schemas.NewUpload, statuses=(503,))
+async def create_upload(request: web.Request) -> web.Response:
+    """Get an address for the upload of a video, or of a picture for a slate.
+
+    An uploaded video becomes a job automatically, a picture does not.
+    The job starts at once if this node receives the upload, otherwise after the bucket's event.
+    """
+    wanted = await read(request, schemas.NewUpload)
+    base = f"{request.app[CONTEXT].scheme(request)}://{request.host}"
+    key, upload = await vod_service(request).uploads.offer(wanted.name, base, **film_texts(wanted))
+    return answer({"key": key, "url": upload.url, "method": upload.method, "headers": upload.headers})
+
+
+@operation(
+    schemas.Uploaded,
+    status=201,
+    statuses=(400, 403, 404, 409, 413, 507, 503),
+    query=(("expires", "from the address"), ("sign", "from the address")),
+)
+async def receive_upload(request: web.Request) -> web.Response:
+    """Upload a file to this address; a video becomes a job.
+
+    The signature in the address is the authorization.
+    """
+    uploads = vod_service(request).uploads
+    key = request.match_info["key"]
+    size = request.content_length
+    uploads.admit(key, request.query.get("expires", ""), request.query.get("sign", ""), size)
+    try:
+        job = await uploads.receive(key, read_chunks(request, size))
+    except UploadExists:
+        raise Conflict("this upload address was already used") from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise web.HTTPInsufficientStorage(reason="the disk has not enough space for this file") from error
+        raise
+    if job is None:
+        return answer({"key": key, "job": None}, 201)
+    (presented,) = await present_jobs(request, [job])
+    return answer({"key": key, "job": presented}, 201, {"Location": f"/jobs/{job.id}"})
+
+
+async def read_chunks(request: web.Request, size: int | None) -> AsyncIterator[bytes]:
+    """Yields the body in chunks. Raises BadRequest if the client disconnects early."""
+    received = 0
+    while True:
+        try:
+            async with asyncio.timeout(_READ_TIMEOUT):
+                chunk = await request.content.read(_CHUNK_BYTES)
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(reason="the upload has stalled") from None
+        except (ClientError, ConnectionError) as error:
+            raise BadRequest("the upload was interrupted") from error
+        except web.RequestPayloadError:
+            raise decoding_error(request) from None
+        if not chunk:
+            break
+        received += len(chunk)
+        yield chunk
+    if size is not None and received != size:
+        raise BadRequest(f"received {received} of {size} bytes")

@@ -28,7 +28,6 @@ from gateway.api import (
     servers,
     sessions,
     status,
-    uploads,
     users,
 )
 from gateway.api.route import Route
@@ -92,8 +91,8 @@ ROUTES: Final = (
         Route("GET /jobs", jobs.index),
         Route("GET /jobs/{id}", jobs.show),
         Route("DELETE /jobs/{id}", jobs.cancel),
-        Route("POST /uploads", uploads.create_upload),
-        Route("PUT /uploads/{key}", uploads.receive, public=True),
+        Route("POST /uploads", films.create_upload),
+        Route("PUT /uploads/{key}", films.receive_upload, public=True),
         Route("GET /films", films.index),
         Route("GET /filmqr/{key:.+}", films.qr),
         Route("GET /films/{key:.+}", films.show),

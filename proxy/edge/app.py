@@ -12,8 +12,7 @@ from gateway.app.shutdown import ShutdownSignals
 from gateway.channels.channel import Channel
 from gateway.channels.stores import ChannelReader
 from gateway.channels.stream_key import SigningSecrets
-from gateway.cluster.members import idle
-from gateway.cluster.members.membership import Membership
+from gateway.cluster.members.membership import Membership, wait_until_idle
 from gateway.cluster.members.registry_locator import RegistryLocator
 from gateway.http.forwarded import Forwarded
 from gateway.http.server import HttpServer
@@ -45,7 +44,7 @@ def run(settings: Settings, link: WorkerLink | None = None) -> int:
 
 async def _stop_when_idle(locator: RegistryLocator, channel: str, shutdown_signals: ShutdownSignals) -> None:
     """Stops this edge when its channel is idle. The gateway that started it may no longer run."""
-    await idle.wait_until_idle(locator, channel)
+    await wait_until_idle(locator, channel)
     shutdown_signals.stop()
 
 

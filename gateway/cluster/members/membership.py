@@ -1,19 +1,24 @@
-"""Keeps this node in the registry, with a heartbeat that shows that it is alive."""
+"""Keeps this node in the registry with a heartbeat, and ends a node of one channel when the channel is idle."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 import structlog
 
-from gateway.ports.errors import StoreUnavailable
+from gateway.cluster.members.node_address import StreamLocator
+from gateway.lib.clocks import Clock
+from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.nodes import Node
 from gateway.ports.stores import Registry
 
 log = structlog.get_logger(__name__)
 
 BEAT_SECONDS: Final = 3.0
+IDLE_SECONDS: Final = 300.0  # a publisher may reconnect to any gateway within this time, and still has its edges
+_POLL_SECONDS: Final = 15.0
 
 
 class Membership:
@@ -60,3 +65,26 @@ class Membership:
                 await self._registry.leave(id)
         except (StoreUnavailable, TimeoutError) as error:
             log.warning("this node could not be removed from the registry", reason=str(error))
+
+
+async def wait_until_idle(
+    locator: StreamLocator,
+    channel: str,
+    *,
+    idle: float = IDLE_SECONDS,
+    poll: float = _POLL_SECONDS,
+    clock: Clock = time.monotonic,
+) -> None:
+    """Returns when no node has held the stream of the channel for `idle` seconds.
+
+    While the registry does not answer, the stream counts as held. poll: seconds between two checks.
+    """
+    last_held = clock()
+    while clock() - last_held < idle:
+        try:
+            if await locator.find(channel) is not None:
+                last_held = clock()
+        except (StoreUnavailable, AtCapacity):
+            last_held = clock()
+        await asyncio.sleep(poll)
+    log.info("the channel is no longer live: this node ends", channel=channel, seconds=round(clock() - last_held))

@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from gateway.formats.mp4.fragment_places import fragment_places
 from gateway.formats.mp4.movie_reader import MAX_MOOV, MovieReader, is_start
-from gateway.formats.mp4.stream import FragmentReader
+from gateway.formats.mp4.stream import FragmentReader, fragment_places
 from gateway.formats.recording import ForeignCodec, Packet
 from gateway.formats.ts.demuxer import PACKET
 from gateway.formats.ts.reader import TsReader

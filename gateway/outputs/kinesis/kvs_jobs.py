@@ -14,7 +14,7 @@ import structlog
 
 from gateway.lib import process
 from gateway.lib.waiting import wait_at_most
-from gateway.outputs.kinesis.kvs_running_job import FirstFragment, KvsRunningJob, ObjectReader
+from gateway.outputs.kinesis.kvs_running_job import FirstFragment, KvsRunningJob
 from gateway.outputs.kinesis.kvs_streams import KvsStreams
 from gateway.ports import media_keys
 from gateway.ports.errors import (
@@ -29,6 +29,7 @@ from gateway.ports.errors import (
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import KVS, JobState, StoredJob
 from gateway.ports.vod_names import is_vod_file
+from gateway.vod.object_player import ObjectPlayer
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +78,7 @@ class KvsJobs:
     most: maximum number of waiting jobs. history: number of finished jobs that are kept.
     """
 
-    def __init__(self, streams: KvsStreams, player: ObjectReader, queue: JobQueue, *, most: int, history: int) -> None:
+    def __init__(self, streams: KvsStreams, player: ObjectPlayer, queue: JobQueue, *, most: int, history: int) -> None:
         self._streams = streams
         self._player = player
         self._queue = queue

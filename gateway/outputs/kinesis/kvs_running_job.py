@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import structlog
 
 from gateway.lib.tasks import Tasks, awaited
-from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog
 from gateway.outputs.kinesis.fragmenter import Fragmenter
@@ -20,7 +18,7 @@ from gateway.outputs.kinesis.kvs_streams import KvsStreams
 from gateway.ports.errors import GatewayError, JobChanged, NoSuchJob, OutputError, OutputUnsupported, StoreUnavailable
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import StoredJob
-from gateway.ports.stores import Object
+from gateway.vod.object_player import ObjectPlayer
 
 log = structlog.get_logger(__name__)
 
@@ -33,16 +31,6 @@ _CHECK_SECONDS: Final = 10.0  # between checks of these limits
 FirstFragment: TypeAlias = "asyncio.Future[tuple[str, str]]"
 
 
-class ObjectReader(Protocol):
-    """Reads media from stored objects; implemented by `gateway.vod.object_player`."""
-
-    async def find(self, bucket: str, names: Sequence[str]) -> Object: ...
-
-    def play(
-        self, bucket: str, key: str, on_progress: Callable[[float], None]
-    ) -> AsyncGenerator[Tracks | AccessUnit, None]: ...
-
-
 @dataclass(slots=True)
 class KvsRunningJob:
     """A job that has begun. started: set for a caller that waits for the first fragment; None if nobody waits.
@@ -53,7 +41,7 @@ class KvsRunningJob:
     """
 
     streams: KvsStreams
-    player: ObjectReader
+    player: ObjectPlayer
     queue: JobQueue
     job: StoredJob
     started: FirstFragment | None

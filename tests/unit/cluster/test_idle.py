@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from gateway.cluster.members.idle import wait_until_idle
+from gateway.cluster.members.membership import wait_until_idle
 from gateway.cluster.members.node_address import NodeAddress
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnavailable

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.formats.mp4.box import box
 from gateway.formats.mp4.fragment import Mp4Sample, fragment
-from gateway.formats.mp4.fragment_places import fragment_places
 from gateway.formats.mp4.init import TrackInit, movie_init
+from gateway.formats.mp4.stream import fragment_places
 from gateway.media.errors import InvalidData
 from tests.support.builders import AUDIO, VIDEO
 
