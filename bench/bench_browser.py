@@ -23,8 +23,7 @@ from bench.harness import paths
 from bench.harness.procs import PAGE, TICK, BenchError
 from gateway.formats.media_recorder import RecordingReader
 from gateway.formats.recording import Packet
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from tests.support.browser_push import BrowserPush, browser_push
 
 SIZE, RATE = "1280x720", 30

@@ -34,8 +34,7 @@ from playwright.async_api import async_playwright
 from bench.harness.picture_clock import BITS, PictureClock, ages
 from gateway.formats.flv.demuxer import MediaDemuxer
 from gateway.formats.flv.tag import AUDIO, VIDEO
-from gateway.media.track import Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, MediaTrack
 from tests.support.browser import chromium, opened
 from tests.support.flv_reader import FlvReader
 from tests.support.gateway import Channel, running

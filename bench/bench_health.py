@@ -15,8 +15,7 @@ import time
 from gateway.diagnosis.stream_health import StreamHealth
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.stream import Stream
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from tests.support import builders, sources
 
 FPS, SOUNDS = 30, 47  # units a second

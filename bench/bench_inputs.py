@@ -36,8 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.formats.flv.tag import TrackStart
-from gateway.media.track import Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, MediaTrack
 from tests.support.browser import chromium
 from tests.support.clients import Program, checksums, ffplay, gst_play_hls, probe, push, until, vlc
 from tests.support.flv_reader import FlvFileDemuxer

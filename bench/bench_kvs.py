@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 
 from bench.bench_packaging import AUDIO, VIDEO, pictures
 from gateway.live.publisher import StreamPublisher
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from gateway.outputs.kinesis.kvs_output import KvsOutput
 from gateway.outputs.kinesis.kvs_streams import KvsStreams
 from gateway.ports.stores import PutMediaRequest

@@ -21,7 +21,7 @@ from gateway.formats.flv import muxer
 from gateway.formats.flv.tag import AUDIO, VIDEO
 from gateway.lib.egress import Address
 from gateway.lib.scheduled_reads import ReadScheduler
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from gateway.outputs.relay.rtmp_push import open_push
 from gateway.protocols.rtmp.client import ConnectFeatures
 from gateway.protocols.rtmp.url import parse_url

@@ -12,8 +12,7 @@ import time
 
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
-from gateway.media.track import Codec
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec
 from gateway.settings.layers import load
 from gateway.workers.sound_client import SoundWorkerClient
 from gateway.workers.sound_protocol import SoundSetup, opus_track

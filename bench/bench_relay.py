@@ -23,7 +23,7 @@ import uvloop
 
 from bench.bench_packaging import AUDIO, FPS, VIDEO, pictures
 from gateway.lib.egress import Egress
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from gateway.outputs.relay.relay_output import RelayFactory
 from gateway.settings import load
 from tests.support import builders

@@ -13,7 +13,7 @@ from bench.bench_packaging import AUDIO, FPS, VIDEO, pictures
 from gateway.lib import log as logs
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from gateway.outputs.recording.recording_output import RecordingOutput
 from tests.support.recording import RunningArchive, stream_of
 

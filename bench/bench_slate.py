@@ -19,7 +19,7 @@ from gateway.inputs.slate.slate_loop import LoopPlayback, SlateLoop
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.live.publisher import StreamPublisher
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from gateway.settings import load
 from gateway.workers.slate_protocol import SlateRequest
 from gateway.workers.stream_form import StreamForm

@@ -17,8 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from tests.support import sources
 from tests.support.builders import Recorder
 from tests.support.marking import WatermarkHub, play

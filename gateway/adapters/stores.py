@@ -62,7 +62,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
             session = await stack.enter_async_context(open_aws(remote[0]))
         channels: ChannelStore = await _open("channels", settings.channels, session, stack, required=True)
         if session is not None and _in_cloud(settings.channels):
-            from gateway.adapters.aws.channels import SsmDomains
+            from gateway.adapters.aws.domains import SsmDomains
 
             domains: DomainStore = CachedDomains(SsmDomains(session))
         else:

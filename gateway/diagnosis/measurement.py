@@ -14,8 +14,7 @@ from gateway.media.codecs import audio_rate, frame_rate, samples_per_frame, vide
 from gateway.media.errors import InvalidData
 from gateway.media.random_access import RandomAccess, random_access_of
 from gateway.media.silence import is_silent
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 
 log = structlog.get_logger(__name__)
 

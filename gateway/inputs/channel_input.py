@@ -18,8 +18,7 @@ from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
-from gateway.media.track import Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
 
 log = structlog.get_logger(__name__)
 

@@ -13,8 +13,7 @@ import structlog
 
 from gateway.lib.tasks import Tasks
 from gateway.media.errors import InvalidData
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.ports.errors import GatewayError, OutputError, OutputUnsupported
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage

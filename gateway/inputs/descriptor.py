@@ -13,8 +13,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind, InputSpec
 from gateway.lib.egress import Egress
 from gateway.live.publisher import StreamPublisher
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.ports.stores import ObjectStore
 from gateway.settings import Settings
 from gateway.workers.worker_pool import WorkerPool

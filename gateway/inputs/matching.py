@@ -12,8 +12,7 @@ from gateway.lib.tasks import Tasks, awaited
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.live.subscription import End, Subscription
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Timed, Tracks
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage

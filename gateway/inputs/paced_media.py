@@ -8,7 +8,7 @@ from typing import Final, Generic, TypeVar
 
 import structlog
 
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from gateway.ports.errors import GatewayError, OutputError
 
 log = structlog.get_logger(__name__)

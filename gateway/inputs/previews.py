@@ -12,8 +12,7 @@ from gateway.inputs.channel_inputs import ChannelInputs
 from gateway.inputs.source_runner import SourceRunner
 from gateway.live.hub import Hub
 from gateway.live.stream import Stream
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from gateway.ports.errors import NoSuchStream, OutputError
 from gateway.workers.jpeg_service import JpegService
 

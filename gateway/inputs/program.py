@@ -7,8 +7,7 @@ from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_publisher import TrackPublisher
 from gateway.media.silent_frames import silent_frame
-from gateway.media.track import Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
 
 _FRAME_MS: Final = 33  # from the last unit of an input to the first of the next one, if no time has passed
 _MAX_SILENCE_MS: Final = 5_000  # a longer gap in the sound is not filled

@@ -12,8 +12,7 @@ from gateway.inputs.descriptor import InputSource
 from gateway.inputs.selection import SwitchReason
 from gateway.lib.backoff import Backoff
 from gateway.live.publisher import StreamPublisher
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.ports.errors import OutputError, OutputUnsupported
 
 log = structlog.get_logger(__name__)

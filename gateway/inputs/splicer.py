@@ -9,8 +9,7 @@ from typing import Final
 
 from gateway.inputs.demux_client import DemuxedSource, Item
 from gateway.media.clock import PublisherTimeline
-from gateway.media.track import Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
 
 _DEFAULT_STEP: Final = 33  # ms of a frame whose duration is unknown

@@ -24,8 +24,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.track_changes import IntervalLimiter
 from gateway.live.track_publisher import TrackPublisher
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.ports.errors import GatewayError, NoSuchStream, NotAuthorized, RefusalReason
 from gateway.ports.events import Event, EventType
 from gateway.settings.models import InputsSettings

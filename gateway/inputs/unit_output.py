@@ -5,8 +5,7 @@ import time
 from gateway.inputs.descriptor import InputContext
 from gateway.live.publisher import StreamPublisher
 from gateway.media.errors import InvalidData
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.ports.errors import OutputError
 
 

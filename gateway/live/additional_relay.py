@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway.live.pushed_tracks import MAX_PUSHED, NO_INFO, TrackInfo
-from gateway.media.track import Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, MediaTrack
 
 _KINDS: Final = (Kind.VIDEO, Kind.AUDIO)  # by the lowest bit of a track's number
 

@@ -6,8 +6,7 @@ from gateway.live.pushed_tracks import PushedTrack
 from gateway.live.sink import PartialSink
 from gateway.live.stream import Stream
 from gateway.live.subscription import Subscription
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 
 
 class AdditionalSinks:

@@ -8,8 +8,7 @@ import structlog
 from gateway.live.gop_cache import GopCache
 from gateway.live.sink import ALL_MEDIA, EndReason, Item, Sink, SinkNeeds, SoundSource
 from gateway.live.start_buffer import StartBuffer
-from gateway.media.track import AmfValue, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, AmfValue, MediaTrack, Timed, Tracks
 
 log = structlog.get_logger(__name__)
 

@@ -11,8 +11,7 @@ from gateway.live.pushed_tracks import TrackInfo, track_info
 from gateway.live.track_changes import IntervalLimiter
 from gateway.live.unit_intake import AUDIO_INDEX, UnitIntake
 from gateway.media.errors import InvalidData
-from gateway.media.track import AmfValue, Kind, MediaTrack
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed
 
 log = structlog.get_logger(__name__)
 

@@ -3,8 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 
 AUDIO_ONLY_SECONDS = 1.0  # of sound in the cache of a stream without video
 _VIDEO = Kind.VIDEO

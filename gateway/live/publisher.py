@@ -17,8 +17,7 @@ from gateway.live.sink import EndReason, SoundSource
 from gateway.live.stream import ActivePublisher, Stream
 from gateway.live.track_changes import DelayedChange, IntervalLimiter, KeepsChanging, TrackChangeLimit
 from gateway.media.clock import PublisherTimeline
-from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed, Tracks
 
 # Called when the hub takes the right to push away.
 Evict: TypeAlias = Callable[[EndReason], None]

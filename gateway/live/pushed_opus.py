@@ -5,8 +5,7 @@ from collections.abc import Callable
 import structlog
 
 from gateway.live.sink import PartialSink
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 
 log = structlog.get_logger(__name__)
 

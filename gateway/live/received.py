@@ -3,7 +3,7 @@
 from collections import deque
 
 from gateway.channels.inputs import MAIN, InputKind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 
 
 class ReceivedMedia:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol, TypeAlias
 
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Timed, Tracks
 
 Item: TypeAlias = Tracks | AccessUnit | Timed
 

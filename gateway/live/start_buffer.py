@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from gateway.live.sink import EndReason, Item
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, Timed, Tracks
 
 MAX_BYTES: Final = 64_000_000  # bytes in the buffers of all streams of one hub
 _ITEM_BYTES: Final = 256  # cost of an item besides its payload, because a publisher may send many tiny items

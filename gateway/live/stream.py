@@ -61,8 +61,7 @@ from gateway.live.received import ReceivedMedia
 from gateway.live.sink import EndReason, SoundSource
 from gateway.live.track_changes import ChangeLimiters
 from gateway.media.clock import PublisherTimeline
-from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed, Tracks
 
 log = structlog.get_logger(__name__)
 

@@ -8,8 +8,7 @@ from typing import Final, Self, TypeAlias
 
 from gateway.live.fanout import Fanout
 from gateway.live.sink import EndReason
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, Timed, Tracks
 
 
 @dataclass(frozen=True, slots=True)

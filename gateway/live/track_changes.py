@@ -14,8 +14,7 @@ from typing import Final, TypeAlias
 
 from gateway.live.pushed_tracks import MAX_PUSHED
 from gateway.media.errors import InvalidData
-from gateway.media.track import AmfValue, Kind, MediaTrack
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed
 
 INTERVAL_SECONDS: Final = 1.0  # between two changes of a stream, after the first MAX_BURST changes
 MAX_BURST: Final = 5  # changes at once: tracks may come late, and a publisher may reconnect at once

@@ -34,8 +34,7 @@ from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, PushedTrack, TrackInfo
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
-from gateway.media.track import AmfValue, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack
 from gateway.ports.errors import GatewayError
 
 log = structlog.get_logger(__name__)

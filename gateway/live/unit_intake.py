@@ -8,8 +8,7 @@ import structlog
 from gateway.live.publisher import StreamPublisher
 from gateway.media.clock import PublisherTimeline
 from gateway.media.errors import InvalidData
-from gateway.media.track import AmfValue, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack
 
 log = structlog.get_logger(__name__)
 

@@ -4,8 +4,7 @@ from typing import Final
 
 from gateway.media.clock import DecodeTimes
 from gateway.media.nal_samples import NalSamples
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 MILLISECONDS: Final = 1_000  # per second, as in FLV and RTMP
 _JUMP_MS: Final = 2_000  # a larger step between two pictures begins new decode times

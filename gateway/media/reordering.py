@@ -5,8 +5,7 @@ from typing import Final
 
 from gateway.media.codecs import sps_of
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 _BASELINE: Final = 66
 _ENOUGH: Final = 4  # pictures; if pictures are reordered, one of so many has a composition offset

@@ -18,8 +18,7 @@ from gateway.live.gop_cache import AUDIO_ONLY_SECONDS
 from gateway.live.sink import EndReason, Item
 from gateway.live.start_buffer import StartBuffer
 from gateway.live.stream import Stream
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, Timed, Tracks
 from gateway.packaging.backlog import Backlogs, Burst, PeakRate
 from gateway.packaging.sliced_writes import SLICE_VIEWERS, SlicedWrites
 from gateway.packaging.viewer import Framing, Viewer, reset_on_close

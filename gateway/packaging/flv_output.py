@@ -8,8 +8,7 @@ from gateway.formats.flv import muxer
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.open_gops import OpenGops
-from gateway.media.track import Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
 from gateway.packaging.feed import Feed, Rendering
 
 _CLOCK_MS: Final = 500

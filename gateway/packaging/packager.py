@@ -12,8 +12,7 @@ from gateway.live.pushed_tracks import MediaBudget
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Timed, Tracks
 from gateway.packaging.segment_window import ListLength
 from gateway.ports.errors import OutputUnsupported
 

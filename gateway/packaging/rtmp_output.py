@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from gateway.formats.flv import muxer
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, Timed, Tracks
 from gateway.packaging.feed import Feed, Rendering
 from gateway.protocols.rtmp.chunk_writer import shared_message
 from gateway.protocols.rtmp.message import AUDIO as AUDIO_MESSAGE

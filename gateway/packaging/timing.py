@@ -14,8 +14,7 @@ from fractions import Fraction
 
 from gateway.media import codecs
 from gateway.media.clock import AudioClock
-from gateway.media.track import Codec, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, MediaTrack
 
 VIDEO_CLOCK = 90_000
 

@@ -12,8 +12,7 @@ from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.tasks import Tasks
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from gateway.playback.playlist_response import SEGMENT_CACHE
 from gateway.playback.rewind import Rewind
 from gateway.ports.errors import NoSuchObject, OutputError, StoreUnavailable

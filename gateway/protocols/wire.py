@@ -9,8 +9,7 @@ from typing import Any, Final, TypeVar
 from gateway.lib import bounded_json
 from gateway.lib.records import read_record
 from gateway.media.errors import InvalidData
-from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, Timed, Tracks
 
 T = TypeVar("T")
 

@@ -13,8 +13,7 @@ from typing import Final
 
 import structlog
 
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.ports.errors import NoSuchObject, OutputError, OutputUnsupported, TooLarge
 from gateway.ports.stores import Object, ObjectStore
 from gateway.protocols import wire

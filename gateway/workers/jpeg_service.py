@@ -20,8 +20,7 @@ import structlog
 from gateway.lib.tasks import Tasks
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, Tracks
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.settings.models import SnapshotSettings

@@ -15,8 +15,7 @@ from typing import Final
 import structlog
 
 from gateway.live.unit_intake import IntakeFailed
-from gateway.media.track import MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage

@@ -26,8 +26,7 @@ from gateway.lib.metrics import Counter
 from gateway.lib.process import describe_exit, with_python_path
 from gateway.lib.tasks import Tasks, awaited
 from gateway.media.errors import InvalidData
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.ports.errors import OutputError
 from gateway.ports.events import Event, Events, EventType
 from gateway.protocols import wire

@@ -6,8 +6,7 @@ from gateway.formats.flv import muxer
 from gateway.formats.flv.demuxer import MediaDemuxer
 from gateway.formats.flv.tag import MAX_TRACKS, Script, TrackStart, Unsupported
 from gateway.media.errors import InvalidData
-from gateway.media.track import MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, MediaTrack
 from tests.fuzz import captures
 from tests.support.flv_reader import FlvFileDemuxer
 

@@ -15,8 +15,7 @@ from gateway.live.track_publisher import TrackPublisher
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Timed, Tracks
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
 from gateway.packaging.flv_output import FlvRendering
 from gateway.packaging.packager import SegmentPlan

@@ -10,8 +10,7 @@ from typing import Any
 from gateway.cluster.members.peers import _parse
 from gateway.cluster.streams.pull import PullLink
 from gateway.live.sink import EndReason
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
 from gateway.protocols import nodes, wire
 from gateway.protocols.nodes import Hello, LinkMessage
 from gateway.protocols.wire import StreamMessage

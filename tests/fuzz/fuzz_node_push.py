@@ -10,8 +10,7 @@ from gateway.live.output import OutputSpec
 from gateway.live.publisher import PushOrigin
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
 from gateway.protocols import wire
 from gateway.protocols.nodes import LinkMessage
 from gateway.protocols.wire import StreamMessage

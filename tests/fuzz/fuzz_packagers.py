@@ -5,8 +5,7 @@ from __future__ import annotations
 from gateway.formats.dash import mpd
 from gateway.formats.hls import media_playlist
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
 from gateway.packaging.packager import SegmentPlan
 from gateway.packaging.segment_window import MAX_BYTES

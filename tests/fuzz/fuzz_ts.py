@@ -6,7 +6,7 @@ from gateway.formats.ts.muxer import TsMuxer
 from gateway.formats.ts.reader import TsReader
 from gateway.media import nal
 from gateway.media.errors import InvalidData
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from tests.support.builders import AUDIO, VIDEO
 
 

@@ -6,8 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
 from gateway.protocols import wire
 from gateway.protocols.wire import Framer, StreamMessage
 from gateway.workers.ladder_plan import LadderPlan, LadderStep

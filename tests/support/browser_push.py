@@ -14,8 +14,7 @@ from gateway.lib.metrics import Counter
 from gateway.live.hub import Hub
 from gateway.live.publisher import StreamPublisher
 from gateway.live.unit_intake import IntakeFailed
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from gateway.settings.layers import load
 from gateway.settings.models import TranscodeSettings
 from gateway.workers.worker_pool import WorkerPool

@@ -8,8 +8,7 @@ from typing import TypeAlias
 from gateway.formats.flv.demuxer import MediaDemuxer, parse_script
 from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Script, TrackStart, Unsupported
 from gateway.media.errors import InvalidData
-from gateway.media.track import MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, MediaTrack
 
 FlvEvent: TypeAlias = "AccessUnit | MediaTrack | TrackStart | Unsupported | Script"
 

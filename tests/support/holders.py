@@ -24,8 +24,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Timed, Tracks
 from gateway.protocols.nodes import Hello
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, channel, picture, publish, sound

@@ -18,8 +18,7 @@ from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, Timed, Tracks
 from gateway.settings import load
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders

@@ -24,8 +24,7 @@ from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, MediaTrack
 from gateway.outputs.kinesis.kvs_output import KvsOutput
 from gateway.outputs.kinesis.kvs_streams import KvsStreams
 from gateway.settings.models import KvsSettings, WorkersSettings

@@ -18,8 +18,7 @@ from gateway.live.output import OutputSpec
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, Tracks
 from gateway.packaging.feed import Feed
 from gateway.packaging.flv_output import FlvOutput
 from gateway.packaging.packager_sequence import CmafPackagerFactory, TsPackagerFactory

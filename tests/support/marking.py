@@ -21,8 +21,7 @@ from gateway.live.output import OutputSpec, StreamOutput
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from gateway.outputs.watermark.picture_fetcher import PictureFetcher
 from gateway.outputs.watermark.watermark_output import WatermarkFactory
 from gateway.settings import Settings, load

@@ -14,8 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from gateway.media.track import Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, MediaTrack
 from gateway.protocols import push
 from gateway.protocols.push import AudioConfig, Chunk, Configured, VideoConfig
 from tests.support.push_messages import chunk_bytes, config_text

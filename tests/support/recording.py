@@ -19,8 +19,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.subscription import Subscription
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
 from gateway.outputs.recording.mp4_recording import Mp4Recording
 from gateway.outputs.recording.on_demand_recording import OnDemandRecording

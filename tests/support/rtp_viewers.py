@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.live.sink import EndReason
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from gateway.packaging.rtp.clock import VIDEO_SSRC
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer
 from gateway.protocols.rtp import retransmission

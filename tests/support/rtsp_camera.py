@@ -15,8 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from gateway.media import h264, nal
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from tests.support.sources import Source
 
 MTU = 1400

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from gateway.live.sink import EndReason
-from gateway.media.track import MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, MediaTrack, Tracks
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
 from gateway.packaging.packager import Packager, SegmentPlan
 from gateway.packaging.ts.packager import TsPackager

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import av
 
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from tests.support.media import made_once
 from tests.support.tools import need
 

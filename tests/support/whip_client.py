@@ -14,8 +14,7 @@ from typing import Any
 import av
 
 from gateway.media import nal
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.depacketizers import AssembledFrame, NalDepacketizer
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, packetizer_of

@@ -1,4 +1,4 @@
-"""Channels in DynamoDB, in the old system's table: hash key `id`, unchanged names and values. Domains in SSM.
+"""Channels in DynamoDB, in the old system's table: hash key `id`, unchanged names and values.
 
 The item `slug/<slug>` names the channel that has the slug, so that slugs are unique. Such a claim is written in the
 transaction that writes the channel. It counts only while its channel has this slug, so claims that a crash or another
@@ -10,8 +10,6 @@ from typing import Any, Final
 
 from gateway.adapters.aws.attributes import from_item, to_item
 from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoStore
-from gateway.adapters.aws.session import AwsSession, call
-from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import ID, Channel
 from gateway.channels.deleted_channel import RECORD_FIELDS, DeletedChannel
 from gateway.channels.names import is_channel_id
@@ -24,8 +22,6 @@ _DELETED: Final = "deleted/"
 _CLAIM: Final = "slug/"  # prefix of the keys of claims
 _CHANNEL: Final = "channel"
 _MAX_TRIES: Final = 10
-_PUSH: Final = "pushDNS"
-_PULL: Final = "pullDNS"
 
 # Writes of a transaction.
 Writes = list[dict[str, Any]]
@@ -172,27 +168,6 @@ class DynamoChannels(DynamoStore):
             return []
         key = _key(_CLAIM + slug)
         return [{"Delete": self._table.request({"id": id}, Key=key, ConditionExpression="#channel = :id")}]
-
-
-class SsmDomains:
-    """A DomainStore. A parameter cannot be empty, so an empty domain is a missing parameter."""
-
-    def __init__(self, session: AwsSession) -> None:
-        self._session = session
-
-    async def get_domains(self) -> PublicDomains:
-        answer = await call(self._session.client_for("ssm", "domains"), "get_parameters", Names=[_PUSH, _PULL])
-        stored = {p["Name"]: p["Value"] for p in answer["Parameters"]}
-        return PublicDomains(stored.get(_PUSH, ""), stored.get(_PULL, ""))
-
-    async def set_domains(self, domains: PublicDomains) -> None:
-        values = {_PUSH: domains.push, _PULL: domains.pull}
-        async with self._session.client_for("ssm", "domains") as client:
-            for name, value in values.items():
-                if value:
-                    await client.put_parameter(Name=name, Value=value, Type="String", Overwrite=True)
-            if missing := [name for name, value in values.items() if not value]:
-                await client.delete_parameters(Names=missing)
 
 
 def _key(id: str) -> dict[str, Any]:

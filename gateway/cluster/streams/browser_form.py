@@ -10,8 +10,7 @@ from gateway.cluster.streams.pull import RENDITIONS, UnitSource, shared_fields_n
 from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason, PartialSink, Sink, SinkNeeds
 from gateway.live.stream import Stream
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.outputs.browser.browser_pictures import PicturesOnDemand
 from gateway.outputs.browser.opus_sound import OpusSound, opus_form, opus_sound
 from gateway.outputs.browser.picture_sizes import PictureSize

@@ -23,8 +23,7 @@ from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason, Sink, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, Timed, Tracks
 from gateway.playback.formats import OPTIONAL_OUTPUTS
 from gateway.protocols import wire
 from gateway.protocols.nodes import Hello, LinkMessage

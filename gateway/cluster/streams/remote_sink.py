@@ -8,8 +8,7 @@ from typing import Final
 from gateway.lib.metrics import Counter
 from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason
-from gateway.media.track import Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
 from gateway.protocols import nodes, wire
 from gateway.protocols.nodes import LinkMessage
 from gateway.protocols.wire import StreamMessage

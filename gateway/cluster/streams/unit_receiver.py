@@ -12,8 +12,7 @@ from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo, track_info
 from gateway.live.sink import EndReason
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, Tracks
 from gateway.protocols import wire
 from gateway.protocols.nodes import PING, LinkMessage
 from gateway.protocols.wire import StreamMessage

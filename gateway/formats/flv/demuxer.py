@@ -10,8 +10,7 @@ from gateway.formats import amf0
 from gateway.formats.flv import tag
 from gateway.formats.flv.tag import AAC, AUDIO_FOURCC, EX_AUDIO, TIMESCALE, VIDEO_FOURCC, FrameType, VideoPacket
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 # The first two body bytes of the most common frames (packet type 1, NALU): key frame or not, and the codec.
 _LEGACY_FRAMES = {

@@ -11,8 +11,7 @@ from typing import Final
 from gateway.formats import amf0
 from gateway.formats.flv.tag import AAC, AUDIO, AVC, FOURCC, MAX_BODY, MP3, SCRIPT, TIMESCALE, VIDEO
 from gateway.media.codecs import describe
-from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, Timed, Tracks
 
 # The tag header has 11 bytes, and the header of the body follows. Both are written together as 32-bit words:
 # type|size, time|high time byte, id 0|byte 0, and the other bytes of the header of the body.

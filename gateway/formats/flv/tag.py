@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
-from gateway.media.track import AmfValue, Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack
 
 AUDIO, VIDEO, SCRIPT = 8, 9, 18  # tag types, the same numbers as RTMP message types
 

@@ -14,8 +14,7 @@ from gateway.formats.mp4.reader import Box, boxes, find, need, u32
 from gateway.formats.recording import ForeignCodec
 from gateway.media.errors import InvalidData
 from gateway.media.random_access import RandomAccess, random_access_of
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 MAX_MOOV: Final = 64 << 20  # bytes
 _MAX_SAMPLES: Final = 6_000_000  # a day of 60 pictures a second

@@ -7,8 +7,7 @@ from gateway.formats.ts.demuxer import Pes, TsDemuxer, unwrapped
 from gateway.media import aac, ac3, mp3
 from gateway.media.errors import InvalidData
 from gateway.media.nal_samples import NalSamples
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 CLOCK: Final = 90_000  # ticks a second of all times
 _MAX_FRAMES: Final = 4_096  # audio frames of one PES packet

@@ -10,8 +10,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.publisher import StreamPublisher
 from gateway.media import vp9
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from gateway.settings.models import TranscodeSettings
 from gateway.workers.worker_pool import WorkerPool
 

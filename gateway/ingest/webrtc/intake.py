@@ -20,8 +20,7 @@ from gateway.media import opus
 from gateway.media.clock import AudioClock, PublisherTimeline
 from gateway.media.errors import InvalidData
 from gateway.media.framed_units import MILLISECONDS
-from gateway.media.track import AmfValue, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.packets import header_extension

@@ -9,8 +9,7 @@ import structlog
 
 from gateway.live.gop_cache import AUDIO_ONLY_SECONDS
 from gateway.live.publisher import StreamPublisher
-from gateway.media.track import MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, MediaTrack
 from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
 from gateway.workers.sound_protocol import aac_track
 from gateway.workers.worker_pool import WorkerPool

@@ -15,8 +15,7 @@ from gateway.live.unit_intake import MalformedMedia
 from gateway.media import aac, codecs, h264, nal, opus
 from gateway.media.clock import PublisherTimeline
 from gateway.media.errors import InvalidData
-from gateway.media.track import AmfValue, Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.push import AudioConfig, Chunk, Configured, FramesConnection, VideoConfig
 from gateway.workers.sound_client import SoundWorkerClient

@@ -21,8 +21,7 @@ from gateway.inputs.playlist.stored_film import open_film
 from gateway.inputs.splicer import Splicer
 from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.tasks import Tasks
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, Tracks
 from gateway.ports.errors import GatewayError, NoSuchObject, OutputError
 from gateway.ports.stores import ObjectStore
 from gateway.workers.worker_pool import WorkerPool

@@ -12,8 +12,7 @@ from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.tasks import Tasks
 from gateway.media.clock import PublisherTimeline
 from gateway.media.framed_units import MILLISECONDS
-from gateway.media.track import Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
 from gateway.protocols.rtp.packets import parse_packet, parse_sender_report
 from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed

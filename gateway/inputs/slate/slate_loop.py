@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from gateway.media.track import MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, MediaTrack
 
 _TICK_SECONDS: Final = 0.02  # between two calls of the timer
 _MAX_PICTURES: Final = 4  # in one call: after a stall, the slate catches up without a burst

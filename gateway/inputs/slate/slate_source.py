@@ -15,8 +15,7 @@ from gateway.inputs.slate.slate_loop import LoopPlayback, SlateLoop
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks, awaited
 from gateway.live.publisher import StreamPublisher
-from gateway.media.track import Codec, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Tracks
 from gateway.ports.errors import OutputError
 from gateway.workers.stream_form import StreamForm
 

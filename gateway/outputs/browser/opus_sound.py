@@ -12,8 +12,7 @@ from gateway.live.sink import EndReason, Sink, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media import opus
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
 from gateway.outputs.browser.on_demand import OnDemand
 from gateway.ports.errors import OutputError
 from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed

@@ -38,8 +38,7 @@ from gateway.media import codecs, h264, h265, nal
 from gateway.media.clock import AudioClock
 from gateway.media.open_gops import OpenGops
 from gateway.media.random_access import RandomAccess
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.outputs.clips.movie_file import MovieFile, Sample
 from gateway.packaging.timing import VIDEO_CLOCK
 

@@ -8,8 +8,7 @@ from gateway.formats.mp4.init import TrackInit
 from gateway.formats.mp4.movie import MovieHead, MovieTrack, add_description, movie_head, new_track
 from gateway.formats.mp4.tables import Access
 from gateway.media import codecs
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from gateway.packaging.timing import VIDEO_CLOCK
 
 _CHUNK_TICKS: Final = VIDEO_CLOCK // 2

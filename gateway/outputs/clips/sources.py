@@ -16,8 +16,7 @@ from gateway.formats.ts.demuxer import PACKET
 from gateway.formats.ts.reader import TsReader
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, MediaTrack
 from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
 from gateway.outputs.recording.mp4_recording import Mp4Recording
 from gateway.outputs.recording.on_demand_recording import OnDemandRecording

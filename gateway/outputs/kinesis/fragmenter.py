@@ -9,8 +9,7 @@ import structlog
 from gateway.formats.mkv.writer import NUMBERS, can_carry, cluster, header, simple_block
 from gateway.media import h264, h265, nal
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog, KvsFragment
 from gateway.ports.errors import OutputUnsupported
 

@@ -12,8 +12,7 @@ from gateway.channels.channel import Channel
 from gateway.lib.tasks import Tasks, awaited
 from gateway.live.stream import Stream
 from gateway.live.subscription import Subscription
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog
 from gateway.outputs.kinesis.fragmenter import Fragmenter
 from gateway.outputs.kinesis.kvs_delivery import KvsDelivery

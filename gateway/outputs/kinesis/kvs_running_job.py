@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 import structlog
 
 from gateway.lib.tasks import Tasks, awaited
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog
 from gateway.outputs.kinesis.fragmenter import Fragmenter
 from gateway.outputs.kinesis.kvs_delivery import KvsDelivery

@@ -17,8 +17,7 @@ from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.subscription import End, Subscription
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, Timed, Tracks
 from gateway.outputs.ladder.published_rendition import MAX_TIMED, PublishedRendition
 from gateway.ports.errors import AtCapacity, NameInUse, OutputError
 from gateway.protocols import wire

@@ -12,8 +12,7 @@ from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import AmfValue, Kind, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, AmfValue, Kind, Timed, Tracks
 
 log = structlog.get_logger(__name__)
 

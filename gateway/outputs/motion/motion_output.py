@@ -23,8 +23,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.stream import Stream
 from gateway.live.track_changes import IntervalLimiter
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, Tracks
 from gateway.outputs.recording.cutter import Cutter, PieceStart
 from gateway.outputs.recording.mp4_piece import Mp4Piece
 from gateway.outputs.recording.recording_output import RecordingCounts, RecordingOutput

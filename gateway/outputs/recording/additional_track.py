@@ -7,8 +7,7 @@ from typing import Final, Protocol
 from gateway.live.pushed_tracks import PushedTrack
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, MediaTrack
 from gateway.packaging.timing import VIDEO_CLOCK, AudioTiming, VideoTiming
 
 _ROUNDING: Final = VIDEO_CLOCK // 200  # like that of the cutter

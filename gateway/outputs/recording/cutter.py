@@ -8,8 +8,7 @@ from typing import Final, Protocol
 from gateway.live.track_changes import IntervalLimiter
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.packaging.timing import VIDEO_CLOCK, AudioTiming, VideoTiming
 
 MAX_BURST: Final = 30  # new pieces at once, then one a second, because a file may be pushed faster than real time

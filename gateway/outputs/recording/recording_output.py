@@ -16,8 +16,7 @@ from gateway.lib.waiting import wait_at_most
 from gateway.live.stream import Stream
 from gateway.live.subscription import AdditionalUnit, End, Subscription
 from gateway.live.track_changes import IntervalLimiter
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.outputs.recording.cutter import MAX_BURST, Cutter, PieceStart, RecordingPiece
 from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
 from gateway.outputs.storage.archive import Archive

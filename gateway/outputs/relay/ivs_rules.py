@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputUnsupported
 
 _DOMAIN: Final = ".live-video.net"

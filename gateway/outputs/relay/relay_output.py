@@ -17,7 +17,7 @@ from gateway.lib.metric_table import BYTES_OUT, DROPPED, RELAY_TARGETS, MetricSa
 from gateway.lib.tasks import Tasks
 from gateway.live.output import OutputState
 from gateway.live.stream import Stream
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from gateway.outputs.relay.relay_target import RelayContext, RelayTarget, TargetState
 from gateway.ports.events import Events
 from gateway.ports.stores import IvsDirectory

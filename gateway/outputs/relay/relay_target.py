@@ -25,8 +25,7 @@ from gateway.live.pushed_tracks import PushedTrack
 from gateway.live.sink import SinkNeeds
 from gateway.live.stream import Stream
 from gateway.live.subscription import AdditionalUnit, End, Item, Subscription
-from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, Timed, Tracks
 from gateway.outputs.relay import redact_target
 from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime
 from gateway.outputs.relay.rtmp_push import PushRefused, RtmpPush, open_push

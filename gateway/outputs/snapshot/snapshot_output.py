@@ -14,8 +14,7 @@ from gateway.channels.channel import Channel
 from gateway.lib.waiting import wait_at_most
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, Timed, Tracks
 from gateway.outputs.recording.recording_output import RecordingCounts
 from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.locked_file import disk_errors

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
 from gateway.live.stream import PictureOverride
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, Timed, Tracks
 
 StreamItem: TypeAlias = "AccessUnit | Timed | Tracks"
 

@@ -28,8 +28,7 @@ from gateway.live.output import FINISH_SECONDS
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import PictureOverride, Stream
 from gateway.live.subscription import Subscription
-from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed, Tracks
 from gateway.outputs.watermark.override_writer import OverrideWriter, milliseconds
 from gateway.outputs.watermark.picture_fetcher import PictureFetcher
 from gateway.outputs.watermark.watermark_assets import WatermarkAssets

@@ -11,8 +11,7 @@ from gateway.live.pushed_tracks import PushedTrack
 from gateway.live.sink import EndReason
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
-from gateway.media.track import MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, MediaTrack, Timed, Tracks
 from gateway.packaging.cmaf.audio_track_builder import AudioTrackBuilder
 from gateway.packaging.cmaf.manifests import CmafManifests
 from gateway.packaging.cmaf.track import CmafTrack, TrackHeader

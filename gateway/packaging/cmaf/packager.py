@@ -11,8 +11,7 @@ from gateway.media import codecs
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.open_gops import OpenGops
 from gateway.media.pixel_aspect import SQUARE
-from gateway.media.track import Codec, Kind, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, Tracks
 from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, EpochOrigin
 from gateway.packaging.cmaf.audio_packaging import AdditionalAudio, AudioPackaging
 from gateway.packaging.cmaf.dash_manifest import Epoch

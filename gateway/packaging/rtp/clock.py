@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from gateway.live.stream import Stream
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 
 VIDEO_RATE: Final = 90_000
 AUDIO_RATE: Final = 48_000

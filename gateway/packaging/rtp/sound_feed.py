@@ -9,8 +9,7 @@ from typing import Final
 from gateway.live.sink import EndReason
 from gateway.media import opus
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, Timed, Tracks
 from gateway.packaging.rtp.clock import AUDIO_RATE, AUDIO_SSRC, timestamp
 from gateway.packaging.rtp.viewer import RtpViewer, first_shift
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD

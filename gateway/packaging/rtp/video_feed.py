@@ -43,8 +43,7 @@ from typing import Final
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
 from gateway.packaging.rtp.burst import RtpBurst, packets_of
 from gateway.packaging.rtp.clock import VIDEO_RATE, VIDEO_RTX_SSRC, VIDEO_SSRC, timestamp
 from gateway.packaging.rtp.viewer import RtpViewer, first_shift

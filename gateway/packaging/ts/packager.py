@@ -12,8 +12,7 @@ from gateway.lib.metrics import Metrics
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
 from gateway.media.open_gops import OpenGops
-from gateway.media.track import Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, EpochOrigin
 from gateway.packaging.packager import Packager, SegmentPlan
 from gateway.packaging.segment_window import MAX_SEGMENT_BYTES, LazyBytes, Segment, SegmentWindow

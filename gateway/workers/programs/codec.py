@@ -14,8 +14,7 @@ from av.video.frame import PictureType
 
 from gateway.media import codecs, flac, h264, h265, nal, opus
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 DECODERS: Final = {
     Codec.H264: "h264", Codec.H265: "hevc", Codec.AV1: "libdav1d", Codec.VP8: "vp8", Codec.VP9: "vp9",

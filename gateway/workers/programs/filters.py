@@ -12,8 +12,7 @@ from av.error import EOFError as NothingLeft
 from av.filter.context import FilterContext
 from av.filter.graph import Graph
 
-from gateway.media.track import MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, MediaTrack
 from gateway.workers.programs.codec import DecodedPicture, VideoDecoder
 
 # The filters that apply a display matrix (signs of a, b, c, d) to the picture; x' = ax + cy, y' = bx + dy.

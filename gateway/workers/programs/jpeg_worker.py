@@ -13,8 +13,7 @@ from PIL import Image, ImageChops
 from gateway.diagnosis.picture_overview import HEIGHT, WIDTH
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.media.errors import InvalidData
-from gateway.media.track import MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, MediaTrack, Tracks
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.workers.jpeg_protocol import GRID, JpegAction, JpegMessage, JpegReply, JpegRequest, PictureDifference

@@ -9,8 +9,7 @@ from typing import Final
 
 import av.logging
 
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.workers.programs import program
 from gateway.workers.programs.audio_codec import SoundConverter
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe

@@ -18,8 +18,7 @@ import av
 import av.logging
 
 from gateway.media.silent_frames import silent_frame
-from gateway.media.track import Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.protocols import wire
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.programs import program

@@ -15,8 +15,7 @@ from typing import Final, Protocol
 
 from gateway.lib.numbers import read_integer
 from gateway.media.errors import InvalidData
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.protocols import wire
 from gateway.protocols.wire import SOURCE, StreamMessage
 from gateway.workers.messages import WorkerMessage

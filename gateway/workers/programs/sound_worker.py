@@ -6,8 +6,7 @@ It sends units when it has converted all units received so far. So units that ar
 import sys
 from typing import Final
 
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.protocols import wire
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.programs import program

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from gateway.media.track import Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 
 # Seconds of media that the first units wait for the other track. A later track is a discontinuity for viewers.
 HELD_SECONDS: Final = 1.0

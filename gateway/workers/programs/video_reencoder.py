@@ -3,8 +3,7 @@
 from abc import ABC, abstractmethod
 from fractions import Fraction
 
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.workers.programs.codec import DecodedPicture, VideoEncoder, estimate_frame_rate
 from gateway.workers.programs.filters import PreparedVideo
 from gateway.workers.programs.program import ParentLink

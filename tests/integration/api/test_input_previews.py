@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from tests.support.admin import admin
 from tests.support.builders import picture
 from tests.support.sharing import Directory, member

@@ -10,8 +10,7 @@ import pytest
 from gateway.formats.flv import muxer
 from gateway.formats.flv.demuxer import MediaDemuxer
 from gateway.formats.flv.tag import VIDEO
-from gateway.media.track import Codec, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, MediaTrack, Tracks
 from tests.support.flv_reader import FlvReader
 
 PICTURES = 20

@@ -17,8 +17,7 @@ from docs.examples.udp_push.protocols import units
 from gateway.formats.flv.demuxer import MediaDemuxer
 from gateway.formats.flv.reader import FlvReader
 from gateway.formats.flv.tag import VIDEO
-from gateway.media.track import Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, MediaTrack
 from tests.support import fork_server
 from tests.support.clients import until
 from tests.support.cores import Cores

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from tests.support.gateway import Channel, Gateway, http, running
 from tests.support.shared_gateway import shared_gateway
 from tests.support.sources import h264

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.formats.flv.tag import TrackStart
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from tests.integration.cluster.test_nodes import Pair, pair
 from tests.integration.ingest.test_multitrack import push_command, shown, tone
 from tests.support.clients import Program, until

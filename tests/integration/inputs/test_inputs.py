@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.formats.flv.tag import TrackStart
-from gateway.media.track import Codec, Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind
 from tests.support.clients import Program, new_ffmpeg, pull, push, so_far, take_of, until
 from tests.support.fleet import sharing
 from tests.support.flv_reader import FlvFileDemuxer

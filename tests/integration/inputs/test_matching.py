@@ -14,8 +14,7 @@ from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason
 from gateway.media.silence import is_silent
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, Tracks
 from gateway.settings import load
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders, sources

@@ -18,7 +18,7 @@ from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from gateway.outputs.motion.motion_output import MotionOutput
 from gateway.ports.errors import OutputUnsupported
 from gateway.settings import load

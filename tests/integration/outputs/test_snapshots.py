@@ -19,8 +19,7 @@ from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from gateway.outputs.snapshot.snapshot_output import SnapshotOutput
 from gateway.ports.errors import OutputError, OutputUnsupported
 from gateway.settings import load

@@ -16,8 +16,7 @@ from aiohttp import web
 from PIL import Image
 
 from gateway.live.output import OutputSpec
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, Timed
 from gateway.ports.events import Event, Events, EventType
 from tests.support import builders, sources
 from tests.support.marking import WatermarkHub, pictures, play

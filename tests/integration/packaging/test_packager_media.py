@@ -13,8 +13,7 @@ from gateway.formats.dash import mpd
 from gateway.formats.hls import media_playlist
 from gateway.formats.mp4 import reader
 from gateway.live.sink import EndReason
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.packager import Packager
 from tests.support import media as films

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from tests.support.clients import found, until
 from tests.support.gateway import running
 from tests.support.sources import h264

@@ -13,8 +13,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from tests.support.clients import Program, push
 from tests.support.gateway import Channel, Gateway, Reply, http
 from tests.support.media import Film

@@ -10,8 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from tests.integration.proxy.test_haproxy import Site, aside, opened
 from tests.support import clients, curl
 from tests.support.clients import Program, new_ffmpeg, probe

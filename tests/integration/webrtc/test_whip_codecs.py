@@ -16,8 +16,7 @@ from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.live.publisher import StreamPublisher
 from gateway.media import codecs
-from gateway.media.track import Codec, Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD, packetizer_of
 from gateway.protocols.rtp.sender import rtp_packet
 from gateway.protocols.sdp.offer import OfferedCodec

@@ -17,8 +17,7 @@ import pytest
 from gateway.ingest.websocket import container_intake
 from gateway.live.sink import EndReason
 from gateway.media import aac, codecs
-from gateway.media.track import Codec, Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind
 from gateway.workers.programs.audio_codec import AudioDecoder
 from gateway.workers.programs.codec import VideoDecoder
 from tests.support.browser_push import BrowserPush, browser_push, cut, seconds

@@ -12,8 +12,7 @@ from itertools import pairwise
 import av
 import pytest
 
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.workers.browser_protocol import BrowserPlan
 from gateway.workers.programs.browser.browser_video import BrowserVideoEncoder, output_size
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoDecoder, VideoEncoder, VideoRecipe

@@ -13,8 +13,7 @@ from PIL import Image
 from gateway.diagnosis.stream_health import StreamHealth
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from gateway.settings import load
 from gateway.workers.jpeg_protocol import PictureDifference
 from gateway.workers.jpeg_service import JpegService, JpegUnavailable

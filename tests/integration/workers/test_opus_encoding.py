@@ -11,8 +11,7 @@ import av
 import pytest
 
 from gateway.media import opus
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioResampler, SampleForm, SoundConverter
 from gateway.workers.sound_protocol import SoundSetup, aac_track, opus_track
 from tests.support.pushing import OPUS

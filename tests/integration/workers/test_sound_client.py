@@ -10,8 +10,7 @@ import pytest
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.media import aac
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.settings.layers import load
 from gateway.workers import sound_client
 from gateway.workers.programs.audio_codec import AudioEncoder

@@ -7,8 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder
 from gateway.workers.programs.codec import DecodedPicture, VideoDecoder, VideoEncoder, VideoRecipe
 from tests.support.sources import AAC, X264, Source, pictures, source

@@ -11,8 +11,7 @@ import pytest
 
 from gateway.media import codecs, h264, h265
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, AudioSamples
 from gateway.workers.programs.codec import (
     CodecFailed,

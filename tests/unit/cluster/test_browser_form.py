@@ -18,8 +18,7 @@ from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import ALL_MEDIA, EndReason, Sink, SinkNeeds
 from gateway.media import opus
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.outputs.browser import browser_pictures as pictures_module
 from gateway.outputs.browser import opus_sound as sound_module
 from gateway.outputs.browser.opus_sound import OpusSound

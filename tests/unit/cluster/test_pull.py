@@ -13,8 +13,7 @@ import pytest
 from gateway.cluster.members.node_address import NodeAddress
 from gateway.cluster.streams import replicas as module
 from gateway.live.sink import EndReason, SinkNeeds
-from gateway.media.track import Tracks
-from gateway.media.unit import Timed
+from gateway.media.track import Timed, Tracks
 from gateway.ports.errors import AtCapacity, NoSuchStream
 from tests.support.builders import AUDIO, VIDEO, Recorder, stream
 from tests.support.holders import Known, holder, puller

@@ -10,8 +10,7 @@ from gateway.cluster.streams.unit_receiver import UnitReceiver
 from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import SinkNeeds
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from tests.support import builders

@@ -10,8 +10,7 @@ import pytest
 
 from gateway.formats.flv import muxer
 from gateway.media import codecs
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
 from tests.support.builders import AVCC
 from tests.support.node import run
 

@@ -718,7 +718,7 @@ def operations(service: str) -> dict[str, str]:
 
 
 def called(path: Path) -> set[str]:
-    """The IAM actions that a module needs: calls on `client` and `DynamoTable`, and operations passed by name."""
+    """The IAM actions that a module needs: calls on `client` and a table, and operations passed by name."""
     tree = ast.parse(path.read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     words = {a.value for c in calls for a in c.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
@@ -730,7 +730,7 @@ def called(path: Path) -> set[str]:
     methods = {
         c.func.attr for c in calls if isinstance(c.func, ast.Attribute) and ast.unparse(c.func.value) == "client"
     } | words
-    if any(isinstance(node, ast.Name) and node.id == "DynamoTable" for node in ast.walk(tree)):
+    if any(isinstance(node, ast.Name) and node.id in ("DynamoTable", "DynamoStore") for node in ast.walk(tree)):
         services |= {"dynamodb"}
         on_table = [
             c for c in calls if isinstance(c.func, ast.Attribute) and ast.unparse(c.func.value) == "self._table"

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from gateway.diagnosis.stream_health import StreamHealth
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.media.clock import PublisherTimeline
-from gateway.media.track import AmfValue, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, AmfValue, MediaTrack
 from gateway.ports.events import Event
 from tests.support import builders
 

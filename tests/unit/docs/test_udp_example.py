@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from docs.examples.udp_push.protocols import units
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.protocols.errors import RemoteProtocolError
 
 AUDIO = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90")

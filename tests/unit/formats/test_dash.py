@@ -14,8 +14,7 @@ import pytest
 
 from gateway.formats.dash import mpd
 from gateway.formats.dash.mpd import TimelineEntry
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.packaging.cmaf.packager import CmafPackager
 from tests.support.segmented import WALL, Timetable, cmaf, feed
 

@@ -17,8 +17,7 @@ from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, NO_INFO, TrackInfo
 from gateway.live.sink import SinkNeeds
 from gateway.live.stream import Stream
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture, sound
 from tests.unit.ingest.rtmp.test_multitrack import Push

@@ -13,7 +13,7 @@ from gateway.inputs.descriptor import InputContext, InputDescriptor
 from gateway.inputs.previews import INTERVAL_SECONDS, LONGEST_SIDE, InputPreviews
 from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from gateway.ports.errors import NoSuchStream
 from gateway.workers.jpeg_service import JpegUnavailable
 from tests.support import builders

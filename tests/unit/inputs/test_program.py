@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.inputs.program import Program
 from gateway.live.publisher import PushOrigin, StreamPublisher
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from tests.support import builders
 from tests.support.builders import AUDIO, AVCC, VIDEO, Recorder, picture, sound
 

@@ -2,8 +2,7 @@
 
 from gateway.inputs.demux_client import Item
 from gateway.inputs.splicer import Splicer
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from tests.support.builders import AUDIO, sound
 
 

@@ -6,8 +6,7 @@ import pytest
 
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Timed, Tracks
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture
 

@@ -8,8 +8,7 @@ import pytest
 
 from gateway.live.sink import EndReason
 from gateway.live.stream import PictureOverride, Stream
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture, publish, sound
 

@@ -6,8 +6,7 @@ import pytest
 
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, MediaTrack
 from gateway.workers.sound_protocol import opus_track
 from tests.support import builders
 

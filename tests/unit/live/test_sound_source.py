@@ -10,8 +10,7 @@ from gateway.live.fanout import Fanout
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.workers.sound_protocol import opus_track
 from tests.support import builders
 from tests.support.builders import Recorder, picture, sound

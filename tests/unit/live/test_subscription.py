@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.live.sink import EndReason
 from gateway.live.subscription import End, Item, Subscription
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Timed, Tracks
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 

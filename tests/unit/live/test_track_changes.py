@@ -22,8 +22,7 @@ from gateway.live.track_changes import (
     KeepsChanging,
     TrackChangeLimit,
 )
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed
 from tests.support import builders
 from tests.support.builders import Recorder, publish
 

@@ -4,8 +4,7 @@ from collections.abc import Collection
 from itertools import pairwise
 
 from gateway.live.unit_intake import PREROLL_MS, UnitIntake
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from tests.support import builders
 from tests.support.builders import AVCC, Recorder, publish
 

@@ -15,8 +15,7 @@ from gateway.formats.mp4.reader import parse_fragments
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.media.open_gops import OpenGops
 from gateway.media.random_access import RandomAccess, random_access_of
-from gateway.media.track import MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, MediaTrack
 from gateway.outputs.clips.joiner import Joiner
 from gateway.outputs.recording.cutter import PieceStart
 from gateway.outputs.recording.mp4_piece import Mp4Piece

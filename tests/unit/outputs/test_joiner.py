@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.formats.mp4.movie_reader import MovieReader
 from gateway.formats.mp4.reader import find
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.outputs.clips.joiner import Joiner, JumpedTooFar
 from gateway.outputs.clips.movie_file import CannotJoin
 from tests.support.builders import AUDIO, VIDEO

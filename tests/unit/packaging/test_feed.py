@@ -11,8 +11,7 @@ import pytest
 
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Timed, Tracks
 from gateway.packaging import backlog
 from gateway.packaging.backlog import Backlogs
 from gateway.packaging.feed import Feed, FeedCounts

@@ -22,8 +22,7 @@ from gateway.lib.metrics import Metrics
 from gateway.live.pushed_tracks import MediaBudget
 from gateway.live.stream import Stream
 from gateway.media.errors import UnsupportedCodec
-from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, Tracks
 from gateway.packaging.alignment import Alignment
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
 from gateway.packaging.packager import SegmentPlan

@@ -6,8 +6,7 @@ import pytest
 
 from gateway.live.sink import EndReason
 from gateway.media.errors import InvalidData
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.packaging.packager import Packager
 from gateway.packaging.segment_window import LazyBytes
 from gateway.ports.errors import OutputUnsupported

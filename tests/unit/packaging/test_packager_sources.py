@@ -12,8 +12,7 @@ import pytest
 from gateway.formats.dash import mpd
 from gateway.formats.mp4 import reader
 from gateway.live.sink import EndReason
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.ts.packager import TsPackager
 from tests.support.builders import VIDEO

@@ -11,8 +11,7 @@ from gateway.formats.flv import muxer
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.start_buffer import StartBuffer, StartBufferBudget
 from gateway.live.stream import Stream
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, Timed
 from gateway.packaging.feed import Feed, render_beginning
 from gateway.packaging.flv_output import FlvRendering
 from tests.support import builders

@@ -20,8 +20,7 @@ from gateway.live.output import Outputs, OutputSpec, StreamOutput
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.playback.cmaf import cmaf as answer_cmaf
 from gateway.playback.hls import hls as answer_hls

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.lib.bounded_json import MAX_NUMBER
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
 from gateway.protocols import wire
 from gateway.protocols.wire import Framer, StreamMessage
 from tests.support.builders import AUDIO, VIDEO, picture, sound

@@ -9,8 +9,7 @@ import structlog
 
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Kind, Timed, Tracks
 
 log = structlog.get_logger(__name__)
 

@@ -12,8 +12,7 @@ from typing import Final, TypeAlias
 
 from gateway.media import aac, h264
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.protocols.errors import RemoteProtocolError
 
 OPEN: Final = b"OPEN "

@@ -12,8 +12,7 @@ from typing import Final, TypeAlias
 
 import av
 
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.workers import ladder_plan
 from gateway.workers.browser_protocol import BrowserPlan
 from gateway.workers.programs import program

@@ -12,8 +12,7 @@ from gateway.formats.recording import ForeignCodec, Packet, RecordedTrack, Recor
 from gateway.media.clock import DecodeTimes, PublisherTimeline
 from gateway.media.errors import InvalidData
 from gateway.media.nal_samples import NalSamples
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.workers.browser_protocol import BrowserPlan, BrowserReport

@@ -16,8 +16,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, Tracks
 from gateway.protocols import wire
 from gateway.workers.demux_protocol import CREDIT, DemuxMessage, DemuxRequest, decode_data, decode_more, encode_read
 from gateway.workers.programs import program

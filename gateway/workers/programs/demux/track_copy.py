@@ -7,8 +7,7 @@ from gateway.media import aac, codecs
 from gateway.media.clock import DecodeTimes
 from gateway.media.errors import InvalidData
 from gateway.media.nal_samples import NalSamples
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, SoundConverter
 from gateway.workers.sound_protocol import BITRATES
 

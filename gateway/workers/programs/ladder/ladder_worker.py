@@ -6,8 +6,7 @@ from typing import Any, Final
 
 import av
 
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.protocols import wire
 from gateway.workers import ladder_plan
 from gateway.workers.ladder_plan import COPY, FittedStep, LadderPlan, LadderStep

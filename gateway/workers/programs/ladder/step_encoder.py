@@ -7,8 +7,7 @@ from typing import Final, TypeAlias
 
 import av
 
-from gateway.media.track import AmfValue, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, AmfValue, MediaTrack, Tracks
 from gateway.workers.ladder_plan import LadderStep
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe

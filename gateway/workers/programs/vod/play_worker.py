@@ -17,8 +17,7 @@ from typing import Any, Final
 
 import av.logging
 
-from gateway.media.track import MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, MediaTrack, Tracks
 from gateway.protocols import wire
 from gateway.workers.ladder_plan import LadderStep, display_size, fit
 from gateway.workers.messages import WorkerMessage

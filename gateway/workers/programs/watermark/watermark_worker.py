@@ -7,8 +7,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from gateway.live.track_changes import IntervalLimiter
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.protocols import wire
 from gateway.workers.messages import WorkerMessage
 from gateway.workers.programs import program

@@ -24,8 +24,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media import codecs, h264, nal, opus
 from gateway.media.reordering import declared_reordering, has_reordering
-from gateway.media.track import Codec, Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind
 from gateway.outputs.browser import browser_specs, on_demand
 from gateway.outputs.browser.browser_pictures import BrowserPictures, browser_pictures
 from gateway.outputs.browser.opus_sound import OpusSound, opus_sound

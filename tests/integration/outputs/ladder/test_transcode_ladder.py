@@ -15,8 +15,7 @@ import pytest
 
 from gateway.live.sink import EndReason
 from gateway.media import aac, codecs
-from gateway.media.track import Codec, Kind, Tracks
-from gateway.media.unit import Timed
+from gateway.media.track import Codec, Kind, Timed, Tracks
 from gateway.outputs.ladder import ladder_output
 from gateway.workers.programs.codec import VideoDecoder
 from tests.support import builders

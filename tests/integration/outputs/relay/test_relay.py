@@ -11,8 +11,7 @@ import pytest
 from gateway.formats.flv import muxer
 from gateway.formats.flv.tag import VIDEO
 from gateway.live import output_fault
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed
 from gateway.ports.events import Event, Events
 from tests.support import builders
 from tests.support.media import BFRAMES

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from gateway.formats.flv.demuxer import MediaDemuxer, track_number
 from gateway.formats.flv.tag import TrackStart, Unsupported
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 AVCC = b"\x01\x64\x00\x1f\xff\xe1\x00\x00"
 HVCC = b"\x01" + bytes(22)

@@ -10,8 +10,7 @@ from gateway.formats import amf0
 from gateway.formats.flv import muxer
 from gateway.formats.flv.demuxer import MediaDemuxer, parse_script
 from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Script
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
 from tests.support import builders
 from tests.support.flv_reader import FlvFileDemuxer
 

@@ -13,8 +13,7 @@ from gateway.formats.flv import tag as numbers
 from gateway.formats.flv.demuxer import parse_script
 from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, AudioPacket, FrameType, Script, VideoPacket
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, MediaTrack
 from tests.support.feeding import feed_all_ways
 from tests.support.flv_reader import FlvFileDemuxer, FlvReader, Tag
 

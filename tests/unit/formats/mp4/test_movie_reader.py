@@ -15,8 +15,7 @@ from gateway.formats.mp4.init import TrackInit, movie_init
 from gateway.formats.mp4.movie_reader import MovieReader
 from gateway.formats.mp4.reader import find
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from tests.support.builders import AUDIO, VIDEO
 
 FRAMES = 30

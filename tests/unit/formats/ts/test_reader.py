@@ -14,8 +14,7 @@ from gateway.formats.ts.psi import PAT_PID, PMT_PID
 from gateway.formats.ts.reader import TsReader
 from gateway.media import h264, h265, nal
 from gateway.media.errors import InvalidData
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from tests.support.elementary import Elementary, elementary
 from tests.unit.formats.ts.test_muxer import AUDIO, DELAY, VIDEO, slice_unit, written
 

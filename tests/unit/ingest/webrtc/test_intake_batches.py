@@ -12,8 +12,7 @@ from gateway.ingest.webrtc.intake import WhipIntake
 from gateway.ingest.webrtc.received_track import TrackParameters
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
-from gateway.media.track import Kind
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind
 from gateway.protocols.rtp.packetizers.nal_units import H264Packetizer
 from gateway.protocols.rtp.packetizers.packetizer import MAX_PAYLOAD
 from gateway.protocols.sdp.offer import OfferedCodec

@@ -10,8 +10,7 @@ import pytest
 from gateway.ingest.webrtc import sound_on_demand
 from gateway.ingest.webrtc.sound_on_demand import AAC_TRACK, SoundOnDemand
 from gateway.live.publisher import StreamPublisher
-from gateway.media.track import MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, MediaTrack
 from gateway.workers.sound_client import SoundWorkerFailed
 from gateway.workers.sound_protocol import opus_track
 from tests.support import builders

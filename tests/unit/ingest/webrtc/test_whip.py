@@ -23,7 +23,7 @@ from gateway.lib.sockets import listen
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.events import Events
 from gateway.protocols.rtp import rtcp

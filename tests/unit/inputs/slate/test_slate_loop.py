@@ -7,8 +7,7 @@ from fractions import Fraction
 import pytest
 
 from gateway.inputs.slate.slate_loop import LoopPlayback, LoopTimer, SlateLoop
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from tests.support.clock import Clock
 
 VIDEO = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"video")

@@ -17,8 +17,7 @@ from gateway.inputs.slate.slate_loop import LoopTimer, SlateLoop
 from gateway.inputs.slate.slate_source import SlateSource, clock_text
 from gateway.lib.tasks import Tasks
 from gateway.live.publisher import StreamPublisher
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
 from gateway.workers.stream_form import DEFAULT_AUDIO, StreamForm
 from tests.support import builders

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.outputs.kinesis import fragmenter as module
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog, KvsFragment
 from gateway.outputs.kinesis.fragmenter import Fragmenter, KinesisClock

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from gateway.outputs.motion.motion_output import MotionLimits, MotionRule, PreRoll
 from tests.support.builders import picture, sound
 

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.outputs.recording.cutter import MAX_BURST, Cutter, PieceStart
 from gateway.packaging.timing import VIDEO_CLOCK
 from tests.support.builders import AUDIO, VIDEO, picture, sound

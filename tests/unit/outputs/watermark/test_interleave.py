@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import AccessUnit, Timed, Tracks
 from gateway.outputs.watermark.override_writer import Interleave, StreamItem
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 

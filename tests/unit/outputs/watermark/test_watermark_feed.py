@@ -5,8 +5,7 @@ from typing import Any, cast
 
 from gateway.lib.metrics import Counter
 from gateway.live.sink import EndReason
-from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Tracks
 from gateway.outputs.watermark.picture_fetcher import PictureFetcher
 from gateway.outputs.watermark.watermark_output import WatermarkFactory, WatermarkOutput
 from gateway.settings.models import TranscodeSettings, WatermarkSettings

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from gateway.packaging.feed import FeedCounts
 from gateway.packaging.rtp.output import RtpOutput
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
-from gateway.media.track import Codec, Kind, MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from gateway.packaging.feed import FeedCounts
 from gateway.packaging.rtp.clock import AUDIO_SSRC, VIDEO_SSRC
 from gateway.packaging.rtp.output import KIND, RtpOutput

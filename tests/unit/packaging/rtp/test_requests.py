@@ -8,7 +8,7 @@ import pytest
 
 from gateway.live.received import ReceivedMedia
 from gateway.live.stream import Stream
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit
 from gateway.packaging.rtp.clock import VIDEO_RTX_SSRC
 from gateway.packaging.rtp.video_feed import MAX_BURST, VideoFeed
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer

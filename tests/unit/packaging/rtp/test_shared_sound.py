@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.live.sink import EndReason
 from gateway.media import opus
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
 from gateway.packaging.rtp.clock import AUDIO_RATE, timestamp
 from gateway.packaging.rtp.sound_feed import JOINED_FROM, SoundFeed
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer

@@ -9,8 +9,7 @@ import pytest
 
 from gateway.formats.flv.demuxer import MediaDemuxer
 from gateway.formats.flv.tag import Script, TrackStart, Unsupported
-from gateway.media.track import MediaTrack
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, MediaTrack
 from gateway.protocols.rtmp.events import Connected, PlayRequested, PublishEnded, PublishRequested
 from gateway.protocols.rtmp.message import Message
 from gateway.protocols.rtmp.server import ServerConnection

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gateway.media.track import Kind, MediaTrack, Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.workers.programs.unit_writer import UnitWriter
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
