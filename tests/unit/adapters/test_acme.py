@@ -24,13 +24,18 @@ HOUR = 3600.0
 
 
 class Clock:
-    """Sleeping moves it, so that nothing waits."""
+    """Sleeping moves it, so that nothing waits. Once `until` holds, `reached` is set, and a sleep does not end."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, now: float) -> None:
         self.now = now
+        self.until: Callable[[], bool] = lambda: False
+        self.reached = asyncio.Event()
         real = asyncio.sleep
 
         async def sleep(seconds: float) -> None:
+            if self.until():
+                self.reached.set()
+                await asyncio.Event().wait()
             self.now += seconds
             await real(0)
 
@@ -45,12 +50,8 @@ class Asked:
 
     def __init__(self, clock: Clock, *answers: AcmeFailure | str) -> None:
         self.clock, self.answers, self.times, self.kinds = clock, list(answers), list[float](), list[str]()
-        self.done = threading.Event()
 
     def __call__(self, names: Sequence[str], kind: str) -> str:
-        if not self.answers:
-            self.done.set()
-            raise AcmeFailure("the test is over", 1e9)
         self.times.append(self.clock.now)
         self.kinds.append(kind)
         answer = self.answers.pop(0)
@@ -68,10 +69,10 @@ async def run(folder: Path, clock: Clock, asked: Asked, until: Callable[[], bool
         pass
 
     renewal = CertificateRenewal(Order(NAMES, "https://ca.example/dir"), files, asked, renewed, failures.append, clock)
+    clock.until, clock.reached = until, asyncio.Event()
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         task = group.create_task(renewal.run())
-        while not until():
-            await asyncio.wait((task,), timeout=0.01)
+        await clock.reached.wait()
         task.cancel()
     return failures
 
