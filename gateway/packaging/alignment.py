@@ -5,9 +5,11 @@ The § numbers refer to HLS (RFC 8216bis).
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from gateway.channels.names import channel_of
 from gateway.live.sink import EndReason
@@ -18,7 +20,7 @@ from gateway.packaging.segmenter import Segmenter
 from gateway.packaging.timing import VideoTiming
 
 _TOLERANCE = 900  # ticks of 90 kHz, 10 ms: times with a larger difference belong to different pictures
-_MAX_BOUNDARIES = 1024  # stored boundaries; renditions are seconds late, not hours
+_MAX_BOUNDARIES = 128  # stored boundaries; renditions are seconds late, not minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +41,13 @@ class Boundary:
     """The start of a segment that has this number in all renditions.
 
     time: presentation time, ticks of 90 kHz.
-    members: the members that have reached it so far.
+    members: the members that have reached it so far, by their numbers.
     """
 
     time: int
     number: int
     origin: EpochOrigin
-    members: WeakSet[Packager] = field(default_factory=WeakSet)
+    members: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,8 @@ class Alignment:
         self._target: int | None = None  # seconds
         self._origin: EpochOrigin | None = None
         self._boundaries: deque[Boundary] = deque(maxlen=_MAX_BOUNDARIES)
-        self._members: WeakSet[Packager] = WeakSet()
+        self._members: WeakKeyDictionary[Packager, int] = WeakKeyDictionary()  # with their numbers
+        self._numbers = itertools.count()
         # Last picture time of each member in its open segment.
         self._last_times: WeakKeyDictionary[Packager, int] = WeakKeyDictionary()
 
@@ -146,7 +149,8 @@ class Alignment:
         returned = at.is_new_epoch and self.source is None and member in self._last_times
         if segmenter is not None and not (at.segment_open or returned or member is self.source) and self._boundaries:
             wants_cut = segmenter.take_frame(at.shown - self._boundaries[-1].time, 0, True)
-        self._members.add(member)
+        if (number := self._members.get(member)) is None:
+            number = self._members[member] = next(self._numbers)
         source = self.source
         if source is not None and source is not member:
             if source.over:
@@ -154,7 +158,7 @@ class Alignment:
             else:
                 source.catch_up()
         boundary = self._find(at.shown)
-        if boundary is not None and member is source and all(m.over for m in boundary.members):
+        if boundary is not None and member is source and all(m.over for m in self._members_at(boundary)):
             self._boundaries.remove(boundary)  # of an earlier packager; this one got the cached GOP again
             boundary = None
         first = member is source and at.is_new_epoch
@@ -173,7 +177,8 @@ class Alignment:
                 self._last_times[member] = at.shown
             return None
         self._last_times[member] = at.shown
-        boundary.members.add(member)
+        if number not in boundary.members:
+            boundary.members += (number,)
         return boundary
 
     def withdraw(self, member: Packager, number: int) -> bool:
@@ -184,13 +189,17 @@ class Alignment:
         newest = self._boundaries[-1] if self._boundaries else None
         if newest is None or newest.number != number:
             return number >= self._next_number  # another member has discarded it before
-        if all(m in newest.members for m in self._members if not m.over):
+        if all(number in newest.members for m, number in self._members.items() if not m.over):
             return False
         self._boundaries.pop()
         self._next_number = number
         return True
 
     # ---- details ----
+
+    def _members_at(self, boundary: Boundary) -> Iterator[Packager]:
+        """Yields the members that have reached a boundary and still exist."""
+        return (member for member, number in self._members.items() if number in boundary.members)
 
     def _is_passed(self, member: Packager, shown: int) -> bool:
         """Whether another member has passed this picture in an open segment.
