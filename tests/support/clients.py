@@ -152,9 +152,9 @@ def take_of(program: Program, timeout: float = 60.0) -> Take:
     return take
 
 
-def probe(source: str | Path, *, timeout: float = 30.0) -> dict[str, dict[str, Any]]:
-    """Returns ffprobe's description of the first video and audio streams, by kind."""
-    command = ["ffprobe", "-v", "error", "-show_streams", "-of", "json", str(source)]
+def probe(source: str | Path, *options: str, timeout: float = 30.0) -> dict[str, dict[str, Any]]:
+    """Returns ffprobe's description of the first video and audio streams, by kind. options: of ffprobe."""
+    command = ["ffprobe", "-v", "error", *options, "-show_streams", "-of", "json", str(source)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, f"ffprobe {source}: {done.stderr[-600:]}"
     found: dict[str, dict[str, Any]] = {}
