@@ -70,7 +70,7 @@ def soak(server: Server, minutes: float, publishers: int, viewers: int) -> Row:
     shares = {"flv": viewers // 2, "ws": viewers // 4, "rtmp": viewers // 4}
     samples: list[Sample] = []
     if isinstance(server, Gateway):
-        server.channel = {"isOnDemand": True, "ondemand_time": "10"}
+        server.channel = {"rewind": "0.05", "isHls": True}  # clips need recordings; these have a bounded length
     with ExitStack() as stack:
         urls = stack.enter_context(running(server, publishers, packaged=True))
         push = stack.enter_context(owned(Publishers(urls.push, file=paths.SMALL_STREAM, cut_every=CUT_EVERY)))
