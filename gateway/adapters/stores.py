@@ -1,8 +1,8 @@
-"""Opens the stores by their URLs in the settings, on this machine or in AWS."""
+"""Opens the stores by their URLs in the settings: on this machine, in PostgreSQL, or in AWS."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any, cast
 from gateway.channels.cached_channels import CachedDomains
 from gateway.channels.stores import ChannelStore, DomainStore
 from gateway.lib.aws_extra import INSTALL_AWS
+from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnusable
 from gateway.ports.films import FilmStore
-from gateway.ports.stores import ConsoleStore, EventStore, JobStore, ObjectStore, Registry
+from gateway.ports.stores import ConsoleStore, EventStore, JobStore, ObjectStore, Registry, StoreChanges
 from gateway.settings import Settings
+from gateway.settings.models import S3Settings
+from gateway.settings.option_types import IN_DATABASE
 
 if TYPE_CHECKING:
     from gateway.adapters.aws.session import AwsSession
     from gateway.adapters.local.database import Database
+    from gateway.adapters.postgres.connections import PostgresConnections
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Stores:
     bucket: str = ""  # of the objects; "" if they are local files
     buckets: Callable[[str], ObjectStore] | None = None  # opens any bucket; None without AWS
     aws: AwsSession | None = None
+    changes: StoreChanges | None = None  # None: the stores do not tell changes
 
     def unusable(self) -> dict[str, str]:
         """Returns the reasons why stores could not be opened, by their names. Their methods raise StoreUnavailable."""
@@ -50,8 +55,8 @@ class Stores:
 async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
     """Opens the configured stores while the block runs. Raises StoreUnusable if that fails, but see `Stores.unusable`.
 
-    channels: sqlite:///path stores channels and domains in one file. dynamodb://table stores the domains in SSM, and
-    opens even while the service is unavailable.
+    channels: sqlite:///path stores channels and domains in one file. dynamodb://table stores the domains in SSM.
+    DynamoDB and PostgreSQL open even while they are unavailable.
     objects: file:///path is a folder, s3://bucket a bucket.
     vod.jobs, vod.films, admin.store, events.store, registry: URLs like those of channels.
     """
@@ -59,14 +64,16 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
         session: AwsSession | None = None
         queues = (settings.vod.queue, settings.kvs.queue, settings.ecs.events, settings.ecs.addresses)
         if remote := [url for url in (*settings.store_urls(), *queues) if _in_cloud(url)]:
-            session = await stack.enter_async_context(open_aws(remote[0]))
-        channels: ChannelStore = await _open("channels", settings.channels, session, stack, required=True)
+            session = await stack.enter_async_context(open_aws(remote[0], settings.s3))
+        database = await _connect(settings, settings.store_urls(), stack)
+        places = _Places(stack, session, database)
+        channels: ChannelStore = await places.open("channels", settings.channels, required=True)
         if session is not None and _in_cloud(settings.channels):
             from gateway.adapters.aws.domains import SsmDomains
 
             domains: DomainStore = CachedDomains(SsmDomains(session))
         else:
-            domains = cast(DomainStore, channels)  # SqliteChannels has both
+            domains = cast(DomainStore, channels)  # stores in SQL have both
         media: Path | None = None
         bucket = ""
         if session is not None and _in_cloud(settings.objects):
@@ -83,35 +90,66 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
             domains,
             objects,
             media,
-            await _open("jobs", settings.vod.jobs, session, stack),
-            await _open("films", settings.vod.films, session, stack),
-            await _open("console", settings.admin.store, session, stack),
-            await _open("events", events, session, stack, *((days * 86_400,) if _in_cloud(events) else ())),
-            await _open("registry", registry, session, stack, required=True) if registry else None,
+            await places.open("jobs", settings.vod.jobs),
+            await places.open("films", settings.vod.films),
+            await places.open("console", settings.admin.store),
+            await places.open("events", events, *((days * 86_400,) if _in_cloud(events) else ())),
+            await places.open("registry", registry, required=True) if registry else None,
             bucket,
             _buckets(session) if session is not None else None,
             session,
+            await _notifications(database, stack),
         )
 
 
-async def _open(
-    name: str, url: str, session: AwsSession | None, stack: AsyncExitStack, *options: Any, required: bool = False
-) -> Any:
-    """Opens a store. Imports its adapter now: for "jobs", SqliteJobs of local/jobs.py or DynamoJobs of aws/jobs.py.
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where stores can be opened. Their end is that of the stack."""
 
-    options: other arguments of the adapter. required: raises StoreUnusable if the store cannot be used now. Else see
-    `Stores.unusable`.
-    """
-    adapter = _adapter(name, url)
-    if _in_cloud(url):
-        return adapter(session, url.partition("://")[2], *options)
-    store = adapter(sqlite_path(url), *options)
-    return await (stack.enter_async_context(store) if required else store.open_if_usable(stack))
+    stack: AsyncExitStack
+    session: AwsSession | None
+    database: PostgresConnections | None
+
+    async def open(self, name: str, url: str, *options: Any, required: bool = False) -> Any:
+        """Opens a store. Imports its adapter now: for "jobs", SqliteJobs of local/stores.py.
+
+        options: other arguments of the adapter. required: raises StoreUnusable if the store cannot be used now. Else
+        see `Stores.unusable`.
+        """
+        adapter = _adapter(name, url)
+        if url == IN_DATABASE:
+            return adapter(self.database, *options)
+        if _in_cloud(url):
+            return adapter(self.session, url.partition("://")[2], *options)
+        store = adapter(sqlite_path(url), *options)
+        return await (self.stack.enter_async_context(store) if required else store.open_if_usable(self.stack))
+
+
+async def _connect(settings: Settings, urls: Sequence[str], stack: AsyncExitStack) -> PostgresConnections | None:
+    """Returns the connections of the option `database`, if one of the URLs needs it. Raises StoreUnusable."""
+    if IN_DATABASE not in urls:
+        return None
+    from gateway.adapters.postgres.connections import PostgresConnections
+
+    return await stack.enter_async_context(PostgresConnections(settings.database.get_secret_value()))
+
+
+async def _notifications(database: PostgresConnections | None, stack: AsyncExitStack) -> StoreChanges | None:
+    if database is None:
+        return None
+    from gateway.adapters.postgres.notifications import PostgresNotifications
+
+    notifications = PostgresNotifications(database)
+    tasks = await stack.enter_async_context(Tasks("notifications"))
+    tasks.start(notifications.run(), "notifications")
+    return notifications
 
 
 def _adapter(name: str, url: str) -> Any:
-    place, prefix = ("aws", "Dynamo") if _in_cloud(url) else ("local", "Sqlite")
-    return getattr(import_module(f"gateway.adapters.{place}.{name}"), f"{prefix}{name.capitalize()}")
+    place, prefix = ("postgres.stores", "Postgres") if url == IN_DATABASE else ("local.stores", "Sqlite")
+    if _in_cloud(url):
+        place, prefix = f"aws.{name}", "Dynamo"
+    return getattr(import_module(f"gateway.adapters.{place}"), f"{prefix}{name.capitalize()}")
 
 
 def local_databases(settings: Settings) -> dict[str, tuple[Path, type[Database]]]:
@@ -124,15 +162,16 @@ def local_databases(settings: Settings) -> dict[str, tuple[Path, type[Database]]
         "events": settings.events.store,
         "registry": settings.registry,
     }
-    return {name: (sqlite_path(url), _adapter(name, url)) for name, url in urls.items() if url and not _in_cloud(url)}
+    return {name: (sqlite_path(url), _adapter(name, url)) for name, url in urls.items() if url.startswith("sqlite:")}
 
 
 @asynccontextmanager
-async def _open_alone(name: str, url: str, *, required: bool = False) -> AsyncIterator[Any]:
-    """Opens one store with its own session, see `_open`."""
+async def _open_alone(settings: Settings, name: str, url: str, *, required: bool = False) -> AsyncIterator[Any]:
+    """Opens one store with its own session or connections, see `_Places.open`."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_aws(url)) if _in_cloud(url) else None
-        yield await _open(name, url, session, stack, required=required)
+        places = _Places(stack, session, await _connect(settings, (url,), stack))
+        yield await places.open(name, url, required=required)
 
 
 def open_registry(settings: Settings) -> AbstractAsyncContextManager[Registry | None]:
@@ -140,7 +179,7 @@ def open_registry(settings: Settings) -> AbstractAsyncContextManager[Registry | 
 
     Raises StoreUnusable like `open_stores`.
     """
-    return _open_alone("registry", settings.registry, required=True) if settings.registry else nullcontext()
+    return _open_alone(settings, "registry", settings.registry, required=True) if settings.registry else nullcontext()
 
 
 def open_channels(settings: Settings) -> AbstractAsyncContextManager[ChannelStore | None]:
@@ -148,12 +187,13 @@ def open_channels(settings: Settings) -> AbstractAsyncContextManager[ChannelStor
 
     Raises StoreUnusable like `open_stores`.
     """
-    return _open_alone("channels", settings.channels) if _in_cloud(settings.channels) else nullcontext()
+    shared = not settings.channels.startswith("sqlite:")
+    return _open_alone(settings, "channels", settings.channels) if shared else nullcontext()
 
 
 def open_console(settings: Settings) -> AbstractAsyncContextManager[ConsoleStore]:
     """Opens only the console's store, for a command. Raises StoreUnusable like `open_stores`."""
-    return _open_alone("console", settings.admin.store)
+    return _open_alone(settings, "console", settings.admin.store)
 
 
 def _buckets(session: AwsSession, storage_class: str = "") -> Callable[[str], ObjectStore]:
@@ -163,14 +203,16 @@ def _buckets(session: AwsSession, storage_class: str = "") -> Callable[[str], Ob
 
 
 @asynccontextmanager
-async def open_bucket(bucket: str) -> AsyncIterator[ObjectStore]:
+async def open_bucket(bucket: str, s3: S3Settings) -> AsyncIterator[ObjectStore]:
     """Opens any bucket, for a command. Raises StoreUnusable if AWS is not available."""
-    async with open_aws(f"s3://{bucket}") as session:
+    async with open_aws(f"s3://{bucket}", s3) as session:
         yield _buckets(session)(bucket)
 
 
-def open_aws(user: str) -> AwsSession:
+def open_aws(user: str, s3: S3Settings | None = None) -> AwsSession:
     """Returns a session for `async with`. user: the feature or URL that needs it, for the message.
+
+    s3: the server of buckets; None: AWS.
 
     Raises StoreUnusable if AWS is not installed or has no region.
     """
@@ -178,11 +220,11 @@ def open_aws(user: str) -> AwsSession:
         from gateway.adapters.aws.session import AwsSession
     except ModuleNotFoundError as e:
         raise StoreUnusable(f"{user} needs the AWS libraries ({e.name}): {INSTALL_AWS}") from None
-    return AwsSession()
+    return AwsSession(s3)
 
 
 def _in_cloud(url: str) -> bool:
-    return bool(url) and not url.startswith(("sqlite:", "file:"))
+    return url.startswith(("dynamodb:", "s3:", "https:", "http:"))
 
 
 def file_path(url: str) -> Path:

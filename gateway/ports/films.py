@@ -21,6 +21,7 @@ class FilmState(StrEnum):
     DELETING = "DELETING"  # its files are being deleted
 
 
+IMPORTED: Final = "imported"  # a mark: films of the object store were imported
 # The states of films in lists.
 LISTED: Final = frozenset((FilmState.PROCESSING, FilmState.READY, FilmState.ERROR))
 

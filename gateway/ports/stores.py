@@ -1,9 +1,9 @@
 """Interfaces of the stores and cloud services that the gateway uses. The adapters implement them."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway.ports.events import StoredEvent
 from gateway.ports.jobs import StoredJob
@@ -175,6 +175,13 @@ class Registry(Protocol):
         """Returns if the registry answers, else raises."""
 
 
+class StoreChanges(Protocol):
+    """Tells which rows of the stores have changed, in any process. Some changes are not told."""
+
+    def listen(self, table: str, callback: Callable[[str], None]) -> None:
+        """Calls `callback` with the id of each changed row. table: "channels", or "jobs" for new jobs."""
+
+
 @dataclass(frozen=True, slots=True)
 class IvsIngest:
     """The push address of an IVS channel. key: secret. kind: BASIC, STANDARD, ADVANCED_SD or ADVANCED_HD."""
@@ -241,6 +248,15 @@ class IvsChannels(Protocol):
         """Deletes a channel and its keys."""
 
 
+class ConsoleEntry(NamedTuple):
+    """An entry of a ConsoleStore."""
+
+    kind: str
+    key: str
+    value: Mapping[str, Any]
+    expires: float
+
+
 class ConsoleStore(Protocol):
     """Stores the data of console users: JSON objects, each with a kind and a key.
 
@@ -268,6 +284,9 @@ class ConsoleStore(Protocol):
 
     async def list(self, kind: str) -> dict[str, dict[str, Any]]:
         """Returns all entries of one kind, by key."""
+
+    async def entries(self) -> Sequence[ConsoleEntry]:
+        """Returns all entries of all kinds, in no defined order."""
 
     async def check(self) -> None:
         """Returns if the store answers, else raises."""

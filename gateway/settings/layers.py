@@ -16,7 +16,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from gateway.settings.models import STORES, Section, Settings
-from gateway.settings.option_types import Expected, expand_home, is_short
+from gateway.settings.option_types import IN_DATABASE, Expected, expand_home, is_short
 
 PREFIX = "MILLRACE_"
 PROFILE, CONFIG = "MILLRACE_PROFILE", "MILLRACE_CONFIG"  # these select files and are not options
@@ -196,6 +196,10 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield "tls.acme and tls.cert contradict each other: set one of them"
     if settings.admin.tls and not settings.has_tls:
         yield "admin.tls is true, so tls.acme, or tls.cert and tls.key, have to be set"
+    if bool(settings.s3.access_key) != bool(settings.s3.secret_key.get_secret_value()):
+        yield "s3.access_key and s3.secret_key belong together: set both or neither"
+    if IN_DATABASE in settings.store_urls() and not settings.database.get_secret_value():
+        yield f"a store is {IN_DATABASE}, so database has to be set"
     if settings.serve.workers > 1 and not sys.platform.startswith("linux"):
         yield f"serve.workers is {settings.serve.workers}, but only Linux spreads connections over several processes"
     if settings.workers.runner == "ecs":
@@ -299,7 +303,17 @@ def merge(
         else:
             merged.put(name, value, "command line")
     _put_acme_ports(merged)
+    _put_database(merged)
     return merged
+
+
+def _put_database(merged: MergedOptions) -> None:
+    """Moves the stores without a setting of their own to the option `database`."""
+    database = merged.values.get("database")
+    for name in STORES if database is not None and database.value else ():
+        present = merged.values.get(name)
+        if name != "objects" and present is not None and present.source == _DEFAULTS:
+            merged.put(name, IN_DATABASE, "database")
 
 
 def _put_acme_ports(merged: MergedOptions) -> None:

@@ -164,6 +164,14 @@ class CmafSettings(Section):
     on_demand: option.OnOff
 
 
+class S3Settings(Section):
+    endpoint: option.WebAddress
+    region: option.Text
+    path_style: option.OnOff
+    access_key: option.Text
+    secret_key: option.Secret
+
+
 class RecordingSettings(Section):
     keep_free: option.Count
     spool_bytes: option.PositiveCount
@@ -378,6 +386,7 @@ class Settings(Section):
     """All settings, merged. `{data}` in a store's address has been replaced by the data folder."""
 
     data: option.Folder
+    database: option.DatabaseUrl
     channels: option.ChannelsUrl
     objects: option.ObjectsUrl
     registry: option.RegistryUrl
@@ -398,6 +407,7 @@ class Settings(Section):
     inputs: InputsSettings
     hls: HlsSettings
     cmaf: CmafSettings
+    s3: S3Settings
     recording: RecordingSettings
     clips: ClipsSettings
     workers: WorkersSettings

@@ -194,6 +194,13 @@ def _secret_or_reference(value: SecretStr) -> SecretStr:
     return value
 
 
+def _database_url(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    if value.get_secret_value() and not (parts.scheme in ("postgresql", "postgres") and parts.path.strip("/")):
+        raise ValueError("not an address of PostgreSQL")
+    return value
+
+
 def _private_key(value: SecretStr) -> SecretStr:
     """Returns a reference for a path. A PEM text, as `…_FILE` variables give it, stays unchanged."""
     text = value.get_secret_value()
@@ -246,6 +253,8 @@ REFERENCE = re.compile(
 )
 
 _TABLE = r"dynamodb://[A-Za-z0-9_.-]{3,255}"
+# A store in the database of the option `database`.
+IN_DATABASE: Final = "database:"
 
 T = TypeVar("T")
 _Listed = Annotated[tuple[T, ...], BeforeValidator(split_list)]
@@ -339,8 +348,13 @@ PrivateKeyOrReference = Annotated[
     AfterValidator(_private_key),
     Expected("the path of a PEM file, or a reference: ssm:/path, secretsmanager:<name or ARN>, file:/path"),
 ]
+DatabaseUrl = Annotated[
+    SecretStr, AfterValidator(_database_url), Expected("postgresql://user:password@host/name, or empty")
+]
 ChannelsUrl = Annotated[
-    str, Field(pattern=rf"^(sqlite:///.+|{_TABLE})$"), Expected("sqlite:///path or dynamodb://table")
+    str,
+    Field(pattern=rf"^(sqlite:///.+|{_TABLE}|{IN_DATABASE})$"),
+    Expected(f"sqlite:///path, dynamodb://table, or {IN_DATABASE} for that of the option database"),
 ]
 ObjectsUrl = Annotated[
     str, Field(pattern=r"^(file:///.+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])$"), Expected("file:///path or s3://bucket")
@@ -366,8 +380,8 @@ ArchiveStorageClass = Annotated[
 ]
 RegistryUrl = Annotated[
     str,
-    Field(pattern=rf"^(sqlite:///.+|{_TABLE})?$"),
-    Expected("dynamodb://table, sqlite:///path, or empty for a single node"),
+    Field(pattern=rf"^(sqlite:///.+|{_TABLE}|{IN_DATABASE})?$"),
+    Expected(f"dynamodb://table, sqlite:///path, {IN_DATABASE}, or empty for a single node"),
 ]
 FontFamily = Annotated[
     str,

@@ -8,14 +8,13 @@ import structlog
 
 from gateway.ports.bin_keys import in_bin
 from gateway.ports.errors import NoSuchFilm, NoSuchObject
-from gateway.ports.films import MAX_TITLE, Film, FilmState, FilmStore
+from gateway.ports.films import IMPORTED, MAX_TITLE, Film, FilmState, FilmStore
 from gateway.ports.jobs import VOD, JobState
 from gateway.ports.stores import JobStore, ObjectStore
 from gateway.ports.vod_names import VodNames, names_in, vod_names_of
 
 log = structlog.get_logger(__name__)
 
-_MARK: Final = "imported"
 _PAGE: Final = 500  # jobs read at a time
 _MAX_PLAYLIST: Final = 4 << 20  # bytes; the length of a film with a larger playlist stays unknown
 _EXTINF: Final = re.compile(rb"^#EXTINF:([0-9]{1,6}(?:\.[0-9]{1,9})?)", re.MULTILINE)
@@ -31,10 +30,10 @@ class FilmImport:
 
     async def run(self) -> None:
         """Imports all films, unless that was done before. Raises StoreUnavailable; then it can run again."""
-        if await self._store.marked(_MARK):
+        if await self._store.marked(IMPORTED):
             return
         found = await self._from_jobs() + await self._from_objects()
-        await self._store.mark(_MARK)
+        await self._store.mark(IMPORTED)
         if found:
             log.info("films imported", films=found)
 

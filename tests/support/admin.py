@@ -14,9 +14,7 @@ from typing import Any, cast
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.adapters.local.channels import SqliteChannels
-from gateway.adapters.local.console import SqliteConsole
-from gateway.adapters.local.events import SqliteEvents
+from gateway.adapters.local.stores import SqliteChannels, SqliteConsole, SqliteEvents
 from gateway.alarms.alarms import Alarms, AlarmSources
 from gateway.alarms.fault_board import FaultBoard
 from gateway.api.application import make_app

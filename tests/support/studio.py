@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.adapters.local.films import SqliteFilms
-from gateway.adapters.local.jobs import SqliteJobs
 from gateway.adapters.local.objects import LocalObjects
+from gateway.adapters.local.stores import SqliteFilms, SqliteJobs
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter

@@ -12,6 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ProfileNotFound
 
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
+from gateway.settings.models import S3Settings
 
 CONNECT_TIMEOUT: Final = 2
 READ_TIMEOUT: Final = 3
@@ -29,6 +30,8 @@ _CONFIG: Final = Config(
 _TRANSFERS: Final = _CONFIG.merge(Config(read_timeout=20, signature_version="s3v4"))
 
 
+_ANY_REGION: Final = "us-east-1"  # what most stores beside AWS call their region
+
 # Returns the error to raise for an error of AWS; None: StoreUnavailable.
 ErrorMap: TypeAlias = Callable[[ClientError], Exception | None]
 
@@ -40,16 +43,20 @@ def unmapped(error: ClientError) -> None:
 class AwsSession:
     """Clients by service name; use as `async with`.
 
-    The standard environment variables set region, credentials and endpoints.
+    The standard environment variables set region, credentials and endpoints. s3: those of the service "s3" alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, s3: S3Settings | None = None) -> None:
+        self._s3 = s3
         self._stack = contextlib.AsyncExitStack()
         self._clients: dict[str, Any] = {}
         self._create_lock = asyncio.Lock()
         try:
             # botocore itself reads only AWS_DEFAULT_REGION; every other SDK reads AWS_REGION first.
-            self._session = aioboto3.Session(region_name=os.environ.get("AWS_REGION") or None)
+            region = os.environ.get("AWS_REGION") or (s3.region if s3 is not None else "")
+            if s3 is not None and s3.endpoint:
+                region = region or _ANY_REGION
+            self._session = aioboto3.Session(region_name=region or None)
         except ProfileNotFound as e:
             raise StoreUnusable(f"AWS: {e}") from None
         if self._session.region_name is None:
@@ -83,11 +90,32 @@ class AwsSession:
                     config = _TRANSFERS if service == "s3" else _CONFIG
                     if wait:
                         config = config.merge(Config(read_timeout=wait + READ_TIMEOUT))
-                    context = self._session.client(service, region_name=region or None, config=config)
+                    options = self._s3_options() if service == "s3" and not region else {"region_name": region or None}
+                    context = self._session.client(service, **{"config": config, **options})
                     self._clients[name] = await self._stack.enter_async_context(context)
                 except (NoRegionError, ValueError) as e:
                     raise StoreUnusable(f"AWS {service}: {e}") from None
             return self._clients[name]
+
+    def _s3_options(self) -> dict[str, Any]:
+        """Returns the arguments of a client of `s3.endpoint`, or of AWS."""
+        s3 = self._s3
+        if s3 is None:
+            return {}
+        config = _TRANSFERS
+        if s3.path_style:
+            config = config.merge(Config(s3={"addressing_style": "path"}))
+        if s3.endpoint:  # other stores may not know the checksums that boto adds since 2025
+            config = config.merge(
+                Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
+            )
+        keys = {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key.get_secret_value()}
+        return {
+            "config": config,
+            "endpoint_url": s3.endpoint or None,
+            "region_name": s3.region or None,
+            **(keys if s3.access_key else {}),
+        }
 
     @contextlib.asynccontextmanager
     async def client_for(

@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -14,6 +13,7 @@ import aiosqlite
 import structlog
 
 from gateway.adapters.local.data_folder import data_folder
+from gateway.adapters.sql.sql_store import SqlStore, Value
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 
 log = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ _OPEN_AGAIN: Final = 30.0  # seconds after which a file that could not be used i
 _TIMEOUT: Final = 6.0
 
 
-class Database:
+class Database(SqlStore):
     """A connection; use as `async with`. A cancelled caller or a killed process leaves no partial change.
 
     CREATE: idempotent statements that create the tables.
@@ -152,19 +152,22 @@ class Database:
         version = cls._check(path, facts)
         return f"{path} will be upgraded" if version < cls.SCHEMA else f"{path} can be read"
 
-    async def rows(self, statement: str, *values: str | int | float) -> Sequence[Any]:
+    async def rows(self, statement: str, *values: Value) -> Sequence[Any]:
         """Returns the rows of a query. Raises StoreUnavailable."""
         await self._open_again()
         with self._errors():
             async with asyncio.timeout(_TIMEOUT):
                 return tuple(await self._connection().execute_fetchall(statement, values))
 
-    async def write(self, statement: str, *values: str | int | float) -> int:
+    async def write(self, statement: str, *values: Value) -> int:
         """Returns the number of rows that a statement changed. Raises StoreUnavailable."""
         await self._open_again()
         with self._errors():
             async with asyncio.timeout(_TIMEOUT), self._connection().execute(statement, values) as cursor:
                 return cursor.rowcount
+
+    async def write_alone(self, table: str, statement: str, *values: Value) -> int:
+        return await self.write(statement, *values)  # SQLite runs one writing statement at a time
 
     async def check(self) -> None:
         """Reads a row. Raises StoreUnavailable if the database does not answer."""
@@ -192,11 +195,6 @@ class Database:
             raise StoreUnavailable(f"the database {self._path} does not answer") from None
         except sqlite3.Error as e:
             raise StoreUnavailable(f"the database {self._path} is not available: {e}") from e
-
-
-def to_json(value: Mapping[str, Any]) -> str:
-    """Returns a value as compact JSON text."""
-    return json.dumps(dict(value), allow_nan=False, separators=(",", ":"))
 
 
 async def _scalar(database: aiosqlite.Connection, statement: str) -> Any:

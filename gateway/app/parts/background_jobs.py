@@ -47,6 +47,8 @@ class BackgroundJobs:
         self.vod_service = VodService(
             settings.vod, data=settings.data, queue=queue, films=films, workers=outputs.workers, secrets=parts.secrets
         )
+        if stores.changes is not None:
+            stores.changes.listen("jobs", lambda id: self.vod_service.runner.wake())
         player = ObjectPlayer(outputs.cloud.bucket, outputs.workers, settings.data / "tmp", settings.kvs)
         self.kvs = KvsJobs(outputs.kvs, player, queue, most=settings.kvs.queued, history=settings.vod.history)
         self._broadcast_table = _open_broadcast_table(settings.ecs.addresses, stores)

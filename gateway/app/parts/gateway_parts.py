@@ -63,6 +63,9 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
     viewers = build_viewers(
         node, stores.channels, StoredDeletions(stores.channels), names, partial(stored_site, stores.console)
     )
+    if stores.changes is not None:
+        # The key of a deleted channel's row has a prefix.
+        stores.changes.listen("channels", lambda key: viewers.channels.forget(key.rpartition("/")[2]))
     live = await build_live(node, backends, viewers.memory)
     member = await build_cluster(node, backends, viewers, live)
     pushes = build_pushes(node, backends, viewers, live, member)

@@ -9,13 +9,17 @@ from gateway.app.node_parts import NodeParts
 from gateway.app.parts.backends import Backends
 from gateway.app.parts.live import Live
 from gateway.app.viewer_parts import ViewerParts
+from gateway.channels.channel import Channel
+from gateway.channels.stores import ChannelReader
 from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.ingest.admission import Admission
 from gateway.inputs.channel_inputs import ChannelInputs
 from gateway.inputs.descriptor import InputServices
 from gateway.inputs.previews import InputPreviews
 from gateway.lib.refusals import Refusals
+from gateway.live.hub import Hub
 from gateway.live.publisher import AcquirePublisher
+from gateway.ports.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from gateway.cluster.cluster_member import ClusterMember
@@ -32,13 +36,33 @@ class Pushes:
     refusals: RefusalLog
 
 
+@dataclass(frozen=True, slots=True)
+class _HeldChannels:
+    """A ChannelReader for pushes. While the store is unavailable, the channels of streams held here stay readable.
+
+    So a publisher can return to its stream. Its channel may have been changed meanwhile.
+    """
+
+    store: ChannelReader
+    hub: Hub
+
+    async def get(self, id: str) -> Channel:
+        try:
+            return await self.store.get(id)
+        except StoreUnavailable:
+            stream = self.hub.held(id)
+            if stream is None:
+                raise
+            return stream.channel
+
+
 def build_pushes(
     parts: NodeParts, backends: Backends, viewers: ViewerParts, live: Live, member: ClusterMember | None
 ) -> Pushes:
     """Returns the services. member: claims streams for this node; None: a single node."""
     settings, hub, outputs = parts.settings, live.hub, live.outputs
     admission = Admission(
-        backends.stores.channels,
+        _HeldChannels(backends.stores.channels, hub),
         parts.secrets,
         parts.events,
         publishers_per_address=settings.limits.publishers_per_address,

@@ -1,4 +1,4 @@
-"""The stores that the contract suites run over: SQLite and a folder, and DynamoDB, SSM and S3 on moto and MiniStack."""
+"""The stores of the contract suites: SQLite, PostgreSQL, a folder, and DynamoDB, SSM and S3 on moto and MiniStack."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest_asyncio
 from gateway.adapters.stores import Stores, open_stores
 from gateway.ports.stores import ObjectStore
 from gateway.settings import load
+from tests.support.postgres import Postgres, postgres_server
 
 TABLE = "video-metadata"
 SESSIONS = "video-streaming"
@@ -96,13 +97,21 @@ def _client(service: str, url: str) -> Any:
     return boto3.client(service, region_name="eu-central-1", endpoint_url=url)
 
 
-@pytest_asyncio.fixture(params=["sqlite", *DOUBLES])
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(params=["sqlite", "postgres", *DOUBLES])
 async def stores(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[Stores]:
     """Yields each kind of store, empty."""
     environ = {"MILLRACE_DATA": str(tmp_path)}
     if request.param in DOUBLES:
         request.getfixturevalue(DOUBLES[request.param])
         environ["MILLRACE_CHANNELS"] = f"dynamodb://{TABLE}"
+    elif request.param == "postgres":
+        environ["MILLRACE_DATABASE"] = request.getfixturevalue("postgres").new_database()
     async with open_stores(load(environ=environ)) as opened:
         yield opened
 

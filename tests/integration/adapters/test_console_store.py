@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.adapters.local.console import SqliteConsole
+from gateway.adapters.local.stores import SqliteConsole
+from gateway.adapters.postgres.connections import PostgresConnections
+from gateway.adapters.postgres.stores import PostgresConsole
 from gateway.adapters.stores import open_aws, open_console
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import ConsoleStore
@@ -28,9 +30,9 @@ def clock() -> Clock:
     return Clock(NOW)
 
 
-def make_table() -> None:
+def make_table(table: str = TABLE) -> None:
     dynamodb().create_table(
-        TableName=TABLE,
+        TableName=table,
         KeySchema=[
             {"AttributeName": "kind", "KeyType": "HASH"},
             {"AttributeName": "key", "KeyType": "RANGE"},
@@ -43,11 +45,15 @@ def make_table() -> None:
     )
 
 
-@pytest_asyncio.fixture(params=["sqlite", *DOUBLES])
+@pytest_asyncio.fixture(params=["sqlite", "postgres", *DOUBLES])
 async def console(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[ConsoleStore]:
     if request.param == "sqlite":
         async with SqliteConsole(tmp_path / "console.db", clock) as store:
             yield store
+        return
+    if request.param == "postgres":
+        async with PostgresConnections(request.getfixturevalue("postgres").new_database()) as database:
+            yield PostgresConsole(database, clock)
         return
     request.getfixturevalue(DOUBLES[request.param])
     make_table()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.adapters.local.events import SqliteEvents
+from gateway.adapters.local.stores import SqliteEvents
 from gateway.adapters.stores import open_stores
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.events import EventType, StoredEvent
@@ -21,10 +21,10 @@ TABLE = "video-events"
 NOW = 1_700_000_000.25
 
 
-def make_table() -> None:
+def make_table(table: str = TABLE) -> None:
     """Creates the table of deploy/aws/data.yaml."""
     dynamodb().create_table(
-        TableName=TABLE,
+        TableName=table,
         AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("type", "id", "channel")],
         KeySchema=[{"AttributeName": "type", "KeyType": "HASH"}, {"AttributeName": "id", "KeyType": "RANGE"}],
         GlobalSecondaryIndexes=[
@@ -41,13 +41,15 @@ def make_table() -> None:
     )
 
 
-@pytest_asyncio.fixture(params=["sqlite", *DOUBLES])
+@pytest_asyncio.fixture(params=["sqlite", "postgres", *DOUBLES])
 async def events(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EventStore]:
     environ = {"MILLRACE_DATA": str(tmp_path)}
     if request.param in DOUBLES:
         request.getfixturevalue(DOUBLES[request.param])
         make_table()
         environ["MILLRACE_EVENTS__STORE"] = f"dynamodb://{TABLE}"
+    elif request.param == "postgres":
+        environ["MILLRACE_DATABASE"] = request.getfixturevalue("postgres").new_database()
     async with open_stores(load(environ=environ)) as opened:
         yield opened.events
 

@@ -17,10 +17,10 @@ from tests.integration.adapters.conftest import DOUBLES, dynamodb
 TABLE = "video-films"
 
 
-def make_films_table() -> None:
+def make_films_table(table: str = TABLE) -> None:
     """Creates the table like deploy/aws."""
     dynamodb().create_table(
-        TableName=TABLE,
+        TableName=table,
         AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("kind", "key", "position")],
         KeySchema=[{"AttributeName": "kind", "KeyType": "HASH"}, {"AttributeName": "key", "KeyType": "RANGE"}],
         LocalSecondaryIndexes=[
@@ -37,13 +37,15 @@ def make_films_table() -> None:
     )
 
 
-@pytest_asyncio.fixture(params=["sqlite", *DOUBLES])
+@pytest_asyncio.fixture(params=["sqlite", "postgres", *DOUBLES])
 async def films(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[FilmStore]:
     environ = {"MILLRACE_DATA": str(tmp_path)}
     if request.param in DOUBLES:
         request.getfixturevalue(DOUBLES[request.param])
         make_films_table()
         environ["MILLRACE_VOD__FILMS"] = f"dynamodb://{TABLE}"
+    elif request.param == "postgres":
+        environ["MILLRACE_DATABASE"] = request.getfixturevalue("postgres").new_database()
     async with open_stores(load(environ=environ)) as opened:
         yield opened.films
 

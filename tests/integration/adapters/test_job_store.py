@@ -19,13 +19,15 @@ from tests.integration.adapters.conftest import DOUBLES, make_table
 TABLE = "video-jobs"
 
 
-@pytest_asyncio.fixture(params=["sqlite", *DOUBLES])
+@pytest_asyncio.fixture(params=["sqlite", "postgres", *DOUBLES])
 async def jobs(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[JobStore]:
     environ = {"MILLRACE_DATA": str(tmp_path)}
     if request.param in DOUBLES:
         request.getfixturevalue(DOUBLES[request.param])
         make_table(TABLE, "id")
         environ["MILLRACE_VOD__JOBS"] = f"dynamodb://{TABLE}"
+    elif request.param == "postgres":
+        environ["MILLRACE_DATABASE"] = request.getfixturevalue("postgres").new_database()
     async with open_stores(load(environ=environ)) as opened:
         yield opened.jobs
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.adapters.local.registry import SqliteRegistry
+from gateway.adapters.local.stores import SqliteRegistry
+from gateway.adapters.postgres.connections import PostgresConnections
+from gateway.adapters.postgres.stores import PostgresRegistry
 from gateway.adapters.stores import open_aws, open_registry, open_stores
 from gateway.channels.channel import Channel
 from gateway.live.session_record import session_item
@@ -29,11 +31,19 @@ def clock() -> Clock:
     return Clock(NOW)
 
 
-@pytest_asyncio.fixture(params=["sqlite", *DOUBLES])
+@pytest_asyncio.fixture(params=["sqlite", "postgres", *DOUBLES])
 async def registry(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Registry]:
     """Yields each kind of registry, empty."""
     if request.param == "sqlite":
         async with SqliteRegistry(tmp_path / "registry.db", clock) as opened:
+            yield opened
+        return
+    if request.param == "postgres":
+        async with PostgresConnections(request.getfixturevalue("postgres").new_database()) as database:
+            opened = PostgresRegistry(database, clock)
+            await opened.beat(node("first"))
+            await opened.leave("first")
+            await opened.write("UPDATE nodes SET expires = expires - 3600 WHERE id = ''")  # it began an hour ago
             yield opened
         return
     request.getfixturevalue(DOUBLES[request.param])

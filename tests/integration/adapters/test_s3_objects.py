@@ -24,7 +24,7 @@ from gateway.adapters.stores import open_stores
 from gateway.outputs.storage import archive as archiving
 from gateway.ports import media_keys
 from gateway.ports.errors import StoreUnavailable
-from gateway.settings import load
+from gateway.settings import SettingsError, load
 from tests.integration.adapters.conftest import BUCKET
 from tests.support.recording import RunningArchive, record, settings, stream_of
 from tests.support.segmented import Timetable
@@ -316,3 +316,23 @@ def test_content_types_agree_with_those_of_the_gateways_listener():
     assert s3.content_type is recording_files.content_type is content_type
     assert content_type("c1/720p/1.TS") == "video/mp2t"
     assert content_type("c1/unknown") == "application/octet-stream"
+
+
+async def test_another_store_than_that_of_aws_has_its_address_and_keys_in_the_settings(
+    aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    other = {"ENDPOINT": aws, "PATH_STYLE": "true", "ACCESS_KEY": "AKIAOTHER", "SECRET_KEY": "of another store"}
+    environ = {"MILLRACE_DATA": str(tmp_path), "MILLRACE_OBJECTS": f"s3://{BUCKET}"}
+    environ |= {f"MILLRACE_S3__{name}": value for name, value in other.items()}
+    (tmp_path / "a.mp4").write_bytes(b"x" * 100)
+    async with open_stores(load(environ=environ)) as stores:
+        await stores.objects.put("foyer/mp4/a.mp4", tmp_path / "a.mp4")
+        assert b"".join([part async for part in stores.objects.read("foyer/mp4/a.mp4", 98)]) == b"xx"
+        upload = await stores.objects.upload("uploads/film.mp4", 60)
+        assert upload is not None
+        assert upload.url.startswith(f"{aws}/{BUCKET}/uploads/film.mp4?")
+        assert "AKIAOTHER" in upload.url
+    with pytest.raises(SettingsError, match=r"s3\.access_key and s3\.secret_key belong together"):
+        load(environ={**environ, "MILLRACE_S3__SECRET_KEY": ""})

@@ -9,7 +9,7 @@ import stat
 import pytest
 
 from gateway.adapters.local import database as adapter
-from gateway.adapters.local.channels import SqliteChannels
+from gateway.adapters.local.stores import SqliteChannels
 from gateway.adapters.stores import sqlite_path
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.adapters.local import database as adapter
-from gateway.adapters.local.console import SqliteConsole
-from gateway.adapters.local.registry import SqliteRegistry
+from gateway.adapters.local.stores import SqliteConsole, SqliteRegistry
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 from gateway.ports.nodes import FORGOTTEN_SECONDS
 from tests.integration.adapters.test_registry import ITEM, Clock, clock, holding, node
@@ -27,7 +26,7 @@ PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from gateway.adapters.local import database
-from gateway.adapters.local.registry import SqliteRegistry
+from gateway.adapters.local.stores import SqliteRegistry
 from gateway.ports.errors import HeldByOtherNode
 from gateway.ports.nodes import StreamClaim, Node, NodeRole
 

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway.adapters.local.channels import SqliteChannels
 from gateway.adapters.local.objects import LocalObjects
+from gateway.adapters.local.stores import SqliteChannels
 from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason
 from gateway.outputs.storage.media_deletion import MediaDeletion

@@ -463,7 +463,7 @@ class Flaky:
 
 @pytest.fixture
 async def flaky(tmp_path: Path) -> AsyncIterator[tuple[Admin, Flaky, Clock]]:
-    from gateway.adapters.local.console import SqliteConsole
+    from gateway.adapters.local.stores import SqliteConsole
 
     clock = Clock()
     async with SqliteConsole(tmp_path / "people.db", clock) as store:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.local.registry import SqliteRegistry
+from gateway.adapters.local.stores import SqliteRegistry
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from tests.support.clients import Program, probe, pull, push, take_of, until
 from tests.support.cloudfront import Signer

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.local.console import SqliteConsole
+from gateway.adapters.local.stores import SqliteConsole
 from gateway.alarms.alarms import PER_HOUR, Alarms, AlarmSources
 from gateway.alarms.fault import Fault, FaultKind
 from gateway.alarms.fault_board import FaultBoard

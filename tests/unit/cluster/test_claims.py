@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.local.registry import SqliteRegistry
+from gateway.adapters.local.stores import SqliteRegistry
 from gateway.cluster.members.peers import Peers
 from gateway.cluster.members.registry_locator import RegistryLocator
 from gateway.cluster.streams.claims import Claims, SessionRows

@@ -214,7 +214,7 @@ def test_the_error_for_an_unknown_variable_suggests_the_nearest_name(name, near)
 
 
 BAD_VALUES = [
-    ("admin.store", "file:///x", "sqlite:///path or dynamodb://table"),
+    ("admin.store", "file:///x", "sqlite:///path, dynamodb://table, or database:"),
     ("admin.session_idle", "0", "seconds, more than 0"),
     ("admin.forwarded_from", "10.0.0.1/8", "networks"),
     ("oidc.issuer", "ftp://id.example.com", "the issuer's URL"),
@@ -251,9 +251,9 @@ BAD_VALUES = [
     ("hooks.url", "ftp://a/", "a URL"),
     ("hooks.url", "http://", "a URL"),
     ("cloudfront.public_keys", "K1", "<key pair id>=<PEM file>"),
-    ("channels", "redis://x", "sqlite:///path or dynamodb://table"),
-    ("channels", "sqlite://x", "sqlite:///path or dynamodb://table"),
-    ("channels", "dynamodb://a b", "sqlite:///path or dynamodb://table"),
+    ("channels", "redis://x", "sqlite:///path, dynamodb://table, or database:"),
+    ("channels", "sqlite://x", "sqlite:///path, dynamodb://table, or database:"),
+    ("channels", "dynamodb://a b", "sqlite:///path, dynamodb://table, or database:"),
     ("objects", "s3://", "file:///path or s3://bucket"),
     ("registry", "redis://x", "dynamodb://table"),
     ("data", "", "the path of a folder"),

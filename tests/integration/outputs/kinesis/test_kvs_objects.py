@@ -20,7 +20,7 @@ from gateway.adapters.aws.objects import S3Objects
 from gateway.adapters.aws.s3_events import ObjectRule, object_handler
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.aws.sqs_reader import SqsReader
-from gateway.adapters.local.jobs import SqliteJobs
+from gateway.adapters.local.stores import SqliteJobs
 from gateway.lib import process
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter

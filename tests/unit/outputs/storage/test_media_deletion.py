@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.adapters.local.channels import SqliteChannels
 from gateway.adapters.local.objects import LocalObjects
+from gateway.adapters.local.stores import SqliteChannels
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.lib.tasks import Tasks
 from gateway.outputs.storage import media_deletion

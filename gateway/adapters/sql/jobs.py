@@ -1,25 +1,17 @@
-"""VOD jobs in SQLite. Each job is one row: its fields as JSON, and its version."""
+"""VOD jobs in a SQL database. Each job is one row: its fields as JSON, and its version."""
 
 import json
 
-from gateway.adapters.local.database import Database, to_json
+from gateway.adapters.sql.sql_store import SqlStore, to_json
 from gateway.ports.errors import JobChanged, JobExists, NoSuchJob
 from gateway.ports.jobs import StoredJob
 
 
-class SqliteJobs(Database):
-    """A JobStore on one connection; use as `async with`."""
-
-    CREATE = """
-CREATE TABLE IF NOT EXISTS jobs (
-    id TEXT PRIMARY KEY, finished INTEGER NOT NULL, version INTEGER NOT NULL, item TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (id) WHERE finished = 0
-"""
-    CHECK = "SELECT 1 FROM jobs LIMIT 1"
+class JobRows(SqlStore):
+    """A JobStore."""
 
     async def add(self, job: StoredJob) -> None:
-        if not await self.write("INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?)", job.id, *_row(job)):
+        if not await self.write("INSERT INTO jobs VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", job.id, *_row(job)):
             raise JobExists(job.id)
 
     async def get(self, id: str) -> StoredJob:
@@ -43,13 +35,13 @@ CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (id) WHERE finished = 0
             raise JobChanged(job.id)
 
     async def trim(self, limit: int) -> None:
-        oldest = "SELECT id FROM jobs WHERE finished = 1 ORDER BY id DESC LIMIT -1 OFFSET ?"
+        oldest = "SELECT id FROM jobs WHERE finished = 1 ORDER BY id DESC LIMIT 1000000000 OFFSET ?"
         await self.write(f"DELETE FROM jobs WHERE id IN ({oldest})", limit)  # noqa: S608 a constant
 
 
-def _row(job: StoredJob) -> tuple[bool, int, str]:
+def _row(job: StoredJob) -> tuple[int, int, str]:
     """Returns the values of all columns except the id."""
-    return job.state.finished, job.version, to_json(job.as_item())
+    return int(job.state.finished), job.version, to_json(job.as_item())
 
 
 def _job(text: str) -> StoredJob:

@@ -1,10 +1,11 @@
-"""Channels and domains in SQLite. Each channel is one row, with its fields as JSON."""
+"""Channels and domains in a SQL database. Each channel is one row, with its fields as JSON."""
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from gateway.adapters.local.database import Database, to_json
+from gateway.adapters.sql.sql_store import SqlStore, to_json
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import ID, Channel
 from gateway.channels.deleted_channel import DeletedChannel
@@ -13,38 +14,33 @@ from gateway.channels.slugs import SLUG
 from gateway.ports.errors import ChannelExists, NoSuchChannel, SlugTaken
 
 _DELETED: Final = "deleted/"  # prefix of the ids of deleted channels; a channel id has no slash
-# Whether another channel than `?` has the slug, or this id. It is part of the statement that writes, so that of two
-# writers one is refused. It reads all rows, but only changes of slugs need it.
-_TAKEN: Final = (
-    "SELECT 1 FROM channels WHERE id <> ? AND substr(id, 1, 8) <> 'deleted/'"
-    " AND (id = ? OR json_extract(item, '$.slug') = ?)"
-)
+_LIVE: Final = "SELECT item FROM channels WHERE substr(id, 1, 8) <> ?"
+_PUT: Final = "INSERT INTO channels (id, item) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET item = excluded.item"
 
 
-class SqliteChannels(Database):
-    """A ChannelStore and DomainStore on one connection; use as `async with`."""
+class ChannelRows(SqlStore):
+    """A ChannelStore and DomainStore.
 
-    CREATE = """
-CREATE TABLE IF NOT EXISTS channels (id TEXT PRIMARY KEY, item TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
-"""
-    CHECK = "SELECT 1 FROM channels LIMIT 1"
+    SLUG: the slug in the column `item`. NUMBER: a column that orders channels by their creation.
+    """
+
+    SLUG: ClassVar[str]
+    NUMBER: ClassVar[str]
 
     async def get(self, id: str) -> Channel:
         return _channel(await self._item(id))
 
     async def list(self) -> list[Channel]:
-        rows = await self.rows("SELECT item FROM channels WHERE substr(id, 1, 8) <> ? ORDER BY rowid", _DELETED)
+        rows = await self.rows(f"{_LIVE} ORDER BY {self.NUMBER}", _DELETED)
         return [_channel(text) for (text,) in rows]
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
         text = to_json(item)
         id, slug = item[ID], _channel(text).slug
-        statement = "INSERT OR IGNORE INTO channels SELECT ?, ?"
-        values: tuple[str, ...] = (id, text)
-        if slug:
-            statement, values = f"{statement} WHERE NOT EXISTS ({_TAKEN})", (*values, id, slug, slug)
-        if not await self.write(statement, *values):
+        added = await self._write(
+            "INSERT INTO channels (id, item) SELECT ?, ? WHERE {} ON CONFLICT DO NOTHING", (id, text), id, slug
+        )
+        if not added:
             await self._check_slug(id, slug)
             raise ChannelExists(id)
         return _channel(text)
@@ -55,11 +51,8 @@ CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
             old = await self._item(id)
             new = to_json({**json.loads(old), **changes, ID: id})
             slug = _channel(new).slug if SLUG in changes else ""
-            statement = "UPDATE channels SET item = ? WHERE id = ? AND item = ?"
-            values: tuple[str, ...] = (new, id, old)
-            if slug:
-                statement, values = f"{statement} AND NOT EXISTS ({_TAKEN})", (*values, id, slug, slug)
-            if await self.write(statement, *values):
+            statement = "UPDATE channels SET item = ? WHERE id = ? AND item = ? AND {}"
+            if await self._write(statement, (new, id, old), id, slug):
                 return _channel(new)
             await self._check_slug(id, slug)
 
@@ -68,8 +61,7 @@ CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
         while True:
             old = await self._item(id)
             deleted = DeletedChannel.of(_channel(old), now, media=media)
-            statement = "UPDATE OR REPLACE channels SET id = ?, item = ? WHERE id = ? AND item = ?"
-            if await self.write(statement, _DELETED + id, to_json(deleted.item), id, old):
+            if await self._rename(id, old, _DELETED + id, to_json(deleted.item)):
                 return deleted
 
     async def get_deleted(self, id: str) -> DeletedChannel:
@@ -80,7 +72,7 @@ CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
         return [DeletedChannel(json.loads(text)) for (text,) in rows]
 
     async def put_deleted(self, deleted: DeletedChannel) -> None:
-        await self.write("INSERT OR REPLACE INTO channels VALUES (?, ?)", _DELETED + deleted.id, to_json(deleted.item))
+        await self.write(_PUT, _DELETED + deleted.id, to_json(deleted.item))
 
     async def remove_deleted(self, id: str) -> None:
         await self.write("DELETE FROM channels WHERE id = ?", _DELETED + id)
@@ -98,10 +90,26 @@ CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
             domains.pull,
         )
 
+    @abstractmethod
+    async def _rename(self, id: str, item: str, new_id: str, new_item: str) -> bool:
+        """Replaces the row with this id and item, and a row with the new id. Returns False if the row has changed."""
+
+    async def _write(self, statement: str, values: tuple[str, ...], id: str, slug: str) -> int:
+        """Runs a statement whose condition `{}` is that no other channel has the slug. slug: "": any channel may."""
+        if not slug:
+            return await self.write(statement.format("true"), *values)
+        condition = f"NOT EXISTS ({self._taken()})"
+        return await self.write_alone("channels", statement.format(condition), *values, id, slug, slug)
+
     async def _check_slug(self, id: str, slug: str) -> None:
         """Raises SlugTaken if another channel has the slug."""
-        if slug and await self.rows(_TAKEN, id, slug, slug):
+        if slug and await self.rows(self._taken(), id, slug, slug):
             raise SlugTaken(slug)
+
+    def _taken(self) -> str:
+        """Returns the query whether another channel has a slug, or an id equal to it. It reads all rows."""
+        others = "SELECT 1 FROM channels WHERE id <> ? AND substr(id, 1, 8) <> 'deleted/'"
+        return f"{others} AND (id = ? OR {self.SLUG} = ?)"
 
     async def _item(self, id: str, prefix: str = "") -> str:
         rows = await self.rows("SELECT item FROM channels WHERE id = ?", prefix + id) if is_channel_id(id) else ()

@@ -1,19 +1,19 @@
-"""Nodes and their stream claims in SQLite, for several gateways on one machine. The file contains nothing else."""
+"""Nodes and their stream claims in a SQL database."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final
 
-from gateway.adapters.local.database import Database, to_json
+from gateway.adapters.sql.sql_store import SqlStore, to_json
 from gateway.channels.names import is_channel_id
 from gateway.lib import bounded_json
-from gateway.ports.errors import HeldByOtherNode, StoreUnavailable, StoreUnusable
+from gateway.ports.errors import HeldByOtherNode
 from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Node, NodeRole, StreamClaim
 
-_NODES: Final = "SELECT id, role, address, beat, channel, shown FROM nodes"
+_NODES: Final = "SELECT id, role, address, beat, channel, shown FROM nodes WHERE id <> ''"
 _SELECT_CLAIMS: Final = (
     'SELECT stream, node, address, claim, started, "left", cluster FROM holdings WHERE (expires = 0 OR expires > ?)'
 )
-# The condition resolves races: of several concurrent claims, SQLite lets one write before it checks the next.
+# The condition resolves races: of several concurrent claims, the database lets one write before it checks the next.
 _CLAIM: Final = """
 INSERT INTO holdings VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (stream) DO UPDATE SET
     node = excluded.node, address = excluded.address, claim = excluded.claim, started = excluded.started,
@@ -22,51 +22,29 @@ WHERE holdings."left" = 1 OR holdings.claim = excluded.claim OR holdings.claim =
 """
 
 
-class SqliteRegistry(Database):
-    """A Registry on one connection; use as `async with`. `join` and `claim` also delete expired rows."""
+class RegistryRows(SqlStore):
+    """A Registry. `join` and `claim` also delete expired rows. BEAT: stores the row of a node."""
 
-    CREATE = """
-CREATE TABLE IF NOT EXISTS nodes (
-    id TEXT PRIMARY KEY, role TEXT NOT NULL, address TEXT NOT NULL, beat INTEGER NOT NULL, channel TEXT NOT NULL,
-    shown TEXT NOT NULL, expires REAL NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS holdings (
-    stream TEXT PRIMARY KEY, node TEXT NOT NULL, address TEXT NOT NULL, claim TEXT NOT NULL, started REAL NOT NULL,
-    "left" INTEGER NOT NULL, cluster INTEGER NOT NULL, expires REAL NOT NULL, item TEXT NOT NULL
-) WITHOUT ROWID
+    BEAT: ClassVar[str] = """
+INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
+    role = excluded.role, address = excluded.address, beat = excluded.beat, channel = excluded.channel,
+    shown = excluded.shown, expires = excluded.expires
 """
-    CHECK = "SELECT 1 FROM holdings LIMIT 1"
-
-    async def __aenter__(self) -> Self:
-        """Opens the file like Database. Raises StoreUnusable also if another store of Millrace uses the file."""
-        await super().__aenter__()
-        try:
-            # A power failure may lose the last rows, but it also ends the nodes of these rows. With NORMAL, a heartbeat
-            # does not wait for a disk that is busy with recordings.
-            await self.write("PRAGMA synchronous = NORMAL")
-            await self.check()
-        except StoreUnavailable as e:
-            await self.__aexit__(None, None, None)
-            raise StoreUnusable(f"{e}; the registry needs a file of its own") from None
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
-        return self
 
     async def join(self, node: Node) -> None:
         await self.write("DELETE FROM nodes WHERE expires <= ?", self._clock())
         await self.beat(node)
 
     async def beat(self, node: Node) -> None:
-        values = (node.id, node.role, node.address, node.beat, node.channel, to_json(node.shown))
+        values = (node.id, str(node.role), node.address, node.beat, node.channel, to_json(node.shown))
         expires = self._clock() + FORGOTTEN_SECONDS
-        await self.write("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?)", *values, expires)
+        await self.write(self.BEAT, *values, expires)
 
     async def leave(self, id: str) -> None:
         await self.write("DELETE FROM nodes WHERE id = ?", id)
 
     async def node(self, id: str) -> Node | None:
-        rows = await self.rows(f"{_NODES} WHERE id = ?", id)
+        rows = await self.rows(f"{_NODES} AND id = ?", id)
         return _node(*rows[0]) if rows else None
 
     async def nodes(self) -> list[Node]:
@@ -75,8 +53,9 @@ CREATE TABLE IF NOT EXISTS holdings (
     async def claim(self, claim: StreamClaim, item: Mapping[str, Any], replaces: str = "") -> None:
         now = self._clock()
         await self.write("DELETE FROM holdings WHERE expires > 0 AND expires <= ?", now)
-        values = (claim.stream, claim.node, claim.address, claim.id, claim.started)
-        while not await self.write(_CLAIM, *values, claim.left, claim.cluster, to_json(item), replaces):
+        marks = int(claim.left), int(claim.cluster)
+        values = (claim.stream, claim.node, claim.address, claim.id, claim.started, *marks, to_json(item), replaces)
+        while not await self.write(_CLAIM, *values):
             if stored := await self.claim_of(claim.stream):
                 raise HeldByOtherNode(stored)
             # The row was released between the two statements. If the loop repeats, another claim succeeded, so the
@@ -93,6 +72,8 @@ CREATE TABLE IF NOT EXISTS holdings (
 
     async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         wanted = {stream for stream in streams if is_channel_id(stream)}
+        if not wanted:
+            return {}
         marks = ", ".join("?" * len(wanted))
         rows = await self.rows(f'{_SELECT_CLAIMS} AND "left" = 0 AND stream IN ({marks})', self._clock(), *wanted)
         return {row[0]: _to_claim(*row) for row in rows}

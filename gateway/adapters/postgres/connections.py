@@ -1,0 +1,237 @@
+"""The connections of this process to a PostgreSQL database.
+
+Every statement runs in a transaction of its own, begun and committed in so many words: a pooler such as PgBouncer then
+keeps it on one server, and a connection that has died is noticed by its BEGIN, when it is still safe to take another.
+Only the primary is used. After a failure, callers fail at once for a moment, so that an outage costs viewers no time.
+"""
+
+import asyncio
+import contextlib
+import functools
+import ssl
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, Self, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+import structlog
+
+from gateway.adapters.postgres.migrations import MIGRATIONS
+from gateway.adapters.sql.sql_store import Value
+from gateway.ports.errors import StoreUnavailable, StoreUnusable
+
+log = structlog.get_logger(__name__)
+
+CONNECT_SECONDS: Final = 2.0  # also for the BEGIN on a connection that was idle
+_TIMEOUT: Final = 6.0  # seconds for an operation and its wait for a connection, as for SQLite
+_MOST: Final = 5  # connections of one process
+_FAIL_SECONDS: Final = 0.2  # after a failure, for which no connection is tried
+_LOCK: Final = 0x4D494C4C  # of the migrations: "MILL"
+_SCHEMA_TABLE: Final = "millrace_schema"
+# Faults of the settings or of the database that no retry mends: authentication, a missing database or permission.
+_SETUP_FAULTS: Final = (
+    ssl.SSLCertVerificationError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.DuplicateObjectError,
+    asyncpg.DuplicateTableError,
+    asyncpg.DuplicateFunctionError,
+)
+_LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+_Connection: TypeAlias = Any  # asyncpg has no types
+
+
+class PostgresConnections(contextlib.AbstractAsyncContextManager["PostgresConnections"]):
+    """A pool of at most five connections. Use as `async with`. It opens also while the server does not answer."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._name = _without_password(url)
+        self._pool: asyncpg.Pool | None = None
+        self._is_prepared = False
+        self._preparing = asyncio.Lock()
+        self._unusable = ""
+        self._retry_at = 0.0
+        self._failure = ""
+        self._ahead = 0.0  # seconds that the server's clock is ahead of the monotonic clock of this process
+
+    async def __aenter__(self) -> Self:
+        """Applies the migrations. Raises StoreUnusable for faults that an operator must mend."""
+        self._ahead = time.time() - time.monotonic()
+        self._pool = asyncpg.create_pool(**self.arguments(), min_size=0, max_size=_MOST, reset=_keep)
+        await self._pool
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                await self._prepare()
+        except (StoreUnavailable, TimeoutError) as error:
+            if self._unusable:
+                await self.__aexit__()
+                raise StoreUnusable(self._unusable) from None
+            log.warning("the database does not answer", database=self._name, reason=str(error) or "no answer in time")
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()  # every transaction is complete or unwanted; a dead server would delay `close`
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns the arguments of a connection. Without prepared statements, a pooler may change the server."""
+        query = parse_qs(urlsplit(self.url).query)
+        primary = {} if "target_session_attrs" in query else {"target_session_attrs": "primary"}
+        return {"dsn": self.url, "timeout": CONNECT_SECONDS, "statement_cache_size": 0, **primary}
+
+    def now(self) -> float:
+        """Returns the time of the server, seconds since 1970. Changes of this machine's clock do not matter."""
+        return time.monotonic() + self._ahead
+
+    async def fetch(self, begin: str, statement: str, values: Sequence[Value]) -> list[Any]:
+        """Returns the rows of a query. begin: the statement that begins the transaction. Raises StoreUnavailable."""
+        async with self._transaction(begin) as connection:
+            return list(await connection.fetch(_numbered(statement), *values))
+
+    async def execute(self, begin: str, statement: str, values: Sequence[Value]) -> int:
+        """Returns the number of rows that a statement changed. Raises StoreUnavailable."""
+        async with self._transaction(begin) as connection:
+            status = await connection.execute(_numbered(statement), *values)
+        return int(status.rpartition(" ")[2])
+
+    # ---- transactions ----
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self, begin: str) -> AsyncIterator[_Connection]:
+        """Commits at the end of the block. Raises StoreUnavailable; an error of the block rolls back."""
+        if time.monotonic() < self._retry_at:
+            raise self._unavailable(self._failure)
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                if not self._is_prepared:
+                    await self._prepare()
+                async with self._begun(begin) as connection:
+                    yield connection
+                    await connection.execute("COMMIT")
+        except _LOST as error:
+            raise await self._lost(error) from None
+
+    @contextlib.asynccontextmanager
+    async def _begun(self, begin: str) -> AsyncIterator[_Connection]:
+        """Yields a connection in a transaction, which ends without effect if the block raises."""
+        try:
+            connection = await self._begin(begin)
+        except _LOST:  # the connection died while it was idle: nothing was sent, so another one may be taken
+            await self._expire()
+            connection = await self._begin(begin)
+        try:
+            yield connection
+        except BaseException:
+            await self._release(connection, broken=True)
+            raise
+        await self._release(connection)
+
+    async def _begin(self, begin: str) -> _Connection:
+        """Returns a connection in a transaction."""
+        if self._pool is None:
+            raise StoreUnavailable(f"the database {self._name} is closed")
+        connection = await self._pool.acquire()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connection.execute(begin)
+        except BaseException:
+            await self._release(connection, broken=True)
+            raise
+        return connection
+
+    async def _release(self, connection: _Connection, *, broken: bool = False) -> None:
+        """Returns a connection to the pool. broken: ends its transaction, also one that was cancelled."""
+        if broken:
+            with contextlib.suppress(asyncpg.InterfaceError):  # the pool has noticed the end of the connection
+                connection.terminate()
+        if self._pool is not None:
+            await self._pool.release(connection)
+
+    async def _expire(self) -> None:
+        """Replaces all connections at their next use: the server may have ended, or become a standby."""
+        if self._pool is not None:
+            await self._pool.expire_connections()
+
+    async def _lost(self, error: Exception) -> StoreUnavailable:
+        """Returns the error for the caller, and makes the next callers wait if the server is not there."""
+        reason = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+        if isinstance(
+            error, asyncpg.DataError | asyncpg.IntegrityConstraintViolationError | asyncpg.SyntaxOrAccessError
+        ):
+            log.error("the database refuses a statement", database=self._name, reason=reason)
+            return self._unavailable(reason)
+        await self._expire()
+        self._retry_at, self._failure = time.monotonic() + _FAIL_SECONDS, reason
+        return self._unavailable(reason)
+
+    def _unavailable(self, reason: str) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"the database {self._name} is not available: {reason}", 1, "the database is unavailable"
+        )
+
+    # ---- the tables ----
+
+    async def _prepare(self) -> None:
+        """Applies the migrations once. Raises StoreUnavailable; then `_unusable` says what an operator must mend."""
+        async with self._preparing:
+            if self._is_prepared:
+                return
+            try:
+                async with self._begun("BEGIN") as connection:
+                    await self._migrate(connection)
+                    moment = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+                    await connection.execute("COMMIT")
+            except _SETUP_FAULTS as error:
+                self._unusable = f"the database {self._name} cannot be used: {error}"
+            except StoreUnusable as error:
+                self._unusable = str(error)
+            except _LOST as error:
+                raise await self._lost(error) from None
+            else:
+                self._ahead, self._is_prepared, self._unusable = moment - time.monotonic(), True, ""
+                return
+            self._retry_at, self._failure = time.monotonic() + CONNECT_SECONDS, self._unusable
+            raise self._unavailable(self._unusable)
+
+    async def _migrate(self, connection: _Connection) -> None:
+        await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        version = 0
+        if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", _SCHEMA_TABLE):
+            version = await connection.fetchval(f"SELECT max(version) FROM {_SCHEMA_TABLE}") or 0  # noqa: S608 a constant
+        else:
+            await connection.execute(f"CREATE TABLE {_SCHEMA_TABLE} (version integer PRIMARY KEY)")
+        # The next version keeps its tables usable for this one, so that a rolling upgrade has both.
+        if version > len(MIGRATIONS) + 1:
+            raise StoreUnusable(
+                f"the database {self._name} was written by a newer Millrace: "
+                f"its schema is {version}, this one supports {len(MIGRATIONS) + 1}"
+            )
+        for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+            await connection.execute(statements)
+            await connection.execute(f"INSERT INTO {_SCHEMA_TABLE} VALUES ($1)", number)  # noqa: S608 a constant
+            log.info("the tables of the database were made", database=self._name, schema=number)
+
+
+async def _keep(connection: object) -> None:
+    """Resets nothing when a connection returns: transactions leave nothing behind."""
+
+
+@functools.cache
+def _numbered(statement: str) -> str:
+    """Returns the statement with $1, $2, … in place of each `?`."""
+    first, *rest = statement.split("?")
+    return first + "".join(f"${number}{part}" for number, part in enumerate(rest, 1))
+
+
+def _without_password(url: str) -> str:
+    """Returns host and name of the database, for messages."""
+    parts = urlsplit(url)
+    return f"{parts.netloc.rpartition('@')[2]}{parts.path}"

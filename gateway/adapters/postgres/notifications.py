@@ -1,0 +1,70 @@
+"""Notifications of PostgreSQL: rows that any process has changed."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import asyncpg
+import structlog
+
+from gateway.adapters.postgres.connections import CONNECT_SECONDS, PostgresConnections
+from gateway.adapters.postgres.migrations import CHANNEL
+from gateway.lib.backoff import Backoff
+
+log = structlog.get_logger(__name__)
+
+_CHECK_SECONDS: Final = 30.0  # between two checks whether the connection lives
+_LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+class PostgresNotifications:
+    """Listens on a connection of its own. `run` must be running.
+
+    Notifications only make things faster: each listener also reads the store from time to time. They are lost while the
+    connection is broken, and never arrive through a pooler in transaction mode.
+    """
+
+    def __init__(self, connections: PostgresConnections) -> None:
+        self._connections = connections
+        self._listeners: dict[str, list[Callable[[str], None]]] = {}
+
+    def listen(self, table: str, callback: Callable[[str], None]) -> None:
+        """Calls `callback` with the key of each row of a table that has changed."""
+        self._listeners.setdefault(table, []).append(callback)
+
+    async def run(self) -> None:
+        """Listens until cancelled. A lost connection is opened again."""
+        backoff = Backoff(0.5, 10)
+        while True:
+            try:
+                connection = await asyncpg.connect(**self._connections.arguments())
+            except _LOST as error:
+                log.debug("the database sends no notifications", reason=str(error))
+            else:
+                backoff.reset()
+                try:
+                    await self._receive(connection)
+                except _LOST as error:
+                    log.debug("the notifications of the database have ended", reason=str(error))
+                finally:
+                    connection.terminate()
+            await asyncio.sleep(backoff.next())
+
+    async def _receive(self, connection: Any) -> None:
+        """Returns when the connection has ended."""
+        ended = asyncio.Event()
+        connection.add_termination_listener(lambda _: ended.set())
+        await connection.add_listener(CHANNEL, self._on_notification)
+        while not ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CHECK_SECONDS):
+                    await ended.wait()
+                return
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connection.execute("SELECT 1")
+
+    def _on_notification(self, connection: object, pid: int, channel: str, payload: str) -> None:
+        table, _, key = payload.partition("/")
+        for callback in self._listeners.get(table, ()):
+            callback(key)

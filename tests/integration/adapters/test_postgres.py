@@ -1,0 +1,269 @@
+"""PostgreSQL that fails: broken connections, crashes, a paused server, other programs' tables, other versions."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from gateway.adapters.postgres.connections import PostgresConnections
+from gateway.adapters.postgres.migrations import MIGRATIONS
+from gateway.adapters.postgres.notifications import PostgresNotifications
+from gateway.adapters.postgres.stores import PostgresChannels, PostgresJobs, PostgresRegistry
+from gateway.lib.tasks import Tasks
+from gateway.ports.errors import HeldByOtherNode, SlugTaken, StoreUnavailable, StoreUnusable
+from gateway.ports.nodes import Node, NodeRole, StreamClaim
+from tests.support.authority import self_signed
+from tests.support.postgres import Postgres, pgbouncer, postgres_server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """A server that tests stop, so no other file has it."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def connections(server: Postgres) -> AsyncIterator[PostgresConnections]:
+    async with PostgresConnections(server.new_database()) as opened:
+        yield opened
+
+
+def claim(node: str, id: str) -> StreamClaim:
+    return StreamClaim("foyer", node, f"{node}:8080", id, 1_800_000_000.0)
+
+
+async def until_it_answers(channels: PostgresChannels) -> float:
+    """Returns the seconds until the database answers."""
+    began = time.monotonic()
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await channels.check()
+                return time.monotonic() - began
+            except StoreUnavailable:
+                await asyncio.sleep(0.05)
+
+
+async def test_broken_idle_connections_are_replaced_unnoticed(
+    server: Postgres, connections: PostgresConnections
+) -> None:
+    channels = PostgresChannels(connections)
+    await asyncio.gather(*(channels.add({"id": f"c{n}"}) for n in range(20)))
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname <> ''")
+    await asyncio.gather(*(channels.get(f"c{n}") for n in range(20)))
+    await channels.add({"id": "later"})
+    assert len(await channels.list()) == 21
+
+
+async def test_a_stopped_server_fails_callers_at_once_and_is_used_again_at_once(
+    server: Postgres, connections: PostgresConnections
+) -> None:
+    channels = PostgresChannels(connections)
+    await channels.add({"id": "foyer"})
+    server.stop(signal.SIGQUIT)
+    try:
+        for _ in range(20):
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                await channels.get("foyer")
+            assert time.monotonic() - began < 2
+    finally:
+        server.start()
+    await until_it_answers(channels)
+    assert (await channels.get("foyer")).id == "foyer"
+
+
+async def test_a_paused_server_delays_one_caller_and_not_all(
+    server: Postgres, connections: PostgresConnections
+) -> None:
+    channels = PostgresChannels(connections)
+    await channels.check()
+    server.send(signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreUnavailable):
+            await channels.check()
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            await channels.check()
+        assert time.monotonic() - began < 1, "it failed without another try"
+    finally:
+        server.send(signal.SIGCONT)
+    await until_it_answers(channels)
+
+
+async def test_a_cancelled_write_changes_nothing_and_leaves_no_open_transaction(
+    server: Postgres, connections: PostgresConnections
+) -> None:
+    channels = PostgresChannels(connections)
+    await channels.add({"id": "foyer"})
+    for n in range(40):
+        task = asyncio.create_task(channels.update("foyer", {"number": n, "same": n}))
+        await asyncio.sleep(n / 20_000)
+        task.cancel()
+        await asyncio.wait((task,))
+        item = (await channels.get("foyer")).item
+        assert item.get("number") == item.get("same")
+    open_ones = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+    async with asyncio.timeout(5):
+        while server.sql(open_ones) != "0":
+            await asyncio.sleep(0.05)
+
+
+async def test_after_a_crash_of_the_database_no_node_counts_as_dead_before_it_could_report(
+    server: Postgres, connections: PostgresConnections
+) -> None:
+    registry = PostgresRegistry(connections)
+    holder, other = Node("a", NodeRole.GATEWAY, "a:8080"), Node("b", NodeRole.GATEWAY, "b:8080")
+    await registry.join(holder)
+    await registry.claim(claim("a", "1"), {})
+    server.stop(signal.SIGQUIT)
+    server.start()
+    await until_it_answers(PostgresChannels(connections))
+    await registry.beat(other)
+    with pytest.raises(StoreUnavailable):
+        await registry.node("a")
+    with pytest.raises(HeldByOtherNode):
+        await registry.claim(claim("b", "2"), {})
+    await registry.beat(holder)
+    assert await registry.node("a") == holder
+
+
+async def test_many_processes_create_the_tables_together(server: Postgres) -> None:
+    url = server.new_database()
+
+    async def add(n: int) -> None:
+        async with PostgresConnections(url) as connections:
+            await PostgresChannels(connections).add({"id": f"c{n}"})
+
+    await asyncio.gather(*(add(n) for n in range(8)))
+    async with PostgresConnections(url) as connections:
+        assert len(await PostgresChannels(connections).list()) == 8
+
+
+async def test_the_next_schema_is_accepted_and_a_newer_one_is_not(server: Postgres) -> None:
+    url = server.new_database()
+    async with PostgresConnections(url):
+        name = url.rpartition("/")[2]
+    server.sql(f"INSERT INTO millrace_schema VALUES ({len(MIGRATIONS) + 1})", name)
+    async with PostgresConnections(url) as connections:
+        await PostgresChannels(connections).add({"id": "foyer"})
+    server.sql(f"INSERT INTO millrace_schema VALUES ({len(MIGRATIONS) + 2})", name)
+    with pytest.raises(StoreUnusable, match="newer Millrace"):
+        await PostgresConnections(url).__aenter__()
+
+
+async def test_a_table_of_another_program_is_not_touched(server: Postgres) -> None:
+    url = server.new_database()
+    name = url.rpartition("/")[2]
+    server.sql("CREATE TABLE events (mine text)", name)
+    with pytest.raises(StoreUnusable, match='relation "events" already exists'):
+        await PostgresConnections(url).__aenter__()
+    tables = (
+        "SELECT string_agg(relname, ' ') FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+    )
+    assert server.sql(tables, name) == "events"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (lambda url: url.replace("millrace:", "millrace:x"), "password authentication failed"),
+        (lambda url: f"{url}x", "does not exist"),
+    ],
+    ids=["password", "database"],
+)
+async def test_wrong_settings_are_one_clear_line_without_the_password(server: Postgres, wrong, text: str) -> None:
+    with pytest.raises(StoreUnusable, match=text) as raised:
+        await PostgresConnections(wrong(server.new_database())).__aenter__()
+    assert "\n" not in str(raised.value)
+    assert "%20" not in str(raised.value)
+
+
+async def test_stores_open_while_the_server_is_away(server: Postgres) -> None:
+    url = server.new_database()
+    server.stop()
+    try:
+        connections = await PostgresConnections(url).__aenter__()
+        with pytest.raises(StoreUnavailable):
+            await PostgresJobs(connections).unfinished()
+    finally:
+        server.start()
+    try:
+        channels = PostgresChannels(connections)
+        await until_it_answers(channels)
+        await channels.add({"id": "foyer"})
+    finally:
+        await connections.__aexit__()
+
+
+async def test_changes_by_other_processes_are_told_also_after_a_broken_connection(
+    server: Postgres, connections: PostgresConnections
+) -> None:
+    notifications = PostgresNotifications(connections)
+    told: asyncio.Queue[str] = asyncio.Queue()
+    notifications.listen("channels", told.put_nowait)
+    async with Tasks("test") as tasks, PostgresConnections(connections.url) as others:
+        tasks.start(notifications.run(), "notifications")
+        channels = PostgresChannels(others)
+        listening = "SELECT count(*) FROM pg_stat_activity WHERE query ILIKE 'LISTEN%'"
+        for round in range(2):
+            async with asyncio.timeout(20):
+                while server.sql(listening) != "1":
+                    await asyncio.sleep(0.05)
+                await channels.add({"id": f"c{round}"})
+                assert await told.get() == f"c{round}"
+                await channels.update(f"c{round}", {"videoname": "x"})
+                assert await told.get() == f"c{round}"
+                await channels.delete(f"c{round}", 1.0)
+                assert {await told.get(), await told.get()} == {f"c{round}", f"deleted/c{round}"}
+            server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ILIKE 'LISTEN%'")
+
+
+async def test_a_primary_that_became_a_standby_is_left(server: Postgres, connections: PostgresConnections) -> None:
+    channels = PostgresChannels(connections)
+    name = connections.url.rpartition("/")[2]
+    server.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname <> ''")
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        await channels.add({"id": "foyer"})
+    server.sql(
+        f"SET default_transaction_read_only = off; ALTER DATABASE {name} SET default_transaction_read_only = off"
+    )
+    await until_it_answers(channels)
+    await channels.add({"id": "foyer"})
+
+
+async def test_a_pooler_may_change_the_server_process_between_two_operations(server: Postgres) -> None:
+    url = server.new_database()
+    with pgbouncer(server, 2) as port:
+        async with PostgresConnections(server.url(url.rpartition("/")[2], port)) as connections:
+            channels, registry = PostgresChannels(connections), PostgresRegistry(connections)
+            await asyncio.gather(*(channels.add({"id": f"c{n}", "slug": f"slug-{n}"}) for n in range(30)))
+            await asyncio.gather(
+                *(channels.update(f"c{n}", {"videoname": "x"}) for n in range(30)),
+                *(registry.beat(Node(f"n{n}", NodeRole.GATEWAY, "a:1")) for n in range(30)),
+            )
+            assert {channel.name for channel in await channels.list()} == {"x"}
+            with pytest.raises(SlugTaken):
+                await channels.update("c1", {"slug": "slug-2"})
+            assert len(await registry.nodes()) == 30
+
+
+async def test_the_certificate_of_the_server_is_checked(server: Postgres, tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path, "127.0.0.1")
+    server.use_tls(certificate, key)
+    url = f"{server.new_database()}?sslmode=verify-full&sslrootcert="
+    async with PostgresConnections(f"{url}{certificate}") as connections:
+        rows = await PostgresChannels(connections).rows("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        assert [tuple(row) for row in rows] == [(True,)]
+    (tmp_path / "other").mkdir()
+    other, _ = self_signed(tmp_path / "other", "127.0.0.1")
+    with pytest.raises(StoreUnusable, match="certificate verify failed"):
+        await PostgresConnections(f"{url}{other}").__aenter__()
