@@ -9,15 +9,15 @@ from typer.completion import completion_init  # type: ignore[attr-defined]
 from typer.core import TyperGroup
 
 from gateway import __version__
-from gateway.cli import channels, cloudfront, common, ivs, keys, running, service, setup, storage, users, vod
+from gateway.cli import channels, cloudfront, common, copying, ivs, keys, running, service, setup, storage, users, vod
 from gateway.lib import lean_structlog as lean_structlog  # imported for its side effect
 from gateway.lib.redact import mask
 
 # The commands by what they are for, in the order of the help.
 _SECTIONS: Final = {
     "Servers": ("serve", "edge", "worker"),
-    "Setup": ("doctor", "check-config", "install-service", "token", "backup", "restore", "completion"),
-    "A running gateway": ("status", "streams", "events", "kick"),
+    "Setup": ("doctor", "check-config", "install-service", "token", "backup", "restore", "copy", "completion"),
+    "A running gateway": ("status", "streams", "nodes", "events", "kick"),
     "Stores": ("channel", "user", "sign", "verify"),
     "Videos": ("vod",),
     "AWS": ("ivs", "cloudfront", "storage"),
@@ -77,6 +77,7 @@ app.add_typer(cloudfront.app, name="cloudfront")
 app.add_typer(storage.app, name="storage")
 common.command(app, "status", overrides=True)(running.status)
 common.command(app, "streams", overrides=True)(running.streams)
+common.command(app, "nodes", overrides=True)(running.nodes)
 common.command(app, "events", overrides=True)(running.events)
 common.command(app, "kick", overrides=True, no_args_is_help=True)(running.kick)
 app.command("completion", no_args_is_help=True)(setup.completion)
@@ -88,6 +89,7 @@ common.command(app, "doctor", overrides=True)(setup.doctor)
 app.command("install-service")(service.install_service)
 common.command(app, "backup", overrides=True)(setup.backup)
 common.command(app, "restore", overrides=True)(setup.restore)
+app.command("copy", no_args_is_help=True)(copying.copy)
 
 
 def _version(requested: bool) -> None:

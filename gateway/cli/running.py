@@ -1,4 +1,4 @@
-"""`millrace status`, `streams`, `events` and `kick`: ask a running gateway through its API."""
+"""`millrace status`, `streams`, `nodes`, `events` and `kick`: ask a running gateway through its API."""
 
 from __future__ import annotations
 
@@ -130,6 +130,31 @@ def streams(
 
 def _publisher(publisher: dict[str, Any] | None) -> str:
     return f"{publisher['protocol']} {publisher['address']}" if publisher else "-"
+
+
+def nodes(
+    sources: common.Sources, url: UrlOption = None, token: TokenOption = None, as_json: common.JsonOption = False
+) -> None:
+    """Print the gateways and edges of the fleet with their load."""
+    found = open_api(sources, url, token).ask("GET", "/nodes")
+    if as_json:
+        common.print_json(found)
+        return
+    common.print_rows(("NODE", "ROLE", "ADDRESS", "UP", "CPU", "STREAMS", "VIEWERS", "OUT"), [*map(_node, found)])
+
+
+def _node(node: dict[str, Any]) -> tuple[str, ...]:
+    about = (node["node"] or "-", node["role"], node["address"] or "-")
+    if not node["answers"]:
+        return (*about, "does not answer", *("-" * 4))
+    return (
+        *about,
+        _duration(node["uptime"]),
+        f"{node['cpu']['percent']} %",
+        str(node["streams"]),
+        str(sum(node["viewers"].values())),
+        f"{node['bytesOut'] / 1e9:.1f} GB",
+    )
 
 
 def kick(

@@ -2,10 +2,11 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.adapters.aws.dynamo_table import DynamoStore
+from gateway.ports.stores import ConsoleEntry
 
 _VALID: Final = "(attribute_not_exists(#expires) OR #expires > :now)"
 
@@ -36,6 +37,13 @@ class DynamoConsole(DynamoStore):
     async def list(self, kind: str) -> dict[str, dict[str, Any]]:
         items = await self._table.read_all("query", {"kind": kind}, KeyConditionExpression="#kind = :kind")
         return {item["key"]["S"]: _value(item) for item in items if self._is_valid(item)}
+
+    async def entries(self) -> Sequence[ConsoleEntry]:
+        items = [item for item in await self._table.read_all("scan") if self._is_valid(item)]
+        return [
+            ConsoleEntry(item["kind"]["S"], item["key"]["S"], _value(item), float(item.get("expires", {}).get("N", 0)))
+            for item in items
+        ]
 
     async def _put_if(self, condition: str, item: dict[str, Any]) -> bool:
         return await self._table.write("put_item", {"now": self._clock()}, Item=item, ConditionExpression=condition)

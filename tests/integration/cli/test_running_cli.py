@@ -46,6 +46,10 @@ def test_the_live_streams_are_shown_and_ended(gateway: Gateway) -> None:
         status = json.loads(millrace(gateway, "status", "--json").stdout)
         assert (status["publishers"], status["ready"]) == (1, True)
         assert "publishers  1\n" in millrace(gateway, "status").stdout
+        columns = millrace(gateway, "nodes").stdout.split()
+        assert columns[:2] == ["-", "gateway"] and columns[-4:] == ["1", "0", "0.0", "GB"], columns
+        (node,) = json.loads(millrace(gateway, "nodes", "--json").stdout)
+        assert (node["role"], node["publishers"]) == ("gateway", 1)
         kicked = millrace(gateway, "kick", channel.id)
         assert (kicked.returncode, kicked.stdout) == (0, f"ended the stream of {channel.id}\n")
         until(lambda: not encoder.running, "the encoder is cut off")
