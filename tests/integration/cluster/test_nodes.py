@@ -12,6 +12,7 @@ import pytest
 from tests.support.clients import pull, push, so_far, take_of, until
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import FRAMES_PER_SECOND, Film, judge
+from tests.support.postgres import Postgres, postgres_server
 
 
 class Pair:
@@ -31,11 +32,23 @@ class Pair:
         return f"rtmp://127.0.0.1:{gateway.ports['rtmp']}/stream/{channel.obs_key}"
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+    if request.param == "sqlite":
+        stores = {
+            "MILLRACE_CHANNELS": f"sqlite:///{tmp_path}/channels.db",
+            "MILLRACE_REGISTRY": f"sqlite:///{tmp_path}/nodes.db",
+        }
+    else:
+        stores = {"MILLRACE_DATABASE": request.getfixturevalue("postgres").new_database()}
     shared = {
-        "MILLRACE_CHANNELS": f"sqlite:///{tmp_path}/channels.db",
-        "MILLRACE_REGISTRY": f"sqlite:///{tmp_path}/nodes.db",
+        **stores,
         "MILLRACE_CLUSTER__SECRET": "secret of the cluster",
         "MILLRACE_SIGNING__SECRET": "secret of the keys",
     }
@@ -140,6 +153,37 @@ def test_a_publisher_continues_at_another_node_when_its_holder_stops(pair: Pair)
         seen = [f.digest for f in take_of(viewer).video]
     source = [f.digest for f in again.hashes().video]
     assert seen[-len(source) :] == source
+
+
+@pytest.mark.parametrize("pair", ["postgres"], indirect=True)
+def test_streams_viewers_and_returning_publishers_outlive_an_outage_of_the_database(
+    pair: Pair, postgres: Postgres
+) -> None:
+    channel, other = pair.a.channel(isFlv=True, isHls=True), pair.a.channel(isFlv=True)
+    short = Film("nodes-8", seconds=8)
+    with pull(pair.at(pair.b, channel), seconds=None) as viewer:
+        with push(short, pair.push_url(pair.a, channel)) as first:
+            until(lambda: so_far(viewer).video, "the viewer sees something")
+            postgres.stop(signal.SIGQUIT)
+            try:
+                first.wait()
+                with push(short, pair.push_url(pair.a, channel)) as second:
+                    with push(short, pair.push_url(pair.b, other)) as refused:
+                        until(lambda: not refused.running, "a push that no node can claim is refused")
+                    ready = http("GET", f"http://127.0.0.1:{pair.b.ports['http']}/ready")
+                    assert (ready.status, ready.json()["missing"]) == (503, ["channel store"])
+                    second.wait()
+            finally:
+                postgres.start()
+        with push(short, pair.push_url(pair.b, other)):
+            other.wait_live()
+        until(lambda: pair.a.api("DELETE", f"/videostream/{channel.id}/session").status in (200, 404), "it is ended")
+        take = take_of(viewer)
+    both = [f.digest for f in short.hashes().video] * 2
+    seen = [f.digest for f in take.video]
+    assert seen == both[-len(seen) :], "no picture is missing"
+    assert len(both) - len(seen) <= 2 * FRAMES_PER_SECOND
+    assert "the registry answers again" in pair.a.log and "the registry answers again" in pair.b.log
 
 
 def _number(playlist: str, tag: str) -> int:
