@@ -155,5 +155,5 @@ default_pool_size = {connections}
             assert program.poll() is None, (server.folder / "pgbouncer.log").read_text()
         yield port
     finally:
-        program.send_signal(signal.SIGQUIT)
+        program.send_signal(signal.SIGTERM)  # an immediate shutdown
         program.wait(30)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.adapters import copying
 from gateway.adapters.copying import PARTS, differing, open_place
 from gateway.adapters.stores import Stores
 from gateway.channels.addresses import PublicDomains
@@ -41,7 +42,7 @@ async def fill(stores: Stores) -> None:
         StoredEvent(
             f"{n:024x}", "stream.started", 1_700_000_000.5 + n, f"c{n % 5}", "node", {"n": n, "deep": {"a": [1]}}
         )
-        for n in range(2_345)
+        for n in range(345)
     ]
     for first in range(0, len(events), 100):
         await stores.events.append(events[first : first + 100])
@@ -56,6 +57,12 @@ def copied(capsys: pytest.CaptureFixture[str]) -> dict[str, int]:
     return {
         name: int(count) for name, count in re.findall(r"(\w+): (\d+) copied", capsys.readouterr().err.replace(",", ""))
     }
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes pages small, because the doubles need seconds for thousands of events."""
+    monkeypatch.setattr(copying, "_PAGE", 100)
 
 
 @pytest.fixture
@@ -85,7 +92,7 @@ async def test_everything_arrives_and_returns_unchanged(
     third = f"sqlite:///{tmp_path / 'third'}"
     for begin, end in ((source, target), (target, third)):
         assert await asyncio.to_thread(run, ["copy", "--from", begin, "--to", end]) == 0
-        assert copied(capsys) == {"channels": 31, "users": 14, "films": 5, "jobs": 5, "events": 2345}
+        assert copied(capsys) == {"channels": 31, "users": 14, "films": 5, "jobs": 5, "events": 345}
     assert await all_keys(source) == await all_keys(target) == await all_keys(third)
     async with open_place(source, create=False) as old, open_place(third, create=False) as new:
         assert await new.domains.get_domains() == PublicDomains("push.example.com", "")
