@@ -28,6 +28,7 @@ _FACTS: Final = (
     "PRAGMA user_version",
     "PRAGMA quick_check(1)",
 )
+_CACHE_KIB: Final = 256  # of each store, instead of 2 MB: rows are read seldom, and the system caches the file too
 _OPEN_AGAIN: Final = 30.0  # seconds after which a file that could not be used is opened again
 # Seconds for an operation and its wait for earlier ones. An unavailable store must be detected within 8 s, and the
 # caller needs the remaining time.
@@ -116,6 +117,7 @@ class Database(SqlStore):
         await database.execute("COMMIT")
         version = self._check(self._path, facts)
         await database.execute("PRAGMA journal_mode = WAL")  # readers and the command line do not wait for a writer
+        await database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         await database.execute("PRAGMA synchronous = FULL")  # writes are rare and must not be lost
         if version < self.SCHEMA:
             marks = f"PRAGMA application_id = {APPLICATION};PRAGMA user_version = {self.SCHEMA}"
