@@ -20,6 +20,7 @@ from gateway.app.role import Role
 from gateway.app.shutdown import ShutdownSignals
 from gateway.cluster.members.node_identity import NodeIdentity
 from gateway.diagnosis.experience import Experience
+from gateway.lib.heap import return_free_memory
 from gateway.lib.metrics import Metrics
 from gateway.lib.readiness import Readiness
 from gateway.lib.tasks import Tasks
@@ -84,6 +85,7 @@ async def serve(
             parts.tasks.start(token.follow(), "admin token")
             parts.tasks.start(secret_resolver.run(), "secrets")
             parts.tasks.start(metrics.sample_loop_lag(), "loop lag")
+            parts.tasks.start(return_free_memory(), "heap")
             metrics.read_from(listeners.samples)
             await listeners.open()
             if certificate is not None:
