@@ -18,14 +18,19 @@ from gateway.ports.films import IMPORTED, Film, FilmState
 from gateway.ports.jobs import StoredJob
 from gateway.ports.stores import EventQuery
 from gateway.settings import load
-from gateway.settings.option_types import IN_DATABASE
 
 SCHEMES: Final = ("sqlite", "dynamodb", "postgresql", "postgres")
 _PAGE: Final = 1000  # records
 _CONCURRENT: Final = 5  # writes of single records
-_OPTIONS: Final = ("channels", "vod.jobs", "vod.films", "admin.store", "events.store")
-_FILES: Final = ("millrace.db", "jobs.db", "films.db", "console.db", "events.db")
-_TABLES: Final = ("video-metadata", "video-jobs", "video-films", "video-console", "video-events")
+_CHANNELS: Final = "millrace.db"  # in a data folder
+# The tables of deploy/aws, by the options that name them.
+_TABLES: Final = {
+    "channels": "video-metadata",
+    "vod.jobs": "video-jobs",
+    "vod.films": "video-films",
+    "admin.store": "video-console",
+    "events.store": "video-events",
+}
 
 
 def open_place(url: str, *, create: bool) -> AbstractAsyncContextManager[Stores]:
@@ -37,18 +42,15 @@ def open_place(url: str, *, create: bool) -> AbstractAsyncContextManager[Stores]
     scheme, _, rest = url.partition("://")
     overrides = ["registry="]
     if scheme.startswith("postgres"):
-        places = [IN_DATABASE] * len(_OPTIONS)
         overrides.append(f"database={url}")
     elif scheme == "dynamodb":
-        places = [f"dynamodb://{rest}{table}" for table in _TABLES]
+        overrides += [f"{option}=dynamodb://{rest}{table}" for option, table in _TABLES.items()]
     else:
         folder = Path(rest.removeprefix("/")).expanduser()
         folder = folder.parent if folder.is_file() else folder
-        if not create and not (folder / _FILES[0]).is_file():
-            raise StoreUnusable(f"{folder} is not the data folder of a gateway: it has no {_FILES[0]}")
-        places = [f"sqlite:///{folder}/{file}" for file in _FILES]
+        if not create and not (folder / _CHANNELS).is_file():
+            raise StoreUnusable(f"{folder} is not the data folder of a gateway: it has no {_CHANNELS}")
         overrides.append(f"data={folder}")
-    overrides += [f"{option}={place}" for option, place in zip(_OPTIONS, places, strict=True)]
     return open_stores(load(environ={}, overrides=overrides))
 
 

@@ -146,9 +146,12 @@ async def _notifications(database: PostgresConnections | None, stack: AsyncExitS
 
 
 def _adapter(name: str, url: str) -> Any:
-    place, prefix = ("postgres.stores", "Postgres") if url == IN_DATABASE else ("local.stores", "Sqlite")
-    if _in_cloud(url):
+    if url == IN_DATABASE:
+        place, prefix = "postgres.stores", "Postgres"
+    elif _in_cloud(url):
         place, prefix = f"aws.{name}", "Dynamo"
+    else:
+        place, prefix = "local.stores", "Sqlite"
     return getattr(import_module(f"gateway.adapters.{place}"), f"{prefix}{name.capitalize()}")
 
 

@@ -189,7 +189,7 @@ class Alignment:
         newest = self._boundaries[-1] if self._boundaries else None
         if newest is None or newest.number != number:
             return number >= self._next_number  # another member has discarded it before
-        if all(number in newest.members for m, number in self._members.items() if not m.over):
+        if all(reached in newest.members for m, reached in self._members.items() if not m.over):
             return False
         self._boundaries.pop()
         self._next_number = number

@@ -40,16 +40,13 @@ class DynamoConsole(DynamoStore):
 
     async def entries(self) -> Sequence[ConsoleEntry]:
         items = [item for item in await self._table.read_all("scan") if self._is_valid(item)]
-        return [
-            ConsoleEntry(item["kind"]["S"], item["key"]["S"], _value(item), float(item.get("expires", {}).get("N", 0)))
-            for item in items
-        ]
+        return [ConsoleEntry(item["kind"]["S"], item["key"]["S"], _value(item), _expires(item)) for item in items]
 
     async def _put_if(self, condition: str, item: dict[str, Any]) -> bool:
         return await self._table.write("put_item", {"now": self._clock()}, Item=item, ConditionExpression=condition)
 
     def _is_valid(self, item: Mapping[str, Any]) -> bool:
-        expires = float(item.get("expires", {}).get("N", 0))
+        expires = _expires(item)
         return expires == 0 or expires > self._clock()
 
 
@@ -62,6 +59,11 @@ def _item(kind: str, key: str, value: Mapping[str, Any], expires: float) -> dict
     item = _key(kind, key) | {"value": {"S": text}}
     # DynamoDB does not delete items without this attribute. A TTL is whole seconds.
     return item | ({"expires": {"N": str(math.ceil(expires))}} if expires else {})
+
+
+def _expires(item: Mapping[str, Any]) -> float:
+    """Returns the seconds since 1970 after which an item counts as deleted; 0: never."""
+    return float(item.get("expires", {}).get("N", 0))
 
 
 def _value(item: Mapping[str, Any]) -> dict[str, Any]:

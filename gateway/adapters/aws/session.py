@@ -90,32 +90,14 @@ class AwsSession:
                     config = _TRANSFERS if service == "s3" else _CONFIG
                     if wait:
                         config = config.merge(Config(read_timeout=wait + READ_TIMEOUT))
-                    options = self._s3_options() if service == "s3" and not region else {"region_name": region or None}
-                    context = self._session.client(service, **{"config": config, **options})
+                    options = {"region_name": region or None, "config": config}
+                    if service == "s3" and self._s3 is not None and not region:
+                        options = _s3_options(self._s3, config)
+                    context = self._session.client(service, **options)
                     self._clients[name] = await self._stack.enter_async_context(context)
                 except (NoRegionError, ValueError) as e:
                     raise StoreUnusable(f"AWS {service}: {e}") from None
             return self._clients[name]
-
-    def _s3_options(self) -> dict[str, Any]:
-        """Returns the arguments of a client of `s3.endpoint`, or of AWS."""
-        s3 = self._s3
-        if s3 is None:
-            return {}
-        config = _TRANSFERS
-        if s3.path_style:
-            config = config.merge(Config(s3={"addressing_style": "path"}))
-        if s3.endpoint:  # other stores may not know the checksums that boto adds since 2025
-            config = config.merge(
-                Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
-            )
-        keys = {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key.get_secret_value()}
-        return {
-            "config": config,
-            "endpoint_url": s3.endpoint or None,
-            "region_name": s3.region or None,
-            **(keys if s3.access_key else {}),
-        }
 
     @contextlib.asynccontextmanager
     async def client_for(
@@ -140,6 +122,23 @@ class AwsSession:
             raise StoreUnavailable(f"{service} ({label}) rejected the request: {error_code(e)}") from e
         except (BotoCoreError, OSError) as e:
             raise StoreUnavailable(f"{service} ({label}) is not available: {type(e).__name__}") from e
+
+
+def _s3_options(s3: S3Settings, config: Config) -> dict[str, Any]:
+    """Returns the arguments of a client of `s3.endpoint`, or of AWS."""
+    if s3.path_style:
+        config = config.merge(Config(s3={"addressing_style": "path"}))
+    if s3.endpoint:  # other stores may not know the checksums that boto adds since 2025
+        config = config.merge(
+            Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
+        )
+    keys = {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key.get_secret_value()}
+    return {
+        "config": config,
+        "endpoint_url": s3.endpoint or None,
+        "region_name": s3.region or None,
+        **(keys if s3.access_key else {}),
+    }
 
 
 async def call(client: AbstractAsyncContextManager[Any], operation: str, /, **parameters: Any) -> Any:

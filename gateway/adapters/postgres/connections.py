@@ -39,7 +39,8 @@ _SETUP_FAULTS: Final = (
     asyncpg.DuplicateTableError,
     asyncpg.DuplicateFunctionError,
 )
-_LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+# The server or the connection has failed.
+LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 _Connection: TypeAlias = Any  # asyncpg has no types
 
@@ -96,9 +97,14 @@ class PostgresConnections(contextlib.AbstractAsyncContextManager["PostgresConnec
         async with self._transaction(begin) as connection:
             return list(await connection.fetch(_numbered(statement), *values))
 
-    async def execute(self, begin: str, statement: str, values: Sequence[Value]) -> int:
-        """Returns the number of rows that a statement changed. Raises StoreUnavailable."""
+    async def execute(self, begin: str, statement: str, values: Sequence[Value], lock: str = "") -> int:
+        """Returns the number of rows that a statement changed. Raises StoreUnavailable.
+
+        lock: a statement that waits for a lock first.
+        """
         async with self._transaction(begin) as connection:
+            if lock:
+                await connection.execute(lock)
             status = await connection.execute(_numbered(statement), *values)
         return int(status.rpartition(" ")[2])
 
@@ -116,7 +122,7 @@ class PostgresConnections(contextlib.AbstractAsyncContextManager["PostgresConnec
                 async with self._begun(begin) as connection:
                     yield connection
                     await connection.execute("COMMIT")
-        except _LOST as error:
+        except LOST as error:
             raise await self._lost(error) from None
 
     @contextlib.asynccontextmanager
@@ -124,7 +130,7 @@ class PostgresConnections(contextlib.AbstractAsyncContextManager["PostgresConnec
         """Yields a connection in a transaction, which ends without effect if the block raises."""
         try:
             connection = await self._begin(begin)
-        except _LOST:  # the connection died while it was idle: nothing was sent, so another one may be taken
+        except LOST:  # the connection died while it was idle: nothing was sent, so another one may be taken
             await self._expire()
             connection = await self._begin(begin)
         try:
@@ -193,7 +199,7 @@ class PostgresConnections(contextlib.AbstractAsyncContextManager["PostgresConnec
                 self._unusable = f"the database {self._name} cannot be used: {error}"
             except StoreUnusable as error:
                 self._unusable = str(error)
-            except _LOST as error:
+            except LOST as error:
                 raise await self._lost(error) from None
             else:
                 self._ahead, self._is_prepared, self._unusable = moment - time.monotonic(), True, ""

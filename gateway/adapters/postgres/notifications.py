@@ -1,21 +1,20 @@
 """Notifications of PostgreSQL: rows that any process has changed."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
 import asyncpg
 import structlog
 
-from gateway.adapters.postgres.connections import CONNECT_SECONDS, PostgresConnections
+from gateway.adapters.postgres.connections import CONNECT_SECONDS, LOST, PostgresConnections
 from gateway.adapters.postgres.migrations import CHANNEL
 from gateway.lib.backoff import Backoff
+from gateway.lib.waiting import wait_at_most
 
 log = structlog.get_logger(__name__)
 
 _CHECK_SECONDS: Final = 30.0  # between two checks whether the connection lives
-_LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class PostgresNotifications:
@@ -39,13 +38,13 @@ class PostgresNotifications:
         while True:
             try:
                 connection = await asyncpg.connect(**self._connections.arguments())
-            except _LOST as error:
+            except LOST as error:
                 log.debug("the database sends no notifications", reason=str(error))
             else:
                 backoff.reset()
                 try:
                     await self._receive(connection)
-                except _LOST as error:
+                except LOST as error:
                     log.debug("the notifications of the database have ended", reason=str(error))
                 finally:
                     connection.terminate()
@@ -56,11 +55,7 @@ class PostgresNotifications:
         ended = asyncio.Event()
         connection.add_termination_listener(lambda _: ended.set())
         await connection.add_listener(CHANNEL, self._on_notification)
-        while not ended.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CHECK_SECONDS):
-                    await ended.wait()
-                return
+        while not await wait_at_most(_CHECK_SECONDS, ended):
             async with asyncio.timeout(CONNECT_SECONDS):
                 await connection.execute("SELECT 1")
 

@@ -33,8 +33,8 @@ class PostgresStore(SqlStore):
         return await self._connections.execute(self.BEGIN, statement, values)
 
     async def write_alone(self, table: str, statement: str, *values: Value) -> int:
-        lock = f"{self.BEGIN}; LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
-        return await self._connections.execute(lock, statement, values)
+        lock = f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
+        return await self._connections.execute(self.BEGIN, statement, values, lock)
 
     async def check(self) -> None:
         """Returns if the database answers. Raises StoreUnavailable."""
