@@ -183,7 +183,8 @@ def test_streams_viewers_and_returning_publishers_outlive_an_outage_of_the_datab
     seen = [f.digest for f in take.video]
     assert seen == both[-len(seen) :], "no picture is missing"
     assert len(both) - len(seen) <= 2 * FRAMES_PER_SECOND
-    assert "the registry answers again" in pair.a.log and "the registry answers again" in pair.b.log
+    for gateway in (pair.a, pair.b):
+        until(lambda gateway=gateway: "the registry answers again" in gateway.log, "the next heartbeat is stored")
 
 
 def _number(playlist: str, tag: str) -> int:
