@@ -19,9 +19,10 @@ from hypothesis import Phase, settings
 from tests.support.file_times import add, by_file, over_budget, recorded
 from tests.support.ministack import ministack_server, ministack_url
 from tests.support.moto import moto_url
+from tests.support.postgres import postgres
 from tests.support.run_folder import run_folder
 
-__all__ = ["ministack_server", "ministack_url", "moto_url"]  # fixtures for whoever asks by name
+__all__ = ["ministack_server", "ministack_url", "moto_url", "postgres"]  # fixtures for whoever asks by name
 
 # Making a failing timetable smaller runs it thousands of times: minutes in which nothing is told.
 _WITHOUT_SHRINKING = (Phase.explicit, Phase.generate)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.pebble import free_ports
 
 PASSWORD = "a password/with @ signs"
@@ -124,6 +126,13 @@ def postgres_server() -> Iterator[Postgres]:
             yield server
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Yields one server for all tests that do not stop it. Each makes a database of its own."""
+    with postgres_server() as server:
+        yield server
 
 
 @contextmanager

@@ -13,7 +13,6 @@ import pytest_asyncio
 from gateway.adapters.stores import Stores, open_stores
 from gateway.ports.stores import ObjectStore
 from gateway.settings import load
-from tests.support.postgres import Postgres, postgres_server
 
 TABLE = "video-metadata"
 SESSIONS = "video-streaming"
@@ -95,12 +94,6 @@ def _client(service: str, url: str) -> Any:
     import boto3
 
     return boto3.client(service, region_name="eu-central-1", endpoint_url=url)
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with postgres_server() as server:
-        yield server
 
 
 @pytest_asyncio.fixture(params=["sqlite", "postgres", *DOUBLES])

@@ -12,7 +12,7 @@ import pytest
 from tests.support.clients import pull, push, so_far, take_of, until
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import FRAMES_PER_SECOND, Film, judge
-from tests.support.postgres import Postgres, postgres_server
+from tests.support.postgres import Postgres
 
 
 class Pair:
@@ -30,12 +30,6 @@ class Pair:
     def push_url(gateway: Gateway, channel: Channel) -> str:
         """Returns the channel's push address at one of them."""
         return f"rtmp://127.0.0.1:{gateway.ports['rtmp']}/stream/{channel.obs_key}"
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with postgres_server() as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
