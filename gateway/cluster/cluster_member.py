@@ -90,11 +90,11 @@ class ClusterMember:
         self._tasks = tasks
         self._registry = registry
         self._stack = AsyncExitStack()
-        self._membership = Membership(registry, describe)
         self.peers = Peers(identity.secret)
         self.locator = RegistryLocator(registry, identity.siblings)
         self.siblings = SiblingProcesses(identity.id, self.peers, identity.siblings, self._sibling_with)
         self.cluster = ClusterClient(identity.id, registry, self.locator, self.peers, siblings=identity.siblings)
+        self._membership = Membership(registry, describe, self.cluster.observe)
         self._selector = EdgeSelector(self.locator, registry, identity.id)
         self.pulled = PulledStreams(hub.limits, local.replicated, self._selector, self.peers)
         self.streams = ClusterStreams(hub, self.pulled.replicas)

@@ -137,8 +137,11 @@ class Registry(Protocol):
     async def join(self, node: Node) -> None:
         """Adds a node."""
 
-    async def beat(self, node: Node) -> None:
-        """Stores the current state of a node, with a greater `beat`. Adds a deleted node again."""
+    async def beat(self, node: Node) -> Sequence[Node] | None:
+        """Stores the current state of a node, with a greater `beat`. Adds a deleted node again.
+
+        Returns what `nodes` would have returned before, if the same request can read it; otherwise None.
+        """
 
     async def leave(self, id: str) -> None:
         """Removes a node. It is not an error if the node is unknown."""

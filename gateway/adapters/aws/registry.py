@@ -57,16 +57,17 @@ class DynamoRegistry(DynamoStore):
         self._listed.discard(node.id)
         await self.beat(node)
 
-    async def beat(self, node: Node) -> None:
+    async def beat(self, node: Node) -> Sequence[Node] | None:
         item = _row(node, self._clock() + FORGOTTEN_SECONDS)
         async with self._table.client() as client:
             answer = await client.put_item(**self._table.request(Item=item, ReturnValues="ALL_OLD"))
             if answer.get("Attributes") and node.id in self._listed:
-                return
+                return None
             # The row is written first, because other nodes remove an id without a row.
             added, expression = {"id": frozenset((node.id,)), "one": 1}, "ADD #ids :id, #version :one"
             await client.update_item(**self._table.request(added, Key=_key(_NODES), UpdateExpression=expression))
         self._listed.add(node.id)
+        return None
 
     async def leave(self, id: str) -> None:
         self._listed.discard(id)

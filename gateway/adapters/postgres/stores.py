@@ -9,7 +9,7 @@ from gateway.adapters.sql.console import ConsoleRows
 from gateway.adapters.sql.events import EventRows
 from gateway.adapters.sql.films import FilmRows
 from gateway.adapters.sql.jobs import JobRows
-from gateway.adapters.sql.registry import RegistryRows
+from gateway.adapters.sql.registry import NODES, RegistryRows, as_node
 from gateway.adapters.sql.sql_store import SqlStore, Value
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.nodes import ALIVE_SECONDS, Node
@@ -81,13 +81,16 @@ class PostgresRegistry(RegistryRows, PostgresStore):
     """
 
     BEGIN = "BEGIN; SET LOCAL synchronous_commit = on"  # claims are on the disk, whatever the server's default is
-    BEAT = f"""
+    _BEAT_AND_LIST = f"""
 WITH begun AS (
     INSERT INTO nodes
     VALUES ('', '', '', 0, '', '{{}}', extract(epoch FROM clock_timestamp()) + {_NEVER}) ON CONFLICT DO NOTHING
-)
-{RegistryRows.BEAT}
+), beaten AS ({RegistryRows.BEAT})
+{NODES}
 """  # noqa: S608 constants
+
+    async def beat(self, node: Node) -> Sequence[Node] | None:
+        return [as_node(*row) for row in await self.rows(self._BEAT_AND_LIST, *self.beat_values(node))]
 
     async def node(self, id: str) -> Node | None:
         node = await super().node(id)

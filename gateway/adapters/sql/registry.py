@@ -1,6 +1,6 @@
 """Nodes and their stream claims in a SQL database."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from gateway.adapters.sql.sql_store import SqlStore, to_json
@@ -9,7 +9,7 @@ from gateway.lib import bounded_json
 from gateway.ports.errors import HeldByOtherNode
 from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Node, NodeRole, StreamClaim
 
-_NODES: Final = "SELECT id, role, address, beat, channel, shown FROM nodes WHERE id <> ''"
+NODES: Final = "SELECT id, role, address, beat, channel, shown FROM nodes WHERE id <> ''"
 _SELECT_CLAIMS: Final = (
     'SELECT stream, node, address, claim, started, "left", cluster FROM holdings WHERE (expires = 0 OR expires > ?)'
 )
@@ -35,20 +35,24 @@ INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
         await self.write("DELETE FROM nodes WHERE expires <= ?", self._clock())
         await self.beat(node)
 
-    async def beat(self, node: Node) -> None:
+    async def beat(self, node: Node) -> Sequence[Node] | None:
+        await self.write(self.BEAT, *self.beat_values(node))
+        return None
+
+    def beat_values(self, node: Node) -> tuple[str | int | float, ...]:
+        """Returns the values of BEAT."""
         values = (node.id, str(node.role), node.address, node.beat, node.channel, to_json(node.shown))
-        expires = self._clock() + FORGOTTEN_SECONDS
-        await self.write(self.BEAT, *values, expires)
+        return (*values, self._clock() + FORGOTTEN_SECONDS)
 
     async def leave(self, id: str) -> None:
         await self.write("DELETE FROM nodes WHERE id = ?", id)
 
     async def node(self, id: str) -> Node | None:
-        rows = await self.rows(f"{_NODES} AND id = ?", id)
-        return _node(*rows[0]) if rows else None
+        rows = await self.rows(f"{NODES} AND id = ?", id)
+        return as_node(*rows[0]) if rows else None
 
     async def nodes(self) -> list[Node]:
-        return [_node(*row) for row in await self.rows(_NODES)]
+        return [as_node(*row) for row in await self.rows(NODES)]
 
     async def claim(self, claim: StreamClaim, item: Mapping[str, Any], replaces: str = "") -> None:
         now = self._clock()
@@ -85,7 +89,7 @@ INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
         return _to_claim(*rows[0]) if rows else None
 
 
-def _node(id: str, role: str, address: str, beat: int, channel: str, shown: str) -> Node:
+def as_node(id: str, role: str, address: str, beat: int, channel: str, shown: str) -> Node:
     return Node(id, NodeRole(role), address, beat, channel, bounded_json.loads(shown))
 
 

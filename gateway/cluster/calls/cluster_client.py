@@ -14,6 +14,7 @@ import structlog
 from gateway.cluster.calls.forwarded_requests import FORWARDED
 from gateway.cluster.calls.node_rpc import NOT_THIS_NODE, operation_target
 from gateway.cluster.members.liveness_monitor import LivenessMonitor, PendingCall
+from gateway.cluster.members.membership import BEAT_SECONDS
 from gateway.cluster.members.node_address import FindSockets, NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.members.node_liveness import NodeLiveness
 from gateway.cluster.members.peers import Peers
@@ -32,6 +33,7 @@ _NODE_SECONDS: Final = 2.0  # maximum wait for each node in a query to all nodes
 _MAX_CONCURRENT: Final = 32  # concurrent requests to nodes
 _CACHE_SECONDS: Final = 1.0  # for which the answers of all nodes are cached
 _READ_SECONDS: Final = 2.0  # time between two reads of the registry, and limit of one read
+_SEEN_SECONDS: Final = BEAT_SECONDS + 1.0  # for which the nodes of a heartbeat are used; then they are read
 _MAX_CHANGE_AGE: Final = 5.0  # seconds; an older change is not sent, because cache entries expire earlier
 _MAX_CHANGES: Final = 1000  # changes that wait to be sent
 _MAX_ANSWER_BYTES: Final = 100_000  # bytes of the answer to a change
@@ -80,7 +82,8 @@ class ClusterClient(AbstractAsyncContextManager["ClusterClient"]):
         self._tasks = Tasks("cluster")
         self._monitor = LivenessMonitor(peers)
         self._liveness = NodeLiveness(clock)
-        self._nodes: list[Node] = []
+        self._nodes: Sequence[Node] = []
+        self._are_seen = False  # whether `_nodes` come from a heartbeat
         self._read_at = float("-inf")
         self._read_lock = asyncio.Lock()
         self._registry_failed = False  # whether the last read of the registry failed
@@ -257,7 +260,7 @@ class ClusterClient(AbstractAsyncContextManager["ClusterClient"]):
     async def nodes(self) -> Sequence[Node]:
         """Implements ClusterQueries."""
         async with self._read_lock:
-            if self._clock() - self._read_at >= _READ_SECONDS:
+            if self._clock() - self._read_at >= (_SEEN_SECONDS if self._are_seen else _READ_SECONDS):
                 await self._read()
         siblings = self._siblings()
         alive = [n for n in self._nodes if n.id == self.node or n.id in siblings or self._liveness.is_alive(n.id)]
@@ -287,10 +290,17 @@ class ClusterClient(AbstractAsyncContextManager["ClusterClient"]):
                 log.warning("the registry does not answer", reason=str(error) or "not in time")
             self._registry_failed = True
         else:
-            self._registry_failed = False
-            self._nodes = nodes
-            self._liveness.observe_all(nodes)
-            self._unresponsive &= {*self._siblings(), *(node.id for node in nodes)}
+            self.observe(nodes)
+        self._are_seen = False
+        self._read_at = self._clock()
+
+    def observe(self, nodes: Sequence[Node]) -> None:
+        """Takes the nodes that a heartbeat has read, so that `nodes` need not read them."""
+        self._registry_failed = False
+        self._nodes = nodes
+        self._liveness.observe_all(nodes)
+        self._unresponsive &= {*self._siblings(), *(node.id for node in nodes)}
+        self._are_seen = True
         self._read_at = self._clock()
 
     def _address_of(self, id: str, address: str, claim: str = "") -> NodeAddress:

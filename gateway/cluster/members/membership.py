@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -27,8 +27,14 @@ class Membership:
     describe: returns the current values of this node; called at each heartbeat.
     """
 
-    def __init__(self, registry: Registry, describe: Callable[[], Node]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        describe: Callable[[], Node],
+        seen: Callable[[Sequence[Node]], None] = lambda nodes: None,
+    ) -> None:
         self._registry = registry
+        self._seen = seen
         self._describe = describe
         self._beat = 0
         self._registry_failed = False
@@ -44,7 +50,11 @@ class Membership:
                 self._beat += 1
                 node = replace(self._describe(), beat=self._beat)
                 try:
-                    await (self._registry.beat(node) if joined else self._registry.join(node))
+                    if joined:
+                        if (nodes := await self._registry.beat(node)) is not None:
+                            self._seen(nodes)
+                    else:
+                        await self._registry.join(node)
                     joined = True
                     if self._registry_failed:
                         log.info("the registry answers again", node=node.id)
