@@ -151,15 +151,18 @@ class _Users:
 
 class _Films:
     async def read(self, stores: Stores) -> AsyncIterator[list[Record]]:
+        if await stores.films.marked(IMPORTED):
+            yield [Record(IMPORTED, True, None)]
         for state in FilmState:
             yield [Record(film.key, _unversioned(film), film) for film in await stores.films.in_state(state)]
 
     async def write(self, stores: Stores, records: Sequence[Record]) -> None:
         await _each(records, lambda record: self._write(stores, record.stored))
-        await stores.films.mark(IMPORTED)
 
-    async def _write(self, stores: Stores, film: Film) -> None:
-        if not await stores.films.add(film):
+    async def _write(self, stores: Stores, film: Film | None) -> None:
+        if film is None:
+            await stores.films.mark(IMPORTED)
+        elif not await stores.films.add(film):
             present = await stores.films.get(film.key)
             if _unversioned(present) != _unversioned(film):
                 await stores.films.change(replace(film, version=present.version + 1))

@@ -33,6 +33,9 @@ def copy(
     target differs afterwards, such as from a gateway that still runs.
     """
     from gateway.adapters.copying import PARTS, SCHEMES
+    from gateway.lib import log as logs
+
+    logs.configure("warning", "auto")  # of the stores
 
     wanted = only.split(",")
     if unknown := [name for name in wanted if name not in PARTS]:

@@ -1,14 +1,21 @@
 """The commands that set up a machine: check-config, doctor, completion, token, backup and restore."""
 
+from __future__ import annotations
+
+import asyncio
 import os
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
 from gateway.cli import common
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
 
 
 def check_config(sources: common.Sources, as_json: common.JsonOption = False) -> None:
@@ -98,12 +105,26 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Move data that is th
 
 def backup(sources: common.Sources, file: FileArgument, media: MediaOption = False) -> None:
     """Save channels, keys, users, films, jobs, events, certificates and settings. The gateway may run meanwhile."""
-    from gateway.adapters.backup import Places, write_backup
-
     settings, config = sources.settings(), sources.config_file()
-    places = Places.of(settings)
-    if media and places.media is None:
+    if media and not settings.objects.startswith("file:"):
         common.fail(common.USAGE, f"objects is {settings.objects}: a bucket has backups of its own")
+    with tempfile.TemporaryDirectory(prefix="millrace-stores-") as folder:
+        _write_backup(settings, config, file, media, Path(folder))
+    if settings.signing.secret.get_secret_value():
+        typer.echo("signing.secret is in your settings, not in the data folder: keep it, stream keys need it", err=True)
+
+
+def _write_backup(settings: Settings, config: Path | None, file: str, media: bool, folder: Path) -> None:
+    """Writes the backup. folder: for copies of stores in PostgreSQL."""
+    from gateway.adapters import database_backup
+    from gateway.adapters.backup import Places, write_backup
+    from gateway.lib import log as logs
+
+    logs.configure("warning", settings.log.format)  # stdout may be the archive
+    places = Places.of(settings)
+    if database_backup.is_in_database(settings):
+        asyncio.run(database_backup.save(settings, folder))
+        places = database_backup.places_in(settings, folder)
     if file == "-":
         text = write_backup(places, sys.stdout.buffer, config, compress=False, media=media)
     else:
@@ -117,15 +138,27 @@ def backup(sources: common.Sources, file: FileArgument, media: MediaOption = Fal
         finally:
             unfinished.unlink(missing_ok=True)
     typer.echo(text, err=True)
-    if settings.signing.secret.get_secret_value():
-        typer.echo("signing.secret is in your settings, not in the data folder: keep it, stream keys need it", err=True)
 
 
 def restore(sources: common.Sources, file: FileArgument, force: ForceOption = False) -> None:
     """Bring back what `millrace backup` saved, while no gateway runs. A newer backup is refused."""
+    from gateway.adapters import database_backup
     from gateway.adapters.backup import Places
     from gateway.adapters.restore import restore_backup
+    from gateway.lib import log as logs
 
-    with sys.stdin.buffer if file == "-" else open(file, "rb") as source:
-        for line in restore_backup(Places.of(sources.settings()), source, force=force):
+    settings = sources.settings()
+    logs.configure("warning", settings.log.format)
+    with (
+        sys.stdin.buffer if file == "-" else open(file, "rb") as source,
+        tempfile.TemporaryDirectory(prefix="millrace-stores-") as folder,
+    ):
+        in_database = database_backup.is_in_database(settings)
+        if in_database and not force:
+            asyncio.run(database_backup.check_empty(settings))
+        places = database_backup.places_in(settings, Path(folder)) if in_database else Places.of(settings)
+        lines = restore_backup(places, source, force=force)
+        if in_database:
+            lines.append(asyncio.run(database_backup.bring_back(settings, Path(folder))))
+        for line in lines:
             typer.echo(common.plain(line), err=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.gateway import Gateway, running
+from tests.support.postgres import Postgres
 from tests.support.shared_gateway import shared_gateway
 
 gateway = shared_gateway()
@@ -174,3 +175,25 @@ def test_root_restores_files_for_the_owner_of_the_data_folder(gateway: Gateway, 
     done(data, "restore", str(tmp_path / "a.tar"))
     owners = {path: path.stat().st_uid for path in data.rglob("*") if "run" not in path.parts}
     assert owners and set(owners.values()) == {4321}, owners
+
+
+def test_a_database_comes_back_and_can_move_to_files(postgres: Postgres, tmp_path: Path) -> None:
+    first, second = ({"MILLRACE_DATABASE": postgres.new_database()} for _ in range(2))
+    with running(**first) as gateway:
+        channel = gateway.channel("Kept", inputs=[{"name": "main", "kind": "push"}, {"name": "slate", "kind": "slate"}])
+        gateway.api("PUT", "/site", {"name": "Our station"})
+        archive = tmp_path / "all.tar.gz"
+        assert "5 databases" in done(gateway.data, "backup", str(archive), **first)
+        later = gateway.channel("Later")
+    for name, where in (("database", second), ("files", {})):
+        data = tmp_path / name
+        restored = done(data, "restore", str(archive), **where)
+        assert ("in the database: " in restored) is bool(where)
+        listed = millrace(data, "channel", "list", "--json", **where)
+        assert [(item["id"], item["key"]) for item in json.loads(listed.stdout)] == [(channel.id, channel.key)]
+        assert millrace(data, "verify", "--id", channel.id, "--key", channel.key, **where).returncode == 0
+    found = millrace(tmp_path / "again", "restore", str(archive), **second)
+    assert (found.returncode, b"has data already" in found.stderr) == (1, True)
+    assert "in the database: " in done(tmp_path / "again", "restore", str(archive), "--force", **first)
+    listed = millrace(tmp_path / "again", "channel", "list", "--json", **first)
+    assert {item["id"] for item in json.loads(listed.stdout)} == {channel.id, later.id}
