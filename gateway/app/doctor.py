@@ -28,6 +28,7 @@ from gateway.lib.network import url_host
 from gateway.lib.port_owner import port_in_use_text, port_owner
 from gateway.ports.errors import GatewayError
 from gateway.settings import Settings, missing_files
+from gateway.settings.layers import shown
 from gateway.settings.models import PortSharing, Transport
 from gateway.webrtc.sockets import DEFAULT_PORT
 
@@ -74,7 +75,7 @@ def main(settings: Settings, as_json: bool = False) -> int:
 
 
 def examine(settings: Settings) -> list[CheckResult]:
-    """Returns all findings, in the order of printing. It only reads: it creates and changes no file."""
+    """Returns all findings, in the order of printing. It changes no file. In a bucket, it makes and deletes objects."""
     return [
         check_python(),
         *check_modules(settings),
@@ -89,6 +90,7 @@ def examine(settings: Settings) -> list[CheckResult]:
         *check_certificate(*certificate_files(settings), acme=bool(settings.tls.acme)),
         *check_ports(settings),
         *check_stores(settings),
+        *check_bucket(settings),
     ]
 
 
@@ -352,6 +354,31 @@ def check_token(settings: Settings) -> CheckResult:
     return _ok("admin token", f"its hash is in {token.path}; `millrace token reset` makes a new token")
 
 
+def check_bucket(settings: Settings) -> Sequence[CheckResult]:
+    """Tries what is needed of the bucket of `objects`. Without lifecycle rules, only `millrace storage` fails."""
+    if not settings.objects.startswith("s3://"):
+        return []
+    from gateway.adapters.aws.bucket_check import BucketCheck
+    from gateway.adapters.stores import open_aws
+
+    bucket = settings.objects.removeprefix("s3://")
+
+    async def tries() -> list[tuple[str, str]]:
+        async with open_aws(settings.objects, settings.s3) as aws:
+            return [found async for found in BucketCheck(aws, bucket).run()]
+
+    try:
+        found = asyncio.run(tries())
+    except GatewayError as error:
+        return [_missing("bucket", str(error))]
+    return [
+        (_warning if name == "lifecycle" else _missing)(f"bucket, {name}", reason)
+        if reason
+        else _ok(f"bucket, {name}", "works")
+        for name, reason in found
+    ]
+
+
 def check_stores(settings: Settings) -> Iterator[CheckResult]:
     """Checks whether the stores can be used. It creates and upgrades nothing."""
     from gateway.adapters.stores import local_databases, open_channels
@@ -366,7 +393,7 @@ def check_stores(settings: Settings) -> Iterator[CheckResult]:
     if "channels" not in databases:
         try:
             asyncio.run(check_remote())
-            yield _ok("channel store", f"{settings.channels} answers")
+            yield _ok("channel store", f"{shown(settings, 'channels')} answers")
         except GatewayError as error:
             yield _missing("channel store", str(error))
     for name, (path, database) in databases.items():

@@ -646,7 +646,7 @@ def test_every_export_of_the_data_stack_is_used():
 
 # ---- permissions ----
 
-OPERATORS = {"lifecycle"}  # `millrace storage apply`, with an operator's own permissions
+OPERATORS = {"bucket_check", "lifecycle"}  # `millrace doctor` and `storage`, with an operator's own permissions
 TABLES = {
     "channels": "video-metadata",
     "registry": "video-streaming",
