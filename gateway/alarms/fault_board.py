@@ -19,7 +19,9 @@ _PRESENCE: Final = (
 # The stream continues elsewhere or was meant to end: nobody must be told.
 _NO_FAULT: Final = frozenset(map(str, (EndReason.SHUTDOWN, EndReason.MOVED, EndReason.NO_MEDIA, EndReason.DELETED)))
 # All other reasons are a stop that the encoder or a user asked for.
-_BREAKS: Final = frozenset(map(str, (EndReason.PUBLISHER_GONE, EndReason.KEPT_CHANGING, EndReason.EXPIRED)))
+_BREAKS: Final = frozenset(
+    map(str, (EndReason.PUBLISHER_GONE, EndReason.KEPT_CHANGING, EndReason.EXPIRED, EndReason.BIT_RATE))
+)
 
 
 class FaultBoard:

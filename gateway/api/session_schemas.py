@@ -123,7 +123,7 @@ class Refusal(SparseSchema):
     at: Time
     peer: str
     protocol: str
-    reason: Literal["missing", "wrong", "expired", "revoked", "in_use", "full"]
+    reason: Literal["missing", "wrong", "expired", "revoked", "in_use", "full", "hook"]
     expired: Time | None = None
 
 

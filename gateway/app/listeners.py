@@ -124,6 +124,8 @@ class Listeners:
             streams=self._role.played.streams,
             channels=self._role.viewers.channels.cached,
             protection=self._role.viewers.protection,
+            viewer_limits=self._role.viewers.limits,
+            play_hook=self._role.viewers.play_hook,
             channel_id=self._role.viewers.channels.slugs.id_of,
             browser_streams=self._role.played.of_browsers,
             browser_media=self._role.played.browser_media,
@@ -146,10 +148,16 @@ class Listeners:
 
     def _handler(self, router: PlaybackRouter) -> Handler:
         """Returns the handler of requests. With a certificate of ACME, pages of browsers go to HTTPS."""
+        hook = self._role.viewers.play_hook
+        handler: Handler = router
+        if hook is not None:
+            from gateway.playback.hooked_playback import HookedPlayback
+
+            handler = HookedPlayback(router, hook)
         if self._parts.certificate is None or self._parts.certificate.challenges is None:
-            return router
+            return handler
         router.add_folder(CHALLENGES, self._parts.certificate.challenges.respond)
-        return HttpsRedirect(router, self._parts.own_address.with_certificate)
+        return HttpsRedirect(handler, self._parts.own_address.with_certificate)
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the listeners. Bytes of FLV and RTMP viewers are counted in their feeds."""

@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway import __version__
 from gateway.app.node_parts import NodeParts
 from gateway.channels.cached_channels import CachedChannels
 from gateway.channels.media_owners import MediaOwners
 from gateway.channels.site import Site
 from gateway.channels.stores import ChannelReader
+from gateway.lib.certificates import outgoing_tls
 from gateway.packaging.backlog import Backlogs
 from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.http_viewers import HttpViewers
@@ -18,11 +20,14 @@ from gateway.playback.protection import PlaybackProtection
 from gateway.playback.reports import RequestReports, ViewerReports
 from gateway.playback.site import SiteReader
 from gateway.playback.slugs import KnownChannels, NameTable, Slugs
+from gateway.playback.viewer_limits import ViewerLimits
+from gateway.ports.auth_hook import AuthHook, HookAction, HookMode
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
     from gateway.cluster.files.http_cache_proxy import HttpCacheProxy
     from gateway.playback.cloudfront_keys import PublicKey
+    from gateway.playback.play_hook import PlayHook
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class ViewerParts:
     """The services for viewers, of this node's streams and of other nodes' streams.
 
     counts: counts HTTP players. memory: limits the bytes that wait for viewers. site: what pages show of the operator.
+    limits: refuses viewers above a bandwidth.
+    hook: the operator's service that may refuse clients. play_hook: its answers about viewers; None: it is not asked.
     """
 
     channels: ChannelCaches
@@ -64,6 +71,9 @@ class ViewerParts:
     counts: HttpViewers
     memory: Backlogs
     site: SiteReader
+    limits: ViewerLimits
+    hook: AuthHook | None
+    play_hook: PlayHook | None
 
 
 def build_viewers(
@@ -87,12 +97,38 @@ def build_viewers(
         secrets=parts.secrets,
         cloudfront=_cloudfront(settings),
         refusals_per_minute=settings.limits.refusals_per_minute,
+        needs_sign=not settings.auth.play or HookMode(settings.auth.mode) is not HookMode.INSTEAD,
     )
     # If the settings allow reports, `counts` also reads the CMCD of requests.
-    counts = HttpViewers(reports=RequestReports(parts.experience, parts.metrics.viewer_reports) if wanted else None)
+    slot = parts.identity.slot
+    limits = ViewerLimits(settings.limits.node_mbps / (slot.count if slot is not None else 1), protection.refused)
+    reports = RequestReports(parts.experience, parts.metrics.viewer_reports) if wanted else None
+    counts = HttpViewers(reports=reports, limits=limits)
     caches = ChannelCaches.of(store, deleted, Slugs(names, parts.tasks))
     backlogs = Backlogs(settings.limits.viewer_memory)
-    return ViewerParts(caches, protection, counts, backlogs, SiteReader(site, parts.tasks))
+    hook, play_hook = _auth_hook(parts), None
+    if hook is not None and hook.asks(HookAction.PLAY):
+        from gateway.playback.play_hook import PlayHook
+
+        play_hook = PlayHook(hook, HookMode(settings.auth.mode), caches.cached, caches.slugs.id_of, protection.refused)
+    return ViewerParts(caches, protection, counts, backlogs, SiteReader(site, parts.tasks), limits, hook, play_hook)
+
+
+def _auth_hook(parts: NodeParts) -> AuthHook | None:
+    """Returns the operator's service; None if none is set. Raises ListenError for an unusable tls.ca."""
+    settings = parts.settings
+    if not settings.auth.publish and not settings.auth.play:
+        return None
+    from gateway.adapters.auth_hook import HttpAuthHook
+
+    hook = HttpAuthHook(
+        settings.auth,
+        parts.metrics.auth_hook,
+        user_agent=f"Millrace/{__version__}",
+        tls=outgoing_tls(settings.tls.ca),
+    )
+    parts.stack.push_async_exit(hook)
+    return hook
 
 
 def viewer_reports(parts: NodeParts, http_cache: HttpCacheProxy | None) -> ViewerReports | None:

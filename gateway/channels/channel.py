@@ -242,6 +242,16 @@ def create_item(body: Item, now: float, secrets: SigningSecrets, limit: int, id:
     return item
 
 
+def item_of_template(template: Channel, id: str, now: float, secrets: SigningSecrets) -> dict[str, Any]:
+    """Returns the item of a new channel with the fields of another one, except its name and its slug.
+
+    Raises InvalidField if the template has an invalid field.
+    """
+    own = (ID, KEY, slugs.SLUG, "videoname")
+    body = {name: value for name, value in template.item.items() if name not in own}
+    return create_item({**body, "videoname": id}, now, secrets, 0, id)
+
+
 def changes(
     channel: Channel, body: Item, secrets: SigningSecrets, limit: int, now: float | None = None
 ) -> dict[str, Any]:

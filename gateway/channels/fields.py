@@ -265,6 +265,8 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "playAuth": PLAY_AUTH,
         "refererAllow": REFERER_ALLOW,
         "audioTracks": TextField(1_024, "", _AUDIO_TRACKS, "languages, such as en=English, fr=Français, de"),
+        "maxKbps": Number(0, 0, 1_000_000, unit="kbit/s"),
+        "maxViewerMbps": Number(0, 0, 1_000_000, unit="Mbit/s"),
     },
     "recording": {
         "isVideo": Flag(),

@@ -50,6 +50,7 @@ class Facts:
     input, kind: of the input on air. lost: seconds for which the first input is missed; None: it is not.
     failing: the outputs that fail, and the reasons.
     key_expires: expiry of the stream key, seconds since 1970. key_seconds: the seconds until then.
+    kbps, max_kbps: the mean bit rate of the push, and its limit; 0: it has none.
     """
 
     measurement: Measurement
@@ -67,6 +68,8 @@ class Facts:
     failing: dict[str, str] = field(default_factory=dict)
     key_expires: int = 0
     key_seconds: float = float("inf")
+    kbps: float = 0.0
+    max_kbps: float = 0.0
 
     @property
     def is_settled(self) -> bool:
@@ -95,6 +98,11 @@ def fps_low(facts: Facts, active: bool) -> float | None:
     if declared is None or fps is None or facts.now - measurement.video_since < FPS_SECONDS:
         return None
     return fps if fps < declared * (RECOVERED_FPS_SHARE if active else MIN_FPS_SHARE) else None
+
+
+def bitrate_high(facts: Facts, active: bool) -> float | None:
+    """Returns the bit rate in kbit/s if it is above the limit of the push."""
+    return facts.kbps if facts.max_kbps and facts.kbps > facts.max_kbps else None
 
 
 def bitrate_unsteady(facts: Facts, active: bool) -> float | None:

@@ -59,6 +59,7 @@ RULES: Final = (
     Rule("timestamps_jump", rules.timestamps_jump, end=0.0),
     Rule("gop_long", rules.gop_long),
     Rule("open_gop", rules.open_gop),
+    Rule("bitrate_high", rules.bitrate_high),
     Rule("bitrate_unsteady", rules.bitrate_unsteady),
     Rule("b_frames", rules.b_frames),
     Rule("hevc", rules.hevc, level=Level.NOTICE),
@@ -133,6 +134,7 @@ class StreamHealth:
         facts.lost = None if received.lost_since is None else now - received.lost_since
         facts.key_expires = self._stream.channel.expires
         facts.key_seconds = facts.key_expires - wall_clock
+        facts.kbps, facts.max_kbps = received.bitrate / 1000, received.max_kbps
         self._count_jumps(publisher, now)
         if self._overview is not None and now - self._overview.at > _PICTURES_EXPIRE:
             self._overview = facts.black_since = facts.frozen_since = None

@@ -71,6 +71,10 @@ _TEXTS: Final[dict[str, Callable[[float, Facts], str]]] = {
     "open_gop": lambda value, _: (
         "The picture halts at each key frame in players: switch off open GOP in the encoder (x264: open-gop=0)."
     ),
+    "bitrate_high": lambda value, facts: (
+        f"The bit rate is {value:.0f} kbit/s, the limit is {facts.max_kbps:.0f}: lower it in the encoder. "
+        "A push far above its limit is ended."
+    ),
     "bitrate_unsteady": lambda value, _: (
         f"The bitrate changes by a factor of {value:.0f} again and again: set a constant bitrate (CBR) in the encoder."
     ),

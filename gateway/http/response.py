@@ -199,10 +199,10 @@ def preflight(methods: str, more: Mapping[str, str] | None = None) -> Response:
     )
 
 
-def moved(request: Request, location: str) -> Response:
-    """Returns 302 to another address with the request's query."""
+def moved(request: Request, location: str, *, status: int = 302) -> Response:
+    """Returns a redirect to another address with the request's query."""
     query = f"?{request.raw_query}" if request.raw_query else ""
-    return text(302, f"it is at {location}", headers={"Location": location + query})
+    return text(status, f"it is at {location}", headers={"Location": location + query})
 
 
 def service_unavailable(message: str, seconds: int, status: int = 503) -> Response:

@@ -3,7 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -16,6 +17,7 @@ from gateway.channels.stream_key import SigningSecrets, StreamKey, Verdict
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.quota import Quota
 from gateway.lib.refusals import Refusals
+from gateway.ports.auth_hook import NO_DETAILS, AuthHook, HookAction, HookDetails, HookMode, HookRequest
 from gateway.ports.errors import (
     AtCapacity,
     GatewayError,
@@ -34,6 +36,19 @@ _MAX_REVOKED: Final = 1_000
 STORE_SECONDS: Final = 7.0  # public, must not grow: a push is refused within 8 s if the store is unavailable
 
 
+@dataclass(frozen=True, slots=True)
+class PublishHook:
+    """How pushes need the permission of the operator's service.
+
+    make_channel: stores a new channel of this id, for a name that the service allows and that is none yet; raises
+    StoreUnavailable. None: such pushes are refused.
+    """
+
+    service: AuthHook
+    mode: HookMode
+    make_channel: Callable[[str], Awaitable[Channel]] | None = None
+
+
 class Admission:
     """Checks pushes. Refusals are logged, counted and sent as `publish.refused`, never with the key.
 
@@ -49,6 +64,7 @@ class Admission:
         *,
         publishers_per_address: int,
         refusals: Refusals,
+        hook: PublishHook | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._channels = channels
@@ -56,19 +72,60 @@ class Admission:
         self._events = events
         self.connections = Quota(publishers_per_address)
         self._refusals = refusals
+        self._hook = hook
         self._monotonic = monotonic
         # By subject and key, for genuine keys that the channel does not have: the time of the read (monotonic), and the
         # verdict REVOKED or WRONG.
         self._revoked: BoundedDict[tuple[str, str], tuple[float, Verdict]] = BoundedDict(_MAX_REVOKED)
         self.refused: dict[str, int] = {}
 
-    async def admit(self, id: str, key: str | None, address: str, *, exempt: bool = False, input: str = "") -> Channel:
-        """Returns the channel if this key may push to it now.
+    async def admit(
+        self,
+        id: str,
+        key: str | None,
+        address: str,
+        *,
+        exempt: bool = False,
+        input: str = "",
+        details: HookDetails = NO_DETAILS,
+    ) -> Channel:
+        """Returns the channel to which this client may push now. The hook may choose another one than `id`.
 
         input: the name of the channel's input; "": the push with the channel's own key.
-        exempt: whether the address is a trusted proxy's, which is not limited.
-        Raises NotAuthorized, TooManyRefusals, StoreUnavailable.
+        exempt: whether the address is a trusted proxy's, which is not limited. details: for the hook.
+        Raises NotAuthorized, TooManyRefusals, AtCapacity, StoreUnavailable.
         """
+        hook, channel = self._hook, None
+        if hook is None:
+            return await self._verify(id, key, address, exempt, input)
+        if hook.mode is HookMode.BOTH or (hook.mode is HookMode.UNKNOWN and await self._is_channel(id, key)):
+            channel = await self._verify(id, key, address, exempt, input)
+            if hook.mode is HookMode.UNKNOWN:
+                return channel
+        name = await hook.service.ask(HookRequest(HookAction.PUBLISH, id, address, details), exempt=exempt)
+        if name is None:
+            raise self._refusal(RefusalReason.HOOK, address, exempt)
+        if channel is None or name != id:
+            channel = await self._channel_of_hook(hook, name)
+        if channel is None or push_input(channel.item, input) is None:
+            raise self._refusal(RefusalReason.WRONG, address, exempt)
+        return channel
+
+    async def _is_channel(self, id: str, key: str | None) -> bool:
+        """Whether the sign decides about a name, in the mode UNKNOWN. A genuine key is read by `_verify`."""
+        if not is_channel_id(id):
+            return False
+        return self._secrets.verify(id, key, time.time()) is Verdict.VALID or await self._find_channel(id) is not None
+
+    async def _channel_of_hook(self, hook: PublishHook, name: str) -> Channel | None:
+        """Returns the channel that the hook allows; None if there is none and the hook makes none."""
+        if not is_channel_id(name):
+            return None
+        channel = await self._find_channel(name)
+        return channel if channel is not None or hook.make_channel is None else await hook.make_channel(name)
+
+    async def _verify(self, id: str, key: str | None, address: str, exempt: bool, input: str) -> Channel:
+        """Returns the channel if the key may push to it. Raises as `admit`."""
         now = time.time()
         subject = backup_subject(id, input) if input else id
         # A key with a wrong signature causes no read of the store.
@@ -85,10 +142,14 @@ class Admission:
                 if channel is not None and verdict is Verdict.VALID:
                     return channel
                 self._revoked[subject, key] = self._monotonic(), verdict
-        if not exempt and self._refusals.add(address, self._monotonic()):
-            raise TooManyRefusals("too many refused keys from this address")
         parsed = StreamKey.parse(key or "") if verdict is Verdict.EXPIRED else None
-        raise NotAuthorized(str(verdict), RefusalReason(verdict), parsed.expires if parsed is not None else None)
+        raise self._refusal(RefusalReason(verdict), address, exempt, parsed.expires if parsed is not None else None)
+
+    def _refusal(self, reason: RefusalReason, address: str, exempt: bool, expired: int | None = None) -> GatewayError:
+        """Returns NotAuthorized, or TooManyRefusals above the limit of the address."""
+        if not exempt and self._refusals.add(address, self._monotonic()):
+            return TooManyRefusals("too many refused keys from this address")
+        return NotAuthorized(str(reason), reason, expired)
 
     def _verify_stored(self, channel: Channel | None, key: str, input: str, now: float) -> Verdict:
         """Compares a genuine key with the stored channel."""

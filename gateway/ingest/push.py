@@ -10,6 +10,7 @@ from gateway.channels.channel import Channel
 from gateway.ingest.admission import Admission
 from gateway.live.publisher import AcquirePublisher, PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
+from gateway.ports.auth_hook import NO_DETAILS, HookDetails
 from gateway.ports.errors import AtCapacity, GatewayError
 from gateway.settings.models import LimitsSettings
 
@@ -21,7 +22,7 @@ class PushRequest:
     """A request to push, from any protocol.
 
     key: None without one. input: the name of the channel's input; "": the push with the channel's own key.
-    exempt: whether the address is that of a trusted proxy, which is not limited.
+    exempt: whether the address is that of a trusted proxy, which is not limited. details: for the auth hook.
     """
 
     id: str
@@ -30,10 +31,7 @@ class PushRequest:
     protocol: str
     exempt: bool = False
     input: str = ""
-
-    @property
-    def log_fields(self) -> dict[str, str]:
-        return {"stream": self.id, "peer": self.address, "protocol": self.protocol}
+    details: HookDetails = NO_DETAILS
 
 
 @dataclass(slots=True, eq=False)
@@ -67,8 +65,22 @@ class Push:
     async def _admit(self) -> Channel:
         request = self.request
         return await self.admission.admit(
-            request.id, request.key, request.address, exempt=request.exempt, input=request.input
+            request.id,
+            request.key,
+            request.address,
+            exempt=request.exempt,
+            input=request.input,
+            details=request.details,
         )
+
+    @property
+    def id(self) -> str:
+        """The channel: that of the checked key, otherwise the one that the client named."""
+        return self.request.id if self.channel is None else self.channel.id
+
+    @property
+    def _log_fields(self) -> dict[str, str]:
+        return {"stream": self.id, "peer": self.request.address, "protocol": self.request.protocol}
 
     async def begin(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
         """Counts the push for its address, and acquires the publisher. Checks the key if it was not checked yet.
@@ -81,9 +93,10 @@ class Push:
                 if not self.admission.connections.take(request.address):
                     raise AtCapacity("too many publishers from this address")
                 self._has_place = True
-            channel = self.channel or await self._admit()
+            if self.channel is None:
+                self.channel = await self._admit()
             self.publisher = await self.acquire(
-                channel, PushOrigin(request.protocol, request.address), evict, request.input
+                self.channel, PushOrigin(request.protocol, request.address), evict, request.input
             )
         except GatewayError as error:
             self.refuse(error)
@@ -96,12 +109,12 @@ class Push:
     def log_begin(self, **more: str) -> None:
         """Logs that the push begins. Its first media are awaited from now on. more: for the log."""
         self.began = time.monotonic()
-        log.info("publishing", **self.request.log_fields, **more)
+        log.info("publishing", **self._log_fields, **more)
 
     def refuse(self, error: GatewayError) -> None:
         """Ends the push, and counts the refusal."""
         self.end("refused")
-        self.admission.refuse(self.request.id, self.request.address, self.request.protocol, error)
+        self.admission.refuse(self.id, self.request.address, self.request.protocol, error)
 
     def overdue(self, now: float, last: float, limits: LimitsSettings, idle_timeout: float, *, has_media: bool) -> str:
         """Returns why a push without media must end; "": it may continue.
@@ -125,4 +138,4 @@ class Push:
             return
         publisher.close(EndReason.STOPPED if stopped else EndReason.PUBLISHER_GONE)
         seconds = round(time.monotonic() - self.began, 1)
-        log.info("publish ended", **self.request.log_fields, reason=reason, seconds=seconds, **counts)
+        log.info("publish ended", **self._log_fields, reason=reason, seconds=seconds, **counts)

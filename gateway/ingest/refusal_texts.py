@@ -3,6 +3,7 @@
 from gateway.channels.expiry import date_text
 from gateway.ports.errors import (
     AtCapacity,
+    BitRateTooHigh,
     GatewayError,
     NameInUse,
     NotAuthorized,
@@ -11,8 +12,10 @@ from gateway.ports.errors import (
     StoreUnavailable,
 )
 
+TOO_FAST = "The bit rate is above the limit of this channel: lower it in the encoder."
 # An unknown id and a wrong hash have one text, so that nobody can search for channels.
 WRONG_KEY = "Wrong key: copy the stream key of this channel from the console again."
+REFUSED_BY_HOOK = "The auth hook of this server refuses this push."
 REVOKED_KEY = "This key was replaced: the channel has a newer key. Copy it from the console."
 _TEXTS: dict[type[GatewayError], str] = {
     NameInUse: "The channel is in use by another publisher.",
@@ -24,6 +27,8 @@ _TEXTS: dict[type[GatewayError], str] = {
 
 def refusal_text(error: GatewayError, place: str) -> str:
     """Returns one line without secrets. place: where the sign belongs in an address of this protocol."""
+    if isinstance(error, BitRateTooHigh):
+        return f"The bit rate was above the limit of {error.kbps:g} kbit/s: lower it in the encoder, then try again."
     if not isinstance(error, NotAuthorized):
         return _TEXTS.get(type(error), "Try again later.")
     match error.reason:
@@ -33,4 +38,6 @@ def refusal_text(error: GatewayError, place: str) -> str:
             return f"The key expired on {date_text(error.expired)}. Renew the channel's expiry, then copy its new key."
         case RefusalReason.REVOKED:
             return REVOKED_KEY
+        case RefusalReason.HOOK:
+            return REFUSED_BY_HOOK
     return WRONG_KEY

@@ -115,6 +115,9 @@ LOOP_LAG: Final = _histogram(
     "millrace_event_loop_lag_seconds", "How late the event loop was, sampled once a second.", _LAG
 )
 HOOKS: Final = _counter("millrace_webhook_events_total", "Webhook events by result.", "result")
+AUTH_HOOK: Final = _counter(
+    "millrace_auth_hook_requests_total", "Questions to the auth hook by action and result.", "action", "result"
+)
 ALARMS: Final = _counter("millrace_alarms_total", "Messages of alarms by result.", "result")
 EVENTS: Final = _counter("millrace_events_total", "Events of the events log by result: stored or dropped.", "result")
 API_REQUESTS: Final = _counter("millrace_api_requests_total", "Answers of the admin API by class of status.", "status")

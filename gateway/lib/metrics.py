@@ -79,6 +79,7 @@ class Metrics:
         self.refused = Counter(table.REFUSED)
         self.dropped = Counter(table.DROPPED)
         self.hooks = Counter(table.HOOKS)
+        self.auth_hook = Counter(table.AUTH_HOOK)
         self.alarms = Counter(table.ALARMS)
         self.events = Counter(table.EVENTS)
         self.api_requests = Counter(table.API_REQUESTS)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from gateway.channels.channel import Channel
+from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.tasks import Tasks
 from gateway.live.output import Outputs, OutputSpec
 from gateway.live.publisher import Evict, PublishSource, PushOrigin, StreamPublisher
@@ -17,7 +18,7 @@ from gateway.live.sink import EndReason
 from gateway.live.start_buffer import StartBuffer, StartBufferBudget
 from gateway.live.stream import ActivePublisher, Stream, StreamKind, StreamSpec
 from gateway.live.track_publisher import TrackPublisher
-from gateway.ports.errors import AtCapacity, NameInUse, NoSuchStream, NotAuthorized, RefusalReason
+from gateway.ports.errors import AtCapacity, BitRateTooHigh, NameInUse, NoSuchStream, NotAuthorized, RefusalReason
 from gateway.ports.events import Event, Events, EventType
 
 log = structlog.get_logger(__name__)
@@ -31,12 +32,20 @@ WAITERS_SECONDS = 2.0  # for viewers that wait at this node; they join within a 
 NODES_SECONDS = 5.0  # for other nodes, which search a stream every half second in a remote registry
 
 
+# A push ends if the mean of five seconds stays above its limit times OVER_SHARE for OVER_SECONDS.
+OVER_SHARE = 1.1
+OVER_SECONDS = 5.0
+REFUSED_SECONDS = 30.0  # for which its channel takes no push, because encoders connect again at once
+_MAX_TOO_FAST = 1_000
+
+
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
     """Limits of every stream, in seconds and bytes (settings, section `stream`).
 
     publishers: largest number on this node; 0: no limit.
     end_at_expiry: whether a running push ends at the expiry of its key.
+    push_kbps: the largest bit rate of a push whose channel has no `maxKbps`; 0: no limit.
     beginning: seconds for which other nodes can get a stream from its first frame; 0: never.
     """
 
@@ -47,6 +56,11 @@ class StreamLimits:
     publishers: int = 0
     beginning: float = 0.0
     end_at_expiry: bool = False
+    push_kbps: float = 0.0
+
+    def max_kbps(self, channel: Channel) -> float:
+        """Returns the largest bit rate of a channel's push; 0: no limit."""
+        return channel.number("maxKbps") or self.push_kbps
 
 
 class Hub:
@@ -64,6 +78,7 @@ class Hub:
         self._output_specs = tuple(specs)
         self._streams: dict[str, Stream] = {}
         self._ended: dict[str, Stream] = {}
+        self._too_fast: BoundedDict[str, float] = BoundedDict(_MAX_TOO_FAST)  # monotonic times, see `check_bit_rate`
         self._waiting: dict[str, set[asyncio.Future[Stream]]] = {}
         self._lingering: dict[str, asyncio.TimerHandle] = {}
         self._started: set[str] = set()  # names of streams that viewers could join
@@ -90,20 +105,47 @@ class Hub:
         self.publish_source, self._on_awaited, self._on_changed = publish, on_awaited, on_changed
 
     async def run(self) -> None:
-        """Samples bitrates once a second, until it is cancelled. With `end_at_expiry`, also ends expired pushes."""
+        """Samples bitrates once a second, until it is cancelled. Ends pushes that are too fast or have expired."""
         try:
             while True:
                 await asyncio.sleep(1)
-                now, wall_clock = time.monotonic(), time.time()
-                for stream in list(self._streams.values()):
-                    stream.received.sample(now)
-                    expired = self.limits.end_at_expiry and stream.channel.expires <= wall_clock - 1
-                    if expired and stream.publisher is not None:
-                        self.end(stream.name, EndReason.EXPIRED)
+                self.sample(time.monotonic(), time.time())
         finally:
             for name in list(self._streams):
                 self.end(name, EndReason.SHUTDOWN)
             await self._tasks.close()
+
+    def sample(self, now: float, wall_clock: float) -> None:
+        """Does the work of one second. now: monotonic seconds. wall_clock: seconds since 1970."""
+        for stream in list(self._streams.values()):
+            stream.received.sample(now)
+            self._limit_bit_rate(stream, now)
+            expired = self.limits.end_at_expiry and stream.channel.expires <= wall_clock - 1
+            if expired and stream.publisher is not None:
+                self.end(stream.name, EndReason.EXPIRED)
+
+    def _limit_bit_rate(self, stream: Stream, now: float) -> None:
+        """Ends a push that is far above its limit for OVER_SECONDS. Its channel takes no push for a while."""
+        received = stream.received
+        received.max_kbps = self.limits.max_kbps(stream.channel)
+        most = received.max_kbps * 1000
+        if not most or stream.publisher is None or received.bitrate <= most * OVER_SHARE:
+            received.over_since = None
+        elif received.over_since is None:
+            received.over_since = now
+        elif now - received.over_since >= OVER_SECONDS:
+            log.info("push ended", stream=stream.name, reason="bit rate too high", bitrate=received.bitrate, limit=most)
+            self._too_fast[stream.name] = now + REFUSED_SECONDS
+            self.end(stream.name, EndReason.BIT_RATE)
+
+    def check_bit_rate(self, channel: Channel) -> None:
+        """Raises BitRateTooHigh if a push to the channel has just been ended for its bit rate."""
+        until = self._too_fast.get(channel.id)
+        if until is None:
+            return
+        if time.monotonic() < until and (most := self.limits.max_kbps(channel)):
+            raise BitRateTooHigh(most)
+        del self._too_fast[channel.id]
 
     # ---- finding streams ----
 

@@ -20,6 +20,7 @@ class EndReason(StrEnum):
     KICKED = "kicked"
     DELETED = "channel deleted"
     EXPIRED = "key expired"
+    BIT_RATE = "bit rate too high"
     OUTPUT_OFF = "output switched off"
     SHUTDOWN = "shutting down"
     MOVED = "held by another node"

@@ -4,17 +4,20 @@ import asyncio
 import math
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from gateway.channels.channel import Channel
 from gateway.http.request import Request
-from gateway.http.response import Answer, Response
+from gateway.http.response import Answer, Response, service_unavailable
 from gateway.lib.quota import Quota
+from gateway.live.stream import Stream
 from gateway.playback.formats import CMAF, suffixes
 from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
 from gateway.playback.reports import RequestReports
+from gateway.playback.viewer_limits import RETRY_AFTER, ViewerLimits
+from gateway.ports.errors import AtCapacity
 
 MAX_PER_ADDRESS: Final = 500  # counted players of one address or IPv6 /64, of all streams; others are not counted
 MEDIA: Final = suffixes(CacheClass.MEDIA)
@@ -63,13 +66,14 @@ class HttpViewers:
     Of one address, MAX_PER_ADDRESS players count; trusted proxies are exempt.
     window: the shortest window, in seconds. It is enough for the usual GOPs, which may be longer than `hls_time`.
     max_viewers: limit of players. Above it, the player with the oldest request is removed.
-    reports: reads the CMCD of their requests; None: it is ignored.
+    reports: reads the CMCD of their requests; None: it is ignored. limits: refuses new players; None: there are none.
     """
 
     window: float = 15.0
     max_viewers: int = 50_000
     clock: Callable[[], float] = time.monotonic
     reports: RequestReports | None = None
+    limits: ViewerLimits | None = None
     # The address and user agent are stored as a hash, because a user agent may be as long as a request head.
     _entries: OrderedDict[tuple[str, str, int], _Entry] = field(default_factory=OrderedDict, init=False)
     _quota: Quota = field(default_factory=lambda: Quota(MAX_PER_ADDRESS), init=False)
@@ -83,7 +87,12 @@ class HttpViewers:
     ) -> AnswerOrAwaitable:
         """Records a request and returns its answer. path: of the file below the stream. Hot path."""
         if not path.endswith(MEDIA):
-            self.record(request, stream, protocol, media=False, is_list=True)
+            try:
+                self.record(request, stream, protocol, media=False, is_list=True)
+            except AtCapacity as error:
+                if isinstance(answering, Coroutine):
+                    answering.close()
+                return service_unavailable(str(error), RETRY_AFTER)
         elif isinstance(answering, Awaitable):
             return self._follow_later(request, stream, protocol, answering)
         else:
@@ -106,6 +115,7 @@ class HttpViewers:
         """Records that a player has requested a file of `stream`. Hot path.
 
         media: whether the answer has media. is_list: whether the file is a playlist or manifest.
+        Raises AtCapacity if `limits` refuse a new player, which begins with a playlist.
         """
         key = (stream.name, protocol, hash((request.peer, request.headers.get("user-agent"))))
         now = self.clock()
@@ -120,6 +130,8 @@ class HttpViewers:
         else:
             if entry is not None:
                 self._forget(key)  # the player watched an earlier stream of this name
+            if is_list and self.limits is not None and isinstance(stream, Stream):
+                self.limits.admit(stream)
             address = "" if request.exempt else request.peer
             if address and not self._quota.take(address):
                 return

@@ -7,10 +7,11 @@ from gateway.channels.names import channel_of, is_channel_id
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, service_unavailable, text
+from gateway.playback.media_routes import MediaRoutes
 from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.playlist_response import not_enabled, not_streaming
-from gateway.playback.router import MediaRoutes, StoredResponder
+from gateway.playback.router import StoredResponder
 from gateway.playback.status import StatusResponder
 from gateway.ports.errors import StoreUnavailable
 

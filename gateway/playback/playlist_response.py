@@ -160,6 +160,14 @@ async def wait_until(
     return False
 
 
+def own_query(request: Request) -> str:
+    """Returns the parameters that identify a viewer: without the player's directives, its data (CMCD) and REWIND."""
+    raw = request.raw_query
+    if not raw:
+        return ""
+    return "&".join([p for p in raw.split("&") if p and not p.startswith(("_HLS_", CMCD, REWIND))])
+
+
 def copied_query(request: Request) -> str | Response:
     """Returns the query to add to every URI of a playlist: the request's query without delivery directives, or "".
 
@@ -167,10 +175,7 @@ def copied_query(request: Request) -> str | Response:
     because it sends new ones with each request. REWIND is left out too, because segments do not depend on it.
     Characters that could end a URI, an attribute or a line are escaped.
     """
-    raw = request.raw_query
-    if not raw:
-        return ""
-    query = "&".join([p for p in raw.split("&") if p and not p.startswith(("_HLS_", CMCD, REWIND))])
+    query = own_query(request)
     if len(query) > _MAX_QUERY:
         return text(414, "the query is too long")
     return "?" + _UNSAFE.sub(lambda m: "".join(f"%{b:02X}" for b in m[0].encode()), query) if query else ""

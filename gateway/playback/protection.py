@@ -49,6 +49,7 @@ class PlaybackProtection:
     auth and referers apply to channels without their own `playAuth` and `refererAllow`.
     They also apply to unknown channels, so that answers do not show which channels exist.
     A channel with invalid fields cannot be played.
+    needs_sign: False: the auth hook decides instead of play signs.
     Every credential is verified, even after refusals.
     After `refusals_per_minute` refused credentials of an address, wrong credentials get 429 for the rest of the minute
     and are not logged. Counters: `refused` by reason.
@@ -59,6 +60,7 @@ class PlaybackProtection:
     secrets: SigningSecrets
     cloudfront: CloudFrontVerifier | None
     refusals_per_minute: InitVar[int]
+    needs_sign: bool = True
     clocks: Clocks = SYSTEM_CLOCKS
     refused: dict[str, int] = field(default_factory=dict, init=False)
     _rules: BoundedDict[str, _Rules] = field(default_factory=lambda: BoundedDict(_MAX_RULES), init=False)
@@ -77,7 +79,7 @@ class PlaybackProtection:
     def __post_init__(self, refusals_per_minute: int) -> None:
         self._refusals = Refusals(refusals_per_minute)
         self._clock, self._monotonic = self.clocks.wall, self.clocks.monotonic
-        self._default = _Rules(None, self.auth, tuple(r.lower() for r in self.referers))
+        self._default = _Rules(None, self._auth(self.auth), tuple(r.lower() for r in self.referers))
         self._rotations = self.secrets.rotations
 
     def judge(self, request: Request, name: str, channel: Channel | None) -> Response | None:
@@ -188,9 +190,12 @@ class PlaybackProtection:
         referers = channel.referer_allow
         if referers is None:
             referers = self._default.referers
-        rules = _Rules(channel, channel.play_auth or self.auth, referers)
+        rules = _Rules(channel, self._auth(channel.play_auth or self.auth), referers)
         self._rules[channel.id] = rules
         return rules
+
+    def _auth(self, auth: str) -> str:
+        return auth if self.needs_sign or auth != "sign" else "none"
 
     def _log_invalid(self, channel: Channel) -> None:
         """Logs invalid protection fields, once for each channel and value."""

@@ -3,9 +3,9 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol, Self, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwners
@@ -19,14 +19,13 @@ from gateway.listeners.port_listener import SessionResponder
 from gateway.live.stream import Stream
 from gateway.packaging.packager import Packager
 from gateway.playback.flv import FlvViewers
-from gateway.playback.format_outputs import REWIND
-from gateway.playback.formats import FLV, FORMATS, HLS, LADDER_INDEX, is_watchable
+from gateway.playback.formats import FLV, WHEP, is_watchable
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import MEDIA, HttpViewers
-from gateway.playback.ladder import LadderPlayback
+from gateway.playback.media_routes import SNAPSHOT, MediaRoute, MediaRoutes
 from gateway.playback.obs_configuration import PATH as OBS_CONFIGURATION
 from gateway.playback.pages import Pages
-from gateway.playback.play_format import LIVE_FLV, AnswerOrAwaitable, Responder
+from gateway.playback.play_format import LIVE_FLV, AnswerOrAwaitable
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.playlist_response import not_enabled, not_streaming
 from gateway.playback.posters import Posters
@@ -36,6 +35,7 @@ from gateway.playback.reports import PATH as REPORT
 from gateway.playback.reports import TAKEN, ViewerReports
 from gateway.playback.slugs import Slugs
 from gateway.playback.status import StatusResponder
+from gateway.playback.viewer_limits import RETRY_AFTER
 from gateway.ports.errors import AtCapacity, NoSuchStream, StoreUnavailable
 from gateway.webrtc.signalling import FRAGMENT, SDP
 
@@ -45,12 +45,10 @@ FolderResponder: TypeAlias = Callable[[Request, str], AnswerOrAwaitable]
 StoredResponder: TypeAlias = Callable[[Request, str, str], Awaitable[Answer]]
 
 _NO_PAGE: Final = text(404, "not found")
-_SNAPSHOT: Final = "snapshot.jpg"
 # The neutral picture for a channel without a poster. It is the same for unknown channels.
 _NO_POSTER: Final = text(302, "there is no picture", headers={"Location": "/_player/poster.svg"})
 # Names that lead to no watch page: browsers and crawlers request the first two, the admin listener has the others.
 _NOT_PAGES: Final = RESERVED | {"favicon.ico", "robots.txt", "getServers", "openapi.json", "processObject"}
-REWIND_PICTURES: Final = "rewind"  # the folder of small pictures for the time bar
 _WATCH_SECONDS: Final = 1.0  # longest wait of a page for the store; afterwards the page shows no channel name
 _LOOP: Final = text(508, "a channel cannot pull its own output")
 _MAX_PLACES: Final = 4096  # remembered paths of playlists and media; others are only slower
@@ -66,11 +64,6 @@ _PREFLIGHTS: Final = {m: preflight(", ".join(m)) for m in (_READ_METHODS, _POST_
 }
 
 
-def _no_snapshot(request: Request, stream: Stream, rest: str) -> AnswerOrAwaitable:
-    """Answers at a node without streams of its own, which makes no pictures."""
-    return not_streaming(stream.name)
-
-
 class RemoteFiles(Protocol):
     """The files of streams on other nodes."""
 
@@ -81,67 +74,6 @@ class RemoteFiles(Protocol):
 
         absent: returns the answer if no node holds the stream.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class MediaRoute:
-    """The files of one output.
-
-    output: the output that must be enabled; "": none.
-    protocol: the protocol under which players are counted; "": they are not counted.
-    instead: another output that suffices. The responder then decides which files exist.
-    """
-
-    output: str
-    respond: Responder
-    protocol: str = ""
-    instead: str = ""
-
-    def is_on(self, stream: Stream) -> bool:
-        """Whether the stream has the output, or the other one that suffices."""
-        return not self.output or stream.has_output(self.output) or stream.has_output(self.instead)
-
-
-@dataclass(frozen=True, slots=True)
-class MediaRoutes:
-    """Maps paths below `/<id>/` to outputs: first by the whole path, then by the first folder, then by the suffix.
-
-    other_folders: the route of all other folders, which are the renditions of ladders.
-    """
-
-    names: Mapping[str, MediaRoute]
-    folders: Mapping[str, MediaRoute]
-    suffixes: Mapping[str, MediaRoute]
-    other_folders: MediaRoute | None = None
-
-    @classmethod
-    def of(
-        cls, ladders: LadderPlayback, snapshot: Responder = _no_snapshot, rewind_pictures: Responder | None = None
-    ) -> Self:
-        """Returns the routes of all formats, of ladders with a folder for each rendition, and of pictures."""
-        names = {LADDER_INDEX: MediaRoute("", ladders.index), _SNAPSHOT: MediaRoute("", snapshot)}
-        folders: dict[str, MediaRoute] = {}
-        suffixes: dict[str, MediaRoute] = {}
-        for format in FORMATS:
-            respond = ladders.responder(format)
-            if respond is not None:
-                instead = REWIND if format is HLS else ""
-                route = MediaRoute(format.output, respond, format.output, instead)
-                names |= {address.path: replace(route, protocol=address.name) for address in format.addresses}
-                folders |= dict.fromkeys(format.folders, route)
-                suffixes |= dict.fromkeys(() if format.folders else format.media, route)
-        if rewind_pictures is not None:
-            folders[REWIND_PICTURES] = MediaRoute("", rewind_pictures)
-        return cls(names, folders, suffixes, MediaRoute("", ladders.rendition))
-
-    def find(self, path: str) -> MediaRoute | None:
-        route = self.names.get(path)
-        if route is not None:
-            return route
-        folder, slash, _ = path.partition("/")
-        if slash:
-            return self.folders.get(folder, self.other_folders)
-        return self.suffixes.get(path.rpartition(".")[2])
 
 
 # What a path stands for, if the answer is in the cache of its packager until that changes: the name in the path, the
@@ -277,6 +209,18 @@ class PlaybackRouter:
         `POST /whip` has no stream in its path: its bearer token names the channel, and `respond` gets an empty name.
         """
         self._sessions[name] = respond
+
+    def requested_media(self, request: Request) -> tuple[str, bool]:
+        """Returns the stream in the path of a request for media, and whether it is for one file; "" for other requests.
+
+        Pages, pushes, and requests within a session are not for media.
+        """
+        name, slash, rest = request.path[1:].partition("/")
+        if not slash or not rest or name in self._folders or not is_stream_name(name) or rest in self._pages.names:
+            return "", False
+        if request.method in OTHER_METHODS:
+            return (name, False) if rest == WHEP.output and request.method == "POST" else ("", False)
+        return (name, rest != LIVE_FLV) if rest not in self._sessions else ("", False)
 
     def __call__(self, request: Request) -> AnswerOrAwaitable:
         path = request.path
@@ -469,8 +413,8 @@ class PlaybackRouter:
         if stream is not None and stream.playable:
             if stream.tracks is not None and stream.tracks.video is None:
                 return self._protection.judge(request, name, stream.channel) or _NO_POSTER
-            return self._stream_file(request, name, _SNAPSHOT, self._live.routes.names[_SNAPSHOT])
-        return self._elsewhere(request, name, _SNAPSHOT, self._stored_poster)
+            return self._stream_file(request, name, SNAPSHOT, self._live.routes.names[SNAPSHOT])
+        return self._elsewhere(request, name, SNAPSHOT, self._stored_poster)
 
     async def _stored_poster(self, request: Request, name: str) -> Answer:
         channel = await self._find_permitted(request, name)
@@ -514,6 +458,11 @@ class PlaybackRouter:
             return not_enabled(FLV.output, name)
         if request.method == "HEAD":
             return self._live.flv.head()
+        try:
+            if self._live.viewers.limits is not None:
+                self._live.viewers.limits.admit(stream)
+        except AtCapacity as error:
+            return service_unavailable(str(error), RETRY_AFTER)
         return self._live.flv.watch(request, stream, early=early)
 
     async def _await_publisher(self, request: Request, name: str) -> Answer:

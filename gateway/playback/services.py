@@ -1,8 +1,11 @@
 """The parts of a process that its listeners for viewers use."""
 
+from __future__ import annotations
+
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.stores import ChannelReader
@@ -12,9 +15,13 @@ from gateway.lib.tasks import Tasks
 from gateway.listeners.pending_connections import PendingConnections
 from gateway.playback.playable_streams import BrowserMedia, PlayableStreams
 from gateway.playback.protection import PlaybackProtection
+from gateway.playback.viewer_limits import ViewerLimits
 from gateway.settings import Settings
 from gateway.settings.models import ListenAddress
 from gateway.webrtc.signalling import Signalling
+
+if TYPE_CHECKING:
+    from gateway.playback.play_hook import PlayHook
 
 
 async def _same(id: str) -> str:
@@ -31,6 +38,7 @@ class PlayServices:
     streams, channels, protection: for viewers. channel_id: returns the id of a channel by its slug or id.
     browser_streams, browser_media: for viewers by WebRTC.
     ports: returns the ports of this process. They are known after all ports are bound.
+    viewer_limits: refuses viewers above a bandwidth. play_hook: asks whether a viewer may play; None: nobody is asked.
     sessions: the WebRTC sessions that HTTP requests open, with their endpoint.
     reads: schedules the reads of all sockets.
     """
@@ -48,6 +56,8 @@ class PlayServices:
     ports: Callable[[], OpenPorts]
     sessions: Signalling
     channel_id: Callable[[str], Awaitable[str]] = _same
+    play_hook: PlayHook | None = None
+    viewer_limits: ViewerLimits = field(default_factory=lambda: ViewerLimits(0.0, {}))
     reads: ReadScheduler = field(default_factory=ReadScheduler)
 
     def addresses(self, name: str) -> Iterator[tuple[ListenAddress, ssl.SSLContext | None]]:

@@ -10,6 +10,7 @@ GatewayError
 ├── AtCapacity           a limit of this node is reached
 │   └── TooManyRefusals  too many wrong credentials came from an address
 ├── TooManyClips         too many clips of a channel were made in this time
+├── BitRateTooHigh       a push was just ended for its bit rate
 ├── PushesNotAccepted    this node serves players and accepts no pushes
 ├── NoSuchChannel        no channel is stored under this id
 ├── ChannelExists        a channel is stored under this id already
@@ -45,6 +46,7 @@ class RefusalReason(StrEnum):
     """Why a push was refused, as clients see it.
 
     EXPIRED, REVOKED: the sign itself verifies. WRONG: any other wrong key, also for an unknown channel.
+    HOOK: the operator's service refused it.
     """
 
     MISSING = "missing"
@@ -53,6 +55,7 @@ class RefusalReason(StrEnum):
     REVOKED = "revoked"
     IN_USE = "in_use"
     FULL = "full"
+    HOOK = "hook"
 
 
 class GatewayError(Exception):
@@ -121,6 +124,14 @@ class TooManyClips(GatewayError):
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class BitRateTooHigh(GatewayError):
+    """A push to the channel was just ended, because its bit rate was too high. kbps: the limit."""
+
+    def __init__(self, kbps: float) -> None:
+        super().__init__(f"the bit rate was above {kbps:g} kbit/s")
+        self.kbps = kbps
 
 
 class PushesNotAccepted(GatewayError):

@@ -403,7 +403,7 @@ def without_secrets(name: str, value: Any) -> Any:
         return {key: without_secrets(name, entry) for key, entry in value.items()}
     if not isinstance(value, str):
         return value
-    if name == "hooks.url":  # receivers put a token into the path
+    if name in ("hooks.url", "auth.publish", "auth.play"):  # receivers put a token into the path
         return _origin(value)
     if name == "webrtc.ice_servers":  # turn:host:port <user> <password>
         server, space, _ = value.partition(" ")

@@ -53,6 +53,7 @@ class UdpListenerSettings(ListenerSettings):
 class RtmpSettings(ListenerSettings):
     is_for_edges = True
 
+    apps: option.RtmpApps
     proxy_from: option.Networks
     chunk_size: option.ChunkSize
     ping_interval: option.Seconds
@@ -310,6 +311,15 @@ class HooksSettings(Section):
     queue: option.PositiveCount
 
 
+class AuthSettings(Section):
+    publish: option.WebAddress
+    play: option.WebAddress
+    format: Annotated[Literal["nginx-rtmp", "srs"], option.Expected("nginx-rtmp or srs")]
+    mode: Annotated[Literal["both", "instead", "unknown"], option.Expected("both, instead or unknown")]
+    template: option.ChannelId
+    timeout: option.PositiveSeconds
+
+
 class EdgeSettings(Section):
     upstream: option.NodeAddresses
     cache: option.PositiveCount
@@ -343,6 +353,8 @@ class LimitsSettings(Section):
     pending_bytes: option.Count
     refusals_per_minute: option.Count
     publishers: option.Count
+    push_kbps: option.Count
+    node_mbps: option.Count
     handshake: option.Seconds
     first_media: option.Seconds
     rtmp_message: option.Count
@@ -424,6 +436,7 @@ class Settings(Section):
     metrics: MetricsSettings
     events: EventsSettings
     hooks: HooksSettings
+    auth: AuthSettings
     edge: EdgeSettings
     ecs: EcsSettings
     cluster: ClusterSettings

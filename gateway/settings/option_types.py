@@ -408,6 +408,11 @@ TableUrl = Annotated[str, Field(pattern=rf"^({_TABLE})?$"), Expected("dynamodb:/
 ChannelId = Annotated[
     str, Field(pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})?$"), Expected("the id of a channel, or empty")
 ]
+RtmpApps = Annotated[
+    _Listed[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]],
+    Field(max_length=16),
+    Expected("a comma-separated list of at most 16 names, such as live, stream"),
+]
 EcsName = Annotated[
     str,
     Field(pattern=r"^([A-Za-z0-9_-]{1,255}(:[0-9]{1,9})?|arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_/:-]+)?$"),

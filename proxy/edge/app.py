@@ -22,6 +22,7 @@ from gateway.ingest.services import ListenerServices
 from gateway.lib.refusals import Refusals
 from gateway.listeners.port_listener import OpenListeners
 from gateway.playback.health import Health
+from gateway.ports.auth_hook import NO_DETAILS, HookDetails
 from gateway.ports.errors import PushesNotAccepted
 from gateway.ports.events import Events
 from gateway.ports.nodes import NodeRole
@@ -117,6 +118,15 @@ class NoPushes(Admission):
     def __init__(self, channels: ChannelReader, secrets: SigningSecrets, events: Events) -> None:
         super().__init__(channels, secrets, events, publishers_per_address=0, refusals=Refusals(0))
 
-    async def admit(self, id: str, key: str | None, address: str, *, exempt: bool = False, input: str = "") -> Channel:
+    async def admit(
+        self,
+        id: str,
+        key: str | None,
+        address: str,
+        *,
+        exempt: bool = False,
+        input: str = "",
+        details: HookDetails = NO_DETAILS,
+    ) -> Channel:
         """Raises PushesNotAccepted."""
         raise PushesNotAccepted("this is an edge, which only plays")

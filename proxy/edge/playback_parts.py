@@ -5,12 +5,12 @@ from gateway.lib.refusals import Refusals
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
 from gateway.playback.ladder import LadderPlayback
+from gateway.playback.media_routes import MediaRoutes
 from gateway.playback.obs_configuration import PER_MINUTE
 from gateway.playback.pages import Pages
 from gateway.playback.public_channels import ChannelList
 from gateway.playback.router import (
     LivePlayback,
-    MediaRoutes,
     PlaybackAccess,
     PlaybackRouter,
     PublisherRoutes,

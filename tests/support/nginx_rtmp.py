@@ -17,6 +17,7 @@ events {{ worker_connections 256; }}
 rtmp {{ server {{ listen 127.0.0.1:{rtmp}; chunk_size 4096;
   application stream {{ live on; wait_key on; hls on; hls_path {folder}/hls; hls_fragment 1s; hls_playlist_length 8s; }}
   application dash {{ live on; dash on; dash_path {folder}/dash; dash_fragment 1s; dash_playlist_length 8s; }}
+  application hooked {{ live on; {hook} }}
   application keep {{ live on; record all; record_path {folder}/keep; record_suffix -%s.flv; }}
 }} }}
 http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
@@ -29,7 +30,10 @@ http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folde
 
 @dataclass(frozen=True)
 class NginxRtmp:
-    """A running nginx. Application `stream` plays RTMP and HLS, `dash` creates DASH, `keep` records pushes."""
+    """A running nginx. Application `stream` plays RTMP and HLS, `dash` creates DASH, `keep` records pushes.
+
+    `hooked` asks a service about pushes and plays.
+    """
 
     rtmp: int
     http: int
@@ -54,8 +58,8 @@ def is_listening(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def nginx_rtmp(port: int = 0) -> Iterator[NginxRtmp]:
-    """Runs nginx on free ports in a temporary folder. port: of RTMP."""
+def nginx_rtmp(port: int = 0, hook: str = "") -> Iterator[NginxRtmp]:
+    """Runs nginx on free ports in a temporary folder. port: of RTMP. hook: the URL that `hooked` asks."""
     with tempfile.TemporaryDirectory(prefix="millrace-nginx-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -63,7 +67,8 @@ def nginx_rtmp(port: int = 0) -> Iterator[NginxRtmp]:
         (folder / "keep").chmod(0o777)  # if root starts nginx, its workers run as nobody
         rtmp, http = free_ports(2, "127.0.0.1")
         rtmp = port or rtmp
-        (folder / "nginx.conf").write_text(_CONF.format(folder=folder, rtmp=rtmp, http=http))
+        asking = f"on_publish {hook}; on_play {hook};" if hook else ""
+        (folder / "nginx.conf").write_text(_CONF.format(folder=folder, rtmp=rtmp, http=http, hook=asking))
         with Program(["nginx", "-p", name, "-c", str(folder / "nginx.conf")]) as server:
 
             def listening() -> bool:

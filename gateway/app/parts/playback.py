@@ -12,6 +12,7 @@ from gateway.playback.health import Health
 from gateway.playback.http_viewers import UNCOUNTED, HttpViewers
 from gateway.playback.internal_playback import InternalPlayback
 from gateway.playback.ladder import LadderPlayback
+from gateway.playback.media_routes import MediaRoutes
 from gateway.playback.pages import Pages
 from gateway.playback.playlist_response import start_output
 from gateway.playback.posters import Posters
@@ -19,7 +20,7 @@ from gateway.playback.public_channels import ChannelList, PublicChannels, live_p
 from gateway.playback.recording_files import RecordingFiles
 from gateway.playback.rewind import Rewind
 from gateway.playback.rewind_pictures import RewindPictures
-from gateway.playback.router import LivePlayback, MediaRoutes, PlaybackAccess, PlaybackRouter, StoredPlayback
+from gateway.playback.router import LivePlayback, PlaybackAccess, PlaybackRouter, StoredPlayback
 from gateway.playback.snapshot import SnapshotResponder
 from gateway.playback.vod_files import VodFiles
 

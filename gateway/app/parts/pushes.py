@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import structlog
 
 from gateway.app.node_parts import NodeParts
 from gateway.app.parts.backends import Backends
 from gateway.app.parts.live import Live
 from gateway.app.viewer_parts import ViewerParts
-from gateway.channels.channel import Channel
+from gateway.channels.channel import Channel, item_of_template
+from gateway.channels.channel_events import channel_created
 from gateway.channels.stores import ChannelReader
 from gateway.diagnosis.refusal_log import RefusalLog
-from gateway.ingest.admission import Admission
+from gateway.ingest.admission import Admission, PublishHook
 from gateway.inputs.channel_inputs import ChannelInputs
 from gateway.inputs.descriptor import InputServices
 from gateway.inputs.previews import InputPreviews
 from gateway.lib.refusals import Refusals
 from gateway.live.hub import Hub
-from gateway.live.publisher import AcquirePublisher
-from gateway.ports.errors import StoreUnavailable
+from gateway.live.publisher import AcquirePublisher, Evict, PushOrigin, StreamPublisher
+from gateway.ports.auth_hook import HookAction, HookMode
+from gateway.ports.errors import ChannelExists, InvalidField, NoSuchChannel, StoreUnavailable
+
+log = structlog.get_logger(__name__)
 
 if TYPE_CHECKING:
     from gateway.cluster.cluster_member import ClusterMember
@@ -67,6 +74,7 @@ def build_pushes(
         parts.events,
         publishers_per_address=settings.limits.publishers_per_address,
         refusals=Refusals(settings.limits.refusals_per_minute),
+        hook=_publish_hook(parts, backends, viewers),
     )
     inputs = ChannelInputs(
         hub,
@@ -79,5 +87,35 @@ def build_pushes(
     parts.metrics.read_from(inputs.samples)
     refusals = RefusalLog()
     parts.events.listen(refusals.listen)
-    acquire: AcquirePublisher = hub.acquire_publisher if member is None else member.claims.acquire
+    acquire_any: AcquirePublisher = hub.acquire_publisher if member is None else member.claims.acquire
+
+    async def acquire(channel: Channel, origin: PushOrigin, evict: Evict, input: str = "") -> StreamPublisher:
+        """Implements AcquirePublisher. Raises BitRateTooHigh if a push has just been ended for its bit rate."""
+        hub.check_bit_rate(channel)
+        return await acquire_any(channel, origin, evict, input)
+
     return Pushes(admission, acquire, inputs, InputPreviews(hub, inputs, outputs.jpegs), refusals)
+
+
+def _publish_hook(parts: NodeParts, backends: Backends, viewers: ViewerParts) -> PublishHook | None:
+    settings, store, hook = parts.settings.auth, backends.stores.channels, viewers.hook
+    if hook is None or not hook.asks(HookAction.PUBLISH):
+        return None
+
+    async def make_channel(id: str) -> Channel:
+        """Stores a channel with the fields of the template. Raises StoreUnavailable."""
+        now = time.time()
+        try:
+            template = await store.get(settings.template)
+            channel = await store.add(item_of_template(template, id, now, parts.secrets))
+        except ChannelExists:  # another publisher of this name was faster
+            return await store.get(id)
+        except (NoSuchChannel, InvalidField) as error:
+            log.error("auth.template makes no channel", template=settings.template, reason=str(error))
+            raise StoreUnavailable("auth.template makes no channel") from None
+        viewers.channels.forget(id)
+        log.info("channel created", channel=id, template=settings.template)
+        parts.events.emit(channel_created(channel, now, {"by": "auth hook"}))
+        return channel
+
+    return PublishHook(hook, HookMode(settings.mode), make_channel if settings.template else None)

@@ -7,9 +7,11 @@ import math
 import time
 from collections.abc import Coroutine
 from typing import Any, Final, cast
+from urllib.parse import urlencode
 
 import structlog
 
+from gateway.channels.addresses import APP
 from gateway.channels.names import channel_of, is_stream_name, pull_mark
 from gateway.formats.flv.tag import Script
 from gateway.ingest.push import Push, PushRequest
@@ -33,6 +35,7 @@ from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media.errors import InvalidData
 from gateway.packaging.rtmp_output import RtmpOutput
 from gateway.playback.rtmp import RtmpPlayback
+from gateway.ports.auth_hook import HookDetails
 from gateway.ports.errors import AtCapacity, GatewayError, NoSuchStream, OwnOutput, TooManyRefusals
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.events import (
@@ -47,6 +50,7 @@ from gateway.protocols.rtmp.events import (
 from gateway.protocols.rtmp.message import VIDEO, Message
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.state import RtmpState
+from gateway.protocols.rtmp.url import StreamTarget
 from gateway.protocols.rtmp.wire import WireLimits
 
 log = structlog.get_logger(__name__)
@@ -92,7 +96,8 @@ class RtmpSession(ScheduledReads):
         self._exempt = exempt
         self._sessions = sessions
         limits = WireLimits(message=self._limits.rtmp_message or 0xFFFFFF)
-        self._core = ServerConnection(chunk_size=self._shared.settings.rtmp.chunk_size, limits=limits)
+        rtmp = services.shared.settings.rtmp
+        self._core = ServerConnection(apps={APP, *rtmp.apps}, chunk_size=rtmp.chunk_size, limits=limits)
         self._unsent_answers = self._core.queued  # the queue itself: true while the core has bytes to send
         self._transport = None
         self._is_connected = False
@@ -102,6 +107,7 @@ class RtmpSession(ScheduledReads):
         self._playing: RtmpPlayback | None = None
         self._task: asyncio.Task[object] | None = None
         self._name = ""
+        self._connected: Connected | None = None
         self._quota: Quota | None = None  # of publishers or of players; this connection counts in it
         self._closing = False
         self._last_data = self._started = self._idle_since = time.monotonic()
@@ -293,6 +299,7 @@ class RtmpSession(ScheduledReads):
                 if self._playing is not None and self._may_request(now):
                     self._playing.pause(event.paused)
             case Connected():
+                self._connected = event
                 log.debug("connected", peer=self.address, protocol=self._protocol, encoder=event.flash_ver[:100])
 
     def _may_request(self, now: float) -> bool:
@@ -321,13 +328,22 @@ class RtmpSession(ScheduledReads):
         if playing is not None:
             playing.leave()
 
+    def _hook_details(self, request: StreamTarget) -> HookDetails:
+        """Returns what the auth hook gets of a request."""
+        connected = self._connected
+        tc_url, encoder = (connected.tc_url, connected.flash_ver) if connected is not None else ("", "")
+        return HookDetails(urlencode(request.query), request.app, tc_url[:1024], encoder[:100])
+
     # ---- publishing ----
 
     async def _publish(self, request: PublishRequested) -> None:
         self._name = request.name
         key, input = request.query.get("sign"), request.query.get("input", "")
         push = self._push = self._shared.make_push(
-            PushRequest(request.name, key, self.address, self._protocol, self._exempt, input), counted=False
+            PushRequest(
+                request.name, key, self.address, self._protocol, self._exempt, input, self._hook_details(request)
+            ),
+            counted=False,
         )
         try:
             if not self._take_place(self._shared.admission.connections):
@@ -344,6 +360,7 @@ class RtmpSession(ScheduledReads):
             return
         finally:
             self._task = None
+        self._name = push.id
         self._leave_pending()
         self.read_at_most(LARGEST_READ)
         push.log_begin()
@@ -406,9 +423,12 @@ class RtmpSession(ScheduledReads):
             name = self._name = await self._shared.channel_id(channel) + name[len(channel) :]
             if self._core.pull_mark and self._core.pull_mark == pull_mark(channel_of(name)):
                 raise OwnOutput(name)
-            await self._services.check_player(name, request.query, None if self._exempt else self.address)
+            name = self._name = await self._services.check_player(
+                name, request.query, self.address, self._hook_details(request), exempt=self._exempt
+            )
             early = self._shared.streams.find(name) is None
             stream = await self._shared.streams.wait(name, self._shared.settings.stream.wait_for_publisher)
+            self._shared.viewer_limits.admit(stream)
         except GatewayError as error:
             if isinstance(error, TooManyRefusals):
                 self._abort()

@@ -23,6 +23,7 @@ from gateway.live.sink import EndReason
 from gateway.live.unit_intake import IntakeFailed
 from gateway.media.track import Kind
 from gateway.playback.play_format import AnswerOrAwaitable
+from gateway.ports.auth_hook import HookDetails
 from gateway.ports.errors import GatewayError, NameInUse, NotAuthorized, PushesNotAccepted, TooManyRefusals
 from gateway.protocols.sdp.answer import AcceptedMedia, largest_rid
 from gateway.protocols.sdp.codec_choice import no_codec_to_receive, receiving_codec
@@ -74,8 +75,7 @@ class WhipPushes:
         return self._post(request, name)
 
     async def _post(self, request: Request, name: str) -> Answer:
-        id, sign, input = _credentials(request, name)
-        push = self.services.make_push(PushRequest(id, sign, request.peer, PROTOCOL, request.exempt, input))
+        push = self.services.make_push(_credentials(request, name))
         try:
             await push.check_key()
         except GatewayError as error:
@@ -94,7 +94,7 @@ class WhipPushes:
             settings = self.services.settings
             handler.intake = WhipIntake(publisher, self.workers, parameters, encoder, handler.fail, settings)
             handler.peer, response = self.services.sessions.open(
-                request, f"/{push.request.id}/{PROTOCOL}", offer, accepted, handler, has_key=True
+                request, f"/{push.id}/{PROTOCOL}", offer, accepted, handler, has_key=True
             )
         except GatewayError as error:
             handler.release("refused")
@@ -129,9 +129,7 @@ class WhipPush:
         assert self.peer is not None and self.intake is not None, "the answer has been sent"
         self.push.log_begin(over=self.peer.protocol)
         self.intake.begin(self.peer)
-        self._running = self._pushes.services.tasks.start(
-            self._run_intake(self.intake), f"intake of {self.push.request.id}"
-        )
+        self._running = self._pushes.services.tasks.start(self._run_intake(self.intake), f"intake of {self.push.id}")
         self._check()
 
     def receive_rtp(self, packets: Sequence[bytes], arrivals: Sequence[float]) -> None:
@@ -197,19 +195,22 @@ class WhipPush:
         self._timer = asyncio.get_running_loop().call_later(_CHECK_SECONDS, self._check)
 
 
-def _credentials(request: Request, name: str) -> tuple[str, str | None, str]:
-    """Returns channel id, sign and name of the input, from the query or from the bearer token `<id>?sign=…&input=…`."""
-    query = request.query
+def _credentials(request: Request, name: str) -> PushRequest:
+    """Returns the push with id, sign and input from the query or from the bearer token `<id>?sign=…&input=…`."""
+    query, parameters = request.query, request.raw_query
     id, sign, input = name, query.get("sign"), query.get("input", "")
     token = bearer(request)
     if token and sign is None:
-        known, _, rest = token.rpartition("?")
+        known, has_query, rest = token.rpartition("?")
+        if not has_query and not name:
+            known, rest = token, ""  # the auth hook may allow it without a sign
         fields = dict(part.partition("=")[::2] for part in rest.split("&")[:8])
         if not name:
             id = known
         if known in ("", id):
-            sign, input = fields.get("sign"), fields.get("input", input)
-    return id if is_channel_id(id) else "", sign, input
+            sign, input, parameters = fields.get("sign"), fields.get("input", input), rest
+    id = id if is_channel_id(id) else ""
+    return PushRequest(id, sign, request.peer, PROTOCOL, request.exempt, input, HookDetails(parameters))
 
 
 def _accept(offer: Offer) -> tuple[dict[int, AcceptedMedia], Sequence[TrackParameters]]:

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, cast
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
@@ -31,6 +31,7 @@ from gateway.lib.sockets import BACKLOG
 from gateway.listeners.port_listener import OpenListeners, PortListener, peer_address
 from gateway.live.hub import StreamLimits
 from gateway.outputs.services import OutputServices
+from gateway.ports.auth_hook import HookDetails
 from gateway.ports.errors import NotAuthorized
 from gateway.protocols import push, push_original
 
@@ -194,7 +195,9 @@ class WsListener(PortListener[PushSession]):
 
         def push_to(id: str, query: Mapping[str, str]) -> Push:
             sign, input = query.get("sign"), query.get("input", "")
-            return services.shared.make_push(PushRequest(id, sign, address, self.name, exempt, input))
+            return services.shared.make_push(
+                PushRequest(id, sign, address, self.name, exempt, input, HookDetails(urlencode(query)))
+            )
 
         if path.startswith(STREAM):
             id, _, query = path.removeprefix(STREAM).partition("?")

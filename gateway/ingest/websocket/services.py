@@ -7,7 +7,7 @@ from typing import Final
 from gateway.http.forwarded import Forwarded
 from gateway.http.origin_policy import OriginPolicy
 from gateway.ingest.browser_intake import Intake
-from gateway.ingest.refusal_texts import refusal_text
+from gateway.ingest.refusal_texts import TOO_FAST, refusal_text
 from gateway.ingest.services import ListenerServices
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.ingest.websocket.frames_intake import FramesIntake
@@ -24,6 +24,7 @@ EVICTIONS: Final[dict[EndReason, tuple[CloseCode, str]]] = {
     EndReason.KICKED: (CloseCode.REMOVED, "Ended by an administrator."),
     EndReason.DELETED: (CloseCode.REMOVED, "The channel was deleted."),
     EndReason.EXPIRED: (CloseCode.REMOVED, "The stream key has expired."),
+    EndReason.BIT_RATE: (CloseCode.TRY_LATER, TOO_FAST),
     EndReason.SHUTDOWN: (CloseCode.GOING_AWAY, "The server is shutting down."),
     EndReason.PUBLISHER_GONE: (CloseCode.IN_USE, "Another publisher has taken over."),
 }

@@ -93,10 +93,9 @@ class PushSession:
         self._last_message = self._push.began
         self._bytes_before = publisher.stream.received.bytes
         self._rates.append((self._last_message, 0, 0))
-        request = self._push.request
-        self._send_text(self._messages.accepted(request.id, kind))
+        self._send_text(self._messages.accepted(self._push.id, kind))
         self._ws.admit(self._settings.limits.ws_message)
-        async with Tasks(f"push from {request.address}", self._crashed) as tasks:
+        async with Tasks(f"push from {self._push.request.address}", self._crashed) as tasks:
             working = tasks.start(self._run_intake(intake), "intake")
             receiving = tasks.start(self._receive(intake), "receive")
             closing = await self._close_reason
@@ -213,7 +212,7 @@ class PushSession:
             self._close_reason.set_result(CloseReason(code, reason, tells_client))
 
     def _crashed(self, name: str, error: BaseException) -> None:
-        log.error("a push's task failed", stream=self._push.request.id, task=name, exc_info=error)
+        log.error("a push's task failed", stream=self._push.id, task=name, exc_info=error)
         self._end(CloseCode.INTERNAL, "internal error")
 
     def _end_push(self, reason: str) -> None:

@@ -61,6 +61,7 @@ class WhepPlayback:
         self._streams = services.browser_streams
         self._channels = services.channels
         self._protection = services.protection
+        self._limits = services.viewer_limits
         self._media = services.browser_media
         self._wait = settings.stream.wait_for_publisher
         self._quota = Quota(settings.limits.playback_per_address)
@@ -110,6 +111,7 @@ class WhepPlayback:
         output = stream.output(KIND)
         if not isinstance(output, RtpOutput) or stream.tracks is None:
             raise AtCapacity(f"{stream.name} is about to start again")
+        self._limits.admit(stream)
         if not request.exempt and not self._quota.take(request.peer):
             raise AtCapacity("too many viewers from this address")
         session = _WhepViewer(self, output, request.peer, request.exempt)

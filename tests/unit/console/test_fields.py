@@ -105,7 +105,7 @@ def test_every_section_field_and_value_has_a_text(language: str) -> None:
         for name in members:
             assert f"field.{name}" in words or f"output.{FLAG_OF[name]}" in words, name
             told = description(name)
-            assert told["unit"] in ("", "px", "%") or f"unit.{told['unit']}" in words
+            assert told["unit"] in ("", "px", "%", "kbit/s", "Mbit/s") or f"unit.{told['unit']}" in words
             for value in told["values"]:
                 assert f"choice.{name}.{value}" in words or f"size.{value}" in words, (name, value)
 

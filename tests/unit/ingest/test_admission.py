@@ -4,8 +4,9 @@ import pytest
 import structlog
 
 from gateway.channels.stream_key import SigningSecrets
-from gateway.ingest.admission import Admission
+from gateway.ingest.admission import Admission, PublishHook
 from gateway.lib.refusals import Refusals
+from gateway.ports.auth_hook import HookMode
 from gateway.ports.errors import (
     AtCapacity,
     NameInUse,
@@ -35,7 +36,7 @@ class Store:
 
 
 class Rig:
-    def __init__(self, refusals=3):
+    def __init__(self, refusals=3, hook=None):
         self.store, self.clock, self.events = Store(), Clock(1000.0), Events()
         self.told = []
         self.events.listen(self.told.append)
@@ -45,6 +46,7 @@ class Rig:
             self.events,
             publishers_per_address=0,
             refusals=Refusals(refusals),
+            hook=hook,
             monotonic=self.clock,
         )
 
@@ -162,3 +164,69 @@ def test_only_some_errors_have_a_public_refusal_reason(error, reason):
 async def test_a_trusted_proxy_has_no_refusal_limit():
     rig = Rig()
     assert {await rig.refusal("1-00", exempt=True) for _ in range(9)} == {NotAuthorized}
+
+
+class Service:
+    """An auth hook with answers by name. Others are refused."""
+
+    def __init__(self, **answers):
+        self.answers, self.asked = answers, []
+
+    def asks(self, action):
+        return True
+
+    async def ask(self, request, *, exempt=False):
+        self.asked.append(request.name)
+        return self.answers.get(request.name)
+
+
+async def test_a_valid_sign_needs_the_permission_of_the_hook_too():
+    service = Service(c1="c1")
+    rig = Rig(hook=PublishHook(service, HookMode.BOTH))
+    await rig.refusal("1-00")
+    assert not service.asked
+    assert (await rig.admission.admit("c1", GOOD, HERE)).id == "c1"
+    service.answers = {}
+    with pytest.raises(NotAuthorized) as caught:
+        await rig.admission.admit("c1", GOOD, HERE)
+    assert caught.value.reason == "hook"
+
+
+@pytest.mark.parametrize("mode", [HookMode.BOTH, HookMode.INSTEAD])
+async def test_the_hook_may_choose_another_channel(mode):
+    service = Service(c1="c1", secret="c1")
+    rig = Rig(hook=PublishHook(service, mode))
+    if mode is HookMode.INSTEAD:
+        for key in (None, "1-00", GOOD):
+            assert (await rig.admission.admit("secret", key, HERE)).id == "c1"
+    else:
+        await rig.refusal(GOOD, "secret")
+    service.answers = {"c1": "nobody"}
+    assert await rig.refusal(GOOD) is NotAuthorized
+    service.answers = {"c1": "no/name"}
+    assert await rig.refusal(GOOD) is NotAuthorized
+
+
+async def test_the_sign_of_a_channel_decides_if_only_unknown_names_are_asked():
+    made = []
+
+    async def make(id):
+        made.append(id)
+        return channel(id)
+
+    service = Service(c1="c1", new="new")
+    rig = Rig(refusals=10, hook=PublishHook(service, HookMode.UNKNOWN, make))
+    assert (await rig.admission.admit("c1", GOOD, HERE)).id == "c1"
+    for key in (None, "1-00", OLD):
+        await rig.refusal(key)
+    assert not service.asked
+    assert (await rig.admission.admit("new", None, HERE)).id == "new"
+    await rig.refusal(None, "other")
+    await rig.refusal(None, "new", input="backup")
+    assert (service.asked, made) == (["new", "other", "new"], ["new", "new"])
+
+
+async def test_refusals_of_the_hook_count_for_their_address():
+    rig = Rig(hook=PublishHook(Service(), HookMode.INSTEAD))
+    kinds = [await rig.refusal(None, "a") for _ in range(5)]
+    assert kinds == [NotAuthorized] * 3 + [TooManyRefusals] * 2

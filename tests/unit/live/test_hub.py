@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from gateway.live.hub import Hub
+from gateway.live.hub import OVER_SECONDS, REFUSED_SECONDS, Hub
 from gateway.live.publisher import PushOrigin
 from gateway.live.sink import EndReason
 from gateway.live.stream import StreamState
-from gateway.ports.errors import AtCapacity, NameInUse, NoSuchStream
+from gateway.ports.errors import AtCapacity, BitRateTooHigh, NameInUse, NoSuchStream
 from gateway.ports.events import Event, Events
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture, publish, sound
@@ -180,3 +180,34 @@ async def test_the_publisher_limit_ignores_renditions_and_takeovers() -> None:
     assert not first.active
     second.close()
     publish(hub, "c2")
+
+
+@pytest.mark.parametrize(
+    ("field", "limit", "kilobytes", "ends"),
+    [
+        (0, 0, 1000, False),
+        (0, 1000, 1000, True),
+        (1000, 0, 1000, True),
+        (9000, 1000, 1000, False),
+        (1000, 0, 130, False),
+    ],
+)
+async def test_a_push_that_stays_far_above_its_limit_ends(field, limit, kilobytes, ends):
+    hub = builders.hub(push_kbps=limit)
+    told: list[EndReason] = []
+    publisher = publish(hub, evicted=told, maxKbps=field)
+    publisher.set_tracks(VIDEO, None, {})
+    now = time.monotonic()
+    for second in range(int(OVER_SECONDS) + 6):
+        if publisher.active:
+            publisher.push(picture(second * 1000, key=True, size=kilobytes * 1000), now + second)
+        hub.sample(now + second, 0.0)
+    assert told == ([EndReason.BIT_RATE] if ends else [])
+    channel = builders.channel(maxKbps=field)
+    if ends:
+        with pytest.raises(BitRateTooHigh):
+            hub.check_bit_rate(channel)
+        hub.check_bit_rate(builders.channel("c2", maxKbps=field))
+        hub._too_fast["c1"] -= REFUSED_SECONDS + 30
+    hub.check_bit_rate(channel)
+    await closed(hub)

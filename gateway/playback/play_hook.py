@@ -1,0 +1,73 @@
+"""Asks the operator's service whether a viewer may play, and remembers its answers for a short time."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from gateway.channels.stores import ChannelReader, find_channel
+from gateway.lib.bounded_dict import BoundedDict
+from gateway.ports.auth_hook import AuthHook, HookMode, HookRequest
+from gateway.ports.errors import NotAuthorized
+
+REMEMBERED: Final = 1.0  # seconds for which an answer is valid for further connections, and a refusal for all requests
+ALLOWED: Final = 30.0  # seconds for which a viewer who fetches files is not asked about again
+_MAX_ANSWERS: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An answer of the service. name: of the allowed stream; None: refused. since: monotonic."""
+
+    name: str | None
+    since: float
+
+
+@dataclass(slots=True, eq=False)
+class PlayHook:
+    """Answers about viewers: by the name and query of their address, and their own address.
+
+    A connection that plays (FLV, RTMP, WHEP) is asked about when it begins. A viewer who fetches files (HLS, DASH,
+    pictures, recordings) is asked about every ALLOWED seconds. channels: may be a cache. refused: counts refusals.
+    channel_id: returns the id of a channel by its slug or id; the service gets the id.
+    """
+
+    hook: AuthHook
+    mode: HookMode
+    channels: ChannelReader
+    channel_id: Callable[[str], Awaitable[str]]
+    refused: dict[str, int]
+    clock: Callable[[], float] = time.monotonic
+    _answers: BoundedDict[HookRequest, _Answer] = field(default_factory=lambda: BoundedDict(_MAX_ANSWERS), init=False)
+
+    def known(self, request: HookRequest, *, fetches: bool) -> _Answer | None:
+        """Returns the answer that is still valid; None: `allowed` must ask. fetches: see PlayHook. Hot path."""
+        answer = self._answers.get(request)
+        if answer is None:
+            return None
+        lasts = ALLOWED if fetches and answer.name is not None else REMEMBERED
+        return answer if self.clock() - answer.since < lasts else None
+
+    async def allowed(self, request: HookRequest, *, fetches: bool = False, exempt: bool = False) -> str:
+        """Returns the name of the stream that the client may play, which may be another.
+
+        exempt: whether the address is a trusted proxy's. Raises NotAuthorized, AtCapacity, StoreUnavailable.
+        """
+        answer = self.known(request, fetches=fetches)
+        if answer is None:
+            name = await self._ask(request, exempt)
+            answer = self._answers[request] = _Answer(name, self.clock())
+            if name is not None and name != request.name:
+                # A viewer who is sent to the other name is not asked about again.
+                self._answers[HookRequest(request.action, name, request.address, request.details)] = answer
+        if answer.name is None:
+            self.refused["hook"] = self.refused.get("hook", 0) + 1
+            raise NotAuthorized("the auth hook refuses this viewer")
+        return answer.name
+
+    async def _ask(self, request: HookRequest, exempt: bool) -> str | None:
+        id = await self.channel_id(request.name)
+        if self.mode is HookMode.UNKNOWN and await find_channel(self.channels, id) is not None:
+            return request.name
+        name = await self.hook.ask(replace(request, name=id), exempt=exempt)
+        return request.name if name == id else name
