@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import Final
 
 import structlog
@@ -49,35 +49,32 @@ class PublishHook:
     make_channel: Callable[[str], Awaitable[Channel]] | None = None
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Admission:
     """Checks pushes. Refusals are logged, counted and sent as `publish.refused`, never with the key.
 
     Every key is verified, even after refusals, because the earlier keys may come from other publishers at this address.
     Above the limit of `refusals`, a wrong key raises TooManyRefusals and is only counted.
+    hook: None: pushes need no permission of a service. refused: the number of refusals by the error's name.
     """
 
-    def __init__(
-        self,
-        channels: ChannelReader,
-        secrets: SigningSecrets,
-        events: Events,
-        *,
-        publishers_per_address: int,
-        refusals: Refusals,
-        hook: PublishHook | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._channels = channels
-        self._secrets = secrets
-        self._events = events
+    channels: ChannelReader
+    secrets: SigningSecrets
+    events: Events
+    publishers_per_address: InitVar[int] = field(kw_only=True)
+    refusals: Refusals = field(kw_only=True)
+    hook: PublishHook | None = field(default=None, kw_only=True)
+    monotonic: Callable[[], float] = field(default=time.monotonic, kw_only=True)
+    connections: Quota = field(init=False)
+    refused: dict[str, int] = field(default_factory=dict, init=False)
+    # By subject and key, for genuine keys that the channel does not have: the time of the read (monotonic), and the
+    # verdict REVOKED or WRONG.
+    _revoked: BoundedDict[tuple[str, str], tuple[float, Verdict]] = field(
+        default_factory=lambda: BoundedDict(_MAX_REVOKED), init=False
+    )
+
+    def __post_init__(self, publishers_per_address: int) -> None:
         self.connections = Quota(publishers_per_address)
-        self._refusals = refusals
-        self._hook = hook
-        self._monotonic = monotonic
-        # By subject and key, for genuine keys that the channel does not have: the time of the read (monotonic), and the
-        # verdict REVOKED or WRONG.
-        self._revoked: BoundedDict[tuple[str, str], tuple[float, Verdict]] = BoundedDict(_MAX_REVOKED)
-        self.refused: dict[str, int] = {}
 
     async def admit(
         self,
@@ -95,7 +92,7 @@ class Admission:
         exempt: whether the address is a trusted proxy's, which is not limited. details: for the hook.
         Raises NotAuthorized, TooManyRefusals, AtCapacity, StoreUnavailable.
         """
-        hook, channel = self._hook, None
+        hook, channel = self.hook, None
         if hook is None:
             return await self._verify(id, key, address, exempt, input)
         if hook.mode is HookMode.BOTH or (hook.mode is HookMode.UNKNOWN and await self._is_channel(id, key)):
@@ -115,7 +112,7 @@ class Admission:
         """Whether the sign decides about a name, in the mode UNKNOWN. A genuine key is read by `_verify`."""
         if not is_channel_id(id):
             return False
-        return self._secrets.verify(id, key, time.time()) is Verdict.VALID or await self._find_channel(id) is not None
+        return self.secrets.verify(id, key, time.time()) is Verdict.VALID or await self._find_channel(id) is not None
 
     async def _channel_of_hook(self, hook: PublishHook, name: str) -> Channel | None:
         """Returns the channel that the hook allows; None if there is none and the hook makes none."""
@@ -129,9 +126,9 @@ class Admission:
         now = time.time()
         subject = backup_subject(id, input) if input else id
         # A key with a wrong signature causes no read of the store.
-        verdict = self._secrets.verify(subject, key, now) if is_channel_id(id) or not key else Verdict.WRONG
+        verdict = self.secrets.verify(subject, key, now) if is_channel_id(id) or not key else Verdict.WRONG
         if verdict is Verdict.WRONG and input and is_channel_id(id):
-            verdict = self._secrets.verify(id, key, now)  # `input` may be the name of the push with the channel's key
+            verdict = self.secrets.verify(id, key, now)  # `input` may be the name of the push with the channel's key
         if verdict is Verdict.VALID and key is not None:
             earlier = None if exempt else self._earlier_verdict(subject, key, address)
             if earlier is not None:
@@ -141,13 +138,13 @@ class Admission:
                 verdict = self._verify_stored(channel, key, input, now)
                 if channel is not None and verdict is Verdict.VALID:
                     return channel
-                self._revoked[subject, key] = self._monotonic(), verdict
+                self._revoked[subject, key] = self.monotonic(), verdict
         parsed = StreamKey.parse(key or "") if verdict is Verdict.EXPIRED else None
         raise self._refusal(RefusalReason(verdict), address, exempt, parsed.expires if parsed is not None else None)
 
     def _refusal(self, reason: RefusalReason, address: str, exempt: bool, expired: int | None = None) -> GatewayError:
         """Returns NotAuthorized, or TooManyRefusals above the limit of the address."""
-        if not exempt and self._refusals.add(address, self._monotonic()):
+        if not exempt and self.refusals.add(address, self.monotonic()):
             return TooManyRefusals("too many refused keys from this address")
         return NotAuthorized(str(reason), reason, expired)
 
@@ -159,9 +156,9 @@ class Admission:
         if spec is None:
             return Verdict.WRONG
         if spec.kind is InputKind.PUSH:
-            return self._secrets.verify_push(channel.id, channel.key, key, now)
+            return self.secrets.verify_push(channel.id, channel.key, key, now)
         # A backup's key is not stored: it is revoked with the channel's key, because both have one expiry.
-        parsed, verdict = StreamKey.parse(key), self._secrets.verify(backup_subject(channel.id, input), key, now)
+        parsed, verdict = StreamKey.parse(key), self.secrets.verify(backup_subject(channel.id, input), key, now)
         if verdict is Verdict.VALID and (parsed is None or parsed.expires != channel.expires):
             return Verdict.REVOKED
         return verdict
@@ -171,14 +168,14 @@ class Admission:
 
         The signature of a revoked key is still valid. So without this check, each try would cost a read.
         """
-        now = self._monotonic()
+        now = self.monotonic()
         read_at, verdict = self._revoked.get((subject, key), (-math.inf, None))
-        return verdict if now - read_at < _REVOKED_SECONDS and self._refusals.wait(address, now) > 0 else None
+        return verdict if now - read_at < _REVOKED_SECONDS and self.refusals.wait(address, now) > 0 else None
 
     async def _find_channel(self, id: str) -> Channel | None:
         try:
             async with asyncio.timeout(STORE_SECONDS):
-                return await find_channel(self._channels, id)
+                return await find_channel(self.channels, id)
         except TimeoutError:
             raise StoreUnavailable("the channel store does not answer") from None
 
@@ -196,7 +193,7 @@ class Admission:
             data["refusal"] = str(refusal)
         if isinstance(error, NotAuthorized) and error.expired is not None:
             data["expired"] = error.expired
-        self._events.emit(Event(EventType.PUBLISH_REFUSED, time.time(), stream, data))
+        self.events.emit(Event(EventType.PUBLISH_REFUSED, time.time(), stream, data))
 
 
 def refusal_reason(error: GatewayError) -> RefusalReason | None:

@@ -27,7 +27,7 @@ class HookMode(StrEnum):
 class HookDetails:
     """What only the service needs to know of a client.
 
-    query: the parameters of its address, without "?". app, tc_url, encoder: of RTMP's `connect`.
+    query: the parameters of its address, without "?". app, encoder, `tc_url`: of RTMP's `connect`.
     """
 
     query: str = field(default="", repr=False)
