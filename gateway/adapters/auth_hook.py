@@ -12,7 +12,7 @@ import json
 import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Self
-from urllib.parse import quote_plus, urlencode, urlsplit
+from urllib.parse import quote_plus, unquote_plus, urlencode, urlsplit
 
 import structlog
 
@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 MAX_ANSWER: Final = 65_536  # bytes that are read of an answer
 MAX_NAME: Final = 255  # characters of a name; longer ones are refused unasked
+MAX_QUERY: Final = 2_048  # characters of the client's parameters, likewise
 MAX_CONNECTIONS: Final = 64
 MAX_WAITING: Final = 1_000  # questions
 MAX_WAITING_OF_ADDRESS: Final = 64  # questions
@@ -77,6 +78,8 @@ class HttpAuthHook:
 
     async def ask(self, request: HookRequest, *, exempt: bool = False) -> str | None:
         if not 0 < len(request.name) <= MAX_NAME or not request.name.isprintable():
+            return None
+        if len(request.details.query) > MAX_QUERY:
             return None
         task = self._waiting.get(request)
         if task is None:
@@ -169,8 +172,14 @@ def nginx_body(request: HookRequest, client: str) -> str:
         fields["type"] = "live"
     else:
         fields |= {"start": "0", "duration": "0", "reset": "0"}
-    form = urlencode(fields, quote_via=quote_plus)
-    return f"{form}&{details.query}" if details.query else form
+    # A parameter with the name of a field would replace it in many services.
+    more = [part for part in details.query.split("&") if part and _field_name(part) not in fields]
+    return "&".join([urlencode(fields, quote_via=quote_plus), *more])
+
+
+def _field_name(parameter: str) -> str:
+    """Returns the name under which a service may find a parameter: PHP reads `+name[]` as `name`."""
+    return unquote_plus(parameter.partition("=")[0]).strip().partition("[")[0].lower()
 
 
 def nginx_answer(status: int, headers: Mapping[str, str], name: str) -> str | None:

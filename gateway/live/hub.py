@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from gateway.channels.channel import Channel
+from gateway.channels.inputs import InputKind
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.tasks import Tasks
 from gateway.live.output import Outputs, OutputSpec
@@ -125,18 +126,29 @@ class Hub:
                 self.end(stream.name, EndReason.EXPIRED)
 
     def _limit_bit_rate(self, stream: Stream, now: float) -> None:
-        """Ends a push that is far above its limit for OVER_SECONDS. Its channel takes no push for a while."""
+        """Ends a push that is far above its limit for OVER_SECONDS. Its channel takes no push for a while.
+
+        The bit rate is that of all its tracks. Pulled inputs, playlists and renditions that workers make have no limit.
+        """
         received = stream.received
+        if not stream.is_source or received.kind not in (InputKind.PUSH, InputKind.BACKUP):
+            return
         received.max_kbps = self.limits.max_kbps(stream.channel)
         most = received.max_kbps * 1000
-        if not most or stream.publisher is None or received.bitrate <= most * OVER_SHARE:
+        if not most or stream.publisher is None or self._bit_rate(stream) <= most * OVER_SHARE:
             received.over_since = None
         elif received.over_since is None:
             received.over_since = now
         elif now - received.over_since >= OVER_SECONDS:
-            log.info("push ended", stream=stream.name, reason="bit rate too high", bitrate=received.bitrate, limit=most)
+            bit_rate = self._bit_rate(stream)
+            log.info("push ended", stream=stream.name, reason="bit rate too high", bitrate=bit_rate, limit=most)
             self._too_fast[stream.name] = now + REFUSED_SECONDS
             self.end(stream.name, EndReason.BIT_RATE)
+
+    def _bit_rate(self, source: Stream) -> int:
+        """Returns the bit rate of a push with its additional tracks, in bits per second."""
+        tracks = (self._streams.get(f"{source.name}@{name}") for name in source.pushed_tracks.by_name)
+        return source.received.bitrate + sum(track.received.bitrate for track in tracks if track is not None)
 
     def check_bit_rate(self, channel: Channel) -> None:
         """Raises BitRateTooHigh if a push to the channel has just been ended for its bit rate."""

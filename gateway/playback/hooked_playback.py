@@ -9,11 +9,12 @@ from gateway.http.request import Request
 from gateway.http.response import Answer, moved, service_unavailable, text
 from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.playback.play_hook import PlayHook
-from gateway.playback.playlist_response import own_query
+from gateway.playback.playlist_response import MAX_QUERY, own_query
 from gateway.playback.router import PlaybackRouter
 from gateway.ports.auth_hook import HookAction, HookDetails, HookRequest
 from gateway.ports.errors import AtCapacity, NotAuthorized, StoreUnavailable
 
+_TOO_LONG: Final = text(414, "the query is too long")
 _REFUSED: Final = text(403, "the auth hook of this server refuses this viewer")
 
 
@@ -28,8 +29,10 @@ class HookedPlayback:
         name, fetches = self.router.requested_media(request)
         if not name:
             return self.router(request)
-        name = channel_of(name)
-        question = HookRequest(HookAction.PLAY, name, request.peer, HookDetails(own_query(request)))
+        name, query = channel_of(name), own_query(request)
+        if len(query) > MAX_QUERY:
+            return _TOO_LONG
+        question = HookRequest(HookAction.PLAY, name, request.peer, HookDetails(query))
         answer = self.hook.known(question, fetches=fetches)
         if answer is not None and answer.name == name:
             return self.router(request)

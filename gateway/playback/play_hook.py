@@ -12,7 +12,7 @@ from gateway.ports.errors import NotAuthorized
 
 REMEMBERED: Final = 1.0  # seconds for which an answer is valid for further connections, and a refusal for all requests
 ALLOWED: Final = 30.0  # seconds for which a viewer who fetches files is not asked about again
-_MAX_ANSWERS: Final = 20_000
+_MAX_ANSWERS: Final = 10_000  # of at most 4 kB each, because queries are limited
 
 
 @dataclass(frozen=True, slots=True)

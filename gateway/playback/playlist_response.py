@@ -35,7 +35,7 @@ MAX_NUMBER: Final = 10**12 - 1  # of a segment or a part, in the directives of a
 _BAD_REWIND: Final = text(400, "rewind is a whole number of seconds")
 # `rewind` is rounded up to these seconds, so that viewers share playlists; from _COARSE_FROM on, to _COARSE_STEP.
 _FINE_STEP, _COARSE_STEP, _COARSE_FROM = 10, 60, 600
-_MAX_QUERY = 2048  # characters; the query is copied to every URI of a playlist
+MAX_QUERY = 2048  # characters; the query is copied to every URI of a playlist
 _UNSAFE = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]")
 
 P = TypeVar("P", bound=Packager)
@@ -176,7 +176,7 @@ def copied_query(request: Request) -> str | Response:
     Characters that could end a URI, an attribute or a line are escaped.
     """
     query = own_query(request)
-    if len(query) > _MAX_QUERY:
+    if len(query) > MAX_QUERY:
         return text(414, "the query is too long")
     return "?" + _UNSAFE.sub(lambda m: "".join(f"%{b:02X}" for b in m[0].encode()), query) if query else ""
 

@@ -332,7 +332,7 @@ class RtmpSession(ScheduledReads):
         """Returns what the auth hook gets of a request."""
         connected = self._connected
         tc_url, encoder = (connected.tc_url, connected.flash_ver) if connected is not None else ("", "")
-        return HookDetails(urlencode(request.query), request.app, tc_url[:1024], encoder[:100])
+        return HookDetails(urlencode(request.query), request.app[:64], tc_url[:1024], encoder[:100])
 
     # ---- publishing ----
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.adapters.auth_hook import (
     MAX_ANSWER,
     MAX_NAME,
+    MAX_QUERY,
     MAX_WAITING_OF_ADDRESS,
     HttpAuthHook,
     is_srs_permission,
@@ -75,6 +76,12 @@ def test_the_form_of_nginx_rtmp():
     assert "&call=play&name=n&start=0&duration=0&reset=0" in nginx_body(HookRequest(HookAction.PLAY, "n", "::1"), "7")
 
 
+@pytest.mark.parametrize("trick", ["name=x", "%6eame=x", "+name=x", "name[]=x", "NAME=x", "name", "addr=x&call=play"])
+def test_a_client_cannot_replace_a_field(trick):
+    request = HookRequest(HookAction.PUBLISH, "n", "192.0.2.1", HookDetails(f"token=1&{trick}&names=2"))
+    assert nginx_body(request, "7").endswith("&call=publish&name=n&type=live&token=1&names=2")
+
+
 def test_the_json_of_srs():
     body = srs_body(PUBLISH, "7")
     assert (body["action"], body["stream_url"], body["param"]) == (
@@ -85,8 +92,8 @@ def test_the_json_of_srs():
     assert "pageUrl" in srs_body(HookRequest(HookAction.PLAY, "n", "::1"), "7")
 
 
-def hook(service: HookService, metrics: Metrics, format: str = "nginx-rtmp") -> HttpAuthHook:
-    values = {"publish": service.url, "play": "", "format": format, "mode": "both", "template": "", "timeout": 0.5}
+def hook(service: HookService, metrics: Metrics, format: str = "nginx-rtmp", timeout: float = 10.0) -> HttpAuthHook:
+    values = {"publish": service.url, "play": "", "format": format, "mode": "both", "template": "", "timeout": timeout}
     return HttpAuthHook(AuthSettings(**values), metrics.auth_hook)
 
 
@@ -104,6 +111,8 @@ async def test_answers_are_counted_and_names_that_nobody_can_have_are_not_asked(
             assert [await asked.ask(question(name)) for name in ("a", "b", "c", "broken")] == ["a", "a", None, None]
             for name in ("", "x" * (MAX_NAME + 1), "line\nbreak"):
                 assert await asked.ask(question(name)) is None
+            long = HookDetails("x" * (MAX_QUERY + 1))
+            assert await asked.ask(HookRequest(HookAction.PUBLISH, "a", "::1", long)) is None
         assert service.names() == ["a", "b", "c", "broken", "broken"]
     counted = metrics.auth_hook.values
     assert counted == {("publish", "allowed"): 2, ("publish", "refused"): 1, ("publish", "no answer"): 1}
@@ -133,7 +142,7 @@ async def test_a_service_that_is_silent_or_gone_permits_nothing():
     metrics = Metrics("1")
     with hook_service() as service:
         service.silent = {"slow"}
-        async with hook(service, metrics) as asked:
+        async with hook(service, metrics, timeout=0.3) as asked:
             assert await asked.ask(question("slow")) is None
             service.released.set()
         assert service.names() == ["slow", "slow"]

@@ -211,3 +211,18 @@ async def test_a_push_that_stays_far_above_its_limit_ends(field, limit, kilobyte
         hub._too_fast["c1"] -= REFUSED_SECONDS + 30
     hub.check_bit_rate(channel)
     await closed(hub)
+
+
+@pytest.mark.parametrize("name", ["c1@720p", "c1"])
+async def test_the_renditions_of_workers_have_no_limit(name):
+    hub = builders.hub(push_kbps=100)
+    told: list[EndReason] = []
+    publisher = publish(hub, name, evicted=told)
+    publisher.set_tracks(VIDEO, None, {})
+    now = time.monotonic()
+    for second in range(int(OVER_SECONDS) + 6):
+        if publisher.active:
+            publisher.push(picture(second * 1000, key=True, size=100_000), now + second)
+        hub.sample(now + second, 0.0)
+    assert bool(told) is (name == "c1")
+    await closed(hub)
