@@ -9,7 +9,21 @@ from typer.completion import completion_init  # type: ignore[attr-defined]
 from typer.core import TyperGroup
 
 from gateway import __version__
-from gateway.cli import channels, cloudfront, common, copying, ivs, keys, running, service, setup, storage, users, vod
+from gateway.cli import (
+    channels,
+    cloudfront,
+    common,
+    copying,
+    fleet,
+    ivs,
+    keys,
+    running,
+    service,
+    setup,
+    storage,
+    users,
+    vod,
+)
 from gateway.lib import lean_structlog as lean_structlog  # imported for its side effect
 from gateway.lib.redact import mask
 
@@ -17,6 +31,7 @@ from gateway.lib.redact import mask
 _SECTIONS: Final = {
     "Servers": ("serve", "edge", "worker"),
     "Setup": ("doctor", "check-config", "install-service", "token", "backup", "restore", "copy", "completion"),
+    "A fleet": ("invite", "join", "leave"),
     "A running gateway": ("status", "streams", "nodes", "events", "kick"),
     "Stores": ("channel", "user", "sign", "verify"),
     "Videos": ("vod",),
@@ -78,6 +93,9 @@ app.add_typer(storage.app, name="storage")
 common.command(app, "status", overrides=True)(running.status)
 common.command(app, "streams", overrides=True)(running.streams)
 common.command(app, "nodes", overrides=True)(running.nodes)
+common.command(app, "invite", overrides=True)(fleet.invite)
+common.command(app, "join", overrides=True)(fleet.join)
+common.command(app, "leave", overrides=True)(fleet.leave)
 common.command(app, "events", overrides=True)(running.events)
 common.command(app, "kick", overrides=True, no_args_is_help=True)(running.kick)
 app.command("completion", no_args_is_help=True)(setup.completion)
@@ -141,11 +159,12 @@ def edge(sources: common.Sources, link: common.LinkOption = None) -> None:
 
     settings = sources.edge_settings()
     if link is None and worker_count(settings) > 1:
+        from gateway.adapters.local.data_folder import EDGE_RUN
         from gateway.processes import master
         from gateway.processes.master import edge_endpoints
 
         command = ("gateway", "edge", *sources.arguments())
-        service = master.Service(command, edge_endpoints, sources.edge_settings, folder="run-edge")
+        service = master.Service(command, edge_endpoints, sources.edge_settings, folder=EDGE_RUN)
         raise typer.Exit(master.run(service, settings))
     from gateway.processes.worker_link import WorkerLink
     from proxy.edge import app as playback_edge

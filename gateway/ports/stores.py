@@ -265,7 +265,8 @@ class ConsoleStore(Protocol):
 
     Raises StoreUnavailable like ChannelStore.
 
-    kind: "user", "session", "profile", "alarms" (their rules) or "alarm" (a fault that was told).
+    kind: "user", "session", "profile", "alarms" (their rules), "alarm" (a fault that was told), "invitation" (to the
+    fleet).
     key: at most 1,024 bytes.
     expires: seconds since 1970 after which an entry counts as deleted; 0: never.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from gateway.adapters.local.data_folder import EDGE_RUN, folder_lock
 from gateway.app import node, process
 from gateway.app.listeners import admin_http_limits
 from gateway.app.node_parts import NodeParts
@@ -40,7 +41,9 @@ log = structlog.get_logger(__name__)
 
 def run(settings: Settings, link: WorkerLink | None = None) -> int:
     """Serves until SIGTERM or Ctrl-C. Returns the exit code. link: to the master, in a worker process."""
-    return process.run(settings, lambda: node.serve("edge", settings, link, Edge.open), link)
+    # If there are several processes, the master has the lock.
+    lock = folder_lock(settings.data / EDGE_RUN) if link is None else None
+    return process.run(settings, lambda: node.serve("edge", settings, link, Edge.open), link, lock)
 
 
 async def _stop_when_idle(locator: RegistryLocator, channel: str, shutdown_signals: ShutdownSignals) -> None:

@@ -34,7 +34,7 @@ PULL_OUT: Final = Figure(0.0009, "cores for each pull of a 2.5 Mbit/s stream by 
 HANDED: Final = Figure(0.0005, "CPU-s per file that another node fetches, made for it", f"{_EDGE} relay")
 
 # ---- players, at a gateway or an edge ----
-FANOUT: Final = Figure(0.47, "CPU-s per GB to FLV, WS-FLV and RTMP players, http.flush_ms = 50", f"{_BENCH} flv -n 1000")
+FANOUT: Final = Figure(0.47, "CPU-s per GB to FLV, WS-FLV, RTMP players, http.flush_ms = 50", f"{_BENCH} flv -n 1000")
 FANOUT_SLOW: Final = Figure(0.21, "CPU-s per GB, http.flush_ms = 200", f"{_BENCH} flv -n 1000 --flush-ms 200")
 PLAYLIST: Final = Figure(13.8e-6, "CPU-s per playlist request from memory", f"{_BENCH} hls")
 SEGMENT: Final = Figure(1 / 38_500, "CPU-s per request of a 100 kB segment", f"{_BENCH} hls")

@@ -34,8 +34,13 @@ def signing_secret(settings: Settings) -> SigningSecrets:
     The settings override the secret in the data folder, which the first call creates.
     """
     signing = settings.signing
-    current = signing.secret.get_secret_value() or _stored_secret(settings.data)
+    current = signing_secret_text(settings)
     return SigningSecrets(current, signing.previous_secret.get_secret_value(), Algorithm(signing.algorithm))
+
+
+def signing_secret_text(settings: Settings) -> str:
+    """Returns the secret that signs stream keys, like `signing_secret`."""
+    return settings.signing.secret.get_secret_value() or _stored_secret(settings.data)
 
 
 def _stored_secret(folder: Path) -> str:

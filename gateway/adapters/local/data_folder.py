@@ -16,6 +16,7 @@ from gateway.ports.errors import StoreUnusable
 log = structlog.get_logger(__name__)
 
 GATEWAY_RUN: Final = "run"  # folder in the data folder, for the lock of a gateway and files of its processes
+EDGE_RUN: Final = "run-edge"  # likewise of an edge
 LOCK: Final = "lock"
 
 
