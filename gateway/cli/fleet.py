@@ -9,16 +9,12 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
 from gateway.cli import common
 
-if TYPE_CHECKING:
-    from gateway.settings import Settings
-
-_FILE: Final = "fleet.toml"  # in the data folder
 _POLL: Final = 0.2  # seconds
 
 
@@ -61,59 +57,49 @@ def join(
 ) -> None:
     """Make this machine a gateway, or an edge, of a fleet, and start it.
 
-    Secrets and shared settings come from the database, and are stored in fleet.toml in the data folder.
+    Secrets and shared settings come from the database, and are stored in fleet.toml in the data folder, which all
+    commands read. A settings file and the environment override it.
     """
     from gateway.adapters.invitations import accept, as_toml
     from gateway.adapters.local.data_folder import data_folder, replace_file
     from gateway.adapters.stores import open_console
     from gateway.lib import log as logs
-    from gateway.settings import load
+    from gateway.settings import merge
+    from gateway.settings.layers import FLEET
 
-    if (used := sources.config_file()) is not None:
-        common.fail(common.USAGE, f"the settings file {used} is in use: join without it, then add its options")
     address, _, key = url.partition("#")
     if not key:
         common.fail(common.USAGE, "the address has no key after #: use the whole line of `millrace invite`")
-    settings = load(profile=sources.profile, overrides=[*(sources.overrides or ()), f"database={address}"])
+    overrides = [*(sources.overrides or ()), f"database={address}"]
+    settings = merge(config=sources.config, profile=sources.profile, overrides=overrides).settings()
     logs.configure("warning", settings.log.format)
+    folder = data_folder(settings.data.absolute())  # before the line is used up
 
     async def values() -> dict[str, object]:
         async with open_console(settings) as store:
             return await accept(store, key)
 
-    folder = data_folder(settings.data.absolute())
-    shared = {"database": address, "data": str(folder), **asyncio.run(values())}
-    file = folder / _FILE
-    replace_file(file, as_toml(shared, "The settings of the fleet, from `millrace join`. Add those of this machine."))
+    shared = {"database": address, **asyncio.run(values())}
+    replace_file(folder / FLEET, as_toml(shared, "The settings of the fleet, from `millrace join`."))
     server = "edge" if edge else "serve"
-    typer.echo(f"the settings are in {file}; from now on: millrace {server} --config {file}", err=True)
+    typer.echo(f"this machine has joined ({folder / FLEET}); it starts with: millrace {server}", err=True)
     if start:
-        os.execv(sys.executable, [sys.executable, "-m", "gateway", server, "--config", str(file)])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-m", "gateway", server, *sources.arguments()])  # noqa: S606
 
 
 def leave(sources: common.Sources) -> None:
     """End the server of this machine, after its viewers and publishers have moved, and forget the fleet's settings."""
     from gateway.adapters.local.data_folder import EDGE_RUN, GATEWAY_RUN
-
-    settings = _settings_of_member(sources)
-    folder = settings.data.absolute()
-    for run in (GATEWAY_RUN, EDGE_RUN):
-        _end(folder / run, settings.serve.drain)
-    (folder / _FILE).unlink(missing_ok=True)
-    typer.echo(f"this machine has left; its own data stays in {folder}", err=True)
-
-
-def _settings_of_member(sources: common.Sources) -> Settings:
-    """Returns the settings of `join`, or of the command line if it has some."""
-    from gateway.settings import load
+    from gateway.settings.layers import FLEET
 
     settings = sources.settings()
-    file = settings.data / _FILE
-    if sources.config_file() is not None:
-        return settings
-    if not file.is_file():
-        common.fail(common.FAILED, f"there is no {file}: this machine has not joined a fleet")
-    return load(config=file, profile=sources.profile, overrides=sources.overrides or ())
+    folder = settings.data.absolute()
+    if not (folder / FLEET).is_file():
+        common.fail(common.FAILED, f"there is no {folder / FLEET}: this machine has not joined a fleet")
+    for run in (GATEWAY_RUN, EDGE_RUN):
+        _end(folder / run, settings.serve.drain)
+    (folder / FLEET).unlink()
+    typer.echo(f"this machine has left; its own data stays in {folder}", err=True)
 
 
 def _end(run: Path, drain: float) -> None:

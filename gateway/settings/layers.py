@@ -33,6 +33,7 @@ ALIASES = {
     "SECURITY_GROUP": "ecs.security_groups",
 }
 _DEFAULTS: Final = "default.toml"
+FLEET: Final = "fleet.toml"  # in the data folder
 _ACME_PORTS: Final = {"http.port": 80, "https.port": 443}
 _MASK: Final = "***"
 _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/?#]*)(.*)", re.S)
@@ -277,11 +278,12 @@ def merge(
     """Merges the layers.
 
     config, profile: from the command line; they override MILLRACE_CONFIG and MILLRACE_PROFILE.
-    environ: default os.environ. overrides: `section.option=value`, from the command line.
+    environ: default os.environ; then the file of `millrace join` is a layer too.
+    overrides: `section.option=value`, from the command line.
     folder: of the TOML files, default this installation's.
     Raises SettingsError for a file that cannot be read. `MergedOptions.settings` raises all other problems together.
     """
-    environ = os.environ if environ is None else environ
+    of_process, environ = environ is None, os.environ if environ is None else environ
     folder = config_folder() if folder is None else folder
     merged = MergedOptions()
     _put_file(merged, folder / _DEFAULTS, _DEFAULTS)
@@ -302,9 +304,22 @@ def merge(
             merged.problems.append(f"--set {name}: no such option{nearest(name, OPTIONS)}")
         else:
             merged.put(name, value, "command line")
+    if of_process:
+        _put_fleet(merged)
     _put_acme_ports(merged)
     _put_database(merged)
     return merged
+
+
+def _put_fleet(merged: MergedOptions) -> None:
+    """Adds the settings that `millrace join` stored in the data folder. Files and the environment override them."""
+    data = merged.values["data"].value
+    file = Path(expand_home(data), FLEET) if isinstance(data, str) else None
+    if file is None or not os.path.exists(file):
+        return
+    own = {name: value for name, value in merged.values.items() if value.source != _DEFAULTS}
+    _put_file(merged, file, str(file))
+    merged.values |= own
 
 
 def _put_database(merged: MergedOptions) -> None:

@@ -132,7 +132,7 @@ class Gateway:
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.data = folder / "data"
-        self.data.mkdir()
+        self.data.mkdir(exist_ok=True)
         self.token = secrets.token_urlsafe(24)
         self.ports: dict[str, int] = {}
         env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}

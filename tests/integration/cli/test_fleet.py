@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,8 +69,9 @@ def test_one_line_makes_a_member_once(settings: dict[str, str], tmp_path: Path) 
         assert not (tmp_path / "thief" / "fleet.toml").exists()
 
         folder = tmp_path / "node"
-        folder.mkdir()
-        second = Gateway(folder, MILLRACE_CONFIG=str(file))
+        (folder / "data").mkdir(parents=True)
+        shutil.copy(file, folder / "data")
+        second = Gateway(folder)
         try:
             second.wait_ready()
             with push(FILM, f"rtmp://127.0.0.1:{second.ports['rtmp']}/live/{channel.obs_key}"):

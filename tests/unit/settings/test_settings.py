@@ -506,3 +506,25 @@ def test_names_for_acme_open_the_ports_that_an_authority_checks():
     assert (found.http.port, found.https.port, found.has_tls) == (80, 443, True)
     chosen = load(environ=environ | {"MILLRACE_HTTP__PORT": "8080", "MILLRACE_HTTPS__PORT": "8443"})
     assert (chosen.http.port, chosen.https.port) == (8080, 8443)
+
+
+def test_the_settings_of_a_fleet_are_below_those_of_the_machine(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("MILLRACE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MILLRACE_DATA", str(tmp_path))
+    monkeypatch.setenv("MILLRACE_STREAM__LINGER", "3")
+    values = {
+        "stream.linger": 5.0,
+        "stream.takeover_after": 4.5,
+        "cluster.secret": 'a "secret" \\ é\x7f',
+        "rtmp.apps": ["live"],
+    }
+    (tmp_path / "fleet.toml").write_text(as_toml({"database": "postgresql://u:p@h/n", **values}, "of a test"))
+    settings = load()
+    assert settings.cluster.secret.get_secret_value() == values["cluster.secret"]
+    assert (settings.stream.linger, settings.stream.takeover_after, settings.rtmp.apps) == (3, 4.5, ["live"])
+    assert settings.channels == "database:"
+    assert load(environ={"MILLRACE_DATA": str(tmp_path)}).stream.takeover_after != 4.5
+    (tmp_path / "fleet.toml").write_text("[stream]\nnonsense = 1\n")
+    with pytest.raises(SettingsError, match="fleet.toml: no such option stream.nonsense"):
+        load()
