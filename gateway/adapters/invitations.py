@@ -9,16 +9,18 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from pydantic import SecretStr
 
 from gateway.adapters.local.credentials import signing_secret_text
 from gateway.ports.errors import StoreUnusable
 from gateway.ports.stores import ConsoleStore
 from gateway.settings import Settings
-from gateway.settings.layers import MergedOptions
+from gateway.settings.layers import DEFAULTS, MergedOptions
 
 KIND: Final = "invitation"
 _NONCE: Final = 12  # bytes
@@ -28,7 +30,6 @@ _SHARED: Final = (
     *("auth.", "cmaf.", "cluster.", "egress.", "hls.", "hooks.", "objects", "oidc.", "playback.", "recording."),
     *("rtmp.apps", "s3.", "signing.", "stream."),
 )
-_REFERENCES: Final = ("ssm:", "secretsmanager:", "file:")  # of secrets; the invited machine may not read them
 
 
 def shared_values(merged: MergedOptions, settings: Settings) -> dict[str, Any]:
@@ -40,17 +41,12 @@ def shared_values(merged: MergedOptions, settings: Settings) -> dict[str, Any]:
         raise StoreUnusable("cluster.secret is not set: nodes could not ask each other; set it here first")
     values: dict[str, Any] = {}
     for name, sourced in merged.values.items():
-        if name.startswith(_SHARED) and sourced.source != "default.toml" and not isinstance(sourced.value, Mapping):
-            values[name] = _plain(sourced.value)
-    values["cluster.secret"] = settings.cluster.secret.get_secret_value()
+        if name.startswith(_SHARED) and sourced.source != DEFAULTS and not isinstance(sourced.value, Mapping):
+            value = attrgetter(name)(settings)
+            values[name] = value.get_secret_value() if isinstance(value, SecretStr) else _plain(sourced.value)
     values["signing.secret"] = signing_secret_text(settings)
-    if settings.signing.previous_secret.get_secret_value():
-        values["signing.previous_secret"] = settings.signing.previous_secret.get_secret_value()
-    if settings.objects.startswith("file:"):
+    if settings.objects.startswith("file:"):  # a folder of this machine
         values.pop("objects", None)
-    unreadable = [name for name, value in values.items() if isinstance(value, str) and value.startswith(_REFERENCES)]
-    for name in unreadable:
-        del values[name]
     return values
 
 

@@ -32,7 +32,7 @@ ALIASES = {
     "ECS_CONTAINER_NAME": "ecs.container",
     "SECURITY_GROUP": "ecs.security_groups",
 }
-_DEFAULTS: Final = "default.toml"
+DEFAULTS: Final = "default.toml"
 FLEET: Final = "fleet.toml"  # in the data folder
 _ACME_PORTS: Final = {"http.port": 80, "https.port": 443}
 _MASK: Final = "***"
@@ -286,7 +286,7 @@ def merge(
     of_process, environ = environ is None, os.environ if environ is None else environ
     folder = config_folder() if folder is None else folder
     merged = MergedOptions()
-    _put_file(merged, folder / _DEFAULTS, _DEFAULTS)
+    _put_file(merged, folder / DEFAULTS, DEFAULTS)
     if profile := profile or environ.get(PROFILE, ""):
         _put_file(merged, _profile_file(folder, profile), f"profile {profile}")
     if config := config or (Path(environ[CONFIG]) if environ.get(CONFIG) else None):
@@ -317,7 +317,7 @@ def _put_fleet(merged: MergedOptions) -> None:
     file = Path(expand_home(data), FLEET) if isinstance(data, str) else None
     if file is None or not os.path.exists(file):
         return
-    own = {name: value for name, value in merged.values.items() if value.source != _DEFAULTS}
+    own = {name: value for name, value in merged.values.items() if value.source != DEFAULTS}
     _put_file(merged, file, str(file))
     merged.values |= own
 
@@ -327,7 +327,7 @@ def _put_database(merged: MergedOptions) -> None:
     database = merged.values.get("database")
     for name in STORES if database is not None and database.value else ():
         present = merged.values.get(name)
-        if name != "objects" and present is not None and present.source == _DEFAULTS:
+        if name != "objects" and present is not None and present.source == DEFAULTS:
             merged.put(name, IN_DATABASE, "database")
 
 
@@ -336,7 +336,7 @@ def _put_acme_ports(merged: MergedOptions) -> None:
     acme = merged.values.get("tls.acme")
     for name, port in _ACME_PORTS.items() if acme is not None and acme.value else ():
         present = merged.values.get(name)
-        if present is not None and present.source == _DEFAULTS:
+        if present is not None and present.source == DEFAULTS:
             merged.put(name, port, "tls.acme")
 
 

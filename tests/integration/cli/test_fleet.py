@@ -84,7 +84,9 @@ def test_one_line_makes_a_member_once(settings: dict[str, str], tmp_path: Path) 
 
 def test_the_line_holds_no_secret_in_the_database(settings: dict[str, str], postgres: Postgres, tmp_path: Path) -> None:
     with running(**{**settings, "MILLRACE_OBJECTS": f"file://{tmp_path}/media"}) as first:
-        line = line_of(first, settings)
+        (tmp_path / "keys").write_text("the secret of the stream keys")
+        references = {"MILLRACE_SIGNING__SECRET": f"file:{tmp_path}/keys"}
+        line = line_of(first, settings | references)
         database = settings["MILLRACE_DATABASE"].rpartition("/")[2]
         dump = postgres.sql("SELECT * FROM people", database)
         assert "invitation" in dump
@@ -98,6 +100,7 @@ def test_the_line_holds_no_secret_in_the_database(settings: dict[str, str], post
         assert stored.returncode == 0, stored.stderr
         values = tomllib.loads((tmp_path / "b" / "fleet.toml").read_text())
         assert values["objects"] == "s3://films"
+        assert values["signing"]["secret"] == "the secret of the stream keys"
 
 
 @pytest.mark.parametrize("role", [[], ["--edge"]])
