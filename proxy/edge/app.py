@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 import structlog
 
 from gateway.adapters.local.data_folder import EDGE_RUN, folder_lock
@@ -24,7 +28,7 @@ from gateway.lib.refusals import Refusals
 from gateway.listeners.port_listener import OpenListeners
 from gateway.playback.health import Health
 from gateway.ports.auth_hook import NO_DETAILS, HookDetails
-from gateway.ports.errors import PushesNotAccepted
+from gateway.ports.errors import PushesNotAccepted, StoreUnusable
 from gateway.ports.events import Events
 from gateway.ports.nodes import NodeRole
 from gateway.processes.metrics_aggregator import MetricsAggregator
@@ -42,8 +46,17 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings, link: WorkerLink | None = None) -> int:
     """Serves until SIGTERM or Ctrl-C. Returns the exit code. link: to the master, in a worker process."""
     # If there are several processes, the master has the lock.
-    lock = folder_lock(settings.data / EDGE_RUN) if link is None else None
+    lock = _lock_if_free(settings.data / EDGE_RUN) if link is None else None
     return process.run(settings, lambda: node.serve("edge", settings, link, Edge.open), link, lock)
+
+
+@contextlib.contextmanager
+def _lock_if_free(folder: Path) -> Iterator[None]:
+    """Locks the folder, so that `millrace leave` finds this edge. Several edges may share a data folder."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(StoreUnusable):
+            stack.enter_context(folder_lock(folder))
+        yield
 
 
 async def _stop_when_idle(locator: RegistryLocator, channel: str, shutdown_signals: ShutdownSignals) -> None:
