@@ -37,6 +37,23 @@ STORE_SECONDS: Final = 7.0  # public, must not grow: a push is refused within 8 
 
 
 @dataclass(frozen=True, slots=True)
+class PushRequest:
+    """A request to push, from any protocol.
+
+    key: None without one. input: the name of the channel's input; "": the push with the channel's own key.
+    exempt: whether the address is that of a trusted proxy, which is not limited. details: for the auth hook.
+    """
+
+    id: str
+    key: str | None
+    address: str
+    protocol: str
+    exempt: bool = False
+    input: str = ""
+    details: HookDetails = NO_DETAILS
+
+
+@dataclass(frozen=True, slots=True)
 class PublishHook:
     """How pushes need the permission of the operator's service.
 
@@ -76,43 +93,35 @@ class Admission:
     def __post_init__(self, publishers_per_address: int) -> None:
         self.connections = Quota(publishers_per_address)
 
-    async def admit(
-        self,
-        id: str,
-        key: str | None,
-        address: str,
-        *,
-        exempt: bool = False,
-        input: str = "",
-        details: HookDetails = NO_DETAILS,
-    ) -> Channel:
-        """Returns the channel to which this client may push now. The hook may choose another one than `id`.
+    async def admit(self, request: PushRequest) -> Channel:
+        """Returns the channel to which this client may push now. The hook may choose another one than the request.
 
-        input: the name of the channel's input; "": the push with the channel's own key.
-        exempt: whether the address is a trusted proxy's, which is not limited. details: for the hook.
         Raises NotAuthorized, TooManyRefusals, AtCapacity, StoreUnavailable.
         """
         hook, channel = self.hook, None
         if hook is None:
-            return await self._verify(id, key, address, exempt, input)
-        if hook.mode is HookMode.BOTH or (hook.mode is HookMode.UNKNOWN and await self._is_channel(id, key)):
-            channel = await self._verify(id, key, address, exempt, input)
+            return await self._verify(request)
+        if hook.mode is HookMode.BOTH or (hook.mode is HookMode.UNKNOWN and await self._is_channel(request)):
+            channel = await self._verify(request)
             if hook.mode is HookMode.UNKNOWN:
                 return channel
-        name = await hook.service.ask(HookRequest(HookAction.PUBLISH, id, address, details), exempt=exempt)
+        question = HookRequest(HookAction.PUBLISH, request.id, request.address, request.details)
+        name = await hook.service.ask(question, exempt=request.exempt)
         if name is None:
-            raise self._refusal(RefusalReason.HOOK, address, exempt)
-        if channel is None or name != id:
+            raise self._refusal(RefusalReason.HOOK, request)
+        if channel is None or name != request.id:
             channel = await self._channel_of_hook(hook, name)
-        if channel is None or push_input(channel.item, input) is None:
-            raise self._refusal(RefusalReason.WRONG, address, exempt)
+        if channel is None or push_input(channel.item, request.input) is None:
+            raise self._refusal(RefusalReason.WRONG, request)
         return channel
 
-    async def _is_channel(self, id: str, key: str | None) -> bool:
+    async def _is_channel(self, request: PushRequest) -> bool:
         """Whether the sign decides about a name, in the mode UNKNOWN. A genuine key is read by `_verify`."""
+        id = request.id
         if not is_channel_id(id):
             return False
-        return self.secrets.verify(id, key, time.time()) is Verdict.VALID or await self._find_channel(id) is not None
+        is_genuine = self.secrets.verify(id, request.key, time.time()) is Verdict.VALID
+        return is_genuine or await self._find_channel(id) is not None
 
     async def _channel_of_hook(self, hook: PublishHook, name: str) -> Channel | None:
         """Returns the channel that the hook allows; None if there is none and the hook makes none."""
@@ -121,16 +130,16 @@ class Admission:
         channel = await self._find_channel(name)
         return channel if channel is not None or hook.make_channel is None else await hook.make_channel(name)
 
-    async def _verify(self, id: str, key: str | None, address: str, exempt: bool, input: str) -> Channel:
+    async def _verify(self, request: PushRequest) -> Channel:
         """Returns the channel if the key may push to it. Raises as `admit`."""
-        now = time.time()
+        id, key, input, now = request.id, request.key, request.input, time.time()
         subject = backup_subject(id, input) if input else id
         # A key with a wrong signature causes no read of the store.
         verdict = self.secrets.verify(subject, key, now) if is_channel_id(id) or not key else Verdict.WRONG
         if verdict is Verdict.WRONG and input and is_channel_id(id):
             verdict = self.secrets.verify(id, key, now)  # `input` may be the name of the push with the channel's key
         if verdict is Verdict.VALID and key is not None:
-            earlier = None if exempt else self._earlier_verdict(subject, key, address)
+            earlier = None if request.exempt else self._earlier_verdict(subject, key, request.address)
             if earlier is not None:
                 verdict = earlier
             else:
@@ -140,11 +149,11 @@ class Admission:
                     return channel
                 self._revoked[subject, key] = self.monotonic(), verdict
         parsed = StreamKey.parse(key or "") if verdict is Verdict.EXPIRED else None
-        raise self._refusal(RefusalReason(verdict), address, exempt, parsed.expires if parsed is not None else None)
+        raise self._refusal(RefusalReason(verdict), request, parsed.expires if parsed is not None else None)
 
-    def _refusal(self, reason: RefusalReason, address: str, exempt: bool, expired: int | None = None) -> GatewayError:
+    def _refusal(self, reason: RefusalReason, request: PushRequest, expired: int | None = None) -> GatewayError:
         """Returns NotAuthorized, or TooManyRefusals above the limit of the address."""
-        if not exempt and self.refusals.add(address, self.monotonic()):
+        if not request.exempt and self.refusals.add(request.address, self.monotonic()):
             return TooManyRefusals("too many refused keys from this address")
         return NotAuthorized(str(reason), reason, expired)
 

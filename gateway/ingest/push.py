@@ -7,31 +7,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from gateway.channels.channel import Channel
-from gateway.ingest.admission import Admission
+from gateway.ingest.admission import Admission, PushRequest
 from gateway.live.publisher import AcquirePublisher, PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
-from gateway.ports.auth_hook import NO_DETAILS, HookDetails
 from gateway.ports.errors import AtCapacity, GatewayError
 from gateway.settings.models import LimitsSettings
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PushRequest:
-    """A request to push, from any protocol.
-
-    key: None without one. input: the name of the channel's input; "": the push with the channel's own key.
-    exempt: whether the address is that of a trusted proxy, which is not limited. details: for the auth hook.
-    """
-
-    id: str
-    key: str | None
-    address: str
-    protocol: str
-    exempt: bool = False
-    input: str = ""
-    details: HookDetails = NO_DETAILS
 
 
 @dataclass(slots=True, eq=False)
@@ -57,21 +39,10 @@ class Push:
     async def check_key(self) -> None:
         """Checks the key. Raises GatewayError, and counts the refusal."""
         try:
-            self.channel = await self._admit()
+            self.channel = await self.admission.admit(self.request)
         except GatewayError as error:
             self.refuse(error)
             raise
-
-    async def _admit(self) -> Channel:
-        request = self.request
-        return await self.admission.admit(
-            request.id,
-            request.key,
-            request.address,
-            exempt=request.exempt,
-            input=request.input,
-            details=request.details,
-        )
 
     @property
     def id(self) -> str:
@@ -94,7 +65,7 @@ class Push:
                     raise AtCapacity("too many publishers from this address")
                 self._has_place = True
             if self.channel is None:
-                self.channel = await self._admit()
+                self.channel = await self.admission.admit(request)
             self.publisher = await self.acquire(
                 self.channel, PushOrigin(request.protocol, request.address), evict, request.input
             )

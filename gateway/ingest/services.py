@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from gateway.ingest.admission import Admission
-from gateway.ingest.push import Push, PushRequest
+from gateway.ingest.admission import Admission, PushRequest
+from gateway.ingest.push import Push
 from gateway.live.publisher import AcquirePublisher
 from gateway.playback.services import PlayServices
 

@@ -21,13 +21,12 @@ from gateway.cluster.members.membership import Membership, wait_until_idle
 from gateway.cluster.members.registry_locator import RegistryLocator
 from gateway.http.forwarded import Forwarded
 from gateway.http.server import HttpServer
-from gateway.ingest.admission import Admission
+from gateway.ingest.admission import Admission, PushRequest
 from gateway.ingest.rtmp.listener import open_rtmp
 from gateway.ingest.services import ListenerServices
 from gateway.lib.refusals import Refusals
 from gateway.listeners.port_listener import OpenListeners
 from gateway.playback.health import Health
-from gateway.ports.auth_hook import NO_DETAILS, HookDetails
 from gateway.ports.errors import PushesNotAccepted, StoreUnusable
 from gateway.ports.events import Events
 from gateway.ports.nodes import NodeRole
@@ -134,15 +133,6 @@ class NoPushes(Admission):
     def __init__(self, channels: ChannelReader, secrets: SigningSecrets, events: Events) -> None:
         super().__init__(channels, secrets, events, publishers_per_address=0, refusals=Refusals(0))
 
-    async def admit(
-        self,
-        id: str,
-        key: str | None,
-        address: str,
-        *,
-        exempt: bool = False,
-        input: str = "",
-        details: HookDetails = NO_DETAILS,
-    ) -> Channel:
+    async def admit(self, request: PushRequest) -> Channel:
         """Raises PushesNotAccepted."""
         raise PushesNotAccepted("this is an edge, which only plays")

@@ -14,7 +14,8 @@ import structlog
 from gateway.channels.addresses import APP
 from gateway.channels.names import channel_of, is_stream_name, pull_mark
 from gateway.formats.flv.tag import Script
-from gateway.ingest.push import Push, PushRequest
+from gateway.ingest.admission import PushRequest
+from gateway.ingest.push import Push
 from gateway.ingest.rtmp.services import EVICTIONS, RtmpServices, play_refusal, publish_refusal
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledReads

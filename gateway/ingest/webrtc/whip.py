@@ -13,7 +13,8 @@ import structlog
 from gateway.channels.names import is_channel_id
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, service_unavailable, text
-from gateway.ingest.push import Push, PushRequest
+from gateway.ingest.admission import PushRequest
+from gateway.ingest.push import Push
 from gateway.ingest.refusal_texts import refusal_text
 from gateway.ingest.services import ListenerServices
 from gateway.ingest.webrtc.intake import GOODBYE, WhipIntake

@@ -17,7 +17,8 @@ from websockets.typing import Subprotocol
 from gateway.channels import relay_urls
 from gateway.http.forwarded import Forwarded
 from gateway.http.origin_policy import OriginPolicy, host_name
-from gateway.ingest.push import Push, PushRequest
+from gateway.ingest.admission import PushRequest
+from gateway.ingest.push import Push
 from gateway.ingest.services import ListenerServices
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets, RelayDestination
 from gateway.ingest.websocket.connection import CLOSE_SECONDS, EARLY_MESSAGE, PlainPush, PushConnection, SecurePush

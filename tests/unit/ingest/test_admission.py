@@ -4,7 +4,7 @@ import pytest
 import structlog
 
 from gateway.channels.stream_key import SigningSecrets
-from gateway.ingest.admission import Admission, PublishHook
+from gateway.ingest.admission import Admission, PublishHook, PushRequest
 from gateway.lib.refusals import Refusals
 from gateway.ports.auth_hook import HookMode
 from gateway.ports.errors import (
@@ -50,9 +50,12 @@ class Rig:
             monotonic=self.clock,
         )
 
+    async def admit(self, id, key, address, **how):
+        return await self.admission.admit(PushRequest(id, key, address, "rtmp", **how))
+
     async def refusal(self, key, id="c1", address=HERE, **how):
         with pytest.raises((NotAuthorized, TooManyRefusals)) as caught:
-            await self.admission.admit(id, key, address, **how)
+            await self.admit(id, key, address, **how)
         self.admission.refuse(id, address, "rtmp", caught.value)
         return type(caught.value)
 
@@ -61,7 +64,7 @@ async def test_a_valid_key_is_admitted_after_many_wrong_ones_from_its_address():
     rig = Rig()
     kinds = [await rig.refusal("1-00") for _ in range(50)]
     assert kinds == [NotAuthorized] * 3 + [TooManyRefusals] * 47
-    assert (await rig.admission.admit("c1", GOOD, HERE)).id == "c1"
+    assert (await rig.admit("c1", GOOD, HERE)).id == "c1"
     assert rig.store.reads == 1, "keys that cannot be genuine cost the store nothing"
 
 
@@ -101,9 +104,9 @@ async def test_a_key_that_becomes_valid_again_is_admitted_within_a_second():
     for _ in range(20):
         await rig.refusal(OLD)
     rig.store.key = OLD
-    assert (await rig.admission.admit("c1", OLD, "192.0.2.2")).id == "c1"
+    assert (await rig.admit("c1", OLD, "192.0.2.2")).id == "c1"
     rig.clock.now += 1
-    assert (await rig.admission.admit("c1", OLD, HERE)).id == "c1"
+    assert (await rig.admit("c1", OLD, HERE)).id == "c1"
 
 
 async def test_a_genuine_key_for_an_unknown_channel_is_refused_like_a_wrong_key():
@@ -185,10 +188,10 @@ async def test_a_valid_sign_needs_the_permission_of_the_hook_too():
     rig = Rig(hook=PublishHook(service, HookMode.BOTH))
     await rig.refusal("1-00")
     assert not service.asked
-    assert (await rig.admission.admit("c1", GOOD, HERE)).id == "c1"
+    assert (await rig.admit("c1", GOOD, HERE)).id == "c1"
     service.answers = {}
     with pytest.raises(NotAuthorized) as caught:
-        await rig.admission.admit("c1", GOOD, HERE)
+        await rig.admit("c1", GOOD, HERE)
     assert caught.value.reason == "hook"
 
 
@@ -198,7 +201,7 @@ async def test_the_hook_may_choose_another_channel(mode):
     rig = Rig(hook=PublishHook(service, mode))
     if mode is HookMode.INSTEAD:
         for key in (None, "1-00", GOOD):
-            assert (await rig.admission.admit("secret", key, HERE)).id == "c1"
+            assert (await rig.admit("secret", key, HERE)).id == "c1"
     else:
         await rig.refusal(GOOD, "secret")
     service.answers = {"c1": "nobody"}
@@ -216,11 +219,11 @@ async def test_the_sign_of_a_channel_decides_if_only_unknown_names_are_asked():
 
     service = Service(c1="c1", new="new")
     rig = Rig(refusals=10, hook=PublishHook(service, HookMode.UNKNOWN, make))
-    assert (await rig.admission.admit("c1", GOOD, HERE)).id == "c1"
+    assert (await rig.admit("c1", GOOD, HERE)).id == "c1"
     for key in (None, "1-00", OLD):
         await rig.refusal(key)
     assert not service.asked
-    assert (await rig.admission.admit("new", None, HERE)).id == "new"
+    assert (await rig.admit("new", None, HERE)).id == "new"
     await rig.refusal(None, "other")
     await rig.refusal(None, "new", input="backup")
     assert (service.asked, made) == (["new", "other", "new"], ["new", "new"])

@@ -12,8 +12,7 @@ import pytest
 
 from gateway.channels.channel import Channel
 from gateway.channels.stream_key import SigningSecrets
-from gateway.ingest.admission import Admission
-from gateway.ingest.push import PushRequest
+from gateway.ingest.admission import Admission, PushRequest
 from gateway.ingest.services import ListenerServices
 from gateway.ingest.webrtc.whip import WhipPush, WhipPushes
 from gateway.lib.metric_table import WORKER_RESTARTS
