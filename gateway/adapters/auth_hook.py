@@ -101,13 +101,10 @@ class HttpAuthHook:
             name, reason = await self._send(request)
             if not reason:
                 break
-        if reason:
-            if not self._silent:
-                host = urlsplit(self._urls[request.action]).hostname
-                log.warning("the auth hook does not answer: its clients are refused", host=host, reason=reason)
-            self._silent = True
-        else:
-            self._silent = False
+        if reason and not self._silent:
+            host = urlsplit(self._urls[request.action]).hostname
+            log.warning("the auth hook does not answer: its clients are refused", host=host, reason=reason)
+        self._silent = bool(reason)
         result = _NO_ANSWER if reason else "refused" if name is None else "allowed"
         self._results.add(str(request.action), result)
         return name
@@ -116,13 +113,10 @@ class HttpAuthHook:
         """Asks once. Returns the allowed name, and why there is no answer; "" if there is one."""
         import aiohttp  # imported only if there is a hook
 
+        from gateway.adapters.operator_http import open_session
+
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=self._timeout),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self._tls or True),
-                headers={"User-Agent": self._user_agent},
-            )
+            self._session = open_session(self._timeout, MAX_CONNECTIONS, self._tls, self._user_agent)
         client = str(next(self._clients))
         if self._is_srs:
             body, kind = json.dumps(srs_body(request, client)), "application/json"

@@ -15,7 +15,7 @@ from gateway.settings.option_types import IN_DATABASE
 
 def is_in_database(settings: Settings) -> bool:
     """Whether a store is in PostgreSQL."""
-    return any(url.startswith((IN_DATABASE, "postgres")) for url in settings.store_urls())
+    return IN_DATABASE in settings.store_urls()
 
 
 def places_in(settings: Settings, folder: Path) -> Places:

@@ -188,13 +188,10 @@ class Webhooks:
         """Sends a post once. Returns whether to retry, and the error, or "" if the post succeeded."""
         import aiohttp  # imported only if webhooks are used
 
+        from gateway.adapters.operator_http import open_session
+
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=self._timeout),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                connector=aiohttp.TCPConnector(limit=MAX_CONCURRENT, ssl=self._tls or True),
-                headers={"User-Agent": self._user_agent},
-            )
+            self._session = open_session(self._timeout, MAX_CONCURRENT, self._tls, self._user_agent)
         try:
             request = self._session.post(self._url, data=post.body, headers=post.headers, allow_redirects=False)
             async with request as response:

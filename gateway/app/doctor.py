@@ -28,7 +28,6 @@ from gateway.lib.network import url_host
 from gateway.lib.port_owner import port_in_use_text, port_owner
 from gateway.ports.errors import GatewayError
 from gateway.settings import Settings, missing_files
-from gateway.settings.layers import shown
 from gateway.settings.models import PortSharing, Transport
 from gateway.webrtc.sockets import DEFAULT_PORT
 
@@ -393,7 +392,7 @@ def check_stores(settings: Settings) -> Iterator[CheckResult]:
     if "channels" not in databases:
         try:
             asyncio.run(check_remote())
-            yield _ok("channel store", f"{shown(settings, 'channels')} answers")
+            yield _ok("channel store", f"{settings.channels} answers")
         except GatewayError as error:
             yield _missing("channel store", str(error))
     for name, (path, database) in databases.items():

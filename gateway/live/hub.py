@@ -31,8 +31,6 @@ TRACK_GOP_DIVISOR = 4
 # Seconds for which a start buffer exists:
 WAITERS_SECONDS = 2.0  # for viewers that wait at this node; they join within a few turns of the event loop
 NODES_SECONDS = 5.0  # for other nodes, which search a stream every half second in a remote registry
-
-
 # A push ends if the mean of five seconds stays above its limit times OVER_SHARE for OVER_SECONDS.
 OVER_SHARE = 1.1
 OVER_SECONDS = 5.0

@@ -18,18 +18,16 @@ class ReceivedMedia:
     """
 
     __slots__ = (
-        *(
-            "_samples",
-            "bytes",
-            "input",
-            "kind",
-            "last_dts_ms",
-            "last_push",
-            "lost_since",
-            "max_kbps",
-            "over_since",
-            "was_stopped",
-        ),
+        "_samples",
+        "bytes",
+        "input",
+        "kind",
+        "last_dts_ms",
+        "last_push",
+        "lost_since",
+        "max_kbps",
+        "over_since",
+        "was_stopped",
     )
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ class ViewerLimits:
 
     def admit(self, stream: Stream) -> None:
         """Counts a new viewer of a stream. Raises AtCapacity instead if a limit would be exceeded."""
-        self._watched.add(stream)
+        self._watched.add(stream)  # a limit may be set while it has viewers
         most = stream.channel.number("maxViewerMbps") * 1e6
         if not most and not self.node_mbps:
             return
