@@ -50,7 +50,7 @@ class Facts:
     input, kind: of the input on air. lost: seconds for which the first input is missed; None: it is not.
     failing: the outputs that fail, and the reasons.
     key_expires: expiry of the stream key, seconds since 1970. key_seconds: the seconds until then.
-    kbps, max_kbps: the mean bit rate of the push, and its limit; 0: it has none.
+    kbps, max_kbps: the mean bit rate of the push with all its tracks, and its limit; both 0: it has none.
     """
 
     measurement: Measurement
@@ -102,7 +102,7 @@ def fps_low(facts: Facts, active: bool) -> float | None:
 
 def bitrate_high(facts: Facts, active: bool) -> float | None:
     """Returns the bit rate in kbit/s if it is above the limit of the push."""
-    return facts.kbps if facts.max_kbps and facts.kbps > facts.max_kbps else None
+    return facts.kbps if facts.kbps > facts.max_kbps else None
 
 
 def bitrate_unsteady(facts: Facts, active: bool) -> float | None:

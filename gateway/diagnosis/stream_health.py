@@ -134,7 +134,7 @@ class StreamHealth:
         facts.lost = None if received.lost_since is None else now - received.lost_since
         facts.key_expires = self._stream.channel.expires
         facts.key_seconds = facts.key_expires - wall_clock
-        facts.kbps, facts.max_kbps = received.bitrate / 1000, received.max_kbps
+        facts.kbps, facts.max_kbps = received.kbps, received.max_kbps
         self._count_jumps(publisher, now)
         if self._overview is not None and now - self._overview.at > _PICTURES_EXPIRE:
             self._overview = facts.black_since = facts.frozen_since = None

@@ -129,17 +129,17 @@ class Hub:
         The bit rate is that of all its tracks. Pulled inputs, playlists and renditions that workers make have no limit.
         """
         received = stream.received
-        if not stream.is_source or received.kind not in (InputKind.PUSH, InputKind.BACKUP):
-            return
-        received.max_kbps = self.limits.max_kbps(stream.channel)
-        most = received.max_kbps * 1000
-        if not most or stream.publisher is None or self._bit_rate(stream) <= most * OVER_SHARE:
+        is_push = stream.is_source and received.kind in (InputKind.PUSH, InputKind.BACKUP)
+        has_limit = is_push and stream.publisher is not None
+        received.max_kbps = self.limits.max_kbps(stream.channel) if has_limit else 0.0
+        received.kbps = self._bit_rate(stream) / 1000 if received.max_kbps else 0.0
+        if received.kbps <= received.max_kbps * OVER_SHARE:
             received.over_since = None
         elif received.over_since is None:
             received.over_since = now
         elif now - received.over_since >= OVER_SECONDS:
-            bit_rate = self._bit_rate(stream)
-            log.info("push ended", stream=stream.name, reason="bit rate too high", bitrate=bit_rate, limit=most)
+            rates = {"kbps": round(received.kbps), "limit": received.max_kbps}
+            log.info("push ended", stream=stream.name, reason="bit rate too high", **rates)
             self._too_fast[stream.name] = now + REFUSED_SECONDS
             self.end(stream.name, EndReason.BIT_RATE)
 

@@ -13,14 +13,15 @@ class ReceivedMedia:
     there was none. input, kind: name and kind of the channel's input that is on air.
     lost_since: since when the first input delivers nothing, although it should; another one replaces it. Monotonic
     seconds; None: nothing is lost. was_stopped: the last publisher that left said that it stops.
-    max_kbps: the limit of the bit rate; 0: there is none. over_since: since when the bit rate is above it, monotonic
-    seconds; None: it is not.
+    kbps, max_kbps: the bit rate of the push with all its tracks, and its limit; both 0: it has none.
+    over_since: since when the bit rate is far above the limit, monotonic seconds; None: it is not.
     """
 
     __slots__ = (
         "_samples",
         "bytes",
         "input",
+        "kbps",
         "kind",
         "last_dts_ms",
         "last_push",
@@ -37,7 +38,7 @@ class ReceivedMedia:
         self.input, self.kind = MAIN, InputKind.PUSH
         self.lost_since: float | None = None
         self.was_stopped = False
-        self.max_kbps = 0.0
+        self.kbps = self.max_kbps = 0.0
         self.over_since: float | None = None
         self._samples: deque[tuple[float, int]] = deque(maxlen=6)  # monotonic time, bytes
 

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.live.sink import EndReason
+from gateway.ports.errors import RefusalReason
+
 APP = Path(__file__).resolve().parents[3] / "gateway" / "console" / "app"
 _LINE = re.compile(
     r'  "(?P<key>[\w.\-]+)": (?P<words>"(?:[^"\\]|\\.)+"|\{ one: "(?:[^"\\]|\\.)+", other: "(?:[^"\\]|\\.)+" \}),'
@@ -124,3 +127,15 @@ def test_chinese_texts_in_latin_letters_equal_the_english_ones(view: str) -> Non
         if re.search("[A-Za-z]", _HOLE.sub("", words)) and not _CHINESE.search(words)
     }
     assert {key for key in latin if english[key] != chinese[key]} == set()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_reason_of_a_refusal_and_of_an_end_has_a_text(language):
+    common, channel = table(language), table(language, "channel")
+    for reason in RefusalReason:
+        assert f"refusal.why.{reason}" in common
+        assert f"refusal.do.{reason}" in channel
+    ends = (APP / "views" / "parts" / "events.js").read_text()
+    for reason in EndReason:
+        if reason is not EndReason.OUTPUT_OFF:  # it ends no push
+            assert re.search(rf'"?{reason}"?: "\w+"', ends), reason

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from gateway.channels.inputs import InputKind
 from gateway.live.hub import OVER_SECONDS, REFUSED_SECONDS, Hub
 from gateway.live.publisher import PushOrigin
 from gateway.live.sink import EndReason
@@ -225,4 +226,33 @@ async def test_the_renditions_of_workers_have_no_limit(name):
             publisher.push(picture(second * 1000, key=True, size=100_000), now + second)
         hub.sample(now + second, 0.0)
     assert bool(told) is (name == "c1")
+    await closed(hub)
+
+
+async def test_the_tracks_of_a_push_are_added_up_and_a_slate_begins_anew():
+    hub = builders.hub(push_kbps=1000)
+    told: list[EndReason] = []
+    source, track = publish(hub, evicted=told), publish(hub, "c1@240p")
+    received = source.stream.received
+    source.stream.pushed_tracks.by_name["240p"] = track.stream
+    for publisher in (source, track):
+        publisher.set_tracks(VIDEO, None, {})
+    now = time.monotonic()
+
+    def send(first: int, seconds: int) -> None:
+        for second in range(first, first + seconds):
+            for publisher in (source, track):
+                publisher.push(picture(second * 1000, key=True, size=100_000), now + second)
+            hub.sample(now + second, 0.0)
+
+    send(0, 4)
+    assert (round(received.kbps), received.max_kbps) == (1600, 1000)
+    received.kind = InputKind.SLATE
+    send(4, 10)
+    assert (received.kbps, received.max_kbps, told) == (0, 0, [])
+    received.kind = InputKind.PUSH
+    send(14, int(OVER_SECONDS))
+    assert told == []
+    send(14 + int(OVER_SECONDS), 1)
+    assert told == [EndReason.BIT_RATE]
     await closed(hub)

@@ -33,6 +33,7 @@ const ENDS = {
   "publisher gone": "gone", "stopped by the encoder": "stopped", "no media": "empty",
   "its publisher kept changing its tracks": "changing", kicked: "kicked",
   "channel deleted": "deleted", "key expired": "expired", "shutting down": "shutdown", "held by another node": "moved",
+  "bit rate too high": "fast",
 };
 
 /** Names of authors that are no users. @type {Readonly<Record<string, string>>} */
