@@ -52,7 +52,9 @@ def test_nginx_rtmp_sends_the_same_fields_and_has_the_same_verdicts(service: Hoo
             with push(FILM, server("refused?token=1&b=%2Fc")) as refused:
                 ends(refused, "a refused push ends")
             with push(FILM, server(f"{plain.id}?token=1")) as first, push(FILM, server("secret")) as second:
-                players = [pull(server(f"{c.id}?token=2"), seconds=1) for c in (plain, renamed)]
+                players = [
+                    pull(server(f"{c.id}?token=2"), seconds=3) for c in (plain, renamed)
+                ]  # to the next key frame
                 with players[0], players[1], pull(server("refused"), seconds=1) as nobody:
                     assert all(take_of(player).video for player in players)
                     ends(nobody, "a refused player ends")
