@@ -28,10 +28,12 @@ from tests.support.names import name_server
 from tests.support.postgres import PASSWORD, Postgres, postgres_server, programs
 from tests.support.tools import need
 
+# Go builds Compose's library for some seconds, and the store for one to three minutes.
+pytestmark = pytest.mark.nightly
+
 DEPLOY = Path(__file__).parents[3] / "deploy"
 FILM = Film("composed", seconds=10)
 HOSTS = {"one": "127.0.0.11", "two": "127.0.0.12", "edge": "127.0.0.21"}
-SECRETS = {"admin_token", "cluster_secret", "database_password", "database_url", "objects_secret", "signing_secret"}
 
 
 @pytest.fixture
@@ -51,17 +53,6 @@ def test_compose_accepts_the_files(folder: Path, files: list[str]) -> None:
     for service in project["services"].values():
         build = service.get("build")
         assert build is None or (DEPLOY / os.path.relpath(build["context"], folder) / "Dockerfile").exists()
-
-
-def test_secrets_are_made_once(folder: Path) -> None:
-    need("openssl")
-    subprocess.run([folder / "fleet-secrets"], check=True)
-    made = {path.name: path.read_text() for path in (folder / "secrets").iterdir()}
-    assert set(made) == set(loaded(folder, "compose.fleet.yaml")["secrets"]) == SECRETS
-    assert len(set(made.values())) == len(made)
-    assert all(len(text.strip()) >= 48 for text in made.values())
-    subprocess.run([folder / "fleet-secrets"], check=True, cwd="/")
-    assert {path.name: path.read_text() for path in (folder / "secrets").iterdir()} == made
 
 
 # ---- the fleet ----
@@ -199,7 +190,6 @@ def running(folder: Path) -> Iterator[Fleet]:
         yield Fleet(project, places, made, front, folder / "objects" / "recordings")
 
 
-@pytest.mark.nightly  # Go builds the store for one to three minutes
 def test_the_fleet_takes_a_push_plays_it_at_the_edge_and_keeps_the_recording(folder: Path) -> None:
     need("ffmpeg", "haproxy", "openssl", "wget")
     with tempfile.TemporaryDirectory(prefix="millrace-compose-") as name, running(moved(folder, Path(name))) as fleet:

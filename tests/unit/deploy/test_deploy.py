@@ -5,6 +5,8 @@ import ipaddress
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,6 +208,21 @@ def test_the_variables_of_the_fleet_are_a_valid_configuration(node: str, tmp_pat
             and settings.s3.secret_key.get_secret_value() == "a secret of the fleet"
         )
         assert int(FLEET["services"][node]["stop_grace_period"].removesuffix("s")) > settings.serve.drain
+
+
+def test_the_secrets_of_the_fleet_are_made_once(tmp_path: Path):
+    if shutil.which("openssl") is None:
+        pytest.skip("not installed: openssl")
+    (tmp_path / "secrets").mkdir()
+    script = shutil.copy(DEPLOY / "fleet-secrets", tmp_path)
+    subprocess.run([script], check=True)
+    made = {f"./secrets/{path.name}": path.read_text().strip() for path in (tmp_path / "secrets").iterdir()}
+    assert set(made) == {secret["file"] for secret in FLEET["secrets"].values()}
+    assert len(set(made.values())) == len(made) and all(len(text) >= 48 for text in made.values())
+    url, password = made["./secrets/database_url"], made["./secrets/database_password"]
+    assert url == f"postgresql://millrace:{password}@database/millrace"
+    subprocess.run([script], check=True, cwd="/")
+    assert {f"./secrets/{path.name}": path.read_text().strip() for path in (tmp_path / "secrets").iterdir()} == made
 
 
 def test_the_fleet_is_open_at_haproxy_and_at_the_ports_of_webrtc_only():
