@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ def _healthy(url: str) -> bool:
 
 @pytest.fixture(scope="session")
 def versity_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versity]:
-    """Yields one server for all tests of this process. Its virtual hosts are those of `store.localhost`."""
+    """Yields one server for all tests of this process."""
     folder = tmp_path_factory.mktemp("versity") / "buckets"
     folder.mkdir()
     keys = {"ROOT_ACCESS_KEY_ID": ACCESS_KEY, "ROOT_SECRET_ACCESS_KEY": SECRET_KEY}
@@ -87,8 +88,6 @@ def versity_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versity
 @pytest.fixture
 def store(versity_server: Versity) -> Versity:
     """Yields the server with an empty bucket."""
-    import shutil
-
     shutil.rmtree(versity_server.folder / BUCKET, ignore_errors=True)
     (versity_server.folder / BUCKET).mkdir()
     return versity_server
