@@ -126,8 +126,8 @@ class AwsSession:
 
 def _s3_options(s3: S3Settings, config: Config) -> dict[str, Any]:
     """Returns the arguments of a client of `s3.endpoint`, or of AWS."""
-    if s3.path_style:
-        config = config.merge(Config(s3={"addressing_style": "path"}))
+    if s3.path_style or s3.endpoint:  # without a style, boto uses the path at any address but that of AWS
+        config = config.merge(Config(s3={"addressing_style": "path" if s3.path_style else "virtual"}))
     if s3.endpoint:  # other stores may not know the checksums that boto adds since 2025
         config = config.merge(
             Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
