@@ -30,6 +30,7 @@ class SegmentPlan:
     part: wanted seconds of a part; only for CMAF.
     budget: the memory that the stream shares with others; None: it has only its own limits.
     length: shared with the streams of its ladder; None: it shares none.
+    continues: whether the first numbers are exactly those after the numbers of another node.
     """
 
     seconds: float
@@ -37,6 +38,7 @@ class SegmentPlan:
     part: float = 0.0
     budget: MediaBudget | None = None
     length: ListLength | None = None
+    continues: bool = False
 
 
 class Packager:
@@ -68,6 +70,7 @@ class Packager:
         self.ended = False
         self.stopped = False
         self.on_stopped: Callable[[], None] = lambda: None
+        self.on_numbered: Callable[[], None] = lambda: None  # called when `next_numbers` may have changed
         self.waiters = Waiters(self.catch_up)
         self.changed = Gate(self.waiters)  # opens when playlists exist, and whenever they change
         self._backlog: list[AccessUnit] = []
@@ -151,6 +154,11 @@ class Packager:
     @property
     def numbers(self) -> Any:
         """The numbers for the next packager of the stream."""
+        raise NotImplementedError
+
+    @property
+    def next_numbers(self) -> tuple[int, ...]:
+        """The numbers with which a packager on another node continues if this node dies now (`NextNumbers`)."""
         raise NotImplementedError
 
     def take_tracks(self, tracks: Tracks) -> None:
