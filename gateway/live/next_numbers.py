@@ -24,6 +24,11 @@ class NextNumbers:
             for watcher in self._watchers:
                 watcher()
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether another node would continue the stream at once."""
+        return bool(self._watchers)
+
     def watch(self, call: Callable[[], None]) -> None:
         """Calls `call` after each change, and now if there are numbers."""
         self._watchers.append(call)

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from gateway.lib.gate import Gate, Waiters
+from gateway.live.next_numbers import NextNumbers
 from gateway.live.pushed_tracks import MediaBudget
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
@@ -54,6 +55,7 @@ class Packager:
     broken: number of units that could not be read.
     forced_cuts: number of segments that began without a key frame, because the GOP exceeded the Target Duration.
     ended: whether the stream has ended.
+    moved: whether another node continues the ended stream. Then playlists do not say that they end.
     stopped: whether this packager has stopped for any reason; then nothing changes any more.
 
     name: of the stream. output: name of the output. Both are for logs.
@@ -68,6 +70,7 @@ class Packager:
         self.refused: str | None = None
         self.ready = False
         self.ended = False
+        self.moved = False
         self.stopped = False
         self.on_stopped: Callable[[], None] = lambda: None
         self.on_numbered: Callable[[], None] = lambda: None  # called when `next_numbers` may have changed
@@ -76,6 +79,7 @@ class Packager:
         self._backlog: list[AccessUnit] = []
         self._quiet_batches = _QUIET_BATCHES  # batches since a client waited last
         self._failed = False
+        self._next_numbers: NextNumbers | None = None  # of the stream
         self._end: asyncio.Future[None] | None = None
 
     @property
@@ -86,6 +90,7 @@ class Packager:
     def begin(self, stream: Stream) -> None:
         """Attaches to the stream immediately, so that no GOP is missed before the task of `run` starts."""
         self._end = asyncio.get_running_loop().create_future()
+        self._next_numbers = stream.next_numbers
         stream.attach(self, SinkNeeds(is_urgent=lambda: self._quiet_batches < _QUIET_BATCHES))
 
     async def run(self, stream: Stream) -> None:
@@ -137,6 +142,8 @@ class Packager:
     def on_end(self, reason: EndReason) -> None:
         self.catch_up()
         self.ended = True
+        continued = self._next_numbers is not None and self._next_numbers.is_watched
+        self.moved = reason is EndReason.MOVED or (reason is EndReason.SHUTDOWN and continued)
         self.finish()
         self._settle(None)
 

@@ -86,17 +86,23 @@ class Playlist:
 
 
 class HlsReader(_Viewer):
-    """Asks for a media playlist ten times a second. replies: answers other than 200. playlists: without repetitions."""
+    """Asks for a media playlist ten times a second.
 
-    def __init__(self, url: str) -> None:
+    blocks: asks for the next segment instead, as players of LL-HLS do.
+    replies: answers other than 200. playlists: without repetitions.
+    """
+
+    def __init__(self, url: str, *, blocks: bool = False) -> None:
         super().__init__()
         self.playlists: list[Playlist] = []
         self.replies: list[Reply] = []
         self._url = url
+        self._blocks = blocks
 
     def run(self) -> None:
         while not self.over.wait(0.1):
-            reply = http("GET", self._url, timeout=30)
+            query = f"?_HLS_msn={self.playlists[-1].last + 1}" if self._blocks and self.playlists else ""
+            reply = http("GET", self._url + query, timeout=60)
             if reply.status != 200:
                 self.replies.append(reply)
             elif not self.playlists or self.playlists[-1].text != reply.text:

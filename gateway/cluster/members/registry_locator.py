@@ -43,7 +43,8 @@ class RegistryLocator:
     """A StreamLocator over the registry. `run` must be running. A rendition is on the node of its source.
 
     An answer is cached for CACHE_SECONDS. If a node cannot be reached, the stream is looked up again at once. If that
-    node still holds it, the node is used again only after _FAILED_SECONDS. If the registry is unavailable, the last
+    node still holds it, the node is used again only after _FAILED_SECONDS, and the stream is looked up every
+    ABSENT_SECONDS while somebody needs it. If the registry is unavailable, the last
     answers are used.
 
     Lookups within _GATHER_SECONDS become one request. At most _NAMES_PER_SECOND names are looked up; beyond that,
@@ -151,7 +152,8 @@ class RegistryLocator:
         cached = self._cache.get(channel)
         if cached is None:
             return None
-        seconds = ABSENT_SECONDS if cached.node is None else CACHE_SECONDS
+        # While the node with the claim fails, another node may claim the stream at any time.
+        seconds = ABSENT_SECONDS if self._unless_failed(cached.node) is None else CACHE_SECONDS
         return cached if self._clock() - cached.read_at < seconds else None
 
     def _put(self, channel: str, node: NodeAddress | None) -> _CachedAddress:

@@ -191,7 +191,7 @@ class CmafPackager(Packager):
             self._publish()
 
     def finish(self) -> None:
-        self.manifests.ended = True
+        self.manifests.ended = not self.moved
         self._end_epoch()
         self._publish()
         self.cache.clear()

@@ -199,7 +199,7 @@ class TsPackager(Packager):
             discontinuity_sequence=window.discontinuity_sequence,
             version=_VERSION,
         )
-        return media_playlist.playlist(head, body, ended=self.ended)
+        return media_playlist.playlist(head, body, ended=self.ended and not self.moved)
 
     # ---- input ----
 

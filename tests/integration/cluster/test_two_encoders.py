@@ -182,17 +182,19 @@ def test_a_forwarded_push_survives_a_holder_that_stops(site: Site) -> None:
             with (
                 FlvViewer(site.edge.url(channel, "live.flv")) as viewer,
                 HlsReader(site.edge.url(channel, "live.m3u8")) as ts,
+                HlsReader(site.edge.url(channel, "video/index.m3u8"), blocks=True) as cmaf,
             ):
                 until(lambda: len(viewer.pictures) > 50 and len(ts.playlists) > 2, "the viewer sees the stream")
                 moment = time.monotonic()
                 assert a.stop() == 0
                 until(lambda: "a forwarded push goes on at this node" in b.log, "it goes on at the other gateway")
-                until(lambda: ts.playlists[-1].at > moment + 4, "playlists go on")
+                for reader in (ts, cmaf):
+                    until(lambda reader=reader: reader.playlists[-1].at > moment + 4, "playlists go on")
+                    assert [(r.status, r.text) for r in reader.replies] == []
+                    assert not any("ENDLIST" in p.text for p in reader.playlists)
+                    sequences = [(p.sequence, p.discontinuity) for p in reader.playlists]
+                    assert sequences == sorted(sequences)
                 assert viewer.longest_gap(moment) <= 1
-                assert [(r.status, r.text) for r in ts.replies] == []
-                assert not any("ENDLIST" in p.text for p in ts.playlists)
-                sequences = [(p.sequence, p.discontinuity) for p in ts.playlists]
-                assert sequences == sorted(sequences)
                 assert second.running, second.errors
 
 
