@@ -282,6 +282,9 @@ class Claims:
             reason, problem = EndReason.DELETED, str(error)
         except GatewayError as error:
             problem = str(error)
+        self._give_up(push, problem, reason)
+
+    def _give_up(self, push: ForwardedPush, problem: str, reason: EndReason = EndReason.PUBLISHER_GONE) -> None:
         if push.is_running:
             log.warning("a forwarded push cannot go on", stream=push.channel.id, peer=push.origin.peer, reason=problem)
             self.forwards.end(push, reason)
@@ -305,7 +308,11 @@ class Claims:
                 return
             claimed = self._claimed.get(id)
             follows = claimed is not None and claimed.replaces in ("", push.node.claim)
-            publisher = self._begin(channel, publish, push.link.numbers if follows else None)
+            try:
+                publisher = self._begin(channel, publish, push.link.numbers if follows else None)
+            except AtCapacity as error:  # another attempt would claim the stream again for nothing
+                self._give_up(push, str(error))
+                return
             if push.is_running:
                 self.forwards.hand_over(push, publisher)
                 log.info("a forwarded push goes on at this node", stream=id, peer=push.origin.peer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ STATUS_NO_INPUT: Final = 403  # the channel does not have the input of the push
 
 # Reasons for the end of a link after which the push may go on elsewhere. None: the connection broke.
 _MAY_CONTINUE: Final = (None, EndReason.SHUTDOWN, EndReason.MOVED)
+_MIN_LINK_SECONDS: Final = 1.0  # a link of a push that was placed again must last so long, otherwise the push ends
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +48,7 @@ class ForwardedPush:
 
     publisher: of the client, into a stream of the forwarder's hub. The GOP cache of this stream has its last pictures.
     input: see AcquirePublisher. link: to `node`, which holds the channel's stream.
+    placed_at: when it was forwarded again, monotonic seconds; -inf: never.
     """
 
     channel: Channel
@@ -54,6 +57,7 @@ class ForwardedPush:
     publisher: StreamPublisher
     node: NodeAddress
     link: PushLink
+    placed_at: float = -math.inf
 
     @property
     def is_running(self) -> bool:
@@ -103,7 +107,7 @@ class PushForwarder:
         """Forwards an interrupted push to another node, from its last key frame on. Raises like `publish`."""
         link = await self._open_link(node, push.channel.id, push.origin, push.input)
         if push.is_running:
-            push.node, push.link = node, link
+            push.node, push.link, push.placed_at = node, link, time.monotonic()
             self._attach(push)
         else:
             link.close()
@@ -141,7 +145,8 @@ class PushForwarder:
     def _link_ended(self, push: ForwardedPush, reason: EndReason | None) -> None:
         if not push.is_running:
             return
-        if reason in _MAY_CONTINUE:
+        # A node that closes the new link at once cannot read the push: it would be sent again and again.
+        if reason in _MAY_CONTINUE and time.monotonic() - push.placed_at >= _MIN_LINK_SECONDS:
             self.on_interrupted(push)
         else:
             self.end(push, reason or EndReason.PUBLISHER_GONE)

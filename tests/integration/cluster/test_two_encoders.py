@@ -62,13 +62,14 @@ class Site:
 
 
 @contextlib.contextmanager
-def running_site(folder: Path, count: int = 2) -> Iterator[Site]:
+def running_site(folder: Path, count: int = 2, database: str = "") -> Iterator[Site]:
+    """Starts gateways and an edge. database: address of their database; "": they share files."""
     shared = {
         "MILLRACE_CLUSTER__SECRET": "secret of the cluster",
         "MILLRACE_SIGNING__SECRET": "secret of the keys",
-        "MILLRACE_REGISTRY": f"sqlite:///{folder}/nodes.db",
+        **({"MILLRACE_DATABASE": database} if database else {"MILLRACE_REGISTRY": f"sqlite:///{folder}/nodes.db"}),
     }
-    own = shared | {"MILLRACE_CHANNELS": f"sqlite:///{folder}/channels.db"}
+    own = shared | ({} if database else {"MILLRACE_CHANNELS": f"sqlite:///{folder}/channels.db"})
     for name in (*map(str, range(count)), "edge"):
         (folder / name).mkdir()
     gateways = [Gateway(folder / str(n), **own) for n in range(count)]
@@ -198,8 +199,12 @@ def test_a_forwarded_push_survives_a_holder_that_stops(site: Site) -> None:
                 assert second.running, second.errors
 
 
-def test_pushes_at_two_gateways_end_at_one_new_holder(tmp_path: Path) -> None:
-    with running_site(tmp_path, 3) as site:
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_pushes_at_two_gateways_end_at_one_new_holder(
+    tmp_path: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    address = request.getfixturevalue("postgres").new_database() if database == "postgres" else ""
+    with running_site(tmp_path, 3, address) as site:
         a, b, c = site.gateways
         inputs = [{"name": "main", "kind": "push"}, *({"name": n, "kind": "backup"} for n in ("one", "two", "three"))]
         channel = site.channel(inputs)

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.cluster.members import registry_locator as module
 from gateway.cluster.members.node_address import NodeAddress
-from gateway.cluster.members.registry_locator import ABSENT_SECONDS, CACHE_SECONDS, RegistryLocator
+from gateway.cluster.members.registry_locator import ABSENT_SECONDS, CACHE_SECONDS, FAILING_SECONDS, RegistryLocator
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.nodes import StreamClaim
@@ -119,7 +119,7 @@ async def test_the_next_holder_is_found_while_the_last_one_fails() -> None:
         assert await locator.find("c1") is None
         rows.held["c1"] = holding("c1", "k2", "n2")
         assert await locator.find("c1") is None
-        clock.now += ABSENT_SECONDS
+        clock.now += FAILING_SECONDS
         assert await locator.find("c1") == NodeAddress("n2", "10.0.0.1:8080", "k2")
 
 
