@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import signal
 import time
@@ -13,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.clients import push, until
+from tests.support.clients import Program, push, take_of, until
 from tests.support.gateway import Channel, Edge, Gateway
-from tests.support.media import Film
-from tests.support.watching import FlvViewer, HlsReader
+from tests.support.media import FRAMES_PER_SECOND, Film, framehash_command
+from tests.support.watching import FlvViewer, HlsReader, Playlist
 
 FILM = Film("two-encoders-30", seconds=30)
 INPUTS = [{"name": "main", "kind": "push"}, {"name": "backup", "kind": "backup"}]
@@ -155,6 +156,40 @@ def test_the_second_encoder_stays_when_the_holder_is_killed_and_numbers_go_on(si
                 times = [dts for _, dts in viewer.pictures]
                 assert times == sorted(times)
     assert "a forwarded push goes on at this node" in b.log
+
+
+def test_two_outputs_of_one_encoder_give_aligned_segments(site: Site, tmp_path: Path) -> None:
+    a, b = site.gateways
+    channel = site.channel(INPUTS)
+    outputs = "|".join(f"[f=flv:onfail=ignore]{url}" for url in (site.url(a, channel), site.url(b, channel, "backup")))
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-i", str(FILM.path()), "-map", "0", "-c", "copy"]
+    segments: dict[int, bytes] = {}
+
+    def load() -> int:
+        """Loads the segments that the edge lists. Returns the number of the last one."""
+        listed = Playlist.of(site.edge.get(channel, "live.m3u8").text, time.monotonic())
+        for offset, name in enumerate(listed.names):
+            if listed.sequence + offset not in segments:
+                segments[listed.sequence + offset] = site.edge.get(channel, name).body
+        return listed.last
+
+    with Program([*command, "-f", "tee", outputs]) as encoder:
+        channel.wait_live()
+        wait_ready(site, channel, "main", "backup")
+        assert "push is forwarded to another node" in b.log
+        first = load()
+        until(lambda: load() > first, "a segment has just begun")
+        site.kill(a)
+        until(lambda: load() > first + 5, "segments go on")
+        assert encoder.running
+    numbers = {frame.digest: number for number, frame in enumerate(FILM.hashes().video)}
+    seen = []
+    for number in range(min(segments), max(segments) + 1):
+        (file := tmp_path / f"{number}.ts").write_bytes(segments[number])
+        seen.append([numbers[frame.digest] for frame in take_of(Program(framehash_command(file))).video])
+    for before, after in itertools.pairwise(seen):
+        assert after[0] == before[-1] + 1, "no picture is missing or repeated"
+        assert after[0] % FRAMES_PER_SECOND == 0, "each segment begins at the same key frames as before"
 
 
 def test_a_forwarded_push_survives_a_holder_that_holds_the_stream_for_a_slate(site: Site) -> None:
