@@ -101,7 +101,7 @@ class ClusterMember:
         self.browser_streams = ClusterStreams(hub, self.pulled.browsers.replicas)
         self.forwards = PushForwarder(hub.limits, self.peers, local.dropped)
         rows = SessionRows(registry, identity.id, lambda: describe().address, local.attributes, local.may_have_edges)
-        self.claims = Claims(hub, rows, self.locator, self.forwards, tasks)
+        self.claims = Claims(hub, rows, self.locator, self.forwards, tasks, channels=viewers.channels)
         upstream = UpstreamClient(self._selector, self.peers)
         # For players of streams that other nodes hold. FLV and RTMP do not use it.
         self.http_cache = HttpCacheProxy(upstream, viewers.channels, viewers.protection, viewers.http, viewers.cache)

@@ -12,6 +12,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.tasks import Tasks
+from gateway.live.next_numbers import OutputNumbers
 from gateway.live.output import Outputs, OutputSpec
 from gateway.live.publisher import Evict, PublishSource, PushOrigin, StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED
@@ -75,6 +76,8 @@ class Hub:
         self.limits = limits
         self.events = events
         self._output_specs = tuple(specs)
+        # By name: the numbers that a stream continues which is made next. Their owner removes them afterwards.
+        self.continued: dict[str, OutputNumbers] = {}
         self._streams: dict[str, Stream] = {}
         self._ended: dict[str, Stream] = {}
         self._too_fast: BoundedDict[str, float] = BoundedDict(_MAX_TOO_FAST)  # monotonic times, see `check_bit_rate`
@@ -214,7 +217,9 @@ class Hub:
     def _make_spec(self, name: str, first_number: int = 0) -> StreamSpec:
         """Describes a new stream."""
         size, seconds, kind = self.limits.gop_bytes, self.limits.gop_seconds, StreamKind.of(name)
-        return StreamSpec(name, time.time(), size, seconds, kind, first_number, relays=not self._renditions)
+        spec = StreamSpec(name, time.time(), size, seconds, kind, first_number, relays=not self._renditions)
+        continues = self.continued.get(name)
+        return spec if continues is None else replace(spec, continues=continues)
 
     def _publish(self, origin: PushOrigin, channel: Channel, spec: StreamSpec, evict: Evict) -> StreamPublisher:
         """Returns a publisher of a stream. spec: of the stream, if it does not exist yet."""
@@ -313,8 +318,8 @@ class Hub:
         stream = earlier.stream
         stream.publisher = publisher = StreamPublisher(stream, origin, time.monotonic(), evict, self.publisher_left)
         additional = publisher.take_additional(earlier)
-        if isinstance(additional, TrackPublisher):
-            additional.move(publisher)
+        if additional is not None:
+            additional.begin(publisher)
         return publisher
 
     def adopt(self, channel: Channel, name: str, publisher: StreamPublisher) -> Stream:

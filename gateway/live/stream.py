@@ -29,12 +29,13 @@ last units. Then the calls of `when_ended` are made.
 
 Each part of the state has one writer:
 
-- `spec` is fixed. `publisher` and `channel` are set by the hub.
+- `spec` is fixed. `publisher` and `channel` are set by the hub. `StreamPublisher.replace` also sets `publisher`.
 - The stream's `StreamPublisher` calls `set_tracks`, `push` and `push_timed`. It counts in `received`, announces Opus in
   `pushed_sound`, and uses `limiters`.
 - `pushed_tracks` belongs to the publisher of additional tracks (`TrackPublisher`). In a hub that relays these tracks,
   `additional` has them instead.
 - `viewers` counts the viewers of this node by protocol. Each playback protocol changes its own count.
+- `next_numbers` has the numbers of the packagers, which set them.
 - `outputs` belongs to itself. `health` is set once by diagnosis.
 """
 
@@ -43,7 +44,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -56,6 +57,7 @@ from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
 from gateway.live.health_report import HealthReport
 from gateway.live.network_quality import NetworkQuality
+from gateway.live.next_numbers import NextNumbers, OutputNumbers
 from gateway.live.pushed_tracks import MediaBudget, PushedTracks
 from gateway.live.received import ReceivedMedia
 from gateway.live.sink import EndReason, SoundSource
@@ -155,6 +157,7 @@ class StreamSpec:
     is_aligned: whether its segments begin with those of the channel's other streams.
     budget: the memory that its playlists share with other streams; None: they share none.
     relays: whether additional tracks are relayed, because the hub has no renditions.
+    continues: the numbers with which its outputs continue those of another node; {}: they are unknown.
     """
 
     name: str
@@ -166,6 +169,7 @@ class StreamSpec:
     is_aligned: bool = True
     budget: MediaBudget | None = None
     relays: bool = False
+    continues: OutputNumbers = field(default_factory=dict)
 
 
 class Stream(Fanout):
@@ -193,6 +197,7 @@ class Stream(Fanout):
         self.received = ReceivedMedia()
         self.limiters = limiters or ChangeLimiters()
         self.pushed_tracks = PushedTracks()
+        self.next_numbers = NextNumbers()
         self.additional = AdditionalRelay() if spec.relays else None
         self.viewers: Counter[str] = Counter()
         self.health: HealthReport | None = None  # of a source stream
