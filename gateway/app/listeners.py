@@ -93,7 +93,7 @@ class Listeners:
         if "admin" in sockets:
             self._admin = servers.admin()
             await self._admin.listen(sockets["admin"], tls if settings.admin.tls else None)
-        if AGENT in sockets:
+        if settings.cluster.agent_port >= 0 and self._parts.first:
             await self._agent.listen(sockets[AGENT])
         if (slot := self._parts.identity.slot) is not None:
             ports_of_all = (port for listeners in self._listeners for port in listeners.listeners)
