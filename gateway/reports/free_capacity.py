@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -9,7 +10,8 @@ from typing import Any, Final, TypeAlias
 from gateway.lib.clocks import Clock
 from gateway.playback.viewer_limits import ViewerLimits
 
-_MIN_SPAN_SECONDS: Final = 1.0  # minimum time between two measurements of the processor
+_MIN_SPAN_SECONDS: Final = 3.0  # minimum time between two measurements of the processor
+_SPANS: Final = 4  # the free share is that of as many spans, so that a short task of others does not count
 _Counters: TypeAlias = tuple[float, float]  # used and available processor time since some start, in one unit
 
 
@@ -27,15 +29,17 @@ class FreeProcessor:
         self._proc = root / "proc"
         self._group = _control_group(root)
         self._measured_at = clock()
-        self._last = dict(self._counters())
+        self._measured: deque[dict[str, _Counters]] = deque([dict(self._counters())], _SPANS + 1)
         self._percent = 100.0
 
     def percent(self) -> float:
-        """Returns the free share since the last call that was at least _MIN_SPAN_SECONDS before, 0 to 100."""
+        """Returns the free share in the last _SPANS spans between calls, 0 to 100."""
         now = self._clock()
         if now - self._measured_at >= _MIN_SPAN_SECONDS:
-            last, self._last, self._measured_at = self._last, dict(self._counters()), now
-            self._percent = min((_free(last[n], new) for n, new in self._last.items() if n in last), default=100.0)
+            self._measured_at = now
+            self._measured.append(dict(self._counters()))
+            first, last = self._measured[0], self._measured[-1]
+            self._percent = min((_free(first[n], new) for n, new in last.items() if n in first), default=100.0)
         return self._percent
 
     def _counters(self) -> Iterator[tuple[str, _Counters]]:

@@ -50,6 +50,7 @@ class NodeList:
     def keep_fresh(self) -> None:
         """Makes `run` read the nodes every READ_SECONDS, also if nobody needs them now."""
         self._pause = READ_SECONDS
+        self._requested.set()
 
     def observe(self, nodes: Iterable[Node]) -> None:
         """Takes the nodes that a heartbeat has read."""
