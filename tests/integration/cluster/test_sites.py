@@ -66,7 +66,7 @@ def fleet(folder: Path, first: dict[str, str], *others: tuple[type[Gateway], dic
             node.wait_ready()
             started.append(node)
         found = Fleet(started[0], started[1:])
-        until(lambda: sum(node["answers"] for node in found.nodes) == len(started), "all nodes answer")
+        until(lambda: sum(node["answers"] for node in found.nodes) >= len(started), "all nodes answer")
         yield found
 
 
@@ -158,3 +158,10 @@ async def test_viewers_of_a_full_node_are_sent_to_another_one(tmp_path: Path) ->
                         judge(await asyncio.to_thread(take_of, player), FILM, cut=name == "live.flv")
         metrics = found.gateway.api("GET", "/metrics").text
         assert 'reason="moved"' in metrics
+
+
+async def test_the_first_process_answers_agent_checks(tmp_path: Path) -> None:
+    with fleet(tmp_path, {"CLUSTER__AGENT_PORT": "0", "SERVE__WORKERS": "2"}) as found:
+        reader, writer = await asyncio.open_connection("127.0.0.1", found.gateway.ports["agent"])
+        assert await reader.read() == b"up 100%\n"
+        writer.close()
