@@ -10,13 +10,13 @@ from typing import Final, Protocol
 
 from gateway.channels.channel import Channel
 from gateway.http.request import Request
-from gateway.http.response import Answer, Response, service_unavailable
+from gateway.http.response import Answer, Response
 from gateway.lib.quota import Quota
 from gateway.live.stream import Stream
 from gateway.playback.formats import CMAF, suffixes
 from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
 from gateway.playback.reports import RequestReports
-from gateway.playback.viewer_limits import RETRY_AFTER, ViewerLimits
+from gateway.playback.viewer_limits import ViewerLimits
 from gateway.ports.errors import AtCapacity
 
 MAX_PER_ADDRESS: Final = 500  # counted players of one address or IPv6 /64, of all streams; others are not counted
@@ -92,7 +92,8 @@ class HttpViewers:
             except AtCapacity as error:
                 if isinstance(answering, Coroutine):
                     answering.close()
-                return service_unavailable(str(error), RETRY_AFTER)
+                assert self.limits is not None, "only the limits refuse players"
+                return self.limits.answer(request, stream.channel, error)
         elif isinstance(answering, Awaitable):
             return self._follow_later(request, stream, protocol, answering)
         else:

@@ -278,6 +278,7 @@ class PlaybackSettings(Section):
     auth: Annotated[Literal["none", "sign", "cloudfront"], option.Expected("none, sign or cloudfront")]
     sign_ttl: option.PositiveSeconds
     public_url: option.BaseAddress
+    node_url: option.BaseAddress
     referer_allow: option.Texts
     player_hosts: option.HostPatterns
     reports: option.OnOff
@@ -342,6 +343,8 @@ class EcsSettings(Section):
 
 class ClusterSettings(Section):
     secret: option.SecretOrReference
+    site: option.SiteName
+    agent_port: option.OptionalPort
 
 
 class LimitsSettings(Section):
@@ -389,6 +392,9 @@ class ListenAddress:
     sharing: PortSharing = PortSharing.ONE_PORT
     is_for_edges: bool = False
 
+
+# The name of the listener for agent checks of HAProxy. It has no section of its own.
+AGENT: Final = "agent"
 
 # The options with the URLs of stores.
 STORES: Final = ("channels", "objects", "registry", "vod.jobs", "vod.films", "admin.store", "events.store")
@@ -459,6 +465,9 @@ class Settings(Section):
                 continue
             about = (plain.transports, plain.sharing, plain.is_for_edges)
             found.append(ListenAddress(name, plain.host, section.port, is_tls, *about))
+        if self.cluster.agent_port >= 0:
+            port = self.cluster.agent_port
+            found.append(ListenAddress(AGENT, self.http.host, port, sharing=PortSharing.FIRST, is_for_edges=True))
         return found
 
     def store_urls(self) -> tuple[str, ...]:
