@@ -15,6 +15,7 @@ from gateway.api.body import read
 from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.route import operation
+from gateway.api.traffic import today
 from gateway.channels.names import is_channel_id
 from gateway.diagnosis.experience import summary
 from gateway.diagnosis.refusal_log import newest
@@ -49,7 +50,8 @@ async def show(request: web.Request) -> web.Response:
         found = session_with_viewers(id, None, {})
     else:
         found = _with_node(session_with_viewers(id, stream, context.remote_viewers.of(id)), context.cluster.node)
-    return answer({**found, "behind": context.experience.behind(id), "refusals": await _refusals(context, id)})
+    refusals, traffic = await asyncio.gather(_refusals(context, id), today(context, id))
+    return answer({**found, "behind": context.experience.behind(id), "refusals": refusals, "traffic": traffic})
 
 
 async def _refusals(context: Context, id: str) -> list[Mapping[str, Any]]:

@@ -96,7 +96,7 @@ class ClusterMember:
         self.cluster = ClusterClient(identity.id, registry, self.locator, self.peers, siblings=identity.siblings)
         self._membership = Membership(registry, describe, self.cluster.observe)
         self._selector = EdgeSelector(self.locator, registry, identity.id)
-        self.pulled = PulledStreams(hub.limits, local.replicated, self._selector, self.peers)
+        self.pulled = PulledStreams(hub.limits, local.replicated, self._selector, self.peers, hub.traffic)
         self.streams = ClusterStreams(hub, self.pulled.replicas)
         self.browser_streams = ClusterStreams(hub, self.pulled.browsers.replicas)
         self.forwards = PushForwarder(hub.limits, self.peers, local.dropped)

@@ -7,6 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 import httptools
 
+from gateway.lib.traffic import Tally
 from gateway.protocols.errors import RemoteProtocolError
 
 # RFC 9110 §7.2 with RFC 3986 §3.2.2. Only these characters: a "/" or "?" in Host would change the
@@ -46,12 +47,13 @@ class Request:
     exempt: whether this address belongs to a trusted proxy, which has no limits.
     proxied: whether a trusted proxy named this address. The proxy may be a cache that answers other requests itself.
     scheme: http or https, as the client uses it.
+    tally: counts the bytes of the answer for a channel; None: they are not counted.
     """
 
     # fmt: off
     __slots__ = (
         "_query", "exempt", "has_body", "headers", "http11", "keep_alive", "method", "path", "peer", "proxied",
-        "raw_path", "raw_query", "scheme",
+        "raw_path", "raw_query", "scheme", "tally",
     )
     # fmt: on
 
@@ -70,6 +72,7 @@ class Request:
         self.scheme = scheme
         self.exempt = False
         self.proxied = False
+        self.tally: Tally | None = None
         self._query: dict[str, str] | None = None
 
     @property

@@ -85,7 +85,12 @@ class EdgeParts:
         self.pulled.start(tasks)
         cluster.start(tasks)
         reporter = ViewerReporter(
-            node.identity.id, self._viewer_counts, cluster.locator, cluster.peers, node.experience
+            node.identity.id,
+            self._viewer_counts,
+            cluster.locator,
+            cluster.peers,
+            node.experience,
+            traffic=node.traffic,
         )
         tasks.start(reporter.run(), "viewers")
         node.metrics.read_from(self._samples)
@@ -115,7 +120,7 @@ async def open_edge(node: NodeParts) -> EdgeParts:
     viewers = build_viewers(node, cluster.reader, cluster.deleted, site.table, site.site)
     packaging = PackagingServices(settings, viewers.memory)
     pulled = PulledStreams(
-        _stream_limits(settings), output_specs(packaging, pulled=True), cluster.source, cluster.peers
+        _stream_limits(settings), output_specs(packaging, pulled=True), cluster.source, cluster.peers, node.traffic
     )
     recordings_cache = settings.edge.cache // _RECORDINGS_DIVISOR
     cache_settings = settings.edge.model_copy(update={"cache": settings.edge.cache - recordings_cache})

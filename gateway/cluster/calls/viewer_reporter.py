@@ -8,10 +8,12 @@ from typing import Final
 
 import structlog
 
+from gateway.channels.names import channel_of
 from gateway.cluster.calls.node_rpc import NOT_THIS_NODE, operation_target
 from gateway.cluster.members.node_address import PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.members.peers import Peers
 from gateway.diagnosis.experience import Experience, Totals
+from gateway.lib.traffic import Tally, TrafficCounts
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -38,6 +40,8 @@ class ViewerReporter:
     this node are not reported, because `locator` finds no other node. A failed report of counts is not retried.
     experience: the reports of viewers on this node. A failed report of them is sent again with the next one.
     held_here(channel): whether this node holds the channel's stream.
+    traffic: the bytes to viewers of this node, which go with the counts and are kept until the holder has got them;
+    None: this node stores them itself.
     """
 
     node: str
@@ -46,6 +50,7 @@ class ViewerReporter:
     peers: Peers
     experience: Experience
     held_here: Callable[[str], bool] = lambda channel: False
+    traffic: TrafficCounts | None = None
     # The streams in the last report. A stream without viewers is reported once more.
     _reported: set[str] = field(default_factory=set, init=False)
 
@@ -70,15 +75,31 @@ class ViewerReporter:
 
     async def _report_viewers(self, semaphore: asyncio.Semaphore, name: str, counts: Mapping[str, int]) -> None:
         query = {"node": self.node, **{protocol: str(count) for protocol, count in counts.items()}}
-        await self._post(semaphore, "viewers", name, query)
+        tally = self.traffic.of(channel_of(name)) if self.traffic is not None else Tally()
+        _, sent = tally.take()  # the first of a channel's streams tells all
+        if sent:
+            query["sent"] = str(sent)
+        if not await self._post(semaphore, "viewers", name, query, needs_holder=sent > 0):
+            tally.put_back(sent)
 
     async def _report_experience(self, semaphore: asyncio.Semaphore, name: str, totals: Mapping[str, Totals]) -> None:
         query = {protocol: one.encode() for protocol, one in totals.items()}
         if not await self._post(semaphore, "experienced", name, query):
             self.experience.put_back(name, totals)
 
-    async def _post(self, semaphore: asyncio.Semaphore, operation: str, name: str, query: Mapping[str, str]) -> bool:
-        """Sends numbers to the node that holds a stream. Returns False if they have to be sent again."""
+    async def _post(
+        self,
+        semaphore: asyncio.Semaphore,
+        operation: str,
+        name: str,
+        query: Mapping[str, str],
+        *,
+        needs_holder: bool = False,
+    ) -> bool:
+        """Sends numbers to the node that holds a stream. Returns False if they have to be sent again.
+
+        needs_holder: whether they have to be sent again if no node holds the stream now.
+        """
         async with semaphore:
             try:
                 node = await self.locator.find(name)
@@ -86,7 +107,7 @@ class ViewerReporter:
                 log.debug("viewers cannot be reported", stream=name, reason=str(error))
                 return False
             if node is None or node.id == self.node:
-                return True
+                return not needs_holder
             target = operation_target(node, f"{operation}/{name}", query)
             try:
                 await self.peers.ask(node, "POST", target, seconds=_ANSWER_SECONDS)

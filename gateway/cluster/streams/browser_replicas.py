@@ -16,6 +16,7 @@ from gateway.cluster.streams.pull import RENDITIONS, UnitSource
 from gateway.cluster.streams.replicas import Replicas
 from gateway.lib.metric_table import PULLED, PULLS, MetricSample
 from gateway.lib.tasks import Tasks
+from gateway.lib.traffic import TrafficCounts
 from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
 from gateway.live.stream import Stream
@@ -42,10 +43,19 @@ class BrowserReplicas:
 
     specs: of the outputs of replicas; only `whep` of them is used.
     h264: the replicas with H.264. tasks: change the pictures of viewers.
+    traffic: counts the bytes to viewers.
     """
 
-    def __init__(self, limits: StreamLimits, specs: Sequence[OutputSpec], locator: StreamLocator, peers: Peers) -> None:
-        self.hub = Hub(limits, [spec for spec in specs if spec.name == KIND], Events())
+    def __init__(
+        self,
+        limits: StreamLimits,
+        specs: Sequence[OutputSpec],
+        locator: StreamLocator,
+        peers: Peers,
+        traffic: TrafficCounts,
+    ) -> None:
+        outputs = [spec for spec in specs if spec.name == KIND]
+        self.hub = Hub(limits, outputs, Events(), traffic=traffic, pulls=True)
         self.replicas = Replicas(self.hub, locator, peers, form=PullForm.WEBRTC)
         self.h264 = Replicas(Hub(limits, (), Events()), locator, peers, form=PullForm.WEBRTC_H264)
         self._uses: dict[Stream, list[Callable[[], None]]] = {}  # by replica with H.264: ends the use of each viewer
@@ -126,13 +136,20 @@ class BrowserMediaOfNodes:
 class PulledStreams:
     """The replicas for players, and the replicas for viewers by WebRTC. Use as `async with`.
 
-    specs: of their outputs.
+    specs: of their outputs. traffic: counts the bytes to viewers.
     """
 
-    def __init__(self, limits: StreamLimits, specs: Sequence[OutputSpec], locator: StreamLocator, peers: Peers) -> None:
-        self.hub = Hub(limits, [spec for spec in specs if spec.name != WHEP], Events())
+    def __init__(
+        self,
+        limits: StreamLimits,
+        specs: Sequence[OutputSpec],
+        locator: StreamLocator,
+        peers: Peers,
+        traffic: TrafficCounts,
+    ) -> None:
+        self.hub = Hub(limits, [spec for spec in specs if spec.name != WHEP], Events(), traffic=traffic, pulls=True)
         self.replicas = Replicas(self.hub, locator, peers)
-        self.browsers = BrowserReplicas(limits, specs, locator, peers)
+        self.browsers = BrowserReplicas(limits, specs, locator, peers, traffic)
         self._replicas = self.replicas, self.browsers.replicas, self.browsers.h264
 
     async def __aenter__(self) -> Self:
