@@ -38,10 +38,5 @@ class TrafficWatch:
 
 
 def _fault(channel: str, sent: int, limit: float, day: str, now: float) -> Fault:
-    text = f"{_shown(sent / 1e9)} GB were sent to its viewers on {day} (UTC). The limit is {_shown(limit)} GB."
+    text = f"{sent / 1e9:.3f} GB were sent to its viewers on {day} (UTC). The limit is {limit:g} GB."
     return Fault(FaultKind.TRAFFIC, channel, f"{day} {limit}", now, text, limit=limit)
-
-
-def _shown(gigabytes: float) -> str:
-    """Returns a number with at most three decimals."""
-    return f"{gigabytes:.3f}".rstrip("0").rstrip(".")

@@ -164,37 +164,20 @@ class Input(NewInput):
     pushUrl: str | None = None
 
 
-class Traffic(Schema):
-    """Bytes of a channel: media payload from its publisher (in), and what was sent to its viewers (out)."""
+class DayTraffic(Schema):
+    """The bytes of a UTC day: media payload from publishers (in), and what was sent to viewers (out)."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
+    day: str
     received: Annotated[int, Field(alias="in")]
     out: int
 
 
-class DayTraffic(Traffic):
-    """The traffic of a UTC day."""
-
-    day: str
-
-
-class ChannelTraffic(Schema):
-    """The traffic of a channel: today, and earlier days with traffic, newest first."""
+class TrafficByDay(Schema):
+    """The traffic of today, and of earlier days with traffic, newest first."""
 
     days: list[DayTraffic]
-
-
-class TrafficOfChannel(Traffic):
-    """The traffic of one channel on the day."""
-
-    id: str
-
-
-class TrafficOfAll(DayTraffic):
-    """The traffic of a UTC day: the sum, and the channels with the most bytes to viewers first."""
-
-    channels: list[TrafficOfChannel]
 
 
 class Session(SparseSchema):
@@ -205,7 +188,6 @@ class Session(SparseSchema):
     viewers: by protocol, on all nodes. node: id of the node with the stream, if there are several nodes.
     behind: delay of the viewer whose page reported last, seconds; null: none did so in the last minute.
     refusals: the last ten refused pushes on all nodes, newest first. Both only of a session requested by its id.
-    traffic: bytes on this UTC day, also before this stream; null: the store does not answer. Only of such a session, too.
     webrtcViewers: viewers by WHEP at the node with the stream, those with the worst connections first, at most 50; also
     only of a session that was requested by its id.
     """
@@ -226,7 +208,6 @@ class Session(SparseSchema):
     measured: Measurements
     behind: float | None = None
     refusals: list[Refusal] | None = None
-    traffic: Traffic | None = None
     webrtcViewers: list[WebRtcViewer] | None = None
     node: str | None = None
 

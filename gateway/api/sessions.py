@@ -15,7 +15,6 @@ from gateway.api.body import read
 from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.route import operation
-from gateway.api.traffic import today
 from gateway.channels.names import is_channel_id
 from gateway.diagnosis.experience import summary
 from gateway.diagnosis.refusal_log import newest
@@ -50,8 +49,7 @@ async def show(request: web.Request) -> web.Response:
         found = session_with_viewers(id, None, {})
     else:
         found = _with_node(session_with_viewers(id, stream, context.remote_viewers.of(id)), context.cluster.node)
-    refusals, traffic = await asyncio.gather(_refusals(context, id), today(context, id))
-    return answer({**found, "behind": context.experience.behind(id), "refusals": refusals, "traffic": traffic})
+    return answer({**found, "behind": context.experience.behind(id), "refusals": await _refusals(context, id)})
 
 
 async def _refusals(context: Context, id: str) -> list[Mapping[str, Any]]:

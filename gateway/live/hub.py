@@ -67,23 +67,16 @@ class Hub:
     """The streams of this process. Only one event loop may use it. `run` must run for the streams to work.
 
     renditions: whether the additional tracks of a push are streams of their own; else they are relayed.
-    traffic: counts the bytes of the streams. pulls: whether other nodes hold its streams, and count what they received.
+    traffic: counts the bytes of its streams. pulls: whether other nodes hold these, and count what they received.
     """
 
     def __init__(
-        self,
-        limits: StreamLimits,
-        specs: Sequence[OutputSpec],
-        events: Events,
-        *,
-        renditions: bool = True,
-        traffic: TrafficCounts | None = None,
-        pulls: bool = False,
+        self, limits: StreamLimits, specs: Sequence[OutputSpec], events: Events, *, renditions: bool = True
     ) -> None:
-        self._renditions, self._pulls = renditions, pulls
-        self.traffic = traffic or TrafficCounts()
+        self._renditions = renditions
         self.limits = limits
         self.events = events
+        self.traffic, self.pulls = TrafficCounts(), False
         self._output_specs = tuple(specs)
         self._streams: dict[str, Stream] = {}
         self._ended: dict[str, Stream] = {}
@@ -135,8 +128,8 @@ class Hub:
                 self.end(stream.name, EndReason.EXPIRED)
 
     def _count_received(self, stream: Stream) -> None:
-        """Adds the bytes of a push and its tracks to the channel's traffic."""
-        if not self._pulls and stream.kind is not StreamKind.RENDITION:
+        """Adds the bytes of a push and of its additional tracks to the channel's traffic."""
+        if not self.pulls and stream.kind is not StreamKind.RENDITION:
             stream.tally.received += stream.received.take_bytes()
 
     def _limit_bit_rate(self, stream: Stream, now: float) -> None:

@@ -85,12 +85,7 @@ class EdgeParts:
         self.pulled.start(tasks)
         cluster.start(tasks)
         reporter = ViewerReporter(
-            node.identity.id,
-            self._viewer_counts,
-            cluster.locator,
-            cluster.peers,
-            node.experience,
-            traffic=node.traffic,
+            node.identity.id, self._viewer_counts, cluster.locator, cluster.peers, node.experience, node.traffic
         )
         tasks.start(reporter.run(), "viewers")
         node.metrics.read_from(self._samples)
@@ -120,8 +115,9 @@ async def open_edge(node: NodeParts) -> EdgeParts:
     viewers = build_viewers(node, cluster.reader, cluster.deleted, site.table, site.site)
     packaging = PackagingServices(settings, viewers.memory)
     pulled = PulledStreams(
-        _stream_limits(settings), output_specs(packaging, pulled=True), cluster.source, cluster.peers, node.traffic
+        _stream_limits(settings), output_specs(packaging, pulled=True), cluster.source, cluster.peers
     )
+    pulled.count(node.traffic)
     recordings_cache = settings.edge.cache // _RECORDINGS_DIVISOR
     cache_settings = settings.edge.model_copy(update={"cache": settings.edge.cache - recordings_cache})
     upstream = UpstreamClient(cluster.source, cluster.peers)

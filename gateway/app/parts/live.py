@@ -39,7 +39,8 @@ async def build_live(parts: NodeParts, backends: Backends, memory: Backlogs) -> 
     """
     settings, metrics, stack, events = parts.settings, parts.metrics, parts.stack, parts.events
     stores = backends.stores
-    hub = Hub(_stream_limits(settings, stores.registry is not None), (), events, traffic=parts.traffic)
+    hub = Hub(_stream_limits(settings, stores.registry is not None), (), events)
+    hub.traffic = parts.traffic
     slot = parts.identity.slot
     process = slot.id if slot is not None else ""  # several processes may share the data folder
     archive = Archive(

@@ -13,7 +13,7 @@ from gateway.cluster.calls.node_rpc import NOT_THIS_NODE, operation_target
 from gateway.cluster.members.node_address import PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.members.peers import Peers
 from gateway.diagnosis.experience import Experience, Totals
-from gateway.lib.traffic import Tally, TrafficCounts
+from gateway.lib.traffic import TrafficCounts
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -39,9 +39,8 @@ class ViewerReporter:
     viewers: returns the viewers on this node, by stream and protocol (flv, wsflv, rtmp, hls, cmaf, dash). Streams of
     this node are not reported, because `locator` finds no other node. A failed report of counts is not retried.
     experience: the reports of viewers on this node. A failed report of them is sent again with the next one.
+    traffic: the bytes that this node has sent to viewers. They go with the counts, and wait until a holder has them.
     held_here(channel): whether this node holds the channel's stream.
-    traffic: the bytes to viewers of this node, which go with the counts and are kept until the holder has got them;
-    None: this node stores them itself.
     """
 
     node: str
@@ -49,8 +48,8 @@ class ViewerReporter:
     locator: StreamLocator
     peers: Peers
     experience: Experience
+    traffic: TrafficCounts = field(default_factory=TrafficCounts)
     held_here: Callable[[str], bool] = lambda channel: False
-    traffic: TrafficCounts | None = None
     # The streams in the last report. A stream without viewers is reported once more.
     _reported: set[str] = field(default_factory=set, init=False)
 
@@ -75,11 +74,10 @@ class ViewerReporter:
 
     async def _report_viewers(self, semaphore: asyncio.Semaphore, name: str, counts: Mapping[str, int]) -> None:
         query = {"node": self.node, **{protocol: str(count) for protocol, count in counts.items()}}
-        tally = self.traffic.of(channel_of(name)) if self.traffic is not None else Tally()
-        _, sent = tally.take()  # the first of a channel's streams tells all
-        if sent:
+        tally = self.traffic.of(channel_of(name))
+        if sent := tally.take()[1]:  # the first of a channel's streams tells all
             query["sent"] = str(sent)
-        if not await self._post(semaphore, "viewers", name, query, needs_holder=sent > 0):
+        if not await self._post(semaphore, "viewers", name, query):
             tally.put_back(sent)
 
     async def _report_experience(self, semaphore: asyncio.Semaphore, name: str, totals: Mapping[str, Totals]) -> None:
@@ -87,19 +85,8 @@ class ViewerReporter:
         if not await self._post(semaphore, "experienced", name, query):
             self.experience.put_back(name, totals)
 
-    async def _post(
-        self,
-        semaphore: asyncio.Semaphore,
-        operation: str,
-        name: str,
-        query: Mapping[str, str],
-        *,
-        needs_holder: bool = False,
-    ) -> bool:
-        """Sends numbers to the node that holds a stream. Returns False if they have to be sent again.
-
-        needs_holder: whether they have to be sent again if no node holds the stream now.
-        """
+    async def _post(self, semaphore: asyncio.Semaphore, operation: str, name: str, query: Mapping[str, str]) -> bool:
+        """Sends numbers to the node that holds a stream. Returns False if they have to be sent again."""
         async with semaphore:
             try:
                 node = await self.locator.find(name)
@@ -107,7 +94,7 @@ class ViewerReporter:
                 log.debug("viewers cannot be reported", stream=name, reason=str(error))
                 return False
             if node is None or node.id == self.node:
-                return not needs_holder
+                return "sent" not in query
             target = operation_target(node, f"{operation}/{name}", query)
             try:
                 await self.peers.ask(node, "POST", target, seconds=_ANSWER_SECONDS)

@@ -43,19 +43,10 @@ class BrowserReplicas:
 
     specs: of the outputs of replicas; only `whep` of them is used.
     h264: the replicas with H.264. tasks: change the pictures of viewers.
-    traffic: counts the bytes to viewers.
     """
 
-    def __init__(
-        self,
-        limits: StreamLimits,
-        specs: Sequence[OutputSpec],
-        locator: StreamLocator,
-        peers: Peers,
-        traffic: TrafficCounts,
-    ) -> None:
-        outputs = [spec for spec in specs if spec.name == KIND]
-        self.hub = Hub(limits, outputs, Events(), traffic=traffic, pulls=True)
+    def __init__(self, limits: StreamLimits, specs: Sequence[OutputSpec], locator: StreamLocator, peers: Peers) -> None:
+        self.hub = Hub(limits, [spec for spec in specs if spec.name == KIND], Events())
         self.replicas = Replicas(self.hub, locator, peers, form=PullForm.WEBRTC)
         self.h264 = Replicas(Hub(limits, (), Events()), locator, peers, form=PullForm.WEBRTC_H264)
         self._uses: dict[Stream, list[Callable[[], None]]] = {}  # by replica with H.264: ends the use of each viewer
@@ -136,20 +127,13 @@ class BrowserMediaOfNodes:
 class PulledStreams:
     """The replicas for players, and the replicas for viewers by WebRTC. Use as `async with`.
 
-    specs: of their outputs. traffic: counts the bytes to viewers.
+    specs: of their outputs.
     """
 
-    def __init__(
-        self,
-        limits: StreamLimits,
-        specs: Sequence[OutputSpec],
-        locator: StreamLocator,
-        peers: Peers,
-        traffic: TrafficCounts,
-    ) -> None:
-        self.hub = Hub(limits, [spec for spec in specs if spec.name != WHEP], Events(), traffic=traffic, pulls=True)
+    def __init__(self, limits: StreamLimits, specs: Sequence[OutputSpec], locator: StreamLocator, peers: Peers) -> None:
+        self.hub = Hub(limits, [spec for spec in specs if spec.name != WHEP], Events())
         self.replicas = Replicas(self.hub, locator, peers)
-        self.browsers = BrowserReplicas(limits, specs, locator, peers, traffic)
+        self.browsers = BrowserReplicas(limits, specs, locator, peers)
         self._replicas = self.replicas, self.browsers.replicas, self.browsers.h264
 
     async def __aenter__(self) -> Self:
@@ -167,6 +151,11 @@ class PulledStreams:
         """Starts the tasks of the hubs."""
         for replicas in self._replicas:
             tasks.start(replicas.hub.run(), "replicas")
+
+    def count(self, traffic: TrafficCounts) -> None:
+        """Counts the bytes to viewers of future streams."""
+        for hub in (self.hub, self.browsers.hub):
+            hub.traffic, hub.pulls = traffic, True
 
     def drain(self) -> None:
         """Accepts no new streams. Ends all viewers."""
