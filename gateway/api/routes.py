@@ -71,7 +71,7 @@ ROUTES: Final = (
         Route("DELETE /videostream/{id}/inputs/take", inputs.release, role=_BROADCASTER, held=True),
         Route("GET /videostream/{id}/inputs/{name}/preview", inputs.preview, role=_BROADCASTER, held=True),
         Route("GET /videostreams/online", sessions.online, role=_BROADCASTER),
-        Route("GET /traffic", traffic.index),
+        Route("GET /videostreams/traffic", traffic.index),
         Route("POST /videostream/{id}/outputs/{name}", sessions.switch, held=True),
     ),
     *_tagged(

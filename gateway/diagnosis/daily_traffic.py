@@ -6,6 +6,7 @@ process that starts again begins a new entry.
 
 import asyncio
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from gateway.lib.clocks import SYSTEM_CLOCKS, Clocks
+from gateway.lib.clocks import Clock
 from gateway.lib.traffic import TrafficCounts
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import ConsoleStore
@@ -45,7 +46,7 @@ class DailyTraffic:
 
     counts: TrafficCounts
     store: ConsoleStore
-    clocks: Clocks = SYSTEM_CLOCKS
+    clock: Clock = time.time
     _process: str = field(default_factory=lambda: secrets.token_hex(6), init=False)
     _own: dict[str, dict[str, Bytes]] = field(default_factory=dict, init=False)  # of today, and of unsaved days
     _unsaved: set[str] = field(default_factory=set, init=False)
@@ -58,13 +59,13 @@ class DailyTraffic:
     @property
     def days(self) -> list[str]:
         """The days that are kept, newest first: today and those before."""
-        now = self.clocks.wall()
+        now = self.clock()
         return [day_of(now - n * _DAY) for n in range(DAYS)]
 
     async def run(self) -> None:
         """Stores the sums every minute and at midnight, until it is cancelled."""
         while True:
-            await asyncio.sleep(min(SAVE_SECONDS, _DAY - self.clocks.wall() % _DAY))
+            await asyncio.sleep(min(SAVE_SECONDS, _DAY - self.clock() % _DAY))
             await self.save()
 
     async def save(self) -> None:
@@ -92,7 +93,7 @@ class DailyTraffic:
 
     def _collect(self) -> None:
         """Adds what was counted since the last call to the day of that call."""
-        now = self.clocks.wall()
+        now = self.clock()
         day, self._collected = day_of(self._collected or now), now
         for channel, received, sent in self.counts.take_all():
             _add(self._own.setdefault(day, {}), channel, (received, sent))

@@ -26,6 +26,7 @@ _PLAIN_LINE = re.compile(
 )
 _MAX_REMEMBERED_BLOCK: Final = 1024  # limit of the header block that a connection remembers, in bytes
 _SINGLE_HEADERS: Final = frozenset({"host", "content-length", "transfer-encoding"})
+UNCOUNTED: Final = Tally()
 _MAX_CACHED_PATH: Final = 200  # characters; longer paths are decoded each time, because players do not use them
 
 
@@ -47,7 +48,7 @@ class Request:
     exempt: whether this address belongs to a trusted proxy, which has no limits.
     proxied: whether a trusted proxy named this address. The proxy may be a cache that answers other requests itself.
     scheme: http or https, as the client uses it.
-    tally: counts the bytes of the answer for a channel; None: they are not counted.
+    tally: counts the bytes of the answer for a channel; UNCOUNTED: for none.
     """
 
     # fmt: off
@@ -72,8 +73,12 @@ class Request:
         self.scheme = scheme
         self.exempt = False
         self.proxied = False
-        self.tally: Tally | None = None
+        self.tally = UNCOUNTED
         self._query: dict[str, str] | None = None
+
+    def reset(self) -> None:
+        """Prepares the request for its repetition by the same connection."""
+        self.exempt, self.tally = False, UNCOUNTED
 
     @property
     def host(self) -> str:
