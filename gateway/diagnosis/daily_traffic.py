@@ -26,7 +26,7 @@ DAYS: Final = 31  # days that are kept, with today
 SAVE_SECONDS: Final = 60.0
 KIND: Final = "traffic/"  # with the day: the kind in the store
 _DAY: Final = 86_400
-_PER_ENTRY: Final = 4_000  # channels; DynamoDB takes items of 400 kB
+_PER_ENTRY: Final = 2_000  # channels; DynamoDB takes items of 400 kB
 
 Bytes: TypeAlias = tuple[int, int]  # received, sent
 
