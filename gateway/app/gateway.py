@@ -69,6 +69,7 @@ class Gateway(Role):
         tasks, inputs = node.tasks, parts.pushes.inputs
         tasks.start(inputs.run(), "inputs")
         tasks.start(parts.diagnosis.recorder.run(), "history")
+        tasks.start(parts.diagnosis.traffic.run(), "traffic")
         parts.live.outputs.start(tasks)
         if node.first:
             parts.jobs.start()

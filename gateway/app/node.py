@@ -25,6 +25,7 @@ from gateway.lib.heap import return_free_memory
 from gateway.lib.metrics import Metrics
 from gateway.lib.readiness import Readiness
 from gateway.lib.tasks import Tasks
+from gateway.lib.traffic import TrafficCounts
 from gateway.lib.tuning import raise_file_limit, tune_garbage_collector
 from gateway.listeners.load_agent import LoadAgent
 from gateway.ports.events import Events
@@ -74,6 +75,7 @@ async def serve(
                 events=events,
                 metrics=metrics,
                 experience=Experience(metrics),
+                traffic=TrafficCounts(),
                 readiness=Readiness(),
                 shutdown_signals=shutdown_signals,
                 stack=stack,

@@ -101,6 +101,7 @@ class ClusterMember:
         reader = Reader(identity.id, identity.site)
         self._selector = EdgeSelector(self.locator, self.nodes, reader, identity.siblings)
         self.pulled = PulledStreams(hub.limits, local.replicated, self._selector, self.peers)
+        self.pulled.count(hub.traffic)
         self.streams = ClusterStreams(hub, self.pulled.replicas)
         self.browser_streams = ClusterStreams(hub, self.pulled.browsers.replicas)
         self.forwards = PushForwarder(hub.limits, self.peers, local.dropped)

@@ -215,6 +215,12 @@ INPUT_SWITCHES: Final = _counter(
 STREAM_VIEWERS: Final = _gauge(
     "millrace_stream_viewers", "Viewers of a stream; only if metrics.per_stream is on.", "stream"
 )
+STREAM_BYTES: Final = _counter(
+    "millrace_stream_bytes_total",
+    "Bytes of a channel: in (media from its publisher), out (to its viewers); only if metrics.per_stream is on.",
+    "stream",
+    "direction",
+)
 
 TABLE: Final[Mapping[str, Metric]] = {
     metric.name: metric for metric in tuple(globals().values()) if isinstance(metric, Metric)

@@ -12,6 +12,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.tasks import Tasks
+from gateway.lib.traffic import TrafficCounts
 from gateway.live.next_numbers import OutputNumbers
 from gateway.live.output import Outputs, OutputSpec
 from gateway.live.publisher import Evict, PublishSource, PushOrigin, StreamPublisher
@@ -67,6 +68,7 @@ class Hub:
     """The streams of this process. Only one event loop may use it. `run` must run for the streams to work.
 
     renditions: whether the additional tracks of a push are streams of their own; else they are relayed.
+    traffic: counts the bytes of its streams. pulls: whether other nodes hold these, and count what they received.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Hub:
         self._renditions = renditions
         self.limits = limits
         self.events = events
+        self.traffic, self.pulls = TrafficCounts(), False
         self._output_specs = tuple(specs)
         # By name: the numbers that a stream continues which is made next. Their owner removes them afterwards.
         self.continued: dict[str, OutputNumbers] = {}
@@ -121,10 +124,16 @@ class Hub:
         """Does the work of one second. now: monotonic seconds. wall_clock: seconds since 1970."""
         for stream in list(self._streams.values()):
             stream.received.sample(now)
+            self._count_received(stream)
             self._limit_bit_rate(stream, now)
             expired = self.limits.end_at_expiry and stream.channel.expires <= wall_clock - 1
             if expired and stream.publisher is not None:
                 self.end(stream.name, EndReason.EXPIRED)
+
+    def _count_received(self, stream: Stream) -> None:
+        """Adds the bytes of a push and of its additional tracks to the channel's traffic."""
+        if not self.pulls and stream.kind is not StreamKind.RENDITION:
+            stream.tally.received += stream.received.take_bytes()
 
     def _limit_bit_rate(self, stream: Stream, now: float) -> None:
         """Ends a push that is far above its limit for OVER_SECONDS. Its channel takes no push for a while.
@@ -336,6 +345,7 @@ class Hub:
         ended = self._ended.get(name)
         limiters = ended.limiters if ended is not None else None
         stream = Stream(spec, channel, limiters, self._on_playable, self._make_outputs)
+        stream.tally = self.traffic.of(channel.id)
         self._streams[name] = stream
         outputs = stream.outputs
         assert outputs is not None
@@ -391,6 +401,7 @@ class Hub:
             self._emit_publish_ended(stream, publisher, reason)
             publisher.evict(reason)
         stream.end(reason)
+        self._count_received(stream)
         if name in self._started:
             self._started.discard(name)
             self._ended[name] = stream

@@ -34,7 +34,8 @@ Each part of the state has one writer:
   `pushed_sound`, and uses `limiters`.
 - `pushed_tracks` belongs to the publisher of additional tracks (`TrackPublisher`). In a hub that relays these tracks,
   `additional` has them instead.
-- `viewers` counts the viewers of this node by protocol. Each playback protocol changes its own count.
+- `viewers` counts the viewers of this node by protocol. Each playback protocol changes its own count, and adds the
+  bytes that it sends to `tally`, which the hub sets once.
 - `next_numbers` has the numbers of the packagers, which set them.
 - `outputs` belongs to itself. `health` is set once by diagnosis.
 """
@@ -52,6 +53,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.channels.names import channel_of
+from gateway.lib.traffic import Tally
 from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
@@ -200,6 +202,7 @@ class Stream(Fanout):
         self.next_numbers = NextNumbers()
         self.additional = AdditionalRelay() if spec.relays else None
         self.viewers: Counter[str] = Counter()
+        self.tally = Tally()
         self.health: HealthReport | None = None  # of a source stream
         self._on_playable = on_playable
         self._on_end: list[Callable[[EndReason], None]] = []

@@ -12,6 +12,7 @@ from gateway.channels.channel import Channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response
 from gateway.lib.quota import Quota
+from gateway.lib.traffic import Tally, TrafficCounts
 from gateway.live.stream import Stream
 from gateway.playback.formats import CMAF, suffixes
 from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
@@ -29,6 +30,7 @@ class WatchedStream(Protocol):
 
     channel: Channel
     viewers: Counter[str]
+    tally: Tally
 
     @property
     def name(self) -> str: ...
@@ -67,6 +69,7 @@ class HttpViewers:
     window: the shortest window, in seconds. It is enough for the usual GOPs, which may be longer than `hls_time`.
     max_viewers: limit of players. Above it, the player with the oldest request is removed.
     reports: reads the CMCD of their requests; None: it is ignored. limits: refuses new players; None: there are none.
+    traffic: counts the bytes for streams of other nodes.
     """
 
     window: float = 15.0
@@ -74,6 +77,7 @@ class HttpViewers:
     clock: Callable[[], float] = time.monotonic
     reports: RequestReports | None = None
     limits: ViewerLimits | None = None
+    traffic: TrafficCounts = field(default_factory=TrafficCounts)
     # The address and user agent are stored as a hash, because a user agent may be as long as a request head.
     _entries: OrderedDict[tuple[str, str, int], _Entry] = field(default_factory=OrderedDict, init=False)
     _quota: Quota = field(default_factory=lambda: Quota(MAX_PER_ADDRESS), init=False)
@@ -113,11 +117,12 @@ class HttpViewers:
     def record(
         self, request: Request, stream: WatchedStream, protocol: str, *, media: bool, is_list: bool = False
     ) -> None:
-        """Records that a player has requested a file of `stream`. Hot path.
+        """Records that a player has requested a file of `stream`, whose bytes count from now on. Hot path.
 
         media: whether the answer has media. is_list: whether the file is a playlist or manifest.
         Raises AtCapacity if `limits` refuse a new player, which begins with a playlist.
         """
+        request.tally = stream.tally
         key = (stream.name, protocol, hash((request.peer, request.headers.get("user-agent"))))
         now = self.clock()
         entry = self._entries.get(key)

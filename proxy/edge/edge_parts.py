@@ -87,7 +87,9 @@ class EdgeParts:
         node, cluster, tasks = self.node, self.cluster, self.node.tasks
         self.pulled.start(tasks)
         cluster.start(tasks)
-        reporter = ViewerReporter(node.identity.id, self.viewer_counts, cluster.locator, cluster.peers, node.experience)
+        reporter = ViewerReporter(
+            node.identity.id, self.viewer_counts, cluster.locator, cluster.peers, node.experience, node.traffic
+        )
         tasks.start(reporter.run(), "viewers")
         node.metrics.read_from(self._samples)
 
@@ -118,6 +120,7 @@ async def open_edge(node: NodeParts) -> EdgeParts:
     pulled = PulledStreams(
         _stream_limits(settings), output_specs(packaging, pulled=True), cluster.source, cluster.peers
     )
+    pulled.count(node.traffic)
     recordings_cache = settings.edge.cache // _RECORDINGS_DIVISOR
     cache_settings = settings.edge.model_copy(update={"cache": settings.edge.cache - recordings_cache})
     upstream = UpstreamClient(cluster.source, cluster.peers)

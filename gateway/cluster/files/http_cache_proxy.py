@@ -34,6 +34,7 @@ from gateway.lib import metric_table
 from gateway.lib.clocks import Clock
 from gateway.lib.metric_table import MetricSample, by_label
 from gateway.lib.numbers import read_integer
+from gateway.lib.traffic import Tally
 from gateway.playback.formats import suffixes
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
@@ -74,11 +75,12 @@ CountViewer: TypeAlias = Callable[[Request, str, "CachedResponse"], None]
 class ViewerSet:
     """This node's viewers of one stream of another node. Implements playback.http_viewers.WatchedStream."""
 
-    __slots__ = ("__weakref__", "channel", "name", "viewers")
+    __slots__ = ("__weakref__", "channel", "name", "tally", "viewers")
 
-    def __init__(self, name: str, channel: Channel) -> None:
+    def __init__(self, name: str, channel: Channel, tally: Tally) -> None:
         self.name = name
         self.channel = channel
+        self.tally = tally
         self.viewers: Counter[str] = Counter()
 
 
@@ -229,7 +231,8 @@ class HttpCacheProxy:
         if cached.protocol:
             viewer_set = self._viewer_sets.get(name)
             if viewer_set is None:
-                viewer_set = self._viewer_sets[name] = ViewerSet(name, channel)
+                tally = self._viewers.traffic.of(channel_of(name))
+                viewer_set = self._viewer_sets[name] = ViewerSet(name, channel, tally)
             viewer_set.channel = channel
             media = not isinstance(cached, CachedPlaylist | CachedManifest)
             self._viewers.record(request, viewer_set, cached.protocol, media=media, is_list=not media)

@@ -28,6 +28,7 @@ OPEN = {
     "PUT /videostream/{id}/poster",
     "DELETE /videostream/{id}/poster",
     "GET /videostream/{id}/experience",
+    "GET /videostream/{id}/traffic",
     "GET /events",
     "GET /history",
     "PUT /account/password",

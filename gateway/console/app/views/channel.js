@@ -26,6 +26,7 @@ import { OnAir } from "./channel/on_air.js";
 import { RecentEvents } from "./channel/recent.js";
 import { Refusals } from "./channel/refusals.js";
 import { Simulcast } from "./channel/simulcast.js";
+import { Traffic } from "./channel/traffic.js";
 import { WebRtcViewers } from "./channel/webrtc.js";
 
 export { default as words } from "../words/channel.js";
@@ -155,7 +156,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
         ${!several && shownInputs}
         <${Play} channel=${channel} />
         <${Clips} channel=${channel} />
-        ${!gone && html`<${ChannelHistory} id=${id} live=${live} /><${Experience} id=${id} />`}
+        ${!gone && html`<${ChannelHistory} id=${id} live=${live} /><${Experience} id=${id} /><${Traffic} id=${id} />`}
       </div>
       <div class="stack right">
         ${administers.value && html`<${Switches} channel=${channel} session=${session} onChanged=${changed} />`}
