@@ -18,9 +18,23 @@ from gateway.ports.errors import StoreUnavailable, StoreUnusable
 class SqliteChannels(ChannelRows, Database):
     CREATE = """
 CREATE TABLE IF NOT EXISTS channels (id TEXT PRIMARY KEY, item TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
+CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS channel_list (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, search TEXT NOT NULL, expires INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS channel_changed AFTER UPDATE ON channels
+    BEGIN DELETE FROM channel_list WHERE id = OLD.id; END;
+CREATE TRIGGER IF NOT EXISTS channel_deleted AFTER DELETE ON channels
+    BEGIN DELETE FROM channel_list WHERE id = OLD.id; END
 """
+    SCHEMA = 2
     CHECK = "SELECT 1 FROM channels LIMIT 1"
+    RANKS = "SELECT key AS id, value AS rank FROM json_each(?)"
+    ENTER = """
+INSERT OR IGNORE INTO channel_list
+SELECT channels.id, json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]')
+FROM json_each(?) JOIN channels ON channels.id = json_extract(value, '$[0]') AND item = json_extract(value, '$[1]')
+"""
     SLUG = "json_extract(item, '$.slug')"
     NUMBER = "rowid"
 

@@ -56,4 +56,16 @@ CREATE TRIGGER channels_changed AFTER INSERT OR UPDATE OR DELETE ON channels
     FOR EACH ROW EXECUTE FUNCTION millrace_notify();
 CREATE TRIGGER jobs_added AFTER INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION millrace_notify();
 """,
+    """
+CREATE TABLE channel_list (
+    id text COLLATE "C" PRIMARY KEY, name text COLLATE "C" NOT NULL, search text NOT NULL, expires bigint NOT NULL
+);
+CREATE FUNCTION millrace_unlist() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM channel_list WHERE id = OLD.id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER channels_unlisted AFTER UPDATE OR DELETE ON channels
+    FOR EACH ROW EXECUTE FUNCTION millrace_unlist();
+""",
 )

@@ -44,6 +44,14 @@ class PostgresStore(SqlStore):
 class PostgresChannels(ChannelRows, PostgresStore):
     SLUG = "(item::json->>'slug')"
     NUMBER = "number"
+    RANKS = "SELECT key AS id, value::float8 AS rank FROM json_each_text(?::json)"
+    # FOR SHARE: a channel that another process changes now is not entered with its old texts.
+    ENTER = """
+INSERT INTO channel_list
+SELECT id, value->>2, value->>3, (value->>4)::bigint
+FROM json_array_elements(?::json) AS value JOIN channels ON channels.id = value->>0 AND item = value->>1
+FOR SHARE OF channels ON CONFLICT DO NOTHING
+"""
 
     async def _rename(self, id: str, item: str, new_id: str, new_item: str) -> bool:
         statement = """

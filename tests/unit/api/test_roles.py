@@ -41,6 +41,7 @@ OPEN = {
     "POST /videostream/{id}/inputs/{name}/take",
     "DELETE /videostream/{id}/inputs/take",
     "GET /videostream/{id}/inputs/{name}/preview",
+    "GET /videostreams",
     "GET /videostreams/online",
     "GET /videostream/{id}/recordings",
     "POST /videostream/{id}/clips",

@@ -27,6 +27,7 @@ import { RecentEvents } from "./channel/recent.js";
 import { Refusals } from "./channel/refusals.js";
 import { Simulcast } from "./channel/simulcast.js";
 import { WebRtcViewers } from "./channel/webrtc.js";
+import { refreshChannels } from "./parts/channels.js";
 
 export { default as words } from "../words/channel.js";
 
@@ -109,7 +110,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
     });
     if (!done) return;
     toast(t("delete.done", { name }), "ok");
-    refresh("/videostream");
+    refreshChannels();
     go("/channels");
   };
 
