@@ -45,12 +45,10 @@ class PostgresChannels(ChannelRows, PostgresStore):
     SLUG = "(item::json->>'slug')"
     NUMBER = "number"
     RANKS = "SELECT key AS id, value::float8 AS rank FROM json_each_text(?::json)"
-    # FOR SHARE: a channel that another process changes now is not entered with its old texts.
     ENTER = """
-INSERT INTO channel_list
-SELECT id, value->>2, value->>3, (value->>4)::bigint
-FROM json_array_elements(?::json) AS value JOIN channels ON channels.id = value->>0 AND item = value->>1
-FOR SHARE OF channels ON CONFLICT DO NOTHING
+UPDATE channel_list SET name = value->>2, search = value->>3, expires = (value->>4)::bigint
+FROM json_array_elements(?::json) AS value
+WHERE channel_list.id = value->>0 AND changed = (value->>1)::bigint
 """
 
     async def _rename(self, id: str, item: str, new_id: str, new_item: str) -> bool:

@@ -16,20 +16,22 @@ from gateway.ports.errors import ChannelExists, NoSuchChannel, SlugTaken
 
 _DELETED: Final = "deleted/"  # prefix of the ids of deleted channels; a channel id has no slash
 _LIVE: Final = "SELECT item FROM channels WHERE substr(id, 1, 8) <> ?"
-_UNLISTED: Final = """
-SELECT id, item FROM channels WHERE id IN (
-    SELECT id FROM channels WHERE substr(id, 1, 8) <> ? EXCEPT SELECT id FROM channel_list LIMIT 100
-)
+_OUTDATED: Final = """
+SELECT id, item, changed FROM channel_list JOIN channels USING (id) WHERE name IS NULL ORDER BY id LIMIT 200
 """
 _LISTED: Final = """
-WITH ranks AS MATERIALIZED ({ranks}), listed AS (
-    SELECT channel_list.*, rank, CASE WHEN rank IS NOT NULL THEN 0 WHEN expires < ? THEN 2 ELSE 1 END AS state
-    FROM channel_list LEFT JOIN ranks ON ranks.id = channel_list.id WHERE {ids}
+WITH ranks AS ({ranks}), listed AS (
+    SELECT channel_list.id, name, search, expires, rank,
+        CASE WHEN rank IS NOT NULL THEN 0 WHEN expires < ? THEN 2 ELSE 1 END AS state
+    FROM channel_list LEFT JOIN ranks ON ranks.id = channel_list.id WHERE name IS NOT NULL AND {ids}
 )
 """
 _COUNTS: Final = "SELECT state, count(*), sum(CASE WHEN {words} THEN 1 ELSE 0 END) FROM listed GROUP BY state"
 _PAGE: Final = """
-, page AS (SELECT * FROM listed WHERE {words} AND state IN ({states}) ORDER BY {order} LIMIT ? OFFSET ?)
+, page AS (
+    SELECT id, name, expires, rank, state FROM listed WHERE {words} AND state IN ({states})
+    ORDER BY {order} LIMIT ? OFFSET ?
+)
 SELECT item FROM page JOIN channels USING (id) ORDER BY {order}
 """
 # Whether a channel has no value for an order, and the value.
@@ -59,7 +61,7 @@ class ChannelRows(SqlStore):
         return [_channel(text) for (text,) in rows]
 
     async def find(self, query: ChannelQuery) -> ChannelPage:
-        await self._enter_missing()
+        await self._enter_changes()
         ids = "true" if query.ids is None else f"channel_list.id IN (''{', ?' * len(query.ids)})"
         words = " AND ".join(["true", *["replace(search, ?, '') <> search"] * len(query.words)])
         states = ", ".join(str(int(state)) for state in query.states)
@@ -72,10 +74,10 @@ class ChannelRows(SqlStore):
         found = sum(found for state, _, found in counts if state in query.states)
         return ChannelPage([_channel(text) for (text,) in rows], found, {state: all for state, all, _ in counts})
 
-    async def _enter_missing(self) -> None:
-        while rows := await self.rows(_UNLISTED, _DELETED):
-            entries = [(id, text, ListEntry.of(_channel(text))) for id, text in rows]
-            values = [(id, text, entry.name, entry.search, entry.expires) for id, text, entry in entries]
+    async def _enter_changes(self) -> None:
+        while rows := await self.rows(_OUTDATED):
+            entries = [(id, changed, ListEntry.of(_channel(text))) for id, text, changed in rows]
+            values = [(id, changed, entry.name, entry.search, entry.expires) for id, changed, entry in entries]
             await self.write(self.ENTER, json.dumps(values))
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
