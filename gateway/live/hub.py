@@ -77,7 +77,8 @@ class Hub:
         self._renditions = renditions
         self.limits = limits
         self.events = events
-        self.traffic, self.pulls = TrafficCounts(), False
+        self.traffic = TrafficCounts()
+        self.pulls = False
         self._output_specs = tuple(specs)
         # By name: the numbers that a stream continues which is made next. Their owner removes them afterwards.
         self.continued: dict[str, OutputNumbers] = {}

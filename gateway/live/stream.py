@@ -211,6 +211,11 @@ class Stream(Fanout):
         self.outputs = outputs(self) if outputs is not None else None
 
     @property
+    def bitrate(self) -> int:
+        """Bits per second of the received media."""
+        return self.received.bitrate
+
+    @property
     def name(self) -> str:
         return self.spec.name
 

@@ -3,37 +3,24 @@
 import asyncio
 import math
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
-from gateway.channels.channel import Channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response
 from gateway.lib.quota import Quota
-from gateway.lib.traffic import Tally, TrafficCounts
-from gateway.live.stream import Stream
+from gateway.lib.traffic import TrafficCounts
 from gateway.playback.formats import CMAF, suffixes
 from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
 from gateway.playback.reports import RequestReports
-from gateway.playback.viewer_limits import ViewerLimits
+from gateway.playback.viewer_limits import ViewerLimits, WatchedStream
 from gateway.ports.errors import AtCapacity
 
 MAX_PER_ADDRESS: Final = 500  # counted players of one address or IPv6 /64, of all streams; others are not counted
 MEDIA: Final = suffixes(CacheClass.MEDIA)
 _CMAF, _DASH = (address.name for address in CMAF.addresses)
-
-
-class WatchedStream(Protocol):
-    """A stream of this node or of another."""
-
-    channel: Channel
-    viewers: Counter[str]
-    tally: Tally
-
-    @property
-    def name(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -136,7 +123,7 @@ class HttpViewers:
         else:
             if entry is not None:
                 self._forget(key)  # the player watched an earlier stream of this name
-            if is_list and self.limits is not None and isinstance(stream, Stream):
+            if is_list and self.limits is not None:
                 self.limits.admit(stream)
             address = "" if request.exempt else request.peer
             if address and not self._quota.take(address):

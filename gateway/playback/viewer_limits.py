@@ -4,9 +4,10 @@ Viewers whom this node refuses may go to another node.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, NoReturn, Protocol, TypeAlias
 from weakref import WeakSet
 
 from gateway.channels.channel import Channel
@@ -14,7 +15,7 @@ from gateway.channels.names import channel_of
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
 from gateway.http.websocket import wants_upgrade
-from gateway.live.stream import Stream
+from gateway.lib.traffic import Tally
 from gateway.ports.errors import AtCapacity
 
 RETRY_AFTER: Final = 10  # seconds
@@ -32,6 +33,20 @@ class NodeFull(AtCapacity):
     """The viewers of this node need all its bandwidth. Another node may have more."""
 
 
+class WatchedStream(Protocol):
+    """A stream of this node or of another. bitrate: bits per second; 0: unknown."""
+
+    channel: Channel
+    viewers: Counter[str]
+    tally: Tally
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def bitrate(self) -> int: ...
+
+
 @dataclass(eq=False, slots=True)
 class ViewerLimits:
     """Limits the reckoned bandwidth: the number of viewers of each stream, times the mean bit rate of the stream.
@@ -45,19 +60,19 @@ class ViewerLimits:
     refused: dict[str, int]
     clock: Callable[[], float] = time.monotonic
     sibling: FindSibling = lambda channel: ""
-    _watched: WeakSet[Stream] = field(default_factory=WeakSet, init=False)
+    _watched: WeakSet[WatchedStream] = field(default_factory=WeakSet, init=False)
     _bits: dict[str, float] = field(default_factory=dict, init=False)  # bits per second by channel
     _all_bits: float = field(default=0.0, init=False)
     _reckoned: float = field(default=float("-inf"), init=False)
 
-    def admit(self, stream: Stream) -> None:
+    def admit(self, stream: WatchedStream) -> None:
         """Counts a new viewer of a stream. Raises AtCapacity instead, or NodeFull, if a limit would be exceeded."""
         self._watched.add(stream)  # a limit may be set while it has viewers
         most = stream.channel.number("maxViewerMbps") * 1e6
         if not most and not self.node_mbps:
             return
         self._reckon()
-        id, needed = channel_of(stream.name), stream.received.bitrate
+        id, needed = channel_of(stream.name), stream.bitrate
         bits = self._bits.get(id, 0.0) + needed
         if most and bits > most:
             self._refuse(AtCapacity(_CHANNEL_FULL))
@@ -93,7 +108,7 @@ class ViewerLimits:
         self._reckoned, self._all_bits = now, 0.0
         self._bits.clear()
         for stream in self._watched:
-            id, bits = channel_of(stream.name), stream.viewers.total() * stream.received.bitrate
+            id, bits = channel_of(stream.name), stream.viewers.total() * stream.bitrate
             self._bits[id] = self._bits.get(id, 0.0) + bits
             self._all_bits += bits
 

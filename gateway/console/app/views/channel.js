@@ -28,6 +28,7 @@ import { Refusals } from "./channel/refusals.js";
 import { Simulcast } from "./channel/simulcast.js";
 import { Traffic } from "./channel/traffic.js";
 import { WebRtcViewers } from "./channel/webrtc.js";
+import { refreshChannels } from "./parts/channels.js";
 
 export { default as words } from "../words/channel.js";
 
@@ -110,7 +111,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
     });
     if (!done) return;
     toast(t("delete.done", { name }), "ok");
-    refresh("/videostream");
+    refreshChannels();
     go("/channels");
   };
 
