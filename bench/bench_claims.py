@@ -129,11 +129,9 @@ async def _judge(name: str, ended: World, servers: list[str], steps: Counter[str
     print(f"\n{table(name, row)}\n")
     show(verdict)
     for late in sorted((one for one in returns if one.seconds > limit), key=lambda one: -one.seconds)[:20]:
-        outage = late.outage
-        tried = ", ".join(
-            f"{node} {began - outage.lost:.1f}-{end - outage.lost:.1f}" for node, began, end in outage.tried
-        )
-        print(f"late: {outage.channel} {late.seconds:.2f} s after {late.cause} (lost {outage.lost:.2f}: {tried})")
+        outage, lost = late.outage, late.outage.lost
+        tried = ", ".join(f"{node} {began - lost:.1f}-{end - lost:.1f}" for node, began, end in outage.tried)
+        print(f"late: {outage.channel} {late.seconds:.2f} s after {late.cause} (lost {lost:.2f}: {tried})")
     return row
 
 

@@ -23,8 +23,8 @@ No two holdings of one stream by two claims may overlap. So a lost claim that an
 
 What may overlap. A process that stood still, or could not reach the database, does not know yet that its claim was
 replaced. It serves its stream until its next verification. This is double *service* under one holder. It is not a
-violation, but it should be short: `double_services` has its times. Time in which one of both stood still does not count,
-because it served nobody then.
+violation, but it should be short: `double_services` has its times. Time in which one of both stood still does not
+count, because it served nobody then.
 
 Violations:
 
@@ -107,7 +107,7 @@ def _streams(history: History) -> list[str]:
 
 @dataclass(slots=True)
 class _Holding:
-    """A time in which a process holds the stream by a claim. last: number of the change with which it ended."""
+    """A time in which a process holds the stream by a claim."""
 
     claim: str
     process: str
@@ -291,11 +291,9 @@ class _Register:
         number = stored.number if stored is not None else -1
         for change in self.changes:
             is_later = change.number > number if stored is not None else change.time >= began
-            is_of_claim = change.before is not None and change.before.claim == call.claim
-            if is_later and is_of_claim and (change.after is None or change.after.claim != call.claim):
-                if change.after is not None and not change.after.left:
-                    ends.append(change.time)
-                    break
+            if is_later and change.before is not None and change.before.claim == call.claim and _replaces(change):
+                ends.append(change.time)
+                break
         return min(ends, default=inf)
 
     def _two_holders(self) -> Iterator[Violation]:
@@ -351,6 +349,12 @@ class _Register:
 
     def _stops(self, process: str) -> list[Stop]:
         return [stop for stop in self.history.stops if stop.process == process]
+
+
+def _replaces(change: Change) -> bool:
+    """Whether a change stored another claim in place of the one before."""
+    before, after = change.before, change.after
+    return before is not None and after is not None and not after.left and before.claim != after.claim
 
 
 def _covered(began: float, ended: float, stops: Sequence[Stop]) -> float:

@@ -62,7 +62,7 @@ class Monitor:
                     if not await connection.fetchval("SELECT pg_is_in_recovery()"):
                         await connection.execute(_WRITE)
                         await self._note(url, began)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                 with contextlib.suppress(asyncpg.InterfaceError):
                     if connection is not None:
                         connection.terminate()
@@ -86,7 +86,7 @@ async def is_primary(url: str) -> bool:
             return not await connection.fetchval("SELECT pg_is_in_recovery()", timeout=_PATIENCE)
         finally:
             connection.terminate()
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         return False
 
 

@@ -56,6 +56,13 @@ class Server:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, what)
 
+    def end(self) -> None:
+        """Ends Patroni, and then the server, which Patroni may have left."""
+        self.send(signal.SIGCONT)
+        self.process.stop(10)
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            os.kill(self.postmaster, signal.SIGQUIT)
+
 
 @dataclass
 class Cluster:
@@ -110,10 +117,9 @@ async def patroni(folder: Path) -> AsyncIterator[Cluster]:
         stack.callback(etcd.stop, 5)
         etcd.wait_listening(_port_of(etcd))
         cluster = Cluster([])
-        for name in ("first", "second"):
+        for name in ("alpha", "beta"):  # "first" is a word of synchronous_standby_names
             server = _server(folder / name, name, _port_of(etcd), user)
-            stack.callback(server.process.stop, 20)
-            stack.callback(server.send, signal.SIGCONT)
+            stack.callback(server.end)
             cluster.servers.append(server)
         await _ready(cluster)
         yield cluster
@@ -182,6 +188,7 @@ def _settings(folder: Path, name: str, etcd: int, port: int, api: int) -> dict[s
                 "replication": {"username": "replicator", "password": PASSWORD},
                 "rewind": {"username": "rewinder", "password": PASSWORD},
             },
+            "basebackup": {"checkpoint": "fast"},
             "parameters": {"unix_socket_directories": str(folder), "fsync": "off"},
         },
     }
@@ -223,7 +230,7 @@ class PatroniFaults:
         await self._fail_over("primary killed", leader)
 
     async def pause(self) -> None:
-        """A machine that stands still (SIGSTOP of server and Patroni), and continues when it is no longer the primary."""
+        """A machine that stands still (SIGSTOP of server and Patroni), until after another server is the primary."""
         leader = await asyncio.to_thread(self.cluster.leader)
         leader.send(signal.SIGSTOP)
         try:

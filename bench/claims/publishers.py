@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from random import Random
 
 from tests.support.rtmp import VIDEO, Peer, connected, message, picture
 
@@ -75,9 +75,7 @@ class Encoder:
     reasons: of refusals, with their number.
     """
 
-    def __init__(
-        self, channel: Channel, nodes: Sequence[Address], random: random.Random, pause: float = _PAUSE
-    ) -> None:
+    def __init__(self, channel: Channel, nodes: Sequence[Address], random: Random, pause: float = _PAUSE) -> None:
         self.channel = channel
         self.reasons: dict[str, int] = {}
         self._nodes, self._random, self._pause = nodes, random, pause

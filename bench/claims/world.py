@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
+import signal
 import time
+import traceback
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +111,7 @@ class World:
 async def world(
     folder: Path, urls: dict[str, str], servers: Sequence[str], *, channels: int, random: random.Random
 ) -> AsyncIterator[World]:
-    """Runs gateways and encoders. urls: of the database, for each gateway. servers: urls for the bench, one a server."""
+    """Runs gateways and encoders. urls: of the database, by gateway. servers: urls for the bench, one a server."""
     nodes = gateways(folder, urls, SHIFTS)
     async with contextlib.AsyncExitStack() as stack:
         for node in nodes.values():
@@ -129,6 +132,8 @@ async def world(
         encoders += [Encoder(channel, addresses, random, _RIVAL_PAUSE) for channel in made[::_RIVALS]]
         monitor = Monitor(servers)
         running = [asyncio.create_task(one.run()) for one in (monitor, *encoders)]
+        for task in running:
+            task.add_done_callback(_stop_loudly)
         try:
             one = World(nodes, made, encoders, monitor, random)
             yield one
@@ -138,6 +143,13 @@ async def world(
             await asyncio.gather(*running, return_exceptions=True)
             for node in nodes.values():
                 await asyncio.to_thread(node.end)
+
+
+def _stop_loudly(task: asyncio.Task[None]) -> None:
+    """Prints the error of a task that should run until the end, and ends the bench by SIGTERM."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        traceback.print_exception(error)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def history_of(nodes: dict[str, Gateway], servers: Sequence[str]) -> History:
