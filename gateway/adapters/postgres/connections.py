@@ -230,27 +230,38 @@ class PostgresConnections(contextlib.AbstractAsyncContextManager["PostgresConnec
 async def connect(dsn: str, **arguments: Any) -> _Connection:
     """Returns the first connection to a suitable server, of all hosts of a URL.
 
-    It tries all of them at once, because a dead machine never answers. arguments: of asyncpg. Raises LOST.
+    It tries all of them at once, because a dead machine never answers. While one is silent, the others are tried again:
+    one of them may become the primary. arguments: of asyncpg. Raises LOST.
     """
     urls = _urls(dsn)
     if len(urls) == 1:
         return await asyncpg.connect(dsn, **arguments)
-    errors: list[BaseException] = []
+    errors: dict[str, Exception] = {}
+
+    async def attempt(url: str) -> _Connection:
+        while True:
+            try:
+                return await asyncpg.connect(url, **arguments)
+            except LOST as error:
+                errors[url] = error
+                if len(errors) == len(urls):
+                    raise
+            await asyncio.sleep(_FAIL_SECONDS)
+
     chosen: _Connection | None = None
     async with Tasks("connecting", awaited) as tasks:
-        attempts = [tasks.start(asyncpg.connect(url, **arguments)) for url in urls]
+        attempts = [tasks.start(attempt(url), str(number)) for number, url in enumerate(urls)]
         try:
-            for attempt in asyncio.as_completed(attempts):
-                try:
-                    chosen = await attempt
+            for one in asyncio.as_completed(attempts):
+                with contextlib.suppress(*LOST):
+                    chosen = await one
                     return chosen
-                except LOST as error:
-                    errors.append(error)
         finally:
             for other in attempts:
                 other.add_done_callback(functools.partial(_terminate_unless, chosen))
     # A fault of the settings, if there is one, and not that another host is a standby.
-    raise next((error for error in errors if isinstance(error, _SETUP_FAULTS)), errors[-1])
+    found = [*errors.values()]
+    raise next((error for error in found if isinstance(error, _SETUP_FAULTS)), found[-1])
 
 
 def _terminate_unless(chosen: _Connection, attempt: asyncio.Task[_Connection]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.adapters.postgres.connections import PostgresConnections
+from gateway.adapters.postgres.connections import PostgresConnections, connect
 from gateway.adapters.postgres.migrations import MIGRATIONS
 from gateway.adapters.postgres.notifications import PostgresNotifications
 from gateway.adapters.postgres.stores import PostgresChannels, PostgresJobs, PostgresRegistry
@@ -21,6 +21,7 @@ from gateway.lib.tasks import Tasks
 from gateway.ports.errors import HeldByOtherNode, SlugTaken, StoreUnavailable, StoreUnusable
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
 from tests.support.authority import self_signed
+from tests.support.pebble import free_ports
 from tests.support.postgres import Postgres, pgbouncer, postgres_server
 
 
@@ -94,9 +95,23 @@ async def test_a_host_that_never_answers_does_not_hide_the_primary(server: Postg
             assert time.monotonic() - began < 1
 
 
+async def test_a_host_that_begins_to_answer_is_used_while_another_one_is_silent(server: Postgres) -> None:
+    """As a standby that becomes the primary."""
+    url = server.new_database()
+    free = free_ports(1)[0]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts = f"127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{free}"
+        async with Tasks("test") as tasks:
+            opening = tasks.start(connect(url.replace(f"127.0.0.1:{server.port}", hosts), timeout=10))
+            await asyncio.wait([opening], timeout=0.5)
+            assert not opening.done()
+            async with without_ends(server.port, free), asyncio.timeout(1):
+                (await opening).terminate()
+
+
 @contextlib.asynccontextmanager
-async def without_ends(port: int) -> AsyncIterator[tuple[int, asyncio.Event]]:
-    """Yields a port that leads to `port`, and an event: the server ended a connection, which is not passed on."""
+async def without_ends(port: int, own: int = 0) -> AsyncIterator[tuple[int, asyncio.Event]]:
+    """Yields a port (`own`) that leads to `port`, and an event: the server ended a connection, which is not passed on."""
     ended = asyncio.Event()
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, at_end: asyncio.Event) -> None:
@@ -114,7 +129,7 @@ async def without_ends(port: int) -> AsyncIterator[tuple[int, asyncio.Event]]:
             tasks.start(pass_on(reader, to_there, asyncio.Event()))
             tasks.start(pass_on(there, writer, ended))
 
-        async with await asyncio.start_server(accept, "127.0.0.1", 0) as proxy:
+        async with await asyncio.start_server(accept, "127.0.0.1", own) as proxy:
             try:
                 yield proxy.sockets[0].getsockname()[1], ended
             finally:
