@@ -36,13 +36,12 @@ from bench.claims.history import load, save
 from bench.claims.patroni import PatroniFaults, patroni
 from bench.claims.report import LIMIT, LIMIT_PATRONI, good, result, table
 from bench.claims.toxiproxy import toxiproxy
-from bench.claims.world import SHIFTS, World, history_of, world
+from bench.claims.world import GATEWAYS, World, history_of, world
 from bench.harness import paths, report
 from bench.harness.limits import set_limits
 from bench.harness.procs import BenchError
 from tests.support.postgres import postgres_server
 
-FOLDER = paths.BUILD / "claims"
 _PATIENCE = 30.0  # seconds in which all publishers must be back; a later one counts as never back
 
 Step = Callable[[], Awaitable[None]]
@@ -70,7 +69,7 @@ async def single(a: argparse.Namespace, failovers: int, folder: Path) -> dict[st
     """Fail-overs with one server of PostgreSQL, behind toxiproxy."""
     with postgres_server() as server, toxiproxy() as proxies:
         name = server.new_database().rpartition("/")[2]
-        urls = {node: server.url(name, proxies.open(node, server.port)) for node in SHIFTS}
+        urls = {node: server.url(name, proxies.open(node, server.port)) for node in GATEWAYS}
         made = world(folder, urls, [server.url(name)], channels=a.channels, random=random.Random(a.seed))
         async with made as running:
             gateway, database = GatewayFaults(running), DatabaseFaults(running, server, proxies)
@@ -90,35 +89,40 @@ async def single(a: argparse.Namespace, failovers: int, folder: Path) -> dict[st
                 ),
             ]
             steps = await _run(running, lanes, failovers)
-        return await _judge("one server", running, [server.url(name)], steps, LIMIT)
+        return await _judge("one server", running, [server.url(name)], steps, LIMIT, a.histories)
 
 
 async def replicated(a: argparse.Namespace, failovers: int, folder: Path) -> dict[str, Any]:
     """Fail-overs between two servers by Patroni."""
     async with patroni(folder / "patroni") as cluster:
-        urls = dict.fromkeys(SHIFTS, cluster.url)
+        urls = dict.fromkeys(GATEWAYS, cluster.url)
         made = world(folder, urls, cluster.urls, channels=a.channels, random=random.Random(a.seed))
         async with made as running:
             faults = PatroniFaults(running, cluster)
-            lanes = [Lane(running, {faults.switchover: 3, faults.kill: 3, faults.pause: 1}, 5)]
+            lanes = [Lane(running, {faults.switchover: 3, faults.kill: 3, faults.pause: 6}, 5)]
             steps = await _run(running, lanes, failovers)
-        return await _judge("Patroni", running, cluster.urls, steps, LIMIT_PATRONI)
+        return await _judge("Patroni", running, cluster.urls, steps, LIMIT_PATRONI, a.histories)
 
 
 async def _run(running: World, lanes: list[Lane], failovers: int) -> Counter[str]:
     if not await running.all_live(60):
         raise BenchError("the encoders cannot push")
     left, steps = [failovers], Counter[str]()
-    await asyncio.gather(*(lane.run(left, steps) for lane in lanes))
+    try:
+        await asyncio.gather(*(lane.run(left, steps) for lane in lanes))
+    except BenchError as error:  # what has happened until now is judged nevertheless
+        print(f"bench: {error}", file=sys.stderr)
     await running.all_live(_PATIENCE)
     running.never_back = sum(not channel.is_live for channel in running.channels)
     return steps
 
 
-async def _judge(name: str, ended: World, servers: list[str], steps: Counter[str], limit: float) -> dict[str, Any]:
+async def _judge(
+    name: str, ended: World, servers: list[str], steps: Counter[str], limit: float, folder: Path
+) -> dict[str, Any]:
     history = await history_of(ended.nodes, servers)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    file = FOLDER / f"{name.replace(' ', '-').lower()}.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name.replace(' ', '-').lower()}.jsonl"
     save(history, file)
     began = time.monotonic()
     verdict = check(history)
@@ -156,9 +160,9 @@ def run(a: argparse.Namespace) -> int:
                 row = asyncio.run(part(a, count, folder / kind))
                 rows.append(report.save(a.results, kind, "millrace", row | {"seed": a.seed}))
     finally:
-        shutil.rmtree(FOLDER / "logs", ignore_errors=True)
+        shutil.rmtree(a.histories / "logs", ignore_errors=True)
         for log in folder.glob("*/*/log"):
-            target = FOLDER / "logs" / log.relative_to(folder)
+            target = a.histories / "logs" / log.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(log, target)
         shutil.rmtree(folder, ignore_errors=True)
@@ -173,6 +177,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the choice of faults; times of processes still differ")
     parser.add_argument("--channels", type=int, default=12)
     parser.add_argument("--check", type=Path, metavar="FILE", help="judge a kept history, and run nothing")
+    parser.add_argument("--histories", type=Path, default=paths.BUILD / "claims", help="folder for histories and logs")
     parser.add_argument("--results", type=Path, default=paths.RESULTS)
     parser.add_argument("--limit", type=int, default=7200, help="seconds after which the run is given up")
     a = parser.parse_args()

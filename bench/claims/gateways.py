@@ -28,7 +28,8 @@ _READY = 60.0
 class Gateway:
     """One address with a sequence of processes: `one.1`, `one.2` and so on.
 
-    shift: seconds that its time of day is ahead. url: of the database, without the name of the process.
+    shift: seconds that its time of day is ahead. linger: seconds for which its streams linger.
+    url: of the database, without the name of the process.
     runs: name and end of each process; inf: it runs.
     """
 
@@ -38,6 +39,7 @@ class Gateway:
     folder: Path
     url: str
     shift: float = 0.0
+    linger: float = 10.0
     stops: list[Stop] = field(default_factory=list)
     runs: dict[str, float] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = None
@@ -78,7 +80,7 @@ class Gateway:
             "HTTP__ADVERTISE": f"{self.host}:{self.ports['http']}",
             "WEBRTC__PORT": "0",
             "WEBRTC__HOST": self.host,
-            "STREAM__LINGER": "1",
+            "STREAM__LINGER": str(self.linger),
             "LOG__FORMAT": "json",
         }
         for name in _PORTS:
@@ -154,11 +156,8 @@ class Gateway:
         return calls, reads, services
 
 
-def gateways(folder: Path, urls: dict[str, str], shifts: dict[str, float]) -> dict[str, Gateway]:
-    """Returns gateways by name, not started yet."""
+def gateways(folder: Path, urls: dict[str, str], kinds: dict[str, tuple[float, float]]) -> dict[str, Gateway]:
+    """Returns gateways by name, not started yet. kinds: shift and linger by name."""
     hosts = {name: f"127.0.0.{number}" for number, name in enumerate(urls, 51)}
     ports = dict(zip(_PORTS, free_ports(len(_PORTS), *hosts.values()), strict=True))
-    return {
-        name: Gateway(name, host, ports, folder / name, urls[name], shifts.get(name, 0.0))
-        for name, host in hosts.items()
-    }
+    return {name: Gateway(name, host, ports, folder / name, urls[name], *kinds[name]) for name, host in hosts.items()}

@@ -129,6 +129,7 @@ def _etcd(folder: Path) -> Process:
     client, peer = free_port(), free_port()
     urls = {"client": f"http://127.0.0.1:{client}", "peer": f"http://127.0.0.1:{peer}"}
     command = ["etcd", "--data-dir", str(folder / "etcd"), "--name", "one", "--unsafe-no-fsync"]
+    command += ["--enable-v2"]  # Patroni 3.0.2 keeps an old copy of its keys with the third version, after a SIGSTOP
     command += ["--listen-client-urls", urls["client"], "--advertise-client-urls", urls["client"]]
     command += ["--listen-peer-urls", urls["peer"], "--initial-advertise-peer-urls", urls["peer"]]
     command += ["--initial-cluster", f"one={urls['peer']}"]
@@ -163,7 +164,7 @@ def _settings(folder: Path, name: str, etcd: int, port: int, api: int) -> dict[s
         "scope": "bench",
         "name": name,
         "restapi": {"listen": f"127.0.0.1:{api}", "connect_address": f"127.0.0.1:{api}"},
-        "etcd3": {"host": f"127.0.0.1:{etcd}"},
+        "etcd": {"host": f"127.0.0.1:{etcd}"},
         "bootstrap": {
             "dcs": {
                 "ttl": _TTL,

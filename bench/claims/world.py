@@ -19,7 +19,8 @@ from bench.claims.history import History
 from bench.claims.monitor import Monitor, is_primary, prepare
 from bench.claims.publishers import Channel, Encoder, Outage
 
-SHIFTS = {"one": 0.0, "two": 30.0, "three": -30.0}  # seconds that the time of day of a gateway is ahead
+# Seconds that the time of day of a gateway is ahead, and for which its streams linger: some claims end often.
+GATEWAYS = {"one": (0.0, 1.0), "two": (30.0, 3.0), "three": (-30.0, 10.0)}
 _RIVALS = 3  # every third channel has two encoders, which push at different gateways at one time
 _RIVAL_PAUSE = 1.0
 _NOTICED = 0.5  # seconds after a kill in which encoders lose their pushes by it
@@ -112,7 +113,7 @@ async def world(
     folder: Path, urls: dict[str, str], servers: Sequence[str], *, channels: int, random: random.Random
 ) -> AsyncIterator[World]:
     """Runs gateways and encoders. urls: of the database, by gateway. servers: urls for the bench, one a server."""
-    nodes = gateways(folder, urls, SHIFTS)
+    nodes = gateways(folder, urls, GATEWAYS)
     async with contextlib.AsyncExitStack() as stack:
         for node in nodes.values():
             stack.callback(node.end)

@@ -232,13 +232,13 @@ class Simulation:
     recorder: Recorder = field(default_factory=Recorder)
     held: dict[str, str] = field(default_factory=dict)  # the claim that each process was told that it has
     claims: int = 0
-    processes: int = 3
+    started: int = 3
+    running: list[str] = field(default_factory=lambda: ["p0", "p1", "p2"])
 
     def step(self) -> None:
-        process = self.random.choice([f"p{number}" for number in range(max(0, self.processes - 3), self.processes)])
         action = self.random.choice((self._claim, self._claim, self._release, self._kill, self._rewrite))
         self.recorder.now += self.random.uniform(1, 2)
-        action(process)
+        action(self.random.choice(self.running))
 
     def _claim(self, process: str) -> None:
         """With knowledge of the stored claim that may be old."""
@@ -274,8 +274,9 @@ class Simulation:
     def _kill(self, process: str) -> None:
         self.held.pop(process, None)
         self.recorder.stops.append(Stop(process, self.recorder.now, float("inf"), killed=True))
-        # The next process at this address has another name.
-        self.processes += 1
+        self.running.remove(process)
+        self.running.append(f"p{self.started}")
+        self.started += 1
 
 
 def simulated(seed: int, steps: int) -> Simulation:
