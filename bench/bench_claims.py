@@ -99,7 +99,7 @@ async def replicated(a: argparse.Namespace, failovers: int, folder: Path) -> dic
         made = world(folder, urls, cluster.urls, channels=a.channels, random=random.Random(a.seed))
         async with made as running:
             faults = PatroniFaults(running, cluster)
-            lanes = [Lane(running, {faults.switchover: 3, faults.kill: 3, faults.pause: 6}, 5)]
+            lanes = [Lane(running, {faults.switchover: 3, faults.kill: 3, faults.pause: 1}, 5)]
             steps = await _run(running, lanes, failovers)
         return await _judge("Patroni", running, cluster.urls, steps, LIMIT_PATRONI, a.histories)
 
