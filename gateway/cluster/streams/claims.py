@@ -32,7 +32,7 @@ from gateway.ports.errors import (
     NoSuchChannel,
     StoreUnavailable,
 )
-from gateway.ports.nodes import StreamClaim
+from gateway.ports.nodes import ALIVE_SECONDS, StreamClaim
 from gateway.ports.stores import Registry
 
 log = structlog.get_logger(__name__)
@@ -42,6 +42,8 @@ T = TypeVar("T")
 FINISH_SECONDS: Final = 3.0  # maximum wait for the releases when the process ends
 PLACE_SECONDS: Final = 6.0  # maximum time for which a forwarded push is without a node
 VERIFY_SECONDS: Final = 30.0  # between two checks of this node's claims
+_CHECK_SECONDS: Final = 1.0
+_STILL_SECONDS: Final = ALIVE_SECONDS / 2  # less than a node must be silent before its streams are taken over
 _MAX_ATTEMPTS: Final = 4  # attempts to claim a stream while other nodes also try
 _RETRY_SECONDS: Final = 0.3  # pause before a node that answered 404 is asked again
 _RELEASE_SECONDS: Final = 600.0  # time for which a release is retried; later the row's time to live removes the row
@@ -174,13 +176,32 @@ class Claims:
             self.tasks.start(self._try_to_rewrite(claimed), f"row {channel}")
 
     async def run(self) -> None:
-        """Verifies the claims every VERIFY_SECONDS, until it is cancelled."""
+        """Verifies the claims every VERIFY_SECONDS, until it is cancelled.
+
+        It does so at once after a time in which this process stood still, because other nodes may have taken over its
+        streams, and every _CHECK_SECONDS while the registry does not answer.
+        """
+        failed = False
         while True:
-            await asyncio.sleep(VERIFY_SECONDS)
+            await self._wait(_CHECK_SECONDS if failed else VERIFY_SECONDS)
             try:
                 await self._verify()
+                failed = False
             except StoreUnavailable as error:
-                log.warning("claims cannot be verified", reason=str(error))
+                if not failed:
+                    log.warning("claims cannot be verified", reason=str(error))
+                failed = True
+
+    async def _wait(self, seconds: float) -> None:
+        """Waits for at most `seconds`: not longer than until this process has stood still."""
+        now = self.clocks.monotonic()
+        until = now + seconds
+        while now < until:
+            await asyncio.sleep(_CHECK_SECONDS)
+            earlier, now = now, self.clocks.monotonic()
+            if now - earlier > _CHECK_SECONDS + _STILL_SECONDS:
+                log.warning("this process stood still", seconds=round(now - earlier, 1))
+                return
 
     async def finish(self) -> None:
         """Waits until all releases are written, at most FINISH_SECONDS."""
