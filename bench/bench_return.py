@@ -37,6 +37,8 @@ from tests.support.postgres import postgres_server
 
 SECRETS = {"MILLRACE_CLUSTER__SECRET": "what all nodes share", "MILLRACE_SIGNING__SECRET": "what keys are signed with"}
 WAYS = ("same", "other", "back")
+# A stream allows one change of its tracks in a second, and each return is one (`gateway.live.track_changes`).
+PAUSE = (1.05, 2.05)  # seconds between two cuts
 VIEWERS = ("holder", "replica")
 
 
@@ -120,7 +122,7 @@ async def measure(a: argparse.Namespace) -> dict[str, Any]:
         async with pushing([encoder]), watching(*viewers):
             for n in range(len(WAYS) * a.cuts):
                 way = WAYS[n % len(WAYS)]
-                await asyncio.sleep(random.uniform(0.3, 1.3))
+                await asyncio.sleep(random.uniform(*PAUSE))
                 async with asyncio.timeout(30):
                     push = await encoder.cut(reset=True, port=rtmp[way == "other"])
                     seen = [await viewer.when(push.first) for viewer in viewers]
