@@ -223,7 +223,7 @@ class Outage:
         _, text = await asyncio.to_thread(_ask, self.fleet.gateways[0], "admin", "/status")
         found["/status"] = {name: json.loads(text)[name] for name in ("ready", "missing")}
         metrics = await asyncio.to_thread(_ask, self.fleet.gateways[0], "admin", "/metrics")
-        found["metrics"] = re.findall(r"^millrace_missing_parts.*$", metrics[1], re.MULTILINE)
+        found["metrics"] = re.findall(r"^millrace_registry_failing.*$", metrics[1], re.MULTILINE)
         return found
 
     async def _new_push(self) -> list[str]:

@@ -36,6 +36,7 @@ from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
+from gateway.ports.events import Events
 from gateway.ports.nodes import Node
 from gateway.ports.stores import Registry
 from gateway.settings.models import EdgeSettings
@@ -50,6 +51,7 @@ class LocalStreams:
     hub: replicas and forwarded pushes have its limits.
     dropped: counts units that were dropped because another node was too slow.
     replicated: the outputs of a replica. attributes, may_have_edges: see SessionRows.
+    events: of this node.
     """
 
     hub: Hub
@@ -57,6 +59,7 @@ class LocalStreams:
     replicated: Sequence[OutputSpec]
     attributes: Callable[[Channel, str, float], Mapping[str, Any]]
     may_have_edges: Callable[[Channel], bool]
+    events: Events
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class ClusterMember:
         self.locator = RegistryLocator(registry, identity.siblings)
         self.siblings = SiblingProcesses(identity.id, self.peers, identity.siblings, self._sibling_with)
         self.cluster = ClusterClient(identity.id, registry, self.locator, self.peers, siblings=identity.siblings)
-        self._membership = Membership(registry, describe, self.cluster.observe)
+        self._membership = Membership(registry, describe, self.cluster.observe, local.events)
         self._selector = EdgeSelector(self.locator, registry, identity.id)
         self.pulled = PulledStreams(hub.limits, local.replicated, self._selector, self.peers)
         self.streams = ClusterStreams(hub, self.pulled.replicas)
@@ -153,6 +156,7 @@ class ClusterMember:
             yield from by_label(metric_table.VIEWERS, stream.viewers)
         yield from self.pulled.samples()
         yield MetricSample(metric_table.LOOKUPS, self.locator.lookups)
+        yield MetricSample(metric_table.REGISTRY_FAILING, self._membership.fails)
         yield MetricSample(metric_table.HELD, len(self.claims))
 
     def drain(self) -> None:
