@@ -30,11 +30,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.crowd import Crowd, viewer
+from bench.harness.hls_players import HlsPlayer, report
 from bench.harness.limits import set_limits
-from bench.harness.numbered import Encoder, FlvPictures, numbers, pushing, recorded
+from bench.harness.numbered import Encoder, FlvPictures, pushing, recorded
 from bench.harness.procs import BenchError, usage
 from bench.harness.servers import TOKEN, Gateway, Urls
-from tests.support.haproxy import wire
 from tests.support.postgres import Postgres, postgres_server
 from tests.support.rtmp import connected
 
@@ -44,68 +44,6 @@ FIRST_CUT = 3.0
 CUTS = 4  # of each this many publishers, one is cut in a round
 HLS_EACH = 20  # of so many viewers, one plays HLS
 HEALED_WITHIN = 60.0
-
-
-@dataclass
-class HlsPlayer:
-    """Reads a playlist once a second and each new segment, as players do."""
-
-    port: int
-    channel: str
-    requests: int = 0
-    failed: list[tuple[float, str]] = field(default_factory=list)
-    backward: int = 0  # playlists whose first number was smaller than before
-    pictures: set[int] = field(default_factory=set)
-    _known: set[str] = field(default_factory=set)
-    _first: int = 0
-
-    async def run(self) -> None:
-        while True:
-            try:
-                async with wire(self.port) as client:
-                    while True:
-                        began = time.monotonic()
-                        await self._turn(client)
-                        await asyncio.sleep(max(0.0, began + 1 - time.monotonic()))
-            except (OSError, EOFError, TimeoutError) as error:
-                self.failed.append((time.monotonic(), f"connection: {error!r}"))
-                await asyncio.sleep(0.5)
-
-    async def _turn(self, client: Any) -> None:
-        playlist = await self._get(client, "live.m3u8")
-        if playlist is None:
-            return
-        found = re.search(rb"#EXT-X-MEDIA-SEQUENCE:(\d+)", playlist)
-        first = int(found[1]) if found else 0
-        self.backward += first < self._first
-        self._first = first
-        for name in (line for line in playlist.decode().splitlines() if line and not line.startswith("#")):
-            if name not in self._known and (segment := await self._get(client, name)) is not None:
-                self._known.add(name)
-                self.pictures |= numbers(_payloads(segment))
-
-    async def _get(self, client: Any, name: str) -> bytes | None:
-        answer = await client.get(f"/{self.channel}/{name}")
-        self.requests += 1
-        if answer.status != 200:
-            self.failed.append((time.monotonic(), f"{answer.status} {name}"))
-            return None
-        return bytes(answer.body)
-
-    @property
-    def missing(self) -> int:
-        return max(self.pictures) - min(self.pictures) + 1 - len(self.pictures) if self.pictures else 0
-
-
-def _payloads(segment: bytes) -> bytes:
-    """The payloads of all packets of a TS segment with one track."""
-    parts = []
-    for at in range(0, len(segment), 188):
-        control = segment[at + 3] >> 4 & 3
-        if control & 1:
-            start = 4 if control == 1 else 5 + segment[at + 4]
-            parts.append(segment[at + start : at + 188])
-    return b"".join(parts)
 
 
 @dataclass
@@ -326,7 +264,10 @@ async def measure(a: argparse.Namespace) -> dict[str, Any]:
             await asyncio.gather(*(asyncio.to_thread(_wait_playable, site, n) for n in range(2 * len(site.encoders))))
             with Crowd(site.targets(flv), rate=a.rate) as crowd:
                 await asyncio.to_thread(crowd.wait_joined)
-                players = [HlsPlayer(site.port(n // a.pushes), site.ids[n % a.pushes]) for n in range(hls)]
+                players = [
+                    HlsPlayer(viewer("127.0.0.1", site.port(n // a.pushes), f"/{site.ids[n % a.pushes]}"))
+                    for n in range(hls)
+                ]
                 playing = [asyncio.create_task(player.run()) for player in players]
                 outage = Outage(site, a.minutes * 60)
                 try:
@@ -344,7 +285,7 @@ async def measure(a: argparse.Namespace) -> dict[str, Any]:
         "pushes": a.pushes,
         "outage_s": round(outage.started - outage.stopped, 1),
         "flv": seen | {key: _times(seen[key], outage) for key in ("ends", "pauses")},
-        "hls": _hls(players, outage),
+        "hls": report(players, outage.stopped),
         "publishers": _publishers(site.encoders, outage),
         "recordings": recordings,
         "new_viewers": {
@@ -399,19 +340,6 @@ def _recorded(gateway: Gateway, id: str, wanted: set[int]) -> tuple[int, set[int
 def _times(events: list[list[Any]], outage: Outage) -> list[list[Any]]:
     """The same with seconds since the database was stopped."""
     return [[round(at - outage.stopped, 2), *rest] for at, *rest in events][:20]
-
-
-def _hls(players: list[HlsPlayer], outage: Outage) -> dict[str, Any]:
-    failed = sorted(failure for player in players for failure in player.failed)
-    return {
-        "players": len(players),
-        "requests": sum(player.requests for player in players),
-        "failed": len(failed),
-        "failures": _times([list(failure) for failure in failed], outage),
-        "backward": sum(player.backward for player in players),
-        "pictures": sum(len(player.pictures) for player in players),
-        "missing": sum(player.missing for player in players),
-    }
 
 
 def _publishers(encoders: list[Encoder], outage: Outage) -> dict[str, Any]:

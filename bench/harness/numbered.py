@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -52,8 +53,9 @@ class Push:
 class Encoder:
     """Publishes numbered pictures until it is stopped, and connects again at once when its connection ends.
 
-    port: of the gateway; a cut may change it. pushes: those that were accepted. lost: when a connection ended that
-    this bench did not cut. refused: codes of the answers to refused pushes, with their times.
+    port, host: of the gateway; a cut may change the port. tls: the push is RTMPS. pushes: those that were accepted.
+    lost: when a connection ended that this bench did not cut. refused: codes of the answers to refused pushes, with
+    their times.
     """
 
     port: int
@@ -62,6 +64,8 @@ class Encoder:
     size: int = 1500
     gop: int = 25
     with_sound: bool = False
+    host: str = "127.0.0.1"
+    tls: ssl.SSLContext | None = None
     number: int = 0
     pushes: list[Push] = field(default_factory=list)
     lost: list[float] = field(default_factory=list)
@@ -76,7 +80,7 @@ class Encoder:
         while not self.ending:
             connecting = time.monotonic()
             try:
-                async with connected(self.port) as peer:
+                async with connected(self.port, host=self.host, tls=self.tls) as peer:
                     answer = await peer.publish(self.key)
                     if answer.code == "NetStream.Publish.Start":
                         await self._push(peer, connecting)
