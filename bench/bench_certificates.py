@@ -34,7 +34,7 @@ from cryptography import x509
 from bench.harness.crowd import Crowd, viewer
 from bench.harness.hls_players import HlsPlayer, report
 from bench.harness.limits import set_limits
-from bench.harness.numbered import Encoder, pushing
+from bench.harness.numbered import Encoder, dropped, pushing
 from bench.harness.procs import BenchError
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.pebble import running_pebble
@@ -76,7 +76,7 @@ class Node:
             der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
             return x509.load_der_x509_certificate(der).serial_number
         finally:
-            writer.transport.abort()
+            await dropped(writer)
 
     @property
     def requests(self) -> int:

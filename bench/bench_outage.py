@@ -32,7 +32,7 @@ from typing import Any
 from bench.harness.crowd import Crowd, viewer
 from bench.harness.hls_players import HlsPlayer, report
 from bench.harness.limits import set_limits
-from bench.harness.numbered import Encoder, FlvPictures, pushing, recorded
+from bench.harness.numbered import Encoder, FlvPictures, dropped, pushing, recorded
 from bench.harness.procs import BenchError, usage
 from bench.harness.servers import TOKEN, Gateway, Urls
 from tests.support.postgres import Postgres, postgres_server
@@ -223,7 +223,7 @@ async def _first_picture(port: int, id: str) -> float:
                 reader.receive(data)
         return time.monotonic() - began
     finally:
-        sink.transport.abort()
+        await dropped(sink)
 
 
 async def _try_push(port: int, key: str) -> str:

@@ -30,7 +30,7 @@ from typing import Any
 
 from bench.harness.hls import percentile
 from bench.harness.limits import set_limits
-from bench.harness.numbered import Encoder, FlvPictures, Push, pushing
+from bench.harness.numbered import Encoder, FlvPictures, Push, dropped, pushing
 from bench.harness.procs import BenchError
 from bench.harness.servers import Gateway
 from tests.support.postgres import postgres_server
@@ -58,12 +58,14 @@ class Viewer:
             reader = FlvPictures(self._saw)
             source, sink = await asyncio.open_connection("127.0.0.1", self.port)
             sink.write(f"GET /{self.channel}/live.flv HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
-            with contextlib.suppress(ConnectionError):
-                while data := await source.read(1 << 20):
-                    reader.receive(data)
-                    async with self._changed:
-                        self._changed.notify_all()
-            sink.transport.abort()
+            try:
+                with contextlib.suppress(ConnectionError):
+                    while data := await source.read(1 << 20):
+                        reader.receive(data)
+                        async with self._changed:
+                            self._changed.notify_all()
+            finally:
+                await dropped(sink)
             self.ended += 1
             await asyncio.sleep(0.1)
 

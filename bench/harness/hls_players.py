@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.harness.numbered import numbers
+from bench.harness.numbered import dropped, numbers
 from tests.support.http import Wire
 
 
@@ -50,7 +50,7 @@ class HlsPlayer:
                 await self._turn(client)
                 await asyncio.sleep(max(0.0, began + 1 - time.monotonic()))
         finally:
-            writer.transport.abort()
+            await dropped(writer)
 
     async def _turn(self, client: Wire) -> None:
         playlist = await self._get(client, "live.m3u8")

@@ -155,6 +155,13 @@ class Encoder:
                 self._changed.notify_all()
 
 
+async def dropped(writer: asyncio.StreamWriter) -> None:
+    """Resets a connection, and returns when it has ended."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
 async def _ended(peer: Peer) -> None:
     """Returns once the server has closed."""
     with contextlib.suppress(EOFError):
