@@ -38,6 +38,7 @@ from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
+from gateway.ports.events import Events
 from gateway.ports.nodes import Node
 from gateway.ports.stores import Registry
 from gateway.settings.models import EdgeSettings
@@ -52,6 +53,7 @@ class LocalStreams:
     hub: replicas and forwarded pushes have its limits.
     dropped: counts units that were dropped because another node was too slow.
     replicated: the outputs of a replica. attributes, may_have_edges: see SessionRows.
+    events: of this node.
     """
 
     hub: Hub
@@ -59,6 +61,7 @@ class LocalStreams:
     replicated: Sequence[OutputSpec]
     attributes: Callable[[Channel, str, float], Mapping[str, Any]]
     may_have_edges: Callable[[Channel], bool]
+    events: Events
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class ClusterMember:
         self.siblings = SiblingProcesses(identity.id, self.peers, identity.siblings, self._sibling_with)
         self.cluster = ClusterClient(identity.id, registry, self.locator, self.peers, siblings=identity.siblings)
         self.nodes = NodeList(registry)
-        self._membership = Membership(registry, describe, self._observe)
+        self._membership = Membership(registry, describe, self._observe, local.events)
         reader = Reader(identity.id, identity.site)
         self._selector = EdgeSelector(self.locator, self.nodes, reader, identity.siblings)
         self.pulled = PulledStreams(hub.limits, local.replicated, self._selector, self.peers)
@@ -158,6 +161,7 @@ class ClusterMember:
             yield from by_label(metric_table.VIEWERS, stream.viewers)
         yield from self.pulled.samples()
         yield MetricSample(metric_table.LOOKUPS, self.locator.lookups)
+        yield MetricSample(metric_table.REGISTRY_FAILING, self._membership.fails)
         yield MetricSample(metric_table.HELD, len(self.claims))
 
     def drain(self) -> None:

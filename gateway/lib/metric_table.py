@@ -170,6 +170,9 @@ PULLED: Final = _gauge(
 )
 PULLS: Final = _counter("millrace_pulls_total", "Connections opened to other nodes to pull streams.")
 LOOKUPS: Final = _counter("millrace_registry_lookups_total", "Streams looked up in the registry.")
+REGISTRY_FAILING: Final = _gauge(
+    "millrace_registry_failing", "Processes whose last heartbeat the registry did not take; 0 is good."
+)
 HELD: Final = _gauge("millrace_held_streams", "Streams that this node holds in the registry.")
 PROCESSES: Final = _gauge(
     "millrace_processes",
