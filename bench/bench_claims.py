@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import shutil
 import sys
@@ -36,6 +37,7 @@ from bench.claims.history import load, save
 from bench.claims.patroni import PatroniFaults, patroni
 from bench.claims.report import LIMIT, LIMIT_PATRONI, good, result, table
 from bench.claims.toxiproxy import toxiproxy
+from bench.claims.witness import BROKEN
 from bench.claims.world import GATEWAYS, World, history_of, world
 from bench.harness import paths, report
 from bench.harness.limits import set_limits
@@ -177,6 +179,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the choice of faults; times of processes still differ")
     parser.add_argument("--channels", type=int, default=12)
     parser.add_argument("--check", type=Path, metavar="FILE", help="judge a kept history, and run nothing")
+    parser.add_argument("--broken", action="store_true", help="every claim succeeds: the checker must find that")
     parser.add_argument("--histories", type=Path, default=paths.BUILD / "claims", help="folder for histories and logs")
     parser.add_argument("--results", type=Path, default=paths.RESULTS)
     parser.add_argument("--limit", type=int, default=7200, help="seconds after which the run is given up")
@@ -187,6 +190,8 @@ def main() -> int:
         print(f"{verdict.changes} changes, {verdict.calls} calls, {len(verdict.violations)} violations")
         return 1 if verdict.violations else 0
     set_limits(a.limit)
+    if a.broken:
+        os.environ[BROKEN] = "1"
     try:
         return run(a)
     except (BenchError, OSError) as error:

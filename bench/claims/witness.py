@@ -19,6 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+BROKEN = "BENCH_BROKEN_REGISTRY"  # variable of the environment: see `break_registry`
 _numbers = itertools.count(1)
 
 
@@ -80,6 +81,13 @@ def watch_registry(witness: Witness) -> None:
     RegistryRows.claim_of = watched_read  # type: ignore[method-assign]
 
 
+def break_registry() -> None:
+    """Lets every claim succeed, whatever is stored: a proof that the checker finds a wrong registry."""
+    from gateway.adapters.sql import registry
+
+    registry._CLAIM = f"{registry._CLAIM.partition('WHERE')[0]} WHERE TRUE OR '' = ?"  # type: ignore[misc]
+
+
 def watch_streams(witness: Witness) -> None:
     """Wraps the making of streams in the hub that has players. The hub of forwarded pushes is not one."""
     from gateway.live.hub import Hub
@@ -102,6 +110,8 @@ def main() -> None:
     file, seconds, *arguments = sys.argv[1:]
     shift_time_of_day(float(seconds))
     witness = Witness(file)
+    if BROKEN in os.environ:
+        break_registry()
     watch_registry(witness)
     watch_streams(witness)
     sys.argv = ["gateway", *arguments]

@@ -111,7 +111,7 @@ async def test_a_host_that_begins_to_answer_is_used_while_another_one_is_silent(
 
 @contextlib.asynccontextmanager
 async def without_ends(port: int, own: int = 0) -> AsyncIterator[tuple[int, asyncio.Event]]:
-    """Yields a port (`own`) that leads to `port`, and an event: the server ended a connection, which is not passed on."""
+    """Yields a port (`own`) that leads to `port`. The event is set when the server ends a connection, unnoticed."""
     ended = asyncio.Event()
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, at_end: asyncio.Event) -> None:
