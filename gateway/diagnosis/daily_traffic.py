@@ -119,7 +119,7 @@ class DailyTraffic:
 
         channel: its id; "": the sum of all channels. Raises StoreUnavailable.
         """
-        found = []
+        found: list[tuple[str, int, int]] = []
         for day in self.days:
             sums = await self.of_day(day)
             counted = [sums.get(channel, (0, 0))] if channel else sums.values()
