@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from gateway.adapters.sql.sql_store import SqlStore, to_json
+from gateway.adapters.sql.sql_store import SqlStore, Value, to_json
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import ID, Channel
 from gateway.channels.channel_list import ChannelOrder, ChannelPage, ChannelQuery, ListEntry
@@ -48,10 +48,16 @@ class ChannelRows(SqlStore):
     """A ChannelStore and DomainStore.
 
     SLUG: the slug in the column `item`. NUMBER: a column that orders channels by their creation.
+    RANKS: the query for `id` and `rank` in a JSON object. ENTER: the statement that writes entries of the list.
+
+    The table `channel_list` has a ListEntry of each channel. Triggers clear the entry of a changed channel and count
+    its changes, also if an older version of the program changed it. `find` writes cleared entries first.
     """
 
     SLUG: ClassVar[str]
     NUMBER: ClassVar[str]
+    RANKS: ClassVar[str]
+    ENTER: ClassVar[str]
 
     async def get(self, id: str) -> Channel:
         return _channel(await self._item(id))
@@ -68,7 +74,7 @@ class ChannelRows(SqlStore):
         missing, value = _ORDERS[query.order]
         order = f"{missing}, {value} {'DESC' if query.descending else 'ASC'}, name, id"
         parts = {"ranks": self.RANKS, "ids": ids, "words": words, "states": states, "order": order}
-        values = (to_json(query.live), query.now, *(query.ids or ()), *query.words)
+        values: tuple[Value, ...] = (to_json(query.live), query.now, *(query.ids or ()), *query.words)
         counts = await self.rows((_LISTED + _COUNTS).format(**parts), *values)
         rows = await self.rows((_LISTED + _PAGE).format(**parts), *values, query.limit, query.offset)
         found = sum(found for state, _, found in counts if state in query.states)
@@ -78,7 +84,8 @@ class ChannelRows(SqlStore):
         while rows := await self.rows(_OUTDATED):
             entries = [(id, changed, ListEntry.of(_channel(text))) for id, text, changed in rows]
             values = [(id, changed, entry.name, entry.search, entry.expires) for id, changed, entry in entries]
-            await self.write(self.ENTER, json.dumps(values))
+            if not await self.write(self.ENTER, json.dumps(values)):
+                return  # all of them were changed again; the next list has them
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
         text = to_json(item)
