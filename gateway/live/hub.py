@@ -346,7 +346,7 @@ class Hub:
         ended = self._ended.get(name)
         limiters = ended.limiters if ended is not None else None
         stream = Stream(spec, channel, limiters, self._on_playable, self._make_outputs)
-        stream.tally = self.traffic.of(channel.id)
+        stream.playback.tally = self.traffic.of(channel.id)
         self._streams[name] = stream
         outputs = stream.outputs
         assert outputs is not None

@@ -34,9 +34,8 @@ Each part of the state has one writer:
   `pushed_sound`, and uses `limiters`.
 - `pushed_tracks` belongs to the publisher of additional tracks (`TrackPublisher`). In a hub that relays these tracks,
   `additional` has them instead.
-- `viewers` counts the viewers of this node by protocol. Each playback protocol changes its own count, and adds the
-  bytes that it sends to `tally`, which the hub sets once.
-- `next_numbers` has the numbers of the packagers, which set them.
+- `playback` belongs to playback and packaging. Each playback protocol changes its own count of `viewers`, and adds the
+  bytes that it sends to `tally`, which the hub sets once. Packagers set their `next_numbers`.
 - `outputs` belongs to itself. `health` is set once by diagnosis.
 """
 
@@ -63,6 +62,7 @@ from gateway.live.next_numbers import NextNumbers, OutputNumbers
 from gateway.live.pushed_tracks import MediaBudget, PushedTracks
 from gateway.live.received import ReceivedMedia
 from gateway.live.sink import EndReason, SoundSource
+from gateway.live.stream_playback import StreamPlayback
 from gateway.live.track_changes import ChangeLimiters
 from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed, Tracks
@@ -199,10 +199,8 @@ class Stream(Fanout):
         self.received = ReceivedMedia()
         self.limiters = limiters or ChangeLimiters()
         self.pushed_tracks = PushedTracks()
-        self.next_numbers = NextNumbers()
         self.additional = AdditionalRelay() if spec.relays else None
-        self.viewers: Counter[str] = Counter()
-        self.tally = Tally()
+        self.playback = StreamPlayback()
         self.health: HealthReport | None = None  # of a source stream
         self._on_playable = on_playable
         self._on_end: list[Callable[[EndReason], None]] = []
@@ -218,6 +216,21 @@ class Stream(Fanout):
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @property
+    def viewers(self) -> Counter[str]:
+        """The viewers of this node by protocol."""
+        return self.playback.viewers
+
+    @property
+    def tally(self) -> Tally:
+        """Counts the bytes of the channel."""
+        return self.playback.tally
+
+    @property
+    def next_numbers(self) -> NextNumbers:
+        """The numbers with which playlists would continue at another node."""
+        return self.playback.next_numbers
 
     @property
     def kind(self) -> StreamKind:

@@ -37,11 +37,15 @@ class WatchedStream(Protocol):
     """A stream of this node or of another. bitrate: bits per second; 0: unknown."""
 
     channel: Channel
-    viewers: Counter[str]
-    tally: Tally
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def viewers(self) -> Counter[str]: ...
+
+    @property
+    def tally(self) -> Tally: ...
 
     @property
     def bitrate(self) -> int: ...
