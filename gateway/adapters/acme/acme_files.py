@@ -65,6 +65,13 @@ class AcmeFiles:
 
     # ---- certificate ----
 
+    def stored_certificate(self) -> str | None:
+        """Returns the key and the chain; None if they cannot be read."""
+        try:
+            return self.certificate.read_text("ascii")
+        except (OSError, ValueError):
+            return None
+
     def save_certificate(self, pem: str) -> None:
         replace_file(self.certificate, pem)
 
@@ -94,13 +101,13 @@ class AcmeFiles:
 
     def save_http_challenge(self, token: str, authorization: str) -> None:
         """Raises ValueError if the token is no file name."""
-        if _TOKEN.fullmatch(token) is None:
+        if not is_token(token):
             raise ValueError("the authority sent a token that is not base64url")
         replace_file(self._challenges / token, authorization)
 
     def http_challenge(self, token: str) -> str | None:
         """Returns the answer to a token; None if the token is unknown or malformed."""
-        if _TOKEN.fullmatch(token) is None:
+        if not is_token(token):
             return None
         try:
             with (self._challenges / token).open(encoding="ascii") as file:
@@ -116,10 +123,19 @@ class AcmeFiles:
         """Returns the path of the certificate that proves the control of a name. It exists during the challenge."""
         return self._challenges / f"{name}.pem"
 
+    def pending_challenges(self) -> dict[str, str]:
+        """Returns the contents of the files of challenges, by their names."""
+        return {path.name: path.read_text("ascii") for path in self._challenges.iterdir()}
+
     def clear_challenges(self) -> None:
         with suppress(OSError):
             for path in self._challenges.iterdir():
                 path.unlink(missing_ok=True)
+
+
+def is_token(text: str) -> bool:
+    """Whether this may be the token of a challenge, which is also a file name."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def _read_object(path: Path) -> dict[str, Any]:
