@@ -163,23 +163,21 @@ class NodeCertificate:
             self._seen = stamp
 
     def _make_renewal(self, settings: Settings, files: AcmeFiles, shared: "SharedEntries | None") -> CertificateRenewal:
-        tls, outgoing, loop = settings.tls, outgoing_tls(settings.tls.ca), asyncio.get_running_loop()
-
-        def publish() -> None:
-            if shared is not None:
-                asyncio.run_coroutine_threadsafe(shared.publish(files.pending_challenges()), loop).result()
+        tls, outgoing = settings.tls, outgoing_tls(settings.tls.ca)
 
         def obtain(names: Any, kind: str) -> str:
             # Imported in the thread, because it takes half a second.
             from gateway.adapters.acme.authority import Authority
 
             agent = f"Millrace/{__version__}"
-            return Authority(tls.acme_directory, tls.acme_email, files, outgoing, agent, publish).obtain(names, kind)
+            return Authority(tls.acme_directory, tls.acme_email, files, outgoing, agent).obtain(names, kind)
 
         if shared is None:
             return CertificateRenewal(_order(settings), files, obtain, self.reload, self._renewal_failed)
         from gateway.adapters.acme.shared_renewal import SharedRenewal
 
+        loop = asyncio.get_running_loop()
+        files.publish = lambda found: asyncio.run_coroutine_threadsafe(shared.publish(found), loop).result()
         return SharedRenewal(shared, _order(settings), files, obtain, self.reload, self._renewal_failed)
 
     def _renewal_failed(self, failure: Failure) -> None:

@@ -3,7 +3,7 @@
 import json
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,7 +36,11 @@ class AcmeFiles:
     """The folder `<data>/acme`. Only this user can read it, and no reader sees a partial file.
 
     The methods that write raise StoreUnusable.
+
+    publish: stores the files of challenges for other machines, by their names; None: this machine is alone. It blocks.
     """
+
+    publish: Callable[[Mapping[str, str]], None] | None = None
 
     def __init__(self, data: Path) -> None:
         self.folder = data / FOLDER
@@ -123,9 +127,10 @@ class AcmeFiles:
         """Returns the path of the certificate that proves the control of a name. It exists during the challenge."""
         return self._challenges / f"{name}.pem"
 
-    def pending_challenges(self) -> dict[str, str]:
-        """Returns the contents of the files of challenges, by their names."""
-        return {path.name: path.read_text("ascii") for path in self._challenges.iterdir()}
+    def publish_challenges(self) -> None:
+        """Lets other machines answer the challenges too, before the authority checks. Raises StoreUnavailable."""
+        if self.publish is not None:
+            self.publish({path.name: path.read_text("ascii") for path in self._challenges.iterdir()})
 
     def clear_challenges(self) -> None:
         with suppress(OSError):

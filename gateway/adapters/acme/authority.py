@@ -3,7 +3,7 @@
 import datetime
 import hashlib
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 import requests
@@ -35,20 +35,12 @@ class Authority:
     """The authority at a directory.
 
     email: for its account; "": none. tls: for requests; None: only the usual authorities are trusted.
-    publish: is called when the answers to all challenges are in `files`, before the authority is told.
     """
 
     def __init__(
-        self,
-        directory: str,
-        email: str,
-        files: AcmeFiles,
-        tls: ssl.SSLContext | None,
-        user_agent: str,
-        publish: Callable[[], None] | None = None,
+        self, directory: str, email: str, files: AcmeFiles, tls: ssl.SSLContext | None, user_agent: str
     ) -> None:
         self._directory, self._email, self._files, self._tls, self._agent = directory, email, files, tls, user_agent
-        self._publish_all = publish
         self._retry_after = 0.0
 
     def obtain(self, names: Sequence[str], kind: str) -> str:
@@ -128,8 +120,7 @@ class Authority:
         """Publishes the answers to all challenges, then tells the authority."""
         pending = [one for one in order.authorizations if one.body.status == messages.STATUS_PENDING]
         chosen = [self._publish(one.body, kind, key) for one in pending]
-        if self._publish_all is not None:
-            self._publish_all()
+        self._files.publish_challenges()
         for challenge in chosen:
             acme.answer_challenge(challenge, challenges.HTTP01Response())
 

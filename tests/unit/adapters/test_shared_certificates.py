@@ -67,7 +67,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 class Node:
     """A machine with a folder. answers: what an authority says to it, in order."""
 
-    def __init__(self, folder: Path, store: Store, *answers: str | AcmeFailure) -> None:
+    def __init__(self, folder: Path, store: Store, *answers: str | Exception) -> None:
         self.files = AcmeFiles(folder)
         self.files.prepare()
         self.answers, self.kinds, self.failures = list(answers), list[str](), list[Failure]()
@@ -81,7 +81,7 @@ class Node:
 
     def _obtain(self, names: Sequence[str], kind: str) -> str:
         self.kinds.append(kind)
-        if isinstance(answer := self.answers.pop(0), AcmeFailure):
+        if isinstance(answer := self.answers.pop(0), Exception):
             raise answer
         return answer
 
@@ -211,6 +211,21 @@ async def test_without_the_database_the_own_certificate_stays_and_nobody_asks(tm
     await without.run(lambda: without.failures)
     assert "does not answer" in without.failures[0].reason
     assert valid.failures == [] and without.kinds == []
+
+
+async def test_answers_that_cannot_be_shared_are_a_failure_in_words(tmp_path: Path, store: Store) -> None:
+    node = Node(tmp_path / "a", store)
+
+    def lost(challenges: Mapping[str, str]) -> None:
+        raise StoreUnavailable("the database has gone")
+
+    node.files.publish = lost
+    node.files.save_http_challenge(TOKEN, "answer")
+    with pytest.raises(StoreUnavailable):
+        node.files.publish_challenges()
+    node.answers.append(StoreUnavailable("the database has gone"))
+    await node.run(lambda: node.failures)
+    assert node.failures[0].reason == "the database has gone"
 
 
 # ---- challenges ----
