@@ -301,7 +301,9 @@ async def test_changes_by_other_processes_are_told_also_after_a_broken_connectio
             server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ILIKE 'LISTEN%'")
 
 
-async def test_of_the_console_only_certificates_are_told(server: Postgres, connections: PostgresConnections) -> None:
+async def test_of_the_console_only_certificates_and_alarm_rules_are_told(
+    server: Postgres, connections: PostgresConnections
+) -> None:
     notifications = PostgresNotifications(connections)
     told: asyncio.Queue[str] = asyncio.Queue()
     notifications.listen("people", told.put_nowait)
@@ -310,9 +312,9 @@ async def test_of_the_console_only_certificates_are_told(server: Postgres, conne
         while server.sql("SELECT count(*) FROM pg_stat_activity WHERE query ILIKE 'LISTEN%'") != "1":
             await asyncio.sleep(0.05)
         console = PostgresConsole(connections)
-        for kind in ("session", "acme-state", "acme-certificate", "acme-certificate"):
+        for kind in ("session", "acme-state", "acme-certificate", "acme-certificate", "alarms"):
             await console.put(kind, "x", {})
-        assert [await told.get() for _ in range(2)] == ["acme-certificate/x"] * 2
+        assert [await told.get() for _ in range(3)] == ["acme-certificate/x", "acme-certificate/x", "alarms/x"]
 
 
 async def test_a_primary_that_became_a_standby_is_left(server: Postgres, connections: PostgresConnections) -> None:
