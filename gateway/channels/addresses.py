@@ -176,12 +176,13 @@ class Addresses:
         return f"{server}/{APP}"
 
     def play_bases(self, channel: Channel) -> dict[str, str]:
-        """Returns the start of the channel's play URLs, by scheme. A path follows, except after "rtmp"."""
+        """Returns the start of the channel's play URLs, by scheme. A path follows, except after "rtmp" and "srt"."""
         http = f"{self.pull}/{channel.public_name}/"
         return {
             "http": http,
             "ws": f"ws{http.removeprefix('http')}",
             "rtmp": f"{self.push}/{APP}/{channel.public_name}",
+            "srt": f"{self.server('srt')}?streamid=read:{channel.public_name}",
         }
 
 

@@ -42,10 +42,16 @@ class UdpSession(Protocol):
 class UdpProtocol(Protocol):
     """A protocol over UDP, as its listener knows it."""
 
-    def opens(self, datagram: bytes) -> bool:
+    def opens(self, datagram: bytes, address: Address) -> bool:
         """Whether a datagram of an unknown address may begin a session. It must cost little."""
 
-    def session(self, client: UdpClient) -> UdpSession:
+    def answer(self, datagram: bytes, address: Address) -> bytes | None:
+        """Returns the answer to a datagram that begins no session, for example a cookie; None: there is no answer.
+
+        Nothing is kept for it. A longer answer than the datagram is not sent.
+        """
+
+    def session(self, client: UdpClient, address: Address) -> UdpSession:
         """Returns the session of a new client."""
 
 
@@ -92,7 +98,7 @@ class UdpClient:
         self._pending = self._limits.pending.enter(self.address, CLIENT_BYTES, lambda: self.close("too many clients"))
         if self._pending is None:
             return False
-        self._session = protocol.session(self)
+        self._session = protocol.session(self, self.endpoint[1])
         return True
 
     @property
@@ -210,7 +216,12 @@ class UdpListener(PortListener[UdpClient]):
         return False
 
     def _new_client(self, udp: UdpSocket, address: Address, datagram: bytes) -> UdpClient | None:
-        if not self._is_accepting or not self._protocol.opens(datagram):
+        if not self._is_accepting:
+            return None
+        if not self._protocol.opens(datagram, address):
+            answer = self._protocol.answer(datagram, address)
+            if answer is not None and len(answer) <= len(datagram):
+                udp.send([answer], address)
             return None
         client = UdpClient(udp, address, self._limits, self._forget)
         if not client.enter(self._protocol):

@@ -106,6 +106,14 @@ class WebRtcSettings(ListenerSettings):
     ice_servers: option.IceServers
 
 
+class SrtSettings(UdpListenerSettings):
+    is_for_edges = True
+
+    latency: option.Latency
+    passphrase: option.Passphrase
+    srtla_port: option.PortOrOff
+
+
 class AdminSettings(ListenerSettings):
     is_for_edges = True
     sharing = PortSharing.FIRST
@@ -410,6 +418,7 @@ class Settings(Section):
     https: TlsListenerSettings
     ws: WsSettings
     wss: TlsListenerSettings
+    srt: SrtSettings
     webrtc: WebRtcSettings
     admin: AdminSettings
     oidc: OidcSettings

@@ -194,6 +194,13 @@ def _secret_or_reference(value: SecretStr) -> SecretStr:
     return value
 
 
+def _passphrase(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text and not (text.isascii() and text.isprintable() and 10 <= len(text) <= 79):
+        raise ValueError("not a passphrase of SRT")
+    return value
+
+
 def _database_url(value: SecretStr) -> SecretStr:
     parts = urlsplit(value.get_secret_value())
     if value.get_secret_value() and not (parts.scheme in ("postgresql", "postgres") and parts.path.strip("/")):
@@ -261,6 +268,9 @@ _Listed = Annotated[tuple[T, ...], BeforeValidator(split_list)]
 _Int = Annotated[int, BeforeValidator(_number)]
 _Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Port = Annotated[_Int, Field(ge=0, le=65535), Expected("a port number from 0 to 65535 (0: any free port)")]
+PortOrOff = Annotated[
+    _Int, Field(ge=-1, le=65535), Expected("a port number from 0 to 65535 (0: any free port), or -1: off")
+]
 Seconds = Annotated[_Float, Field(ge=0, le=1e9), Expected("seconds, 0 or more")]
 PositiveSeconds = Annotated[_Float, Field(gt=0, le=1e9), Expected("seconds, more than 0")]
 PartSeconds = Annotated[_Float, Field(ge=0.05, le=5), Expected("seconds from 0.05 to 5")]
@@ -268,6 +278,7 @@ Count = Annotated[_Int, Field(ge=0, le=2**53), Expected("a whole number, 0 or mo
 PositiveCount = Annotated[_Int, Field(ge=1, le=2**53), Expected("a whole number, 1 or more")]
 Days = Annotated[_Int, Field(ge=0, le=36_500), Expected("whole days from 0 to 36500")]
 Milliseconds = Annotated[_Int, Field(ge=0, le=10_000), Expected("whole milliseconds from 0 to 10000")]
+Latency = Annotated[_Int, Field(ge=0, le=60_000), Expected("whole milliseconds from 0 to 60000")]
 ChunkSize = Annotated[_Int, Field(ge=128, le=0xFFFFFF), Expected("bytes from 128 to 16777215")]
 Niceness = Annotated[_Int, Field(ge=0, le=19), Expected("a whole number from 0 to 19")]
 EncoderPreset = Annotated[
@@ -287,6 +298,7 @@ BaseAddress = Annotated[str, AfterValidator(_base_address), Expected("a URL with
 Issuer = Annotated[str, AfterValidator(_issuer), Expected("the issuer's URL, with https:// and no query")]
 Label = Annotated[str, Field(min_length=1, max_length=60), Expected("text of 1 to 60 characters")]
 Secret = Annotated[SecretStr, Expected("text")]
+Passphrase = Annotated[SecretStr, AfterValidator(_passphrase), Expected("10 to 79 characters of ASCII, or empty")]
 SecretOrReference = Annotated[
     SecretStr,
     AfterValidator(_secret_or_reference),

@@ -34,13 +34,13 @@ def pat() -> bytes:
     return _body(0x00, _TRANSPORT_STREAM_ID, struct.pack(">HH", _PROGRAM, 0xE000 | PMT_PID))
 
 
-def pmt(pcr_pid: int, streams: list[tuple[int, int, bytes]]) -> bytes:
+def pmt(pcr_pid: int, streams: list[tuple[int, int, bytes]], version: int = 0) -> bytes:
     """Returns the packet body (184 bytes) of the program map table (§2.4.4.8).
 
-    streams: `stream_type`, PID and descriptors of each.
+    streams: `stream_type`, PID and descriptors of each. version: 0 to 31; changes with the streams.
     """
     packed = [struct.pack(">BHH", kind, 0xE000 | pid, 0xF000 | len(extra)) + extra for kind, pid, extra in streams]
-    return _body(0x02, _PROGRAM, struct.pack(">HH", 0xE000 | pcr_pid, 0xF000) + b"".join(packed))
+    return _body(0x02, _PROGRAM, struct.pack(">HH", 0xE000 | pcr_pid, 0xF000) + b"".join(packed), version)
 
 
 def registration(name: bytes) -> bytes:
@@ -48,7 +48,8 @@ def registration(name: bytes) -> bytes:
     return b"\x05\x04" + name
 
 
-def _body(table_id: int, number: int, payload: bytes) -> bytes:
-    # pointer_field 0; section_syntax_indicator 1; version 0, current; section 0 of 0.
-    section = struct.pack(">BHH", table_id, 0xB000 | len(payload) + 9, number) + b"\xc1\0\0" + payload
+def _body(table_id: int, number: int, payload: bytes, version: int = 0) -> bytes:
+    # pointer_field 0; section_syntax_indicator 1; version, current; section 0 of 0.
+    head = struct.pack(">BHHBH", table_id, 0xB000 | len(payload) + 9, number, 0xC1 | version << 1, 0)
+    section = head + payload
     return (b"\x00" + section + crc32(section).to_bytes(4, "big")).ljust(184, b"\xff")

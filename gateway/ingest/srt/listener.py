@@ -1,0 +1,35 @@
+"""The listener of SRT: its port, and what callers want."""
+
+from __future__ import annotations
+
+from gateway.ingest.services import ListenerServices
+from gateway.ingest.srt.push import SrtPush
+from gateway.listeners.port_listener import OpenListeners
+from gateway.listeners.udp_listener import UdpLimits, UdpListener
+from gateway.playback.srt import SrtPlay
+from gateway.protocols.srt.connection import IDLE_SECONDS
+from gateway.protocols.srt.listening import Rejected
+from gateway.protocols.srt.packets import Reject
+from gateway.protocols.srt.stream_id import InvalidStreamId, parse_stream_id
+from gateway.srt.listener_sessions import SrtRequest, SrtServer
+
+
+def open_srt(services: ListenerServices) -> OpenListeners:
+    """Binds the port. Raises ListenError."""
+
+    def request(stream_id: str, address: str) -> SrtRequest:
+        try:
+            asked = parse_stream_id(stream_id)
+        except InvalidStreamId as error:
+            raise Rejected(Reject.BAD_REQUEST, str(error)) from None
+        return SrtPush(services, asked, address) if asked.is_push else SrtPlay(services, asked, address)
+
+    settings = services.settings
+    server = SrtServer(settings.srt.latency / 1000, request, services.tasks)
+    limits = UdpLimits(services.pending, settings.limits.handshake, 2 * IDLE_SECONDS)
+    listeners = [
+        UdpListener(address.name, address.host, address.port, services.opener, server, limits)
+        for address, _ in services.addresses("srt")
+    ]
+    services.tasks.start(server.ticker.run(), "srt links")
+    return OpenListeners(listeners, services.tasks)
