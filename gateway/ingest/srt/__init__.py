@@ -21,7 +21,7 @@ def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, s
 def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
     from gateway.ingest.srt.listener import open_srt
 
-    return open_srt(services)
+    return open_srt(services, outputs.workers)
 
 
 LISTENER = ListenerDescriptor(

@@ -12,17 +12,18 @@ from gateway.protocols.srt.listening import Rejected
 from gateway.protocols.srt.packets import Reject
 from gateway.protocols.srt.stream_id import InvalidStreamId, parse_stream_id
 from gateway.srt.listener_sessions import SrtRequest, SrtServer
+from gateway.workers.worker_pool import WorkerPool
 
 
-def open_srt(services: ListenerServices) -> OpenListeners:
-    """Binds the port. Raises ListenError."""
+def open_srt(services: ListenerServices, workers: WorkerPool) -> OpenListeners:
+    """Binds the port. Raises ListenError. workers: convert sound that no player would play."""
 
     def request(stream_id: str, address: str) -> SrtRequest:
         try:
             asked = parse_stream_id(stream_id)
         except InvalidStreamId as error:
             raise Rejected(Reject.BAD_REQUEST, str(error)) from None
-        return SrtPush(services, asked, address) if asked.is_push else SrtPlay(services, asked, address)
+        return SrtPush(services, workers, asked, address) if asked.is_push else SrtPlay(services, asked, address)
 
     settings = services.settings
     server = SrtServer(settings.srt.latency / 1000, request, services.tasks)

@@ -9,14 +9,15 @@ from gateway.ingest.admission import PushRequest
 from gateway.ingest.push import Push
 from gateway.ingest.refusal_texts import refusal_text
 from gateway.ingest.services import ListenerServices
-from gateway.ingest.srt.program_intake import ProgramIntake
+from gateway.ingest.srt.sound_converter import SoundConverter
+from gateway.live.program_intake import ProgramIntake
 from gateway.live.sink import EndReason
-from gateway.live.unit_intake import UnitIntake
 from gateway.playback.srt import PASSPHRASE, rejected
 from gateway.ports.auth_hook import HookDetails
 from gateway.ports.errors import GatewayError
 from gateway.protocols.srt.stream_id import StreamId
 from gateway.srt.link import SrtLink
+from gateway.workers.worker_pool import WorkerPool
 
 PROTOCOL: Final = "srt"
 _PLACE: Final = "the stream id is publish:<id>?sign=<expiry>-<hash>"
@@ -25,8 +26,9 @@ _PLACE: Final = "the stream id is publish:<id>?sign=<expiry>-<hash>"
 class SrtPush:
     """A request to push, and the push itself. Implements SrtRequest and SrtUser."""
 
-    def __init__(self, services: ListenerServices, asked: StreamId, address: str) -> None:
+    def __init__(self, services: ListenerServices, workers: WorkerPool, asked: StreamId, address: str) -> None:
         self._services = services
+        self._workers = workers
         query = asked.query
         self._push: Push = services.make_push(
             PushRequest(
@@ -59,7 +61,8 @@ class SrtPush:
         except GatewayError as error:
             raise rejected(error, refusal_text(error, _PLACE)) from None
         self._link = link
-        self._intake = ProgramIntake(UnitIntake(publisher))
+        name, tasks = publisher.stream.name, self._services.tasks
+        self._intake = ProgramIntake(publisher, lambda take: SoundConverter(self._workers, tasks, name, take))
         self._push.log_begin()
         return self
 
