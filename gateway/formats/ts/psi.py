@@ -1,6 +1,7 @@
 """Writes the two tables of a transport stream: its program (PAT) and the program's streams (PMT)."""
 
 import struct
+import zlib
 
 PAT_PID = 0x0000
 PMT_PID = 0x1000
@@ -8,25 +9,16 @@ _PROGRAM = 1
 _TRANSPORT_STREAM_ID = 1
 
 
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        crc = byte << 24
-        for _ in range(8):
-            crc = crc << 1 ^ (0x04C11DB7 if crc & 0x8000_0000 else 0)
-        table.append(crc & 0xFFFF_FFFF)
-    return tuple(table)
-
-
-_CRC = _crc_table()
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def crc32(data: bytes) -> int:
-    """Returns the CRC of a section (ISO/IEC 13818-1 Annex A): polynomial 04C11DB7, not reflected, not inverted."""
-    crc = 0xFFFF_FFFF
-    for byte in data:
-        crc = crc << 8 & 0xFFFF_FFFF ^ _CRC[crc >> 24 ^ byte]
-    return crc
+    """Returns the CRC of a section (ISO/IEC 13818-1 Annex A): polynomial 04C11DB7, not reflected, not inverted.
+
+    It is that of zlib with all bits in the other order.
+    """
+    reflected = zlib.crc32(data.translate(_REVERSED)) ^ 0xFFFF_FFFF
+    return int.from_bytes(reflected.to_bytes(4, "little").translate(_REVERSED), "big")
 
 
 def pat() -> bytes:
