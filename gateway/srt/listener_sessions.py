@@ -166,6 +166,9 @@ class SrtSession:
         except Rejected as error:
             self._refuse(conclusion.handshake, error)
             return
+        except Exception:
+            self._refuse(conclusion.handshake, Rejected(Reject.UNKNOWN, "internal error"))
+            raise
         finally:
             self._opening.pop(caller, None)
             if link is None or link.user is None:

@@ -43,7 +43,8 @@ class Agreement:
 
     socket, peer_socket: ids. first: number of the peer's first data packet. own_first: of ours. window: packets in
     flight that the peer allows. began: monotonic time of our time stamp 0. base: our clock minus the peer's clock.
-    stamp: time stamp of the peer's handshake, microseconds. receive_latency, send_latency: seconds. receive_keys, send_keys: None: plain.
+    stamp: time stamp of the peer's handshake, microseconds. receive_latency, send_latency: seconds.
+    receive_keys, send_keys: None: plain.
     """
 
     socket: int
