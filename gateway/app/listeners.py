@@ -131,6 +131,7 @@ class Listeners:
             browser_media=self._role.played.browser_media,
             ports=lambda: self._parts.own_address.ports,
             sessions=sessions,
+            is_first=self._parts.first,
         )
 
     def _playback(self, servers: Servers) -> HttpServer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -82,7 +82,7 @@ class ProgramIntake(UnitIntake):
                 source.converter.close()
         super().finish(now)
 
-    def _take_events(self, events: list[object], now: float) -> None:
+    def _take_events(self, events: Sequence[object], now: float) -> None:
         wall = time.time()
         for event in events:
             if isinstance(event, ProgramUnit):

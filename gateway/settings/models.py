@@ -1,5 +1,6 @@
 """The settings of each subsystem as a frozen model. config/default.toml has a description and the default of each."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from operator import attrgetter
@@ -33,6 +34,9 @@ class ListenerSettings(Section):
     transports: ClassVar[tuple[Transport, ...]] = ("tcp",)
     sharing: ClassVar[PortSharing] = PortSharing.ONE_PORT
     is_for_edges: ClassVar[bool] = False  # An edge also opens this listener, but accepts no pushes.
+    more: ClassVar[
+        Mapping[str, str]
+    ] = {}  # Other listeners of the first process: name, option with the port (-1: off).
 
     host: option.Host
     port: option.Port
@@ -108,6 +112,7 @@ class WebRtcSettings(ListenerSettings):
 
 class SrtSettings(UdpListenerSettings):
     is_for_edges = True
+    more: ClassVar[Mapping[str, str]] = {"srtla": "srtla_port"}  # the links of a group must reach one process
 
     latency: option.Latency
     passphrase: option.Passphrase
@@ -468,6 +473,9 @@ class Settings(Section):
                 continue
             about = (plain.transports, plain.sharing, plain.is_for_edges)
             found.append(ListenAddress(name, plain.host, section.port, is_tls, *about))
+            for other, field in plain.more.items() if not is_tls else ():
+                if (port := getattr(plain, field)) >= 0:
+                    found.append(ListenAddress(other, plain.host, port, False, plain.transports, PortSharing.FIRST))
         return found
 
     def store_urls(self) -> tuple[str, ...]:
@@ -484,4 +492,9 @@ def _is_listener(kind: Any) -> bool:
 
 
 # The names of all listeners. Some are open only with a certificate.
-LISTENERS: Final = tuple(name for name, info in Settings.model_fields.items() if _is_listener(info.annotation))
+LISTENERS: Final = tuple(
+    listener
+    for name, info in Settings.model_fields.items()
+    if _is_listener(info.annotation)
+    for listener in (name, *getattr(info.annotation, "more", ()))
+)

@@ -35,7 +35,7 @@ class BondedLink:
     client: UdpClient
     heard: float
     credit: int = 0  # bytes received minus bytes sent
-    bytes: deque[int] = field(default_factory=lambda: deque([0], maxlen=_SHARE_SECONDS))  # by second, the newest last
+    second_bytes: deque[int] = field(default_factory=lambda: deque([0], maxlen=_SHARE_SECONDS))  # by second, the newest last
     _numbers: list[bytes] = field(default_factory=list)  # of data packets that are not acknowledged
 
     def send(self, datagrams: Sequence[bytes]) -> int:
@@ -120,7 +120,7 @@ class BondedGroup:
 
     def shares(self, now: float) -> list[dict[str, object]]:
         """Returns the state of each link, for operators: peer, share of the bytes of the last five seconds, state."""
-        totals = {link: sum(link.bytes) for link in self.links.values()}
+        totals = {link: sum(link.second_bytes) for link in self.links.values()}
         total = sum(totals.values()) or 1
         return [
             {
@@ -149,7 +149,7 @@ class BondedLinkSession:
         for datagram, arrival in zip(datagrams, arrivals, strict=True):
             if link is not None:
                 link.credit += len(datagram)
-                link.bytes[-1] += len(datagram)
+                link.second_bytes[-1] += len(datagram)
                 link.heard = arrival
             kind = type_of(datagram)
             if kind:
@@ -186,7 +186,7 @@ class BondedLinkSession:
         link = group.links.get(self._client)
         if link is None:
             return
-        link.bytes.append(0)
+        link.second_bytes.append(0)
         if now - max(other.heard for other in group.links.values()) > GROUP_SECONDS:
             group.close("nothing received for too long")
 

@@ -11,12 +11,13 @@ from gateway.protocols.srt.connection import IDLE_SECONDS
 from gateway.protocols.srt.listening import Rejected
 from gateway.protocols.srt.packets import Reject
 from gateway.protocols.srt.stream_id import InvalidStreamId, parse_stream_id
+from gateway.srt.bonding import BondingServer
 from gateway.srt.listener_sessions import SrtRequest, SrtServer
 from gateway.workers.worker_pool import WorkerPool
 
 
 def open_srt(services: ListenerServices, workers: WorkerPool) -> OpenListeners:
-    """Binds the port. Raises ListenError. workers: convert sound that no player would play."""
+    """Binds the ports of SRT and SRTLA. Raises ListenError. workers: convert sound that no player would play."""
 
     def request(stream_id: str, address: str) -> SrtRequest:
         try:
@@ -28,9 +29,11 @@ def open_srt(services: ListenerServices, workers: WorkerPool) -> OpenListeners:
     settings = services.settings
     server = SrtServer(settings.srt.latency / 1000, request, services.tasks)
     limits = UdpLimits(services.pending, settings.limits.handshake, 2 * IDLE_SECONDS)
+    protocols = {"srt": server} | ({"srtla": BondingServer(server)} if services.is_first else {})
     listeners = [
-        UdpListener(address.name, address.host, address.port, services.opener, server, limits)
-        for address, _ in services.addresses("srt")
+        UdpListener(address.name, address.host, address.port, services.opener, protocol, limits)
+        for name, protocol in protocols.items()
+        for address, _ in services.addresses(name)
     ]
     services.tasks.start(server.ticker.run(), "srt links")
     return OpenListeners(listeners, services.tasks)
