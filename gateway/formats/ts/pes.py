@@ -1,7 +1,7 @@
 """Joins payloads to PES packets, and reads their headers (§2.4.3.6)."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.formats.ts.packets import PidReader, TsCounters, ignore
 from gateway.media.errors import InvalidData
@@ -43,20 +43,17 @@ def _stamp(data: bytes, at: int) -> int:
     return value >> 3 & 0x1_C000_0000 | value >> 2 & 0x3FFF_8000 | value >> 1 & 0x7FFF
 
 
-class PesTarget:
+class PesTarget(Protocol):
     """What a PES reader serves: one elementary stream."""
 
     def take_pes(self, data: bytes, generation: int) -> None:
         """Takes a PES packet. generation: of the program's clock at its start."""
-        raise NotImplementedError
 
     def lose(self) -> None:
         """Learns that data are missing."""
-        raise NotImplementedError
 
     def scramble(self) -> None:
         """Learns that the stream is scrambled."""
-        raise NotImplementedError
 
 
 class PesReader(PidReader):

@@ -19,7 +19,8 @@ from gateway.media.track import AccessUnit
 _MAX_PES: Final = {StreamUse.VIDEO: 24 << 20, StreamUse.AUDIO: 1 << 20}  # bytes; of data: MAX_DATA
 _JUMP: Final = 10 * CLOCK  # ticks between two units of a stream
 _MARKED_JUMP: Final = CLOCK  # the same if the program's clock says that it has jumped
-_PAUSE: Final = 64  # unusual packets between two events that only change names
+_PAUSE: Final = 64  # unusual packets for each event that only changes names, after the first ones
+_FREE_NAMES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class ProgramReader:
         self._near: int | None = None  # decode time of the last unit
         self._generation = 0  # of the clock, for the units so far
         self._announced: ProgramTracks | None = None
-        self._announced_at = 0
+        self._renamed = 0
 
     def receive(self, data: bytes) -> list[Event]:
         """Reads bytes, cut anywhere. Returns the events that they complete, the same for all cuts."""
@@ -128,9 +129,9 @@ class ProgramReader:
         reserved = self._selector.pids
         for entry in program.streams:
             if entry.pid not in reserved:
-                stream = old.get(entry.pid)
-                same = stream is not None and stream.entry == entry
-                self._streams[entry.pid] = stream if stream is not None and same else self._open(entry)
+                known = old.get(entry.pid)
+                same = known is not None and known.entry == entry
+                self._streams[entry.pid] = known if known is not None and same else self._open(entry)
         if program.pcr_pid not in self._packets.pids:
             self._packets.pids[program.pcr_pid] = PidReader()
         self._announce()
@@ -151,7 +152,8 @@ class ProgramReader:
 
     def announce_names(self) -> None:
         """Tells names of streams that have changed; not too often, because a sender could change them all the time."""
-        if self._packets.unusual - self._announced_at >= _PAUSE or self._announced is None:
+        if self._renamed <= _FREE_NAMES + self._packets.unusual // _PAUSE:
+            self._renamed += 1
             self._announce()
 
     def _announce(self) -> None:
@@ -160,7 +162,7 @@ class ProgramReader:
         streams = tuple(stream.described() for stream in self._streams.values())
         tracks = ProgramTracks(self._map.number, streams, self._map.left_out, others)
         if tracks != self._announced:
-            self._announced, self._announced_at = tracks, self._packets.unusual
+            self._announced = tracks
             self._events.append(tracks)
         for stream in self._streams.values():
             stream.told = stream.name
