@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from gateway.formats.ts import psi
 from gateway.formats.ts.data_units import MAX_DATA, DataTrack, DataUnit, is_cue
@@ -10,7 +10,7 @@ from gateway.formats.ts.packets import PacketReader, PidReader, ProgramClock, Ts
 from gateway.formats.ts.pes import PesReader, parse_pes
 from gateway.formats.ts.pictures import PictureTrack
 from gateway.formats.ts.program_selector import ProgramSelector
-from gateway.formats.ts.program_tables import ProgramMap, StreamEntry, StreamUse
+from gateway.formats.ts.program_tables import NULL_PID, ProgramMap, StreamEntry, StreamUse
 from gateway.formats.ts.sections import SectionReader
 from gateway.formats.ts.sound_frames import CLOCK, SoundFormat, SoundTrack
 from gateway.media.errors import InvalidData
@@ -60,17 +60,7 @@ class ClockJump:
 Event: TypeAlias = ProgramTracks | ProgramUnit | DataUnit | ClockJump
 
 
-class _Track(Protocol):
-    name: str
-
-    @property
-    def format(self) -> SoundFormat | None: ...
-
-    def take(self, payload: bytes, pts: int | None, dts: int | None) -> Iterable[AccessUnit | DataUnit]: ...
-
-    def flush(self) -> Iterable[AccessUnit | DataUnit]: ...
-
-    def restart(self) -> None: ...
+_Track: TypeAlias = PictureTrack | SoundTrack | DataTrack
 
 
 class ProgramReader:
@@ -87,8 +77,8 @@ class ProgramReader:
     def __init__(self) -> None:
         self.counters = TsCounters()
         self._events: list[Event] = []
-        self._clock = ProgramClock()
-        self._packets = PacketReader(self.counters, self._clock)
+        self.clock = ProgramClock()
+        self._packets = PacketReader(self.counters, self.clock)
         self._selector = ProgramSelector(self._packets, self.counters, self._select)
         self._map: ProgramMap | None = None
         self._streams: dict[int, _Stream] = {}
@@ -123,22 +113,18 @@ class ProgramReader:
             if stream.entry not in program.streams:
                 stream.flush()
                 self._packets.pids.pop(stream.entry.pid, None)
-        if self._clock.pid not in old:
-            self._remove_clock()
-        self._clock.pid = program.pcr_pid
+        if self.clock.pid not in old and type(self._packets.pids.get(self.clock.pid)) is PidReader:
+            del self._packets.pids[self.clock.pid]
+        self.clock.pid = program.pcr_pid
         reserved = self._selector.pids
         for entry in program.streams:
             if entry.pid not in reserved:
                 known = old.get(entry.pid)
                 same = known is not None and known.entry == entry
                 self._streams[entry.pid] = known if known is not None and same else self._open(entry)
-        if program.pcr_pid not in self._packets.pids:
+        if program.pcr_pid not in (NULL_PID, *self._packets.pids):  # NULL_PID: the program has no clock
             self._packets.pids[program.pcr_pid] = PidReader()
         self._announce()
-
-    def _remove_clock(self) -> None:
-        if type(self._packets.pids.get(self._clock.pid)) is PidReader:
-            del self._packets.pids[self._clock.pid]
 
     def _open(self, entry: StreamEntry) -> "_Stream":
         stream = _Stream(entry, self)
@@ -187,11 +173,6 @@ class ProgramReader:
         stream.last = self._near = dts
         return unwrapped(pts, dts), dts
 
-    @property
-    def generation(self) -> int:
-        """That of the program's clock."""
-        return self._clock.generation
-
 
 class _Stream:
     """One elementary stream of the program. name: for users. told: the name that was announced.
@@ -216,7 +197,7 @@ class _Stream:
             self._track = DataTrack(entry)
         if self._track is not None:
             limit = _MAX_PES.get(entry.use, MAX_DATA)
-            self.reader = PesReader(self, program.counters, lambda: program.generation, limit)
+            self.reader = PesReader(self, program.counters, program.clock, limit)
 
     @property
     def name(self) -> str:
