@@ -18,7 +18,7 @@ _REFUTED: Final = -1 << 60
 def parse_pes(data: bytes) -> tuple[int | None, int | None, bytes]:
     """Reads a complete PES packet. Returns PTS, DTS (33-bit ticks of 90 kHz) and payload. Without DTS, it is the PTS.
 
-    Bytes beyond PES_packet_length are left out. Raises InvalidData, also if bytes are missing.
+    Bytes beyond `PES_packet_length` are left out. Raises InvalidData, also if bytes are missing.
     """
     length = int.from_bytes(data[4:6], "big")
     if data[:3] != b"\0\0\1" or len(data) < 9 or (length and length > len(data) - 6):

@@ -68,7 +68,7 @@ class ProgramReader:
 
     Times are those of the sender without the limit of 33 bits: they continue over its end. They may be negative if
     the first times were just after it. `ClockJump` tells a jump of more than 10 s. It also tells one of more than 1 s
-    after a jump of the PCR or a discontinuity_indicator. PES packets from before a PCR's jump are then dropped.
+    after a jump of the PCR or a `discontinuity_indicator`. PES packets from before a PCR's jump are then dropped.
 
     A PES packet with missing packets is dropped. Pictures continue with the next key frame, as after a loss in RTP.
     Memory: an open PES packet of each stream (24 MB video, 1 MB sound), and the same for pictures in several of them.

@@ -420,6 +420,15 @@ def test_stuffing_packets_have_no_continuity_even_if_a_program_has_no_clock() ->
     assert reader.counters.continuity_errors == reader.counters.duplicates == 0
 
 
+def test_a_search_for_frames_in_noise_is_limited_and_the_next_pes_packet_is_read() -> None:
+    frame = b"\xff\xf1\x4c\x80\x01\xbf\xfcframe!"
+    data = section_packet(0, pat({1: 0x20})) + section_packet(0x20, pmt(1, [(0x0F, 0x100, b"")]))
+    data += data_pes(0x100, b"\xff" * 100 + frame, 900, 0xC0)
+    second = data_pes(0x100, b"\xff\x00" * 9 + frame + frame, 1800, 0xC0)
+    (unit, other) = units_of(read(data + second[:3] + b"\x31" + second[4:]), Kind.AUDIO)
+    assert (unit.unit.dts, unit.unit.payload, other.unit.dts) == (1800, b"frame!", 1800 + 1920)
+
+
 def cue(size: int) -> bytes:
     section = b"\xfc\x30" + bytes((size - 3,)) + b"\x00" * (size - 7)
     return section + psi.crc32(section).to_bytes(4, "big")
