@@ -15,7 +15,7 @@ _CELL_HEAD: Final = 5
 class DataUnit:
     """One section or PES packet. pts: ticks of 90 kHz on the clock of the units; None: without time.
 
-    payload: a splice_info_section; KLV sets; the data field of teletext (ETSI EN 300 472); or anything.
+    payload: a `splice_info_section`; KLV sets; the data field of teletext (ETSI EN 300 472); or anything.
     """
 
     pid: int

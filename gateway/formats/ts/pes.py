@@ -1,9 +1,8 @@
 """Joins payloads to PES packets, and reads their headers (§2.4.3.6)."""
 
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
-from gateway.formats.ts.packets import PidReader, TsCounters, ignore
+from gateway.formats.ts.packets import PidReader, ProgramClock, TsCounters, ignore
 from gateway.media.errors import InvalidData
 
 _BODY: Final = 184
@@ -19,7 +18,7 @@ _REFUTED: Final = -1 << 60
 def parse_pes(data: bytes) -> tuple[int | None, int | None, bytes]:
     """Reads a complete PES packet. Returns PTS, DTS (33-bit ticks of 90 kHz) and payload. Without DTS, it is the PTS.
 
-    Bytes beyond PES_packet_length are left out. Raises InvalidData, also if bytes are missing.
+    Bytes beyond `PES_packet_length` are left out. Raises InvalidData, also if bytes are missing.
     """
     length = int.from_bytes(data[4:6], "big")
     if data[:3] != b"\0\0\1" or len(data) < 9 or (length and length > len(data) - 6):
@@ -43,20 +42,17 @@ def _stamp(data: bytes, at: int) -> int:
     return value >> 3 & 0x1_C000_0000 | value >> 2 & 0x3FFF_8000 | value >> 1 & 0x7FFF
 
 
-class PesTarget:
+class PesTarget(Protocol):
     """What a PES reader serves: one elementary stream."""
 
     def take_pes(self, data: bytes, generation: int) -> None:
         """Takes a PES packet. generation: of the program's clock at its start."""
-        raise NotImplementedError
 
     def lose(self) -> None:
         """Learns that data are missing."""
-        raise NotImplementedError
 
     def scramble(self) -> None:
         """Learns that the stream is scrambled."""
-        raise NotImplementedError
 
 
 class PesReader(PidReader):
@@ -67,28 +63,14 @@ class PesReader(PidReader):
     PES packets that had stuffing at their end and nowhere else, a packet with stuffing ends the PES packet. If this
     is wrong once, the PES packet is lost, and the rule is not used for this PID again.
 
-    limit: bytes of a PES packet; a larger one is dropped. generation: returns that of the program's clock.
+    limit: bytes of a PES packet; a larger one is dropped.
     """
 
-    __slots__ = (
-        "_counters",
-        "_generation",
-        "_generation_of",
-        "_last",
-        "_limit",
-        "_pieces",
-        "_proofs",
-        "_short",
-        "_stuffed_at",
-        "_target",
-        "_wanted",
-    )  # fmt: skip
-
-    def __init__(self, target: PesTarget, counters: TsCounters, generation: Callable[[], int], limit: int) -> None:
+    def __init__(self, target: PesTarget, counters: TsCounters, clock: ProgramClock, limit: int) -> None:
         super().__init__()
         self._target = target
         self._counters = counters
-        self._generation_of = generation
+        self._clock = clock
         self._limit = limit
         self._generation = 0
         self._pieces: list[bytes] | None = None
@@ -151,7 +133,7 @@ class PesReader(PidReader):
             self._close()
         self._pieces, self._short, self._stuffed_at = [payload], 0, 0
         self.append = self._pieces.append
-        self._generation = self._generation_of()
+        self._generation = self._clock.generation
         # A header that is cut before its length is rare. Then the PES packet ends with the next one.
         length = int.from_bytes(payload[4:6], "big")
         self._wanted = 6 + length if length else 0

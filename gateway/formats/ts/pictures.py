@@ -60,6 +60,8 @@ class PictureTrack:
         self._track: MediaTrack | None = None
         self._last: tuple[int, int] | None = None  # presentation and decode time of the last access unit
         self._guesses = False  # whether decode times are computed
+        self._starts: list[int] = []  # of the NAL units of the open access unit
+        self._times: tuple[int, int] | None = None
         self._clear(b"")
 
     def take(self, payload: bytes, pts: int | None, dts: int | None) -> list[AccessUnit]:
@@ -96,6 +98,8 @@ class PictureTrack:
             self._has_slice |= is_slice
             if len(self._starts) > nal.MAX_UNITS:
                 return self._fail(done)
+        if not checked:
+            self._proofs = 0  # a slice continues
         if self._has_slice and self._proofs >= PROOFS:
             self._complete(data, len(data), done)
             self._clear(b"")
@@ -120,10 +124,10 @@ class PictureTrack:
     def _clear(self, data: bytes) -> None:
         """Begins an access unit with these bytes."""
         self._data = data
-        self._starts: list[int] = []
+        self._starts = []
         self._scanned = self._parts = 0
         self._has_slice = False
-        self._times: tuple[int, int] | None = None
+        self._times = None
 
     def _hold(self, data: bytes) -> None:
         """Keeps the access unit that has begun until more data follow."""

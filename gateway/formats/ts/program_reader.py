@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from gateway.formats.ts import psi
 from gateway.formats.ts.data_units import MAX_DATA, DataTrack, DataUnit, is_cue
@@ -10,7 +10,7 @@ from gateway.formats.ts.packets import PacketReader, PidReader, ProgramClock, Ts
 from gateway.formats.ts.pes import PesReader, parse_pes
 from gateway.formats.ts.pictures import PictureTrack
 from gateway.formats.ts.program_selector import ProgramSelector
-from gateway.formats.ts.program_tables import ProgramMap, StreamEntry, StreamUse
+from gateway.formats.ts.program_tables import NULL_PID, ProgramMap, StreamEntry, StreamUse
 from gateway.formats.ts.sections import SectionReader
 from gateway.formats.ts.sound_frames import CLOCK, SoundFormat, SoundTrack
 from gateway.media.errors import InvalidData
@@ -19,7 +19,8 @@ from gateway.media.track import AccessUnit
 _MAX_PES: Final = {StreamUse.VIDEO: 24 << 20, StreamUse.AUDIO: 1 << 20}  # bytes; of data: MAX_DATA
 _JUMP: Final = 10 * CLOCK  # ticks between two units of a stream
 _MARKED_JUMP: Final = CLOCK  # the same if the program's clock says that it has jumped
-_PAUSE: Final = 64  # unusual packets between two events that only change names
+_PAUSE: Final = 64  # unusual packets for each event that only changes names, after the first ones
+_FREE_NAMES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +60,7 @@ class ClockJump:
 Event: TypeAlias = ProgramTracks | ProgramUnit | DataUnit | ClockJump
 
 
-class _Track(Protocol):
-    name: str
-
-    @property
-    def format(self) -> SoundFormat | None: ...
-
-    def take(self, payload: bytes, pts: int | None, dts: int | None) -> Iterable[AccessUnit | DataUnit]: ...
-
-    def flush(self) -> Iterable[AccessUnit | DataUnit]: ...
-
-    def restart(self) -> None: ...
+_Track: TypeAlias = PictureTrack | SoundTrack | DataTrack
 
 
 class ProgramReader:
@@ -77,7 +68,7 @@ class ProgramReader:
 
     Times are those of the sender without the limit of 33 bits: they continue over its end. They may be negative if
     the first times were just after it. `ClockJump` tells a jump of more than 10 s. It also tells one of more than 1 s
-    after a jump of the PCR or a discontinuity_indicator. PES packets from before a PCR's jump are then dropped.
+    after a jump of the PCR or a `discontinuity_indicator`. PES packets from before a PCR's jump are then dropped.
 
     A PES packet with missing packets is dropped. Pictures continue with the next key frame, as after a loss in RTP.
     Memory: an open PES packet of each stream (24 MB video, 1 MB sound), and the same for pictures in several of them.
@@ -86,15 +77,15 @@ class ProgramReader:
     def __init__(self) -> None:
         self.counters = TsCounters()
         self._events: list[Event] = []
-        self._clock = ProgramClock()
-        self._packets = PacketReader(self.counters, self._clock)
+        self.clock = ProgramClock()
+        self._packets = PacketReader(self.counters, self.clock)
         self._selector = ProgramSelector(self._packets, self.counters, self._select)
         self._map: ProgramMap | None = None
         self._streams: dict[int, _Stream] = {}
         self._near: int | None = None  # decode time of the last unit
         self._generation = 0  # of the clock, for the units so far
         self._announced: ProgramTracks | None = None
-        self._announced_at = 0
+        self._renamed = 0
 
     def receive(self, data: bytes) -> list[Event]:
         """Reads bytes, cut anywhere. Returns the events that they complete, the same for all cuts."""
@@ -122,22 +113,18 @@ class ProgramReader:
             if stream.entry not in program.streams:
                 stream.flush()
                 self._packets.pids.pop(stream.entry.pid, None)
-        if self._clock.pid not in old:
-            self._remove_clock()
-        self._clock.pid = program.pcr_pid
+        if self.clock.pid not in old and type(self._packets.pids.get(self.clock.pid)) is PidReader:
+            del self._packets.pids[self.clock.pid]
+        self.clock.pid = program.pcr_pid
         reserved = self._selector.pids
         for entry in program.streams:
             if entry.pid not in reserved:
-                stream = old.get(entry.pid)
-                same = stream is not None and stream.entry == entry
-                self._streams[entry.pid] = stream if stream is not None and same else self._open(entry)
-        if program.pcr_pid not in self._packets.pids:
+                known = old.get(entry.pid)
+                same = known is not None and known.entry == entry
+                self._streams[entry.pid] = known if known is not None and same else self._open(entry)
+        if program.pcr_pid not in (NULL_PID, *self._packets.pids):  # NULL_PID: the program has no clock
             self._packets.pids[program.pcr_pid] = PidReader()
         self._announce()
-
-    def _remove_clock(self) -> None:
-        if type(self._packets.pids.get(self._clock.pid)) is PidReader:
-            del self._packets.pids[self._clock.pid]
 
     def _open(self, entry: StreamEntry) -> "_Stream":
         stream = _Stream(entry, self)
@@ -151,7 +138,8 @@ class ProgramReader:
 
     def announce_names(self) -> None:
         """Tells names of streams that have changed; not too often, because a sender could change them all the time."""
-        if self._packets.unusual - self._announced_at >= _PAUSE or self._announced is None:
+        if self._renamed <= _FREE_NAMES + self._packets.unusual // _PAUSE:
+            self._renamed += 1
             self._announce()
 
     def _announce(self) -> None:
@@ -160,7 +148,7 @@ class ProgramReader:
         streams = tuple(stream.described() for stream in self._streams.values())
         tracks = ProgramTracks(self._map.number, streams, self._map.left_out, others)
         if tracks != self._announced:
-            self._announced, self._announced_at = tracks, self._packets.unusual
+            self._announced = tracks
             self._events.append(tracks)
         for stream in self._streams.values():
             stream.told = stream.name
@@ -184,11 +172,6 @@ class ProgramReader:
             self._events.append(ClockJump(ticks))
         stream.last = self._near = dts
         return unwrapped(pts, dts), dts
-
-    @property
-    def generation(self) -> int:
-        """That of the program's clock."""
-        return self._clock.generation
 
 
 class _Stream:
@@ -214,7 +197,7 @@ class _Stream:
             self._track = DataTrack(entry)
         if self._track is not None:
             limit = _MAX_PES.get(entry.use, MAX_DATA)
-            self.reader = PesReader(self, program.counters, lambda: program.generation, limit)
+            self.reader = PesReader(self, program.counters, program.clock, limit)
 
     @property
     def name(self) -> str:

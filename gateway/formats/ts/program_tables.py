@@ -14,7 +14,7 @@ PAT_TABLE: Final = 0x00
 PMT_TABLE: Final = 0x02
 MAX_STREAMS: Final = 32  # of a program; the others are left out
 _FIRST_PID: Final = 0x10  # lower ones are reserved for tables
-_NULL_PID: Final = 0x1FFF
+NULL_PID: Final = 0x1FFF
 
 
 class StreamUse(StrEnum):
@@ -124,7 +124,7 @@ def parse_pat(section: bytes) -> dict[int, int]:
     pairs = [(section[at : at + 2], section[at + 2 : at + 4]) for at in range(8, len(section) - 7, 4)]
     programs = {int.from_bytes(n, "big"): int.from_bytes(pid, "big") & 0x1FFF for n, pid in pairs}
     programs.pop(0, None)  # the network information
-    return {number: pid for number, pid in programs.items() if _FIRST_PID <= pid < _NULL_PID}
+    return {number: pid for number, pid in programs.items() if _FIRST_PID <= pid < NULL_PID}
 
 
 def parse_pmt(section: bytes) -> ProgramMap:
@@ -137,7 +137,7 @@ def parse_pmt(section: bytes) -> ProgramMap:
         kind, pid = section[at], int.from_bytes(section[at + 1 : at + 3], "big") & 0x1FFF
         begin = at + 5
         at = begin + (int.from_bytes(section[at + 3 : at + 5], "big") & 0xFFF)
-        if not _FIRST_PID <= pid < _NULL_PID or pid in streams:
+        if not _FIRST_PID <= pid < NULL_PID or pid in streams:
             continue
         if len(streams) == MAX_STREAMS:
             left_out += 1

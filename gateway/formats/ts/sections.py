@@ -12,8 +12,6 @@ _STUFFING: Final = 0xFF
 class SectionReader(PidReader):
     """Gives each complete section of one PID to `give`, unchecked. A section may begin anywhere in a packet."""
 
-    __slots__ = ("_data", "_give", "_last", "_open")
-
     def __init__(self, give: Callable[[bytes], None]) -> None:
         super().__init__()
         self._give = give

@@ -11,6 +11,7 @@ from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 CLOCK: Final = 90_000  # ticks a second of all times
 MP2: Final = "mp2"
+_MAX_TRIES: Final = 16  # sync bytes of a PES packet that begin no frame; then the rest of it is dropped
 _MAX_FRAME: Final = 1 << 16  # bytes; no codec has longer ones
 
 
@@ -183,7 +184,7 @@ class SoundTrack:
     def take(self, payload: bytes, pts: int | None, dts: int | None) -> Iterator[AccessUnit]:
         """Yields the units of a PES packet. pts: ticks of 90 kHz."""
         data, begin = self._rest + payload, len(self._rest)
-        at, framing = 0, self._framing
+        at, tries, framing = 0, _MAX_TRIES, self._framing
         while len(data) - at >= framing.head:
             try:
                 frame = self._read(data, at)
@@ -200,6 +201,10 @@ class SoundTrack:
                     self.name = f"{self._framing.codec}: {error}"
                 self._counters.damaged += self._synced
                 self._synced = False
+                tries -= 1
+                if not tries:
+                    at = len(data)
+                    break
                 found = data.find(framing.sync, at + 1)
                 at = found if found >= 0 else len(data) - len(framing.sync) + 1
         self._rest = data[at:]
