@@ -4,10 +4,13 @@
 #   make load MINUTES=60                  soak: reconnects, churn, stalls; then a ladder; fails when memory grows or
 #                                         somebody is refused
 #   make bench-edge                       the edge beside the gateway: EDGE="cost -n 1000" for one of its rows
+#   make bench-fleet                      what viewers notice when the database is down, a certificate is renewed, an
+#                                         encoder returns; fails when something is lost: FLEET=outage for one
 #   make capacity                         docs/capacity.md's tables; TABLES="nodes cost" for some
 #   make capacity-page                    writes them into the page
 BENCH ?= all
 EDGE ?= all --rounds 3
+FLEET ?= outage certificates return
 PEERS ?= floor,nms,nginx-rtmp$(if $(BENCH_SRS),$(comma)srs$(comma)srs:50)
 ROUNDS ?= 3
 MINUTES ?= 10
@@ -24,6 +27,9 @@ load:
 bench-edge:
 	$(LOAD_PYTHON) -m bench.bench_edge $(EDGE)
 
+bench-fleet:
+	@for one in $(FLEET); do $(LOAD_PYTHON) -m bench.bench_$$one || exit 1; done
+
 capacity:
 	@$(LOAD_PYTHON) -m tools.capacity $(TABLES)
 
@@ -33,4 +39,4 @@ capacity-page:
 load-clients:
 	$(MAKE) -C bench clients
 
-.PHONY: bench bench-edge capacity capacity-page load load-clients
+.PHONY: bench bench-edge bench-fleet capacity capacity-page load load-clients

@@ -21,8 +21,16 @@ from tests.support.ministack import ministack_server, ministack_url
 from tests.support.moto import moto_url
 from tests.support.postgres import postgres
 from tests.support.run_folder import run_folder
+from tests.support.versity import store, versity_server
 
-__all__ = ["ministack_server", "ministack_url", "moto_url", "postgres"]  # fixtures for whoever asks by name
+__all__ = [
+    "ministack_server",
+    "ministack_url",
+    "moto_url",
+    "postgres",
+    "store",
+    "versity_server",
+]  # fixtures for whoever asks by name
 
 # Making a failing timetable smaller runs it thousands of times: minutes in which nothing is told.
 _WITHOUT_SHRINKING = (Phase.explicit, Phase.generate)

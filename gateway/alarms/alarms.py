@@ -37,6 +37,7 @@ _TICK: Final = 1.0
 _READ_SECONDS: Final = 20.0  # time between two reads of the rules, which another node may have changed
 _SETTLE: Final = 20.0  # seconds after the start of a stream, in which its old faults are found again
 _KEPT: Final = 30 * 86_400.0  # seconds for which the store knows that a fault was told
+_KEPT_DAY: Final = 2 * 86_400.0  # the same for the traffic of a day
 _MAX_TESTS: Final = 4
 RULES: Final = ("alarms", "rules")  # kind and key in the store
 TOLD: Final = "alarm"  # kind in the store
@@ -180,12 +181,15 @@ class Alarms:
         value: dict[str, Any] = {"rule": rule.name, "kind": str(fault.kind), "channel": fault.channel}
         value |= {"subject": fault.subject, "since": fault.since, "text": fault.text}
         try:
-            return await self._store.add(TOLD, _entry(rule, fault), value, time.time() + _KEPT)
+            kept = _KEPT_DAY if fault.kind is FaultKind.TRAFFIC else _KEPT
+            return await self._store.add(TOLD, _entry(rule, fault), value, time.time() + kept)
         except StoreUnavailable:
             return True
 
     async def _forget(self, rule: AlarmRule, fault: Fault) -> bool:
         """Returns whether this process has to tell the end."""
+        if fault.kind is FaultKind.TRAFFIC:
+            return False  # the day is over; the entry stays, so that nobody tells it again
         try:
             return await self._store.delete(TOLD, _entry(rule, fault))
         except StoreUnavailable:

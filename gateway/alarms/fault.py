@@ -20,6 +20,7 @@ class FaultKind(StrEnum):
     KEY_EXPIRES = "key_expires"
     DISK = "disk"
     NODE_GONE = "node_gone"
+    TRAFFIC = "traffic"  # of one channel on one UTC day; it has no end
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Fault:
 
     channel: its id; "" for a fault of a node. subject: what exactly fails: a code, an output, a node.
     since: seconds since 1970. text: the sentence about it. stopped: whether an encoder or a user ended the broadcast.
+    limit: gigabytes, of TRAFFIC.
     """
 
     kind: FaultKind
@@ -36,6 +38,7 @@ class Fault:
     since: float
     text: str
     stopped: bool = False
+    limit: float = 0.0
 
     @property
     def key(self) -> str:
@@ -76,6 +79,7 @@ _TITLES: Final = {
     FaultKind.KEY_EXPIRES: "{name}: the stream key expires soon",
     FaultKind.DISK: "The disk of {name} is nearly full",
     FaultKind.NODE_GONE: "The node {name} is gone",
+    FaultKind.TRAFFIC: "{name} has sent more than its daily limit",
 }
 _ENDED: Final = {
     FaultKind.OFF_AIR: "{name} is on air again",
@@ -94,6 +98,7 @@ _ADVICE: Final = {
     FaultKind.KEY_EXPIRES: "Set a later date on the channel's page, and copy the new key to the encoder.",
     FaultKind.DISK: "Delete old recordings, or give the server a larger disk.",
     FaultKind.NODE_GONE: "Check whether the machine and its gateway run. Other nodes take over its encoders.",
+    FaultKind.TRAFFIC: "The channel's page has the traffic of each day.",
 }
 
 

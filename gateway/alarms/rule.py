@@ -6,7 +6,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from gateway.alarms import target
 from gateway.alarms.fault import Fault, FaultKind
@@ -14,6 +14,7 @@ from gateway.ports.errors import InvalidField
 
 MAX_RULES: Final = 50
 MAX_AFTER: Final = 86_400
+MAX_GIGABYTES: Final = 1e9
 _CLOCK: Final = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 _NAME: Final = r"^[^\x00-\x1f\x7f/\\]{1,64}$"
 
@@ -49,6 +50,8 @@ class QuietHours(BaseModel):
 class AlarmRule(BaseModel):
     """A rule. after: seconds for which a fault must last. channels: ids; empty: all. to: where its messages go.
 
+    gigabytes: of `traffic`: what one channel may send to its viewers on one UTC day, in 10⁹ bytes.
+
     stops: whether `off_air` includes broadcasts that the encoder or a user ended. quiet: null: never quiet.
     """
 
@@ -56,11 +59,19 @@ class AlarmRule(BaseModel):
 
     name: str = Field(pattern=_NAME)
     on: Annotated[tuple[FaultKind, ...], Field(min_length=1, max_length=len(FaultKind))]
+    gigabytes: float = Field(0, ge=0, le=MAX_GIGABYTES, validate_default=True)
     after: float = Field(0, ge=0, le=MAX_AFTER)
     channels: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=1_000)] = ()
     to: str = Field(repr=False)
     stops: bool = True
     quiet: QuietHours | None = None
+
+    @field_validator("gigabytes")
+    @classmethod
+    def _check_gigabytes(cls, gigabytes: float, info: ValidationInfo) -> float:
+        if not gigabytes and FaultKind.TRAFFIC in info.data.get("on", ()):
+            raise ValueError("expected a number above 0, because `on` has traffic")
+        return gigabytes
 
     @field_validator("to")
     @classmethod
@@ -76,6 +87,8 @@ class AlarmRule(BaseModel):
     def covers(self, fault: Fault) -> bool:
         """Whether the rule tells this fault. A fault of a node has no channel and concerns all."""
         if fault.kind not in self.on or (fault.stopped and not self.stops):
+            return False
+        if fault.kind is FaultKind.TRAFFIC and fault.limit != self.gigabytes:
             return False
         return not self.channels or not fault.channel or fault.channel in self.channels
 

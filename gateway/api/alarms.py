@@ -22,7 +22,8 @@ log = structlog.get_logger(__name__)
 
 _EXPECTED: Final = {
     "name": "expected text of 1 to 64 characters, without slashes",
-    "on": "expected a list of off_air, on_slate, output_failing, health, key_expires, disk, node_gone",
+    "on": "expected a list of off_air, on_slate, output_failing, health, key_expires, disk, node_gone, traffic",
+    "gigabytes": "expected a number of gigabytes from 0 to 1000000000",
     "after": "expected a number of seconds from 0 to 86400",
     "channels": "expected a list of at most 1000 ids",
     "to": "expected an address",

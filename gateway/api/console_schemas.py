@@ -106,19 +106,33 @@ class Status(Schema):
     cloudfront: bool
 
 
+class FreeCapacity(Schema):
+    """The free capacity of a node.
+
+    cpuPercent: of the cores that it may use. mbps: for more viewers; null without limits.node_mbps. percent: the
+    smallest free share.
+    """
+
+    cpuPercent: float
+    mbps: float | None
+    percent: float
+
+
 class ClusterNode(Schema):
     """A node of the cluster.
 
     node: its id; empty for a single node. role: gateway, edge or worker. address: of its playback listener. here:
-    whether it is the node that answers this request. The other fields are as in /status; null if the node does not
-    answer.
+    whether it is the node that answers this request. site: the name of its place. free: at its last heartbeat; null
+    if it is unknown. The other fields are as in /status; null if the node does not answer.
     """
 
     node: str
     role: Literal["gateway", "edge", "worker"]
     address: str
+    site: str
     here: bool
     answers: bool
+    free: FreeCapacity | None
     version: str | None
     uptime: float | None
     cpu: Cpu | None

@@ -14,6 +14,7 @@ from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
 from gateway.channels.media_owners import MediaOwners, StoredDeletions
 from gateway.channels.stores import ChannelStore, DomainStore
 from gateway.channels.stream_key import SigningSecrets
+from gateway.diagnosis.daily_traffic import DailyTraffic
 from gateway.diagnosis.event_log import EventLog
 from gateway.diagnosis.experience import Experience
 from gateway.diagnosis.recorder import Recorder
@@ -82,7 +83,7 @@ class Context:
 
     drop_cached: drops a channel from caches. cluster: the other nodes. node_status: the state for /status.
     remote_viewers: viewers of this node's streams on other nodes.
-    recorder: has the history of this process. experience: the reports of viewers.
+    recorder: has the history of this process. experience: the reports of viewers. traffic: bytes by channel and day.
     vod_service, kvs: run VOD and Kinesis jobs; None: this node runs none.
 
     objects: the store of recordings; media_deletion: deletes them with their channel; None: no recordings.
@@ -117,6 +118,7 @@ class Context:
     metrics: Metrics
     recorder: Recorder
     experience: Experience
+    traffic: DailyTraffic
     drop_cached: Callable[[str], None] = lambda channel_id: None
     cluster: ClusterQueries = field(default_factory=SingleNode)
     remote_viewers: RemoteViewerCounts = field(default_factory=RemoteViewerCounts)

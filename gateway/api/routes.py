@@ -8,6 +8,7 @@ from gateway.api import (
     alarms,
     appearance,
     channel_forms,
+    channel_list,
     channels,
     clips,
     cloudfront,
@@ -28,6 +29,7 @@ from gateway.api import (
     servers,
     sessions,
     status,
+    traffic,
     users,
 )
 from gateway.api.route import Route
@@ -62,13 +64,16 @@ ROUTES: Final = (
         "Sessions",
         Route("GET /videostream/{id}/session", sessions.show, role=_BROADCASTER, held=True),
         Route("GET /videostream/{id}/experience", sessions.experience, role=_BROADCASTER, held=True),
+        Route("GET /videostream/{id}/traffic", traffic.show, role=_BROADCASTER),
         Route("DELETE /videostream/{id}/session", sessions.end_session, role=_BROADCASTER, held=True),
         Route("GET /videostream/{id}/inputs", inputs.show, role=_BROADCASTER, held=True),
         Route("PUT /videostream/{id}/inputs", inputs.update, held=True),
         Route("POST /videostream/{id}/inputs/{name}/take", inputs.take, role=_BROADCASTER, held=True),
         Route("DELETE /videostream/{id}/inputs/take", inputs.release, role=_BROADCASTER, held=True),
         Route("GET /videostream/{id}/inputs/{name}/preview", inputs.preview, role=_BROADCASTER, held=True),
+        Route("GET /videostreams", channel_list.page, role=_BROADCASTER),
         Route("GET /videostreams/online", sessions.online, role=_BROADCASTER),
+        Route("GET /videostreams/traffic", traffic.index),
         Route("POST /videostream/{id}/outputs/{name}", sessions.switch, held=True),
     ),
     *_tagged(

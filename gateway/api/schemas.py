@@ -86,6 +86,22 @@ Channel: type[BaseModel] = create_model(
 )
 
 
+class ChannelStates(Schema):
+    """The number of channels in each state."""
+
+    live: int
+    idle: int
+    expired: int
+
+
+class ChannelPage(Schema):
+    """A page of the list of channels. found: the number on all pages. states: of all channels, also not found ones."""
+
+    channels: list[Channel]  # type: ignore[valid-type]
+    found: int
+    states: ChannelStates
+
+
 class Switch(Body):
     enabled: Annotated[Flag, ExpectedText("expected true or false")]
 

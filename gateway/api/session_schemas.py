@@ -164,6 +164,22 @@ class Input(NewInput):
     pushUrl: str | None = None
 
 
+class DayTraffic(Schema):
+    """The bytes of a UTC day: media payload from publishers (in), and what was sent to viewers (out)."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    day: str
+    received: Annotated[int, Field(alias="in")]
+    out: int
+
+
+class TrafficByDay(Schema):
+    """The traffic of today, and of earlier days with traffic, newest first."""
+
+    days: list[DayTraffic]
+
+
 class Session(SparseSchema):
     """The session of a channel. since: start of the stream. bitrate: bits per second.
 

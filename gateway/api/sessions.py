@@ -84,11 +84,17 @@ async def online(request: web.Request) -> web.Response:
 
     Only the user's channels, which are live or lingering on any node.
     """
+    merged, silent = await online_sessions(request)
+    return await answer_list(merged, unanswered_nodes_header(silent))
+
+
+async def online_sessions(request: web.Request) -> tuple[list[Mapping[str, Any]], Sequence[str]]:
+    """Returns the sessions of the user's live channels, and the nodes that did not answer."""
     context, rights = request.app[CONTEXT], request[USER].rights
     reported = await context.cluster.ask_all("sessions")
     local = sessions(context.hub, context.remote_viewers)
-    merged = (s for s in _merged(local, context.cluster.node, reported) if rights.may_use(str(s.get("id"))))
-    return await answer_list(merged, unanswered_nodes_header(reported.silent))
+    merged = _merged(local, context.cluster.node, reported)
+    return [one for one in merged if rights.may_use(str(one.get("id")))], reported.silent
 
 
 def unanswered_nodes_header(nodes: Sequence[str]) -> dict[str, str]:

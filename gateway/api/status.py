@@ -137,4 +137,5 @@ async def nodes(request: web.Request) -> web.Response:
 def _node_json(node: Node, local_id: str, report: Mapping[str, Any] | None) -> dict[str, Any]:
     state = {name: (report or {}).get(name) for name in _SUMMARY_FIELDS}
     here, answers = node.id == local_id, report is not None
-    return to_answer(console_schemas.ClusterNode, node, node=node.id, here=here, answers=answers, **state)
+    free = node.shown.get("free")
+    return to_answer(console_schemas.ClusterNode, node, node=node.id, here=here, answers=answers, free=free, **state)

@@ -23,6 +23,7 @@ from gateway.settings import Settings
 from gateway.webrtc.signalling import Signalling
 
 if TYPE_CHECKING:
+    from gateway.cluster.members.node_list import NodeList
     from gateway.processes.worker_link import WorkerLink
 
 
@@ -68,6 +69,7 @@ class Gateway(Role):
         tasks, inputs = node.tasks, parts.pushes.inputs
         tasks.start(inputs.run(), "inputs")
         tasks.start(parts.diagnosis.recorder.run(), "history")
+        tasks.start(parts.diagnosis.traffic.run(), "traffic")
         parts.live.outputs.start(tasks)
         if node.first:
             parts.jobs.start()
@@ -92,6 +94,15 @@ class Gateway(Role):
         self._parts.diagnosis.recorder.stop_saving()  # the process that replaces this one now writes the file
         self.hub.retire()
         self._parts.pushes.inputs.retire()
+
+    @property
+    def nodes(self) -> NodeList | None:
+        return self._parts.member.nodes if self._parts.member is not None else None
+
+    def viewer_count(self) -> int:
+        member = self._parts.member
+        own = sum(stream.viewers.total() for stream in self.hub)
+        return own + (member.viewer_count if member is not None else 0)
 
     def is_needed(self) -> bool:
         member = self._parts.member

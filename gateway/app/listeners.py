@@ -17,6 +17,7 @@ from gateway.ingest.services import ListenerServices
 from gateway.lib.metric_table import BYTES_OUT, REFUSED, MetricSample
 from gateway.lib.sockets import Opener, listen, port_of
 from gateway.listeners.handover import Handover
+from gateway.listeners.load_agent import LoadAgent
 from gateway.listeners.pending_connections import PendingConnections
 from gateway.listeners.port_listener import OpenListeners
 from gateway.listeners.udp_listener import UdpListener
@@ -26,6 +27,7 @@ from gateway.playback.router import OTHER_METHODS, PlaybackRouter
 from gateway.ports.events import Event, EventType
 from gateway.processes.sibling_server import SiblingServer
 from gateway.settings import Settings
+from gateway.settings.models import AGENT
 from gateway.webrtc.endpoint import WebRtcEndpoint
 from gateway.webrtc.signalling import Signalling
 from gateway.webrtc.sockets import WebRtcSockets, open_port
@@ -35,11 +37,11 @@ _TARGET_BYTES: Final = 8192  # limit of a request's target; the limit of the who
 
 
 class Listeners:
-    """Opens all listeners of the settings."""
+    """Opens all listeners of the settings. agent: answers agent checks."""
 
-    def __init__(self, parts: NodeParts, role: Role) -> None:
+    def __init__(self, parts: NodeParts, role: Role, agent: LoadAgent) -> None:
         limits = parts.settings.limits
-        self._parts, self._settings, self._role = parts, parts.settings, role
+        self._parts, self._settings, self._role, self._agent = parts, parts.settings, role, agent
         self._servers: Servers | None = None
         self._pending = PendingConnections(limits.pending_per_address, limits.pending_bytes)
         self._listeners: Sequence[OpenListeners] = ()
@@ -68,7 +70,7 @@ class Listeners:
         services = self._services(opener, tls, sessions)
         players = [format.listener.open for format in FORMATS if format.listener and format.listener.open]
         self._listeners = [*role.open_pushes(services), *(open(services) for open in players)]
-        own_names = ("http", "https", "admin") if self._parts.first else ("http", "https")
+        own_names = ("http", "https", "admin", AGENT) if self._parts.first else ("http", "https")
         addresses = [address for address in settings.listeners() if address.name in own_names]
         sockets = {address.name: opener(address.name, address.host, address.port) for address in addresses}
         webrtc_sockets.warn()
@@ -91,6 +93,8 @@ class Listeners:
         if "admin" in sockets:
             self._admin = servers.admin()
             await self._admin.listen(sockets["admin"], tls if settings.admin.tls else None)
+        if settings.cluster.agent_port >= 0 and self._parts.first:
+            await self._agent.listen(sockets[AGENT])
         if (slot := self._parts.identity.slot) is not None:
             ports_of_all = (port for listeners in self._listeners for port in listeners.listeners)
             udp_ports = [port for port in ports_of_all if isinstance(port, UdpListener)]
@@ -206,7 +210,7 @@ class Listeners:
             await self._handover.close()
         for listeners in self._listeners:
             listeners.abort()
-        for server in (self._webrtc, self._http, self._admin, self._siblings):
+        for server in (self._webrtc, self._http, self._admin, self._siblings, self._agent):
             if server is not None:
                 await server.close()
 

@@ -19,15 +19,19 @@ from gateway.app.own_address import OwnAddress
 from gateway.app.role import Role
 from gateway.app.shutdown import ShutdownSignals
 from gateway.cluster.members.node_identity import NodeIdentity
+from gateway.cluster.members.sibling_nodes import SiblingNodes
 from gateway.diagnosis.experience import Experience
 from gateway.lib.heap import return_free_memory
 from gateway.lib.metrics import Metrics
 from gateway.lib.readiness import Readiness
 from gateway.lib.tasks import Tasks
+from gateway.lib.traffic import TrafficCounts
 from gateway.lib.tuning import raise_file_limit, tune_garbage_collector
+from gateway.listeners.load_agent import LoadAgent
 from gateway.ports.events import Events
 from gateway.processes.worker_link import WorkerLink
 from gateway.processes.worker_settings import settings_for_worker
+from gateway.reports.free_capacity import FreeCapacity, FreeProcessor
 from gateway.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -64,13 +68,14 @@ async def serve(
             certificate = NodeCertificate.open(settings, events if slot is None or slot.first else None)
             parts = NodeParts(
                 settings=settings,
-                identity=NodeIdentity.of(slot, secret_resolver.cluster),
+                identity=NodeIdentity.of(slot, secret_resolver.cluster, settings.cluster.site),
                 link=link,
                 secrets=secrets,
                 verifier=token.verifier,
                 events=events,
                 metrics=metrics,
                 experience=Experience(metrics),
+                traffic=TrafficCounts(),
                 readiness=Readiness(),
                 shutdown_signals=shutdown_signals,
                 stack=stack,
@@ -79,7 +84,10 @@ async def serve(
                 certificate=certificate,
             )
             role = await open_role(parts)
-            listeners = Listeners(parts, role)
+            capacity = FreeCapacity(FreeProcessor(), role.viewers.limits, role.viewer_count)
+            parts.own_address.load = capacity.shown
+            _find_siblings(parts, role)
+            listeners = Listeners(parts, role, LoadAgent(lambda: capacity.percent))
             stack.push_async_callback(listeners.close)
             new_token = token.make() if parts.first and not token.is_known else ""
             parts.tasks.start(token.follow(), "admin token")
@@ -118,6 +126,17 @@ async def serve(
         parts.readiness.close()
         await _drain(role, listeners, settings.serve.drain)
     return 0
+
+
+def _find_siblings(parts: NodeParts, role: Role) -> None:
+    """Lets viewers whom the limits of this node refuse go to other nodes."""
+    nodes, limits, protection = role.nodes, role.viewers.limits, role.viewers.protection
+    if nodes is None or not limits.node_mbps:
+        return
+    siblings = SiblingNodes(nodes, parts.identity.id, parts.identity.site)
+    # The signature of CloudFront is not valid for the address of another node.
+    limits.sibling = lambda channel: "" if protection.needs_cloudfront(channel) else siblings.url()
+    nodes.keep_fresh()
 
 
 def _show(token: AdminToken, text: str) -> None:

@@ -13,6 +13,7 @@ from gateway.diagnosis.experience import Experience
 from gateway.lib.metrics import Metrics
 from gateway.lib.readiness import Readiness
 from gateway.lib.tasks import Tasks
+from gateway.lib.traffic import TrafficCounts
 from gateway.ports.events import Events
 from gateway.processes.worker_link import WorkerLink
 from gateway.settings import Settings
@@ -36,6 +37,7 @@ class NodeParts:
     events: Events
     metrics: Metrics
     experience: Experience
+    traffic: TrafficCounts
     readiness: Readiness
     shutdown_signals: ShutdownSignals
     stack: AsyncExitStack

@@ -1,7 +1,7 @@
 """The open ports of this process, and the address at which other nodes reach it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.adapters.advertise import advertised_address, host_of
@@ -15,12 +15,14 @@ class OwnAddress:
     """The open ports and the address of this process. Before `announce`, no port is open, and the address is "".
 
     certificate: of the ports over TLS; None: they are closed.
+    load: returns the load and the free capacity for the registry; it is set when the services exist.
     """
 
     def __init__(self, settings: Settings, certificate: NodeCertificate | None = None) -> None:
         self._settings = settings
         self._certificate = certificate
         self._shown: Mapping[str, Any] = {}  # information for operators and broadcasters
+        self.load: Callable[[], Mapping[str, Any]] = dict
         self.ports = OpenPorts()
         self.address = ""
 
@@ -33,8 +35,9 @@ class OwnAddress:
         self.ports = ports
         if self._settings.registry:
             self.address = await advertised_address(self._settings, ports)
-            self._shown = ports.registry_entry(host_of(self.address), time.time())
+            entry = ports.registry_entry(host_of(self.address), time.time())
+            self._shown = entry | {"site": self._settings.cluster.site, "url": self._settings.playback.node_url}
 
     def as_node(self, id: str, role: NodeRole, channel: str = "") -> Node:
         """Returns this process as the registry has it. channel: the id, if this is an edge for only one channel."""
-        return Node(id, role, self.address, channel=channel, shown=self._shown)
+        return Node(id, role, self.address, channel=channel, shown={**self._shown, **self.load()})

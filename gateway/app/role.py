@@ -20,6 +20,7 @@ from gateway.webrtc.signalling import RemoteSessions, Signalling
 
 if TYPE_CHECKING:
     from gateway.cluster.calls.node_endpoint import NodeEndpoint
+    from gateway.cluster.members.node_list import NodeList
     from gateway.processes.metrics_aggregator import MetricsAggregator
 
 
@@ -89,6 +90,14 @@ class Role(Protocol):
 
     def retire(self) -> None:
         """Stops jobs that another process runs from now on. Connections continue."""
+
+    @property
+    def nodes(self) -> NodeList | None:
+        """The other nodes; None without a registry."""
+
+    def viewer_count(self) -> int:
+        """Returns the number of viewers on this process."""
+        return 0
 
     def is_needed(self) -> bool:
         """Returns whether there is a publisher or a viewer. A replaced process waits for them."""

@@ -103,7 +103,7 @@ def build_viewers(
     slot = parts.identity.slot
     limits = ViewerLimits(settings.limits.node_mbps / (slot.count if slot is not None else 1), protection.refused)
     reports = RequestReports(parts.experience, parts.metrics.viewer_reports) if wanted else None
-    counts = HttpViewers(reports=reports, limits=limits)
+    counts = HttpViewers(reports=reports, limits=limits, traffic=parts.traffic)
     caches = ChannelCaches.of(store, deleted, Slugs(names, parts.tasks))
     backlogs = Backlogs(settings.limits.viewer_memory)
     hook, play_hook = _auth_hook(parts), None

@@ -14,7 +14,7 @@ from gateway.lib.certificates import CertificateNames
 from gateway.lib.network import url_host
 from gateway.ports.errors import InvalidField
 from gateway.settings import load
-from gateway.settings.models import LISTENERS
+from gateway.settings.models import AGENT, LISTENERS
 
 APP: Final = "stream"
 _NO_CERTIFICATE: Final = CertificateNames()
@@ -28,13 +28,16 @@ _DOMAIN = re.compile(
 class OpenPorts(Mapping[str, int | None]):
     """The port of each listener (None: closed), as in `<data>/ports.json`. Raises TypeError for unknown listeners.
 
+    The listener for agent checks is listed only if it is open.
+
     certificate: the hosts for which clients accept the certificate of the ports over TLS.
     """
 
     def __init__(self, certificate: CertificateNames = _NO_CERTIFICATE, /, **ports: int | None) -> None:
-        if unknown := ports.keys() - set(LISTENERS):
+        if unknown := ports.keys() - {*LISTENERS, AGENT}:
             raise TypeError(f"no listeners: {sorted(unknown)}")
-        self._ports = {name: ports.get(name) for name in LISTENERS}
+        opened = (AGENT,) if ports.get(AGENT) is not None else ()
+        self._ports = {name: ports.get(name) for name in (*LISTENERS, *opened)}
         self.certificate = certificate
 
     def __getitem__(self, name: str) -> int | None:
@@ -47,7 +50,8 @@ class OpenPorts(Mapping[str, int | None]):
         return len(self._ports)
 
     def as_json(self) -> dict[str, int | None]:
-        return dict(self._ports)
+        """Returns the ports for clients and other nodes: without the listener for agent checks."""
+        return {name: self._ports[name] for name in LISTENERS}
 
     def registry_entry(self, host: str, since: float) -> dict[str, Any]:
         """Returns the entry of a gateway with these ports in the registry (`Node.shown`).

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import Channel
+from gateway.channels.channel_list import ChannelPage, ChannelQuery
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.ports.errors import NoSuchChannel
 
@@ -20,6 +21,9 @@ class ChannelStore(Protocol):
 
     async def list(self) -> list[Channel]:
         """Returns all channels, in no defined order."""
+
+    async def find(self, query: ChannelQuery) -> ChannelPage:
+        """Returns a page of the list of channels for people."""
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
         """Stores a new channel under its `id`. Raises ChannelExists; SlugTaken if another channel has its slug."""

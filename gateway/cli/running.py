@@ -140,17 +140,20 @@ def nodes(
     if as_json:
         common.print_json(found)
         return
-    common.print_rows(("NODE", "ROLE", "ADDRESS", "UP", "CPU", "STREAMS", "VIEWERS", "OUT"), [*map(_node, found)])
+    columns = ("NODE", "ROLE", "ADDRESS", "SITE", "UP", "CPU", "FREE", "STREAMS", "VIEWERS", "OUT")
+    common.print_rows(columns, [*map(_node, found)])
 
 
 def _node(node: dict[str, Any]) -> tuple[str, ...]:
-    about = (node["node"] or "-", node["role"], node["address"] or "-")
+    free = node.get("free")
+    about = (node["node"] or "-", node["role"], node["address"] or "-", node.get("site") or "-")
     if not node["answers"]:
-        return (*about, "does not answer", *("-" * 4))
+        return (*about, "does not answer", *("-" * 5))
     return (
         *about,
         _duration(node["uptime"]),
         f"{node['cpu']['percent']} %",
+        f"{free['percent']} %" if free else "-",
         str(node["streams"]),
         str(sum(node["viewers"].values())),
         f"{node['bytesOut'] / 1e9:.1f} GB",

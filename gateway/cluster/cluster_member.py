@@ -1,6 +1,7 @@
 """The services of a gateway that is a member of a cluster."""
 
 import asyncio
+import collections
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from gateway.cluster.calls.session_forwarder import SessionForwarder
 from gateway.cluster.calls.viewer_reporter import ViewerReporter, total_viewers
 from gateway.cluster.files.http_cache_proxy import HttpCacheProxy
 from gateway.cluster.files.upstream_client import UpstreamClient
-from gateway.cluster.members.edge_selector import EdgeSelector
+from gateway.cluster.members.edge_selector import EdgeSelector, Reader
 from gateway.cluster.members.membership import Membership
 from gateway.cluster.members.node_address import NodeAddress
 from gateway.cluster.members.node_identity import NodeIdentity, SiblingProcesses
+from gateway.cluster.members.node_list import NodeList
 from gateway.cluster.members.peers import Peers
 from gateway.cluster.members.registry_locator import RegistryLocator
 from gateway.cluster.streams.browser_replicas import PulledStreams
@@ -36,6 +38,7 @@ from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
+from gateway.ports.events import Events
 from gateway.ports.nodes import Node
 from gateway.ports.stores import Registry
 from gateway.settings.models import EdgeSettings
@@ -50,6 +53,7 @@ class LocalStreams:
     hub: replicas and forwarded pushes have its limits.
     dropped: counts units that were dropped because another node was too slow.
     replicated: the outputs of a replica. attributes, may_have_edges: see SessionRows.
+    events: of this node.
     """
 
     hub: Hub
@@ -57,6 +61,7 @@ class LocalStreams:
     replicated: Sequence[OutputSpec]
     attributes: Callable[[Channel, str, float], Mapping[str, Any]]
     may_have_edges: Callable[[Channel], bool]
+    events: Events
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +99,17 @@ class ClusterMember:
         self.locator = RegistryLocator(registry, identity.siblings)
         self.siblings = SiblingProcesses(identity.id, self.peers, identity.siblings, self._sibling_with)
         self.cluster = ClusterClient(identity.id, registry, self.locator, self.peers, siblings=identity.siblings)
-        self._membership = Membership(registry, describe, self.cluster.observe)
-        self._selector = EdgeSelector(self.locator, registry, identity.id)
+        self.nodes = NodeList(registry)
+        self._membership = Membership(registry, describe, self._observe, local.events)
+        reader = Reader(identity.id, identity.site)
+        self._selector = EdgeSelector(self.locator, self.nodes, reader, identity.siblings)
         self.pulled = PulledStreams(hub.limits, local.replicated, self._selector, self.peers)
+        self.pulled.count(hub.traffic)
         self.streams = ClusterStreams(hub, self.pulled.replicas)
         self.browser_streams = ClusterStreams(hub, self.pulled.browsers.replicas)
         self.forwards = PushForwarder(hub.limits, self.peers, local.dropped)
         rows = SessionRows(registry, identity.id, lambda: describe().address, local.attributes, local.may_have_edges)
-        self.claims = Claims(hub, rows, self.locator, self.forwards, tasks)
+        self.claims = Claims(hub, rows, self.locator, self.forwards, tasks, channels=viewers.channels)
         upstream = UpstreamClient(self._selector, self.peers)
         # For players of streams that other nodes hold. FLV and RTMP do not use it.
         self.http_cache = HttpCacheProxy(upstream, viewers.channels, viewers.protection, viewers.http, viewers.cache)
@@ -127,7 +135,7 @@ class ClusterMember:
         self.pulled.start(tasks)
         tasks.start(self.forwards.hub.run(), "forwards")
         tasks.start(self.locator.run(), "look-ups")
-        tasks.start(self._selector.run(), "edges of channels")
+        tasks.start(self.nodes.run(), "nodes")
         tasks.start(self.claims.run(), "claims")
         tasks.start(self._reporter.run(), "viewers")
         slot = self._identity.slot
@@ -153,12 +161,23 @@ class ClusterMember:
             yield from by_label(metric_table.VIEWERS, stream.viewers)
         yield from self.pulled.samples()
         yield MetricSample(metric_table.LOOKUPS, self.locator.lookups)
+        yield MetricSample(metric_table.REGISTRY_FAILING, self._membership.fails)
         yield MetricSample(metric_table.HELD, len(self.claims))
 
     def drain(self) -> None:
         """Accepts no new streams. Notifies the publishers and players that are connected through this node."""
         self.forwards.hub.drain()
         self.pulled.drain()
+
+    @property
+    def viewer_count(self) -> int:
+        """The number of viewers on this node of other nodes' streams."""
+        return sum(counts.total() for counts in self._viewers().values())
+
+    def _observe(self, nodes: Sequence[Node]) -> None:
+        """Takes the nodes that a heartbeat has read."""
+        self.cluster.observe(nodes)
+        self.nodes.observe(nodes)
 
     async def _sibling_with(self, name: str) -> NodeAddress | None:
         """Returns the address of the sibling process that holds a stream; None if no sibling does."""
@@ -170,7 +189,7 @@ class ClusterMember:
             return None
         return node if node is not None and node.socket and node.id != self._identity.id else None
 
-    def _viewers(self) -> Mapping[str, Mapping[str, int]]:
+    def _viewers(self) -> dict[str, collections.Counter[str]]:
         """Returns the viewers on this node of other nodes' streams, by stream and protocol."""
         return total_viewers(*self.pulled.viewers(), self.http_cache.viewers)
 

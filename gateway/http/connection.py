@@ -258,7 +258,7 @@ class HttpConnection(ScheduledReads):
         while data:
             if data == heads.head and heads.request is not None:  # a player asks again for the same playlist
                 request, data = heads.request, b""
-                request.exempt = False
+                request.reset()
             else:
                 if data[0] in b"\r\n":  # RFC 9112 §2.2: "ignore at least one empty line … prior to the request-line"
                     data = data.lstrip(b"\r\n")
@@ -432,7 +432,8 @@ class HttpConnection(ScheduledReads):
         if not body or request.method == "HEAD":
             body = b""
         assert isinstance(body, bytes)  # the callers stream other bodies
-        server.bytes_out += len(head) + len(body)
+        server.bytes_out += (size := len(head) + len(body))
+        request.tally.sent += size
         self._write(head, body)
         if not keep:
             self._end(request.has_body)
@@ -484,6 +485,7 @@ class HttpConnection(ScheduledReads):
                         data = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
                         transport.write(data)
                         server.bytes_out += len(data)
+                        request.tally.sent += len(data)
                         if self._unwritable:
                             self._count_unsent(None)
                             await self._drain()

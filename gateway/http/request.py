@@ -7,6 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 import httptools
 
+from gateway.lib.traffic import Tally
 from gateway.protocols.errors import RemoteProtocolError
 
 # RFC 9110 §7.2 with RFC 3986 §3.2.2. Only these characters: a "/" or "?" in Host would change the
@@ -25,6 +26,7 @@ _PLAIN_LINE = re.compile(
 )
 _MAX_REMEMBERED_BLOCK: Final = 1024  # limit of the header block that a connection remembers, in bytes
 _SINGLE_HEADERS: Final = frozenset({"host", "content-length", "transfer-encoding"})
+UNCOUNTED: Final = Tally()
 _MAX_CACHED_PATH: Final = 200  # characters; longer paths are decoded each time, because players do not use them
 
 
@@ -46,12 +48,13 @@ class Request:
     exempt: whether this address belongs to a trusted proxy, which has no limits.
     proxied: whether a trusted proxy named this address. The proxy may be a cache that answers other requests itself.
     scheme: http or https, as the client uses it.
+    tally: counts the bytes of the answer for a channel; UNCOUNTED: for none.
     """
 
     # fmt: off
     __slots__ = (
         "_query", "exempt", "has_body", "headers", "http11", "keep_alive", "method", "path", "peer", "proxied",
-        "raw_path", "raw_query", "scheme",
+        "raw_path", "raw_query", "scheme", "tally",
     )
     # fmt: on
 
@@ -70,7 +73,12 @@ class Request:
         self.scheme = scheme
         self.exempt = False
         self.proxied = False
+        self.tally = UNCOUNTED
         self._query: dict[str, str] | None = None
+
+    def reset(self) -> None:
+        """Prepares the request for its repetition by the same connection."""
+        self.exempt, self.tally = False, UNCOUNTED
 
     @property
     def host(self) -> str:

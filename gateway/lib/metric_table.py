@@ -170,6 +170,9 @@ PULLED: Final = _gauge(
 )
 PULLS: Final = _counter("millrace_pulls_total", "Connections opened to other nodes to pull streams.")
 LOOKUPS: Final = _counter("millrace_registry_lookups_total", "Streams looked up in the registry.")
+REGISTRY_FAILING: Final = _gauge(
+    "millrace_registry_failing", "Processes whose last heartbeat the registry did not take; 0 is good."
+)
 HELD: Final = _gauge("millrace_held_streams", "Streams that this node holds in the registry.")
 PROCESSES: Final = _gauge(
     "millrace_processes",
@@ -214,6 +217,12 @@ INPUT_SWITCHES: Final = _counter(
 )
 STREAM_VIEWERS: Final = _gauge(
     "millrace_stream_viewers", "Viewers of a stream; only if metrics.per_stream is on.", "stream"
+)
+STREAM_BYTES: Final = _counter(
+    "millrace_stream_bytes_total",
+    "Bytes of a channel: in (media from its publisher), out (to its viewers); only if metrics.per_stream is on.",
+    "stream",
+    "direction",
 )
 
 TABLE: Final[Mapping[str, Metric]] = {

@@ -96,7 +96,7 @@ class FlvIntake(UnitIntake):
                 log.info("metadata too large, ignored", stream=self.publisher.stream.name, size=len(script.amf))
                 return
             self.metadata = dict(values)
-            self.expected = _announced_kinds(values)
+            self.expected = _announced_kinds(values) or self.expected
             if self.is_announced:
                 self._set_tracks(now)
                 self._describe_tracks(now)

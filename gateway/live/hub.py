@@ -12,6 +12,8 @@ from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.tasks import Tasks
+from gateway.lib.traffic import TrafficCounts
+from gateway.live.next_numbers import OutputNumbers
 from gateway.live.output import Outputs, OutputSpec
 from gateway.live.publisher import Evict, PublishSource, PushOrigin, StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED
@@ -66,6 +68,7 @@ class Hub:
     """The streams of this process. Only one event loop may use it. `run` must run for the streams to work.
 
     renditions: whether the additional tracks of a push are streams of their own; else they are relayed.
+    traffic: counts the bytes of its streams. pulls: whether other nodes hold these, and count what they received.
     """
 
     def __init__(
@@ -74,7 +77,11 @@ class Hub:
         self._renditions = renditions
         self.limits = limits
         self.events = events
+        self.traffic = TrafficCounts()
+        self.pulls = False
         self._output_specs = tuple(specs)
+        # By name: the numbers that a stream continues which is made next. Their owner removes them afterwards.
+        self.continued: dict[str, OutputNumbers] = {}
         self._streams: dict[str, Stream] = {}
         self._ended: dict[str, Stream] = {}
         self._too_fast: BoundedDict[str, float] = BoundedDict(_MAX_TOO_FAST)  # monotonic times, see `check_bit_rate`
@@ -118,10 +125,16 @@ class Hub:
         """Does the work of one second. now: monotonic seconds. wall_clock: seconds since 1970."""
         for stream in list(self._streams.values()):
             stream.received.sample(now)
+            self._count_received(stream)
             self._limit_bit_rate(stream, now)
             expired = self.limits.end_at_expiry and stream.channel.expires <= wall_clock - 1
             if expired and stream.publisher is not None:
                 self.end(stream.name, EndReason.EXPIRED)
+
+    def _count_received(self, stream: Stream) -> None:
+        """Adds the bytes of a push and of its additional tracks to the channel's traffic."""
+        if not self.pulls and stream.kind is not StreamKind.RENDITION:
+            stream.tally.received += stream.received.take_bytes()
 
     def _limit_bit_rate(self, stream: Stream, now: float) -> None:
         """Ends a push that is far above its limit for OVER_SECONDS. Its channel takes no push for a while.
@@ -214,7 +227,9 @@ class Hub:
     def _make_spec(self, name: str, first_number: int = 0) -> StreamSpec:
         """Describes a new stream."""
         size, seconds, kind = self.limits.gop_bytes, self.limits.gop_seconds, StreamKind.of(name)
-        return StreamSpec(name, time.time(), size, seconds, kind, first_number, relays=not self._renditions)
+        spec = StreamSpec(name, time.time(), size, seconds, kind, first_number, relays=not self._renditions)
+        continues = self.continued.get(name)
+        return spec if continues is None else replace(spec, continues=continues)
 
     def _publish(self, origin: PushOrigin, channel: Channel, spec: StreamSpec, evict: Evict) -> StreamPublisher:
         """Returns a publisher of a stream. spec: of the stream, if it does not exist yet."""
@@ -313,8 +328,8 @@ class Hub:
         stream = earlier.stream
         stream.publisher = publisher = StreamPublisher(stream, origin, time.monotonic(), evict, self.publisher_left)
         additional = publisher.take_additional(earlier)
-        if isinstance(additional, TrackPublisher):
-            additional.move(publisher)
+        if additional is not None:
+            additional.begin(publisher)
         return publisher
 
     def adopt(self, channel: Channel, name: str, publisher: StreamPublisher) -> Stream:
@@ -331,6 +346,7 @@ class Hub:
         ended = self._ended.get(name)
         limiters = ended.limiters if ended is not None else None
         stream = Stream(spec, channel, limiters, self._on_playable, self._make_outputs)
+        stream.playback.tally = self.traffic.of(channel.id)
         self._streams[name] = stream
         outputs = stream.outputs
         assert outputs is not None
@@ -386,6 +402,7 @@ class Hub:
             self._emit_publish_ended(stream, publisher, reason)
             publisher.evict(reason)
         stream.end(reason)
+        self._count_received(stream)
         if name in self._started:
             self._started.discard(name)
             self._ended[name] = stream

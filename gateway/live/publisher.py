@@ -41,6 +41,9 @@ class AdditionalTracks(Protocol):
     def take_default(self, unit: AccessUnit, now: float) -> None:
         """Takes each unit of the default tracks, after the stream got it."""
 
+    def begin(self, source: StreamPublisher) -> None:
+        """Takes the tracks of another publisher of the same stream from now on."""
+
     def close(self) -> None:
         """Ends the push of all additional tracks."""
 
@@ -338,6 +341,28 @@ class StreamPublisher:
         self.stream, self.additional = stream, additional
         self.set_opus(None if opus is None else opus.audio, source)
         self._on_close = on_close
+
+    def replace(self, other: StreamPublisher, now: float) -> None:
+        """Publishes in place of `other`, which is new, into its stream. Begins with the cached media of the old stream.
+
+        The old stream has no publisher afterwards. Not for publishers with `keep_time`. now: monotonic seconds.
+        """
+        old, stream = self.stream, other.stream
+        tracks, units = old.original.tracks, old.original.gop.units()
+        known = {} if old.additional is None else dict(old.additional.tracks)
+        additional, other.additional, other._evict = other.additional, None, None
+        old.publisher, stream.publisher = None, self
+        self.move(stream, other._on_close, additional)
+        if additional is not None:
+            additional.begin(self)
+        self._shift_ms = None
+        if tracks is not None:
+            stream.set_tracks(tracks.video, tracks.audio, tracks.metadata, False)
+        for number, (track, info) in known.items():
+            self.set_additional(number // 2, track, info, now)
+        for unit in units:
+            unit.dts += self.shift(unit, now)
+            self.push_shifted(unit, now)
 
     def _first_shift(self, first_ms: int, now: float) -> int:
         received = self.stream.received

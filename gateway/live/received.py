@@ -19,6 +19,7 @@ class ReceivedMedia:
 
     __slots__ = (
         "_samples",
+        "_taken",
         "bytes",
         "input",
         "kbps",
@@ -32,7 +33,7 @@ class ReceivedMedia:
     )
 
     def __init__(self) -> None:
-        self.bytes = 0
+        self.bytes = self._taken = 0
         self.last_dts_ms = 0
         self.last_push = 0.0
         self.input, self.kind = MAIN, InputKind.PUSH
@@ -59,6 +60,11 @@ class ReceivedMedia:
     def sample(self, now: float) -> None:
         """Records the number of bytes received so far. The hub calls it once a second."""
         self._samples.append((now, self.bytes))
+
+    def take_bytes(self) -> int:
+        """Returns the bytes since the last call. Those of a slate are left out: nobody has sent them."""
+        new, self._taken = self.bytes - self._taken, self.bytes
+        return 0 if self.kind is InputKind.SLATE else new
 
     @property
     def bitrate(self) -> int:

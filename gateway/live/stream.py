@@ -29,12 +29,13 @@ last units. Then the calls of `when_ended` are made.
 
 Each part of the state has one writer:
 
-- `spec` is fixed. `publisher` and `channel` are set by the hub.
+- `spec` is fixed. `publisher` and `channel` are set by the hub. `StreamPublisher.replace` also sets `publisher`.
 - The stream's `StreamPublisher` calls `set_tracks`, `push` and `push_timed`. It counts in `received`, announces Opus in
   `pushed_sound`, and uses `limiters`.
 - `pushed_tracks` belongs to the publisher of additional tracks (`TrackPublisher`). In a hub that relays these tracks,
   `additional` has them instead.
-- `viewers` counts the viewers of this node by protocol. Each playback protocol changes its own count.
+- `playback` belongs to playback and packaging. Each playback protocol changes its own count of `viewers`, and adds the
+  bytes that it sends to `tally`, which the hub sets once. Packagers set their `next_numbers`.
 - `outputs` belongs to itself. `health` is set once by diagnosis.
 """
 
@@ -43,7 +44,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -51,14 +52,17 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.channels.names import channel_of
+from gateway.lib.traffic import Tally
 from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
 from gateway.live.health_report import HealthReport
 from gateway.live.network_quality import NetworkQuality
+from gateway.live.next_numbers import NextNumbers, OutputNumbers
 from gateway.live.pushed_tracks import MediaBudget, PushedTracks
 from gateway.live.received import ReceivedMedia
 from gateway.live.sink import EndReason, SoundSource
+from gateway.live.stream_playback import StreamPlayback
 from gateway.live.track_changes import ChangeLimiters
 from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed, Tracks
@@ -155,6 +159,7 @@ class StreamSpec:
     is_aligned: whether its segments begin with those of the channel's other streams.
     budget: the memory that its playlists share with other streams; None: they share none.
     relays: whether additional tracks are relayed, because the hub has no renditions.
+    continues: the numbers with which its outputs continue those of another node; {}: they are unknown.
     """
 
     name: str
@@ -166,6 +171,7 @@ class StreamSpec:
     is_aligned: bool = True
     budget: MediaBudget | None = None
     relays: bool = False
+    continues: OutputNumbers = field(default_factory=dict)
 
 
 class Stream(Fanout):
@@ -194,7 +200,7 @@ class Stream(Fanout):
         self.limiters = limiters or ChangeLimiters()
         self.pushed_tracks = PushedTracks()
         self.additional = AdditionalRelay() if spec.relays else None
-        self.viewers: Counter[str] = Counter()
+        self.playback = StreamPlayback()
         self.health: HealthReport | None = None  # of a source stream
         self._on_playable = on_playable
         self._on_end: list[Callable[[EndReason], None]] = []
@@ -203,8 +209,28 @@ class Stream(Fanout):
         self.outputs = outputs(self) if outputs is not None else None
 
     @property
+    def bitrate(self) -> int:
+        """Bits per second of the received media."""
+        return self.received.bitrate
+
+    @property
     def name(self) -> str:
         return self.spec.name
+
+    @property
+    def viewers(self) -> Counter[str]:
+        """The viewers of this node by protocol."""
+        return self.playback.viewers
+
+    @property
+    def tally(self) -> Tally:
+        """Counts the bytes of the channel."""
+        return self.playback.tally
+
+    @property
+    def next_numbers(self) -> NextNumbers:
+        """The numbers with which playlists would continue at another node."""
+        return self.playback.next_numbers
 
     @property
     def kind(self) -> StreamKind:

@@ -85,7 +85,7 @@ class TrackPublisher:
         """The tracks of the input on air with their infos, by number."""
         return {number: (r.pushed.track, r.pushed.info) for number, r in self._renditions.items()}
 
-    def move(self, source: StreamPublisher) -> None:
+    def begin(self, source: StreamPublisher) -> None:
         """Publishes for another publisher of the same stream from now on."""
         self._source = source
 

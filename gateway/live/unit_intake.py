@@ -67,7 +67,8 @@ class UnitIntake:
     A track that comes after the first units would start a new epoch. So the first units wait until all expected tracks
     are known, or PREROLL_MS have passed.
 
-    expected: the kinds of tracks that will come; None: unknown.
+    expected: the kinds of tracks that will come; None: unknown. A push to a stream that had tracks is expected to have
+    the same kinds: when an encoder returns, its viewers do not wait for a track that it never had.
     """
 
     def __init__(self, publisher: StreamPublisher, expected: Collection[Kind] | None = None) -> None:
@@ -76,6 +77,8 @@ class UnitIntake:
         self.malformed = MalformedMedia(publisher)
         self.metadata: dict[str, AmfValue] = {}
         self.expected = expected
+        if expected is None and (earlier := publisher.stream.original.tracks) is not None:
+            self.expected = {track.kind for track in (earlier.video, earlier.audio) if track is not None}
         self.is_announced = False
         self.units = 0  # number of units so far
         self._stamp = self.timeline.stamp

@@ -288,7 +288,7 @@ class Feed:
             written = 0
             for index, viewer in enumerate(present):
                 if index and not index % SLICE_VIEWERS:
-                    self.counts.sent[framing.kind] += size * written
+                    self._count_sent(framing, size * written)
                     written = 0
                     yield
                 transport = viewer.transport
@@ -323,7 +323,7 @@ class Feed:
                 transport.write(framed)
                 if not waiting:
                     self._count_waiting(viewer)
-            self.counts.sent[framing.kind] += size * written
+            self._count_sent(framing, size * written)
 
     def _check_limit(self, viewer: Viewer, waiting: int, size: int, now: float) -> bool:
         """Makes a viewer with `waiting` bytes late if `size` more are too many; otherwise counts these.
@@ -448,7 +448,11 @@ class Feed:
         if not viewer.transport.is_closing():
             viewer.transport.write(data)
             viewer.has_written = True
-            self.counts.sent[viewer.framing.kind] += len(data)
+            self._count_sent(viewer.framing, len(data))
+
+    def _count_sent(self, framing: Framing, size: int) -> None:
+        self.counts.sent[framing.kind] += size
+        self.stream.tally.sent += size
 
     def _forget(self, viewer: Viewer) -> None:
         self._viewers.pop(viewer, None)

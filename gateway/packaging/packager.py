@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from gateway.lib.gate import Gate, Waiters
+from gateway.live.next_numbers import NextNumbers
 from gateway.live.pushed_tracks import MediaBudget
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
@@ -30,6 +31,7 @@ class SegmentPlan:
     part: wanted seconds of a part; only for CMAF.
     budget: the memory that the stream shares with others; None: it has only its own limits.
     length: shared with the streams of its ladder; None: it shares none.
+    continues: whether the first numbers are exactly those after the numbers of another node.
     """
 
     seconds: float
@@ -37,6 +39,7 @@ class SegmentPlan:
     part: float = 0.0
     budget: MediaBudget | None = None
     length: ListLength | None = None
+    continues: bool = False
 
 
 class Packager:
@@ -52,6 +55,7 @@ class Packager:
     broken: number of units that could not be read.
     forced_cuts: number of segments that began without a key frame, because the GOP exceeded the Target Duration.
     ended: whether the stream has ended.
+    moved: whether another node continues the ended stream. Then playlists do not say that they end.
     stopped: whether this packager has stopped for any reason; then nothing changes any more.
 
     name: of the stream. output: name of the output. Both are for logs.
@@ -66,13 +70,16 @@ class Packager:
         self.refused: str | None = None
         self.ready = False
         self.ended = False
+        self.moved = False
         self.stopped = False
         self.on_stopped: Callable[[], None] = lambda: None
+        self.on_numbered: Callable[[], None] = lambda: None  # called when `next_numbers` may have changed
         self.waiters = Waiters(self.catch_up)
         self.changed = Gate(self.waiters)  # opens when playlists exist, and whenever they change
         self._backlog: list[AccessUnit] = []
         self._quiet_batches = _QUIET_BATCHES  # batches since a client waited last
         self._failed = False
+        self._next_numbers: NextNumbers | None = None  # of the stream
         self._end: asyncio.Future[None] | None = None
 
     @property
@@ -83,6 +90,7 @@ class Packager:
     def begin(self, stream: Stream) -> None:
         """Attaches to the stream immediately, so that no GOP is missed before the task of `run` starts."""
         self._end = asyncio.get_running_loop().create_future()
+        self._next_numbers = stream.next_numbers
         stream.attach(self, SinkNeeds(is_urgent=lambda: self._quiet_batches < _QUIET_BATCHES))
 
     async def run(self, stream: Stream) -> None:
@@ -134,6 +142,8 @@ class Packager:
     def on_end(self, reason: EndReason) -> None:
         self.catch_up()
         self.ended = True
+        continued = self._next_numbers is not None and self._next_numbers.is_watched
+        self.moved = reason is EndReason.MOVED or (reason is EndReason.SHUTDOWN and continued)
         self.finish()
         self._settle(None)
 
@@ -151,6 +161,11 @@ class Packager:
     @property
     def numbers(self) -> Any:
         """The numbers for the next packager of the stream."""
+        raise NotImplementedError
+
+    @property
+    def next_numbers(self) -> tuple[int, ...]:
+        """The numbers with which a packager on another node continues if this node dies now (`NextNumbers`)."""
         raise NotImplementedError
 
     def take_tracks(self, tracks: Tracks) -> None:

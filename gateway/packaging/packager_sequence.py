@@ -28,12 +28,14 @@ class PackagerFactory(Generic[P, N]):
     A later packager of a stream continues the numbers of the previous one. So media sequence and discontinuity sequence
     never decrease while the stream exists. Players that poll during a restart require this (RFC 8216bis §6.2.2).
 
+    output: name of the output.
     create: creates a packager.
     first_numbers: returns the numbers for a stream's first packager.
     part: see `SegmentPlan`.
     aligns_source: whether the packager of a source is aligned with those of its renditions.
     """
 
+    output: str
     create: Callable[[str, SegmentPlan, float, N, Metrics | None, Alignment | None], P]
     first_numbers: Callable[[Stream], N]
     metrics: Metrics | None
@@ -52,7 +54,8 @@ class PackagerFactory(Generic[P, N]):
         alignment = self._alignments.of(stream) if aligned else None
         next_numbers = self._next.get(stream)
         numbers = next_numbers() if next_numbers is not None else self.first_numbers(stream)
-        plan = SegmentPlan(seconds, size, self.part, stream.spec.budget)
+        continues = next_numbers is None and self.output in stream.spec.continues
+        plan = SegmentPlan(seconds, size, self.part, stream.spec.budget, continues=continues)
         packager = self.create(stream.name, plan, now, numbers, self.metrics, alignment)
         self._set_last(stream, packager)
         return packager
@@ -66,13 +69,18 @@ class PackagerFactory(Generic[P, N]):
         self._next[stream] = numbers
         weak = ref(stream)  # a strong reference from value to key would keep both in memory
 
+        def numbered() -> None:
+            stream = weak()
+            if stream is not None:
+                stream.next_numbers.set(self.output, packager.next_numbers)
+
         def stopped() -> None:
             stream = weak()
             if stream is not None and self._next.get(stream) is numbers:
                 last = numbers()
                 self._next[stream] = lambda: last
 
-        packager.on_stopped = stopped
+        packager.on_stopped, packager.on_numbered = stopped, numbered
 
 
 class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
@@ -82,7 +90,7 @@ class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
     """
 
     def __init__(self, metrics: Metrics | None = None) -> None:
-        super().__init__(TsPackager, self._first, metrics, aligns_source=False)
+        super().__init__("hls", TsPackager, self._first, metrics, aligns_source=False)
         # The next epoch of channels that were live, by stream.
         self._epochs: BoundedDict[str, int] = BoundedDict(_MAX_NAMES)
 
@@ -102,24 +110,26 @@ class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
     def _first(self, stream: Stream) -> tuple[int, int, int]:
         """Returns the first segment number, epoch and file name number of a new packager sequence.
 
-        If another node packaged the stream before, with its own clock, these numbers are above all that it may have
-        used.
+        If another node packaged the stream before, these numbers follow those that it has told. If it has told none,
+        they are above all that it may have used, with its own clock.
         """
-        spec, number, epoch = stream.spec, 0, 0
-        if spec.first_number:
+        spec, number, epoch, name = stream.spec, 0, 0, 0
+        if len(told := spec.continues.get(self.output, ())) == 3:
+            number, epoch, name = told
+        elif spec.first_number:
             number = sequence_start(spec.started) + CLOCKS_APART
             epoch = number // _EPOCH_SECONDS
         if stream.is_source and stream.channel.rewind_reach:
             # A rewind playlist also lists earlier pieces, with lower epochs. So epochs begin with the clock.
             epoch = max(epoch, sequence_start(spec.started) // _EPOCH_SECONDS, self._epochs.get(stream.name, 0))
-        return number, epoch, 0
+        return number, epoch, name
 
 
 class CmafPackagerFactory(PackagerFactory[CmafPackager, SequenceNumbers]):
     """Creates the packagers of the output `cmaf`."""
 
     def __init__(self, part: float, metrics: Metrics | None = None) -> None:
-        super().__init__(CmafPackager, _first_of_cmaf, metrics, part=part)
+        super().__init__("cmaf", CmafPackager, _first_of_cmaf, metrics, part=part)
 
 
 # hls.js runs a loop up to the Discontinuity Sequence Number: with seconds since 2020 it hangs for half a minute. So on
@@ -130,5 +140,8 @@ _MAX_NAMES: Final = 4_096  # streams whose last epoch is remembered
 
 
 def _first_of_cmaf(stream: Stream) -> SequenceNumbers:
-    first = stream.spec.first_number
-    return SequenceNumbers((first + 1, 1), (first + 1, 1), first, int(stream.spec.started))
+    first, started = stream.spec.first_number, int(stream.spec.started)
+    if len(told := stream.spec.continues.get("cmaf", ())) == 4:
+        video, audio, epoch, prefix = told
+        return SequenceNumbers((video, 1), (audio, 1), epoch, max(prefix, started))
+    return SequenceNumbers((first + 1, 1), (first + 1, 1), first, started)

@@ -3,35 +3,24 @@
 import asyncio
 import math
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
-from gateway.channels.channel import Channel
 from gateway.http.request import Request
-from gateway.http.response import Answer, Response, service_unavailable
+from gateway.http.response import Answer, Response
 from gateway.lib.quota import Quota
-from gateway.live.stream import Stream
+from gateway.lib.traffic import TrafficCounts
 from gateway.playback.formats import CMAF, suffixes
 from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
 from gateway.playback.reports import RequestReports
-from gateway.playback.viewer_limits import RETRY_AFTER, ViewerLimits
+from gateway.playback.viewer_limits import ViewerLimits, WatchedStream
 from gateway.ports.errors import AtCapacity
 
 MAX_PER_ADDRESS: Final = 500  # counted players of one address or IPv6 /64, of all streams; others are not counted
 MEDIA: Final = suffixes(CacheClass.MEDIA)
 _CMAF, _DASH = (address.name for address in CMAF.addresses)
-
-
-class WatchedStream(Protocol):
-    """A stream of this node or of another."""
-
-    channel: Channel
-    viewers: Counter[str]
-
-    @property
-    def name(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -67,6 +56,7 @@ class HttpViewers:
     window: the shortest window, in seconds. It is enough for the usual GOPs, which may be longer than `hls_time`.
     max_viewers: limit of players. Above it, the player with the oldest request is removed.
     reports: reads the CMCD of their requests; None: it is ignored. limits: refuses new players; None: there are none.
+    traffic: counts the bytes for streams of other nodes.
     """
 
     window: float = 15.0
@@ -74,6 +64,7 @@ class HttpViewers:
     clock: Callable[[], float] = time.monotonic
     reports: RequestReports | None = None
     limits: ViewerLimits | None = None
+    traffic: TrafficCounts = field(default_factory=TrafficCounts)
     # The address and user agent are stored as a hash, because a user agent may be as long as a request head.
     _entries: OrderedDict[tuple[str, str, int], _Entry] = field(default_factory=OrderedDict, init=False)
     _quota: Quota = field(default_factory=lambda: Quota(MAX_PER_ADDRESS), init=False)
@@ -92,7 +83,8 @@ class HttpViewers:
             except AtCapacity as error:
                 if isinstance(answering, Coroutine):
                     answering.close()
-                return service_unavailable(str(error), RETRY_AFTER)
+                assert self.limits is not None, "only the limits refuse players"
+                return self.limits.answer(request, stream.channel, error)
         elif isinstance(answering, Awaitable):
             return self._follow_later(request, stream, protocol, answering)
         else:
@@ -112,11 +104,12 @@ class HttpViewers:
     def record(
         self, request: Request, stream: WatchedStream, protocol: str, *, media: bool, is_list: bool = False
     ) -> None:
-        """Records that a player has requested a file of `stream`. Hot path.
+        """Records that a player has requested a file of `stream`, whose bytes count from now on. Hot path.
 
         media: whether the answer has media. is_list: whether the file is a playlist or manifest.
         Raises AtCapacity if `limits` refuse a new player, which begins with a playlist.
         """
+        request.tally = stream.tally
         key = (stream.name, protocol, hash((request.peer, request.headers.get("user-agent"))))
         now = self.clock()
         entry = self._entries.get(key)
@@ -130,7 +123,7 @@ class HttpViewers:
         else:
             if entry is not None:
                 self._forget(key)  # the player watched an earlier stream of this name
-            if is_list and self.limits is not None and isinstance(stream, Stream):
+            if is_list and self.limits is not None:
                 self.limits.admit(stream)
             address = "" if request.exempt else request.peer
             if address and not self._quota.take(address):

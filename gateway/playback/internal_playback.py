@@ -1,12 +1,16 @@
 """Serves a stream's files to other nodes, without access control and without counting viewers."""
 
+import inspect
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.channels.media_owners import MediaOwners
 from gateway.channels.names import channel_of, is_channel_id
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
-from gateway.http.response import Answer, service_unavailable, text
+from gateway.http.response import Answer, Response, service_unavailable, text
+from gateway.live.stream import Stream
+from gateway.playback.http_viewers import MEDIA
 from gateway.playback.media_routes import MediaRoutes
 from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.playback.playable_streams import PlayableStreams
@@ -15,6 +19,7 @@ from gateway.playback.router import StoredResponder
 from gateway.playback.status import StatusResponder
 from gateway.ports.errors import StoreUnavailable
 
+BIT_RATE: Final = "X-Millrace-Bitrate"  # header of playlists and manifests: bits per second of the stream
 _NO_FILE = text(404, "not found")
 
 
@@ -44,7 +49,8 @@ class InternalPlayback:
             return not_streaming(name)
         if not route.is_on(stream):
             return not_enabled(route.output, name)
-        return route.respond(request, stream, path)
+        answering = route.respond(request, stream, path)
+        return answering if path.endswith(MEDIA) else _with_bit_rate(answering, stream)
 
     async def _stored_file(self, request: Request, name: str, path: str) -> Answer:
         if self.recordings is None or not is_channel_id(name):
@@ -69,3 +75,12 @@ class InternalPlayback:
         except StoreUnavailable as error:
             return service_unavailable(str(error), error.retry_after)
         return await self.statuses.idle(channel)
+
+
+async def _with_bit_rate(answering: AnswerOrAwaitable, stream: Stream) -> Answer:
+    """Returns the answer with the bit rate, from which the other node reckons its viewers' bandwidth."""
+    answer = await answering if inspect.isawaitable(answering) else answering
+    if isinstance(answer, Response) and answer.status == 200:
+        headers = {**answer.headers, BIT_RATE: str(stream.bitrate)}
+        return Response(200, answer.body, answer.content_type, cache=answer.cache, headers=headers)
+    return answer

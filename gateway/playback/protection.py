@@ -124,6 +124,10 @@ class PlaybackProtection:
         self._count("not understood" if auth == NO_PLAYBACK else str(verdict))
         raise NotAuthorized(str(verdict))
 
+    def needs_cloudfront(self, channel: Channel) -> bool:
+        """Whether viewers play the channel only through CloudFront."""
+        return self._read_rules(channel).auth == "cloudfront"
+
     # ---- play signs ----
 
     def _check_sign(self, request: Request, id: str) -> Response | None:

@@ -252,7 +252,7 @@ class Rewind:
         if not isinstance(template, str):
             self._check_some(stream, output, state, MAX_SEGMENTS)
             rewind, window = state.rewind, output.window
-            template = rewind.text(seconds, window, ended=output.ended, delta=delta)
+            template = rewind.text(seconds, window, ended=output.ended and not output.moved, delta=delta)
             if delta or suffix:  # otherwise only the answer is cached: with the text, it would need 350 kB
                 self._keep(cache, ("rewind", seconds, delta), template, delta)
         control = f"max-age={output.window.target}" if blocking and not output.over else PLAYLIST_CACHE

@@ -35,7 +35,6 @@ from gateway.playback.reports import PATH as REPORT
 from gateway.playback.reports import TAKEN, ViewerReports
 from gateway.playback.slugs import Slugs
 from gateway.playback.status import StatusResponder
-from gateway.playback.viewer_limits import RETRY_AFTER
 from gateway.ports.errors import AtCapacity, NoSuchStream, StoreUnavailable
 from gateway.webrtc.signalling import FRAGMENT, SDP
 
@@ -458,11 +457,12 @@ class PlaybackRouter:
             return not_enabled(FLV.output, name)
         if request.method == "HEAD":
             return self._live.flv.head()
-        try:
-            if self._live.viewers.limits is not None:
-                self._live.viewers.limits.admit(stream)
-        except AtCapacity as error:
-            return service_unavailable(str(error), RETRY_AFTER)
+        limits = self._live.viewers.limits
+        if limits is not None:
+            try:
+                limits.admit(stream)
+            except AtCapacity as error:
+                return limits.answer(request, stream.channel, error)
         return self._live.flv.watch(request, stream, early=early)
 
     async def _await_publisher(self, request: Request, name: str) -> Answer:

@@ -10,6 +10,7 @@ from gateway.channels.names import is_channel_id
 from gateway.http.request import Request
 from gateway.http.response import Response, moved, service_unavailable, text
 from gateway.lib.content_types import is_media_name
+from gateway.playback.play_hook import PlayHook
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports import media_keys
 from gateway.ports.bin_keys import in_bin
@@ -40,12 +41,15 @@ class VodFiles:
     For a VOD below a channel's id (for example of a recording), the channel's rules apply, even after its deletion.
     A VOD of a recording whose channel is unknown is answered with 404.
     The name for play signs is `gateway.ports.vod_names.play_name` of the folder.
+    hook: asks whether a viewer may fetch the files and the page, by the channel's id or the folder; None: nobody is
+    asked.
     """
 
     files: VodFileSource
     page: PageResponder
     protection: PlaybackProtection
     owners: MediaOwners
+    hook: PlayHook | None = None
 
     async def serve_node(self, request: Request, path: str) -> Response:
         """Answers another node, which has already authorized the viewer."""
@@ -67,6 +71,8 @@ class VodFiles:
         if not authorized:
             channel = owner.channel if owner is not None else None
             refusal = self.protection.judge(request, channel.id if channel else play_name(folder), channel)
+            if refusal is None and self.hook is not None:
+                refusal = await self.hook.judge_file(request, channel.id if channel else folder, film=channel is None)
             if refusal is not None:
                 return refusal
         if _is_withheld(folder, owner):

@@ -43,13 +43,14 @@ NO_DETAILS: Final = HookDetails()
 class HookRequest:
     """A question. Equal questions have one answer.
 
-    name: the stream, as the client sent it. address: the client's.
+    name: the stream, as the client sent it. address: the client's. film: whether the name is that of a film.
     """
 
     action: HookAction
     name: str = field(repr=False)  # may be a secret that the service translates
     address: str
     details: HookDetails = NO_DETAILS
+    film: bool = False
 
 
 class AuthHook(Protocol):

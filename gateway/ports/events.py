@@ -28,6 +28,8 @@ class EventType(StrEnum):
     WORKER_DIED = "worker.died"
     CERTIFICATE_RENEWED = "certificate.renewed"
     CERTIFICATE_FAILED = "certificate.failed"
+    REGISTRY_FAILED = "registry.failed"
+    REGISTRY_RECOVERED = "registry.recovered"
 
 
 # The events that only the events log has. Webhooks get all others.

@@ -266,7 +266,7 @@ class ConsoleStore(Protocol):
     Raises StoreUnavailable like ChannelStore.
 
     kind: "user", "session", "profile", "alarms" (their rules), "alarm" (a fault that was told), "invitation" (to the
-    fleet).
+    fleet), "traffic/<day>" (bytes of channels, by process).
     key: at most 1,024 bytes.
     expires: seconds since 1970 after which an entry counts as deleted; 0: never.
     """

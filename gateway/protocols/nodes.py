@@ -34,6 +34,7 @@ class LinkMessage(IntEnum):
     # Additional tracks of a push, with the bodies of TRACKS and UNIT. `to` is twice the track id, plus one for audio.
     ADDITIONAL_TRACK = 21
     ADDITIONAL_UNIT = 22
+    NUMBERS = 23  # to a publishing node, after each segment: JSON, see live.next_numbers
 
 
 class PullForm(StrEnum):
@@ -44,6 +45,27 @@ class PullForm(StrEnum):
 
 
 PING: Final = wire.frame(LinkMessage.PING, b"")
+
+_MAX_OUTPUT_NUMBER: Final = 1 << 53
+
+
+def encode_numbers(numbers: Mapping[str, tuple[int, ...]]) -> bytes:
+    """Returns the body of NUMBERS: `{"<output>": [number, …]}`."""
+    return wire.write_json({output: list(values) for output, values in numbers.items()})
+
+
+def decode_numbers(body: bytes) -> dict[str, tuple[int, ...]]:
+    """Reads a NUMBERS body. Raises InvalidData."""
+    numbers = {}
+    for output, values in wire.read_json(body).items():
+        if not isinstance(values, list) or not all(_is_number(value) for value in values):
+            raise InvalidData("the numbers of an output are no numbers")
+        numbers[output] = tuple(values)
+    return numbers
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_OUTPUT_NUMBER
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """The settings of each subsystem as a frozen model. config/default.toml has a description and the default of each."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from operator import attrgetter
@@ -112,11 +111,10 @@ class WebRtcSettings(ListenerSettings):
 
 class SrtSettings(UdpListenerSettings):
     is_for_edges = True
-    more: ClassVar[Mapping[str, str]] = {"srtla": "srtla_port"}  # the links of a group must reach one process
 
     latency: option.Latency
     passphrase: option.Passphrase
-    srtla_port: option.PortOrOff
+    srtla_port: option.OptionalPort
 
 
 class AdminSettings(ListenerSettings):
@@ -291,6 +289,7 @@ class PlaybackSettings(Section):
     auth: Annotated[Literal["none", "sign", "cloudfront"], option.Expected("none, sign or cloudfront")]
     sign_ttl: option.PositiveSeconds
     public_url: option.BaseAddress
+    node_url: option.BaseAddress
     referer_allow: option.Texts
     player_hosts: option.HostPatterns
     reports: option.OnOff
@@ -355,6 +354,8 @@ class EcsSettings(Section):
 
 class ClusterSettings(Section):
     secret: option.SecretOrReference
+    site: option.SiteName
+    agent_port: option.OptionalPort
 
 
 class LimitsSettings(Section):
@@ -402,6 +403,10 @@ class ListenAddress:
     sharing: PortSharing = PortSharing.ONE_PORT
     is_for_edges: bool = False
 
+
+# The name of the listener for agent checks of HAProxy. It has no section of its own.
+AGENT: Final = "agent"
+SRTLA: Final = "srtla"  # the links of a group must reach one process
 
 # The options with the URLs of stores.
 STORES: Final = ("channels", "objects", "registry", "vod.jobs", "vod.films", "admin.store", "events.store")
@@ -473,9 +478,12 @@ class Settings(Section):
                 continue
             about = (plain.transports, plain.sharing, plain.is_for_edges)
             found.append(ListenAddress(name, plain.host, section.port, is_tls, *about))
-            for other, field in plain.more.items() if not is_tls else ():
-                if (port := getattr(plain, field)) >= 0:
-                    found.append(ListenAddress(other, plain.host, port, False, plain.transports, PortSharing.FIRST))
+        if self.srt.srtla_port >= 0:
+            srt, port = self.srt, self.srt.srtla_port
+            found.append(ListenAddress(SRTLA, srt.host, port, transports=srt.transports, sharing=PortSharing.FIRST))
+        if self.cluster.agent_port >= 0:
+            port = self.cluster.agent_port
+            found.append(ListenAddress(AGENT, self.http.host, port, sharing=PortSharing.FIRST, is_for_edges=True))
         return found
 
     def store_urls(self) -> tuple[str, ...]:
@@ -492,9 +500,7 @@ def _is_listener(kind: Any) -> bool:
 
 
 # The names of all listeners. Some are open only with a certificate.
-LISTENERS: Final = tuple(
-    listener
-    for name, info in Settings.model_fields.items()
-    if _is_listener(info.annotation)
-    for listener in (name, *getattr(info.annotation, "more", ()))
+LISTENERS: Final = (
+    *(name for name, info in Settings.model_fields.items() if _is_listener(info.annotation)),
+    SRTLA,
 )

@@ -268,8 +268,8 @@ _Listed = Annotated[tuple[T, ...], BeforeValidator(split_list)]
 _Int = Annotated[int, BeforeValidator(_number)]
 _Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Port = Annotated[_Int, Field(ge=0, le=65535), Expected("a port number from 0 to 65535 (0: any free port)")]
-PortOrOff = Annotated[
-    _Int, Field(ge=-1, le=65535), Expected("a port number from 0 to 65535 (0: any free port), or -1: off")
+OptionalPort = Annotated[
+    _Int, Field(ge=-1, le=65535), Expected("a port number from 0 to 65535 (0: any free port), or -1: none")
 ]
 Seconds = Annotated[_Float, Field(ge=0, le=1e9), Expected("seconds, 0 or more")]
 PositiveSeconds = Annotated[_Float, Field(gt=0, le=1e9), Expected("seconds, more than 0")]
@@ -419,6 +419,11 @@ PictureSize = Annotated[tuple[int, int], BeforeValidator(_size), Expected("width
 TableUrl = Annotated[str, Field(pattern=rf"^({_TABLE})?$"), Expected("dynamodb://table, or empty")]
 ChannelId = Annotated[
     str, Field(pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})?$"), Expected("the id of a channel, or empty")
+]
+SiteName = Annotated[
+    str,
+    Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$"),
+    Expected("at most 63 lower-case letters, digits and hyphens, or empty"),
 ]
 RtmpApps = Annotated[
     _Listed[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]],

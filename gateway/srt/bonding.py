@@ -35,7 +35,9 @@ class BondedLink:
     client: UdpClient
     heard: float
     credit: int = 0  # bytes received minus bytes sent
-    second_bytes: deque[int] = field(default_factory=lambda: deque([0], maxlen=_SHARE_SECONDS))  # by second, the newest last
+    second_bytes: deque[int] = field(
+        default_factory=lambda: deque([0], maxlen=_SHARE_SECONDS)
+    )  # by second, the newest last
     _numbers: list[bytes] = field(default_factory=list)  # of data packets that are not acknowledged
 
     def send(self, datagrams: Sequence[bytes]) -> int:

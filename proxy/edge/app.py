@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -18,6 +19,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.stores import ChannelReader
 from gateway.channels.stream_key import SigningSecrets
 from gateway.cluster.members.membership import Membership, wait_until_idle
+from gateway.cluster.members.node_list import NodeList
 from gateway.cluster.members.registry_locator import RegistryLocator
 from gateway.http.forwarded import Forwarded
 from gateway.http.server import HttpServer
@@ -93,12 +95,20 @@ class Edge(Role):
     async def join(self) -> None:
         """Adds this edge to the registry, if there is one."""
         node, cluster, channel = self._parts.node, self._parts.cluster, self._parts.node.settings.edge.channel
-        if cluster.registry is not None:
+        if cluster.registry is not None and cluster.nodes is not None:
             own, id = node.own_address, node.identity.id
-            membership = Membership(cluster.registry, lambda: own.as_node(id, NodeRole.EDGE, channel))
+            describe = partial(own.as_node, id, NodeRole.EDGE, channel)
+            membership = Membership(cluster.registry, describe, cluster.nodes.observe)
             node.tasks.start(membership.run(), "membership")
         if channel:
             node.tasks.start(_stop_when_idle(cluster.locator, channel, node.shutdown_signals), "channel")
+
+    @property
+    def nodes(self) -> NodeList | None:
+        return self._parts.cluster.nodes
+
+    def viewer_count(self) -> int:
+        return sum(counts.total() for counts in self._parts.viewer_counts().values())
 
     def is_needed(self) -> bool:
         """Whether a viewer plays FLV, RTMP or WebRTC, or another node pulls a stream from this edge."""

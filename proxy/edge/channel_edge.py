@@ -1,4 +1,7 @@
-"""Serves the streams of one channel to other nodes. This reduces the load on the node that holds the stream."""
+"""Serves streams to other nodes: those of one channel, or all to the nodes of its site.
+
+This reduces the load on the node that holds a stream, and on the line to it.
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -21,12 +24,16 @@ _WAIT_SECONDS: Final = 3.0  # maximum wait for a stream that is not pulled yet
 
 @dataclass(frozen=True, slots=True)
 class ChannelEdge:
-    """Serves one channel to other nodes. channel: its id; "" to serve none."""
+    """Serves streams to other nodes. channel: the id of the only channel; "" for another edge.
+
+    serves: whether other nodes may read all streams. EdgeSelector prevents circles among such edges.
+    """
 
     channel: str
     replicas: Replicas
     browser_replicas: BrowserReplicas
     http_cache: HttpCacheProxy
+    serves: bool = False
 
     async def find_replica(self, request: Request, name: str) -> UnitSource:
         """Returns a replica for another node's pull. Implements node_endpoint.FindReplica.
@@ -47,4 +54,4 @@ class ChannelEdge:
 
     def _may_serve(self, request: Request, name: str) -> bool:
         channel = channel_of(name)
-        return channel == self.channel and request.headers.get(HEADER) != channel
+        return self.serves or (channel == self.channel and request.headers.get(HEADER) != channel)

@@ -14,9 +14,10 @@ from gateway.cluster.calls.session_forwarder import FindNodes, SessionForwarder,
 from gateway.cluster.calls.viewer_reporter import ViewerReporter, total_viewers
 from gateway.cluster.files.http_cache_proxy import HttpCacheProxy
 from gateway.cluster.files.upstream_client import UpstreamClient
-from gateway.cluster.members.edge_selector import EdgeSelector
+from gateway.cluster.members.edge_selector import EdgeSelector, Reader
 from gateway.cluster.members.node_address import StreamLocator
 from gateway.cluster.members.node_identity import SiblingProcesses
+from gateway.cluster.members.node_list import NodeList
 from gateway.cluster.members.peers import Peers
 from gateway.cluster.members.registry_locator import RegistryLocator
 from gateway.cluster.streams.browser_replicas import PulledStreams
@@ -38,13 +39,15 @@ _RECORDINGS_DIVISOR = 8  # the cache of recordings is edge.cache divided by this
 
 @dataclass(frozen=True, slots=True)
 class EdgeCluster:
-    """The services of an edge that find other nodes. registry, edge_selector: None if the settings list gateways.
+    """The services of an edge that find other nodes.
+    registry, nodes, edge_selector: None if the settings list gateways.
 
     session_forwarder: reaches the WebRTC sessions of other processes; None without a secret of the cluster.
     reader: reads channels. deleted: reads what remains of deleted channels.
     """
 
     registry: Registry | None
+    nodes: NodeList | None
     locator: RegistryLocator
     edge_selector: EdgeSelector | None
     peers: Peers
@@ -62,8 +65,8 @@ class EdgeCluster:
     def start(self, tasks: Tasks) -> None:
         """Starts the background tasks."""
         tasks.start(self.locator.run(), "lookups")
-        if self.edge_selector is not None:
-            tasks.start(self.edge_selector.run(), "edges of channels")
+        if self.nodes is not None:
+            tasks.start(self.nodes.run(), "nodes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,12 @@ class EdgeParts:
         self.pulled.start(tasks)
         cluster.start(tasks)
         reporter = ViewerReporter(
-            node.identity.id, self._viewer_counts, cluster.locator, cluster.peers, node.experience
+            node.identity.id, self.viewer_counts, cluster.locator, cluster.peers, node.experience, node.traffic
         )
         tasks.start(reporter.run(), "viewers")
         node.metrics.read_from(self._samples)
 
-    def _viewer_counts(self) -> Mapping[str, Mapping[str, int]]:
+    def viewer_counts(self) -> Mapping[str, Counter[str]]:
         """Returns the number of viewers by stream and protocol."""
         return total_viewers(self.http_cache.viewers, *self.pulled.viewers())
 
@@ -117,6 +120,7 @@ async def open_edge(node: NodeParts) -> EdgeParts:
     pulled = PulledStreams(
         _stream_limits(settings), output_specs(packaging, pulled=True), cluster.source, cluster.peers
     )
+    pulled.count(node.traffic)
     recordings_cache = settings.edge.cache // _RECORDINGS_DIVISOR
     cache_settings = settings.edge.model_copy(update={"cache": settings.edge.cache - recordings_cache})
     upstream = UpstreamClient(cluster.source, cluster.peers)
@@ -131,8 +135,8 @@ async def open_edge(node: NodeParts) -> EdgeParts:
 
 def _stream_limits(settings: Settings) -> StreamLimits:
     stream = settings.stream
-    # Other nodes pull only from an edge of one channel.
-    beginning = NODES_SECONDS if settings.edge.channel else 0.0
+    # Other nodes pull only from an edge of one channel, and from the edges of their site.
+    beginning = NODES_SECONDS if settings.edge.channel or settings.cluster.site else 0.0
     return StreamLimits(stream.takeover_after, stream.linger, stream.gop_seconds, stream.gop_bytes, beginning=beginning)
 
 
@@ -145,11 +149,14 @@ async def open_cluster(parts: NodeParts) -> EdgeCluster:
     registry = await stack.enter_async_context(open_registry(settings))
     stored = await stack.enter_async_context(open_channels(settings))
     edge_selector: EdgeSelector | None = None
+    known: NodeList | None = None
     nodes: FindNodes = no_nodes
     if registry is not None:
         parts.readiness.add("registry", registry.check)
         locator = RegistryLocator(registry)
-        edge_selector = EdgeSelector(locator, registry, identity.id, channel)
+        known = NodeList(registry)
+        own = Reader(identity.id, identity.site, channel, serves=bool(identity.site) and not channel)
+        edge_selector = EdgeSelector(locator, known, own, identity.siblings)
         cluster = await stack.enter_async_context(ClusterClient(identity.id, registry, locator, peers))
         live_gateways, nodes = gateways.registry_gateways(cluster.nodes), cluster.nodes
     else:
@@ -165,5 +172,5 @@ async def open_cluster(parts: NodeParts) -> EdgeCluster:
     siblings = SiblingProcesses(identity.id, peers, identity.siblings)
     session_forwarder = SessionForwarder(siblings, identity.secret, nodes) if identity.secret else None
     return EdgeCluster(
-        registry, locator, edge_selector, peers, siblings, session_forwarder, all_gateways, reader, deleted
+        registry, known, locator, edge_selector, peers, siblings, session_forwarder, all_gateways, reader, deleted
     )

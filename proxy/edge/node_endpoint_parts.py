@@ -1,4 +1,4 @@
-"""Creates the endpoint of an edge for other nodes: its state, and the streams of its channel."""
+"""Creates the endpoint of an edge for other nodes: its state, and the streams that it serves."""
 
 from gateway import __version__
 from gateway.cluster.calls.gateway_operations import ChannelReaders, GatewayOperations
@@ -21,8 +21,8 @@ def build_node_endpoint(
 ) -> NodeEndpoint:
     """Returns the endpoint for other nodes.
 
-    Other nodes may request the status of this edge, and report changed channels. If the edge serves one channel, they
-    may also request its stream.
+    Other nodes may request the status of this edge, and report changed channels. If the edge serves one channel, or
+    has a site, they may also request its streams.
     """
     node, cluster, channels = edge.node, edge.cluster, edge.viewers.channels
     settings, metrics = node.settings, node.metrics
@@ -42,7 +42,9 @@ def build_node_endpoint(
         others[METRICS_OPERATION] = metrics_aggregator.operate
     if cluster.session_forwarder is not None:
         others |= cluster.session_forwarder.operations(sessions.apply)
-    channel_edge = ChannelEdge(settings.edge.channel, edge.pulled.replicas, edge.pulled.browsers, edge.http_cache)
+    channel, pulled = settings.edge.channel, edge.pulled
+    serves = bool(settings.cluster.site) and not channel
+    channel_edge = ChannelEdge(channel, pulled.replicas, pulled.browsers, edge.http_cache, serves)
     return NodeEndpoint(
         NodeAuthenticator(node.identity.secret, settings.limits.refusals_per_minute),
         cluster.siblings,

@@ -47,5 +47,5 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
             public_channels=ChannelList(edge.site.public_channels, node.tasks),
             publishers=PublisherRoutes(publishers.ports, publishers.servers, publishers.obs),
         ),
-        {"vod": VodFiles(recordings, recordings.film_page, viewers.protection, channels.owners)},
+        {"vod": VodFiles(recordings, recordings.film_page, viewers.protection, channels.owners, viewers.play_hook)},
     )

@@ -47,12 +47,18 @@ async def test_a_rule_is_made_tested_changed_and_deleted(browser: Browser, gatew
             await dialog.get_by_label("Only for some channels").check()
             await dialog.get_by_label("Main stage").check()
             await dialog.get_by_label("Quiet hours").check()
+            await dialog.get_by_label("A channel sends more than its daily limit").check()
+            await button(dialog, "Save").click()
+            await expect(dialog.get_by_text("Enter a number above 0.")).to_be_visible()
+            await dialog.get_by_label("Limit of a channel on a UTC day (GB)").fill("2.5")
             assert not await axe(page)
             await picture(page, "form")
             await button(dialog, "Save").click()
             await expect(dialog).to_have_count(0)
             (rule,) = gateway.api("GET", "/alarms").json()
             assert rule["channels"] == [channel.id]
+            assert ("traffic" in rule["on"], rule["gigabytes"]) == (True, 2.5)
+            await expect(page.get_by_text("2.5 GB a day", exact=False)).to_be_visible()
             assert rule["to"].startswith(f"smtp://me:********@127.0.0.1:{inbox.port}?from=millrace%40example.com")
 
             await button(page, "Send a test").click()

@@ -59,6 +59,9 @@ async def test_player_pages_send_reports_and_the_channel_page_shows_them(browser
                     row = table.get_by_role("row").filter(has=page.get_by_text(name, exact=True))
                     await expect(row.locator("[data-label='Viewers']")).to_have_text("1")
                     await expect(row.locator("[data-label^='Start']")).to_contain_text("·")
+                traffic = page.get_by_role("table", name="Traffic")
+                for cell in ("Received", "Sent to viewers"):  # today, and the sum of all days
+                    await expect(traffic.locator(f"[data-label='{cell}']")).to_contain_text(["B", "B"])
                 await page.get_by_role("radio", name="24 h").check(force=True)
                 chart = page.get_by_role("img", name="Bitrate: ").first
                 await chart.wait_for()

@@ -53,10 +53,13 @@ class Farm:
 
     # ---- nodes come ----
 
-    def gateway(self, host: str = "") -> str:
-        """Starts a gateway, waits until it is ready, and lists it in DNS. host: reuses the address of an ended one."""
+    def gateway(self, host: str = "", **settings: str) -> str:
+        """Starts a gateway, waits until it is ready, and lists it in DNS.
+
+        host: reuses the address of an ended one. settings: MILLRACE_ variables of this node only.
+        """
         host = host or next(host for host in _GATEWAYS if host not in self.gateways)
-        self.gateways[host] = self._start(Gateway, host, _PORTS)
+        self.gateways[host] = self._start(Gateway, host, _PORTS, **settings)
         self._list(GATEWAYS, host)
         return host
 
@@ -67,7 +70,7 @@ class Farm:
         self._list(PLAYERS, host)
         return host
 
-    def _start(self, kind: type[Kind], host: str, listeners: tuple[str, ...]) -> Kind:
+    def _start(self, kind: type[Kind], host: str, listeners: tuple[str, ...], **own: str) -> Kind:
         settings = {
             "CHANNELS": f"sqlite:///{self.database}",
             "REGISTRY": f"sqlite:///{self.folder}/registry.db",
@@ -83,7 +86,7 @@ class Farm:
         self._started += 1
         folder = self.folder / f"{self._started}-{host}"
         folder.mkdir()
-        node = kind(folder, **{f"MILLRACE_{name}": value for name, value in settings.items()} | self._settings)
+        node = kind(folder, **{f"MILLRACE_{name}": value for name, value in settings.items()} | self._settings | own)
         self._stack.callback(self._end, node)
         node.wait_ready()
         return node

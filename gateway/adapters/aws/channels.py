@@ -11,6 +11,7 @@ from typing import Any, Final
 from gateway.adapters.aws.attributes import from_item, to_item
 from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoStore
 from gateway.channels.channel import ID, Channel
+from gateway.channels.channel_list import ChannelPage, ChannelQuery, page_of
 from gateway.channels.deleted_channel import RECORD_FIELDS, DeletedChannel
 from gateway.channels.names import is_channel_id
 from gateway.channels.slugs import SLUG
@@ -37,6 +38,9 @@ class DynamoChannels(DynamoStore):
 
     async def list(self) -> list[Channel]:
         return [_channel(item) for item in await self._table.read_all() if "/" not in item[ID]["S"]]
+
+    async def find(self, query: ChannelQuery) -> ChannelPage:
+        return page_of(await self.list(), query)
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
         stored = to_item(item)

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Self, TypeAlias
+from urllib.parse import urlsplit
 
 import aioboto3
 from botocore.config import Config
@@ -124,10 +125,17 @@ class AwsSession:
             raise StoreUnavailable(f"{service} ({label}) is not available: {type(e).__name__}") from e
 
 
+def _has_subdomains(endpoint: str) -> bool:
+    """Whether the name of a bucket can stand before the host: not before a numeric address or a name without a dot."""
+    host = urlsplit(endpoint).hostname or ""
+    return "." in host and not host.rpartition(".")[2].isdigit()
+
+
 def _s3_options(s3: S3Settings, config: Config) -> dict[str, Any]:
     """Returns the arguments of a client of `s3.endpoint`, or of AWS."""
-    if s3.path_style:
-        config = config.merge(Config(s3={"addressing_style": "path"}))
+    if s3.path_style or s3.endpoint:  # without a style, boto uses the path at any address but that of AWS
+        style = "path" if s3.path_style or not _has_subdomains(s3.endpoint) else "virtual"
+        config = config.merge(Config(s3={"addressing_style": style}))
     if s3.endpoint:  # other stores may not know the checksums that boto adds since 2025
         config = config.merge(
             Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")

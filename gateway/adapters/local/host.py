@@ -82,5 +82,5 @@ def write_ports(folder: Path, ports: OpenPorts) -> None:
     """Writes the open ports to a file for scripts and other commands. Readers never see a partial file."""
     path = folder / PORTS_FILE
     temporary = path.with_name(f".{PORTS_FILE}.{os.getpid()}")
-    temporary.write_text(json.dumps(ports.as_json()) + "\n")
+    temporary.write_text(json.dumps(dict(ports)) + "\n")
     temporary.replace(path)

@@ -18,9 +18,30 @@ from gateway.ports.errors import StoreUnavailable, StoreUnusable
 class SqliteChannels(ChannelRows, Database):
     CREATE = """
 CREATE TABLE IF NOT EXISTS channels (id TEXT PRIMARY KEY, item TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
+CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS channel_list (
+    id TEXT PRIMARY KEY, changed INTEGER NOT NULL DEFAULT 0, name TEXT, search TEXT, expires INTEGER
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS channel_list_outdated ON channel_list (id) WHERE name IS NULL;
+INSERT OR IGNORE INTO channel_list (id) SELECT id FROM channels WHERE id NOT LIKE 'deleted/%';
+CREATE TRIGGER IF NOT EXISTS channel_added AFTER INSERT ON channels WHEN NEW.id NOT LIKE 'deleted/%'
+    BEGIN INSERT INTO channel_list (id) VALUES (NEW.id); END;
+CREATE TRIGGER IF NOT EXISTS channel_changed AFTER UPDATE OF item ON channels WHEN NEW.id = OLD.id
+    BEGIN UPDATE channel_list SET changed = changed + 1, name = NULL WHERE id = NEW.id; END;
+CREATE TRIGGER IF NOT EXISTS channel_renamed AFTER UPDATE OF id ON channels WHEN NEW.id <> OLD.id
+    BEGIN DELETE FROM channel_list WHERE id = OLD.id; END;
+CREATE TRIGGER IF NOT EXISTS channel_removed AFTER DELETE ON channels
+    BEGIN DELETE FROM channel_list WHERE id = OLD.id; END
 """
+    SCHEMA = 2
     CHECK = "SELECT 1 FROM channels LIMIT 1"
+    RANKS = "SELECT key AS id, value AS rank FROM json_each(?)"
+    ENTER = """
+UPDATE channel_list SET
+    name = json_extract(value, '$[2]'), search = json_extract(value, '$[3]'), expires = json_extract(value, '$[4]')
+FROM json_each(?)
+WHERE channel_list.id = json_extract(value, '$[0]') AND changed = json_extract(value, '$[1]')
+"""
     SLUG = "json_extract(item, '$.slug')"
     NUMBER = "rowid"
 

@@ -19,6 +19,7 @@ import structlog
 
 from gateway.adapters.postgres.migrations import MIGRATIONS
 from gateway.adapters.sql.sql_store import Value
+from gateway.lib.tasks import Tasks, awaited
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 
 log = structlog.get_logger(__name__)
@@ -39,8 +40,8 @@ _SETUP_FAULTS: Final = (
     asyncpg.DuplicateTableError,
     asyncpg.DuplicateFunctionError,
 )
-# The server or the connection has failed.
-LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+# The server or the connection has failed. InternalClientError: the server's last message has come, and not yet the end.
+LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 _Connection: TypeAlias = Any  # asyncpg has no types
 
@@ -62,7 +63,7 @@ class PostgresConnections(contextlib.AbstractAsyncContextManager["PostgresConnec
     async def __aenter__(self) -> Self:
         """Applies the migrations. Raises StoreUnusable for faults that an operator must mend."""
         self._ahead = time.time() - time.monotonic()
-        self._pool = asyncpg.create_pool(**self.arguments(), min_size=0, max_size=_MOST, reset=_keep)
+        self._pool = asyncpg.create_pool(**self.arguments(), connect=connect, min_size=0, max_size=_MOST, reset=_keep)
         await self._pool
         try:
             async with asyncio.timeout(_TIMEOUT):
@@ -224,6 +225,55 @@ class PostgresConnections(contextlib.AbstractAsyncContextManager["PostgresConnec
             await connection.execute(statements)
             await connection.execute(f"INSERT INTO {_SCHEMA_TABLE} VALUES ($1)", number)  # noqa: S608 a constant
             log.info("the tables of the database were made", database=self._name, schema=number)
+
+
+async def connect(dsn: str, **arguments: Any) -> _Connection:
+    """Returns the first connection to a suitable server, of all hosts of a URL.
+
+    It tries all of them at once, because a dead machine never answers. While one is silent, the others are tried again:
+    one of them may become the primary. arguments: of asyncpg. Raises LOST.
+    """
+    urls = _urls(dsn)
+    if len(urls) == 1:
+        return await asyncpg.connect(dsn, **arguments)
+    errors: dict[str, Exception] = {}
+
+    async def attempt(url: str) -> _Connection:
+        while True:
+            try:
+                return await asyncpg.connect(url, **arguments)
+            except LOST as error:
+                errors[url] = error
+                if len(errors) == len(urls):
+                    raise
+            await asyncio.sleep(_FAIL_SECONDS)
+
+    chosen: _Connection | None = None
+    async with Tasks("connecting", awaited) as tasks:
+        attempts = [tasks.start(attempt(url), str(number)) for number, url in enumerate(urls)]
+        try:
+            for one in asyncio.as_completed(attempts):
+                with contextlib.suppress(*LOST):
+                    chosen = await one
+                    return chosen
+        finally:
+            for other in attempts:
+                other.add_done_callback(functools.partial(_terminate_unless, chosen))
+    # A fault of the settings, if there is one, and not that another host is a standby.
+    found = [*errors.values()]
+    raise next((error for error in found if isinstance(error, _SETUP_FAULTS)), found[-1])
+
+
+def _terminate_unless(chosen: _Connection, attempt: asyncio.Task[_Connection]) -> None:
+    if not attempt.cancelled() and attempt.exception() is None and attempt.result() is not chosen:
+        attempt.result().terminate()
+
+
+def _urls(url: str) -> list[str]:
+    """Returns a URL for each host."""
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    return [parts._replace(netloc=f"{user}{at}{host}").geturl() for host in hosts.split(",")]
 
 
 async def _keep(connection: object) -> None:

@@ -56,4 +56,24 @@ CREATE TRIGGER channels_changed AFTER INSERT OR UPDATE OR DELETE ON channels
     FOR EACH ROW EXECUTE FUNCTION millrace_notify();
 CREATE TRIGGER jobs_added AFTER INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION millrace_notify();
 """,
+    """
+CREATE TABLE channel_list (
+    id text COLLATE "C" PRIMARY KEY, changed bigint NOT NULL DEFAULT 0, name text COLLATE "C", search text,
+    expires bigint
+);
+CREATE INDEX channel_list_outdated ON channel_list (id) WHERE name IS NULL;
+CREATE FUNCTION millrace_list() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        DELETE FROM channel_list WHERE id = OLD.id;
+    ELSIF NEW.id NOT LIKE 'deleted/%' THEN
+        INSERT INTO channel_list (id) VALUES (NEW.id)
+        ON CONFLICT (id) DO UPDATE SET changed = channel_list.changed + 1, name = NULL;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER channels_listed AFTER INSERT OR UPDATE OR DELETE ON channels
+    FOR EACH ROW EXECUTE FUNCTION millrace_list();
+INSERT INTO channel_list (id) SELECT id FROM channels WHERE id NOT LIKE 'deleted/%' ON CONFLICT DO NOTHING;
+""",
 )

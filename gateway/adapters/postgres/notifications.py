@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-import asyncpg
 import structlog
 
-from gateway.adapters.postgres.connections import CONNECT_SECONDS, LOST, PostgresConnections
+from gateway.adapters.postgres.connections import CONNECT_SECONDS, LOST, PostgresConnections, connect
 from gateway.adapters.postgres.migrations import CHANNEL
 from gateway.lib.backoff import Backoff
 from gateway.lib.waiting import wait_at_most
@@ -37,7 +36,7 @@ class PostgresNotifications:
         backoff = Backoff(0.5, 10)
         while True:
             try:
-                connection = await asyncpg.connect(**self._connections.arguments())
+                connection = await connect(**self._connections.arguments())
             except LOST as error:
                 log.debug("the database sends no notifications", reason=str(error))
             else:

@@ -44,6 +44,12 @@ class PostgresStore(SqlStore):
 class PostgresChannels(ChannelRows, PostgresStore):
     SLUG = "(item::json->>'slug')"
     NUMBER = "number"
+    RANKS = "SELECT key AS id, value::float8 AS rank FROM json_each_text(?::json)"
+    ENTER = """
+UPDATE channel_list SET name = value->>2, search = value->>3, expires = (value->>4)::bigint
+FROM json_array_elements(?::json) AS value
+WHERE channel_list.id = value->>0 AND changed = (value->>1)::bigint
+"""
 
     async def _rename(self, id: str, item: str, new_id: str, new_item: str) -> bool:
         statement = """

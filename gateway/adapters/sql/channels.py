@@ -5,9 +5,10 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from gateway.adapters.sql.sql_store import SqlStore, to_json
+from gateway.adapters.sql.sql_store import SqlStore, Value, to_json
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import ID, Channel
+from gateway.channels.channel_list import ChannelOrder, ChannelPage, ChannelQuery, ListEntry
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.channels.names import is_channel_id
 from gateway.channels.slugs import SLUG
@@ -15,6 +16,31 @@ from gateway.ports.errors import ChannelExists, NoSuchChannel, SlugTaken
 
 _DELETED: Final = "deleted/"  # prefix of the ids of deleted channels; a channel id has no slash
 _LIVE: Final = "SELECT item FROM channels WHERE substr(id, 1, 8) <> ?"
+_OUTDATED: Final = """
+SELECT id, item, changed FROM channel_list JOIN channels USING (id) WHERE name IS NULL ORDER BY id LIMIT 200
+"""
+_LISTED: Final = """
+WITH ranks AS ({ranks}), listed AS (
+    SELECT channel_list.id, name, search, expires, rank,
+        CASE WHEN rank IS NOT NULL THEN 0 WHEN expires < ? THEN 2 ELSE 1 END AS state
+    FROM channel_list LEFT JOIN ranks ON ranks.id = channel_list.id WHERE name IS NOT NULL AND {ids}
+)
+"""
+_COUNTS: Final = "SELECT state, count(*), sum(CASE WHEN {words} THEN 1 ELSE 0 END) FROM listed GROUP BY state"
+_PAGE: Final = """
+, page AS (
+    SELECT id, name, expires, rank, state FROM listed WHERE {words} AND state IN ({states})
+    ORDER BY {order} LIMIT ? OFFSET ?
+)
+SELECT item FROM page JOIN channels USING (id) ORDER BY {order}
+"""
+# Whether a channel has no value for an order, and the value.
+_ORDERS: Final = {
+    ChannelOrder.NAME: ("name = ''", "name"),
+    ChannelOrder.STATE: ("state < 0", "CASE state WHEN 0 THEN rank ELSE 3 + state END"),
+    ChannelOrder.VIEWERS: ("rank IS NULL", "rank"),
+    ChannelOrder.EXPIRY: ("expires = 0", "expires"),
+}
 _PUT: Final = "INSERT INTO channels (id, item) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET item = excluded.item"
 
 
@@ -22,10 +48,16 @@ class ChannelRows(SqlStore):
     """A ChannelStore and DomainStore.
 
     SLUG: the slug in the column `item`. NUMBER: a column that orders channels by their creation.
+    RANKS: the query for `id` and `rank` in a JSON object. ENTER: the statement that writes entries of the list.
+
+    The table `channel_list` has a ListEntry of each channel. Triggers clear the entry of a changed channel and count
+    its changes, also if an older version of the program changed it. `find` writes cleared entries first.
     """
 
     SLUG: ClassVar[str]
     NUMBER: ClassVar[str]
+    RANKS: ClassVar[str]
+    ENTER: ClassVar[str]
 
     async def get(self, id: str) -> Channel:
         return _channel(await self._item(id))
@@ -33,6 +65,27 @@ class ChannelRows(SqlStore):
     async def list(self) -> list[Channel]:
         rows = await self.rows(f"{_LIVE} ORDER BY {self.NUMBER}", _DELETED)
         return [_channel(text) for (text,) in rows]
+
+    async def find(self, query: ChannelQuery) -> ChannelPage:
+        await self._enter_changes()
+        ids = "true" if query.ids is None else f"channel_list.id IN (''{', ?' * len(query.ids)})"
+        words = " AND ".join(["true", *["replace(search, ?, '') <> search"] * len(query.words)])
+        states = ", ".join(str(int(state)) for state in query.states)
+        missing, value = _ORDERS[query.order]
+        order = f"{missing}, {value} {'DESC' if query.descending else 'ASC'}, name, id"
+        parts = {"ranks": self.RANKS, "ids": ids, "words": words, "states": states, "order": order}
+        values: tuple[Value, ...] = (to_json(query.live), query.now, *(query.ids or ()), *query.words)
+        counts = await self.rows((_LISTED + _COUNTS).format(**parts), *values)
+        rows = await self.rows((_LISTED + _PAGE).format(**parts), *values, query.limit, query.offset)
+        found = sum(found for state, _, found in counts if state in query.states)
+        return ChannelPage([_channel(text) for (text,) in rows], found, {state: all for state, all, _ in counts})
+
+    async def _enter_changes(self) -> None:
+        while rows := await self.rows(_OUTDATED):
+            entries = [(id, changed, ListEntry.of(_channel(text))) for id, text, changed in rows]
+            values = [(id, changed, entry.name, entry.search, entry.expires) for id, changed, entry in entries]
+            if not await self.write(self.ENTER, json.dumps(values)):
+                return  # all of them were changed again; the next list has them
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
         text = to_json(item)

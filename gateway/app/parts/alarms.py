@@ -8,6 +8,7 @@ from gateway.alarms.delivery import Delivery
 from gateway.alarms.fault import FaultKind
 from gateway.alarms.fault_board import FaultBoard
 from gateway.alarms.node_watch import NodeWatch
+from gateway.alarms.traffic_watch import TrafficWatch
 from gateway.app.node_parts import NodeParts
 from gateway.app.parts.backends import Backends
 from gateway.app.parts.diagnosis import Diagnosis
@@ -34,6 +35,7 @@ async def build_alarms(
         host = socket.gethostname()
         alarms.settle(f"{FaultKind.DISK}//{host}")
         alarms.settle(f"{FaultKind.NODE_GONE}/")
+        tasks.start(TrafficWatch(board, lambda: alarms.stored.rules, diagnosis.traffic).run(), "traffic watch")
         tasks.start(NodeWatch(board, host, diagnosis.node_status.disk, cluster.gone).run(), "node watch")
     tasks.start(alarms.run(), "alarms")
     return alarms

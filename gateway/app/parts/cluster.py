@@ -35,7 +35,9 @@ async def build_cluster(parts: NodeParts, backends: Backends, viewers: ViewerPar
         parts.identity,
         registry,
         lambda: own.as_node(parts.identity.id, NodeRole.GATEWAY),
-        LocalStreams(live.hub, parts.metrics.dropped, outputs.replica_specs(), attributes, outputs.starts_edges),
+        LocalStreams(
+            live.hub, parts.metrics.dropped, outputs.replica_specs(), attributes, outputs.starts_edges, parts.events
+        ),
         LocalViewers(
             viewers.channels.cached, viewers.protection, viewers.counts, parts.experience, parts.settings.edge
         ),

@@ -8,10 +8,13 @@ from typing import Any, Final
 from gateway import __version__
 from gateway.app.node_parts import NodeParts
 from gateway.app.parts.live import Live
+from gateway.diagnosis.daily_traffic import DailyTraffic
 from gateway.diagnosis.recorder import Recorder, stream_values
 from gateway.lib.metrics import Metrics
+from gateway.ports.stores import ConsoleStore
 from gateway.reports.node_status import NodeStatus
-from gateway.reports.node_summary import summary, traffic
+from gateway.reports.node_summary import summary
+from gateway.reports.node_summary import traffic as traffic_counters
 
 _RATES: Final = {"in": "bytesIn", "out": "bytesOut"}  # bits per second, from counters of bytes
 
@@ -28,7 +31,7 @@ class NodeValues:
 
         cpu: percent of one core. memory: bytes. lag: seconds. in, out: bits per second. viewers.<protocol>: viewers.
         """
-        traffic_now = traffic(self._metrics)
+        traffic_now = traffic_counters(self._metrics)
         now, cpu = self._clock(), time.process_time()
         viewers = traffic_now["viewers"]
         values: dict[str, float] = {
@@ -53,19 +56,23 @@ class NodeValues:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The measurements of a process. recorder: records their history."""
+    """The measurements of a process. recorder: records their history. traffic: by channel and day."""
 
     metrics: Metrics
     node_status: NodeStatus
     recorder: Recorder
+    traffic: DailyTraffic
 
     def summary(self) -> dict[str, Any]:
         """Returns the state of this process for other nodes."""
         return summary(self.node_status, self.metrics, __version__)
 
 
-def build_diagnosis(parts: NodeParts, live: Live) -> Diagnosis:
-    """Returns the measurements. Call it once: `parts.stack` then saves the history when the process ends."""
+def build_diagnosis(parts: NodeParts, live: Live, console: ConsoleStore) -> Diagnosis:
+    """Returns the measurements. Call it once: `parts.stack` then saves the history when the process ends.
+
+    console: stores the traffic.
+    """
     settings, slot, workers = parts.settings, parts.identity.slot, live.outputs.workers
     urls = {
         "channels": settings.channels,
@@ -80,4 +87,6 @@ def build_diagnosis(parts: NodeParts, live: Live) -> Diagnosis:
     file = settings.data / f"history-{slot.number if slot is not None else 1}.bin"
     recorder = Recorder(live.hub, NodeValues(parts.metrics, status), stream_values(live.viewers_of), file)
     parts.stack.push_async_callback(recorder.save)  # runs after the task of `recorder.run` has ended
-    return Diagnosis(parts.metrics, status, recorder)
+    traffic = DailyTraffic(parts.traffic, console)
+    parts.stack.push_async_callback(traffic.save)
+    return Diagnosis(parts.metrics, status, recorder, traffic)

@@ -72,7 +72,7 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
     cluster = member.cluster if member is not None else SingleNode()
     outputs = live.outputs
     sources = ClipSources(stores.objects, outputs.archive, outputs.finalizer)
-    diagnosis = build_diagnosis(node, live)
+    diagnosis = build_diagnosis(node, live, stores.console)
     alarms = await build_alarms(node, backends, live, diagnosis, cluster)
     return GatewayParts(
         node,

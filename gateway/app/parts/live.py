@@ -40,6 +40,7 @@ async def build_live(parts: NodeParts, backends: Backends, memory: Backlogs) -> 
     settings, metrics, stack, events = parts.settings, parts.metrics, parts.stack, parts.events
     stores = backends.stores
     hub = Hub(_stream_limits(settings, stores.registry is not None), (), events)
+    hub.traffic = parts.traffic
     slot = parts.identity.slot
     process = slot.id if slot is not None else ""  # several processes may share the data folder
     archive = Archive(
@@ -51,6 +52,8 @@ async def build_live(parts: NodeParts, backends: Backends, memory: Backlogs) -> 
     hub.add_outputs(outputs.specs())
     _follow_log_levels(events, hub)
     metrics.read_from(HubSamples(hub, events, settings.metrics.per_stream))
+    if settings.metrics.per_stream:
+        metrics.read_from(parts.traffic.samples)
     remote_viewers = RemoteViewerCounts()
     health = HealthMonitor(
         hub, events, lambda stream: stream.viewers[WHEP] + remote_viewers.of(stream.name).get(WHEP, 0) > 0

@@ -42,7 +42,7 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
     rewind = Rewind(stores.objects, tasks)
     pages = FilmPages(stores.films, stores.objects, channels.owners)
     recordings = RecordingFiles(stores.objects, pages)
-    vod_files = VodFiles(recordings, pages.film, viewers.protection, channels.owners)
+    vod_files = VodFiles(recordings, pages.film, viewers.protection, channels.owners, viewers.play_hook)
     http_cache = gateway.member.http_cache if gateway.member is not None else None
     live_playback = LivePlayback(
         streams=played.streams,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -24,9 +27,12 @@ from gateway.lib.refusals import Refusals
 from gateway.live.hub import Hub
 from gateway.live.publisher import AcquirePublisher, Evict, PushOrigin, StreamPublisher
 from gateway.ports.auth_hook import HookAction, HookMode
-from gateway.ports.errors import ChannelExists, InvalidField, NoSuchChannel, StoreUnavailable
+from gateway.ports.errors import ChannelExists, InvalidField, NameInUse, NoSuchChannel, StoreUnavailable
 
 log = structlog.get_logger(__name__)
+
+_IN_USE_SECONDS: Final = 0.5  # for which a push waits for the end of another one
+_RETRY_SECONDS: Final = 0.05
 
 if TYPE_CHECKING:
     from gateway.cluster.cluster_member import ClusterMember
@@ -92,9 +98,25 @@ def build_pushes(
     async def acquire(channel: Channel, origin: PushOrigin, evict: Evict, input: str = "") -> StreamPublisher:
         """Implements AcquirePublisher. Raises BitRateTooHigh if a push has just been ended for its bit rate."""
         hub.check_bit_rate(channel)
-        return await acquire_any(channel, origin, evict, input)
+        return await _acquire_soon(partial(acquire_any, channel, origin, evict, input))
 
     return Pushes(admission, acquire, inputs, InputPreviews(hub, inputs, outputs.jpegs), refusals)
+
+
+async def _acquire_soon(acquire: Callable[[], Awaitable[StreamPublisher]]) -> StreamPublisher:
+    """Tries again for _IN_USE_SECONDS while another push has the name. Raises what `acquire` raises.
+
+    An encoder that was cut returns at once, perhaps before this node or another one notices the end of its old
+    connection.
+    """
+    until = time.monotonic() + _IN_USE_SECONDS
+    while True:
+        try:
+            return await acquire()
+        except NameInUse:
+            if time.monotonic() >= until:
+                raise
+        await asyncio.sleep(_RETRY_SECONDS)
 
 
 def _publish_hook(parts: NodeParts, backends: Backends, viewers: ViewerParts) -> PublishHook | None:

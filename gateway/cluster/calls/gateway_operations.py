@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 _NODE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _MAX_COUNT: Final = 9_999_999
+_MAX_SENT: Final = 10**15  # bytes of one report
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class GatewayOperations:
         return json_response({"id": id, "node": self.siblings.node})
 
     def _viewers(self, request: Request, name: str) -> Response:
-        """Stores the viewer counts of `node` for a stream, by protocol.
+        """Stores the viewer counts of `node` for a stream, by protocol, and adds the bytes that an edge has `sent`.
 
         A node reports every few seconds. Counts that are not reported again are removed.
         """
@@ -136,7 +137,12 @@ class GatewayOperations:
             if count is None:
                 raise InvalidField(protocol, "expected a number of at most seven digits")
             counts[protocol] = count
-        self.remote_viewers.report(self._live(name).name, node, counts)
+        sent = read_integer(request.query.get("sent", "0"), _MAX_SENT)
+        if sent is None:
+            raise InvalidField("sent", "expected a number of bytes")
+        stream = self._live(name)
+        self.remote_viewers.report(name, node, counts)
+        stream.tally.sent += sent
         return json_response({"node": self.siblings.node})
 
     def _live(self, name: str) -> Stream:

@@ -201,11 +201,14 @@ class NodeEndpoint:
         except AtCapacity as error:
             return service_unavailable(str(error), 5)
 
+        source = hub.held(name) if name == channel.id else None
+        numbers = None if source is None else source.next_numbers
+
         log.info("publishing", stream=name, peer=publisher.peer, protocol=publisher.protocol, through=request.peer)
 
         def begin(transport: asyncio.Transport, rest: bytes, slot: ConnectionSlot) -> asyncio.Protocol:
             transport.write(_UPGRADED)
-            receiver = UnitReceiver(transport, slot, name, request.query.get("keep_time") == "1")
+            receiver = UnitReceiver(transport, slot, name, request.query.get("keep_time") == "1", numbers)
             receivers.append(receiver)
             receiver.begin(publisher, rest)
             return receiver

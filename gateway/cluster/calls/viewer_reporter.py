@@ -8,10 +8,12 @@ from typing import Final
 
 import structlog
 
+from gateway.channels.names import channel_of
 from gateway.cluster.calls.node_rpc import NOT_THIS_NODE, operation_target
 from gateway.cluster.members.node_address import PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.members.peers import Peers
 from gateway.diagnosis.experience import Experience, Totals
+from gateway.lib.traffic import TrafficCounts
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -37,6 +39,7 @@ class ViewerReporter:
     viewers: returns the viewers on this node, by stream and protocol (flv, wsflv, rtmp, hls, cmaf, dash). Streams of
     this node are not reported, because `locator` finds no other node. A failed report of counts is not retried.
     experience: the reports of viewers on this node. A failed report of them is sent again with the next one.
+    traffic: the bytes that this node has sent to viewers. They go with the counts, and wait until a holder has them.
     held_here(channel): whether this node holds the channel's stream.
     """
 
@@ -45,6 +48,7 @@ class ViewerReporter:
     locator: StreamLocator
     peers: Peers
     experience: Experience
+    traffic: TrafficCounts = field(default_factory=TrafficCounts)
     held_here: Callable[[str], bool] = lambda channel: False
     # The streams in the last report. A stream without viewers is reported once more.
     _reported: set[str] = field(default_factory=set, init=False)
@@ -70,7 +74,11 @@ class ViewerReporter:
 
     async def _report_viewers(self, semaphore: asyncio.Semaphore, name: str, counts: Mapping[str, int]) -> None:
         query = {"node": self.node, **{protocol: str(count) for protocol, count in counts.items()}}
-        await self._post(semaphore, "viewers", name, query)
+        tally = self.traffic.of(channel_of(name))
+        if sent := tally.take()[1]:  # the first of a channel's streams tells all
+            query["sent"] = str(sent)
+        if not await self._post(semaphore, "viewers", name, query):
+            tally.put_back(sent)
 
     async def _report_experience(self, semaphore: asyncio.Semaphore, name: str, totals: Mapping[str, Totals]) -> None:
         query = {protocol: one.encode() for protocol, one in totals.items()}
@@ -86,7 +94,7 @@ class ViewerReporter:
                 log.debug("viewers cannot be reported", stream=name, reason=str(error))
                 return False
             if node is None or node.id == self.node:
-                return True
+                return "sent" not in query
             target = operation_target(node, f"{operation}/{name}", query)
             try:
                 await self.peers.ask(node, "POST", target, seconds=_ANSWER_SECONDS)

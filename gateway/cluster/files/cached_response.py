@@ -19,8 +19,10 @@ from gateway.http.request import Request
 from gateway.http.response import VARY, Response
 from gateway.http.validators import unchanged
 from gateway.lib import bounded_json
+from gateway.lib.numbers import read_integer
 from gateway.lib.rfc3339 import rfc3339
 from gateway.playback.formats import FILES, viewer_protocol
+from gateway.playback.internal_playback import BIT_RATE
 from gateway.playback.play_format import CacheClass
 from gateway.playback.playlist_response import M3U8
 from gateway.playback.recording_files import with_query
@@ -35,8 +37,9 @@ _PART_TARGET: Final = re.compile(rb"PART-TARGET=([0-9]{1,6}(?:\.[0-9]{1,9})?)")
 _SEQUENCE: Final = re.compile(rb"#EXT-X-MEDIA-SEQUENCE:([0-9]{1,18})")
 _FORWARDED: Final = (
     "Content-Type", "Cache-Control", "ETag", "Last-Modified", "Retry-After", "Content-Range", "Content-Disposition",
-    "Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options",
+    "Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options", BIT_RATE,
 )  # fmt: skip
+_MAX_BIT_RATE: Final = 10**12
 
 _OVERHEAD: Final = 1_024  # bytes counted for an entry besides its body, because viewers can request any number of names
 
@@ -69,6 +72,11 @@ class ResponseHead:
         """Seconds for which the answer may be cached; 0 if it must not be cached."""
         found = _MAX_AGE.search(self.cache)
         return float(found[1]) if found is not None and "no-store" not in self.cache else 0.0
+
+    @property
+    def bitrate(self) -> int:
+        """Bits per second of the stream; 0: the node did not send it."""
+        return read_integer(self.headers.get(BIT_RATE, ""), _MAX_BIT_RATE) or 0
 
     def response(self, body: Any, *, compress: bool = False) -> Response:
         """Returns the answer with this body. If the body is a stream of bytes, its length is from the head."""

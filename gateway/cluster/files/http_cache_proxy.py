@@ -34,6 +34,7 @@ from gateway.lib import metric_table
 from gateway.lib.clocks import Clock
 from gateway.lib.metric_table import MetricSample, by_label
 from gateway.lib.numbers import read_integer
+from gateway.lib.traffic import Tally
 from gateway.playback.formats import suffixes
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
@@ -67,19 +68,21 @@ _NO_PAGE: Final = text(404, "not found")
 
 # Answers if no node holds the stream. It checks the viewer's access.
 AnswerIfAbsent: TypeAlias = Callable[[], Coroutine[Any, Any, Answer]]
-# count(request, stream name, answer to the viewer): counts a viewer.
-CountViewer: TypeAlias = Callable[[Request, str, "CachedResponse"], None]
+# count(request, stream name, answer to the viewer): counts a viewer, or returns the refusal of a new one.
+CountViewer: TypeAlias = Callable[[Request, str, "CachedResponse"], Response | None]
 
 
 class ViewerSet:
-    """This node's viewers of one stream of another node. Implements playback.http_viewers.WatchedStream."""
+    """This node's viewers of one stream of another node. Implements playback.viewer_limits.WatchedStream."""
 
-    __slots__ = ("__weakref__", "channel", "name", "viewers")
+    __slots__ = ("__weakref__", "bitrate", "channel", "name", "tally", "viewers")
 
-    def __init__(self, name: str, channel: Channel) -> None:
+    def __init__(self, name: str, channel: Channel, tally: Tally) -> None:
         self.name = name
         self.channel = channel
+        self.tally = tally
         self.viewers: Counter[str] = Counter()
+        self.bitrate = 0  # bits per second, from the last playlist or manifest of the other node
 
 
 class HttpCacheProxy:
@@ -194,8 +197,7 @@ class HttpCacheProxy:
         cached = self._fresh(key)
         if cached is None:
             return self._answer_from_node(request, key, suffix, absent, count)
-        count(request, name, cached)
-        return cached.answer(request, suffix, self._clock())
+        return count(request, name, cached) or cached.answer(request, suffix, self._clock())
 
     def _fresh(self, key: tuple[str, str, str]) -> CachedResponse | None:
         """Returns the cached answer if it is fresh."""
@@ -225,14 +227,23 @@ class HttpCacheProxy:
             parts.append("_HLS_skip=YES")
         return "&".join(parts)
 
-    def _count(self, channel: Channel, request: Request, name: str, cached: CachedResponse) -> None:
-        if cached.protocol:
-            viewer_set = self._viewer_sets.get(name)
-            if viewer_set is None:
-                viewer_set = self._viewer_sets[name] = ViewerSet(name, channel)
-            viewer_set.channel = channel
-            media = not isinstance(cached, CachedPlaylist | CachedManifest)
-            self._viewers.record(request, viewer_set, cached.protocol, media=media, is_list=not media)
+    def _count(self, channel: Channel, request: Request, name: str, cached: CachedResponse) -> Response | None:
+        if not cached.protocol:
+            return None
+        viewer_set = self._viewer_sets.get(name)
+        if viewer_set is None:
+            tally = self._viewers.traffic.of(channel_of(name))
+            viewer_set = self._viewer_sets[name] = ViewerSet(name, channel, tally)
+        viewer_set.channel = channel
+        is_list = isinstance(cached, CachedPlaylist | CachedManifest)
+        if is_list:
+            viewer_set.bitrate = cached.head.bitrate
+        try:
+            self._viewers.record(request, viewer_set, cached.protocol, media=not is_list, is_list=is_list)
+        except AtCapacity as error:
+            assert self._viewers.limits is not None, "only the limits refuse players"
+            return self._viewers.limits.answer(request, channel, error)
+        return None
 
     # ---- answers from other nodes ----
 
@@ -260,8 +271,7 @@ class HttpCacheProxy:
         name, rest, query = key
         cached = self._fresh(key)  # the answer may have arrived since this task was started
         if cached is not None:
-            count(request, name, cached)
-            return cached.answer(request, suffix, self._clock())
+            return count(request, name, cached) or cached.answer(request, suffix, self._clock())
         shared = self._coalescer.join(key, name, lambda shared: self._fetch(shared, key))
         joined, keep = True, False
         try:
@@ -274,10 +284,9 @@ class HttpCacheProxy:
                 return self._answer_stale(request, suffix, old)
             if shared.done:
                 cached = shared.result
-                count(request, name, cached)
-                return cached.answer(request, suffix, self._clock())
+                return count(request, name, cached) or cached.answer(request, suffix, self._clock())
             assert shared.head is not None, "it has an answer and has not ended"
-            count(request, name, shared.head)
+            count(request, name, shared.head)  # of media, which are refused to nobody
             joined = False
             return shared.head.head.response(SharedBody(self._coalescer, shared, _TIMEOUT_SECONDS))
         finally:
@@ -366,7 +375,7 @@ def _lifetime(cached: CachedResponse) -> float:
     return _LIVE_SECONDS if isinstance(cached, CachedManifest | CachedStatus) else 0.0
 
 
-def _do_not_count(request: Request, name: str, cached: CachedResponse) -> None:
+def _do_not_count(request: Request, name: str, cached: CachedResponse) -> Response | None:
     """Counts nothing: a request of another node is not a viewer."""
 
 

@@ -4,13 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from gateway.cluster.members.node_address import StreamLocator
 from gateway.lib.clocks import Clock
 from gateway.ports.errors import AtCapacity, StoreUnavailable
+from gateway.ports.events import Event, Events, EventType
 from gateway.ports.nodes import Node
 from gateway.ports.stores import Registry
 
@@ -25,6 +26,7 @@ class Membership:
     """Joins the registry, sends heartbeats and leaves. `run` does all three.
 
     describe: returns the current values of this node; called at each heartbeat.
+    seen: gets the nodes that the registry has. events: get the beginning and the end of an outage of the registry.
     """
 
     def __init__(
@@ -32,12 +34,14 @@ class Membership:
         registry: Registry,
         describe: Callable[[], Node],
         seen: Callable[[Sequence[Node]], None] = lambda nodes: None,
+        events: Events | None = None,
     ) -> None:
         self._registry = registry
         self._seen = seen
         self._describe = describe
+        self._events = events
         self._beat = 0
-        self._registry_failed = False
+        self._failed_at: float | None = None  # the time of the first heartbeat that failed, seconds since 1970
 
     async def run(self) -> None:
         """Joins and sends heartbeats until it is cancelled, then leaves.
@@ -56,17 +60,34 @@ class Membership:
                     else:
                         await self._registry.join(node)
                     joined = True
-                    if self._registry_failed:
-                        log.info("the registry answers again", node=node.id)
-                    self._registry_failed = False
+                    self._answered(node.id)
                 except StoreUnavailable as error:
-                    if not self._registry_failed:
-                        log.warning("the registry does not answer: other nodes miss heartbeats", reason=str(error))
-                    self._registry_failed = True
+                    self._did_not_answer(str(error))
                 await asyncio.sleep(BEAT_SECONDS)
         finally:
             if joined:
                 await self._leave()
+
+    @property
+    def fails(self) -> bool:
+        """Whether the registry did not take the last heartbeat."""
+        return self._failed_at is not None
+
+    def _answered(self, node: str) -> None:
+        if self._failed_at is not None:
+            seconds, self._failed_at = round(time.time() - self._failed_at, 1), None
+            log.info("the registry answers again", node=node, seconds=seconds)
+            self._emit(EventType.REGISTRY_RECOVERED, {"seconds": seconds})
+
+    def _did_not_answer(self, reason: str) -> None:
+        if self._failed_at is None:
+            self._failed_at = time.time()
+            log.warning("the registry does not answer: other nodes miss heartbeats", reason=reason)
+            self._emit(EventType.REGISTRY_FAILED, {"reason": reason})
+
+    def _emit(self, type: EventType, data: dict[str, Any]) -> None:
+        if self._events is not None:
+            self._events.emit(Event(type, time.time(), "", data))
 
     async def _leave(self) -> None:
         id = self._describe().id

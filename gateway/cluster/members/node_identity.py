@@ -20,17 +20,18 @@ class NodeIdentity:
     """The identity of this process for other nodes.
 
     secret: signs and verifies requests between nodes. slot: of one of several processes;
-    None if the gateway has one process.
+    None if the gateway has one process. site: `cluster.site`.
     """
 
     id: str
     secret: ClusterSecret
     slot: WorkerSlot | None = None
+    site: str = ""
 
     @classmethod
-    def of(cls, slot: WorkerSlot | None, secret: ClusterSecret) -> NodeIdentity:
+    def of(cls, slot: WorkerSlot | None, secret: ClusterSecret, site: str = "") -> NodeIdentity:
         """Returns the identity. A gateway of one process gets a new id at each start."""
-        return cls(slot.id if slot is not None else secrets.token_hex(6), secret, slot)
+        return cls(slot.id if slot is not None else secrets.token_hex(6), secret, slot, site)
 
     def siblings(self) -> Mapping[str, str]:
         """Returns the Unix sockets of the other processes of this host, by node id."""

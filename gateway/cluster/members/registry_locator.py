@@ -17,6 +17,7 @@ from gateway.ports.nodes import StreamClaim
 
 CACHE_SECONDS: Final = 30.0  # time for which an answer is cached
 ABSENT_SECONDS: Final = 0.5  # time for which it is cached that no node holds a stream
+FAILING_SECONDS: Final = 0.2  # time for which an answer is cached whose node failed twice
 _GATHER_SECONDS: Final = 0.005  # lookups within this time become one request
 _BATCH: Final = 100  # names of one request: the limit of BatchGetItem of DynamoDB
 _NAMES_PER_SECOND: Final = 1000.0  # bounds the cost, because viewers can invent names
@@ -43,7 +44,8 @@ class RegistryLocator:
     """A StreamLocator over the registry. `run` must be running. A rendition is on the node of its source.
 
     An answer is cached for CACHE_SECONDS. If a node cannot be reached, the stream is looked up again at once. If that
-    node still holds it, the node is used again only after _FAILED_SECONDS. If the registry is unavailable, the last
+    node still holds it, the node is used again only after _FAILED_SECONDS, and the stream is looked up every
+    FAILING_SECONDS while somebody needs it. If the registry is unavailable, the last
     answers are used.
 
     Lookups within _GATHER_SECONDS become one request. At most _NAMES_PER_SECOND names are looked up; beyond that,
@@ -151,7 +153,10 @@ class RegistryLocator:
         cached = self._cache.get(channel)
         if cached is None:
             return None
-        seconds = ABSENT_SECONDS if cached.node is None else CACHE_SECONDS
+        if cached.node is None:
+            seconds = ABSENT_SECONDS
+        else:  # while the node with the claim fails, another node may claim the stream at any time
+            seconds = FAILING_SECONDS if self._unless_failed(cached.node) is None else CACHE_SECONDS
         return cached if self._clock() - cached.read_at < seconds else None
 
     def _put(self, channel: str, node: NodeAddress | None) -> _CachedAddress:

@@ -16,6 +16,7 @@ from gateway.cluster.streams.pull import RENDITIONS, UnitSource
 from gateway.cluster.streams.replicas import Replicas
 from gateway.lib.metric_table import PULLED, PULLS, MetricSample
 from gateway.lib.tasks import Tasks
+from gateway.lib.traffic import TrafficCounts
 from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
 from gateway.live.stream import Stream
@@ -150,6 +151,11 @@ class PulledStreams:
         """Starts the tasks of the hubs."""
         for replicas in self._replicas:
             tasks.start(replicas.hub.run(), "replicas")
+
+    def count(self, traffic: TrafficCounts) -> None:
+        """Counts the bytes to viewers of future streams."""
+        for hub in (self.hub, self.browsers.hub):
+            hub.traffic, hub.pulls = traffic, True
 
     def drain(self) -> None:
         """Accepts no new streams. Ends all viewers."""

@@ -11,19 +11,28 @@ from weakref import WeakValueDictionary
 import structlog
 
 from gateway.channels.channel import Channel
+from gateway.channels.stores import ChannelReader
 from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable
 from gateway.cluster.members.node_liveness import NodeLiveness
 from gateway.cluster.members.registry_locator import RegistryLocator
-from gateway.cluster.streams.forward import PushForwarder
+from gateway.cluster.streams.forward import ForwardedPush, PushForwarder
 from gateway.lib.backoff import Backoff
 from gateway.lib.clocks import SYSTEM_CLOCKS, Clocks
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
+from gateway.live.next_numbers import OutputNumbers
 from gateway.live.publisher import Evict, PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.ports.errors import AtCapacity, GatewayError, HeldByOtherNode, NameInUse, StoreUnavailable
-from gateway.ports.nodes import StreamClaim
+from gateway.ports.errors import (
+    AtCapacity,
+    GatewayError,
+    HeldByOtherNode,
+    NameInUse,
+    NoSuchChannel,
+    StoreUnavailable,
+)
+from gateway.ports.nodes import ALIVE_SECONDS, StreamClaim
 from gateway.ports.stores import Registry
 
 log = structlog.get_logger(__name__)
@@ -31,7 +40,10 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 FINISH_SECONDS: Final = 3.0  # maximum wait for the releases when the process ends
+PLACE_SECONDS: Final = 6.0  # maximum time for which a forwarded push is without a node
 VERIFY_SECONDS: Final = 30.0  # between two checks of this node's claims
+_CHECK_SECONDS: Final = 1.0
+_STILL_SECONDS: Final = ALIVE_SECONDS / 2  # less than a node must be silent before its streams are taken over
 _MAX_ATTEMPTS: Final = 4  # attempts to claim a stream while other nodes also try
 _RETRY_SECONDS: Final = 0.3  # pause before a node that answered 404 is asked again
 _RELEASE_SECONDS: Final = 600.0  # time for which a release is retried; later the row's time to live removes the row
@@ -70,12 +82,14 @@ class _ClaimedStream:
     """A stream that this node has claimed, and its row in the registry.
 
     claimed_at: seconds since 1970.
+    replaces: id of the claim of another node that this claim has replaced; "": there was none.
     write_lock: held during a write or the release of the row. After the release, writes do nothing.
     """
 
     claim: StreamClaim
     channel: Channel
     claimed_at: float
+    replaces: str = ""
     stale: bool = False  # the row in the registry is out of date
     write_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -91,6 +105,11 @@ class Claims:
     A node is dead if it refuses connections or has left. It is also dead if it is unreachable and has sent no new
     heartbeat for ALIVE_SECONDS, by the clock of this node.
 
+    If the link of a forwarded push breaks, or its node leaves, the push is placed again like a new one. Its client
+    stays connected. If it cannot be placed within PLACE_SECONDS, it ends.
+
+    channels: reads the channel of a push that is placed again; None: the channel that the push began with.
+
     `run` must be running. It renews lost claims, and ends streams that another node has claimed.
     """
 
@@ -100,6 +119,7 @@ class Claims:
     forwards: PushForwarder
     tasks: Tasks
     clocks: Clocks = SYSTEM_CLOCKS
+    channels: ChannelReader | None = None
     _releases: Tasks = field(default_factory=lambda: Tasks("releases"), init=False)
     # These serialize the pushes of one channel. A lock exists while a push has it or waits for it.
     _push_locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, init=False)
@@ -108,6 +128,7 @@ class Claims:
 
     def __post_init__(self) -> None:
         self._liveness = NodeLiveness(self.clocks.monotonic)
+        self.forwards.on_interrupted = self._place_later
 
     def __len__(self) -> int:
         return len(self._claimed)
@@ -155,13 +176,32 @@ class Claims:
             self.tasks.start(self._try_to_rewrite(claimed), f"row {channel}")
 
     async def run(self) -> None:
-        """Verifies the claims every VERIFY_SECONDS, until it is cancelled."""
+        """Verifies the claims every VERIFY_SECONDS, until it is cancelled.
+
+        It does so at once after a time in which this process stood still, because other nodes may have taken over its
+        streams, and every _CHECK_SECONDS while the registry does not answer.
+        """
+        failed = False
         while True:
-            await asyncio.sleep(VERIFY_SECONDS)
+            await self._wait(_CHECK_SECONDS if failed else VERIFY_SECONDS)
             try:
                 await self._verify()
+                failed = False
             except StoreUnavailable as error:
-                log.warning("claims cannot be verified", reason=str(error))
+                if not failed:
+                    log.warning("claims cannot be verified", reason=str(error))
+                failed = True
+
+    async def _wait(self, seconds: float) -> None:
+        """Waits for at most `seconds`: not longer than until this process has stood still."""
+        now = self.clocks.monotonic()
+        until = now + seconds
+        while now < until:
+            await asyncio.sleep(_CHECK_SECONDS)
+            earlier, now = now, self.clocks.monotonic()
+            if now - earlier > _CHECK_SECONDS + _STILL_SECONDS:
+                log.warning("this process stood still", seconds=round(now - earlier, 1))
+                return
 
     async def finish(self) -> None:
         """Waits until all releases are written, at most FINISH_SECONDS."""
@@ -210,11 +250,14 @@ class Claims:
         now = self.clocks.wall()
         claim = self.rows.new_claim(channel, previous.started if previous is not None else now)
         await self.rows.write(claim, channel, now, replaces=previous.id if previous is not None else "")
-        self._claimed[channel.id] = _ClaimedStream(claim, channel, now)
+        self._claimed[channel.id] = _ClaimedStream(claim, channel, now, previous.id if previous is not None else "")
         self.locator.put(claim)
 
-    def _begin(self, channel: Channel, begin: Callable[[int], T]) -> T:
-        """Calls `begin` with the first number of the playlists. The claim is released when the stream ends."""
+    def _begin(self, channel: Channel, begin: Callable[[int], T], continues: OutputNumbers | None = None) -> T:
+        """Calls `begin` with the first number of the playlists. The claim is released when the stream ends.
+
+        continues: the numbers that a new stream continues, by output, instead of the first number; None: unknown.
+        """
         hub, name = self.hub, channel.id
         claimed, is_new = self._claimed.get(name), not hub.holds(name)
         first_number = 0
@@ -222,16 +265,80 @@ class Claims:
         if claimed is not None and is_new and (age := self.clocks.wall() - claimed.claim.started) >= 1:
             first_number = int(age) + _SEQUENCE_MARGIN
         try:
+            if continues:
+                hub.continued[name] = continues
             begun = begin(first_number)
         except GatewayError:
             if is_new and claimed is not None:
                 self._release(claimed, EndReason.NO_MEDIA)
             raise
+        finally:
+            hub.continued.pop(name, None)
         if is_new and claimed is not None:
             stream = hub.held(name)
             assert stream is not None, "a publisher has a stream"
             stream.when_ended(lambda reason: self._release(claimed, reason))
         return begun
+
+    # ---- a forwarded push whose link has ended ----
+
+    def _place_later(self, push: ForwardedPush) -> None:
+        self.tasks.start(self._place_again(push), f"push {push.channel.id}")
+
+    async def _place_again(self, push: ForwardedPush) -> None:
+        """Places a push like a new one: at the node that holds the stream now, or at this node. Ends it otherwise."""
+        reason, problem = EndReason.PUBLISHER_GONE, "no node accepted it in time"
+        try:
+            async with asyncio.timeout(PLACE_SECONDS):
+                while push.is_running:
+                    try:
+                        await self._try_to_place(push)
+                        return
+                    except (AtCapacity, StoreUnavailable, NameInUse) as error:
+                        problem = str(error)
+                    await asyncio.sleep(_RETRY_SECONDS)
+        except TimeoutError:
+            pass
+        except NoSuchChannel as error:
+            reason, problem = EndReason.DELETED, str(error)
+        except GatewayError as error:
+            problem = str(error)
+        self._give_up(push, problem, reason)
+
+    def _give_up(self, push: ForwardedPush, problem: str, reason: EndReason = EndReason.PUBLISHER_GONE) -> None:
+        if push.is_running:
+            log.warning("a forwarded push cannot go on", stream=push.channel.id, peer=push.origin.peer, reason=problem)
+            self.forwards.end(push, reason)
+
+    async def _try_to_place(self, push: ForwardedPush) -> None:
+        """Makes one attempt. Raises like `acquire`, and NoSuchChannel."""
+        id = push.channel.id
+        channel = push.channel if self.channels is None else await self.channels.get(id)
+
+        async def forward(node: NodeAddress) -> bool:
+            await self.forwards.forward(push, node)
+            return True
+
+        def publish(first_number: int) -> StreamPublisher:
+            return self.hub.publish_source(
+                channel, push.origin, lambda reason: None, input=push.input, first_number=first_number
+            )
+
+        async with self._push_locks.setdefault(id, asyncio.Lock()):
+            if not self.hub.holds(id) and await self._forward_or_claim(channel, forward):
+                return
+            claimed = self._claimed.get(id)
+            follows = claimed is not None and claimed.replaces in ("", push.node.claim)
+            try:
+                publisher = self._begin(channel, publish, push.link.numbers if follows else None)
+            except AtCapacity as error:  # another attempt would claim the stream again for nothing
+                self._give_up(push, str(error))
+                return
+            if push.is_running:
+                self.forwards.hand_over(push, publisher)
+                log.info("a forwarded push goes on at this node", stream=id, peer=push.origin.peer)
+            else:
+                publisher.close()
 
     # ---- a stream's end ----
 

@@ -1,7 +1,12 @@
 """Sends pushes and renditions to the node that holds the stream, unit by unit."""
 
+from __future__ import annotations
+
 import asyncio
+import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
@@ -15,6 +20,7 @@ from gateway.cluster.streams.pull import MAX_FRAME, reason_of
 from gateway.cluster.streams.remote_sink import RemoteSink
 from gateway.lib.metrics import Counter
 from gateway.live.hub import Hub, StreamLimits
+from gateway.live.next_numbers import OutputNumbers
 from gateway.live.publisher import Evict, PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
@@ -22,7 +28,7 @@ from gateway.media.errors import InvalidData
 from gateway.ports.errors import AtCapacity, GatewayError, NameInUse, NotAuthorized, OutputError, RefusalReason
 from gateway.ports.events import Events
 from gateway.protocols import wire
-from gateway.protocols.nodes import LinkMessage
+from gateway.protocols.nodes import LinkMessage, decode_numbers
 
 log = structlog.get_logger(__name__)
 
@@ -31,10 +37,41 @@ STATUS_AT_CAPACITY: Final = 503
 STATUS_NO_INPUT: Final = 403  # the channel does not have the input of the push
 
 
+# Reasons for the end of a link after which the push may go on elsewhere. None: the connection broke.
+_MAY_CONTINUE: Final = (None, EndReason.SHUTDOWN, EndReason.MOVED)
+_MIN_LINK_SECONDS: Final = 1.0  # a link of a push that was placed again must last so long, otherwise the push ends
+
+
+@dataclass(slots=True, eq=False)
+class ForwardedPush:
+    """A push that this node forwards.
+
+    publisher: of the client, into a stream of the forwarder's hub. The GOP cache of this stream has its last pictures.
+    input: see AcquirePublisher. link: to `node`, which holds the channel's stream.
+    placed_at: when it was forwarded again, monotonic seconds; -inf: never.
+    """
+
+    channel: Channel
+    origin: PushOrigin
+    input: str
+    publisher: StreamPublisher
+    node: NodeAddress
+    link: PushLink
+    placed_at: float = -math.inf
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the client is still connected."""
+        return self.publisher.active
+
+
 class PushForwarder:
     """Forwards pushes to the nodes that hold their streams. `hub.run` must be running.
 
     A separate hub holds the pushes. It has no players. Their publishers are ordinary publishers.
+
+    on_interrupted: called when a link broke, or its node leaves. Its owner calls `forward`, `hand_over` or `end` later.
+    Until then, the push stays connected, and its media go into the GOP cache only.
 
     limits: the gateway's stream limits. This hub keeps no ended streams and no GOPs for viewers.
     dropped: counts units dropped because the other node was too slow, as "node".
@@ -44,6 +81,7 @@ class PushForwarder:
         self.hub = Hub(StreamLimits(0, 0, limits.gop_seconds, limits.gop_bytes), (), Events(), renditions=False)
         self._peers = peers
         self._dropped = dropped
+        self.on_interrupted: Callable[[ForwardedPush], None] = self.end
 
     async def publish(
         self, node: NodeAddress, channel: Channel, origin: PushOrigin, evict: Evict, input: str = ""
@@ -54,8 +92,40 @@ class PushForwarder:
         Raises NameInUse, AtCapacity, PeerUnavailable; PeerRefused (404) if the node does not hold the stream.
         """
         name = channel.id
+        link = await self._open_link(node, name, origin, input)
+        local_name = f"{name}/{input}" if input else name  # this hub may forward several inputs of one channel
+        self.hub.end(local_name, EndReason.PUBLISHER_GONE)  # the node accepted the new push, so the old one ends
         try:
-            link = await push_link(self._peers, node, name, self._dropped, origin, input)
+            publisher = self.hub.publish_from(origin, channel, local_name, evict)
+        except BaseException:
+            link.close()
+            raise
+        self._attach(ForwardedPush(channel, origin, input, publisher, node, link))
+        return publisher
+
+    async def forward(self, push: ForwardedPush, node: NodeAddress) -> None:
+        """Forwards an interrupted push to another node, from its last key frame on. Raises like `publish`."""
+        link = await self._open_link(node, push.channel.id, push.origin, push.input)
+        if push.is_running:
+            push.node, push.link, push.placed_at = node, link, time.monotonic()
+            self._attach(push)
+        else:
+            link.close()
+
+    def hand_over(self, push: ForwardedPush, publisher: StreamPublisher) -> None:
+        """Lets the client of a push publish in place of `publisher`, a new one of this node."""
+        stream = push.publisher.stream
+        push.publisher.replace(publisher, time.monotonic())
+        self.hub.end(stream.name, EndReason.MOVED)
+
+    def end(self, push: ForwardedPush, reason: EndReason = EndReason.PUBLISHER_GONE) -> None:
+        """Ends a push, unless it has ended."""
+        if push.is_running:
+            self.hub.end(push.publisher.stream.name, reason)
+
+    async def _open_link(self, node: NodeAddress, name: str, origin: PushOrigin, input: str) -> PushLink:
+        try:
+            return await push_link(self._peers, node, name, self._dropped, origin, input)
         except PeerRefused as refused:
             if refused.status == STATUS_IN_USE:
                 raise NameInUse(name) from None
@@ -64,28 +134,30 @@ class PushForwarder:
             if refused.status in (STATUS_AT_CAPACITY, 429):
                 raise AtCapacity(refused.message) from None
             raise
-        local_name = f"{name}/{input}" if input else name  # this hub may forward several inputs of one channel
-        self.hub.end(local_name, EndReason.PUBLISHER_GONE)  # the node accepted the new push, so the old one ends
-        try:
-            publisher = self.hub.publish_from(origin, channel, local_name, evict)
-        except BaseException:
-            link.close()
-            raise
-        log.info("push is forwarded to another node", stream=name, node=node.id, address=node.address, peer=origin.peer)
-        stream = publisher.stream
-        link.ended.add_done_callback(lambda ended: self._end_stream(stream, ended.result()))
-        link.attach_stream(stream)
-        return publisher
 
-    def _end_stream(self, stream: Stream, reason: EndReason) -> None:
-        """Ends the local stream: the other node ended the push or disconnected."""
-        # `find` hides streams that have no media yet, so the second condition finds these.
-        if self.hub.find(stream.name) is stream or (stream.publisher is not None and stream.ended is None):
-            self.hub.end(stream.name, reason)
+    def _attach(self, push: ForwardedPush) -> None:
+        node, stream, link = push.node, push.publisher.stream, push.link
+        log.info("push is forwarded to another node", stream=push.channel.id, node=node.id, address=node.address,
+                 peer=push.origin.peer)  # fmt: skip
+        link.ended.add_done_callback(lambda ended: self._link_ended(push, ended.result()))
+        link.attach_stream(stream)
+
+    def _link_ended(self, push: ForwardedPush, reason: EndReason | None) -> None:
+        if not push.is_running:
+            return
+        # A node that closes the new link at once cannot read the push: it would be sent again and again.
+        if reason in _MAY_CONTINUE and time.monotonic() - push.placed_at >= _MIN_LINK_SECONDS:
+            self.on_interrupted(push)
+        else:
+            self.end(push, reason or EndReason.PUBLISHER_GONE)
 
 
 class PushLink(NodeLink):
-    """The client side of `POST /_node/<stream>`. ended: the reason for which the other node ended the stream."""
+    """The client side of `POST /_node/<stream>`.
+
+    ended: the reason for which the other node ended the push; None: the connection broke.
+    numbers: the last numbers that the other node told, see `live.next_numbers`; {}: it told none.
+    """
 
     _transport: asyncio.Transport
     _writer: RemoteSink
@@ -95,7 +167,8 @@ class PushLink(NodeLink):
         self._framer = wire.Framer(MAX_FRAME)
         self._stream: Stream | None = None
         self._timeout = LinkTimeout(self.close)
-        self.ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
+        self.numbers: OutputNumbers = {}
+        self.ended: asyncio.Future[EndReason | None] = asyncio.get_running_loop().create_future()
 
     def opened(self, transport: asyncio.Transport, rest: bytes) -> None:
         self._transport = transport
@@ -116,7 +189,7 @@ class PushLink(NodeLink):
         self._writer.end_replay()
 
     def close(self) -> None:
-        self._end(EndReason.PUBLISHER_GONE)
+        self._end(None)
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -126,14 +199,16 @@ class PushLink(NodeLink):
                 if kind == LinkMessage.EVICT:
                     self._end(reason_of(body))
                     self._transport.close()
+                elif kind == LinkMessage.NUMBERS:
+                    self.numbers = decode_numbers(body)
         except InvalidData as error:
             log.warning("the other node sent invalid data", reason=str(error))
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end(EndReason.PUBLISHER_GONE)
+        self._end(None)
 
-    def _end(self, reason: EndReason) -> None:
+    def _end(self, reason: EndReason | None) -> None:
         self._timeout.stop()
         self._writer.stop()
         if not self.ended.done():
@@ -185,4 +260,4 @@ class RenditionPush:
         finally:
             link.close()
         if stream.ended is None:
-            raise OutputError(f"the gateway ended the rendition: {reason}")
+            raise OutputError(f"the gateway ended the rendition: {reason or EndReason.PUBLISHER_GONE}")

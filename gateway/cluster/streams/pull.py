@@ -37,7 +37,7 @@ RENDITIONS: Final = "whepRenditions"  # a field with the sizes of the renditions
 # The fields for a replica: the rules for players, and the ladder for a transcoding worker. They contain no secret.
 _SHARED: Final = (
     RENDITIONS,
-    *(*OPTIONAL_OUTPUTS, "playAuth", "refererAllow", "logLevel", "isCluster"),
+    *(*OPTIONAL_OUTPUTS, "playAuth", "refererAllow", "maxViewerMbps", "logLevel", "isCluster"),
     *("videoname", "description", "isPublic", "slug", "poster", "color"),
     *("isCodec", "ld", "sd", "hd", "ud", "codec", "ladder"),
 )

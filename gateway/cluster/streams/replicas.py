@@ -17,6 +17,7 @@ from gateway.channels.names import channel_of
 from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.members.peers import Peers
 from gateway.cluster.streams.pull import PullLink, PullReceiver, UnitSource, shared_channel, shared_fields
+from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.publisher import PushOrigin, StreamPublisher
@@ -31,7 +32,8 @@ log = structlog.get_logger(__name__)
 MAX_REPLICAS: Final = 20_000  # there is a limit, because viewers can invent names
 IDLE_SECONDS: Final = 5.0  # time for which a replica stays after its last player has disconnected
 _POLL_SECONDS: Final = 0.5  # time between lookups of a stream that no node holds, while players wait
-_RETRY_SECONDS: Final = 0.25  # time between a failure and the next lookup
+_FIRST_RETRY_SECONDS: Final = 0.05  # time between the first failure and the next lookup; it doubles up to:
+_RETRY_SECONDS: Final = 0.25
 _RESUME_SECONDS: Final = 2.0  # time within which a new link can continue the stream without a gap
 
 
@@ -139,6 +141,7 @@ class _Pull(PullReceiver):
         self._link: PullLink | None = None
         self._next_hello = self.current_hello  # becomes the current hello when its tracks are received
         self._unconfirmed_end: EndReason | None = None  # the reason for the end from an edge
+        self._retries = Backoff(_FIRST_RETRY_SECONDS, _RETRY_SECONDS)
         self._broken_at = 0.0  # monotonic seconds, when the last link broke
 
     async def run(self, tasks: Tasks) -> None:
@@ -168,7 +171,7 @@ class _Pull(PullReceiver):
             if self._unconfirmed_end is not None:
                 return self._unconfirmed_end
             self._set_early()
-            await asyncio.sleep(_RETRY_SECONDS if self._hub.holds(self.name) else _POLL_SECONDS)
+            await asyncio.sleep(self._retries.next() if self._hub.holds(self.name) else _POLL_SECONDS)
             return None
         try:
             # early: the players waited for the stream. They get it from its first frame, if that node still has it.
@@ -179,9 +182,10 @@ class _Pull(PullReceiver):
         except GatewayError as error:
             self._failed(node, error)
             self._set_early()
-            await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(self._retries.next())
             return None
         self._early = False
+        self._retries.reset()
         self._replicas.pulls += 1
         log.info("pulling", stream=self.name, node=node.id, address=node.address)
         try:

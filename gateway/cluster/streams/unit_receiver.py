@@ -2,22 +2,26 @@
 
 import asyncio
 import time
+from typing import Final
 
 import structlog
 
 from gateway.cluster.streams.link_timeout import LinkTimeout
 from gateway.cluster.streams.pull import MAX_FRAME, reason_of
 from gateway.http.connection_slot import ConnectionSlot
+from gateway.live.next_numbers import NextNumbers
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo, track_info
 from gateway.live.sink import EndReason
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Kind, Tracks
 from gateway.protocols import wire
-from gateway.protocols.nodes import PING, LinkMessage
+from gateway.protocols.nodes import PING, LinkMessage, encode_numbers
 from gateway.protocols.wire import StreamMessage
 
 log = structlog.get_logger(__name__)
+
+_MAX_UNSENT: Final = 65_536  # unsent bytes above which no numbers are sent
 
 
 class UnitReceiver(asyncio.Protocol):
@@ -25,9 +29,18 @@ class UnitReceiver(asyncio.Protocol):
 
     keep_time: whether the stream is a rendition. When a new worker continues a rendition, units that the stream already
     has are skipped.
+    numbers: those of the channel's stream; they are sent to the other node. None: none are sent.
     """
 
-    def __init__(self, transport: asyncio.Transport, slot: ConnectionSlot, name: str, keep_time: bool = False) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        slot: ConnectionSlot,
+        name: str,
+        keep_time: bool = False,
+        numbers: NextNumbers | None = None,
+    ) -> None:
+        self._numbers = numbers
         self._transport = transport
         self._slot = slot
         self._name = name
@@ -45,6 +58,8 @@ class UnitReceiver(asyncio.Protocol):
         if self._keep_time and publisher.stream.received.last_push:
             self._skip_until = publisher.stream.received.last_dts_ms
         self._timeout.begin()
+        if self._numbers is not None:
+            self._numbers.watch(self._send_numbers)
         if rest:
             self.data_received(rest)
 
@@ -119,12 +134,21 @@ class UnitReceiver(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._close_publisher()
         self._timeout.stop()
+        if self._numbers is not None:
+            self._numbers.unwatch(self._send_numbers)
         self._slot.release()
 
     def _close_publisher(self, reason: EndReason = EndReason.PUBLISHER_GONE) -> None:
         publisher, self._publisher = self._publisher, None
         if publisher is not None:
             publisher.close(reason)
+
+    def _send_numbers(self) -> None:
+        """Sends the numbers, unless the other node reads nothing."""
+        transport = self._transport
+        if self._publisher is not None and transport.get_write_buffer_size() <= _MAX_UNSENT:
+            assert self._numbers is not None, "only its watcher calls"
+            transport.write(wire.frame(LinkMessage.NUMBERS, encode_numbers(self._numbers.by_output)))
 
     def _ping(self) -> None:
         if not self._transport.is_closing():

@@ -183,6 +183,11 @@ export function relative(when, now = Date.now()) {
   return format.format(Math.trunc(seconds / size), unit);
 }
 
+/** @param {string} day  such as 2026-11-26 @returns {string}  the date, in no zone */
+export function dayName(day) {
+  return formatter("day", (l) => new Intl.DateTimeFormat(l, { dateStyle: "medium", timeZone: "UTC" })).format(new Date(`${day}T00:00Z`));
+}
+
 /** @returns {string}  the viewer's zone, "Europe/Berlin" */
 export function zone() {
   return new Intl.DateTimeFormat().resolvedOptions().timeZone;

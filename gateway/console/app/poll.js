@@ -139,11 +139,13 @@ export function usePoll(path, every) {
 }
 
 /**
- * Requests the path at once after a change, so that all components with this path show it.
+ * Requests the path at once after a change, so that all components with this path show it, with any query.
  * @param {string} path
  */
 export function refresh(path) {
-  const poller = pollers.get(path);
-  if (poller?.idle) pollers.delete(path); // its answer is older than the change
-  else poller?.ask();
+  for (const [asked, poller] of pollers) {
+    if (asked !== path && !asked.startsWith(`${path}?`)) continue;
+    if (poller.idle) pollers.delete(asked); // its answer is older than the change
+    else poller.ask();
+  }
 }

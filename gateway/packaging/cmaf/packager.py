@@ -91,6 +91,12 @@ class CmafPackager(Packager):
         next_video, next_audio = (video.number + 1, video.part_number + 1), (audio.number + 1, audio.part_number + 1)
         return SequenceNumbers(next_video, next_audio, self._alignment.next_epoch, self._prefix)
 
+    @property
+    def next_numbers(self) -> tuple[int, ...]:
+        numbers = self.numbers
+        # Part numbers only name files, and another node has another prefix. So they need not be told for each part.
+        return numbers.video[0], numbers.audio[0], numbers.epoch, numbers.prefix
+
     # ---- additional audio tracks ----
 
     def begin(self, stream: Stream) -> None:
@@ -185,7 +191,7 @@ class CmafPackager(Packager):
             self._publish()
 
     def finish(self) -> None:
-        self.manifests.ended = True
+        self.manifests.ended = not self.moved
         self._end_epoch()
         self._publish()
         self.cache.clear()
@@ -293,6 +299,7 @@ class CmafPackager(Packager):
 
     def _publish(self) -> None:
         video, audio, manifests = self._video, self._audio, self.manifests
+        self.on_numbered()
         manifests.update()
         tracks = (video, audio) if not self._additional else self._all_tracks()
         if len(manifests.tracks) < len(tracks):

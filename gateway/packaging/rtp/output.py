@@ -140,3 +140,4 @@ class RtpOutput:
 
     def _count(self, size: int) -> None:
         self._counts.sent[KIND] += size
+        self.stream.tally.sent += size

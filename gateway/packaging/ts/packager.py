@@ -112,7 +112,7 @@ class TsPackager(Packager):
         self.history: SegmentHistory | None = None  # see `begin_history`
         self.segmenter = Segmenter(VIDEO_CLOCK, plan.seconds)
         # hls.js needs time for each past discontinuity. So epochs do not begin with the clock, in contrast to numbers.
-        number, epoch = max(sequence_start(started), first[0]), first[1]
+        number, epoch = first[0] if plan.continues and first[0] else max(sequence_start(started), first[0]), first[1]
         file_number = max(int(started * 1000), first[2])
         # _name_offset is added to a segment's number to get its file name.
         if alignment is not None:
@@ -149,6 +149,11 @@ class TsPackager(Packager):
     def numbers(self) -> tuple[int, int, int]:
         """The first segment, epoch and file name for the packager that continues after this one."""
         return self._number + 1, self._epoch + 1, self._number + 1 + self._name_offset
+
+    @property
+    def next_numbers(self) -> tuple[int, ...]:
+        """The first segment, epoch and file name. The open segment was in no playlist, so its number is free."""
+        return self._number, self._epoch + 1, self._number + self._name_offset
 
     def variant(self, uri: str, declared_bitrate: int = 0) -> Variant:
         """Returns this stream as one variant of a ladder. Requires `ready`.
@@ -194,7 +199,7 @@ class TsPackager(Packager):
             discontinuity_sequence=window.discontinuity_sequence,
             version=_VERSION,
         )
-        return media_playlist.playlist(head, body, ended=self.ended)
+        return media_playlist.playlist(head, body, ended=self.ended and not self.moved)
 
     # ---- input ----
 
@@ -365,6 +370,7 @@ class TsPackager(Packager):
         self._is_new_epoch = False
         self._epoch = origin.number
         self._wall = WallClock(origin.time / VIDEO_CLOCK, origin.wall)
+        self.on_numbered()
 
     def _finish_segment(self, end: int | None, presentation: int | None = None) -> None:
         """Completes the open segment at decode time `end` (None: at the end of its media).
@@ -407,6 +413,7 @@ class TsPackager(Packager):
         if self._metrics is not None:
             self._metrics.segment_seconds.observe(duration, "ts")
         self._number += 1
+        self.on_numbered()
         self.ready = True
         self._publish()
 

@@ -1,4 +1,7 @@
-"""The stores of the contract suites: SQLite, PostgreSQL, a folder, and DynamoDB, SSM and S3 on moto and MiniStack."""
+"""The stores of the contract suites: SQLite, PostgreSQL, a folder, and DynamoDB, SSM and S3 on moto and MiniStack.
+
+At night, S3 on the Versity gateway too, a server that is compatible with S3.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,7 @@ async def stores(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[Stor
         yield opened
 
 
-@pytest_asyncio.fixture(params=["folder", "s3"])
+@pytest_asyncio.fixture(params=["folder", "s3", pytest.param("versity", marks=pytest.mark.nightly)])
 async def objects(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[ObjectStore]:
     """Yields each kind of object store, empty."""
     environ = {"MILLRACE_DATA": str(tmp_path / "data")}
@@ -117,5 +120,7 @@ async def objects(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[Obj
     if request.param == "s3":
         request.getfixturevalue("aws")
         environ["MILLRACE_OBJECTS"] = f"s3://{BUCKET}"
+    elif request.param == "versity":
+        environ |= request.getfixturevalue("store").settings()
     async with open_stores(load(environ=environ)) as opened:
         yield opened.objects

@@ -15,6 +15,8 @@ from gateway.adapters.local.stores import SqliteConsole
 from gateway.adapters.postgres.connections import PostgresConnections
 from gateway.adapters.postgres.stores import PostgresConsole
 from gateway.adapters.stores import open_aws, open_console
+from gateway.diagnosis.daily_traffic import DailyTraffic
+from gateway.lib.traffic import TrafficCounts
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import ConsoleStore
 from gateway.settings import load
@@ -181,3 +183,20 @@ async def test_a_missing_table_raises_store_unavailable(aws: str) -> None:
         for ask in asked:
             with pytest.raises(StoreUnavailable):
                 await ask()
+
+
+async def test_the_traffic_of_several_processes_adds_up_and_2000_long_ids_fit_an_entry(
+    console: ConsoleStore, clock: Clock
+) -> None:
+    processes = [(counts := TrafficCounts(), DailyTraffic(counts, console, clock)) for _ in range(2)]
+    for counts, traffic in processes:
+        for number in range(2_000):
+            tally = counts.of(f"{number:x>128}")
+            tally.received += 10**11 + number
+            tally.sent += 10**13 + number
+        await traffic.save()
+    later = DailyTraffic(TrafficCounts(), console, clock)
+    (day, received, sent), *earlier = await later.by_day(f"{7:x>128}")
+    assert (day, received, sent, earlier) == ("2027-01-15", 2 * 10**11 + 14, 2 * 10**13 + 14, [])
+    clock.now += 33 * 86_400
+    assert [entry.kind for entry in await console.entries()] == []

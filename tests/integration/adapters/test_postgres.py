@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.adapters.postgres.connections import PostgresConnections
+from gateway.adapters.postgres.connections import PostgresConnections, connect
 from gateway.adapters.postgres.migrations import MIGRATIONS
 from gateway.adapters.postgres.notifications import PostgresNotifications
 from gateway.adapters.postgres.stores import PostgresChannels, PostgresJobs, PostgresRegistry
@@ -19,6 +21,7 @@ from gateway.lib.tasks import Tasks
 from gateway.ports.errors import HeldByOtherNode, SlugTaken, StoreUnavailable, StoreUnusable
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
 from tests.support.authority import self_signed
+from tests.support.pebble import free_ports
 from tests.support.postgres import Postgres, pgbouncer, postgres_server
 
 
@@ -60,6 +63,78 @@ async def test_broken_idle_connections_are_replaced_unnoticed(
     await asyncio.gather(*(channels.get(f"c{n}") for n in range(20)))
     await channels.add({"id": "later"})
     assert len(await channels.list()) == 21
+
+
+async def test_a_connection_that_the_server_has_ended_is_replaced_before_its_end_arrives(server: Postgres) -> None:
+    """The server's last message has come, but not the end of the connection: asyncpg refuses each statement."""
+    name = server.new_database().rpartition("/")[2]
+    async with (
+        without_ends(server.port) as (port, ended),
+        PostgresConnections(server.url(name, port)) as connections,
+    ):
+        channels = PostgresChannels(connections)
+        await channels.add({"id": "foyer"})
+        server.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        async with asyncio.timeout(5):
+            await ended.wait()
+        for _ in range(5):  # the message is in the socket; the loop has to read it
+            await asyncio.sleep(0)
+        assert (await channels.get("foyer")).id == "foyer"
+
+
+@pytest.mark.parametrize("silent_first", [True, False])
+async def test_a_host_that_never_answers_does_not_hide_the_primary(server: Postgres, silent_first: bool) -> None:
+    """As a primary whose machine has lost its power, after Patroni has made another one."""
+    url = server.new_database()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts = [f"127.0.0.1:{silent.getsockname()[1]}", f"127.0.0.1:{server.port}"]
+        hosts = hosts if silent_first else hosts[::-1]
+        began = time.monotonic()
+        async with PostgresConnections(url.replace(f"127.0.0.1:{server.port}", ",".join(hosts))) as connections:
+            await PostgresChannels(connections).check()
+            assert time.monotonic() - began < 1
+
+
+async def test_a_host_that_begins_to_answer_is_used_while_another_one_is_silent(server: Postgres) -> None:
+    """As a standby that becomes the primary."""
+    url = server.new_database()
+    free = free_ports(1)[0]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts = f"127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{free}"
+        async with Tasks("test") as tasks:
+            opening = tasks.start(connect(url.replace(f"127.0.0.1:{server.port}", hosts), timeout=10))
+            await asyncio.wait([opening], timeout=0.5)
+            assert not opening.done()
+            async with without_ends(server.port, free), asyncio.timeout(1):
+                (await opening).terminate()
+
+
+@contextlib.asynccontextmanager
+async def without_ends(port: int, own: int = 0) -> AsyncIterator[tuple[int, asyncio.Event]]:
+    """Yields a port (`own`) that leads to `port`. The event is set when the server ends a connection, unnoticed."""
+    ended = asyncio.Event()
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, at_end: asyncio.Event) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        at_end.set()
+
+    async with Tasks("proxy") as tasks:
+        writers: list[asyncio.StreamWriter] = []
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            there, to_there = await asyncio.open_connection("127.0.0.1", port)
+            writers.extend((writer, to_there))
+            tasks.start(pass_on(reader, to_there, asyncio.Event()))
+            tasks.start(pass_on(there, writer, ended))
+
+        async with await asyncio.start_server(accept, "127.0.0.1", own) as proxy:
+            try:
+                yield proxy.sockets[0].getsockname()[1], ended
+            finally:
+                for one in writers:
+                    one.transport.abort()
 
 
 async def test_a_stopped_server_fails_callers_at_once_and_is_used_again_at_once(

@@ -336,3 +336,25 @@ async def test_another_store_than_that_of_aws_has_its_address_and_keys_in_the_se
         assert "AKIAOTHER" in upload.url
     with pytest.raises(SettingsError, match=r"s3\.access_key and s3\.secret_key belong together"):
         load(environ={**environ, "MILLRACE_S3__SECRET_KEY": ""})
+
+
+@pytest.mark.parametrize(
+    ("path_style", "endpoint", "address"),
+    [
+        ("true", "https://store.example:9000", "https://store.example:9000/films/a.mp4?"),
+        ("false", "https://store.example:9000", "https://films.store.example:9000/a.mp4?"),
+        ("false", "http://minio:9000", "http://minio:9000/films/a.mp4?"),
+        ("false", "http://192.0.2.7:9000", "http://192.0.2.7:9000/films/a.mp4?"),
+    ],
+)
+async def test_the_bucket_is_in_the_path_or_in_the_host_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path_style: str, endpoint: str, address: str
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    other = {"ENDPOINT": endpoint, "ACCESS_KEY": "a", "SECRET_KEY": "b", "PATH_STYLE": path_style}
+    environ = {"MILLRACE_DATA": str(tmp_path), "MILLRACE_OBJECTS": "s3://films"}
+    environ |= {f"MILLRACE_S3__{name}": value for name, value in other.items()}
+    async with open_stores(load(environ=environ)) as stores:
+        upload = await stores.objects.upload("a.mp4", 60)
+    assert upload is not None and upload.url.startswith(address)

@@ -69,6 +69,7 @@ def test_rules_are_shown_without_secrets_and_kept_if_sent_back(gateway: Gateway)
         assert shown[0] == {
             "name": "mail",
             "on": ["health"],
+            "gigabytes": 0,
             "after": 0,
             "channels": [],
             "stops": True,
@@ -99,6 +100,7 @@ def test_rules_are_shown_without_secrets_and_kept_if_sent_back(gateway: Gateway)
     [
         *(("name", ""), ("name", "a/b"), ("name", 5), ("on", []), ("on", ["fire"]), ("after", -1), ("after", "soon")),
         *(("channels", "c1"), ("channels", ["x"] * 1001), ("to", "mailto:a@example.com"), ("to", None)),
+        *(("gigabytes", -1), ("gigabytes", "much")),
         *(("quiet", {"from": "25:00", "to": "07:00"}), ("quiet", {"from": "23:00", "to": "07:00", "zone": "Moon/Sea"})),
     ],
 )

@@ -113,9 +113,9 @@ def test_old_to_new_and_back_to_old(gateway: Gateway, tmp_path: Path) -> None:
     done(gateway.data, "backup", str(tmp_path / "old.tar"))
     done(data, "restore", str(tmp_path / "old.tar"))
     with closing(sqlite3.connect(data / "millrace.db")) as database:
-        database.execute("PRAGMA user_version = 2")
+        database.execute("PRAGMA user_version = 3")
     started = refused(data, "serve")
-    assert "was written by a newer Millrace: its schema is 2, this one supports 1" in started
+    assert "was written by a newer Millrace: its schema is 3, this one supports 2" in started
     assert "--force" in refused(data, "restore", str(tmp_path / "old.tar"))
     text = done(data, "restore", "--force", str(tmp_path / "old.tar"))
     assert "Before the upgrade" in names(data)
@@ -130,7 +130,7 @@ def test_a_backup_of_a_newer_version_changes_nothing(gateway: Gateway, tmp_path:
     before = everything(data)
     newer = with_schema(tmp_path / "now.tar", tmp_path / "newer.tar", 7)
     line = refused(data, "restore", "--force", str(newer))
-    assert "channels.db was written by a newer Millrace: its schema is 7, this one supports 1" in line
+    assert "channels.db was written by a newer Millrace: its schema is 7, this one supports 2" in line
     assert everything(data) == before
 
 

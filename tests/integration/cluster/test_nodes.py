@@ -166,6 +166,7 @@ def test_streams_viewers_and_returning_publishers_outlive_an_outage_of_the_datab
                         until(lambda: not refused.running, "a push that no node can claim is refused")
                     ready = http("GET", f"http://127.0.0.1:{pair.b.ports['http']}/ready")
                     assert (ready.status, ready.json()["missing"]) == (503, ["channel store"])
+                    until(lambda: "millrace_registry_failing 1" in _metrics(pair.b), "the metric tells it", 10)
                     second.wait()
             finally:
                 postgres.start()
@@ -179,6 +180,16 @@ def test_streams_viewers_and_returning_publishers_outlive_an_outage_of_the_datab
     assert len(both) - len(seen) <= 2 * FRAMES_PER_SECOND
     for gateway in (pair.a, pair.b):
         until(lambda gateway=gateway: "the registry answers again" in gateway.log, "the next heartbeat is stored")
+        assert "millrace_registry_failing 0" in _metrics(gateway)
+
+    def told(type: str) -> int:
+        return len({event["node"] for event in pair.a.api("GET", f"/events?type={type}").json()})
+
+    until(lambda: told("registry.failed") == told("registry.recovered") == 2, "both gateways tell the outage", 20)
+
+
+def _metrics(gateway: Gateway) -> str:
+    return gateway.api("GET", "/metrics").text
 
 
 def _number(playlist: str, tag: str) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.auth_hook import HookService, hook_service
 from tests.support.clients import Program, pull, push, so_far, take_of, until
-from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.gateway import Channel, Edge, Gateway, http, running
 from tests.support.media import FRAMES_PER_SECOND, Film
 from tests.support.nginx_rtmp import nginx_rtmp
 from tests.support.tools import need
@@ -193,3 +194,33 @@ def test_the_words_of_srs(service: HookService) -> None:
         "stream": channel.id,
         "param": "?token=t",
     }
+
+
+def test_films_need_the_permission_at_gateway_and_edge(service: HookService, tmp_path: Path) -> None:
+    hook = {
+        "MILLRACE_AUTH__PLAY": service.url,
+        "MILLRACE_AUTH__MODE": "instead",
+        "MILLRACE_CLUSTER__SECRET": "secret of the cluster",
+    }
+    with running(**hook) as gateway:
+        for name in ("holiday", "secret"):
+            film = gateway.data / "media" / "films" / name
+            film.mkdir(parents=True)
+            (film / f"{name}.m3u8").write_text(f"#EXTM3U\n#EXTINF:10,\n{name}stream_00001.ts\n#EXT-X-ENDLIST\n")
+            (film / f"{name}stream_00001.ts").write_bytes(bytes(188))
+        service.answers = {"films/holiday": (200, "")}
+        edge = Edge(tmp_path, **hook, MILLRACE_EDGE__UPSTREAM=f"127.0.0.1:{gateway.ports['http']}")
+        try:
+            edge.wait_ready()
+            for node in (gateway, edge):
+                service.asked.clear()
+                base = f"http://127.0.0.1:{node.ports['http']}/vod/films"
+                for file in ("", "holiday.m3u8", "holidaystream_00001.ts"):
+                    assert http("GET", f"{base}/holiday/{file}?token=7").status == 200, file
+                assert [(f["app"], f["name"], f["token"]) for f in service.asked] == [("vod", "films/holiday", "7")]
+                for file in ("", "secret.m3u8", "secretstream_00001.ts", "secretstream_00002.ts"):
+                    assert http("GET", f"{base}/secret/{file}?token=7").status == 403, file
+                service.silent = {"films/silent"}
+                assert http("GET", f"{base}/silent/silent.m3u8", timeout=30).status == 403
+        finally:
+            edge.stop(10)

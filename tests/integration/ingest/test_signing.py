@@ -227,6 +227,25 @@ async def test_a_channel_in_use_refuses_a_second_publisher(gateway: Gateway) -> 
         assert not await first.closed(0.1)
 
 
+async def test_an_encoder_that_returns_before_the_end_of_its_old_connection_is_noticed_is_not_refused(
+    gateway: Gateway,
+) -> None:
+    channel = gateway.channel()
+    async with connected(gateway.ports["rtmp"]) as old, connected(gateway.ports["rtmp"]) as new:
+        await old.publish(channel.obs_key)
+        await old.headers()
+        await old.film([0])
+        await old.settle()
+        await new.handshake()
+        await new.connect()
+        await new.create_stream()
+        await new.command("publish", 5, None, channel.obs_key, "live", stream=1)
+        with pytest.raises(TimeoutError):  # the answer waits for the old connection's end
+            await new.until(STARTED, timeout=0.1)
+        await old.reset()
+        assert (await new.until(STARTED)).code == STARTED
+
+
 async def test_a_silent_publisher_is_replaced_and_gets_an_error(gateway: Gateway) -> None:
     channel = gateway.channel()
     async with connected(gateway.ports["rtmp"]) as dead, connected(gateway.ports["rtmp"]) as player:

@@ -263,6 +263,28 @@ def test_a_gateway_counts_the_viewers_at_the_edge(lab: Farm, live: Channel) -> N
 # ---- who may ----
 
 
+def test_new_viewers_above_the_bandwidth_are_refused_at_nodes_that_do_not_hold_the_stream(lab: Farm) -> None:
+    channel = lab.a.channel(isHls=True, isCMAF=True)
+    with push(FILM, channel.push, loop=True):
+        lab.wait(channel, "live.m3u8", "manifest.mpd")
+        bitrate = until(lambda: channel.session().get("bitrate"), "its bit rate is known")
+        lab.a.api("PUT", f"/videostream/{channel.id}", {"maxViewerMbps": str(1.5 * bitrate / 1e6)})
+        for node in (lab.edge, lab.b):
+
+            def status(path: str, agent: str, node: Gateway = node) -> int:
+                url = f"http://127.0.0.1:{node.ports['http']}/{channel.id}/{path}"
+                reply = http("GET", url, headers={"User-Agent": agent})
+                segments = re.findall(r"^[^#\n]+\.ts$", reply.text, re.MULTILINE)
+                if agent == "first" and segments:
+                    http("GET", f"{url.rpartition('/')[0]}/{segments[-1]}", headers={"User-Agent": agent})
+                return reply.status
+
+            until(lambda status=status: status("live.m3u8", "first") == 200, "the first viewer watches")
+            for path in ("live.m3u8", "manifest.mpd"):  # each time another viewer: an admitted one stays
+                until(lambda path=path, status=status: status(path, f"at {time.time()}") == 503, f"{path} is refused")
+            assert [status("live.m3u8", "first") for _ in range(3)] == [200, 200, 200]
+
+
 def test_a_protected_channel_is_protected_at_the_edge(lab: Farm) -> None:
     channel = lab.a.channel(isFlv=True, isHls=True, isCMAF=True, playAuth="sign")
     sign = "?sign=" + KEYS.sign(channel.id, FAR, SignatureUse.PLAY)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import csv
 import http.server
 import itertools
 import json
 import re
 import signal
 import socket
+import socketserver
 import ssl
 import threading
 import urllib.request
@@ -26,7 +28,8 @@ from tests.support.authority import Authority
 from tests.support.clients import probe, push, until
 from tests.support.farm import Farm, farm
 from tests.support.gateway import Channel
-from tests.support.haproxy import CONFIG, GATEWAYS, SOURCE, Front, checked, haproxy, wire
+from tests.support.haproxy import CONFIG, GATEWAYS, SOURCE, Front, checked, free_ports, haproxy, wire
+from tests.support.http import Wire
 from tests.support.media import PLAIN
 from tests.support.names import NameServer, name_server
 from tests.support.pushing import camera, page
@@ -531,3 +534,94 @@ def test_a_reload_does_not_interrupt_a_push(tmp_path: Path, site: Site) -> None:
 def _accepts(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+# ---- free capacity ----
+
+
+@contextlib.contextmanager
+def agents(**free: int) -> Iterator[int]:
+    """Answers agent checks at each address with a free capacity in percent. Yields the common port."""
+    hosts = {name.replace("_", "."): percent for name, percent in free.items()}
+    (port,) = free_ports(1, *hosts)
+    with contextlib.ExitStack() as stack:
+        for host, percent in hosts.items():
+            line = b"up %d%%\n" % percent
+            handler = type(
+                "Agent", (socketserver.BaseRequestHandler,), {"handle": lambda s, line=line: s.request.sendall(line)}
+            )
+            server = stack.enter_context(socketserver.ThreadingTCPServer((host, port), handler))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.shutdown)
+        yield port
+
+
+def figures(front: Front, backend: str, column: str) -> dict[str, int]:
+    """A column of HAProxy's statistics by the address of the server."""
+    rows = csv.DictReader(front.ask("show stat -1 4 -1").removeprefix("# ").splitlines())
+    found = {row["svname"]: row[column] for row in rows if row["pxname"] == backend}
+    lines = (line.split() for line in front.ask(f"show servers state {backend}").splitlines()[2:] if line)
+    return {words[4]: int(found[words[3]]) for words in lines if words[4] != "-"}
+
+
+async def test_a_node_with_little_free_capacity_gets_few_pushes_and_viewers(site: Site) -> None:
+    first, second = site.farm.gateways
+    free = {first.replace(".", "_"): 10, second.replace(".", "_"): 100}
+    with (
+        agents(**free) as port,
+        haproxy(site.names.address, **site.farm.variables, FRONT_AGENT=str(port)) as front,
+    ):
+        for backend in ("rtmp-ready", "push-ready", "whip-ready", "playback-ready"):
+            until(
+                lambda b=backend: figures(front, b, "weight") == {first: 10, second: 100}, f"{backend} is weighted", 20
+            )
+        async with contextlib.AsyncExitStack() as stack:
+            for n in range(11):
+                peer = await stack.enter_async_context(connected(front.ports["rtmp"], source=f"127.0.2.{n}"))
+                assert (await peer.publish(site.farm.channel().obs_key)).code == STARTED
+            pushes = figures(front, "rtmp-ready", "stot")
+        assert pushes[first] <= 2 and sum(pushes.values()) == 11, pushes
+        for n in range(200):
+            urllib.request.urlopen(f"http://127.0.0.1:{front.ports['http']}/viewed-{n}/status.json").read()
+        requests = figures(front, "playback-ready", "stot")
+        assert 4 <= requests[first] <= 40, requests
+        assert site.farm.gateways.keys() == front.up("playback-ready")
+
+
+async def test_viewers_of_a_full_node_get_another_one() -> None:
+    with (
+        name_server() as names,
+        farm(names, 1) as several,
+        haproxy(names.address, **several.variables) as front,
+    ):
+        full = several.gateway(MILLRACE_LIMITS__NODE_MBPS="1")
+        front.wait_up("playback-ready", *several.gateways)
+
+        def goes_to(path: str) -> str:
+            """Sends a request through HAProxy. Returns the first address that gets one more."""
+            before = figures(front, "playback-ready", "stot")
+            urllib.request.urlopen(f"http://127.0.0.1:{front.ports['http']}{path}").read()
+            after = figures(front, "playback-ready", "stot")
+            return next(host for host in after if after[host] > before[host])
+
+        channel = several.channel()
+        while goes_to(f"/{channel.id}/status.json") != full:
+            channel = several.channel()
+        with push(PLAIN, f"rtmp://{full}:{several.ports['rtmp']}/stream/{channel.obs_key}", loop=True):
+            rate = lambda: (several.session(channel) or {}).get("bitrate", 0)  # noqa: E731
+            await asyncio.to_thread(until, lambda: rate() > 300_000, "its bit rate is known", 20)
+            request = f"GET /{channel.id}/live.flv HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            async with contextlib.AsyncExitStack() as stack:
+                for _ in range(20):
+                    reader, writer = await asyncio.open_connection(full, several.ports["http"])
+                    client = Wire(reader, writer)
+                    stack.push_async_callback(client.close)
+                    await client.send(request)
+                    if (head := await client.head()).status != 200:
+                        break
+                    await asyncio.sleep(1.2)  # a node reckons its bandwidth once a second
+                assert (head.status, head.headers["retry-after"]) == (503, "10")
+                viewer = await stack.enter_async_context(wire(front.ports["http"]))
+                await viewer.send(request)
+                assert (await viewer.head()).status == 200
+            assert figures(front, "playback-ready", "wredis")[full] == 1

@@ -155,6 +155,8 @@ POSTED: dict[EventType, tuple[dict[str, Any], str]] = {
         {"reason": "port 80 of live.example.com is not reachable", "retry": "2030-01-31T18:00:00Z"},
         '{"reason":"port 80 of live.example.com is not reachable","retry":"2030-01-31T18:00:00Z"}',
     ),
+    EventType.REGISTRY_FAILED: ({"reason": "connection refused"}, '{"reason":"connection refused"}'),
+    EventType.REGISTRY_RECOVERED: ({"seconds": 300.2}, '{"seconds":300.2}'),
 }  # fmt: skip
 
 

@@ -16,7 +16,9 @@ from gateway.alarms.fault import Fault, FaultKind
 from gateway.alarms.fault_board import FaultBoard
 from gateway.alarms.node_watch import NodeWatch
 from gateway.alarms.rule import AlarmRule, StoredRules
+from gateway.alarms.traffic_watch import TrafficWatch
 from gateway.channels.channel import Channel
+from gateway.diagnosis.daily_traffic import DailyTraffic
 from gateway.live.sink import EndReason
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.events import Event, Events, EventType
@@ -66,7 +68,7 @@ class Process:
         self.alarms = Alarms(AlarmSources(self.board, name, elsewhere), store, self.outbox)  # type: ignore[arg-type]
 
     async def rule(self, **fields: Any) -> None:
-        rule = AlarmRule.model_validate({"name": "r", "on": ALL, "to": "ntfy://topic", **fields})
+        rule = AlarmRule.model_validate({"name": "r", "on": ALL, "gigabytes": 1, "to": "ntfy://topic", **fields})
         await self.alarms.set_rules(StoredRules([rule], {"r": 0.0}, "https://live.example.com"))
 
     async def told(self) -> list[tuple[str, str]]:
@@ -291,3 +293,85 @@ async def test_rules_are_read_from_the_store(node: Process, store: SqliteConsole
     other = Process(store)
     stored = await other.alarms.rules()
     assert (stored.rules, stored.console) == (node.alarms.stored.rules, "https://live.example.com")
+
+
+class Sums(DailyTraffic):
+    """In place of the stored sums: what channels have sent on the first of `days`."""
+
+    def __init__(self, **sent: int) -> None:
+        self.sent, self.day, self.away = sent, "2026-11-26", False
+
+    @property
+    def days(self) -> list[str]:
+        return [self.day]
+
+    async def of_day(self, day: str) -> dict[str, tuple[int, int]]:
+        if self.away:
+            raise StoreUnavailable("gone")
+        return {channel: (0, sent) for channel, sent in self.sent.items()}
+
+
+def watch(node: Process, sums: Sums) -> TrafficWatch:
+    return TrafficWatch(node.board, lambda: node.alarms.stored.rules, sums)
+
+
+async def test_a_channel_above_its_daily_limit_is_told_once_a_day_and_has_no_end(node: Process, store: SqliteConsole):
+    await node.rule(on=["traffic"], gigabytes=2.5)
+    sums = Sums(c1=2_499_999_999, c2=100)
+    watched = watch(node, sums)
+    await watched.look(time.time())
+    assert await node.told() == []
+    sums.sent["c1"] = 2_512_345_678
+    await watched.look(time.time())
+    await node.alarms.tick()
+    (message,) = node.outbox.messages
+    assert message.title == "Stage has sent more than its daily limit"
+    assert message.text.startswith("2.512 GB were sent to its viewers on 2026-11-26 (UTC). The limit is 2.5 GB.")
+    node.outbox.messages.clear()
+    sums.sent["c1"] += 10**9
+    sums.away = True  # the last state stays
+    await watched.look(time.time())
+    assert await node.told() == []
+    sums.away = False
+    other = Process(store)  # another node, or this one after a restart
+    await other.alarms.rules()
+    await watch(other, sums).look(time.time())
+    assert await other.told() == []
+    sums.day, sums.sent = "2026-11-27", {"c1": 0}
+    await watched.look(time.time())
+    assert await node.told() == []
+    sums.sent["c1"] = 3 * 10**9
+    await watched.look(time.time())
+    assert await node.told() == [("begun", "Stage has sent more than its daily limit")]
+
+
+async def test_each_rule_has_its_own_limit(node: Process):
+    rules = [
+        {"name": name, "on": ["traffic"], "gigabytes": limit, "channels": channels, "to": "ntfy://topic"}
+        for name, limit, channels in (("one", 1, []), ("ten", 10, []), ("other", 1, ["c9"]))
+    ]
+    read = [AlarmRule.model_validate(rule) for rule in rules]
+    await node.alarms.set_rules(StoredRules(read, {}, ""))
+    sums = Sums(c1=2 * 10**9)
+    await watch(node, sums).look(time.time())
+    await node.alarms.tick()
+    assert [message.rule for message in node.outbox.messages] == ["one"]
+    sums.sent["c1"] = 20 * 10**9
+    await watch(node, sums).look(time.time())
+    await node.alarms.tick()
+    assert [message.rule for message in node.outbox.messages] == ["one", "ten"]
+
+
+async def test_without_such_a_rule_nothing_is_read(node: Process):
+    await node.rule(on=["disk"])
+    sums = Sums(c1=10**12)
+    sums.away = True
+    await watch(node, sums).look(time.time())
+    assert list(node.board.faults) == []
+
+
+@pytest.mark.parametrize("gigabytes", [None, 0, -1, "much", 1e10])
+def test_a_rule_for_traffic_needs_a_limit(gigabytes: object):
+    rule = {"name": "r", "on": ["traffic"], "to": "ntfy://topic", "gigabytes": gigabytes}
+    with pytest.raises(ValueError, match="gigabytes"):
+        AlarmRule.model_validate({name: value for name, value in rule.items() if value is not None})

@@ -28,6 +28,7 @@ OPEN = {
     "PUT /videostream/{id}/poster",
     "DELETE /videostream/{id}/poster",
     "GET /videostream/{id}/experience",
+    "GET /videostream/{id}/traffic",
     "GET /events",
     "GET /history",
     "PUT /account/password",
@@ -41,6 +42,7 @@ OPEN = {
     "POST /videostream/{id}/inputs/{name}/take",
     "DELETE /videostream/{id}/inputs/take",
     "GET /videostream/{id}/inputs/{name}/preview",
+    "GET /videostreams",
     "GET /videostreams/online",
     "GET /videostream/{id}/recordings",
     "POST /videostream/{id}/clips",
@@ -189,6 +191,10 @@ async def test_lists_show_only_the_users_own_channels(studio: Studio):
     for id in (studio.own, studio.other):
         await studio.api.push(id)
     assert [c["id"] for c in await studio.eva.json("GET", "/videostream")] == [studio.own]
+    page = await studio.eva.json("GET", "/videostreams?sort=state")
+    assert ([c["id"] for c in page["channels"]], page["found"]) == ([studio.own], 1)
+    assert page["states"] == {"live": 1, "idle": 0, "expired": 0}
+    assert (await studio.api.json("GET", "/videostreams"))["states"]["live"] == 2
     assert [s["id"] for s in await studio.eva.json("GET", "/videostreams/online")] == [studio.own]
     assert len(await studio.api.json("GET", "/videostreams/online")) == 2
 

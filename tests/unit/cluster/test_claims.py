@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -365,6 +365,37 @@ async def test_a_row_that_could_not_be_written_is_written_at_the_next_verificati
             await told(a, "arn:2")
         await a.claims._verify()
         await row_tells(a, "arn:2")
+
+
+@pytest.mark.parametrize("fault", ["stood still", "registry away"])
+async def test_a_lost_claim_is_noticed_soon_after_the_fault_by_which_it_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr("gateway.cluster.streams.claims._CHECK_SECONDS", 0.001)
+    clocks = Clocks()
+    async with gateway(tmp_path, "a", clocks) as a, Tasks("test") as tasks:
+        await a.live()
+        holding = await a.registry.claim_of("c1")
+        assert holding is not None
+        tasks.start(a.claims.run())
+        asked, find = asyncio.Event(), a.registry.find
+
+        async def away(*args: object) -> None:
+            asked.set()
+            raise StoreUnavailable("gone")
+
+        def after(seconds: float, condition: Callable[[], bool]) -> bool:
+            clocks.monotonic += seconds
+            return condition()
+
+        if fault == "registry away":
+            monkeypatch.setattr(a.registry, "find", away)
+            await until(lambda: after(8, asked.is_set))
+        await a.registry.claim(StreamClaim("c1", "b", "127.0.0.1:1", "new", 1.0), {}, replaces=holding.id)
+        monkeypatch.setattr(a.registry, "find", find)
+        # 0.002: the next check comes, and the next verification is far away
+        step = 0.002 if fault == "registry away" else 8
+        await until(lambda: after(step, lambda: a.evicted == [EndReason.MOVED]))
 
 
 async def test_a_row_of_another_node_is_not_overwritten(tmp_path: Path) -> None:

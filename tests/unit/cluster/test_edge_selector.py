@@ -6,12 +6,14 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
-from gateway.cluster.members import edge_selector as module
-from gateway.cluster.members.edge_selector import READ_SECONDS, EdgeSelector
+from gateway.cluster.members import edge_selector, node_list
+from gateway.cluster.members.edge_selector import EdgeSelector
 from gateway.cluster.members.node_address import NodeAddress
+from gateway.cluster.members.node_list import READ_SECONDS, NodeList
 from gateway.cluster.members.registry_locator import RegistryLocator
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import StoreUnavailable
@@ -44,17 +46,28 @@ class Table(Rows):
         if self.away:
             raise StoreUnavailable("gone")
         if self.beating:
-            self.there = [Node(n.id, n.role, n.address, n.beat + 1, n.channel) for n in self.there]
+            self.there = [replace(n, beat=n.beat + 1) for n in self.there]
         return list(self.there)
 
 
 class Reader:
     """A node that reads streams."""
 
-    def __init__(self, table: Table, clock: Clock, id: str, channel: str = "", sibling: str = "") -> None:
+    def __init__(
+        self,
+        table: Table,
+        clock: Clock,
+        id: str,
+        channel: str = "",
+        sibling: str = "",
+        site: str = "",
+        serves: bool = False,
+    ) -> None:
         siblings = {"holder": sibling} if sibling else {}
         self.locator = RegistryLocator(table, lambda: siblings, clock=clock)  # type: ignore[arg-type]
-        self.spread = EdgeSelector(self.locator, table, id, channel, clock=clock)  # type: ignore[arg-type]
+        self.nodes = NodeList(table, clock)  # type: ignore[arg-type]
+        reader = edge_selector.Reader(id, site, channel, serves)
+        self.spread = EdgeSelector(self.locator, self.nodes, reader, clock=clock)
 
     async def found(self, name: str = "c1") -> NodeAddress:
         place = self.spread.known(name) or await self.spread.find(name)
@@ -64,12 +77,18 @@ class Reader:
 
 @asynccontextmanager
 async def reading(
-    table: Table, clock: Clock | None = None, id: str = "r", channel: str = "", sibling: str = ""
+    table: Table,
+    clock: Clock | None = None,
+    id: str = "r",
+    channel: str = "",
+    sibling: str = "",
+    site: str = "",
+    serves: bool = False,
 ) -> AsyncIterator[Reader]:
-    reader = Reader(table, clock or Clock(), id, channel, sibling)
+    reader = Reader(table, clock or Clock(), id, channel, sibling, site, serves)
     async with Tasks("test") as tasks:
         tasks.start(reader.locator.run())
-        tasks.start(reader.spread.run())
+        tasks.start(reader.nodes.run())
         yield reader
 
 
@@ -230,7 +249,7 @@ async def test_the_last_reading_is_used_while_the_registry_is_unavailable() -> N
 
 
 async def test_a_silent_registry_delays_readers_only_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_WAIT_SECONDS", 0.02)
+    monkeypatch.setattr(node_list, "WAIT_SECONDS", 0.02)
     table, hung = Table(held(), edges=3), asyncio.Event()
 
     async def silent() -> list[Node]:

@@ -276,10 +276,16 @@ async def test_viewers_on_other_nodes_are_counted(node: Node):
     assert node.distant.of("c1") == {}
 
 
+async def test_the_bytes_of_an_edge_are_added_to_the_channel(node: Node):
+    await node.json("viewers/c1?node=e1&flv=1&sent=700", "POST")
+    await node.json("viewers/c1?node=e2&sent=50", "POST")
+    assert node.hub.traffic.of("c1").sent == 750
+
+
 @pytest.mark.parametrize(
     "query",
     ["flv=1", "node=&flv=1", "node=a/b&flv=1", "node=e1&flv=-1", "node=e1&flv=x", "node=e1&flv=12345678",
-     "node=e1&hls=%D9%A3", f"node={'e' * 200}&flv=1"],
+     "node=e1&hls=%D9%A3", f"node={'e' * 200}&flv=1", "node=e1&sent=-1", "node=e1&sent=1234567890123456789"],
 )  # fmt: skip
 async def test_an_invalid_count_of_viewers_is_refused(node: Node, query: str):
     assert "field" in await node.json(f"viewers/c1?{query}", "POST", status=400)

@@ -25,6 +25,7 @@ from gateway.http.response import Response, text
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.playlist_response import copied_query
 from gateway.playback.protection import PlaybackProtection
+from gateway.playback.viewer_limits import ViewerLimits
 from gateway.ports.errors import StoreUnavailable
 from gateway.settings.models import EdgeSettings
 from tests.support.holder import SEGMENT, Holder, Where, answer, for_ever, holding
@@ -702,6 +703,39 @@ async def test_the_proxy_counts_players_of_long_segments_longer() -> None:
         lab.now += 60
         lab.audience.expire()
         assert lab.relay.viewers == {"c1": {"hls": 1}}
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "body", "media"),
+    [
+        ("live.m3u8", M3U8, "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n100.ts\n", "100.ts"),
+        ("manifest.mpd", MPD, "<MPD/>", "video/1-1.m4s"),
+    ],
+)
+async def test_new_viewers_above_the_bandwidth_are_refused_and_others_go_on(
+    path: str, kind: str, body: str | bytes, media: str
+) -> None:
+    async with relaying(Channel({"id": "c1", "maxViewerMbps": "5"})) as lab:
+        refused: dict[str, int] = {}
+        lab.audience.limits = ViewerLimits(0, refused, lambda: lab.now)
+        lab.holder.says[f"c1/{path}"] = answer(body, kind, X_Millrace_Bitrate="2000000")
+        lab.holder.says[f"c1/{media}"] = answer(b"s", **SEGMENT)
+        for agent in ("one", "two"):
+            assert (await lab.get(f"/c1/{path}", User_Agent=agent)).status == 200
+            assert (await lab.get(f"/c1/{media}", User_Agent=agent)).status == 200
+        for later in (0, 1, 1):  # from the cache, and from the holder
+            lab.now += later
+            third = await lab.get(f"/c1/{path}", User_Agent="three")
+            assert (third.status, third.headers["Retry-After"]) == (503, "10")
+            assert (await lab.get(f"/c1/{path}", User_Agent="one")).status == 200
+        assert refused == {"full": 3}
+        lab.holder.says[f"c1/{path}"] = answer(body, kind, X_Millrace_Bitrate="9000000")
+        lab.now += 1
+        assert {(await lab.get(f"/c1/{path}", User_Agent=agent)).status for agent in ("one", "two")} == {200}
+        lab.now += 60
+        lab.audience.expire()
+        lab.holder.says[f"c1/{path}"] = answer(body, kind)  # a holder of an earlier version
+        assert (await lab.get(f"/c1/{path}", User_Agent="three")).status == 200
 
 
 async def test_hits_misses_and_requests_to_the_holder_are_counted() -> None:

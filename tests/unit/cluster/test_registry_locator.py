@@ -10,7 +10,7 @@ import pytest
 
 from gateway.cluster.members import registry_locator as module
 from gateway.cluster.members.node_address import NodeAddress
-from gateway.cluster.members.registry_locator import ABSENT_SECONDS, CACHE_SECONDS, RegistryLocator
+from gateway.cluster.members.registry_locator import ABSENT_SECONDS, CACHE_SECONDS, FAILING_SECONDS, RegistryLocator
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.nodes import StreamClaim
@@ -108,6 +108,19 @@ async def test_a_holder_that_failed_twice_is_tried_again_after_a_pause() -> None
         assert await locator.find("c1") is None
         clock.now += 2
         assert await locator.find("c1") == PLACE
+
+
+async def test_the_next_holder_is_found_while_the_last_one_fails() -> None:
+    rows, clock = Rows(holding("c1")), Clock(1000.0)
+    async with locating(rows, clock) as locator:
+        for _ in range(2):
+            assert await locator.find("c1") == PLACE
+            locator.invalidate("c1", PLACE)
+        assert await locator.find("c1") is None
+        rows.held["c1"] = holding("c1", "k2", "n2")
+        assert await locator.find("c1") is None
+        clock.now += FAILING_SECONDS
+        assert await locator.find("c1") == NodeAddress("n2", "10.0.0.1:8080", "k2")
 
 
 async def test_failures_of_long_ago_do_not_count() -> None:

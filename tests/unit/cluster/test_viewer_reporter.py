@@ -14,6 +14,7 @@ from gateway.cluster.members.peers import Peers
 from gateway.diagnosis.cmcd import Cmcd
 from gateway.diagnosis.experience import Experience, Totals
 from gateway.lib.metrics import Metrics
+from gateway.lib.traffic import TrafficCounts
 from gateway.ports.errors import StoreUnavailable
 
 
@@ -141,3 +142,40 @@ async def test_viewer_experience_is_kept_until_the_holder_answers(elsewhere: Els
     await one.report()
     ((_, _, query),) = elsewhere.experienced
     assert Totals.decode(query["flv"]).players == 2
+
+
+def counting(elsewhere: Elsewhere, watched: dict[str, dict[str, int]], traffic: TrafficCounts) -> ViewerReporter:
+    one = teller(elsewhere, watched)
+    one.traffic = traffic
+    return one
+
+
+async def test_the_bytes_of_a_channel_are_reported_once_with_its_viewers(elsewhere: Elsewhere):
+    traffic = TrafficCounts()
+    watched = {"c1": {"flv": 3}, "c1@720p": {"hls": 1}}
+    one = counting(elsewhere, watched, traffic)
+    traffic.of("c1").sent += 700
+    await one.report()
+    traffic.of("c1").sent += 20
+    watched.clear()
+    await one.report()  # the last one of a stream that has lost its viewers
+    assert [query["sent"] for _, _, query in elsewhere.told if "sent" in query] == ["700", "20"]
+
+
+@pytest.mark.parametrize("lost", ["unreachable", "not found", "ended"])
+async def test_bytes_wait_for_a_holder(elsewhere: Elsewhere, lost: str):
+    traffic = TrafficCounts()
+    one = counting(elsewhere, {"c1": {"flv": 1}}, traffic)
+    traffic.of("c1").sent += 700
+    elsewhere.away = lost == "not found"
+    elsewhere.failing = PeerUnavailable(HOLDER, "gone") if lost == "unreachable" else None
+    places = dict(elsewhere.places)
+    if lost == "ended":
+        elsewhere.places.clear()
+    await one.report()
+    assert elsewhere.told == []
+    elsewhere.away, elsewhere.failing = False, None
+    elsewhere.places.update(places)
+    traffic.of("c1").sent += 1
+    await one.report()
+    assert elsewhere.told[0][2]["sent"] == "701"

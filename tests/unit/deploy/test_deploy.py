@@ -1,9 +1,12 @@
 """Deployment files: containers, dashboards and alerts match the program."""
 
 import fnmatch
+import ipaddress
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,13 +170,117 @@ def test_base_images_are_pinned_by_digest(name: str):
     assert len(set(bases)) == 1 and re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", bases[0])
 
 
-def test_compose_pins_every_image_and_stores_no_secret():
-    text = (DEPLOY / "compose.yaml").read_text()
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.fleet.yaml"])
+def test_compose_pins_every_image_and_stores_no_secret(name: str):
+    text = (DEPLOY / name).read_text()
     for service in yaml.safe_load(text)["services"].values():
-        tag = r":v?[0-9]+\.[0-9]+\.[0-9]+@sha256:[0-9a-f]{64}$" if "build" not in service else ":local$"
+        tag = r":v?[0-9]+\.[0-9]+[0-9a-z.-]*@sha256:[0-9a-f]{64}$" if "build" not in service else ":local$"
         assert re.search(tag, service["image"])
-    assert not re.search(r"(PASSWORD|TOKEN|SECRET|KEY)[ \t]*[:=][ \t]*[\"']?[A-Za-z0-9]", text)
+    # The name of a key of S3 is not secret.
+    assert not re.search(r"(PASSWORD|TOKEN|SECRET|(?<!ACCESS_)KEY)[ \t]*[:=][ \t]*[\"']?[A-Za-z0-9]", text)
     assert (DEPLOY / "secrets" / ".gitignore").read_text().split() == ["*", "!.gitignore"]
+
+
+# ---- the fleet of compose ----
+
+FLEET: dict[str, Any] = read(DEPLOY / "compose.fleet.yaml")
+NODES = ("one", "two", "edge")
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_the_variables_of_the_fleet_are_a_valid_configuration(node: str, tmp_path: Path):
+    given = {name: value for name, value in FLEET["services"][node]["environment"].items() if value is not None}
+    for name in FLEET["services"][node]["secrets"]:
+        text = "postgresql://millrace:password@database/millrace" if name == "database_url" else "a secret of the fleet"
+        (tmp_path / name).write_text(text)
+    given = {name: value.replace("/run/secrets", str(tmp_path)) for name, value in given.items()}
+    settings = load(profile=given["MILLRACE_PROFILE"], environ=given)
+    assert settings.database.get_secret_value().endswith("@database/millrace")
+    assert (
+        settings.cluster.secret.get_secret_value()
+        == settings.signing.secret.get_secret_value()
+        == "a secret of the fleet"
+    )
+    assert settings.http.advertise == f"{node}:{settings.http.port}"
+    if node != "edge":
+        assert (
+            settings.objects == "s3://recordings"
+            and settings.s3.secret_key.get_secret_value() == "a secret of the fleet"
+        )
+        assert int(FLEET["services"][node]["stop_grace_period"].removesuffix("s")) > settings.serve.drain
+
+
+def test_the_secrets_of_the_fleet_are_made_once(tmp_path: Path):
+    if shutil.which("openssl") is None:
+        pytest.skip("not installed: openssl")
+    (tmp_path / "secrets").mkdir()
+    script = shutil.copy(DEPLOY / "fleet-secrets", tmp_path)
+    subprocess.run([script], check=True)
+    made = {f"./secrets/{path.name}": path.read_text().strip() for path in (tmp_path / "secrets").iterdir()}
+    assert set(made) == {secret["file"] for secret in FLEET["secrets"].values()}
+    assert len(set(made.values())) == len(made) and all(len(text) >= 48 for text in made.values())
+    url, password = made["./secrets/database_url"], made["./secrets/database_password"]
+    assert url == f"postgresql://millrace:{password}@database/millrace"
+    subprocess.run([script], check=True, cwd="/")
+    assert {f"./secrets/{path.name}": path.read_text().strip() for path in (tmp_path / "secrets").iterdir()} == made
+
+
+def test_the_fleet_is_open_at_haproxy_and_at_the_ports_of_webrtc_only():
+    services, settings = FLEET["services"], load(profile="container", environ={})
+    ports = {port: name for name, service in services.items() for port in service.get("ports", ())}
+    local = {port: name for port, name in ports.items() if port.startswith("127.0.0.1:")}
+    assert local == {f"127.0.0.1:8000:{settings.admin.port}": "one", f"127.0.0.1:8001:{settings.admin.port}": "two"}
+    front = (settings.rtmp.port, settings.http.port, settings.ws.port)
+    media = {services[name]["environment"]["MILLRACE_WEBRTC__PORT"]: name for name in NODES}
+    assert len(media) == len(NODES)
+    opened = {f"{port}:{port}": "haproxy" for port in front} | {f"{port}:{port}": name for port, name in media.items()}
+    opened |= {f"{port}:{port}/udp": name for port, name in media.items()}
+    assert ports == local | opened
+
+
+def test_the_nodes_of_the_fleet_trust_haproxy_and_nobody_else():
+    address = FLEET["services"]["haproxy"]["networks"]["default"]["ipv4_address"]
+    (network,) = FLEET["networks"]["default"]["ipam"]["config"]
+    assert ipaddress.ip_address(address) in ipaddress.ip_network(network["subnet"])
+    assert ipaddress.ip_address(address) not in ipaddress.ip_network(network["ip_range"]), "no other container gets it"
+    for node in NODES:
+        given = FLEET["services"][node]["environment"]
+        trusted = {name: value for name, value in given.items() if name.endswith(("FORWARDED_FROM", "PROXY_FROM"))}
+        assert set(trusted.values()) == {address}
+        assert len(trusted) == (1 if node == "edge" else 3)
+
+
+def test_haproxy_finds_the_nodes_of_the_fleet_by_their_aliases():
+    services = FLEET["services"]
+    given = services["haproxy"]["environment"]
+    config = (ROOT / "proxy" / "haproxy" / "haproxy.cfg").read_text()
+    assert all(re.search(rf"\b{name}\b", config) for name in given)
+    aliases = {name: services[name]["networks"]["default"]["aliases"] for name in NODES}
+    assert aliases == {
+        "one": [given["FRONT_GATEWAYS"]],
+        "two": [given["FRONT_GATEWAYS"]],
+        "edge": [given["FRONT_PLAYERS"]],
+    }
+    grace, drain = services["haproxy"]["stop_grace_period"], given["FRONT_DRAIN"]
+    assert int(grace.removesuffix("s")) > int(drain.removesuffix("s"))
+
+
+def test_every_service_of_the_fleet_has_a_health_check_and_few_rights():
+    for name, service in FLEET["services"].items():
+        assert name in NODES or service["healthcheck"]["test"][0] == "CMD"  # the image of the nodes has its own
+        assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert set(service.get("secrets", ())) <= set(FLEET["secrets"])
+        assert {mount.split(":")[0] for mount in service.get("volumes", ())} <= set(FLEET["volumes"])
+
+
+def test_the_fleet_has_the_database_and_the_store_of_the_tests():
+    services = FLEET["services"]
+    major = re.search(r"^postgres:(\d+)", services["database"]["image"])
+    assert major and int(major[1]) >= 15
+    module = (ROOT / "tests" / "support" / "versity" / "go.mod").read_text()
+    version = re.search(r"github\.com/versity/versitygw (v\S+)", module)
+    assert version and services["objects"]["image"].startswith(f"versity/versitygw:{version[1]}@")
 
 
 def test_prometheus_scrapes_the_service_and_loads_existing_rule_files():

@@ -54,3 +54,13 @@ def test_an_edge_opens_no_ports_for_pushes_only():
     secure = made(MILLRACE_TLS__CERT="/c", MILLRACE_TLS__KEY="/k")
     assert [one.name for one in secure.listeners() if one.sharing is PortSharing.FIRST] == ["admin"]
     assert [one.name for one in edge_endpoints(secure)] == ["rtmp", "rtmps", "http", "https", "webrtc", "admin"]
+
+
+def test_the_port_of_agent_checks_is_listed_only_if_it_is_open():
+    opened = made(MILLRACE_CLUSTER__AGENT_PORT="0", MILLRACE_HTTP__HOST="127.0.0.7")
+    agent = opened.listeners()[-1]
+    assert (agent.name, agent.host, agent.port, agent.sharing) == ("agent", "127.0.0.7", 0, PortSharing.FIRST)
+    assert edge_endpoints(opened)[-1] == agent
+    assert dict(OpenPorts(agent=5))["agent"] == 5
+    assert "agent" not in OpenPorts(agent=None)
+    assert "agent" not in OpenPorts(agent=5).as_json(), "other nodes may have an earlier version"

@@ -93,6 +93,21 @@ async def test_a_video_only_push_without_metadata_starts_after_the_preroll():
     await rig.close()
 
 
+async def test_a_returning_push_waits_only_for_the_tracks_that_the_stream_had():
+    rig = Rig()
+    rig.video(0, VIDEO_HEADER)
+    for n in range(0, PREROLL_MS + 1, 100):
+        rig.video(n, frame(n, key=n == 0))
+    shown = len(rig.sink.units)
+    rig.publisher.close()
+    rig.intake = FlvIntake(publish(rig.hub))
+    rig.intake.take_script(metadata(width=640.0), time.monotonic())
+    rig.video(0, VIDEO_HEADER)
+    rig.video(0, frame(100, key=True))
+    assert len(rig.sink.units) == shown + 1
+    await rig.close()
+
+
 async def test_units_of_a_short_push_are_published_at_its_end():
     rig = Rig()
     rig.video(0, VIDEO_HEADER)

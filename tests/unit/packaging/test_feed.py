@@ -102,6 +102,9 @@ async def test_the_first_viewer_gets_headers_and_the_gop():
     feed.join(viewer(wire))
     assert wire.written == b"[<head 0>V0 A10 V33 ]"
     assert stream.viewers["flv"] == 1
+    stream.push(picture(66))
+    feed.flush()
+    assert stream.tally.sent == len(wire.written) > 21
 
 
 async def test_a_later_viewer_gets_the_same_in_one_piece():

@@ -305,6 +305,40 @@ def test_a_stream_continued_on_another_node_has_higher_numbers_despite_different
     assert two.window[0].epoch > one.window[-1].epoch
 
 
+def test_numbers_that_another_node_has_told_are_continued_exactly() -> None:
+    one, source = TsPackagerFactory(), stream()
+    first = one.make(source, 2.0, 5, WALL)
+    feed(first, Timetable(seconds=7), end=False)
+    told = source.next_numbers.by_output["hls"]
+    successor = Stream(replace(spec(started=WALL + 30), first_number=90, continues={"hls": told}), channel())
+    second = TsPackagerFactory().make(successor, 2.0, 5, WALL + 30)
+    feed(second, Timetable(seconds=7, start=30))
+    assert second.window[0].number == first.window[-1].number + 1
+    assert second.window[0].epoch == first.window[-1].epoch + 1
+    assert int(second.window[0].uri.removesuffix(".ts")) > int(first.window[-1].uri.removesuffix(".ts"))
+
+
+def test_fragments_leave_out_the_number_of_a_segment_whose_parts_players_may_have() -> None:
+    source = stream()
+    first = CmafPackagerFactory(0.5).make(source, 2.0, 5, WALL)
+    feed(first, Timetable(seconds=7), end=False)
+    told = source.next_numbers.by_output["cmaf"]
+    successor = Stream(replace(spec(started=WALL + 30), first_number=90, continues={"cmaf": told}), channel())
+    second = CmafPackagerFactory(0.5).make(successor, 2.0, 5, WALL + 30)
+    feed(second, Timetable(seconds=7, start=30))
+    for before, after in zip(first.manifests.tracks, second.manifests.tracks, strict=True):
+        assert after.window[0].number == before.number + 1
+        assert after.window[0].epoch == before.window[-1].epoch + 1
+        assert {s.uri for s in before.window}.isdisjoint(s.uri for s in after.window)
+
+
+def test_wrong_told_numbers_are_not_used() -> None:
+    successor = Stream(replace(spec(started=WALL), first_number=90, continues={"hls": (1,), "cmaf": ()}), channel())
+    two = TsPackagerFactory().make(successor, 2.0, 5, WALL)
+    feed(two, Timetable(seconds=7))
+    assert two.window[0].number > sequence_start(WALL)
+
+
 def test_the_master_playlist_has_the_measured_values() -> None:
     packager = cmaf()
     feed(packager, Timetable(size=4000))

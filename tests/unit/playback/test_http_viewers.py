@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from gateway.http.request import Request
@@ -170,4 +172,41 @@ async def test_a_player_with_a_long_agent_is_remembered_in_few_bytes():
     [key] = audience._entries
     assert len(repr(key)) < 200
     assert watched.viewers == {"hls": 1}
+    audience.close()
+
+
+async def test_the_bytes_of_answers_count_for_the_channel_as_they_are_sent():
+    audience, watched = HttpViewers(), stream()
+    body = b"x" * 10_000
+
+    def answer(asked: Request) -> Response:
+        if asked.path == "/c1/other":
+            return Response(200, body)
+        return cast("Response", audience.follow(asked, watched, "hls", "1.ts", Response(200, body, {"ETag": '"1"'})))
+
+    sent = []
+    async with serving(answer) as listener:
+        for line in ("GET /c1/1.ts", "GET /c1/1.ts", "HEAD /c1/1.ts", "GET /c1/other"):
+            async with listener.connect() as wire:
+                part = "Range: bytes=0-99\r\n" if len(sent) == 1 else ""
+                await wire.send(f"{line} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{part}\r\n")
+                sent.append(len(await wire.rest()))
+    assert sent[1] < 1_000 < sent[0]
+    assert watched.tally.sent == sum(sent[:3])
+    audience.close()
+
+
+async def test_a_repeated_request_counts_only_while_its_answer_is_for_a_viewer():
+    audience, watched, refused = HttpViewers(), stream(), False
+
+    def answer(asked: Request) -> Response:
+        found = Response(200, b"x" * 1000)
+        return text(403, "no") if refused else cast("Response", audience.follow(asked, watched, "hls", "1.ts", found))
+
+    async with serving(answer) as listener, listener.connect() as wire:
+        await wire.get("/c1/1.ts")
+        counted = watched.tally.sent
+        refused = True
+        await wire.get("/c1/1.ts")
+    assert watched.tally.sent == counted > 1000
     audience.close()

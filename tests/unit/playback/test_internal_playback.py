@@ -1,5 +1,6 @@
 """Which files a holder gives to other nodes."""
 
+import inspect
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,8 @@ from gateway.playback.router import MediaRoute, MediaRoutes
 class Streams:
     """A stream with one output."""
 
+    bitrate = 2_500_000
+
     def __init__(self, output: str) -> None:
         self._output = output
 
@@ -25,11 +28,15 @@ class Streams:
 
 
 @pytest.mark.parametrize(("output", "status"), [("hls", 200), ("rewind", 200), ("cmaf", 404)])
-def test_a_playlist_is_given_if_the_stream_has_either_output_of_its_route(output: str, status: int) -> None:
-    route = MediaRoute("hls", lambda request, stream, path: text(200, "a playlist"), "hls", "rewind")
+async def test_a_playlist_is_given_if_the_stream_has_either_output_of_its_route(output: str, status: int) -> None:
+    route = MediaRoute("hls", lambda request, stream, path: text(200, "a list", headers={"ETag": "x"}), "hls", "rewind")
     unused = cast(Any, None)
     streams = cast(Any, Streams(output))
     playback = InternalPlayback(streams, unused, unused, MediaRoutes({"live.m3u8": route}, {}, {}), unused, None)
     request = cast(Request, type("Get", (), {"method": "GET"}))
     answer = playback(request, "c1", "live.m3u8")
+    answer = await answer if inspect.isawaitable(answer) else answer
     assert isinstance(answer, Response) and answer.status == status
+    if status == 200:
+        assert answer.headers == {"ETag": "x", "X-Millrace-Bitrate": "2500000"}
+        assert answer.body == b"a list\n"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.playback.viewer_limits import ViewerLimits
+from gateway.http.request import Request
+from gateway.playback.viewer_limits import NodeFull, ViewerLimits
 from gateway.ports.errors import AtCapacity
 from tests.support import builders
 from tests.support.clock import Clock
@@ -64,5 +65,62 @@ async def test_viewers_who_leave_make_room():
     watched.viewers["flv"] = 1
     clock.now += 1
     assert admitted(limits, watched) == 1
+    hub.drain()
+    await hub.drained()
+
+
+def asked(target="/a/live.flv", method="GET", **headers):
+    path, _, query = target.partition("?")
+    return Request(method, path, query, headers)
+
+
+async def test_a_viewer_of_a_full_node_goes_to_another_one_once():
+    hub = builders.hub()
+    limits = ViewerLimits(1, {}, Clock(100.0), sibling=lambda channel: f"https://two.example.com/{channel.id}x")
+    full = stream(hub, "a", 5)
+    with pytest.raises(NodeFull) as error:
+        limits.admit(full)
+    answer = limits.answer(asked(), full.channel, error.value)
+    assert (answer.status, answer.headers["Location"]) == (307, "https://two.example.com/ax/a/live.flv?moved=1")
+    answer = limits.answer(asked("/a/live.m3u8?sign=9-b&x=1"), full.channel, error.value)
+    assert answer.headers["Location"] == "https://two.example.com/ax/a/live.m3u8?sign=9-b&x=1&moved=1"
+    assert limits.refused == {"full": 1, "moved": 2}
+    for request in (
+        asked("/a/live.flv?moved=1"),
+        asked("/a/live.flv?sign=1&moved=1&x=1"),
+        asked(method="POST"),
+        asked(method="HEAD"),
+        asked(upgrade="websocket", connection="Upgrade"),
+    ):
+        answer = limits.answer(request, full.channel, error.value)
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "10"), request
+    limits.sibling = lambda channel: ""
+    assert limits.answer(asked(), full.channel, error.value).status == 503
+    hub.drain()
+    await hub.drained()
+
+
+async def test_a_viewer_of_a_full_channel_stays():
+    hub = builders.hub()
+    limits = ViewerLimits(0, {}, Clock(100.0), sibling=lambda channel: "https://two.example.com")
+    full = stream(hub, "a", 5, maxViewerMbps="1")
+    with pytest.raises(AtCapacity) as error:
+        limits.admit(full)
+    assert limits.answer(asked(), full.channel, error.value).status == 503
+    assert limits.free_mbps() is None
+    hub.drain()
+    await hub.drained()
+
+
+async def test_the_free_bandwidth_follows_the_viewers():
+    hub, clock = builders.hub(), Clock(100.0)
+    limits = ViewerLimits(20, {}, clock)
+    watched = stream(hub, "a", 5)
+    assert limits.free_mbps() == 20
+    assert admitted(limits, watched, 3) == 3
+    assert limits.free_mbps() == pytest.approx(5)
+    watched.viewers["flv"] = 5
+    clock.now += 1
+    assert limits.free_mbps() == 0
     hub.drain()
     await hub.drained()

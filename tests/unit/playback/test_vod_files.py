@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ from gateway.channels.media_owners import MediaOwners
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from gateway.http.response import Response
 from gateway.playback.film_pages import FilmPages
+from gateway.playback.play_hook import ALLOWED, REMEMBERED, PlayHook
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.recording_files import RecordingFiles
 from gateway.playback.vod_files import VodFiles
-from gateway.ports.errors import NoSuchFilm, StoreUnavailable
+from gateway.ports.auth_hook import HookAction, HookMode, HookRequest
+from gateway.ports.errors import AtCapacity, NoSuchFilm, StoreUnavailable
 from gateway.ports.films import Film, FilmState
 from gateway.ports.vod_names import play_name
 from tests.support.builders import channel
+from tests.support.clock import Clock
 from tests.support.http import request
 from tests.support.playback import Channels
 
@@ -94,6 +98,85 @@ async def get(served: VodFiles, path: str, query: str = "", **headers: str) -> t
     if (close := getattr(body, "aclose", None)) is not None:
         await close()
     return answer, data
+
+
+class Hook:
+    """A service that knows the answers by name. asked: app, name and query of each question."""
+
+    def __init__(self, **answers: str) -> None:
+        self.answers: dict[str, str] = answers
+        self.asked: list[tuple[str, str, str]] = []
+        self.busy = False
+
+    def asks(self, action: HookAction) -> bool:
+        return True
+
+    async def ask(self, request: HookRequest, *, exempt: bool = False) -> str | None:
+        if self.busy:
+            raise AtCapacity("busy")
+        self.asked.append((request.details.app, request.name, request.details.query))
+        return self.answers.get(request.name)
+
+
+def hooked(
+    media: Path, service: Hook, *stored: Channel, mode: HookMode = HookMode.INSTEAD, auth: str = "none"
+) -> tuple[VodFiles, Clock]:
+    served, channels = films(media, *stored, auth=auth)
+    clock = Clock(100.0)
+
+    async def id_of(name: str) -> str:
+        return "c1" if name == "films" else name
+
+    return replace(served, hook=PlayHook(service, mode, channels, id_of, {}, clock)), clock
+
+
+async def test_a_viewer_of_a_film_is_asked_about_once_for_all_its_files(media: Path) -> None:
+    service = Hook(**{"films/a b": "films/a b"})
+    served, clock = hooked(media, service)
+    files = ("", "a%20b.m3u8", "a%20bstream.m3u8", "a%20bstream_00001.ts", "a%20b.0000000.jpg")
+    for name in files:
+        assert (await get(served, f"films/a%20b/{name}", "?token=1"))[0].status == 200, name
+        clock.now += ALLOWED / 10
+    assert service.asked == [("vod", "films/a b", "token=1")]
+    assert (await get(served, "films/a%20b/a%20b.m3u8", "?token=2"))[0].status == 200
+    clock.now += ALLOWED
+    await get(served, "films/a%20b/a%20bstream_00001.ts", "?token=1")
+    assert [query for *_, query in service.asked] == ["token=1", "token=2", "token=1"]
+
+
+@pytest.mark.parametrize("answer", [{}, {"films/a b": "films/other"}, {"films": "films/a b"}])
+async def test_a_film_is_refused_without_a_plain_permission(media: Path, answer: dict[str, str]) -> None:
+    service = Hook(**answer)
+    served, clock = hooked(media, service)
+    for name in ("", "a%20b.m3u8", "a%20bstream_00001.ts"):
+        assert (await get(served, f"films/a%20b/{name}"))[0].status == 403, name
+    assert len(service.asked) == 1
+    clock.now += ALLOWED if answer.get("films/a b") else REMEMBERED
+    service.busy = True
+    assert (await get(served, "films/a%20b/a%20b.m3u8"))[0].status == 503
+    assert (await get(served, "films/a%20b/a%20b.m3u8", f"?t={'x' * 5000}"))[0].status == 414
+    node = request("/vod/films/a%20b/a%20b.m3u8")
+    assert (await served.serve_node(node, "films/a b/a b.m3u8")).status == 200  # the other node has asked
+
+
+async def test_for_a_film_of_a_channel_the_service_is_asked_about_the_channel(media: Path) -> None:
+    service = Hook(c1="c1")
+    served, _ = hooked(media, service, channel("c1"))
+    assert (await get(served, f"{MOVIE}/{NAME}.m3u8"))[0].status == 200
+    assert service.asked == [("stream", "c1", "")]
+    unknown, _ = hooked(media, service := Hook(), channel("c1"), mode=HookMode.UNKNOWN)
+    assert (await get(unknown, f"{MOVIE}/{NAME}.m3u8"))[0].status == 200
+    assert (await get(unknown, "films/a%20b/a%20b.m3u8"))[0].status == 403
+    assert service.asked == [("vod", "films/a b", "")]
+
+
+async def test_a_missing_sign_is_no_question(media: Path) -> None:
+    service = Hook(**{"films/a b": "films/a b"})
+    served, _ = hooked(media, service, mode=HookMode.BOTH, auth="sign")
+    assert (await get(served, "films/a%20b/a%20b.m3u8"))[0].status == 403
+    assert service.asked == []
+    sign = SECRETS.sign(play_name("films/a b"), FAR, SignatureUse.PLAY)
+    assert (await get(served, "films/a%20b/a%20b.m3u8", f"?sign={sign}"))[0].status == 200
 
 
 async def test_a_films_files_are_served_with_their_types(media: Path) -> None:

@@ -22,6 +22,8 @@ import { Skeleton } from "./status.js";
  * @property {string} [class]
  */
 
+/** The shown part of a list that the gateway orders and pages. @typedef {{sort: string, limit: number, offset: number}} View */
+
 const SIZES = [25, 50, 100];
 const compare = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" }).compare;
 
@@ -49,23 +51,27 @@ export function sorted(rows, columns, sort) {
 /**
  * @template R
  * @param {{label: string, columns: Column<R>[], rows: R[] | null, keyOf: (row: R) => string, sort?: string, empty?: any,
- *   name?: string, paged?: boolean, rowClass?: (row: R) => string, onOpen?: (row: R) => void}} props
+ *   name?: string, paged?: boolean, rowClass?: (row: R) => string, onOpen?: (row: R) => void,
+ *   found?: number, onView?: (view: View) => void}} props
  *   rows: null while they are loading. sort: the initial order. name: key under which page size and order are stored.
+ *   found: `rows` are one page of so many rows, in their order; `onView` gets the wanted page.
  *   onOpen: a press anywhere on a row; its first cell should also hold a real link or button, for the keyboard.
  */
-export function Table({ label, columns, rows, keyOf, sort: first = "", empty, name, paged = true, rowClass, onOpen }) {
+export function Table({ label, columns, rows, keyOf, sort: first = "", empty, name, paged = true, rowClass, onOpen,
+  found, onView }) {
   const [sort, setSort] = useState(() => (name && recall(`${name}.sort`)) || first);
   const [size, setSize] = useState(() => Number(recall("table.size")) || SIZES[0] || 25);
   const [page, setPage] = useState(0);
-  const count = rows?.length ?? 0;
+  const count = found ?? rows?.length ?? 0;
   const pages = paged ? Math.max(1, Math.ceil(count / size)) : 1;
   const at = Math.min(page, pages - 1);
   useEffect(() => { if (page > at) setPage(at); }, [page, at]);
+  useEffect(() => onView?.({ sort, limit: size, offset: at * size }), [sort, size, at]);
 
   if (rows === null) return html`<div class="table-box"><${Skeleton} lines=${6} height="2.2rem" /></div>`;
-  if (rows.length === 0 && empty) return empty;
-  const ordered = sorted(rows, columns, sort);
-  const shown = paged ? ordered.slice(at * size, at * size + size) : ordered;
+  if (count === 0 && empty) return empty;
+  const ordered = found === undefined ? sorted(rows, columns, sort) : rows;
+  const shown = paged && found === undefined ? ordered.slice(at * size, at * size + size) : ordered;
   const order = (/** @type {string} */ key) => {
     const next = sort === key ? `-${key}` : key;
     setSort(next);

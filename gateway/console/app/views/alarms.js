@@ -76,7 +76,8 @@ function RuleCard({ rule, onEdit, remove }) {
       <p class="alarm-to"><b>${t(`alarms.service.${serviceOf(rule.to)}`)}</b> <code>${rule.to}</code></p>
       <span class="chips">${KINDS.filter((kind) => rule.on.includes(kind)).map((kind) => html`<${Chip}
         key=${kind}>${t(`alarms.on.${kind}`)}<//>`)}</span>
-      <p class="soft">${[rule.after ? t("alarms.afterWords", { n: rule.after }) : t("alarms.atOnce"),
+      <p class="soft">${[...(rule.on.includes("traffic") ? [t("alarms.gigabytesWords", { n: rule.gigabytes })] : []),
+        rule.after ? t("alarms.afterWords", { n: rule.after }) : t("alarms.atOnce"),
         rule.channels.length ? t("alarms.channelCount", { n: rule.channels.length }) : t("alarms.all"),
         ...(quiet ? [t("alarms.quietWords", { ...quiet })] : [])].join(" · ")}</p>
       ${answer.value && html`<${Notice} kind=${answer.value.kind} role="status"

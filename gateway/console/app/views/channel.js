@@ -26,7 +26,9 @@ import { OnAir } from "./channel/on_air.js";
 import { RecentEvents } from "./channel/recent.js";
 import { Refusals } from "./channel/refusals.js";
 import { Simulcast } from "./channel/simulcast.js";
+import { Traffic } from "./channel/traffic.js";
 import { WebRtcViewers } from "./channel/webrtc.js";
+import { refreshChannels } from "./parts/channels.js";
 
 export { default as words } from "../words/channel.js";
 
@@ -109,7 +111,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
     });
     if (!done) return;
     toast(t("delete.done", { name }), "ok");
-    refresh("/videostream");
+    refreshChannels();
     go("/channels");
   };
 
@@ -155,7 +157,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
         ${!several && shownInputs}
         <${Play} channel=${channel} />
         <${Clips} channel=${channel} />
-        ${!gone && html`<${ChannelHistory} id=${id} live=${live} /><${Experience} id=${id} />`}
+        ${!gone && html`<${ChannelHistory} id=${id} live=${live} /><${Experience} id=${id} /><${Traffic} id=${id} />`}
       </div>
       <div class="stack right">
         ${administers.value && html`<${Switches} channel=${channel} session=${session} onChanged=${changed} />`}

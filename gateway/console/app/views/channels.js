@@ -1,9 +1,9 @@
-/** The list of all channels: search, sort, export, create. */
+/** The list of all channels: search, sort, export, create. The gateway orders and pages it. */
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { api } from "../../players/api.js";
-import { expiry, expiryText, expiryTone, isNever, isOn, nameOf, outputsOn, stateOf, TONES, viewersOf } from "../channel.js";
+import { expiry, expiryText, expiryTone, isNever, isOn, nameOf, outputsOn, sessionState, stateOf, TONES, viewersOf } from "../channel.js";
 import { csv, save } from "../csv.js";
 import { bitrate, number, relative } from "../format.js";
 import { t } from "../i18n.js";
@@ -14,27 +14,43 @@ import { administers, unreachable } from "../session.js";
 import { keep, recall } from "../../players/memory.js";
 import { Badge, Button, Chip, Empty, html, Icon, Menu, Notice, PageHead, Select, Table } from "../ui.js";
 import { NewChannel } from "../editor/new.js";
+import { CHANNELS, PAGES, refreshChannels } from "./parts/channels.js";
+import { attempt } from "./parts/trouble.js";
 
 /** @typedef {import("../channel.js").Channel} Channel */
 /** @typedef {import("../channel.js").Session} Session */
 /** @typedef {import("../channel.js").State} State */
 /** @typedef {{channel: Channel, name: string, session: Session | undefined, state: State, until: Date | null, outputs: string[]}} Row */
+/** @typedef {{channels: Channel[], found: number, states: {live: number, idle: number, expired: number}}} Page */
+/** @typedef {import("../kit/table.js").View} View */
 
-const LIST = "/videostream";
 const ONLINE = "/videostreams/online";
-const byName = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" }).compare;
-const ORDER = { live: 0, slate: 1, lingering: 2, paused: 3, idle: 4, expired: 5, unknown: 6 };
-/** The states in which viewers are connected. @type {readonly State[]} */
-const ON_AIR = ["live", "slate", "lingering", "paused"];
+const TYPING = 200;      // ms without a key until the search begins
+const MOST = 500;        // channels in one answer, for an export
+const LONGEST = 200;     // characters of a search
+
+/** @param {string} search @param {string} only @param {View} view */
+const address = (search, only, view) => `${PAGES}?${new URLSearchParams({ sort: view.sort, limit: String(view.limit),
+  offset: String(view.offset), ...search ? { search } : {}, ...only === "all" ? {} : { state: only } })}`;
 
 export default function Channels() {
-  const list = usePoll(LIST, 15_000);
-  const online = usePoll(ONLINE, 2_000);
+  const [typed, setTyped] = useState("");
   const [search, setSearch] = useState("");
   const [only, setOnly] = useState(() => recall("channels.only") ?? "all");
+  const [view, setView] = useState(/** @type {View | null} */ (null));
   const [making, setMaking] = useState(false);
+  const path = view && address(search, only, view);
+  const list = usePoll(path, 15_000);
+  const online = usePoll(ONLINE, 2_000);
+  // The last page is shown until the next one is there.
+  const last = useRef(/** @type {Page | null} */ (null));
+  const page = last.current = /** @type {Page | null} */ (list.value.data) ?? last.current;
 
   useEffect(() => { if (administers.value) void loadInstalled(); }, []);
+  useEffect(() => {
+    const timer = setTimeout(() => setSearch(typed.trim()), TYPING);
+    return () => clearTimeout(timer);
+  }, [typed]);
   useEffect(() => {
     const find = (/** @type {KeyboardEvent} */ event) => {
       const busy = event.target instanceof Element && event.target.closest("input, textarea, select, dialog, [role=menu]");
@@ -46,34 +62,29 @@ export default function Channels() {
     return () => document.removeEventListener("keydown", find);
   }, []);
 
-  const channels = /** @type {Channel[] | null} */ (list.value.data);
   const sessions = /** @type {(Session[]) | null} */ (online.value.data);
-  const rows = useMemo(() => {
-    const live = new Map((sessions ?? []).map((session) => [session.id, session]));
-    return channels?.map((channel) => {
-      const session = live.get(channel.id);
-      return { channel, name: nameOf(channel), session, state: stateOf(channel, session), until: expiry(channel),
-        outputs: outputsOn(channel) };
-    }).sort((a, b) => byName(a.name, b.name)) ?? null;
-  }, [channels, sessions, installed.value, unreachable.value]);
+  const rows = useMemo(() => page && toRows(page.channels, sessions ?? []),
+    [page, sessions, installed.value, unreachable.value]);
+  // A stream that begins or ends changes its place in the list.
+  const onAir = sessions && sessions.map((one) => one.id + sessionState(one)).sort().join();
+  const before = useRef(onAir);
+  useEffect(() => {
+    if (before.current !== null && before.current !== onAir) refresh(PAGES);
+    before.current = onAir;
+  }, [onAir]);
 
-  const words = search.trim().toLowerCase().split(/\s+/).filter(Boolean);
-  const found = rows && rows.filter((row) => {
-    if (only !== "all" && row.state !== only && !(only === "live" && ON_AIR.includes(row.state))) return false;
-    const text = `${row.name} ${row.channel["description"] ?? ""} ${row.channel.id}`.toLowerCase();
-    return words.every((word) => text.includes(word));
-  });
-  const filtered = words.length > 0 || only !== "all";
-  const count = (/** @type {State} */ state) => rows?.filter((row) => row.state === state).length ?? 0;
+  const filtered = search !== "" || only !== "all";
+  const { live = 0, idle = 0, expired = 0 } = page?.states ?? {};
+  const all = live + idle + expired;
 
   return html`
     <${PageHead} title=${t("nav.channels")}>
       <${Menu} label=${t("channels.export")} icon="download" class="compact" items=${[
-        { label: t("channels.export.all", { n: rows?.length ?? 0 }), disabled: !rows?.length, onSelect: () => download(rows ?? []) },
-        { label: t("channels.export.found", { n: found?.length ?? 0 }), disabled: !filtered || !found?.length,
-          onSelect: () => download(found ?? []) },
+        { label: t("channels.export.all", { n: all }), disabled: !all, onSelect: () => download("", "all") },
+        { label: t("channels.export.found", { n: page?.found ?? 0 }), disabled: !filtered || !page?.found,
+          onSelect: () => download(search, only) },
       ]}>${t("channels.export")}<//>
-      <${Button} icon="refresh" class="compact" onClick=${() => { refresh(LIST); refresh(ONLINE); }}>${t("refresh")}<//>
+      <${Button} icon="refresh" class="compact" onClick=${() => { refresh(PAGES); refresh(ONLINE); }}>${t("refresh")}<//>
       ${administers.value && html`<${Button} kind="primary" icon="plus" onClick=${() => setMaking(true)}>${t("channels.new")}<//>`}
     <//>
     ${list.value.error && !unreachable.value && html`<div class="bar">
@@ -82,31 +93,41 @@ export default function Channels() {
       <div class="field search grow">
         <label class="visually-hidden" for="channel-search">${t("channels.search")}</label>
         <div class="box"><${Icon} name="search" />
-          <input id="channel-search" type="search" aria-keyshortcuts="/" value=${search} placeholder=${t("channels.search.hint")}
+          <input id="channel-search" type="search" aria-keyshortcuts="/" value=${typed} maxlength=${LONGEST} placeholder=${t("channels.search.hint")}
             spellcheck=${false}
-          onInput=${(/** @type {Event} */ event) => setSearch(/** @type {HTMLInputElement} */ (event.target).value)} /></div>
+          onInput=${(/** @type {Event} */ event) => setTyped(/** @type {HTMLInputElement} */ (event.target).value)} /></div>
       </div>
       <${Select} label=${t("channels.only")} hideLabel value=${only}
         onChange=${(/** @type {string} */ value) => { setOnly(value); keep("channels.only", value); }} options=${[
-        { value: "all", label: t("channels.only.all", { n: rows?.length ?? 0 }) },
-        { value: "live", label: t("channels.only.live", { n: ON_AIR.reduce((sum, state) => sum + count(state), 0) }) },
-        { value: "idle", label: t("channels.only.idle", { n: count("idle") }) },
-        { value: "expired", label: t("channels.only.expired", { n: count("expired") }) },
+        { value: "all", label: t("channels.only.all", { n: all }) },
+        { value: "live", label: t("channels.only.live", { n: live }) },
+        { value: "idle", label: t("channels.only.idle", { n: idle }) },
+        { value: "expired", label: t("channels.only.expired", { n: expired }) },
       ]} />
     </div>
-    <${Table} label=${t("nav.channels")} name="channels" columns=${columns()} rows=${found}
+    <${Table} key=${`${only} ${search}`} label=${t("nav.channels")} name="channels" columns=${columns()} rows=${rows} found=${page?.found ?? 0} onView=${setView}
       keyOf=${(/** @type {Row} */ row) => row.channel.id} sort="state"
       onOpen=${(/** @type {Row} */ row) => go(channelHref(row.channel.id))}
-      empty=${filtered && rows?.length
+      empty=${filtered && all
         ? html`<div class="table-box"><${Empty} icon="search" title=${t("channels.none.found")}>
-          <${Button} onClick=${() => { setSearch(""); setOnly("all"); keep("channels.only", "all"); }}>${t("channels.clear")}<//><//></div>`
+          <${Button} onClick=${() => { setTyped(""); setSearch(""); setOnly("all"); keep("channels.only", "all"); }}>${t("channels.clear")}<//><//></div>`
         : !administers.value ? html`<div class="table-box"><${Empty} icon="channels" title=${t("channels.none")}
           text=${t("channels.none.broadcaster")} /></div>`
         : html`<div class="table-box"><${Empty} icon="channels" title=${t("channels.none")} text=${t("channels.none.text")}>
           <${Button} kind="primary" icon="plus" onClick=${() => setMaking(true)}>${t("channels.first")}<//><//></div>`} />
     ${making && html`<${NewChannel} onClose=${() => setMaking(false)}
-      onMade=${(/** @type {Channel} */ made) => { refresh(LIST); go(channelHref(made.id)); }}
-      create=${(/** @type {Record<string, unknown>} */ body) => api.post(LIST, body)} />`}`;
+      onMade=${(/** @type {Channel} */ made) => { refreshChannels(); go(channelHref(made.id)); }}
+      create=${(/** @type {Record<string, unknown>} */ body) => api.post(CHANNELS, body)} />`}`;
+}
+
+/** @param {Channel[]} channels @param {Session[]} sessions @returns {Row[]} */
+function toRows(channels, sessions) {
+  const live = new Map(sessions.map((session) => [session.id, session]));
+  return channels.map((channel) => {
+    const session = live.get(channel.id);
+    return { channel, name: nameOf(channel), session, state: stateOf(channel, session), until: expiry(channel),
+      outputs: outputsOn(channel) };
+  });
 }
 
 /** @returns {import("../kit/table.js").Column<Row>[]} */
@@ -115,7 +136,7 @@ function columns() {
     { key: "name", label: t("channel.name"), sort: (row) => row.name, class: "main", cell: (row) => html`<a class="title"
       href=${channelHref(row.channel.id)}>${row.name}</a>
       ${row.channel["description"] && html`<span class="sub">${String(row.channel["description"])}</span>`}` },
-    { key: "state", label: t("channel.state"), sort: (row) => ORDER[row.state], cell: (row) => html`<span class="state">
+    { key: "state", label: t("channel.state"), sort: (row) => row.state, cell: (row) => html`<span class="state">
       <${Badge} kind=${TONES[row.state]} dot=${row.state === "live"}>${t(`state.${row.state}`)}<//>
       ${row.session?.state === "live" && html`<span class="sub">${bitrate(row.session.bitrate)}</span>`}</span>` },
     { key: "viewers", label: t("channel.viewers"), number: true, sort: (row) => (row.session ? viewersOf(row.session) : null),
@@ -144,8 +165,23 @@ function chipTitle(session, name) {
   return [t(`output.${name}`), output?.error ?? (failing && `${failing.url}: ${failing.error}`)].filter(Boolean).join(": ");
 }
 
+/** Saves all found channels. @param {string} search @param {string} only */
+async function download(search, only) {
+  /** @type {Channel[]} */
+  const channels = [];
+  await attempt(async () => {
+    for (let found = 1; channels.length < found;) {
+      /** @type {Page} */
+      const page = await api.get(address(search, only, { sort: "name", limit: MOST, offset: channels.length }));
+      channels.push(...page.channels);
+      found = page.channels.length && page.found;
+    }
+    write(toRows(channels, await api.get(ONLINE)));
+  });
+}
+
 /** @param {Row[]} rows */
-function download(rows) {
+function write(rows) {
   const stamp = new Date().toISOString().slice(0, 10);
   save(`millrace-channels-${stamp}.csv`, csv([
     { title: "id", value: (/** @type {Row} */ row) => row.channel.id },

@@ -5,10 +5,10 @@ import { useEffect } from "preact/hooks";
 
 import { api, ApiError, isAbort } from "../../players/api.js";
 import { t } from "../i18n.js";
-import { refresh, usePoll } from "../poll.js";
+import { usePoll } from "../poll.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Card, CopyField, Field, html, LinkButton, PageHead, Select, Skeleton, Table } from "../ui.js";
-import { CHANNELS, choices, useChannels } from "./parts/channels.js";
+import { choices, refreshChannels, useChannels } from "./parts/channels.js";
 import { protocolName } from "./parts/names.js";
 import { reason, Trouble } from "./parts/trouble.js";
 
@@ -71,7 +71,7 @@ function Form() {
       stored.value = now;
       if (typed.value === sent) typed.value = now; // else the user has typed since
       toast(t("domains.saved"), "ok");
-      refresh(CHANNELS);
+      refreshChannels();
     } catch (error) {
       if (error instanceof ApiError && error.field) wrong.value = { [error.field]: error.message };
       else toast(reason(error), "bad");

@@ -13,6 +13,7 @@ import { refresh, usePoll } from "../poll.js";
 import { channelHref, guardLeaving, route } from "../router.js";
 import { toast } from "../toast.js";
 import { Button, Card, Empty, html, Icon, LinkButton, Notice, PageHead, Skeleton } from "../ui.js";
+import { refreshChannels } from "./parts/channels.js";
 
 export { default as words } from "../words/edit.js";
 
@@ -93,7 +94,7 @@ function Editor({ channel, session, path, onSaved }) {
       // What the user has typed since stays.
       setDraft((typed) => ({ ...draftOf(now), ...Object.fromEntries(Object.entries(typed).filter(([field, value]) => value !== draft[field])) }));
       refresh(path);
-      refresh("/videostream");
+      refreshChannels();
       toast(t(before["outdate"] === draft["outdate"] ? "edit.saved" : "edit.saved.key"),
         before["outdate"] === draft["outdate"] ? "ok" : "warn");
       guardLeaving(null);

@@ -133,6 +133,8 @@ export default {
   "event.type.publish.refused": "Push refused",
   "event.type.publish.started": "Push started",
   "event.type.recording.ready": "Recording saved",
+  "event.type.registry.failed": "Registry does not answer",
+  "event.type.registry.recovered": "Registry answers again",
   "event.type.stream.ended": "Stream ended",
   "event.type.stream.health": "Stream health",
   "event.type.stream.started": "Stream started",

@@ -133,6 +133,8 @@ export default {
   "event.type.publish.refused": "推流被拒绝",
   "event.type.publish.started": "推流开始",
   "event.type.recording.ready": "录制已保存",
+  "event.type.registry.failed": "注册表无响应",
+  "event.type.registry.recovered": "注册表已恢复",
   "event.type.stream.ended": "直播结束",
   "event.type.stream.health": "流健康",
   "event.type.stream.started": "直播开始",

@@ -58,6 +58,7 @@ async def test_viewers_are_counted_and_get_reports_of_both_tracks() -> None:
                 for w in (one, other)]  # fmt: skip
     assert reported == [[VIDEO_SSRC, AUDIO_SSRC], [AUDIO_SSRC]]
     assert counts.sent[KIND] > 0
+    assert publisher.stream.tally.sent == counts.sent[KIND]
     for watcher in (one, other):
         output.leave(watcher.viewer)
         output.leave(watcher.viewer)

@@ -92,7 +92,10 @@ def test_alive_gateways_get_connections_only_if_none_is_ready(kind: str):
     ready, alive = found[f"backend {kind}-ready"], found[f"backend {kind}-alive"]
     assert "option httpchk GET /ready" in ready and "http-check expect status 200 error-status L7OKC" in ready
     assert "option httpchk GET /healthcheck" in alive
-    checks = ("option httpchk", "http-check")
+    agent = [".if defined(FRONT_AGENT)", next(line for line in ready if "agent-check" in line), ".endif"]
+    assert agent == ready[-4:-1]
+    assert ("retry-on conn-failure empty-response 503" in ready) == (kind == "playback")
+    checks = ("option httpchk", "http-check", "retry-on", ".if", "default-server", ".endif")
     assert [line for line in ready if not line.startswith(checks)] == [
         line for line in alive if not line.startswith(checks)
     ]

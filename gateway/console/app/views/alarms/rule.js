@@ -13,12 +13,12 @@ import { built, TargetFields } from "./target.js";
 
 /** @typedef {{from: string, to: string, zone: string}} Quiet */
 /**
- * @typedef {{name: string, on: string[], after: number, channels: string[], to: string, stops: boolean, quiet: Quiet | null}} Rule
+ * @typedef {{name: string, on: string[], after: number, channels: string[], to: string, stops: boolean, gigabytes: number, quiet: Quiet | null}} Rule
  */
 
-export const KINDS = ["off_air", "on_slate", "output_failing", "health", "key_expires", "disk", "node_gone"];
+export const KINDS = ["off_air", "on_slate", "output_failing", "health", "key_expires", "disk", "node_gone", "traffic"];
 /** @type {Rule} */
-export const NEW = { name: "", on: ["off_air", "output_failing"], after: 10, channels: [], to: "", stops: true, quiet: null };
+export const NEW = { name: "", on: ["off_air", "output_failing"], after: 10, channels: [], to: "", stops: true, gigabytes: 0, quiet: null };
 
 /**
  * @param {string} label @param {readonly {value: string, label: string}[]} options @param {readonly string[]} chosen
@@ -36,6 +36,7 @@ const checks = (label, options, chosen, onChange, error) => html`<fieldset class
 export function RuleDialog({ rule: first, fresh, save, onClose }) {
   const rule = useSignal(first);
   const after = useSignal(String(first.after));
+  const gigabytes = useSignal(String(first.gigabytes || ""));
   const some = useSignal(first.channels.length > 0);
   const retarget = useSignal(fresh);
   const service = useSignal("mail");
@@ -49,16 +50,19 @@ export function RuleDialog({ rule: first, fresh, save, onClose }) {
     const target = retarget.value ? built(service.value, values.value) : { address: rule.value.to, wrong: [] };
     const { name, on } = rule.value;
     const seconds = Number(after.value);
+    const most = on.includes("traffic") ? Number(gigabytes.value) : 0;
     missing.value = target.wrong;
     wrong.value = {
       ...((!name.trim() || /[/\\\p{C}]/u.test(name)) && { name: t("alarms.nameWrong") }),
       ...(!on.length && { on: t("alarms.onMissing") }),
       ...(!(after.value.trim() && seconds >= 0 && seconds <= 86_400) && { after: t("alarms.afterWrong") }),
+      ...(on.includes("traffic") && !(most > 0 && most <= 1e9) && { gigabytes: t("alarms.gigabytesWrong") }),
     };
     if (target.wrong.length || Object.keys(wrong.value).length) return;
     busy.value = true;
     try {
-      await save({ ...rule.value, name: name.trim(), after: seconds, to: target.address, channels: some.value ? rule.value.channels : [] });
+      await save({ ...rule.value, name: name.trim(), after: seconds, gigabytes: most, to: target.address,
+        channels: some.value ? rule.value.channels : [] });
       onClose();
     } catch (error) {
       wrong.value = { [error instanceof ApiError && error.field && error.field !== "on" ? error.field : "all"]: reason(error) };
@@ -82,6 +86,9 @@ export function RuleDialog({ rule: first, fresh, save, onClose }) {
       wrong.value["on"])}
     ${rule.value.on.includes("off_air") && html`<${Switch} label=${t("alarms.stops")} hint=${t("alarms.stopsHint")}
       checked=${rule.value.stops} onChange=${(/** @type {boolean} */ stops) => set({ stops })} />`}
+    ${rule.value.on.includes("traffic") && html`<${Field} label=${t("alarms.gigabytes")} value=${gigabytes.value} type="number" min="0" step="any"
+      required error=${wrong.value["gigabytes"]} hint=${t("alarms.gigabytesHint")}
+      onInput=${(/** @type {string} */ to) => { gigabytes.value = to; wrong.value = {}; }} />`}
     <${Field} label=${t("alarms.after")} value=${after.value} type="number" min="0" max="86400" error=${wrong.value["after"]}
       hint=${t("alarms.afterHint")} onInput=${(/** @type {string} */ to) => { after.value = to; wrong.value = {}; }} />
     <${Switch} label=${t("alarms.some")} checked=${some.value} onChange=${(/** @type {boolean} */ to) => { some.value = to; }} />

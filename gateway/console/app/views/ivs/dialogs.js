@@ -5,10 +5,9 @@ import { useSignal } from "@preact/signals";
 import { api } from "../../../players/api.js";
 import { Dialog } from "../../dialog.js";
 import { t } from "../../i18n.js";
-import { refresh } from "../../poll.js";
 import { toast } from "../../toast.js";
 import { Button, CopyField, Field, html, LinkButton, Notice, Select, Spinner } from "../../ui.js";
-import { CHANNELS, choices, useChannels } from "../parts/channels.js";
+import { CHANNELS, choices, refreshChannels, useChannels } from "../parts/channels.js";
 import { reason } from "../parts/trouble.js";
 import { playAddress, server } from "./model.js";
 
@@ -93,7 +92,7 @@ export function Relay({ target, onClose }) {
       await api.put(`${CHANNELS}/${encodeURIComponent(channel.id)}`,
         { isRelay: true, relayURL: there ? targets : [...targets, target.arn] });
       toast(t("ivs.relayed"), "ok");
-      refresh(CHANNELS);
+      refreshChannels();
       onClose();
     } catch (error) {
       failure.value = reason(error);

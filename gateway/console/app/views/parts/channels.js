@@ -1,7 +1,7 @@
 /** The list of channels for choices in other views. */
 
 import { t } from "../../i18n.js";
-import { usePoll } from "../../poll.js";
+import { refresh, usePoll } from "../../poll.js";
 
 /**
  * The used fields of a channel.
@@ -17,10 +17,18 @@ import { usePoll } from "../../poll.js";
  */
 
 export const CHANNELS = "/videostream";
+/** The list of channels by pages. */
+export const PAGES = "/videostreams";
 const EVERY = 10_000; // ms; channels change seldom
 
 /** @returns {import("../../poll.js").PolledSignal<Channel[]>} */
 export const useChannels = () => usePoll(CHANNELS, EVERY);
+
+/** Reads the channels again after a change. */
+export function refreshChannels() {
+  refresh(CHANNELS);
+  refresh(PAGES);
+}
 
 /**
  * @param {{id: string, videoname?: string}} channel

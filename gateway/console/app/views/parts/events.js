@@ -26,6 +26,7 @@ export const TYPES = {
   "stream.health": "warn", "key.expires": "warn", "input.switched": "warn", "output.failed": "bad", "output.recovered": "ok", "recording.ready": "info", "job.done": "info",
   "job.failed": "bad", "channel.created": "info", "channel.changed": "info", "channel.deleted": "warn", "worker.died": "bad",
   "certificate.renewed": "ok", "certificate.failed": "bad",
+  "registry.failed": "bad", "registry.recovered": "ok",
 };
 
 /** The reasons for an end, as the gateway writes them. @type {Readonly<Record<string, string>>} */
@@ -83,7 +84,7 @@ export function details({ type, data }) {
     case "channel.changed": return [by, (data["fields"] ?? []).join(", ")].join(" · ");
     case "channel.deleted": return [by, ...(data["media"] === "delete" ? [t("event.media")] : [])].join(" · ");
     case "certificate.renewed": return t("event.certificate", { names: (data["names"] ?? []).join(", "), date: moment(instant(data["expires"])) });
-    case "certificate.failed": return String(data["reason"]);
+    case "certificate.failed": case "registry.failed": return String(data["reason"]);
     case "worker.died": return [data["kind"], data["reason"]].join(" · ");
     default: return "";
   }

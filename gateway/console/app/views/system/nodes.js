@@ -1,6 +1,6 @@
 /** The nodes of the cluster, with the load of each. */
 
-import { NOTHING, number, span } from "../../format.js";
+import { NOTHING, number, percent, span } from "../../format.js";
 import { t } from "../../i18n.js";
 import { usePoll } from "../../poll.js";
 import { Badge, Card, html, Table } from "../../ui.js";
@@ -13,8 +13,10 @@ import { Trouble } from "../parts/trouble.js";
  * @property {string} node      its id; "" if there is only this node
  * @property {"gateway" | "edge" | "worker"} role
  * @property {string} address
+ * @property {string} site     the name of its place; "" if it has none
  * @property {boolean} here     the node that this page is connected to
  * @property {boolean} answers
+ * @property {{cpuPercent: number, mbps: number | null, percent: number} | null} free
  * @property {string | null} version
  * @property {number | null} uptime  seconds
  * @property {{cores: number, percent: number, load: number} | null} cpu
@@ -54,6 +56,9 @@ function columns() {
     { key: "role", label: t("system.role"), sort: (one) => one.role,
       cell: (one) => html`<${Badge} kind=${TONES[one.role]}>${t(`system.nodeRole.${one.role}`)}<//>` },
     { key: "address", label: t("system.address"), sort: (one) => one.address, cell: (one) => html`<code>${one.address || NOTHING}</code>` },
+    { key: "site", label: t("system.site"), sort: (one) => one.site, cell: (one) => one.site || NOTHING },
+    { key: "free", label: t("system.free"), number: true, sort: (one) => one.free?.percent,
+      cell: (one) => (one.free ? percent(one.free.percent / 100) : NOTHING) },
     { key: "streams", label: t("system.streams"), number: true, sort: (one) => one.streams, cell: (one) => number(one.streams) },
     { key: "publishers", label: t("system.publishers"), number: true, sort: (one) => one.publishers,
       cell: (one) => number(one.publishers) },

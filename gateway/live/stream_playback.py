@@ -1,0 +1,19 @@
+"""StreamPlayback: what playback and packaging know of one stream."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from gateway.lib.traffic import Tally
+from gateway.live.next_numbers import NextNumbers
+
+
+@dataclass(slots=True, eq=False)
+class StreamPlayback:
+    """The viewers and numbers of one stream.
+
+    viewers: those of this node by protocol. tally: counts the bytes of the channel. next_numbers: of the packagers.
+    """
+
+    tally: Tally = field(default_factory=Tally)
+    viewers: Counter[str] = field(default_factory=Counter)
+    next_numbers: NextNumbers = field(default_factory=NextNumbers)

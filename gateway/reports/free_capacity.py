@@ -1,0 +1,101 @@
+"""The load and the free capacity of this node, for the registry and for load balancers."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from gateway.lib.clocks import Clock
+from gateway.playback.viewer_limits import ViewerLimits
+
+_MIN_SPAN_SECONDS: Final = 3.0  # minimum time between two measurements of the processor
+_SPANS: Final = 4  # the free share is that of as many spans, so that a short task of others does not count
+_Counters: TypeAlias = tuple[float, float]  # used and available processor time since some start, in one unit
+
+
+class FreeProcessor:
+    """Measures the free share of the processor time that this process may use, with all programs that share it.
+
+    These are the cores that the scheduler may give to this process, and the quota of its control group (v2). On other
+    systems than Linux, all counts as free.
+
+    root: the folder with `proc` and `sys`.
+    """
+
+    def __init__(self, clock: Clock = time.monotonic, root: Path = Path("/")) -> None:
+        self._clock = clock
+        self._proc = root / "proc"
+        self._group = _control_group(root)
+        self._measured_at = clock()
+        self._measured: deque[dict[str, _Counters]] = deque([dict(self._counters())], _SPANS + 1)
+        self._percent = 100.0
+
+    def percent(self) -> float:
+        """Returns the free share in the last _SPANS spans between calls, 0 to 100."""
+        now = self._clock()
+        if now - self._measured_at >= _MIN_SPAN_SECONDS:
+            self._measured_at = now
+            self._measured.append(dict(self._counters()))
+            first, last = self._measured[0], self._measured[-1]
+            self._percent = min((_free(first[n], new) for n, new in last.items() if n in first), default=100.0)
+        return self._percent
+
+    def _counters(self) -> Iterator[tuple[str, _Counters]]:
+        for name, read in (("machine", self._machine), ("group", self._quota)):
+            try:
+                yield name, read()
+            except (OSError, ValueError, IndexError):  # not Linux, or no quota
+                continue
+
+    def _machine(self) -> _Counters:
+        """Returns the ticks of the cores of this process (proc(5), `/proc/stat`)."""
+        cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+        lines = (line.split() for line in (self._proc / "stat").read_text("ascii").splitlines())
+        ticks = [[int(value) for value in values[:8]] for core, *values in lines if core in cores]
+        total = sum(map(sum, ticks))
+        return total - sum(values[3] + values[4] for values in ticks), total  # idle, iowait
+
+    def _quota(self) -> _Counters:
+        """Returns the microseconds of the control group. Raises ValueError if it has no quota."""
+        quota, period = map(int, (self._group / "cpu.max").read_text("ascii").split())
+        used = (self._group / "cpu.stat").read_text("ascii").split()
+        return int(used[used.index("usage_usec") + 1]), self._clock() * 1e6 * quota / period
+
+
+class FreeCapacity:
+    """The load and the free capacity of this process. viewers: returns the number of its viewers."""
+
+    def __init__(self, processor: FreeProcessor, limits: ViewerLimits, viewers: Callable[[], int]) -> None:
+        self._processor, self._limits, self._viewers = processor, limits, viewers
+
+    @property
+    def percent(self) -> float:
+        """The smallest free share of the processor and the bandwidth, 0 to 100."""
+        return float(self._figures()["percent"])
+
+    def shown(self) -> dict[str, Any]:
+        """Returns the fields for the registry. mbps: the free bandwidth; None without limits.node_mbps."""
+        return {"free": self._figures(), "viewers": self._viewers()}
+
+    def _figures(self) -> dict[str, Any]:
+        processor, mbps = round(self._processor.percent(), 1), self._limits.free_mbps()
+        if mbps is None:
+            return {"cpuPercent": processor, "mbps": None, "percent": processor}
+        share = 100 * mbps / self._limits.node_mbps
+        return {"cpuPercent": processor, "mbps": round(mbps, 2), "percent": round(min(processor, share), 1)}
+
+
+def _free(old: _Counters, new: _Counters) -> float:
+    available = new[1] - old[1]
+    return min(100.0, max(0.0, 100 * (1 - (new[0] - old[0]) / available))) if available > 0 else 100.0
+
+
+def _control_group(root: Path) -> Path:
+    """Returns the folder of this process's control group (cgroups(7), v2)."""
+    try:
+        path = (root / "proc/self/cgroup").read_text("ascii").partition("0::/")[2].partition("\n")[0]
+    except (OSError, ValueError):
+        path = ""
+    return root / "sys/fs/cgroup" / path
