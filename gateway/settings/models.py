@@ -33,9 +33,6 @@ class ListenerSettings(Section):
     transports: ClassVar[tuple[Transport, ...]] = ("tcp",)
     sharing: ClassVar[PortSharing] = PortSharing.ONE_PORT
     is_for_edges: ClassVar[bool] = False  # An edge also opens this listener, but accepts no pushes.
-    more: ClassVar[
-        Mapping[str, str]
-    ] = {}  # Other listeners of the first process: name, option with the port (-1: off).
 
     host: option.Host
     port: option.Port
