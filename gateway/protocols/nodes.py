@@ -34,6 +34,7 @@ class LinkMessage(IntEnum):
     # Additional tracks of a push, with the bodies of TRACKS and UNIT. `to` is twice the track id, plus one for audio.
     ADDITIONAL_TRACK = 21
     ADDITIONAL_UNIT = 22
+    QUALITY = 23  # JSON: the quality of the connection of a push (`gateway.live.network_quality`)
 
 
 class PullForm(StrEnum):
