@@ -23,18 +23,21 @@ def udp_link(target: int, conditions: Conditions) -> Iterator[UdpLink]:
         running.join()
 
 
-def srt_url(channel: Channel, port: int, key: str = "") -> str:
-    """The address to push to. port: of the gateway, or of a link. key: another than the channel's."""
-    return (
-        f"srt://127.0.0.1:{port}?streamid=publish:{channel.id}?sign={key or channel.key}&latency=120000&pkt_size=1316"
-    )
+def srt_url(channel: Channel, port: int, key: str = "", input: str = "") -> str:
+    """The address to push to. port: of the gateway, or of a link. key: another than the channel's. input: a backup.
+
+    ffmpeg ends the stream id at the first "&", so a backup needs the form with commas.
+    """
+    key = key or channel.key
+    name = f"#!::r={channel.id},m=publish,sign={key},input={input}" if input else f"publish:{channel.id}?sign={key}"
+    return f"srt://127.0.0.1:{port}?streamid={name}&latency=120000&pkt_size=1316"
 
 
-def srt_push(channel: Channel, film: Film, port: int, *, loop: bool = False, key: str = "") -> Program:
+def srt_push(channel: Channel, film: Film, port: int, *, loop: bool = False, key: str = "", input: str = "") -> Program:
     """ffmpeg that publishes the film in real time over SRT."""
     again = ["-stream_loop", "-1"] if loop else []
     command = ["ffmpeg", "-nostdin", "-v", "error", "-re", *again, "-i", str(film.path()), "-c", "copy", "-f", "mpegts"]
-    return Program([*command, srt_url(channel, port, key)])
+    return Program([*command, srt_url(channel, port, key, input)])
 
 
 def srt_push_with_black(channel: Channel, port: int, begin: int, end: int) -> Program:

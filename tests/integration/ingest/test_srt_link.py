@@ -2,13 +2,16 @@
 
 import itertools
 import time
+from pathlib import Path
 from typing import Any
 
-from tests.support.clients import pull, so_far, until
+from tests.support.clients import pull, push, so_far, until
+from tests.support.fleet import sharing
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.srt_link import srt_push, srt_push_with_black, udp_link
+from tests.support.srtla_sender import srtla_sender
 from tests.support.udp_link import Conditions
 
 FILM = Film("srt-link", 120)
@@ -124,3 +127,44 @@ def test_a_thin_link_brings_the_slate_and_viewers_stay(gateway: Gateway) -> None
             until(lambda: channel.session()["inputKind"] == "push", "the push is on air again", 30)
             count = len(so_far(viewer).video)
             until(lambda: len(so_far(viewer).video) > count + 50, "the viewer goes on")
+
+
+def test_the_link_of_a_push_at_another_node_is_known_where_the_stream_is(tmp_path: Path) -> None:
+    with sharing(tmp_path, 2) as (one, two):
+        channel = one.channel(inputs=[{"kind": "push"}, {"kind": "backup", "name": "van"}])
+        path = f"/videostream/{channel.id}/inputs"
+        van = next(item for item in one.api("GET", path).json() if item["name"] == "van")
+        with push(FILM, channel.push):
+            channel.wait_live()
+            with (
+                udp_link(two.ports["srt"], Conditions(loss=5, delay=30)) as thin,
+                srt_push(channel, FILM, thin.port, key=van["key"], input="van"),
+            ):
+                until(lambda: one.api("POST", f"{path}/van/take", {}).status == 200, "the van is taken", 20)
+                for node in (one, two):
+                    there = Channel(node, channel.item)
+                    state = until(lambda there=there: there.session().get("link"), "its link is shown", 20)
+                    assert state["links"][0]["peer"] == "127.0.0.1"
+                    assert 50 < until(lambda there=there: link(there)["rttMs"], "its round trip is known") < 100
+                until(lambda: "link_latency_low" in link_codes(channel), "its faults are found", 20)
+
+
+def test_the_links_of_a_bonded_push_have_shares_and_one_that_is_down_is_a_fault(gateway: Gateway) -> None:
+    channel = gateway.channel()
+    with (
+        srtla_sender(gateway.ports["srtla"], "127.0.0.1", "127.0.0.2", "127.0.0.3") as sender,
+        srt_push(channel, FILM, sender.port),
+    ):
+        channel.wait_live()
+        until(lambda: [path["sharePercent"] > 20 for path in link(channel)["links"]] == [True] * 3, "equal shares", 20)
+        assert {path["peer"] for path in link(channel)["links"]} == {"127.0.0.1", "127.0.0.2", "127.0.0.3"}
+        assert link(channel)["lossPercent"] < 1
+        assert link_codes(channel) == {}
+        sender.down.add("127.0.0.2")
+        text = until(lambda: link_codes(channel).get("link_down"), "the link is missed", 15)
+        assert text == "1 of 3 links bring nothing: check their modems."
+        state = {path["peer"]: path["state"] for path in link(channel)["links"]}
+        assert state == {"127.0.0.1": "up", "127.0.0.2": "down", "127.0.0.3": "up"}
+        assert channel.session()["state"] == "live"
+        sender.down.clear()
+        until(lambda: "link_down" not in link_codes(channel), "the link is back", 20)
