@@ -59,17 +59,24 @@ def values(gateway: Gateway, name: str) -> dict[str, float]:
     return {labels: float(value) for labels, _, value in found}
 
 
+def connections(gateway: Gateway) -> dict[str, float]:
+    """The connections of the SRT port by direction."""
+    found = values(gateway, "millrace_srt_connections")
+    return {direction: found[f'{{direction="{direction}"}}'] for direction in ("publish", "play")}
+
+
 def test_metrics_count_packets_connections_and_refusals(gateway: Gateway) -> None:
+    until(lambda: connections(gateway)["publish"] == 0, "earlier pushes have ended")
     channel, before = gateway.channel(), values(gateway, "millrace_srt_packets_total")
     with udp_link(gateway.ports["srt"], Conditions(loss=5)) as thin, srt_push(channel, FILM, thin.port):
         channel.wait_live()
         until(lambda: link(channel)["retransmitted"] > 5, "packets are sent again")
         packets = values(gateway, "millrace_srt_packets_total")
-        assert values(gateway, "millrace_srt_connections") == {'{direction="publish"}': 1, '{direction="play"}': 0}
+        assert connections(gateway) == {"publish": 1, "play": 0}
         for what in ("received", "lost", "retransmitted"):
             labels = f'{{direction="publish",what="{what}"}}'
             assert packets[labels] > before[labels] + 5
-    until(lambda: values(gateway, "millrace_srt_connections")['{direction="publish"}'] == 0, "the push has ended")
+    until(lambda: connections(gateway)["publish"] == 0, "the push has ended")
     ended = values(gateway, "millrace_srt_packets_total")
     assert all(ended[labels] >= count for labels, count in packets.items()), "counters never fall"
     stranger = srt_push(channel, FILM, gateway.ports["srt"], key="1-0")

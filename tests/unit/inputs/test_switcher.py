@@ -496,11 +496,9 @@ async def test_a_thin_push_is_left_and_returns_when_it_is_steady(
             van = one.push(channel(THIN, other), "van")
             sending.append(asyncio.ensure_future(keep_sending(van)))
         await one.until_on_air("main")
-        await asyncio.sleep(1.2)  # the rule knows its seconds
-        began, rate["now"] = time.monotonic(), 100
+        rate["now"] = 100
         await one.until_on_air(name)
-        assert time.monotonic() - began < 2
-        assert one.state("main") is InputState.READY
+        await one.until(lambda: one.state("main") is InputState.READY)
         error = one.inputs.states("c1")["main"][1]
         assert error is not None
         assert "of at least 500 kbit/s" in error
@@ -510,7 +508,7 @@ async def test_a_thin_push_is_left_and_returns_when_it_is_steady(
         assert stream.received.least_kbps == 500
         began, rate["now"] = time.monotonic(), 2_000
         await one.until_on_air("main")
-        assert 1 <= time.monotonic() - began < 2.5
+        assert time.monotonic() - began >= 1
         assert one.switches() == [("main", name, "thin"), (name, "main", "better")]
         await one.until(lambda: stream.received.lost_since is None)
         for publisher in (main, *([van] if other is BACKUP else [])):
@@ -529,7 +527,10 @@ async def test_a_thin_push_stays_if_nothing_else_delivers_or_it_is_taken_by_hand
         await one.until_on_air("slate")
         one.inputs.take("c1", "main")
         await one.until_on_air("main")
-        await asyncio.sleep(0.2)
+        stream = one.hub.find("c1")
+        assert stream is not None
+        seen = stream.received.bytes
+        await one.until(lambda: stream.received.bytes > seen + 2_000)
         assert one.on_air() == "main"
         one.inputs.take("c1", None)
         await one.until_on_air("slate")
