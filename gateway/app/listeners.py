@@ -176,6 +176,8 @@ class Listeners:
         yield from self._pending.samples()
         if self._webrtc is not None:
             yield from self._webrtc.samples()
+        for listeners in self._listeners:
+            yield from listeners.samples()
 
     def stop_accepting(self) -> None:
         """Refuses new publishers, and new sessions of WebRTC. Playback continues until the streams end."""

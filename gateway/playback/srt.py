@@ -31,7 +31,7 @@ from gateway.protocols.srt.listening import Rejected
 from gateway.protocols.srt.packets import PAYLOAD, Reject
 from gateway.protocols.srt.send_buffer import split
 from gateway.protocols.srt.stream_id import StreamId
-from gateway.srt.link import SrtLink
+from gateway.srt.link import Direction, SrtLink
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +54,8 @@ def rejected(error: GatewayError, reason: str = "") -> Rejected:
 
 class SrtPlay:
     """A request to play, and its viewer. Implements SrtRequest and SrtUser."""
+
+    direction: Final = Direction.PLAY
 
     def __init__(self, services: PlayServices, asked: StreamId, address: str) -> None:
         """Raises Rejected for a name that cannot exist."""

@@ -14,12 +14,14 @@ from gateway.listeners.datagrams import Address
 from gateway.listeners.udp_listener import UdpClient
 from gateway.protocols.srt.packets import HEAD_SIZE, ControlType
 from gateway.protocols.srt.srtla import ACK_EVERY, NO_GROUP, REG3, GroupIds, SrtlaType, acknowledge, type_of
+from gateway.protocols.srt.statistics import LinkPath
+from gateway.srt.link import PATH_SECONDS
 from gateway.srt.listener_sessions import SrtServer, SrtSession
 
 log = structlog.get_logger(__name__)
 
 MAX_LINKS: Final = 8  # of one group
-LINK_SECONDS: Final = 4.0  # without a packet of a link, after which it counts as down
+GONE_SECONDS: Final = 60.0  # for which a link that ended is still shown as down
 GROUP_SECONDS: Final = 10.0  # without a packet of any link, after which the group ends
 _SHARE_SECONDS: Final = 5  # over which the shares of links are told
 _ANSWERS: Final = frozenset((0x8000 | ControlType.ACK, 0x8000 | ControlType.NAK))  # go to all links
@@ -27,13 +29,14 @@ _ANSWERS: Final = frozenset((0x8000 | ControlType.ACK, 0x8000 | ControlType.NAK)
 
 @dataclass(slots=True, eq=False)
 class BondedLink:
-    """One address of a group. heard: monotonic time of its last packet.
+    """One address of a group. heard, joined: monotonic times of its last and of its first packet.
 
     An address may be forged, so it gets no more bytes than came from it.
     """
 
     client: UdpClient
     heard: float
+    joined: float
     credit: int = 0  # bytes received minus bytes sent
     second_bytes: deque[int] = field(
         default_factory=lambda: deque([0], maxlen=_SHARE_SECONDS)
@@ -59,7 +62,7 @@ class BondedLink:
                 self._numbers.clear()
 
     def is_up(self, now: float) -> bool:
-        return now - self.heard < LINK_SECONDS
+        return now - self.heard < PATH_SECONDS
 
 
 class BondedGroup:
@@ -74,14 +77,16 @@ class BondedGroup:
         self._is_accepted = False
         self.address = first.address
         self.links: dict[UdpClient, BondedLink] = {}
+        self._gone: deque[BondedLink] = deque(maxlen=MAX_LINKS)  # links that ended
         self._last: BondedLink | None = None  # sent the last packet of SRT
-        self.session = SrtSession(server.srt, self, ("srtla", id))
+        self.session = SrtSession(server.srt, self, ("srtla", id), self.shares)
 
     def join(self, client: UdpClient) -> bool:
         """Adds a link. Returns False if there are too many."""
         if len(self.links) >= MAX_LINKS:
             return False
-        self.links[client] = BondedLink(client, time.monotonic())
+        now = time.monotonic()
+        self.links[client] = BondedLink(client, now, now)
         if self._is_accepted:
             client.accept()
         return True
@@ -89,6 +94,8 @@ class BondedGroup:
     def leave(self, client: UdpClient, reason: str) -> None:
         """Removes a link. Without links, the group ends."""
         link = self.links.pop(client, None)
+        if link is not None:
+            self._gone.append(link)
         if link is self._last:
             self._last = None
         if not self.links:
@@ -120,19 +127,22 @@ class BondedGroup:
         for client in tuple(self.links):
             client.close(reason)
 
-    def shares(self, now: float) -> list[dict[str, object]]:
-        """Returns the state of each link, for operators: peer, share of the bytes of the last five seconds, state."""
-        totals = {link: sum(link.second_bytes) for link in self.links.values()}
-        total = sum(totals.values()) or 1
-        return [
-            {
-                "peer": link.client.address,
-                "sharePercent": round(100 * size / total, 1),
-                "rttMs": None,  # only the sender of the links measures it
-                "state": "up" if link.is_up(now) else "down",
-            }
-            for link, size in totals.items()
-        ]
+    def shares(self, now: float) -> tuple[LinkPath, ...]:
+        """Returns the state of each link. One that is gone stays for GONE_SECONDS, unless its address came again."""
+        lately = [*self.links.values(), *(link for link in self._gone if now - link.heard < GONE_SECONDS)]
+        shown = [link for link in lately if not self._is_replaced(link, now)]
+        sizes = {link: sum(link.second_bytes) if link.is_up(now) else 0 for link in shown}
+        total = sum(sizes.values()) or 1
+        # Only the sender of the links measures their round trips.
+        return tuple(
+            LinkPath(link.client.address, round(100 * size / total, 1), None, link.is_up(now))
+            for link, size in sizes.items()
+        )
+
+    def _is_replaced(self, link: BondedLink, now: float) -> bool:
+        """Whether a link is down, and the sender came again from its address, on another port."""
+        same = (other for other in self.links.values() if other.client.address == link.client.address)
+        return not link.is_up(now) and any(other.joined > link.heard for other in same)
 
 
 class BondedLinkSession:

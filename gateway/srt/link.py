@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Final, Protocol
 
 from gateway.media.errors import InvalidData
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.srt.connection import TICK_SECONDS, SrtConnection
+from gateway.protocols.srt.statistics import LinkPath, LinkStatistics
 
 _TURN_SECONDS: Final = 0.002  # of work in one turn of the event loop
 _SHORTEST_REST: Final = 0.001  # seconds between two rounds
 SECOND: Final = 1.0
+PATH_SECONDS: Final = 4.0  # without a packet on a path, after which it counts as down
 
 # Sends datagrams to the peer.
 Send = Callable[[Sequence[bytes]], object]
+# Returns the paths of a connection that has several. now: monotonic seconds.
+Paths = Callable[[float], tuple[LinkPath, ...]]
+
+
+class Direction(StrEnum):
+    """What the caller of our listener does."""
+
+    PUBLISH = "publish"
+    PLAY = "play"
 
 
 class SrtUser(Protocol):
@@ -38,6 +50,7 @@ class SrtLink:
     """A connection with its peer.
 
     peer: the peer's address without port. on_closed: called once at the end, before the user is told.
+    paths: returns its paths, if it may have several. direction: of a link of our listener.
     stopped: whether the peer said that it ends.
     """
 
@@ -46,6 +59,8 @@ class SrtLink:
     peer: str
     on_closed: Callable[[SrtLink], None]
     user: SrtUser | None = None
+    paths: Paths | None = None
+    direction: Direction = Direction.PUBLISH
     stopped: bool = field(default=False, init=False)
     _next_second: float = field(default=0.0, init=False)
 
@@ -83,6 +98,14 @@ class SrtLink:
             self._next_second = now + SECOND
             user.tick(now)
 
+    def statistics(self) -> LinkStatistics:
+        """Returns the state of the connection and of its paths."""
+        state, now = self.connection.statistics(), time.monotonic()
+        if self.paths is not None:
+            return replace(state, links=self.paths(now))
+        is_up = now - self.connection.heard < PATH_SECONDS
+        return replace(state, links=(LinkPath(self.peer, 100.0 if is_up else 0.0, state.rtt_ms, is_up),))
+
     def close(self, reason: str) -> None:
         """Tells the peer that the connection ends, and frees it. Idempotent."""
         self.connection.close(time.monotonic(), reason)
@@ -111,6 +134,9 @@ class LinkTicker:
 
     def __len__(self) -> int:
         return len(self._links)
+
+    def __iter__(self) -> Iterator[SrtLink]:
+        return iter(tuple(self._links))
 
     def add(self, link: SrtLink) -> None:
         self._links[link] = None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import structlog
 
+from gateway.lib.metric_table import MetricSample
 from gateway.lib.tasks import Tasks
 from gateway.listeners.datagrams import Address
 from gateway.protocols.srt.connection import SrtConnection
@@ -23,7 +24,8 @@ from gateway.protocols.srt.listening import (
     refuse,
 )
 from gateway.protocols.srt.packets import HEAD_SIZE, Handshake, HandshakeType, Reject, handshake_of
-from gateway.srt.link import LinkTicker, SrtLink, SrtUser
+from gateway.srt.counters import SrtCounters
+from gateway.srt.link import Direction, LinkTicker, Paths, SrtLink, SrtUser
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +35,9 @@ _NO_SOCKET: Final = bytes(4)
 
 class SrtRequest(Protocol):
     """What a caller wants: to push or to play a stream."""
+
+    @property
+    def direction(self) -> Direction: ...
 
     async def check(self) -> str:
         """Checks its key. Returns the passphrase of the stream; "": none. Raises Rejected."""
@@ -71,6 +76,7 @@ class SrtServer:
     tasks: Tasks
     cookies: Cookies = field(default_factory=Cookies)
     ticker: LinkTicker = field(default_factory=LinkTicker)
+    counters: SrtCounters = field(default_factory=SrtCounters)
 
     def opens(self, datagram: bytes, address: Address) -> bool:
         """Whether a datagram is a conclusion whose cookie was made for this address."""
@@ -85,17 +91,22 @@ class SrtServer:
         """Returns the answer to an induction. It is as long as the induction, and nothing is kept."""
         return answer_induction(datagram, self.cookies.make(address, time.monotonic()))
 
+    def samples(self) -> Iterator[MetricSample]:
+        """Yields the metrics."""
+        return self.counters.samples(self.ticker)
+
     def session(self, client: SrtPeer, address: Address) -> SrtSession:
         return SrtSession(self, client, address)
 
 
 class SrtSession:
-    """The links of one caller's address. Implements UdpSession."""
+    """The links of one caller's address. Implements UdpSession. paths: returns its paths, if it may have several."""
 
-    def __init__(self, server: SrtServer, client: SrtPeer, address: Address) -> None:
+    def __init__(self, server: SrtServer, client: SrtPeer, address: Address, paths: Paths | None = None) -> None:
         self._server = server
         self._client = client
         self._address = address
+        self._paths = paths
         self._links: dict[bytes, SrtLink] = {}  # by our socket's id, as it is in the packets
         self._answers: dict[int, bytes] = {}  # to conclusions, by the id of the caller's socket
         self._opening: dict[int, asyncio.Task[object]] = {}
@@ -162,6 +173,7 @@ class SrtSession:
             link = SrtLink(
                 SrtConnection(agreement, time.monotonic()), self._client.send, self._client.address, self._forget
             )
+            link.paths, link.direction = self._paths, request.direction
             link.user = await request.begin(link)
         except Rejected as error:
             self._refuse(conclusion.handshake, error)
@@ -182,6 +194,7 @@ class SrtSession:
 
     def _refuse(self, handshake: Handshake, error: Rejected) -> None:
         log.info("connection refused", protocol="srt", peer=self._client.address, code=error.code, reason=str(error))
+        self._server.counters.refuse(error.code)
         self._client.send([refuse(handshake, error.code, 0)])
         if not self._opening:
             self._close_if_unused("refused")
@@ -189,6 +202,7 @@ class SrtSession:
     def _forget(self, link: SrtLink) -> None:
         agreement = link.connection.agreement
         self._server.ticker.remove(link)
+        self._server.counters.close(link)
         self._links.pop(agreement.socket.to_bytes(4, "big"), None)
         self._answers.pop(agreement.peer_socket, None)
         self._close_if_unused("closed")

@@ -88,6 +88,7 @@ class UdpLink:
     target: tuple[str, int]
     host: str = "127.0.0.1"
     port: int = 0
+    is_stopped: bool = False
     _outside: socket.socket = field(init=False)
     _inside: dict[tuple[str, int], socket.socket] = field(default_factory=dict)
     _clients: dict[int, tuple[str, int]] = field(default_factory=dict)
@@ -111,12 +112,12 @@ class UdpLink:
         return opened
 
     def run(self) -> None:
-        """Forwards until it is interrupted."""
+        """Forwards until it is interrupted, or `is_stopped` is set. The conditions may change meanwhile."""
         began = time.monotonic()
         poll = select.poll()
         poll.register(self._outside, select.POLLIN)
         by_fd = {self._outside.fileno(): self._outside}
-        while True:
+        while not self.is_stopped:
             now = time.monotonic()
             wait = 100.0 if not self._queue else max(0.0, (self._queue[0][0] - now) * 1000)
             for fd, _ in poll.poll(min(100.0, wait)):
@@ -138,6 +139,8 @@ class UdpLink:
                     else:
                         self._put(self.down, self._outside, self._clients[fd], data, now, began)
             self._send_due(time.monotonic())
+        for opened in by_fd.values():
+            opened.close()
 
     def _put(
         self, way: _Direction, opened: socket.socket, to: tuple[str, int], data: bytes, now: float, began: float

@@ -36,4 +36,4 @@ def open_srt(services: ListenerServices, workers: WorkerPool) -> OpenListeners:
         for address, _ in services.addresses(name)
     ]
     services.tasks.start(server.ticker.run(), "srt links")
-    return OpenListeners(listeners, services.tasks)
+    return OpenListeners(listeners, services.tasks, samples=server.samples)

@@ -16,7 +16,7 @@ from gateway.playback.srt import PASSPHRASE, rejected
 from gateway.ports.auth_hook import HookDetails
 from gateway.ports.errors import GatewayError
 from gateway.protocols.srt.stream_id import StreamId
-from gateway.srt.link import SrtLink
+from gateway.srt.link import Direction, SrtLink
 from gateway.workers.worker_pool import WorkerPool
 
 PROTOCOL: Final = "srt"
@@ -25,6 +25,8 @@ _PLACE: Final = "the stream id is publish:<id>?sign=<expiry>-<hash>"
 
 class SrtPush:
     """A request to push, and the push itself. Implements SrtRequest and SrtUser."""
+
+    direction: Final = Direction.PUBLISH
 
     def __init__(self, services: ListenerServices, workers: WorkerPool, asked: StreamId, address: str) -> None:
         self._services = services
@@ -61,6 +63,7 @@ class SrtPush:
         except GatewayError as error:
             raise rejected(error, refusal_text(error, _PLACE)) from None
         self._link = link
+        publisher.network = link.statistics
         name, tasks = publisher.stream.name, self._services.tasks
         self._intake = ProgramIntake(publisher, lambda take: SoundConverter(self._workers, tasks, name, take))
         self._push.log_begin()

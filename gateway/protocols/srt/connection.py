@@ -23,6 +23,7 @@ from gateway.protocols.srt.packets import (
 from gateway.protocols.srt.receive_buffer import WINDOW, ReceiveBuffer
 from gateway.protocols.srt.round_trip import Drift, RoundTrip
 from gateway.protocols.srt.send_buffer import SendBuffer
+from gateway.protocols.srt.statistics import LinkStatistics
 
 TICK_SECONDS: Final = 0.01  # between two calls of `tick`: the interval of acknowledgements, §4.8.1
 IDLE_SECONDS: Final = 5.0  # without a packet of the peer, after which the connection has ended, as in libsrt
@@ -61,18 +62,6 @@ class Agreement:
     send_keys: SendKeys | None = None
 
 
-@dataclass(slots=True)
-class LinkStatistics:
-    """The state of a connection's link. Times in milliseconds. loss_percent: of the last 5 seconds."""
-
-    rtt_ms: float
-    loss_percent: float
-    retransmitted: int
-    dropped: int
-    latency_ms: int
-    buffer_ms: int
-
-
 class SrtConnection:
     """Both directions of a connection. `tick` must be called every 10 ms.
 
@@ -109,7 +98,8 @@ class SrtConnection:
         self._last_ack = now
         self._since_ack = 0  # data packets since the last acknowledgement
         self._announced_at = 0.0
-        self._losses: deque[tuple[float, int, int]] = deque([(now, 0, 0)])  # each second: received and lost so far
+        # Each second: the greatest number that came, and the packets lost so far.
+        self._losses: deque[tuple[float, int, int]] = deque([(now, self.received.highest, 0)])
         self._last_counts = (now, 0, 0)  # time, packets and bytes: for the rates in acknowledgements
         self._rates = (0, 0)
 
@@ -238,7 +228,7 @@ class SrtConnection:
             self._take(now)
         self._announce(now)
         if now - self._losses[-1][0] >= 1:
-            self._losses.append((now, buffer.received, buffer.lost))
+            self._losses.append((now, buffer.highest, buffer.lost - buffer.reordered))
             if len(self._losses) > _LOSS_SECONDS + 1:
                 self._losses.popleft()
         if now - self._sent_at >= _KEEP_ALIVE:
@@ -246,16 +236,16 @@ class SrtConnection:
 
     def statistics(self) -> LinkStatistics:
         """Returns the state of the link, as receiver and as sender."""
-        _, received, lost = self._losses[0]
-        new_lost = max(0, self.received.lost - lost)
-        arrived = self.received.received - received
+        _, highest, lost = self._losses[0]
+        buffer, trip = self.received, self.round_trip
+        expected, new_lost = buffer.highest - highest, buffer.lost - buffer.reordered - lost
         return LinkStatistics(
-            rtt_ms=round(self.round_trip.seconds * 1000, 1),
-            loss_percent=round(100 * new_lost / max(1, arrived + self.received.dropped, new_lost), 2),
-            retransmitted=self.received.retransmitted + self.sent.retransmitted,
-            dropped=self.received.dropped + self.sent.dropped,
-            latency_ms=round(1000 * self.received.latency),
-            buffer_ms=round(1000 * self.received.waiting_seconds),
+            rtt_ms=round(trip.seconds * 1000, 1) if trip.is_measured else None,
+            loss_percent=round(100 * min(1.0, max(0, new_lost) / expected), 2) if expected else 0.0,
+            retransmitted=buffer.retransmitted + self.sent.retransmitted,
+            dropped=buffer.dropped + self.sent.dropped,
+            latency_ms=round(1000 * buffer.latency),
+            buffer_ms=round(1000 * buffer.waiting_seconds),
         )
 
     # ---- details ----

@@ -26,14 +26,15 @@ class ReceiveBuffer:
 
     first: number of the first packet. base: see above, monotonic seconds. latency: seconds.
     stamp: a time stamp of the peer from before.
-    Counters: `received` (packets that were expected or missing), `lost` (numbers that were missing once),
-    `retransmitted`, `dropped` (left out), `duplicates`, `refused` (beyond the window, or an impossible time stamp).
+    Counters: `received` (packets that were expected or missing), `lost` (missing ones that were requested, came again,
+    or were left out), `reordered` (of these: came after all, out of order), `retransmitted`, `dropped` (left out),
+    `duplicates`, `refused` (beyond the window, or an impossible time stamp).
     Numbers and time stamps never wrap here.
     """
 
     __slots__ = (
         "_complete", "_earliest", "_highest", "_last_stamp", "_missing", "_next", "_packets", "base", "dropped",
-        "duplicates", "latency", "lost", "received", "refused", "retransmitted", "tolerance",
+        "duplicates", "latency", "lost", "received", "refused", "reordered", "retransmitted", "tolerance",
     )  # fmt: skip
 
     def __init__(self, first: int, base: float, latency: float, stamp: int = 0) -> None:
@@ -45,9 +46,11 @@ class ReceiveBuffer:
         self._last_stamp = stamp
         # By number: time stamp, flags and payload.
         self._packets: dict[int, tuple[int, int, bytes]] = {}
-        self._missing: dict[int, tuple[float, float]] = {}  # by number: when it was missed, when to request it
+        # By number: when it was missed, when to request it, and whether it is counted as lost.
+        self._missing: dict[int, tuple[float, float, bool]] = {}
         self._earliest = float("inf")  # no missing number is to be requested before this time
-        self.received = self.lost = self.retransmitted = self.dropped = self.duplicates = self.refused = 0
+        self.received = self.lost = self.reordered = self.retransmitted = 0
+        self.dropped = self.duplicates = self.refused = 0
 
     def add(self, datagram: bytes, arrival: float) -> bool:
         """Takes a data packet. Returns whether packets are missing since it came. Hot path.
@@ -68,16 +71,16 @@ class ReceiveBuffer:
             self._highest = number
             self._last_stamp = stamp
             if gap:
-                self.lost += gap
                 request_at = arrival + self.tolerance
                 self._earliest = min(self._earliest, request_at)
                 for lost in range(number - gap, number):
-                    self._missing[lost] = (arrival, request_at)
-        else:
-            missed = self._missing.pop(number, None)
-            if missed is not None and not flags & RETRANSMITTED:  # it was only out of order
-                self.lost -= 1
+                    self._missing[lost] = (arrival, request_at, False)
+        elif (missed := self._missing.pop(number, None)) is not None:
+            if not flags & RETRANSMITTED:  # it was only out of order
+                self.reordered += missed[2]
                 self.tolerance = min(_LONGEST_TOLERANCE, max(self.tolerance, 1.5 * (arrival - missed[0])))
+            elif not missed[2]:
+                self.lost += 1
         if flags & RETRANSMITTED:
             self.retransmitted += 1
         self.received += 1
@@ -116,12 +119,15 @@ class ReceiveBuffer:
         """Notes that the sender no longer has these packets (§3.2.9). They are not requested again."""
         for number in range(max(first, self._next), min(last, self._highest) + 1):
             if number in self._missing:
-                self._missing[number] = (self._missing[number][0], float("inf"))
+                missed, _, is_counted = self._missing[number]
+                self._missing[number] = (missed, float("inf"), is_counted)
 
     def _leave_out(self, first: int, end: int) -> None:
         self.dropped += end - first
         for number in range(first, end):
-            self._missing.pop(number, None)
+            missed = self._missing.pop(number, None)
+            if missed is not None and not missed[2]:
+                self.lost += 1
 
     # ---- answers ----
 
@@ -149,10 +155,12 @@ class ReceiveBuffer:
         if self._earliest > now:
             return []
         missing = self._missing
-        due = [number for number, (_, at) in missing.items() if at <= now]
+        due = [number for number, (_, at, _) in missing.items() if at <= now]
         for number in due:
-            missing[number] = (missing[number][0], now + repeat_after)
-        self._earliest = min((at for _, at in missing.values()), default=float("inf"))
+            missed, _, is_counted = missing[number]
+            self.lost += not is_counted
+            missing[number] = (missed, now + repeat_after, True)
+        self._earliest = min((at for _, at, _ in missing.values()), default=float("inf"))
         due.sort()
         return due
 

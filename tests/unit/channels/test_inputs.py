@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.channels.inputs import InputKind, parse_inputs
+from gateway.channels.inputs import Below, InputKind, parse_inputs
 from gateway.channels.playlist_items import PlaylistItem
 from gateway.ports.errors import InvalidField
 
@@ -65,3 +65,33 @@ def test_a_playlist_schedule_is_stored_unchanged() -> None:
     sent = {"name": "tv", "kind": "playlist", "items": ["a@08:00", "b"], "loop": True, "zone": "Asia/Shanghai"}
     push, tv = parse_inputs([sent])
     assert (push.kind, tv.stored()) == (InputKind.PUSH, {**sent, "always": False})
+
+
+@pytest.mark.parametrize("kind", ["push", "backup", "pull"])
+def test_inputs_that_come_over_a_network_may_have_a_rule_for_thin_links(kind: str) -> None:
+    item = {"kind": kind, "url": "rtmp://a/b", "below": {"kbps": 800, "seconds": 5}}
+    spec = next(spec for spec in parse_inputs([item]) if spec.kind == kind)
+    assert spec.below == Below(800, 5)
+    assert spec.stored()["below"] == {"kbps": 800, "seconds": 5}
+    assert parse_inputs([spec.stored()])[-1].below == spec.below
+
+
+@pytest.mark.parametrize("below", [None, {"kbps": 800, "seconds": 5}])
+def test_a_slate_has_no_such_rule_and_without_it_nothing_is_stored(below: object) -> None:
+    push, slate = parse_inputs([{"kind": "push"}, {"kind": "slate", "below": below}])
+    assert "below" not in push.stored()
+    assert "below" not in slate.stored()
+
+
+@pytest.mark.parametrize(
+    "below",
+    [
+        *(5, "800", [800, 5], {}, {"kbps": 800}, {"kbps": 800, "seconds": 5, "more": 1}),
+        *({"kbps": 0, "seconds": 5}, {"kbps": -1, "seconds": 5}, {"kbps": 800, "seconds": 61}),
+        *({"kbps": True, "seconds": 5}, {"kbps": 800.5, "seconds": 5}, {"kbps": "800", "seconds": 5}),
+        *({"kbps": 10**9, "seconds": 5}, {"kbps": float("nan"), "seconds": 5}, {"kbps": None, "seconds": 5}),
+    ],
+)
+def test_an_invalid_rule_for_thin_links_is_refused_with_a_reason(below: object) -> None:
+    with pytest.raises(InvalidField, match="below"):
+        parse_inputs([{"kind": "push", "below": below}])

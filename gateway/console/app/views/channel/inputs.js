@@ -100,7 +100,7 @@ function Row({ channel, inputs, index, save, changed, onEdit }) {
       <div class="input-name"><b>${name}</b> <${Chip}>${t(`inputs.kind.${kind}`)}<//>
         <${Badge} kind=${tone}>${t(`inputs.state.${words}`)}<//>
         ${taken && html`<${Badge} kind="warn">${t("inputs.byHand")}<//>`}</div>
-      <p class="sub">${summary(input)}</p>
+      <p class="sub">${summary(input)}${input.below && ` · ${t("inputs.below.short", { ...input.below })}`}</p>
       ${error && html`<p class="error">${error}</p>`}
       <div class="input-acts">
         ${taken
@@ -112,9 +112,8 @@ function Row({ channel, inputs, index, save, changed, onEdit }) {
         ${administers.value && html`
           <span class="input-edits"><${Mover} icon="up" label=${t("inputs.up", { name })} last=${index === 0} onMove=${() => move(-1)} />
           <${Mover} icon="down" label=${t("inputs.down", { name })} last=${index === inputs.length - 1} onMove=${() => move(1)} />
-          ${kind !== "push" && html`
-            <${IconButton} icon="edit" label=${t("inputs.edit", { name })} onClick=${onEdit} />
-            <${IconButton} icon="delete" label=${t("inputs.remove.title", { name })} onClick=${remove} />`}</span>`}
+          <${IconButton} icon="edit" label=${t("inputs.edit", { name })} onClick=${onEdit} />
+          ${kind !== "push" && html`<${IconButton} icon="delete" label=${t("inputs.remove.title", { name })} onClick=${remove} />`}</span>`}
       </div>
     </div>
     ${kind === "backup" && html`<${PushAddress} input=${input} />`}
