@@ -27,14 +27,15 @@ from gateway.alarms.target import parse
 from gateway.channels.channel import Channel
 from gateway.channels.expiry import date_text
 from gateway.ports.errors import AtCapacity, StoreUnavailable
-from gateway.ports.stores import ConsoleStore
+from gateway.ports.stores import ConsoleStore, StoreChanges
 
 log = structlog.get_logger(__name__)
 
 PER_HOUR: Final = 20  # messages of one rule, in each process
 _HOUR: Final = 3_600.0
 _TICK: Final = 1.0
-_READ_SECONDS: Final = 20.0  # time between two reads of the rules, which another node may have changed
+_READ_SECONDS: Final = 20.0  # time between two reads of the rules, which another node may have changed …
+_TOLD_READ_SECONDS: Final = 60.0  # … if the store tells changes: some may be lost
 _SETTLE: Final = 20.0  # seconds after the start of a stream, in which its old faults are found again
 _KEPT: Final = 30 * 86_400.0  # seconds for which the store knows that a fault was told
 _KEPT_DAY: Final = 2 * 86_400.0  # the same for the traffic of a day
@@ -65,6 +66,7 @@ class Alarms:
         self._sent: dict[str, deque[float]] = {}  # times of the messages of each rule
         self._settling: dict[str, float] = {}  # by prefix of faults' keys: when they are known again
         self._read_at = float("-inf")
+        self._read_seconds = _READ_SECONDS
         self._failed = False
         self._tests = 0
 
@@ -79,8 +81,17 @@ class Alarms:
             raise StoreUnavailable("the stored rules of the alarms cannot be read") from None
         return self.stored
 
+    def follow(self, changes: StoreChanges) -> None:
+        """Reads the rules when the store tells that they have changed, and seldom otherwise."""
+        self._read_seconds = _TOLD_READ_SECONDS
+        changes.listen("people", self._changed)
+
+    def _changed(self, key: str) -> None:
+        if key == "/".join(RULES):
+            self._read_at = float("-inf")
+
     async def set_rules(self, rules: StoredRules) -> None:
-        """Stores the rules. Other nodes use them within _READ_SECONDS. Raises StoreUnavailable."""
+        """Stores the rules. Other nodes use them within _READ_SECONDS, or at once. Raises StoreUnavailable."""
         await self._store.put(*RULES, rules.as_json())
         self.stored = rules
 
@@ -116,7 +127,7 @@ class Alarms:
         """Tells faults until it is cancelled."""
         while True:
             try:
-                if time.monotonic() - self._read_at >= _READ_SECONDS:
+                if time.monotonic() - self._read_at >= self._read_seconds:
                     self._read_at = time.monotonic()
                     await self.rules()
                 await self.tick()

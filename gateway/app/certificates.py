@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -18,7 +18,11 @@ from gateway.lib.metric_table import CERTIFICATE_EXPIRY, MetricSample
 from gateway.lib.rfc3339 import rfc3339
 from gateway.lib.tasks import Tasks
 from gateway.ports.events import Event, Events, EventType
+from gateway.ports.stores import ConsoleStore, StoreChanges
 from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.adapters.acme.shared_entries import SharedEntries  # 9 MB, imported where it is used
 
 log = structlog.get_logger(__name__)
 
@@ -83,8 +87,30 @@ class NodeCertificate:
         files = _Files(acme_files.certificate, None)
         node = cls(files, _first(files, acme_files, tls.acme), events, ChallengeAnswers(acme_files, tls.acme))
         if events is not None:
-            node._renewal = node._make_renewal(settings, acme_files)
+            node._renewal = node._make_renewal(settings, acme_files, None)
         return node
+
+    def share(self, settings: Settings, store: ConsoleStore, changes: StoreChanges | None) -> None:
+        """Shares a certificate of ACME with all nodes that have this store. Call it before `start`.
+
+        A store on this machine, and a node without `cluster.secret`, share nothing.
+        """
+        if self.challenges is None or not is_shared(settings):
+            return
+        secret = settings.cluster.secret.get_secret_value()
+        if not secret:
+            if self._events is not None:
+                log.warning("the certificate is not shared with other machines: cluster.secret is not set")
+            return
+        from gateway.adapters.acme.shared_entries import CERTIFICATE, PendingChallenges, SharedEntries
+
+        shared = SharedEntries(store, secret, _order(settings))
+        self.challenges.shared = PendingChallenges(shared)
+        if self._renewal is not None:
+            self._renewal = self._make_renewal(settings, AcmeFiles(settings.data), shared)
+        if changes is not None:
+            own = f"{CERTIFICATE}/{shared.id}"
+            changes.listen("people", lambda key: shared.changed.set() if key == own else None)
 
     def start(self, tasks: Tasks) -> None:
         tasks.start(self._watch(), "certificate files")
@@ -136,7 +162,7 @@ class NodeCertificate:
                 await self.reload()
             self._seen = stamp
 
-    def _make_renewal(self, settings: Settings, files: AcmeFiles) -> CertificateRenewal:
+    def _make_renewal(self, settings: Settings, files: AcmeFiles, shared: "SharedEntries | None") -> CertificateRenewal:
         tls, outgoing = settings.tls, outgoing_tls(settings.tls.ca)
 
         def obtain(names: Any, kind: str) -> str:
@@ -146,8 +172,13 @@ class NodeCertificate:
             agent = f"Millrace/{__version__}"
             return Authority(tls.acme_directory, tls.acme_email, files, outgoing, agent).obtain(names, kind)
 
-        order = Order(tuple(tls.acme), tls.acme_directory)
-        return CertificateRenewal(order, files, obtain, self.reload, self._renewal_failed)
+        if shared is None:
+            return CertificateRenewal(_order(settings), files, obtain, self.reload, self._renewal_failed)
+        from gateway.adapters.acme.shared_renewal import SharedRenewal
+
+        loop = asyncio.get_running_loop()
+        files.publish = lambda found: asyncio.run_coroutine_threadsafe(shared.publish(found), loop).result()
+        return SharedRenewal(shared, _order(settings), files, obtain, self.reload, self._renewal_failed)
 
     def _renewal_failed(self, failure: Failure) -> None:
         self._failed(failure.reason, retry=rfc3339(failure.retry, "seconds"))
@@ -161,6 +192,15 @@ class NodeCertificate:
     def _emit(self, type: EventType, data: dict[str, Any]) -> None:
         if self._events is not None:
             self._events.emit(Event(type, time.time(), "", data))
+
+
+def is_shared(settings: Settings) -> bool:
+    """Whether other machines may have the same console store and certificate."""
+    return bool(settings.tls.acme) and not settings.admin.store.startswith("sqlite:")
+
+
+def _order(settings: Settings) -> Order:
+    return Order(tuple(settings.tls.acme), settings.tls.acme_directory)
 
 
 def _first(files: _Files, acme: AcmeFiles, names: tuple[str, ...]) -> ServerCertificate:

@@ -182,7 +182,10 @@ class StoreChanges(Protocol):
     """Tells which rows of the stores have changed, in any process. Some changes are not told."""
 
     def listen(self, table: str, callback: Callable[[str], None]) -> None:
-        """Calls `callback` with the id of each changed row. table: "channels", or "jobs" for new jobs."""
+        """Calls `callback` with the id of each changed row.
+
+        table: "channels", "jobs" for new jobs, "people" for certificates of a fleet, with the id `<kind>/<key>`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +269,8 @@ class ConsoleStore(Protocol):
     Raises StoreUnavailable like ChannelStore.
 
     kind: "user", "session", "profile", "alarms" (their rules), "alarm" (a fault that was told), "invitation" (to the
-    fleet), "traffic/<day>" (bytes of channels, by process).
+    fleet), "traffic/<day>" (bytes of channels, by process), "acme-certificate", "acme-state", "acme-challenges" and
+    "acme-turn" (the certificate of the fleet).
     key: at most 1,024 bytes.
     expires: seconds since 1970 after which an entry counts as deleted; 0: never.
     """

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from gateway.adapters.stores import open_channels, open_registry
+from gateway.adapters.stores import open_channels, open_console, open_registry
+from gateway.app.certificates import is_shared
 from gateway.app.node_parts import NodeParts
 from gateway.app.viewer_parts import ViewerParts, build_viewers
 from gateway.channels.media_owners import StoredDeletions
@@ -113,6 +114,8 @@ class EdgeParts:
 async def open_edge(node: NodeParts) -> EdgeParts:
     """Opens the services. From now on, the stack closes the tasks of the process. Raises StoreUnusable, UnusableKey."""
     settings, stack = node.settings, node.stack
+    if node.certificate is not None and is_shared(settings):
+        node.certificate.share(settings, await stack.enter_async_context(open_console(settings)), None)
     cluster = await open_cluster(node)
     site = RemoteSite(cluster.gateways, cluster.peers, separate_stores=cluster.registry is None)
     viewers = build_viewers(node, cluster.reader, cluster.deleted, site.table, site.site)

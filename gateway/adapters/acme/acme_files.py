@@ -3,7 +3,7 @@
 import json
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,7 +36,11 @@ class AcmeFiles:
     """The folder `<data>/acme`. Only this user can read it, and no reader sees a partial file.
 
     The methods that write raise StoreUnusable.
+
+    publish: stores the files of challenges for other machines, by their names; None: this machine is alone. It blocks.
     """
+
+    publish: Callable[[Mapping[str, str]], None] | None = None
 
     def __init__(self, data: Path) -> None:
         self.folder = data / FOLDER
@@ -64,6 +68,13 @@ class AcmeFiles:
         replace_file(self._account, json.dumps(account))
 
     # ---- certificate ----
+
+    def stored_certificate(self) -> str | None:
+        """Returns the key and the chain; None if they cannot be read."""
+        try:
+            return self.certificate.read_text("ascii")
+        except (OSError, ValueError):
+            return None
 
     def save_certificate(self, pem: str) -> None:
         replace_file(self.certificate, pem)
@@ -94,13 +105,13 @@ class AcmeFiles:
 
     def save_http_challenge(self, token: str, authorization: str) -> None:
         """Raises ValueError if the token is no file name."""
-        if _TOKEN.fullmatch(token) is None:
+        if not is_token(token):
             raise ValueError("the authority sent a token that is not base64url")
         replace_file(self._challenges / token, authorization)
 
     def http_challenge(self, token: str) -> str | None:
         """Returns the answer to a token; None if the token is unknown or malformed."""
-        if _TOKEN.fullmatch(token) is None:
+        if not is_token(token):
             return None
         try:
             with (self._challenges / token).open(encoding="ascii") as file:
@@ -116,10 +127,20 @@ class AcmeFiles:
         """Returns the path of the certificate that proves the control of a name. It exists during the challenge."""
         return self._challenges / f"{name}.pem"
 
+    def publish_challenges(self) -> None:
+        """Lets other machines answer the challenges too, before the authority checks. Raises StoreUnavailable."""
+        if self.publish is not None:
+            self.publish({path.name: path.read_text("ascii") for path in self._challenges.iterdir()})
+
     def clear_challenges(self) -> None:
         with suppress(OSError):
             for path in self._challenges.iterdir():
                 path.unlink(missing_ok=True)
+
+
+def is_token(text: str) -> bool:
+    """Whether this may be the token of a challenge, which is also a file name."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def _read_object(path: Path) -> dict[str, Any]:

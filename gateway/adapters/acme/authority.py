@@ -120,6 +120,7 @@ class Authority:
         """Publishes the answers to all challenges, then tells the authority."""
         pending = [one for one in order.authorizations if one.body.status == messages.STATUS_PENDING]
         chosen = [self._publish(one.body, kind, key) for one in pending]
+        self._files.publish_challenges()
         for challenge in chosen:
             acme.answer_challenge(challenge, challenges.HTTP01Response())
 

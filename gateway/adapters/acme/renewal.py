@@ -13,7 +13,7 @@ import structlog
 from gateway.adapters.acme.acme_files import AcmeFiles, Attempts
 from gateway.adapters.local.data_folder import folder_lock
 from gateway.lib.certificates import Certificate, CertificateError
-from gateway.ports.errors import StoreUnusable
+from gateway.ports.errors import StoreUnavailable, StoreUnusable
 
 log = structlog.get_logger(__name__)
 
@@ -98,9 +98,13 @@ class CertificateRenewal:
         while True:
             wait = max(self._due(attempts), retry) - self._clock()
             if wait > 0:
-                await asyncio.sleep(min(wait, _MAX_SLEEP))
+                await self._wait(min(wait, _MAX_SLEEP), attempts)
             else:
                 retry = await self._attempt(attempts)
+
+    async def _wait(self, seconds: float, attempts: Attempts) -> None:
+        """Waits until something may have to be done."""
+        await asyncio.sleep(seconds)
 
     def _due(self, attempts: Attempts) -> float:
         """Returns when a certificate is needed: two thirds into the life of the stored one, with some jitter."""
@@ -126,13 +130,16 @@ class CertificateRenewal:
             pem = await in_thread(lambda: self._obtain(self._names, attempts.kind))
             self._files.save_certificate(pem)
         except Exception as error:  # whatever an authority answers, the next attempt may succeed
-            if not isinstance(error, AcmeFailure | StoreUnusable):
+            if not isinstance(error, AcmeFailure | StoreUnavailable | StoreUnusable):
                 log.error("the request for a certificate failed in this program", exc_info=error)
             return self._after_failure(attempts, error)
+        await self._succeeded(attempts)
+        return 0.0
+
+    async def _succeeded(self, attempts: Attempts) -> None:
         attempts.failures, attempts.not_before, attempts.certified = [], 0.0, True
         self._files.save_attempts(attempts)
         await self._renewed()
-        return 0.0
 
     def _after_failure(self, attempts: Attempts, error: Exception) -> float:
         now = self._clock()

@@ -76,4 +76,13 @@ CREATE TRIGGER channels_listed AFTER INSERT OR UPDATE OR DELETE ON channels
     FOR EACH ROW EXECUTE FUNCTION millrace_list();
 INSERT INTO channel_list (id) SELECT id FROM channels WHERE id NOT LIKE 'deleted/%' ON CONFLICT DO NOTHING;
 """,
+    f"""
+CREATE FUNCTION millrace_notify_entry() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('{CHANNEL}', TG_TABLE_NAME || '/' || NEW.kind || '/' || NEW.key);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER entries_changed AFTER INSERT OR UPDATE ON people
+    FOR EACH ROW WHEN (NEW.kind IN ('acme-certificate', 'alarms')) EXECUTE FUNCTION millrace_notify_entry();
+""",
 )

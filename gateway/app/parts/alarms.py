@@ -31,6 +31,8 @@ async def build_alarms(
     delivery = await parts.stack.enter_async_context(Delivery(egress, parts.metrics.alarms, backends.tls))
     sources = AlarmSources(board, _name_in(stores.channels), _elsewhere(stores.registry, parts.identity.id))
     alarms = Alarms(sources, stores.console, delivery)
+    if stores.changes is not None:
+        alarms.follow(stores.changes)
     if parts.first:
         host = socket.gethostname()
         alarms.settle(f"{FaultKind.DISK}//{host}")

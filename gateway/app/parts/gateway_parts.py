@@ -56,6 +56,9 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
     backends = await open_backends(node)
     stores = backends.stores
 
+    if node.certificate is not None:
+        node.certificate.share(node.settings, stores.console, stores.changes)
+
     async def names() -> NameTable:
         """Returns the channels of all slugs."""
         return name_table(await stores.channels.list())

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from gateway.adapters.acme.renewal import Order
+from gateway.adapters.acme.shared_entries import CERTIFICATE, SharedEntries
 from gateway.adapters.local.stores import SqliteConsole
 from gateway.adapters.postgres.connections import PostgresConnections
 from gateway.adapters.postgres.stores import PostgresConsole
@@ -137,6 +139,20 @@ async def test_a_replaced_entry_has_the_new_expiry(console: ConsoleStore, clock:
     assert await console.replace("session", "a", {"n": 2}, NOW + 100) is True
     clock.now = NOW + 50
     assert await console.get("session", "a") == {"n": 2}
+
+
+async def test_nodes_share_a_certificate_and_take_turns(console: ConsoleStore, clock: Clock) -> None:
+    order = Order(("live.example.com",), "https://ca.example/dir")
+    first, second = (SharedEntries(console, "what all nodes share", order, clock) for _ in range(2))
+    await first.save(CERTIFICATE, "x" * 20_000)
+    assert await second.load(CERTIFICATE) == "x" * 20_000
+    async with first.turn() as mine, second.turn() as other:
+        assert (mine, other) == (True, False)
+        clock.now += 301  # as if the first one had crashed
+        async with second.turn() as other:
+            assert other
+    async with first.turn() as mine:
+        assert mine
 
 
 async def test_the_check_of_a_reachable_store_succeeds(console: ConsoleStore) -> None:

@@ -16,7 +16,7 @@ import pytest_asyncio
 from gateway.adapters.postgres.connections import PostgresConnections, connect
 from gateway.adapters.postgres.migrations import MIGRATIONS
 from gateway.adapters.postgres.notifications import PostgresNotifications
-from gateway.adapters.postgres.stores import PostgresChannels, PostgresJobs, PostgresRegistry
+from gateway.adapters.postgres.stores import PostgresChannels, PostgresConsole, PostgresJobs, PostgresRegistry
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import HeldByOtherNode, SlugTaken, StoreUnavailable, StoreUnusable
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
@@ -299,6 +299,22 @@ async def test_changes_by_other_processes_are_told_also_after_a_broken_connectio
                 await channels.delete(f"c{round}", 1.0)
                 assert {await told.get(), await told.get()} == {f"c{round}", f"deleted/c{round}"}
             server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ILIKE 'LISTEN%'")
+
+
+async def test_of_the_console_only_certificates_and_alarm_rules_are_told(
+    server: Postgres, connections: PostgresConnections
+) -> None:
+    notifications = PostgresNotifications(connections)
+    told: asyncio.Queue[str] = asyncio.Queue()
+    notifications.listen("people", told.put_nowait)
+    async with asyncio.timeout(20), Tasks("test") as tasks:
+        tasks.start(notifications.run(), "notifications")
+        while server.sql("SELECT count(*) FROM pg_stat_activity WHERE query ILIKE 'LISTEN%'") != "1":
+            await asyncio.sleep(0.05)
+        console = PostgresConsole(connections)
+        for kind in ("session", "acme-state", "acme-certificate", "acme-certificate", "alarms"):
+            await console.put(kind, "x", {})
+        assert [await told.get() for _ in range(3)] == ["acme-certificate/x", "acme-certificate/x", "alarms/x"]
 
 
 async def test_a_primary_that_became_a_standby_is_left(server: Postgres, connections: PostgresConnections) -> None:

@@ -24,9 +24,10 @@ from gateway.adapters.acme.acme_files import AcmeFiles
 from gateway.adapters.acme.authority import Authority
 from gateway.lib.certificates import Certificate, outgoing_tls
 from tests.support.clients import pull, push, take_of, until
-from tests.support.gateway import Gateway, running
+from tests.support.gateway import Edge, Gateway, running
 from tests.support.media import Film, judge
 from tests.support.pebble import Pebble, running_pebble
+from tests.support.postgres import Postgres
 
 NAME = "live.example.com"
 FILM = Film("acme-40", seconds=40)
@@ -38,13 +39,13 @@ def pebble(tmp_path: Path) -> Iterator[Pebble]:
         yield authority
 
 
-def shown(port: int, name: str = NAME, protocols: list[str] | None = None) -> x509.Certificate:
+def shown(port: int, name: str = NAME, protocols: list[str] | None = None, host: str = "127.0.0.1") -> x509.Certificate:
     """Returns the certificate that a port presents."""
     context = ssl._create_unverified_context()
     if protocols:
         context.set_alpn_protocols(protocols)
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        socket.create_connection((host, port), timeout=10) as plain,
         context.wrap_socket(plain, server_hostname=name) as tls,
     ):
         der = tls.getpeercert(binary_form=True)
@@ -198,6 +199,67 @@ def test_strangers_get_nothing_from_challenges_and_delay_nobody(pebble: Pebble) 
                 refused = [flood.submit(shown, port, NAME, ["acme-tls/1"]) for _ in range(200)]
                 assert names(shown(port)) == [NAME]
                 assert all(isinstance(one.exception(30), OSError) for one in refused)
+
+
+SHARED = {"MILLRACE_CLUSTER__SECRET": "what all nodes share", "MILLRACE_SIGNING__SECRET": "what keys are signed with"}
+
+
+def requests_of(node: Gateway) -> int:
+    return node.log.count("requesting a certificate")
+
+
+def on(host: str) -> dict[str, str]:
+    return {f"MILLRACE_{name}__HOST": host for name in ("RTMP", "HTTP", "WS")}
+
+
+@pytest.mark.parametrize("check", ["http-01", "tls-alpn-01"])
+def test_machines_with_one_database_share_one_certificate(
+    pebble: Pebble, postgres: Postgres, tmp_path: Path, check: str
+) -> None:
+    """Each name leads to another machine, so no machine could prove all names alone."""
+    kinds = {"127.0.0.11": Gateway, "127.0.0.12": Gateway, "127.0.0.13": Edge}
+    hosts = {host: f"{host.rpartition('.')[2]}.example.com" for host in kinds}
+    database = postgres.new_database()
+    shared = pebble.settings(*hosts.values()) | SHARED | {"MILLRACE_DATABASE": database}
+    shared |= {"MILLRACE_HTTP__PORT": "0"} if check == "tls-alpn-01" else {}
+    nodes: dict[str, Gateway] = {}
+    try:
+        for host, name in hosts.items():
+            pebble.resolve(name, host)
+            (tmp_path / host).mkdir()
+            nodes[host] = kinds[host](tmp_path / host, **shared, **on(host))
+        for node in nodes.values():
+            node.wait_ready()
+
+        def serials() -> set[int]:
+            found = [shown(node.ports["https"], hosts[host], host=host) for host, node in nodes.items()]
+            return {one.serial_number if "Pebble" in one.issuer.rfc4514_string() else 0 for one in found}
+
+        until(lambda: 0 not in serials() and len(serials()) == 1, "all present one certificate", 60)
+        asked = sum(map(requests_of, nodes.values()))
+        assert asked == 1 if check == "http-01" else asked >= 2, "the first check of port 80 fails"
+        copies = [(node.data / "acme" / "certificate.pem").read_text() for node in nodes.values()]
+        assert len(set(copies)) == 1
+        rows = postgres.sql("SELECT value FROM people WHERE kind LIKE 'acme-%'", database.rpartition("/")[2])
+        assert rows and copies[0].splitlines()[1] not in rows and "example.com" not in rows
+
+        (later := tmp_path / "later").mkdir()
+        nodes["127.0.0.14"] = Gateway(later, **shared, **on("127.0.0.14"))
+        hosts["127.0.0.14"] = hosts["127.0.0.11"]
+        nodes["127.0.0.14"].wait_ready()
+        until(lambda: 0 not in serials() and len(serials()) == 1, "a machine that joins presents it too", 20)
+        assert requests_of(nodes["127.0.0.14"]) == 0
+    finally:
+        for node in nodes.values():
+            node.stop()
+
+
+def test_without_a_secret_nothing_is_shared_and_the_log_says_so(pebble: Pebble, postgres: Postgres) -> None:
+    database = postgres.new_database()
+    with running(**pebble.settings(NAME), MILLRACE_DATABASE=database) as gateway:
+        issued(gateway)
+        assert gateway.log.count("the certificate is not shared with other machines: cluster.secret") == 1
+        assert postgres.sql("SELECT count(*) FROM people WHERE kind LIKE 'acme-%'", database.rpartition("/")[2]) == "0"
 
 
 def test_an_account_that_the_authority_does_not_know_is_made_again(pebble: Pebble, tmp_path: Path) -> None:

@@ -29,9 +29,10 @@ def test_the_picture_is_back_when_an_encoder_returns_to_any_gateway() -> None:
     assert bench_return.faults(result, limit=400) == []
 
 
-def test_viewers_do_not_notice_a_new_certificate_of_nodes_with_one_folder() -> None:
+@pytest.mark.parametrize("share", ["database", "folder"])
+def test_viewers_do_not_notice_a_new_certificate_of_nodes_with_one_name(share: str) -> None:
     need("pebble", "pebble-challtestsrv")
-    arguments = ["--viewers", "30", "--valid", "30", "--renewals", "1", "--share", "folder"]
+    arguments = ["--viewers", "30", "--valid", "30", "--renewals", "1", "--share", share]
     result = asyncio.run(bench_certificates.measure(bench_certificates.arguments(arguments)))
     assert bench_certificates.faults(result) == []
     assert result["certificates"]["renewals"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from gateway.alarms.rule import AlarmRule, StoredRules
 from gateway.alarms.traffic_watch import TrafficWatch
 from gateway.channels.channel import Channel
 from gateway.diagnosis.daily_traffic import DailyTraffic
+from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.events import Event, Events, EventType
 from gateway.ports.nodes import Node, NodeRole
 from tests.support import builders
+from tests.support.waiting import until
 
 ALL = [str(kind) for kind in FaultKind]
 
@@ -157,6 +159,25 @@ async def test_a_new_rule_does_not_tell_old_faults(node: Process):
     moved = rules.replaced([AlarmRule(name="r", on=["health"], to="ntfy://other")], "")
     assert moved.since == rules.since
     assert rules.replaced([AlarmRule(name="r", on=["disk"], to="ntfy://t")], "").since != rules.since
+
+
+async def test_rules_of_another_node_are_used_when_the_store_tells_them(node: Process, store: SqliteConsole):
+    told: list[Callable[[str], None]] = []
+
+    class Changes:
+        def listen(self, table: str, callback: Callable[[str], None]) -> None:
+            told.append(callback)
+
+    node.alarms.follow(Changes())
+    async with Tasks("test") as tasks:
+        running = tasks.start(node.alarms.run(), "alarms")
+        await until(lambda: node.alarms._read_at > 0)
+        rules = StoredRules([AlarmRule(name="other", on=["health"], to="ntfy://t")], {"other": 0.0}, "")
+        await store.put("alarms", "rules", rules.as_json())
+        told[0]("alarms/told")
+        told[0]("alarms/rules")
+        await until(lambda: [rule.name for rule in node.alarms.stored.rules] == ["other"])
+        running.cancel()
 
 
 def live(node: Process) -> Any:
