@@ -7,7 +7,6 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from gateway.lib import redact
 from gateway.protocols.rtmp.url import RtmpUrl
-from gateway.protocols.srt.url import SrtUrl
 
 _MAX_LENGTH: Final = 200
 _MIN_SECRET_LENGTH: Final = 4  # shorter texts are not masked, because ordinary words would match
@@ -23,11 +22,6 @@ def target_secrets(target: str, url: RtmpUrl) -> tuple[str, ...]:
         found += [value for _, value in parse_qsl(text[:4096], max_num_fields=None)]
     found += [unquote(secret) for secret in found]
     return tuple(sorted({s for s in found if len(s) >= _MIN_SECRET_LENGTH}, key=len, reverse=True))
-
-
-def srt_secrets(url: SrtUrl) -> tuple[str, ...]:
-    """Returns the secret parts of an SRT address: its passphrase and its stream id."""
-    return tuple(s for s in (url.passphrase, url.stream_id) if len(s) >= _MIN_SECRET_LENGTH)
 
 
 def redact_text(text: str, secrets: Iterable[str]) -> str:

@@ -226,8 +226,7 @@ class RelayTarget:
             url, rules = _parse(address), IvsRules(ingest.kind, is_realtime(host))
             return _TargetAddress(url, address, (*redact_target.target_secrets(address, url), ingest.key), rules)
         if relay_urls.is_srt(self._text):
-            target = _parse_srt(self._text)
-            return _TargetAddress(target, self._text, redact_target.srt_secrets(target), None)
+            return _TargetAddress(_parse_srt(self._text), self._text, (), None)  # its errors have no text of the server
         url = _parse(self._text)
         known = IvsRules(realtime=is_realtime(url.host)) if is_ivs_address(self._text) else None
         return _TargetAddress(url, self._text, redact_target.target_secrets(self._text, url), known)
