@@ -37,7 +37,7 @@ def _is_own_output(stream_id: str, context: InputContext) -> bool:
     """Whether the stream id names this channel at a gateway. Its media would circulate."""
     with suppress(InvalidStreamId):
         name = channel_of(parse_stream_id(stream_id).name)
-        return name in (context.channel.id, context.channel.text("slug"))
+        return name in (context.channel.id, context.channel.slug)
     return False
 
 

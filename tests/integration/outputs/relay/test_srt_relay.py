@@ -1,9 +1,8 @@
-"""Relays to SRT listeners: ffmpeg, srt-live-transmit and another gateway get every frame, and come back after a stop."""
+"""Relays to SRT listeners: ffmpeg, srt-live-transmit and another gateway get every frame, also after a restart."""
 
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from tests.support.clients import Program, new_ffmpeg, probe, pull, push, take_o
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import BFRAMES, PLAIN, Film, Take, judge
 from tests.support.tools import need
+from tests.support.ts_senders import free_port
 
 LAB = {"MILLRACE_EGRESS__ALLOW": "127.0.0.0/8", "MILLRACE_STREAM__LINGER": "1"}
 LONG = Film("srt-relay", seconds=60)
@@ -27,13 +27,6 @@ def gateways() -> Iterator[tuple[Gateway, Gateway]]:
     need("ffmpeg")
     with running(**LAB) as near, running() as far:
         yield near, far
-
-
-def free_port() -> int:
-    """A UDP port of the loopback address that is free now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe_:
-        probe_.bind(("127.0.0.1", 0))
-        return int(probe_.getsockname()[1])
 
 
 def srt(channel: Channel, **query: object) -> str:
@@ -91,7 +84,10 @@ def test_a_target_with_a_passphrase_gets_every_frame(gateways: tuple[Gateway, Ga
     [
         (lambda there, url: url[:-4] + "beef", "refused: the key is missing or wrong (1401)"),
         (lambda there, url: url.replace(there.id, "nobody0123"), "refused: "),
-        (lambda there, url: url + "&passphrase=not-the-right-one", "refused: a passphrase is required, or not expected"),
+        (
+            lambda there, url: url + "&passphrase=not-the-right-one",
+            "refused: a passphrase is required, or not expected",
+        ),
     ],
     ids=["wrong key", "no channel", "unexpected passphrase"],
 )
