@@ -79,7 +79,7 @@ def _join(opened: socket.socket, address: UdpAddress) -> None:
 
 
 def _sockaddr(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
-    """Returns a struct sockaddr_storage, without a port."""
+    """Returns a `sockaddr_storage` without a port."""
     if ip.version == 6:
         return struct.pack("@HHI16sI100x", socket.AF_INET6, 0, 0, ip.packed, 0)
     return struct.pack("@HH4s120x", socket.AF_INET, 0, ip.packed)
