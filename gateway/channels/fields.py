@@ -161,7 +161,7 @@ def _targets(value: Any) -> tuple[str, ...]:
     targets = relay_urls.targets(value)
     if targets is None or len(targets) > MAX_RELAYS or not all(relay_urls.is_target(t) for t in targets):
         raise ValueError(
-            f"expected at most {MAX_RELAYS} rtmp:// or rtmps:// addresses or IVS channel ARNs, "
+            f"expected at most {MAX_RELAYS} rtmp://, rtmps:// or srt:// addresses or IVS channel ARNs, "
             "as a list or separated by commas"
         )
     return targets

@@ -14,7 +14,10 @@ from gateway.channels.names import is_object_key
 from gateway.channels.playlist_items import PlaylistItem
 from gateway.channels.relay_urls import MASK
 from gateway.channels.schedule import time_zone
+from gateway.channels.udp_address import parse_udp_address
+from gateway.lib.egress import UDP
 from gateway.ports.errors import InvalidField
+from gateway.protocols.srt.url import parse_url as parse_srt_url
 
 FIELD: Final = "inputs"  # of the stored channel
 MAIN: Final = "main"  # the name of the push with the channel's own key, if the list does not name it
@@ -26,7 +29,7 @@ MAX_ZONE: Final = 64  # characters of the name of a time zone
 MAX_KBPS: Final = 1_000_000  # of a rule `below`
 MAX_SECONDS: Final = 60  # of a rule `below`
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
-PULL_SCHEMES: Final = frozenset(("rtmp", "rtmps", "http", "https", "rtsp", "rtsps"))
+PULL_SCHEMES: Final = frozenset(("rtmp", "rtmps", "http", "https", "rtsp", "rtsps", "srt", *UDP))
 # Members that the API computes for each answer. Clients send them back with the list; they are not stored.
 COMPUTED: Final = frozenset(("state", "error", "taken", "key", "pushUrl"))
 
@@ -166,6 +169,14 @@ def _parse_input(item: Any, index: int) -> InputSpec:
 
 def check_pull_address(url: str) -> None:
     """Raises InvalidField if a pull cannot fetch this address."""
+    scheme = url.partition("://")[0].lower()
+    try:
+        if scheme == "srt":
+            parse_srt_url(url)
+        elif scheme in UDP:
+            parse_udp_address(url)
+    except ValueError as error:
+        raise InvalidField(FIELD, str(error)) from None
     try:
         parts = urlsplit(url)
         valid = parts.scheme.lower() in PULL_SCHEMES and bool(parts.hostname) and parts.port != 0
@@ -246,8 +257,10 @@ def _zone(item: Mapping[str, Any]) -> str:
 
 
 def masked_address(url: str) -> str:
-    """Returns the address of a pull for display: its user and its query are masked."""
+    """Returns the address of a pull for display: its user and its query are masked. Those of UDP have no secrets."""
     scheme, separator, rest = url.partition("://")
+    if scheme.lower() in UDP:
+        return url
     address, question, _ = rest.partition("?")
     authority, slash, path = address.partition("/")
     user, at, host = authority.rpartition("@")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.lib.egress import Address
+from gateway.lib.outgoing import os_error_text
 from gateway.lib.tasks import Tasks
 from gateway.listeners import datagrams
 from gateway.listeners.udp_socket import UdpSocket
@@ -110,7 +111,11 @@ async def open_link(
     failure: OutputError | None = None
     for address in addresses:
         caller = Caller(url.stream_id, wanted, time.monotonic(), url.passphrase, url.key_size)
-        call = _Call(caller, address)
+        try:
+            call = _Call(caller, address)
+        except OSError as error:  # this machine has no IPv6, for example
+            failure = OutputError(os_error_text(error))
+            continue
         try:
             await call.open(seconds / len(addresses))
             break

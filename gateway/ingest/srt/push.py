@@ -9,7 +9,6 @@ from gateway.ingest.admission import PushRequest
 from gateway.ingest.push import Push
 from gateway.ingest.refusal_texts import refusal_text
 from gateway.ingest.services import ListenerServices
-from gateway.ingest.srt.sound_converter import SoundConverter
 from gateway.live.program_intake import ProgramIntake
 from gateway.live.sink import EndReason
 from gateway.playback.srt import PASSPHRASE, rejected
@@ -17,6 +16,7 @@ from gateway.ports.auth_hook import HookDetails
 from gateway.ports.errors import GatewayError
 from gateway.protocols.srt.stream_id import StreamId
 from gateway.srt.link import Direction, SrtLink
+from gateway.workers.sound_converter import SoundConverter
 from gateway.workers.worker_pool import WorkerPool
 
 PROTOCOL: Final = "srt"

@@ -8,6 +8,7 @@ from gateway.protocols.srt.crypto import KEY_SIZES, PASSPHRASE
 from gateway.protocols.srt.packets import MAX_STREAM_ID
 
 MAX_LATENCY: Final = 60_000  # milliseconds
+DEFAULT_LATENCY: Final = 120  # milliseconds, as of libsrt
 _FIELDS: Final = frozenset(("streamid", "latency", "passphrase", "pbkeylen", "mode"))
 
 

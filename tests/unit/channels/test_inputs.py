@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.channels.inputs import Below, InputKind, parse_inputs
+from gateway.channels.inputs import Below, InputKind, masked_list, parse_inputs, restore_addresses
 from gateway.channels.playlist_items import PlaylistItem
 from gateway.ports.errors import InvalidField
 
@@ -20,11 +20,28 @@ from gateway.ports.errors import InvalidField
         ),
         *("tcp://a:1", "ftp://a/x", "gopher://a/x", "pipe:0", "fd:0", "-i", "http://", "http:///x"),
         *("http://a:0/x", "http://a\r\nX: y/", "HTTP://a:99999/", "rtsp://[::1", "http://a b/"),
+        *("srt://a", "srt://a:1?mode=listener", "srt://a:1?x=y", "udp://10.0.0.1:53", "rtp://a:5000", "udp://@:5000"),
     ],
 )
 def test_only_urls_of_media_servers_can_be_pulled(url: str) -> None:
     with pytest.raises(InvalidField):
         parse_inputs([{"kind": "pull", "url": url}])
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("srt://a:1?streamid=read:x&passphrase=0123456789", "srt://a:1?********"),
+        ("udp://10.0.0.9@232.1.2.3:5000", "udp://10.0.0.9@232.1.2.3:5000"),
+        ("rtp://@239.1.2.3:5000", "rtp://@239.1.2.3:5000"),
+        ("rtsp://u:p@a/x", "rtsp://********@a/x"),
+    ],
+)
+def test_secrets_of_a_pull_are_masked_and_restored(url: str, shown: str) -> None:
+    specs = parse_inputs([{"kind": "pull", "url": url}])
+    listed = masked_list([spec.stored() for spec in specs])
+    assert listed[1]["url"] == shown
+    assert parse_inputs(restore_addresses(listed, specs)) == specs
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ export default {
   "ask.relay": "Where to send it",
   "ask.relay.missing": "Enter an address.",
   "ask.relay.more": "Several targets, or other tracks",
-  "ask.relay.text": "Address with the key: rtmp://host/app/key",
+  "ask.relay.text": "Address with the key: rtmp://host/app/key or srt://host:port?streamid=key",
   "ask.transcoding": "Which renditions?",
   "ask.transcoding.missing": "Choose at least one rendition.",
   "ask.transcoding.more": "Choose the codec or a ladder of your own",

@@ -10,7 +10,7 @@ export default {
   "ask.relay": "转推到哪里",
   "ask.relay.missing": "请输入地址。",
   "ask.relay.more": "多个目标或其他轨道",
-  "ask.relay.text": "含密钥的地址：rtmp://host/app/key",
+  "ask.relay.text": "含密钥的地址：rtmp://host/app/key 或 srt://host:port?streamid=key",
   "ask.transcoding": "要哪些清晰度？",
   "ask.transcoding.missing": "请至少选择一种清晰度。",
   "ask.transcoding.more": "选择编码或自定义码率阶梯",

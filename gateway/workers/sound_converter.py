@@ -1,4 +1,4 @@
-"""SoundConverter: converts the sound of a push to AAC in a worker process."""
+"""SoundConverter: converts the sound of a push or pull to AAC in a worker process."""
 
 from __future__ import annotations
 
