@@ -205,7 +205,7 @@ def control(kind: int, socket: int, stamp: int, content: bytes = b"", informatio
 
 
 def restamped(datagram: bytes, stamp: int) -> bytes:
-    """Returns a packet with another time stamp. The peer's time base is the time stamp of the answer that reaches it."""
+    """Returns a packet with another time stamp. That of an answer is the time base of the peer."""
     return datagram[:8] + (stamp & MASK32).to_bytes(4, "big") + datagram[12:]
 
 
