@@ -12,7 +12,7 @@ from gateway.channels.names import channel_of, is_stream_name
 from gateway.channels.stores import find_channel
 from gateway.live.stream import Stream
 from gateway.packaging.services import PackagingServices
-from gateway.packaging.ts.continuous import SrtOutput
+from gateway.packaging.ts.continuous import SrtOutput, can_carry
 from gateway.packaging.viewer import Viewer
 from gateway.playback.framing import SRT
 from gateway.playback.play_format import FormatCode
@@ -98,7 +98,9 @@ class SrtPlay:
     async def begin(self, link: SrtLink) -> SrtPlay:
         assert self._stream is not None  # `check` was called before
         output = self._stream.output("srt")
-        if not isinstance(output, SrtOutput):  # it failed; it will be started again
+        tracks = self._stream.tracks
+        # Not an SrtOutput: it failed, and will be started again.
+        if not isinstance(output, SrtOutput) or (tracks is not None and not can_carry(tracks)):
             raise Rejected(Reject.NOT_SUPPORTED, "a transport stream cannot carry these codecs")
         self._output = output
         transport = SrtTransport(link)

@@ -23,7 +23,7 @@ from gateway.protocols.srt.listening import (
     conclusion_of,
     refuse,
 )
-from gateway.protocols.srt.packets import HEAD_SIZE, Handshake, HandshakeType, Reject, handshake_of
+from gateway.protocols.srt.packets import HEAD_SIZE, Handshake, HandshakeType, Reject, handshake_of, restamped
 from gateway.srt.counters import SrtCounters
 from gateway.srt.link import Direction, LinkTicker, Paths, SrtLink, SrtUser
 
@@ -108,7 +108,8 @@ class SrtSession:
         self._address = address
         self._paths = paths
         self._links: dict[bytes, SrtLink] = {}  # by our socket's id, as it is in the packets
-        self._answers: dict[int, bytes] = {}  # to conclusions, by the id of the caller's socket
+        # Answers to conclusions, and the time of their time stamp 0, by the id of the caller's socket.
+        self._answers: dict[int, tuple[bytes, float]] = {}
         self._opening: dict[int, asyncio.Task[object]] = {}
 
     def receive(self, datagrams: Sequence[bytes], arrivals: Sequence[float]) -> None:
@@ -148,8 +149,8 @@ class SrtSession:
         handshake = handshake_of(datagram)
         if handshake is None or not self._server.may_conclude(handshake, self._address):
             return
-        if (answer := self._answers.get(handshake.socket)) is not None:
-            self._client.send([answer])  # our first answer was lost
+        if handshake.socket in self._answers:
+            self._answer(handshake.socket)  # our first answer was lost
         elif handshake.socket not in self._opening:
             self._conclude(handshake, datagram, arrival)
 
@@ -187,10 +188,14 @@ class SrtSession:
                 request.abandon()
                 self._close_if_unused("refused")
         self._links[agreement.socket.to_bytes(4, "big")] = link
-        self._answers[caller] = answer
+        self._answers[caller] = answer, agreement.began
         self._client.accept()
-        self._client.send([answer])
+        self._answer(caller)
         self._server.ticker.add(link)
+
+    def _answer(self, caller: int) -> None:
+        answer, began = self._answers[caller]
+        self._client.send([restamped(answer, int((time.monotonic() - began) * 1e6))])
 
     def _refuse(self, handshake: Handshake, error: Rejected) -> None:
         log.info("connection refused", protocol="srt", peer=self._client.address, code=error.code, reason=str(error))

@@ -97,6 +97,20 @@ class Channel:
         """The URL for RTMP players."""
         return f"{self.obs_server}/{self.id}"
 
+    @property
+    def srt_push(self) -> str:
+        """The address to push to over SRT."""
+        return f"{self.srt_server}?streamid=publish:{self.id}?sign={self.key}"
+
+    @property
+    def srt(self) -> str:
+        """The address for players of SRT."""
+        return f"{self.srt_server}?streamid=read:{self.id}"
+
+    @property
+    def srt_server(self) -> str:
+        return f"srt://127.0.0.1:{self.gateway.ports['srt']}"
+
     def url(self, path: str) -> str:
         """A playback URL: `live.flv`, `live.m3u8`, `master.m3u8`, `manifest.mpd`, a player page …"""
         return f"http://127.0.0.1:{self.gateway.ports['http']}/{self.id}/{path}"

@@ -88,6 +88,12 @@ class TsRendering:
         return b""
 
 
+def can_carry(tracks: Tracks) -> bool:
+    """Whether a transport stream can carry the pictures; without pictures, the sound."""
+    video, audio = tracks.video, tracks.audio
+    return video.codec in VIDEO_TYPES if video is not None else audio is not None and audio.codec in AUDIO_TYPES
+
+
 def _codecs(tracks: tuple[MediaTrack | None, MediaTrack | None]) -> list[object]:
     return [None if track is None else track.codec for track in tracks]
 

@@ -204,6 +204,11 @@ def control(kind: int, socket: int, stamp: int, content: bytes = b"", informatio
     return HEAD.pack(CONTROL | kind << 16 | subtype, information, stamp & MASK32, socket) + content
 
 
+def restamped(datagram: bytes, stamp: int) -> bytes:
+    """Returns a packet with another time stamp. That of an answer is the time base of the peer."""
+    return datagram[:8] + (stamp & MASK32).to_bytes(4, "big") + datagram[12:]
+
+
 def handshake_of(datagram: bytes) -> Handshake | None:
     """Returns the handshake in a datagram; None if it is another packet or damaged."""
     if len(datagram) < HEAD_SIZE + _HANDSHAKE.size or datagram[:4] != b"\x80\x00\x00\x00":

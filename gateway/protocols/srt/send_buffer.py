@@ -19,6 +19,9 @@ _KEEP: Final = 1.25  # times the latency, §4.6
 _SHORTEST_KEEP: Final = 1.0  # seconds
 _MAX_BURST: Final = 64  # packets that one turn sends again: a burst would only cause more loss
 _MAX_LOST: Final = 1_024  # numbers of one loss list that are looked at: a peer may ask for everything
+_STEP: Final = 10_000  # microseconds: a burst is sent in steps, so that it does not overrun the buffers on its way
+_STEP_PACKETS: Final = 64  # 67 Mbit/s
+_LONGEST_BURST: Final = 1_000_000  # microseconds; the rest of a longer one is sent at once
 _TAIL: Final = 8  # packets that are sent again if the peer says nothing
 
 # encrypt(sequence of 31 bits, payload): returns the key's number and the encrypted payload.
@@ -36,7 +39,7 @@ class SendBuffer:
 
     __slots__ = (
         "_again", "_encrypt", "_first", "_keep", "_kept", "_last_progress", "_message", "_next", "_sent_again",
-        "_waiting", "_window", "dropped", "retransmitted", "sent", "socket",
+        "_step", "_step_packets", "_waiting", "_window", "dropped", "retransmitted", "sent", "socket",
     )  # fmt: skip
 
     def __init__(self, first: int, socket: int, latency: float, window: int, encrypt: Encrypt | None = None) -> None:
@@ -50,12 +53,24 @@ class SendBuffer:
         self._waiting: deque[tuple[bytes, int]] = deque()  # payload and time stamp
         self._again: dict[int, None] = {}  # numbers to send again, in order
         self._sent_again: dict[int, float] = {}  # by number: when it was sent again
+        self._step = 0  # time stamp of the last step, which has so many packets:
+        self._step_packets = 0
         self._last_progress = 0.0
         self.sent = self.retransmitted = self.dropped = 0
 
     def push(self, payloads: Iterable[bytes], stamp: int) -> None:
-        """Adds payloads. stamp: microseconds since the connection began, without wrap."""
-        self._waiting.extend((payload, stamp) for payload in payloads)
+        """Adds payloads. stamp: microseconds since the connection began, without wrap.
+
+        Of a burst, each step of 64 payloads gets a later time stamp, and is not sent before.
+        """
+        for payload in payloads:
+            if stamp >= self._step + _STEP:
+                self._step, self._step_packets = stamp, 0
+            elif self._step_packets == _STEP_PACKETS:
+                self._step_packets = 0
+                self._step = min(self._step + _STEP, stamp + _LONGEST_BURST)
+            self._step_packets += 1
+            self._waiting.append((payload, max(stamp, self._step)))
 
     def take(self, now: float, stamp: int) -> list[bytes]:
         """Returns the datagrams to send now: missing ones first. Hot path.
@@ -71,6 +86,8 @@ class SendBuffer:
             if not kept:
                 self._last_progress = now
             for _ in range(min(len(waiting), self._window - len(kept))):
+                if waiting[0][1] > stamp:
+                    break  # a later step
                 payload, pushed = waiting.popleft()
                 message = self._message
                 self._message = message % MESSAGE_MASK + 1

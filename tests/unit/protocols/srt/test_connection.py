@@ -186,3 +186,28 @@ def test_no_datagram_raises(datagrams: list[bytes]) -> None:
         connection.receive(datagrams or [b""], [link.now] * max(1, len(datagrams)))
         connection.tick(link.now)
         connection.due(link.now)
+
+
+def test_a_burst_is_sent_in_steps() -> None:
+    """A receiver of Debian takes about 180 packets into its UDP buffer."""
+    link = _link()
+    link.sender.push([bytes(1316)] * 500, link.now)
+    assert len(link.sender.out) == 64
+    sizes = []
+
+    def note(now: float) -> None:
+        sizes.append(len(link.sender.out))
+
+    link.run(0.5, note)
+
+    assert len(link.delivered) == 500
+    assert max(sizes) <= 64
+    assert link.delivered[-1][0] - link.delivered[0][0] == pytest.approx(0.07, abs=0.011), "its time stamps rise too"
+
+
+def test_a_stream_faster_than_the_steps_is_never_more_than_a_second_late() -> None:
+    link = _link(delay=0.0)
+    for n in range(300):
+        link.sender.push([bytes(1316)] * 90, 100 + n * 0.01)
+
+    assert link.sender.sent.waiting_packets <= 90 * 101
