@@ -17,6 +17,8 @@ from pathlib import Path
 
 from gateway.protocols.srt.calling import REPEAT_SECONDS, Caller
 from gateway.protocols.srt.connection import TICK_SECONDS, SrtConnection
+from gateway.protocols.srt.packets import PAYLOAD
+from gateway.protocols.srt.send_buffer import split
 from tests.support.clients import Program
 from tests.support.media import Film
 
@@ -166,6 +168,23 @@ class Peer:
             self.connection.tick(now)
             self.received += self.connection.due(now)
             self._flush()
+
+    def play(self, stream: bytes, seconds: float) -> None:
+        """Pushes a transport stream within some seconds, and returns when the server has acknowledged all of it."""
+        assert self.connection is not None
+        payloads, sent, began = split(stream, PAYLOAD), 0, time.monotonic()
+
+        def push() -> None:
+            nonlocal sent
+            until = min(len(payloads), int((time.monotonic() - began) / seconds * len(payloads)))
+            if until > sent:
+                self.push(payloads[sent:until])
+                sent = until
+
+        while sent < len(payloads) or not self.connection.sent.is_empty:
+            self.run(0.1, push)
+            if self.connection.ended:
+                return
 
     def close(self) -> None:
         if self.connection is not None:
