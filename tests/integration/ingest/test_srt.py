@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,7 @@ from tests.support.clients import Program, pull, take_of, until
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import PLAIN, Film, made_once
 from tests.support.shared_gateway import shared_gateway
-from tests.support.srt import Peer, call, srt_push, transmit
+from tests.support.srt import call, srt_push, transmit
 from tests.support.tools import need
 
 SECRET = "a long passphrase"
