@@ -16,7 +16,7 @@ from gateway.adapters.acme.renewal import CertificateRenewal, Failure, Order
 from gateway.lib.certificates import Certificate, CertificateError, CertificateNames, ServerCertificate, outgoing_tls
 from gateway.lib.metric_table import CERTIFICATE_EXPIRY, MetricSample
 from gateway.lib.rfc3339 import rfc3339
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, run_from_thread
 from gateway.ports.events import Event, Events, EventType
 from gateway.ports.stores import ConsoleStore, StoreChanges
 from gateway.settings import Settings
@@ -177,7 +177,7 @@ class NodeCertificate:
         from gateway.adapters.acme.shared_renewal import SharedRenewal
 
         loop = asyncio.get_running_loop()
-        files.publish = lambda found: asyncio.run_coroutine_threadsafe(shared.publish(found), loop).result()
+        files.publish = lambda found: run_from_thread(shared.publish(found), loop)
         return SharedRenewal(shared, _order(settings), files, obtain, self.reload, self._renewal_failed)
 
     def _renewal_failed(self, failure: Failure) -> None:

@@ -83,3 +83,8 @@ class Tasks:
 def _close(*coros: Coroutine[Any, Any, object]) -> None:
     for coro in coros:
         coro.close()
+
+
+def run_from_thread(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
+    """Runs `work` on the loop of another thread and blocks until it has ended. Raises what `work` raises."""
+    asyncio.run_coroutine_threadsafe(work, loop).result()
