@@ -27,7 +27,7 @@ from gateway.ports.errors import (
     PushesNotAccepted,
     StoreUnavailable,
 )
-from gateway.protocols.srt.listening import Rejected
+from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import PAYLOAD, Reject
 from gateway.protocols.srt.send_buffer import split
 from gateway.protocols.srt.stream_id import StreamId
@@ -46,10 +46,10 @@ _CODES: Final[dict[type[GatewayError], Reject]] = {
 }
 
 
-def rejected(error: GatewayError, reason: str = "") -> Rejected:
+def rejected(error: GatewayError, reason: str = "") -> HandshakeRefused:
     """Returns the refusal of a caller. reason: for logs; "": the text of the error."""
     codes = (code for kind, code in _CODES.items() if isinstance(error, kind))
-    return Rejected(next(codes, Reject.PEER), reason or f"{type(error).__name__}: {error}"[:200])
+    return HandshakeRefused(next(codes, Reject.PEER), reason or f"{type(error).__name__}: {error}"[:200])
 
 
 class SrtPlay:
@@ -58,9 +58,9 @@ class SrtPlay:
     direction: Final = Direction.PLAY
 
     def __init__(self, services: PlayServices, asked: StreamId, address: str) -> None:
-        """Raises Rejected for a name that cannot exist."""
+        """Raises HandshakeRefused for a name that cannot exist."""
         if not is_stream_name(asked.name):
-            raise Rejected(Reject.BAD_REQUEST, "not a name of a stream")
+            raise HandshakeRefused(Reject.BAD_REQUEST, "not a name of a stream")
         self._services = services
         self._asked = asked
         self._address = address
@@ -101,7 +101,7 @@ class SrtPlay:
         tracks = self._stream.tracks
         # Not an SrtOutput: it failed, and will be started again.
         if not isinstance(output, SrtOutput) or (tracks is not None and not can_carry(tracks)):
-            raise Rejected(Reject.NOT_SUPPORTED, "a transport stream cannot carry these codecs")
+            raise HandshakeRefused(Reject.NOT_SUPPORTED, "a transport stream cannot carry these codecs")
         self._output = output
         transport = SrtTransport(link)
         limit = self._services.settings.limits.viewer_backlog

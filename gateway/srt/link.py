@@ -26,7 +26,7 @@ Paths = Callable[[float], tuple[LinkPath, ...]]
 
 
 class Direction(StrEnum):
-    """What the caller of our listener does."""
+    """Whether the caller of our listener pushes or plays."""
 
     PUBLISH = "publish"
     PLAY = "play"

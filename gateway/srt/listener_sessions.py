@@ -17,13 +17,13 @@ from gateway.protocols.srt.connection import SrtConnection
 from gateway.protocols.srt.listening import (
     Conclusion,
     Cookies,
-    Rejected,
+    HandshakeRefused,
     accept,
     answer_induction,
     conclusion_of,
     refuse,
 )
-from gateway.protocols.srt.packets import HEAD_SIZE, Handshake, HandshakeType, Reject, handshake_of, restamped
+from gateway.protocols.srt.packets import HEAD_SIZE, HandshakeType, Reject, SrtHandshake, handshake_of, restamped
 from gateway.srt.counters import SrtCounters
 from gateway.srt.link import Direction, LinkTicker, Paths, SrtLink, SrtUser
 
@@ -34,16 +34,16 @@ _NO_SOCKET: Final = bytes(4)
 
 
 class SrtRequest(Protocol):
-    """What a caller wants: to push or to play a stream."""
+    """The request of a caller: to push or to play a stream."""
 
     @property
     def direction(self) -> Direction: ...
 
     async def check(self) -> str:
-        """Checks its key. Returns the passphrase of the stream; "": none. Raises Rejected."""
+        """Checks its key. Returns the passphrase of the stream; "": none. Raises HandshakeRefused."""
 
     async def begin(self, link: SrtLink) -> SrtUser:
-        """Begins to push or to play. Raises Rejected."""
+        """Begins to push or to play. Raises HandshakeRefused."""
 
     def abandon(self) -> None:
         """Ends a request that did not become a link."""
@@ -68,7 +68,7 @@ class SrtPeer(Protocol):
 class SrtServer:
     """The connections of one process. Implements UdpProtocol.
 
-    latency: at least, seconds. request(stream id, address): returns what a caller wants. Raises Rejected.
+    latency: at least, seconds. request(stream id, address): returns what a caller wants. Raises HandshakeRefused.
     """
 
     latency: float
@@ -83,7 +83,7 @@ class SrtServer:
         handshake = handshake_of(datagram)
         return handshake is not None and self.may_conclude(handshake, address)
 
-    def may_conclude(self, handshake: Handshake, address: Address) -> bool:
+    def may_conclude(self, handshake: SrtHandshake, address: Address) -> bool:
         is_conclusion = handshake.type == HandshakeType.CONCLUSION
         return is_conclusion and self.cookies.is_valid(handshake.cookie, address, time.monotonic())
 
@@ -154,13 +154,13 @@ class SrtSession:
         elif handshake.socket not in self._opening:
             self._conclude(handshake, datagram, arrival)
 
-    def _conclude(self, handshake: Handshake, datagram: bytes, arrival: float) -> None:
+    def _conclude(self, handshake: SrtHandshake, datagram: bytes, arrival: float) -> None:
         try:
             if len(self._links) + len(self._opening) >= MAX_LINKS:
-                raise Rejected(Reject.RESOURCE, "too many connections of one address and port")
+                raise HandshakeRefused(Reject.RESOURCE, "too many connections of one address and port")
             conclusion = conclusion_of(datagram, arrival)
             request = self._server.request(conclusion.stream_id, self._client.address)
-        except Rejected as error:
+        except HandshakeRefused as error:
             self._refuse(handshake, error)
             return
         name = f"srt {self._client.address}"
@@ -176,11 +176,11 @@ class SrtSession:
             )
             link.paths, link.direction = self._paths, request.direction
             link.user = await request.begin(link)
-        except Rejected as error:
+        except HandshakeRefused as error:
             self._refuse(conclusion.handshake, error)
             return
         except Exception:
-            self._refuse(conclusion.handshake, Rejected(Reject.UNKNOWN, "internal error"))
+            self._refuse(conclusion.handshake, HandshakeRefused(Reject.UNKNOWN, "internal error"))
             raise
         finally:
             self._opening.pop(caller, None)
@@ -197,7 +197,7 @@ class SrtSession:
         answer, began = self._answers[caller]
         self._client.send([restamped(answer, int((time.monotonic() - began) * 1e6))])
 
-    def _refuse(self, handshake: Handshake, error: Rejected) -> None:
+    def _refuse(self, handshake: SrtHandshake, error: HandshakeRefused) -> None:
         log.info("connection refused", protocol="srt", peer=self._client.address, code=error.code, reason=str(error))
         self._server.counters.refuse(error.code)
         self._client.send([refuse(handshake, error.code, 0)])

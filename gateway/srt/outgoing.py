@@ -18,7 +18,7 @@ from gateway.listeners.udp_socket import UdpSocket
 from gateway.ports.errors import OutputError
 from gateway.protocols.srt.calling import REPEAT_SECONDS, Caller
 from gateway.protocols.srt.connection import SrtConnection
-from gateway.protocols.srt.listening import Rejected
+from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
 from gateway.protocols.srt.url import SrtUrl
 from gateway.srt.link import LinkTicker, SrtLink, SrtUser
@@ -74,7 +74,7 @@ class _Call:
             self._answered.set()
             try:
                 self.caller.receive(packets[0], arrivals[0])
-            except Rejected as error:
+            except HandshakeRefused as error:
                 text = _TEXTS.get(Reject(error.code), str(error)) if error.code in set(Reject) else str(error)
                 self.opened.set_exception(OutputError(f"refused: {text} ({error.code})"))
             else:

@@ -1,4 +1,4 @@
-"""SoundConverter: converts the sound of a push or pull to AAC in a worker process."""
+"""SoundWorkerConverter: converts the sound of a push or pull to AAC in a worker process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True, eq=False)
-class SoundConverter:
+class SoundWorkerConverter:
     """Converts one stream of sound. It is left out if no worker can be started. Implements SoundToAac.
 
     stream: for logs. deliver: gets the units of AAC, with times in milliseconds.

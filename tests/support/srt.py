@@ -99,7 +99,7 @@ def thin_link(target: int, **conditions: float) -> Iterator[ThinLink]:
 
 
 class Peer:
-    """A caller on a socket of its own. It works while its methods run. Raises Rejected if the server refuses.
+    """A caller on a socket of its own. It works while its methods run. Raises HandshakeRefused if the server refuses.
 
     received: payloads, in order.
     """
@@ -131,7 +131,7 @@ class Peer:
         return found
 
     def connect(self, timeout: float = 10.0) -> Peer:
-        """Shakes hands. Raises Rejected, TimeoutError."""
+        """Shakes hands. Raises HandshakeRefused, TimeoutError."""
         end = time.monotonic() + timeout
         while self.caller.agreement is None:
             if time.monotonic() > end:
@@ -199,7 +199,7 @@ class Peer:
 
 
 def call(port: int, stream_id: str, **options: object) -> Peer:
-    """Returns a connected peer. Raises Rejected."""
+    """Returns a connected peer. Raises HandshakeRefused."""
     peer = Peer(port, stream_id, **options)  # type: ignore[arg-type]
     try:
         return peer.connect()

@@ -23,7 +23,7 @@ _DISCONTINUITY, _PCR, _OPCR, _SPLICE, _VARIABLE = 0x80, 0x10, 0x08, 0x04, 0x03
 
 @dataclass(slots=True)
 class TsCounters:
-    """What was wrong in the selected program and its tables.
+    """Counts the errors in the selected program and its tables.
 
     continuity_errors: gaps in the counters of a PID. transport_errors: packets that are marked as damaged or whose
     adaptation field exceeds them. scrambled: packets. duplicates: packets that came twice, which is allowed.

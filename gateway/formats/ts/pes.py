@@ -43,7 +43,7 @@ def _stamp(data: bytes, at: int) -> int:
 
 
 class PesTarget(Protocol):
-    """What a PES reader serves: one elementary stream."""
+    """One elementary stream, which takes the PES packets of a reader."""
 
     def take_pes(self, data: bytes, generation: int) -> None:
         """Takes a PES packet. generation: of the program's clock at its start."""

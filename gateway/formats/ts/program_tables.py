@@ -18,7 +18,7 @@ NULL_PID: Final = 0x1FFF
 
 
 class StreamUse(StrEnum):
-    """What is done with an elementary stream. The last four become data units."""
+    """The use of an elementary stream. The last four become data units."""
 
     VIDEO = "video"
     AUDIO = "audio"

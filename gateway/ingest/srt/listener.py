@@ -8,7 +8,7 @@ from gateway.listeners.port_listener import OpenListeners
 from gateway.listeners.udp_listener import UdpLimits, UdpListener
 from gateway.playback.srt import SrtPlay
 from gateway.protocols.srt.connection import IDLE_SECONDS
-from gateway.protocols.srt.listening import Rejected
+from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
 from gateway.protocols.srt.stream_id import InvalidStreamId, parse_stream_id
 from gateway.srt.bonding import BondingServer
@@ -26,11 +26,11 @@ def open_srt(services: ListenerServices, workers: WorkerPool | None) -> OpenList
         try:
             asked = parse_stream_id(stream_id)
         except InvalidStreamId as error:
-            raise Rejected(Reject.BAD_REQUEST, str(error)) from None
+            raise HandshakeRefused(Reject.BAD_REQUEST, str(error)) from None
         if not asked.is_push:
             return SrtPlay(services, asked, address)
         if workers is None:
-            raise Rejected(Reject.FORBIDDEN, "this is an edge, which only plays")
+            raise HandshakeRefused(Reject.FORBIDDEN, "this is an edge, which only plays")
         return SrtPush(services, workers, asked, address)
 
     settings = services.settings

@@ -16,7 +16,7 @@ from gateway.ports.auth_hook import HookDetails
 from gateway.ports.errors import GatewayError
 from gateway.protocols.srt.stream_id import StreamId
 from gateway.srt.link import Direction, SrtLink
-from gateway.workers.sound_converter import SoundConverter
+from gateway.workers.sound_converter import SoundWorkerConverter
 from gateway.workers.worker_pool import WorkerPool
 
 PROTOCOL: Final = "srt"
@@ -65,7 +65,7 @@ class SrtPush:
         self._link = link
         publisher.network = link.statistics
         name, tasks = publisher.stream.name, self._services.tasks
-        self._intake = ProgramIntake(publisher, lambda take: SoundConverter(self._workers, tasks, name, take))
+        self._intake = ProgramIntake(publisher, lambda take: SoundWorkerConverter(self._workers, tasks, name, take))
         self._push.log_begin()
         return self
 

@@ -13,7 +13,7 @@ from gateway.live.publisher import StreamPublisher
 from gateway.media.errors import InvalidData
 from gateway.media.track import Kind
 from gateway.ports.errors import OutputError
-from gateway.workers.sound_converter import SoundConverter
+from gateway.workers.sound_converter import SoundWorkerConverter
 
 
 class ProgramOutput:
@@ -64,7 +64,7 @@ class ProgramOutput:
         name = self._context.channel.id
         self._publisher = self._context.publish(self._peer)
         self._intake = ProgramIntake(
-            self._publisher, lambda take: SoundConverter(self._workers, self._tasks, name, take)
+            self._publisher, lambda take: SoundWorkerConverter(self._workers, self._tasks, name, take)
         )
         return self._intake
 

@@ -29,7 +29,7 @@ from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, T
 from gateway.outputs.relay import redact_target, srt_push
 from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime
 from gateway.outputs.relay.rtmp_push import PushRefused, RtmpPush, open_push
-from gateway.outputs.relay.srt_push import SrtPush
+from gateway.outputs.relay.srt_push import SrtRelayPush
 from gateway.ports.errors import GatewayError, OutputError, OutputUnsupported
 from gateway.ports.events import Events
 from gateway.ports.stores import IvsDirectory
@@ -101,7 +101,7 @@ class RelayTarget:
         self._attempts = 0
         self._sent = 0  # bytes of earlier connections
         self._dropped = 0
-        self._push: RtmpPush | SrtPush | None = None
+        self._push: RtmpPush | SrtRelayPush | None = None
         self._items: Subscription | None = None
         self._additional: AdditionalSinks | None = None
         self._rules: IvsRules | None = None
@@ -116,7 +116,7 @@ class RelayTarget:
     @property
     def dropped(self) -> int:
         """Returns the number of units that were dropped because the target was slow, and of lost packets of SRT."""
-        packets = self._push.dropped if isinstance(self._push, SrtPush) else 0
+        packets = self._push.dropped if isinstance(self._push, SrtRelayPush) else 0
         return self._dropped + packets + (self._items.dropped if self._items is not None else 0)
 
     def report(self) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class RelayTarget:
 
     @property
     def _warnings(self) -> list[str]:
-        if isinstance(self._push, SrtPush):
+        if isinstance(self._push, SrtRelayPush):
             return self._push.warnings
         return self._rules.warnings if self._rules is not None else []
 
@@ -240,7 +240,7 @@ class RelayTarget:
             self._set_state(TargetState.LIVE)
             log.info("relay is live", stream=self._stream.name, target=self.shown, attempts=self._attempts)
             self._logged_error = ""
-            if isinstance(push, SrtPush):
+            if isinstance(push, SrtRelayPush):
                 await push.send_stream(tracks, iterator)
             else:
                 await self._send_items(push, tracks, iterator)
@@ -249,10 +249,10 @@ class RelayTarget:
                 await push.finish()
             finally:
                 self._sent += push.sent
-                self._dropped += push.dropped if isinstance(push, SrtPush) else 0
+                self._dropped += push.dropped if isinstance(push, SrtRelayPush) else 0
                 self._push = None
 
-    async def _open(self, target: _TargetAddress, tracks: Tracks) -> RtmpPush | SrtPush:
+    async def _open(self, target: _TargetAddress, tracks: Tracks) -> RtmpPush | SrtRelayPush:
         """Returns an open push. Raises OutputError, EgressRefused, OSError."""
         context, url = self._context, target.url
         if isinstance(url, SrtUrl):

@@ -40,7 +40,7 @@ def check_tracks(tracks: Tracks) -> list[str]:
     return [f"the sound is left out: a transport stream cannot carry {audio.codec}"]
 
 
-class SrtPush:
+class SrtRelayPush:
     """An open push, made by `open_push`. Implements SrtUser.
 
     Memory: one unit above the high-water mark, and the send buffer of the connection.
@@ -159,11 +159,11 @@ class SrtPush:
                 await asyncio.sleep(link.connection.agreement.send_latency)
 
 
-async def open_push(url: SrtUrl, addresses: Sequence[Address], latency: float, seconds: float) -> SrtPush:
+async def open_push(url: SrtUrl, addresses: Sequence[Address], latency: float, seconds: float) -> SrtRelayPush:
     """Opens a connection to the first address that answers. Raises OutputError, OSError.
 
     latency: if the address has none, seconds. seconds: limit for all addresses.
     """
-    push = SrtPush()
+    push = SrtRelayPush()
     await push.open(url, addresses, latency, seconds)
     return push

@@ -12,18 +12,18 @@ from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.srt.connection import Agreement
 from gateway.protocols.srt.crypto import EVEN, KEY_SIZES, PayloadCipher, make_keys
 from gateway.protocols.srt.keys import ReceiveKeys, SendKeys
-from gateway.protocols.srt.listening import KEY_FAILURES, OUR_FLAGS, Rejected
+from gateway.protocols.srt.listening import KEY_FAILURES, OUR_FLAGS, HandshakeRefused
 from gateway.protocols.srt.packets import (
     HEAD,
     MAGIC,
     MASK31,
     MTU,
     VERSION,
-    Extension,
-    Handshake,
+    HandshakeExtension,
     HandshakeType,
     Parameters,
     Reject,
+    SrtHandshake,
     control,
     encode_text,
     handshake_of,
@@ -59,51 +59,53 @@ class Caller:
         if self.passphrase:
             salt, key = make_keys(self.key_size)
             self._send_keys = SendKeys(self.passphrase, salt, EVEN, key)
-        request = Handshake(4, 0, 2, self._sequence, MTU, WINDOW, HandshakeType.INDUCTION, self._socket, 0)
+        request = SrtHandshake(4, 0, 2, self._sequence, MTU, WINDOW, HandshakeType.INDUCTION, self._socket, 0)
         self.datagram = control(0, 0, 0, request.encode())
 
     def receive(self, datagram: bytes, now: float) -> None:
-        """Takes a datagram of the peer. Raises Rejected if the peer refuses."""
+        """Takes a datagram of the peer. Raises HandshakeRefused if the peer refuses."""
         handshake = handshake_of(datagram)
         if handshake is None or HEAD.unpack_from(datagram)[3] != self._socket:
             return
         if handshake.refusal:
-            raise Rejected(handshake.refusal, f"reason {handshake.refusal}")
+            raise HandshakeRefused(handshake.refusal, f"reason {handshake.refusal}")
         if handshake.type == HandshakeType.INDUCTION and not self._concluding:
             self._conclude(handshake, now)
         elif handshake.type == HandshakeType.CONCLUSION and self._concluding and self.agreement is None:
             self._agree(handshake, HEAD.unpack_from(datagram)[2], now)
 
-    def _conclude(self, induction: Handshake, now: float) -> None:
+    def _conclude(self, induction: SrtHandshake, now: float) -> None:
         if induction.version != 5 or induction.extension != MAGIC:
-            raise Rejected(Reject.VERSION, "the peer does not speak SRT 1.3 or newer")
+            raise HandshakeRefused(Reject.VERSION, "the peer does not speak SRT 1.3 or newer")
         latency = round(self.latency * 1000)
-        extensions = [(int(Extension.PARAMETERS_REQUEST), Parameters(VERSION, OUR_FLAGS, latency, latency).encode())]
+        extensions = [
+            (int(HandshakeExtension.PARAMETERS_REQUEST), Parameters(VERSION, OUR_FLAGS, latency, latency).encode())
+        ]
         flags = 1
         if self._send_keys is not None:
-            extensions.append((int(Extension.KEYS_REQUEST), self._send_keys.material))
+            extensions.append((int(HandshakeExtension.KEYS_REQUEST), self._send_keys.material))
             flags |= 2
         if self.stream_id:
-            extensions.append((int(Extension.STREAM_ID), encode_text(self.stream_id)))
+            extensions.append((int(HandshakeExtension.STREAM_ID), encode_text(self.stream_id)))
             flags |= 4
         encryption = self.key_size // 8 if self._send_keys is not None else 0
-        request = Handshake(
+        request = SrtHandshake(
             5, encryption, flags, self._sequence, MTU, WINDOW, HandshakeType.CONCLUSION, self._socket,
             induction.cookie, extensions=extensions,
         )  # fmt: skip
         self._concluding = True
         self.datagram = control(0, 0, int((now - self.began) * 1e6), request.encode())
 
-    def _agree(self, answer: Handshake, stamp: int, now: float) -> None:
+    def _agree(self, answer: SrtHandshake, stamp: int, now: float) -> None:
         try:
-            parameters = Parameters.decode(answer.find(Extension.PARAMETERS) or b"")
+            parameters = Parameters.decode(answer.find(HandshakeExtension.PARAMETERS) or b"")
         except RemoteProtocolError as error:
-            raise Rejected(Reject.ROGUE, str(error)) from None
+            raise HandshakeRefused(Reject.ROGUE, str(error)) from None
         receive_keys = None
         if (keys := self._send_keys) is not None:
-            confirmed = answer.find(Extension.KEYS) or b""
+            confirmed = answer.find(HandshakeExtension.KEYS) or b""
             if confirmed in KEY_FAILURES or not confirmed:
-                raise Rejected(Reject.BAD_SECRET, KEY_FAILURES.get(confirmed, "the peer does not encrypt"))
+                raise HandshakeRefused(Reject.BAD_SECRET, KEY_FAILURES.get(confirmed, "the peer does not encrypt"))
             receive_keys = ReceiveKeys(self.passphrase, PayloadCipher(keys.salt, {keys.kind: AES(keys.key)}))
         # Both sides have answered with what they want of each direction: the greater value wins.
         latency = round(self.latency * 1000)

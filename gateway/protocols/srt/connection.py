@@ -15,7 +15,7 @@ from gateway.protocols.srt.packets import (
     HEAD_SIZE,
     MASK31,
     ControlType,
-    Extension,
+    HandshakeExtension,
     control,
     decode_ranges,
     encode_ranges,
@@ -40,12 +40,12 @@ _RANGE: Final = struct.Struct(">II")
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What the handshake has fixed.
+    """The parameters that the handshake has fixed.
 
     socket, peer_socket: ids. first: number of the peer's first data packet. own_first: of ours. window: packets in
     flight that the peer allows. began: monotonic time of our time stamp 0. base: our clock minus the peer's clock.
-    stamp: time stamp of the peer's handshake, microseconds. receive_latency, send_latency: seconds.
-    receive_keys, send_keys: None: plain.
+    stamp: time stamp of the peer's handshake, microseconds. `receive_latency`, `send_latency`: seconds.
+    `receive_keys`, `send_keys`: None: plain.
     """
 
     socket: int
@@ -173,10 +173,10 @@ class SrtConnection:
         buffer.base += self._drift.add(late, round_trip)
 
     def _key_material(self, subtype: int, content: bytes, now: float) -> None:
-        if subtype == Extension.KEYS_REQUEST and self._receive_keys is not None:
+        if subtype == HandshakeExtension.KEYS_REQUEST and self._receive_keys is not None:
             if self._receive_keys.renew(content, now):
-                self._send(ControlType.EXTENDED, now, content, subtype=Extension.KEYS)
-        elif subtype == Extension.KEYS and self._send_keys is not None:
+                self._send(ControlType.EXTENDED, now, content, subtype=HandshakeExtension.KEYS)
+        elif subtype == HandshakeExtension.KEYS and self._send_keys is not None:
             self._send_keys.confirmed(content)
 
     def due(self, now: float) -> list[bytes]:
@@ -295,4 +295,4 @@ class SrtConnection:
         keys = self._send_keys
         if keys is not None and keys.announcement and now - self._announced_at > _ANNOUNCE_SECONDS:
             self._announced_at = now
-            self._send(ControlType.EXTENDED, now, keys.announcement, subtype=Extension.KEYS_REQUEST)
+            self._send(ControlType.EXTENDED, now, keys.announcement, subtype=HandshakeExtension.KEYS_REQUEST)

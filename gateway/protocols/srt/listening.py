@@ -17,12 +17,12 @@ from gateway.protocols.srt.packets import (
     MASK31,
     MTU,
     VERSION,
-    Extension,
-    Flag,
-    Handshake,
+    HandshakeExtension,
     HandshakeType,
     Parameters,
     Reject,
+    SrtFlag,
+    SrtHandshake,
     control,
     decode_text,
     encode_text,
@@ -34,16 +34,16 @@ _COOKIE_SECONDS: Final = 60.0  # of one cookie; the one before is valid too
 _MAX_LATENCY: Final = 60_000  # milliseconds; more is not a live stream
 _LIVE: Final = "live"
 OUR_FLAGS: Final = (
-    Flag.TIMED_SENDER
-    | Flag.TIMED_RECEIVER
-    | Flag.CRYPT
-    | Flag.DROPS_LATE
-    | Flag.PERIODIC_NAK
-    | Flag.MARKS_RETRANSMITTED
+    SrtFlag.TIMED_SENDER
+    | SrtFlag.TIMED_RECEIVER
+    | SrtFlag.CRYPT
+    | SrtFlag.DROPS_LATE
+    | SrtFlag.PERIODIC_NAK
+    | SrtFlag.MARKS_RETRANSMITTED
 )
 
 
-class Rejected(Exception):
+class HandshakeRefused(Exception):
     """A handshake is refused. code: see Reject."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -59,7 +59,7 @@ class Conclusion:
     stamp: the packet's time stamp, microseconds.
     """
 
-    handshake: Handshake
+    handshake: SrtHandshake
     parameters: Parameters
     stream_id: str
     key_material: bytes
@@ -88,47 +88,49 @@ def answer_induction(datagram: bytes, cookie: int) -> bytes | None:
     handshake = handshake_of(datagram)
     if handshake is None or handshake.type != HandshakeType.INDUCTION:
         return None
-    answer = Handshake(
+    answer = SrtHandshake(
         5, 0, MAGIC, handshake.sequence, MTU, WINDOW, HandshakeType.INDUCTION, 1, cookie, handshake.address
     )
     return control(0, handshake.socket, 0, answer.encode())
 
 
 def conclusion_of(datagram: bytes, arrival: float) -> Conclusion:
-    """Reads a conclusion whose cookie was checked. Raises Rejected."""
+    """Reads a conclusion whose cookie was checked. Raises HandshakeRefused."""
     handshake = handshake_of(datagram)
     if handshake is None or handshake.type != HandshakeType.CONCLUSION:
-        raise Rejected(Reject.ROGUE, "not a conclusion")
+        raise HandshakeRefused(Reject.ROGUE, "not a conclusion")
     if handshake.version != 5:
-        raise Rejected(Reject.VERSION, "handshake version 4 is not supported: the peer needs SRT 1.3 or newer")
+        raise HandshakeRefused(Reject.VERSION, "handshake version 4 is not supported: the peer needs SRT 1.3 or newer")
     try:
-        parameters = Parameters.decode(handshake.find(Extension.PARAMETERS_REQUEST) or b"")
-        stream_id = decode_text(handshake.find(Extension.STREAM_ID) or b"")
-        congestion = decode_text(handshake.find(Extension.CONGESTION) or encode_text(_LIVE))
+        parameters = Parameters.decode(handshake.find(HandshakeExtension.PARAMETERS_REQUEST) or b"")
+        stream_id = decode_text(handshake.find(HandshakeExtension.STREAM_ID) or b"")
+        congestion = decode_text(handshake.find(HandshakeExtension.CONGESTION) or encode_text(_LIVE))
     except RemoteProtocolError as error:
-        raise Rejected(Reject.ROGUE, str(error)) from None
-    if parameters.flags & Flag.STREAM:
-        raise Rejected(Reject.MESSAGE_MODE, "the buffer mode is for files")
+        raise HandshakeRefused(Reject.ROGUE, str(error)) from None
+    if parameters.flags & SrtFlag.STREAM:
+        raise HandshakeRefused(Reject.MESSAGE_MODE, "the buffer mode is for files")
     if congestion != _LIVE:
-        raise Rejected(Reject.CONGESTION, "only live mode is supported")
-    if handshake.find(Extension.FILTER) is not None:
-        raise Rejected(Reject.FILTER, "packet filters are not supported")
-    if handshake.find(Extension.GROUP) is not None:
-        raise Rejected(Reject.GROUP, "groups of sockets are not supported; SRTLA bonds links")
+        raise HandshakeRefused(Reject.CONGESTION, "only live mode is supported")
+    if handshake.find(HandshakeExtension.FILTER) is not None:
+        raise HandshakeRefused(Reject.FILTER, "packet filters are not supported")
+    if handshake.find(HandshakeExtension.GROUP) is not None:
+        raise HandshakeRefused(Reject.GROUP, "groups of sockets are not supported; SRTLA bonds links")
     _, _, stamp, _ = HEAD.unpack_from(datagram)
-    return Conclusion(handshake, parameters, stream_id, handshake.find(Extension.KEYS_REQUEST) or b"", arrival, stamp)
+    return Conclusion(
+        handshake, parameters, stream_id, handshake.find(HandshakeExtension.KEYS_REQUEST) or b"", arrival, stamp
+    )
 
 
-def refuse(conclusion: Handshake, code: int, stamp: int) -> bytes:
+def refuse(conclusion: SrtHandshake, code: int, stamp: int) -> bytes:
     """Returns the packet that refuses a conclusion."""
-    answer = Handshake(
+    answer = SrtHandshake(
         5, 0, 0, conclusion.sequence, conclusion.mtu, conclusion.window, code, 0, conclusion.cookie, conclusion.address
     )
     return control(0, conclusion.socket, stamp, answer.encode())
 
 
 def accept(conclusion: Conclusion, latency: float, passphrase: str, now: float) -> tuple[Agreement, bytes]:
-    """Returns the agreement, and the answer to the caller. Raises Rejected for a wrong passphrase.
+    """Returns the agreement, and the answer to the caller. Raises HandshakeRefused for a wrong passphrase.
 
     latency: at least, seconds. passphrase: "": no encryption. It takes a millisecond with encryption.
     """
@@ -152,10 +154,10 @@ def accept(conclusion: Conclusion, latency: float, passphrase: str, now: float) 
         send_keys=send_keys,
     )
     parameters = Parameters(VERSION, OUR_FLAGS, receive_latency, send_latency)
-    extensions = [(int(Extension.PARAMETERS), parameters.encode())]
+    extensions = [(int(HandshakeExtension.PARAMETERS), parameters.encode())]
     if conclusion.key_material:
-        extensions.append((int(Extension.KEYS), conclusion.key_material))
-    answer = Handshake(
+        extensions.append((int(HandshakeExtension.KEYS), conclusion.key_material))
+    answer = SrtHandshake(
         5,
         handshake.encryption,
         3 if conclusion.key_material else 1,
@@ -172,19 +174,19 @@ def accept(conclusion: Conclusion, latency: float, passphrase: str, now: float) 
 
 
 def _keys(material: bytes, passphrase: str) -> tuple[ReceiveKeys | None, SendKeys | None]:
-    """Returns the keys of both directions. Raises Rejected."""
+    """Returns the keys of both directions. Raises HandshakeRefused."""
     if not material and not passphrase:
         return None, None
     if not material:
-        raise Rejected(Reject.UNSECURE, "a passphrase is required")
+        raise HandshakeRefused(Reject.UNSECURE, "a passphrase is required")
     if not passphrase:
-        raise Rejected(Reject.UNSECURE, "the peer encrypts, but there is no passphrase here")
+        raise HandshakeRefused(Reject.UNSECURE, "the peer encrypts, but there is no passphrase here")
     try:
         return ReceiveKeys.of(passphrase, material), SendKeys.of(passphrase, material)
     except WrongPassphrase:
-        raise Rejected(Reject.BAD_SECRET, "wrong passphrase") from None
+        raise HandshakeRefused(Reject.BAD_SECRET, "wrong passphrase") from None
     except RemoteProtocolError as error:
-        raise Rejected(Reject.CRYPTO, str(error)) from None
+        raise HandshakeRefused(Reject.CRYPTO, str(error)) from None
 
 
 KEY_FAILURES: Final = {NO_SECRET: "the peer has no passphrase", BAD_SECRET: "wrong passphrase"}

@@ -60,7 +60,7 @@ class HandshakeType(IntEnum):
     CONCLUSION = 0xFFFF_FFFF
 
 
-class Extension(IntEnum):
+class HandshakeExtension(IntEnum):
     """§3.2.1, Table 5."""
 
     PARAMETERS_REQUEST = 1
@@ -73,7 +73,7 @@ class Extension(IntEnum):
     GROUP = 8
 
 
-class Flag(IntFlag):
+class SrtFlag(IntFlag):
     """§3.2.1.1.1."""
 
     TIMED_SENDER = 1
@@ -134,7 +134,7 @@ class Parameters:
 
 
 @dataclass(frozen=True, slots=True)
-class Handshake:
+class SrtHandshake:
     """A handshake, §3.2.1.
 
     encryption: the length of the keys in units of 8 bytes; 0: not said. sequence: number of the first data packet.
@@ -166,7 +166,7 @@ class Handshake:
         return b"".join(parts)
 
     @classmethod
-    def decode(cls, data: bytes) -> "Handshake":
+    def decode(cls, data: bytes) -> "SrtHandshake":
         """Reads the content of a handshake packet. Raises RemoteProtocolError."""
         if len(data) < _HANDSHAKE.size:
             raise RemoteProtocolError("SRT: a handshake that is cut short")
@@ -209,12 +209,12 @@ def restamped(datagram: bytes, stamp: int) -> bytes:
     return datagram[:8] + (stamp & MASK32).to_bytes(4, "big") + datagram[12:]
 
 
-def handshake_of(datagram: bytes) -> Handshake | None:
+def handshake_of(datagram: bytes) -> SrtHandshake | None:
     """Returns the handshake in a datagram; None if it is another packet or damaged."""
     if len(datagram) < HEAD_SIZE + _HANDSHAKE.size or datagram[:4] != b"\x80\x00\x00\x00":
         return None
     try:
-        return Handshake.decode(datagram[HEAD_SIZE:])
+        return SrtHandshake.decode(datagram[HEAD_SIZE:])
     except RemoteProtocolError:
         return None
 

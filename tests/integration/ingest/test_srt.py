@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.lib.rfc3339 import rfc3339
-from gateway.protocols.srt.listening import Rejected
+from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
 from tests.support.clients import Program, pull, take_of, until
 from tests.support.gateway import Channel, Gateway, running
@@ -53,7 +53,7 @@ def refusal(gateway: Gateway, stream_id: str, **options: object) -> int:
     """Returns the code with which a caller is refused; 0: it is not."""
     try:
         call(gateway.ports["srt"], stream_id, **options).close()
-    except Rejected as error:
+    except HandshakeRefused as error:
         return error.code
     return 0
 

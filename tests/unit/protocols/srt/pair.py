@@ -21,7 +21,7 @@ def shake_hands(
     stream_id: str = "x",
     now: float = 100.0,
 ) -> tuple[Caller, SrtConnection, Conclusion]:
-    """Returns a caller that has agreed, and the connection of the listener. Raises Rejected."""
+    """Returns a caller that has agreed, and the connection of the listener. Raises HandshakeRefused."""
     cookies = Cookies()
     caller = Caller(stream_id, latency, now, passphrase)
     answer = listening.answer_induction(caller.datagram, cookies.make(ADDRESS, now))

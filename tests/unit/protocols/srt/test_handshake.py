@@ -4,15 +4,15 @@ import pytest
 
 from gateway.protocols.srt import listening
 from gateway.protocols.srt.calling import Caller
-from gateway.protocols.srt.listening import Cookies, Rejected, accept, conclusion_of, refuse
+from gateway.protocols.srt.listening import Cookies, HandshakeRefused, accept, conclusion_of, refuse
 from gateway.protocols.srt.packets import (
     HEAD_SIZE,
-    Extension,
-    Flag,
-    Handshake,
+    HandshakeExtension,
     HandshakeType,
     Parameters,
     Reject,
+    SrtFlag,
+    SrtHandshake,
     control,
     decode_text,
     encode_text,
@@ -24,8 +24,8 @@ from tests.unit.protocols.srt.pair import ADDRESS, shake_hands
 def _conclusion(**changed: object) -> bytes:
     """Returns a conclusion with changed fields. extensions: replace those of the same type."""
     extensions = {
-        int(Extension.PARAMETERS_REQUEST): Parameters(0x10503, int(listening.OUR_FLAGS), 120, 120).encode(),
-        int(Extension.STREAM_ID): encode_text("publish:a?sign=b"),
+        int(HandshakeExtension.PARAMETERS_REQUEST): Parameters(0x10503, int(listening.OUR_FLAGS), 120, 120).encode(),
+        int(HandshakeExtension.STREAM_ID): encode_text("publish:a?sign=b"),
     }
     extensions |= changed.pop("extensions", {})  # type: ignore[arg-type]
     fields = {
@@ -39,13 +39,15 @@ def _conclusion(**changed: object) -> bytes:
         "socket": 4711,
         "cookie": 1,
     } | changed
-    handshake = Handshake(**fields, extensions=list(extensions.items()))  # type: ignore[arg-type]
+    handshake = SrtHandshake(**fields, extensions=list(extensions.items()))  # type: ignore[arg-type]
     return control(0, 0, 250_000, handshake.encode())
 
 
 def test_both_sides_agree_on_the_greater_latency() -> None:
     data = _conclusion(
-        extensions={int(Extension.PARAMETERS_REQUEST): Parameters(0x10503, int(listening.OUR_FLAGS), 300, 80).encode()}
+        extensions={
+            int(HandshakeExtension.PARAMETERS_REQUEST): Parameters(0x10503, int(listening.OUR_FLAGS), 300, 80).encode()
+        }
     )
     agreement, answer = accept(conclusion_of(data, 100.0), 0.12, "", 100.0)
     assert agreement.receive_latency == 0.12
@@ -53,7 +55,7 @@ def test_both_sides_agree_on_the_greater_latency() -> None:
     assert agreement.base == pytest.approx(99.75)
     told = handshake_of(answer)
     assert told is not None
-    assert Parameters.decode(told.find(Extension.PARAMETERS) or b"").receiver_latency == 120
+    assert Parameters.decode(told.find(HandshakeExtension.PARAMETERS) or b"").receiver_latency == 120
     assert told.sequence == 77
 
 
@@ -67,14 +69,14 @@ def test_caller_and_listener_have_the_ids_of_each_other() -> None:
 
 
 def test_a_wrong_passphrase_is_refused_with_its_code() -> None:
-    with pytest.raises(Rejected) as refused:
+    with pytest.raises(HandshakeRefused) as refused:
         shake_hands(passphrase="one passphrase", listener_passphrase="other passphrase")
     assert refused.value.code == Reject.BAD_SECRET
 
 
 @pytest.mark.parametrize(("caller", "listener"), [("a passphrase", ""), ("", "a passphrase")])
 def test_encryption_of_one_side_only_is_refused(caller: str, listener: str) -> None:
-    with pytest.raises(Rejected) as refused:
+    with pytest.raises(HandshakeRefused) as refused:
         shake_hands(passphrase=caller, listener_passphrase=listener)
     assert refused.value.code == Reject.UNSECURE
 
@@ -85,19 +87,19 @@ def test_encryption_of_one_side_only_is_refused(caller: str, listener: str) -> N
         ({"version": 4}, Reject.VERSION),
         ({"extensions": {1: b""}}, Reject.ROGUE),
         (
-            {"extensions": {1: Parameters(0x10503, int(listening.OUR_FLAGS | Flag.STREAM), 0, 0).encode()}},
+            {"extensions": {1: Parameters(0x10503, int(listening.OUR_FLAGS | SrtFlag.STREAM), 0, 0).encode()}},
             Reject.MESSAGE_MODE,
         ),
-        ({"extensions": {int(Extension.CONGESTION): encode_text("file")}}, Reject.CONGESTION),
-        ({"extensions": {int(Extension.FILTER): encode_text("fec,cols:10")}}, Reject.FILTER),
-        ({"extensions": {int(Extension.GROUP): bytes(8)}}, Reject.GROUP),
-        ({"extensions": {int(Extension.STREAM_ID): bytes(516)}}, Reject.ROGUE),
-        ({"extensions": {int(Extension.STREAM_ID): b"\xff\xff\xff\xff"}}, Reject.ROGUE),
-        ({"extensions": {int(Extension.KEYS_REQUEST): bytes(40)}}, Reject.CRYPTO),
+        ({"extensions": {int(HandshakeExtension.CONGESTION): encode_text("file")}}, Reject.CONGESTION),
+        ({"extensions": {int(HandshakeExtension.FILTER): encode_text("fec,cols:10")}}, Reject.FILTER),
+        ({"extensions": {int(HandshakeExtension.GROUP): bytes(8)}}, Reject.GROUP),
+        ({"extensions": {int(HandshakeExtension.STREAM_ID): bytes(516)}}, Reject.ROGUE),
+        ({"extensions": {int(HandshakeExtension.STREAM_ID): b"\xff\xff\xff\xff"}}, Reject.ROGUE),
+        ({"extensions": {int(HandshakeExtension.KEYS_REQUEST): bytes(40)}}, Reject.CRYPTO),
     ],
 )
 def test_what_cannot_be_served_is_refused_with_its_code(changed: dict[str, object], code: Reject) -> None:
-    with pytest.raises(Rejected) as refused:
+    with pytest.raises(HandshakeRefused) as refused:
         accept(conclusion_of(_conclusion(**changed), 100.0), 0.12, "a passphrase", 100.0)
     assert refused.value.code == code
 
@@ -109,7 +111,7 @@ def test_a_refusal_reaches_the_caller() -> None:
     caller.receive(answer, 100.0)
     conclusion = handshake_of(caller.datagram)
     assert conclusion is not None
-    with pytest.raises(Rejected) as refused:
+    with pytest.raises(HandshakeRefused) as refused:
         caller.receive(refuse(conclusion, Reject.CONFLICT, 0), 100.1)
     assert refused.value.code == Reject.CONFLICT
 
