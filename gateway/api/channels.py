@@ -200,7 +200,12 @@ def author(request: web.Request) -> dict[str, str]:
 
 @operation(
     "image/svg+xml",
-    query=(("url", "push (default), page (a player page), flv, wsflv, rtmp, hls, cmaf, dash or ladder"),),
+    query=(
+        (
+            "url",
+            "push (default, RTMP), push-srt or another name of pushUrls, page (a player page), or a name of playUrls",
+        ),
+    ),
 )
 async def qr(request: web.Request) -> web.Response:
     """An address of the channel as a QR code."""
@@ -209,6 +214,7 @@ async def qr(request: web.Request) -> web.Response:
     presenter = await request.app[CONTEXT].presenter(request)
     presented = presenter.present(channel, request.app[CONTEXT].clock())
     urls: dict[str, str] = {"push": presented["pushUrl"], **presented["playUrls"]}
+    urls |= {f"push-{protocol}": url for protocol, url in presented["pushUrls"].items()}
     if is_watchable(channel):
         urls["page"] = presenter.page(channel, request.app[CONTEXT].clock())
     if name not in urls:

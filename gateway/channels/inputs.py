@@ -26,7 +26,7 @@ MAX_ZONE: Final = 64  # characters of the name of a time zone
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 PULL_SCHEMES: Final = frozenset(("rtmp", "rtmps", "http", "https", "rtsp", "rtsps"))
 # Members that the API computes for each answer. Clients send them back with the list; they are not stored.
-COMPUTED: Final = frozenset(("state", "error", "taken", "key", "pushUrl"))
+COMPUTED: Final = frozenset(("state", "error", "taken", "key", "pushUrl", "pushUrls"))
 
 
 class InputKind(StrEnum):

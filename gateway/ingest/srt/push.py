@@ -12,7 +12,7 @@ from gateway.ingest.services import ListenerServices
 from gateway.ingest.srt.sound_converter import SoundConverter
 from gateway.live.program_intake import ProgramIntake
 from gateway.live.sink import EndReason
-from gateway.playback.srt import PASSPHRASE, rejected
+from gateway.playback.srt import rejected
 from gateway.ports.auth_hook import HookDetails
 from gateway.ports.errors import GatewayError
 from gateway.protocols.srt.stream_id import StreamId
@@ -53,7 +53,7 @@ class SrtPush:
             raise rejected(error, refusal_text(error, _PLACE)) from None
         channel = self._push.channel
         assert channel is not None  # `check_key` has set it
-        return channel.text(PASSPHRASE) or self._services.settings.srt.passphrase.get_secret_value()
+        return channel.srt_passphrase or self._services.settings.srt.passphrase.get_secret_value()
 
     async def begin(self, link: SrtLink) -> SrtPush:
         try:
