@@ -200,12 +200,7 @@ def author(request: web.Request) -> dict[str, str]:
 
 @operation(
     "image/svg+xml",
-    query=(
-        (
-            "url",
-            "push (default, RTMP), push-srt or another name of pushUrls, page (a player page), or a name of playUrls",
-        ),
-    ),
+    query=(("url", "push (default), page (a player page), flv, wsflv, rtmp, srt, hls, cmaf, dash or ladder"),),
 )
 async def qr(request: web.Request) -> web.Response:
     """An address of the channel as a QR code."""
@@ -214,7 +209,6 @@ async def qr(request: web.Request) -> web.Response:
     presenter = await request.app[CONTEXT].presenter(request)
     presented = presenter.present(channel, request.app[CONTEXT].clock())
     urls: dict[str, str] = {"push": presented["pushUrl"], **presented["playUrls"]}
-    urls |= {f"push-{protocol}": url for protocol, url in presented["pushUrls"].items()}
     if is_watchable(channel):
         urls["page"] = presenter.page(channel, request.app[CONTEXT].clock())
     if name not in urls:

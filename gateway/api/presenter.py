@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any
 
 from gateway.channels import inputs, relay_urls
 from gateway.channels.addresses import Addresses
@@ -11,9 +10,6 @@ from gateway.channels.channel import Channel
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from gateway.ingest.registry import push_addresses, push_urls
 from gateway.playback.formats import SRT, play_urls
-
-# Characters of a passphrase that need no `%` in an address: ffmpeg and OBS would take the `%` as a part of it.
-_UNCHANGED: Final = "!$'()*,-./:;=?@_~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,7 @@ class Presenter:
     def _encrypted(self, urls: dict[str, str], channel: Channel) -> dict[str, str]:
         """Returns the addresses; that of SRT with the passphrase. Its address on public pages has none."""
         if passphrase := channel.srt_passphrase or self.passphrase:
-            urls[SRT.output] += f"&passphrase={quote(passphrase, safe=_UNCHANGED)}"
+            urls[SRT.output] += f"&passphrase={passphrase}"
         return urls
 
     def page(self, channel: Channel, now: float) -> str:

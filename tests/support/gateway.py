@@ -136,8 +136,9 @@ class Gateway:
         self.token = secrets.token_urlsafe(24)
         self.ports: dict[str, int] = {}
         env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-        env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN", "WEBRTC")}
-        env |= {f"MILLRACE_{name}__HOST": "127.0.0.1" for name in ("RTMP", "HTTP", "WS", "WEBRTC")}
+        env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN", "SRT", "WEBRTC")}
+        env |= {f"MILLRACE_{name}__HOST": "127.0.0.1" for name in ("RTMP", "HTTP", "WS", "SRT", "WEBRTC")}
+        env["MILLRACE_SRT__SRTLA_PORT"] = "0"
         env |= {"MILLRACE_DATA": str(self.data), "MILLRACE_ADMIN__TOKEN": self.token, **settings}
         with (folder / "gateway.log").open("wb") as log:
             self.process = fork_server.start(self.program, env, log)
