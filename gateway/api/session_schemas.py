@@ -191,7 +191,7 @@ class NewInput(Body):
 class Input(NewInput):
     """An input with its state. error: why it does not deliver. taken: whether it is on air by hand.
 
-    key, pushUrl: only of a push and a backup.
+    key, pushUrl, pushUrls: only of a push and a backup. pushUrls: by protocol.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
@@ -201,6 +201,7 @@ class Input(NewInput):
     taken: bool
     key: str | None = None
     pushUrl: str | None = None
+    pushUrls: dict[str, str] | None = None
 
 
 class DayTraffic(Schema):

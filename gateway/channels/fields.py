@@ -32,7 +32,8 @@ _REFERER = re.compile(
     re.ASCII,
 )
 _COLOR = re.compile(r"(#|0x)?[A-Za-z0-9]{1,32}(@[0-9.x]{1,8})?", re.ASCII)
-_PASSPHRASE = re.compile(r"[\x20-\x7e]{10,79}", re.ASCII)
+# Programs read `#`, `%`, `&` and `+` of an address in different ways.
+_PASSPHRASE = re.compile(r"[\x20\x21\x24\x27-\x2a\x2c-\x7e]{10,79}", re.ASCII)
 _RGB = re.compile(r"#[0-9A-Fa-f]{6}", re.ASCII)
 _POSTER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}/poster/[0-9a-f]{16}\.jpg", re.ASCII)
 _WEB_ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
@@ -268,7 +269,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "audioTracks": TextField(1_024, "", _AUDIO_TRACKS, "languages, such as en=English, fr=Français, de"),
         "maxKbps": Number(0, 0, 1_000_000, unit="kbit/s"),
         "maxViewerMbps": Number(0, 0, 1_000_000, unit="Mbit/s"),
-        "srtPassphrase": TextField(79, "", _PASSPHRASE, "10 to 79 characters of ASCII"),
+        "srtPassphrase": TextField(79, "", _PASSPHRASE, '10 to 79 characters of ASCII without " # % & +'),
     },
     "recording": {
         "isVideo": Flag(),

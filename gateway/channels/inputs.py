@@ -31,7 +31,7 @@ MAX_SECONDS: Final = 60  # of a rule `below`
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 PULL_SCHEMES: Final = frozenset(("rtmp", "rtmps", "http", "https", "rtsp", "rtsps", "srt", *UDP))
 # Members that the API computes for each answer. Clients send them back with the list; they are not stored.
-COMPUTED: Final = frozenset(("state", "error", "taken", "key", "pushUrl"))
+COMPUTED: Final = frozenset(("state", "error", "taken", "key", "pushUrl", "pushUrls"))
 
 
 class InputKind(StrEnum):

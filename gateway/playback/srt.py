@@ -35,7 +35,6 @@ from gateway.srt.link import Direction, SrtLink
 
 log = structlog.get_logger(__name__)
 
-PASSPHRASE: Final = "srtPassphrase"  # noqa: S105 - the name of a channel field
 _CODES: Final[dict[type[GatewayError], Reject]] = {
     NotAuthorized: Reject.UNAUTHORIZED,
     NoSuchStream: Reject.NOT_FOUND,
@@ -77,7 +76,7 @@ class SrtPlay:
         except GatewayError as error:
             raise rejected(error) from None
         self._stream = stream
-        return stream.channel.text(PASSPHRASE) or services.settings.srt.passphrase.get_secret_value()
+        return stream.channel.srt_passphrase or services.settings.srt.passphrase.get_secret_value()
 
     async def _checked_name(self, name: str) -> str:
         """Returns the stream that this player may play. Raises GatewayError."""

@@ -196,7 +196,7 @@ def _secret_or_reference(value: SecretStr) -> SecretStr:
 
 def _passphrase(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
-    if text and not (text.isascii() and text.isprintable() and 10 <= len(text) <= 79):
+    if text and not (text.isascii() and text.isprintable() and 10 <= len(text) <= 79 and not set(text) & set('"#%&+')):
         raise ValueError("not a passphrase of SRT")
     return value
 
@@ -298,7 +298,9 @@ BaseAddress = Annotated[str, AfterValidator(_base_address), Expected("a URL with
 Issuer = Annotated[str, AfterValidator(_issuer), Expected("the issuer's URL, with https:// and no query")]
 Label = Annotated[str, Field(min_length=1, max_length=60), Expected("text of 1 to 60 characters")]
 Secret = Annotated[SecretStr, Expected("text")]
-Passphrase = Annotated[SecretStr, AfterValidator(_passphrase), Expected("10 to 79 characters of ASCII, or empty")]
+Passphrase = Annotated[
+    SecretStr, AfterValidator(_passphrase), Expected('10 to 79 characters of ASCII without " # % & +, or empty')
+]
 SecretOrReference = Annotated[
     SecretStr,
     AfterValidator(_secret_or_reference),

@@ -6,8 +6,8 @@ import { installedSwitches } from "./installed_outputs.js";
 import { unreachable } from "./session.js";
 
 /**
- * @typedef {Record<string, any> & {id: string, key: string, playUrls: Record<string, string>, pushUrl: string, obsServer: string,
- *   obsKey: string, expired: boolean, outdate?: any}} Channel
+ * @typedef {Record<string, any> & {id: string, key: string, playUrls: Record<string, string>, pushUrl: string,
+ *   pushUrls?: Record<string, string>, obsServer: string, obsKey: string, expired: boolean, outdate?: any}} Channel
  */
 /** @typedef {{name: string, enabled: boolean, state: string, error: string | null} & Record<string, any>} Output */
 /** A connection of WebRTC: ms, and a share of the packets. @typedef {{roundTrip: number | null, lost: number, jitter: number}} Network */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gateway.channels.addresses import Addresses
@@ -14,8 +15,12 @@ if TYPE_CHECKING:
     from gateway.outputs.services import OutputServices
 
 
-def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
-    return {"srtUrl": f"{addresses.server('srt')}?streamid=publish:{channel.id}?sign={channel.key}"}
+def _url(addresses: Addresses, channel: Channel, tls: bool, fields: Mapping[str, str]) -> str:
+    """Returns the address. It has no `&` within the stream id, and no `%`, because ffmpeg and OBS decode neither."""
+    if fields.keys() == {"sign"}:
+        return f"{addresses.srt_server}?streamid=publish:{channel.id}?sign={fields['sign']}"
+    pairs = ",".join(f"{name}={value}" for name, value in fields.items())
+    return f"{addresses.srt_server}?streamid=#!::r={channel.id},m=publish,{pairs}"
 
 
 def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
@@ -27,7 +32,6 @@ def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
 LISTENER = ListenerDescriptor(
     name="srt",
     open=_open,
-    fields={"srtUrl": "The address to push to over SRT."},
-    addresses=_addresses,
+    url=_url,
     order=20,
 )

@@ -11,7 +11,7 @@ from gateway.ingest.refusal_texts import refusal_text
 from gateway.ingest.services import ListenerServices
 from gateway.live.program_intake import ProgramIntake
 from gateway.live.sink import EndReason
-from gateway.playback.srt import PASSPHRASE, rejected
+from gateway.playback.srt import rejected
 from gateway.ports.auth_hook import HookDetails
 from gateway.ports.errors import GatewayError
 from gateway.protocols.srt.stream_id import StreamId
@@ -55,7 +55,7 @@ class SrtPush:
             raise rejected(error, refusal_text(error, _PLACE)) from None
         channel = self._push.channel
         assert channel is not None  # `check_key` has set it
-        return channel.text(PASSPHRASE) or self._services.settings.srt.passphrase.get_secret_value()
+        return channel.srt_passphrase or self._services.settings.srt.passphrase.get_secret_value()
 
     async def begin(self, link: SrtLink) -> SrtPush:
         try:

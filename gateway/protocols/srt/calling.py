@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,6 +27,7 @@ from gateway.protocols.srt.packets import (
     control,
     encode_text,
     handshake_of,
+    random_socket,
 )
 from gateway.protocols.srt.receive_buffer import WINDOW
 
@@ -54,8 +55,8 @@ class Caller:
     _concluding: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self._socket = secrets.randbelow(MASK31 // 2) + 2
-        self._sequence = secrets.randbelow(MASK31)
+        self._socket = random_socket()
+        self._sequence = int.from_bytes(os.urandom(4)) & MASK31
         if self.passphrase:
             salt, key = make_keys(self.key_size)
             self._send_keys = SendKeys(self.passphrase, salt, EVEN, key)

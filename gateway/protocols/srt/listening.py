@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -27,6 +27,7 @@ from gateway.protocols.srt.packets import (
     decode_text,
     encode_text,
     handshake_of,
+    random_socket,
 )
 from gateway.protocols.srt.receive_buffer import WINDOW
 
@@ -71,7 +72,7 @@ class Cookies:
     """Makes and checks cookies: a keyed hash of the caller's address and of the minute. It keeps nothing."""
 
     def __init__(self) -> None:
-        self._key = secrets.token_bytes(32)
+        self._key = os.urandom(32)
 
     def make(self, address: tuple[object, ...], now: float, age: int = 0) -> int:
         """Returns the cookie of an address. now: seconds. age: of the minute: 0: this one, 1: the one before."""
@@ -140,7 +141,7 @@ def accept(conclusion: Conclusion, latency: float, passphrase: str, now: float) 
     receive_latency = min(_MAX_LATENCY, max(ours, asked.sender_latency))
     send_latency = min(_MAX_LATENCY, max(ours, asked.receiver_latency))
     agreement = Agreement(
-        socket=secrets.randbelow(MASK31 // 2) + 2,
+        socket=random_socket(),
         peer_socket=handshake.socket,
         first=handshake.sequence & MASK31,
         own_first=handshake.sequence & MASK31,  # libsrt: both directions begin with the number of the caller

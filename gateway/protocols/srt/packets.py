@@ -3,6 +3,7 @@
 The § numbers refer to draft-sharabayko-srt-01.
 """
 
+import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -243,6 +244,11 @@ def _swap_words(data: bytes) -> bytes:
 
 
 # ---- numbers ----
+
+
+def random_socket() -> int:
+    """Returns a new id of a socket. It is not 0, to which handshakes go."""
+    return (int.from_bytes(os.urandom(4)) & (MASK31 >> 1)) + 2
 
 
 def unwrap_sequence(value: int, near: int) -> int:

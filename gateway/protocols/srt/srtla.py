@@ -8,7 +8,8 @@ keep-alives, which come back unchanged.
 Our half of an id is a keyed hash of the sender's half. So nothing is kept before the whole id came back.
 """
 
-import secrets
+import hmac
+import os
 from collections.abc import Sequence
 from enum import IntEnum
 from hashlib import blake2b
@@ -45,7 +46,7 @@ class GroupIds:
     """Makes and checks the ids of groups. It keeps nothing."""
 
     def __init__(self) -> None:
-        self._key = secrets.token_bytes(32)
+        self._key = os.urandom(32)
 
     def answer(self, datagram: bytes, now: float) -> bytes | None:
         """Returns the answer to a REG1, which has the whole id; None for another packet. It is as long as the REG1."""
@@ -59,7 +60,7 @@ class GroupIds:
         if len(datagram) != _REG or type_of(datagram) != SrtlaType.REG2:
             return None
         half, ours = datagram[2 : 2 + _HALF], datagram[2 + _HALF :]
-        if any(secrets.compare_digest(ours, self._half(half, now, age)) for age in (0, 1)):
+        if any(hmac.compare_digest(ours, self._half(half, now, age)) for age in (0, 1)):
             return datagram[2:]
         return None
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from gateway.lib.numbers import read_integer
 from gateway.protocols.srt.crypto import KEY_SIZES, PASSPHRASE
 from gateway.protocols.srt.packets import MAX_STREAM_ID
 
@@ -52,6 +53,7 @@ def parse_url(text: str) -> SrtUrl:
 
 
 def _number(text: str, name: str, most: int) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 6 or int(text) > most:
+    number = read_integer(text, most)
+    if number is None:
         raise ValueError(f"{name} is a whole number up to {most}")
-    return int(text)
+    return number

@@ -20,8 +20,9 @@
  */
 
 /**
- * taken: it was put on air by hand. pushUrl: of a push and a backup.
- * @typedef {Stored & {state: State, error: string | null, taken: boolean, key?: string, pushUrl?: string}} Input
+ * taken: it was put on air by hand. pushUrl, pushUrls: of a push and a backup.
+ * @typedef {Stored & {state: State, error: string | null, taken: boolean, key?: string, pushUrl?: string,
+ *   pushUrls?: Record<string, string>}} Input
  */
 /** @typedef {"off" | "connecting" | "ready" | "on air" | "failed"} State */
 

@@ -139,7 +139,7 @@ function summary({ kind, url, items = [], loop, zone, picture, text }) {
 }
 
 /** Where to push a backup. Hidden at first, because it contains the key. @param {{input: Input}} props */
-function PushAddress({ input: { name, pushUrl = "" } }) {
+function PushAddress({ input: { name, pushUrl = "", pushUrls = {} } }) {
   const [shown, setShown] = useState(false);
   const { server, key } = partsOf(pushUrl);
   return html`<div class="input-address">
@@ -150,6 +150,8 @@ function PushAddress({ input: { name, pushUrl = "" } }) {
       <${CopyField} label=${t("push.key")} name=${t("inputs.address.of", { what: t("push.key"), name })} value=${key}
         hint=${t("push.key.hint")} />
       <${CopyField} label=${t("push.url")} name=${t("inputs.address.of", { what: t("push.url"), name })} value=${pushUrl} />
+      ${pushUrls["srt"] && html`<${CopyField} label=${t("srt.url")} name=${t("inputs.address.of", { what: t("srt.url"), name })}
+        value=${pushUrls["srt"]} hint=${t("srt.url.hint")} />`}
     </div>`}
   </div>`;
 }
