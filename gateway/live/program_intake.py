@@ -75,8 +75,10 @@ class ProgramIntake(UnitIntake):
         """Takes bytes of the transport stream, cut anywhere. Raises KeepsChanging. Hot path. now: monotonic seconds."""
         self._take_events(self.reader.receive(data), now)
 
-    def finish(self, now: float) -> None:
-        self._take_events(self.reader.finish(), now)
+    def finish(self, now: float, *, is_whole: bool = True) -> None:
+        """Ends the push. is_whole: whether the data end with a whole picture; otherwise the last one is dropped."""
+        if is_whole:
+            self._take_events(self.reader.finish(), now)
         for source in self._sources.values():
             if source.converter is not None:
                 source.converter.close()

@@ -17,9 +17,13 @@ from gateway.workers.sound_converter import SoundWorkerConverter
 
 
 class ProgramOutput:
-    """Takes the bytes of a transport stream. The first ones open the publisher."""
+    """Takes the bytes of a transport stream. The first ones open the publisher.
+
+    is_whole: set it if the sender has ended the stream. Otherwise the last picture may be cut, and is dropped.
+    """
 
     def __init__(self, services: InputServices, context: InputContext, peer: str) -> None:
+        self.is_whole = False
         self._workers = services.workers
         self._context = context
         self._peer = peer
@@ -34,7 +38,7 @@ class ProgramOutput:
 
     async def __aexit__(self, *error: object) -> None:
         if self._intake is not None and self._publisher is not None and self._publisher.active:
-            self._intake.finish(time.monotonic())
+            self._intake.finish(time.monotonic(), is_whole=self.is_whole)
         if self._publisher is not None:
             self._publisher.close()
         await self._tasks.close()

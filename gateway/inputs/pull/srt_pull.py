@@ -11,6 +11,7 @@ from gateway.inputs.pull.pull_parts import CONNECT_SECONDS, peer_of
 from gateway.lib.egress import SRT
 from gateway.media.errors import InvalidData
 from gateway.ports.errors import OutputError
+from gateway.protocols.srt.connection import PEER_CLOSED
 from gateway.protocols.srt.stream_id import InvalidStreamId, parse_stream_id
 from gateway.protocols.srt.url import parse_url
 from gateway.srt.outgoing import open_link
@@ -67,6 +68,7 @@ class _SrtPlayer:
             self._lose(error)
 
     def closed(self, reason: str) -> None:
+        self._output.is_whole = reason == PEER_CLOSED
         self._lose(OutputError(reason))
 
     def _lose(self, error: OutputError) -> None:

@@ -26,6 +26,7 @@ from gateway.protocols.srt.send_buffer import SendBuffer
 from gateway.protocols.srt.statistics import LinkStatistics
 
 TICK_SECONDS: Final = 0.01  # between two calls of `tick`: the interval of acknowledgements, §4.8.1
+PEER_CLOSED: Final = "the peer has closed"  # `ended` after a SHUTDOWN
 IDLE_SECONDS: Final = 5.0  # without a packet of the peer, after which the connection has ended, as in libsrt
 _KEEP_ALIVE: Final = 1.0  # seconds without a packet to the peer
 _LIGHT: Final = 64  # packets after which a light acknowledgement is due, §3.2.4
@@ -145,7 +146,7 @@ class SrtConnection:
                 first, last = (self.received_number(word) for word in _RANGE.unpack_from(content))
                 self.received.leave_out(first, last)
             case ControlType.SHUTDOWN:
-                self.ended = self.ended or "the peer has closed"
+                self.ended = self.ended or PEER_CLOSED
             case ControlType.EXTENDED:
                 self._key_material(head & 0xFFFF, content, arrival)
 

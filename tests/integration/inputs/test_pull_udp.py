@@ -59,6 +59,20 @@ async def test_a_stream_over_rtp_is_pulled_unchanged() -> None:
     check_media(context)
 
 
+async def test_the_last_picture_of_a_pull_that_is_stopped_is_not_cut(tmp_path: Path) -> None:
+    """Packets end in the middle of a picture, and the pull ends too."""
+    port, packets = free_port(), rtp_packets(tmp_path, first=0)
+    for end in range(60, 68):
+        async with pulling(f"rtp://127.0.0.1:{port}") as context:
+            await until_open(port)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                for packet in packets[:end]:
+                    sender.sendto(packet, ("127.0.0.1", port))
+                    await asyncio.sleep(0)
+            await context.recorder.until(lambda: len(context.recorder.of(Kind.VIDEO)) >= 20)
+        check_media(context, least=20)
+
+
 def rtp_packets(folder: Path, *, first: int, ssrc: int = 7) -> list[bytes]:
     """The film as RTP packets. first: number of the first one."""
     path = folder / "film.ts"
