@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from gateway.media.errors import InvalidData
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.srt.connection import TICK_SECONDS, SrtConnection
+from gateway.protocols.srt.connection import PEER_CLOSED, TICK_SECONDS, SrtConnection
 from gateway.protocols.srt.statistics import LinkPath, LinkStatistics
 
 _TURN_SECONDS: Final = 0.002  # of work in one turn of the event loop
@@ -88,7 +88,7 @@ class SrtLink:
             self.close(str(error))
             return
         if connection.ended:
-            self.stopped = True
+            self.stopped = connection.ended == PEER_CLOSED
             if connection.received.is_empty:  # packets that came before the end are still delivered at their time
                 self._close(connection.ended)
             return
