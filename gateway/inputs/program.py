@@ -1,5 +1,6 @@
 """The program of a channel: writes the input on air into the channel's stream, on one time line."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
 
@@ -146,14 +147,15 @@ class Program:
 
     def _squeeze(self, pictures: Sequence[AccessUnit], begin: int, end: int, now: float) -> None:
         """Writes pictures between two times of the stream. `end` is the time of the last one."""
-        first, last = pictures[0].dts, pictures[-1].dts
+        decoded, times = [unit.dts for unit in pictures], [begin - 1]
+        first, last = decoded[0], decoded[-1]
         scale = (end - begin) / max(1, last - first)
-        time = begin - 1
-        for unit in pictures:
-            time = max(time + 1, begin + round((unit.dts - first) * scale))
-            shown = begin + round((unit.dts + unit.cts - first) * scale)
-            self._write(unit, time, shown - time if unit.cts else 0, now)
-        self._shift = max(self._shift, time - last)
+        for dts in decoded:
+            times.append(max(times[-1] + 1, begin + round((dts - first) * scale)))
+        del times[0]
+        for unit, time in zip(pictures, times, strict=True):
+            self._write(unit, time, _interpolate(decoded, times, unit.dts + unit.cts, scale) - time, now)
+        self._shift = max(self._shift, times[-1] - last)
 
     def push(self, unit: AccessUnit, now: float) -> None:
         """Writes the next unit of the input on air. Hot path. now: monotonic seconds."""
@@ -203,3 +205,14 @@ class Program:
             track = self._audio
         if track is not None:
             self.publisher.push(AccessUnit(track, dts, cts, unit.key, unit.wall, unit.payload), now)
+
+
+def _interpolate(before: Sequence[int], after: Sequence[int], time: int, scale: float) -> int:
+    """Returns the new time of an old one. Times between two old ones stay between their new ones.
+
+    before, after: old and new times in order. scale: of times after the last one.
+    """
+    n = max(0, bisect_right(before, time) - 1)
+    if n + 1 < len(before):
+        scale = (after[n + 1] - after[n]) / (before[n + 1] - before[n])
+    return after[n] + round((time - before[n]) * scale)

@@ -2,7 +2,7 @@
 
 import itertools
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.inputs.program import Program
@@ -91,6 +91,7 @@ def test_cached_pictures_have_at_least_a_millisecond_each():
     assert shown == [*range(5001, 5051), 5090]
 
 
+@example([3, 28, 31, 37, 1], [0, 40, 40, 40, 80, *[0] * 36], 0.0225)
 @given(
     st.lists(st.integers(1, 200), min_size=1, max_size=40),
     st.lists(st.sampled_from((0, 40, 80)), min_size=41, max_size=41),
