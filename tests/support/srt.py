@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import select
 import shlex
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ from gateway.protocols.srt.packets import PAYLOAD
 from gateway.protocols.srt.send_buffer import split
 from tests.support.clients import Program
 from tests.support.media import Film
+from tests.support.tools import lacking
 
 SRTLA_SEND = os.environ.get("SRTLA_SEND", "/tmp/peers/srtla/srtla_send")  # of BELABOX, built from its source
 
@@ -206,3 +209,34 @@ def call(port: int, stream_id: str, **options: object) -> Peer:
     except BaseException:
         peer.close()
         raise
+
+
+_STREAM_ID, _PASSPHRASE = 46, 26  # of SRT_SOCKOPT
+
+
+def libsrt_refusal(port: int, stream_id: str, passphrase: str = "") -> int:
+    """Returns the code with which libsrt itself is refused; 0: it is not. Skips the test without libsrt."""
+    name = next((name for name in ("libsrt-openssl.so.1.5", "libsrt-gnutls.so.1.5") if _exists(name)), None)
+    if name is None:
+        lacking("not installed: libsrt")
+    library = ctypes.CDLL(name)
+    library.srt_startup()
+    caller = library.srt_create_socket()
+    try:
+        for option, text in ((_STREAM_ID, stream_id), (_PASSPHRASE, passphrase)):
+            data = text.encode()
+            if data:
+                assert library.srt_setsockflag(caller, option, data, len(data)) == 0
+        address = struct.pack("=HHI8x", socket.AF_INET, socket.htons(port), socket.htonl(0x7F000001))
+        if library.srt_connect(caller, address, len(address)) == 0:
+            return 0
+        return int(library.srt_getrejectreason(caller))
+    finally:
+        library.srt_close(caller)
+
+
+def _exists(name: str) -> bool:
+    with contextlib.suppress(OSError):
+        ctypes.CDLL(name)
+        return True
+    return False

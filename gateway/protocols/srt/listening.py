@@ -27,6 +27,7 @@ from gateway.protocols.srt.packets import (
     decode_text,
     encode_text,
     handshake_of,
+    refusal_type,
 )
 from gateway.protocols.srt.receive_buffer import WINDOW
 
@@ -122,8 +123,9 @@ def conclusion_of(datagram: bytes, arrival: float) -> Conclusion:
 def refuse(conclusion: Handshake, code: int, stamp: int) -> bytes:
     """Returns the packet that refuses a conclusion."""
     answer = Handshake(
-        5, 0, 0, conclusion.sequence, conclusion.mtu, conclusion.window, code, 0, conclusion.cookie, conclusion.address
-    )
+        5, 0, 0, conclusion.sequence, conclusion.mtu, conclusion.window, refusal_type(code), 0, conclusion.cookie,
+        conclusion.address,
+    )  # fmt: skip
     return control(0, conclusion.socket, stamp, answer.encode())
 
 
