@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import select
 import shlex
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +24,7 @@ from gateway.protocols.srt.packets import PAYLOAD
 from gateway.protocols.srt.send_buffer import split
 from tests.support.clients import Program
 from tests.support.media import Film
+from tests.support.tools import lacking
 
 SRTLA_SEND = os.environ.get("SRTLA_SEND", "/tmp/peers/srtla/srtla_send")  # of BELABOX, built from its source
 
@@ -80,7 +84,7 @@ class ThinLink:
 
 
 @contextlib.contextmanager
-def thin_link(target: int, **conditions: float) -> Iterator[ThinLink]:
+def thin_link(target: int, **conditions: float | str) -> Iterator[ThinLink]:
     """Runs a thin link to a port. conditions: see `udp_link.Conditions`."""
     options = [word for name, value in conditions.items() for word in (f"--{name}", str(value))]
     process = subprocess.Popen(
@@ -198,11 +202,183 @@ class Peer:
         self.send_raw(*out)
 
 
-def call(port: int, stream_id: str, **options: object) -> Peer:
-    """Returns a connected peer. Raises HandshakeRefused."""
+def call(port: int, stream_id: str, timeout: float = 10.0, **options: object) -> Peer:
+    """Returns a connected peer. Raises HandshakeRefused, TimeoutError."""
     peer = Peer(port, stream_id, **options)  # type: ignore[arg-type]
     try:
-        return peer.connect()
+        return peer.connect(timeout)
     except BaseException:
         peer.close()
         raise
+
+
+_STREAM_ID, _PASSPHRASE = 46, 26  # of SRT_SOCKOPT
+
+
+def libsrt_refusal(port: int, stream_id: str, passphrase: str = "") -> int:
+    """Returns the code with which libsrt itself is refused; 0: it is not. Skips the test without libsrt."""
+    name = next((name for name in ("libsrt-openssl.so.1.5", "libsrt-gnutls.so.1.5") if _exists(name)), None)
+    if name is None:
+        lacking("not installed: libsrt")
+    library = ctypes.CDLL(name)
+    library.srt_startup()
+    caller = library.srt_create_socket()
+    try:
+        for option, text in ((_STREAM_ID, stream_id), (_PASSPHRASE, passphrase)):
+            data = text.encode()
+            if data:
+                assert library.srt_setsockflag(caller, option, data, len(data)) == 0
+        address = struct.pack("=HHI8x", socket.AF_INET, socket.htons(port), socket.htonl(0x7F000001))
+        if library.srt_connect(caller, address, len(address)) == 0:
+            return 0
+        return int(library.srt_getrejectreason(caller))
+    finally:
+        library.srt_close(caller)
+
+
+def _exists(name: str) -> bool:
+    with contextlib.suppress(OSError):
+        ctypes.CDLL(name)
+        return True
+    return False
+
+
+# ---- SRTLA ----
+
+_REG1, _REG2, _REG3, _KEEPALIVE, _ACK, _NO_GROUP = (
+    bytes.fromhex(text) for text in ("9200", "9201", "9202", "9000", "9100", "9211")
+)
+_LEAST_WINDOW, _MOST_WINDOW = 1.0, 60.0
+_SILENT = 4.0  # seconds after which a link is registered again
+
+
+@dataclass(eq=False)
+class _Bonded:
+    """A link of the sender: a socket of its own source address. window: packets that may be in flight."""
+
+    socket: socket.socket
+    window: float = 20.0
+    flying: dict[int, float] = field(default_factory=dict)
+    heard: float = 0.0
+    is_up: bool = False
+
+    @property
+    def score(self) -> float:
+        return self.window / (len(self.flying) + 1)
+
+
+class SrtlaSender:
+    """Bonds links for one caller of SRT, in a thread, after the description in BELABOX's README.
+
+    A data packet goes on the link with the most room. The receiver acknowledges packets of a link; a request for a
+    packet makes the window of the link smaller that carried it.
+    """
+
+    def __init__(self, listen: int, port: int, addresses: Sequence[str]) -> None:
+        self._local = _bound("127.0.0.1", listen)
+        self._target = ("127.0.0.1", port)
+        self._links = [_Bonded(_bound(address, 0)) for address in addresses]
+        self._caller: tuple[str, int] | None = None
+        self._half, self._id = os.urandom(256), b""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> SrtlaSender:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        for link in self._links:
+            link.socket.close()
+        self._local.close()
+
+    def _run(self) -> None:
+        register_at = 0.0
+        sockets = {link.socket: link for link in self._links}
+        while not self._over.is_set():
+            ready, _, _ = select.select([self._local, *sockets], [], [], 0.02)
+            now = time.monotonic()
+            for opened in ready:
+                for data, address in _arrived(opened):
+                    if opened is self._local:
+                        self._caller = address
+                        self._forward(data, now)
+                    else:
+                        self._receive(sockets[opened], data, now)
+            if now >= register_at:
+                register_at = now + 0.5
+                self._maintain(now)
+
+    def _maintain(self, now: float) -> None:
+        for link in self._links:
+            if now - link.heard > _SILENT:
+                link.is_up = False
+                link.flying.clear()
+            if not self._id:
+                self._send(self._links[0], _REG1 + self._half)
+                return
+            self._send(link, _KEEPALIVE if link.is_up else _REG2 + self._id)
+
+    def _receive(self, link: _Bonded, data: bytes, now: float) -> None:
+        link.heard = now
+        kind = data[:2]
+        if kind == _REG2 and not self._id:
+            self._id = data[2:]
+            for each in self._links:
+                self._send(each, _REG2 + self._id)
+        elif kind == _REG3:
+            link.is_up, link.window = True, 20.0
+        elif kind == _NO_GROUP:
+            self._id = b""
+        elif kind == _ACK:
+            for (number,) in struct.iter_unpack(">I", data[4:]):
+                if link.flying.pop(number, None) is not None:
+                    link.window = min(_MOST_WINDOW, link.window + 1 / 3)
+        elif kind != _KEEPALIVE:
+            self._answer(data)
+
+    def _answer(self, data: bytes) -> None:
+        """Passes an answer of SRT on. It also tells what has come, and what is missing."""
+        kind = data[:2]
+        if kind == b"\x80\x02" and len(data) >= 20:
+            number = int.from_bytes(data[16:20], "big")
+            for link in self._links:
+                for passed in [n for n in link.flying if (number - n) & 0x7FFF_FFFF < 1 << 30]:
+                    del link.flying[passed]
+        elif kind == b"\x80\x03":
+            missing = {word & 0x7FFF_FFFF for (word,) in struct.iter_unpack(">I", data[16:])}
+            for link in self._links:
+                for number in missing & link.flying.keys():
+                    del link.flying[number]
+                    link.window = max(_LEAST_WINDOW, link.window - 1)
+        if self._caller is not None:
+            with contextlib.suppress(OSError):
+                self._local.sendto(data, self._caller)
+
+    def _forward(self, data: bytes, now: float) -> None:
+        up = [link for link in self._links if link.is_up]
+        if not up:
+            return
+        link = max(up, key=lambda link: link.score)
+        if data[0] < 0x80:
+            link.flying[int.from_bytes(data[:4], "big")] = now
+        self._send(link, data)
+
+    def _send(self, link: _Bonded, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            link.socket.sendto(data, self._target)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.setblocking(False)
+    opened.bind((host, port))
+    return opened
+
+
+def _arrived(opened: socket.socket) -> Iterator[tuple[bytes, tuple[str, int]]]:
+    with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+        for _ in range(64):
+            yield opened.recvfrom(2048)

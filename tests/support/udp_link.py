@@ -25,7 +25,7 @@ class Conditions:
     """What the link does to datagrams. Shares in percent, times in milliseconds, rate in kbit/s (0: no limit).
 
     burst: mean number of datagrams that are lost together. kill: each of these seconds, the link is down …
-    down: … for so long.
+    down: … for so long. only: host of the clients whose link is down then; empty: of all.
     """
 
     loss: float = 0.0
@@ -38,6 +38,7 @@ class Conditions:
     queue: float = 500.0
     kill: float = 0.0
     down: float = 0.0
+    only: str = ""
     seed: int = 1
 
 
@@ -52,11 +53,11 @@ class _Direction:
     received: int = 0
     lost: int = 0
 
-    def arrivals(self, size: int, now: float, began: float) -> list[float]:
+    def arrivals(self, size: int, now: float, began: float, client: str) -> list[float]:
         """Returns when copies of a datagram arrive; nothing if it is lost."""
         c, random = self.conditions, self.random
         self.received += 1
-        if c.kill and (now - began) % c.kill > c.kill - c.down:
+        if c.kill and (now - began) % c.kill > c.kill - c.down and c.only in ("", client):
             self.lost += 1
             return []
         # A Gilbert model: a burst of losses ends with the probability 1/burst.
@@ -135,17 +136,25 @@ class UdpLink:
                             self._clients[inside.fileno()] = address
                             by_fd[inside.fileno()] = inside
                             poll.register(inside, select.POLLIN)
-                        self._put(self.up, inside, self.target, data, now, began)
+                        self._put(self.up, inside, self.target, data, now, began, address[0])
                     else:
-                        self._put(self.down, self._outside, self._clients[fd], data, now, began)
+                        client = self._clients[fd]
+                        self._put(self.down, self._outside, client, data, now, began, client[0])
             self._send_due(time.monotonic())
         for opened in by_fd.values():
             opened.close()
 
     def _put(
-        self, way: _Direction, opened: socket.socket, to: tuple[str, int], data: bytes, now: float, began: float
+        self,
+        way: _Direction,
+        opened: socket.socket,
+        to: tuple[str, int],
+        data: bytes,
+        now: float,
+        began: float,
+        client: str,
     ) -> None:
-        for at in way.arrivals(len(data), now, began):
+        for at in way.arrivals(len(data), now, began, client):
             if len(self._queue) < MAX_QUEUE:
                 self._count += 1
                 heapq.heappush(self._queue, (at, self._count, opened, to, data))

@@ -28,6 +28,7 @@ from gateway.protocols.srt.packets import (
     encode_text,
     handshake_of,
     random_socket,
+    refusal_type,
 )
 from gateway.protocols.srt.receive_buffer import WINDOW
 
@@ -125,8 +126,9 @@ def conclusion_of(datagram: bytes, arrival: float) -> Conclusion:
 def refuse(conclusion: SrtHandshake, code: int, stamp: int) -> bytes:
     """Returns the packet that refuses a conclusion."""
     answer = SrtHandshake(
-        5, 0, 0, conclusion.sequence, conclusion.mtu, conclusion.window, code, 0, conclusion.cookie, conclusion.address
-    )
+        5, 0, 0, conclusion.sequence, conclusion.mtu, conclusion.window, refusal_type(code), 0, conclusion.cookie,
+        conclusion.address,
+    )  # fmt: skip
     return control(0, conclusion.socket, stamp, answer.encode())
 
 

@@ -88,7 +88,11 @@ class SrtFlag(IntFlag):
 
 
 class Reject(IntEnum):
-    """Reasons of a refusal, §4.3; from 1400 those of access control, after the status codes of HTTP."""
+    """Reasons of a refusal, §4.3; from 1400 those of access control, after the status codes of HTTP.
+
+    libsrt subtracts 1000 from the number in a packet. So `BAD_SECRET` is 10 in its API, and 1400 is
+    2400 in a packet (`refusal_type`).
+    """
 
     UNKNOWN = 1000
     PEER = 1002
@@ -192,8 +196,15 @@ class SrtHandshake:
 
     @property
     def refusal(self) -> int:
-        """The reason if this answer is a refusal; otherwise 0."""
-        return self.type if 1000 <= self.type < HandshakeType.CONCLUSION - 2 else 0
+        """The reason if this answer is a refusal; otherwise 0. gosrt sends a reason of access control as it is."""
+        if not 1000 <= self.type < HandshakeType.CONCLUSION - 2:
+            return 0
+        return self.type - 1000 if self.type >= refusal_type(Reject.BAD_REQUEST) else self.type
+
+
+def refusal_type(code: int) -> int:
+    """Returns the type of the handshake packet that refuses with a code."""
+    return code + 1000 if code >= Reject.BAD_REQUEST else code
 
 
 def is_control(datagram: bytes) -> bool:

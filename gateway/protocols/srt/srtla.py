@@ -49,9 +49,15 @@ class GroupIds:
         self._key = os.urandom(32)
 
     def answer(self, datagram: bytes, now: float) -> bytes | None:
-        """Returns the answer to a REG1, which has the whole id; None for another packet. It is as long as the REG1."""
-        if len(datagram) != _REG or type_of(datagram) != SrtlaType.REG1:
+        """Returns the answer to a REG1, which has the whole id, or to a REG2 with an id that we did not make.
+
+        None for another packet. It is not longer than the packet. BELABOX's sender begins with a REG2 on all its links,
+        and sends the REG1 on the first one that is answered.
+        """
+        if len(datagram) != _REG or (kind := type_of(datagram)) not in (SrtlaType.REG1, SrtlaType.REG2):
             return None
+        if kind == SrtlaType.REG2:
+            return NO_GROUP if self.id_of(datagram, now) is None else None
         half = datagram[2 : 2 + _HALF]
         return SrtlaType.REG2.to_bytes(2, "big") + half + self._half(half, now, 0)
 
