@@ -112,7 +112,7 @@ async def _run(running: World, lanes: list[Lane], failovers: int) -> Counter[str
     left, steps = [failovers], Counter[str]()
     try:
         await asyncio.gather(*(lane.run(left, steps) for lane in lanes))
-    except BenchError as error:  # what has happened until now is judged nevertheless
+    except (BenchError, OSError) as error:  # what has happened until now is judged nevertheless
         print(f"bench: {error}", file=sys.stderr)
     await running.all_live(_PATIENCE)
     running.never_back = sum(not channel.is_live for channel in running.channels)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -88,7 +88,8 @@ class Postgres:
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for pid in (self._process.pid, *map(int, children)):
-            os.kill(pid, what)
+            with suppress(ProcessLookupError):  # a process of a client may end meanwhile
+                os.kill(pid, what)
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Returns the output of psql, without headers."""
