@@ -38,7 +38,8 @@ def test_ffmpeg_pushes_and_plays_by_the_addresses_with_a_passphrase() -> None:
                 assert "frame=25" in player.wait()
             with play_srt(channel.item["playUrls"]["srt"].partition("&")[0]) as player:
                 until(lambda: not player.running, "a player without the passphrase ends")
-            status = http("GET", channel.url("status.json")).text + gateway.log
+            sign = channel.item["playUrls"]["flv"].partition("?")[2]
+            status = http("GET", f"{channel.url('status.json')}?{sign}").text + gateway.log
             assert '"live"' in status
             assert SECRET not in status and "of-the-channel/1" not in status
         other = gateway.channel()
