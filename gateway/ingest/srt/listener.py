@@ -16,20 +16,29 @@ from gateway.srt.listener_sessions import SrtRequest, SrtServer
 from gateway.workers.worker_pool import WorkerPool
 
 
-def open_srt(services: ListenerServices, workers: WorkerPool) -> OpenListeners:
-    """Binds the ports of SRT and SRTLA. Raises ListenError. workers: convert sound that no player would play."""
+def open_srt(services: ListenerServices, workers: WorkerPool | None) -> OpenListeners:
+    """Binds the ports of SRT and SRTLA. Raises ListenError.
+
+    workers: convert sound that no player would play; None: this node only plays, and needs no SRTLA.
+    """
 
     def request(stream_id: str, address: str) -> SrtRequest:
         try:
             asked = parse_stream_id(stream_id)
         except InvalidStreamId as error:
             raise Rejected(Reject.BAD_REQUEST, str(error)) from None
-        return SrtPush(services, workers, asked, address) if asked.is_push else SrtPlay(services, asked, address)
+        if not asked.is_push:
+            return SrtPlay(services, asked, address)
+        if workers is None:
+            raise Rejected(Reject.FORBIDDEN, "this is an edge, which only plays: push to a gateway")
+        return SrtPush(services, workers, asked, address)
 
     settings = services.settings
     server = SrtServer(settings.srt.latency / 1000, request, services.tasks)
     limits = UdpLimits(services.pending, settings.limits.handshake, 2 * IDLE_SECONDS)
-    protocols = {"srt": server} | ({"srtla": BondingServer(server)} if services.is_first else {})
+    protocols = {"srt": server} | (
+        {"srtla": BondingServer(server)} if services.is_first and workers is not None else {}
+    )
     listeners = [
         UdpListener(address.name, address.host, address.port, services.opener, protocol, limits)
         for name, protocol in protocols.items()

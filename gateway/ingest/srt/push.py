@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from gateway.channels.fields import SRT_PASSPHRASE
 from gateway.ingest.admission import PushRequest
 from gateway.ingest.push import Push
 from gateway.ingest.refusal_texts import refusal_text
@@ -12,7 +13,7 @@ from gateway.ingest.services import ListenerServices
 from gateway.ingest.srt.sound_converter import SoundConverter
 from gateway.live.program_intake import ProgramIntake
 from gateway.live.sink import EndReason
-from gateway.playback.srt import PASSPHRASE, rejected
+from gateway.playback.srt import rejected
 from gateway.ports.auth_hook import HookDetails
 from gateway.ports.errors import GatewayError
 from gateway.protocols.srt.stream_id import StreamId
@@ -53,7 +54,7 @@ class SrtPush:
             raise rejected(error, refusal_text(error, _PLACE)) from None
         channel = self._push.channel
         assert channel is not None  # `check_key` has set it
-        return channel.text(PASSPHRASE) or self._services.settings.srt.passphrase.get_secret_value()
+        return channel.text(SRT_PASSPHRASE) or self._services.settings.srt.passphrase.get_secret_value()
 
     async def begin(self, link: SrtLink) -> SrtPush:
         try:
