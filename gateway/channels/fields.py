@@ -234,6 +234,9 @@ _OLD_LEVELS = {"trace": "debug", "verbose": "info", "fatal": "error", "panic": "
 LOG_LEVEL: Final[Choice[str | None]] = Choice(None, {**_names("debug", "info", "warning", "error"), **_OLD_LEVELS})
 PLAY_AUTH: Final[Choice[str | None]] = Choice(None, _names("none", "sign", "cloudfront"))
 REFERER_ALLOW: Final[Parsed[tuple[str, ...] | None]] = Parsed(None, _hosts, {"type": "hosts", "maximum": MAX_REFERERS})
+SRT_PASSPHRASE: Final = "srtPassphrase"  # noqa: S105 - the name of a field
+# A node tells other nodes this field instead of the passphrase, which is a secret.
+IS_ENCRYPTED: Final = "isSrtEncrypted"
 NO_PLAYBACK: Final = "nobody"  # the value of `playAuth` if a protection field is invalid
 RELAY_URL: Final[Parsed[tuple[str, ...]]] = Parsed((), _targets, {"type": "targets", "maximum": MAX_RELAYS})
 COLOR: Final = TextField(7, "", _RGB, "a color such as #0b6f6a")
@@ -269,7 +272,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "audioTracks": TextField(1_024, "", _AUDIO_TRACKS, "languages, such as en=English, fr=Français, de"),
         "maxKbps": Number(0, 0, 1_000_000, unit="kbit/s"),
         "maxViewerMbps": Number(0, 0, 1_000_000, unit="Mbit/s"),
-        "srtPassphrase": TextField(79, "", _PASSPHRASE, '10 to 79 characters of ASCII without " # % & +'),
+        SRT_PASSPHRASE: TextField(79, "", _PASSPHRASE, '10 to 79 characters of ASCII without " # % & +'),
     },
     "recording": {
         "isVideo": Flag(),

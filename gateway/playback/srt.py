@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
 
+from gateway.channels.channel import Channel
+from gateway.channels.fields import IS_ENCRYPTED
 from gateway.channels.names import channel_of, is_stream_name
 from gateway.channels.stores import find_channel
 from gateway.live.stream import Stream
@@ -76,7 +79,16 @@ class SrtPlay:
         except GatewayError as error:
             raise rejected(error) from None
         self._stream = stream
-        return stream.channel.srt_passphrase or services.settings.srt.passphrase.get_secret_value()
+        return await self._passphrase(stream.channel)
+
+    async def _passphrase(self, channel: Channel) -> str:
+        """Returns the passphrase of a channel. Of another node's stream, the store has it. Raises HandshakeRefused."""
+        if channel.item.get(IS_ENCRYPTED):
+            with contextlib.suppress(StoreUnavailable):
+                channel = await find_channel(self._services.channels, channel.id) or channel
+            if not channel.srt_passphrase:
+                raise HandshakeRefused(Reject.FORBIDDEN, "only nodes with the store of channels know the passphrase")
+        return channel.srt_passphrase or self._services.settings.srt.passphrase.get_secret_value()
 
     async def _checked_name(self, name: str) -> str:
         """Returns the stream that this player may play. Raises GatewayError."""
