@@ -38,7 +38,7 @@ RESULTS = paths.BUILD / "srt.jsonl"
 LATENCY = 120  # milliseconds
 PASSPHRASE = "the passphrase of a bench"
 _STAMP = b"\xa5\x5a#LATENCY-PROBE" + b"0" * 16  # as in common.h
-_SEI = (37).to_bytes(4, "big") + b"\x06\x05\x20" + _STAMP + b"\x80"
+_SEI = (36).to_bytes(4, "big") + b"\x06\x05\x20" + _STAMP + b"\x80"
 _SECONDS = 30  # of a recorded stream
 _PAYLOAD = 1316
 
