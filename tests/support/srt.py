@@ -217,7 +217,7 @@ _STREAM_ID, _PASSPHRASE = 46, 26  # of SRT_SOCKOPT
 
 def libsrt_refusal(port: int, stream_id: str, passphrase: str = "") -> int:
     """Returns the code with which libsrt itself is refused; 0: it is not. Skips the test without libsrt."""
-    name = next((name for name in ("libsrt-openssl.so.1.5", "libsrt-gnutls.so.1.5") if _exists(name)), None)
+    name = next((name for name in ("libsrt.so.1.5", "libsrt-gnutls.so.1.5") if _exists(name)), None)
     if name is None:
         lacking("not installed: libsrt")
     library = ctypes.CDLL(name)

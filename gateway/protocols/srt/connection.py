@@ -30,7 +30,8 @@ PEER_CLOSED: Final = "the peer has closed"  # `ended` after a SHUTDOWN
 IDLE_SECONDS: Final = 5.0  # without a packet of the peer, after which the connection has ended, as in libsrt
 _KEEP_ALIVE: Final = 1.0  # seconds without a packet to the peer
 _LIGHT: Final = 64  # packets after which a light acknowledgement is due, §3.2.4
-_SHORTEST_REPEAT: Final = 0.02  # seconds between two requests for the same packet
+_SHORTEST_REPEAT: Final = 0.01  # seconds between two requests for the same packet
+_REQUESTS: Final = 3  # for the same packet, in the time after which an answer counts as lost
 _MAX_OPEN: Final = 256  # acknowledgements that wait for their own acknowledgement
 _ANNOUNCE_SECONDS: Final = 0.5  # between two announcements of the same key
 _LOSS_SECONDS: Final = 5  # over which the loss is told
@@ -157,7 +158,7 @@ class SrtConnection:
 
     def _lost(self, content: bytes, arrival: float) -> None:
         sent = self.sent
-        gone = sent.lost(decode_ranges(content, sent.next), arrival, self.round_trip.seconds)
+        gone = sent.lost(decode_ranges(content, sent.next), arrival, self.round_trip.resend_after)
         for first, last in gone[:_LIGHT]:
             self._send(ControlType.DROP, arrival, _RANGE.pack(first & MASK31, last & MASK31))
 
@@ -287,8 +288,11 @@ class SrtConnection:
         self._send(ControlType.ACK, now, content, information=self._number)
 
     def _request(self, now: float) -> None:
-        """Sends a loss list (§3.2.5). It is repeated as often as libsrt repeats its own (§4.8.2)."""
-        missing = self.received.requests(now, max(_SHORTEST_REPEAT, self.round_trip.repeat_after / 2))
+        """Sends a loss list (§3.2.5). A sender ignores the requests that come within a round trip of its answer.
+
+        libsrt sends two in this time (§4.8.2). With three, less time passes from a lost answer to the next one.
+        """
+        missing = self.received.requests(now, max(_SHORTEST_REPEAT, self.round_trip.repeat_after / _REQUESTS))
         if missing:
             self._send(ControlType.NAK, now, encode_ranges(missing))
 

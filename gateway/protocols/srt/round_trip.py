@@ -36,6 +36,11 @@ class RoundTrip:
             self.seconds, self.variance, self.is_measured = seconds, min(variance, _LONGEST), True
 
     @property
+    def resend_after(self) -> float:
+        """Seconds within which a packet is not sent again twice, as in libsrt."""
+        return max(self.seconds / 2, self.seconds - 4 * self.variance)
+
+    @property
     def repeat_after(self) -> float:
         """Seconds after which an answer counts as lost."""
         return self.seconds + 4 * self.variance

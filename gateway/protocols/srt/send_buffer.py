@@ -22,6 +22,8 @@ _MAX_LOST: Final = 1_024  # numbers of one loss list that are looked at: a peer 
 _STEP: Final = 10_000  # microseconds: a burst is sent in steps, so that it does not overrun the buffers on its way
 _STEP_PACKETS: Final = 64  # 67 Mbit/s
 _LONGEST_BURST: Final = 1_000_000  # microseconds; the rest of a longer one is sent at once
+_HURRY: Final = 2  # times that a packet was sent again, after which it is sent more often
+_NEVER: Final = (float("-inf"), 0)
 _TAIL: Final = 8  # packets that are sent again if the peer says nothing
 
 # encrypt(sequence of 31 bits, payload): returns the key's number and the encrypted payload.
@@ -52,7 +54,7 @@ class SendBuffer:
         self._kept: deque[tuple[bytes, int, int]] = deque()  # payload, time stamp and message of those in flight
         self._waiting: deque[tuple[bytes, int]] = deque()  # payload and time stamp
         self._again: dict[int, None] = {}  # numbers to send again, in order
-        self._sent_again: dict[int, float] = {}  # by number: when it was sent again
+        self._sent_again: dict[int, tuple[float, int]] = {}  # by number: when it was last sent again, and how often
         self._step = 0  # time stamp of the last step, which has so many packets:
         self._step_packets = 0
         self._last_progress = 0.0
@@ -113,10 +115,11 @@ class SendBuffer:
         """Notes what the peer misses. Returns the ranges that no longer exist here.
 
         ranges: first and last numbers without wrap. A packet that was sent again within the round trip is not sent
-        once more, because it is still on its way.
+        once more, because it is still on its way. A packet that was lost again and again is, because its time runs out.
         """
         gone: list[tuple[int, int]] = []
         left = _MAX_LOST
+        self._last_progress = now  # a peer that knows what it misses is not silent
         for first, last in ranges:
             if first < self._first:
                 # Only numbers that the peer did not acknowledge can be missing, and these were dropped.
@@ -124,7 +127,8 @@ class SendBuffer:
             first = max(first, self._first)
             for number in range(first, min(last + 1, self._next, first + left)):
                 left -= 1
-                if now - self._sent_again.get(number, float("-inf")) > round_trip:
+                at, times = self._sent_again.get(number, _NEVER)
+                if now - at > (round_trip if times < _HURRY else round_trip / 2):
                     self._again[number] = None
         return gone
 
@@ -161,7 +165,7 @@ class SendBuffer:
                 continue
             payload, pushed, message = self._kept[number - self._first]
             datagrams.append(self._datagram(number, payload, pushed, message | RETRANSMITTED))
-            self._sent_again[number] = now
+            self._sent_again[number] = now, self._sent_again.get(number, _NEVER)[1] + 1
             self.retransmitted += 1
 
     def _datagram(self, number: int, payload: bytes, stamp: int, flags: int) -> bytes:

@@ -56,6 +56,23 @@ def test_lost_packets_come_again_in_time(loss: float, latency: float, most_lost:
     assert link.sender.sent.is_empty
 
 
+@pytest.mark.parametrize(("loss", "latency", "most_lost"), [(0.1, 0.24, 0), (0.2, 0.4, 5)])
+def test_six_and_ten_round_trips_are_enough(loss: float, latency: float, most_lost: int) -> None:
+    link = _link(latency=latency, loss=loss, delay=0.02, jitter=0.002, seed=1)
+
+    _send(link, 15_000, every=2)
+
+    assert link.receiver.received.dropped <= most_lost
+
+
+def test_a_lost_packet_is_mostly_sent_again_once() -> None:
+    link = _link(latency=0.24, loss=0.05, delay=0.02, jitter=0.002, seed=1)
+
+    _send(link, 10_000, every=2)
+
+    assert link.sender.sent.retransmitted < 1.25 * link.receiver.received.lost
+
+
 def test_reordered_packets_are_not_requested_for_long() -> None:
     link = _link(jitter=0.03, delay=0.01)
 
