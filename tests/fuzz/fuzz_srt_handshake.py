@@ -7,14 +7,14 @@ from contextlib import suppress
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.srt.calling import Caller
 from gateway.protocols.srt.keys import SendKeys
-from gateway.protocols.srt.listening import OUR_FLAGS, Rejected, answer_induction, conclusion_of, refuse
+from gateway.protocols.srt.listening import OUR_FLAGS, HandshakeRefused, answer_induction, conclusion_of, refuse
 from gateway.protocols.srt.packets import (
     HEAD_SIZE,
     MAX_STREAM_ID,
-    Extension,
-    Handshake,
+    HandshakeExtension,
     HandshakeType,
     Parameters,
+    SrtHandshake,
     control,
     encode_text,
     handshake_of,
@@ -27,11 +27,11 @@ _IDS = ("publish:a?sign=1-2", "#!::r=a,m=publish,sign=1-2,input=b", "read:a", "x
 
 def _conclusion(stream_id: str, *more: tuple[int, bytes]) -> bytes:
     extensions = [
-        (int(Extension.PARAMETERS_REQUEST), Parameters(0x10503, int(OUR_FLAGS), 120, 120).encode()),
-        (int(Extension.STREAM_ID), encode_text(stream_id)),
+        (int(HandshakeExtension.PARAMETERS_REQUEST), Parameters(0x10503, int(OUR_FLAGS), 120, 120).encode()),
+        (int(HandshakeExtension.STREAM_ID), encode_text(stream_id)),
         *more,
     ]
-    handshake = Handshake(5, 2, 7, 77, 1500, 8192, HandshakeType.CONCLUSION, 4711, 1, extensions=extensions)
+    handshake = SrtHandshake(5, 2, 7, 77, 1500, 8192, HandshakeType.CONCLUSION, 4711, 1, extensions=extensions)
     return control(0, 0, 250_000, handshake.encode())
 
 
@@ -39,8 +39,10 @@ def seeds() -> list[bytes]:
     return [
         Caller("x", 0.12, 0.0).datagram,
         *map(_conclusion, _IDS),
-        _conclusion("read:a", (int(Extension.KEYS_REQUEST), _KEYS)),
-        _conclusion("read:a", *((int(kind), bytes(8)) for kind in (Extension.CONGESTION, Extension.GROUP))),
+        _conclusion("read:a", (int(HandshakeExtension.KEYS_REQUEST), _KEYS)),
+        _conclusion(
+            "read:a", *((int(kind), bytes(8)) for kind in (HandshakeExtension.CONGESTION, HandshakeExtension.GROUP))
+        ),
         *(text.encode() for text in _IDS),
     ]
 
@@ -50,16 +52,16 @@ def fuzz(data: bytes) -> None:
     handshake = handshake_of(data)
     if handshake is not None:
         assert sum(4 + len(content) for _, content in handshake.extensions) <= len(data)
-        assert Handshake.decode(handshake.encode()) == handshake
+        assert SrtHandshake.decode(handshake.encode()) == handshake
         assert len(refuse(handshake, 1400, 0)) <= len(data)
     answer = answer_induction(data, 1)
     assert answer is None or len(answer) <= len(data)
     caller = Caller("x", 0.12, 0.0)
-    with suppress(Rejected):
+    with suppress(HandshakeRefused):
         caller.receive(data[:12] + caller._socket.to_bytes(4, "big") + data[HEAD_SIZE:], 1.0)
     try:
         conclusion = conclusion_of(data, 0.0)
-    except Rejected as error:
+    except HandshakeRefused as error:
         assert 1000 <= error.code < 3000
     else:
         assert len(conclusion.stream_id.encode()) <= MAX_STREAM_ID

@@ -17,16 +17,16 @@ import pytest
 
 from gateway.protocols.srt.calling import Caller
 from gateway.protocols.srt.crypto import EVEN, encode_key_material
-from gateway.protocols.srt.listening import Rejected
+from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import (
     HEAD,
     MAGIC,
     WHOLE,
     ControlType,
-    Extension,
-    Handshake,
+    HandshakeExtension,
     HandshakeType,
     Parameters,
+    SrtHandshake,
     control,
     encode_text,
     handshake_of,
@@ -92,11 +92,11 @@ def send(caller: socket.socket, datagram: bytes) -> int:
 
 def conclusion(cookie: int, stream_id: str, peer: int = 4711, window: int = 8192, *more: tuple[int, bytes]) -> bytes:
     extensions = [
-        (int(Extension.PARAMETERS_REQUEST), Parameters(0x10503, 0x3F, 120, 120).encode()),
-        (int(Extension.STREAM_ID), encode_text(stream_id)),
+        (int(HandshakeExtension.PARAMETERS_REQUEST), Parameters(0x10503, 0x3F, 120, 120).encode()),
+        (int(HandshakeExtension.STREAM_ID), encode_text(stream_id)),
         *more,
     ]
-    handshake = Handshake(5, 0, 5, 77, 1500, window, HandshakeType.CONCLUSION, peer, cookie, extensions=extensions)
+    handshake = SrtHandshake(5, 0, 5, 77, 1500, window, HandshakeType.CONCLUSION, peer, cookie, extensions=extensions)
     return control(0, 0, 0, handshake.encode())
 
 
@@ -136,7 +136,7 @@ def waits(gateway: Gateway, goes_on: Callable[[], bool]) -> list[float]:
     found = []
     while goes_on():
         began = time.monotonic()
-        with contextlib.suppress(Rejected):
+        with contextlib.suppress(HandshakeRefused):
             call(gateway.ports["srt"], "publish:nobody?sign=1-2").close()
         found.append(time.monotonic() - began)
         time.sleep(0.02)
@@ -305,7 +305,9 @@ def test_key_material_that_changes_with_each_packet_costs_little(gateway: Gatewa
 
         def attack() -> None:
             for material in materials:
-                peer.send_raw(control(ControlType.EXTENDED, socket_id, 0, material, subtype=Extension.KEYS_REQUEST))
+                peer.send_raw(
+                    control(ControlType.EXTENDED, socket_id, 0, material, subtype=HandshakeExtension.KEYS_REQUEST)
+                )
             peer.send_raw(HEAD.pack(os.getpid(), WHOLE | 1 << 27, 0, socket_id) + os.urandom(188))
             time.sleep(0.002)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.protocols.srt.listening import Rejected
+from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
 from tests.support.clients import pull, take_of
 from tests.support.gateway import Channel, Edge, Gateway
@@ -61,7 +61,7 @@ def test_every_node_plays_the_frames(nodes: tuple[Gateway, Gateway, Edge]) -> No
 def test_an_edge_takes_no_push(nodes: tuple[Gateway, Gateway, Edge]) -> None:
     a, _, edge = nodes
     channel = a.channel("edge")
-    with pytest.raises(Rejected) as refused:
+    with pytest.raises(HandshakeRefused) as refused:
         call(edge.ports["srt"], f"publish:{channel.id}?sign={channel.key}")
     assert refused.value.code == Reject.FORBIDDEN
 
@@ -99,6 +99,6 @@ def test_no_node_plays_an_encrypted_channel_without_its_passphrase(nodes: tuple[
 def refusal(node: Gateway, stream_id: str, passphrase: str = "") -> int:
     try:
         call(node.ports["srt"], stream_id, passphrase=passphrase, timeout=30).close()
-    except Rejected as error:
+    except HandshakeRefused as error:
         return error.code
     return 0
