@@ -65,8 +65,14 @@ class Record:
     @property
     def digest(self) -> int:
         """A number that is equal for equal records. Stores keep 1 and 1.0 as one number."""
-        text = json.dumps([self.key, _plain(self.value)], sort_keys=True, ensure_ascii=True)
+        text = json.dumps([self.key, self.value], sort_keys=True)
+        if ".0" in text or "e+" in text:  # perhaps a whole number as a float
+            text = json.dumps([self.key, _plain(self.value)], sort_keys=True)
         return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def _digests(records: Sequence[Record]) -> set[int]:
+    return {record.digest for record in records}
 
 
 def _plain(value: Any) -> Any:
@@ -93,9 +99,14 @@ async def copy(part: Part, source: Stores, target: Stores, copied: Callable[[int
     Raises StoreUnavailable. Records that only the target has stay there. Needs 70 bytes of memory for each record.
     """
     digests: set[int] = set()
-    async for page in part.read(source):
-        await part.write(target, page)
-        digests.update(record.digest for record in page)
+    pages = part.read(source)
+    page = await anext(pages, None)
+    while page is not None:
+        # Both stores and this process work at the same time.
+        of_page, _, page = await asyncio.gather(
+            asyncio.to_thread(_digests, page), part.write(target, page), anext(pages, None)
+        )
+        digests |= of_page
         copied(len(digests))
     return digests
 
@@ -103,8 +114,11 @@ async def copy(part: Part, source: Stores, target: Stores, copied: Callable[[int
 async def differing(part: Part, source: Stores, target: Stores, digests: Set[int]) -> list[str]:
     """Returns the keys of the copied records that the target lacks, or has with other values."""
     missing = set(digests)
-    async for page in part.read(target):
-        missing.difference_update(record.digest for record in page)
+    pages = part.read(target)
+    page = await anext(pages, None)
+    while page is not None:
+        of_page, page = await asyncio.gather(asyncio.to_thread(_digests, page), anext(pages, None))
+        missing -= of_page
     if not missing:
         return []
     return [record.key async for page in part.read(source) for record in page if record.digest in missing]
