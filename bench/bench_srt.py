@@ -35,7 +35,6 @@ from gateway.media.track import Kind, MediaTrack
 from tests.support.srt import thin_link
 
 RESULTS = paths.BUILD / "srt.jsonl"
-LATENCY = 120  # milliseconds
 PASSPHRASE = "the passphrase of a bench"
 _STAMP = b"\xa5\x5a#LATENCY-PROBE" + b"0" * 16  # as in common.h
 _SEI = (36).to_bytes(4, "big") + b"\x06\x05\x20" + _STAMP + b"\x80"
@@ -120,7 +119,7 @@ def expected_units(path: Path, chunks: int) -> int:
 def made(name: str, **settings: str) -> Server:
     server = {"millrace": Gateway, "mediamtx": MediaMtx}[name]()
     if isinstance(server, Gateway):
-        server.settings |= {"MILLRACE_LIMITS__PUBLISHERS": "0", "MILLRACE_SRT__LATENCY": str(LATENCY), **settings}
+        server.settings |= {"MILLRACE_LIMITS__PUBLISHERS": "0", **settings}
         server.channel |= {"isFlv": True}
     return server
 
@@ -146,7 +145,7 @@ class Load(Client):
 
     def __init__(self, what: str, port: int, ids: list[str], *options: object) -> None:
         self.list = clients.url_list([f"{port} {id}" for id in ids])
-        command = [str(x) for x in (paths.BUILD / "srtload", what, "-l", self.list, "-L", LATENCY, *options)]
+        command = [str(x) for x in (paths.BUILD / "srtload", what, "-l", self.list, *options)]
         log = paths.LOGS / "srtload.log"
         self.process = clients.Process("srtload", command, cwd=paths.BUILD, log=log, capture=True)
 
@@ -187,7 +186,7 @@ def push(a: argparse.Namespace) -> list[Row]:
             loss = 5 if form == "loss" else 0
             if loss:
                 port = stack.enter_context(thin_link(port, loss=loss, delay=10, seed=1)).port
-            load = stack.enter_context(pushing(port, ids, stream(5_000), *options))
+            load = stack.enter_context(pushing(port, ids, stream(5_000), "-L", a.latency, *options))
             time.sleep(3)
             window, took = measured(server, a.seconds)
             seen = load.report(load.process.finish(10))
@@ -207,10 +206,12 @@ def push(a: argparse.Namespace) -> list[Row]:
 def pushes(a: argparse.Namespace) -> list[Row]:
     server = made(a.server)
     path = stream(5_000)
-    with started(server, a.pushes) as (port, ids, _), pushing(port, ids, path) as load:
+    with started(server, a.pushes) as (port, ids, _), ExitStack() as stack:
+        before = server.usage().rss
+        load = stack.enter_context(pushing(port, ids, path, "-L", a.latency))
         time.sleep(3)
         window, took = measured(server, a.seconds, load.process.pid)
-        late = _late(server, 5) if isinstance(server, Gateway) else {}
+        late = _late(server, 5, a.latency) if isinstance(server, Gateway) else {}
         seen = load.report(load.process.finish(20))
         time.sleep(1)
         units = _units(server) if isinstance(server, Gateway) else []
@@ -220,6 +221,7 @@ def pushes(a: argparse.Namespace) -> list[Row]:
         "live": seen["live"],
         "core_pct": round(100 * window.cpu / took, 1),
         "core_pct_per_push": round(100 * window.cpu / took / a.pushes, 2),
+        "rss_kb_per_push": round((window.after.rss - before) / 1e3 / a.pushes),
         "retransmitted": seen["retransmitted"],
         "dropped_by_sender": seen["dropped"],
         "late_max_ms": seen["late_max_ms"],
@@ -231,12 +233,12 @@ def pushes(a: argparse.Namespace) -> list[Row]:
     return [show(a, "pushes", row)]
 
 
-def _late(server: Gateway, seconds: int) -> dict[str, float]:
-    """Milliseconds from the encoder's socket to a viewer's, beyond the latency."""
+def _late(server: Gateway, seconds: int, latency: int) -> dict[str, float]:
+    """Milliseconds from the encoder's socket to a viewer's, beyond the latency. Those of both clients are included."""
     urls = [f"http://127.0.0.1:{server.ports['http']}/{id}/live.flv" for id in server.ids]
     with owned(Viewers(urls, len(urls), seconds, "-p", len(urls), rate=50, warm=2)) as load:
         seen = load.until({})
-    return {f"beyond_{p}_ms": round(seen["latency_ms"][p] - LATENCY, 1) for p in ("p50", "p99")}
+    return {f"beyond_{p}_ms": round(seen["latency_ms"][p] - latency, 1) for p in ("p50", "p99")}
 
 
 def _units(server: Gateway) -> list[int]:
@@ -250,11 +252,13 @@ def viewers(a: argparse.Namespace) -> list[Row]:
     server = made(a.server)
     with (
         started(server, 1) as (port, ids, plays),
-        pushing(port, ids, stream(2_500)) as source,
+        pushing(port, ids, stream(2_500), "-L", a.latency) as source,
     ):
         time.sleep(3)
         window = Window(server, source.process.pid)
-        with owned(Load("play", port, plays, "-n", a.viewers, "-t", a.seconds, "-w", 4, "-r", 50)) as load:
+        with owned(
+            Load("play", port, plays, "-L", a.latency, "-n", a.viewers, "-t", a.seconds, "-w", 4, "-r", 50)
+        ) as load:
             seen = load.until(window.events)
     gb = seen["bytes"] / 1e9
     row = {
@@ -275,10 +279,10 @@ def viewers(a: argparse.Namespace) -> list[Row]:
 
 def glass(a: argparse.Namespace) -> list[Row]:
     server = made("millrace")
-    with started(server, 1) as (port, ids, _), pushing(port, ids, stream(5_000)):
+    with started(server, 1) as (port, ids, _), pushing(port, ids, stream(5_000), "-L", a.latency):
         time.sleep(3)
         assert isinstance(server, Gateway)
-        return [show(a, "glass", _late(server, a.seconds))]
+        return [show(a, "glass", _late(server, a.seconds, a.latency))]
 
 
 def show(a: argparse.Namespace, what: str, row: Row) -> Row:
@@ -304,6 +308,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--forms", default="plain,aes,loss")
     parser.add_argument("--servers", default="millrace")
+    parser.add_argument("--latency", type=int, default=120, help="milliseconds")
     parser.add_argument("--limit", type=int, default=1800, help="seconds for everything")
     a = parser.parse_args()
     a.pushes, a.viewers = a.n or 50, a.n or 300

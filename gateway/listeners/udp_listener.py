@@ -61,11 +61,13 @@ class UdpLimits:
 
     pending: counts the clients without a key. key_seconds: for the key of a client; 0: one minute.
     silence_seconds: after which a client without datagrams is gone.
+    read_delay: seconds by which datagrams of clients with a key may be read later, many at once; 0: they are not.
     """
 
     pending: PendingConnections
     key_seconds: float
     silence_seconds: float
+    read_delay: float = 0.0
 
 
 class UdpClient:
@@ -175,7 +177,8 @@ class UdpListener(PortListener[UdpClient]):
         self, name: str, host: str, port: int, opener: Opener, protocol: UdpProtocol, limits: UdpLimits
     ) -> None:
         super().__init__(name, host, port, opener, "udp")
-        self._udp = [UdpSocket(opened, self._receive) for opened in self._sockets]
+        delay = limits.read_delay
+        self._udp = [UdpSocket(opened, self._receive, lambda: delay > 0, delay) for opened in self._sockets]
         self._protocol = protocol
         self._limits = limits
         self._clients: dict[tuple[UdpSocket, Address], UdpClient] = {}

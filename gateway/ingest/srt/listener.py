@@ -7,7 +7,7 @@ from gateway.ingest.srt.push import SrtPush
 from gateway.listeners.port_listener import OpenListeners
 from gateway.listeners.udp_listener import UdpLimits, UdpListener
 from gateway.playback.srt import SrtPlay
-from gateway.protocols.srt.connection import IDLE_SECONDS
+from gateway.protocols.srt.connection import IDLE_SECONDS, TICK_SECONDS
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
 from gateway.protocols.srt.stream_id import InvalidStreamId, parse_stream_id
@@ -35,7 +35,7 @@ def open_srt(services: ListenerServices, workers: WorkerPool | None) -> OpenList
 
     settings = services.settings
     server = SrtServer(settings.srt.latency / 1000, request, services.tasks)
-    limits = UdpLimits(services.pending, settings.limits.handshake, 2 * IDLE_SECONDS)
+    limits = UdpLimits(services.pending, settings.limits.handshake, 2 * IDLE_SECONDS, read_delay=TICK_SECONDS)
     protocols = {"srt": server} | (
         {"srtla": BondingServer(server)} if services.is_first and workers is not None else {}
     )
