@@ -32,6 +32,8 @@ _KEEP_ALIVE: Final = 1.0  # seconds without a packet to the peer
 _LIGHT: Final = 64  # packets after which a light acknowledgement is due, §3.2.4
 _SHORTEST_REPEAT: Final = 0.01  # seconds between two requests for the same packet
 _REQUESTS: Final = 3  # for the same packet, in the time after which an answer counts as lost
+_MAX_LISTS: Final = 16  # loss lists of the peer between two ticks; more are ignored: it repeats them
+_MAX_DROPS: Final = 8  # answers to one loss list
 _MAX_OPEN: Final = 256  # acknowledgements that wait for their own acknowledgement
 _ANNOUNCE_SECONDS: Final = 0.5  # between two announcements of the same key
 _LOSS_SECONDS: Final = 5  # over which the loss is told
@@ -72,8 +74,8 @@ class SrtConnection:
     """
 
     __slots__ = (
-        "_acknowledged", "_announced_at", "_began", "_drift", "_last_ack", "_last_counts", "_losses", "_number",
-        "_open", "_rates", "_receive_keys", "_send_keys", "_sent_at", "_since_ack", "agreement", "bytes", "ended",
+        "_acknowledged", "_announced_at", "_began", "_drift", "_last_ack", "_last_counts", "_lists", "_losses",
+        "_number", "_open", "_rates", "_receive_keys", "_send_keys", "_sent_at", "_since_ack", "agreement", "bytes", "ended",
         "heard", "out", "received", "round_trip", "sent", "undecrypted",
     )  # fmt: skip
 
@@ -96,6 +98,7 @@ class SrtConnection:
         self._drift = Drift()
         self._number = 0  # of the last full acknowledgement
         self._open: dict[int, float] = {}  # by number of an acknowledgement: when it was sent
+        self._lists = 0  # loss lists since the last tick
         self._acknowledged = agreement.first
         self._last_ack = now
         self._since_ack = 0  # data packets since the last acknowledgement
@@ -157,9 +160,12 @@ class SrtConnection:
         return highest + ((word - highest + (1 << 30)) & MASK31) - (1 << 30)
 
     def _lost(self, content: bytes, arrival: float) -> None:
+        self._lists += 1
+        if self._lists > _MAX_LISTS:
+            return
         sent = self.sent
         gone = sent.lost(decode_ranges(content, sent.next), arrival, self.round_trip.resend_after)
-        for first, last in gone[:_LIGHT]:
+        for first, last in gone[:_MAX_DROPS]:
             self._send(ControlType.DROP, arrival, _RANGE.pack(first & MASK31, last & MASK31))
 
     def _acknowledgement_came(self, number: int, stamp: int, arrival: float) -> None:
@@ -220,6 +226,7 @@ class SrtConnection:
         if now - self.heard > IDLE_SECONDS:
             self.ended = self.ended or "nothing received for too long"
             return
+        self._lists = 0
         buffer = self.received
         complete = buffer.complete
         if complete != self._acknowledged or (self._open and now - self._last_ack > self.round_trip.repeat_after):

@@ -143,6 +143,17 @@ def waits(gateway: Gateway, goes_on: Callable[[], bool]) -> list[float]:
     return found
 
 
+def quiet_waits(gateway: Gateway) -> list[float]:
+    """Waits without a flood: the machine may be busy with other tests."""
+    end = time.monotonic() + 1
+    return waits(gateway, lambda: time.monotonic() < end)
+
+
+def assert_short(found: list[float], quiet: list[float]) -> None:
+    allowed = max(0.1, 4 * statistics.median(quiet))
+    assert statistics.median(found) <= allowed, (allowed, sorted(found))
+
+
 @contextlib.contextmanager
 def watched(gateway: Gateway) -> Iterator[Channel]:
     """An honest push and an honest viewer, who gets every frame."""
@@ -168,11 +179,12 @@ def test_inductions_keep_nobody_waiting_and_get_no_more_than_they_sent(gateway: 
                 sent += send(stranger, datagram)
             time.sleep(0.002)
 
+        quiet = quiet_waits(gateway)
         with flood(attack) as goes_on:
             found = waits(gateway, goes_on)
         time.sleep(0.3)
         assert sum(map(len, unread(stranger))) <= sent
-        assert statistics.median(found) <= 0.1, sorted(found)
+        assert_short(found, quiet)
         assert resident(gateway) < before + 20_000_000
 
 
@@ -192,12 +204,13 @@ def test_conclusions_keep_nobody_waiting(gateway: Gateway) -> None:
                 answered += len(unread(caller))
             time.sleep(0.004)
 
+        quiet = quiet_waits(gateway)
         with flood(attack) as goes_on:
             found = waits(gateway, goes_on)
         time.sleep(0.3)
         assert not unread(forged), "a forged cookie gets nothing"
         assert answered > 100
-        assert statistics.median(found) <= 0.1, sorted(found)
+        assert_short(found, quiet)
         assert resident(gateway) < before + 20_000_000
 
 
@@ -261,10 +274,11 @@ def test_a_viewer_that_asks_for_everything_again_gets_a_bounded_rate(gateway: Ga
             came += sum(map(len, unread(peer.socket)))
             time.sleep(0.001)
 
+        quiet = quiet_waits(gateway)
         with flood(attack) as goes_on:
             found = waits(gateway, goes_on)
         assert came < SECONDS * 15_000_000, "less than 120 Mbit/s"
-        assert statistics.median(found) <= 0.1, sorted(found)
+        assert_short(found, quiet)
 
 
 def test_a_claimed_window_of_years_costs_nothing(gateway: Gateway) -> None:
@@ -311,9 +325,10 @@ def test_key_material_that_changes_with_each_packet_costs_little(gateway: Gatewa
             peer.send_raw(HEAD.pack(os.getpid(), WHOLE | 1 << 27, 0, socket_id) + os.urandom(188))
             time.sleep(0.002)
 
+        quiet = quiet_waits(gateway)
         with flood(attack) as goes_on:
             found = waits(gateway, goes_on)
-        assert statistics.median(found) <= 0.1, sorted(found)
+        assert_short(found, quiet)
 
 
 def test_noise_of_strangers_and_callers_is_ignored(gateway: Gateway) -> None:

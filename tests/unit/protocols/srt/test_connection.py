@@ -1,5 +1,7 @@
 """Connections over a simulated link: loss, jitter, duplicates, latency, encryption and the ends."""
 
+import struct
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -228,3 +230,19 @@ def test_a_stream_faster_than_the_steps_is_never_more_than_a_second_late() -> No
         link.sender.push([bytes(1316)] * 90, 100 + n * 0.01)
 
     assert link.sender.sent.waiting_packets <= 90 * 101
+
+
+def test_a_peer_that_asks_for_everything_again_and_again_gets_few_answers() -> None:
+    link = _link()
+    link.sender.push([bytes(1316)] * 20, link.now)
+    first = link.sender.agreement.own_first
+    everything = struct.pack(">2I", 0x8000_0000 | first - 5_000 & MASK31, first + 5_000 & MASK31) * 100
+    request = control(ControlType.NAK, 1, 0, everything)
+    link.sender.out = []
+
+    link.sender.receive([request] * 500, [link.now] * 500)
+
+    assert len(link.sender.out) <= 16 * 8
+    link.sender.out = []
+    link.sender.tick(link.now + 0.01)
+    assert link.sender.sent.retransmitted == 20
