@@ -163,6 +163,8 @@ def test_a_viewer_stays_while_the_caller_reconnects(gateway: Gateway) -> None:
         viewer = stack.enter_context(pull(channel.srt, seconds=None))
         until(lambda: viewer.output.count("\n") > 60, "the viewer sees it")
         first.kill()
+        # ffmpeg does not try again if the channel is still in use.
+        until(lambda: channel.session()["publisher"] is None, "the gateway notices that the caller is gone")
         stack.enter_context(srt_push(FILM, channel.srt_push, loop=True))
         seen = viewer.output.count("\n")
         until(lambda: viewer.output.count("\n") > seen + 100, "and goes on", 25)
