@@ -85,8 +85,8 @@ class SrtConnection:
 
     __slots__ = (
         "_acknowledged", "_announced_at", "_began", "_drift", "_last_ack", "_last_counts", "_lists", "_losses",
-        "_number", "_open", "_rates", "_receive_keys", "_send_keys", "_sent_at", "_since_ack", "agreement", "bytes", "ended",
-        "heard", "out", "received", "round_trip", "sent", "undecrypted",
+        "_number", "_open", "_rates", "_receive_keys", "_send_keys", "_sent_at", "_since_ack", "agreement", "bytes",
+        "ended", "heard", "out", "received", "round_trip", "sent", "undecrypted",
     )  # fmt: skip
 
     def __init__(self, agreement: Agreement, now: float) -> None:
