@@ -1,5 +1,5 @@
 # Millrace in a container: gateway, edge and worker in one image, not root, state in /var/lib/millrace.
-# docker build -t millrace . && docker run -p 1935:1935 -p 8080:8080 -p 8081:8081 -p 8189:8189 -p 8189:8189/udp -v millrace:/var/lib/millrace millrace
+# docker build -t millrace . && docker run -p 1935:1935 -p 8080:8080 -p 8081:8081 -p 8189:8189 -p 8189:8189/udp -p 8890:8890/udp -v millrace:/var/lib/millrace millrace
 # An edge: docker run -p 8080:8080 -e MILLRACE_CLUSTER__SECRET=… -e MILLRACE_EDGE__UPSTREAM=gateway:8080 millrace edge
 
 FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b AS build
@@ -36,9 +36,9 @@ ENV PATH=/opt/millrace/bin:$PATH \
 USER 10001:10001
 WORKDIR /var/lib/millrace
 VOLUME /var/lib/millrace
-# RTMP, RTMPS; playback HTTP, HTTPS; WebSocket push, over TLS; WebRTC of the first process, TCP and UDP; admin (publish
-# it with care).
-EXPOSE 1935 1938 8080 8443 8081 8444 8189 8189/udp 8000
+# RTMP, RTMPS; playback HTTP, HTTPS; WebSocket push, over TLS; WebRTC of the first process, TCP and UDP; SRT and SRTLA;
+# admin (publish it with care).
+EXPOSE 1935 1938 8080 8443 8081 8444 8189 8189/udp 8890/udp 5000/udp 8000
 # No curl in the image; the ports stand in the data folder once all are open.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
     CMD ["python", "-c", "import json, urllib.request as u; p = json.load(open('/var/lib/millrace/ports.json'))['http']; u.urlopen(f'http://127.0.0.1:{p}/healthcheck', timeout=3)"]

@@ -142,8 +142,9 @@ class Gateway(Server):
         data = self.folder / "data"
         data.mkdir()
         env = {k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_")}
-        env |= {f"MILLRACE_{x}__HOST": "127.0.0.1" for x in ("RTMP", "HTTP", "WS", "ADMIN")}
-        env |= {f"MILLRACE_{x}__PORT": "0" for x in ("RTMP", "HTTP", "WS", "ADMIN")}
+        env |= {f"MILLRACE_{x}__HOST": "127.0.0.1" for x in ("RTMP", "HTTP", "WS", "ADMIN", "SRT")}
+        env |= {f"MILLRACE_{x}__PORT": "0" for x in ("RTMP", "HTTP", "WS", "ADMIN", "SRT")}
+        env |= {"MILLRACE_SRT__SRTLA_PORT": "-1"}
         env |= {"MILLRACE_DATA": str(data), "MILLRACE_ADMIN__TOKEN": TOKEN}
         # All of the load comes from one address.
         env |= {f"MILLRACE_LIMITS__{x}_PER_ADDRESS": "0" for x in ("PUBLISHERS", "PLAYBACK")}
@@ -361,6 +362,10 @@ class MediaMtx(Peer):
     keeps_gop = False
     whep_page = "./"
 
+    def __init__(self, variant: str = "") -> None:
+        super().__init__(variant)
+        self.srt_port = free_port()
+
     @classmethod
     def check(cls) -> None:
         program = os.environ.get("BENCH_MEDIAMTX", "")
@@ -368,7 +373,8 @@ class MediaMtx(Peer):
             raise BenchError("mediamtx: BENCH_MEDIAMTX must name an executable of MediaMTX")
 
     def start(self, *, packaged: bool) -> float:
-        conf = self.fill_in("mediamtx.yml", "mediamtx.yml", rtmp=self.rtmp_port, http=self.http_port, ice=free_port())
+        ports = {"rtmp": self.rtmp_port, "http": self.http_port, "ice": free_port(), "srt": self.srt_port}
+        conf = self.fill_in("mediamtx.yml", "mediamtx.yml", **ports)
         p = self.run([os.environ["BENCH_MEDIAMTX"], conf])
         p.wait_listening(self.rtmp_port)
         p.wait_listening(self.http_port)

@@ -25,7 +25,7 @@ from urllib.parse import quote, urlencode
 
 
 class Channel(TypedDict):
-    """A channel to push to. `playUrls` has an address for each output that is on."""
+    """A channel to push to. `pushUrls` has an address for each protocol, `playUrls` for each output that is on."""
 
     id: str
     key: str
@@ -34,6 +34,7 @@ class Channel(TypedDict):
     pushUrl: str
     obsServer: str
     obsKey: str
+    pushUrls: dict[str, str]
     playUrls: dict[str, str]
     videoname: NotRequired[str]
 
@@ -167,6 +168,7 @@ def demonstrate(millrace: Millrace, seconds: float, patience: float) -> int:
     id = channel["id"]
     try:
         print(f"push to   {channel['pushUrl']}", flush=True)
+        print(f"or to     {channel['pushUrls']['srt']}", flush=True)
         for name, address in channel["playUrls"].items():
             print(f"{name:9} {address}", flush=True)
         print("waiting for the push …", flush=True)

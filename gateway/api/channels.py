@@ -200,7 +200,7 @@ def author(request: web.Request) -> dict[str, str]:
 
 @operation(
     "image/svg+xml",
-    query=(("url", "push (default), page (a player page), flv, wsflv, rtmp, hls, cmaf, dash or ladder"),),
+    query=(("url", "push (default), page (a player page), flv, wsflv, rtmp, srt, hls, cmaf, dash or ladder"),),
 )
 async def qr(request: web.Request) -> web.Response:
     """An address of the channel as a QR code."""

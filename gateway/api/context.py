@@ -61,7 +61,7 @@ class AddressDefaults:
     """The parts of addresses if no domain is set.
 
     push_host, pull_host: for requests over loopback, because phones and viewers are on other machines; "": loopback.
-    public_url, play_auth, sign_ttl: see the settings' section `playback`.
+    public_url, play_auth, sign_ttl: see the settings' section `playback`. passphrase: of the section `srt`.
     """
 
     ports: Callable[[], OpenPorts]
@@ -70,6 +70,7 @@ class AddressDefaults:
     public_url: str = ""
     play_auth: str = "none"
     sign_ttl: float = 3600
+    passphrase: str = field(default="", repr=False)
 
 
 async def _no_origin() -> str:
@@ -183,7 +184,7 @@ class Context:
         ports = request[PORTS] if PORTS in request else defaults.ports()
         addresses = Addresses.of(domains, ports, push, pull, defaults.public_url, host)
         tls = self.scheme(request) == "https"
-        return Presenter(addresses, self.secrets, defaults.play_auth, defaults.sign_ttl, tls)
+        return Presenter(addresses, self.secrets, defaults.play_auth, defaults.sign_ttl, tls, defaults.passphrase)
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

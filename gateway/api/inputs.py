@@ -10,6 +10,7 @@ from gateway.api.answers import Conflict, Missing, answer
 from gateway.api.body import json_array
 from gateway.api.channels import store_changes, stored_channel
 from gateway.api.context import CONTEXT, Context
+from gateway.api.presenter import Presenter
 from gateway.api.route import operation
 from gateway.api.slate_pictures import check_pictures
 from gateway.channels.channel import Channel
@@ -110,12 +111,12 @@ def _check_name(channel: Channel, name: str) -> None:
 
 async def _answer_inputs(request: web.Request, channel: Channel) -> web.Response:
     context = request.app[CONTEXT]
-    push_url = str((await context.presenter(request)).present(channel, context.clock())["pushUrl"])
-    return answer([_input_json(context, channel, spec, push_url) for spec in stored_inputs(channel.item)])
+    presenter = await context.presenter(request)
+    return answer([_input_json(context, presenter, channel, spec) for spec in stored_inputs(channel.item)])
 
 
-def _input_json(context: Context, channel: Channel, spec: InputSpec, push_url: str) -> dict[str, Any]:
-    """Returns an input as the API shows it. push_url: of the channel's push, with its key."""
+def _input_json(context: Context, presenter: Presenter, channel: Channel, spec: InputSpec) -> dict[str, Any]:
+    """Returns an input as the API shows it."""
     state, error = context.inputs.states(channel.id).get(spec.name, (InputState.OFF, None))
     taken = context.inputs.taken(channel.id) == spec.name
     item = {**spec.stored(), "state": str(state), "error": error, "taken": taken}
@@ -123,8 +124,14 @@ def _input_json(context: Context, channel: Channel, spec: InputSpec, push_url: s
         item["url"] = masked_address(spec.url)
     match spec.kind:
         case InputKind.PUSH:
-            item |= {"key": channel.key, "pushUrl": push_url}
+            item |= _addresses(presenter, channel, {"sign": channel.key})
         case InputKind.BACKUP:
             key = context.secrets.sign(backup_subject(channel.id, spec.name), channel.expires)
-            item |= {"key": key, "pushUrl": f"{push_url.partition('?')[0]}?sign={key}&input={spec.name}"}
+            item |= _addresses(presenter, channel, {"sign": key, "input": spec.name})
     return item
+
+
+def _addresses(presenter: Presenter, channel: Channel, fields: dict[str, str]) -> dict[str, Any]:
+    """Returns the key of a push or a backup, and where to push. fields: see `Presenter.push_urls`."""
+    urls = presenter.push_urls(channel, fields)
+    return {"key": fields["sign"], "pushUrl": urls["rtmp"], "pushUrls": urls}

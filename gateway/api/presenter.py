@@ -1,5 +1,6 @@
 """Shows channels to administrators."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,8 +8,8 @@ from gateway.channels import inputs, relay_urls
 from gateway.channels.addresses import Addresses
 from gateway.channels.channel import Channel
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
-from gateway.ingest.registry import push_addresses
-from gateway.playback.formats import play_urls
+from gateway.ingest.registry import push_addresses, push_urls
+from gateway.playback.formats import SRT, play_urls
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Presenter:
     play_auth: for channels without their own `playAuth`.
     sign_ttl: seconds for which the play signatures in `playUrls` are valid.
     tls: whether the administrator uses TLS. A page that was loaded over TLS can open only TLS addresses.
+    passphrase: of SRT, for channels without their own `srtPassphrase`.
     """
 
     addresses: Addresses
@@ -25,6 +27,7 @@ class Presenter:
     play_auth: str = "none"
     sign_ttl: float = 3600
     tls: bool = False
+    passphrase: str = field(default="", repr=False)
 
     def present(self, channel: Channel, now: float) -> dict[str, Any]:
         """Returns the item with the addresses for publishers, `playUrls`, `playAuthDefault` and `expired`.
@@ -39,10 +42,24 @@ class Presenter:
         return {
             **item,
             **push_addresses(self.addresses, channel, self.tls),
-            "playUrls": play_urls(self.addresses, channel, self.play_query(channel, now)),
+            "pushUrls": self.push_urls(channel, {"sign": channel.key}),
+            "playUrls": self._encrypted(play_urls(self.addresses, channel, self.play_query(channel, now)), channel),
             "playAuthDefault": self.play_auth,
             "expired": channel.expired(now),
         }
+
+    def push_urls(self, channel: Channel, fields: Mapping[str, str]) -> dict[str, str]:
+        """Returns the addresses to push to, by protocol.
+
+        fields: the key as `sign`, and the name of a backup as `input`.
+        """
+        return self._encrypted(push_urls(self.addresses, channel, self.tls, fields), channel)
+
+    def _encrypted(self, urls: dict[str, str], channel: Channel) -> dict[str, str]:
+        """Returns the addresses; that of SRT with the passphrase. Its address on public pages has none."""
+        if passphrase := channel.srt_passphrase or self.passphrase:
+            urls[SRT.output] += f"&passphrase={passphrase}"
+        return urls
 
     def page(self, channel: Channel, now: float) -> str:
         """Returns the address of the channel's watch page, with a play signature if the channel needs one."""

@@ -73,6 +73,12 @@ PlayUrls: type[BaseModel] = create_model(
 _PUSH_ADDRESSES: dict[str, Any] = {
     name: (str, Field(description=text)) for listener in all_listeners() for name, text in listener.fields.items()
 }
+_PUSH_URLS: dict[str, Any] = {
+    listener.protocol or listener.name: (str, ...) for listener in all_listeners() if listener.url is not None
+}
+PushUrls: type[BaseModel] = create_model(
+    "PushUrls", __base__=Schema, __doc__="The addresses to push to, by protocol.", **_PUSH_URLS
+)
 Channel: type[BaseModel] = create_model(
     "Channel",
     __base__=NewChannel,
@@ -80,6 +86,7 @@ Channel: type[BaseModel] = create_model(
     key=(str, Field(description="The signature of the stream key: <expiry>-<hash>.")),
     TimeStamp=(float, Field(default=None, description="For programs that read the old system's table; no effect.")),
     **_PUSH_ADDRESSES,
+    pushUrls=(PushUrls, ...),
     playUrls=(PlayUrls, ...),
     playAuthDefault=(str, Field(description="The setting `playback.auth`, for channels without `playAuth`.")),
     expired=(bool, Field(description="Whether `outdate` has passed.")),

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from gateway.api.schema_base import Body, Schema, SparseSchema, Time
-from gateway.channels.inputs import MAX_ADDRESS, MAX_ITEMS, MAX_TEXT, MAX_ZONE, InputKind
+from gateway.channels.inputs import MAX_ADDRESS, MAX_ITEMS, MAX_KBPS, MAX_SECONDS, MAX_TEXT, MAX_ZONE, InputKind
 from gateway.inputs.channel_input import InputState
 
 
@@ -50,6 +50,34 @@ class Publisher(SparseSchema):
     seconds: float
     dropped: dict[str, int]
     webrtc: NetworkQuality | None = None
+
+
+class LinkPath(Schema):
+    """A link of a push by SRT; SRTLA has several. sharePercent: of the bytes of the last five seconds.
+
+    rttMs: round trip; null: unknown, as always with SRTLA.
+    """
+
+    peer: str
+    sharePercent: float
+    rttMs: float | None
+    state: Literal["up", "down"]
+
+
+class Link(Schema):
+    """The connection of a push by SRT. rttMs: round trip; null: not known yet.
+
+    lossPercent: packets of the last five seconds that did not come the first time. retransmitted: packets that came
+    again. dropped: packets that came too late, or not at all. bufferMs: media that wait until their latency is over.
+    """
+
+    rttMs: float | None
+    lossPercent: float
+    retransmitted: int
+    dropped: int
+    latencyMs: int
+    bufferMs: int
+    links: list[LinkPath]
 
 
 class Track(SparseSchema):
@@ -127,6 +155,15 @@ class Refusal(SparseSchema):
     expired: Time | None = None
 
 
+class BelowRule(Body):
+    """When an input counts as thin: the mean of the last `seconds` is below `kbps`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kbps: Annotated[int, Field(ge=1, le=MAX_KBPS)]
+    seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS)]
+
+
 class NewInput(Body):
     """An input of a channel, for PUT. Members of other kinds and members that the gateway computes are ignored.
 
@@ -134,6 +171,7 @@ class NewInput(Body):
     with `@HH:MM` or `@HH:MM:SS` behind its key begins at this time of day. zone: time zone of these times; empty: UTC.
     picture: of a slate: a key of an upload, or an address; empty: a card with the channel's name and `text`.
     always: a slate or playlist is on air without a push too; a pull runs without viewers too.
+    below: of a push, a backup and a pull: when it is left although it delivers.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -147,12 +185,13 @@ class NewInput(Body):
     picture: Annotated[str | None, Field(max_length=MAX_ADDRESS)] = None
     text: Annotated[str | None, Field(max_length=MAX_TEXT)] = None
     always: bool = False
+    below: BelowRule | None = None
 
 
 class Input(NewInput):
     """An input with its state. error: why it does not deliver. taken: whether it is on air by hand.
 
-    key, pushUrl: only of a push and a backup.
+    key, pushUrl, pushUrls: only of a push and a backup. pushUrls: by protocol.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
@@ -162,6 +201,7 @@ class Input(NewInput):
     taken: bool
     key: str | None = None
     pushUrl: str | None = None
+    pushUrls: dict[str, str] | None = None
 
 
 class DayTraffic(Schema):
@@ -186,6 +226,7 @@ class Session(SparseSchema):
     paused: whether the stream lingers because the encoder said that it stops; false if its connection broke.
     input, inputKind: name and kind of the input on air. fallback: whether it is not the first of the channel's inputs.
     viewers: by protocol, on all nodes. node: id of the node with the stream, if there are several nodes.
+    link: of a push by SRT, also while a slate replaces it.
     behind: delay of the viewer whose page reported last, seconds; null: none did so in the last minute.
     refusals: the last ten refused pushes on all nodes, newest first. Both only of a session requested by its id.
     webrtcViewers: viewers by WHEP at the node with the stream, those with the worst connections first, at most 50; also
@@ -206,6 +247,7 @@ class Session(SparseSchema):
     outputs: list[Output]
     health: list[HealthFinding]
     measured: Measurements
+    link: Link | None = None
     behind: float | None = None
     refusals: list[Refusal] | None = None
     webrtcViewers: list[WebRtcViewer] | None = None

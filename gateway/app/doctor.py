@@ -26,6 +26,7 @@ from gateway.adapters.local.host import certificate_files
 from gateway.lib.aws_extra import INSTALL_AWS
 from gateway.lib.network import url_host
 from gateway.lib.port_owner import port_in_use_text, port_owner
+from gateway.lib.sockets import MOVABLE_PORTS
 from gateway.ports.errors import GatewayError
 from gateway.settings import Settings, missing_files
 from gateway.settings.models import PortSharing, Transport
@@ -292,7 +293,7 @@ def check_ports(settings: Settings) -> Iterator[CheckResult]:
                 owner = port_owner(port, transport=transport)
                 text = f"{address}: used by the Millrace that runs here"
                 yield _ok(label, f"{text} ({owner})" if owner else text)
-            elif name == "webrtc" and settings.webrtc.port == DEFAULT_PORT:
+            elif (name == "webrtc" and settings.webrtc.port == DEFAULT_PORT) or port == MOVABLE_PORTS.get(name):
                 yield _warning(label, f"{address} is in use: another port will be used")
             else:
                 yield _missing(label, port_in_use_text(name, port, host, transport=transport))

@@ -42,7 +42,13 @@ async def welcome_text(parts: NodeParts, stores: Stores, ports: OpenPorts) -> st
     settings, secrets = parts.settings, parts.secrets
     channel = await _first_channel(stores.channels, secrets, settings.limits.item, parts.events)
     addresses = shown_addresses(settings, await stores.domains.get_domains(), ports)
-    presenter = Presenter(addresses, secrets, settings.playback.auth, settings.playback.sign_ttl)
+    presenter = Presenter(
+        addresses,
+        secrets,
+        settings.playback.auth,
+        settings.playback.sign_ttl,
+        passphrase=settings.srt.passphrase.get_secret_value(),
+    )
     now = time.time()
     item = presenter.present(channel, now)
     labels = {address.name: address.label for address in ADDRESSES} | {LADDER: "ABR"}
@@ -62,6 +68,8 @@ async def welcome_text(parts: NodeParts, stores: Stores, ports: OpenPorts) -> st
         "    ffmpeg -re -f lavfi -i testsrc2=size=1280x720:rate=30 -f lavfi -i sine=frequency=440 \\",
         "      -c:v libx264 -preset veryfast -tune zerolatency -g 60 -pix_fmt yuv420p -c:a aac -f flv \\",
         f"      '{item['pushUrl']}'",
+        "or over SRT, with OBS (Server) or ffmpeg (-f mpegts):",
+        f"    {item['pushUrls']['srt']}",
         "or from a browser's camera: “Go live” in the console below.",
         "",
         "Watch in a browser:",

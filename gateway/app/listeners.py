@@ -135,6 +135,7 @@ class Listeners:
             browser_media=self._role.played.browser_media,
             ports=lambda: self._parts.own_address.ports,
             sessions=sessions,
+            is_first=self._parts.first,
         )
 
     def _playback(self, servers: Servers) -> HttpServer:
@@ -175,6 +176,8 @@ class Listeners:
         yield from self._pending.samples()
         if self._webrtc is not None:
             yield from self._webrtc.samples()
+        for listeners in self._listeners:
+            yield from listeners.samples()
 
     def stop_accepting(self) -> None:
         """Refuses new publishers, and new sessions of WebRTC. Playback continues until the streams end."""

@@ -179,13 +179,19 @@ class Addresses:
             server = self.server("rtmps", urlsplit(server).hostname)
         return f"{server}/{APP}"
 
+    @property
+    def srt_server(self) -> str:
+        """The address of the port for SRT: srt://host:8890. It has the host for RTMP."""
+        return self.server("srt", urlsplit(self.push).hostname)
+
     def play_bases(self, channel: Channel) -> dict[str, str]:
-        """Returns the start of the channel's play URLs, by scheme. A path follows, except after "rtmp"."""
+        """Returns the start of the channel's play URLs, by scheme. A path follows, except after "rtmp" and "srt"."""
         http = f"{self.pull}/{channel.public_name}/"
         return {
             "http": http,
             "ws": f"ws{http.removeprefix('http')}",
             "rtmp": f"{self.push}/{APP}/{channel.public_name}",
+            "srt": f"{self.srt_server}?streamid=read:{channel.public_name}",
         }
 
 

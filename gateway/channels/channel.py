@@ -18,7 +18,10 @@ Item: TypeAlias = Mapping[str, Any]
 ID, KEY, TIME_STAMP = "id", "key", "TimeStamp"
 # Fields that the API computes for each answer. Clients send them back with the item; they are not stored.
 COMPUTED: Final = frozenset(
-    ("pushUrl", "obsServer", "obsKey", "wsUrl", "whipUrl", "whipServer", "playUrls", "playAuthDefault", "expired")
+    (
+        *("pushUrl", "pushUrls", "obsServer", "obsKey", "wsUrl", "whipUrl", "whipServer"),
+        *("playUrls", "playAuthDefault", "expired"),
+    )
 )
 
 _SET_BY_GATEWAY: Final = frozenset({ID, KEY, TIME_STAMP, slugs.OLD_SLUGS}) | COMPUTED
@@ -115,6 +118,11 @@ class Channel:
     def text(self, name: str) -> str:
         """Returns a text field by its stored name, for example "WaterMarkText"."""
         return fields.read(name, self.item, fields.TEXT_FIELDS[name])
+
+    @property
+    def srt_passphrase(self) -> str:
+        """The passphrase of SRT; "": that of the settings."""
+        return self.text("srtPassphrase")
 
     @property
     def is_rtmps(self) -> bool:

@@ -32,6 +32,8 @@ _REFERER = re.compile(
     re.ASCII,
 )
 _COLOR = re.compile(r"(#|0x)?[A-Za-z0-9]{1,32}(@[0-9.x]{1,8})?", re.ASCII)
+# Programs read `#`, `%`, `&` and `+` of an address in different ways.
+_PASSPHRASE = re.compile(r"[\x20\x21\x24\x27-\x2a\x2c-\x7e]{10,79}", re.ASCII)
 _RGB = re.compile(r"#[0-9A-Fa-f]{6}", re.ASCII)
 _POSTER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}/poster/[0-9a-f]{16}\.jpg", re.ASCII)
 _WEB_ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
@@ -160,7 +162,7 @@ def _targets(value: Any) -> tuple[str, ...]:
     targets = relay_urls.targets(value)
     if targets is None or len(targets) > MAX_RELAYS or not all(relay_urls.is_target(t) for t in targets):
         raise ValueError(
-            f"expected at most {MAX_RELAYS} rtmp:// or rtmps:// addresses or IVS channel ARNs, "
+            f"expected at most {MAX_RELAYS} rtmp://, rtmps:// or srt:// addresses or IVS channel ARNs, "
             "as a list or separated by commas"
         )
     return targets
@@ -232,6 +234,9 @@ _OLD_LEVELS = {"trace": "debug", "verbose": "info", "fatal": "error", "panic": "
 LOG_LEVEL: Final[Choice[str | None]] = Choice(None, {**_names("debug", "info", "warning", "error"), **_OLD_LEVELS})
 PLAY_AUTH: Final[Choice[str | None]] = Choice(None, _names("none", "sign", "cloudfront"))
 REFERER_ALLOW: Final[Parsed[tuple[str, ...] | None]] = Parsed(None, _hosts, {"type": "hosts", "maximum": MAX_REFERERS})
+SRT_PASSPHRASE: Final = "srtPassphrase"  # noqa: S105 - the name of a field
+# A node tells other nodes this field instead of the passphrase, which is a secret.
+IS_ENCRYPTED: Final = "isSrtEncrypted"
 NO_PLAYBACK: Final = "nobody"  # the value of `playAuth` if a protection field is invalid
 RELAY_URL: Final[Parsed[tuple[str, ...]]] = Parsed((), _targets, {"type": "targets", "maximum": MAX_RELAYS})
 COLOR: Final = TextField(7, "", _RGB, "a color such as #0b6f6a")
@@ -267,6 +272,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "audioTracks": TextField(1_024, "", _AUDIO_TRACKS, "languages, such as en=English, fr=Français, de"),
         "maxKbps": Number(0, 0, 1_000_000, unit="kbit/s"),
         "maxViewerMbps": Number(0, 0, 1_000_000, unit="Mbit/s"),
+        SRT_PASSPHRASE: TextField(79, "", _PASSPHRASE, '10 to 79 characters of ASCII without " # % & +'),
     },
     "recording": {
         "isVideo": Flag(),

@@ -5,7 +5,7 @@ The first input that delivers media is on air. A channel without a list has one 
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -14,7 +14,10 @@ from gateway.channels.names import is_object_key
 from gateway.channels.playlist_items import PlaylistItem
 from gateway.channels.relay_urls import MASK
 from gateway.channels.schedule import time_zone
+from gateway.channels.udp_address import parse_udp_address
+from gateway.lib.egress import UDP
 from gateway.ports.errors import InvalidField
+from gateway.protocols.srt.url import parse_url as parse_srt_url
 
 FIELD: Final = "inputs"  # of the stored channel
 MAIN: Final = "main"  # the name of the push with the channel's own key, if the list does not name it
@@ -23,10 +26,12 @@ MAX_ITEMS: Final = 1_000  # films of a playlist
 MAX_TEXT: Final = 500  # characters of a card
 MAX_ADDRESS: Final = 2_048  # characters
 MAX_ZONE: Final = 64  # characters of the name of a time zone
+MAX_KBPS: Final = 1_000_000  # of a rule `below`
+MAX_SECONDS: Final = 60  # of a rule `below`
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
-PULL_SCHEMES: Final = frozenset(("rtmp", "rtmps", "http", "https", "rtsp", "rtsps"))
+PULL_SCHEMES: Final = frozenset(("rtmp", "rtmps", "http", "https", "rtsp", "rtsps", "srt", *UDP))
 # Members that the API computes for each answer. Clients send them back with the list; they are not stored.
-COMPUTED: Final = frozenset(("state", "error", "taken", "key", "pushUrl"))
+COMPUTED: Final = frozenset(("state", "error", "taken", "key", "pushUrl", "pushUrls"))
 
 
 class InputKind(StrEnum):
@@ -35,6 +40,18 @@ class InputKind(StrEnum):
     PULL = "pull"  # an address that the gateway fetches
     PLAYLIST = "playlist"  # films and recordings of the object store
     SLATE = "slate"  # a picture, a film or a card
+
+
+# The kinds that can have a rule `below`: they come over a network that may become slow.
+_MEASURED: Final = frozenset((InputKind.PUSH, InputKind.BACKUP, InputKind.PULL))
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """The rule for an input that became thin: its mean bit rate of the last `seconds` is below `kbps`."""
+
+    kbps: int
+    seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +63,7 @@ class InputSpec:
     picture: the address or the key of a slate's picture or film; "": a card. text: the card's text; "": the standard
     text.
     always: a slate or playlist is on air whenever nothing better delivers; a pull runs without viewers too.
+    below: when a push, a backup or a pull is left although it delivers; None: never.
     """
 
     name: str
@@ -57,6 +75,7 @@ class InputSpec:
     picture: str = ""
     text: str = ""
     always: bool = False
+    below: Below | None = None
 
     def stored(self) -> dict[str, Any]:
         """Returns the members for the store and the API: only those that this kind has."""
@@ -68,7 +87,7 @@ class InputSpec:
                 members |= {"items": list(self.items), "loop": self.loop, "zone": self.zone, "always": self.always}
             case InputKind.SLATE:
                 members |= {"picture": self.picture, "text": self.text, "always": self.always}
-        return members
+        return members if self.below is None else {**members, "below": asdict(self.below)}
 
 
 MAIN_INPUT: Final = InputSpec(MAIN, InputKind.PUSH)
@@ -113,7 +132,9 @@ def stored_inputs(item: Mapping[str, Any]) -> tuple[InputSpec, ...]:
 def _parse_input(item: Any, index: int) -> InputSpec:
     if not isinstance(item, Mapping):
         raise InvalidField(FIELD, "expected objects with a kind")
-    unknown = set(item) - {"name", "kind", "url", "items", "loop", "zone", "picture", "text", "always"} - COMPUTED
+    unknown = (
+        set(item) - {"name", "kind", "url", "items", "loop", "zone", "picture", "text", "always", "below"} - COMPUTED
+    )
     if unknown:
         raise InvalidField(FIELD, f"an input has no member {min(map(str, unknown))[:64]!r}")
     try:
@@ -135,6 +156,7 @@ def _parse_input(item: Any, index: int) -> InputSpec:
         picture=_text(item, "picture", MAX_ADDRESS),
         text=_text(item, "text", MAX_TEXT, lines=True),
         always=_flag(item, "always", False),
+        below=_below(item) if kind in _MEASURED else None,
     )
     if kind is InputKind.PULL:
         check_pull_address(spec.url)
@@ -147,6 +169,14 @@ def _parse_input(item: Any, index: int) -> InputSpec:
 
 def check_pull_address(url: str) -> None:
     """Raises InvalidField if a pull cannot fetch this address."""
+    scheme = url.partition("://")[0].lower()
+    try:
+        if scheme == "srt":
+            parse_srt_url(url)
+        elif scheme in UDP:
+            parse_udp_address(url)
+    except ValueError as error:
+        raise InvalidField(FIELD, str(error)) from None
     try:
         parts = urlsplit(url)
         valid = parts.scheme.lower() in PULL_SCHEMES and bool(parts.hostname) and parts.port != 0
@@ -183,6 +213,19 @@ def _flag(item: Mapping[str, Any], member: str, default: bool) -> bool:
     return value
 
 
+def _below(item: Mapping[str, Any]) -> Below | None:
+    value = item.get("below")
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or set(value) != {"kbps", "seconds"}:
+        raise InvalidField(FIELD, "below has kbps and seconds")
+    for member, most in (("kbps", MAX_KBPS), ("seconds", MAX_SECONDS)):
+        number = value[member]
+        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
+            raise InvalidField(FIELD, f"below.{member} is a whole number from 1 to {most}")
+    return Below(value["kbps"], value["seconds"])
+
+
 def _items(item: Mapping[str, Any]) -> tuple[str, ...]:
     value = item.get("items")
     if value is None:
@@ -214,8 +257,10 @@ def _zone(item: Mapping[str, Any]) -> str:
 
 
 def masked_address(url: str) -> str:
-    """Returns the address of a pull for display: its user and its query are masked."""
+    """Returns the address of a pull for display: its user and its query are masked. Those of UDP have no secrets."""
     scheme, separator, rest = url.partition("://")
+    if scheme.lower() in UDP:
+        return url
     address, question, _ = rest.partition("?")
     authority, slash, path = address.partition("/")
     user, at, host = authority.rpartition("@")

@@ -6,6 +6,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.ports.errors import InvalidField
+from gateway.protocols.srt.url import parse_url as parse_srt_url
 
 MASK: Final = "********"
 
@@ -26,13 +27,21 @@ def is_ivs_channel(target: str) -> bool:
     return _IVS_CHANNEL.fullmatch(target) is not None
 
 
+def is_srt(target: str) -> bool:
+    """Whether a target is an address of SRT, valid or not."""
+    return target[:6].lower() == "srt://"
+
+
 def is_target(target: str) -> bool:
-    """Whether the target is an RTMP(S) URL with a host, or an IVS channel ARN."""
+    """Whether the target is an RTMP(S) or SRT URL with a host, or an IVS channel ARN."""
     if is_ivs_channel(target):
         return True
     if len(target) > _MAX_LENGTH or not target.isprintable() or " " in target:
         return False
     try:
+        if is_srt(target):
+            parse_srt_url(target)
+            return True
         parts = urlsplit(target)
         return parts.scheme in ("rtmp", "rtmps") and bool(parts.hostname) and parts.port != 0
     except ValueError:

@@ -69,7 +69,13 @@ async def _open_context(sources: common.Sources) -> AsyncIterator[_CommandContex
     secrets = signing_secret(await resolve_secrets(settings))
     async with open_stores(settings) as stores:
         addresses = shown_addresses(settings, await stores.domains.get_domains(), known_ports(settings))
-        presenter = Presenter(addresses, secrets, settings.playback.auth, settings.playback.sign_ttl)
+        presenter = Presenter(
+            addresses,
+            secrets,
+            settings.playback.auth,
+            settings.playback.sign_ttl,
+            passphrase=settings.srt.passphrase.get_secret_value(),
+        )
         yield _CommandContext(stores, secrets, presenter, settings)
 
 
@@ -279,6 +285,7 @@ def _show(context: _CommandContext, channel: Channel, as_json: bool) -> None:
         ("server", fields["obsServer"]),
         ("key", fields["obsKey"]),
         ("push", fields["pushUrl"]),
+        *((f"push {name}", url) for name, url in fields["pushUrls"].items() if url != fields["pushUrl"]),
         ("watch", context.presenter.page(channel, time.time())),
         *((f"play {name}", url) for name, url in fields["playUrls"].items()),
     ]

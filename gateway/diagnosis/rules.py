@@ -9,6 +9,7 @@ from gateway.channels.expiry import WARNING_SECONDS
 from gateway.channels.inputs import InputKind
 from gateway.diagnosis.measurement import HISTORY_SECONDS, Measurement
 from gateway.media.track import Codec
+from gateway.protocols.srt.statistics import LinkStatistics
 
 LOST_SECONDS: Final = 5.0  # without media of the first input, while another one is on air
 SETTLE_SECONDS: Final = 3.0  # at the beginning of a push, when bursts are normal
@@ -48,9 +49,11 @@ class Facts:
     frozen_since: time of the first equal picture; None if the last picture differs from the previous one.
     by_webrtc: whether viewers watch by WebRTC.
     input, kind: of the input on air. lost: seconds for which the first input is missed; None: it is not.
+    least_kbps: the bit rate that the missed input does not reach; 0: it delivers nothing.
     failing: the outputs that fail, and the reasons.
     key_expires: expiry of the stream key, seconds since 1970. key_seconds: the seconds until then.
     kbps, max_kbps: the mean bit rate of the push with all its tracks, and its limit; both 0: it has none.
+    link: the connection of a push by SRT; None: it comes by another protocol.
     """
 
     measurement: Measurement
@@ -65,11 +68,13 @@ class Facts:
     input: str = ""
     kind: InputKind = InputKind.PUSH
     lost: float | None = None
+    least_kbps: int = 0
     failing: dict[str, str] = field(default_factory=dict)
     key_expires: int = 0
     key_seconds: float = float("inf")
     kbps: float = 0.0
     max_kbps: float = 0.0
+    link: LinkStatistics | None = None
 
     @property
     def is_settled(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from gateway.channels.inputs import InputKind
-from gateway.diagnosis import rules
+from gateway.diagnosis import link_rules, rules
 from gateway.diagnosis.measurement import Measurement
 from gateway.diagnosis.picture_overview import SIZE, PictureOverview
 from gateway.diagnosis.rules import Facts
@@ -17,6 +17,7 @@ from gateway.live.health_report import Finding, Level
 from gateway.live.sink import SinkNeeds
 from gateway.live.stream import ActivePublisher, Stream
 from gateway.ports.events import Event, EventType
+from gateway.protocols.srt.statistics import LinkStatistics
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,10 @@ RULES: Final = (
     Rule("picture_black", rules.picture_black, end=0.0),
     Rule("picture_frozen", rules.picture_frozen, end=0.0),
     Rule("arrivals_late", rules.arrivals_late),
+    # They are found while a slate is on air, too: they say why the push is away.
+    Rule("link_loss", link_rules.link_loss, begin=2.0, end=5.0, of_media=False),
+    Rule("link_latency_low", link_rules.link_latency_low, begin=2.0, end=5.0, of_media=False),
+    Rule("link_down", link_rules.link_down, end=5.0, of_media=False),
     Rule("fps_low", rules.fps_low, begin=3.5),
     Rule("audio_missing", rules.audio_missing),
     Rule("audio_silent", rules.audio_silent, end=0.0),
@@ -132,6 +137,9 @@ class StreamHealth:
         received = self._stream.received
         facts.input, facts.kind = received.input, received.kind
         facts.lost = None if received.lost_since is None else now - received.lost_since
+        facts.least_kbps = received.least_kbps
+        network = publisher.network()
+        facts.link = network if isinstance(network, LinkStatistics) else None
         facts.key_expires = self._stream.channel.expires
         facts.key_seconds = facts.key_expires - wall_clock
         facts.kbps, facts.max_kbps = received.kbps, received.max_kbps

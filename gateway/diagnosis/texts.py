@@ -5,6 +5,7 @@ from typing import Final
 
 from gateway.channels.expiry import date_text
 from gateway.channels.inputs import InputKind
+from gateway.diagnosis.link_rules import multiplier
 from gateway.diagnosis.rules import LATENESS_SECONDS, Facts
 
 
@@ -20,7 +21,8 @@ def output_text(name: str, reason: str) -> str:
 
 def _input_lost(value: float, facts: Facts) -> str:
     shown = "the slate" if facts.kind is InputKind.SLATE else f"the {facts.kind} “{facts.input}”"
-    return f"The main input has been gone for {value:.0f} s; viewers see {shown}: check the encoder and its uplink."
+    what = f"below {facts.least_kbps} kbit/s" if facts.least_kbps else "gone"
+    return f"The main input has been {what} for {value:.0f} s; viewers see {shown}: check the encoder and its uplink."
 
 
 def _fps_low(value: float, facts: Facts) -> str:
@@ -49,6 +51,13 @@ def _arrivals_late(value: float, facts: Facts) -> str:
     )
 
 
+def _latency_low(value: float, facts: Facts) -> str:
+    assert facts.link is not None, "the rule has found it"
+    ratio, trip = multiplier(facts.link.loss_percent), facts.link.rtt_ms or 0
+    latency = facts.link.latency_ms
+    return f"Latency {latency} ms is less than {ratio} × the round trip of {trip:.0f} ms: set {value:.0f} ms."
+
+
 def _gop_long(value: float, facts: Facts) -> str:
     found = f"Key frame every {value:.0f} s" if facts.measurement.last_gop else f"No key frame for {value:.0f} s"
     return f"{found}: set 2 s in OBS, Output, Keyframe Interval."
@@ -61,6 +70,15 @@ _TEXTS: Final[dict[str, Callable[[float, Facts], str]]] = {
     "picture_frozen": lambda value, _: f"The picture has not changed for {value:.0f} s: check the camera.",
     "arrivals_late": _arrivals_late,
     "fps_low": _fps_low,
+    "link_loss": lambda value, _: (
+        f"The link loses {value:.1f} % of the packets, more than its latency can repair: "
+        "lower the bitrate, or use a better uplink."
+    ),
+    "link_latency_low": _latency_low,
+    "link_down": lambda value, facts: (
+        f"{value:.0f} of {len(facts.link.links) if facts.link is not None else 0} links bring nothing: "
+        "check their modems."
+    ),
     "audio_missing": lambda value, _: f"No sound for {value:.0f} s: check the audio source in the encoder.",
     "audio_silent": lambda value, _: (
         f"The sound has been silent for {value:.0f} s: check that the source is not muted."

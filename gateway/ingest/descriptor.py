@@ -29,7 +29,9 @@ class ListenerDescriptor:
     fields: names and descriptions of the channel fields in the API that contain addresses for publishers.
     addresses: returns these fields of a channel: (addresses, channel, tls). tls: whether the client uses TLS; a page
     over TLS can push only over TLS.
-    protocol: its name in the metrics, if that is another one.
+    url: returns the address to push to, for `pushUrls` in the API: (addresses, channel, tls, fields). fields: the key
+    as `sign`, and the name of a backup as `input`. None: it has no address.
+    protocol: its name in the metrics and in `pushUrls`, if that is another one.
     order: protocols are opened and closed from the lowest to the highest.
     """
 
@@ -37,5 +39,6 @@ class ListenerDescriptor:
     open: Callable[[ListenerServices, OutputServices], OpenListeners]
     fields: Mapping[str, str] = field(default_factory=dict)
     addresses: Callable[[Addresses, Channel, bool], Mapping[str, str]] = lambda addresses, channel, tls: {}
+    url: Callable[[Addresses, Channel, bool, Mapping[str, str]], str] | None = None
     protocol: str = ""
     order: int = 100

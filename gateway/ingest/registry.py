@@ -3,6 +3,7 @@
 import functools
 import importlib
 import pkgutil
+from collections.abc import Mapping
 
 from gateway import ingest as folder
 from gateway.channels.addresses import Addresses
@@ -24,3 +25,12 @@ def push_addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[st
     for listener in all_listeners():
         found |= listener.addresses(addresses, channel, tls)
     return found
+
+
+def push_urls(addresses: Addresses, channel: Channel, tls: bool, fields: Mapping[str, str]) -> dict[str, str]:
+    """Returns the address to push to, by protocol. fields: the key as `sign`, and the name of a backup as `input`."""
+    return {
+        listener.protocol or listener.name: listener.url(addresses, channel, tls, fields)
+        for listener in all_listeners()
+        if listener.url is not None
+    }

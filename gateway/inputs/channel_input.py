@@ -13,6 +13,7 @@ import structlog
 
 from gateway.channels.inputs import InputKind, InputSpec
 from gateway.inputs.program import Program
+from gateway.inputs.rate_floor import RateFloor
 from gateway.inputs.selection import Candidate, SwitchReason
 from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.pushed_tracks import TrackInfo
@@ -82,6 +83,13 @@ class ChannelInput:
         self._since = 0.0  # since when media arrive without a gap; 0: no key frame has come yet
         self._aired = 0.0  # when it went on air
         self._excluded_until = 0.0  # set when it went on air and delivered nothing
+        self._floor = None if spec.below is None else RateFloor(spec.below)
+
+    def configure(self, spec: InputSpec) -> None:
+        """Takes another rule `below`. Everything else is as before."""
+        if spec != self.spec:
+            self.spec = spec
+            self._floor = None if spec.below is None else RateFloor(spec.below)
 
     # ---- its media ----
 
@@ -98,6 +106,8 @@ class ChannelInput:
         self._ended_unit = self.last_media
         self._first_unit = self._last_unit = self._last_picture = self._since = 0.0
         self._sound = None
+        if self._floor is not None:
+            self._floor.begin()
         self._media.attach(self, SinkNeeds(cache=False))
 
     @property
@@ -107,6 +117,16 @@ class ChannelInput:
     def delivers(self, now: float) -> bool:
         """Whether its media arrive, from a key frame on. now: monotonic seconds."""
         return self._since > 0 and now < self.silent_at
+
+    def measure(self, now: float) -> None:
+        """Measures its bit rate, if it has a rule `below`. Called twice a second. now: monotonic seconds."""
+        if self._floor is not None and self.stream is not None and self._first_unit:
+            self._floor.sample(now, self.stream.received.bytes)
+
+    @property
+    def thin_since(self) -> float | None:
+        """The monotonic time since which its bit rate is below that of its rule; None: it is not."""
+        return None if self._floor is None or self.stream is None else self._floor.thin_since
 
     @property
     def last_media(self) -> float:
@@ -124,18 +144,24 @@ class ChannelInput:
 
     @property
     def fault(self) -> str | None:
-        """The fault of media that arrive but cannot be shown; None: there is none."""
+        """The fault of media that arrive but cannot be shown, or are too thin; None: there is none."""
+        if self._floor is not None and self.thin_since is not None and self.spec.below is not None:
+            return f"{self._floor.kbps:.0f} of at least {self.spec.below.kbps} kbit/s"
         if self.stream is None or self._since or not self._first_unit:
             return None
         waited = time.monotonic() - self._first_unit
         return f"no key frame for {waited:.0f} s" if waited > KEY_FRAME_SECONDS else None
 
-    def candidate(self, now: float, *, ready: bool) -> Candidate:
-        """Returns the input as a candidate for the choice. ready: whether its source could deliver at once."""
+    def candidate(self, now: float, *, ready: bool, may_be_thin: bool) -> Candidate:
+        """Returns the input as a candidate for the choice.
+
+        ready: whether its source could deliver at once. may_be_thin: whether its bit rate does not matter.
+        """
         # A playlist goes on air again without a delay: its media are in the store, and it may begin at a time of day.
         steady = math.inf if self.spec.kind is InputKind.PLAYLIST else 0.0
         if self.delivers(now):
-            return Candidate(True, steady or now - self._since)
+            since = self._since if self._floor is None else max(self._since, self._floor.above_since)
+            return Candidate(may_be_thin or self.thin_since is None, steady or now - since)
         # A source on air that has stopped delivering is not ready, even if it reports that it is.
         usable = ready and self.on_demand and not self._begun and now >= self._excluded_until
         return Candidate(usable, steady)

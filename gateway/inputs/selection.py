@@ -11,6 +11,7 @@ class SwitchReason(StrEnum):
     STARTED = "started"  # the first input of the stream
     ENDED = "ended"  # the previous input has ended or was disconnected
     SILENT = "silent"  # the previous input sends no media
+    THIN = "thin"  # the bit rate of the previous input is below that of its rule
     FAILED = "failed"  # the source of the previous input has failed
     BETTER = "better"  # an earlier input of the list delivers again
     TAKEN = "taken"  # by hand

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -19,6 +19,7 @@ from gateway.inputs.selection import Candidate, SwitchReason, choose
 from gateway.inputs.source_runner import SourceRunner
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
+from gateway.live.network_quality import Quality
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
@@ -40,7 +41,7 @@ _MATCHED: Final = frozenset((InputKind.BACKUP, InputKind.PULL, InputKind.PLAYLIS
 _MARGIN: Final = 0.005  # seconds; a timer may be early
 _RETRY_SECONDS: Final = 0.1  # between two checks while the input on air is silent and no other one may replace it
 # The reasons for which the input on air no longer delivers.
-_LOST: Final = frozenset((SwitchReason.ENDED, SwitchReason.SILENT, SwitchReason.FAILED))
+_LOST: Final = frozenset((SwitchReason.ENDED, SwitchReason.SILENT, SwitchReason.THIN, SwitchReason.FAILED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +96,19 @@ class ChannelSwitcher:
     def configure(self, channel: Channel, specs: Sequence[InputSpec]) -> None:
         """Takes a changed channel. Inputs that are unchanged go on."""
         self.channel = channel
-        known = {entry.spec: entry for entry in self._inputs}
-        self._inputs = [known.pop(spec) if spec in known else self._make_input(spec) for spec in specs]
+        known = {replace(entry.spec, below=None): entry for entry in self._inputs}
+        self._inputs = [self._configured(known.pop(replace(spec, below=None), None), spec) for spec in specs]
         for entry in known.values():
             self._remove(entry)
         if self._taken not in self._inputs:
             self._taken = None
+
+    def _configured(self, entry: ChannelInput | None, spec: InputSpec) -> ChannelInput:
+        """Returns the input with its new rule `below`, or a new input."""
+        if entry is None:
+            return self._make_input(spec)
+        entry.configure(spec)
+        return entry
 
     def _make_input(self, spec: InputSpec) -> ChannelInput:
         descriptor = self._parts.descriptors.get(spec.kind)
@@ -211,6 +219,7 @@ class ChannelSwitcher:
             hidden.gop.add(unit)
         if hidden.additional is not None and isinstance(program.additional, TrackPublisher):
             hidden.additional.tracks |= program.additional.known
+        program.network = self._network
         self._program = Program(program)
         entry.attach(hidden)
         if tracks is not None:
@@ -227,6 +236,7 @@ class ChannelSwitcher:
             if not hub.holds(id):
                 self._was_live = False
             publisher = hub.publish_from(_ORIGIN, self.channel, id, self._evicted, first_number)
+            publisher.network = self._network
             self._program = Program(publisher)
         return self._program
 
@@ -260,22 +270,28 @@ class ChannelSwitcher:
                 runner.task = self._tasks.start(runner.run(), entry.spec.name)
             elif not wanted and runner.task is not None:
                 runner.stop()
+        for entry in self._inputs:
+            entry.measure(now)
         self._evaluate(SwitchReason.SILENT)
         if self._program is not None:
-            self._program.publisher.stream.received.lost_since = self._lost_since(now)
+            received, below = self._program.publisher.stream.received, self._inputs[0].spec.below
+            received.lost_since = self._lost_since(now)
+            received.least_kbps = below.kbps if below is not None and self._inputs[0].delivers(now) else 0
         if not active and self._program is not None:
             self._close_program()
 
     def _lost_since(self, now: float) -> float | None:
-        """Returns since when the first input delivers nothing, while another one replaces it; None: it is not missed.
+        """Returns since when the first input is away or thin, while another one replaces it; None: it is not missed.
 
         An input on air that was taken by hand replaces nothing. What is on air without a push too, such as the playlist
         of a 24/7 channel, is the program after a show, and a slate is it after `inputs.hold`.
         """
         main, current = self._inputs[0], self._current
         last = main.last_media
-        if current is None or current is main or current is self._taken or main.delivers(now) or not last:
+        if current is None or current is main or current is self._taken or not last:
             return None
+        if main.delivers(now):
+            return main.thin_since
         is_program = current.spec.always and (
             current.spec.kind is not InputKind.SLATE or now - last >= self._parts.inputs.hold
         )
@@ -314,11 +330,11 @@ class ChannelSwitcher:
             self.has_push or now < self._stand_in_until or any(self._is_wanted(pull, now) for pull in pulls)
         )
 
-    def _candidate(self, entry: ChannelInput, now: float) -> Candidate:
+    def _candidate(self, entry: ChannelInput, now: float, *, may_be_thin: bool = False) -> Candidate:
         if not self._is_wanted(entry, now):
             return Candidate(False)
         runner = self._runners.get(entry)
-        return entry.candidate(now, ready=runner is not None and runner.is_ready)
+        return entry.candidate(now, ready=runner is not None and runner.is_ready, may_be_thin=may_be_thin)
 
     def input_starts(self, entry: ChannelInput, key_frame: AccessUnit) -> None:
         self._evaluate(SwitchReason.BETTER, entry, key_frame)
@@ -355,7 +371,7 @@ class ChannelSwitcher:
             raise KeyError(name)
         now, before = time.monotonic(), self._taken
         self._taken = entry
-        if not self._candidate(entry, now).usable:
+        if not self._candidate(entry, now, may_be_thin=True).usable:
             self._taken = before
             raise NoSuchStream(name)
         self._evaluate(SwitchReason.TAKEN)
@@ -370,7 +386,9 @@ class ChannelSwitcher:
         if self._current is not None:
             self._current.check_start(now)
         inputs, current = self._inputs, self._current
-        candidates = [self._candidate(entry, now) for entry in inputs]
+        candidates = [self._candidate(entry, now, may_be_thin=entry is self._taken) for entry in inputs]
+        if not any(candidate.usable for candidate in candidates):  # a thin input is better than none
+            candidates = [self._candidate(entry, now, may_be_thin=True) for entry in inputs]
         current_index = inputs.index(current) if current in inputs else None
         taken = inputs.index(self._taken) if self._taken is not None else None
         automatic = not self.channel.flag("inputsManual")
@@ -379,6 +397,8 @@ class ChannelSwitcher:
             index = current_index  # nothing else delivers: it goes on as if it were the only input
         elif current_index is not None and candidates[current_index].usable and reason in _LOST:
             reason = SwitchReason.BETTER
+        elif reason is SwitchReason.SILENT and current is not None and current.delivers(now):
+            reason = SwitchReason.THIN
         chosen = None if index is None else inputs[index]
         if chosen is current or (chosen is not None and not self._may_switch(chosen, starting, reason, now)):
             self._arm()
@@ -393,7 +413,8 @@ class ChannelSwitcher:
         """Whether the switch happens now. A better input begins at one of its key frames, without a gap."""
         current = self._current
         by_hand = reason in (SwitchReason.TAKEN, SwitchReason.AUTOMATIC)
-        waits = current is not None and current.delivers(now) and not chosen.on_demand and not by_hand
+        goes_on = current is not None and current.delivers(now) and current.thin_since is None
+        waits = goes_on and not chosen.on_demand and not by_hand
         return (chosen is starting or not waits) and self._limiter.take(now)
 
     def _switch(
@@ -424,6 +445,13 @@ class ChannelSwitcher:
         assert self._program is not None, "an input is on air"
         publisher = None if entry.stream is None else entry.stream.publisher
         self._program.publisher.show_input(entry.spec.name, entry.spec.kind, publisher, entry.ask_key_frame)
+
+    def _network(self) -> Quality | None:
+        """Returns the quality of the connection of the input on air; of a source, that of the best push beside it."""
+        entries = self._inputs if self._current is None else (self._current, *self._inputs)
+        publishers = (entry.stream.publisher for entry in entries if entry.stream is not None)
+        known = (publisher.network() for publisher in publishers if publisher is not None)
+        return next((quality for quality in known if quality is not None), None)
 
     def _arm(self) -> None:
         """Sets the timer to the moment at which the input on air would be silent."""

@@ -22,8 +22,14 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 HTTP: Final = ("http", "https")
 RTMP: Final = ("rtmp", "rtmps")
 RTSP: Final = ("rtsp", "rtsps")
+SRT: Final = ("srt",)
+UDP: Final = ("udp", "rtp")
 SMTP: Final = ("smtp",)
-PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443, "rtsp": 554, "rtsps": 322, "smtp": 25}
+# The usual port of each scheme; 0: none, so an address needs its port.
+PORTS: Final = {
+    "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443, "rtsp": 554, "rtsps": 322, "smtp": 25,
+    "srt": 0, "udp": 0, "rtp": 0,
+}  # fmt: skip
 _MAX_URL: Final = 2_048
 _DNS_SECONDS: Final = 10.0
 
@@ -108,7 +114,7 @@ class Egress:
     async def check(self, url: str, schemes: Sequence[str] = HTTP) -> list[Address]:
         """Resolves the host of the URL and returns its allowed addresses, at least one, in the order of the resolver.
 
-        schemes: schemes that the caller supports, of http, https, rtmp, rtmps, rtsp, rtsps, smtp.
+        schemes: schemes that the caller supports, of http, https, rtmp, rtmps, rtsp, rtsps, srt, smtp.
         Raises EgressRefused. Raises OSError if the name cannot be resolved now.
         """
         parts = _split(url)
@@ -208,12 +214,13 @@ def _kind(ip: Ip) -> str:
 
 
 def _split(url: str) -> SplitResult | None:
-    """Returns the parts of a URL with a host and a valid port; None for other text."""
+    """Returns the parts of a URL with a host and a valid port, its own or the usual one; None for other text."""
     if len(url) > _MAX_URL or not url.isprintable() or " " in url or "\\" in url:
         return None
     try:
         parts = urlsplit(url)
-        return parts if parts.scheme in PORTS and parts.hostname and parts.port != 0 else None
+        port = PORTS.get(parts.scheme) if parts.port is None else parts.port
+        return parts if parts.scheme in PORTS and parts.hostname and port else None
     except ValueError:
         return None
 

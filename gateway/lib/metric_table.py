@@ -101,6 +101,19 @@ WEBRTC_ENDED: Final = _counter("millrace_webrtc_ended_total", "WebRTC connection
 WEBRTC_REFUSED: Final = _counter(
     "millrace_webrtc_refused_total", "WebRTC and TCP connections of its port that a limit of [webrtc] refused."
 )
+SRT_CONNECTIONS: Final = _gauge(
+    "millrace_srt_connections", "Connections of the SRT port by direction: publish, play.", "direction"
+)
+SRT_PACKETS: Final = _counter(
+    "millrace_srt_packets_total",
+    "Data packets of these connections: received or sent, lost (did not come the first time), retransmitted, dropped "
+    "(too late).",
+    "direction",
+    "what",
+)
+SRT_REFUSED: Final = _counter(
+    "millrace_srt_refused_total", "Refused connections of the SRT port, by class of the reject code.", "code"
+)
 SEGMENT_SECONDS: Final = _histogram(
     "millrace_segment_duration_seconds", "Duration of finished segments.", _SECONDS, "format"
 )

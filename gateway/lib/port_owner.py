@@ -13,6 +13,8 @@ from gateway.lib.process import MAX_PID
 _LISTENING: Final = {"tcp": "0A", "udp": "07"}
 _MAX_COMMAND: Final = 4_096  # bytes of a command line
 _OURS: Final = ("gateway", "millrace")  # the module in `python -m gateway`, and the installed command
+# The options of listeners that have no section.
+_OPTIONS: Final = {"agent": "cluster.agent_port", "srtla": "srt.srtla_port"}
 
 
 def port_in_use_text(
@@ -20,13 +22,14 @@ def port_in_use_text(
 ) -> str:
     """Returns the message for a port in use: its program, if it can be found, and how to choose another port.
 
-    name: of the listener, which is also its section of the settings.
+    name: of the listener, which is usually also its section of the settings.
     """
     address = f"{url_host(host)}:{port}" if host else f"port {port}"
     if transport == "udp":
         address = f"UDP port {port} of {host}"
+    option = _OPTIONS.get(name, f"{name}.port")
     owner = port_owner(port, proc, transport)
-    return f"{address} is in use{f' by {owner}' if owner else ''}; choose another with --set {name}.port=…"
+    return f"{address} is in use{f' by {owner}' if owner else ''}; choose another with --set {option}=…"
 
 
 def port_owner(port: int, proc: Path = Path("/proc"), transport: Literal["tcp", "udp"] = "tcp") -> str:

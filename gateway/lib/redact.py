@@ -46,7 +46,8 @@ _HEADER_LINE: Final = re.compile(rf"^([ \t]{{0,4}}(?:{_NAMES}))([ \t]{{0,4}}:[ \
 _SCHEME: Final = re.compile(r"\b(bearer|basic|digest)(\s+)[^\s\"'<>,;]+", re.I)
 _USERINFO: Final = re.compile(r"(?<=://)[^\s/@\"'<>]*@")
 # rtmp://host/app/<key>: everything after the app is secret. If there is only one part, it is secret.
-_RTMP: Final = re.compile(r"(rtmp[a-z]{0,3}://[^\s/?\"'<>]*(?:/[^\s/?\"'<>]*)?)([/?][^\s\"'<>]*)", re.I)
+# srt://host:port?<query>: the query is secret.
+_RTMP: Final = re.compile(r"((?:rtmp[a-z]{0,3}|srt)://[^\s/?\"'<>]*(?:/[^\s/?\"'<>]*)?)([/?][^\s\"'<>]*)", re.I)
 _IVS: Final = re.compile(r"\bsk_[A-Za-z0-9_-]+")
 
 _MAX_DEPTH = 6

@@ -26,6 +26,10 @@ _MAX_HANDSHAKE_SECONDS: Final = 60.0
 _OUT_OF_FILES_SECONDS: Final = 0.1  # pause before the next accept if no file descriptor is left
 
 
+# The default ports that may be replaced, by listener, because several gateways may run on one machine.
+MOVABLE_PORTS: Final = {"srt": 8890, "srtla": 5000}
+
+
 class ListenError(Exception):
     """A listener cannot be opened. The message is one line: `http: 0.0.0.0:8080 is in use by Millrace, pid 7; …`."""
 
@@ -59,7 +63,7 @@ def listen(name: str, host: str, port: int, transport: Transport = "tcp") -> lis
     port: 0 means any free port.
     Accepted sockets inherit TCP_NODELAY and the limit of unsent bytes. `::` also accepts IPv4.
     """
-    return _listen(name, host, port, transport, _Sharing.NONE)
+    return _or_any_port(name, port, lambda port: _listen(name, host, port, transport, _Sharing.NONE))
 
 
 def listen_shared(
@@ -73,7 +77,7 @@ def listen_shared(
     """
     results: list[list[socket.socket]] = []
     # This socket only finds a free port. A socket bound to port 0 loses its port when it stops listening.
-    first = _listen(name, host, port, transport, _Sharing.FIRST)
+    first = _or_any_port(name, port, lambda port: _listen(name, host, port, transport, _Sharing.FIRST))
     try:
         results.extend(_listen(name, host, port_of(first), transport, _Sharing.JOINED) for _ in range(count))
     except BaseException:
@@ -82,6 +86,20 @@ def listen_shared(
     finally:
         _close_all(first)
     return results
+
+
+def _or_any_port(name: str, port: int, open_port: Callable[[int], list[socket.socket]]) -> list[socket.socket]:
+    """Opens a port. If a default port of SRT is in use, any free one is opened, with a warning. Raises ListenError."""
+    try:
+        return open_port(port)
+    except ListenError as error:
+        if port != MOVABLE_PORTS.get(name):
+            raise
+        opened = open_port(0)
+        log.warning(
+            "the default port is in use, so another one is open", listener=name, port=port_of(opened), reason=str(error)
+        )
+        return opened
 
 
 def _listen(name: str, host: str, port: int, transport: Transport, sharing: _Sharing) -> list[socket.socket]:

@@ -3,13 +3,14 @@
 import abc
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from gateway.http.forwarded import plain_address
 from gateway.http.request import Request
 from gateway.http.response import Answer
+from gateway.lib.metric_table import MetricSample
 from gateway.lib.sockets import Opener, Transport, port_of
 from gateway.lib.tasks import Tasks
 
@@ -78,13 +79,14 @@ class OpenListeners:
     """The ports of one protocol: a plain port and, if a certificate is set, a port over TLS.
 
     sessions: the responders of HTTP requests to the playback port that open sessions, by the name in the path.
-    finish: called when all connections are closed, to finish what they have begun.
+    finish: called when all connections are closed, to finish what they have begun. samples: yields their metrics.
     """
 
     listeners: Sequence[PortListener[Any]]
     tasks: Tasks
     sessions: Mapping[str, SessionResponder] = field(default_factory=dict)
     finish: Callable[[], Awaitable[None]] | None = None
+    samples: Callable[[], Iterable[MetricSample]] = tuple
 
     @property
     def ports(self) -> dict[str, int]:

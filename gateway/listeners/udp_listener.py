@@ -42,10 +42,16 @@ class UdpSession(Protocol):
 class UdpProtocol(Protocol):
     """A protocol over UDP, as its listener knows it."""
 
-    def opens(self, datagram: bytes) -> bool:
+    def opens(self, datagram: bytes, address: Address) -> bool:
         """Whether a datagram of an unknown address may begin a session. It must cost little."""
 
-    def session(self, client: UdpClient) -> UdpSession:
+    def answer(self, datagram: bytes, address: Address) -> bytes | None:
+        """Returns the answer to a datagram that begins no session, for example a cookie; None: there is no answer.
+
+        Nothing is kept for it. A longer answer than the datagram is not sent.
+        """
+
+    def session(self, client: UdpClient, address: Address) -> UdpSession:
         """Returns the session of a new client."""
 
 
@@ -55,11 +61,13 @@ class UdpLimits:
 
     pending: counts the clients without a key. key_seconds: for the key of a client; 0: one minute.
     silence_seconds: after which a client without datagrams is gone.
+    read_delay: seconds by which datagrams of clients with a key may be read later, many at once; 0: they are not.
     """
 
     pending: PendingConnections
     key_seconds: float
     silence_seconds: float
+    read_delay: float = 0.0
 
 
 class UdpClient:
@@ -92,7 +100,7 @@ class UdpClient:
         self._pending = self._limits.pending.enter(self.address, CLIENT_BYTES, lambda: self.close("too many clients"))
         if self._pending is None:
             return False
-        self._session = protocol.session(self)
+        self._session = protocol.session(self, self.endpoint[1])
         return True
 
     @property
@@ -169,7 +177,8 @@ class UdpListener(PortListener[UdpClient]):
         self, name: str, host: str, port: int, opener: Opener, protocol: UdpProtocol, limits: UdpLimits
     ) -> None:
         super().__init__(name, host, port, opener, "udp")
-        self._udp = [UdpSocket(opened, self._receive) for opened in self._sockets]
+        delay = limits.read_delay
+        self._udp = [UdpSocket(opened, self._receive, lambda: delay > 0, delay) for opened in self._sockets]
         self._protocol = protocol
         self._limits = limits
         self._clients: dict[tuple[UdpSocket, Address], UdpClient] = {}
@@ -210,7 +219,12 @@ class UdpListener(PortListener[UdpClient]):
         return False
 
     def _new_client(self, udp: UdpSocket, address: Address, datagram: bytes) -> UdpClient | None:
-        if not self._is_accepting or not self._protocol.opens(datagram):
+        if not self._is_accepting:
+            return None
+        if not self._protocol.opens(datagram, address):
+            answer = self._protocol.answer(datagram, address)
+            if answer is not None and len(answer) <= len(datagram):
+                udp.send([answer], address)
             return None
         client = UdpClient(udp, address, self._limits, self._forget)
         if not client.enter(self._protocol):

@@ -22,7 +22,6 @@ Receive: TypeAlias = Callable[["UdpSocket", Address, Sequence[bytes], Sequence[f
 _TURN_SECONDS: Final = 0.002  # of work in one turn of the event loop
 # Seconds of a rest: an empty socket is not read while no client needs its packets at once. One read of many packets
 # costs less than many reads.
-_LONGEST_REST: Final = 0.05
 _SHORTEST_REST: Final = 0.001
 _BUFFERED: Final = 2_304  # bytes that a datagram takes in the kernel's buffer
 _BUFFER_SHARE: Final = 4  # during a rest, at most a quarter of the buffer may be filled
@@ -42,16 +41,20 @@ class UdpSocket:
     receive: called with the datagrams of one address that came one after the other, and their monotonic times. It
     returns False if it has handled the first one only.
     may_delay_reads: returns whether all clients tolerate a delay. If the last read had only media, and the kernel notes
-    arrivals, then the socket is not read for up to 50 ms (a rest).
+    arrivals, then the socket is not read for up to `longest_rest` seconds (a rest).
     """
 
     __slots__ = (
-        "_control", "_is_empty", "_is_media", "_loop", "_may_delay_reads", "_most_in_rest", "_read_since_rest",
-        "_reader", "_receive", "_rest", "_rest_seconds", "_socket", "_waiting", "segments",
+        "_control", "_is_empty", "_is_media", "_longest_rest", "_loop", "_may_delay_reads", "_most_in_rest",
+        "_read_since_rest", "_reader", "_receive", "_rest", "_rest_seconds", "_socket", "_waiting", "segments",
     )  # fmt: skip
 
     def __init__(
-        self, opened: socket.socket, receive: Receive, may_delay_reads: Callable[[], bool] = lambda: False
+        self,
+        opened: socket.socket,
+        receive: Receive,
+        may_delay_reads: Callable[[], bool] = lambda: False,
+        longest_rest: float = 0.05,
     ) -> None:
         self._socket = opened
         self._receive = receive
@@ -65,7 +68,7 @@ class UdpSocket:
         room = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // _BUFFERED
         self._most_in_rest = max(1, min(_MOST_IN_REST, room // _BUFFER_SHARE))
         self._reader = datagram_reader(opened)
-        self._rest_seconds = _LONGEST_REST  # of the last rest
+        self._rest_seconds = self._longest_rest = longest_rest  # the first one: of the last rest
         self._read_since_rest = 0  # number of datagrams
         self._waiting: deque[Batch] = deque()  # read, and not handled yet
         self._is_empty = self._is_media = False  # whether the last read emptied the socket, and read only media
@@ -140,7 +143,7 @@ class UdpSocket:
         if not self._is_media or not self._may_delay_reads():
             return None
         rest = self._rest_seconds * min(_MAX_GROWTH, self._most_in_rest / count)
-        self._rest_seconds = rest = min(_LONGEST_REST, max(_SHORTEST_REST, rest))
+        self._rest_seconds = rest = min(self._longest_rest, max(_SHORTEST_REST, rest))
         return rest
 
     def send(self, packets: Sequence[bytes], address: Address) -> int:

@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeAlias
 
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind
-from gateway.live.network_quality import NetworkQuality
+from gateway.live.network_quality import Quality, unknown_quality
 from gateway.live.pushed_tracks import TrackInfo
 from gateway.live.sink import EndReason, SoundSource
 from gateway.live.stream import ActivePublisher, Stream
@@ -79,7 +79,7 @@ class StreamPublisher:
 
     since, last_media: monotonic seconds. dropped: units by reason. emits_events: see PushOrigin.
     timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
-    network: returns the quality of its connection; None: unknown.
+    network: returns the quality of its connection; None: unknown, or its protocol has no reports.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class StreamPublisher:
         self.emits_events = origin.emits_events
         self.since = now
         self.last_media = now
-        self.network: Callable[[], NetworkQuality] | None = None  # set by its intake, if its protocol has reports
+        self.network: Callable[[], Quality | None] = unknown_quality  # set by its intake, if its protocol has reports
         self.dropped: Counter[str] = Counter()
         self.timeline: PublisherTimeline | None = None  # set by its intake
         self.ask_key_frame: Callable[[], None] | None = None  # set by its intake, if its protocol can ask

@@ -12,7 +12,8 @@ class ReceivedMedia:
     bytes: of payload. last_dts_ms: the largest decode time. last_push: the time of the last unit, monotonic seconds; 0:
     there was none. input, kind: name and kind of the channel's input that is on air.
     lost_since: since when the first input delivers nothing, although it should; another one replaces it. Monotonic
-    seconds; None: nothing is lost. was_stopped: the last publisher that left said that it stops.
+    seconds; None: nothing is lost. least_kbps: the bit rate that it does not reach; 0: it delivers nothing.
+    was_stopped: the last publisher that left said that it stops.
     kbps, max_kbps: the bit rate of the push with all its tracks, and its limit; both 0: it has none.
     over_since: since when the bit rate is far above the limit, monotonic seconds; None: it is not.
     """
@@ -26,6 +27,7 @@ class ReceivedMedia:
         "kind",
         "last_dts_ms",
         "last_push",
+        "least_kbps",
         "lost_since",
         "max_kbps",
         "over_since",
@@ -38,6 +40,7 @@ class ReceivedMedia:
         self.last_push = 0.0
         self.input, self.kind = MAIN, InputKind.PUSH
         self.lost_since: float | None = None
+        self.least_kbps = 0
         self.was_stopped = False
         self.kbps = self.max_kbps = 0.0
         self.over_since: float | None = None

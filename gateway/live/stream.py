@@ -57,7 +57,7 @@ from gateway.live.additional_relay import AdditionalRelay
 from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
 from gateway.live.health_report import HealthReport
-from gateway.live.network_quality import NetworkQuality
+from gateway.live.network_quality import Quality
 from gateway.live.next_numbers import NextNumbers, OutputNumbers
 from gateway.live.pushed_tracks import MediaBudget, PushedTracks
 from gateway.live.received import ReceivedMedia
@@ -85,7 +85,7 @@ class ActivePublisher(Protocol):
     since, last_media: monotonic seconds. dropped: units by reason.
     timeline: the clock that repairs its timestamps, and counts their jumps; None if they were repaired elsewhere.
     emits_events: whether its begin and its end are emitted as events.
-    network: returns the quality of its connection; None: unknown.
+    network: returns the quality of its connection; None: unknown, or its protocol has no reports.
     """
 
     protocol: str
@@ -95,7 +95,7 @@ class ActivePublisher(Protocol):
     dropped: Counter[str]
     timeline: PublisherTimeline | None
     emits_events: bool
-    network: Callable[[], NetworkQuality] | None
+    network: Callable[[], Quality | None]
 
     def request_key_frame(self, now: float) -> None:
         """Asks the client for a key frame, at most once a second. now: monotonic seconds."""

@@ -53,7 +53,14 @@ def parse_asc(config: bytes) -> Asc:
     """Reads the AudioSpecificConfig `config`. Raises InvalidData."""
     if not 2 <= len(config) <= MAX_CONFIG:
         raise InvalidData(f"AudioSpecificConfig of {len(config)} bytes")
-    bits = BitReader(config, what="AudioSpecificConfig", error=InvalidData)
+    return read_asc(BitReader(config, what="AudioSpecificConfig", error=InvalidData), to_end=True)
+
+
+def read_asc(bits: BitReader, *, to_end: bool) -> Asc:
+    """Reads an AudioSpecificConfig at the reader's position. Raises InvalidData.
+
+    to_end: whether it fills the rest of the bits, so that the backward compatible extension may follow.
+    """
     object_type = _object_type(bits)
     core_rate = rate = _rate(bits)
     channel_config = bits.u(4)
@@ -80,7 +87,14 @@ def parse_asc(config: bytes) -> Asc:
             bits.skip({22: 16}.get(object_type, 3 if object_type in (17, 19, 20, _LD) else 0))
             bits.skip(1)
         # §1.6.6.1: the backward compatible extension, if at least 16 bits are left.
-        if not sbr and bits.left >= 16 and bits.u(11) == 0x2B7 and _object_type(bits) == _SBR and bits.flag():
+        if (
+            to_end
+            and not sbr
+            and bits.left >= 16
+            and bits.u(11) == 0x2B7
+            and _object_type(bits) == _SBR
+            and bits.flag()
+        ):
             sbr = True
             rate = _rate(bits)
             ps = bits.left >= 12 and bits.u(11) == 0x548 and bits.flag()
@@ -143,17 +157,21 @@ class Adts:
         return (self._fixed | (size + 7) << 13).to_bytes(7, "big")
 
 
-def parse_adts(header: bytes) -> tuple[bytes, int]:
-    """Reads the ADTS header of one raw data block without checksum, as Adts writes it.
+def parse_adts(header: bytes) -> tuple[bytes, int, int]:
+    """Reads the ADTS header of one raw data block, with or without checksum (ISO/IEC 14496-3 §1.A.2.2).
 
-    Returns an AudioSpecificConfig, and the bytes of header and frame. SBR is not signalled in it. Raises InvalidData.
+    Returns an AudioSpecificConfig, the bytes of the header, and the bytes of header and frame. SBR is not signalled in
+    it. Raises InvalidData; UnsupportedCodec for several blocks or channels without a number.
     """
-    value = int.from_bytes(header, "big")
+    value = int.from_bytes(header[:7], "big")
     index, channels = value >> 34 & 15, value >> 30 & 7
-    if len(header) < 7 or value >> 40 & 0xFFF7 != 0xFFF1 or index >= len(RATES) or not channels or value & 3:
+    size, frame = 7 if value >> 40 & 1 else 9, value >> 13 & 0x1FFF
+    if len(header) < 7 or value >> 40 & 0xFFF6 not in (0xFFF0, 0xFFF8) or index >= len(RATES) or frame <= size:
         raise InvalidData(f"not an ADTS header: {header[:7].hex()}")
+    if value & 3 or not channels:
+        raise UnsupportedCodec("ADTS of several blocks" if value & 3 else "ADTS with its own channel layout")
     config = ((value >> 38 & 3) + 1) << 11 | index << 7 | channels << 3
-    return config.to_bytes(2, "big"), value >> 13 & 0x1FFF
+    return config.to_bytes(2, "big"), size, frame
 
 
 def _object_type(bits: BitReader) -> int:

@@ -7,36 +7,47 @@ from gateway.media.nal_samples import NalSamples
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 MILLISECONDS: Final = 1_000  # per second, as in FLV and RTMP
-_JUMP_MS: Final = 2_000  # a larger step between two pictures begins new decode times
+_JUMP: Final = 2  # seconds; a larger step between two pictures begins new decode times
 
 
 class NalPictures:
     """Makes units of H.264 or H.265 from a key frame on. After a loss, it begins again at the next key frame.
 
     config: the record of known parameter sets; empty if only the pictures bring them.
+    timescale: ticks a second of all times.
     """
 
-    def __init__(self, codec: Codec, config: bytes = b"") -> None:
+    def __init__(self, codec: Codec, config: bytes = b"", timescale: int = MILLISECONDS) -> None:
         self.track: MediaTrack | None = None
         self._codec = codec
+        self._timescale = timescale
         self._samples = NalSamples(codec, config)
         self._times: DecodeTimes | None = None
         self._last = 0
         self._begun = False
 
-    def make_unit(self, payload: bytes, time: int) -> AccessUnit | None:
-        """Returns the unit of a picture; None before a key frame. time: presentation time in ms. Raises InvalidData."""
+    @property
+    def frame_rate(self) -> float | None:
+        """Pictures a second, if the parameter sets say so."""
+        return self._samples.frame_rate
+
+    def make_unit(self, payload: bytes | list[bytes], time: int, dts: int | None = None) -> AccessUnit | None:
+        """Returns the unit of a picture; None before a key frame. Raises InvalidData.
+
+        payload: bytes, or NAL units. time: of presentation. dts: decode time; None: it is computed.
+        """
         sample = self._samples.take(payload, True)
         if sample is None or not (self._begun or sample.key):
             return None
         if self.track is None or (sample.key and self.track.config != sample.config):
-            self.track = MediaTrack(Kind.VIDEO, self._codec, MILLISECONDS, sample.config)
+            self.track = MediaTrack(Kind.VIDEO, self._codec, self._timescale, sample.config)
             self._times = None
         self._begun = True
-        if self._times is None or abs(time - self._last) > _JUMP_MS:
-            self._times = DecodeTimes(self._samples.reorder)
-        self._last = time
-        dts = self._times.stamp(time)
+        if dts is None:
+            if self._times is None or abs(time - self._last) > _JUMP * self._timescale:
+                self._times = DecodeTimes(self._samples.reorder)
+            self._last = time
+            dts = self._times.stamp(time)
         return AccessUnit(self.track, dts, time - dts, sample.key, 0.0, sample.payload)
 
     def restart(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from gateway.media import h264, nal
+from gateway.media import h264, h265, nal
 from gateway.media.errors import InvalidData
 from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import Codec
@@ -62,20 +62,31 @@ class NalSamples:
     @property
     def reorder(self) -> int:
         """How many pictures may be decoded before a picture that is shown before them; 0 if not specified."""
+        sps = self._parsed_sps()
+        return (sps.reorder or 0) if sps is not None else 0
+
+    @property
+    def frame_rate(self) -> float | None:
+        """Pictures a second; None if not specified."""
+        sps = self._parsed_sps()
+        return sps.frame_rate if sps is not None else None
+
+    def _parsed_sps(self) -> h264.H264Sps | h265.H265Sps | None:
         sps = self._sets[-2]  # PPS are the last kind of both codecs
         try:
-            return (self._codec.parse_sps(sps[0]).reorder or 0) if sps else 0
+            return self._codec.parse_sps(sps[0]) if sps else None
         except InvalidData:
-            return 0
+            return None
 
-    def take(self, payload: bytes, flagged: bool, *, adopt_sets: bool = False) -> NalSample | None:
+    def take(self, payload: bytes | list[bytes], flagged: bool, *, adopt_sets: bool = False) -> NalSample | None:
         """Returns the sample of this access unit; None while no record exists.
 
+        payload: bytes, or the NAL units of an Annex B access unit.
         flagged: whether the container marks it as a key frame. H.265 ignores this, because its NAL units have marks.
         adopt_sets: whether to adopt its parameter sets even if its NAL units do not show a key frame.
         Raises InvalidData for a broken access unit.
         """
-        units, prefixed = self._split(payload)
+        units, prefixed = self._split(payload) if isinstance(payload, bytes) else (payload, False)
         kinds = [self._codec.type_of(unit) for unit in units]
         if self._h264:
             key = h264.SLICE_IDR in kinds or (flagged and _has_recovery_point(units, kinds))
@@ -85,7 +96,7 @@ class NalSamples:
             self._adopt(units, kinds)
         if not self.config:
             return None
-        if prefixed:
+        if prefixed and isinstance(payload, bytes):
             return NalSample(self.config, key, payload)
         in_config = {unit for units_of_kind in self._sets for unit in units_of_kind}
         remaining = [

@@ -169,6 +169,7 @@ class Feed:
         old, self._tracks = self._tracks, tracks
         self._version += 1
         if old is None:
+            self.rendering.render_head(tracks, self._dts_ms)  # a rendering may need the tracks before the first unit
             return
         self.flush()
         self._writes.write_rest()

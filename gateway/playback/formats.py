@@ -56,6 +56,14 @@ WHEP: Final = PlayFormat(
     pulled=True,
     listener=PlayListener("webrtc", _open_whep),
 )
+SRT: Final = PlayFormat(
+    output="srt",
+    flag="",  # always on, because it costs nothing without players
+    addresses=(PlayAddress("srt", "", "SRT", "srt"),),
+    module="gateway.playback.srt",
+    pulled=True,
+    listener=PlayListener("srt"),  # players and publishers use one port
+)
 HLS: Final = PlayFormat(
     output="hls",
     flag="isHls",
@@ -76,7 +84,7 @@ CMAF: Final = PlayFormat(
     folders=("video", "audio", *ADDITIONAL_AUDIO),
 )
 # Clients list the formats in this order.
-FORMATS: Final = (FLV, RTMP, WHEP, HLS, CMAF)
+FORMATS: Final = (FLV, RTMP, SRT, WHEP, HLS, CMAF)
 for _format in FORMATS:
     fields.add({name: field.field for name, field in _format.fields.items()})
 

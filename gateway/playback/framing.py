@@ -1,4 +1,4 @@
-"""Frames a feed's bytes for HTTP, WebSocket and RTMP. One object of each kind serves all viewers."""
+"""Frames a feed's bytes for HTTP, WebSocket, RTMP and SRT. One object of each kind serves all viewers."""
 
 from typing import Final
 
@@ -41,5 +41,7 @@ CHUNKED: Final = Framing("flv", _chunk, lambda reason: b"0\r\n\r\n")
 RAW: Final = Framing("flv", _unchanged, _nothing)
 # A feed of RTMP renders complete messages, which need no frame. The player's RTMP connection reports the end.
 RTMP: Final = Framing("rtmp", _unchanged, _nothing)
+# A transport stream needs no frame.
+SRT: Final = Framing("srt", _unchanged, _nothing)
 # Binary WebSocket messages: one for each small batch. They are not masked, so all viewers get the same bytes.
 MESSAGES: Final = Framing("wsflv", _message, _close)

@@ -40,7 +40,7 @@ class PlayServices:
     ports: returns the ports of this process. They are known after all ports are bound.
     viewer_limits: refuses viewers above a bandwidth. play_hook: asks whether a viewer may play; None: nobody is asked.
     sessions: the WebRTC sessions that HTTP requests open, with their endpoint.
-    reads: schedules the reads of all sockets.
+    reads: schedules the reads of all sockets. is_first: whether this is the first process of its host.
     """
 
     settings: Settings
@@ -59,6 +59,7 @@ class PlayServices:
     play_hook: PlayHook | None = None
     viewer_limits: ViewerLimits = field(default_factory=lambda: ViewerLimits(0.0, {}))
     reads: ReadScheduler = field(default_factory=ReadScheduler)
+    is_first: bool = True
 
     def addresses(self, name: str) -> Iterator[tuple[ListenAddress, ssl.SSLContext | None]]:
         """Yields the addresses of one protocol, each with its TLS context."""

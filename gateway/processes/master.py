@@ -325,7 +325,7 @@ class OpenSockets:
                             opened._webrtc.append(bound)
                             sockets[name].append(bound.all)
                     case PortSharing.FIRST:
-                        sockets[name] = [listen(name, host, port)]
+                        sockets[name] = [listen(name, host, port, address.transports[0])]
                     case PortSharing.ONE_PORT:
                         sockets[name] = listen_shared(name, host, port, workers, address.transports[0])
                         opened._shared.update(sock for slot in sockets[name] for sock in slot)

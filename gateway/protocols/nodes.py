@@ -35,6 +35,7 @@ class LinkMessage(IntEnum):
     ADDITIONAL_TRACK = 21
     ADDITIONAL_UNIT = 22
     NUMBERS = 23  # to a publishing node, after each segment: JSON, see live.next_numbers
+    QUALITY = 24  # JSON: the quality of the connection of a push (`gateway.live.network_quality`)
 
 
 class PullForm(StrEnum):

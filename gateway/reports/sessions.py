@@ -18,6 +18,7 @@ from gateway.media.codecs import describe
 from gateway.media.track import Kind
 from gateway.packaging.rtp.output import KIND, RtpOutput
 from gateway.playback.formats import ADDRESSES
+from gateway.protocols.srt.statistics import LinkStatistics
 
 # Sessions always list these protocols, also with 0 viewers.
 PROTOCOLS: Final = tuple(address.name for address in ADDRESSES)
@@ -47,6 +48,8 @@ def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | 
         shown["bitrate"] = stream.received.bitrate
     if stream.publisher is not None:
         shown["publisher"] = _publisher(stream.publisher)
+        if isinstance(network := stream.publisher.network(), LinkStatistics):
+            shown["link"] = link(network)
     shown["input"], shown["inputKind"] = stream.received.input, str(stream.received.kind)
     shown["fallback"] = stream.received.input != stored_inputs(stream.channel.item)[0].name
     shown["viewers"] = _viewers(stream, remote_viewers or {})
@@ -66,7 +69,8 @@ def _publisher(publisher: ActivePublisher) -> dict[str, Any]:
         "seconds": round(time.monotonic() - publisher.since, 1),
         "dropped": dict(publisher.dropped),
     }
-    return shown if publisher.network is None else {**shown, "webrtc": quality(publisher.network())}
+    network = publisher.network()
+    return {**shown, "webrtc": quality(network)} if isinstance(network, NetworkQuality) else shown
 
 
 def session_with_viewers(id: str, stream: Stream | None, remote_viewers: Mapping[str, int]) -> dict[str, Any]:
@@ -81,6 +85,28 @@ def quality(network: NetworkQuality) -> dict[str, Any]:
         "roundTrip": None if trip is None else round(trip * 1000, 1),
         "lost": round(network.lost, 4),
         "jitter": round(network.jitter * 1000, 1),
+    }
+
+
+def link(state: LinkStatistics) -> dict[str, Any]:
+    """Returns the state of a connection by SRT, and of the links that carry it."""
+    links = [
+        {
+            "peer": path.peer,
+            "sharePercent": path.share_percent,
+            "rttMs": path.rtt_ms,
+            "state": "up" if path.is_up else "down",
+        }
+        for path in state.links
+    ]
+    return {
+        "rttMs": state.rtt_ms,
+        "lossPercent": state.loss_percent,
+        "retransmitted": state.retransmitted,
+        "dropped": state.dropped,
+        "latencyMs": state.latency_ms,
+        "bufferMs": state.buffer_ms,
+        "links": links,
     }
 
 

@@ -106,6 +106,14 @@ class WebRtcSettings(ListenerSettings):
     ice_servers: option.IceServers
 
 
+class SrtSettings(UdpListenerSettings):
+    is_for_edges = True
+
+    latency: option.Latency
+    passphrase: option.Passphrase
+    srtla_port: option.OptionalPort
+
+
 class AdminSettings(ListenerSettings):
     is_for_edges = True
     sharing = PortSharing.FIRST
@@ -395,6 +403,7 @@ class ListenAddress:
 
 # The name of the listener for agent checks of HAProxy. It has no section of its own.
 AGENT: Final = "agent"
+SRTLA: Final = "srtla"  # the links of a group must reach one process
 
 # The options with the URLs of stores.
 STORES: Final = ("channels", "objects", "registry", "vod.jobs", "vod.films", "admin.store", "events.store")
@@ -416,6 +425,7 @@ class Settings(Section):
     https: TlsListenerSettings
     ws: WsSettings
     wss: TlsListenerSettings
+    srt: SrtSettings
     webrtc: WebRtcSettings
     admin: AdminSettings
     oidc: OidcSettings
@@ -465,6 +475,9 @@ class Settings(Section):
                 continue
             about = (plain.transports, plain.sharing, plain.is_for_edges)
             found.append(ListenAddress(name, plain.host, section.port, is_tls, *about))
+        if self.srt.srtla_port >= 0:
+            srt, port = self.srt, self.srt.srtla_port
+            found.append(ListenAddress(SRTLA, srt.host, port, transports=srt.transports, sharing=PortSharing.FIRST))
         if self.cluster.agent_port >= 0:
             port = self.cluster.agent_port
             found.append(ListenAddress(AGENT, self.http.host, port, sharing=PortSharing.FIRST, is_for_edges=True))
@@ -484,4 +497,7 @@ def _is_listener(kind: Any) -> bool:
 
 
 # The names of all listeners. Some are open only with a certificate.
-LISTENERS: Final = tuple(name for name, info in Settings.model_fields.items() if _is_listener(info.annotation))
+LISTENERS: Final = (
+    *(name for name, info in Settings.model_fields.items() if _is_listener(info.annotation)),
+    SRTLA,
+)

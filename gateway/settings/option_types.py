@@ -194,6 +194,13 @@ def _secret_or_reference(value: SecretStr) -> SecretStr:
     return value
 
 
+def _passphrase(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text and not (text.isascii() and text.isprintable() and 10 <= len(text) <= 79 and not set(text) & set('"#%&+')):
+        raise ValueError("not a passphrase of SRT")
+    return value
+
+
 def _database_url(value: SecretStr) -> SecretStr:
     parts = urlsplit(value.get_secret_value())
     if value.get_secret_value() and not (parts.scheme in ("postgresql", "postgres") and parts.path.strip("/")):
@@ -271,6 +278,7 @@ Count = Annotated[_Int, Field(ge=0, le=2**53), Expected("a whole number, 0 or mo
 PositiveCount = Annotated[_Int, Field(ge=1, le=2**53), Expected("a whole number, 1 or more")]
 Days = Annotated[_Int, Field(ge=0, le=36_500), Expected("whole days from 0 to 36500")]
 Milliseconds = Annotated[_Int, Field(ge=0, le=10_000), Expected("whole milliseconds from 0 to 10000")]
+Latency = Annotated[_Int, Field(ge=0, le=60_000), Expected("whole milliseconds from 0 to 60000")]
 ChunkSize = Annotated[_Int, Field(ge=128, le=0xFFFFFF), Expected("bytes from 128 to 16777215")]
 Niceness = Annotated[_Int, Field(ge=0, le=19), Expected("a whole number from 0 to 19")]
 EncoderPreset = Annotated[
@@ -290,6 +298,9 @@ BaseAddress = Annotated[str, AfterValidator(_base_address), Expected("a URL with
 Issuer = Annotated[str, AfterValidator(_issuer), Expected("the issuer's URL, with https:// and no query")]
 Label = Annotated[str, Field(min_length=1, max_length=60), Expected("text of 1 to 60 characters")]
 Secret = Annotated[SecretStr, Expected("text")]
+Passphrase = Annotated[
+    SecretStr, AfterValidator(_passphrase), Expected('10 to 79 characters of ASCII without " # % & +, or empty')
+]
 SecretOrReference = Annotated[
     SecretStr,
     AfterValidator(_secret_or_reference),

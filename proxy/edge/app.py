@@ -26,6 +26,7 @@ from gateway.http.server import HttpServer
 from gateway.ingest.admission import Admission, PushRequest
 from gateway.ingest.rtmp.listener import open_rtmp
 from gateway.ingest.services import ListenerServices
+from gateway.ingest.srt.listener import open_srt
 from gateway.lib.refusals import Refusals
 from gateway.listeners.port_listener import OpenListeners
 from gateway.playback.health import Health
@@ -119,8 +120,8 @@ class Edge(Role):
         self._parts.pulled.drain()
 
     def open_pushes(self, services: ListenerServices) -> list[OpenListeners]:
-        """Binds the RTMP port, for players only."""
-        return [open_rtmp(services)]
+        """Binds the ports of RTMP and SRT, for players only."""
+        return [open_rtmp(services), open_srt(services, None)]
 
     async def serve(self, sessions: Signalling) -> Servers:
         parts, node = self._parts, self._parts.node

@@ -126,6 +126,9 @@ async def test_a_new_channel_shows_its_push_addresses(browser: Browser, gateway:
         await page.get_by_text("For players").click()
         for text in (item["obsKey"], item["pushUrl"], *item["playUrls"].values()):
             await expect(page.get_by_text(text, exact=True).first).to_be_visible()
+        await page.locator("summary", has_text="SRT").click()
+        for text in (item["pushUrls"]["srt"], f"publish:{item['obsKey']}"):
+            await expect(page.get_by_text(text, exact=True).first).to_be_visible()
         for name in ("Push address", "Watch page"):
             code = page.get_by_role("img", name=f"QR code of {name}", exact=True)
             await code.wait_for()

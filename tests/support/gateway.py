@@ -97,6 +97,20 @@ class Channel:
         """The URL for RTMP players."""
         return f"{self.obs_server}/{self.id}"
 
+    @property
+    def srt_push(self) -> str:
+        """The address to push to over SRT."""
+        return f"{self.srt_server}?streamid=publish:{self.id}?sign={self.key}"
+
+    @property
+    def srt(self) -> str:
+        """The address for players of SRT."""
+        return f"{self.srt_server}?streamid=read:{self.id}"
+
+    @property
+    def srt_server(self) -> str:
+        return f"srt://127.0.0.1:{self.gateway.ports['srt']}"
+
     def url(self, path: str) -> str:
         """A playback URL: `live.flv`, `live.m3u8`, `master.m3u8`, `manifest.mpd`, a player page …"""
         return f"http://127.0.0.1:{self.gateway.ports['http']}/{self.id}/{path}"
@@ -136,8 +150,9 @@ class Gateway:
         self.token = secrets.token_urlsafe(24)
         self.ports: dict[str, int] = {}
         env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-        env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN", "WEBRTC")}
-        env |= {f"MILLRACE_{name}__HOST": "127.0.0.1" for name in ("RTMP", "HTTP", "WS", "WEBRTC")}
+        env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN", "WEBRTC", "SRT")}
+        env["MILLRACE_SRT__SRTLA_PORT"] = "0"
+        env |= {f"MILLRACE_{name}__HOST": "127.0.0.1" for name in ("RTMP", "HTTP", "WS", "WEBRTC", "SRT")}
         env |= {"MILLRACE_DATA": str(self.data), "MILLRACE_ADMIN__TOKEN": self.token, **settings}
         with (folder / "gateway.log").open("wb") as log:
             self.process = fork_server.start(self.program, env, log)

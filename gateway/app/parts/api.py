@@ -54,6 +54,7 @@ def build_context(gateway: GatewayParts, metrics_of_all: Callable[[], Awaitable[
             pull_host=shown_host(settings.http.host),
             public_url=settings.playback.public_url,
             play_auth=settings.playback.auth,
+            passphrase=settings.srt.passphrase.get_secret_value(),
             sign_ttl=settings.playback.sign_ttl,
         ),
         limits=RequestLimits(limits.api_body, limits.item, _REQUEST_SECONDS, limits.viewer_stall),

@@ -56,7 +56,7 @@ class OutputFactory:
         self.finalizer = Mp4Finalizer(archive)
         self.recording_counts = RecordingCounts()
         self.jpegs = JpegService(self.workers, settings.snapshot)
-        self.relays = RelayFactory(settings.relay, self.egress, hub.events, tls, cloud)
+        self.relays = RelayFactory(settings.relay, self.egress, hub.events, tls, cloud, settings.srt.latency / 1000)
         self.kvs = KvsStreams(cloud, settings.kvs, tls)
         for source in (
             *(self._packaging.samples, archive.samples, self.recording_counts.samples),

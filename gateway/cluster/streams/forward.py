@@ -20,6 +20,7 @@ from gateway.cluster.streams.pull import MAX_FRAME, reason_of
 from gateway.cluster.streams.remote_sink import RemoteSink
 from gateway.lib.metrics import Counter
 from gateway.live.hub import Hub, StreamLimits
+from gateway.live.network_quality import quality_fields
 from gateway.live.next_numbers import OutputNumbers
 from gateway.live.publisher import Evict, PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
@@ -172,7 +173,7 @@ class PushLink(NodeLink):
 
     def opened(self, transport: asyncio.Transport, rest: bytes) -> None:
         self._transport = transport
-        self._writer = RemoteSink(transport, self._dropped)
+        self._writer = RemoteSink(transport, self._dropped, self._send_quality)
         self._writer.begin()
         self._timeout.begin()
         if rest:
@@ -187,6 +188,12 @@ class PushLink(NodeLink):
         if stream.additional is not None:
             stream.additional.attach(self._writer, time.monotonic())
         self._writer.end_replay()
+
+    def _send_quality(self) -> None:
+        """Sends the quality of the publisher's connection, which only this node knows."""
+        publisher = self._stream.publisher if self._stream is not None else None
+        if publisher is not None and (quality := publisher.network()) is not None:
+            self._transport.write(wire.frame(LinkMessage.QUALITY, wire.write_json(quality_fields(quality))))
 
     def close(self) -> None:
         self._end(None)

@@ -12,6 +12,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.channels.expiry import NEVER_DATE
+from gateway.channels.fields import IS_ENCRYPTED, SRT_PASSPHRASE
 from gateway.cluster.members.peers import NodeLink
 from gateway.cluster.streams.link_timeout import LinkTimeout
 from gateway.cluster.streams.remote_sink import RemoteSink
@@ -45,7 +46,8 @@ _SHARED: Final = (
 
 def shared_fields(channel: Channel) -> dict[str, Any]:
     """Returns the fields of a channel that other nodes may get."""
-    return {name: channel.item[name] for name in _SHARED if name in channel.item}
+    fields = {name: channel.item[name] for name in _SHARED if name in channel.item}
+    return fields | ({IS_ENCRYPTED: True} if channel.text(SRT_PASSPHRASE) else {})
 
 
 def shared_channel(fields: Mapping[str, Any], channel: str) -> Channel:

@@ -9,6 +9,7 @@ import structlog
 from gateway.cluster.streams.link_timeout import LinkTimeout
 from gateway.cluster.streams.pull import MAX_FRAME, reason_of
 from gateway.http.connection_slot import ConnectionSlot
+from gateway.live.network_quality import Quality, quality_of
 from gateway.live.next_numbers import NextNumbers
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo, track_info
@@ -50,11 +51,13 @@ class UnitReceiver(asyncio.Protocol):
         self._tracks: Tracks | None = None
         self._additional: dict[int, Tracks] = {}  # the key is twice the id of the track, plus 1 for audio
         self._publisher: StreamPublisher | None = None
+        self._quality: Quality | None = None  # of the connection of the publisher to the other node
         self._timeout = LinkTimeout(transport.abort, self._ping)
 
     def begin(self, publisher: StreamPublisher, rest: bytes) -> None:
         """Starts to receive. publisher: this connection now owns it. rest: bytes received after the request."""
         self._publisher = publisher
+        publisher.network = lambda: self._quality
         if self._keep_time and publisher.stream.received.last_push:
             self._skip_until = publisher.stream.received.last_dts_ms
         self._timeout.begin()
@@ -113,6 +116,8 @@ class UnitReceiver(asyncio.Protocol):
                 self._receive_additional(publisher, wire.destination(body), wire.decode_tracks(body), now)
             case StreamMessage.TIMED:
                 publisher.push_timed(wire.decode_timed(body))
+            case LinkMessage.QUALITY:
+                self._quality = quality_of(wire.read_json(body))
             case LinkMessage.OVER:
                 self._close_publisher(reason_of(body))
                 self._transport.close()

@@ -6,11 +6,16 @@ import { installedSwitches } from "./installed_outputs.js";
 import { unreachable } from "./session.js";
 
 /**
- * @typedef {Record<string, any> & {id: string, key: string, playUrls: Record<string, string>, pushUrl: string, obsServer: string,
- *   obsKey: string, expired: boolean, outdate?: any}} Channel
+ * @typedef {Record<string, any> & {id: string, key: string, playUrls: Record<string, string>, pushUrl: string,
+ *   pushUrls?: Record<string, string>, obsServer: string, obsKey: string, expired: boolean, outdate?: any}} Channel
  */
 /** @typedef {{name: string, enabled: boolean, state: string, error: string | null} & Record<string, any>} Output */
 /** A connection of WebRTC: ms, and a share of the packets. @typedef {{roundTrip: number | null, lost: number, jitter: number}} Network */
+/**
+ * The connection of a push over SRT; times in ms. links: those that carry it; SRTLA has several.
+ * @typedef {{rttMs: number | null, lossPercent: number, retransmitted: number, dropped: number, latencyMs: number, bufferMs: number,
+ *   links: {peer: string, sharePercent: number, rttMs: number | null, state: "up" | "down"}[]}} Link
+ */
 /**
  * @typedef {object} Session
  * @property {string} id
@@ -19,6 +24,7 @@ import { unreachable } from "./session.js";
  * @property {string | null} since
  * @property {number} bitrate
  * @property {{protocol: string, address: string, seconds: number, dropped: Record<string, number>, webrtc?: Network} | null} publisher
+ * @property {Link} [link]  of a push over SRT
  * @property {(Network & {address: string, transport: string})[]} [webrtcViewers]  those with the worst connections first
  * @property {Record<string, number>} viewers
  * @property {({kind: "video" | "audio", codec: string, profile: string | null} & Record<string, any>)[]} tracks

@@ -1,4 +1,5 @@
-"""Writes MPEG transport streams for HLS segments (ISO/IEC 13818-1).
+"""Writes and reads MPEG transport streams (ISO/IEC 13818-1).
 
-The § numbers in this package refer to it.
+`muxer` writes HLS segments, and `reader` reads them again, strictly. `program_reader` reads what any encoder
+sends live. The § numbers in this package refer to the standard.
 """

@@ -10,15 +10,15 @@ from typing import Final
 
 from gateway.formats.ts import psi
 from gateway.formats.ts.muxer import AUDIO_PID, AUDIO_TYPES, VIDEO_PID, VIDEO_TYPES
+from gateway.formats.ts.packets import PACKET
+from gateway.formats.ts.pes import parse_pes
+from gateway.formats.ts.program_tables import PMT_TABLE, check_section, parse_pmt
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec
 
-PACKET: Final = 188
 MAX_PES: Final = 24 << 20  # bytes of packets; the largest RTMP message is smaller
 
 _TYPES: Final = {kind: codec for codec, (kind, _) in (VIDEO_TYPES | AUDIO_TYPES).items()}
-_MASK33: Final = (1 << 33) - 1
-_HALF33: Final = 1 << 32
 # Bits of the second and fourth byte of a packet.
 _ERROR, _START, _RANDOM_ACCESS = 0x80, 0x40, 0x40
 _PAYLOAD, _ADAPTATION = 0x10, 0x20
@@ -171,45 +171,27 @@ class TsDemuxer:
         """Reads PAT or PMT. Only the first tables count, because TsMuxer repeats them unchanged."""
         if pid == psi.PAT_PID or self._has_pmt:
             return
-        section = payload[1:]
-        length = 3 + (int.from_bytes(section[1:3], "big") & 0xFFF)
-        if payload[:1] != b"\0" or section[:1] != b"\x02" or not 16 <= length <= len(section):
+        length = 3 + (int.from_bytes(payload[2:4], "big") & 0xFFF)
+        section = payload[1 : 1 + length]
+        if payload[:1] != b"\0" or not 16 <= length == len(section):
             raise InvalidData("MPEG-TS: a PMT that we do not write")
-        if psi.crc32(section[:length]):
-            raise InvalidData("MPEG-TS: a PMT with a wrong checksum")
+        check_section(section, PMT_TABLE)
         self._has_pmt = True
-        at = 12 + (int.from_bytes(section[10:12], "big") & 0xFFF)
-        while at + 5 <= length - 4:
-            kind, stream_pid = section[at], int.from_bytes(section[at + 1 : at + 3], "big") & 0x1FFF
-            codec = _TYPES.get(kind)
-            if codec is None or stream_pid != (VIDEO_PID if codec in VIDEO_TYPES else AUDIO_PID):
-                raise InvalidData(f"MPEG-TS: stream type {kind} with PID {stream_pid}")
+        for entry in parse_pmt(section).streams:
+            codec = _TYPES.get(entry.stream_type)
+            if codec is None or entry.pid != (VIDEO_PID if codec in VIDEO_TYPES else AUDIO_PID):
+                raise InvalidData(f"MPEG-TS: stream type {entry.stream_type} with PID {entry.pid}")
             if codec in VIDEO_TYPES:
                 self.video = codec
             else:
                 self.audio = codec
-            self._streams[stream_pid] = _OpenPes()
-            at += 5 + (int.from_bytes(section[at + 3 : at + 5], "big") & 0xFFF)
-
-
-def unwrapped(value: int, near: int) -> int:
-    """Returns the time of a 33-bit value: the one that is nearest to the time `near`."""
-    return near + ((value - near + _HALF33) & _MASK33) - _HALF33
+            self._streams[entry.pid] = _OpenPes()
 
 
 def _pes(video: bool, key: bool, data: bytes) -> Pes:
-    """Reads a PES packet (§2.4.3.7) with the header that TsMuxer writes."""
-    stamps = data[7] >> 6 if len(data) > 8 else 0
-    start = 9 + (data[8] if len(data) > 8 else 0)
+    """Reads a PES packet (§2.4.3.7) with the header that TsMuxer writes: it has a time, and its exact length."""
+    pts, dts, payload = parse_pes(data)
     length = int.from_bytes(data[4:6], "big")
-    if data[:3] != b"\0\0\1" or stamps not in (2, 3) or start < (19 if stamps == 3 else 14) or start > len(data):
-        raise InvalidData("MPEG-TS: a PES header that we do not write")
-    if (length and length != len(data) - 6) or not (length or video):
-        raise InvalidData("MPEG-TS: a PES packet is cut short")
-    pts = _stamp(data, 9)
-    return Pes(video, pts, _stamp(data, 14) if stamps == 3 else pts, key, data[start:])
-
-
-def _stamp(data: bytes, at: int) -> int:
-    value = int.from_bytes(data[at : at + 5], "big")
-    return value >> 3 & 0x1_C000_0000 | value >> 2 & 0x3FFF_8000 | value >> 1 & 0x7FFF
+    if pts is None or dts is None or (length and length != len(data) - 6) or not (length or video):
+        raise InvalidData("MPEG-TS: a PES packet that we do not write")
+    return Pes(video, pts, dts, key, payload)

@@ -50,7 +50,9 @@ class TsMuxer:
     InvalidData for a broken configuration, ValueError without any track.
     """
 
-    def __init__(self, video: MediaTrack | None, audio: MediaTrack | None, *, delay: int = 63_000) -> None:
+    def __init__(
+        self, video: MediaTrack | None, audio: MediaTrack | None, *, delay: int = 63_000, version: int = 0
+    ) -> None:
         if video is None and audio is None:
             raise ValueError("a transport stream without a track")
         self._delay = delay
@@ -78,7 +80,7 @@ class TsMuxer:
         self._audio_codec = audio.codec if audio is not None else None
         self._audio = _Pid(AUDIO_PID)
         self._pat = psi.pat()
-        self._pmt = psi.pmt(self._pcr_pid, streams)
+        self._pmt = psi.pmt(self._pcr_pid, streams, version)
 
     def _set_video(self, video: MediaTrack) -> None:
         codec = NAL_CODECS[video.codec]
@@ -90,13 +92,27 @@ class TsMuxer:
         self._aud = _AUDS[video.codec]
         self._parameter_sets = nal.join_annexb([unit for units in record.sets for unit in units])
 
+    def continue_counters(self, before: TsMuxer) -> None:
+        """Continues the counters of the muxer that wrote the packets before."""
+        self._counters = dict(before._counters)
+        self._video.counter, self._audio.counter = before._video.counter, before._audio.counter
+
     def write_tables(self) -> bytes:
         """Returns PAT and PMT, the first two packets of each segment."""
-        out = []
-        for pid, body in ((psi.PAT_PID, self._pat), (psi.PMT_PID, self._pmt)):
-            out.append(bytes((0x47, 0x40 | pid >> 8, pid & 0xFF, 0x10 | self._counters[pid])) + body)
+        tables = self._tables(0)
+        for pid in self._counters:
             self._counters[pid] = self._counters[pid] + 1 & 15
-        return b"".join(out)
+        return tables
+
+    def repeat_tables(self) -> bytes:
+        """Returns the last PAT and PMT once more, for a reader that joins before the next ones."""
+        return self._tables(-1)
+
+    def _tables(self, step: int) -> bytes:
+        return b"".join(
+            bytes((0x47, 0x40 | pid >> 8, pid & 0xFF, 0x10 | self._counters[pid] + step & 15)) + body
+            for pid, body in ((psi.PAT_PID, self._pat), (psi.PMT_PID, self._pmt))
+        )
 
     def write_video(self, dts: int, cts: int, key: bool, payload: bytes) -> Packets:
         """Returns the packets of one picture. payload: a length-prefixed sample, shown at dts + cts.

@@ -1,6 +1,7 @@
 """Writes the two tables of a transport stream: its program (PAT) and the program's streams (PMT)."""
 
 import struct
+import zlib
 
 PAT_PID = 0x0000
 PMT_PID = 0x1000
@@ -8,25 +9,16 @@ _PROGRAM = 1
 _TRANSPORT_STREAM_ID = 1
 
 
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        crc = byte << 24
-        for _ in range(8):
-            crc = crc << 1 ^ (0x04C11DB7 if crc & 0x8000_0000 else 0)
-        table.append(crc & 0xFFFF_FFFF)
-    return tuple(table)
-
-
-_CRC = _crc_table()
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def crc32(data: bytes) -> int:
-    """Returns the CRC of a section (ISO/IEC 13818-1 Annex A): polynomial 04C11DB7, not reflected, not inverted."""
-    crc = 0xFFFF_FFFF
-    for byte in data:
-        crc = crc << 8 & 0xFFFF_FFFF ^ _CRC[crc >> 24 ^ byte]
-    return crc
+    """Returns the CRC of a section (ISO/IEC 13818-1 Annex A): polynomial 04C11DB7, not reflected, not inverted.
+
+    It is that of zlib with all bits in the other order.
+    """
+    reflected = zlib.crc32(data.translate(_REVERSED)) ^ 0xFFFF_FFFF
+    return int.from_bytes(reflected.to_bytes(4, "little").translate(_REVERSED), "big")
 
 
 def pat() -> bytes:
@@ -34,13 +26,13 @@ def pat() -> bytes:
     return _body(0x00, _TRANSPORT_STREAM_ID, struct.pack(">HH", _PROGRAM, 0xE000 | PMT_PID))
 
 
-def pmt(pcr_pid: int, streams: list[tuple[int, int, bytes]]) -> bytes:
+def pmt(pcr_pid: int, streams: list[tuple[int, int, bytes]], version: int = 0) -> bytes:
     """Returns the packet body (184 bytes) of the program map table (§2.4.4.8).
 
-    streams: `stream_type`, PID and descriptors of each.
+    streams: `stream_type`, PID and descriptors of each. version: 0 to 31; changes with the streams.
     """
     packed = [struct.pack(">BHH", kind, 0xE000 | pid, 0xF000 | len(extra)) + extra for kind, pid, extra in streams]
-    return _body(0x02, _PROGRAM, struct.pack(">HH", 0xE000 | pcr_pid, 0xF000) + b"".join(packed))
+    return _body(0x02, _PROGRAM, struct.pack(">HH", 0xE000 | pcr_pid, 0xF000) + b"".join(packed), version)
 
 
 def registration(name: bytes) -> bytes:
@@ -48,7 +40,8 @@ def registration(name: bytes) -> bytes:
     return b"\x05\x04" + name
 
 
-def _body(table_id: int, number: int, payload: bytes) -> bytes:
-    # pointer_field 0; section_syntax_indicator 1; version 0, current; section 0 of 0.
-    section = struct.pack(">BHH", table_id, 0xB000 | len(payload) + 9, number) + b"\xc1\0\0" + payload
+def _body(table_id: int, number: int, payload: bytes, version: int = 0) -> bytes:
+    # pointer_field 0; section_syntax_indicator 1; version, current; section 0 of 0.
+    head = struct.pack(">BHHBH", table_id, 0xB000 | len(payload) + 9, number, 0xC1 | version << 1, 0)
+    section = head + payload
     return (b"\x00" + section + crc32(section).to_bytes(4, "big")).ljust(184, b"\xff")

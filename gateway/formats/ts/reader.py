@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Final
 
-from gateway.formats.ts.demuxer import Pes, TsDemuxer, unwrapped
-from gateway.media import aac, ac3, mp3
+from gateway.formats.ts.demuxer import Pes, TsDemuxer
+from gateway.formats.ts.packets import unwrapped
+from gateway.formats.ts.sound_frames import CLOCK, read_frame
 from gateway.media.errors import InvalidData
 from gateway.media.nal_samples import NalSamples
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
-CLOCK: Final = 90_000  # ticks a second of all times
 _MAX_FRAMES: Final = 4_096  # audio frames of one PES packet
 
 
@@ -69,25 +69,10 @@ class TsReader:
         at = samples = count = 0
         while at < len(payload):
             count += 1
-            start, end, config, rate, length = _frame(codec, payload, at)
+            start, end, config, rate, length = read_frame(codec, payload, at)
             if not at < end <= len(payload) or count > _MAX_FRAMES:
                 raise InvalidData(f"MPEG-TS: an {codec} frame that exceeds its PES packet")
             if self._audio_track is None or self._audio_track.config != config:
                 self._audio_track = MediaTrack(Kind.AUDIO, codec, CLOCK, config)
             yield AccessUnit(self._audio_track, time + samples * CLOCK // rate, 0, True, 0.0, payload[start:end])
             at, samples = end, samples + length
-
-
-def _frame(codec: Codec, data: bytes, at: int) -> tuple[int, int, bytes, int, int]:
-    """Returns start and end of the frame at `at`, its configuration, its sample rate, and its samples."""
-    match codec:
-        case Codec.AAC:
-            config, size = aac.parse_adts(data[at : at + 7])
-            asc = aac.parse_asc(config)
-            return at + 7, at + size, config, asc.core_rate, asc.core_samples
-        case Codec.MP3:
-            header = mp3.parse_header(data[at : at + 4])
-            return at, at + mp3.frame_bytes(data[at : at + 4]), b"", header.rate, header.samples
-        case _:
-            frame = ac3.parse_frame(data[at : at + 16])
-            return at, at + ac3.frame_bytes(data, at), b"", frame.rate, frame.samples

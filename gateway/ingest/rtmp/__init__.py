@@ -5,7 +5,9 @@ The wire format itself is in `gateway.protocols.rtmp` and does no I/O.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from gateway.channels.addresses import Addresses
 from gateway.channels.channel import Channel
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
     from gateway.ingest.services import ListenerServices
     from gateway.listeners.port_listener import OpenListeners
     from gateway.outputs.services import OutputServices
+
+
+def _url(addresses: Addresses, channel: Channel, tls: bool, fields: Mapping[str, str]) -> str:
+    return f"{addresses.rtmp_server(channel)}/{channel.id}?{urlencode(fields)}"
 
 
 def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
@@ -33,5 +39,6 @@ LISTENER = ListenerDescriptor(
     open=_open,
     fields={"pushUrl": "The address for ffmpeg to push to.", "obsServer": "OBS: Server.", "obsKey": "OBS: Stream Key."},
     addresses=_addresses,
+    url=_url,
     order=10,
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from gateway.channels.addresses import Addresses
 from gateway.channels.channel import Channel
@@ -14,9 +16,14 @@ if TYPE_CHECKING:
     from gateway.outputs.services import OutputServices
 
 
+def _url(addresses: Addresses, channel: Channel, tls: bool, fields: Mapping[str, str]) -> str:
+    return f"{addresses.pull}/{channel.id}/whip?{urlencode(fields)}"
+
+
 def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
     """Returns the address with the sign; and the two fields of OBS, which sends the key as a bearer token."""
-    return {"whipUrl": f"{addresses.pull}/{channel.id}/whip?sign={channel.key}", "whipServer": f"{addresses.pull}/whip"}
+    url = _url(addresses, channel, tls, {"sign": channel.key})
+    return {"whipUrl": url, "whipServer": f"{addresses.pull}/whip"}
 
 
 def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
@@ -34,5 +41,6 @@ LISTENER = ListenerDescriptor(
         "whipServer": "The WHIP server for OBS; its bearer token is `obsKey`.",
     },
     addresses=_addresses,
+    url=_url,
     order=30,
 )

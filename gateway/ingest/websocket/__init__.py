@@ -5,7 +5,9 @@ The messages are in `gateway.protocols.push`. A worker process reads the recordi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from gateway.channels.addresses import APP, Addresses
 from gateway.channels.channel import Channel
@@ -23,11 +25,15 @@ def push_servers(addresses: Addresses) -> list[str]:
     return [addresses.server(name) for name in names]
 
 
-def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
+def _url(addresses: Addresses, channel: Channel, tls: bool, fields: Mapping[str, str]) -> str:
     """Returns ws://host:8081/stream/<id>?sign=…; over TLS if that port has a certificate, or if TLS is needed."""
     secure = tls or channel.is_rtmps or addresses.ports.over_tls("ws")
     server = push_servers(addresses)[-1 if secure else 0]
-    return {"wsUrl": f"{server}/{APP}/{channel.id}?sign={channel.key}"}
+    return f"{server}/{APP}/{channel.id}?{urlencode(fields)}"
+
+
+def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
+    return {"wsUrl": _url(addresses, channel, tls, {"sign": channel.key})}
 
 
 def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
@@ -37,5 +43,10 @@ def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
 
 
 LISTENER = ListenerDescriptor(
-    name="ws", open=_open, fields={"wsUrl": "The address for a browser to push to."}, addresses=_addresses, order=20
+    name="ws",
+    open=_open,
+    fields={"wsUrl": "The address for a browser to push to."},
+    addresses=_addresses,
+    url=_url,
+    order=20,
 )

@@ -1,4 +1,4 @@
-"""Addresses that the gateway fetches: RTMP, HTTP-FLV, HLS, MPEG-TS over HTTP, and RTSP cameras."""
+"""Addresses that the gateway fetches: RTMP, HTTP-FLV, HLS, RTSP cameras, and MPEG-TS over HTTP, SRT, UDP and RTP."""
 
 from gateway.channels.inputs import InputKind, InputSpec
 from gateway.inputs.descriptor import InputDescriptor, InputServices, InputSource

@@ -8,10 +8,18 @@ from gateway.inputs.descriptor import InputContext, InputServices, InputSource
 from gateway.inputs.pull.http_pull import pull_http
 from gateway.inputs.pull.rtmp_pull import pull_rtmp
 from gateway.inputs.pull.rtsp_pull import pull_rtsp
-from gateway.lib.egress import HTTP, RTMP, RTSP, EgressRefused
+from gateway.inputs.pull.srt_pull import pull_srt
+from gateway.inputs.pull.udp_pull import pull_udp
+from gateway.lib.egress import HTTP, RTMP, RTSP, SRT, UDP, EgressRefused
 from gateway.ports.errors import GatewayError, OutputError
 
-_PROTOCOLS: Final = dict.fromkeys(RTMP, pull_rtmp) | dict.fromkeys(HTTP, pull_http) | dict.fromkeys(RTSP, pull_rtsp)
+_PROTOCOLS: Final = {
+    **dict.fromkeys(HTTP, pull_http),
+    **dict.fromkeys(RTMP, pull_rtmp),
+    **dict.fromkeys(RTSP, pull_rtsp),
+    **dict.fromkeys(SRT, pull_srt),
+    **dict.fromkeys(UDP, pull_udp),
+}
 
 
 class PullSource(InputSource):

@@ -12,7 +12,7 @@ from typing import BinaryIO, Final, Protocol
 from gateway.formats.mp4.movie_reader import MAX_MOOV, MovieReader, is_start
 from gateway.formats.mp4.stream import FragmentReader, fragment_places
 from gateway.formats.recording import ForeignCodec, Packet
-from gateway.formats.ts.demuxer import PACKET
+from gateway.formats.ts.packets import PACKET
 from gateway.formats.ts.reader import TsReader
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData

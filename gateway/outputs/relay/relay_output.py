@@ -1,4 +1,4 @@
-"""The output `relay`: sends a stream to other RTMP(S) servers, with unchanged media and times."""
+"""The output `relay`: sends a stream to other RTMP(S) and SRT servers, with unchanged media and times."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from gateway.media.track import AccessUnit
 from gateway.outputs.relay.relay_target import RelayContext, RelayTarget, TargetState
 from gateway.ports.events import Events
 from gateway.ports.stores import IvsDirectory
+from gateway.protocols.srt.url import DEFAULT_LATENCY
 from gateway.settings.models import RelaySettings
 
 log = structlog.get_logger(__name__)
@@ -35,6 +36,7 @@ class RelayFactory:
 
     tls: trusted authorities for outgoing connections; None: the system's.
     ivs: the directory of IVS channels; None without AWS.
+    latency: of SRT targets whose address has none, seconds.
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class RelayFactory:
         events: Events,
         tls: ssl.SSLContext | None = None,
         ivs: IvsDirectory | None = None,
+        latency: float = DEFAULT_LATENCY / 1000,
     ) -> None:
-        self.context = RelayContext(relay, egress, events, ivs, self._tls_context)
+        self.context = RelayContext(relay, egress, events, ivs, self._tls_context, latency)
         self._tls = tls
         self.running: set[RelayOutput] = set()
         self._sent = 0  # bytes of ended targets

@@ -17,7 +17,7 @@ from gateway.formats.flv import muxer
 from gateway.formats.flv.tag import AUDIO, FOURCC, SCRIPT, VIDEO
 from gateway.lib.aws_extra import INSTALL_AWS
 from gateway.lib.backoff import Backoff
-from gateway.lib.egress import RTMP, Egress, EgressRefused
+from gateway.lib.egress import RTMP, SRT, Egress, EgressRefused
 from gateway.lib.rfc3339 import rfc3339
 from gateway.live.additional_sinks import AdditionalSinks
 from gateway.live.output_fault import OutputFault
@@ -26,14 +26,17 @@ from gateway.live.sink import SinkNeeds
 from gateway.live.stream import Stream
 from gateway.live.subscription import AdditionalUnit, End, Item, Subscription
 from gateway.media.track import AccessUnit, AmfValue, Codec, Kind, MediaTrack, Timed, Tracks
-from gateway.outputs.relay import redact_target
+from gateway.outputs.relay import redact_target, srt_push
 from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime
 from gateway.outputs.relay.rtmp_push import PushRefused, RtmpPush, open_push
+from gateway.outputs.relay.srt_push import SrtRelayPush
 from gateway.ports.errors import GatewayError, OutputError, OutputUnsupported
 from gateway.ports.events import Events
 from gateway.ports.stores import IvsDirectory
 from gateway.protocols.rtmp.client import ConnectFeatures
 from gateway.protocols.rtmp.url import RtmpUrl, parse_url
+from gateway.protocols.srt.url import SrtUrl
+from gateway.protocols.srt.url import parse_url as parse_srt_url
 from gateway.settings.models import RelaySettings
 
 log = structlog.get_logger(__name__)
@@ -59,6 +62,7 @@ class RelayContext:
 
     events: get the failures of single targets. ivs: the directory of IVS channels; None without AWS.
     tls: returns the TLS context; called for RTMPS targets.
+    latency: of SRT targets whose address has none, seconds.
     """
 
     relay: RelaySettings
@@ -66,13 +70,14 @@ class RelayContext:
     events: Events
     ivs: IvsDirectory | None
     tls: Callable[[], ssl.SSLContext]
+    latency: float
 
 
 @dataclass(frozen=True, slots=True)
 class _TargetAddress:
     """The current address of a target. secrets: texts to mask in all messages about it."""
 
-    url: RtmpUrl
+    url: RtmpUrl | SrtUrl
     address: str
     secrets: tuple[str, ...]
     rules: IvsRules | None
@@ -96,7 +101,7 @@ class RelayTarget:
         self._attempts = 0
         self._sent = 0  # bytes of earlier connections
         self._dropped = 0
-        self._push: RtmpPush | None = None
+        self._push: RtmpPush | SrtRelayPush | None = None
         self._items: Subscription | None = None
         self._additional: AdditionalSinks | None = None
         self._rules: IvsRules | None = None
@@ -110,8 +115,9 @@ class RelayTarget:
 
     @property
     def dropped(self) -> int:
-        """Returns the number of units that were dropped because the target was slow."""
-        return self._dropped + (self._items.dropped if self._items is not None else 0)
+        """Returns the number of units that were dropped because the target was slow, and of lost packets of SRT."""
+        packets = self._push.dropped if isinstance(self._push, SrtRelayPush) else 0
+        return self._dropped + packets + (self._items.dropped if self._items is not None else 0)
 
     def report(self) -> dict[str, Any]:
         """Returns the target's state for the session's status."""
@@ -123,8 +129,14 @@ class RelayTarget:
             "dropped": self.dropped,
             "attempts": self._attempts,
             "error": self.error or None,
-            "warnings": self._rules.warnings if self._rules is not None and self.state is TargetState.LIVE else [],
+            "warnings": self._warnings if self.state is TargetState.LIVE else [],
         }
+
+    @property
+    def _warnings(self) -> list[str]:
+        if isinstance(self._push, SrtRelayPush):
+            return self._push.warnings
+        return self._rules.warnings if self._rules is not None else []
 
     def begin(self) -> None:
         """Subscribes to the stream, before `run`."""
@@ -133,8 +145,8 @@ class RelayTarget:
         self._additional = AdditionalSinks(self._stream, self._items, self._chosen)
 
     def _chosen(self, track: PushedTrack) -> bool:
-        """Whether the channel relays an additional track. IVS takes only the default tracks."""
-        if relay_urls.is_ivs_channel(self._text) or is_ivs_address(self._text):
+        """Whether the channel relays an additional track. IVS and SRT take only the default tracks."""
+        if relay_urls.is_ivs_channel(self._text) or is_ivs_address(self._text) or relay_urls.is_srt(self._text):
             return False
         return self._stream.channel.relay_tracks.includes(track.name, track.info.language)
 
@@ -187,6 +199,8 @@ class RelayTarget:
                 self._rules = target.rules
                 if target.rules is not None:
                     target.rules.check_tracks(first)
+                if isinstance(target.url, SrtUrl):
+                    srt_push.check_tracks(first)
                 began = time.monotonic()
                 try:
                     await self._relay(target, first, iterator, items)
@@ -211,6 +225,8 @@ class RelayTarget:
             address = f"rtmps://{host}:{port or 443}/app/{ingest.key}"
             url, rules = _parse(address), IvsRules(ingest.kind, is_realtime(host))
             return _TargetAddress(url, address, (*redact_target.target_secrets(address, url), ingest.key), rules)
+        if relay_urls.is_srt(self._text):
+            return _TargetAddress(_parse_srt(self._text), self._text, (), None)  # its errors have no text of the server
         url = _parse(self._text)
         known = IvsRules(realtime=is_realtime(url.host)) if is_ivs_address(self._text) else None
         return _TargetAddress(url, self._text, redact_target.target_secrets(self._text, url), known)
@@ -218,28 +234,39 @@ class RelayTarget:
     async def _relay(
         self, target: _TargetAddress, tracks: Tracks, iterator: AsyncIterator[Item], items: Subscription
     ) -> None:
-        context = self._context
-        addresses = await context.egress.check(target.address, RTMP)
-        fourccs = [FOURCC[track.codec].decode() for track in tracks if track.codec not in _PLAIN]
-        additional = [t.track for t in self._stream.pushed_tracks.by_name.values() if self._chosen(t)]
-        if additional:  # only then, because older servers fail with the list
-            fourccs = sorted({FOURCC[track.codec].decode() for track in (*tracks, *additional)})
-        tls = context.tls() if target.url.secure else None
-        push = self._push = await open_push(
-            target.url, addresses, context.relay, tls, ConnectFeatures(fourccs, bool(additional)), context.egress.reads
-        )
+        push = self._push = await self._open(target, tracks)
         push.on_lost = items.on_failed
         try:
             self._set_state(TargetState.LIVE)
             log.info("relay is live", stream=self._stream.name, target=self.shown, attempts=self._attempts)
             self._logged_error = ""
-            await self._send_items(push, tracks, iterator)
+            if isinstance(push, SrtRelayPush):
+                await push.send_stream(tracks, iterator)
+            else:
+                await self._send_items(push, tracks, iterator)
         finally:
             try:
                 await push.finish()
             finally:
                 self._sent += push.sent
+                self._dropped += push.dropped if isinstance(push, SrtRelayPush) else 0
                 self._push = None
+
+    async def _open(self, target: _TargetAddress, tracks: Tracks) -> RtmpPush | SrtRelayPush:
+        """Returns an open push. Raises OutputError, EgressRefused, OSError."""
+        context, url = self._context, target.url
+        if isinstance(url, SrtUrl):
+            # A passphrase may have characters that no other address has.
+            addresses = await context.egress.check(target.address.partition("?")[0], SRT)
+            return await srt_push.open_push(url, addresses, context.latency, context.relay.timeout)
+        addresses = await context.egress.check(target.address, RTMP)
+        fourccs = [FOURCC[track.codec].decode() for track in tracks if track.codec not in _PLAIN]
+        additional = [t.track for t in self._stream.pushed_tracks.by_name.values() if self._chosen(t)]
+        if additional:  # only then, because older servers fail with the list
+            fourccs = sorted({FOURCC[track.codec].decode() for track in (*tracks, *additional)})
+        tls = context.tls() if url.secure else None
+        features = ConnectFeatures(fourccs, bool(additional))
+        return await open_push(url, addresses, context.relay, tls, features, context.egress.reads)
 
     async def _send_items(self, push: RtmpPush, tracks: Tracks, iterator: AsyncIterator[Item]) -> None:
         """Sends all items from a key frame on, until the stream's end. Hot path."""
@@ -349,6 +376,13 @@ class RelayTarget:
 def _parse(address: str) -> RtmpUrl:
     try:
         return parse_url(address)
+    except ValueError as error:
+        raise OutputError(str(error)) from None
+
+
+def _parse_srt(address: str) -> SrtUrl:
+    try:
+        return parse_srt_url(address)
     except ValueError as error:
         raise OutputError(str(error)) from None
 

@@ -62,8 +62,9 @@ async def test_a_new_channel_shows_its_push_and_play_addresses(api: Admin):
     assert item["obsServer"] == "rtmp://127.0.0.1:1935/stream"
     assert item["obsKey"] == f"{item['id']}?sign={item['key']}"
     assert item["pushUrl"] == f"{item['obsServer']}/{item['obsKey']}"
+    assert item["pushUrls"].keys() == {"rtmp", "srt", "ws", "whip"}
     assert item["playUrls"]["flv"] == f"http://127.0.0.1:8080/{item['id']}/live.flv"
-    assert item["playUrls"].keys() == {"flv", "wsflv", "rtmp", "whep", "hls", "cmaf", "dash"}
+    assert item["playUrls"].keys() == {"flv", "wsflv", "rtmp", "srt", "whep", "hls", "cmaf", "dash"}
     assert item["expired"] is False
 
 
@@ -317,7 +318,7 @@ async def test_a_channel_that_is_not_live_is_idle(api: Admin):
         "input": None,
         "inputKind": None,
         "fallback": False,
-        "viewers": {"flv": 0, "wsflv": 0, "rtmp": 0, "whep": 0, "hls": 0, "cmaf": 0, "dash": 0},
+        "viewers": {"flv": 0, "wsflv": 0, "rtmp": 0, "srt": 0, "whep": 0, "hls": 0, "cmaf": 0, "dash": 0},
         "tracks": [],
         "outputs": [],
         "health": [],
@@ -403,6 +404,7 @@ async def test_addresses_are_built_from_the_domains(api: Admin):
     assert await api.json("PUT", "/domains", domains) == domains
     item = await api.create()
     assert item["obsServer"] == "rtmp://push.example.com:1935/stream"
+    assert item["pushUrls"].keys() == {"rtmp", "srt", "ws", "whip"}
     assert item["playUrls"]["flv"] == f"https://live.example.com/{item['id']}/live.flv"
     assert item["playUrls"]["wsflv"] == f"wss://live.example.com/{item['id']}/live.flv"
     assert (await api.json("PUT", "/domains", {"pullDNS": ""}))["pushDNS"] == "push.example.com"
@@ -431,7 +433,8 @@ async def test_a_public_url_replaces_the_pull_domain(tmp_path: Path):
         tmp_path, address_defaults=AddressDefaults(lambda: PORTS, public_url="https://cdn.example.com/live")
     ) as api:
         item = await api.create()
-        assert item["playUrls"]["flv"] == f"https://cdn.example.com/live/{item['id']}/live.flv"
+        assert item["pushUrls"].keys() == {"rtmp", "srt", "ws", "whip"}
+    assert item["playUrls"]["flv"] == f"https://cdn.example.com/live/{item['id']}/live.flv"
 
 
 async def test_protected_channels_are_shown_with_play_signs(api: Admin):

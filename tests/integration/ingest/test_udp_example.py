@@ -134,7 +134,7 @@ def test_the_protocol_pushes_and_is_in_ports_addresses_and_metrics(start: Start)
     gateway = start(1)
     channel = gateway.channel("units")
     port = gateway.ports["units"]
-    assert channel.item["unitsUrl"] == f"units://127.0.0.1:{port}/{channel.id}?sign={channel.key}"
+    assert channel.item["pushUrls"]["units"] == f"units://127.0.0.1:{port}/{channel.id}?sign={channel.key}"
     with UnitsPush(channel) as push:
         assert push.answer == units.ACCEPTED
         channel.wait_live()

@@ -339,6 +339,19 @@ async def test_a_push_to_an_edge_is_refused_with_an_explanation(lab: Farm) -> No
         assert await peer.closed()
 
 
+def test_srt_plays_through_the_edge_and_a_push_there_is_refused(lab: Farm) -> None:
+    channel = lab.a.channel(isHls=True)
+    at = f"srt://127.0.0.1:{lab.edge.ports['srt']}?streamid="
+    with push(SHORT, channel.push):
+        lab.wait(channel, "live.m3u8")
+        with pull(f"{at}read:{channel.id}", seconds=3) as player:
+            assert take_of(player).video
+    copy = ["ffmpeg", "-v", "error", "-re", "-i", str(SHORT.path()), "-c", "copy", "-f", "mpegts"]
+    with Program([*copy, f"{at}publish:{channel.obs_key}"]) as refused:
+        until(lambda: not refused.running, "the push ends", 20)
+    assert '"code":1403' in lab.edge.log
+
+
 # ---- what is stored ----
 
 

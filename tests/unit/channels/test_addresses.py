@@ -10,6 +10,8 @@ from gateway.channels.stream_key import SignatureUse, SigningSecrets, Verdict
 from gateway.lib.certificates import CertificateNames
 from gateway.playback.formats import play_urls
 from gateway.ports.errors import InvalidField
+from gateway.protocols.srt.stream_id import parse_stream_id
+from gateway.protocols.srt.url import parse_url
 
 SECRETS = SigningSecrets("unit-secret")
 PORTS = OpenPorts(rtmp=1935, http=8080, ws=8081, admin=8000)
@@ -35,10 +37,17 @@ def test_without_domains_the_open_ports_are_shown():
     key = channel().key
     assert shown["pushUrl"] == f"rtmp://127.0.0.1:1935/stream/c1?sign={key}"
     assert (shown["obsServer"], shown["obsKey"]) == ("rtmp://127.0.0.1:1935/stream", f"c1?sign={key}")
+    assert shown["pushUrls"] == {
+        "rtmp": shown["pushUrl"],
+        "srt": f"srt://127.0.0.1:8890?streamid=publish:c1?sign={key}",
+        "ws": shown["wsUrl"],
+        "whip": shown["whipUrl"],
+    }
     assert shown["playUrls"] == {
         "flv": "http://127.0.0.1:8080/c1/live.flv",
         "wsflv": "ws://127.0.0.1:8080/c1/live.flv",
         "rtmp": "rtmp://127.0.0.1:1935/stream/c1",
+        "srt": "srt://127.0.0.1:8890?streamid=read:c1",
         "whep": "http://127.0.0.1:8080/c1/whep",
         "hls": "http://127.0.0.1:8080/c1/live.m3u8",
         "cmaf": "http://127.0.0.1:8080/c1/master.m3u8",
@@ -49,7 +58,7 @@ def test_without_domains_the_open_ports_are_shown():
 
 
 def test_only_enabled_outputs_have_a_play_url():
-    assert present(channel(isFlv="false", isHls="true"))["playUrls"].keys() == {"rtmp", "whep", "hls"}
+    assert present(channel(isFlv="false", isHls="true"))["playUrls"].keys() == {"rtmp", "srt", "whep", "hls"}
 
 
 @pytest.mark.parametrize(
@@ -196,9 +205,67 @@ def test_ports_are_listed_by_name():
         "https": None,
         "ws": 8081,
         "wss": None,
+        "srt": None,
         "webrtc": None,
         "admin": 8000,
+        "srtla": None,
     }
+
+
+# ---- SRT ----
+
+
+def srt_urls(shown, **settings):
+    """The addresses of SRT to push to and to play."""
+    item = Presenter(addresses(), SECRETS, **settings).present(shown, NOW)
+    return item["pushUrls"]["srt"], item["playUrls"]["srt"]
+
+
+def test_addresses_of_srt_have_the_passphrase_of_the_channel_or_else_of_the_settings():
+    push, play = srt_urls(channel(srtPassphrase="of-the-channel"), passphrase="of-the-settings")
+    assert push.endswith(f"?streamid=publish:c1?sign={channel().key}&passphrase=of-the-channel")
+    assert play.endswith("?streamid=read:c1&passphrase=of-the-channel")
+    assert srt_urls(channel(), passphrase="of-the-settings")[1].endswith("&passphrase=of-the-settings")
+    assert "passphrase" not in "".join(srt_urls(channel()))
+    assert "of-the-settings" not in repr(Presenter(addresses(), SECRETS, passphrase="of-the-settings"))
+
+
+def test_addresses_without_a_presenter_have_no_passphrase():
+    assert "passphrase" not in play_urls(addresses(), channel(srtPassphrase="of-the-channel"))["srt"]
+
+
+@pytest.mark.parametrize("passphrase", ["correct horse, battery", "?=/:;@!'()*$,-._~", "{}|\\^`<>[]"])
+def test_a_passphrase_comes_back_from_an_address(passphrase):
+    push, play = srt_urls(channel(srtPassphrase=passphrase))
+    assert parse_url(push).passphrase == parse_url(play).passphrase == passphrase
+    assert parse_stream_id(parse_url(push).stream_id).query == {"sign": channel().key}
+
+
+def test_the_play_sign_is_in_the_stream_id():
+    play = parse_url(srt_urls(channel(srtPassphrase="of-the-channel"), play_auth="sign")[1])
+    asked = parse_stream_id(play.stream_id)
+    assert (asked.name, asked.is_push, play.passphrase) == ("c1", False, "of-the-channel")
+    assert SECRETS.verify("c1", asked.query["sign"], NOW, SignatureUse.PLAY) is Verdict.VALID
+
+
+def test_a_backup_has_addresses_of_all_protocols_that_name_it():
+    urls = Presenter(addresses(), SECRETS).push_urls(channel(), {"sign": "1-a", "input": "van"})
+    assert urls["rtmp"] == "rtmp://127.0.0.1:1935/stream/c1?sign=1-a&input=van"
+    assert urls["whip"].endswith("/c1/whip?sign=1-a&input=van")
+    asked = parse_stream_id(parse_url(urls["srt"]).stream_id)
+    assert (asked.name, asked.is_push, dict(asked.query)) == ("c1", True, {"sign": "1-a", "input": "van"})
+
+
+def test_srt_has_the_host_of_rtmp_and_not_that_of_a_page_of_this_machine():
+    shown = Addresses.of(NONE, PORTS, "192.0.2.9", "192.0.2.9", web_host="127.0.0.1")
+    assert shown.srt_server == "srt://192.0.2.9:8890"
+    named = Addresses.of(PublicDomains(push="rtmps://push.example.com:443"), PORTS, "192.0.2.9", "192.0.2.9")
+    assert named.srt_server == "srt://push.example.com:8890"
+    moved = Addresses.of(NONE, OpenPorts(rtmp=1935, srt=9000), "2001:db8::1", "192.0.2.9")
+    assert moved.srt_server == "srt://[2001:db8::1]:9000"
+
+
+# ---- pages ----
 
 
 def test_web_pages_push_to_the_push_domain_or_to_their_own_host():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from gateway.channels import relay_urls
 from gateway.channels.channel import Channel, changes, create_item
 from gateway.channels.expiry import parse_outdate
 from gateway.channels.stream_key import Algorithm, SigningSecrets, Verdict, sign
@@ -122,7 +123,14 @@ class TestCreate:
             ("relayURL", "rtmp://h:99999/a"),
             ("relayURL", ",".join(["rtmp://h/a/k"] * 17)),
             ("relayURL", "rtmp://h/app/********"),
+            ("relayURL", "srt://h"),
+            ("relayURL", "srt://h:9000?mode=listener"),
+            ("relayURL", ["srt://h:9000?passphrase=short"]),
             ("kvsStream", "a b"),
+            ("srtPassphrase", "too short"),
+            ("srtPassphrase", "x" * 80),
+            ("srtPassphrase", "with & in it"),
+            ("srtPassphrase", "with é in it"),
             ("outdate", "ever"),
             ("other", float("nan")),
             ("other", 10**38),
@@ -290,6 +298,14 @@ class TestChanges:
 
 
 class TestMaskedRelays:
+    def test_the_query_of_an_srt_target_is_masked_and_restored(self):
+        target = "srt://h:9000?streamid=publish:a?sign=b&passphrase=0123456789"
+        channel = stored(relayURL=["rtmp://a/app/one", target])
+        masked = relay_urls.masked(channel.item["relayURL"])
+        assert masked == ["rtmp://a/app/********", "srt://h:9000?********"]
+        changed = changes(channel, {"relayURL": [masked[1], "srt://h:9001"]}, SECRETS, LIMIT)
+        assert changed == {"relayURL": [target, "srt://h:9001"]}
+
     def test_one_relay_key_can_change_while_another_stays_masked(self):
         channel = stored(relayURL=["rtmp://a/app/one", "rtmp://b/app/two"])
         changed = changes(channel, {"relayURL": ["rtmp://a/app/********", "rtmp://b/app/new"]}, SECRETS, LIMIT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.channels.inputs import InputKind, parse_inputs
+from gateway.channels.inputs import Below, InputKind, masked_list, parse_inputs, restore_addresses
 from gateway.channels.playlist_items import PlaylistItem
 from gateway.ports.errors import InvalidField
 
@@ -20,11 +20,28 @@ from gateway.ports.errors import InvalidField
         ),
         *("tcp://a:1", "ftp://a/x", "gopher://a/x", "pipe:0", "fd:0", "-i", "http://", "http:///x"),
         *("http://a:0/x", "http://a\r\nX: y/", "HTTP://a:99999/", "rtsp://[::1", "http://a b/"),
+        *("srt://a", "srt://a:1?mode=listener", "srt://a:1?x=y", "udp://10.0.0.1:53", "rtp://a:5000", "udp://@:5000"),
     ],
 )
 def test_only_urls_of_media_servers_can_be_pulled(url: str) -> None:
     with pytest.raises(InvalidField):
         parse_inputs([{"kind": "pull", "url": url}])
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("srt://a:1?streamid=read:x&passphrase=0123456789", "srt://a:1?********"),
+        ("udp://10.0.0.9@232.1.2.3:5000", "udp://10.0.0.9@232.1.2.3:5000"),
+        ("rtp://@239.1.2.3:5000", "rtp://@239.1.2.3:5000"),
+        ("rtsp://u:p@a/x", "rtsp://********@a/x"),
+    ],
+)
+def test_secrets_of_a_pull_are_masked_and_restored(url: str, shown: str) -> None:
+    specs = parse_inputs([{"kind": "pull", "url": url}])
+    listed = masked_list([spec.stored() for spec in specs])
+    assert listed[1]["url"] == shown
+    assert parse_inputs(restore_addresses(listed, specs)) == specs
 
 
 @pytest.mark.parametrize(
@@ -65,3 +82,33 @@ def test_a_playlist_schedule_is_stored_unchanged() -> None:
     sent = {"name": "tv", "kind": "playlist", "items": ["a@08:00", "b"], "loop": True, "zone": "Asia/Shanghai"}
     push, tv = parse_inputs([sent])
     assert (push.kind, tv.stored()) == (InputKind.PUSH, {**sent, "always": False})
+
+
+@pytest.mark.parametrize("kind", ["push", "backup", "pull"])
+def test_inputs_that_come_over_a_network_may_have_a_rule_for_thin_links(kind: str) -> None:
+    item = {"kind": kind, "url": "rtmp://a/b", "below": {"kbps": 800, "seconds": 5}}
+    spec = next(spec for spec in parse_inputs([item]) if spec.kind == kind)
+    assert spec.below == Below(800, 5)
+    assert spec.stored()["below"] == {"kbps": 800, "seconds": 5}
+    assert parse_inputs([spec.stored()])[-1].below == spec.below
+
+
+@pytest.mark.parametrize("below", [None, {"kbps": 800, "seconds": 5}])
+def test_a_slate_has_no_such_rule_and_without_it_nothing_is_stored(below: object) -> None:
+    push, slate = parse_inputs([{"kind": "push"}, {"kind": "slate", "below": below}])
+    assert "below" not in push.stored()
+    assert "below" not in slate.stored()
+
+
+@pytest.mark.parametrize(
+    "below",
+    [
+        *(5, "800", [800, 5], {}, {"kbps": 800}, {"kbps": 800, "seconds": 5, "more": 1}),
+        *({"kbps": 0, "seconds": 5}, {"kbps": -1, "seconds": 5}, {"kbps": 800, "seconds": 61}),
+        *({"kbps": True, "seconds": 5}, {"kbps": 800.5, "seconds": 5}, {"kbps": "800", "seconds": 5}),
+        *({"kbps": 10**9, "seconds": 5}, {"kbps": float("nan"), "seconds": 5}, {"kbps": None, "seconds": 5}),
+    ],
+)
+def test_an_invalid_rule_for_thin_links_is_refused_with_a_reason(below: object) -> None:
+    with pytest.raises(InvalidField, match="below"):
+        parse_inputs([{"kind": "push", "below": below}])

@@ -17,13 +17,15 @@ from gateway.cluster.streams.unit_receiver import UnitReceiver
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import StreamLimits
+from gateway.live.network_quality import NetworkQuality
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.pushed_tracks import NO_INFO
 from gateway.live.sink import EndReason
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.ports.errors import AtCapacity, NameInUse
-from gateway.protocols import wire
+from gateway.protocols import nodes, wire
 from gateway.protocols.nodes import LinkMessage
+from gateway.protocols.srt.statistics import LinkPath, LinkStatistics
 from tests.support.builders import AUDIO, VIDEO, Recorder, channel, hub, picture, publish, sound
 from tests.support.holders import SECRET, Holder, holder
 from tests.support.waiting import until
@@ -268,3 +270,19 @@ class Link:
 
     def is_closing(self) -> bool:
         return True
+
+
+async def test_the_quality_of_a_connection_is_known_to_the_node_with_the_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(nodes, "PING_SECONDS", 0.05)
+    link = LinkStatistics(60.5, 2.5, 7, 1, 240, 230, (LinkPath("192.0.2.7", 100.0, None, True),))
+    async with holder() as one, front() as two:
+        lingering(one)
+        publisher = await two.push(one.place())
+        stream = one.hub.held("c1")
+        assert stream is not None
+        for quality in (link, NetworkQuality(None, 0.01, 0.003)):
+            publisher.network = lambda quality=quality: quality
+            await until(lambda quality=quality: stream.publisher is not None and stream.publisher.network() == quality)
+        publisher.close()

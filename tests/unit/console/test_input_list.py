@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import gateway
-from gateway.channels.inputs import COMPUTED, MAX_INPUTS, InputKind, InputSpec, parse_inputs, restore_addresses
+from gateway.channels.inputs import COMPUTED, MAX_INPUTS, Below, InputKind, InputSpec, parse_inputs, restore_addresses
 from gateway.channels.playlist_items import PlaylistItem
 from gateway.inputs.channel_input import InputState
 from gateway.ports.errors import InvalidField
@@ -20,7 +20,7 @@ NODE = Path(sys.executable).with_name("node")  # of the development tools
 STATE = {"state": "off", "error": None, "taken": False, "key": "1-a", "pushUrl": "rtmp://h/stream/c1?sign=1-a"}
 SPECS = [
     InputSpec("main", InputKind.PUSH),
-    InputSpec("van", InputKind.BACKUP),
+    InputSpec("van", InputKind.BACKUP, below=Below(800, 5)),
     InputSpec("camera", InputKind.PULL, url="rtsp://192.0.2.1/1", always=True),
     InputSpec("night", InputKind.PLAYLIST, items=("a.mp4@20:00", "b/"), loop=False, zone="Europe/Berlin"),
     InputSpec("slate", InputKind.SLATE, picture="x.png", text="Back soon", always=True),
@@ -49,8 +49,11 @@ def test_a_new_input_has_all_members_of_its_kind() -> None:
     assert most == MAX_INPUTS
     assert set(members) == set(InputKind)
     for kind in InputKind:
-        assert members[kind].keys() | {"name", "kind"} == InputSpec("x", kind).stored().keys(), kind
-        assert {"name": "x", "kind": kind, **members[kind]} == InputSpec("x", kind).stored(), kind
+        new = {"name": "x", "kind": kind, **members[kind]}
+        assert parse_inputs([{**new, "url": "rtmp://a/b", "items": ["a.mp4"]}])[-1].name == "x", kind
+        given = {name: value for name, value in new.items() if name != "below"}
+        assert given == InputSpec("x", kind).stored(), kind
+        assert ("below" in new) == (kind in (InputKind.PUSH, InputKind.BACKUP, InputKind.PULL)), kind
 
 
 def test_an_input_moves_one_place_and_stays_inside_the_list() -> None:

@@ -194,8 +194,9 @@ def test_containers_can_write_only_to_their_volume(variant: str):
 def test_gateways_open_the_documented_ports():
     container = containers(deployed())["gateway"]
     settings = settings_of(container)
-    ports = {m["ContainerPort"] for m in container["PortMappings"]}
+    ports = {m["ContainerPort"] for m in container["PortMappings"] if m.get("Protocol") != "udp"}
     assert ports == {settings.rtmp.port, settings.http.port, settings.ws.port, settings.admin.port}
+    assert {"ContainerPort": settings.srt.port, "Protocol": "udp"} in container["PortMappings"]
     assert {settings.rtmp.port, settings.http.port, settings.ws.port, settings.admin.port} == {1935, 8080, 8081, 8000}
 
 
@@ -207,6 +208,7 @@ def test_load_balancers_open_the_documented_ports():
         settings.rtmp.port: "TCP",
         settings.rtmps.port: "TLS",
         settings.ws.port: "TCP",
+        settings.srt.port: "UDP",
         settings.wss.port: "TLS",
         80: "HTTP",
         443: "HTTPS",
@@ -217,7 +219,7 @@ def test_load_balancers_open_the_documented_ports():
 
 def test_without_a_certificate_no_listener_uses_tls():
     listeners = deployed("bare").of_type("AWS::ElasticLoadBalancingV2::Listener").values()
-    assert {p["Port"] for p in listeners} == {1935, 8081, 80, 8000}
+    assert {p["Port"] for p in listeners} == {1935, 8890, 8081, 80, 8000}
     assert not any("Certificates" in p for p in listeners)
     assert not settings_of(containers(deployed("bare"))["gateway"]).tls.in_front
 
@@ -226,6 +228,7 @@ def test_load_balancers_use_the_readiness_route_for_health_checks():
     groups = deployed().of_type("AWS::ElasticLoadBalancingV2::TargetGroup")
     assert {name: p["HealthCheckPath"] for name, p in groups.items()} == {
         "Rtmp": "/ready",
+        "Srt": "/ready",
         "WebPush": "/ready",
         "Edges": "/ready",
         "Whip": "/ready",
@@ -267,7 +270,7 @@ def test_api_and_console_are_closed_unless_a_network_is_given():
     assert admin("named") == ["203.0.113.0/24"]
     for group in deployed("defaults").of_type("AWS::EC2::SecurityGroup").values():
         for rule in group.get("SecurityGroupIngress", ()):
-            assert "CidrIp" not in rule or rule["FromPort"] in (1935, 1938, 8081, 8444)
+            assert "CidrIp" not in rule or rule["FromPort"] in (1935, 1938, 8081, 8444, 8890)
 
 
 def webrtc_rules(variant: str) -> dict[str, tuple[int, int]]:

@@ -136,6 +136,8 @@ def test_compose_allows_time_to_drain_and_publishes_the_api_locally():
         settings.ws.port,
         settings.admin.port,
         settings.webrtc.port,
+        settings.srt.port,
+        settings.srt.srtla_port,
     }
     assert published[settings.admin.port].startswith("127.0.0.1:")
 
@@ -225,7 +227,7 @@ def test_the_secrets_of_the_fleet_are_made_once(tmp_path: Path):
     assert {f"./secrets/{path.name}": path.read_text().strip() for path in (tmp_path / "secrets").iterdir()} == made
 
 
-def test_the_fleet_is_open_at_haproxy_and_at_the_ports_of_webrtc_only():
+def test_the_fleet_is_open_at_haproxy_and_at_the_ports_of_webrtc_and_srt_only():
     services, settings = FLEET["services"], load(profile="container", environ={})
     ports = {port: name for name, service in services.items() for port in service.get("ports", ())}
     local = {port: name for port, name in ports.items() if port.startswith("127.0.0.1:")}
@@ -235,6 +237,9 @@ def test_the_fleet_is_open_at_haproxy_and_at_the_ports_of_webrtc_only():
     assert len(media) == len(NODES)
     opened = {f"{port}:{port}": "haproxy" for port in front} | {f"{port}:{port}": name for port, name in media.items()}
     opened |= {f"{port}:{port}/udp": name for port, name in media.items()}
+    for name in ("one", "two"):
+        own = services[name]["environment"]
+        opened |= {f"{own[f'MILLRACE_SRT__{p}']}:{own[f'MILLRACE_SRT__{p}']}/udp": name for p in ("PORT", "SRTLA_PORT")}
     assert ports == local | opened
 
 
@@ -345,7 +350,8 @@ def test_the_image_exposes_the_default_ports_and_uses_the_container_profile():
     exposed_ports = next(set(rest.split()) for name, rest in instructions() if name == "EXPOSE")
     sections = ("rtmp", "rtmps", "http", "https", "ws", "wss", "webrtc", "admin")
     ports = {str(getattr(settings, section).port) for section in sections}
-    assert exposed_ports == ports | {f"{settings.webrtc.port}/udp"}
+    udp = (settings.webrtc.port, settings.srt.port, settings.srt.srtla_port)
+    assert exposed_ports == ports | {f"{port}/udp" for port in udp}
     environment = " ".join(rest for name, rest in instructions() if name == "ENV")
     assert "MILLRACE_PROFILE=container" in environment
     assert str(settings.data) == next(rest for name, rest in instructions() if name == "VOLUME")

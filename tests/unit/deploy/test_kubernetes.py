@@ -111,8 +111,8 @@ def test_pods_write_only_to_their_volumes_and_run_without_root(workload: tuple[s
 def test_container_ports_are_those_of_the_programs():
     gateway = {p["name"]: p["containerPort"] for p in container(("StatefulSet", "gateway"))["ports"]}
     told = settings(("StatefulSet", "gateway"))
-    ports = {name: getattr(told, name).port for name in ("rtmp", "http", "ws", "admin", "webrtc")}
-    assert gateway == ports | {"webrtc-tcp": told.webrtc.port}
+    ports = {name: getattr(told, name).port for name in ("rtmp", "http", "ws", "admin", "srt", "webrtc")}
+    assert gateway == ports | {"webrtc-tcp": told.webrtc.port, "srtla": told.srt.srtla_port}
     edge = {p["name"]: p["containerPort"] for p in container(("Deployment", "edge"))["ports"]}
     assert edge == {"http": settings(("Deployment", "edge")).http.port}
 
@@ -137,7 +137,7 @@ def test_nodes_use_names_of_the_headless_service():
 
 def test_the_api_is_not_publicly_reachable():
     outside = [s for (kind, _), s in OBJECTS.items() if kind == "Service" and s["spec"].get("type") == "LoadBalancer"]
-    assert [{p["port"] for p in s["spec"]["ports"]} for s in outside] == [{1935, 8081}]
+    assert [{p["port"] for p in s["spec"]["ports"]} for s in outside] == [{1935, 8081}, {8890, 5000}]
     ingresses = {name: o for (kind, name), o in OBJECTS.items() if kind == "Ingress"}
     paths = {name: one["spec"]["rules"][0]["http"]["paths"] for name, one in ingresses.items()}
     backends = {name: [path["backend"]["service"] for path in some] for name, some in paths.items()}
@@ -162,7 +162,9 @@ def test_push_ports_are_public_but_playback_is_open_only_inside():
         {"podSelector": {"matchLabels": {"app": "millrace"}}},
         {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}},
     ]
-    pushes: dict[str, list[dict[str, Any]]] = {name: [] for name in ("rtmp", "ws", "webrtc", "webrtc-tcp")}
+    pushes: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("rtmp", "ws", "webrtc", "webrtc-tcp", "srt", "srtla")
+    }
     assert admitted(("StatefulSet", "gateway")) == pushes | {"http": inside}
     assert admitted(("Deployment", "edge")) == {"http": inside}
 

@@ -438,5 +438,5 @@ def test_a_flapping_fault_is_reported_at_most_once_a_minute():
     assert all(later - sooner >= EVENT_SECONDS for sooner, later in itertools.pairwise(begun))
 
 
-def test_there_are_18_distinct_finding_codes():
-    assert len(set(CODES)) == len(CODES) == 18
+def test_there_are_21_distinct_finding_codes():
+    assert len(set(CODES)) == len(CODES) == 21

@@ -18,31 +18,31 @@ def made(**environ: str) -> Settings:
 
 def test_every_ingest_protocol_has_a_settings_section():
     names = [listener.name for listener in all_listeners()]
-    assert names == ["rtmp", "ws", "webrtc"]
+    assert names == ["rtmp", "srt", "ws", "webrtc"]
     assert set(names) <= set(LISTENERS)
 
 
 def test_a_package_with_a_listener_descriptor_is_found_as_a_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "srt_of_a_test").mkdir()
-    (tmp_path / "srt_of_a_test" / "__init__.py").write_text(
+    (tmp_path / "units_of_a_test").mkdir()
+    (tmp_path / "units_of_a_test" / "__init__.py").write_text(
         "from gateway.ingest.descriptor import ListenerDescriptor\n"
-        "LISTENER = ListenerDescriptor(name='srt', open=lambda services, outputs: None, order=1)\n"
+        "LISTENER = ListenerDescriptor(name='units', open=lambda services, outputs: None, order=1)\n"
     )
     monkeypatch.setattr(ingest, "__path__", [*ingest.__path__, str(tmp_path)])
-    assert [listener.name for listener in all_listeners.__wrapped__()] == ["srt", "rtmp", "ws", "webrtc"]
+    assert [listener.name for listener in all_listeners.__wrapped__()] == ["units", "rtmp", "srt", "ws", "webrtc"]
 
 
 def test_ports_are_named_like_the_settings_sections():
     assert OpenPorts(rtmp=1).opened() == {"rtmp": 1}
     assert OpenPorts(rtmp=1)["wss"] is None
-    assert list(OpenPorts()) == ["rtmp", "rtmps", "http", "https", "ws", "wss", "webrtc", "admin"]
-    with pytest.raises(TypeError, match="srt"):
-        OpenPorts(srt=1)
+    assert list(OpenPorts()) == ["rtmp", "rtmps", "http", "https", "ws", "wss", "srt", "webrtc", "admin", "srtla"]
+    with pytest.raises(TypeError, match="rist"):
+        OpenPorts(rist=1)
 
 
 def test_tls_ports_use_the_host_of_the_plain_ports():
     plain = made(MILLRACE_RTMP__HOST="127.0.0.7")
-    assert [one.name for one in plain.listeners()] == ["rtmp", "http", "ws", "webrtc", "admin"]
+    assert [one.name for one in plain.listeners()] == ["rtmp", "http", "ws", "srt", "webrtc", "admin", "srtla"]
     secure = made(MILLRACE_RTMP__HOST="127.0.0.7", MILLRACE_TLS__CERT="/c", MILLRACE_TLS__KEY="/k")
     found = {one.name: one for one in secure.listeners()}
     assert list(found) == list(LISTENERS)
@@ -52,8 +52,8 @@ def test_tls_ports_use_the_host_of_the_plain_ports():
 
 def test_an_edge_opens_no_ports_for_pushes_only():
     secure = made(MILLRACE_TLS__CERT="/c", MILLRACE_TLS__KEY="/k")
-    assert [one.name for one in secure.listeners() if one.sharing is PortSharing.FIRST] == ["admin"]
-    assert [one.name for one in edge_endpoints(secure)] == ["rtmp", "rtmps", "http", "https", "webrtc", "admin"]
+    assert [one.name for one in secure.listeners() if one.sharing is PortSharing.FIRST] == ["admin", "srtla"]
+    assert [one.name for one in edge_endpoints(secure)] == ["rtmp", "rtmps", "http", "https", "srt", "webrtc", "admin"]
 
 
 def test_the_port_of_agent_checks_is_listed_only_if_it_is_open():
@@ -64,3 +64,9 @@ def test_the_port_of_agent_checks_is_listed_only_if_it_is_open():
     assert dict(OpenPorts(agent=5))["agent"] == 5
     assert "agent" not in OpenPorts(agent=None)
     assert "agent" not in OpenPorts(agent=5).as_json(), "other nodes may have an earlier version"
+
+
+def test_the_port_of_srtla_can_be_closed_and_has_the_host_of_srt():
+    srtla = made(MILLRACE_SRT__HOST="127.0.0.7").listeners()[-1]
+    assert (srtla.name, srtla.host, srtla.port, srtla.transports) == ("srtla", "127.0.0.7", 5000, ("udp",))
+    assert "srtla" not in [one.name for one in made(MILLRACE_SRT__SRTLA_PORT="-1").listeners()]

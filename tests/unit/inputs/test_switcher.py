@@ -469,3 +469,74 @@ async def test_both_inputs_flapping_switch_at_most_about_once_a_second(monkeypat
         assert len(one.switches()) <= 8
         main.close()
         van.close()
+
+
+THIN = {**PUSH, "below": {"kbps": 500, "seconds": 1}}
+
+
+async def send_bytes(publisher: StreamPublisher, kbps: dict[str, int], dts: int = 1_000) -> None:
+    """Sends a key frame each 20 ms, at a bit rate that the test changes."""
+    publisher.set_tracks(VIDEO, AUDIO, {})
+    while publisher.active:
+        unit = picture(dts, key=True)
+        unit.payload = bytes(kbps["now"] * 125 // 50)
+        publisher.push(unit, time.monotonic())
+        dts += 20
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(("other", "name"), [(SLATE, "slate"), (BACKUP, "van")])
+async def test_a_thin_push_is_left_and_returns_when_it_is_steady(
+    monkeypatch: pytest.MonkeyPatch, other: dict[str, Any], name: str
+):
+    async with studio(monkeypatch) as one:
+        main, rate = one.push(channel(THIN, other)), {"now": 2_000}
+        sending = [asyncio.ensure_future(send_bytes(main, rate))]
+        if other is BACKUP:
+            van = one.push(channel(THIN, other), "van")
+            sending.append(asyncio.ensure_future(keep_sending(van)))
+        await one.until_on_air("main")
+        rate["now"] = 100
+        await one.until_on_air(name)
+        await one.until(lambda: one.state("main") is InputState.READY)
+        error = one.inputs.states("c1")["main"][1]
+        assert error is not None
+        assert "of at least 500 kbit/s" in error
+        stream = one.hub.find("c1")
+        assert stream is not None
+        await one.until(lambda: stream.received.lost_since)
+        assert stream.received.least_kbps == 500
+        began, rate["now"] = time.monotonic(), 2_000
+        await one.until_on_air("main")
+        assert time.monotonic() - began >= 1
+        # On a busy machine the sender may pause, which is another reason to leave an input.
+        assert one.switches()[0] == ("main", name, "thin")
+        await one.until(lambda: stream.received.lost_since is None)
+        for publisher in (main, *([van] if other is BACKUP else [])):
+            publisher.close()
+        await asyncio.gather(*sending)
+
+
+async def test_a_thin_push_stays_if_nothing_else_delivers_or_it_is_taken_by_hand(monkeypatch: pytest.MonkeyPatch):
+    async with studio(monkeypatch) as one:
+        alone = channel(THIN)
+        main, rate = one.push(alone), {"now": 50}
+        sending = asyncio.ensure_future(send_bytes(main, rate))
+        await one.until(lambda: one.inputs.states("c1")["main"][1])
+        assert one.on_air() == "main"
+        one.hub.channel_changed(channel(THIN, SLATE))
+        await one.until_on_air("slate")
+        one.inputs.take("c1", "main")
+        await one.until_on_air("main")
+        stream = one.hub.find("c1")
+        assert stream is not None
+        seen = stream.received.bytes
+        await one.until(lambda: stream.received.bytes > seen + 2_000)
+        assert one.on_air() == "main"
+        one.inputs.take("c1", None)
+        await one.until_on_air("slate")
+        one.hub.channel_changed(channel(PUSH, SLATE))
+        await one.until_on_air("main")
+        assert main.active, "the rule changes without an end of the push"
+        main.close()
+        await sending

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.lib import scheduled_reads
-from gateway.lib.egress import RTMP, Egress, EgressRefused
+from gateway.lib.egress import RTMP, SRT, Egress, EgressRefused
 from gateway.lib.egress_connector import EgressConnector
 from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.settings import SettingsError, load
@@ -294,3 +294,21 @@ async def test_responses_are_read_through_the_read_scheduler(
     monkeypatch.setattr(ReadScheduler, "wait", lambda self, *rest: (turns.append(self), wait(*rest)))
     assert await get(egress, str(server.make_url("/pics/a")))
     assert turns == [egress.reads]
+
+
+async def test_a_scheme_without_a_usual_port_needs_one() -> None:
+    egress = Egress(["127.0.0.1", "srt://10.0.0.1:9000"])
+    assert [a.port for a in await egress.check("srt://127.0.0.1:9000?streamid=x", SRT)] == [9000]
+    for url in ("srt://127.0.0.1", "srt://127.0.0.1:0", "rtmp://127.0.0.1:9000/a/b"):
+        with pytest.raises(EgressRefused, match="expected an address with srt://"):
+            await egress.check(url, SRT)
+    with pytest.raises(ValueError, match="is not a URL prefix"):
+        Egress(["srt://10.0.0.1"])
+
+
+def test_a_listed_local_port_is_only_this_one() -> None:
+    egress = Egress(["udp://10.0.0.1:5000", "239.0.0.0/8"])
+    assert egress.lists("udp://10.0.0.1:5000") and egress.lists("rtp://@239.1.2.3:5004")
+    assert egress.lists("udp://10.0.0.9@239.1.2.3:5000")
+    for url in ("udp://10.0.0.1:5001", "rtp://10.0.0.1:5000", "udp://232.1.2.3:5000", "udp://239.1.2.3"):
+        assert not egress.lists(url)

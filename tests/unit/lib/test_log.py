@@ -51,6 +51,11 @@ def test_a_stream_key_is_masked_anywhere_in_a_text(before: str, key: str, after:
     assert digest not in redact.mask(f"rtmp://host/stream/id?sign={key}{after}")
 
 
+def test_the_query_of_an_srt_address_is_masked():
+    text = redact.mask("calls srt://h:9000?streamid=publish:cam7&latency=200 now")
+    assert text == "calls srt://h:9000?*** now"
+
+
 @given(WORDS, TOKENS, st.sampled_from(["Bearer ", "bearer  ", "Basic "]))
 def test_a_token_in_a_header_is_masked(before: str, token: str, scheme: str):
     assume(token not in before)

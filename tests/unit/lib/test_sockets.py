@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from gateway.lib.certificates import Certificate
-from gateway.lib.sockets import UNSENT, ListenError, listen, port_of
+from gateway.lib.sockets import MOVABLE_PORTS, UNSENT, ListenError, listen, listen_shared, port_of
 
 
 @pytest.fixture
@@ -22,6 +22,18 @@ def test_a_port_in_use_gives_a_one_line_error(opened):
     with pytest.raises(ListenError) as error:
         listen("http", "127.0.0.1", port)
     assert str(error.value).startswith(f"http: 127.0.0.1:{port} is in use by ")
+
+
+def test_a_default_port_of_srt_in_use_is_replaced_by_a_free_one(opened, monkeypatch):
+    opened += listen("other", "127.77.0.1", 0, "udp")
+    monkeypatch.setitem(MOVABLE_PORTS, "srt", port_of(opened))
+    moved = listen("srt", "127.77.0.1", port_of(opened), "udp")
+    shared = listen_shared("srt", "127.77.0.1", port_of(opened), 2, "udp")
+    opened += [*moved, *(one for share in shared for one in share)]
+    assert port_of(moved) != MOVABLE_PORTS["srt"] != port_of(shared[0])
+    assert port_of(shared[0]) == port_of(shared[1])
+    with pytest.raises(ListenError):
+        listen("srt", "127.77.0.1", port_of(moved), "udp")
 
 
 def test_a_udp_port_in_use_gives_a_one_line_error(opened):

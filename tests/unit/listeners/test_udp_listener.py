@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from gateway.lib.sockets import listen
+from gateway.listeners.datagrams import Address
 from gateway.listeners.pending_connections import PendingConnections
 from gateway.listeners.udp_listener import UdpClient, UdpLimits, UdpListener
 from gateway.protocols.errors import RemoteProtocolError
@@ -43,15 +44,19 @@ class Session:
 
 
 class Echo:
-    """Opens a session with a datagram that begins with `o`."""
+    """Opens a session with a datagram that begins with `o`. Answers `?…` with a cookie, and `!…` with too much."""
 
     def __init__(self) -> None:
         self.sessions: list[Session] = []
 
-    def opens(self, datagram: bytes) -> bool:
+    def opens(self, datagram: bytes, address: Address) -> bool:
         return datagram.startswith(b"o")
 
-    def session(self, client: UdpClient) -> Session:
+    def answer(self, datagram: bytes, address: Address) -> bytes | None:
+        answers = {b"?": f"{address[1]}".encode(), b"!": datagram + b"!"}
+        return answers.get(datagram[:1])
+
+    def session(self, client: UdpClient, address: Address) -> Session:
         self.sessions.append(Session(client))
         return self.sessions[-1]
 
@@ -106,6 +111,16 @@ async def test_each_address_has_a_session_that_gets_its_datagrams_in_order() -> 
 async def test_a_datagram_that_opens_nothing_costs_no_session() -> None:
     async with listening() as (listener, echo):
         assert await Client(listener).ask(b"media") is None
+        assert (echo.sessions, listener.connections) == ([], 0)
+
+
+async def test_a_stranger_gets_an_answer_that_is_no_longer_than_its_datagram_and_costs_no_session() -> None:
+    async with listening() as (listener, echo):
+        client = Client(listener)
+        assert await client.ask(b"?cookie") == str(client.socket.getsockname()[1]).encode()
+        assert await client.ask(b"!") is None
+        listener.close()
+        assert await client.ask(b"?cookie") is None
         assert (echo.sessions, listener.connections) == ([], 0)
 
 

@@ -77,12 +77,13 @@ def test_a_port_shared_by_workers_is_in_use_for_other_gateways():
             one.close()
 
 
-def test_only_the_first_worker_gets_the_admin_port():
-    config = settings("rtmp.port=0", "http.port=0", "ws.port=0", "webrtc.port=0", "admin.port=0")
+def test_only_the_first_worker_gets_the_ports_of_one_process():
+    ports = ("rtmp.port", "http.port", "ws.port", "srt.port", "srt.srtla_port", "webrtc.port", "admin.port")
+    config = settings(*(f"{port}=0" for port in ports))
     opened = OpenSockets.open(config.listeners(), 2)
     try:
-        assert set(opened.of(1)) == {"rtmp", "http", "ws", "webrtc", "admin"}
-        assert set(opened.of(2)) == {"rtmp", "http", "ws", "webrtc"}
+        assert set(opened.of(1)) == {"rtmp", "http", "ws", "srt", "srtla", "webrtc", "admin"}
+        assert set(opened.of(2)) == {"rtmp", "http", "ws", "srt", "webrtc"}
         assert opened.ports["admin"] and opened.ports["rtmps"] is None
         assert not {fd for fds in opened.of(1).values() for fd in fds} & {
             fd for fds in opened.of(2).values() for fd in fds

@@ -224,6 +224,8 @@ BAD_VALUES = [
     ("oidc.issuer", "https://***@id.example.com/", "the issuer's URL"),
     ("oidc.name", "", "text of 1 to 60 characters"),
     ("rtmp.port", "abc", "a port number"),
+    ("srt.latency", "60001", "whole milliseconds"),
+    ("srt.srtla_port", "-2", "a port number"),
     ("rtmp.port", "-1", "a port number"),
     ("rtmp.port", "65536", "a port number"),
     ("rtmp.port", "", "a port number"),
@@ -272,6 +274,13 @@ def test_the_error_for_a_bad_value_has_option_value_source_and_expectation(name,
     line = refused(environ={variable(name): value})
     assert line.startswith(f'{name} is "{value}" ({variable(name)}), expected ')
     assert expected in line
+
+
+@pytest.mark.parametrize("text", ["too short", "x" * 80, "with + in it", "with é in it"])
+def test_a_bad_passphrase_of_srt_is_refused_and_not_shown(text):
+    line = refused(environ={"MILLRACE_SRT__PASSPHRASE": text})
+    assert "srt.passphrase" in line and "10 to 79 characters" in line
+    assert text not in line
 
 
 BAD_FILES = [

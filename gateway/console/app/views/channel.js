@@ -19,6 +19,7 @@ import { Health } from "./channel/health.js";
 import { Experience } from "./channel/experience.js";
 import { ChannelHistory } from "./channel/history.js";
 import { Inputs, useInputs } from "./channel/inputs.js";
+import { Link } from "./channel/link.js";
 import { About, Now } from "./channel/now.js";
 import { Switches } from "./channel/outputs.js";
 import { Face } from "./channel/face.js";
@@ -151,6 +152,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
         ${pushFirst && picture}
         ${session && live && html`<${Now} session=${session} several=${several} at=${current.value.at} />`}
         ${session?.state === "live" && html`<${Health} session=${session} />`}
+        ${session?.state === "live" && html`<${Link} session=${session} at=${current.value.at} />`}
         ${session && live && html`<${WebRtcViewers} session=${session} />`}
         ${several && shownInputs}
         ${!pushFirst && push}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.formats.ts.demuxer import PACKET, unwrapped
 from gateway.formats.ts.muxer import TsMuxer
+from gateway.formats.ts.packets import PACKET, unwrapped
 from gateway.formats.ts.psi import PAT_PID, PMT_PID
 from gateway.formats.ts.reader import TsReader
 from gateway.media import h264, h265, nal

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from gateway.channels.addresses import Addresses
 from gateway.channels.channel import Channel
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
     from gateway.outputs.services import OutputServices
 
 
-def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
-    return {"unitsUrl": f"{addresses.server('units')}/{channel.id}?sign={channel.key}"}
+def _url(addresses: Addresses, channel: Channel, tls: bool, fields: Mapping[str, str]) -> str:
+    return f"{addresses.server('units')}/{channel.id}?{urlencode(fields)}"
 
 
 def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
@@ -24,6 +26,4 @@ def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
     return open_units(services)
 
 
-LISTENER = ListenerDescriptor(
-    name="units", open=_open, fields={"unitsUrl": "The address to push units to over UDP."}, addresses=_addresses
-)
+LISTENER = ListenerDescriptor(name="units", open=_open, url=_url)

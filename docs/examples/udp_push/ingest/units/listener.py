@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from gateway.ingest.push import Push, PushRequest
 from gateway.ingest.services import ListenerServices
+from gateway.listeners.datagrams import Address
 from gateway.listeners.port_listener import OpenListeners
 from gateway.listeners.udp_listener import UdpClient, UdpLimits, UdpListener
 from gateway.live.sink import EndReason
@@ -36,10 +37,13 @@ class _Units:
     def __init__(self, services: ListenerServices) -> None:
         self._services = services
 
-    def opens(self, datagram: bytes) -> bool:
+    def opens(self, datagram: bytes, address: Address) -> bool:
         return units.is_open(datagram)
 
-    def session(self, client: UdpClient) -> UnitsSession:
+    def answer(self, datagram: bytes, address: Address) -> bytes | None:
+        return None
+
+    def session(self, client: UdpClient, address: Address) -> UnitsSession:
         return UnitsSession(self._services, client)
 
 

@@ -14,6 +14,7 @@ import { Button, Card, CopyField, html, IconLink, LinkButton, Notice } from "../
 import { QrFigure } from "../parts/qr.js";
 import { SignedAddresses } from "./cloudfront.js";
 import { Multitrack } from "./multitrack.js";
+import { Srt } from "./srt.js";
 import { Whip } from "./whip.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
@@ -21,14 +22,15 @@ import { Whip } from "./whip.js";
 /** The player page for each address that browsers can play. */
 const PAGES = { flv: "flv.html", hls: "index.html", cmaf: "hls.html", dash: "dash.html", whep: "whep.html" };
 
-/** @type {readonly ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "whep", "rtmp"]} */
-const PLAYS = ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "whep", "rtmp"];
+/** @type {readonly ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "whep", "rtmp", "srt"]} */
+const PLAYS = ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "whep", "rtmp", "srt"];
 const NAMED = /** @type {readonly string[]} */ (PLAYS);
 
 const SHOWN = "keys"; // name of the choice whether stream keys are shown
 /** The push addresses that have a label of their own. Those of other protocols are shown with their scheme. */
-const PUSHES = ["pushUrl", "wsUrl", "whipUrl"];
-const HIDDEN_SIGN = /(sign=)[^&"\s]*/g;
+const PUSHES = ["rtmp", "srt", "ws", "whip"];
+const HIDDEN_SIGN = /((?:sign|passphrase)=)[^&"\s]*/g;
+const HIDDEN_PASSPHRASE = /(&passphrase=).*/;
 
 /** Replaces the file name of an address and keeps the query, which may contain a signature. @param {string} url @param {string} file */
 function beside(url, file) {
@@ -65,8 +67,7 @@ function forOthers(url, server) {
 }
 
 /** The push addresses of protocols that the console has no texts for. @param {Channel} channel @returns {string[]} */
-const otherPushes = (channel) => Object.entries(channel).filter(([name, value]) =>
-  !PUSHES.includes(name) && /^[a-z]+:[/][/]/.test(String(value)) && String(value).includes(channel.key)).map(([, value]) => String(value));
+const otherPushes = (channel) => Object.entries(channel.pushUrls ?? {}).filter(([name]) => !PUSHES.includes(name)).map(([, url]) => url);
 
 /** @param {{channel: Channel, onChanged: () => void}} props */
 export function Push({ channel, onChanged }) {
@@ -93,6 +94,7 @@ export function Push({ channel, onChanged }) {
       </div>
       ${shown && html`<${QrFigure} src=${qrOf(channel, "push")} label=${t("push.qr")} />`}
     </div>
+    <${Srt} channel=${channel} field=${field} />
     <${Whip} channel=${channel} field=${field} />
     <${Multitrack} channel=${channel} shown=${shown} />
   <//>`;
@@ -133,6 +135,7 @@ export function Play({ channel }) {
         const [url = "", playerPage] = [urls[name], pages[name]];
         const label = NAMED.includes(name) ? t(`play.${name}`) : name;
         return html`<${CopyField} key=${name} label=${label} name=${t("play.copy", { what: label })} value=${url}
+          shown=${url.replace(HIDDEN_PASSPHRASE, "$1••••••••")}
           after=${playerPage && html`<${IconLink} icon="external" label=${t("play.page", { what: label })}
             href=${beside(url, playerPage)} />`} />`;
       })}</div>

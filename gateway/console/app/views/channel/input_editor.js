@@ -16,6 +16,7 @@ import { PlaylistItems } from "./playlist_items.js";
 /** @typedef {{value: string, label: string}} Option */
 
 const PICTURES = ["jpg", "jpeg", "png", "webp"]; // suffixes of the pictures that the gateway accepts
+const SECONDS = 5; // of a new rule for thin inputs
 const LISTED = 100; // films, and recordings or snapshots, to choose from
 
 /**
@@ -68,6 +69,8 @@ export function InputEditor({ channel, inputs, index, kind, save, onClose }) {
     ${kind === "pull" && html`<${Field} label=${t("inputs.url")} name="url" value=${draft.url} error=${wrong["url"]} required
       hint=${t("inputs.url.hint")} placeholder="rtsp://camera.example.com/stream" autocomplete="off" spellcheck=${false}
       onInput=${(/** @type {string} */ url) => set({ url })} />${always}`}
+    ${"below" in MEMBERS[kind] && html`<${BelowRule} below=${draft.below ?? null} error=${wrong["below"]}
+      onChange=${(/** @type {import("./input_list.js").Below | null} */ below) => set({ below })} />`}
     ${kind === "playlist" && html`<${Items} channel=${channel} draft=${draft} error=${wrong["items"]} set=${set} />
       ${draft.items?.some(hasTime) && html`<${Select} label=${t("inputs.zone")} value=${draft.zone ?? ""} error=${wrong["zone"]}
         options=${zones(draft.zone)} onChange=${(/** @type {string} */ zone) => set({ zone })} />`}
@@ -76,6 +79,17 @@ export function InputEditor({ channel, inputs, index, kind, save, onClose }) {
     ${wrong["form"] && html`<${Notice} kind="bad" role="alert">${wrong["form"]}<//>`}
   <//>`;
 }
+
+/**
+ * The rule by which an input is left although it delivers. Without a bit rate there is none.
+ * @param {{below: import("./input_list.js").Below | null, error?: string,
+ *   onChange: (below: import("./input_list.js").Below | null) => void}} props
+ */
+const BelowRule = ({ below, error, onChange }) => html`<${Field} label=${t("inputs.below")} name="below" type="number" min=${1}
+    max=${1e6} value=${below?.kbps ?? ""} error=${error} hint=${t("inputs.below.hint")} after="kbit/s"
+    onInput=${(/** @type {string} */ kbps) => onChange(kbps ? { seconds: SECONDS, ...below, kbps: Number(kbps) } : null)} />
+  ${below && html`<${Field} label=${t("inputs.below.seconds")} name="seconds" type="number" min=${1} max=${60} value=${below.seconds}
+    required after="s" onInput=${(/** @type {string} */ seconds) => onChange({ ...below, seconds: Number(seconds) })} />`}`;
 
 /** The time zones that this browser knows, and the stored one. @param {string} [known] @returns {Option[]} */
 const zones = (known = "") => ["", ...new Set([...known ? [known] : [], ...Intl.supportedValuesOf("timeZone")])]

@@ -2,6 +2,8 @@
 
 /** @typedef {"push" | "backup" | "pull" | "playlist" | "slate"} Kind */
 
+/** When an input is left although it delivers: the mean of so many seconds is below a bit rate. @typedef {{kbps: number, seconds: number}} Below */
+
 /**
  * An input as it is stored. Each kind has only some of the members.
  * @typedef {object} Stored
@@ -14,11 +16,13 @@
  * @property {string} [picture]   of a slate; "": a card
  * @property {string} [text]      of a slate's card
  * @property {boolean} [always]
+ * @property {Below | null} [below]  of a push, a backup and a pull; null: none
  */
 
 /**
- * taken: it was put on air by hand. pushUrl: of a push and a backup.
- * @typedef {Stored & {state: State, error: string | null, taken: boolean, key?: string, pushUrl?: string}} Input
+ * taken: it was put on air by hand. pushUrl, pushUrls: of a push and a backup.
+ * @typedef {Stored & {state: State, error: string | null, taken: boolean, key?: string, pushUrl?: string,
+ *   pushUrls?: Record<string, string>}} Input
  */
 /** @typedef {"off" | "connecting" | "ready" | "on air" | "failed"} State */
 
@@ -29,7 +33,7 @@ export const MOST = 8; // inputs of a channel
 
 /** The members of each kind besides name and kind, with the values of a new input. @type {Readonly<Record<Kind, Partial<Stored>>>} */
 export const MEMBERS = {
-  push: {}, backup: {}, pull: { url: "", always: false }, playlist: { items: [], loop: true, zone: "", always: false },
+  push: { below: null }, backup: { below: null }, pull: { url: "", always: false, below: null }, playlist: { items: [], loop: true, zone: "", always: false },
   slate: { picture: "", text: "", always: false },
 };
 
@@ -70,6 +74,7 @@ export const hasTime = (item) => /@\d{1,2}:\d{2}(:\d{2})?$/.test(item);
 const FIELDS = [
   ["url", /\baddress of a pull\b|\bmasked address\b|^url\b/],
   ["items", /\bitems\b/],
+  ["below", /^below\b/],
   ["zone", /^zone\b/],
   ["picture", /\bpicture\b/],
   ["text", /^text\b/],

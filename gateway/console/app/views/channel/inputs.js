@@ -100,7 +100,7 @@ function Row({ channel, inputs, index, save, changed, onEdit }) {
       <div class="input-name"><b>${name}</b> <${Chip}>${t(`inputs.kind.${kind}`)}<//>
         <${Badge} kind=${tone}>${t(`inputs.state.${words}`)}<//>
         ${taken && html`<${Badge} kind="warn">${t("inputs.byHand")}<//>`}</div>
-      <p class="sub">${summary(input)}</p>
+      <p class="sub">${summary(input)}${input.below && ` · ${t("inputs.below.short", { ...input.below })}`}</p>
       ${error && html`<p class="error">${error}</p>`}
       <div class="input-acts">
         ${taken
@@ -112,9 +112,8 @@ function Row({ channel, inputs, index, save, changed, onEdit }) {
         ${administers.value && html`
           <span class="input-edits"><${Mover} icon="up" label=${t("inputs.up", { name })} last=${index === 0} onMove=${() => move(-1)} />
           <${Mover} icon="down" label=${t("inputs.down", { name })} last=${index === inputs.length - 1} onMove=${() => move(1)} />
-          ${kind !== "push" && html`
-            <${IconButton} icon="edit" label=${t("inputs.edit", { name })} onClick=${onEdit} />
-            <${IconButton} icon="delete" label=${t("inputs.remove.title", { name })} onClick=${remove} />`}</span>`}
+          <${IconButton} icon="edit" label=${t("inputs.edit", { name })} onClick=${onEdit} />
+          ${kind !== "push" && html`<${IconButton} icon="delete" label=${t("inputs.remove.title", { name })} onClick=${remove} />`}</span>`}
       </div>
     </div>
     ${kind === "backup" && html`<${PushAddress} input=${input} />`}
@@ -140,7 +139,7 @@ function summary({ kind, url, items = [], loop, zone, picture, text }) {
 }
 
 /** Where to push a backup. Hidden at first, because it contains the key. @param {{input: Input}} props */
-function PushAddress({ input: { name, pushUrl = "" } }) {
+function PushAddress({ input: { name, pushUrl = "", pushUrls = {} } }) {
   const [shown, setShown] = useState(false);
   const { server, key } = partsOf(pushUrl);
   return html`<div class="input-address">
@@ -151,6 +150,8 @@ function PushAddress({ input: { name, pushUrl = "" } }) {
       <${CopyField} label=${t("push.key")} name=${t("inputs.address.of", { what: t("push.key"), name })} value=${key}
         hint=${t("push.key.hint")} />
       <${CopyField} label=${t("push.url")} name=${t("inputs.address.of", { what: t("push.url"), name })} value=${pushUrl} />
+      ${pushUrls["srt"] && html`<${CopyField} label=${t("srt.url")} name=${t("inputs.address.of", { what: t("srt.url"), name })}
+        value=${pushUrls["srt"]} hint=${t("srt.url.hint")} />`}
     </div>`}
   </div>`;
 }

@@ -22,8 +22,8 @@ import { hasWords, t } from "../../i18n.js";
  * @property {boolean | null} bFrames
  */
 
-/** The faults with a few seconds as their value, which are shown in tenths. */
-const TENTHS = ["arrivals_late", "timestamps_jump"];
+/** The faults with a few seconds or percent as their value, which are shown in tenths. */
+const TENTHS = ["arrivals_late", "link_loss", "timestamps_jump"];
 
 /** @param {unknown} name  of an output, as the API calls it @returns {string} */
 export const outputName = (name) => (hasWords(`output.short.${name}`) ? t(`output.short.${name}`) : String(name));
@@ -44,11 +44,17 @@ export function faultText({ code, text, value }, { measured, input, inputKind })
     const reason = text.split(" fails: ").slice(1).join(" fails: ");
     return t(`health.fault.${code}`, { value: [outputName(output), ...target].join(" "), reason });
   }
+  const [kbps] = /(?<=below )\d+(?= kbit)/.exec(text) ?? [];
+  if (code === "input_lost" && kbps) return t("health.input_lost.thin", { value: number(value), kbps: number(Number(kbps)) });
   if (code === "input_lost" && inputKind !== "slate") {
     return t("health.input_lost.other", { value: number(value), input: input ?? "" });
   }
   if (code === "arrivals_late" && value > LATENESS_SECONDS) return t("health.nothing_arrives", { value: number(value) });
   if (code === "key_expires") return t("health.fault.key_expires", { date: moment(value * 1000) });
+  const [latency = NaN, ratio = NaN, trip = NaN] = (text.match(/\d+/g) ?? []).map(Number);
+  if (code === "link_latency_low") {
+    return t("health.fault.link_latency_low", { value: number(value), latency: number(latency), ratio: number(ratio), trip: number(trip) });
+  }
   const digits = TENTHS.includes(code) ? 1 : 0;
   return t(`health.fault.${code}`, { value: number(Math.abs(value), digits), declared: number(measured?.declaredFps ?? value) });
 }

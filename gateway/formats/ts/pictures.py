@@ -1,0 +1,179 @@
+"""Divides the PES packets of a video stream into access units, and gives each its times."""
+
+import re
+from typing import Final
+
+from gateway.formats.ts.packets import TsCounters
+from gateway.formats.ts.pes import PROOFS
+from gateway.formats.ts.program_tables import StreamEntry
+from gateway.formats.ts.sound_frames import CLOCK
+from gateway.media import h264, h265, nal
+from gateway.media.errors import InvalidData
+from gateway.media.framed_units import NalPictures
+from gateway.media.nal_codec import NAL_CODECS
+from gateway.media.track import AccessUnit, Codec, MediaTrack
+
+_START: Final = re.compile(rb"\x00\x00\x01")
+_BEGINS: Final = re.compile(rb"\x00\x00\x00*\x01")
+_HEAD: Final = 3  # bytes after a start code that tell whether an access unit begins
+_MAX_PICTURE: Final = 24 << 20  # bytes of an access unit
+_MAX_PES: Final = 64  # PES packets of an access unit
+_MAX_PICTURES: Final = 64  # access units that begin in a PES packet
+_USUAL_STEP: Final = 3_600  # ticks between two pictures, if nothing tells it
+
+# Types of NAL units with which an access unit begins, if a slice came before (H.264 §7.4.1.2.3, H.265 §7.4.2.4.4).
+# Type 14 of H.264 is left out: it also stands between the slices of a picture.
+_FIRST_TYPES: Final = {
+    Codec.H264: frozenset((h264.SEI, h264.SPS, h264.PPS, h264.AUD, 15, 16, 17, 18)),
+    Codec.H265: frozenset((h265.VPS, h265.SPS, h265.PPS, h265.AUD, 39, *range(41, 45), *range(48, 56))),
+}
+_SLICE_TYPES: Final = {Codec.H264: frozenset((1, 2, 5)), Codec.H265: frozenset(range(32))}
+
+
+class PictureTrack:
+    """Makes units of the pictures of one stream.
+
+    A PES packet usually has one access unit. Some encoders write several in one, or one in several. The start of
+    the next access unit is always right as an end, but costs the time of a picture. After PROOFS PES packets that
+    began with an access unit, the end of a PES packet ends the access unit. If this is wrong once, pictures are left
+    out until the next key frame, and the proof begins again.
+
+    Limits: two fields of a frame become two units. Slices in any order (H.264 §A.2.1) are divided wrongly.
+
+    PTS and DTS belong to the first access unit that begins in their PES packet (§2.4.3.7). Others follow at the frame
+    rate of the parameter sets. If a sender writes no DTS although pictures are reordered, decode times are computed.
+    Before the first PTS, pictures are dropped.
+    """
+
+    format = None
+
+    def __init__(self, entry: StreamEntry, counters: TsCounters) -> None:
+        self.name = entry.codec
+        codec = Codec(entry.codec)
+        self._counters = counters
+        self._pictures = NalPictures(codec, timescale=CLOCK)
+        self._codec = NAL_CODECS[codec]
+        self._first_types, self._slice_types = _FIRST_TYPES[codec], _SLICE_TYPES[codec]
+        self._flag_at = 1 if codec is Codec.H264 else 2  # the byte of a slice whose first bit means: first slice
+        self._proofs = 0
+        self._step = _USUAL_STEP
+        self._track: MediaTrack | None = None
+        self._last: tuple[int, int] | None = None  # presentation and decode time of the last access unit
+        self._guesses = False  # whether decode times are computed
+        self._starts: list[int] = []  # of the NAL units of the open access unit
+        self._times: tuple[int, int] | None = None
+        self._clear(b"")
+
+    def take(self, payload: bytes, pts: int | None, dts: int | None) -> list[AccessUnit]:
+        """Returns the units that a PES packet completes. pts, dts: ticks of 90 kHz."""
+        if not payload:
+            return []
+        held = len(self._data)
+        self._parts += 1
+        if self._parts > _MAX_PES or held + len(payload) > _MAX_PICTURE or not (held or _BEGINS.match(payload)):
+            return self._fail([])
+        data = self._data + payload if held else payload
+        times = (pts, dts) if pts is not None and dts is not None else None
+        checked, done = not self._has_slice, list[AccessUnit]()
+        count = 0
+        for match in _START.finditer(data, self._scanned):
+            begin, at = match.span()
+            if at + _HEAD > len(data):
+                break
+            kind = data[at] >> self._codec.shift & self._codec.mask
+            is_slice = kind in self._slice_types
+            # first_mb_in_slice is 0 (one set bit), or first_slice_segment_in_pic_flag is set.
+            first = data[at + self._flag_at] >= 0x80 if is_slice else kind in self._first_types
+            if not checked:
+                checked = True
+                self._proofs = self._proofs + 1 if first and not data[held:begin].strip(b"\0") else 0
+            if first and self._has_slice:
+                self._complete(data, begin, done)
+                count += 1
+            if (is_slice and not first and not self._has_slice) or count > _MAX_PICTURES:
+                return self._fail(done)
+            if self._times is None and begin >= held and (is_slice or not self._starts) and not self._has_slice:
+                self._times, times = times, None
+            self._starts.append(begin)
+            self._has_slice |= is_slice
+            if len(self._starts) > nal.MAX_UNITS:
+                return self._fail(done)
+        if not checked:
+            self._proofs = 0  # a slice continues
+        if self._has_slice and self._proofs >= PROOFS:
+            self._complete(data, len(data), done)
+            self._clear(b"")
+        else:
+            self._hold(data)
+        return done
+
+    def flush(self) -> list[AccessUnit]:
+        """Returns the last unit, if no more data follow."""
+        done = list[AccessUnit]()
+        if self._has_slice:
+            self._complete(self._data, len(self._data), done)
+        self._clear(b"")
+        return done
+
+    def restart(self) -> None:
+        """Continues with the next key frame: bytes are missing."""
+        self._clear(b"")
+        self._last, self._guesses = None, False
+        self._pictures.restart()
+
+    def _clear(self, data: bytes) -> None:
+        """Begins an access unit with these bytes."""
+        self._data = data
+        self._starts = []
+        self._scanned = self._parts = 0
+        self._has_slice = False
+        self._times = None
+
+    def _hold(self, data: bytes) -> None:
+        """Keeps the access unit that has begun until more data follow."""
+        begin = self._starts[0] if self._starts else 0
+        self._data = data[begin:]
+        self._starts = [start - begin for start in self._starts]
+        # A start code and its bytes may be cut by the end of the data.
+        self._scanned = max(len(self._data) - _HEAD - 2, self._starts[-1] + 3 if self._starts else 0)
+
+    def _fail(self, done: list[AccessUnit]) -> list[AccessUnit]:
+        """Leaves out pictures until the next key frame. Returns those before."""
+        self._counters.damaged += 1
+        self._proofs = 0
+        self.restart()
+        return done
+
+    def _complete(self, data: bytes, end: int, done: list[AccessUnit]) -> None:
+        """Adds the unit of the access unit that ends here, and begins another one in the same data."""
+        starts, parts = self._starts, self._parts
+        units = [data[a + 3 : b].rstrip(b"\0") for a, b in zip(starts, [*starts[1:], end], strict=True)]
+        times = self._next_times()
+        self._clear(self._data)
+        self._parts = min(parts, 1)
+        if times is None:
+            return
+        try:
+            unit = self._pictures.make_unit([u for u in units if len(u) > 1], *times)
+        except InvalidData:
+            self._counters.damaged += 1
+            self._pictures.restart()
+            return
+        pts, dts = times
+        self._last = (pts, pts if dts is None else dts)
+        if unit is not None:
+            if unit.track is not self._track:
+                self._track = unit.track
+                self._step = round(CLOCK / (self._pictures.frame_rate or CLOCK / _USUAL_STEP))
+            done.append(unit)
+
+    def _next_times(self) -> tuple[int, int | None] | None:
+        """Returns presentation and decode time; None for the latter if it has to be computed. None: unknown."""
+        last, times = self._last, self._times
+        if times is None:
+            if last is None:
+                return None
+            times = (last[0] + self._step, last[1] + self._step)
+        elif last is not None and times[0] == times[1] <= last[1]:
+            self._guesses = True
+        return (times[0], None) if self._guesses else times

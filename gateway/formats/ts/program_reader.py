@@ -1,0 +1,268 @@
+"""Reads one program of a transport stream that any encoder sends: bytes in, tracks and units out."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from gateway.formats.ts import psi
+from gateway.formats.ts.data_units import MAX_DATA, DataTrack, DataUnit, is_cue
+from gateway.formats.ts.packets import PacketReader, PidReader, ProgramClock, TsCounters, unwrapped
+from gateway.formats.ts.pes import PesReader, parse_pes
+from gateway.formats.ts.pictures import PictureTrack
+from gateway.formats.ts.program_selector import ProgramSelector
+from gateway.formats.ts.program_tables import NULL_PID, ProgramMap, StreamEntry, StreamUse
+from gateway.formats.ts.sections import SectionReader
+from gateway.formats.ts.sound_frames import CLOCK, SoundFormat, SoundTrack
+from gateway.media.errors import InvalidData
+from gateway.media.track import AccessUnit
+
+_MAX_PES: Final = {StreamUse.VIDEO: 24 << 20, StreamUse.AUDIO: 1 << 20}  # bytes; of data: MAX_DATA
+_JUMP: Final = 10 * CLOCK  # ticks between two units of a stream
+_MARKED_JUMP: Final = CLOCK  # the same if the program's clock says that it has jumped
+_PAUSE: Final = 64  # unusual packets for each event that only changes names, after the first ones
+_FREE_NAMES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramTracks:
+    """The streams of the selected program: when it is first known, and after each change.
+
+    streams: in the order of the program map. A stream that cannot be read has a name that says why: "scrambled",
+    "unknown stream type 0x42", "aac: LATM of several programs or layers".
+    left_out: number of streams beyond the limit. other_programs: their numbers.
+    """
+
+    program: int
+    streams: tuple[StreamEntry, ...]
+    left_out: int
+    other_programs: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class ProgramUnit:
+    """A picture or a frame of sound of one stream. The timescale of its track is 90,000.
+
+    foreign: the format of sound that no track can have (MP2), for a worker; then the unit's track does not describe it.
+    """
+
+    pid: int
+    unit: AccessUnit
+    foreign: SoundFormat | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockJump:
+    """The times of the following units do not continue those before. ticks: how far they have moved, of 90 kHz."""
+
+    ticks: int
+
+
+Event: TypeAlias = ProgramTracks | ProgramUnit | DataUnit | ClockJump
+
+
+_Track: TypeAlias = PictureTrack | SoundTrack | DataTrack
+
+
+class ProgramReader:
+    """Reads the first program that has pictures or sound. Bad media are counted, and raise nothing.
+
+    Times are those of the sender without the limit of 33 bits: they continue over its end. They may be negative if
+    the first times were just after it. `ClockJump` tells a jump of more than 10 s. It also tells one of more than 1 s
+    after a jump of the PCR or a `discontinuity_indicator`. PES packets from before a PCR's jump are then dropped.
+
+    A PES packet with missing packets is dropped. Pictures continue with the next key frame, as after a loss in RTP.
+    Memory: an open PES packet of each stream (24 MB video, 1 MB sound), and the same for pictures in several of them.
+    """
+
+    def __init__(self) -> None:
+        self.counters = TsCounters()
+        self._events: list[Event] = []
+        self.clock = ProgramClock()
+        self._packets = PacketReader(self.counters, self.clock)
+        self._selector = ProgramSelector(self._packets, self.counters, self._select)
+        self._map: ProgramMap | None = None
+        self._streams: dict[int, _Stream] = {}
+        self._near: int | None = None  # decode time of the last unit
+        self._generation = 0  # of the clock, for the units so far
+        self._announced: ProgramTracks | None = None
+        self._renamed = 0
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Reads bytes, cut anywhere. Returns the events that they complete, the same for all cuts."""
+        self._packets.receive(data)
+        if not self._events:
+            return []
+        events, self._events = self._events, []
+        return events
+
+    def finish(self) -> list[Event]:
+        """Returns the last events, after the end of the data."""
+        self._packets.finish()
+        for stream in self._streams.values():
+            if stream.reader is not None:
+                stream.reader.finish()
+            stream.flush()
+        events, self._events = self._events, []
+        return events
+
+    def _select(self, program: ProgramMap) -> None:
+        """Begins a program, or the changes of its map. Streams that are the same continue."""
+        self._map = program
+        old, self._streams = self._streams, {}
+        for stream in old.values():
+            if stream.entry not in program.streams:
+                stream.flush()
+                self._packets.pids.pop(stream.entry.pid, None)
+        if self.clock.pid not in old and type(self._packets.pids.get(self.clock.pid)) is PidReader:
+            del self._packets.pids[self.clock.pid]
+        self.clock.pid = program.pcr_pid
+        reserved = self._selector.pids
+        for entry in program.streams:
+            if entry.pid not in reserved:
+                known = old.get(entry.pid)
+                same = known is not None and known.entry == entry
+                self._streams[entry.pid] = known if known is not None and same else self._open(entry)
+        if program.pcr_pid not in (NULL_PID, *self._packets.pids):  # NULL_PID: the program has no clock
+            self._packets.pids[program.pcr_pid] = PidReader()
+        self._announce()
+
+    def _open(self, entry: StreamEntry) -> "_Stream":
+        stream = _Stream(entry, self)
+        if entry.use is StreamUse.SCTE35:
+            self._packets.pids[entry.pid] = SectionReader(stream.take_section)
+        elif stream.reader is not None:
+            self._packets.pids[entry.pid] = stream.reader
+        else:
+            self._packets.pids.pop(entry.pid, None)
+        return stream
+
+    def announce_names(self) -> None:
+        """Tells names of streams that have changed; not too often, because a sender could change them all the time."""
+        if self._renamed <= _FREE_NAMES + self._packets.unusual // _PAUSE:
+            self._renamed += 1
+            self._announce()
+
+    def _announce(self) -> None:
+        assert self._map is not None, "streams exist only with a program"
+        others = tuple(n for n in self._selector.programs if n != self._map.number)
+        streams = tuple(stream.described() for stream in self._streams.values())
+        tracks = ProgramTracks(self._map.number, streams, self._map.left_out, others)
+        if tracks != self._announced:
+            self._announced = tracks
+            self._events.append(tracks)
+        for stream in self._streams.values():
+            stream.told = stream.name
+
+    def add(self, event: Event) -> None:
+        self._events.append(event)
+
+    def begin_times(self, stream: "_Stream", pts: int, dts: int, generation: int) -> tuple[int, int] | None:
+        """Returns the unwrapped times of a PES packet; None if it is from before a jump. Tells a jump."""
+        if generation < self._generation:
+            return None
+        dts = unwrapped(dts, dts if self._near is None else self._near)
+        limit = _JUMP if generation == stream.generation else _MARKED_JUMP
+        stream.generation = generation
+        known = [other.last for other in self._streams.values() if other.last is not None]
+        if stream.last is not None and all(abs(dts - last) > limit for last in known):
+            ticks = dts - stream.last
+            for other in self._streams.values():
+                other.jump()
+            self._generation = generation
+            self._events.append(ClockJump(ticks))
+        stream.last = self._near = dts
+        return unwrapped(pts, dts), dts
+
+
+class _Stream:
+    """One elementary stream of the program. name: for users. told: the name that was announced.
+
+    last: decode time of the last PES packet. generation: of the clock at this time.
+    """
+
+    def __init__(self, entry: StreamEntry, program: ProgramReader) -> None:
+        self.entry = entry
+        self.reader: PesReader | None = None
+        self.last: int | None = None
+        self.generation = 0
+        self.told = entry.codec
+        self._program = program
+        self._scrambled = False
+        self._track: _Track | None = None
+        if entry.use is StreamUse.VIDEO:
+            self._track = PictureTrack(entry, program.counters)
+        elif entry.use is StreamUse.AUDIO:
+            self._track = SoundTrack(entry, program.counters)
+        elif entry.use not in (StreamUse.IGNORED, StreamUse.SCTE35):
+            self._track = DataTrack(entry)
+        if self._track is not None:
+            limit = _MAX_PES.get(entry.use, MAX_DATA)
+            self.reader = PesReader(self, program.counters, program.clock, limit)
+
+    @property
+    def name(self) -> str:
+        return "scrambled" if self._scrambled else self.entry.codec if self._track is None else self._track.name
+
+    def described(self) -> StreamEntry:
+        return self.entry if self.name == self.entry.codec else replace(self.entry, codec=self.name)
+
+    def take_section(self, section: bytes) -> None:
+        if not is_cue(section):
+            return
+        if psi.crc32(section):
+            self._program.counters.crc_errors += 1
+            return
+        self._program.add(DataUnit(self.entry.pid, self.entry.use, None, section))
+
+    def take_pes(self, data: bytes, generation: int) -> None:
+        """Takes a PES packet. generation: of the program's clock at its start."""
+        assert self._track is not None, "only streams with a track have a PES reader"
+        try:
+            pts, dts, payload = parse_pes(data)
+        except InvalidData:
+            self._program.counters.damaged += 1
+            self._track.restart()
+            return
+        self._scrambled = False
+        if pts is not None and dts is not None:
+            times = self._program.begin_times(self, pts, dts, generation)
+            if times is None:
+                self._track.restart()
+                return
+            pts, dts = times
+        self._emit(self._track.take(payload, pts, dts))
+        if self.name != self.told:
+            self._program.announce_names()
+
+    def lose(self) -> None:
+        """Drops what is incomplete: packets are missing."""
+        if self._track is not None:
+            self._track.restart()
+
+    def scramble(self) -> None:
+        """Learns that the stream is scrambled."""
+        self._scrambled = True
+        self.lose()
+        if self.name != self.told:
+            self._program.announce_names()
+
+    def flush(self) -> None:
+        """Emits the last unit."""
+        if self._track is not None:
+            self._emit(self._track.flush())
+
+    def jump(self) -> None:
+        """Ends the times before a jump."""
+        self.flush()
+        self.lose()
+        self.last = None
+
+    def _emit(self, units: Iterable[AccessUnit | DataUnit]) -> None:
+        for unit in units:
+            if isinstance(unit, DataUnit):
+                self._program.add(unit)
+                continue
+            assert self._track is not None, "it has made the unit"
+            if self.name != self.told:
+                self._program.announce_names()
+            self._program.add(ProgramUnit(self.entry.pid, unit, self._track.format))

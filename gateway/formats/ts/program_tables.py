@@ -1,0 +1,194 @@
+"""Reads the tables of a transport stream: its programs (PAT), and the streams of a program (PMT, §2.4.4)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from gateway.formats.ts import psi
+from gateway.media import opus
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec
+
+PAT_TABLE: Final = 0x00
+PMT_TABLE: Final = 0x02
+MAX_STREAMS: Final = 32  # of a program; the others are left out
+_FIRST_PID: Final = 0x10  # lower ones are reserved for tables
+NULL_PID: Final = 0x1FFF
+
+
+class StreamUse(StrEnum):
+    """The use of an elementary stream. The last four become data units."""
+
+    VIDEO = "video"
+    AUDIO = "audio"
+    IGNORED = "ignored"
+    SCTE35 = "scte35"
+    KLV = "klv"
+    TELETEXT = "teletext"
+    PRIVATE = "private"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEntry:
+    """An elementary stream of a program.
+
+    codec: the name of a `Codec`, or of something else; for users. language: ISO 639-2, or empty.
+    config: an OpusHead for Opus, otherwise empty.
+    """
+
+    pid: int
+    stream_type: int
+    use: StreamUse
+    codec: str
+    language: str = ""
+    config: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramMap:
+    """One program. pcr_pid: the PID of its clock. left_out: number of streams beyond MAX_STREAMS."""
+
+    number: int
+    pcr_pid: int
+    streams: tuple[StreamEntry, ...]
+    left_out: int
+
+    @property
+    def has_media(self) -> bool:
+        return any(entry.use in (StreamUse.VIDEO, StreamUse.AUDIO) for entry in self.streams)
+
+
+MPEG_AUDIO: Final = "mpeg audio"  # the layer is in the frames only
+
+# stream_type, Table 2-34, and those of ATSC A/53 and SCTE 35.
+_TYPES: Final = {
+    0x01: (StreamUse.IGNORED, "mpeg1video"),
+    0x02: (StreamUse.IGNORED, "mpeg2video"),
+    0x03: (StreamUse.AUDIO, MPEG_AUDIO),
+    0x04: (StreamUse.AUDIO, MPEG_AUDIO),
+    0x05: (StreamUse.IGNORED, "private sections"),
+    0x0F: (StreamUse.AUDIO, Codec.AAC),
+    0x10: (StreamUse.IGNORED, "mpeg4"),
+    0x11: (StreamUse.AUDIO, Codec.AAC),
+    0x1B: (StreamUse.VIDEO, Codec.H264),
+    0x24: (StreamUse.VIDEO, Codec.H265),
+    0x33: (StreamUse.IGNORED, "h266"),
+    0x81: (StreamUse.AUDIO, Codec.AC3),
+    0x86: (StreamUse.SCTE35, "scte35"),
+    0x87: (StreamUse.AUDIO, Codec.EAC3),
+}
+_PRIVATE_TYPES: Final = {0x06: "private", 0x15: "metadata"}  # private data and metadata in PES packets
+
+# format_identifier of registration descriptors (§2.6.8), for private types.
+_FORMATS: Final = {
+    b"Opus": (StreamUse.AUDIO, Codec.OPUS),
+    b"AC-3": (StreamUse.AUDIO, Codec.AC3),
+    b"EAC3": (StreamUse.AUDIO, Codec.EAC3),
+    b"HEVC": (StreamUse.VIDEO, Codec.H265),
+    b"KLVA": (StreamUse.KLV, "klv"),
+    b"AV01": (StreamUse.IGNORED, Codec.AV1),
+    b"BSSD": (StreamUse.IGNORED, "s302m"),
+    b"DTS1": (StreamUse.IGNORED, "dts"),
+}
+# Descriptor tags of ETSI EN 300 468 Table 12, for private types.
+_TELETEXT, _SUBTITLING = 0x56, 0x59
+_DVB: Final = {
+    _TELETEXT: (StreamUse.TELETEXT, "teletext"),
+    _SUBTITLING: (StreamUse.IGNORED, "dvb subtitles"),
+    0x6A: (StreamUse.AUDIO, Codec.AC3),
+    0x7A: (StreamUse.AUDIO, Codec.EAC3),
+    0x7B: (StreamUse.IGNORED, "dts"),
+}
+_REGISTRATION, _LANGUAGE, _METADATA, _EXTENSION = 0x05, 0x0A, 0x26, 0x7F
+_OPUS_EXTENSION: Final = 0x80
+
+# Opus in MPEG-2 TS: streams, coupled streams and the mapping of RFC 7845 §5.1.1.2, by channel_config_code from 1.
+_OPUS_MAPPINGS: Final = tuple(
+    bytes.fromhex(mapping)
+    for mapping in ("010000", "01010001", "0201000201", "020200010203", "03020004010203", "0402000401020305",
+                    "040300040102030506", "05030006010203040507")
+)  # fmt: skip
+
+
+def check_section(section: bytes, table: int) -> None:
+    """Raises InvalidData if a table's section is damaged, not yet valid, or of another table (§2.4.4.1)."""
+    if section[0] != table or len(section) < 12 or not section[5] & 1:
+        raise InvalidData("MPEG-TS: another table")
+    if psi.crc32(section):
+        raise InvalidData("MPEG-TS: a table with a wrong checksum")
+
+
+def parse_pat(section: bytes) -> dict[int, int]:
+    """Returns the PIDs of the program maps by program number, in the order of the section (§2.4.4.3)."""
+    pairs = [(section[at : at + 2], section[at + 2 : at + 4]) for at in range(8, len(section) - 7, 4)]
+    programs = {int.from_bytes(n, "big"): int.from_bytes(pid, "big") & 0x1FFF for n, pid in pairs}
+    programs.pop(0, None)  # the network information
+    return {number: pid for number, pid in programs.items() if _FIRST_PID <= pid < NULL_PID}
+
+
+def parse_pmt(section: bytes) -> ProgramMap:
+    """Reads a program map (§2.4.4.8). Of two streams with one PID, the first one counts. Never raises."""
+    pcr_pid = int.from_bytes(section[8:10], "big") & 0x1FFF
+    streams: dict[int, StreamEntry] = {}
+    at, end = 12 + (int.from_bytes(section[10:12], "big") & 0xFFF), len(section) - 4
+    left_out = 0
+    while at + 5 <= end:
+        kind, pid = section[at], int.from_bytes(section[at + 1 : at + 3], "big") & 0x1FFF
+        begin = at + 5
+        at = begin + (int.from_bytes(section[at + 3 : at + 5], "big") & 0xFFF)
+        if not _FIRST_PID <= pid < NULL_PID or pid in streams:
+            continue
+        if len(streams) == MAX_STREAMS:
+            left_out += 1
+            continue
+        streams[pid] = _entry(pid, kind, section[begin : min(at, end)])
+    return ProgramMap(int.from_bytes(section[3:5], "big"), pcr_pid, tuple(streams.values()), left_out)
+
+
+def _entry(pid: int, stream_type: int, descriptors: bytes) -> StreamEntry:
+    found = list(_descriptors(descriptors))
+    use, codec = _identify(stream_type, found)
+    config = b""
+    if codec is Codec.OPUS:
+        config = _opus_head(found)
+        if not config:
+            use, codec = StreamUse.IGNORED, "opus with unknown channels"
+    language = next((body[:3] for tag, body in found if tag in (_LANGUAGE, _TELETEXT, _SUBTITLING)), b"")
+    text = language.decode("ascii", "ignore").lower()
+    return StreamEntry(pid, stream_type, use, codec, text if len(text) == 3 and text.isalpha() else "", config)
+
+
+def _identify(stream_type: int, descriptors: list[tuple[int, bytes]]) -> tuple[StreamUse, str]:
+    if stream_type in _TYPES:
+        return _TYPES[stream_type]
+    if stream_type not in _PRIVATE_TYPES:
+        return StreamUse.IGNORED, f"unknown stream type 0x{stream_type:02x}"
+    for tag, body in descriptors:
+        if tag == _REGISTRATION and body[:4] in _FORMATS:
+            return _FORMATS[body[:4]]
+        if tag == _METADATA and b"KLVA" in body:
+            return _FORMATS[b"KLVA"]
+        if tag in _DVB:
+            return _DVB[tag]
+    return StreamUse.PRIVATE, _PRIVATE_TYPES[stream_type]
+
+
+def _descriptors(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yields tag and body of each descriptor (§2.6)."""
+    at = 0
+    while at + 2 <= len(data):
+        begin = at + 2
+        at = begin + data[at + 1]
+        yield data[begin - 2], data[begin:at]
+
+
+def _opus_head(descriptors: list[tuple[int, bytes]]) -> bytes:
+    """Returns the OpusHead of a `channel_config_code`; b"" if it is unknown. 0 (dual mono) is read as stereo."""
+    code = next((d[1] for tag, d in descriptors if tag == _EXTENSION and len(d) > 1 and d[0] == _OPUS_EXTENSION), -1)
+    if not 0 <= code <= len(_OPUS_MAPPINGS):
+        return b""
+    channels = code or 2
+    family = int(channels > 2)
+    mapping = _OPUS_MAPPINGS[channels - 1] if family else b""
+    return opus.head_bytes(opus.OpusHead(channels, 0, opus.RATE, 0, family, mapping))

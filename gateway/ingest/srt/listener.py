@@ -1,0 +1,48 @@
+"""The listener of SRT: its port, and what callers want."""
+
+from __future__ import annotations
+
+from gateway.ingest.services import ListenerServices
+from gateway.ingest.srt.push import SrtPush
+from gateway.listeners.port_listener import OpenListeners
+from gateway.listeners.udp_listener import UdpLimits, UdpListener
+from gateway.playback.srt import SrtPlay
+from gateway.protocols.srt.connection import IDLE_SECONDS, TICK_SECONDS
+from gateway.protocols.srt.listening import HandshakeRefused
+from gateway.protocols.srt.packets import Reject
+from gateway.protocols.srt.stream_id import InvalidStreamId, parse_stream_id
+from gateway.srt.bonding import BondingServer
+from gateway.srt.listener_sessions import SrtRequest, SrtServer
+from gateway.workers.worker_pool import WorkerPool
+
+
+def open_srt(services: ListenerServices, workers: WorkerPool | None) -> OpenListeners:
+    """Binds the ports of SRT and SRTLA. Raises ListenError.
+
+    workers: convert sound that no player would play. None: an edge, which takes no pushes and opens no port of SRTLA.
+    """
+
+    def request(stream_id: str, address: str) -> SrtRequest:
+        try:
+            asked = parse_stream_id(stream_id)
+        except InvalidStreamId as error:
+            raise HandshakeRefused(Reject.BAD_REQUEST, str(error)) from None
+        if not asked.is_push:
+            return SrtPlay(services, asked, address)
+        if workers is None:
+            raise HandshakeRefused(Reject.FORBIDDEN, "this is an edge, which only plays")
+        return SrtPush(services, workers, asked, address)
+
+    settings = services.settings
+    server = SrtServer(settings.srt.latency / 1000, request, services.tasks)
+    limits = UdpLimits(services.pending, settings.limits.handshake, 2 * IDLE_SECONDS, read_delay=TICK_SECONDS)
+    protocols = {"srt": server} | (
+        {"srtla": BondingServer(server)} if services.is_first and workers is not None else {}
+    )
+    listeners = [
+        UdpListener(address.name, address.host, address.port, services.opener, protocol, limits)
+        for name, protocol in protocols.items()
+        for address, _ in services.addresses(name)
+    ]
+    services.tasks.start(server.ticker.run(), "srt links")
+    return OpenListeners(listeners, services.tasks, samples=server.samples)

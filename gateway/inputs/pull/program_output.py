@@ -1,0 +1,78 @@
+"""ProgramOutput: publishes the program of a transport stream that arrives over SRT or UDP."""
+
+from __future__ import annotations
+
+import time
+from typing import Self
+
+from gateway.inputs.descriptor import InputContext, InputServices
+from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS
+from gateway.lib.tasks import Tasks
+from gateway.live.program_intake import ProgramIntake
+from gateway.live.publisher import StreamPublisher
+from gateway.media.errors import InvalidData
+from gateway.media.track import Kind
+from gateway.ports.errors import OutputError
+from gateway.workers.sound_converter import SoundWorkerConverter
+
+
+class ProgramOutput:
+    """Takes the bytes of a transport stream. The first ones open the publisher.
+
+    is_whole: set it if the sender has ended the stream. Otherwise the last picture may be cut, and is dropped.
+    """
+
+    def __init__(self, services: InputServices, context: InputContext, peer: str) -> None:
+        self.is_whole = False
+        self._workers = services.workers
+        self._context = context
+        self._peer = peer
+        self._publisher: StreamPublisher | None = None
+        self._intake: ProgramIntake | None = None
+        self._tasks = Tasks("pull")
+        self._first = 0.0  # monotonic time of the first bytes
+        self._last = time.monotonic()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._intake is not None and self._publisher is not None and self._publisher.active:
+            self._intake.finish(time.monotonic(), is_whole=self.is_whole)
+        if self._publisher is not None:
+            self._publisher.close()
+        await self._tasks.close()
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Publishes what the bytes complete. Raises InvalidData if the tracks change too often. Hot path."""
+        intake = self._intake
+        if intake is None:
+            intake = self._open()
+            self._first = now
+        self._last = now
+        intake.receive(data, now)
+
+    def check(self, now: float) -> None:
+        """Raises OutputError if no media, no program or no key frame arrives. now: monotonic seconds."""
+        if now - self._last > SILENCE_SECONDS:
+            raise OutputError(f"no media for {SILENCE_SECONDS:.0f} s")
+        intake = self._intake
+        if intake is None or now - self._first <= KEY_FRAME_SECONDS:
+            return
+        if not intake.expected:
+            raise OutputError("it sends no program of MPEG-TS")
+        if intake.tracks[0] is None and (Kind.VIDEO in intake.expected or not intake.units):
+            raise OutputError(f"no key frame for {KEY_FRAME_SECONDS:.0f} s")
+
+    def _open(self) -> ProgramIntake:
+        name = self._context.channel.id
+        self._publisher = self._context.publish(self._peer)
+        self._intake = ProgramIntake(
+            self._publisher, lambda take: SoundWorkerConverter(self._workers, self._tasks, name, take)
+        )
+        return self._intake
+
+
+def damaged(error: InvalidData) -> OutputError:
+    """Returns the failure of a pull whose media cannot be used."""
+    return OutputError(f"its media are damaged: {error}")

@@ -1,0 +1,197 @@
+"""ProgramIntake: turns a transport stream into a publisher's tracks and units."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
+from gateway.formats.ts.program_tables import StreamEntry, StreamUse
+from gateway.formats.ts.sound_frames import CLOCK, SoundFormat
+from gateway.live.publisher import StreamPublisher
+from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo
+from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, UnitIntake
+from gateway.media.framed_units import MILLISECONDS
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
+
+log = structlog.get_logger(__name__)
+
+_TICKS: Final = CLOCK // MILLISECONDS
+_MAX_SOUNDS: Final = MAX_PUSHED // 2  # additional tracks of one kind
+# Codecs of broadcasting that FLV, RTMP and browsers do not play. A worker converts them to AAC.
+_CONVERTED: Final = frozenset((Codec.AC3, Codec.EAC3))
+
+
+class SoundToAac(Protocol):
+    """Converts the sound of one stream in a worker."""
+
+    def change(self, track: MediaTrack, foreign: SoundFormat | None) -> None:
+        """Begins with another source. foreign: its format, if no track can describe it."""
+
+    def give(self, unit: AccessUnit) -> None:
+        """Takes a unit of the source. Hot path."""
+
+    def close(self) -> None: ...
+
+
+# Returns a converter, which gives its units of AAC to the function.
+MakeConverter = Callable[[Callable[[AccessUnit], None]], SoundToAac]
+
+
+@dataclass(slots=True, eq=False)
+class _Source:
+    """An elementary stream that is published. track_id: 0: a default track.
+
+    read: the track of the last unit of the reader. track: the same with times in milliseconds.
+    """
+
+    track_id: int
+    index: int  # of the timeline
+    language: str
+    read: MediaTrack | None = None
+    track: MediaTrack | None = None
+    converter: SoundToAac | None = None
+
+
+class ProgramIntake(UnitIntake):
+    """Publishes the first pictures and the first sound of a program as default tracks.
+
+    More sound becomes additional tracks, with their languages. Everything else is named in the log, and left out.
+    """
+
+    def __init__(self, publisher: StreamPublisher, make_converter: MakeConverter) -> None:
+        super().__init__(publisher)
+        self.reader = ProgramReader()
+        self._make_converter = make_converter
+        self._sources: dict[int, _Source] = {}  # by PID
+        self._left_out: dict[int, str] = {}  # by PID: the names that were logged
+        self._bad = 0  # errors of the reader that were counted
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Takes bytes of the transport stream, cut anywhere. Raises KeepsChanging. Hot path. now: monotonic seconds."""
+        self._take_events(self.reader.receive(data), now)
+
+    def finish(self, now: float, *, is_whole: bool = True) -> None:
+        """Ends the push. is_whole: whether the data end with a whole picture; otherwise the last one is dropped."""
+        if is_whole:
+            self._take_events(self.reader.finish(), now)
+        for source in self._sources.values():
+            if source.converter is not None:
+                source.converter.close()
+        super().finish(now)
+
+    def _take_events(self, events: Sequence[object], now: float) -> None:
+        wall = time.time()
+        for event in events:
+            if isinstance(event, ProgramUnit):
+                source = self._sources.get(event.pid)
+                if source is not None:
+                    self._take_unit(source, event, wall, now)
+            elif isinstance(event, ProgramTracks):
+                self._select(event)
+        counters = self.reader.counters
+        if counters.damaged != self._bad:
+            self._bad = counters.damaged
+            self.publisher.dropped["ingest"] = self._bad
+
+    def _take_unit(self, source: _Source, event: ProgramUnit, wall: float, now: float) -> None:
+        """Publishes a unit. Hot path."""
+        unit = event.unit
+        if unit.track is not source.read:
+            self._change(source, event, now)
+        shown = (unit.dts + unit.cts + _TICKS // 2) // _TICKS
+        unit.dts = (unit.dts + _TICKS // 2) // _TICKS
+        unit.cts = shown - unit.dts
+        unit.wall = wall
+        if source.converter is not None:
+            source.converter.give(unit)
+        elif source.track is not None:
+            unit.track = source.track
+            self._publish_unit(source, unit, now)
+
+    def _publish_unit(self, source: _Source, unit: AccessUnit, now: float) -> None:
+        unit.dts = self._stamp(source.index, unit.dts & 0xFFFFFFFF)
+        self._take(source.track_id, unit, now)
+
+    def _push_track(self, track_id: int, unit: AccessUnit, now: float) -> None:
+        if track_id:
+            self.publisher.push_additional(2 * track_id + 1, unit, now)
+        else:
+            self._publish(unit, now)
+
+    # ---- tracks ----
+
+    def _change(self, source: _Source, event: ProgramUnit, now: float) -> None:
+        """Begins a track, or another configuration of it."""
+        read = source.read = event.unit.track
+        if event.foreign is not None or read.codec in _CONVERTED:
+            source.track = None
+            if source.converter is None:
+                source.converter = self._make_converter(lambda unit: self._converted(source, unit))
+            source.converter.change(read, event.foreign)
+            return
+        self._set_source_track(source, MediaTrack(read.kind, read.codec, MILLISECONDS, read.config), now)
+
+    def _set_source_track(self, source: _Source, track: MediaTrack, now: float) -> None:
+        if track == source.track:
+            return
+        source.track = track
+        if not source.track_id:
+            self.set_track(track, now)
+            return
+        self._announce_before(source.track_id, track, now)
+        if self.is_announced:
+            self._set_additional(source, track, now)
+
+    def _converted(self, source: _Source, unit: AccessUnit) -> None:
+        """Publishes a unit of a converter. Hot path."""
+        now = time.monotonic()
+        self._set_source_track(source, unit.track, now)
+        unit.wall = time.time()
+        self._publish_unit(source, unit, now)
+
+    def _on_announced(self, now: float) -> None:
+        for source in self._sources.values():
+            if source.track_id and source.track is not None:
+                self._set_additional(source, source.track, now)
+
+    def _set_additional(self, source: _Source, track: MediaTrack, now: float) -> None:
+        self.publisher.set_additional(source.track_id, track, TrackInfo(language=source.language), now)
+        self.publisher.describe_additional(self._info)
+
+    def _info(self, kind: Kind, track_id: int) -> TrackInfo:
+        found = (s for s in self._sources.values() if s.track_id == track_id and s.index % 2 == (kind is Kind.AUDIO))
+        source = next(found, None)
+        return TrackInfo(language=source.language if source is not None else "")
+
+    def _select(self, program: ProgramTracks) -> None:
+        """Chooses the streams to publish. Those that are published already stay."""
+        entries = {entry.pid: entry for entry in program.streams}
+        for pid in [pid for pid in self._sources if pid not in entries]:
+            source = self._sources.pop(pid)
+            if source.converter is not None:
+                source.converter.close()
+        for entry in program.streams:
+            if entry.pid not in self._sources:
+                self._add(entry)
+        self.expected = {Kind.AUDIO if source.index % 2 else Kind.VIDEO for source in self._sources.values()}
+
+    def _add(self, entry: StreamEntry) -> None:
+        used = {(source.index % 2, source.track_id) for source in self._sources.values()}
+        if entry.use is StreamUse.VIDEO and (VIDEO_INDEX, 0) not in used:
+            self._sources[entry.pid] = _Source(0, VIDEO_INDEX, entry.language)
+            return
+        if entry.use is StreamUse.AUDIO:
+            track_id = next((n for n in range(_MAX_SOUNDS + 1) if (AUDIO_INDEX, n) not in used), None)
+            if track_id is not None:
+                self._sources[entry.pid] = _Source(track_id, AUDIO_INDEX + 2 * track_id, entry.language)
+                return
+        if self._left_out.get(entry.pid) != entry.codec:
+            self._left_out[entry.pid] = entry.codec
+            log.info(
+                "a stream is not published", stream=self.publisher.stream.name, pid=entry.pid, kind=str(entry.codec)
+            )

@@ -1,0 +1,83 @@
+"""Reads LOAS/LATM: AAC with its configuration in the stream (ISO/IEC 14496-3 §1.7)."""
+
+from gateway.lib.bit_reader import BitReader
+from gateway.media import aac
+from gateway.media.errors import InvalidData, UnsupportedCodec
+
+_SYNC = 0x2B7  # 11 bits
+
+
+def loas_bytes(data: bytes, at: int) -> int:
+    """Returns the size of the AudioSyncStream frame at `at` (§1.7.2). Raises InvalidData."""
+    head = int.from_bytes(data[at : at + 3], "big")
+    if head >> 13 != _SYNC or at + 3 > len(data):
+        raise InvalidData(f"not a LOAS frame: {data[at : at + 3].hex()}")
+    return 3 + (head & 0x1FFF)
+
+
+class LatmReader:
+    """Reads AudioMuxElements (§1.7.3). config: the last AudioSpecificConfig; empty before the first one.
+
+    Reads one program of one layer, frames with their length, and both versions of the syntax. Anything else raises
+    UnsupportedCodec.
+    """
+
+    def __init__(self) -> None:
+        self.config = b""
+        self._frames = 1
+
+    def read(self, element: bytes) -> list[bytes]:
+        """Returns the raw AAC frames of an element; none before the first configuration. Raises InvalidData."""
+        bits = BitReader(element, what="LATM", error=InvalidData)
+        if not bits.flag():  # useSameStreamMux
+            self._read_config(bits)
+        if not self.config:
+            return []
+        frames = []
+        for _ in range(self._frames):
+            size = 0
+            while (part := bits.u(8)) == 255:  # PayloadLengthInfo, frameLengthType 0
+                size += part
+            size += part
+            frames.append(bits.u(8 * size).to_bytes(size, "big"))
+        return frames
+
+    def _read_config(self, bits: BitReader) -> None:
+        """Reads StreamMuxConfig (§1.7.3.1)."""
+        self.config = b""
+        version = bits.u(1)
+        if version and bits.flag():
+            raise UnsupportedCodec("LATM of audioMuxVersionA 1")
+        if version:
+            _value(bits)  # taraBufferFullness
+        same_framing = bits.flag()
+        self._frames = bits.u(6) + 1
+        if not same_framing or bits.u(4) or bits.u(3):
+            raise UnsupportedCodec("LATM of several programs or layers")
+        size = _value(bits) if version else 0
+        start = bits.position
+        aac.read_asc(bits, to_end=False)
+        if version and bits.position > start + size:
+            raise InvalidData("LATM: the configuration exceeds its length")
+        end = start + size if version else bits.position
+        bits.position = start
+        count = end - start
+        config = (bits.u(count) << -count % 8).to_bytes((count + 7) // 8, "big")
+        if bits.u(3):
+            raise UnsupportedCodec("LATM of another frameLengthType")
+        bits.skip(8)  # latmBufferFullness
+        if bits.flag():  # otherDataPresent: its bits follow the frames
+            if version:
+                _value(bits)
+            else:
+                while bits.u(9) >> 8:  # otherDataLenEsc
+                    pass
+        if bits.flag():  # crcCheckPresent
+            bits.skip(8)
+        aac.parse_asc(config)
+        self.config = config
+
+
+def _value(bits: BitReader) -> int:
+    """Reads a number of LatmGetValue: the count of its bytes less 1, then the bytes."""
+    return bits.u(8 * (bits.u(2) + 1))

@@ -1,0 +1,111 @@
+"""A transport stream without end, for players that join at any time: all get the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from gateway.formats.ts.muxer import AUDIO_TYPES, VIDEO_TYPES, Packets, TsMuxer
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.media.errors import InvalidData, UnsupportedCodec
+from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
+from gateway.packaging.feed import Feed, Rendering
+from gateway.packaging.timing import VIDEO_CLOCK
+
+log = structlog.get_logger(__name__)
+
+_DELAY: Final = 9_000  # ticks from the clock to the time stamps: 100 ms in which sound and pictures may be apart
+_TABLES_EVERY: Final = 36_000  # ticks between two tables, 400 ms; ETSI TR 101 290 allows 500 ms
+_MILLISECOND: Final = VIDEO_CLOCK // 1000
+
+
+class TsRendering:
+    """Renders units as packets of one program. Sound that a transport stream cannot carry is left out.
+
+    Tables come before each key frame, and at least every 400 ms. Raises UnsupportedCodec for such pictures.
+    """
+
+    def __init__(self) -> None:
+        self._muxer: TsMuxer | None = None
+        self._tracks: tuple[MediaTrack | None, MediaTrack | None] = (None, None)
+        self._version = 0
+        self._tables_at = 0  # ticks: decode time at which the next tables are due
+        self._last: dict[Kind, int] = {}  # by kind: ticks, the last decode time
+        self._bad = False  # the last unit could not be rendered
+
+    def render_head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
+        return self._set(tracks).repeat_tables()
+
+    def render_change(self, tracks: Tracks, dts_ms: int) -> bytes:
+        return self._set(tracks).write_tables()
+
+    def render_unit(self, unit: AccessUnit) -> bytes:
+        """Returns the packets of a unit, perhaps with tables before them. Hot path."""
+        muxer, track = self._muxer, unit.track
+        if muxer is None or track.codec not in (VIDEO_TYPES if track.kind is Kind.VIDEO else AUDIO_TYPES):
+            return b""
+        dts, cts = unit.dts * VIDEO_CLOCK // track.timescale, unit.cts * VIDEO_CLOCK // track.timescale
+        dts = self._last[track.kind] = max(dts, self._last.get(track.kind, -1) + 1)
+        try:
+            if track.kind is Kind.VIDEO:
+                packets = [muxer.write_video(dts, cts, unit.key, unit.payload)]
+            else:
+                packets = muxer.write_audio([unit.payload], dts)
+        except InvalidData as error:
+            return self._skip(error)
+        self._bad = False
+        data = b"".join(map(Packets.render, packets))
+        is_key = unit.key and track.kind is Kind.VIDEO
+        if is_key or not 0 <= self._tables_at - dts <= _TABLES_EVERY:
+            self._tables_at = dts + _TABLES_EVERY
+            return muxer.write_tables() + data
+        return data
+
+    def render_timed(self, timed: Timed) -> bytes:
+        return b""
+
+    def _set(self, tracks: Tracks) -> TsMuxer:
+        """Returns the muxer for these tracks. Raises UnsupportedCodec."""
+        audio = tracks.audio if tracks.audio is not None and tracks.audio.codec in AUDIO_TYPES else None
+        if tracks.video is None and audio is None:
+            raise UnsupportedCodec("a transport stream cannot carry this sound")
+        if self._muxer is None or self._tracks != (tracks.video, audio):
+            if self._muxer is not None and _codecs(self._tracks) != _codecs((tracks.video, audio)):
+                self._version = self._version + 1 & 31
+            muxer = TsMuxer(tracks.video, audio, delay=_DELAY, version=self._version)
+            if self._muxer is not None:
+                muxer.continue_counters(self._muxer)
+            self._muxer, self._tracks = muxer, (tracks.video, audio)
+        return self._muxer
+
+    def _skip(self, error: InvalidData) -> bytes:
+        if not self._bad:
+            self._bad = True
+            log.info("a unit is left out of a transport stream", reason=str(error))
+        return b""
+
+
+def can_carry(tracks: Tracks) -> bool:
+    """Whether a transport stream can carry the pictures; without pictures, the sound."""
+    video, audio = tracks.video, tracks.audio
+    return video.codec in VIDEO_TYPES if video is not None else audio is not None and audio.codec in AUDIO_TYPES
+
+
+def _codecs(tracks: tuple[MediaTrack | None, MediaTrack | None]) -> list[object]:
+    return [None if track is None else track.codec for track in tracks]
+
+
+class SrtOutput:
+    """The output `srt`: the feed of the players over SRT. It is always on; without players it costs nothing."""
+
+    def __init__(self, make_feed: Callable[[Rendering], Feed]) -> None:
+        self.feed = make_feed(TsRendering())
+
+    async def run(self, stream: Stream) -> None:
+        try:
+            await stream.over()
+        finally:
+            self.feed.close(stream.ended or EndReason.OUTPUT_OFF)

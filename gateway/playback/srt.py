@@ -1,0 +1,171 @@
+"""Players over SRT: each is a viewer of its stream's feed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+
+from gateway.channels.channel import Channel
+from gateway.channels.fields import IS_ENCRYPTED
+from gateway.channels.names import channel_of, is_stream_name
+from gateway.channels.stores import find_channel
+from gateway.live.stream import Stream
+from gateway.packaging.services import PackagingServices
+from gateway.packaging.ts.continuous import SrtOutput, can_carry
+from gateway.packaging.viewer import Viewer
+from gateway.playback.framing import SRT
+from gateway.playback.play_format import FormatCode
+from gateway.playback.services import PlayServices
+from gateway.ports.auth_hook import HookAction, HookDetails, HookRequest
+from gateway.ports.errors import (
+    AtCapacity,
+    GatewayError,
+    NameInUse,
+    NoSuchStream,
+    NotAuthorized,
+    PushesNotAccepted,
+    StoreUnavailable,
+)
+from gateway.protocols.srt.listening import HandshakeRefused
+from gateway.protocols.srt.packets import PAYLOAD, Reject
+from gateway.protocols.srt.send_buffer import split
+from gateway.protocols.srt.stream_id import StreamId
+from gateway.srt.link import Direction, SrtLink
+
+log = structlog.get_logger(__name__)
+
+_CODES: Final[dict[type[GatewayError], Reject]] = {
+    NotAuthorized: Reject.UNAUTHORIZED,
+    NoSuchStream: Reject.NOT_FOUND,
+    NameInUse: Reject.CONFLICT,
+    AtCapacity: Reject.OVERLOADED,
+    StoreUnavailable: Reject.OVERLOADED,
+    PushesNotAccepted: Reject.FORBIDDEN,
+}
+
+
+def rejected(error: GatewayError, reason: str = "") -> HandshakeRefused:
+    """Returns the refusal of a caller. reason: for logs; "": the text of the error."""
+    codes = (code for kind, code in _CODES.items() if isinstance(error, kind))
+    return HandshakeRefused(next(codes, Reject.PEER), reason or f"{type(error).__name__}: {error}"[:200])
+
+
+class SrtPlay:
+    """A request to play, and its viewer. Implements SrtRequest and SrtUser."""
+
+    direction: Final = Direction.PLAY
+
+    def __init__(self, services: PlayServices, asked: StreamId, address: str) -> None:
+        """Raises HandshakeRefused for a name that cannot exist."""
+        if not is_stream_name(asked.name):
+            raise HandshakeRefused(Reject.BAD_REQUEST, "not a name of a stream")
+        self._services = services
+        self._asked = asked
+        self._address = address
+        self._stream: Stream | None = None
+        self._viewer: Viewer | None = None
+        self._output: SrtOutput | None = None
+
+    async def check(self) -> str:
+        services, name = self._services, self._asked.name
+        try:
+            name = await self._checked_name(name)
+            stream = await services.streams.wait(name, services.settings.stream.wait_for_publisher)
+            services.viewer_limits.admit(stream)
+        except GatewayError as error:
+            raise rejected(error) from None
+        self._stream = stream
+        return await self._passphrase(stream.channel)
+
+    async def _passphrase(self, channel: Channel) -> str:
+        """Returns the passphrase of a channel. Of another node's stream, the store has it. Raises HandshakeRefused."""
+        if channel.item.get(IS_ENCRYPTED):
+            with contextlib.suppress(StoreUnavailable):
+                channel = await find_channel(self._services.channels, channel.id) or channel
+            if not channel.srt_passphrase:
+                raise HandshakeRefused(Reject.FORBIDDEN, "only nodes with the store of channels know the passphrase")
+        return channel.srt_passphrase or self._services.settings.srt.passphrase.get_secret_value()
+
+    async def _checked_name(self, name: str) -> str:
+        """Returns the stream that this player may play. Raises GatewayError."""
+        services = self._services
+        id = await services.channel_id(channel_of(name))
+        name = id + name[len(channel_of(name)) :]
+        stream = services.streams.find(name)
+        channel = stream.channel if stream is not None else await find_channel(services.channels, id)
+        services.protection.judge_sign(name, channel, self._asked.query.get("sign"), self._address)
+        if services.play_hook is None:
+            return name
+        details = HookDetails("&".join(f"{key}={value}" for key, value in self._asked.query.items()))
+        allowed = await services.play_hook.allowed(
+            HookRequest(HookAction.PLAY, id, self._address, details), exempt=False
+        )
+        return allowed + name[len(id) :]
+
+    async def begin(self, link: SrtLink) -> SrtPlay:
+        assert self._stream is not None  # `check` was called before
+        output = self._stream.output("srt")
+        tracks = self._stream.tracks
+        # Not an SrtOutput: it failed, and will be started again.
+        if not isinstance(output, SrtOutput) or (tracks is not None and not can_carry(tracks)):
+            raise HandshakeRefused(Reject.NOT_SUPPORTED, "a transport stream cannot carry these codecs")
+        self._output = output
+        transport = SrtTransport(link)
+        limit = self._services.settings.limits.viewer_backlog
+        self._viewer = Viewer(transport, SRT, limit, link.peer, lambda reason: link.close(str(reason)))
+        asyncio.get_running_loop().call_soon(self._join)  # the answer to the caller comes first
+        return self
+
+    def _join(self) -> None:
+        if self._viewer is not None and self._output is not None:
+            self._output.feed.join(self._viewer)
+
+    def abandon(self) -> None:
+        """Does nothing: it has taken nothing."""
+
+    # ---- SrtUser ----
+
+    def receive(self, payloads: list[bytes], now: float) -> None:
+        """Ignores the payloads: a player sends none."""
+
+    def tick(self, now: float) -> None:
+        """Does nothing: SRT drops what a slow player does not take in time."""
+
+    def closed(self, reason: str) -> None:
+        viewer, self._viewer = self._viewer, None
+        if viewer is not None and self._output is not None:
+            self._output.feed.leave(viewer)
+
+
+class SrtTransport(asyncio.Transport):
+    """The connection as a feed sees it: bytes of whole packets in, payloads out."""
+
+    def __init__(self, link: SrtLink) -> None:
+        super().__init__()
+        self._link = link
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._link.push(split(bytes(data), PAYLOAD))
+
+    def get_write_buffer_size(self) -> int:
+        return self._link.connection.sent.waiting_packets * PAYLOAD
+
+    def is_closing(self) -> bool:
+        return bool(self._link.connection.ended)
+
+    def abort(self) -> None:
+        self._link.close("does not read")
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+
+def _packager(services: PackagingServices) -> Callable[[Stream], SrtOutput]:
+    return lambda stream: SrtOutput(lambda rendering: services.make_feed(stream, rendering))
+
+
+CODE: Final = FormatCode(_packager)

@@ -1,0 +1,162 @@
+"""SrtLink: an established connection, the way of its datagrams, and its user."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final, Protocol
+
+from gateway.media.errors import InvalidData
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.srt.connection import PEER_CLOSED, TICK_SECONDS, SrtConnection
+from gateway.protocols.srt.statistics import LinkPath, LinkStatistics
+
+_TURN_SECONDS: Final = 0.002  # of work in one turn of the event loop
+_SHORTEST_REST: Final = 0.001  # seconds between two rounds
+SECOND: Final = 1.0
+PATH_SECONDS: Final = 4.0  # without a packet on a path, after which it counts as down
+
+# Sends datagrams to the peer.
+Send = Callable[[Sequence[bytes]], object]
+# Returns the paths of a connection that has several. now: monotonic seconds.
+Paths = Callable[[float], tuple[LinkPath, ...]]
+
+
+class Direction(StrEnum):
+    """Whether the caller of our listener pushes or plays."""
+
+    PUBLISH = "publish"
+    PLAY = "play"
+
+
+class SrtUser(Protocol):
+    """Uses a connection."""
+
+    def receive(self, payloads: list[bytes], now: float) -> None:
+        """Takes payloads in order, when their time has come. Hot path. Raises RemoteProtocolError, InvalidData."""
+
+    def tick(self, now: float) -> None:
+        """Checks time limits. Called once a second. now: monotonic seconds."""
+
+    def closed(self, reason: str) -> None:
+        """Frees everything. Called once."""
+
+
+@dataclass(slots=True, eq=False)
+class SrtLink:
+    """A connection with its peer.
+
+    peer: the peer's address without port. on_closed: called once at the end, before the user is told.
+    paths: returns its paths, if it may have several. direction: of a link of our listener.
+    stopped: whether the peer said that it ends.
+    """
+
+    connection: SrtConnection
+    send: Send
+    peer: str
+    on_closed: Callable[[SrtLink], None]
+    user: SrtUser | None = None
+    paths: Paths | None = None
+    direction: Direction = Direction.PUBLISH
+    stopped: bool = field(default=False, init=False)
+    _next_second: float = field(default=0.0, init=False)
+
+    def receive(self, datagrams: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        """Takes datagrams of the peer. Hot path."""
+        connection = self.connection
+        connection.receive(datagrams, arrivals)
+        self._flush()
+
+    def push(self, payloads: Sequence[bytes]) -> None:
+        """Sends payloads of at most 1,456 bytes. Hot path."""
+        if not self.connection.ended:
+            self.connection.push(payloads, time.monotonic())
+            self._flush()
+
+    def tick(self, now: float) -> None:
+        """Delivers what is due, and sends acknowledgements and requests. Hot path."""
+        connection, user = self.connection, self.user
+        if user is None:
+            return
+        try:
+            if payloads := connection.due(now):
+                user.receive(payloads, now)
+        except (RemoteProtocolError, InvalidData) as error:
+            self.close(str(error))
+            return
+        if connection.ended:
+            self.stopped = connection.ended == PEER_CLOSED
+            if connection.received.is_empty:  # packets that came before the end are still delivered at their time
+                self._close(connection.ended)
+            return
+        connection.tick(now)
+        self._flush()
+        if now >= self._next_second:
+            self._next_second = now + SECOND
+            user.tick(now)
+
+    def statistics(self) -> LinkStatistics:
+        """Returns the state of the connection and of its paths."""
+        state, now = self.connection.statistics(), time.monotonic()
+        if self.paths is not None:
+            return replace(state, links=self.paths(now))
+        is_up = now - self.connection.heard < PATH_SECONDS
+        return replace(state, links=(LinkPath(self.peer, 100.0 if is_up else 0.0, state.rtt_ms, is_up),))
+
+    def close(self, reason: str) -> None:
+        """Tells the peer that the connection ends, and frees it. Idempotent."""
+        self.connection.close(time.monotonic(), reason)
+        self._flush()
+        self._close(reason)
+
+    def _close(self, reason: str) -> None:
+        user, self.user = self.user, None
+        if user is not None:
+            self.on_closed(self)
+            user.closed(reason)
+
+    def _flush(self) -> None:
+        out = self.connection.out
+        if out:
+            self.connection.out = []
+            self.send(out)
+
+
+class LinkTicker:
+    """Calls `tick` of all links every 10 ms. `run` must be running."""
+
+    def __init__(self) -> None:
+        self._links: dict[SrtLink, None] = {}
+        self._has_links = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def __iter__(self) -> Iterator[SrtLink]:
+        return iter(tuple(self._links))
+
+    def add(self, link: SrtLink) -> None:
+        self._links[link] = None
+        self._has_links.set()
+
+    def remove(self, link: SrtLink) -> None:
+        self._links.pop(link, None)
+        if not self._links:
+            self._has_links.clear()
+
+    async def run(self) -> None:
+        """Runs until it is cancelled. A turn of the event loop works for about 2 ms."""
+        clock = time.monotonic
+        while True:
+            await self._has_links.wait()
+            began = turn = clock()
+            for link in tuple(self._links):
+                now = clock()
+                if now - turn > _TURN_SECONDS:
+                    await asyncio.sleep(0)
+                    turn = now = clock()
+                link.tick(now)
+            await asyncio.sleep(max(_SHORTEST_REST, began + TICK_SECONDS - clock()))

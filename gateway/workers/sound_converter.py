@@ -1,0 +1,63 @@
+"""SoundWorkerConverter: converts the sound of a push or pull to AAC in a worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from gateway.formats.ts.sound_frames import SoundFormat
+from gateway.lib.tasks import Tasks
+from gateway.media.framed_units import MILLISECONDS
+from gateway.media.track import AccessUnit, MediaTrack
+from gateway.workers.sound_client import SoundWorkerClient, SoundWorkerFailed
+from gateway.workers.sound_protocol import ForeignSound, SoundSetup, aac_track, channels_of
+from gateway.workers.worker_pool import WorkerPool
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class SoundWorkerConverter:
+    """Converts one stream of sound. It is left out if no worker can be started. Implements SoundToAac.
+
+    stream: for logs. deliver: gets the units of AAC, with times in milliseconds.
+    """
+
+    workers: WorkerPool
+    tasks: Tasks
+    stream: str
+    deliver: Callable[[AccessUnit], None]
+    _client: SoundWorkerClient | None = field(default=None, init=False)
+    _foreign: SoundFormat | None = field(default=None, init=False)
+    _source: MediaTrack | None = field(default=None, init=False)
+
+    def change(self, track: MediaTrack, foreign: SoundFormat | None) -> None:
+        if self._client is None or foreign != self._foreign:
+            self.close()
+            setup = SoundSetup(foreign=None if foreign is None else ForeignSound(*foreign))
+            client = self._client = SoundWorkerClient(self.workers, self.stream, self.deliver, setup)
+            self.tasks.start(self._run(client), f"sound of {self.stream}")
+        self._foreign = foreign
+        channels = channels_of(track) if foreign is None else foreign.channels
+        self._source = MediaTrack(track.kind, track.codec, MILLISECONDS, track.config)
+        self._client.change(self._source, aac_track(channels, MILLISECONDS))
+
+    def give(self, unit: AccessUnit) -> None:
+        if self._client is not None and self._source is not None:
+            unit.track = self._source
+            self._client.give(unit)
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.finish()
+
+    async def _run(self, client: SoundWorkerClient) -> None:
+        try:
+            await client.run()
+        except SoundWorkerFailed as error:
+            log.warning("sound is left out", stream=self.stream, reason=str(error))
+            if self._client is client:
+                self._client = None

@@ -1,0 +1,384 @@
+"""Clients of SRT: real programs, the thin link as a program, and a small peer on our own protocol code."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import shlex
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.protocols.srt.calling import REPEAT_SECONDS, Caller
+from gateway.protocols.srt.connection import TICK_SECONDS, SrtConnection
+from gateway.protocols.srt.packets import PAYLOAD
+from gateway.protocols.srt.send_buffer import split
+from tests.support.clients import Program
+from tests.support.media import Film
+from tests.support.tools import lacking
+
+SRTLA_SEND = os.environ.get("SRTLA_SEND", "/tmp/peers/srtla/srtla_send")  # of BELABOX, built from its source
+
+
+def srt_push(
+    film: Film, url: str, *more: str, ffmpeg: str = "ffmpeg", loop: bool = False, options: Sequence[str] = ()
+) -> Program:
+    """ffmpeg that publishes a film in real time as MPEG-TS. more: of the URL. options: instead of `-c copy`."""
+    again = ["-stream_loop", "-1"] if loop else []
+    command = [ffmpeg, "-nostdin", "-v", "error", "-re", *again, "-i", str(film.path())]
+    return Program([*command, *(options or ("-c", "copy")), "-f", "mpegts", "&".join((url, *more))])
+
+
+def transmit(source: str, target: str, *options: str) -> Program:
+    """srt-live-transmit, libsrt's own program."""
+    return Program(["srt-live-transmit", "-a:no", *options, source, target])
+
+
+def transmit_push(film: Film, url: str) -> Program:
+    """ffmpeg that writes a film in real time to srt-live-transmit, which publishes it."""
+    make = f"ffmpeg -nostdin -v error -re -i {shlex.quote(str(film.path()))} -c copy -f mpegts -"
+    send = f"srt-live-transmit -a:no -q -chunk:1316 file://con {shlex.quote(url)}"
+    return Program(["sh", "-c", f"{make} | {send}"])
+
+
+def transmit_play(url: str, to: Path) -> Program:
+    """srt-live-transmit that writes what it plays into a file."""
+    return Program(["sh", "-c", f"exec srt-live-transmit -a:no -q {shlex.quote(url)} file://con > {to}"])
+
+
+def gst_srt_push(film: Film, url: str, stream_id: str) -> Program:
+    """GStreamer that publishes an FLV film in real time through srtsink."""
+    pipeline = (
+        f"filesrc location={film.path()} ! flvdemux name=in in.video ! h264parse ! queue ! out. "
+        f"in.audio ! aacparse ! queue ! out. mpegtsmux name=out alignment=7 ! "
+        f'srtsink uri="{url}" streamid="{stream_id}" sync=true wait-for-connection=false'
+    )
+    return Program(["gst-launch-1.0", "-q", *shlex.split(pipeline)])
+
+
+def gst_srt_play(url: str, stream_id: str) -> Program:
+    """GStreamer that plays through srtsrc and prints one hash per picture."""
+    pipeline = (
+        f'srtsrc uri="{url}" streamid="{stream_id}" ! tsdemux ! h264parse ! avdec_h264 ! videoconvert '
+        "! video/x-raw,format=I420 ! checksumsink hash=md5 sync=false"
+    )
+    return Program(["gst-launch-1.0", "-q", *shlex.split(pipeline)])
+
+
+@dataclass
+class ThinLink:
+    """A running `tests.support.udp_link`. port: where it listens. counters: after its end."""
+
+    process: subprocess.Popen[str]
+    port: int
+    counters: dict[str, object] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def thin_link(target: int, **conditions: float | str) -> Iterator[ThinLink]:
+    """Runs a thin link to a port. conditions: see `udp_link.Conditions`."""
+    options = [word for name, value in conditions.items() for word in (f"--{name}", str(value))]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.udp_link", "0", str(target), *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout is not None
+    link = ThinLink(process, int(process.stdout.readline()))
+    try:
+        yield link
+    finally:
+        process.terminate()
+        link.counters = json.loads(process.communicate(timeout=10)[0] or "{}")
+
+
+class Peer:
+    """A caller on a socket of its own. It works while its methods run. Raises HandshakeRefused if the server refuses.
+
+    received: payloads, in order.
+    """
+
+    def __init__(
+        self, port: int, stream_id: str, *, latency: float = 0.12, passphrase: str = "", key_size: int = 16
+    ) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self.socket.connect(("127.0.0.1", port))
+        self.socket.setblocking(False)
+        self.caller = Caller(stream_id, latency, time.monotonic(), passphrase, key_size)
+        self.received: list[bytes] = []
+        self.connection: SrtConnection | None = None
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def datagrams(self, seconds: float) -> list[bytes]:
+        """Returns what came within some seconds, as soon as something came."""
+        select.select([self.socket], [], [], seconds)
+        found: list[bytes] = []
+        with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+            while len(found) < 64:
+                found.append(self.socket.recv(2048))
+        return found
+
+    def connect(self, timeout: float = 10.0) -> Peer:
+        """Shakes hands. Raises HandshakeRefused, TimeoutError."""
+        end = time.monotonic() + timeout
+        while self.caller.agreement is None:
+            if time.monotonic() > end:
+                raise TimeoutError("no answer to the handshake")
+            self.send_raw(self.caller.datagram)
+            repeat_at = time.monotonic() + REPEAT_SECONDS
+            while (left := repeat_at - time.monotonic()) > 0:
+                asked = self.caller.datagram
+                for datagram in self.datagrams(left):
+                    self.caller.receive(datagram, time.monotonic())
+                if self.caller.agreement is not None or self.caller.datagram is not asked:
+                    break
+        self.connection = SrtConnection(self.caller.agreement, time.monotonic())
+        return self
+
+    def send_raw(self, *datagrams: bytes) -> None:
+        for datagram in datagrams:
+            with contextlib.suppress(ConnectionRefusedError, BlockingIOError):
+                self.socket.send(datagram)
+
+    def push(self, payloads: Sequence[bytes]) -> None:
+        assert self.connection is not None
+        self.connection.push(payloads, time.monotonic())
+        self._flush()
+
+    def run(self, seconds: float, each_tick: Callable[[], object] = lambda: None) -> None:
+        """Works for some seconds, or until the connection ends."""
+        assert self.connection is not None
+        end = time.monotonic() + seconds
+        while (now := time.monotonic()) < end and not self.connection.ended:
+            each_tick()
+            if found := self.datagrams(TICK_SECONDS):
+                self.connection.receive(found, [time.monotonic()] * len(found))
+            self.connection.tick(now)
+            self.received += self.connection.due(now)
+            self._flush()
+
+    def play(self, stream: bytes, seconds: float) -> None:
+        """Pushes a transport stream within some seconds, and returns when the server has acknowledged all of it."""
+        assert self.connection is not None
+        payloads, sent, began = split(stream, PAYLOAD), 0, time.monotonic()
+
+        def push() -> None:
+            nonlocal sent
+            until = min(len(payloads), int((time.monotonic() - began) / seconds * len(payloads)))
+            if until > sent:
+                self.push(payloads[sent:until])
+                sent = until
+
+        while sent < len(payloads) or not self.connection.sent.is_empty:
+            self.run(0.1, push)
+            if self.connection.ended:
+                return
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close(time.monotonic(), "closed")
+            self._flush()
+        self.socket.close()
+
+    def _flush(self) -> None:
+        assert self.connection is not None
+        out, self.connection.out = self.connection.out, []
+        self.send_raw(*out)
+
+
+def call(port: int, stream_id: str, timeout: float = 10.0, **options: object) -> Peer:
+    """Returns a connected peer. Raises HandshakeRefused, TimeoutError."""
+    peer = Peer(port, stream_id, **options)  # type: ignore[arg-type]
+    try:
+        return peer.connect(timeout)
+    except BaseException:
+        peer.close()
+        raise
+
+
+_STREAM_ID, _PASSPHRASE = 46, 26  # of SRT_SOCKOPT
+
+
+def libsrt_refusal(port: int, stream_id: str, passphrase: str = "") -> int:
+    """Returns the code with which libsrt itself is refused; 0: it is not. Skips the test without libsrt."""
+    name = next((name for name in ("libsrt.so.1.5", "libsrt-gnutls.so.1.5") if _exists(name)), None)
+    if name is None:
+        lacking("not installed: libsrt")
+    library = ctypes.CDLL(name)
+    library.srt_startup()
+    caller = library.srt_create_socket()
+    try:
+        for option, text in ((_STREAM_ID, stream_id), (_PASSPHRASE, passphrase)):
+            data = text.encode()
+            if data:
+                assert library.srt_setsockflag(caller, option, data, len(data)) == 0
+        address = struct.pack("=HHI8x", socket.AF_INET, socket.htons(port), socket.htonl(0x7F000001))
+        if library.srt_connect(caller, address, len(address)) == 0:
+            return 0
+        return int(library.srt_getrejectreason(caller))
+    finally:
+        library.srt_close(caller)
+
+
+def _exists(name: str) -> bool:
+    with contextlib.suppress(OSError):
+        ctypes.CDLL(name)
+        return True
+    return False
+
+
+# ---- SRTLA ----
+
+_REG1, _REG2, _REG3, _KEEPALIVE, _ACK, _NO_GROUP = (
+    bytes.fromhex(text) for text in ("9200", "9201", "9202", "9000", "9100", "9211")
+)
+_LEAST_WINDOW, _MOST_WINDOW = 1.0, 60.0
+_SILENT = 4.0  # seconds after which a link is registered again
+
+
+@dataclass(eq=False)
+class _Bonded:
+    """A link of the sender: a socket of its own source address. window: packets that may be in flight."""
+
+    socket: socket.socket
+    window: float = 20.0
+    flying: dict[int, float] = field(default_factory=dict)
+    heard: float = 0.0
+    is_up: bool = False
+
+    @property
+    def score(self) -> float:
+        return self.window / (len(self.flying) + 1)
+
+
+class SrtlaSender:
+    """Bonds links for one caller of SRT, in a thread, after the description in BELABOX's README.
+
+    A data packet goes on the link with the most room. The receiver acknowledges packets of a link; a request for a
+    packet makes the window of the link smaller that carried it.
+    """
+
+    def __init__(self, listen: int, port: int, addresses: Sequence[str]) -> None:
+        self._local = _bound("127.0.0.1", listen)
+        self._target = ("127.0.0.1", port)
+        self._links = [_Bonded(_bound(address, 0)) for address in addresses]
+        self._caller: tuple[str, int] | None = None
+        self._half, self._id = os.urandom(256), b""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> SrtlaSender:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        for link in self._links:
+            link.socket.close()
+        self._local.close()
+
+    def _run(self) -> None:
+        register_at = 0.0
+        sockets = {link.socket: link for link in self._links}
+        while not self._over.is_set():
+            ready, _, _ = select.select([self._local, *sockets], [], [], 0.02)
+            now = time.monotonic()
+            for opened in ready:
+                for data, address in _arrived(opened):
+                    if opened is self._local:
+                        self._caller = address
+                        self._forward(data, now)
+                    else:
+                        self._receive(sockets[opened], data, now)
+            if now >= register_at:
+                register_at = now + 0.5
+                self._maintain(now)
+
+    def _maintain(self, now: float) -> None:
+        for link in self._links:
+            if now - link.heard > _SILENT:
+                link.is_up = False
+                link.flying.clear()
+            if not self._id:
+                self._send(self._links[0], _REG1 + self._half)
+                return
+            self._send(link, _KEEPALIVE if link.is_up else _REG2 + self._id)
+
+    def _receive(self, link: _Bonded, data: bytes, now: float) -> None:
+        link.heard = now
+        kind = data[:2]
+        if kind == _REG2 and not self._id:
+            self._id = data[2:]
+            for each in self._links:
+                self._send(each, _REG2 + self._id)
+        elif kind == _REG3:
+            link.is_up, link.window = True, 20.0
+        elif kind == _NO_GROUP:
+            self._id = b""
+        elif kind == _ACK:
+            for (number,) in struct.iter_unpack(">I", data[4:]):
+                if link.flying.pop(number, None) is not None:
+                    link.window = min(_MOST_WINDOW, link.window + 1 / 3)
+        elif kind != _KEEPALIVE:
+            self._answer(data)
+
+    def _answer(self, data: bytes) -> None:
+        """Passes an answer of SRT on. It also tells what has come, and what is missing."""
+        kind = data[:2]
+        if kind == b"\x80\x02" and len(data) >= 20:
+            number = int.from_bytes(data[16:20], "big")
+            for link in self._links:
+                for passed in [n for n in link.flying if (number - n) & 0x7FFF_FFFF < 1 << 30]:
+                    del link.flying[passed]
+        elif kind == b"\x80\x03":
+            missing = {word & 0x7FFF_FFFF for (word,) in struct.iter_unpack(">I", data[16:])}
+            for link in self._links:
+                for number in missing & link.flying.keys():
+                    del link.flying[number]
+                    link.window = max(_LEAST_WINDOW, link.window - 1)
+        if self._caller is not None:
+            with contextlib.suppress(OSError):
+                self._local.sendto(data, self._caller)
+
+    def _forward(self, data: bytes, now: float) -> None:
+        up = [link for link in self._links if link.is_up]
+        if not up:
+            return
+        link = max(up, key=lambda link: link.score)
+        if data[0] < 0x80:
+            link.flying[int.from_bytes(data[:4], "big")] = now
+        self._send(link, data)
+
+    def _send(self, link: _Bonded, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            link.socket.sendto(data, self._target)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.setblocking(False)
+    opened.bind((host, port))
+    return opened
+
+
+def _arrived(opened: socket.socket) -> Iterator[tuple[bytes, tuple[str, int]]]:
+    with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+        for _ in range(64):
+            yield opened.recvfrom(2048)

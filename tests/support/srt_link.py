@@ -1,0 +1,58 @@
+"""Pushes over SRT on a thin link whose conditions the test changes."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from tests.support.clients import Program
+from tests.support.gateway import Channel
+from tests.support.media import Film
+from tests.support.udp_link import Conditions, UdpLink
+
+
+@contextlib.contextmanager
+def udp_link(target: int, conditions: Conditions) -> Iterator[UdpLink]:
+    """A running link to a port. Its `conditions` may change."""
+    link = UdpLink(conditions, ("127.0.0.1", target))
+    running = threading.Thread(target=link.run, daemon=True)
+    running.start()
+    try:
+        yield link
+    finally:
+        link.is_stopped = True
+        running.join()
+
+
+def srt_url(channel: Channel, port: int, key: str = "", input: str = "") -> str:
+    """The address to push to. port: of the gateway, or of a link. key: another than the channel's. input: a backup.
+
+    ffmpeg ends the stream id at the first "&", so a backup needs the form with commas.
+    """
+    key = key or channel.key
+    name = f"#!::r={channel.id},m=publish,sign={key},input={input}" if input else f"publish:{channel.id}?sign={key}"
+    return f"srt://127.0.0.1:{port}?streamid={name}&latency=120000&pkt_size=1316"
+
+
+def srt_push(channel: Channel, film: Film, port: int, *, loop: bool = False, key: str = "", input: str = "") -> Program:
+    """ffmpeg that publishes the film in real time over SRT."""
+    again = ["-stream_loop", "-1"] if loop else []
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", *again, "-i", str(film.path()), "-c", "copy", "-f", "mpegts"]
+    return Program([*command, srt_url(channel, port, key, input)])
+
+
+def srt_push_with_black(channel: Channel, port: int, begin: int, end: int) -> Program:
+    """ffmpeg that publishes a live test picture, black between two seconds: then it needs less than 150 kbit/s."""
+    picture = f"testsrc2=size=320x180:rate=25,drawbox=enable='between(t,{begin},{end})':t=fill:color=black"
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", picture, "-re", "-f", "lavfi"]
+    command += [
+        "-i",
+        "anoisesrc=amplitude=0.2:sample_rate=48000",
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-g",
+        "25",
+    ]
+    command += ["-pix_fmt", "yuv420p", "-b:v", "800k", "-c:a", "aac", "-b:a", "64k", "-f", "mpegts"]
+    return Program([*command, srt_url(channel, port)])
