@@ -322,7 +322,7 @@ def _recordings(site: Fleet) -> dict[str, Any]:
             missing += len(set(range(encoder.number)) - found)
     ready = "SELECT count(*) FROM events WHERE type = 'recording.ready'"
     database = site.gateways[0].settings["MILLRACE_DATABASE"].rpartition("/")[2]
-    end = time.monotonic() + 15
+    end = time.monotonic() + 45  # a gateway may wait 30 s before it tries to store events again
     while (told := int(site.database.sql(ready, database))) < files and time.monotonic() < end:
         time.sleep(0.2)
     return {"files": files, "events": told, "pushed": pushed, "missing": missing}
