@@ -26,7 +26,7 @@ from tests.support.clients import Program
 from tests.support.media import Film
 from tests.support.tools import lacking
 
-SRTLA_SEND = os.environ.get("SRTLA_SEND", "/tmp/peers/srtla/srtla_send")  # of BELABOX, built from its source
+SRTLA_SEND = os.environ.get("SRTLA_SEND", "")  # of BELABOX, built from its source
 
 
 def srt_push(
