@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import ssl
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from bench.harness.hls_players import HlsPlayer, report
 from bench.harness.limits import set_limits
 from bench.harness.numbered import Encoder, dropped, pushing
 from bench.harness.procs import BenchError
+from bench.harness.verdict import conclude
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.pebble import running_pebble
 from tests.support.postgres import postgres_server
@@ -272,17 +272,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     a = arguments()
     set_limits(a.valid * (a.renewals + 1) + 600)
-    try:
-        result = asyncio.run(measure(a))
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    result["faults"] = faults(result)
-    if a.json:
-        a.json.write_text(json.dumps(result, indent=1))
-    print(table(result))
-    print("\n".join(result["faults"]) or "nothing was lost")
-    return 1 if result["faults"] else 0
+    return conclude(measure(a), faults, table, "nothing was lost", a.json)
 
 
 if __name__ == "__main__":

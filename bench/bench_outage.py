@@ -35,6 +35,7 @@ from bench.harness.limits import set_limits
 from bench.harness.numbered import Encoder, FlvPictures, dropped, pushing, recorded
 from bench.harness.procs import BenchError, usage
 from bench.harness.servers import TOKEN, Gateway, Urls
+from bench.harness.verdict import conclude
 from tests.support.postgres import Postgres, postgres_server
 from tests.support.rtmp import connected
 
@@ -405,17 +406,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     a = arguments()
     set_limits(round(a.minutes * 60) + 900)
-    try:
-        result = asyncio.run(measure(a))
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    result["faults"] = faults(result)
-    if a.json:
-        a.json.write_text(json.dumps(result, indent=1))
-    print(table(result))
-    print("\n".join(result["faults"]) or "nothing was lost")
-    return 1 if result["faults"] else 0
+    return conclude(measure(a), faults, table, "nothing was lost", a.json)
 
 
 if __name__ == "__main__":

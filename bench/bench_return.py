@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import random
 import sys
 import time
@@ -31,8 +30,8 @@ from typing import Any
 from bench.harness.hls import percentile
 from bench.harness.limits import set_limits
 from bench.harness.numbered import Encoder, FlvPictures, Push, dropped, pushing
-from bench.harness.procs import BenchError
 from bench.harness.servers import Gateway
+from bench.harness.verdict import conclude
 from tests.support.postgres import postgres_server
 
 SECRETS = {"MILLRACE_CLUSTER__SECRET": "what all nodes share", "MILLRACE_SIGNING__SECRET": "what keys are signed with"}
@@ -180,17 +179,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     a = arguments()
     set_limits(60 + 10 * 3 * a.cuts)
-    try:
-        result = asyncio.run(measure(a))
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    result["faults"] = faults(result, a.limit_ms)
-    if a.json:
-        a.json.write_text(json.dumps(result, indent=1))
-    print(table(result))
-    print("\n".join(result["faults"]) or "nothing was late or refused")
-    return 1 if result["faults"] else 0
+    return conclude(measure(a), lambda result: faults(result, a.limit_ms), table, "nothing was late or refused", a.json)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.srt.crypto import EVEN, KEY_SIZES, ODD, WrongPassphrase, decode_key_material, encode_key_material
-from gateway.protocols.srt.keys import ReceiveKeys
+from gateway.protocols.srt.keys import keys_of_caller
 
 _PASSPHRASE = "a passphrase"
 _SALT = bytes(range(16))
@@ -25,7 +25,7 @@ def fuzz(data: bytes) -> None:
         assert len(salt) == 16
         assert keys.keys() <= {EVEN, ODD}
         assert {len(key) for key in keys.values()} <= set(KEY_SIZES)
-    keys_of_peer = ReceiveKeys.of(_PASSPHRASE, _GOOD)
+    keys_of_peer, _ = keys_of_caller(_PASSPHRASE, _GOOD)
     before = keys_of_peer.cipher.apply(EVEN, 1, b"payload")
     if not keys_of_peer.renew(data, 1.0):
         assert keys_of_peer.cipher.apply(EVEN, 1, b"payload") == before

@@ -43,7 +43,7 @@ class PidReader:
     """Takes the payloads of one PID. This class ignores them: it is used for a PID that has only the clock.
 
     expected: the head of the next packet if it has payload only and starts nothing; -1 before the first packet.
-    append: takes the payload of such a packet. repeated: the last payload that came twice.
+    append: called with the payload of such a packet. repeated: the last payload that came twice; b"": none did.
     """
 
     __slots__ = ("append", "expected", "repeated")

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.srt.connection import Agreement
-from gateway.protocols.srt.crypto import EVEN, KEY_SIZES, PayloadCipher, make_keys
+from gateway.protocols.srt.crypto import BAD_SECRET, EVEN, KEY_SIZES, NO_SECRET, PayloadCipher, make_keys
 from gateway.protocols.srt.keys import ReceiveKeys, SendKeys
-from gateway.protocols.srt.listening import KEY_FAILURES, OUR_FLAGS, HandshakeRefused
+from gateway.protocols.srt.listening import OUR_FLAGS, HandshakeRefused
 from gateway.protocols.srt.packets import (
     HEAD,
     MAGIC,
@@ -32,6 +32,7 @@ from gateway.protocols.srt.packets import (
 from gateway.protocols.srt.receive_buffer import WINDOW
 
 REPEAT_SECONDS: Final = 0.25  # between two copies of a handshake packet without an answer, as in libsrt
+_KEY_FAILURES: Final = {NO_SECRET: "the peer has no passphrase", BAD_SECRET: "wrong passphrase"}
 
 
 @dataclass(slots=True, eq=False)
@@ -105,8 +106,8 @@ class Caller:
         receive_keys = None
         if (keys := self._send_keys) is not None:
             confirmed = answer.find(HandshakeExtension.KEYS) or b""
-            if confirmed in KEY_FAILURES or not confirmed:
-                raise HandshakeRefused(Reject.BAD_SECRET, KEY_FAILURES.get(confirmed, "the peer does not encrypt"))
+            if confirmed in _KEY_FAILURES or not confirmed:
+                raise HandshakeRefused(Reject.BAD_SECRET, _KEY_FAILURES.get(confirmed, "the peer does not encrypt"))
             receive_keys = ReceiveKeys(self.passphrase, PayloadCipher(keys.salt, {keys.kind: AES(keys.key)}))
         # Both sides have answered with what they want of each direction: the greater value wins.
         latency = round(self.latency * 1000)

@@ -19,6 +19,7 @@ from gateway.protocols.srt.packets import (
     control,
     decode_ranges,
     encode_ranges,
+    unwrap_sequence,
 )
 from gateway.protocols.srt.receive_buffer import WINDOW, ReceiveBuffer
 from gateway.protocols.srt.round_trip import Drift, RoundTrip
@@ -147,17 +148,13 @@ class SrtConnection:
             case ControlType.ACKACK:
                 self._acknowledgement_came(information, stamp, arrival)
             case ControlType.DROP if len(content) >= 8:
-                first, last = (self.received_number(word) for word in _RANGE.unpack_from(content))
+                near = self.received.highest
+                first, last = (unwrap_sequence(word, near) for word in _RANGE.unpack_from(content))
                 self.received.leave_out(first, last)
             case ControlType.SHUTDOWN:
                 self.ended = self.ended or PEER_CLOSED
             case ControlType.EXTENDED:
                 self._key_material(head & 0xFFFF, content, arrival)
-
-    def received_number(self, word: int) -> int:
-        """Returns the number of a word of 31 bits, near the packets of the peer."""
-        highest = self.received.highest
-        return highest + ((word - highest + (1 << 30)) & MASK31) - (1 << 30)
 
     def _lost(self, content: bytes, arrival: float) -> None:
         self._lists += 1

@@ -29,12 +29,6 @@ class ReceiveKeys:
     cipher: PayloadCipher
     _renewed_at: float = field(default=float("-inf"), init=False)
 
-    @classmethod
-    def of(cls, passphrase: str, message: bytes) -> "ReceiveKeys":
-        """Reads the key material of a handshake. Raises WrongPassphrase, RemoteProtocolError."""
-        salt, keys = decode_key_material(passphrase, message)
-        return cls(passphrase, PayloadCipher(salt, {kind: AES(key) for kind, key in keys.items()}))
-
     def renew(self, message: bytes, now: float) -> bool:
         """Takes new key material, at most once a second. Returns whether to confirm it to the peer."""
         if now - self._renewed_at < _RENEWALS_SECONDS:
@@ -71,13 +65,6 @@ class SendKeys:
     def __post_init__(self) -> None:
         self._cipher = PayloadCipher(self.salt, {self.kind: AES(self.key)})
 
-    @classmethod
-    def of(cls, passphrase: str, message: bytes) -> "SendKeys":
-        """Uses the keys of the caller for the other direction too. Raises like `decode_key_material`."""
-        salt, keys = decode_key_material(passphrase, message)
-        kind = min(keys)
-        return cls(passphrase, salt, kind, keys[kind])
-
     @property
     def material(self) -> bytes:
         """The key material message of the current key."""
@@ -108,3 +95,14 @@ class SendKeys:
         elif self._used > self.refresh:
             self.kind, self.key = other, self._following
             self._following, self._used = b"", 0
+
+
+def keys_of_caller(passphrase: str, message: bytes) -> tuple[ReceiveKeys, SendKeys]:
+    """Reads the key material of a handshake: both directions use it. It takes a millisecond.
+
+    Raises WrongPassphrase, RemoteProtocolError.
+    """
+    salt, keys = decode_key_material(passphrase, message)
+    kind = min(keys)
+    cipher = PayloadCipher(salt, {of: AES(key) for of, key in keys.items()})
+    return ReceiveKeys(passphrase, cipher), SendKeys(passphrase, salt, kind, keys[kind])

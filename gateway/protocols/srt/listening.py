@@ -9,8 +9,8 @@ from typing import Final
 
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.srt.connection import Agreement
-from gateway.protocols.srt.crypto import BAD_SECRET, NO_SECRET, WrongPassphrase
-from gateway.protocols.srt.keys import ReceiveKeys, SendKeys
+from gateway.protocols.srt.crypto import WrongPassphrase
+from gateway.protocols.srt.keys import ReceiveKeys, SendKeys, keys_of_caller
 from gateway.protocols.srt.packets import (
     HEAD,
     MAGIC,
@@ -185,11 +185,8 @@ def _keys(material: bytes, passphrase: str) -> tuple[ReceiveKeys | None, SendKey
     if not passphrase:
         raise HandshakeRefused(Reject.UNSECURE, "the peer encrypts, but there is no passphrase here")
     try:
-        return ReceiveKeys.of(passphrase, material), SendKeys.of(passphrase, material)
+        return keys_of_caller(passphrase, material)
     except WrongPassphrase:
         raise HandshakeRefused(Reject.BAD_SECRET, "wrong passphrase") from None
     except RemoteProtocolError as error:
         raise HandshakeRefused(Reject.CRYPTO, str(error)) from None
-
-
-KEY_FAILURES: Final = {NO_SECRET: "the peer has no passphrase", BAD_SECRET: "wrong passphrase"}

@@ -132,10 +132,6 @@ class SendBuffer:
                     self._again[number] = None
         return gone
 
-    def unwrapped(self, word: int) -> int:
-        """Returns the number of a word of 31 bits."""
-        return unwrap_sequence(word & MASK31, self._next)
-
     @property
     def next(self) -> int:
         return self._next
