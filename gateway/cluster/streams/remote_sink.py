@@ -17,6 +17,16 @@ BACKLOG: Final = 8_000_000  # unsent bytes; beyond that, whole GOPs are dropped
 STALL_SECONDS: Final = 15.0  # a connection that accepts no data for this time is closed
 
 
+def write_last(transport: asyncio.Transport, kind: LinkMessage, reason: EndReason) -> asyncio.TimerHandle:
+    """Writes OVER or EVICT, the last frame of a link, after which the other node closes the connection.
+
+    If this side closed it with unread data, TCP would reset it, and the other node could lose the frame (RFC 1122,
+    section 4.2.2.13). Returns the timer that ends the connection if the other node does not; cancel it when it is lost.
+    """
+    transport.write(wire.frame(kind, wire.write_json({"reason": str(reason)})))
+    return asyncio.get_running_loop().call_later(nodes.SILENT_SECONDS, transport.abort)
+
+
 class RemoteSink:
     """A Sink that writes to another node, and an AdditionalTaker for the additional tracks of a push.
 
@@ -113,9 +123,9 @@ class RemoteSink:
     # ---- the end ----
 
     def on_end(self, reason: EndReason) -> None:
+        """Writes the reason. The other node closes the connection then."""
         self.stop()
-        self._transport.write(wire.frame(LinkMessage.OVER, wire.write_json({"reason": str(reason)})))
-        self._transport.close()
+        self._timer = write_last(self._transport, LinkMessage.OVER, reason)
 
     def on_failed(self, error: Exception) -> None:
         self._transport.abort()  # the other node connects again

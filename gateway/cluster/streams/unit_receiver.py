@@ -8,6 +8,7 @@ import structlog
 
 from gateway.cluster.streams.link_timeout import LinkTimeout
 from gateway.cluster.streams.pull import MAX_FRAME, reason_of
+from gateway.cluster.streams.remote_sink import write_last
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.live.network_quality import Quality, quality_of
 from gateway.live.next_numbers import NextNumbers
@@ -53,6 +54,7 @@ class UnitReceiver(asyncio.Protocol):
         self._publisher: StreamPublisher | None = None
         self._quality: Quality | None = None  # of the connection of the publisher to the other node
         self._timeout = LinkTimeout(transport.abort, self._ping)
+        self._closing: asyncio.TimerHandle | None = None  # ends the connection after EVICT
 
     def begin(self, publisher: StreamPublisher, rest: bytes) -> None:
         """Starts to receive. publisher: this connection now owns it. rest: bytes received after the request."""
@@ -67,11 +69,10 @@ class UnitReceiver(asyncio.Protocol):
             self.data_received(rest)
 
     def evicted(self, reason: EndReason) -> None:
-        """Notifies the other node that the hub has ended the push, and closes the connection."""
+        """Notifies the other node that the hub has ended the push. It closes the connection."""
         self._publisher = None
         if not self._transport.is_closing():
-            self._transport.write(wire.frame(LinkMessage.EVICT, wire.write_json({"reason": str(reason)})))
-            self._transport.close()
+            self._closing = write_last(self._transport, LinkMessage.EVICT, reason)
 
     # ---- asyncio.Protocol ----
 
@@ -139,6 +140,8 @@ class UnitReceiver(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._close_publisher()
         self._timeout.stop()
+        if self._closing is not None:
+            self._closing.cancel()
         if self._numbers is not None:
             self._numbers.unwatch(self._send_numbers)
         self._slot.release()

@@ -91,6 +91,7 @@ def test_other_nodes_tell_a_stop_of_a_forwarded_push(tmp_path: Path) -> None:
         there = Channel(other, other.api("GET", f"/videostream/{channel.id}").json())
         with push(FILM, channel.push):
             channel.wait_live()
+        until(lambda: channel.session()["state"] == "lingering", "the first push has ended")
         with push(FILM, there.push) as encoder:
             until(lambda: channel.session()["state"] == "live", "the push of the other node is on air")
             encoder.stop()

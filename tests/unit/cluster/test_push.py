@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ import pytest
 
 from gateway.cluster.members.node_address import NodeAddress, PeerRefused, PeerUnavailable
 from gateway.cluster.members.peers import Peers
-from gateway.cluster.streams.forward import PushForwarder
+from gateway.cluster.streams.forward import ForwardedPush, PushForwarder
 from gateway.cluster.streams.remote_sink import BACKLOG, RemoteSink
 from gateway.cluster.streams.unit_receiver import UnitReceiver
 from gateway.lib.metrics import Metrics
@@ -124,6 +125,39 @@ async def test_an_end_at_the_holder_ends_the_push() -> None:
         await until(lambda: two.evicted)
         assert two.evicted == [EndReason.KICKED]
         assert not publisher.active
+
+
+async def test_the_reason_of_a_stop_arrives_although_the_holder_writes_at_the_same_time() -> None:
+    async with holder() as one, front() as two:
+        lingering(one)
+        publisher = await two.push(one.place())
+        stream = one.hub.find("c1")
+        assert stream is not None
+        publisher.set_tracks(VIDEO, AUDIO, {})
+        send(publisher, 0, 3)
+        # A connection that closes with unread data is reset. A write to it then fails before what it received is read.
+        stream.next_numbers.set("hls", (1,))
+        publisher.close(EndReason.STOPPED)
+        asyncio.get_running_loop().call_soon(stream.next_numbers.set, "hls", (2,))
+        await until(lambda: stream.publisher is None)
+        assert stream.received.was_stopped
+        await until(lambda: not one.pulls)
+
+
+async def test_the_reason_of_an_eviction_arrives_although_media_follow() -> None:
+    async with holder() as one, front() as two:
+        lingering(one)
+        publisher = await two.push(one.place())
+        interrupted: list[ForwardedPush] = []
+        two.forwards.on_interrupted = interrupted.append
+        publisher.set_tracks(VIDEO, AUDIO, {})
+        send(publisher, 0, 3)
+        send(publisher, 3, 3)
+        one.hub.end("c1", EndReason.KICKED)
+        asyncio.get_running_loop().call_soon(send, publisher, 6, 3)
+        await until(lambda: two.evicted or interrupted)
+        assert (two.evicted, interrupted) == ([EndReason.KICKED], [])
+        await until(lambda: not one.pulls)
 
 
 async def test_the_push_ends_when_its_holder_dies() -> None:
