@@ -43,25 +43,29 @@ class Batch:
     arrivals: list[float]
 
 
-def datagram_reader(opened: socket.socket) -> SingleReader | KernelBatchReader:
-    """Returns the fastest reader that works here: `recvmmsg` needs Linux with 64 bits."""
+def datagram_reader(opened: socket.socket, keeps_order: bool = False) -> SingleReader | KernelBatchReader:
+    """Returns the fastest reader that works here: `recvmmsg` needs Linux with 64 bits.
+
+    keeps_order: whether the batches keep the order between addresses too. There are more of them then.
+    """
     if sys.platform == "linux" and struct.calcsize("P") == 8 and sys.byteorder == "little":
         try:
-            return KernelBatchReader(opened)
+            return KernelBatchReader(opened, keeps_order)
         except (AttributeError, OSError) as error:
             log.warning("datagrams are read one by one: recvmmsg is missing", reason=str(error))
-    return SingleReader(opened)
+    return SingleReader(opened, keeps_order)
 
 
 class SingleReader:
     """Reads a socket that does not block with `recvfrom`. The time of arrival is the time of the read."""
 
-    __slots__ = ("_socket",)
+    __slots__ = ("_keeps_order", "_socket")
 
     keeps_arrivals = False  # whether the kernel notes when a datagram comes
 
-    def __init__(self, opened: socket.socket) -> None:
+    def __init__(self, opened: socket.socket, keeps_order: bool = False) -> None:
         self._socket = opened
+        self._keeps_order = keeps_order
 
     def read(self) -> tuple[list[Batch], int]:
         """Returns at most MAX_READ datagrams and their number. A smaller number means that the socket is empty.
@@ -78,22 +82,23 @@ class SingleReader:
             pass  # the socket is empty
         except OSError as error:  # an ICMP error of an earlier packet
             log.debug("udp receive failed", reason=str(error))
-        return _batches(received), len(received)
+        return _batches(received, self._keeps_order), len(received)
 
 
 class KernelBatchReader:
     """Reads with `recvmmsg`. The kernel notes the arrivals, so a late read does not change them."""
 
     __slots__ = (
-        "_addresses", "_control", "_data", "_empty", "_head", "_headers", "_keep", "_names", "_recvmmsg",
-        "_socket",
+        "_addresses", "_control", "_data", "_empty", "_head", "_headers", "_keep", "_keeps_order", "_names",
+        "_recvmmsg", "_socket",
     )  # fmt: skip
 
     keeps_arrivals = True
 
-    def __init__(self, opened: socket.socket) -> None:
+    def __init__(self, opened: socket.socket, keeps_order: bool = False) -> None:
         """Raises AttributeError or OSError if `recvmmsg` is missing or forbidden."""
         self._socket = opened
+        self._keeps_order = keeps_order
         self._recvmmsg: Any = ctypes.CDLL(None, use_errno=True).recvmmsg
         self._recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
         opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
@@ -129,7 +134,7 @@ class KernelBatchReader:
             if count and error not in _TRANSIENT:  # an ICMP error of an earlier packet
                 log.debug("udp receive failed", reason=os.strerror(error))
             return [], 0
-        return _batches(self._received(headers[: count * _HEADER.size])), count
+        return _batches(self._received(headers[: count * _HEADER.size]), self._keeps_order), count
 
     def _received(self, headers: memoryview) -> Iterator[tuple[Address, bytes, float]]:
         data, names = self._data, self._names
@@ -156,13 +161,13 @@ class KernelBatchReader:
         return address
 
 
-def _batches(received: Iterable[tuple[Address, bytes, float]]) -> list[Batch]:
+def _batches(received: Iterable[tuple[Address, bytes, float]], keeps_order: bool) -> list[Batch]:
     """Groups datagrams by address, each with its time of arrival. Hot path."""
     batches: list[Batch] = []
     by_address: dict[Address, Batch] = {}
     for address, data, arrival in received:
         batch = by_address.get(address)
-        if batch is None or len(batch.datagrams) == MAX_BATCH:
+        if batch is None or len(batch.datagrams) == MAX_BATCH or (keeps_order and batch is not batches[-1]):
             batch = by_address[address] = Batch(address, [], [])
             batches.append(batch)
         batch.datagrams.append(data)

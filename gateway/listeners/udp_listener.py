@@ -42,6 +42,10 @@ class UdpSession(Protocol):
 class UdpProtocol(Protocol):
     """A protocol over UDP, as its listener knows it."""
 
+    @property
+    def joins_addresses(self) -> bool:
+        """Whether several addresses may be one client. Then datagrams keep their order between addresses."""
+
     def opens(self, datagram: bytes, address: Address) -> bool:
         """Whether a datagram of an unknown address may begin a session. It must cost little."""
 
@@ -178,7 +182,10 @@ class UdpListener(PortListener[UdpClient]):
     ) -> None:
         super().__init__(name, host, port, opener, "udp")
         delay = limits.read_delay
-        self._udp = [UdpSocket(opened, self._receive, lambda: delay > 0, delay) for opened in self._sockets]
+        self._udp = [
+            UdpSocket(opened, self._receive, lambda: delay > 0, delay, protocol.joins_addresses)
+            for opened in self._sockets
+        ]
         self._protocol = protocol
         self._limits = limits
         self._clients: dict[tuple[UdpSocket, Address], UdpClient] = {}

@@ -42,6 +42,7 @@ class UdpSocket:
     returns False if it has handled the first one only.
     may_delay_reads: returns whether all clients tolerate a delay. If the last read had only media, and the kernel notes
     arrivals, then the socket is not read for up to `longest_rest` seconds (a rest).
+    keeps_order: see `datagram_reader`.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class UdpSocket:
         receive: Receive,
         may_delay_reads: Callable[[], bool] = lambda: False,
         longest_rest: float = 0.05,
+        keeps_order: bool = False,
     ) -> None:
         self._socket = opened
         self._receive = receive
@@ -67,7 +69,7 @@ class UdpSocket:
             opened.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
         room = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // _BUFFERED
         self._most_in_rest = max(1, min(_MOST_IN_REST, room // _BUFFER_SHARE))
-        self._reader = datagram_reader(opened)
+        self._reader = datagram_reader(opened, keeps_order)
         self._rest_seconds = self._longest_rest = longest_rest  # the first one: of the last rest
         self._read_since_rest = 0  # number of datagrams
         self._waiting: deque[Batch] = deque()  # read, and not handled yet

@@ -1,72 +1,165 @@
-"""A sender of SRTLA in a thread: takes the packets of one SRT caller, and sends them on several links in turn."""
+"""A sender of SRTLA: one caller of SRT on several links."""
+
+from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 import select
 import socket
+import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-KEEP_ALIVE, REG1, REG2, REG3 = b"\x90\x00", b"\x92\x00", b"\x92\x01", b"\x92\x02"
+_REG1, _REG2, _REG3, _KEEPALIVE, _ACK, _NO_GROUP = (
+    bytes.fromhex(text) for text in ("9200", "9201", "9202", "9000", "9100", "9211")
+)
+_LEAST_WINDOW, _FIRST_WINDOW, _MOST_WINDOW = 1.0, 20.0, 60.0
+_SILENT = 4.0  # seconds after which a link is registered again
+
+
+@dataclass(eq=False)
+class _Bonded:
+    """A link of the sender: a socket of its own source address. window: packets that may be in flight."""
+
+    address: str
+    socket: socket.socket
+    window: float = _FIRST_WINDOW
+    flying: dict[int, float] = field(default_factory=dict)
+    heard: float = 0.0
+    carried_at: float = 0.0
+    is_up: bool = False
+
+    @property
+    def score(self) -> tuple[float, float]:
+        return self.window / (len(self.flying) + 1), -self.carried_at
 
 
 class SrtlaSender:
-    """A sender with a link from each address of this host. port: for the SRT caller. down: links that carry nothing."""
+    """Bonds links for one caller of SRT, in a thread, after the description in BELABOX's README.
 
-    def __init__(self, target: int, hosts: Sequence[str]) -> None:
-        self._target = ("127.0.0.1", target)
-        self._hosts = hosts
-        self._local = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._local.bind(("127.0.0.1", 0))
-        self.port = self._local.getsockname()[1]
+    A data packet goes on the link with the most room; among equal links, on the one that rested longest. The receiver
+    acknowledges packets of a link, and a full window grows then. A request for a packet makes the window of the link
+    smaller that carried it.
+    target: port of the listener. listen: port for the caller; 0: any. port: the one it got. down: addresses of this
+    host whose links carry nothing.
+    """
+
+    def __init__(self, target: int, *addresses: str, listen: int = 0) -> None:
+        self._local = _bound("127.0.0.1", listen)
+        self.port: int = self._local.getsockname()[1]
         self.down: set[str] = set()
-        self.is_stopped = False
-        self._links = {host: socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for host in hosts}
-        for host, link in self._links.items():
-            link.settimeout(5)
-            link.bind((host, 0))
+        self._target = ("127.0.0.1", target)
+        self._links = [_Bonded(address, _bound(address, 0)) for address in addresses]
+        self._caller: tuple[str, int] | None = None
+        self._half, self._id = os.urandom(256), b""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
 
-    def register(self) -> None:
-        """Registers the group, and all its links."""
-        first = self._links[self._hosts[0]]
-        first.sendto(REG1 + secrets.token_bytes(256), self._target)
-        group = first.recv(2048)
-        assert group[:2] == REG2
-        for link in self._links.values():
-            link.sendto(group, self._target)
-            assert link.recv(2048)[:2] == REG3
+    def __enter__(self) -> SrtlaSender:
+        self._thread.start()
+        return self
 
-    def run(self) -> None:
-        """Carries packets until `is_stopped`."""
-        caller, turn, alive_at = None, 0, 0.0
-        sockets = [self._local, *self._links.values()]
-        while not self.is_stopped:
-            up = [link for host, link in self._links.items() if host not in self.down]
-            if time.monotonic() >= alive_at:
-                alive_at = time.monotonic() + 1
-                for link in up:
-                    link.sendto(KEEP_ALIVE + bytes(8), self._target)
-            for ready in select.select(sockets, [], [], 0.1)[0]:
-                data, address = ready.recvfrom(2048)
-                if ready is self._local:
-                    caller, turn = address, turn + 1
-                    up[turn % len(up)].sendto(data, self._target)
-                elif ready in up and caller is not None and not 0x90 <= data[0] <= 0x92:
-                    self._local.sendto(data, caller)
-        for one in sockets:
-            one.close()
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        for link in self._links:
+            link.socket.close()
+        self._local.close()
+
+    def _run(self) -> None:
+        register_at = 0.0
+        sockets = {link.socket: link for link in self._links}
+        while not self._over.is_set():
+            ready, _, _ = select.select([self._local, *sockets], [], [], 0.02)
+            now = time.monotonic()
+            for opened in ready:
+                for data, address in _arrived(opened):
+                    if opened is self._local:
+                        self._caller = address
+                        self._forward(data, now)
+                    elif sockets[opened].address not in self.down:
+                        self._receive(sockets[opened], data, now)
+            if now >= register_at:
+                register_at = now + 0.5
+                self._maintain(now)
+
+    def _maintain(self, now: float) -> None:
+        for link in self._links:
+            if now - link.heard > _SILENT:
+                link.is_up = False
+                link.flying.clear()
+            if not self._id:
+                self._send(self._links[0], _REG1 + self._half)
+                return
+            self._send(link, _KEEPALIVE if link.is_up else _REG2 + self._id)
+
+    def _receive(self, link: _Bonded, data: bytes, now: float) -> None:
+        link.heard = now
+        kind = data[:2]
+        if kind == _REG2 and not self._id:
+            self._id = data[2:]
+            for each in self._links:
+                self._send(each, _REG2 + self._id)
+        elif kind == _REG3:
+            link.is_up, link.window = True, _FIRST_WINDOW
+        elif kind == _NO_GROUP:
+            self._id = b""
+        elif kind == _ACK:
+            for (number,) in struct.iter_unpack(">I", data[4:]):
+                full = len(link.flying) >= link.window
+                if link.flying.pop(number, None) is not None and full:
+                    link.window = min(_MOST_WINDOW, link.window + 1 / 3)
+                for each in self._links:
+                    if each.is_up and each.window < _FIRST_WINDOW:
+                        each.window = min(_FIRST_WINDOW, each.window + 1 / 30)
+        elif kind != _KEEPALIVE:
+            self._answer(data)
+
+    def _answer(self, data: bytes) -> None:
+        """Passes an answer of SRT on. It also tells what has come, and what is missing."""
+        kind = data[:2]
+        if kind == b"\x80\x02" and len(data) >= 20:
+            number = int.from_bytes(data[16:20], "big")
+            for link in self._links:
+                for passed in [n for n in link.flying if (number - n) & 0x7FFF_FFFF < 1 << 30]:
+                    del link.flying[passed]
+        elif kind == b"\x80\x03":
+            missing = {word & 0x7FFF_FFFF for (word,) in struct.iter_unpack(">I", data[16:])}
+            for link in self._links:
+                for number in missing & link.flying.keys():
+                    del link.flying[number]
+                    link.window = max(_LEAST_WINDOW, link.window - 1)
+        if self._caller is not None:
+            with contextlib.suppress(OSError):
+                self._local.sendto(data, self._caller)
+
+    def _forward(self, data: bytes, now: float) -> None:
+        up = [link for link in self._links if link.is_up]
+        if not up:
+            return
+        link = max(up, key=lambda link: link.score)
+        if data[0] < 0x80:
+            link.flying[int.from_bytes(data[:4], "big")] = now
+            link.carried_at = now
+        self._send(link, data)
+
+    def _send(self, link: _Bonded, data: bytes) -> None:
+        if link.address in self.down:
+            return
+        with contextlib.suppress(OSError):
+            link.socket.sendto(data, self._target)
 
 
-@contextlib.contextmanager
-def srtla_sender(target: int, *hosts: str) -> Iterator[SrtlaSender]:
-    """A running sender."""
-    sender = SrtlaSender(target, hosts)
-    sender.register()
-    running = threading.Thread(target=sender.run, daemon=True)
-    running.start()
-    try:
-        yield sender
-    finally:
-        sender.is_stopped = True
-        running.join()
+def _bound(host: str, port: int) -> socket.socket:
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.setblocking(False)
+    opened.bind((host, port))
+    return opened
+
+
+def _arrived(opened: socket.socket) -> Iterator[tuple[bytes, tuple[str, int]]]:
+    with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+        for _ in range(64):
+            yield opened.recvfrom(2048)

@@ -11,7 +11,7 @@ from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.srt_link import srt_push, srt_push_with_black, udp_link
-from tests.support.srtla_sender import srtla_sender
+from tests.support.srtla_sender import SrtlaSender
 from tests.support.udp_link import Conditions
 
 FILM = Film("srt-link", 120)
@@ -159,7 +159,7 @@ def test_the_link_of_a_push_at_another_node_is_known_where_the_stream_is(tmp_pat
 def test_the_links_of_a_bonded_push_have_shares_and_one_that_is_down_is_a_fault(gateway: Gateway) -> None:
     channel = gateway.channel()
     with (
-        srtla_sender(gateway.ports["srtla"], "127.0.0.1", "127.0.0.2", "127.0.0.3") as sender,
+        SrtlaSender(gateway.ports["srtla"], "127.0.0.1", "127.0.0.2", "127.0.0.3") as sender,
         srt_push(channel, FILM, sender.port),
     ):
         channel.wait_live()

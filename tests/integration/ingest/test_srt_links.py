@@ -14,7 +14,8 @@ from tests.support.clients import Program, found, pull, take_of, until
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film, excerpt, framehash_command, made_once
 from tests.support.shared_gateway import shared_gateway
-from tests.support.srt import SRTLA_SEND, SrtlaSender, call, srt_push, thin_link
+from tests.support.srt import SRTLA_SEND, call, srt_push, thin_link
+from tests.support.srtla_sender import SrtlaSender
 
 FILM = Film("srt-links", seconds=20)
 ROUND_TRIP = 0.04
@@ -93,7 +94,7 @@ def test_ffmpeg_as_player_gets_everything_at_5_percent(gateway: Gateway) -> None
 
 @contextlib.contextmanager
 def own_sender(listen: int, port: int, folder: Path) -> Iterator[None]:
-    with SrtlaSender(listen, port, ADDRESSES):
+    with SrtlaSender(port, *ADDRESSES, listen=listen):
         yield
 
 

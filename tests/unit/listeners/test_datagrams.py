@@ -62,6 +62,21 @@ def test_the_datagrams_of_one_address_come_together_and_in_order(
 
 
 @each_reader
+def test_the_order_between_addresses_can_be_kept(reader: type[SingleReader | KernelBatchReader]) -> None:
+    with bound() as opened, bound() as first, bound() as second:
+        found = reader(opened, keeps_order=True)  # type: ignore[call-arg]
+        for sender, data in ((first, b"1"), (first, b"2"), (second, b"3"), (first, b"4")):
+            sender.sendto(data, opened.getsockname())
+        batches, count = found.read()
+        assert count == 4
+        assert contents(batches) == [
+            (first.getsockname(), [b"1", b"2"]),
+            (second.getsockname(), [b"3"]),
+            (first.getsockname(), [b"4"]),
+        ]
+
+
+@each_reader
 def test_reads_and_batches_are_bounded(reader: type[SingleReader | KernelBatchReader]) -> None:
     with bound() as opened, bound() as sender:
         found = reader(opened)  # type: ignore[call-arg]
