@@ -9,6 +9,7 @@ import asyncio
 import gc
 import logging
 import os
+from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Generator
 from pathlib import Path
 
@@ -50,9 +51,24 @@ _renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=stru
 structlog.configure(processors=[*_processors, _renderer])
 
 
+_close_loop = BaseSelectorEventLoop.close
+
+
+def _close_without_connections(loop: BaseSelectorEventLoop) -> None:
+    """Closes an event loop. A connection left open fails its own test, and not the one in which it is collected."""
+    left = [] if loop.is_closed() else [link for link in loop._transports.values() if link._sock is not None]  # type: ignore[attr-defined]
+    protocols = [link.get_protocol() for link in left]
+    for link in left:
+        link._sock.close()
+        link._sock = None
+    _close_loop(loop)
+    assert not protocols, f"the test left connections open, of {protocols}"
+
+
 def pytest_configure() -> None:
     """The workers find the folder of this run in their environment."""
     run_folder()
+    BaseSelectorEventLoop.close = _close_without_connections  # type: ignore[method-assign]
 
 
 @pytest.hookimpl(wrapper=True)
