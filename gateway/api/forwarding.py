@@ -111,7 +111,7 @@ async def sender_middleware(request: web.Request, handler: Handler) -> web.Strea
     sender = Sender.model_validate_json(request.headers[SENDER])
     request = request.clone(remote=sender.peer, scheme=sender.scheme, host=sender.host)
     request[USER] = ApiUser(sender.kind, sender.name, rights=Rights(sender.role, (id,)))
-    request[PORTS] = OpenPorts(**sender.ports)
+    request[PORTS] = OpenPorts.of_node(sender.ports)
     if _digest(await read_body(request)) != sender.digest:
         return refusal(400, "the body has another digest")
     return await handler(request)

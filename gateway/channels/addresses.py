@@ -40,6 +40,11 @@ class OpenPorts(Mapping[str, int | None]):
         self._ports = {name: ports.get(name) for name in (*LISTENERS, *opened)}
         self.certificate = certificate
 
+    @classmethod
+    def of_node(cls, ports: Mapping[str, int | None]) -> OpenPorts:
+        """Returns the ports that another node sent. It may have a later version, with more listeners."""
+        return cls(**{name: ports.get(name) for name in LISTENERS})
+
     def __getitem__(self, name: str) -> int | None:
         return self._ports[name]
 

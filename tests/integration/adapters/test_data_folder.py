@@ -122,14 +122,15 @@ class TestPorts:
         (tmp_path / "var").mkdir()
         (tmp_path / "var" / "ports.json").write_text(json.dumps({"rtmp": 40001, "http": 40002, "admin": None}))
         ports = known_ports(made(RTMP__PORT="0", HTTP__PORT="9090", ADMIN__PORT="0"))
-        assert ports == OpenPorts(rtmp=40001, http=9090, ws=8081, webrtc=8189, admin=0)
+        assert ports == OpenPorts(rtmp=40001, http=9090, ws=8081, webrtc=8189, srt=8890, srtla=5000, admin=0)
 
     @pytest.mark.parametrize("text", [None, "", "[]", "{"])
     def test_without_a_usable_ports_file_the_ports_come_from_the_settings(self, made, tmp_path, text):
         if text is not None:
             (tmp_path / "var").mkdir()
             (tmp_path / "var" / "ports.json").write_text(text)
-        assert known_ports(made()) == OpenPorts(rtmp=1935, http=8080, ws=8081, webrtc=8189, admin=8000)
+        expected = OpenPorts(rtmp=1935, http=8080, ws=8081, webrtc=8189, srt=8890, srtla=5000, admin=8000)
+        assert known_ports(made()) == expected
 
     def test_the_tls_ports_are_known_if_there_is_a_certificate(self, made):
         ports = known_ports(made(TLS__CERT="/c", TLS__KEY="/k"))

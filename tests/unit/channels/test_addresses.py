@@ -336,3 +336,9 @@ def test_without_a_certificate_that_clients_can_verify_nothing_changes():
     ports = OpenPorts(**SECURE.opened())
     assert addresses(ports=ports).pull == "http://127.0.0.1:8080"
     assert present(channel()) == Presenter(addresses(ports=PORTS), SECRETS).present(channel(), NOW)
+
+
+def test_the_ports_of_a_node_with_more_listeners_are_read() -> None:
+    assert OpenPorts.of_node(PORTS.as_json() | {"quic": 4433}) == PORTS
+    with pytest.raises(TypeError, match="quic"):
+        OpenPorts(quic=4433)
