@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar, cast
@@ -22,6 +23,9 @@ _HEAD_SECONDS: Final = 5.0  # limit until a link is open
 _MAX_HEAD_BYTES: Final = 16_384
 _IDLE_SECONDS: Final = 15.0  # time for which an unused connection stays open
 _MAX_OFFSETS: Final = 10_000
+# At the end, other nodes have a second to read the last frames of links and to close them.
+_END_CHECKS: Final = 100
+_END_CHECK_SECONDS: Final = 0.01
 
 L = TypeVar("L", bound="NodeLink")
 
@@ -51,8 +55,16 @@ class Peers(contextlib.AbstractAsyncContextManager["Peers"]):
         self._sessions: dict[str, aiohttp.ClientSession] = {}  # by Unix socket; "": TCP
         # By address: the clock of that node minus the clock of this node, seconds.
         self._offsets: BoundedDict[str, float] = BoundedDict(_MAX_OFFSETS)
+        self._links: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
 
     async def __aexit__(self, *error: object) -> None:
+        for _ in range(_END_CHECKS):
+            if all(link.is_closing() for link in self._links):
+                break
+            await asyncio.sleep(_END_CHECK_SECONDS)
+        for link in tuple(self._links):
+            link.abort()
+        await asyncio.sleep(0)  # connections that were aborted end in the next turn of the loop
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             await session.close()
@@ -142,6 +154,7 @@ class Peers(contextlib.AbstractAsyncContextManager["Peers"]):
                 opening.abort()
                 raise
             if status in (200, 101):
+                self._links.add(opening.transport)
                 return opening.hand_over(new_link())
             if status != 401 or not can_retry or not self._learn_clock_offset(node, answered.get("date")):
                 raise PeerRefused(node, status, body.decode("utf-8", "replace").strip()[:300])
@@ -199,7 +212,7 @@ class _Opening(asyncio.Protocol):
     It also reads the body of a rejection, if it has a length.
     """
 
-    _transport: asyncio.Transport
+    transport: asyncio.Transport
 
     def __init__(self, head: bytes) -> None:
         self._head = head
@@ -208,8 +221,8 @@ class _Opening(asyncio.Protocol):
         self.answer: asyncio.Future[tuple[int, dict[str, str], bytes]] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's class does not derive from asyncio's
-        self._transport.write(self._head)
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's class does not derive from asyncio's
+        self.transport.write(self._head)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -228,12 +241,12 @@ class _Opening(asyncio.Protocol):
             return
         body = self._buffer[end + 4 :]
         if status in (200, 101):
-            self._transport.pause_reading()  # until hand_over
+            self.transport.pause_reading()  # until hand_over
             self._buffer = body
             self.answer.set_result((status, headers, b""))
         elif len(body) >= min(length, 4096):
             self.answer.set_result((status, headers, body[:4096]))
-            self._transport.close()
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection_lost = True
@@ -243,7 +256,7 @@ class _Opening(asyncio.Protocol):
 
     def hand_over(self, link: L) -> L:
         """Passes the open connection to `link`."""
-        transport = self._transport
+        transport = self.transport
         transport.set_protocol(link)
         link.opened(transport, self._buffer)
         if self._connection_lost:  # the connection was lost before this call
@@ -253,11 +266,11 @@ class _Opening(asyncio.Protocol):
         return link
 
     def abort(self) -> None:
-        self._transport.abort()
+        self.transport.abort()
 
     def _fail(self, reason: str) -> None:
         self.answer.set_exception(ConnectionAbortedError(reason))
-        self._transport.abort()
+        self.transport.abort()
 
 
 def _parse(head: bytes) -> tuple[int, dict[str, str]]:
