@@ -4,6 +4,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
+from tests.support import srt
 from tests.support.clients import Program
 from tests.support.gateway import Channel
 from tests.support.media import Film
@@ -34,10 +35,8 @@ def srt_url(channel: Channel, port: int, key: str = "", input: str = "") -> str:
 
 
 def srt_push(channel: Channel, film: Film, port: int, *, loop: bool = False, key: str = "", input: str = "") -> Program:
-    """ffmpeg that publishes the film in real time over SRT."""
-    again = ["-stream_loop", "-1"] if loop else []
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", *again, "-i", str(film.path()), "-c", "copy", "-f", "mpegts"]
-    return Program([*command, srt_url(channel, port, key, input)])
+    """ffmpeg that publishes the film to a channel. port, key, input: see `srt_url`."""
+    return srt.srt_push(film, srt_url(channel, port, key, input), loop=loop)
 
 
 def srt_push_with_black(channel: Channel, port: int, begin: int, end: int) -> Program:

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 MAX_QUEUE = 20_000  # datagrams; more are dropped
@@ -83,13 +84,17 @@ class _Direction:
 
 @dataclass
 class UdpLink:
-    """Forwards datagrams between clients and one target. Each client has its own socket to the target."""
+    """Forwards datagrams between clients and one target. Each client has its own socket to the target.
+
+    forwarded: called for each with its monotonic time, the port of its sender and of its receiver, and its bytes.
+    """
 
     conditions: Conditions
     target: tuple[str, int]
     host: str = "127.0.0.1"
     port: int = 0
     is_stopped: bool = False
+    forwarded: Callable[[float, int, int, bytes], object] = lambda *_: None
     _outside: socket.socket = field(init=False)
     _inside: dict[tuple[str, int], socket.socket] = field(default_factory=dict)
     _clients: dict[int, tuple[str, int]] = field(default_factory=dict)
@@ -136,9 +141,11 @@ class UdpLink:
                             self._clients[inside.fileno()] = address
                             by_fd[inside.fileno()] = inside
                             poll.register(inside, select.POLLIN)
+                        self.forwarded(now, address[1], self.port, data)
                         self._put(self.up, inside, self.target, data, now, began, address[0])
                     else:
                         client = self._clients[fd]
+                        self.forwarded(now, self.port, client[1], data)
                         self._put(self.down, self._outside, client, data, now, began, client[0])
             self._send_due(time.monotonic())
         for opened in by_fd.values():
