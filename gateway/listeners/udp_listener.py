@@ -42,10 +42,6 @@ class UdpSession(Protocol):
 class UdpProtocol(Protocol):
     """A protocol over UDP, as its listener knows it."""
 
-    @property
-    def joins_addresses(self) -> bool:
-        """Whether several addresses may be one client. Then datagrams keep their order between addresses."""
-
     def opens(self, datagram: bytes, address: Address) -> bool:
         """Whether a datagram of an unknown address may begin a session. It must cost little."""
 
@@ -65,13 +61,17 @@ class UdpLimits:
 
     pending: counts the clients without a key. key_seconds: for the key of a client; 0: one minute.
     silence_seconds: after which a client without datagrams is gone.
-    read_delay: seconds by which datagrams of clients with a key may be read later, many at once; 0: they are not.
+    read_delay: seconds by which datagrams of clients with a key may be read later, many at once.
+    may_delay_reads: while it returns true, the owner calls `UdpListener.wake` more often than that.
+    keeps_order: whether several addresses may be one client. Then datagrams keep their order between addresses.
     """
 
     pending: PendingConnections
     key_seconds: float
     silence_seconds: float
     read_delay: float = 0.0
+    may_delay_reads: Callable[[], bool] = lambda: False
+    keeps_order: bool = False
 
 
 class UdpClient:
@@ -181,11 +181,8 @@ class UdpListener(PortListener[UdpClient]):
         self, name: str, host: str, port: int, opener: Opener, protocol: UdpProtocol, limits: UdpLimits
     ) -> None:
         super().__init__(name, host, port, opener, "udp")
-        delay = limits.read_delay
-        self._udp = [
-            UdpSocket(opened, self._receive, lambda: delay > 0, delay, protocol.joins_addresses)
-            for opened in self._sockets
-        ]
+        reads = limits.may_delay_reads, limits.read_delay, True, limits.keeps_order
+        self._udp = [UdpSocket(opened, self._receive, *reads) for opened in self._sockets]
         self._protocol = protocol
         self._limits = limits
         self._clients: dict[tuple[UdpSocket, Address], UdpClient] = {}
@@ -196,6 +193,11 @@ class UdpListener(PortListener[UdpClient]):
         self._is_accepting = self._is_open = True
         for udp in self._udp:
             udp.start()
+
+    def wake(self) -> None:
+        """Reads what came while reads were delayed, before what the caller schedules next."""
+        for udp in self._udp:
+            udp.wake()
 
     def close(self) -> None:
         self._is_accepting = False

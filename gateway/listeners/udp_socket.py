@@ -42,12 +42,14 @@ class UdpSocket:
     returns False if it has handled the first one only.
     may_delay_reads: returns whether all clients tolerate a delay. If the last read had only media, and the kernel notes
     arrivals, then the socket is not read for up to `longest_rest` seconds (a rest).
+    is_woken: whether the owner calls `wake` all the time while reads may be delayed. Then an empty socket rests too.
     keeps_order: see `datagram_reader`.
     """
 
     __slots__ = (
-        "_control", "_is_empty", "_is_media", "_longest_rest", "_loop", "_may_delay_reads", "_most_in_rest",
-        "_read_since_rest", "_reader", "_receive", "_rest", "_rest_seconds", "_socket", "_waiting", "segments",
+        "_control", "_is_empty", "_is_media", "_is_woken", "_longest_rest", "_loop", "_may_delay_reads",
+        "_most_in_rest", "_read_since_rest", "_reader", "_receive", "_rest", "_rest_seconds", "_socket",
+        "_waiting", "segments",
     )  # fmt: skip
 
     def __init__(
@@ -56,15 +58,17 @@ class UdpSocket:
         receive: Receive,
         may_delay_reads: Callable[[], bool] = lambda: False,
         longest_rest: float = 0.05,
+        is_woken: bool = False,
         keeps_order: bool = False,
     ) -> None:
         self._socket = opened
         self._receive = receive
         self._may_delay_reads = may_delay_reads
+        self._is_woken = is_woken
         self.segments = _has_segmentation(opened)  # whether several packets go to the kernel in one call
         self._control: dict[int, list[tuple[int, int, bytes]]] = {}  # by segment size; at most 2,048 sizes
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._rest: asyncio.TimerHandle | None = None  # set while the event loop does not read
+        self._rest: asyncio.Handle | None = None  # set while the event loop does not read
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             opened.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
         room = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // _BUFFERED
@@ -92,10 +96,10 @@ class UdpSocket:
         self._loop = None
 
     def wake(self) -> None:
-        """Ends a rest, because a client waits now."""
+        """Ends a rest. What came is read before what the caller schedules next."""
         if self._rest is not None and self._loop is not None:
             self._rest.cancel()
-            self._rest = self._loop.call_later(0.0, self._readable)
+            self._rest = self._loop.call_soon(self._readable)
 
     def close(self) -> None:
         self.pause()
@@ -128,7 +132,8 @@ class UdpSocket:
         waiting = self._waiting
         if not waiting:
             batches, count = self._reader.read()
-            self._is_empty, self._is_media = count < MAX_READ, self._reader.keeps_arrivals and count > 0
+            self._is_empty = count < MAX_READ
+            self._is_media = self._reader.keeps_arrivals and (count > 0 or self._is_woken)
             waiting.extend(batches)
             self._read_since_rest += count
         while waiting:
@@ -144,7 +149,7 @@ class UdpSocket:
         count, self._read_since_rest = self._read_since_rest, 0
         if not self._is_media or not self._may_delay_reads():
             return None
-        rest = self._rest_seconds * min(_MAX_GROWTH, self._most_in_rest / count)
+        rest = self._rest_seconds * min(_MAX_GROWTH, self._most_in_rest / max(1, count))
         self._rest_seconds = rest = min(self._longest_rest, max(_SHORTEST_REST, rest))
         return rest
 

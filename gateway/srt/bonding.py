@@ -211,8 +211,6 @@ class BondedLinkSession:
 class BondingServer:
     """The groups of one process. Implements UdpProtocol. srt: takes the connections."""
 
-    joins_addresses = True
-
     def __init__(self, srt: SrtServer) -> None:
         self.srt = srt
         self._ids = GroupIds()

@@ -16,6 +16,7 @@ from gateway.protocols.srt.statistics import LinkPath, LinkStatistics
 
 _TURN_SECONDS: Final = 0.002  # of work in one turn of the event loop
 _SHORTEST_REST: Final = 0.001  # seconds between two rounds
+READ_DELAY: Final = 2 * TICK_SECONDS  # by which a socket may be read later: the ticker ends the delay before
 SECOND: Final = 1.0
 PATH_SECONDS: Final = 4.0  # without a packet on a path, after which it counts as down
 
@@ -126,9 +127,14 @@ class SrtLink:
 
 
 class LinkTicker:
-    """Calls `tick` of all links every 10 ms. `run` must be running."""
+    """Calls `tick` of all links every 10 ms. `run` must be running.
+
+    wakes: called before them, so that their sockets are read in the same turn. Each turn of a process that has slept
+    costs as much as the work for one push.
+    """
 
     def __init__(self) -> None:
+        self.wakes: Sequence[Callable[[], None]] = ()
         self._links: dict[SrtLink, None] = {}
         self._has_links = asyncio.Event()
 
@@ -152,7 +158,11 @@ class LinkTicker:
         clock = time.monotonic
         while True:
             await self._has_links.wait()
-            began = turn = clock()
+            began = clock()
+            for wake in self.wakes:
+                wake()
+            await asyncio.sleep(0)
+            turn = clock()
             for link in tuple(self._links):
                 now = clock()
                 if now - turn > _TURN_SECONDS:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -70,8 +70,6 @@ class SrtServer:
 
     latency: at least, seconds. request(stream id, address): returns what a caller wants. Raises HandshakeRefused.
     """
-
-    joins_addresses: ClassVar[bool] = False
 
     latency: float
     request: Callable[[str, str], SrtRequest]

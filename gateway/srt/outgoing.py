@@ -21,7 +21,7 @@ from gateway.protocols.srt.connection import SrtConnection
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
 from gateway.protocols.srt.url import SrtUrl
-from gateway.srt.link import LinkTicker, SrtLink, SrtUser
+from gateway.srt.link import READ_DELAY, LinkTicker, SrtLink, SrtUser
 
 _TEXTS: Final = {
     Reject.ROGUE: "incorrect data in the handshake",
@@ -52,7 +52,7 @@ class _Call:
         opened = socket.socket(self.address.family, socket.SOCK_DGRAM)
         opened.setblocking(False)
         opened.bind(("", 0))
-        self.udp = UdpSocket(opened, self._receive)
+        self.udp = UdpSocket(opened, self._receive, lambda: self.link is not None, READ_DELAY, is_woken=True)
         self.udp.start()
 
     @property
@@ -133,6 +133,7 @@ async def open_link(
     async with Tasks("srt link") as tasks:
         link = call.link = SrtLink(SrtConnection(agreement, time.monotonic()), call.send, url.host, ticker.remove)
         link.user = user(link)
+        ticker.wakes = (call.udp.wake,)
         ticker.add(link)
         ticking = tasks.start(ticker.run(), "tick")
         try:

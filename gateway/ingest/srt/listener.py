@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gateway.ingest.services import ListenerServices
 from gateway.ingest.srt.push import SrtPush
 from gateway.listeners.port_listener import OpenListeners
 from gateway.listeners.udp_listener import UdpLimits, UdpListener
 from gateway.playback.srt import SrtPlay
-from gateway.protocols.srt.connection import IDLE_SECONDS, TICK_SECONDS
+from gateway.protocols.srt.connection import IDLE_SECONDS
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
 from gateway.protocols.srt.stream_id import InvalidStreamId, parse_stream_id
 from gateway.srt.bonding import BondingServer
+from gateway.srt.link import READ_DELAY
 from gateway.srt.listener_sessions import SrtRequest, SrtServer
 from gateway.workers.worker_pool import WorkerPool
 
@@ -35,14 +38,19 @@ def open_srt(services: ListenerServices, workers: WorkerPool | None) -> OpenList
 
     settings = services.settings
     server = SrtServer(settings.srt.latency / 1000, request, services.tasks)
-    limits = UdpLimits(services.pending, settings.limits.handshake, 2 * IDLE_SECONDS, read_delay=TICK_SECONDS)
+    ticker = server.ticker
+    limits = UdpLimits(services.pending, settings.limits.handshake, 2 * IDLE_SECONDS, READ_DELAY, lambda: bool(ticker))
     protocols = {"srt": server} | (
         {"srtla": BondingServer(server)} if services.is_first and workers is not None else {}
     )
     listeners = [
-        UdpListener(address.name, address.host, address.port, services.opener, protocol, limits)
+        UdpListener(
+            *(address.name, address.host, address.port, services.opener, protocol),
+            replace(limits, keeps_order=name == "srtla"),
+        )
         for name, protocol in protocols.items()
         for address, _ in services.addresses(name)
     ]
-    services.tasks.start(server.ticker.run(), "srt links")
+    ticker.wakes = [listener.wake for listener in listeners]
+    services.tasks.start(ticker.run(), "srt links")
     return OpenListeners(listeners, services.tasks, samples=server.samples)

@@ -46,8 +46,6 @@ class Session:
 class Echo:
     """Opens a session with a datagram that begins with `o`. Answers `?…` with a cookie, and `!…` with too much."""
 
-    joins_addresses = False
-
     def __init__(self) -> None:
         self.sessions: list[Session] = []
 

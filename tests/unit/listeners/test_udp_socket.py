@@ -158,12 +158,17 @@ class Turns:
         self.waits.append(wait)
         return self
 
+    def call_soon(self, callback: Any) -> Turns:
+        return self.call_later(0.0, callback)
+
     def cancel(self) -> None:
         self.waits.append(-1)
 
 
-def rests(opened: socket.socket, receive: Any, may_delay_reads: bool = True) -> tuple[UdpSocket, Turns]:
-    udp, loop = UdpSocket(opened, receive, lambda: may_delay_reads), Turns()
+def rests(
+    opened: socket.socket, receive: Any, may_delay_reads: bool = True, is_woken: bool = False
+) -> tuple[UdpSocket, Turns]:
+    udp, loop = UdpSocket(opened, receive, lambda: may_delay_reads, is_woken=is_woken), Turns()
     udp._most_in_rest = 48
     udp._loop = loop  # type: ignore[assignment]
     return udp, loop
@@ -186,6 +191,18 @@ def test_after_media_the_socket_rests_until_it_is_empty() -> None:
             sender.sendto(data, opened.getsockname())
         udp._readable()
         assert (loop.reads, len(loop.waits)) == (False, 2) and got == [[b"1"], [b"2", b"3"]]
+        udp._readable()
+        assert (loop.reads, len(loop.waits)) == (True, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux notes when a datagram comes")
+def test_a_socket_that_its_owner_wakes_rests_also_while_nothing_comes() -> None:
+    with bound() as opened, bound() as sender:
+        udp, loop = rests(opened, lambda _, address, datagrams, arrivals: datagrams != [b"check"], is_woken=True)
+        udp._readable()
+        udp._readable()
+        assert (loop.reads, loop.waits) == (False, [0.05, 0.05])
+        sender.sendto(b"check", opened.getsockname())
         udp._readable()
         assert (loop.reads, len(loop.waits)) == (True, 2)
 
