@@ -237,7 +237,8 @@ def test_machines_with_one_database_share_one_certificate(
 
         until(lambda: 0 not in serials() and len(serials()) == 1, "all present one certificate", 60)
         asked = sum(map(requests_of, nodes.values()))
-        assert asked == 1 if check == "http-01" else asked >= 2, "the first check of port 80 fails"
+        # A machine that asks while another one still starts fails too, and asks again.
+        assert asked >= (1 if check == "http-01" else 2), "the first check of port 80 fails"
         copies = [(node.data / "acme" / "certificate.pem").read_text() for node in nodes.values()]
         assert len(set(copies)) == 1
         rows = postgres.sql("SELECT value FROM people WHERE kind LIKE 'acme-%'", database.rpartition("/")[2])
