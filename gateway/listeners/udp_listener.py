@@ -62,7 +62,7 @@ class UdpLimits:
     pending: counts the clients without a key. key_seconds: for the key of a client; 0: one minute.
     silence_seconds: after which a client without datagrams is gone.
     read_delay: seconds by which datagrams of clients with a key may be read later, many at once.
-    may_delay_reads: while it returns true, the owner calls `UdpListener.wake` more often than that.
+    may_delay_reads: while it returns true, the owner calls `UdpListener.read` more often than that.
     keeps_order: whether several addresses may be one client. Then datagrams keep their order between addresses.
     """
 
@@ -194,10 +194,10 @@ class UdpListener(PortListener[UdpClient]):
         for udp in self._udp:
             udp.start()
 
-    def wake(self) -> None:
-        """Reads what came while reads were delayed, before what the caller schedules next."""
+    def read(self) -> None:
+        """Reads what came while reads were delayed."""
         for udp in self._udp:
-            udp.wake()
+            udp.read()
 
     def close(self) -> None:
         self._is_accepting = False

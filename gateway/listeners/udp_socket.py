@@ -42,12 +42,12 @@ class UdpSocket:
     returns False if it has handled the first one only.
     may_delay_reads: returns whether all clients tolerate a delay. If the last read had only media, and the kernel notes
     arrivals, then the socket is not read for up to `longest_rest` seconds (a rest).
-    is_woken: whether the owner calls `wake` all the time while reads may be delayed. Then an empty socket rests too.
+    is_polled: whether the owner calls `read` all the time while reads may be delayed. Then an empty socket rests too.
     keeps_order: see `datagram_reader`.
     """
 
     __slots__ = (
-        "_control", "_is_empty", "_is_media", "_is_woken", "_longest_rest", "_loop", "_may_delay_reads",
+        "_control", "_is_early", "_is_empty", "_is_media", "_is_polled", "_longest_rest", "_loop", "_may_delay_reads",
         "_most_in_rest", "_read_since_rest", "_reader", "_receive", "_rest", "_rest_seconds", "_socket",
         "_waiting", "segments",
     )  # fmt: skip
@@ -58,13 +58,13 @@ class UdpSocket:
         receive: Receive,
         may_delay_reads: Callable[[], bool] = lambda: False,
         longest_rest: float = 0.05,
-        is_woken: bool = False,
+        is_polled: bool = False,
         keeps_order: bool = False,
     ) -> None:
         self._socket = opened
         self._receive = receive
         self._may_delay_reads = may_delay_reads
-        self._is_woken = is_woken
+        self._is_polled = is_polled
         self.segments = _has_segmentation(opened)  # whether several packets go to the kernel in one call
         self._control: dict[int, list[tuple[int, int, bytes]]] = {}  # by segment size; at most 2,048 sizes
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -76,6 +76,7 @@ class UdpSocket:
         self._reader = datagram_reader(opened, keeps_order)
         self._rest_seconds = self._longest_rest = longest_rest  # the first one: of the last rest
         self._read_since_rest = 0  # number of datagrams
+        self._is_early = False  # whether the last rest ended before its time, so its datagrams are too few
         self._waiting: deque[Batch] = deque()  # read, and not handled yet
         self._is_empty = self._is_media = False  # whether the last read emptied the socket, and read only media
 
@@ -96,10 +97,17 @@ class UdpSocket:
         self._loop = None
 
     def wake(self) -> None:
-        """Ends a rest. What came is read before what the caller schedules next."""
+        """Ends a rest, because a client waits now."""
         if self._rest is not None and self._loop is not None:
             self._rest.cancel()
             self._rest = self._loop.call_soon(self._readable)
+
+    def read(self) -> None:
+        """Ends a rest, and reads what came. An error of a peer is raised."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._is_early = True
+            self._readable()
 
     def close(self) -> None:
         self.pause()
@@ -133,7 +141,7 @@ class UdpSocket:
         if not waiting:
             batches, count = self._reader.read()
             self._is_empty = count < MAX_READ
-            self._is_media = self._reader.keeps_arrivals and (count > 0 or self._is_woken)
+            self._is_media = self._reader.keeps_arrivals and (count > 0 or self._is_polled)
             waiting.extend(batches)
             self._read_since_rest += count
         while waiting:
@@ -149,7 +157,8 @@ class UdpSocket:
         count, self._read_since_rest = self._read_since_rest, 0
         if not self._is_media or not self._may_delay_reads():
             return None
-        rest = self._rest_seconds * min(_MAX_GROWTH, self._most_in_rest / max(1, count))
+        growth, self._is_early = 1.0 if self._is_early else _MAX_GROWTH, False
+        rest = self._rest_seconds * min(growth, self._most_in_rest / max(1, count))
         self._rest_seconds = rest = min(self._longest_rest, max(_SHORTEST_REST, rest))
         return rest
 

@@ -127,16 +127,19 @@ class SrtLink:
 
 
 class LinkTicker:
-    """Calls `tick` of all links every 10 ms. `run` must be running.
+    """Calls `tick` of all links every 10 ms. `run` must be running. A turn of the event loop works for about 2 ms.
 
-    wakes: called before them, so that their sockets are read in the same turn. Each turn of a process that has slept
-    costs as much as the work for one push.
+    reads: called before them, so that their sockets are read in the same turn. A process that has slept pays for each
+    turn as much as for the work of one push, and for a task that wakes up as much again. So timers call the ticker.
     """
 
     def __init__(self) -> None:
-        self.wakes: Sequence[Callable[[], None]] = ()
+        self.reads: Sequence[Callable[[], None]] = ()
         self._links: dict[SrtLink, None] = {}
-        self._has_links = asyncio.Event()
+        self._left: Iterator[SrtLink] = iter(())  # of this round
+        self._began = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None  # while it runs
+        self._next: asyncio.Handle | None = None
 
     def __len__(self) -> int:
         return len(self._links)
@@ -146,27 +149,56 @@ class LinkTicker:
 
     def add(self, link: SrtLink) -> None:
         self._links[link] = None
-        self._has_links.set()
+        if self._loop is not None and self._next is None:
+            self._next = self._loop.call_soon(self._round)
 
     def remove(self, link: SrtLink) -> None:
         self._links.pop(link, None)
-        if not self._links:
-            self._has_links.clear()
 
     async def run(self) -> None:
-        """Runs until it is cancelled. A turn of the event loop works for about 2 ms."""
+        """Runs until it is cancelled."""
+        self._loop = asyncio.get_running_loop()
+        self._next = self._loop.call_soon(self._round)
+        try:
+            await self._loop.create_future()
+        finally:
+            self._loop = None
+            if self._next is not None:
+                self._next.cancel()
+
+    def _round(self) -> None:
+        """Begins a round, unless there are no links."""
+        self._next = None
+        if not self._links:
+            return
+        self._began = time.monotonic()
+        try:
+            for read in self.reads:
+                read()
+        finally:  # the event loop tells an error of one peer, and the others continue
+            self._left = iter(tuple(self._links))
+            self._turn()
+
+    def _turn(self) -> None:
+        """Continues a round."""
         clock = time.monotonic
-        while True:
-            await self._has_links.wait()
-            began = clock()
-            for wake in self.wakes:
-                wake()
-            await asyncio.sleep(0)
-            turn = clock()
-            for link in tuple(self._links):
+        until, wait = clock() + _TURN_SECONDS, 0.0
+        try:
+            for link in self._left:
                 now = clock()
-                if now - turn > _TURN_SECONDS:
-                    await asyncio.sleep(0)
-                    turn = now = clock()
-                link.tick(now)
-            await asyncio.sleep(max(_SHORTEST_REST, began + TICK_SECONDS - clock()))
+                self._tick(link, now)
+                if now > until:
+                    break
+            else:
+                wait = max(_SHORTEST_REST, self._began + TICK_SECONDS - clock())
+        finally:
+            if self._loop is not None:
+                self._next = self._loop.call_later(wait, self._round) if wait else self._loop.call_soon(self._turn)
+
+    @staticmethod
+    def _tick(link: SrtLink, now: float) -> None:
+        try:
+            link.tick(now)
+        except Exception:
+            link.close("internal error")
+            raise

@@ -52,7 +52,7 @@ class _Call:
         opened = socket.socket(self.address.family, socket.SOCK_DGRAM)
         opened.setblocking(False)
         opened.bind(("", 0))
-        self.udp = UdpSocket(opened, self._receive, lambda: self.link is not None, READ_DELAY, is_woken=True)
+        self.udp = UdpSocket(opened, self._receive, lambda: self.link is not None, READ_DELAY, is_polled=True)
         self.udp.start()
 
     @property
@@ -133,7 +133,7 @@ async def open_link(
     async with Tasks("srt link") as tasks:
         link = call.link = SrtLink(SrtConnection(agreement, time.monotonic()), call.send, url.host, ticker.remove)
         link.user = user(link)
-        ticker.wakes = (call.udp.wake,)
+        ticker.reads = (call.udp.read,)
         ticker.add(link)
         ticking = tasks.start(ticker.run(), "tick")
         try:

@@ -51,6 +51,6 @@ def open_srt(services: ListenerServices, workers: WorkerPool | None) -> OpenList
         for name, protocol in protocols.items()
         for address, _ in services.addresses(name)
     ]
-    ticker.wakes = [listener.wake for listener in listeners]
+    ticker.reads = [listener.read for listener in listeners]
     services.tasks.start(ticker.run(), "srt links")
     return OpenListeners(listeners, services.tasks, samples=server.samples)

@@ -166,9 +166,9 @@ class Turns:
 
 
 def rests(
-    opened: socket.socket, receive: Any, may_delay_reads: bool = True, is_woken: bool = False
+    opened: socket.socket, receive: Any, may_delay_reads: bool = True, is_polled: bool = False
 ) -> tuple[UdpSocket, Turns]:
-    udp, loop = UdpSocket(opened, receive, lambda: may_delay_reads, is_woken=is_woken), Turns()
+    udp, loop = UdpSocket(opened, receive, lambda: may_delay_reads, is_polled=is_polled), Turns()
     udp._most_in_rest = 48
     udp._loop = loop  # type: ignore[assignment]
     return udp, loop
@@ -196,15 +196,29 @@ def test_after_media_the_socket_rests_until_it_is_empty() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux notes when a datagram comes")
-def test_a_socket_that_its_owner_wakes_rests_also_while_nothing_comes() -> None:
+def test_a_socket_that_its_owner_reads_rests_also_while_nothing_comes() -> None:
     with bound() as opened, bound() as sender:
-        udp, loop = rests(opened, lambda _, address, datagrams, arrivals: datagrams != [b"check"], is_woken=True)
+        udp, loop = rests(opened, lambda _, address, datagrams, arrivals: datagrams != [b"check"], is_polled=True)
         udp._readable()
         udp._readable()
         assert (loop.reads, loop.waits) == (False, [0.05, 0.05])
         sender.sendto(b"check", opened.getsockname())
         udp._readable()
         assert (loop.reads, len(loop.waits)) == (True, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux notes when a datagram comes")
+def test_few_datagrams_make_the_next_rest_longer_only_if_the_rest_was_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", Clock(5.0))
+    with bound() as opened, bound() as sender:
+        udp, loop = rests(opened, lambda _, address, datagrams, arrivals: True, is_polled=True)
+        for _ in range(60):
+            sender.sendto(b"media", opened.getsockname())
+        udp._readable()
+        udp.read()
+        udp.read()
+        udp._readable()
+        assert [wait for wait in loop.waits if wait > 0] == pytest.approx([0.04, 0.04, 0.04, 0.05])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux notes when a datagram comes")
