@@ -38,6 +38,7 @@ from gateway.srt.link import Direction, SrtLink
 
 log = structlog.get_logger(__name__)
 
+_MAX_WAIT: Final = 2.5  # seconds for the publisher: libsrt waits 3 s for an answer, and then reports a time-out
 _CODES: Final[dict[type[GatewayError], Reject]] = {
     NotAuthorized: Reject.UNAUTHORIZED,
     NoSuchStream: Reject.NOT_FOUND,
@@ -74,7 +75,7 @@ class SrtPlay:
         services, name = self._services, self._asked.name
         try:
             name = await self._checked_name(name)
-            stream = await services.streams.wait(name, services.settings.stream.wait_for_publisher)
+            stream = await services.streams.wait(name, min(_MAX_WAIT, services.settings.stream.wait_for_publisher))
             services.viewer_limits.admit(stream)
         except GatewayError as error:
             raise rejected(error) from None

@@ -116,6 +116,11 @@ def test_libsrt_reads_the_codes(gateway: Gateway) -> None:
         assert libsrt_refusal(port, push_id(channel)) == Reject.CONFLICT
 
 
+def test_an_idle_stream_is_refused_before_libsrt_gives_up(secret: Gateway) -> None:
+    """Without an answer it would report a time-out, though the gateway would wait for 20 s."""
+    assert libsrt_refusal(secret.ports["srt"], f"read:{secret.channel().id}") == Reject.NOT_FOUND
+
+
 def test_ffmpeg_ends_at_once_if_it_is_refused(gateway: Gateway) -> None:
     channel = gateway.channel()
     with srt_push(FILM, channel.srt_push[:-4]) as publisher:
