@@ -1,14 +1,27 @@
-"""OBS Studio streams with the server and key that the gateway shows, and the stream can be played."""
+"""OBS Studio streams with the addresses that the gateway shows, and the stream can be played."""
+
+from collections.abc import Callable
+
+import pytest
 
 from tests.support.clients import obs, probe, pull, take_of
-from tests.support.gateway import Gateway
+from tests.support.gateway import Channel, Gateway
 from tests.support.tools import need
 
 
-def test_obs_streams_with_the_shown_server_and_key(gateway: Gateway) -> None:
+def by_rtmp(channel: Channel) -> tuple[str, str]:
+    return channel.item["obsServer"], channel.item["obsKey"]
+
+
+def by_srt(channel: Channel) -> tuple[str, str]:
+    return channel.item["pushUrls"]["srt"], ""
+
+
+@pytest.mark.parametrize("way", [by_rtmp, by_srt])
+def test_obs_streams_with_the_shown_address(way: Callable[[Channel], tuple[str, str]], gateway: Gateway) -> None:
     need("obs", "xvfb-run", "dbus-run-session", "ffmpeg", "ffprobe")
     channel = gateway.channel("obs")
-    with obs(channel.item["obsServer"], channel.item["obsKey"]) as studio:
+    with obs(*way(channel)) as studio:
         channel.wait_live(90)
         streams = probe(channel.url("live.flv"))
         assert streams["video"]["codec_name"] == "h264"
