@@ -81,6 +81,14 @@ class Representation:
 
 
 @dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A property with its scheme (§5.8.2)."""
+
+    scheme: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class AdaptationSet:
     """AdaptationSet (§5.3.3); all its representations are aligned.
 
@@ -89,6 +97,7 @@ class AdaptationSet:
     (§5.12).
     sap: maximum type of the stream access points at the start of all segments; 0: some segments begin without one.
     language, label: of audio; "" if unknown. role: urn:mpeg:dash:role:2011, "" for none; players begin with "main".
+    accessibility: of video, such as captions in the pictures.
     """
 
     id: int
@@ -100,6 +109,7 @@ class AdaptationSet:
     language: str = ""
     label: str = ""
     role: str = ""
+    accessibility: tuple[Descriptor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +209,8 @@ def _period(p: Period, low_latency: bool, clock: str) -> Iterable[str]:
                 f'<UTCTiming schemeIdUri="urn:mpeg:dash:utc:http-iso:2014" value="{escape(clock)}"/>'
                 "</ProducerReferenceTime>\n"
             )
+        for d in s.accessibility:
+            yield f'<Accessibility schemeIdUri="{escape(d.scheme)}" value="{escape(d.value)}"/>\n'
         if s.role:
             yield f'<Role schemeIdUri="urn:mpeg:dash:role:2011" value="{s.role}"/>\n'
         if not all(r.template for r in s.representations):

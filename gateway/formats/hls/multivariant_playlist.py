@@ -30,6 +30,7 @@ class Variant:
     codecs: of all its renditions.
     size: pixels; None for audio.
     audio: the group of its audio renditions; None if it has none.
+    captions: in its pictures, such as CC1 and SERVICE1; None: it is unknown whether there are some.
     """
 
     uri: str
@@ -39,6 +40,7 @@ class Variant:
     size: tuple[int, int] | None = None
     frame_rate: float | None = None
     audio: str | None = None
+    captions: tuple[str, ...] | None = None
 
 
 def multivariant(variants: Sequence[Variant], renditions: Sequence[AudioRendition] = (), *, version: int = 9) -> str:
@@ -56,6 +58,11 @@ def multivariant(variants: Sequence[Variant], renditions: Sequence[AudioRenditio
             f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="{r.group}",NAME="{r.name}"{language},DEFAULT={default},AUTOSELECT=YES'
             f"{channels}{uri}\n"
         )
+    captions = _captions(variants)
+    lines += [
+        f'#EXT-X-MEDIA:TYPE=CLOSED-CAPTIONS,GROUP-ID="cc",NAME="{name}",DEFAULT=NO,AUTOSELECT=YES,INSTREAM-ID="{name}"\n'
+        for name in captions or ()
+    ]
     for v in variants:
         attributes = [f"BANDWIDTH={v.bandwidth}", f"AVERAGE-BANDWIDTH={v.average}"]
         if v.codecs:
@@ -66,5 +73,14 @@ def multivariant(variants: Sequence[Variant], renditions: Sequence[AudioRenditio
             attributes.append(f"FRAME-RATE={v.frame_rate:.3f}")
         if v.audio is not None:
             attributes.append(f'AUDIO="{v.audio}"')
+        if captions is not None and v.size is not None:
+            attributes.append('CLOSED-CAPTIONS="cc"' if captions else "CLOSED-CAPTIONS=NONE")
         lines.append(f"#EXT-X-STREAM-INF:{','.join(attributes)}\n{v.uri}{MARK}\n")
     return "".join(lines)
+
+
+def _captions(variants: Sequence[Variant]) -> tuple[str, ...] | None:
+    """Returns the captions of all variants; None: it is unknown whether there are some. NONE is for all (§4.4.6.2)."""
+    known = [v.captions for v in variants if v.size is not None]
+    names = tuple(dict.fromkeys(name for captions in known for name in captions or ()))
+    return names or (None if None in known else ())

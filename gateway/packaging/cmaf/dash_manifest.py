@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from gateway.formats.dash.mpd import AdaptationSet, Mpd, Period, Representation, Template, TimelineEntry
+from gateway.formats.dash.mpd import AdaptationSet, Descriptor, Mpd, Period, Representation, Template, TimelineEntry
 from gateway.packaging.cmaf.track import MIN_LISTED, CmafTrack, TrackHeader
 from gateway.packaging.segment_window import Segment
 from gateway.packaging.timing import VIDEO_CLOCK, WallClock
@@ -132,6 +132,7 @@ class MpdSnapshot:
     start, now: availabilityStartTime and publishTime, seconds since 1970.
     part: seconds of a chunk.
     audio: languages and names by track, if there are several audio tracks.
+    captions: in the pictures, such as CC1 and SERVICE1.
     """
 
     tracks: Sequence[CmafTrack]
@@ -141,6 +142,7 @@ class MpdSnapshot:
     now: float
     part: float
     audio: Mapping[str, AudioLabel] = field(default_factory=dict)
+    captions: Sequence[str] = ()
 
     def manifest(self, *, ended: bool, frame_rate: Fraction | None) -> Mpd:
         """Returns the values of the current MPD.
@@ -162,6 +164,7 @@ class MpdSnapshot:
             depth = min(max(depth, _MIN_DEPTH), max(_elapsed(_beginning(tracks, alternates, start), now), 1))
         periods = []
         presentation = 0.0
+        captions = _accessibility(self.captions)
         for number in epoch_numbers:
             e = epochs[number]
             wall_time = e.wall.at(e.origin / VIDEO_CLOCK)
@@ -200,9 +203,10 @@ class MpdSnapshot:
                 role = "" if label is _NO_LABEL else "alternate" if is_additional else "main"
                 shared = track.media, template
                 words = label.language, label.name, role
-                sets.append(AdaptationSet(index + 1, *shared, (main, *same_codec), wall_time, sap, *words))
+                found = [AdaptationSet(index + 1, *shared, (main, *same_codec), wall_time, sap, *words)]
                 if other_codecs:
-                    sets.append(AdaptationSet(len(tracks) + 1, *shared, tuple(other_codecs), wall_time, sap))
+                    found.append(AdaptationSet(len(tracks) + 1, *shared, tuple(other_codecs), wall_time, sap))
+                sets += [replace(one, accessibility=captions) if one.kind == "video" else one for one in found]
             end = min(end, grid)
             has_ended = number != last_number or ended
             periods.append(Period(str(number + 1), begin, tuple(sets), end if has_ended else None))
@@ -338,3 +342,13 @@ def _longest(tracks: Sequence[CmafTrack]) -> float:
     """
     longest_listed = max(s.length / s.clock for track in tracks for s in track.window)
     return math.ceil(max(longest_listed, *(track.window.longest for track in tracks)) * 1000 - 1e-6) / 1000
+
+
+def _accessibility(captions: Sequence[str]) -> tuple[Descriptor, ...]:
+    """Returns the captions in the words of ANSI/SCTE 214-1 (§7.2). Their languages are unknown."""
+    found = []
+    if values := [f"{name}=und" for name in captions if name.startswith("CC")]:
+        found.append(Descriptor("urn:scte:dash:cc:cea-608:2015", ";".join(values)))
+    if values := [f"{name.removeprefix('SERVICE')}=lang:und" for name in captions if name.startswith("SERVICE")]:
+        found.append(Descriptor("urn:scte:dash:cc:cea-708:2015", ";".join(values)))
+    return tuple(found)

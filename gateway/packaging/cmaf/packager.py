@@ -103,6 +103,7 @@ class CmafPackager(Packager):
         if stream.is_source:
             self.follow_tracks(stream)
         super().begin(stream)
+        self.manifests.captions = self.captions
 
     def follow_tracks(self, stream: Stream) -> None:
         """Packages the additional audio tracks of a source, also those that come later."""

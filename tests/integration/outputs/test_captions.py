@@ -1,0 +1,94 @@
+"""Closed captions of the pictures: every output carries them, and playlists name them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.caption_writer import captioned, captions_of
+from tests.support.clients import Program, push, until
+from tests.support.gateway import Channel, Gateway, http
+from tests.support.media import VIDEO_ONLY, Film
+from tests.support.shared_gateway import shared_gateway
+
+LINES = {"THE FIRST LINE": 10, "A SECOND ONE": 90, "NUMBER THREE": 180, "IT BEGINS AGAIN": 270}
+FILM = Film("captions", seconds=12, audio=None)
+MARKED = {"isWaterMark": True, "WaterMarkText": "x", "WaterMarkFontSize": 20, "WaterMarkFontColor": "#00ff00"}
+
+gateway = shared_gateway("ffmpeg", films=[VIDEO_ONLY, FILM])
+
+
+def publish(channel: Channel, film: Path) -> Program:
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(film), "-c", "copy"]
+    return Program([*command, "-f", "flv", channel.push])
+
+
+@pytest.fixture(scope="module")
+def film() -> Path:
+    return captioned(FILM, [(first, text) for text, first in LINES.items()])
+
+
+@pytest.fixture(scope="module")
+def stage(gateway: Gateway, film: Path) -> Iterator[Channel]:
+    channel = gateway.channel(isCodec=True, ld=True, sd=False, hd=False)
+    with publish(channel, film):
+        channel.wait_live()
+        channel.wait_playable("live.m3u8", "master.m3u8")
+        until(lambda: http("GET", channel.url("index.m3u8")).status == 200, "the ladder is playable", 30)
+        until(lambda: "INSTREAM-ID" in http("GET", channel.url("master.m3u8")).text, "captions are found", 20)
+        yield channel
+
+
+def play(url: str, out: Path) -> Program:
+    """ffmpeg that stores the pictures of a whole turn of the film."""
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", url, "-t", str(FILM.seconds), "-map", "0:v:0", "-c", "copy"]
+    return Program([*command, "-f", "mpegts", str(out)])
+
+
+def whole_lines(out: Path) -> set[str]:
+    """The lines in a file. The first one may lack its beginning, and the last one its end."""
+    return set(captions_of(out)) & LINES.keys()
+
+
+def test_every_output_carries_them(stage: Channel, tmp_path: Path) -> None:
+    files = ("live.flv", "live.m3u8", "master.m3u8", "360p/index.m3u8")
+    urls = {name: stage.url(name) for name in files} | {"rtmp": stage.rtmp, "srt": stage.srt}
+    outs = {name: tmp_path / f"{name.replace('/', '-')}.ts" for name in urls}
+    with ExitStack() as stack:
+        players = [stack.enter_context(play(url, outs[name])) for name, url in urls.items()]
+        for player in players:
+            player.wait(60)
+    assert {name for name, out in outs.items() if len(whole_lines(out)) < 2} == set()
+
+
+def test_pictures_with_a_watermark_carry_them(gateway: Gateway, film: Path, tmp_path: Path) -> None:
+    channel, out = gateway.channel(**MARKED), tmp_path / "out.ts"
+    with publish(channel, film):
+        channel.wait_live()
+        with play(channel.url("live.flv"), out) as player:
+            player.wait(60)
+    assert len(whole_lines(out)) >= 2
+
+
+@pytest.mark.parametrize("name", ["master.m3u8", "index.m3u8"])
+def test_playlists_of_hls_name_them(stage: Channel, name: str) -> None:
+    playlist = http("GET", stage.url(name)).text
+    assert 'TYPE=CLOSED-CAPTIONS,GROUP-ID="cc",NAME="CC1"' in playlist and 'INSTREAM-ID="CC1"' in playlist
+    variants = [line for line in playlist.splitlines() if line.startswith("#EXT-X-STREAM-INF")]
+    assert variants and all(line.endswith('CLOSED-CAPTIONS="cc"') for line in variants)
+
+
+def test_the_manifest_of_dash_names_them(stage: Channel) -> None:
+    manifest = http("GET", stage.url("manifest.mpd")).text
+    assert '<Accessibility schemeIdUri="urn:scte:dash:cc:cea-608:2015" value="CC1=und"/>' in manifest
+
+
+def test_playlists_say_that_there_are_none(gateway: Gateway) -> None:
+    channel = gateway.channel()
+    with push(VIDEO_ONLY, channel.push):
+        channel.wait_playable("master.m3u8")
+        assert "CLOSED-CAPTIONS=NONE" in http("GET", channel.url("master.m3u8")).text
+        assert "Accessibility" not in http("GET", channel.url("manifest.mpd")).text
