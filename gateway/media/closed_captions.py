@@ -55,7 +55,7 @@ class ClosedCaptions:
             at = payload.find(_HEAD, at, at + _WITHIN)
 
     def _read(self, data: bytes) -> None:
-        """Reads cc_data, perhaps with other bytes after it. Damaged data find nothing."""
+        """Reads `cc_data`, perhaps with other bytes after it. Damaged data find nothing."""
         if len(data) < 2:
             return
         self.has_room = True

@@ -36,7 +36,7 @@ def packet(number: int, text: bytes) -> list[bytes]:
 
 
 def user_data(pairs: Sequence[tuple[int, bytes]]) -> bytes:
-    """The user data of a picture (ATSC A/53): pairs with their cc_type."""
+    """The user data of a picture (ATSC A/53): pairs with their `cc_type`."""
     data = b"".join(bytes([0xFC | kind]) + pair for kind, pair in pairs)
     return b"\xb5\x00\x31GA94\x03" + bytes([0x40 | len(pairs), 0xFF]) + data + b"\xff"
 
