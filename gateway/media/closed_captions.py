@@ -13,6 +13,7 @@ from gateway.media.track import AccessUnit, Codec
 _HEAD: Final = b"\xb5\x00\x31GA94\x03"
 _WITHIN: Final = 4_096  # bytes at the start of a picture: encoders write user data before its slices
 _MAX_SIZE: Final = 2 + 3 * 31  # bytes of all pairs, after the head
+_MAX_MESSAGES: Final = 2  # of a picture that are read: one of each field
 _NAL: Final = frozenset({Codec.H264, Codec.H265})
 _FIELD_1, _FIELD_2, _PACKET, _PACKET_START = range(4)  # cc_type
 # The second byte of the control codes that begin captions: RCL, RU2, RU3, RU4, RDC, EOC (CEA-608 §F.1.1).
@@ -47,12 +48,14 @@ class ClosedCaptions:
     def look(self, unit: AccessUnit) -> None:
         """Looks at one picture. Hot path."""
         payload = unit.payload
-        at = payload.find(_HEAD, 0, _WITHIN)
-        while at >= 0:
+        at = 0
+        for _ in range(_MAX_MESSAGES):
+            at = payload.find(_HEAD, at, at + _WITHIN)
+            if at < 0:
+                return
             at += len(_HEAD)
             data = payload[at : at + 2 * _MAX_SIZE]
             self._read(nal.unescape(data) if unit.track.codec in _NAL else data)
-            at = payload.find(_HEAD, at, at + _WITHIN)
 
     def _read(self, data: bytes) -> None:
         """Reads `cc_data`, perhaps with other bytes after it. Damaged data find nothing."""

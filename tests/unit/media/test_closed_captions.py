@@ -90,6 +90,12 @@ def test_h265_and_av1_carry_them_too() -> None:
     assert found(b"\x12\x00" + metadata, codec=Codec.AV1).names == ("CC1",)
 
 
+def test_the_work_for_a_picture_is_bounded() -> None:
+    empty, full = nal_picture(*PADDING), nal_picture((0, odd(b"\x14\x25")))
+    assert found(empty + full).names == ("CC1",)
+    assert found(empty + empty + full).names == ()
+
+
 @given(st.binary(max_size=200), st.sampled_from([Codec.H264, Codec.AV1]))
 def test_damaged_user_data_raises_nothing(data: bytes, codec: Codec) -> None:
     whole = found(b"\xb5\x00\x31GA94\x03" + data, codec=codec)
