@@ -164,6 +164,20 @@ class BelowRule(Body):
     seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS)]
 
 
+class NewCaptions(Body):
+    """Closed captions in the pictures. source: cc1 to cc4, or service1 to service63. language: BCP 47.
+
+    label: what players show. default: whether they show it without being asked.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str
+    language: str = ""
+    label: Annotated[str, Field(max_length=64)] = ""
+    default: bool = False
+
+
 class NewInput(Body):
     """An input of a channel, for PUT. Members of other kinds and members that the gateway computes are ignored.
 

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 from gateway.channels import expiry, fields, inputs, relay_urls, slugs
 from gateway.channels.schedule import Schedule
 from gateway.channels.stream_key import SigningSecrets, StreamKey, Verdict
+from gateway.media.caption_track import CaptionTrack
 from gateway.ports.errors import InvalidField, TooLarge
 
 Item: TypeAlias = Mapping[str, Any]
@@ -176,6 +177,11 @@ class Channel:
         """Language (BCP 47) and name of each audio track, by its id; a name may be "". Encoders do not send them."""
         entries = [e.strip() for e in self.text("audioTracks").split(",") if e.strip()]
         return [(language, name.strip()) for language, _, name in (e.partition("=") for e in entries)]
+
+    @property
+    def captions(self) -> tuple[CaptionTrack, ...]:
+        """The closed captions that players are offered; empty: those that are found in the pictures."""
+        return fields.read("captions", self.item, fields.CAPTIONS)
 
     @property
     def record_schedule(self) -> Schedule | None:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from gateway.channels import relay_urls
+from gateway.channels import captions, relay_urls
 from gateway.channels.inputs import FIELD as INPUT_LIST
 from gateway.channels.inputs import MAX_INPUTS, InputSpec, parse_inputs
 from gateway.channels.schedule import MAX_LENGTH, Schedule
 from gateway.channels.slugs import MAX_LENGTH as MAX_SLUG
 from gateway.channels.slugs import read_slug
+from gateway.media.caption_track import CaptionTrack
 from gateway.ports.errors import InvalidField
 
 T = TypeVar("T", covariant=True)
@@ -248,6 +249,10 @@ RETENTION_DAYS: Final = Parsed(
 )
 # None: only the push.
 INPUTS: Final[Parsed[tuple[InputSpec, ...] | None]] = Parsed(None, _inputs, {"type": "inputs", "maximum": MAX_INPUTS})
+# Empty: those that are found.
+CAPTIONS: Final[Parsed[tuple[CaptionTrack, ...]]] = Parsed(
+    (), captions.parse_captions, {"type": "captions", "maximum": captions.MAX_TRACKS}
+)
 RECORD_TRACKS: Final = Parsed(TrackChoice(), _tracks, {"default": "default", "maximum": _MAX_TRACKS_LENGTH})
 RELAY_TRACKS: Final = RECORD_TRACKS
 
@@ -348,7 +353,8 @@ def add(new_fields: Mapping[str, Field[Any]]) -> None:
 
 for _group in GROUPS.values():
     add(_group)
-add({INPUT_LIST: INPUTS, "relayOff": RELAY_OFF})  # not in the form: they have their own editors
+# Not in the form: editors of their own, or the API only.
+add({INPUT_LIST: INPUTS, "relayOff": RELAY_OFF, captions.FIELD: CAPTIONS})
 
 
 def unused(*, tasks: bool) -> frozenset[str]:

@@ -3,16 +3,18 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 
 from gateway.lib.gate import Gate, Waiters
+from gateway.live.caption_tracks import caption_tracks
 from gateway.live.next_numbers import NextNumbers
 from gateway.live.pushed_tracks import MediaBudget
 from gateway.live.sink import EndReason, SinkNeeds
 from gateway.live.stream import Stream
-from gateway.media.closed_captions import ClosedCaptions
+from gateway.media.caption_track import CaptionTrack
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Timed, Tracks
 from gateway.packaging.segment_window import ListLength
@@ -81,7 +83,7 @@ class Packager:
         self._quiet_batches = _QUIET_BATCHES  # batches since a client waited last
         self._failed = False
         self._next_numbers: NextNumbers | None = None  # of the stream
-        self.captions = ClosedCaptions()  # of the stream
+        self.captions: Callable[[], tuple[CaptionTrack, ...] | None] = tuple  # see `caption_tracks`
         self._end: asyncio.Future[None] | None = None
 
     @property
@@ -93,7 +95,7 @@ class Packager:
         """Attaches to the stream immediately, so that no GOP is missed before the task of `run` starts."""
         self._end = asyncio.get_running_loop().create_future()
         self._next_numbers = stream.next_numbers
-        self.captions = stream.received.captions
+        self.captions = partial(caption_tracks, stream)
         stream.attach(self, SinkNeeds(is_urgent=lambda: self._quiet_batches < _QUIET_BATCHES))
 
     async def run(self, stream: Stream) -> None:

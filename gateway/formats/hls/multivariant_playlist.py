@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.formats.hls.media_playlist import MARK
+from gateway.media.caption_track import CaptionTrack
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Variant:
     codecs: of all its renditions.
     size: pixels; None for audio.
     audio: the group of its audio renditions; None if it has none.
-    captions: in its pictures, such as CC1 and SERVICE1; None: it is unknown whether there are some.
+    captions: in its pictures; None: it is unknown whether there are some.
     """
 
     uri: str
@@ -40,7 +41,7 @@ class Variant:
     size: tuple[int, int] | None = None
     frame_rate: float | None = None
     audio: str | None = None
-    captions: tuple[str, ...] | None = None
+    captions: tuple[CaptionTrack, ...] | None = None
 
 
 def multivariant(variants: Sequence[Variant], renditions: Sequence[AudioRendition] = (), *, version: int = 9) -> str:
@@ -59,10 +60,7 @@ def multivariant(variants: Sequence[Variant], renditions: Sequence[AudioRenditio
             f"{channels}{uri}\n"
         )
     captions = _captions(variants)
-    lines += [
-        f'#EXT-X-MEDIA:TYPE=CLOSED-CAPTIONS,GROUP-ID="cc",NAME="{name}",DEFAULT=NO,AUTOSELECT=YES,INSTREAM-ID="{name}"\n'
-        for name in captions or ()
-    ]
+    lines += [_closed_captions(track) for track in captions or ()]
     for v in variants:
         attributes = [f"BANDWIDTH={v.bandwidth}", f"AVERAGE-BANDWIDTH={v.average}"]
         if v.codecs:
@@ -79,8 +77,17 @@ def multivariant(variants: Sequence[Variant], renditions: Sequence[AudioRenditio
     return "".join(lines)
 
 
-def _captions(variants: Sequence[Variant]) -> tuple[str, ...] | None:
+def _closed_captions(track: CaptionTrack) -> str:
+    language = f',LANGUAGE="{track.language}"' if track.language else ""
+    default = "YES" if track.default else "NO"
+    return (
+        f'#EXT-X-MEDIA:TYPE=CLOSED-CAPTIONS,GROUP-ID="cc",NAME="{track.label}"{language},DEFAULT={default},'
+        f'AUTOSELECT=YES,INSTREAM-ID="{track.source}"\n'
+    )
+
+
+def _captions(variants: Sequence[Variant]) -> tuple[CaptionTrack, ...] | None:
     """Returns the captions of all variants; None: it is unknown whether there are some. NONE is for all (§4.4.6.2)."""
     known = [v.captions for v in variants if v.size is not None]
-    names = tuple(dict.fromkeys(name for captions in known for name in captions or ()))
-    return names or (None if None in known else ())
+    tracks = tuple(dict.fromkeys(track for captions in known for track in captions or ()))
+    return tracks or (None if None in known else ())

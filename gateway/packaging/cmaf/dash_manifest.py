@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from gateway.formats.dash.mpd import AdaptationSet, Descriptor, Mpd, Period, Representation, Template, TimelineEntry
+from gateway.media.caption_track import CaptionTrack
 from gateway.packaging.cmaf.track import MIN_LISTED, CmafTrack, TrackHeader
 from gateway.packaging.segment_window import Segment
 from gateway.packaging.timing import VIDEO_CLOCK, WallClock
@@ -132,7 +133,7 @@ class MpdSnapshot:
     start, now: availabilityStartTime and publishTime, seconds since 1970.
     part: seconds of a chunk.
     audio: languages and names by track, if there are several audio tracks.
-    captions: in the pictures, such as CC1 and SERVICE1.
+    captions: in the pictures.
     """
 
     tracks: Sequence[CmafTrack]
@@ -142,7 +143,7 @@ class MpdSnapshot:
     now: float
     part: float
     audio: Mapping[str, AudioLabel] = field(default_factory=dict)
-    captions: Sequence[str] = ()
+    captions: Sequence[CaptionTrack] = ()
 
     def manifest(self, *, ended: bool, frame_rate: Fraction | None) -> Mpd:
         """Returns the values of the current MPD.
@@ -344,11 +345,15 @@ def _longest(tracks: Sequence[CmafTrack]) -> float:
     return math.ceil(max(longest_listed, *(track.window.longest for track in tracks)) * 1000 - 1e-6) / 1000
 
 
-def _accessibility(captions: Sequence[str]) -> tuple[Descriptor, ...]:
-    """Returns the captions in the words of ANSI/SCTE 214-1 (§7.2). Their languages are unknown."""
+def _accessibility(captions: Sequence[CaptionTrack]) -> tuple[Descriptor, ...]:
+    """Returns the captions in the words of ANSI/SCTE 214-1 (§7.2)."""
     found = []
-    if values := [f"{name}=und" for name in captions if name.startswith("CC")]:
-        found.append(Descriptor("urn:scte:dash:cc:cea-608:2015", ";".join(values)))
-    if values := [f"{name.removeprefix('SERVICE')}=lang:und" for name in captions if name.startswith("SERVICE")]:
-        found.append(Descriptor("urn:scte:dash:cc:cea-708:2015", ";".join(values)))
+    cea_608 = [track for track in captions if track.source.startswith("CC")]
+    if cea_608:
+        values = ";".join(f"{track.source}={track.language or 'und'}" for track in cea_608)
+        found.append(Descriptor("urn:scte:dash:cc:cea-608:2015", values))
+    services = [(track.source.removeprefix("SERVICE"), track) for track in captions if track not in cea_608]
+    if services:
+        values = ";".join(f"{number}=lang:{track.language or 'und'}" for number, track in services)
+        found.append(Descriptor("urn:scte:dash:cc:cea-708:2015", values))
     return tuple(found)

@@ -1,6 +1,6 @@
 """Writes the playlists and manifests of a CMAF stream."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
@@ -9,7 +9,7 @@ from gateway.formats.dash import mpd
 from gateway.formats.hls.multivariant_playlist import AudioRendition, Variant, multivariant
 from gateway.lib.metrics import Metrics
 from gateway.live.pushed_tracks import NO_INFO, PushedTrack, TrackInfo, labels
-from gateway.media.closed_captions import ClosedCaptions
+from gateway.media.caption_track import CaptionTrack
 from gateway.media.track import Tracks
 from gateway.packaging.alignment import Alignment, EpochOrigin
 from gateway.packaging.cmaf.dash_manifest import AlternateRendition, AudioLabel, Epoch, MpdSnapshot
@@ -47,7 +47,7 @@ class CmafManifests:
     target: int | None = None  # Target Duration, seconds; None until it is fixed
     epoch: Epoch | None = None  # the current epoch
     ended: bool = False  # the stream has ended
-    captions: ClosedCaptions = field(default_factory=ClosedCaptions)  # in the pictures
+    captions: Callable[[], tuple[CaptionTrack, ...] | None] = tuple  # see `caption_tracks`
     publisher_tracks: Tracks | None = None  # the publisher's current tracks
     timing: VideoTiming | None = None  # timing of the current video
     _epochs: dict[int, Epoch] = field(default_factory=dict, init=False)
@@ -101,7 +101,7 @@ class CmafManifests:
             size=header.size if header is not None else None,
             frame_rate=float(rate) if rate is not None else None,
             audio=AUDIO_GROUP if len(tracks) > 1 or also else None,
-            captions=self.captions.listed,
+            captions=self.captions(),
         )
 
     def master(self, variants: Sequence[Variant] = ()) -> str:
@@ -173,7 +173,7 @@ class CmafManifests:
         audio = {track.kind: AudioLabel(info.language, name) for track, info, name in named}
         tracks = [*main, *(track for track, _ in additional)]
         timing = self.alignment.start_wall, self.now, part
-        return MpdSnapshot(tracks, self._epochs, alternates, *timing, audio, self.captions.names)
+        return MpdSnapshot(tracks, self._epochs, alternates, *timing, audio, self.captions() or ())
 
     def _current_tracks(self) -> Sequence[CmafTrack]:
         """Returns the tracks that the publisher still sends. Players would wait for other tracks."""

@@ -169,7 +169,7 @@ class TsPackager(Packager):
             codecs=tuple(codecs.codec_string(track) for track in tracks or ()),
             size=codecs.video_size(video) if video is not None else None,
             frame_rate=float(rate) if rate is not None else None,
-            captions=self.captions.listed,
+            captions=self.captions(),
         )
 
     def begin_history(self, reach: float) -> None:

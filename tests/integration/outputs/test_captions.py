@@ -86,6 +86,21 @@ def test_the_manifest_of_dash_names_them(stage: Channel) -> None:
     assert '<Accessibility schemeIdUri="urn:scte:dash:cc:cea-608:2015" value="CC1=und"/>' in manifest
 
 
+def test_the_captions_of_a_channel_are_named_before_they_are_found(gateway: Gateway) -> None:
+    channel = gateway.channel(captions=[{"source": "cc1", "language": "pt-BR", "label": "Português", "default": True}])
+    with push(VIDEO_ONLY, channel.push):
+        channel.wait_playable("master.m3u8")
+        playlist = http("GET", channel.url("master.m3u8")).text
+        assert 'NAME="Português",LANGUAGE="pt-BR",DEFAULT=YES,AUTOSELECT=YES,INSTREAM-ID="CC1"' in playlist
+        assert 'value="CC1=pt-BR"' in http("GET", channel.url("manifest.mpd")).text
+        services = [{"source": "service1", "language": "de"}]
+        assert gateway.api("PUT", f"/videostream/{channel.id}", {"captions": services}).status == 200
+        until(lambda: 'INSTREAM-ID="SERVICE1"' in http("GET", channel.url("master.m3u8")).text, "the change applies")
+        until(lambda: 'value="1=lang:de"' in http("GET", channel.url("manifest.mpd")).text, "also in DASH")
+    refused = gateway.api("PUT", f"/videostream/{channel.id}", {"captions": [{"source": "speech"}]})
+    assert (refused.status, refused.json()["field"]) == (400, "captions")
+
+
 def test_playlists_say_that_there_are_none(gateway: Gateway) -> None:
     channel = gateway.channel()
     with push(VIDEO_ONLY, channel.push):

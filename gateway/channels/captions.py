@@ -1,0 +1,42 @@
+"""The captions of a channel: the stored list and its checks."""
+
+import re
+from typing import Any, Final
+
+from gateway.media.caption_track import CaptionTrack
+
+FIELD: Final = "captions"  # of the stored channel
+MAX_TRACKS: Final = 8
+_SOURCE = re.compile(r"cc[1-4]|service([1-9]|[1-5][0-9]|6[0-3])", re.ASCII)
+_LANGUAGE = re.compile(r"([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3})?", re.ASCII)
+# A quoted string of a playlist has no quotation marks and no line breaks (RFC 8216bis §4.2).
+_LABEL = re.compile(r"[^\"\x00-\x1f\x7f-\x9f\ud800-\uf8ff]{0,64}")
+
+
+def parse_captions(value: Any) -> tuple[CaptionTrack, ...]:
+    """Returns the tracks of a stored list. Raises ValueError with what is expected."""
+    if not isinstance(value, list) or len(value) > MAX_TRACKS:
+        raise ValueError(f"expected a list of at most {MAX_TRACKS} captions")
+    tracks = tuple(_parse(entry) for entry in value)
+    if len({track.source for track in tracks}) < len(tracks):
+        raise ValueError("expected each source of captions once")
+    if sum(track.default for track in tracks) > 1:
+        raise ValueError("expected at most one default")
+    return tracks
+
+
+def _parse(entry: Any) -> CaptionTrack:
+    if not isinstance(entry, dict):
+        raise ValueError('expected captions such as {"source": "cc1", "language": "en", "label": "English"}')
+    source, language, label = (entry.get(name) or "" for name in ("source", "language", "label"))
+    default = entry.get("default", False)
+    if not isinstance(source, str) or not _SOURCE.fullmatch(source):
+        raise ValueError("expected as source of captions cc1 to cc4, or service1 to service63")
+    if not isinstance(language, str) or not _LANGUAGE.fullmatch(language):
+        raise ValueError("expected as language of captions a tag such as en or pt-BR")
+    if not isinstance(label, str) or not _LABEL.fullmatch(label):
+        raise ValueError("expected as label of captions at most 64 characters without quotation marks")
+    if not isinstance(default, bool):
+        raise ValueError("expected as default of captions true or false")
+    name = source.upper()
+    return CaptionTrack(name, label.strip() or language or name, language, default)
