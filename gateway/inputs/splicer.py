@@ -5,9 +5,9 @@ import math
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
-from gateway.inputs.demux_client import DemuxedSource, Item
+from gateway.inputs.demux_client import Item
 from gateway.media.clock import PublisherTimeline
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputError
@@ -18,6 +18,16 @@ _INDEX: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
 LEAD_MS: Final = 2_000  # films have their tracks at most this far apart
 _MAX_UNITS: Final = 1_000
 _MAX_BYTES: Final = 16_000_000
+
+
+class ItemSource(Protocol):
+    """Media of one run, such as DemuxedSource."""
+
+    async def next(self) -> Item | None:
+        """Returns the next tracks or unit; None at the end. Raises GatewayError."""
+
+    async def close(self) -> None:
+        """Ends the source."""
 
 
 class Splicer:
@@ -35,7 +45,7 @@ class Splicer:
         self._ends: dict[Kind, int] = {}  # by kind: the end of the last frame, in the joined time
         self._steps: dict[Kind, int] = {}  # by kind: duration of the last frame
 
-    async def play(self, sources: Sequence[DemuxedSource]) -> AsyncGenerator[Item]:
+    async def play(self, sources: Sequence[ItemSource]) -> AsyncGenerator[Item]:
         """Yields tracks if they differ from the previous ones, and units in order. Raises GatewayError.
 
         sources: of one run. If there are two, the first has the pictures and the second has the sound.
@@ -93,7 +103,7 @@ class Splicer:
 class _Run:
     """The items of one or two sources. If there are two, the one with the earlier time is read next."""
 
-    def __init__(self, sources: Sequence[DemuxedSource], silence: float, missing: str) -> None:
+    def __init__(self, sources: Sequence[ItemSource], silence: float, missing: str) -> None:
         self._sources = list(sources)
         self._silence = silence
         self._missing = missing

@@ -20,12 +20,13 @@ from gateway.formats.hls.playlist_reader import (
     Resource,
     parse_playlist,
 )
-from gateway.inputs.demux_client import DemuxClient, Item, stream_reader
+from gateway.inputs.demux_client import Item
 from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.paced_media import MediaClock, MediaQueue
 from gateway.inputs.pull.http_client import open_response
 from gateway.inputs.pull.pull_parts import SILENCE_SECONDS, peer_of
-from gateway.inputs.splicer import Splicer
+from gateway.inputs.pull.source_opener import SourceOpener
+from gateway.inputs.splicer import ItemSource, Splicer
 from gateway.inputs.unit_output import UnitOutput
 from gateway.lib.egress import HTTP
 from gateway.lib.tasks import Tasks
@@ -50,11 +51,9 @@ async def pull_hls(session: aiohttp.ClientSession, url: str, services: InputServ
         address = urljoin(address, best.uri)
     followers = [_Follower(session, address)] + ([_Follower(session, sound)] if sound and sound != address else [])
     queue, clock = MediaQueue[Item](), MediaClock()
-    async with (
-        DemuxClient.started(services.workers, context.channel.id) as demuxer,
-        Tasks("hls", queue.on_crash) as tasks,
-    ):
-        tasks.start(_read(demuxer, followers, queue), "read")
+    opener = SourceOpener(services.workers, context.channel.id)
+    async with Tasks("hls", queue.on_crash) as tasks:
+        tasks.start(_read(opener, followers, queue), "read")
         with closing(UnitOutput(context, peer_of(url))) as output:
             while (item := await queue.get()) is not None:
                 if isinstance(item, Tracks):
@@ -65,25 +64,24 @@ async def pull_hls(session: aiohttp.ClientSession, url: str, services: InputServ
                 output.push(item)
 
 
-async def _read(demuxer: DemuxClient, followers: list[_Follower], queue: MediaQueue[Item]) -> None:
+async def _read(opener: SourceOpener, followers: list[_Follower], queue: MediaQueue[Item]) -> None:
     """Reads one run after the other into the queue. `_Follower.next_run` says what a run is."""
     # Segments come at intervals of their duration, so the silence is longer than for a connection.
     splicer = Splicer(3 * SILENCE_SECONDS)
     try:
-        while True:
-            sources = []
-            for follower in followers:
-                run = await follower.next_run()
-                if run is None:
-                    queue.end()
-                    return
-                chunks, format = run
-                source = await demuxer.open(stream_reader(chunks), format=format, probe_seconds=_PROBE_SECONDS)
-                sources.append(source)
-            async for item in splicer.play(sources):
-                await queue.put(item)
-            for source in sources:
-                await source.close()
+        async with opener:
+            while True:
+                sources: list[ItemSource] = []
+                for follower in followers:
+                    run = await follower.next_run()
+                    if run is None:
+                        queue.end()
+                        return
+                    sources.append(await opener.open(*run, _PROBE_SECONDS))
+                async for item in splicer.play(sources):
+                    await queue.put(item)
+                for source in sources:
+                    await source.close()
     except GatewayError as error:
         queue.end(error)
 

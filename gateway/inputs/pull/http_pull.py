@@ -11,12 +11,12 @@ import aiohttp
 from gateway.formats.flv.demuxer import parse_script
 from gateway.formats.flv.reader import SIGNATURE, FlvReader
 from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO
-from gateway.inputs.demux_client import DemuxClient, stream_reader
 from gateway.inputs.descriptor import InputContext, InputServices
 from gateway.inputs.paced_media import LeadLimiter
 from gateway.inputs.pull.hls_pull import pull_hls
 from gateway.inputs.pull.http_client import open_response, open_session
 from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS, SILENCE_SECONDS, peer_of
+from gateway.inputs.pull.source_opener import SourceOpener
 from gateway.inputs.splicer import Splicer
 from gateway.inputs.unit_output import UnitOutput
 from gateway.live.flv_intake import FlvIntake
@@ -110,9 +110,8 @@ async def _pull_ts(
 ) -> None:
     limiter = LeadLimiter()
     with closing(UnitOutput(context, peer)) as output:
-        async with DemuxClient.started(services.workers, context.channel.id) as demuxer:
-            reader = stream_reader(_chunks(head, response))
-            source = await demuxer.open(reader, format="mpegts", probe_seconds=_PROBE_SECONDS)
+        async with SourceOpener(services.workers, context.channel.id) as opener:
+            source = await opener.open(_chunks(head, response), "mpegts", _PROBE_SECONDS)
             async for item in Splicer(KEY_FRAME_SECONDS, "no key frame", _LEAD_MS).play((source,)):
                 if isinstance(item, Tracks):
                     output.announce(item)

@@ -1,0 +1,44 @@
+"""SourceOpener: opens media that arrive as bytes, in this process or in a demux worker."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from typing import Self
+
+from gateway.inputs.demux_client import DemuxClient, stream_reader
+from gateway.inputs.pull.program_source import ProgramSource, chained
+from gateway.inputs.splicer import ItemSource
+from gateway.workers.worker_pool import WorkerPool
+
+
+class SourceOpener:
+    """Opens transport streams in this process. The worker for everything else starts when it is needed.
+
+    Use as `async with`, in one task. stream: for logs.
+    """
+
+    def __init__(self, workers: WorkerPool, stream: str) -> None:
+        self._workers = workers
+        self._stream = stream
+        self._stack = AsyncExitStack()
+        self._demuxer: DemuxClient | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    async def open(self, chunks: AsyncGenerator[bytes], format: str, probe_seconds: float) -> ItemSource:
+        """Opens a source. format, probe_seconds: see DemuxRequest; "mp4" goes to the worker at once.
+
+        Raises GatewayError.
+        """
+        if format != "mp4":
+            source = ProgramSource(chunks)
+            read = await source.probe(probe_seconds)
+            if read is None:
+                return source
+            chunks = chained([*read, source.unread], chunks)
+        if self._demuxer is None:
+            self._demuxer = await self._stack.enter_async_context(DemuxClient.started(self._workers, self._stream))
+        return await self._demuxer.open(stream_reader(chunks), format=format, probe_seconds=probe_seconds)

@@ -1,0 +1,109 @@
+"""A transport stream of a pull: its units, and when it is left to the demux worker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from gateway.formats.ts.program_reader import ProgramUnit
+from gateway.inputs.demux_client import Item
+from gateway.inputs.pull.program_source import ProgramSource, chained
+from gateway.media.track import AccessUnit, Codec, Kind, Tracks
+from gateway.ports.errors import OutputUnsupported
+from tests.unit.formats.ts.test_program_reader import made, read
+
+PACKET = 188
+
+
+async def chunks(*pieces: bytes) -> AsyncGenerator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+async def played(source: ProgramSource) -> list[Item]:
+    found: list[Item] = []
+    while (item := await source.next()) is not None:
+        found.append(item)
+    return found
+
+
+def units(items: list[Item], kind: Kind) -> list[AccessUnit]:
+    return [item for item in items if isinstance(item, AccessUnit) and item.track.kind is kind]
+
+
+@pytest.mark.parametrize("size", [1_000, 7 * PACKET, 1 << 20])
+@pytest.mark.parametrize("name", ["h264", "h265", "wrap"])
+async def test_the_units_of_the_reader_come_with_times_in_milliseconds(name: str, size: int) -> None:
+    data = made(name).read_bytes()
+    source = ProgramSource(chunks(*cut(data, size)))
+    assert await source.probe(5) is None
+    items = await played(source)
+    tracks = items[0]
+    assert isinstance(tracks, Tracks) and tracks.video is not None and tracks.audio is not None
+    assert sum(isinstance(item, Tracks) for item in items) == 1
+    expected = [event.unit for event in read(data) if isinstance(event, ProgramUnit)]
+    for kind in Kind:
+        wanted = [unit for unit in expected if unit.track.kind is kind]
+        found = units(items, kind)
+        assert [unit.payload for unit in found] == [unit.payload for unit in wanted]
+        assert [unit.dts for unit in found] == [round(unit.dts / 90) for unit in wanted]
+        both = zip(found, wanted, strict=True)
+        assert max(abs((unit.dts + unit.cts) * 90 - given.dts - given.cts) for unit, given in both) <= 45
+        assert {unit.track.timescale for unit in found} == {1000}
+
+
+@pytest.mark.parametrize("name", ["mp2", "ac3", "eac3", "mp3"])
+async def test_what_a_worker_must_convert_or_name_is_left_to_it_with_all_bytes(name: str) -> None:
+    pieces = cut(made(name).read_bytes(), 30_000)
+    stream = chunks(*pieces)
+    source = ProgramSource(stream)
+    first = await source.probe(5)
+    assert first is not None
+    assert b"".join([data async for data in chained([*first, source.unread], stream)]) == b"".join(pieces)
+
+
+@pytest.mark.parametrize("data", [b"", b"ID3\x04" + bytes(400), b"\x47" * 400])
+async def test_other_bytes_are_left_to_the_worker(data: bytes) -> None:
+    source = ProgramSource(chunks(data))
+    first = await source.probe(5)
+    assert first is not None and b"".join(first) == data
+
+
+async def test_sound_that_is_announced_and_does_not_come_is_waited_for_only_some_time() -> None:
+    data = made("h264").read_bytes()
+    of_sound = 0x101
+    packets = cut(data, PACKET)
+    silent = b"".join(packet for packet in packets if int.from_bytes(packet[1:3], "big") & 0x1FFF != of_sound)
+    assert len(silent) < len(data)
+    source = ProgramSource(chunks(*cut(silent, 2_000)))
+    first = await source.probe(1)
+    assert first is not None and b"".join(first) != silent, "not to the end"
+
+
+async def test_it_begins_with_a_key_frame() -> None:
+    data = made("h264").read_bytes()
+    wanted = [event.unit for event in read(data[40_000 // PACKET * PACKET :]) if isinstance(event, ProgramUnit)]
+    source = ProgramSource(chunks(data[40_000 // PACKET * PACKET :]))
+    assert await source.probe(5) is None
+    pictures = units(await played(source), Kind.VIDEO)
+    assert pictures[0].key and len(pictures) <= sum(unit.track.kind is Kind.VIDEO for unit in wanted)
+
+
+async def test_sound_that_becomes_another_codec_ends_it() -> None:
+    source = ProgramSource(chunks(made("h264").read_bytes(), made("ac3").read_bytes()))
+    assert await source.probe(5) is None
+    with pytest.raises(OutputUnsupported, match="its tracks have changed"):
+        await played(source)
+
+
+async def test_a_program_with_other_pids_goes_on() -> None:
+    source = ProgramSource(chunks(made("h264").read_bytes(), made("h265").read_bytes()))
+    assert await source.probe(5) is None
+    items = await played(source)
+    codecs = [item.video.codec for item in items if isinstance(item, Tracks) and item.video is not None]
+    assert codecs == [Codec.H264, Codec.H265]
