@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.ingest.test_whip import pushing
-from tests.support.clients import Program, push, until
+from tests.support.clients import Program, pull, push, take_of, until
 from tests.support.fleet import sharing
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import Film
@@ -94,6 +94,8 @@ def test_other_nodes_tell_a_stop_of_a_forwarded_push(tmp_path: Path) -> None:
         until(lambda: channel.session()["state"] == "lingering", "the first push has ended")
         with push(FILM, there.push) as encoder:
             until(lambda: channel.session()["state"] == "live", "the push of the other node is on air")
+            with pull(channel.url("live.flv"), seconds=1) as player:
+                assert take_of(player).video, "an encoder that has sent nothing does not say that it stops"
             encoder.stop()
             until(lambda: channel.session()["state"] == "lingering", "the push has ended")
         until(lambda: status(there)["paused"], "the other node tells its viewers")

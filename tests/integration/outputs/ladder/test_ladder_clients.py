@@ -182,7 +182,7 @@ def test_vlc_plays_a_ladder_in_order_with_any_rendition(base: str) -> None:
 
 def test_a_multivariant_playlist_matches_the_output_of_ffprobe(base: str) -> None:
     text = http("GET", f"{base}/index.m3u8").text
-    found = re.findall(r"CODECS=\"([^\"]*)\",RESOLUTION=(\d+)x(\d+),FRAME-RATE=([0-9.]+)\n(.*)", text)
+    found = re.findall(r"CODECS=\"([^\"]*)\",RESOLUTION=(\d+)x(\d+),FRAME-RATE=([0-9.]+)[^\n]*\n(.*)", text)
     assert [f[4] for f in found] == [f"{name}/index.m3u8" for name in RUNGS]
     for codecs, width, height, rate, uri in found:
         command = ["ffprobe", "-v", "error", "-show_streams", "-of", "json", f"{base}/{uri}"]
