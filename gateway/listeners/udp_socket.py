@@ -68,7 +68,7 @@ class UdpSocket:
         self.segments = _has_segmentation(opened)  # whether several packets go to the kernel in one call
         self._control: dict[int, list[tuple[int, int, bytes]]] = {}  # by segment size; at most 2,048 sizes
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._rest: asyncio.Handle | None = None  # set while the event loop does not read
+        self._rest: asyncio.TimerHandle | None = None  # set while the event loop does not read
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             opened.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
         room = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // _BUFFERED
@@ -100,7 +100,7 @@ class UdpSocket:
         """Ends a rest, because a client waits now."""
         if self._rest is not None and self._loop is not None:
             self._rest.cancel()
-            self._rest = self._loop.call_soon(self._readable)
+            self._rest = self._loop.call_later(0.0, self._readable)
 
     def read(self) -> None:
         """Ends a rest, and reads what came. An error of a peer is raised."""

@@ -26,6 +26,18 @@ _MAX_SOUNDS: Final = MAX_PUSHED // 2  # additional tracks of one kind
 _CONVERTED: Final = frozenset((Codec.AC3, Codec.EAC3))
 
 
+def must_be_converted(event: ProgramUnit) -> bool:
+    """Whether a unit is sound that only a worker can make into a track."""
+    return event.foreign is not None or event.unit.track.codec in _CONVERTED
+
+
+def to_milliseconds(unit: AccessUnit) -> None:
+    """Changes the times of a unit from those of a transport stream. Hot path."""
+    shown = (unit.dts + unit.cts + _TICKS // 2) // _TICKS
+    unit.dts = (unit.dts + _TICKS // 2) // _TICKS
+    unit.cts = shown - unit.dts
+
+
 class SoundToAac(Protocol):
     """Converts the sound of one stream in a worker."""
 
@@ -103,9 +115,7 @@ class ProgramIntake(UnitIntake):
         unit = event.unit
         if unit.track is not source.read:
             self._change(source, event, now)
-        shown = (unit.dts + unit.cts + _TICKS // 2) // _TICKS
-        unit.dts = (unit.dts + _TICKS // 2) // _TICKS
-        unit.cts = shown - unit.dts
+        to_milliseconds(unit)
         unit.wall = wall
         if source.converter is not None:
             source.converter.give(unit)
@@ -128,7 +138,7 @@ class ProgramIntake(UnitIntake):
     def _change(self, source: _Source, event: ProgramUnit, now: float) -> None:
         """Begins a track, or another configuration of it."""
         read = source.read = event.unit.track
-        if event.foreign is not None or read.codec in _CONVERTED:
+        if must_be_converted(event):
             source.track = None
             if source.converter is None:
                 source.converter = self._make_converter(lambda unit: self._converted(source, unit))

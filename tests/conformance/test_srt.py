@@ -8,14 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.clients import Program, checksums, found, new_ffmpeg, probe, pull, recorded, take_of, until, vlc
+from tests.support.clients import (
+    Program,
+    checksums,
+    found,
+    new_ffmpeg,
+    probe,
+    pull,
+    recorded,
+    take_of,
+    until,
+    vlc,
+    whole_frames,
+)
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import (
     BFRAMES,
     PLAIN,
     Film,
     Frame,
-    Take,
     excerpt,
     framehash_command,
     judge,
@@ -39,13 +50,6 @@ def pushed(gateway: Gateway) -> Iterator[Channel]:
         channel.wait_live()
         channel.wait_playable("live.m3u8")
         yield channel
-
-
-def frames(path: Path | str) -> Take:
-    """The frames of a file; the last ones may be incomplete."""
-    with Program(framehash_command(path)) as program:
-        take = take_of(program)
-    return Take(take.video[:-1], take.audio[:-1])
 
 
 def pictures_of(path: Path) -> list[Frame]:
@@ -141,7 +145,7 @@ def test_srt_live_transmit_plays_every_frame(pushed: Channel, tmp_path: Path) ->
     out = tmp_path / "o.ts"
     with transmit_play(pushed.srt, out) as player:
         until(lambda: out.exists() and out.stat().st_size > 400_000, f"it plays: {player.errors[-400:]}", 40)
-    take = frames(out)
+    take = whole_frames(out)
     excerpt([f.digest for f in take.video], _looped([f.digest for f in PLAIN.hashes().video]), least=WANTED)
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.clients import Program, pull, push, take_of, until
+from tests.support.clients import Program, pull, push, take_of, until, whole_frames
 from tests.support.gateway import Gateway
 from tests.support.gosrt import gosrt_play, gosrt_push
-from tests.support.media import PLAIN, Film, Take, framehash_command, judge
+from tests.support.media import PLAIN, Film, Take, judge
+from tests.support.mediamtx import mediamtx_program
 from tests.support.packet_capture import PacketCapture, dissected
 from tests.support.shared_gateway import shared_gateway
 from tests.support.srt import srt_push
@@ -29,9 +28,7 @@ gateway = shared_gateway("ffmpeg", films=[PLAIN, LONG], MILLRACE_EGRESS__ALLOW="
 def written(path: Path, least: int = 300_000) -> Take:
     """The frames of a transport stream that is being written; the last ones are incomplete."""
     until(lambda: path.exists() and path.stat().st_size > least, "it is received", 30)
-    with Program(framehash_command(path)) as program:
-        take = take_of(program)
-    return Take(take.video[:-1], take.audio[:-1])
+    return whole_frames(path)
 
 
 # ---- gosrt ----
@@ -88,9 +85,7 @@ paths:
 @pytest.fixture
 def mediamtx(tmp_path: Path) -> Iterator[tuple[Program, str]]:
     """MediaMTX with SRT only. Yields it and its address."""
-    program = os.environ.get("BENCH_MEDIAMTX") or shutil.which("mediamtx")
-    if not program:  # neither Debian nor PyPI has it, so also CI goes without
-        pytest.skip("MediaMTX: set BENCH_MEDIAMTX to its binary")
+    program = mediamtx_program()
     port, config = free_port(), tmp_path / "mediamtx.yml"
     config.write_text(MEDIAMTX.format(port=port))
     with Program([program, str(config)], cwd=tmp_path) as server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,11 +73,9 @@ def captioned(film: Film, lines: Sequence[tuple[int, str]]) -> Path:
             out += b"\x00\x00\x00\x01" + sei(user_data([(0, pair), (1, b"\x80\x80")]))
             number += 1
         out += b"\x00\x00\x01" + unit
-    name = run_folder() / f"captioned-{film.name}-{abs(hash(tuple(lines))):x}"
-    name.with_suffix(".h264").write_bytes(out)
-    command = ["ffmpeg", "-v", "error", "-y", "-r", "30", "-i", str(name.with_suffix(".h264")), "-c", "copy"]
-    subprocess.run([*command, "-f", "flv", str(name.with_suffix(".flv"))], check=True)
-    return name.with_suffix(".flv")
+    written = run_folder() / f"{hashlib.sha256(out).hexdigest()[:16]}.h264"
+    written.write_bytes(out)
+    return made_once("flv", ["ffmpeg", "-r", "30", "-i", str(written), "-c", "copy", "-f", "flv"])
 
 
 def captions_of(path: Path) -> list[str]:

@@ -145,6 +145,13 @@ def so_far(program: Program) -> Take:
     return parse_framehash(program.output)
 
 
+def whole_frames(path: Path) -> Take:
+    """The frames of a file; the last ones may be incomplete."""
+    with Program(framehash_command(path)) as program:
+        take = take_of(program)
+    return Take(take.video[:-1], take.audio[:-1])
+
+
 def take_of(program: Program, timeout: float = 60.0) -> Take:
     """The frames of a finished `pull`; fails with the messages of ffmpeg if there are none."""
     take = parse_framehash(program.wait(timeout))

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.support.clients import Program
+from tests.support.go_programs import go_program
 from tests.support.media import Film
-
-_MODULE = Path(__file__).parent / "gosrt_module"
-_PROGRAM = Path(__file__).parents[2] / "build" / "gosrt" / "client"
 
 
 def gosrt() -> str:
-    """Returns the path of the program. Skips the test without Go or its modules, which Debian and PyPI lack."""
-    if not _PROGRAM.exists():
-        go = shutil.which("go", path="/usr/local/go/bin:/usr/bin")
-        if go is None:
-            pytest.skip("gosrt: Go is not installed")
-        command = [go, "build", "-mod=readonly", "-o", str(_PROGRAM), "github.com/datarhei/gosrt/contrib/client"]
-        built = subprocess.run(command, cwd=_MODULE, capture_output=True, text=True)
-        if built.returncode:
-            pytest.skip(f"gosrt cannot be built: {built.stderr[-300:]}")
-    return str(_PROGRAM)
+    """Returns the path of the program. Skips the test if it cannot be built."""
+    module = Path(__file__).with_name("gosrt_module")
+    return str(go_program("gosrt-client", module, "github.com/datarhei/gosrt/contrib/client"))
 
 
 def gosrt_push(film: Film, url: str) -> Program:

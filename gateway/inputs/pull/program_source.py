@@ -10,17 +10,15 @@ from typing import Final
 
 from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
 from gateway.formats.ts.program_tables import StreamUse
-from gateway.formats.ts.sound_frames import CLOCK
 from gateway.inputs.demux_client import Item
 from gateway.inputs.pull.pull_parts import KEY_FRAME_SECONDS
+from gateway.live.program_intake import must_be_converted, to_milliseconds
 from gateway.media.framed_units import MILLISECONDS
-from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Tracks
+from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.ports.errors import OutputUnsupported
 
 _SLICE: Final = 16_384  # bytes that are read in one turn of the event loop, at most a few milliseconds
 _PROBE_SLICES: Final = 256  # that are read at most until all tracks are known
-_TICKS: Final = CLOCK // MILLISECONDS
-_CONVERTED: Final = frozenset((Codec.AC3, Codec.EAC3))  # a worker makes AAC from them
 
 
 class ProgramSource:
@@ -89,7 +87,7 @@ class ProgramSource:
             if isinstance(event, ProgramUnit):
                 kind = self._kinds.get(event.pid)
                 if kind is not None:
-                    if event.foreign is not None or event.unit.track.codec in _CONVERTED:
+                    if must_be_converted(event):
                         return False
                     self._take_unit(kind, event.unit)
             elif isinstance(event, ProgramTracks) and not self._select(event):
@@ -114,9 +112,7 @@ class ProgramSource:
             if track != self._tracks.get(kind):
                 self._tracks[kind] = track
                 self._announce()
-        shown = (unit.dts + unit.cts + _TICKS // 2) // _TICKS
-        unit.dts = (unit.dts + _TICKS // 2) // _TICKS
-        unit.cts = shown - unit.dts
+        to_milliseconds(unit)
         unit.track = self._tracks[kind]
         (self._items if self._is_announced else self._held).append(unit)
 

@@ -203,11 +203,12 @@ class MpdSnapshot:
                 sap = max(s.sap for s in segments) if all(s.sap for s in segments) else 0
                 role = "" if label is _NO_LABEL else "alternate" if is_additional else "main"
                 shared = track.media, template
-                words = label.language, label.name, role
-                found = [AdaptationSet(index + 1, *shared, (main, *same_codec), wall_time, sap, *words)]
+                words, seen = (label.language, label.name, role), captions if track.media == "video" else ()
+                main_set = AdaptationSet(index + 1, *shared, (main, *same_codec), wall_time, sap, *words)
+                sets.append(replace(main_set, accessibility=seen))
                 if other_codecs:
-                    found.append(AdaptationSet(len(tracks) + 1, *shared, tuple(other_codecs), wall_time, sap))
-                sets += [replace(one, accessibility=captions) if one.kind == "video" else one for one in found]
+                    other_set = AdaptationSet(len(tracks) + 1, *shared, tuple(other_codecs), wall_time, sap)
+                    sets.append(replace(other_set, accessibility=seen))
             end = min(end, grid)
             has_ended = number != last_number or ended
             periods.append(Period(str(number + 1), begin, tuple(sets), end if has_ended else None))

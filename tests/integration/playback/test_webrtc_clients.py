@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +15,7 @@ from tests.support.clients import Program, new_ffmpeg, probe, pull, push, take_o
 from tests.support.gateway import Channel, Gateway
 from tests.support.haproxy import free_ports
 from tests.support.media import Film
+from tests.support.mediamtx import mediamtx_program
 from tests.support.shared_gateway import shared_gateway
 from tests.support.tools import lacking, need
 from tests.support.whip_client import pictures_of
@@ -195,10 +194,7 @@ paths:
 
 @pytest.fixture
 def mediamtx() -> str:
-    program = os.environ.get("BENCH_MEDIAMTX") or shutil.which("mediamtx")
-    if not program:  # neither Debian nor PyPI has it, so also CI goes without
-        pytest.skip("MediaMTX: set BENCH_MEDIAMTX to its binary")
-    return program
+    return mediamtx_program()
 
 
 def test_mediamtx_reads_by_whep(gateway: Gateway, mediamtx: str, tmp_path: Path) -> None:

@@ -151,8 +151,7 @@ async def test_the_reason_of_an_eviction_arrives_although_media_follow() -> None
         interrupted: list[ForwardedPush] = []
         two.forwards.on_interrupted = interrupted.append
         publisher.set_tracks(VIDEO, AUDIO, {})
-        send(publisher, 0, 3)
-        send(publisher, 3, 3)
+        send(publisher, 0, 6)
         one.hub.end("c1", EndReason.KICKED)
         asyncio.get_running_loop().call_soon(send, publisher, 6, 3)
         await until(lambda: two.evicted or interrupted)

@@ -158,9 +158,6 @@ class Turns:
         self.waits.append(wait)
         return self
 
-    def call_soon(self, callback: Any) -> Turns:
-        return self.call_later(0.0, callback)
-
     def cancel(self) -> None:
         self.waits.append(-1)
 
