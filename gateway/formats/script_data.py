@@ -4,7 +4,10 @@ Captions, cues and metadata of the API are put into the stream in this form, so 
 them with the media.
 """
 
+import base64
+import binascii
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from gateway.formats import amf0
@@ -33,6 +36,29 @@ class CaptionText:
     end: int | None = None
     language: str = ""
     is_speech: bool = False
+
+
+class CueType(StrEnum):
+    """What an ad cue says. OTHER: a message without a break, such as a program's start."""
+
+    OUT = "out"
+    IN = "in"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class AdCue:
+    """An ad cue: a break begins or ends at `at`, in milliseconds on the stream's clock.
+
+    id: of the break; equal for its begin and its end. seconds: the planned duration; None: unknown.
+    section: the `splice_info_section` (SCTE 35 §9.6) of which the other values were read.
+    """
+
+    type: CueType
+    id: str
+    at: int
+    seconds: float | None
+    section: bytes
 
 
 def caption_data(caption: CaptionText, dts: int) -> Timed:
@@ -68,9 +94,45 @@ def read_caption(timed: Timed) -> CaptionText | None:
     )
 
 
+def ad_cue_data(cue: AdCue, dts: int) -> Timed:
+    """Returns script data with an ad cue. dts: milliseconds at which players get it."""
+    values: dict[str, AmfValue] = {
+        "scte35": base64.b64encode(cue.section).decode(),
+        "type": str(cue.type),
+        "id": cue.id,
+        "at": float(cue.at - dts),
+    }
+    if cue.seconds is not None:
+        values["duration"] = cue.seconds
+    return Timed(dts, AD_CUE, amf0.encode(values))
+
+
+def read_ad_cue(timed: Timed) -> AdCue | None:
+    """Returns the cue that `ad_cue_data` wrote; None for everything else."""
+    if timed.name != AD_CUE:
+        return None
+    values = read_values(timed)
+    kind, section, at = values.get("type"), values.get("scte35"), _moment(values.get("at"))
+    seconds = values.get("duration")
+    if kind not in tuple(CueType) or not isinstance(section, str) or at is None:
+        return None
+    try:
+        decoded = base64.b64decode(section, validate=True)
+    except binascii.Error:
+        return None
+    planned = seconds if isinstance(seconds, float) and 0 < seconds < _LONGEST else None
+    return AdCue(CueType(str(kind)), str(values.get("id", "")), timed.dts + at, planned, decoded)
+
+
 def metadata_data(text: str, dts: int) -> Timed:
     """Returns script data with timed metadata. dts: milliseconds."""
     return Timed(dts, METADATA, amf0.encode({"text": text}))
+
+
+def read_metadata(timed: Timed) -> str | None:
+    """Returns the text of timed metadata; None for everything else."""
+    text = read_values(timed).get("text") if timed.name == METADATA else None
+    return text if isinstance(text, str) else None
 
 
 def read_values(timed: Timed) -> dict[str, AmfValue]:
