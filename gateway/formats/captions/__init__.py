@@ -1,0 +1,1 @@
+"""Caption formats: WebVTT, SubRip and closed captions, as bytes and cues."""

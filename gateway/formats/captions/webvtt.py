@@ -1,0 +1,55 @@
+"""Writes cues as WebVTT (W3C WebVTT), for segments of HLS and for whole films."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from gateway.media.caption_cue import CaptionCue
+
+_TICKS_PER_MS: Final = 90
+_PTS_MASK: Final = (1 << 33) - 1
+_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+def webvtt(cues: Iterable[CaptionCue], origin: int = 0, timestamp_map: tuple[int, int] | None = None) -> bytes:
+    """Returns a WebVTT file with these cues, in their order.
+
+    origin: ticks of 90 kHz that are the file's time 0. What a cue has before it is cut.
+    timestamp_map: (ticks of MPEG-2 TS, the same moment as ticks of the file), for HLS (RFC 8216bis §3.1.4).
+    Cues without an end, without text or without a duration are left out. Markup in the text is escaped.
+    """
+    header = ["WEBVTT"]
+    if timestamp_map is not None:
+        mpegts, local = timestamp_map
+        header.append(f"X-TIMESTAMP-MAP=MPEGTS:{mpegts & _PTS_MASK},LOCAL:{_time(_milliseconds(local))}")
+    blocks = ["\n".join(header), *(block for cue in cues if (block := _block(cue, origin)))]
+    return ("\n\n".join(blocks) + "\n").encode("utf-8", "replace")
+
+
+def cue_text(text: str) -> str:
+    """Returns text as a WebVTT cue's payload: markup escaped, no empty line that would end the cue (§4.1)."""
+    lines = ("".join(c for c in line if c >= " " and not "\x7f" <= c <= "\x9f").strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line).translate(_ESCAPES)
+
+
+def cue_settings(cue: CaptionCue) -> str:
+    """Returns the settings of a cue (§4.4); "" if players choose its place."""
+    return "" if cue.line is None else f"line:{min(max(cue.line, 0), 100)}%"
+
+
+def _block(cue: CaptionCue, origin: int) -> str:
+    """Returns timings, settings and text; "" if there is nothing to show."""
+    text = cue_text(cue.text)
+    if not text or cue.end is None or cue.end <= max(cue.start, origin):
+        return ""
+    start = _milliseconds(cue.start - origin)
+    end = max(_milliseconds(cue.end - origin), start + 1)  # §4.1: the end is later than the start
+    return f"{_time(start)} --> {_time(end)} {cue_settings(cue)}".rstrip() + "\n" + text
+
+
+def _milliseconds(ticks: int) -> int:
+    return max(ticks + _TICKS_PER_MS // 2, 0) // _TICKS_PER_MS
+
+
+def _time(milliseconds: int) -> str:
+    seconds, ms = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{ms:03}"
