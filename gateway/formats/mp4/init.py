@@ -73,7 +73,7 @@ def movie_init(tracks: Sequence[TrackInit], *, timescale: int = 90_000) -> bytes
     traks = [_trak(t) for t in tracks]
     # The duration is unknown: 0 and no mehd box mean "a live presentation" (§8.8.2).
     head = movie_header(timescale, 0, max((t.track_id for t in tracks), default=0) + 1)
-    return FTYP + box(b"moov", head, *traks, box(b"mvex", *[_trex(t.track_id) for t in tracks]))
+    return FTYP + box(b"moov", head, *traks, box(b"mvex", *[track_extends(t.track_id) for t in tracks]))
 
 
 def movie_header(timescale: int, duration: int, next_track_id: int, created: int = 0) -> bytes:
@@ -120,7 +120,8 @@ def _timed_box(kind: bytes, flags: int, created: int, middle: bytes, duration: i
     return full_box(kind, int(long), flags, time, time, middle, struct.pack(form, duration), *rest)
 
 
-def _trex(track_id: int) -> bytes:
+def track_extends(track_id: int) -> bytes:
+    """Returns trex (§8.8.3): samples use the first sample description, fragments say the rest."""
     return full_box(b"trex", 0, 0, struct.pack(">5I", track_id, 1, 0, 0, 0))
 
 
@@ -142,15 +143,20 @@ def _trak(of: TrackInit) -> bytes:
         volume = 0x0100
     name = of.name.encode() + b"\x00" if of.name else name
     hdlr = full_box(b"hdlr", 0, 0, bytes(4), handler, bytes(12), name)
+    mdia = media_box(scale, of.language, hdlr, header, entry)
+    return box(b"trak", track_header(of.track_id, 0, volume, width, height, group=of.group), mdia)
+
+
+def media_box(timescale: int, language: str, hdlr: bytes, header: bytes, entry: bytes) -> bytes:
+    """Returns the mdia (§8.4) of a track without samples. header: the media header of its kind, for example vmhd."""
     dinf = box(b"dinf", full_box(b"dref", 0, 0, (1).to_bytes(4, "big"), full_box(b"url ", 0, 1)))
     tables = ((b"stts", 4), (b"stsc", 4), (b"stsz", 8), (b"stco", 4))  # without samples
     stsd = full_box(b"stsd", 0, 0, (1).to_bytes(4, "big"), entry)
     stbl = box(b"stbl", stsd, *[full_box(kind, 0, 0, bytes(size)) for kind, size in tables])
     # §8.4.6: the extended language tag has the whole BCP 47 language.
-    elng = full_box(b"elng", 0, 0, of.language.encode() + b"\x00") if of.language else b""
-    head = media_header(scale, 0, language=packed_language(of.language))
-    mdia = box(b"mdia", head, elng, hdlr, box(b"minf", header, dinf, stbl))
-    return box(b"trak", track_header(of.track_id, 0, volume, width, height, group=of.group), mdia)
+    elng = full_box(b"elng", 0, 0, language.encode() + b"\x00") if language else b""
+    head = media_header(timescale, 0, language=packed_language(language))
+    return box(b"mdia", head, elng, hdlr, box(b"minf", header, dinf, stbl))
 
 
 def _video_entry(track: MediaTrack, width: int, height: int, aspect: PixelAspect, payload: bytes | None) -> bytes:
