@@ -1,0 +1,1 @@
+"""Closed captions of pictures as text."""
