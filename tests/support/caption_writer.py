@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.support.media import Film, made_once
 from tests.support.run_folder import run_folder
 
-_CONTROL = {1: b"\x14", 2: b"\x1c", 3: b"\x15", 4: b"\x1d"}  # of CC1 to CC4
-_ROLL_UP, _RETURN, _LAST_ROW = b"\x25", b"\x2d", b"\x70"
+_CONTROL = {1: 0x14, 2: 0x1C, 3: 0x15, 4: 0x1D}  # of CC1 to CC4
+# The first byte of the code of each row, and whether it is the second row with that byte. There is no row 0.
+_PREAMBLES = [(0, 0), (0x11, 0), (0x11, 1), (0x12, 0), (0x12, 1), (0x15, 0), (0x15, 1), (0x16, 0), (0x16, 1)]
+_PREAMBLES += [(0x17, 0), (0x17, 1), (0x10, 0), (0x13, 0), (0x13, 1), (0x14, 0), (0x14, 1)]
 
 
 def odd(pair: bytes) -> bytes:
@@ -20,19 +22,45 @@ def odd(pair: bytes) -> bytes:
 
 
 def rolled_up(channel: int, text: str) -> list[bytes]:
-    """The pairs of a line of a roll-up caption in CC1 to CC4, with each control code twice."""
-    control = _CONTROL[channel]
-    codes = [control + _ROLL_UP, control + _RETURN, control + _LAST_ROW]
+    """The pairs of a line of a roll-up caption with two rows in CC1 to CC4, with each control code twice."""
+    return [*code(channel, 0x25), *code(channel, 0x2D), *place(channel, 15), *typed(text)]
+
+
+def code(channel: int, second: int, first: int = 0) -> list[bytes]:
+    """A control code for CC1 to CC4, twice. first: 0x10 to 0x17; 0: that of miscellaneous codes."""
+    control = first | _CONTROL[channel] & 0x08 if first else _CONTROL[channel]
+    return [odd(bytes([control, second]))] * 2
+
+
+def place(channel: int, row: int, column: int = 0) -> list[bytes]:
+    """The preamble address code of a row, 1 to 15, and a column that is a multiple of four."""
+    first, half = _PREAMBLES[row]
+    return code(channel, 0x50 | half << 5 | column // 2, first)
+
+
+def typed(text: str) -> list[bytes]:
+    """The pairs of a text of ASCII."""
     data = text.encode("ascii") + b"\x00" * (len(text) % 2)
-    return [odd(code) for code in codes for _ in range(2)] + [odd(data[n : n + 2]) for n in range(0, len(data), 2)]
+    return [odd(data[n : n + 2]) for n in range(0, len(data), 2)]
 
 
-def packet(number: int, text: bytes) -> list[bytes]:
-    """The pairs of a packet of CEA-708 with one block of a service. The first pair starts it."""
+def popped_on(channel: int, *lines: str) -> list[bytes]:
+    """The pairs of a pop-on caption on the last rows. The picture of the last pair but one shows it."""
+    rows = [pair for row, text in enumerate(lines, 16 - len(lines)) for pair in place(channel, row) + typed(text)]
+    return [*code(channel, 0x20), *code(channel, 0x2E), *rows, *code(channel, 0x2F)]
+
+
+def painted_on(channel: int, row: int, text: str) -> list[bytes]:
+    """The pairs of a paint-on row."""
+    return [*code(channel, 0x29), *place(channel, row), *typed(text)]
+
+
+def packet(number: int, text: bytes, sequence: int = 0) -> list[bytes]:
+    """The pairs of a packet of CEA-708 with one block of a service. The first pair starts it. sequence: 0 to 3."""
     block = bytes([number << 5 | len(text)]) if number < 7 else bytes([7 << 5 | len(text), number])
     body = block + text
     body += b"\x00" * (1 - len(body) % 2)
-    data = bytes([(len(body) + 1) // 2]) + body
+    data = bytes([sequence << 6 | (len(body) + 1) // 2]) + body
     return [data[n : n + 2] for n in range(0, len(data), 2)]
 
 
@@ -60,12 +88,17 @@ def captioned(film: Film, lines: Sequence[tuple[int, str]]) -> Path:
 
     lines: number of the first picture, and text.
     """
-    raw = made_once(
-        "h264", ["ffmpeg", "-i", str(film.path()), "-c", "copy", "-bsf:v", "h264_mp4toannexb", "-f", "h264"]
-    )
     pairs: dict[int, bytes] = {}
     for first, text in lines:
         pairs |= dict(enumerate(rolled_up(1, text), first))
+    return with_pairs(film, pairs)
+
+
+def with_pairs(film: Film, pairs: Mapping[int, bytes]) -> Path:
+    """An FLV file: an H.264 film without sound and B-frames, with pairs of field 1 by the number of the picture."""
+    raw = made_once(
+        "h264", ["ffmpeg", "-i", str(film.path()), "-c", "copy", "-bsf:v", "h264_mp4toannexb", "-f", "h264"]
+    )
     out, number = bytearray(), 0
     for unit in raw.read_bytes().split(b"\x00\x00\x01")[1:]:
         if unit[0] & 0x1F in (1, 5) and unit[1] & 0x80:  # the first slice of a picture: first_mb_in_slice is 0

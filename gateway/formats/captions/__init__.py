@@ -1,1 +1,1 @@
-"""Caption formats: WebVTT, SubRip and closed captions, as bytes and cues."""
+"""Reads and writes captions: CEA-608 and CEA-708 of pictures, WebVTT, SubRip."""

@@ -90,6 +90,15 @@ def test_h265_and_av1_carry_them_too() -> None:
     assert found(b"\x12\x00" + metadata, codec=Codec.AV1).names == ("CC1",)
 
 
+def test_the_pairs_of_a_picture_are_returned() -> None:
+    captions = ClosedCaptions()
+    first, second = [(0, b"\x94\x2c"), (1, b"\x80\x80")], [(START, b"\x02\x21"), (MORE, b"\x00\x01")]
+    content = nal_picture(*first) + nal_picture(*second)  # with emulation prevention
+    assert captions.look(picture(content)) == b"\xfc\x94\x2c\xfd\x80\x80\xff\x02\x21\xfe\x00\x01"
+    assert captions.look(picture(nal_picture(*first)[:-104])) == b"\xfc\x94\x2c\xfd\x80\x80"
+    assert captions.look(picture(b"\x00\x00\x00\x66\x65\x88" + bytes(100))) == b""
+
+
 def test_the_work_for_a_picture_is_bounded() -> None:
     empty, full = nal_picture(*PADDING), nal_picture((0, odd(b"\x14\x25")))
     assert found(empty + full).names == ("CC1",)
@@ -98,7 +107,9 @@ def test_the_work_for_a_picture_is_bounded() -> None:
 
 @given(st.binary(max_size=200), st.sampled_from([Codec.H264, Codec.AV1]))
 def test_damaged_user_data_raises_nothing(data: bytes, codec: Codec) -> None:
-    whole = found(b"\xb5\x00\x31GA94\x03" + data, codec=codec)
+    content = b"\xb5\x00\x31GA94\x03" + data
+    whole = found(content, codec=codec)
+    assert len(ClosedCaptions().look(picture(content, codec))) in range(0, 2 * 3 * 31 + 1, 3)
     assert whole.has_room == (len(data) > 1)
 
 
