@@ -7,6 +7,7 @@ from typing import Final
 from gateway.api import (
     alarms,
     appearance,
+    captions,
     channel_forms,
     channel_list,
     channels,
@@ -71,6 +72,8 @@ ROUTES: Final = (
         Route("POST /videostream/{id}/inputs/{name}/take", inputs.take, role=_BROADCASTER, held=True),
         Route("DELETE /videostream/{id}/inputs/take", inputs.release, role=_BROADCASTER, held=True),
         Route("GET /videostream/{id}/inputs/{name}/preview", inputs.preview, role=_BROADCASTER, held=True),
+        Route("GET /videostream/{id}/captions", captions.show, role=_BROADCASTER, held=True),
+        Route("POST /videostream/{id}/captions", captions.post, role=_BROADCASTER, held=True),
         Route("GET /videostreams", channel_list.page, role=_BROADCASTER),
         Route("GET /videostreams/online", sessions.online, role=_BROADCASTER),
         Route("GET /videostreams/traffic", traffic.index),

@@ -7,8 +7,9 @@ from gateway.media.caption_track import CaptionTrack
 
 FIELD: Final = "captions"  # of the stored channel
 MAX_TRACKS: Final = 8
-_SOURCE = re.compile(r"cc[1-4]|service([1-9]|[1-5][0-9]|6[0-3])", re.ASCII)
-_LANGUAGE = re.compile(r"([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3})?", re.ASCII)
+_SOURCE = re.compile(r"cc[1-4]|service([1-9]|[1-5][0-9]|6[0-3])|text|speech", re.ASCII)
+LANGUAGE: Final = "([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3})?"  # BCP 47; empty: unknown
+_LANGUAGE = re.compile(LANGUAGE, re.ASCII)
 # A quoted string of a playlist has no quotation marks and no line breaks (RFC 8216bis §4.2).
 _LABEL = re.compile(r"[^\"\x00-\x1f\x7f-\x9f\ud800-\uf8ff]{0,64}")
 
@@ -18,8 +19,8 @@ def parse_captions(value: Any) -> tuple[CaptionTrack, ...]:
     if not isinstance(value, list) or len(value) > MAX_TRACKS:
         raise ValueError(f"expected a list of at most {MAX_TRACKS} captions")
     tracks = tuple(_parse(entry) for entry in value)
-    if len({track.source for track in tracks}) < len(tracks):
-        raise ValueError("expected each source of captions once")
+    if len({track.id for track in tracks}) < len(tracks):
+        raise ValueError("expected each source of captions once, text and speech once in each language")
     if sum(track.default for track in tracks) > 1:
         raise ValueError("expected at most one default")
     return tracks
@@ -31,7 +32,7 @@ def _parse(entry: Any) -> CaptionTrack:
     source, language, label = (entry.get(name) or "" for name in ("source", "language", "label"))
     default = entry.get("default", False)
     if not isinstance(source, str) or not _SOURCE.fullmatch(source):
-        raise ValueError("expected as source of captions cc1 to cc4, or service1 to service63")
+        raise ValueError("expected as source of captions cc1 to cc4, service1 to service63, text or speech")
     if not isinstance(language, str) or not _LANGUAGE.fullmatch(language):
         raise ValueError("expected as language of captions a tag such as en or pt-BR")
     if not isinstance(label, str) or not _LABEL.fullmatch(label):

@@ -1,13 +1,9 @@
 """Counts what the publishers of a stream have sent."""
 
 from collections import deque
-from typing import Final
 
 from gateway.channels.inputs import MAIN, InputKind
-from gateway.media.closed_captions import ClosedCaptions
-from gateway.media.track import AccessUnit, Kind
-
-_VIDEO: Final = Kind.VIDEO
+from gateway.media.track import AccessUnit
 
 
 class ReceivedMedia:
@@ -17,7 +13,7 @@ class ReceivedMedia:
     there was none. input, kind: name and kind of the channel's input that is on air.
     lost_since: since when the first input delivers nothing, although it should; another one replaces it. Monotonic
     seconds; None: nothing is lost. least_kbps: the bit rate that it does not reach; 0: it delivers nothing.
-    captions: in the pictures. was_stopped: the last publisher that left said that it stops.
+    was_stopped: the last publisher that left said that it stops.
     kbps, max_kbps: the bit rate of the push with all its tracks, and its limit; both 0: it has none.
     over_since: since when the bit rate is far above the limit, monotonic seconds; None: it is not.
     """
@@ -26,7 +22,6 @@ class ReceivedMedia:
         "_samples",
         "_taken",
         "bytes",
-        "captions",
         "input",
         "kbps",
         "kind",
@@ -41,7 +36,6 @@ class ReceivedMedia:
 
     def __init__(self) -> None:
         self.bytes = self._taken = 0
-        self.captions = ClosedCaptions()
         self.last_dts_ms = 0
         self.last_push = 0.0
         self.input, self.kind = MAIN, InputKind.PUSH
@@ -60,8 +54,6 @@ class ReceivedMedia:
         dts_ms = unit.dts if scale == 1000 else unit.dts * 1000 // scale
         if dts_ms > self.last_dts_ms:
             self.last_dts_ms = dts_ms
-        if unit.track.kind is _VIDEO:
-            self.captions.look(unit)
 
     def add_time(self, unit: AccessUnit, now: float) -> None:
         """Notes the time of a unit whose bytes are counted elsewhere. now: monotonic seconds."""

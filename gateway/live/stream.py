@@ -62,6 +62,7 @@ from gateway.live.next_numbers import NextNumbers, OutputNumbers
 from gateway.live.pushed_tracks import MediaBudget, PushedTracks
 from gateway.live.received import ReceivedMedia
 from gateway.live.sink import EndReason, SoundSource
+from gateway.live.stream_captions import StreamCaptions
 from gateway.live.stream_playback import StreamPlayback
 from gateway.live.track_changes import ChangeLimiters
 from gateway.media.clock import PublisherTimeline
@@ -197,6 +198,7 @@ class Stream(Fanout):
         self.channel = channel
         self.publisher: ActivePublisher | None = None
         self.received = ReceivedMedia()
+        self.captions = StreamCaptions(lambda: self.channel.captions)
         self.limiters = limiters or ChangeLimiters()
         self.pushed_tracks = PushedTracks()
         self.additional = AdditionalRelay() if spec.relays else None
@@ -276,13 +278,18 @@ class Stream(Fanout):
         self, video: MediaTrack | None, audio: MediaTrack | None, metadata: dict[str, AmfValue], continuous: bool
     ) -> Tracks:
         """Announces tracks. A changed track, or `continuous` false, starts a new epoch."""
+        before = self.original.tracks
         tracks = self.original.set_tracks(video, audio, metadata, continuous)
+        if before is not None and before.epoch != tracks.epoch:
+            self.captions.restart()
         if not self._original_hidden:
             self._show_tracks(video, audio, metadata, continuous)
         return tracks
 
     def push(self, unit: AccessUnit) -> None:
         """Adds a unit to the caches and sends it to every sink, first to those of the original. Hot path."""
+        if unit.track.kind is _VIDEO:
+            self.captions.look(unit)
         original = self.original
         original.gop.add(unit)
         if original._sinks:
@@ -303,6 +310,7 @@ class Stream(Fanout):
         self.admit()
 
     def push_timed(self, timed: Timed) -> None:
+        self.captions.take(timed)
         self.original.push_timed(timed)
         if not self._original_hidden:
             super().push_timed(timed)

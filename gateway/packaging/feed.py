@@ -93,6 +93,7 @@ class Feed:
     stall_seconds: float
     counts: FeedCounts = field(default_factory=FeedCounts)
     backlogs: Backlogs = field(default_factory=lambda: Backlogs(0))
+    counts_viewers: bool = True  # false if its viewers also have another feed
     _peak_rate: PeakRate = field(default_factory=PeakRate, init=False)
     _viewers: dict[Viewer, None] = field(default_factory=dict, init=False)
     _framings: dict[Framing, dict[Viewer, None]] = field(default_factory=dict, init=False)
@@ -142,7 +143,7 @@ class Feed:
             self.flush()
         self._viewers[viewer] = None
         self._framings.setdefault(viewer.framing, {})[viewer] = None
-        self.stream.viewers[viewer.framing.kind] += 1
+        self.stream.viewers[viewer.framing.kind] += self.counts_viewers
         if burst:
             self._write_first_burst(viewer)
         else:
@@ -463,7 +464,7 @@ class Feed:
             del members[viewer]
             if not members:
                 del self._framings[viewer.framing]
-            self.stream.viewers[viewer.framing.kind] -= 1
+            self.stream.viewers[viewer.framing.kind] -= self.counts_viewers
 
     def _reset(self) -> None:
         if self._timer is not None:

@@ -4,14 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from gateway.formats import amf0
 from gateway.formats.flv import muxer
+from gateway.formats.script_data import CAPTION, TEXT_DATA
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
+from gateway.live.stream_captions import ShownCaption, StreamCaptions
 from gateway.media.open_gops import OpenGops
-from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
+from gateway.media.track import AccessUnit, AmfValue, Kind, MediaTrack, Timed, Tracks
 from gateway.packaging.feed import Feed, Rendering
 
 _CLOCK_MS: Final = 500
+_SHOWN_CAPTION: Final = "onMillraceCaption"
 
 
 class FlvRendering:
@@ -68,19 +72,70 @@ class BrowserFlvRendering(FlvRendering):
         return muxer.unit_tag(unit)
 
 
+class DataFlvRendering(FlvRendering):
+    """Renders only what belongs to the media: times of arrival, captions, cues and metadata.
+
+    For pages whose player does not get them with the media. Captions are those of all sources. A viewer that joins also
+    gets the captions that are shown.
+    """
+
+    def __init__(self, captions: StreamCaptions) -> None:
+        self._captions = captions
+        self._clock_sent = -_CLOCK_MS
+
+    def render_head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
+        last = [(track, log.last) for track, log in self._captions.logs.items()]
+        shown = [caption_timed(track, caption) for track, caption in last if caption is not None]
+        head = muxer.file_header(False, False) + muxer.metadata_tag(tracks, 0)
+        return head + b"".join(map(muxer.timed_tag, shown))
+
+    def render_change(self, tracks: Tracks, dts_ms: int) -> bytes:
+        return muxer.metadata_tag(tracks, dts_ms)
+
+    def render_unit(self, unit: AccessUnit) -> bytes:
+        dts_ms = unit.dts * 1000 // unit.track.timescale
+        if not unit.key or (unit.track.kind is Kind.AUDIO and 0 <= dts_ms - self._clock_sent < _CLOCK_MS):
+            return b""
+        self._clock_sent = dts_ms
+        return muxer.clock_tag(dts_ms, unit.wall)
+
+    def render_timed(self, timed: Timed) -> bytes:
+        return b"" if timed.name in (TEXT_DATA, CAPTION) else muxer.timed_tag(timed)
+
+
+def caption_timed(track: str, caption: ShownCaption) -> Timed:
+    """Returns a caption as script data for our pages. Times are milliseconds on the stream's clock.
+
+    `end` is missing while its end is unknown; `until` is the latest time in this case.
+    """
+    values: dict[str, AmfValue] = {"track": track, "text": caption.text, "start": caption.start / 90}
+    values |= {name: at / 90 for name, at in (("end", caption.end), ("until", caption.until)) if at is not None}
+    if caption.line is not None:
+        values["line"] = float(caption.line)
+    return Timed(caption.start // 90, _SHOWN_CAPTION, amf0.encode(values))
+
+
 class FlvOutput:
     """The output `flv`: the feeds for the viewers of HTTP-FLV and WS-FLV, in browsers and elsewhere.
 
-    make_feed: returns a feed of its stream.
+    make_feed: returns a feed of its stream. captions: of this stream.
     """
 
-    def __init__(self, make_feed: Callable[[Rendering], Feed]) -> None:
+    def __init__(self, make_feed: Callable[[Rendering], Feed], captions: StreamCaptions) -> None:
         self.feed = make_feed(FlvRendering())
         self.browser_feed = make_feed(BrowserFlvRendering())
+        self.data_feed = make_feed(DataFlvRendering(captions))
+        self.data_feed.counts_viewers = False
 
     async def run(self, stream: Stream) -> None:
+        stream.captions.watch(self._show)
         try:
             await stream.over()
         finally:
-            for feed in (self.feed, self.browser_feed):
+            stream.captions.unwatch(self._show)
+            for feed in (self.feed, self.browser_feed, self.data_feed):
                 feed.close(stream.ended or EndReason.OUTPUT_OFF)
+
+    def _show(self, track: str, caption: ShownCaption) -> None:
+        if self.data_feed:
+            self.data_feed.on_timed(caption_timed(track, caption))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeAlias, TypeVar
 
 from gateway.formats.hls.multivariant_playlist import AudioRendition, multivariant
+from gateway.packaging.caption_files import subtitle_renditions
 from gateway.packaging.cmaf import dash_manifest
 from gateway.packaging.cmaf.dash_manifest import RENDITION_DELAY, AlternateRendition
 from gateway.packaging.cmaf.manifests import AUDIO_GROUP
@@ -55,7 +56,11 @@ def ts_index(
         variants.sort(key=lambda v: v.bandwidth)
     if audio:
         variants = [replace(v, audio=AUDIO_GROUP) for v in variants]
-    return multivariant(variants, audio, version=_TS_VERSION)
+    texts, folder = source.texts() if source is not None else (), ""
+    if source is None and renditions:
+        texts, folder = renditions[0].packager.texts(), f"{renditions[0].name}/"
+    subtitles = subtitle_renditions(texts, "live.m3u8", folder)
+    return multivariant(variants, audio, subtitles, version=_TS_VERSION)
 
 
 def cmaf_index(renditions: Sequence[CmafRendition]) -> str:
@@ -71,7 +76,9 @@ def cmaf_index(renditions: Sequence[CmafRendition]) -> str:
             uri = f"{r.name}/audio/index.m3u8"
             audio_renditions = [AudioRendition(AUDIO_GROUP, "audio", uri, track.header.channels)]
     variants = [r.packager.manifests.variant(f"{r.name}/index.m3u8", audio, r.declared_bitrate) for r in renditions]
-    return multivariant(variants, audio_renditions)
+    first = renditions[0]
+    subtitles = subtitle_renditions(first.packager.texts(), "index.m3u8", f"{first.name}/")
+    return multivariant(variants, audio_renditions, subtitles)
 
 
 def master(source: CmafPackager, renditions: Sequence[CmafRendition]) -> str:
@@ -101,7 +108,14 @@ def index_reports(track: CmafTrack, renditions: Sequence[CmafRendition], path_to
         for r in renditions
         if (found := r.packager.manifests.track("audio")) is not None
     ]
-    return rendition_reports(track, [*listed, *audio[-1:]], path_to_index)
+    texts = [
+        (f"{first.name}/{text.folder}/index.m3u8", first.packager.manifests.track("video"))
+        for first in renditions[:1]
+        for text in first.packager.texts()
+    ]
+    return rendition_reports(track, [*listed, *audio[-1:]], path_to_index) + rendition_reports(
+        None, texts, path_to_index
+    )
 
 
 def master_reports(
@@ -110,7 +124,7 @@ def master_reports(
     """Returns rendition reports of all tracks that `master` lists, except `track`. Parameters: see `index_reports`."""
     own = [(f"{t.kind}/index.m3u8", t) for t in source.manifests.tracks]
     listed = [(f"{r.name}/video/index.m3u8", r.packager.manifests.track("video")) for r in renditions]
-    return rendition_reports(track, [*own, *listed], path_to_index)
+    return rendition_reports(track, [*own, *listed], path_to_index) + source.manifests.text_reports(path_to_index)
 
 
 def manifest(source: CmafPackager, renditions: Sequence[CmafRendition]) -> str:

@@ -3,13 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import structlog
 
 from gateway.lib.gate import Gate, Waiters
-from gateway.live.caption_tracks import caption_tracks
 from gateway.live.next_numbers import NextNumbers
 from gateway.live.pushed_tracks import MediaBudget
 from gateway.live.sink import EndReason, SinkNeeds
@@ -17,6 +15,7 @@ from gateway.live.stream import Stream
 from gateway.media.caption_track import CaptionTrack
 from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Timed, Tracks
+from gateway.packaging.caption_pieces import CaptionCutter
 from gateway.packaging.segment_window import ListLength
 from gateway.ports.errors import OutputUnsupported
 
@@ -83,7 +82,9 @@ class Packager:
         self._quiet_batches = _QUIET_BATCHES  # batches since a client waited last
         self._failed = False
         self._next_numbers: NextNumbers | None = None  # of the stream
-        self.captions: Callable[[], tuple[CaptionTrack, ...] | None] = tuple  # see `caption_tracks`
+        self.captions: Callable[[], tuple[CaptionTrack, ...] | None] = tuple  # `StreamCaptions.closed`
+        self.texts: Callable[[], tuple[CaptionTrack, ...]] = tuple  # `StreamCaptions.texts`
+        self.cutter: CaptionCutter | None = None
         self._end: asyncio.Future[None] | None = None
 
     @property
@@ -95,7 +96,8 @@ class Packager:
         """Attaches to the stream immediately, so that no GOP is missed before the task of `run` starts."""
         self._end = asyncio.get_running_loop().create_future()
         self._next_numbers = stream.next_numbers
-        self.captions = partial(caption_tracks, stream)
+        self.captions, self.texts = lambda: stream.captions.closed, lambda: stream.captions.texts
+        self.cutter = CaptionCutter(stream.captions)
         stream.attach(self, SinkNeeds(is_urgent=lambda: self._quiet_batches < _QUIET_BATCHES))
 
     async def run(self, stream: Stream) -> None:

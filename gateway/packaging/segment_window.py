@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.live.pushed_tracks import MediaBudget
+from gateway.packaging.caption_pieces import CaptionPieces
 
 # Durations are multiples of 10 µs, as in the playlist. The rounding errors of their sums are far smaller.
 EPSILON = 1e-6
@@ -52,6 +53,7 @@ class Part:
 
     duration: seconds, as in the playlist.
     line: its playlist tag.
+    captions: only of the main track's parts.
     """
 
     number: int
@@ -60,6 +62,7 @@ class Part:
     independent: bool
     body: LazyBytes
     line: str
+    captions: CaptionPieces | None = None
 
 
 @dataclass(slots=True)
@@ -77,6 +80,7 @@ class Segment:
     leading: ticks from `time` to its key frame; more than 0 if pictures are shown before the key frame.
     spacing: ticks from its key frame to the next segment's key frame.
     last: whether it is the last one of its epoch; then it may be short.
+    captions: of a segment without parts.
     served: the HTTP response that the playback listener keeps for it; None before the first request.
     """
 
@@ -96,6 +100,7 @@ class Segment:
     leading: int = 0
     spacing: int = 0
     last: bool = False
+    captions: CaptionPieces | None = None
     served: object = None
 
 

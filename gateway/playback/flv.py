@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.http import websocket
 from gateway.http.connection_slot import ConnectionSlot
-from gateway.http.request import Request
+from gateway.http.request import Request, parameters
 from gateway.http.response import Answer, Response, Takeover, service_unavailable, text
 from gateway.lib.scheduled_reads import ScheduledReads
 from gateway.live.sink import EndReason
@@ -64,6 +64,7 @@ class FlvViewers:
         """Starts a viewer of `stream`, from the beginning of the current GOP to the end of the stream.
 
         The stream is playable, and its output `flv` is enabled.
+        With `only=data` in the query, the viewer gets what belongs to the media, without them (`DataFlvRendering`).
         early: whether the viewer waited for the stream. It then gets the stream from the first frame.
         """
         output: FlvOutput | None = stream.output("flv")  # type: ignore[assignment]
@@ -72,6 +73,8 @@ class FlvViewers:
         # Every browser calls itself Mozilla. Other players and servers get all pictures.
         browser = request.headers.get("user-agent", "").startswith("Mozilla/")
         feed = output.browser_feed if browser else output.feed
+        if ("only", "data") in parameters(request.raw_query):
+            feed = output.data_feed
         upgrade = websocket.wants_upgrade(request)
         head = self._upgrade_head(request) if upgrade else self._http_head(request)
         framing = MESSAGES if upgrade else CHUNKED if request.http11 else RAW
@@ -231,5 +234,5 @@ class FlvConnection(ScheduledReads):
 
 
 CODE: Final = FormatCode(
-    lambda services: lambda stream: FlvOutput(lambda rendering: services.make_feed(stream, rendering))
+    lambda services: lambda stream: FlvOutput(lambda rendering: services.make_feed(stream, rendering), stream.captions)
 )

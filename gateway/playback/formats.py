@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.channels import fields
 from gateway.channels.addresses import Addresses
 from gateway.channels.channel import Channel
+from gateway.media.caption_track import CAPTIONS_FOLDER
 from gateway.playback.play_format import (
     ADDITIONAL_AUDIO,
     LIVE_FLV,
@@ -80,7 +81,8 @@ CMAF: Final = PlayFormat(
     module="gateway.playback.cmaf",
     on_demand=lambda settings: settings.cmaf.on_demand,
     rendition_codec="libx265",
-    files={"m3u8": CacheClass.PLAYLIST, "mpd": CacheClass.MANIFEST} | dict.fromkeys(("m4s", "mp4"), CacheClass.MEDIA),
+    files={"m3u8": CacheClass.PLAYLIST, "mpd": CacheClass.MANIFEST}
+    | dict.fromkeys(("m4s", "mp4", "vtt"), CacheClass.MEDIA),
     folders=("video", "audio", *ADDITIONAL_AUDIO),
 )
 # Clients list the formats in this order.
@@ -110,6 +112,7 @@ _PROTOCOLS: Final = {
     **{address.path: address.name for format in FORMATS if format.files for address in format.addresses},
     **{folder: format.output for format in FORMATS for folder in format.folders},
     LADDER_INDEX: "",
+    CAPTIONS_FOLDER: "",
 }
 _MEDIA_PROTOCOLS: Final = {suffix: format.output for format in FORMATS for suffix in format.media}
 

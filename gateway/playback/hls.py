@@ -15,6 +15,7 @@ from gateway.live.stream import Stream
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.packager_sequence import TsPackagerFactory
+from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.packaging.ts.packager import TsPackager
 from gateway.playback.play_format import LIVE_M3U8, FormatCode
 from gateway.playback.playlist_response import (
@@ -31,6 +32,8 @@ from gateway.playback.playlist_response import (
 # reports(track): returns the rendition reports for this track's playlist, from the current ladder.
 Reports: TypeAlias = Callable[[CmafTrack], str]
 
+CAPTIONS: Final = "captions"  # the kind of playlist that all caption tracks share
+TICKS: Final = VIDEO_CLOCK
 _SEGMENT: Final = re.compile(r"[0-9]{1,15}\.ts", re.ASCII)
 _MAX_SEGMENTS_AHEAD: Final = 2  # segments after the last one for which a request is held (§6.2.5.2)
 
@@ -86,7 +89,8 @@ def low_latency_playlist(
 def _media_playlist(
     request: Request, kind: str, above: bool, reports: Reports | None, output: CmafPackager, suffix: str
 ) -> EventualResponse:
-    track = output.manifests.track(kind)
+    manifests = output.manifests
+    track = manifests.tracks[0] if kind == CAPTIONS else manifests.track(kind)
     if track is None:
         return text(404, f"there is no {kind}")
     wanted = read_directives(request)
@@ -96,6 +100,8 @@ def _media_playlist(
     key = kind, above, reports is not None, skip
 
     def make() -> str:
+        if kind == CAPTIONS:
+            return manifests.caption_playlist(skip=skip)
         return output.manifests.playlist(track, skip=skip, report=reports(track) if reports is not None else None)
 
     if number is None:

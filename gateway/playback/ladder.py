@@ -10,12 +10,14 @@ from gateway.channels.names import is_stream_name
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, Takeover, service_unavailable, text
 from gateway.live.stream import Stream, StreamKind
+from gateway.media.caption_track import CAPTIONS_FOLDER
 from gateway.packaging import ladder_manifests
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.ladder_manifests import CmafRendition
 from gateway.packaging.ts.packager import TsPackager
 from gateway.playback import cmaf, formats, hls
+from gateway.playback.captions import captions
 from gateway.playback.dash import cached_manifest
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.ladder_view import (
@@ -98,7 +100,7 @@ class LadderPlayback:
         if isinstance(suffix, Response):
             return suffix
         if not has_ladder(stream):
-            return not_enabled(OUTPUT, stream.name)
+            return self._captions_index(request, stream)
         format = ladder_format(stream)
         if not stream.has_output(OUTPUT) and not stream.has_output(format[0]):
             return not_enabled(format[0], stream.name)
@@ -108,6 +110,16 @@ class LadderPlayback:
         if ladder.is_listable and self._check_complete(stream, ladder):
             return _index(ladder, suffix)
         return self._first_index(stream, format, suffix)
+
+    def _captions_index(self, request: Request, stream: Stream) -> EventualResponse:
+        """Answers `index.m3u8` of a stream without a ladder: it only adds the captions to `live.m3u8`."""
+        if not stream.captions.texts or not stream.has_output(TS[0]):
+            return not_enabled(OUTPUT, stream.name)
+
+        def render(output: TsPackager, suffix: str) -> Response:
+            return cached_playlist(output.cache, "index", suffix, lambda: ladder_manifests.ts_index([], output))
+
+        return playlist(request, stream, *TS, render)
 
     def rendition(self, request: Request, stream: Stream, rest: str) -> AnswerOrAwaitable:
         """Answers for the folder of a rendition: `index.m3u8`, and the segments and tracks of its stream."""
@@ -155,6 +167,8 @@ class LadderPlayback:
     # ---- renditions ----
 
     def _rendition(self, request: Request, stream: Stream, rendition: Stream, path: str) -> AnswerOrAwaitable:
+        if path.startswith(f"{CAPTIONS_FOLDER}/"):
+            return captions(request, rendition, path)
         index = path == "index.m3u8"
         ts = path.endswith(".ts") or (index and ladder_format(stream) is TS)
         if rendition.kind is StreamKind.PUSHED_TRACK and not stream.has_output(TS[0] if ts else CMAF[0]):

@@ -6,6 +6,8 @@ from typing import Final, Self
 
 from gateway.http.request import Request
 from gateway.live.stream import Stream
+from gateway.media.caption_track import CAPTIONS_FOLDER
+from gateway.playback.captions import captions
 from gateway.playback.format_outputs import REWIND
 from gateway.playback.formats import FORMATS, HLS, LADDER_INDEX
 from gateway.playback.ladder import LadderPlayback
@@ -68,6 +70,7 @@ class MediaRoutes:
                 names |= {address.path: replace(route, protocol=address.name) for address in format.addresses}
                 folders |= dict.fromkeys(format.folders, route)
                 suffixes |= dict.fromkeys(() if format.folders else format.media, route)
+        folders[CAPTIONS_FOLDER] = MediaRoute("", captions)
         if rewind_pictures is not None:
             folders[REWIND_PICTURES] = MediaRoute("", rewind_pictures)
         return cls(names, folders, suffixes, MediaRoute("", ladders.rendition))

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.channels.channel import Channel
 from gateway.http.response import JSON, Response
 from gateway.live.stream import Stream, StreamState
+from gateway.media.caption_track import CaptionTrack
 from gateway.media.codecs import codec_string
 from gateway.media.errors import InvalidData
 from gateway.media.track import MediaTrack
@@ -57,6 +58,7 @@ class StatusResponder:
             viewers=self.viewers(stream) if stream.channel.flag("isPublic") else None,
             rewind=round(reach),
             oldest=round(oldest * 1000) if oldest is not None else None,
+            captions=[_captions(track) for track in stream.captions.texts],
         )
 
     async def idle(self, channel: Channel | None) -> Response:
@@ -84,6 +86,10 @@ class StatusResponder:
 
 def _enabled(stream: Stream) -> list[str]:
     return [output for output in OPTIONAL_OUTPUTS.values() if stream.has_output(output)]
+
+
+def _captions(track: CaptionTrack) -> dict[str, object]:
+    return {"id": track.id, "label": track.label, "language": track.language, "default": track.default}
 
 
 def _track(track: MediaTrack) -> dict[str, str | None]:
@@ -115,6 +121,7 @@ def _answer(about: Channel | None, state: StreamState, outputs: Sequence[str], *
         "viewers": None,
         "rewind": 0,
         "oldest": None,
+        "captions": [],
         "now": round(time.time() * 1000),
         **known,
     }

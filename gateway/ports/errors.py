@@ -118,6 +118,14 @@ class TooManyRefusals(AtCapacity):
     """A credential is wrong, and its address sent too many wrong ones within a minute."""
 
 
+class TooManyCaptions(GatewayError):
+    """Too many captions were written for a channel. retry_after: seconds until the next one."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class TooManyClips(GatewayError):
     """A channel has had as many clips as it may have in this time. retry_after: seconds until the next one."""
 

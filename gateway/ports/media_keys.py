@@ -30,11 +30,13 @@ class MediaKind(StrEnum):
     IMAGE = "image"
     MOTION = "motion"
     CLIP = "clip"
+    CAPTIONS = "captions"  # of an MP4, beside it
     MP4_LIST = "mp4_list"  # the old system's list of its MP4 recordings
 
 
 _PATTERNS: Final = {
     MediaKind.VIDEO: re.compile(rf"mp4/{_DAY}/capture-{_MOMENT}-(?P<ms>[0-9]{{13}})[\w.-]*\.mp4", re.ASCII),
+    MediaKind.CAPTIONS: re.compile(rf"mp4/{_DAY}/capture-{_MOMENT}-(?P<ms>[0-9]{{13}})\.[\w-]+\.vtt", re.ASCII),
     MediaKind.ONDEMAND: re.compile(r"vod-(?P<ms>[0-9]{13})\.m3u8", re.ASCII),
     MediaKind.SEGMENT: re.compile(r"720p/(?P<ms>[0-9]{13})\.ts", re.ASCII),
     MediaKind.IMAGE: re.compile(rf"images/{_DAY}/capture-{_MOMENT}[\w.-]*\.jpe?g", re.ASCII),
@@ -62,6 +64,11 @@ def video_key(channel: str, start_ms: int) -> str:
     """Returns the key of an MP4. start_ms: milliseconds since 1970."""
     at = datetime.fromtimestamp(start_ms / 1000, UTC)
     return f"{channel}/mp4/{day_folder(at)}/capture-{at:%Y-%m-%d_%H-%M-%S}-{start_ms}.mp4"
+
+
+def captions_key(video: str, track: str) -> str:
+    """Returns the key of the captions beside an MP4. track: the id of the caption track."""
+    return f"{video.removesuffix('.mp4')}.{track}.vtt"
 
 
 def clip_key(channel: str, start_ms: int, end_ms: int) -> str:

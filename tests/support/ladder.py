@@ -209,7 +209,9 @@ async def ladder(
 
     for_ts, for_cmaf = makes("libx264"), makes("libx265")
     specs = [
-        OutputSpec("flv", lambda s: FlvOutput(lambda r: Feed(s, r, 0.05, 60.0)), lambda s: s.channel.flag("isFlv")),
+        OutputSpec(
+            "flv", lambda s: FlvOutput(lambda r: Feed(s, r, 0.05, 60.0), s.captions), lambda s: s.channel.flag("isFlv")
+        ),
         OutputSpec(
             "hls",
             ts,

@@ -118,7 +118,9 @@ async def playing(
     **server: Any,
 ) -> AsyncIterator[PlaybackServer]:
     specs = [
-        OutputSpec("flv", lambda s: FlvOutput(lambda r: Feed(s, r, 0.0, stall)), lambda s: s.channel.flag("isFlv")),
+        OutputSpec(
+            "flv", lambda s: FlvOutput(lambda r: Feed(s, r, 0.0, stall), s.captions), lambda s: s.channel.flag("isFlv")
+        ),
         OutputSpec("hls", lambda s: Idle(), lambda s: s.channel.flag("isHls")),
         OutputSpec("cmaf", lambda s: Idle(), lambda s: s.channel.flag("isCMAF")),
     ]

@@ -6,6 +6,7 @@ from html import escape
 
 from gateway.lib.rfc3339 import rfc3339
 
+_TYPES = {"text": "application"}  # ISO/IEC 14496-30 §7
 # Placeholders, which XML 1.0 cannot contain: for the query of a protected player, and for the current time.
 MARK = "\x00"
 NOW = "\x01"
@@ -197,7 +198,7 @@ def _period(p: Period, low_latency: bool, clock: str) -> Iterable[str]:
         sap = f' startWithSAP="{s.sap}"' if s.sap else ""
         lang = f' lang="{escape(s.language)}"' if s.language else ""
         yield (
-            f'<AdaptationSet id="{s.id}" contentType="{s.kind}"{lang} mimeType="{s.kind}/mp4" '
+            f'<AdaptationSet id="{s.id}" contentType="{s.kind}"{lang} mimeType="{_TYPES.get(s.kind, s.kind)}/mp4" '
             f'segmentAlignment="true"{sap}>\n'
         )
         if s.label:

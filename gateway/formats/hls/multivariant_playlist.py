@@ -23,6 +23,16 @@ class AudioRendition:
 
 
 @dataclass(frozen=True, slots=True)
+class SubtitleRendition:
+    """Captions as text, EXT-X-MEDIA (§4.4.6.1). language: BCP 47; "" if unknown."""
+
+    name: str
+    uri: str
+    language: str = ""
+    default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """A Variant Stream, EXT-X-STREAM-INF (§4.4.6.2).
 
@@ -44,7 +54,13 @@ class Variant:
     captions: tuple[CaptionTrack, ...] | None = None
 
 
-def multivariant(variants: Sequence[Variant], renditions: Sequence[AudioRendition] = (), *, version: int = 9) -> str:
+def multivariant(
+    variants: Sequence[Variant],
+    renditions: Sequence[AudioRendition] = (),
+    subtitles: Sequence[SubtitleRendition] = (),
+    *,
+    version: int = 9,
+) -> str:
     """Returns the playlist as a template: MARK stands after each URI, for `media_playlist.with_suffix`.
 
     Players start with the first of `variants`.
@@ -61,6 +77,7 @@ def multivariant(variants: Sequence[Variant], renditions: Sequence[AudioRenditio
         )
     captions = _captions(variants)
     lines += [_closed_captions(track) for track in captions or ()]
+    lines += [_subtitles(rendition) for rendition in subtitles]
     for v in variants:
         attributes = [f"BANDWIDTH={v.bandwidth}", f"AVERAGE-BANDWIDTH={v.average}"]
         if v.codecs:
@@ -71,6 +88,8 @@ def multivariant(variants: Sequence[Variant], renditions: Sequence[AudioRenditio
             attributes.append(f"FRAME-RATE={v.frame_rate:.3f}")
         if v.audio is not None:
             attributes.append(f'AUDIO="{v.audio}"')
+        if subtitles:
+            attributes.append('SUBTITLES="subtitles"')
         if captions is not None and v.size is not None:
             attributes.append('CLOSED-CAPTIONS="cc"' if captions else "CLOSED-CAPTIONS=NONE")
         lines.append(f"#EXT-X-STREAM-INF:{','.join(attributes)}\n{v.uri}{MARK}\n")
@@ -83,6 +102,15 @@ def _closed_captions(track: CaptionTrack) -> str:
     return (
         f'#EXT-X-MEDIA:TYPE=CLOSED-CAPTIONS,GROUP-ID="cc",NAME="{track.label}"{language},DEFAULT={default},'
         f'AUTOSELECT=YES,INSTREAM-ID="{track.source}"\n'
+    )
+
+
+def _subtitles(rendition: SubtitleRendition) -> str:
+    language = f',LANGUAGE="{rendition.language}"' if rendition.language else ""
+    default = "YES" if rendition.default else "NO"
+    return (
+        f'#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="subtitles",NAME="{rendition.name}"{language},DEFAULT={default},'
+        f'AUTOSELECT=YES,FORCED=NO,URI="{rendition.uri}{MARK}"\n'
     )
 
 

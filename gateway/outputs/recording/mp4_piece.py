@@ -45,12 +45,15 @@ class Mp4Piece:
     Every fragment is complete, so a crash loses at most the last second.
     A picture is written after the next one has arrived, because only that defines its duration.
     unsupported: the reason if MP4 does not support these tracks, else None.
+    `begin` and `end` are the presentation times of its media, ticks of 90 kHz; `end` is known when it is closed.
     `dropped` counts audio frames that arrived too late for the header, of codecs with in-band configuration.
     """
 
     def __init__(self, start: PieceStart) -> None:
         self.wall_clock = start.wall_clock
         self.closed = False
+        self.begin: int | None = None
+        self.end = 0
         self.unsupported: str | None = None
         self.dropped = 0
         self._start = start
@@ -89,6 +92,8 @@ class Mp4Piece:
                 pictures = self._pictures
         if not pictures:
             self._pictures_at = dts
+            if self.begin is None:
+                self.begin = dts + cts
         kind = OpenKey if opens else Mp4Sample
         pictures.append(kind(0, cts, key, payload))
         self._last = dts
@@ -108,6 +113,8 @@ class Mp4Piece:
             sounds[-1].duration = max(sounds[-1].duration + time - self._sounds_end, 1)
         if not sounds:
             self._sounds_at = time
+            if self.begin is None and self._start.video is None:
+                self.begin = time * _SECOND // self._rate
         elif time - self._sounds_at >= 2 * self._rate or self._size > _MAX_BYTES:
             self._flush(last=False)  # no picture arrives to do it
             sounds = self._sounds
@@ -143,6 +150,8 @@ class Mp4Piece:
         self._size += len(sample.payload)
 
     def close(self, end: int | None) -> None:
+        sound_end = self._sounds_end * _SECOND // self._rate
+        self.end = end if end is not None else self._last + self._step if self._pictures else sound_end
         if self._pictures:
             self._pictures[-1].duration = max(end - self._last, 1) if end is not None else self._step
         self._flush()

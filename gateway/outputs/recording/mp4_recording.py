@@ -14,8 +14,9 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.outputs.recording.additional_track import AdditionalTrack
 from gateway.outputs.recording.cutter import PieceStart
-from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
+from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer, parse_unfinished
 from gateway.outputs.recording.mp4_piece import Mp4Piece
+from gateway.outputs.recording.recorded_captions import RecordedCaptions
 from gateway.outputs.recording.recording_output import RecordingCounts, SegmentedRecording
 from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.locked_file import LockedFile
@@ -45,6 +46,7 @@ class Mp4Recording(SegmentedRecording):
         self._additional: dict[str, AdditionalTrack] = {}
         self._sinks: AdditionalSinks | None = None
         self._pieces = 0
+        self._captions = RecordedCaptions(stream, archive)
 
     def report(self) -> dict[str, Any]:
         status = {**super().report(), "pieces": self._pieces, "bytes": self._bytes}
@@ -121,7 +123,7 @@ class Mp4Recording(SegmentedRecording):
                 await self._archive.threads.run(partial(self._write, piece, data))
         for piece in [p for p in self._open if p.movie.closed]:
             self._open.remove(piece)
-            self._finalize(piece)
+            await self._finalize(piece)
 
     async def finish(self, failed: bool) -> None:
         self._end_cutter()
@@ -130,7 +132,7 @@ class Mp4Recording(SegmentedRecording):
                 await self.store()
         finally:
             for piece in self._open:
-                self._finalize(piece)
+                await self._finalize(piece)
             self._open = []
             self._epoch = None  # the next recording begins with its tracks
 
@@ -147,10 +149,14 @@ class Mp4Recording(SegmentedRecording):
             piece.file = LockedFile(self._finalizer.new_path(self._stream.name, int(piece.movie.wall_clock * 1000)))
         piece.file.append(data)
 
-    def _finalize(self, piece: _PieceFile) -> None:
-        self._count_dropped(piece.movie.dropped)
+    async def _finalize(self, piece: _PieceFile) -> None:
+        movie = piece.movie
+        self._count_dropped(movie.dropped)
         if piece.file is not None:
             self._pieces += 1
             piece.file.close()
+            name = parse_unfinished(piece.file.path.name)
+            if name is not None and movie.begin is not None and movie.closed:
+                await self._captions.store(*name, piece.file.path.parent, movie.begin, movie.end)
             self._finalizer.finish(piece.file.path)
             self._counts.finished["video"] += 1

@@ -92,16 +92,19 @@ class RecordingIndex:
         return await asyncio.gather(*[described(item, parsed) for _, _, item, parsed in ordered])
 
     async def files_of(self, key: str) -> tuple[str, ...]:
-        """Returns the keys of a recording: its own, and those of a session's segments or a motion clip's picture.
+        """Returns the keys of a recording: its own, and those of its segments, its picture and its captions.
 
         Its own is the first: when it is deleted first, no playlist contains a deleted segment. Raises NoSuchObject.
         """
         parsed = media_keys.parse(key)
-        if parsed is None or parsed.kind is media_keys.MediaKind.SEGMENT:
+        if parsed is None or parsed.kind in (media_keys.MediaKind.SEGMENT, media_keys.MediaKind.CAPTIONS):
             raise NoSuchObject(key)
         await self._objects.head(key)
         if parsed.kind is media_keys.MediaKind.MOTION:
             return key, _picture(key)
+        if parsed.kind is media_keys.MediaKind.VIDEO:
+            beside = [item.key async for item in self._objects.list(f"{key.removesuffix('.mp4')}.")]
+            return key, *(name for name in beside if name.endswith(".vtt"))
         if parsed.kind is media_keys.MediaKind.ONDEMAND:
             return key, *(f"{parsed.channel}/{uri}" for uri in await playlist_segments(self._objects, key))
         return (key,)

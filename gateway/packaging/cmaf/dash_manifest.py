@@ -21,6 +21,7 @@ _MAX_LEAD = 0.4  # fraction of a segment that may be shown before its key frame
 # the elapsed time, otherwise it always requests the first segment.
 _MIN_DEPTH = 3
 _MAX_LATENESS = 1.0  # seconds by which a segment may be late before a template's availability times are wrong
+_TEXT_BANDWIDTH = 2_000  # bits a second
 RENDITION_DELAY = 0.5  # seconds by which a rendition from a worker is later than its source
 _MAX_WORKER_DELAY = 1.9  # seconds, in addition to a segment, by which an overloaded worker may be late
 _MAX_LATE_START = 3  # segments by which a rendition may begin after its source and still be listed
@@ -133,7 +134,7 @@ class MpdSnapshot:
     start, now: availabilityStartTime and publishTime, seconds since 1970.
     part: seconds of a chunk.
     audio: languages and names by track, if there are several audio tracks.
-    captions: in the pictures.
+    captions: in the pictures. texts: as text.
     """
 
     tracks: Sequence[CmafTrack]
@@ -144,6 +145,7 @@ class MpdSnapshot:
     part: float
     audio: Mapping[str, AudioLabel] = field(default_factory=dict)
     captions: Sequence[CaptionTrack] = ()
+    texts: Sequence[CaptionTrack] = ()
 
     def manifest(self, *, ended: bool, frame_rate: Fraction | None) -> Mpd:
         """Returns the values of the current MPD.
@@ -209,6 +211,7 @@ class MpdSnapshot:
                 if other_codecs:
                     other_set = AdaptationSet(len(tracks) + 1, *shared, tuple(other_codecs), wall_time, sap)
                     sets.append(replace(other_set, accessibility=seen))
+            sets += _text_sets(sets, self.texts)
             end = min(end, grid)
             has_ended = number != last_number or ended
             periods.append(Period(str(number + 1), begin, tuple(sets), end if has_ended else None))
@@ -344,6 +347,26 @@ def _longest(tracks: Sequence[CmafTrack]) -> float:
     """
     longest_listed = max(s.length / s.clock for track in tracks for s in track.window)
     return math.ceil(max(longest_listed, *(track.window.longest for track in tracks)) * 1000 - 1e-6) / 1000
+
+
+def _text_sets(sets: Sequence[AdaptationSet], texts: Sequence[CaptionTrack]) -> list[AdaptationSet]:
+    """Returns the caption tracks of a Period. They have the segments of its main track."""
+    if not sets:
+        return []
+    template = replace(sets[0].template, available_early=None)
+    last = max(adaptation_set.id for adaptation_set in sets)
+    return [
+        AdaptationSet(
+            last + 1 + index,
+            "text",
+            template,
+            (Representation(text.folder, "wvtt", _TEXT_BANDWIDTH),),
+            language=text.language,
+            label=text.label,
+            role="caption",
+        )
+        for index, text in enumerate(texts)
+    ]
 
 
 def _accessibility(captions: Sequence[CaptionTrack]) -> tuple[Descriptor, ...]:

@@ -12,6 +12,7 @@ from gateway.live.pushed_tracks import NO_INFO, PushedTrack, TrackInfo, labels
 from gateway.media.caption_track import CaptionTrack
 from gateway.media.track import Tracks
 from gateway.packaging.alignment import Alignment, EpochOrigin
+from gateway.packaging.caption_files import caption_playlist, subtitle_renditions
 from gateway.packaging.cmaf.dash_manifest import AlternateRendition, AudioLabel, Epoch, MpdSnapshot
 from gateway.packaging.cmaf.track import CmafTrack, rendition_reports
 from gateway.packaging.segmenter import target_duration
@@ -47,7 +48,8 @@ class CmafManifests:
     target: int | None = None  # Target Duration, seconds; None until it is fixed
     epoch: Epoch | None = None  # the current epoch
     ended: bool = False  # the stream has ended
-    captions: Callable[[], tuple[CaptionTrack, ...] | None] = tuple  # see `caption_tracks`
+    captions: Callable[[], tuple[CaptionTrack, ...] | None] = tuple  # `StreamCaptions.closed`
+    texts: Callable[[], tuple[CaptionTrack, ...]] = tuple  # `StreamCaptions.texts`
     publisher_tracks: Tracks | None = None  # the publisher's current tracks
     timing: VideoTiming | None = None  # timing of the current video
     _epochs: dict[int, Epoch] = field(default_factory=dict, init=False)
@@ -106,7 +108,8 @@ class CmafManifests:
 
     def master(self, variants: Sequence[Variant] = ()) -> str:
         """Returns `master.m3u8` with media_playlist.MARK after its URIs: this stream, then `variants` (renditions)."""
-        return multivariant([self.variant(), *variants], self._audio_renditions())
+        subtitles = subtitle_renditions(self.texts(), "index.m3u8")
+        return multivariant([self.variant(), *variants], self._audio_renditions(), subtitles)
 
     def _audio_renditions(self) -> list[AudioRendition]:
         """Returns the audio of a multivariant playlist: the default track first."""
@@ -148,7 +151,18 @@ class CmafManifests:
         """
         if report is None:
             report = rendition_reports(track, [(f"{t.kind}/index.m3u8", t) for t in self.tracks], "../")
+            report += self.text_reports("../")
         return track.playlist(3 * self.alignment.part_target, ended=self.ended, report=report, skip=skip)
+
+    def caption_playlist(self, *, skip: bool = False) -> str:
+        """Returns the playlist of each caption track, in its folder; see `playlist`."""
+        main = self.tracks[0]
+        report = rendition_reports(None, [(f"{t.kind}/index.m3u8", t) for t in self.tracks], "../../")
+        return caption_playlist(self.playlist(main, skip=skip, report=report))
+
+    def text_reports(self, path: str) -> str:
+        """Returns the rendition reports of the caption tracks. path: to the stream's folder."""
+        return rendition_reports(None, [(f"{t.folder}/index.m3u8", self.tracks[0]) for t in self.texts()], path)
 
     def manifest(self, alternates: Sequence[AlternateRendition] = ()) -> str:
         """Returns `manifest.mpd` with mpd.MARK and mpd.NOW in it.
@@ -173,7 +187,7 @@ class CmafManifests:
         audio = {track.kind: AudioLabel(info.language, name) for track, info, name in named}
         tracks = [*main, *(track for track, _ in additional)]
         timing = self.alignment.start_wall, self.now, part
-        return MpdSnapshot(tracks, self._epochs, alternates, *timing, audio, self.captions() or ())
+        return MpdSnapshot(tracks, self._epochs, alternates, *timing, audio, self.captions() or (), self.texts())
 
     def _current_tracks(self) -> Sequence[CmafTrack]:
         """Returns the tracks that the publisher still sends. Players would wait for other tracks."""

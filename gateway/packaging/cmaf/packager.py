@@ -103,7 +103,7 @@ class CmafPackager(Packager):
         if stream.is_source:
             self.follow_tracks(stream)
         super().begin(stream)
-        self.manifests.captions = self.captions
+        self.manifests.captions, self.manifests.texts = self.captions, self.texts
 
     def follow_tracks(self, stream: Stream) -> None:
         """Packages the additional audio tracks of a source, also those that come later."""
@@ -155,6 +155,8 @@ class CmafPackager(Packager):
     def take_tracks(self, tracks: Tracks) -> None:
         manifests = self.manifests
         previous, manifests.publisher_tracks = manifests.publisher_tracks, tracks
+        cut = self.cutter.cut if self.cutter is not None else None
+        self._video.cut_captions, self._audio.cut_captions = (cut, None) if tracks.video is not None else (None, cut)
         self._video.announced_bitrate = _announced_bitrate(tracks, "videodatarate")
         self._audio.announced_bitrate = _announced_bitrate(tracks, "audiodatarate")
         if previous is not None and tracks.epoch == previous.epoch:

@@ -9,6 +9,7 @@ from gateway.formats.mp4.fragment import Mp4Sample, fragment, fragment_size
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.gate import Gate, Waiters
 from gateway.lib.numbers import read_integer
+from gateway.packaging.caption_pieces import CaptionPieces
 from gateway.packaging.packager import SegmentPlan
 from gateway.packaging.segment_window import EPSILON, LazyBytes, Part, Segment, SegmentWindow
 from gateway.packaging.timing import WallClock
@@ -78,6 +79,8 @@ class CmafTrack:
         self.media = "video" if kind == "video" else "audio"
         self.window = SegmentWindow(plan.size, budget=plan.budget, length=plan.length)
         self.changed = Gate(waiters)
+        # Returns the captions between two presentation times, in ticks of a clock; only of the main track.
+        self.cut_captions: Callable[[int, int, int], CaptionPieces | None] | None = None
         self.announced_bitrate = 0.0  # from the publisher, bits a second; 0 if it announces none
         self.header: TrackHeader | None = None
         self.headers: dict[int, TrackHeader] = {}  # by epoch, for the segments in the window
@@ -177,7 +180,10 @@ class CmafTrack:
         elif len(self._first_parts) < _MAX_FIRST_PARTS:
             self._first_parts.append(duration)
         uri = self.part_uri(self.part_number)
-        part = Part(self.part_number, uri, duration, independent, body, media_playlist.part(duration, uri, independent))
+        line = media_playlist.part(duration, uri, independent)
+        cut = self.cut_captions
+        captions = cut(start + self.shift, end + self.shift, clock) if cut is not None else None
+        part = Part(self.part_number, uri, duration, independent, body, line, captions)
         self.part_number += 1
         self.parts.append(part)
         self.size += body.size
@@ -298,6 +304,9 @@ class CmafTrack:
         """Returns the URI of a part in the current epoch."""
         return f"{self._prefix}-part-{number}.m4s"
 
+    def find_part(self, uri: str) -> Part | None:
+        return self._recent.get(uri)
+
     def part(self, uri: str) -> bytes | None:
         """Returns the bytes of a part; None if it can no longer be fetched."""
         found = self._recent.get(uri)
@@ -393,7 +402,7 @@ class CmafTrack:
         return media_playlist.playlist(head, body, ended=ended, tail=tail)
 
 
-def rendition_reports(track: CmafTrack, listed: Iterable[tuple[str, CmafTrack | None]], path: str) -> str:
+def rendition_reports(track: CmafTrack | None, listed: Iterable[tuple[str, CmafTrack | None]], path: str) -> str:
     """Returns rendition reports of all tracks except `track`. listed: their URIs, below the relative `path`."""
     others = [(uri, other) for uri, other in listed if other is not None and other is not track]
     return "".join([media_playlist.rendition_report(path + uri, *other.last) for uri, other in others])

@@ -406,7 +406,11 @@ class TsPackager(Packager):
             name = self._number + self._name_offset
             self.history.add(self._number, PastSegment(name, duration, wall, self._epoch, self._start))
             window.show()  # a playlist with `rewind` lists more than the window
-        if removed := window.add(Segment(self._number, uri, duration, body, lines, self._epoch, wall)):
+        start = self._date_time()
+        captions = self.cutter.cut(start, start + end - self._start, VIDEO_CLOCK) if self.cutter is not None else None
+        if removed := window.add(
+            Segment(self._number, uri, duration, body, lines, self._epoch, wall, captions=captions)
+        ):
             # The removed segments can no longer be fetched.
             unmuxed = self._unmuxed
             while unmuxed and unmuxed[0].number <= removed[-1].number:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import av
 import pytest
 
-from tests.support.caption_writer import captioned, captions_of
+from tests.support.caption_judges import ffmpeg_cues
+from tests.support.caption_writer import captioned, captions_of, popped_on, with_pairs
 from tests.support.clients import Program, push, until
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import VIDEO_ONLY, Film
@@ -86,6 +89,54 @@ def test_the_manifest_of_dash_names_them(stage: Channel) -> None:
     assert '<Accessibility schemeIdUri="urn:scte:dash:cc:cea-608:2015" value="CC1=und"/>' in manifest
 
 
+@pytest.mark.parametrize("folder", ["", "360p/"])
+def test_they_are_decoded_to_webvtt(stage: Channel, folder: str) -> None:
+    def lines() -> set[str]:
+        listed = http("GET", stage.url(f"{folder}captions/cc1/live.m3u8")).text
+        files = re.findall(r"^[0-9]+\.vtt", listed, re.MULTILINE)
+        return {
+            line for name in files for line in http("GET", stage.url(f"{folder}captions/cc1/{name}")).text.split("\n")
+        }
+
+    until(lambda: bool(lines() & LINES.keys()), "a line is decoded", 20)
+
+
+def test_their_times_are_those_of_the_pictures(gateway: Gateway, tmp_path: Path) -> None:
+    """The times in WebVTT, on the clock of the segments, against what ffmpeg decodes from the pictures of these."""
+    pairs = {n * 45 + at: pair for n in range(8) for at, pair in enumerate(popped_on(1, f"TEXT {n}"))}
+    channel = gateway.channel(hls_list_size="20")
+    with publish(channel, with_pairs(FILM, pairs)):
+        channel.wait_live()
+        until(lambda: "#EXTINF" in http("GET", channel.url("captions/cc1/live.m3u8")).text, "captions are found", 20)
+        until(lambda: http("GET", channel.url("live.m3u8")).text.count("#EXTINF") >= 8, "eight segments exist", 30)
+        names = re.findall(r"^([0-9]+)\.ts", http("GET", channel.url("live.m3u8")).text, re.MULTILINE)
+        joined = tmp_path / "joined.ts"
+        joined.write_bytes(b"".join(http("GET", channel.url(f"{name}.ts")).body for name in names))
+        files = [http("GET", channel.url(f"captions/cc1/{name}.vtt")).text for name in names]
+    with av.open(str(joined)) as file:
+        first = float(file.streams.video[0].start_time * file.streams.video[0].time_base)
+    theirs = {text: time for time, text in ffmpeg_cues(joined)}
+    ours: dict[str, float] = {}
+    for text, start in (cue for file in files for cue in cues(file)):
+        ours[text] = min(start - first, ours.get(text, start))
+    both = ours.keys() & theirs.keys()
+    assert len(both) >= 4
+    assert {text: abs(ours[text] - theirs[text]) for text in both if abs(ours[text] - theirs[text]) > 1 / 30} == {}
+
+
+def cues(file: str) -> list[tuple[str, float]]:
+    """The texts of a WebVTT file, and their starts in seconds of MPEG-2 time."""
+    origin = re.search(r"MPEGTS:([0-9]+),LOCAL:([0-9]+):([0-9]+):([0-9.]+)", file)
+    assert origin
+    offset = int(origin[1]) / 90_000 - seconds(*origin.groups()[1:])
+    found = re.findall(r"^([0-9]+):([0-9]+):([0-9.]+) --> [^\n]*\n([^\n]*)", file, re.MULTILINE)
+    return [(text, seconds(*time) + offset) for *time, text in found]
+
+
+def seconds(hours: str, minutes: str, rest: str) -> float:
+    return int(hours) * 3600 + int(minutes) * 60 + float(rest)
+
+
 def test_the_captions_of_a_channel_are_named_before_they_are_found(gateway: Gateway) -> None:
     channel = gateway.channel(captions=[{"source": "cc1", "language": "pt-BR", "label": "Português", "default": True}])
     with push(VIDEO_ONLY, channel.push):
@@ -97,7 +148,7 @@ def test_the_captions_of_a_channel_are_named_before_they_are_found(gateway: Gate
         assert gateway.api("PUT", f"/videostream/{channel.id}", {"captions": services}).status == 200
         until(lambda: 'INSTREAM-ID="SERVICE1"' in http("GET", channel.url("master.m3u8")).text, "the change applies")
         until(lambda: 'value="1=lang:de"' in http("GET", channel.url("manifest.mpd")).text, "also in DASH")
-    refused = gateway.api("PUT", f"/videostream/{channel.id}", {"captions": [{"source": "speech"}]})
+    refused = gateway.api("PUT", f"/videostream/{channel.id}", {"captions": [{"source": "cc5"}]})
     assert (refused.status, refused.json()["field"]) == (400, "captions")
 
 

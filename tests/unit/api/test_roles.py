@@ -42,6 +42,8 @@ OPEN = {
     "POST /videostream/{id}/inputs/{name}/take",
     "DELETE /videostream/{id}/inputs/take",
     "GET /videostream/{id}/inputs/{name}/preview",
+    "GET /videostream/{id}/captions",
+    "POST /videostream/{id}/captions",
     "GET /videostreams",
     "GET /videostreams/online",
     "GET /videostream/{id}/recordings",

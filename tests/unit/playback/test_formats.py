@@ -74,7 +74,7 @@ def test_a_rung_is_counted_as_the_format_of_its_media(path, text, protocol):
 
 
 def test_media_and_lists_are_distinguished_by_their_suffix():
-    assert set(suffixes(CacheClass.MEDIA)) == {".ts", ".m4s", ".mp4"}
+    assert set(suffixes(CacheClass.MEDIA)) == {".ts", ".m4s", ".mp4", ".vtt"}
     assert set(suffixes(CacheClass.PLAYLIST, CacheClass.MANIFEST)) == {".m3u8", ".mpd"}
 
 

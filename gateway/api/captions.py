@@ -1,0 +1,56 @@
+"""The captions of a live channel: shows the tracks and their last text, and takes captions."""
+
+from aiohttp import web
+
+from gateway.api import caption_schemas
+from gateway.api.answers import BadRequest, Conflict, answer
+from gateway.api.body import read
+from gateway.api.channels import stored_channel
+from gateway.api.context import CONTEXT
+from gateway.api.moments import read_moment
+from gateway.api.route import operation
+from gateway.live.posted_captions import PostedCaption, post_caption
+
+
+@operation(list[caption_schemas.Captions])
+async def show(request: web.Request) -> web.Response:
+    """Show the captions of a channel.
+
+    While it is live, also those that were found without being configured.
+    """
+    channel = await stored_channel(request)
+    stream = request.app[CONTEXT].hub.find(channel.id)
+    tracks, logs = channel.captions, {}
+    if stream is not None:
+        tracks, logs = stream.captions.texts, dict(stream.captions.logs)
+    found = []
+    for track in tracks:
+        log = logs.get(track.id)
+        last = log.last if log is not None else None
+        found.append({
+            "source": track.source.lower(), "language": track.language, "label": track.label, "default": track.default,
+            "found": last is not None, "last": last.text if last is not None else "",
+        })  # fmt: skip
+    return answer(found)
+
+
+@operation(caption_schemas.AcceptedCaption, body=caption_schemas.NewCaption, status=202, statuses=(409, 429))
+async def post(request: web.Request) -> web.Response:
+    """Show a caption to the viewers of a live channel.
+
+    At most 500 characters, and 10 captions a second. Without `from` it is shown now, without `to` as long as reading
+    takes.
+    """
+    channel = await stored_channel(request)
+    body = await read(request, caption_schemas.NewCaption)
+    start, end = (
+        None if value is None else read_moment(value, name) for name, value in (("from", body.from_), ("to", body.to))
+    )
+    stream = request.app[CONTEXT].hub.find(channel.id)
+    if stream is None or stream.publisher is None:
+        raise Conflict(f"{channel.id} is not live")
+    try:
+        post_caption(stream, PostedCaption(body.text, body.language, start, end))
+    except ValueError as error:
+        raise BadRequest(str(error), field="from") from None
+    return answer({"accepted": True}, 202)

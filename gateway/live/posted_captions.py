@@ -1,0 +1,47 @@
+"""Puts captions that somebody writes into a live stream."""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.formats.script_data import MAX_TEXT, CaptionText, caption_data
+from gateway.live.stream import Stream
+from gateway.ports.errors import TooManyCaptions
+
+_EARLIEST: Final = 60_000  # milliseconds before the newest picture
+_LATEST: Final = 600_000  # milliseconds after it
+
+
+@dataclass(frozen=True, slots=True)
+class PostedCaption:
+    """A caption of the API. start, end: seconds since 1970; None: now, and as long as reading takes."""
+
+    text: str
+    language: str = ""
+    start: float | None = None
+    end: float | None = None
+
+
+def post_caption(stream: Stream, caption: PostedCaption) -> None:
+    """Shows a caption to all viewers of a live stream.
+
+    Raises TooManyCaptions for more than `StreamCaptions.posts` allows, and ValueError for a time that is too far away.
+    """
+    if not stream.captions.posts.take(1, time.monotonic()):
+        raise TooManyCaptions("at most 10 captions a second are possible", 1)
+    newest = stream.received.last_dts_ms
+    start = _moment(caption.start, newest)
+    end = _moment(caption.end, newest) if caption.end is not None else None
+    if end is not None and end <= start:
+        raise ValueError("the end must be after the start")
+    stream.push_timed(caption_data(CaptionText(caption.text.strip()[:MAX_TEXT], start, end, caption.language), newest))
+
+
+def _moment(wall: float | None, newest: int) -> int:
+    """Returns milliseconds on the stream's clock. newest: those of the newest picture, which arrived just now."""
+    if wall is None:
+        return newest
+    ahead = round((wall - time.time()) * 1000)
+    if not -_EARLIEST <= ahead <= _LATEST:
+        raise ValueError("this time is too far from now")
+    return newest + ahead

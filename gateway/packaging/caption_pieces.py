@@ -1,0 +1,96 @@
+"""Cuts the captions of a stream into the pieces of its segments and parts."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from gateway.live.stream_captions import TICKS, ShownCaption, StreamCaptions
+from gateway.media.caption_cue import CaptionCue
+
+# The captions of one segment or part, by the id of their track. Times are ticks of 90 kHz on the stream's clock.
+CaptionPieces: TypeAlias = Mapping[str, tuple[CaptionCue, ...]]
+
+
+@dataclass(slots=True, eq=False)
+class _Given:
+    """A caption that pieces carry. start: of the cue that is given next. ends: whether that cue's end is known."""
+
+    caption: ShownCaption
+    start: int
+    ends: bool = False
+
+
+class CaptionCutter:
+    """Cuts the captions for one packager, whose pieces follow each other.
+
+    A cue whose end is known is in each piece that it touches, always with equal times, so players show it once. One
+    that is still shown is given up to the end of the piece, and continues in the next one. A caption that became known
+    after the piece of its start is in the next piece, with its true start.
+    """
+
+    def __init__(self, captions: StreamCaptions) -> None:
+        self._captions = captions
+        self._given: dict[str, list[_Given]] = {}
+        self._seen: dict[str, int] = {}  # by track, the number of the next caption
+
+    def cut(self, start: int, end: int, clock: int) -> CaptionPieces | None:
+        """Returns the captions of a piece, in presentation time with `clock` ticks a second; None: it has none."""
+        logs = self._captions.logs
+        if not logs:
+            return None
+        pieces: dict[str, tuple[CaptionCue, ...]] = {}
+        begin, stop = start * TICKS // clock, end * TICKS // clock
+        for track, log in logs.items():
+            log.expire(stop)
+            given = self._given.setdefault(track, [])
+            given += [_Given(caption, caption.start) for caption in log.since(self._seen.get(track, 0))]
+            self._seen[track] = log.count
+            if given:
+                self._given[track], cues = _cut(given, begin, stop)
+                if cues:
+                    pieces[track] = cues
+        return pieces or None
+
+
+def _cut(given: Iterable[_Given], begin: int, stop: int) -> tuple[list[_Given], tuple[CaptionCue, ...]]:
+    """Returns the captions that later pieces need, and the cues of this one."""
+    kept: list[_Given] = []
+    cues: list[CaptionCue] = []
+    for each in given:
+        caption = each.caption
+        if each.start >= stop:
+            if caption.end is None or caption.end > each.start:
+                kept.append(each)
+            continue
+        end = caption.end
+        if each.ends and caption.end is not None and caption.end <= begin:
+            continue
+        if end is None or end > each.start:
+            cues.append(CaptionCue(each.start, stop if end is None else end, caption.text, caption.line))
+        if end is None:
+            each.start = stop
+            kept.append(each)
+        elif end > stop:
+            each.ends = True
+            kept.append(each)
+    return kept, tuple(cues)
+
+
+def join_pieces(pieces: Iterable[CaptionPieces | None]) -> CaptionPieces | None:
+    """Returns the captions of a segment from those of its parts. Cues that continue each other become one."""
+    joined: dict[str, list[CaptionCue]] = {}
+    for piece in pieces:
+        for track, cues in (piece or {}).items():
+            for cue in cues:
+                _join(joined.setdefault(track, []), cue)
+    return {track: tuple(cues) for track, cues in joined.items()} or None
+
+
+def _join(cues: list[CaptionCue], cue: CaptionCue) -> None:
+    if cue in cues:
+        return
+    for at, before in enumerate(cues):
+        if before.end == cue.start and (before.text, before.line) == (cue.text, cue.line):
+            cues[at] = replace(before, end=cue.end)
+            return
+    cues.append(cue)
