@@ -20,6 +20,7 @@ CAPTION_INFO: Final = "onCaptionInfo"  # closed captions of pictures, beside the
 CUE_POINT: Final = "onCuePoint"
 AD_CUE: Final = "onAdCue"
 METADATA: Final = "onTimedMetadata"
+_USER_DATA: Final = b"GA94\x03"
 MAX_TEXT: Final = 500  # characters of a caption
 
 
@@ -92,6 +93,25 @@ def read_caption(timed: Timed) -> CaptionText | None:
         language if isinstance(language, str) else "",
         values.get("speech") is True,
     )
+
+
+def read_caption_data(timed: Timed) -> bytes | None:
+    """Returns the `cc_data` (ATSC A/53 part 4, §6.2.3) of `onCaptionInfo`; None for everything else.
+
+    Encoders put the whole user data there, or only `cc_data`.
+    """
+    if timed.name != CAPTION_INFO:
+        return None
+    values = read_values(timed)
+    encoded = values.get("data")
+    if values.get("type") != "708" or not isinstance(encoded, str):
+        return None
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        return None
+    before, head, after = data.partition(_USER_DATA)
+    return after if head else before
 
 
 def ad_cue_data(cue: AdCue, dts: int) -> Timed:

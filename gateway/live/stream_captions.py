@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.formats.captions.decoder import ClosedCaptionDecoder
 from gateway.formats.captions.reorder import PictureOrder
-from gateway.formats.script_data import CaptionText, read_caption
+from gateway.formats.script_data import CaptionText, read_caption, read_caption_data
 from gateway.lib.token_bucket import TokenBucket
 from gateway.media.caption_cue import CaptionCue
 from gateway.media.caption_track import SPEECH, TEXT, CaptionTrack, caption_id
@@ -97,6 +97,7 @@ class StreamCaptions:
         self._configured = configured
         self._decoder: ClosedCaptionDecoder | None = None  # None: no picture has carried captions
         self._order = PictureOrder()
+        self._beside = ClosedCaptionDecoder()  # of captions that come beside the pictures
         self._logs: dict[str, CaptionLog] = {}
         self._texts: dict[str, CaptionTrack] = {}
         self._time = 0  # of the last picture
@@ -118,9 +119,9 @@ class StreamCaptions:
         """The captions that players can get as text."""
         named = self._configured()
         sources = {track.source for track in named}
-        found = [track for track in self._texts.values() if track.source not in sources]
         closed = () if any(track.is_closed for track in named) else self.closed or ()
-        return (*named, *closed, *found)
+        sources |= {track.source for track in closed}
+        return (*named, *closed, *(track for track in self._texts.values() if track.source not in sources))
 
     def look(self, unit: AccessUnit) -> None:
         """Reads the captions of a picture. Hot path."""
@@ -139,6 +140,9 @@ class StreamCaptions:
 
     def take(self, timed: Timed) -> None:
         """Takes script data. What is no caption is ignored."""
+        data = read_caption_data(timed)
+        if data is not None:
+            self._take_closed(data, timed.dts * 90)
         caption = read_caption(timed)
         if caption is None:
             return
@@ -149,6 +153,15 @@ class StreamCaptions:
         start, end = caption.start * 90, caption.end * 90 if caption.end is not None else None
         until = start + min(max(_LEAST, len(caption.text) * _PER_CHARACTER), _MOST) if end is None else None
         self._show(track.id, start, caption.text, end=end and min(end, start + _LONGEST), until=until)
+
+    def _take_closed(self, data: bytes, time: int) -> None:
+        """Takes closed captions that came beside the pictures; those of the pictures are preferred."""
+        if self._decoder is not None:
+            return
+        for change in self._beside.take(ClosedCaptions().read(data), time):
+            track = CaptionTrack(change.source, change.source)
+            self._texts.setdefault(track.id, track)
+            self._show(track.id, change.start, change.text, line=change.line)
 
     def restart(self) -> None:
         """Ends what is shown: other media follow."""

@@ -55,10 +55,10 @@ class ClosedCaptions:
                 break
             at += len(_HEAD)
             data = payload[at : at + 2 * _MAX_SIZE]
-            pairs += self._read(nal.unescape(data) if unit.track.codec in _NAL else data)
+            pairs += self.read(nal.unescape(data) if unit.track.codec in _NAL else data)
         return pairs
 
-    def _read(self, data: bytes) -> bytes:
+    def read(self, data: bytes) -> bytes:
         """Returns the pairs of `cc_data`, perhaps with other bytes after it. Damaged data have none."""
         if len(data) < 2:
             return b""

@@ -1,0 +1,140 @@
+"""The captions of a stream: from pictures in decode order, from script data, and by the channel's tracks."""
+
+import base64
+
+import pytest
+
+from gateway.formats import amf0
+from gateway.formats.script_data import CaptionText, caption_data
+from gateway.live.posted_captions import PostedCaption, post_caption
+from gateway.live.stream import Stream
+from gateway.live.stream_captions import StreamCaptions
+from gateway.media.caption_track import CaptionTrack
+from gateway.media.track import AccessUnit, Timed
+from gateway.ports.errors import TooManyCaptions
+from tests.support import builders
+from tests.support.builders import VIDEO, picture
+from tests.support.caption_writer import code, popped_on, sei, user_data
+
+ENGLISH, GERMAN = CaptionTrack("TEXT", "English", "en"), CaptionTrack("TEXT", "Deutsch", "de")
+
+
+def shown(captions: StreamCaptions, track: str) -> list[tuple[str, int, int | None]]:
+    """The captions of a track, with their times in milliseconds."""
+    log = captions.logs.get(track)
+    entries = log.since(0) if log is not None else ()
+    return [(entry.text, entry.start // 90, entry.end and entry.end // 90) for entry in entries]
+
+
+def say(captions: StreamCaptions, text: str, at: int, language: str = "", end: int | None = None) -> None:
+    captions.take(caption_data(CaptionText(text, at, end, language), at))
+
+
+def with_pair(pair: bytes, dts: int, cts: int = 0) -> AccessUnit:
+    """A picture that carries a pair of field 1."""
+    unit = sei(user_data([(0, pair)]))
+    return AccessUnit(VIDEO, dts, cts, False, 0.0, len(unit).to_bytes(4, "big") + unit)
+
+
+def test_captions_of_pictures_have_the_times_at_which_these_are_shown():
+    captions = StreamCaptions(tuple)
+    pairs = [*popped_on(1, "HELLO"), b"\x80\x80", *code(1, 0x2C), b"\x80\x80"]
+    # Groups of three pictures in decode order: the first is shown after the two others.
+    for first in range(0, len(pairs), 3):
+        group = pairs[first : first + 3]
+        if len(group) == 3:
+            at = first * 40
+            for number, (place, pair) in enumerate(((2, group[2]), (0, group[0]), (1, group[1]))):
+                captions.look(with_pair(pair, at + 40 * number, 80 + 40 * place - 40 * number))
+    for n in range(10):
+        captions.look(with_pair(b"\x80\x80", 4_000 + 40 * n))
+    [(text, start, end)] = shown(captions, "cc1")
+    assert text == "HELLO"
+    begin = len(popped_on(1, "HELLO")) - 1
+    assert start in (begin * 40 + 80, begin * 40 + 40)  # codes are sent twice
+    assert end is not None and start < end <= start + 160
+
+
+def test_a_text_without_an_end_lasts_until_the_next_one_or_as_long_as_reading_takes():
+    captions = StreamCaptions(tuple)
+    say(captions, "first", 1_000)
+    say(captions, "second", 1_500)
+    captions.logs["text"].expire(100 * 90_000)
+    assert shown(captions, "text") == [("first", 1_000, 1_500), ("second", 1_500, 3_500)]
+
+
+def test_a_text_goes_to_the_track_of_its_language():
+    captions = StreamCaptions(lambda: (ENGLISH, GERMAN))
+    say(captions, "no language", 0)
+    say(captions, "deutsch", 0, "de")
+    say(captions, "français", 0, "fr")
+    assert [shown(captions, track)[0][0] for track in ("text-en", "text-de", "text-fr")] == [
+        "no language", "deutsch", "français",
+    ]  # fmt: skip
+    assert captions.texts == (ENGLISH, GERMAN)  # a channel that names its tracks offers no others
+
+
+def test_what_nobody_named_is_offered_under_its_own_name():
+    captions = StreamCaptions(tuple)
+    assert captions.texts == () and captions.closed == ()
+    say(captions, "hi", 0, "fr")
+    captions.take(caption_data(CaptionText("spoken", 0, is_speech=True), 0))
+    assert [track.id for track in captions.texts] == ["text-fr", "speech"]
+    captions.look(with_pair(code(1, 0x20)[0], 0))
+    assert [track.id for track in captions.texts] == ["cc1", "text-fr", "speech"]
+
+
+def test_the_number_of_texts_is_bounded():
+    captions = StreamCaptions(tuple)
+    for n in range(100):
+        say(captions, "x", n, f"aa-{n}")
+    assert len(captions.texts) == len(captions.logs) == 8
+    for n in range(1_000):
+        say(captions, f"n{n}", n, "aa-0")
+    assert len(shown(captions, "text-aa-0")) == 128
+
+
+def test_closed_captions_beside_the_pictures_are_read():
+    captions = StreamCaptions(tuple)
+    for n, pair in enumerate([*popped_on(1, "BESIDE"), b"\x80\x80"]):
+        data = base64.b64encode(user_data([(0, pair)])).decode()
+        captions.take(Timed(n * 33, "onCaptionInfo", amf0.encode({"type": "708", "data": data})))
+    assert [text for text, *_ in shown(captions, "cc1")] == ["BESIDE"]
+    assert [track.id for track in captions.texts] == ["cc1"] and captions.closed == ()
+    for values in ({}, {"type": "708", "data": "%"}, {"type": "708", "data": 1.0}, {"type": "WebVTT", "data": ""}):
+        captions.take(Timed(0, "onCaptionInfo", amf0.encode(values)))
+
+
+def test_other_media_end_what_is_shown():
+    stream = builders.stream()
+    stream.set_tracks(VIDEO, None, {}, True)
+    stream.push(picture(0, True))
+    stream.push_timed(caption_data(CaptionText("x", 0), 0))
+    stream.set_tracks(VIDEO, None, {}, False)
+    assert [end for _, _, end in shown(stream.captions, "text")] == [0]
+
+
+def live() -> Stream:
+    stream = builders.stream()
+    stream.set_tracks(VIDEO, None, {}, True)
+    stream.received.last_dts_ms = 60_000
+    return stream
+
+
+def test_a_posted_caption_begins_at_the_newest_picture():
+    stream = live()
+    post_caption(stream, PostedCaption("now", "en"))
+    assert [start for _, start, _ in shown(stream.captions, "text-en")] == [60_000]
+
+
+def test_posted_captions_are_limited(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gateway.live.posted_captions.time.time", lambda: 1_000.0)
+    stream = live()
+    post_caption(stream, PostedCaption("then", start=998.0, end=1_001.5))
+    assert shown(stream.captions, "text") == [("then", 58_000, 61_500)]
+    for start, end in ((0.0, None), (5_000.0, None), (1_000.0, 999.0)):
+        with pytest.raises(ValueError):
+            post_caption(stream, PostedCaption("x", start=start, end=end))
+    with pytest.raises(TooManyCaptions):
+        for _ in range(11):
+            post_caption(stream, PostedCaption("x"))
