@@ -109,6 +109,20 @@ def live(lab: Farm) -> Iterator[Channel]:
 # ---- playing ----
 
 
+def test_captions_are_those_of_the_gateway(lab: Farm, live: Channel) -> None:
+    for gateway in (lab.a, lab.b):  # either takes them
+        answer = gateway.api("POST", f"/videostream/{live.id}/captions", {"text": "through the edge"})
+        assert answer.status == 202, answer.text
+
+    def text() -> str:
+        playlist = lab.edge.get(live, "captions/text/live.m3u8").text
+        names = re.findall(r"^[0-9]+\.vtt", playlist, re.MULTILINE)
+        return "".join(lab.edge.get(live, f"captions/text/{name}").text for name in names)
+
+    until(lambda: "through the edge" in text(), "the caption is at the edge")
+    lab.wait(live, "index.m3u8", "captions/text/index.m3u8")
+
+
 def test_every_protocol_plays_through_the_edge(lab: Farm) -> None:
     channel = lab.b.channel(isFlv=True, isHls=True, isCMAF=True)
     with push(FILM, channel.push):
