@@ -31,7 +31,7 @@ Each part of the state has one writer:
 
 - `spec` is fixed. `publisher` and `channel` are set by the hub. `StreamPublisher.replace` also sets `publisher`.
 - The stream's `StreamPublisher` calls `set_tracks`, `push` and `push_timed`. It counts in `received`, announces Opus in
-  `pushed_sound`, and uses `limiters`.
+  `pushed_sound`, and uses `limiters`. The output `captions` calls `push_timed`, too, and sets `captions_late`.
 - `pushed_tracks` belongs to the publisher of additional tracks (`TrackPublisher`). In a hub that relays these tracks,
   `additional` has them instead.
 - `playback` belongs to playback and packaging. Each playback protocol changes its own count of `viewers`, and adds the
@@ -202,6 +202,7 @@ class Stream(Fanout):
         self.additional = AdditionalRelay() if spec.relays else None
         self.playback = StreamPlayback()
         self.health: HealthReport | None = None  # of a source stream
+        self.captions_late = 0.0  # seconds of sound that wait for speech to text
         self._on_playable = on_playable
         self._on_end: list[Callable[[EndReason], None]] = []
         self._override: PictureOverride | None = None
