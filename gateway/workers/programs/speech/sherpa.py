@@ -9,7 +9,7 @@ from gateway.workers.speech_protocol import RATE, Words
 
 # Seconds of silence that end a piece of speech with words, and the longest piece.
 _SILENCE: Final = 0.8
-_LONGEST: Final = 8.0
+_LONGEST: Final = 6.0
 _TOKEN_SECONDS: Final = 0.2  # the model tells where tokens begin
 
 
