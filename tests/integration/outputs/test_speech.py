@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.media.track import AccessUnit
 from gateway.outputs.captions import captions_output
+from tests.support import builders
 from tests.support.clients import Program, until
 from tests.support.gateway import Channel, running
 from tests.support.marking import play
@@ -93,7 +93,7 @@ async def test_final_words_are_captions_with_the_times_of_the_stream() -> None:
         await until_async(lambda: len(hub.viewer.captions) >= 4)
     captions = hub.viewer.captions
     assert [caption.text for caption in captions[:4]] == [f"second {n} sound" for n in range(4)]
-    first = next(item.dts for item in hub.viewer.items if isinstance(item, AccessUnit))
+    first = hub.viewer.units[0].dts
     for n, caption in enumerate(captions[:4]):
         assert caption.start == pytest.approx(first + 1_000 * n + 100, abs=50)
         assert caption.end is not None and caption.end >= caption.start + 800 + 2_000
@@ -107,13 +107,31 @@ async def test_after_a_gap_and_a_new_track_words_have_the_times_of_their_sound()
         publisher.set_tracks(None, other.tracks.audio, {})
         await play(publisher, other.shifted(20_000).units, speed=1.0)
         await until_async(lambda: len(hub.viewer.captions) >= 6)
-        sounds = [unit for unit in hub.viewer.items if isinstance(unit, AccessUnit)]
-    resumed = next(u.dts for u in sounds if u.track.config == (other.tracks.audio and other.tracks.audio.config))
+    resumed = next(
+        u.dts for u in hub.viewer.units if u.track.config == (other.tracks.audio and other.tracks.audio.config)
+    )
     starts = [caption.start for caption in hub.viewer.captions]
     assert starts[1] - starts[0] == pytest.approx(1_000, abs=30)
     later = [start for start in starts if start >= resumed]
     assert later and starts[:2] == [start for start in starts if start < resumed][:2]
     assert later[0] - resumed == pytest.approx(100, abs=1_000)
+
+
+async def test_words_of_a_publisher_that_returns_have_the_times_of_its_sound() -> None:
+    hub, units = SpeechHub(program("steady")), film(3)
+    async with hub.publish(units) as publisher:
+        await play(publisher, units.shifted(5_000).units, speed=1.0)
+        publisher.close()
+        await until_async(lambda: len(hub.viewer.captions) >= 3)  # also the last words, in the pause
+        before, sounds = len(hub.viewer.captions), len(hub.viewer.units)
+        returned = builders.publish(hub.hub, "c1", isCaption=True, captionLanguage="en")
+        returned.set_tracks(None, units.tracks.audio, {})
+        await play(returned, units.units, speed=1.0)  # its clock begins anew
+        await until_async(lambda: len(hub.viewer.captions) >= before + 2)
+    begin = hub.viewer.units[sounds].dts
+    later = [c.start for c in hub.viewer.captions[before:] if c.start >= begin]
+    assert 0 <= later[0] - begin <= 1_100 and later[1] - later[0] == pytest.approx(1_000, abs=60)
+    assert all(caption.start < begin for caption in hub.viewer.captions[:before])
 
 
 async def test_the_last_words_come_when_the_sound_stops() -> None:
@@ -129,18 +147,18 @@ async def test_a_program_that_floods_loses_lines_and_delays_nothing() -> None:
     async with hub.publish(units) as publisher:
         count = await play(publisher, units.units, speed=1.0)
         await until_async(lambda: hub.status["droppedLines"] >= 200)
-        assert sum(isinstance(item, AccessUnit) for item in hub.viewer.items) == count
+        assert len(hub.viewer.units) == count
         assert hub.status["state"] == "running"
     assert len(hub.viewer.captions) <= 20 * 8
     assert max(len(caption.text) for caption in hub.viewer.captions) < 84
 
 
 async def test_a_program_that_ends_is_started_again_after_a_pause() -> None:
-    hub, units = SpeechHub(program("dies")), film(8)
+    hub, units = SpeechHub(program("dies")), film(30)
     async with hub.publish(units) as publisher:
-        count = await play(publisher, units.units, speed=1.0)
-        assert sum(isinstance(item, AccessUnit) for item in hub.viewer.items) == count
-        await until_async(lambda: sum(hub.restarts.values.values()) >= 1)
+        count = await play(publisher, units.units, speed=1.0, until=lambda: len(hub.viewer.captions) >= 4)
+        assert len(hub.viewer.units) == count
+        await until_async(lambda: sum(hub.restarts.values.values()) >= 2)
         assert "the speech program" in hub.status["error"] and "3" in hub.status["error"]
     texts = [caption.text for caption in hub.viewer.captions]
     assert texts.count("second 0 sound") >= 2
@@ -150,11 +168,10 @@ async def test_a_program_that_ends_is_started_again_after_a_pause() -> None:
 
 async def test_a_program_that_hangs_is_ended_and_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captions_output, "HANG_SECONDS", 1.0)
-    hub, units = SpeechHub(program("hangs")), film(12)
+    hub, units = SpeechHub(program("hangs")), film(30)
     async with hub.publish(units) as publisher:
-        count = await play(publisher, units.units, speed=1.0)
-        assert sum(isinstance(item, AccessUnit) for item in hub.viewer.items) == count
-        await until_async(lambda: len(hub.viewer.captions) >= 2)
+        count = await play(publisher, units.units, speed=1.0, until=lambda: len(hub.viewer.captions) >= 2)
+        assert len(hub.viewer.units) == count
     assert {caption.text for caption in hub.viewer.captions} == {"second 0 sound"}
     assert sum(hub.restarts.values.values()) >= 1
     await until_async(lambda: not any(b"speech_program.py\0hangs" in command for command in commands()))
