@@ -29,7 +29,7 @@ class NewCaption(Body):
         ExpectedText(f"expected text of 1 to {MAX_TEXT} characters"),
     ]
     language: Annotated[
-        str, Field(pattern=f"^{LANGUAGE}$"), ExpectedText("expected a language such as en or pt-BR")
+        str, Field(pattern=f"^{LANGUAGE.pattern}$"), ExpectedText("expected a language such as en or pt-BR")
     ] = ""
     from_: Annotated[str | float | None, Field(alias="from"), ExpectedText("expected a time")] = None
     to: Annotated[str | float | None, ExpectedText("expected a time")] = None

@@ -165,7 +165,7 @@ class BelowRule(Body):
 
 
 class NewCaptions(Body):
-    """Closed captions in the pictures. source: cc1 to cc4, or service1 to service63. language: BCP 47.
+    """Captions for players. source: cc1 to cc4 or service1 to service63 (in the pictures), text, or speech.
 
     label: what players show. default: whether they show it without being asked.
     """

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import resource
+import shlex
 import shutil
 import socket
 import ssl
@@ -81,6 +82,7 @@ def examine(settings: Settings) -> list[CheckResult]:
         *check_modules(settings),
         *check_programs(),
         *check_workers(),
+        *check_captions(settings.captions.engine),
         check_processes(settings),
         check_open_files(),
         check_clock(),
@@ -173,6 +175,31 @@ def check_workers(program: str = _WORKER, which: Callable[[str], str | None] = s
         yield _warning("lettering", "Arabic, Hebrew and Indic texts are not shaped (Debian: libfribidi0)")
     else:
         yield _ok("lettering", "fontconfig, raqm and fribidi")
+
+
+# Also in its own process: a model may need much memory, and a damaged one may end the process.
+_ENGINE: Final = """
+import sys
+from gateway.workers.programs.speech.engine import EngineUnusable, load
+try:
+    load(sys.argv[1], print)
+except EngineUnusable as error:
+    sys.exit(str(error))
+"""
+
+
+def check_captions(engine: str) -> Iterator[CheckResult]:
+    """Checks whether the engine for speech to text can be loaded. A program is only looked up, not started."""
+    kind, _, argument = engine.partition(":")
+    if kind == "command":
+        name = shlex.split(argument)[0]
+        found = shutil.which(name)
+        yield _ok("captions", found) if found else _missing("captions", f"captions.engine: there is no program {name}")
+    elif kind:
+        command = [sys.executable, "-c", _ENGINE, engine]
+        child = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603 constant
+        reason = (child.stderr.strip().splitlines() or [f"it ended with {child.returncode}"])[-1]
+        yield _missing("captions", f"{kind}: {reason}") if child.returncode else _ok("captions", f"{kind} is loaded")
 
 
 def check_processes(settings: Settings, available: int | None = None, shares_ports: bool | None = None) -> CheckResult:

@@ -317,6 +317,10 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "WaterMarkLeft": Number(10, 0, 16_384, integer=True, unit="px"),
         "WaterMarkTop": Number(10, 0, 16_384, integer=True, unit="px"),
     },
+    "captions": {
+        "isCaption": Flag(),
+        "captionLanguage": TextField(35, "", captions.LANGUAGE, "a language tag such as en or pt-BR"),
+    },
     "relay": {"isRelay": Flag(), "relayURL": RELAY_URL, "relayTracks": RELAY_TRACKS},
     "kinesis": {
         "isKvs": Flag(),

@@ -24,6 +24,8 @@ SILENT_SECONDS: Final = 8.0
 LATENESS_SECONDS: Final = 10  # in which media falls behind
 LATE_SECONDS: Final = 1.5
 RECOVERED_LATE_SECONDS: Final = 0.4
+CAPTIONS_LATE_SECONDS: Final = 3.0
+RECOVERED_CAPTIONS_SECONDS: Final = 1.0
 JUMP_SHOWN_SECONDS: Final = 10.0
 FAST_DRIFT: Final = (8, 10.0)  # seconds of history; milliseconds a second
 SLOW_DRIFT: Final = (30, 4.0)
@@ -54,6 +56,7 @@ class Facts:
     key_expires: expiry of the stream key, seconds since 1970. key_seconds: the seconds until then.
     kbps, max_kbps: the mean bit rate of the push with all its tracks, and its limit; both 0: it has none.
     link: the connection of a push by SRT; None: it comes by another protocol.
+    captions_late: seconds of sound that wait for speech to text.
     """
 
     measurement: Measurement
@@ -75,6 +78,7 @@ class Facts:
     kbps: float = 0.0
     max_kbps: float = 0.0
     link: LinkStatistics | None = None
+    captions_late: float = 0.0
 
     @property
     def is_settled(self) -> bool:
@@ -236,6 +240,12 @@ def lateness(measurement: Measurement) -> float | None:
     if not delays or history[-1].delay is None:
         return None
     return (delays[0] - min(delays)) / 1000
+
+
+def captions_late(facts: Facts, active: bool) -> float | None:
+    """Returns the seconds of sound that wait for speech to text, if they are too many. It skips sound above ten."""
+    late = facts.captions_late
+    return late if late >= (RECOVERED_CAPTIONS_SECONDS if active else CAPTIONS_LATE_SECONDS) else None
 
 
 def picture_black(facts: Facts, active: bool) -> float | None:

@@ -66,6 +66,7 @@ RULES: Final = (
     Rule("open_gop", rules.open_gop),
     Rule("bitrate_high", rules.bitrate_high),
     Rule("bitrate_unsteady", rules.bitrate_unsteady),
+    Rule("captions_late", rules.captions_late, begin=2.0, of_media=False),
     Rule("b_frames", rules.b_frames),
     Rule("hevc", rules.hevc, level=Level.NOTICE),
     # Events: `key.expires` announces the date, also without a push.
@@ -143,6 +144,7 @@ class StreamHealth:
         facts.key_expires = self._stream.channel.expires
         facts.key_seconds = facts.key_expires - wall_clock
         facts.kbps, facts.max_kbps = received.kbps, received.max_kbps
+        facts.captions_late = self._stream.captions.late
         self._count_jumps(publisher, now)
         if self._overview is not None and now - self._overview.at > _PICTURES_EXPIRE:
             self._overview = facts.black_since = facts.frozen_since = None

@@ -96,6 +96,9 @@ _TEXTS: Final[dict[str, Callable[[float, Facts], str]]] = {
     "bitrate_unsteady": lambda value, _: (
         f"The bitrate changes by a factor of {value:.0f} again and again: set a constant bitrate (CBR) in the encoder."
     ),
+    "captions_late": lambda value, _: (
+        f"Speech to text is {value:.0f} s late and skips sound: use a smaller model, or give this machine more cores."
+    ),
     "b_frames": lambda value, _: (
         "Browsers cannot show B-frames over WebRTC: set B-frames to 0, or Tune to zerolatency, in the encoder."
     ),

@@ -31,7 +31,8 @@ Each part of the state has one writer:
 
 - `spec` is fixed. `publisher` and `channel` are set by the hub. `StreamPublisher.replace` also sets `publisher`.
 - The stream's `StreamPublisher` calls `set_tracks`, `push` and `push_timed`. It counts in `received`, announces Opus in
-  `pushed_sound`, and uses `limiters`.
+  `pushed_sound`, and uses `limiters`. Captions, cues and metadata from elsewhere come by `push_timed` too.
+- `captions` reads the units and script data that are pushed. The output for speech sets how late it is.
 - `pushed_tracks` belongs to the publisher of additional tracks (`TrackPublisher`). In a hub that relays these tracks,
   `additional` has them instead.
 - `playback` belongs to playback and packaging. Each playback protocol changes its own count of `viewers`, and adds the

@@ -89,11 +89,13 @@ class StreamCaptions:
 
     found: the captions that the pictures carry. logs: the captions by the id of their track.
     configured: returns the tracks that the channel names. posts: limits the captions that somebody writes.
+    late: seconds of sound that wait for speech to text.
     """
 
     def __init__(self, configured: Callable[[], tuple[CaptionTrack, ...]]) -> None:
         self.found = ClosedCaptions()
         self.posts = TokenBucket(_POSTS, _POSTS)
+        self.late = 0.0
         self._configured = configured
         self._decoder: ClosedCaptionDecoder | None = None  # None: no picture has carried captions
         self._order = PictureOrder()

@@ -232,6 +232,10 @@ class WatermarkSettings(Section):
     picture_timeout: option.PositiveSeconds
 
 
+class CaptionsSettings(Section):
+    engine: option.SpeechEngine
+
+
 class SnapshotSettings(Section):
     quality: option.Quality
 
@@ -442,6 +446,7 @@ class Settings(Section):
     transcode: TranscodeSettings
     relay: RelaySettings
     watermark: WatermarkSettings
+    captions: CaptionsSettings
     snapshot: SnapshotSettings
     motion: MotionSettings
     kvs: KvsSettings

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,6 +235,14 @@ def _push_target(value: str) -> str:
     return value
 
 
+def _speech_engine(value: str) -> str:
+    kind, colon, argument = value.partition(":")
+    is_known = kind in ("sherpa-onnx", "command") and bool(shlex.split(argument))  # raises for an open quotation mark
+    if not is_known and (kind not in ("", "pocketsphinx") or colon):
+        raise ValueError("not an engine")
+    return value
+
+
 def _size(value: object) -> object:
     """Converts `640x480` to a pair. Returns a pair unchanged."""
     if isinstance(value, list | tuple):
@@ -396,6 +405,11 @@ RegistryUrl = Annotated[
     str,
     Field(pattern=rf"^(sqlite:///.+|{_TABLE}|{IN_DATABASE})?$"),
     Expected(f"dynamodb://table, sqlite:///path, {IN_DATABASE}, or empty for a single node"),
+]
+SpeechEngine = Annotated[
+    str,
+    AfterValidator(_speech_engine),
+    Expected("pocketsphinx, sherpa-onnx:<folder>, command:<program and arguments>, or empty"),
 ]
 FontFamily = Annotated[
     str,

@@ -104,6 +104,7 @@ export const TONES = {
 export const OUTPUTS = /** @type {const} */ ([
   ["isFlv", "flv"], ["isHls", "hls"], ["isCMAF", "cmaf"], ["isVideo", "video"], ["isOnDemand", "ondemand"], ["isImage", "image"],
   ["isMotion", "motion"], ["isCodec", "codec"], ["isWaterMark", "watermark"], ["isRelay", "relay"], ["isKvs", "kvs"],
+  ["isCaption", "captions"],
 ]);
 
 /** The flags of the renditions that the standard ladder can have. */

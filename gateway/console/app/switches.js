@@ -9,7 +9,7 @@ import { installedSwitches } from "./installed_outputs.js";
 
 /** The outputs by purpose, in the order of the page. @type {readonly [group: string, names: string[]][]} */
 const GROUPS = [
-  ["watch", ["flv", "hls", "cmaf", "codec", "watermark"]],
+  ["watch", ["flv", "hls", "cmaf", "codec", "watermark", "captions"]],
   ["keep", ["video", "ondemand", "image", "motion"]],
   ["send", ["relay", "kvs"]],
 ];

@@ -179,7 +179,7 @@ def _begin() -> int | None:
         return None
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    _die_with_parent()
+    die_with_parent()
     return descriptor
 
 
@@ -216,7 +216,8 @@ def exit_now(status: int) -> None:
     os._exit(status)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Lets the kernel end this process with its parent, on Linux."""
     if not sys.platform.startswith("linux"):
         return
     parent = os.getppid()

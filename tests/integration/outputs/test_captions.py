@@ -148,7 +148,7 @@ def test_the_captions_of_a_channel_are_named_before_they_are_found(gateway: Gate
         assert gateway.api("PUT", f"/videostream/{channel.id}", {"captions": services}).status == 200
         until(lambda: 'INSTREAM-ID="SERVICE1"' in http("GET", channel.url("master.m3u8")).text, "the change applies")
         until(lambda: 'value="1=lang:de"' in http("GET", channel.url("manifest.mpd")).text, "also in DASH")
-    refused = gateway.api("PUT", f"/videostream/{channel.id}", {"captions": [{"source": "cc5"}]})
+    refused = gateway.api("PUT", f"/videostream/{channel.id}", {"captions": [{"source": "cc9"}]})
     assert (refused.status, refused.json()["field"]) == (400, "captions")
 
 

@@ -270,3 +270,21 @@ def test_a_wrong_or_unsynchronized_clock_is_reported():
     assert doctor.check_clock(now=1_000_000_000).state is CheckState.MISSING
     assert doctor.check_clock(synchronized=False).state is CheckState.WARNING
     assert doctor.check_clock(synchronized=True).state is CheckState.OK
+
+
+@pytest.mark.parametrize(
+    ("engine", "state", "words"),
+    [
+        ("pocketsphinx", CheckState.OK, "pocketsphinx is loaded"),
+        ("command:true --any", CheckState.OK, "/true"),
+        ("command:'no such program' x", CheckState.MISSING, "captions.engine: there is no program no such program"),
+        ("sherpa-onnx:/nowhere", CheckState.MISSING, "sherpa-onnx: it is not installed: "),
+    ],
+)
+def test_the_engine_of_captions_is_checked(engine: str, state: CheckState, words: str):
+    finding = only(list(doctor.check_captions(engine)))
+    assert (finding.name, finding.state) == ("captions", state) and words in finding.text
+
+
+def test_without_an_engine_the_doctor_says_nothing_about_captions():
+    assert list(doctor.check_captions("")) == []

@@ -387,6 +387,20 @@ def test_on_the_slate_only_the_lost_input_is_a_fault():
     assert push.told == [codes[0], ("audio_silent", "ended"), codes[1], ("input_lost", "ended")]
 
 
+def test_late_captions_are_found_and_withdrawn_when_the_engine_has_caught_up():
+    push = Push()
+    assert push.send(10) == []
+    push.stream.captions.late = 4.5
+    assert push.send(4) == ["captions_late"]
+    assert push.value("captions_late") == 4.5
+    assert push.text("captions_late").startswith("Speech to text is 4 s late")
+    push.stream.captions.late = 1.5
+    assert push.send(10) == ["captions_late"]
+    push.stream.captions.late = 0.2
+    assert push.send(4) == []
+    assert push.told == [("captions_late", "begun"), ("captions_late", "ended")]
+
+
 def test_each_output_that_fails_is_a_fault_with_its_name():
     push, failing = Push(), dict[str, str]()
     push.stream.outputs = cast(OutputSwitch, SimpleNamespace(faults=lambda: dict(failing)))
@@ -438,5 +452,5 @@ def test_a_flapping_fault_is_reported_at_most_once_a_minute():
     assert all(later - sooner >= EVENT_SECONDS for sooner, later in itertools.pairwise(begun))
 
 
-def test_there_are_21_distinct_finding_codes():
-    assert len(set(CODES)) == len(CODES) == 21
+def test_there_are_22_distinct_finding_codes():
+    assert len(set(CODES)) == len(CODES) == 22

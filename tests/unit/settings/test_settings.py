@@ -189,6 +189,10 @@ class TestValues:
     def test_hosts_are_addresses_or_names(self, host, kept):
         assert load(environ={"MILLRACE_RTMP__HOST": host}).rtmp.host == kept
 
+    @pytest.mark.parametrize("engine", ["", "pocketsphinx", "sherpa-onnx:/srv/my model", "command:a --b 'c d'"])
+    def test_engines_for_captions(self, engine):
+        assert load(environ={"MILLRACE_CAPTIONS__ENGINE": engine}).captions.engine == engine
+
     def test_port_0_is_accepted_as_any_free_port(self):
         assert load(environ={"MILLRACE_RTMP__PORT": "0"}).rtmp.port == 0
 
@@ -215,7 +219,15 @@ def test_the_error_for_an_unknown_variable_suggests_the_nearest_name(name, near)
     assert refused(environ={name: "1"}) == f"unknown variable {name}; did you mean {near}?"
 
 
+_ENGINES = "pocketsphinx, sherpa-onnx:<folder>, command:<program and arguments>, or empty"
 BAD_VALUES = [
+    ("captions.engine", "whisper", _ENGINES),
+    ("captions.engine", "sherpa-onnx", _ENGINES),
+    ("captions.engine", "sherpa-onnx:", _ENGINES),
+    ("captions.engine", "pocketsphinx:en", _ENGINES),
+    ("captions.engine", "command: ", _ENGINES),
+    ("captions.engine", "command:a 'b", _ENGINES),
+    ("captions.engine", ":", _ENGINES),
     ("admin.store", "file:///x", "sqlite:///path, dynamodb://table, or database:"),
     ("admin.session_idle", "0", "seconds, more than 0"),
     ("admin.forwarded_from", "10.0.0.1/8", "networks"),

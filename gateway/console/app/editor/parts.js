@@ -22,6 +22,7 @@ const EXTRAS = {
   videoname: { required: true },
   description: { rows: 3 },
   audioTracks: { placeholder: "en=English, fr=Français" },
+  captionLanguage: { placeholder: "en" },
   recordTracks: { placeholder: "default" },
   relayTracks: { placeholder: "default" },
   recordSchedule: { placeholder: "mon-fri 08:00-18:00 Europe/Berlin" },

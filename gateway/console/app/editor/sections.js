@@ -109,6 +109,7 @@ const LAYOUTS = {
   },
   transcoding: { icon: "films", rows: ["isCodec", RUNGS, { view: NoRung, names: [] }, ["codec", "ladder"]] },
   watermark: { icon: "text", rows: [{ view: Watermark, names: WATERMARK }] },
+  captions: { icon: "text", rows: [["isCaption", "captionLanguage"]] },
   relay: { icon: "relay", rows: ["isRelay", "relayURL", "relayTracks"] },
   kinesis: { icon: "ivs", rows: ["isKvs", "kvsStream", "kvsTranscode"] },
   inputs: { icon: "relay", rows: ["inputsManual", "inputsMatch"] },
