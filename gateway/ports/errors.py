@@ -126,6 +126,14 @@ class TooManyClips(GatewayError):
         self.retry_after = retry_after
 
 
+class TooManyCues(GatewayError):
+    """A channel has had as many cues or metadata as it may have in this time. retry_after: seconds until the next."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class BitRateTooHigh(GatewayError):
     """A push to the channel was just ended, because its bit rate was too high. kbps: the limit."""
 
