@@ -8,6 +8,7 @@ import contextlib
 import json
 import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from gateway.formats import amf0
@@ -16,6 +17,7 @@ from gateway.formats.scte35 import BreakDuration, SpliceInfo, SpliceInsert, writ
 from gateway.formats.splices import read_splice
 from gateway.media.track import Timed
 from tests.support.clients import push, until
+from tests.support.fleet import sharing
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import PLAIN, Film
 from tests.support.rtmp import DATA, Peer, connected
@@ -72,6 +74,12 @@ def listed(channel: Channel) -> list[dict[str, Any]]:
     return list(channel.gateway.api("GET", f"/videostream/{channel.id}/cues").json())
 
 
+def told(channel: Channel) -> list[tuple[str, float | None]]:
+    """Returns the events of a node about cues, the newest first."""
+    events = channel.gateway.api("GET", f"/events?channel={channel.id}&type=cue").json()
+    return [(event["data"]["type"], event["data"]["seconds"]) for event in events]
+
+
 async def post(channel: Channel, what: str, body: dict[str, Any]) -> int:
     path = f"/videostream/{channel.id}/{what}"
     return (await asyncio.to_thread(channel.gateway.api, "POST", path, body)).status
@@ -97,8 +105,7 @@ async def test_cues_of_the_api_reach_players_and_relays(gateway: Gateway) -> Non
                 assert abs(begin.at - newest) < 3000
         assert [(cue["id"], cue["origin"]) for cue in listed(here)] == [("b1", "api")] * 2
         assert [(cue["id"], cue["origin"]) for cue in listed(there)] == [("b1", "rtmp")] * 2
-    events = gateway.api("GET", f"/events?channel={here.id}&type=cue").json()
-    assert [(event["data"]["type"], event["data"]["seconds"]) for event in events] == [("in", None), ("out", 20.0)]
+    await until_in_thread(lambda: told(here) == [("in", None), ("out", 20.0)], "both are events")
 
 
 async def test_a_push_over_rtmp_sends_cues_and_survives_hostile_ones(gateway: Gateway) -> None:
@@ -180,6 +187,23 @@ async def test_cues_survive_a_change_of_the_input(gateway: Gateway) -> None:
             newest = max(message.timestamp for message in player.heard if message.type_id == 9)
             assert 0 < newest - second.at < 10_000
         assert [cue["id"] for cue in listed(channel)] == ["a", "a"]
+
+
+async def test_another_node_takes_cues_and_plays_them(tmp_path: Path) -> None:
+    with sharing(tmp_path, 2) as (holder, other):
+        channel = holder.channel()
+        asked = Channel(other, channel.item)
+        with push(FILM, channel.push, loop=True):
+            await asyncio.to_thread(channel.wait_live)
+            async with playing(asked) as player:
+                assert await post(asked, "cues", {"type": "out", "id": "b1", "seconds": 20}) == 202
+                assert await post(asked, "metadata", {"metadata": "Goal!"}) == 204
+                (cue,) = await cues(player, 1)
+                assert (cue.id, cue.seconds) == ("b1", 20.0)
+                await scripts(player, "onTimedMetadata", 1)
+            assert [cue["id"] for cue in listed(asked)] == [cue["id"] for cue in listed(channel)] == ["b1"]
+        await until_in_thread(lambda: told(channel) == [("out", 20.0)], "the holder has told it once")
+        assert told(asked) == []
 
 
 def test_a_recording_has_a_chapter_at_each_cue(gateway: Gateway) -> None:
