@@ -1,22 +1,21 @@
 """Puts ad cues and timed metadata into live streams, and lists the cues."""
 
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from aiohttp import web
 
 from gateway.api import session_schemas
 from gateway.api.answers import BadRequest, Conflict, answer
-from gateway.api.body import json_object, text_of
+from gateway.api.body import read
 from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT
-from gateway.api.moments import read_moment, read_number
+from gateway.api.moments import read_moment
 from gateway.api.route import operation
-from gateway.api.session_schemas import MAX_CUE_ID, MAX_SECTION_TEXT
 from gateway.api.sessions import source_stream
 from gateway.diagnosis.cue_log import StreamCues
 from gateway.formats.script_data import CueType
-from gateway.formats.splices import LONGEST, Splice, decode_section, read_splice
+from gateway.formats.splices import Splice, decode_section, read_splice
 from gateway.lib.rfc3339 import rfc3339
 from gateway.media.errors import InvalidData
 
@@ -35,8 +34,8 @@ async def create(request: web.Request) -> web.Response:
     section is passed on unchanged, but its time is `at`.
     """
     context = request.app[CONTEXT]
-    body = await json_object(request)
-    splice, at = read_cue(body), _moment(body, context.clock())
+    body = await read(request, session_schemas.NewCue)
+    splice, at = _splice(body), _moment(body.at, context.clock())
     cues = await _live_cues(request)
     id = cues.plan(splice, at)
     log.info("a user put a cue into a stream", channel=request.match_info["id"], kind=str(splice.type), id=id)
@@ -69,7 +68,7 @@ async def put_metadata(request: web.Request) -> web.Response:
     Players get the text with the media of this moment. At most 5 a second for each channel. The body of PutMetadata of
     Amazon IVS is accepted, too.
     """
-    text = text_of(await json_object(request), "metadata")
+    text = (await read(request, session_schemas.NewMetadata)).metadata
     if not text or len(text.encode("utf-8", "replace")) > MAX_METADATA:
         raise BadRequest(f"expected text of 1 to {MAX_METADATA} bytes", field="metadata")
     (await _live_cues(request)).push_metadata(text)
@@ -87,19 +86,14 @@ async def _live_cues(request: web.Request) -> StreamCues:
     return cues
 
 
-def read_cue(body: dict[str, Any]) -> Splice:
+def _splice(body: session_schemas.NewCue) -> Splice:
     """Returns the cue of a body; its section is empty if it must be made. Raises BadRequest."""
-    if body.get("scte35") is not None:
-        return _read_section(text_of(body, "scte35", MAX_SECTION_TEXT))
-    kind, id, seconds = body.get("type"), body.get("id"), body.get("seconds")
-    if kind not in (CueType.OUT, CueType.IN):
+    if body.scte35 is not None:
+        return _read_section(body.scte35)
+    if body.type is None:
         raise BadRequest("expected out or in", field="type")
-    if id is not None and (not isinstance(id, str) or not 0 < len(id) <= MAX_CUE_ID or not id.isprintable()):
-        raise BadRequest(f"expected text of 1 to {MAX_CUE_ID} characters", field="id")
-    number = None if seconds is None else read_number(seconds)
-    if seconds is not None and (number is None or not 0 < number <= LONGEST):
-        raise BadRequest(f"expected a number of seconds above 0, at most {LONGEST:g}", field="seconds")
-    return Splice(CueType(str(kind)), id or "", None, number if kind == CueType.OUT else None, b"")
+    kind = CueType(body.type)
+    return Splice(kind, body.id or "", None, body.seconds if kind is CueType.OUT else None, b"")
 
 
 def _read_section(text: str) -> Splice:
@@ -112,11 +106,11 @@ def _read_section(text: str) -> Splice:
     return splice
 
 
-def _moment(body: dict[str, Any], now: float) -> float | None:
+def _moment(value: str | float | None, now: float) -> float | None:
     """Returns the time of a cue in seconds since 1970; None: now. Raises BadRequest."""
-    if body.get("at") in (None, ""):
+    if value in (None, ""):
         return None
-    at = read_moment(body["at"], "at")
+    at = read_moment(value, "at")
     if at < now - _PAST_SECONDS:
         raise BadRequest("this time is in the past", field="at")
     if at > now + _AHEAD_SECONDS:
