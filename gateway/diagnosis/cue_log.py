@@ -23,6 +23,8 @@ KEPT: Final = 100  # cues in the list of a stream, planned ones too
 CUES_A_SECOND, METADATA_A_SECOND = 10, 5
 LEAD_SECONDS: Final = 8.0  # SCTE 35 §9.7.3.1 asks for at least 4 s from the message to the splice
 _API: Final = "api"
+_FARTHEST: Final = 7200.0  # seconds from a message to its cue
+_MAX_ID: Final = 128  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +95,9 @@ class StreamCues:
 
     def _push(self, cue: Cue, section: bytes, ahead: float | None) -> None:
         """Puts a cue into the stream now. ahead: seconds from now to its time; None: it is at the newest media."""
-        received = self._stream.received
-        at = dts = received.last_dts_ms
+        at = dts = self._stream.received.last_dts_ms
         if ahead is not None:
-            at = max(0, dts + round((time.monotonic() - received.last_push + ahead) * 1000))
+            at = max(0, dts + round((self._since_media() + ahead) * 1000))
         section = section or splice_section(cue.type, cue.id, at, cue.seconds)
         self._origin = _API
         try:
@@ -104,21 +105,27 @@ class StreamCues:
         finally:
             self._origin = ""
 
+    def _since_media(self) -> float:
+        """Returns the seconds since the newest media; 0 before the first unit."""
+        last = self._stream.received.last_push
+        return time.monotonic() - last if last else 0.0
+
     # ---- what the stream gets ----
 
     def _on_script(self, timed: Timed) -> None:
         found = read_ad_cue(timed)
         if found is None:
             return
-        stream, now = self._stream, time.monotonic()
-        ahead = (found.at - stream.received.last_dts_ms) / 1000 - (now - stream.received.last_push)
+        stream = self._stream
+        ahead = (found.at - stream.received.last_dts_ms) / 1000 - self._since_media()
+        ahead = min(max(ahead, -_FARTHEST), _FARTHEST)
         publisher = stream.publisher
         origin = self._origin or (publisher.protocol if publisher is not None else "")
-        cue = Cue(found.id, found.type, time.time() + ahead, found.seconds, origin)
+        cue = Cue(found.id[:_MAX_ID], found.type, time.time() + ahead, found.seconds, origin)
         self._cues.append(cue)
         if found.type is CueType.OTHER:
             return
-        self._break = found.id if found.type is CueType.OUT else ""
+        self._break = cue.id if found.type is CueType.OUT else ""
         self._ask_key_frame(ahead)
         if found.seconds is not None:
             self._ask_key_frame(ahead + found.seconds)

@@ -27,6 +27,7 @@ TICKS: Final = 90_000  # a second
 LONGEST: Final = 86_400.0  # seconds of a break
 _WRAP: Final = 1 << 33
 _MAX_ID: Final = 128  # characters
+_MAX_TEXT: Final = 8192  # characters: a section of 4096 bytes, and bytes after it
 # §10.3.3.1, Table 23: breaks, advertisements, placement opportunities and ad blocks. The end has the next number.
 _STARTS: Final = frozenset((0x22, 0x30, 0x32, 0x34, 0x36, 0x44, 0x46))
 _AHEAD: Final = 60_000, 10_000  # ms that a section's time may be after and before its AMF message
@@ -56,8 +57,9 @@ class ScriptSplice:
 
 
 def read_splice(section: bytes) -> Splice | None:
-    """Returns what a section says; None for a heartbeat. Raises InvalidData."""
+    """Returns what a section says; None for a heartbeat. Bytes after the section are left out. Raises InvalidData."""
     info = read_section(section)
+    section = section[: 3 + (int.from_bytes(section[1:3], "big") & 0xFFF)]
     command = info.command
     if isinstance(command, SpliceNull) and not info.descriptors:
         return None
@@ -110,6 +112,8 @@ def splice_section(kind: CueType, id: str, at: int, seconds: float | None) -> by
 
 def decode_section(text: str) -> bytes:
     """Returns the bytes of a section in base64. Raises InvalidData."""
+    if len(text) > _MAX_TEXT:
+        raise InvalidData(f"SCTE 35: {len(text)} characters")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

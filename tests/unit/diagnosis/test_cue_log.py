@@ -172,6 +172,29 @@ async def test_metadata_are_at_the_newest_media(rig: Rig) -> None:
     assert (timed.dts, read_metadata(timed)) == (5000, "Tor für ⚽")
 
 
+async def test_times_and_ids_of_another_node_have_bounds(rig: Rig) -> None:
+    for dts in (-(10**15), 10**15):
+        rig.publisher.stream.push_timed(ad_cue_data(AdCue(CueType.OUT, "x" * 9000, dts, None, b""), dts))
+    assert [len(cue.id) for cue in rig.cues.cues] == [128, 128]
+    assert [abs(cue.at - time.time()) < 7300 for cue in rig.cues.cues] == [True, True]
+    assert len(rig.events) == 2
+
+
+async def test_a_cue_before_the_first_media_is_at_their_start() -> None:
+    events = Events()
+    hub = builders.hub(events=events)
+    log = CueLog(hub, events)
+    publisher = publish(hub)
+    publisher.set_tracks(VIDEO, AUDIO, {})
+    cues = log.of(publisher.stream)
+    assert cues is not None
+    cues.plan(out("b1"), time.time() + 2)
+    (cue,) = cues.cues
+    assert abs(cue.at - time.time() - 2) < 1
+    hub.drain()
+    await hub.drained()
+
+
 async def test_renditions_have_no_list_of_their_own() -> None:
     events = Events()
     hub = builders.hub(events=events)

@@ -94,6 +94,13 @@ def test_everything_else_is_another_cue(info: SpliceInfo, id: str) -> None:
     assert (says(info).type, says(info).id, says(info).seconds) == (CueType.OTHER, id, None)
 
 
+def test_bytes_after_a_section_are_left_out() -> None:
+    section = splice_section(CueType.OUT, "7", 5000, None)
+    found = read_splice(section + b"x" * 5000)
+    assert found is not None
+    assert found.section == section
+
+
 def test_a_heartbeat_is_no_cue() -> None:
     assert read_splice(write_section(SpliceInfo(SpliceNull()))) is None
 
@@ -205,6 +212,6 @@ def test_a_time_that_cannot_be_is_now(time: Any) -> None:
 
 def test_a_section_in_base64_is_decoded() -> None:
     assert decode_section("/DAR") == b"\xfc\x30\x11"
-    for text in ("/DA", "é", "/DAR\n"):
+    for text in ("/DA", "é", "/DAR\n", "A" * 8196):
         with pytest.raises(InvalidData):
             decode_section(text)
