@@ -68,7 +68,7 @@ _STATUS: Final[tuple[tuple[int, tuple[type[Exception], ...]], ...]] = (
         ),
     ),
     (413, (errors.TooLarge,)),
-    (429, (errors.TooManyCaptions, errors.TooManyClips)),
+    (429, (errors.TooManyRequests,)),
     (503, (errors.AtCapacity, errors.HolderUnavailable, errors.StoreUnavailable, errors.StoreUnusable)),
 )
 

@@ -14,6 +14,7 @@ from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
 from gateway.channels.media_owners import MediaOwners, StoredDeletions
 from gateway.channels.stores import ChannelStore, DomainStore
 from gateway.channels.stream_key import SigningSecrets
+from gateway.diagnosis.cue_log import CueLog
 from gateway.diagnosis.daily_traffic import DailyTraffic
 from gateway.diagnosis.event_log import EventLog
 from gateway.diagnosis.experience import Experience
@@ -119,6 +120,7 @@ class Context:
     metrics: Metrics
     recorder: Recorder
     experience: Experience
+    cues: CueLog
     traffic: DailyTraffic
     drop_cached: Callable[[str], None] = lambda channel_id: None
     cluster: ClusterQueries = field(default_factory=SingleNode)

@@ -21,7 +21,7 @@ _DESCRIPTIONS: Final = {
     409: "Not possible in the present state.",
     413: "Too large.",
     422: "The object in the request cannot be used for this.",
-    429: "Too many wrong tokens or passwords from this address, or too many clips of the channel.",
+    429: "Too many wrong tokens or passwords from this address, or too many clips, cues or metadata of the channel.",
     502: "A service that the gateway called refused the request.",
     503: "The store or another service is unavailable; try again later.",
     507: "Not enough disk space.",
@@ -33,7 +33,7 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
     operations = [route.operation for route in routes]
     bodies = {operation.body for operation in operations if operation.body is not None}
     answers = {answer for operation in operations for _, answer in ((0, operation.answer), *operation.other_answers)}
-    types = sorted((type for type in bodies | answers | {Error} if not isinstance(type, str)), key=str)
+    types = sorted((type for type in bodies | answers | {Error} if not isinstance(type, str | None)), key=str)
     modes: dict[Any, JsonSchemaMode] = {type: "validation" if type in bodies else "serialization" for type in types}
     references, definitions = TypeAdapter.json_schemas(
         [(type, modes[type], TypeAdapter(type)) for type in types], ref_template=_REF
@@ -94,7 +94,9 @@ def _clean(schema: Any, names: bool = False) -> Any:
 
 def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     operation, names = route.operation, re.findall(r"{(\w+)}", _template(route))
-    success = {"description": f"{operation.summary}.", "content": _content(operation.answer, schemas)}
+    success: dict[str, Any] = {"description": f"{operation.summary}."}
+    if operation.answer is not None:
+        success["content"] = _content(operation.answer, schemas)
     described: dict[str, Any] = {"operationId": _operation_id(route), "summary": operation.summary, "tags": [route.tag]}
     described["responses"] = {str(operation.status): success}
     parameters = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]

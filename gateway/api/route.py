@@ -14,7 +14,8 @@ from gateway.ports.users import UserRole
 class Operation:
     """A handler and its description.
 
-    body, answer: the type of the JSON, such as a model of gateway.api.schemas; a media type if it is not JSON.
+    body, answer: the type of the JSON, such as a model of gateway.api.schemas; a media type if it is not JSON; None:
+    there is none.
     status: on success; statuses: additional possible statuses.
     other_answers: types of answers with additional statuses, if they are not Error.
     query: (name, description) pairs.

@@ -14,6 +14,7 @@ from gateway.api import (
     clips,
     cloudfront,
     console,
+    cues,
     document_route,
     events,
     films,
@@ -78,6 +79,9 @@ ROUTES: Final = (
         Route("GET /videostreams/online", sessions.online, role=_BROADCASTER),
         Route("GET /videostreams/traffic", traffic.index),
         Route("POST /videostream/{id}/outputs/{name}", sessions.switch, held=True),
+        Route("POST /videostream/{id}/cues", cues.create, role=_BROADCASTER, held=True),
+        Route("GET /videostream/{id}/cues", cues.index, role=_BROADCASTER, held=True),
+        Route("POST /videostream/{id}/metadata", cues.put_metadata, role=_BROADCASTER, held=True),
     ),
     *_tagged(
         "Recordings",

@@ -4,9 +4,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from gateway.api.schema_base import Body, Schema, SparseSchema, Time
+from gateway.api.schema_base import Body, ExpectedText, Schema, SparseSchema, Time
 from gateway.channels.inputs import MAX_ADDRESS, MAX_ITEMS, MAX_KBPS, MAX_SECONDS, MAX_TEXT, MAX_ZONE, InputKind
+from gateway.formats.splices import LONGEST
 from gateway.inputs.channel_input import InputState
+
+_MAX_CUE_ID = 64  # characters
+_MAX_SECTION_TEXT = 5464  # characters of base64: a section of 4096 bytes
 
 
 class Output(Schema):
@@ -330,3 +334,53 @@ class LoggedEvent(Schema):
     channel: str
     node: str
     data: dict[str, Any]
+
+
+class NewCue(Body):
+    """A break that begins (`out`) or ends (`in`), or a whole section of SCTE 35 in base64.
+
+    id: of the break. seconds: its planned duration; without it, the break ends with its end only.
+    at: in ISO form or in seconds since 1970, at most an hour ahead (default: now).
+    """
+
+    type: Annotated[Literal["out", "in"] | None, ExpectedText("expected out or in")] = None
+    id: Annotated[
+        str | None,
+        Field(pattern=rf"^[^\x00-\x1f\x7f]{{1,{_MAX_CUE_ID}}}$"),
+        ExpectedText(f"expected text of 1 to {_MAX_CUE_ID} characters"),
+    ] = None
+    seconds: Annotated[
+        float | None,
+        Field(gt=0, le=LONGEST, examples=[30]),
+        ExpectedText(f"expected a number of seconds above 0, at most {LONGEST:g}"),
+    ] = None
+    at: Annotated[str | float | None, Field(examples=["2030-01-31T18:00:00Z"]), ExpectedText("expected a time")] = None
+    scte35: Annotated[
+        str | None, Field(max_length=_MAX_SECTION_TEXT), ExpectedText("expected a section of SCTE 35 in base64")
+    ] = None
+
+
+class CueId(Schema):
+    """A cue that was taken."""
+
+    id: str
+
+
+class Cue(Schema):
+    """An ad cue of a live stream. at: its time, which may be in the future. seconds: planned; null: unknown.
+
+    type: `other` is a message without a break. origin: the protocol of the push, or api.
+    """
+
+    id: str
+    type: Literal["out", "in", "other"]
+    at: Time
+    seconds: float | None
+    origin: str
+
+
+class NewMetadata(Body):
+    """Timed metadata, at most 1,024 bytes of UTF-8. channelArn: of Amazon IVS; it has no effect."""
+
+    metadata: Annotated[str, ExpectedText("expected text")]
+    channelArn: Annotated[Any, ExpectedText("")] = None

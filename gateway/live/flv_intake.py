@@ -6,6 +6,7 @@ import structlog
 
 from gateway.formats.flv.demuxer import MediaDemuxer, track_number
 from gateway.formats.flv.tag import Script, TrackMedia, TrackStart, Unsupported
+from gateway.live.cue_intake import CueIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import TrackInfo, track_info
 from gateway.live.track_changes import IntervalLimiter
@@ -32,6 +33,7 @@ class FlvIntake(UnitIntake):
         self._push_additional = publisher.push_additional
         self._infos: tuple[TrackInfo, ...] = ()
         self._info_limiter = IntervalLimiter()
+        self._cues = CueIntake(publisher)
 
     @property
     def tracks(self) -> tuple[MediaTrack | None, MediaTrack | None]:
@@ -101,7 +103,9 @@ class FlvIntake(UnitIntake):
                 self._set_tracks(now)
                 self._describe_tracks(now)
         elif self.is_announced:
-            self.publisher.push_timed(Timed(time, script.name, script.amf))
+            timed = Timed(time, script.name, script.amf)
+            if not self._cues.take_script(timed, now):
+                self.publisher.push_timed(timed)
 
     def _on_change(
         self, track_id: int, item: MediaTrack | TrackStart | Unsupported, index: int, timestamp: int, now: float

@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.formats.script_data import MAX_TEXT, CaptionText, caption_data
 from gateway.live.stream import Stream
-from gateway.ports.errors import TooManyCaptions
+from gateway.ports.errors import TooManyRequests
 
 _EARLIEST: Final = 60_000  # milliseconds before the newest picture
 _LATEST: Final = 600_000  # milliseconds after it
@@ -25,10 +25,10 @@ class PostedCaption:
 def post_caption(stream: Stream, caption: PostedCaption) -> None:
     """Shows a caption to all viewers of a live stream.
 
-    Raises TooManyCaptions for more than `StreamCaptions.posts` allows, and ValueError for a time that is too far away.
+    Raises TooManyRequests for more than `StreamCaptions.posts` allows, and ValueError for a time that is too far away.
     """
     if not stream.captions.posts.take(1, time.monotonic()):
-        raise TooManyCaptions("at most 10 captions a second are possible", 1)
+        raise TooManyRequests("at most 10 captions a second are possible", 1)
     newest = stream.received.last_dts_ms
     start = _moment(caption.start, newest)
     end = _moment(caption.end, newest) if caption.end is not None else None

@@ -9,9 +9,12 @@ from typing import Final, Protocol
 
 import structlog
 
+from gateway.formats.ts.data_units import DataUnit
+from gateway.formats.ts.packets import unwrapped
 from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
 from gateway.formats.ts.program_tables import StreamEntry, StreamUse
 from gateway.formats.ts.sound_frames import CLOCK, SoundFormat
+from gateway.live.cue_intake import LONGEST_MS, CueIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, UnitIntake
@@ -78,6 +81,7 @@ class ProgramIntake(UnitIntake):
     def __init__(self, publisher: StreamPublisher, make_converter: MakeConverter) -> None:
         super().__init__(publisher)
         self.reader = ProgramReader()
+        self._cues = CueIntake(publisher)
         self._make_converter = make_converter
         self._sources: dict[int, _Source] = {}  # by PID
         self._left_out: dict[int, str] = {}  # by PID: the names that were logged
@@ -105,10 +109,21 @@ class ProgramIntake(UnitIntake):
                     self._take_unit(source, event, wall, now)
             elif isinstance(event, ProgramTracks):
                 self._select(event)
+            elif isinstance(event, DataUnit) and event.kind is StreamUse.SCTE35 and self.is_announced:
+                self._take_cue(event, now)
         counters = self.reader.counters
         if counters.damaged != self._bad:
             self._bad = counters.damaged
             self.publisher.dropped["ingest"] = self._bad
+
+    def _take_cue(self, unit: DataUnit, now: float) -> None:
+        """Publishes an ad cue. Its times are on the clock of the units, of 33 bits."""
+        begin = unit.pts or 0
+        self._cues.take_section(unit.payload, self._moment(begin), lambda pts: self._moment(unwrapped(pts, begin)), now)
+
+    def _moment(self, ticks: int) -> int:
+        """Returns the time of the stream at a time of the sender."""
+        return self.timeline.near((ticks + _TICKS // 2) // _TICKS & 0xFFFFFFFF, LONGEST_MS)
 
     def _take_unit(self, source: _Source, event: ProgramUnit, wall: float, now: float) -> None:
         """Publishes a unit. Hot path."""

@@ -37,7 +37,7 @@ Each part of the state has one writer:
   `additional` has them instead.
 - `playback` belongs to playback and packaging. Each playback protocol changes its own count of `viewers`, and adds the
   bytes that it sends to `tally`, which the hub sets once. Packagers set their `next_numbers`.
-- `outputs` belongs to itself. `health` is set once by diagnosis.
+- `outputs` belongs to itself. `health` and `on_script` are set once by diagnosis.
 """
 
 from __future__ import annotations
@@ -205,6 +205,7 @@ class Stream(Fanout):
         self.additional = AdditionalRelay() if spec.relays else None
         self.playback = StreamPlayback()
         self.health: HealthReport | None = None  # of a source stream
+        self.on_script: Callable[[Timed], None] | None = None  # called with all script data, before the sinks
         self._on_playable = on_playable
         self._on_end: list[Callable[[EndReason], None]] = []
         self._override: PictureOverride | None = None
@@ -312,6 +313,8 @@ class Stream(Fanout):
 
     def push_timed(self, timed: Timed) -> None:
         self.captions.take(timed)
+        if self.on_script is not None:
+            self.on_script(timed)
         self.original.push_timed(timed)
         if not self._original_hidden:
             super().push_timed(timed)

@@ -74,13 +74,14 @@ class PublisherTimeline:
             return self._jump(track_clock, raw)
         return max(self._floor, track_clock.high + max(ahead, -self._reorder))
 
-    def near(self, raw: int) -> int:
+    def near(self, raw: int, leap: int | None = None) -> int:
         """Returns the time of a timestamp that belongs to no track, for script data. It never re-bases the clock.
 
         Timestamps of script data are often 0. Returns the latest time if `raw` is not within `leap` of it.
+        leap: milliseconds; None: that of the clock.
         """
-        ahead = _distance(raw + self._offset, self.latest)
-        return max(self._floor, self.latest + ahead) if -self._leap <= ahead <= self._leap else self.latest
+        ahead, leap = _distance(raw + self._offset, self.latest), self._leap if leap is None else leap
+        return max(self._floor, self.latest + ahead) if -leap <= ahead <= leap else self.latest
 
     def _join(self, track: int, raw: int) -> int:
         """Returns the time of a track's first timestamp: on the clock of the other tracks if it fits."""

@@ -9,7 +9,7 @@ GatewayError
 ├── OwnOutput            a channel wants to pull its own output
 ├── AtCapacity           a limit of this node is reached
 │   └── TooManyRefusals  too many wrong credentials came from an address
-├── TooManyClips         too many clips of a channel were made in this time
+├── TooManyRequests         too many clips of a channel were made in this time
 ├── BitRateTooHigh       a push was just ended for its bit rate
 ├── PushesNotAccepted    this node serves players and accepts no pushes
 ├── NoSuchChannel        no channel is stored under this id
@@ -118,16 +118,11 @@ class TooManyRefusals(AtCapacity):
     """A credential is wrong, and its address sent too many wrong ones within a minute."""
 
 
-class TooManyCaptions(GatewayError):
-    """Too many captions were written for a channel. retry_after: seconds until the next one."""
+class TooManyRequests(GatewayError):
+    """A channel has had as many of these requests as it may have in this time.
 
-    def __init__(self, message: str, retry_after: int) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class TooManyClips(GatewayError):
-    """A channel has had as many clips as it may have in this time. retry_after: seconds until the next one."""
+    retry_after: seconds until the next one.
+    """
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)

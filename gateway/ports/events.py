@@ -20,6 +20,7 @@ class EventType(StrEnum):
     STREAM_HEALTH = "stream.health"
     KEY_EXPIRES = "key.expires"
     INPUT_SWITCHED = "input.switched"
+    CUE = "cue"
     PUBLISH_STARTED = "publish.started"
     PUBLISH_ENDED = "publish.ended"
     CHANNEL_CREATED = "channel.created"
@@ -49,6 +50,7 @@ _NAMES: Final = {
     EventType.RECORDING_READY: ("key",),
     EventType.JOB_DONE: ("source", "outputs"),
     EventType.JOB_FAILED: ("source",),
+    EventType.CUE: ("id",),
 }
 
 

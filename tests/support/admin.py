@@ -26,6 +26,7 @@ from gateway.api.route import Route
 from gateway.api.routes import ROUTES
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.stream_key import SigningSecrets
+from gateway.diagnosis.cue_log import CueLog
 from gateway.diagnosis.daily_traffic import DailyTraffic
 from gateway.diagnosis.event_log import EventLog
 from gateway.diagnosis.experience import Experience
@@ -213,6 +214,7 @@ async def admin(
             readiness=readiness,
             metrics=metrics,
             experience=Experience(metrics),
+            cues=CueLog(hub, events),
             traffic=DailyTraffic(hub.traffic, console or kept),
             drop_cached=forgotten.append,
             servers_by_key=KeyServers(SigningSecrets(SECRET), store or sqlite, SingleNode(), lambda: PORTS).list,

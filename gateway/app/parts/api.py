@@ -62,6 +62,7 @@ def build_context(gateway: GatewayParts, metrics_of_all: Callable[[], Awaitable[
         metrics=node.metrics,
         recorder=gateway.diagnosis.recorder,
         experience=node.experience,
+        cues=live.cues,
         traffic=gateway.diagnosis.traffic,
         drop_cached=gateway.viewers.channels.forget,
         cluster=gateway.cluster,

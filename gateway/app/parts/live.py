@@ -6,6 +6,7 @@ from gateway.api.hub_samples import HubSamples
 from gateway.app.node_parts import NodeParts
 from gateway.app.parts.backends import Backends
 from gateway.app.parts.output_factory import OutputFactory
+from gateway.diagnosis.cue_log import CueLog
 from gateway.diagnosis.health_monitor import HealthMonitor
 from gateway.lib import log as logs
 from gateway.live.hub import NODES_SECONDS, Hub, StreamLimits
@@ -21,9 +22,10 @@ from gateway.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The streams of this node. remote_viewers: viewers of these streams on other nodes."""
+    """The streams of this node, and their cues. remote_viewers: viewers of these streams on other nodes."""
 
     hub: Hub
+    cues: CueLog
     outputs: OutputFactory
     remote_viewers: RemoteViewerCounts
 
@@ -61,7 +63,7 @@ async def build_live(parts: NodeParts, backends: Backends, memory: Backlogs) -> 
     metrics.read_from(health)
     await stack.enter_async_context(parts.tasks)
     parts.tasks.start(health.run(), "health")
-    return Live(hub, outputs, remote_viewers)
+    return Live(hub, CueLog(hub, events), outputs, remote_viewers)
 
 
 def _stream_limits(settings: Settings, shared: bool) -> StreamLimits:

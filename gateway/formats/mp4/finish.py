@@ -4,10 +4,12 @@ Fragments protect a growing recording: after a crash it is complete up to the la
 has one index before the media (ISO/IEC 14496-12 §6.2.3 allows it: "fast start").
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from gateway.formats.mp4.movie import MovieTrack, chunks, movie_head, read_tracks
+from gateway.formats.mp4.chapters import Chapter, placed
+from gateway.formats.mp4.movie import MovieTrack, chunks, movie_head, read_tracks, shown_range
 from gateway.formats.mp4.reader import Run, boxes, need, read_run, read_track_header, u32
 from gateway.formats.mp4.tables import Access
 from gateway.media.errors import InvalidData
@@ -37,11 +39,13 @@ class Finished:
     torn: bool
 
 
-def finish(source: BinaryIO, target: BinaryIO, *, created: float = 0.0) -> Finished:
+def finish(
+    source: BinaryIO, target: BinaryIO, *, created: float = 0.0, chapters: Sequence[Chapter] = (), before: str = ""
+) -> Finished:
     """Writes the fragmented movie `source`, perhaps incomplete at its end, as a progressive one to `target`.
 
     source, target: seekable; `target` is empty.
-    created: seconds since 1970.
+    created: seconds since 1970. chapters, before: see `placed`; their times are those of the fragments.
 
     All data up to the last complete fragment are used. Times begin at zero; edit lists keep the tracks in sync. Tracks
     without samples are left out. Memory: the sample tables and one piece of the file.
@@ -53,7 +57,8 @@ def finish(source: BinaryIO, target: BinaryIO, *, created: float = 0.0) -> Finis
     traks = [t for t in traks if t.table.samples]
     if not traks:
         raise InvalidData("no whole fragment")
-    head = movie_head(traks, created)
+    begin, stop = shown_range(traks)
+    head = movie_head(traks, created, placed(chapters, begin, stop - begin, before))
     target.write(head.data)
     for place, size, _ in chunks(traks):
         _copy(source, place, size, target)

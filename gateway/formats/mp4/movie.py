@@ -11,6 +11,7 @@ from itertools import repeat
 from typing import Final
 
 from gateway.formats.mp4.box import box, full_box
+from gateway.formats.mp4.chapters import Chapter, chapter_box
 from gateway.formats.mp4.init import TrackInit, media_header, movie_header, movie_init, track_header
 from gateway.formats.mp4.reader import boxes, find, need, u32
 from gateway.formats.mp4.tables import Table
@@ -61,23 +62,23 @@ def add_description(track: MovieTrack, init: TrackInit) -> None:
     track.stsd = full_box(b"stsd", 0, 0, (count + 1).to_bytes(4, "big"), head, new_track(init).stsd[16:])
 
 
-def movie_head(tracks: list[MovieTrack], created: float = 0.0) -> MovieHead:
+def movie_head(tracks: list[MovieTrack], created: float = 0.0, chapters: Sequence[Chapter] = ()) -> MovieHead:
     """Returns the head of a movie. Its media are the chunks of all tracks, without gaps, in the order of `chunks`.
 
-    tracks: with samples. created: seconds since 1970; 0: unknown.
+    tracks: with samples. created: seconds since 1970; 0: unknown. chapters: of the movie, with times from its start on.
     """
     media = sum(sum(t.table.lengths) for t in tracks)
     stamp = max(int(created) + _FROM_1904_TO_1970, 0) if created else 0
     # The index comes before the media, so its length must be known first. It depends only on `wide`.
     wide = media > _MAX_NARROW
     places = [array("Q", bytes(8 * len(t.table.positions))) for t in tracks]
-    position = len(FTYP) + len(_moov(tracks, places, wide, stamp)[0]) + (16 if wide else 8)
+    position = len(FTYP) + len(_moov(tracks, places, wide, stamp, chapters)[0]) + (16 if wide else 8)
     filled = [0] * len(tracks)
     for _, size, n in chunks(tracks):
         places[n][filled[n]] = position
         filled[n] += 1
         position += size
-    moov, seconds = _moov(tracks, places, wide, stamp)
+    moov, seconds = _moov(tracks, places, wide, stamp, chapters)
     mdat = struct.pack(">I4sQ", 1, b"mdat", media + 16) if wide else struct.pack(">I4s", media + 8, b"mdat")
     return MovieHead(FTYP + moov + mdat, media, seconds)
 
@@ -87,9 +88,23 @@ def chunks(traks: Sequence[MovieTrack]) -> Iterator[tuple[int, int, int]]:
     return heapq.merge(*[zip(t.table.positions, t.table.lengths, repeat(n)) for n, t in enumerate(traks)])
 
 
-def _moov(traks: Sequence[MovieTrack], positions: list[array[int]], wide: bool, created: int) -> tuple[bytes, float]:
+def shown_range(tracks: Sequence[MovieTrack]) -> tuple[float, float]:
+    """Returns when a movie begins and ends on the clock of its samples, in seconds."""
+    starts, ends = zip(
+        *((t.table.shown_start / t.timescale, t.table.shown_end / t.timescale) for t in tracks), strict=True
+    )
+    return min(starts), max(ends)
+
+
+def _moov(
+    traks: Sequence[MovieTrack],
+    positions: list[array[int]],
+    wide: bool,
+    created: int,
+    chapters: Sequence[Chapter],
+) -> tuple[bytes, float]:
     """Returns the index, and the movie's duration in seconds."""
-    zero = min(t.table.shown_start / t.timescale for t in traks)
+    zero, _ = shown_range(traks)
     longest = 0
     boxes_ = []
     for n, trak in enumerate(traks):
@@ -108,7 +123,7 @@ def _moov(traks: Sequence[MovieTrack], positions: list[array[int]], wide: bool, 
         tkhd = track_header(trak.track_id, late + shown, volume, trak.width, trak.height, created, trak.group)
         boxes_.append(box(b"trak", tkhd, box(b"edts", _edits(late, shown, first + lift)), mdia))
     head = movie_header(_SCALE, longest, max(t.track_id for t in traks) + 1, created)
-    return box(b"moov", head, *boxes_), longest / _SCALE
+    return box(b"moov", head, *boxes_, chapter_box(chapters)), longest / _SCALE
 
 
 def _edits(late: int, shown: int, first: int) -> bytes:

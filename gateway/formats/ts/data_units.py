@@ -15,6 +15,8 @@ _CELL_HEAD: Final = 5
 class DataUnit:
     """One section or PES packet. pts: ticks of 90 kHz on the clock of the units; None: without time.
 
+    Of a section, `pts` is the decode time of the last unit before it.
+
     payload: a `splice_info_section`; KLV sets; the data field of teletext (ETSI EN 300 472); or anything.
     """
 

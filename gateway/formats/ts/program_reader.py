@@ -156,6 +156,10 @@ class ProgramReader:
     def add(self, event: Event) -> None:
         self._events.append(event)
 
+    def add_section(self, entry: StreamEntry, section: bytes) -> None:
+        """Adds a section, which came after the unit with the last time."""
+        self._events.append(DataUnit(entry.pid, entry.use, self._near, section))
+
     def begin_times(self, stream: "_Stream", pts: int, dts: int, generation: int) -> tuple[int, int] | None:
         """Returns the unwrapped times of a PES packet; None if it is from before a jump. Tells a jump."""
         if generation < self._generation:
@@ -212,7 +216,7 @@ class _Stream:
         if psi.crc32(section):
             self._program.counters.crc_errors += 1
             return
-        self._program.add(DataUnit(self.entry.pid, self.entry.use, None, section))
+        self._program.add_section(self.entry, section)
 
     def take_pes(self, data: bytes, generation: int) -> None:
         """Takes a PES packet. generation: of the program's clock at its start."""

@@ -28,7 +28,7 @@ from gateway.outputs.clips.movie_file import CannotJoin
 from gateway.outputs.clips.sources import JUMP_HEAD, ClipSources, FragmentUnits, MovieUnits, SourcePiece, UnitReader
 from gateway.outputs.storage.archive import Archive
 from gateway.ports import media_keys
-from gateway.ports.errors import AtCapacity, CannotCut, NoSuchObject, NothingRecorded, OutputError, TooManyClips
+from gateway.ports.errors import AtCapacity, CannotCut, NoSuchObject, NothingRecorded, OutputError, TooManyRequests
 from gateway.ports.events import Event, Events, EventType
 from gateway.ports.stores import ObjectStore
 from gateway.settings.models import ClipsSettings
@@ -106,7 +106,7 @@ class ClipService:
     async def make_clip(self, channel: Channel, start: float, end: float, stream: Stream | None) -> StoredClip:
         """Stores a clip. start, end: seconds since 1970. stream: the channel's live stream on this node.
 
-        Raises NothingRecorded, CannotCut, AtCapacity, TooManyClips, StoreUnavailable.
+        Raises NothingRecorded, CannotCut, AtCapacity, TooManyRequests, StoreUnavailable.
         """
         began = time.monotonic()
         with self._reserve("clip", channel.id), self._count(channel.id, end - start, began), _disk_errors():
@@ -312,19 +312,19 @@ class ClipQuota:
         self._clips: BoundedDict[str, deque[tuple[float, float]]] = BoundedDict(_MAX_CHANNELS)
 
     def take(self, channel: str, seconds: float, now: float) -> tuple[float, float]:
-        """Counts a clip of `seconds`. Returns the entry for `give_back`. now: monotonic time. Raises TooManyClips."""
+        """Counts a clip of `seconds`, and returns the entry for `give_back`. Raises TooManyRequests. now: monotonic."""
         clips = self._clips[channel] = self._clips.get(channel) or deque()
         while clips and now - clips[0][0] >= _HOUR:
             clips.popleft()
         recent = [at for at, _ in clips if now - at < _MINUTE]
         if self._per_minute and len(recent) >= self._per_minute:
-            raise TooManyClips(
+            raise TooManyRequests(
                 f"at most {self._per_minute} clips of a channel are made in a minute (clips.per_minute)",
                 math.ceil(recent[-self._per_minute] + _MINUTE - now),
             )
         used = sum(length for _, length in clips)
         if self._seconds and used and used + seconds > self._seconds:
-            raise TooManyClips(
+            raise TooManyRequests(
                 f"at most {self._seconds:g} seconds of clips of a channel are made in an hour (clips.seconds_per_hour)",
                 math.ceil(clips[0][0] + _HOUR - now),
             )

@@ -12,11 +12,13 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from gateway.formats.mp4.chapters import Chapter
 from gateway.formats.mp4.finish import finish
 from gateway.lib.backoff import Backoff
 from gateway.lib.numbers import read_integer
 from gateway.lib.tasks import Tasks
 from gateway.media.errors import InvalidData
+from gateway.outputs.recording.break_chapters import PROGRAM
 from gateway.outputs.recording.on_demand_session import (
     parse_recording_name,
     recording_name,
@@ -45,6 +47,7 @@ class Mp4Finalizer:
     From then on only that file is used; the archive stores it.
     If the disk is full, finishing is tried again, with a warning.
     A recording without a complete fragment is removed.
+    The chapters of a recording are in memory only: after a crash, the MP4 has none.
     """
 
     def __init__(self, archive: Archive) -> None:
@@ -55,6 +58,7 @@ class Mp4Finalizer:
         self._channel_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # one recording at a time
         self._waiting: list[Path] = []  # recordings from before `run`
         self._busy: set[Path] = set()
+        self._chapters: dict[Path, tuple[Chapter, ...]] = {}
         self._recheck: set[Path] = set()  # to check again, because the first check may be outdated
         self._claim_lock = threading.Lock()
         self._last_numbers: dict[tuple[str, str], int] = {}  # the last number by kind and channel
@@ -76,8 +80,10 @@ class Mp4Finalizer:
             self._last_numbers[kind, channel] = number
             return number
 
-    def finish(self, path: Path) -> None:
-        """Finishes a recording that has been closed."""
+    def finish(self, path: Path, chapters: tuple[Chapter, ...] = ()) -> None:
+        """Finishes a recording that has been closed. chapters: of its stream."""
+        if chapters:
+            self._chapters[path] = chapters
         if path in self._busy:
             # Recovery found the file while it was written, and may have checked it already.
             self._recheck.add(path)
@@ -158,6 +164,7 @@ class Mp4Finalizer:
                     await asyncio.sleep(backoff.next())
         finally:
             self._busy.discard(path)
+            self._chapters.pop(path, None)
             self._recheck.discard(path)
             if not self._busy:
                 self._idle.set()
@@ -168,7 +175,8 @@ class Mp4Finalizer:
             await recover_session(path, self._archive)
             return
         channel, start_ms = parsed
-        movie = await self._threads.run(lambda: _find_or_make(path, start_ms))
+        chapters = self._chapters.get(path, ())
+        movie = await self._threads.run(lambda: _find_or_make(path, start_ms, chapters))
         if movie is None:
             return
         try:
@@ -198,7 +206,7 @@ def _recording_of(name: str) -> str:
     return name.removesuffix(_DONE).rpartition("~")[0] if name.endswith(_DONE) else name.removesuffix(_UNFINISHED)
 
 
-def _find_or_make(path: Path, start_ms: int) -> _Movie | None:
+def _find_or_make(path: Path, start_ms: int, chapters: tuple[Chapter, ...]) -> _Movie | None:
     """Returns the MP4 that an earlier attempt made, or makes it; None if another process has the recording."""
     stem = path.name.removesuffix(_UNFINISHED)
     for done in path.parent.glob(f"{glob.escape(stem)}~*{_DONE}"):
@@ -210,10 +218,10 @@ def _find_or_make(path: Path, start_ms: int) -> _Movie | None:
             with disk_errors(path.parent):
                 path.unlink(missing_ok=True)
             return _Movie(done, ms / 1000, lock)
-    return _make(path, start_ms)
+    return _make(path, start_ms, chapters)
 
 
-def _make(path: Path, start_ms: int) -> _Movie | None:
+def _make(path: Path, start_ms: int, chapters: tuple[Chapter, ...]) -> _Movie | None:
     descriptor = take_abandoned(path)
     if descriptor is None:
         return None  # another process writes it, finishes it, or has finished it
@@ -223,7 +231,7 @@ def _make(path: Path, start_ms: int) -> _Movie | None:
             with temporary.open("wb") as target:
                 fcntl.flock(target, fcntl.LOCK_EX)  # never waits: no other process opens this file
                 try:
-                    result = finish(source, target, created=start_ms / 1000)
+                    result = finish(source, target, created=start_ms / 1000, chapters=chapters, before=PROGRAM)
                 except InvalidData as error:
                     log.warning("a recording could not be saved", file=path.name, reason=str(error),
                                 bytes=os.fstat(descriptor).st_size)  # fmt: skip

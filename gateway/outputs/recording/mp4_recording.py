@@ -6,13 +6,15 @@ from functools import partial
 from typing import Any
 
 from gateway.channels.channel import Channel
+from gateway.formats.script_data import read_ad_cue
 from gateway.live.additional_sinks import AdditionalSinks
 from gateway.live.pushed_tracks import MAX_PUSHED
 from gateway.live.stream import Stream
 from gateway.live.subscription import AdditionalUnit, Subscription
 from gateway.media.errors import InvalidData
-from gateway.media.track import Tracks
+from gateway.media.track import Timed, Tracks
 from gateway.outputs.recording.additional_track import AdditionalTrack
+from gateway.outputs.recording.break_chapters import BreakChapters
 from gateway.outputs.recording.cutter import PieceStart
 from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer, parse_unfinished
 from gateway.outputs.recording.mp4_piece import Mp4Piece
@@ -37,7 +39,7 @@ class Mp4Recording(SegmentedRecording):
     Memory is constant, about a second of media.
     A new epoch of the stream (the publisher reconnected, or tracks changed) begins a new piece.
     If writing fails, the part on disk becomes a shorter piece.
-    Additional tracks that the channel chose (`recordTracks`) are in the same files.
+    Additional tracks that the channel chose (`recordTracks`) are in the same files. Chapters begin at ad cues.
     """
 
     def __init__(self, stream: Stream, archive: Archive, finalizer: Mp4Finalizer, counts: RecordingCounts) -> None:
@@ -47,6 +49,7 @@ class Mp4Recording(SegmentedRecording):
         self._sinks: AdditionalSinks | None = None
         self._pieces = 0
         self._captions = RecordedCaptions(stream, archive)
+        self._chapters = BreakChapters()
 
     def report(self) -> dict[str, Any]:
         status = {**super().report(), "pieces": self._pieces, "bytes": self._bytes}
@@ -56,6 +59,10 @@ class Mp4Recording(SegmentedRecording):
 
     def begin_epoch(self, tracks: Tracks) -> None:
         """Does nothing: every piece contains its own tracks."""
+
+    def on_timed(self, timed: Timed) -> None:
+        if (cue := read_ad_cue(timed)) is not None:
+            self._chapters.add(cue)
 
     # ---- additional tracks ----
 
@@ -158,5 +165,5 @@ class Mp4Recording(SegmentedRecording):
             name = parse_unfinished(piece.file.path.name)
             if name is not None and movie.begin is not None and movie.closed:
                 await self._captions.store(*name, piece.file.path.parent, movie.begin, movie.end)
-            self._finalizer.finish(piece.file.path)
+            self._finalizer.finish(piece.file.path, self._chapters.chapters)
             self._counts.finished["video"] += 1

@@ -143,6 +143,10 @@ POSTED: dict[EventType, tuple[dict[str, Any], str]] = {
         {"from": "main", "to": "slate", "reason": "silent"},
         '{"from":"main","to":"slate","reason":"silent"}',
     ),
+    EventType.CUE: (
+        {"stream": "c1", "id": "key=1", "type": "out", "seconds": 30.0, "at": "2030-01-31T18:00:00.000Z"},
+        '{"stream":"c1","id":"key=1","type":"out","seconds":30.0,"at":"2030-01-31T18:00:00.000Z"}',
+    ),
     EventType.JOB_FAILED: (
         {"job": "1-ab", "kind": "vod", "source": "key=1.mp4", "state": "ERROR", "error": "no picture"},
         '{"job":"1-ab","kind":"vod","source":"key=1.mp4","state":"ERROR","error":"no picture"}',

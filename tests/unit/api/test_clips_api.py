@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from gateway.api.context import RequestLimits
 from gateway.formats.mp4.movie import MovieHead
 from gateway.outputs.clips.clip_service import Movie, StoredClip
-from gateway.ports.errors import TooManyClips
+from gateway.ports.errors import TooManyRequests
 from tests.support.admin import TOKEN, admin
 from tests.support.builders import FAR
 from tests.support.http import SECONDS
@@ -47,7 +47,7 @@ class Clips:
             yield PIECE
 
     async def make_clip(self, *args: Any) -> StoredClip:
-        raise TooManyClips("at most 6 clips", 17)
+        raise TooManyRequests("at most 6 clips", 17)
 
 
 async def test_too_many_clips_are_429_with_retry_after(tmp_path: Path) -> None:

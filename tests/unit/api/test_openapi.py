@@ -72,6 +72,8 @@ async def _answers(api: Admin) -> dict[str, Any]:
     for route in sorted(ROUTES, key=lambda r: (r.method == "DELETE", -len(r.path))):
         if str in (type(route.operation.answer), type(route.operation.body)) or route.tag in ELSEWHERE:
             continue
+        if route.operation.answer is None:
+            continue
         if "/alarms/" in route.path:  # it sends a message
             continue
         name = "eva" if route.tag == "Console" else "main" if "/inputs/" in route.path else "hls"
@@ -80,12 +82,16 @@ async def _answers(api: Admin) -> dict[str, Any]:
                   "NewLogin": {"password": TOKEN}, "NewUser": {"name": "adam", "password": "12345678"},
                   "UserChanges": {"password": "12345678"}, "QrText": {"text": "rtmp://host/stream"},
                   "RelayChanges": {"isRelay": False}, "AboutChanges": {"description": ""}, "Profile": {"theme": "dark"},
-                  "ToSign": {"url": "/vod/a/a.m3u8"}, "list": inputs}  # fmt: skip
+                  "ToSign": {"url": "/vod/a/a.m3u8"}, "NewCue": {"type": "out"}, "NewCaption": {"text": "x"},
+                  "list": inputs}  # fmt: skip
         if route.path == "/alarms":
             bodies["list"] = [{"name": "r", "on": ["disk"], "to": "https://example.com/hook"}]
         path += f"?sign={item['key']}" if route.path.startswith("/_servers/") else ""
         body = bodies.get(route.operation.body.__name__, {}) if route.operation.body else None
-        found[f"{route.method} {route.path}"] = (route.operation.answer, await api.json(route.method, path, body))
+        found[f"{route.method} {route.path}"] = (
+            route.operation.answer,
+            await api.json(route.method, path, body, status=route.operation.status),
+        )
     return found
 
 

@@ -11,7 +11,7 @@ from gateway.live.stream import Stream
 from gateway.live.stream_captions import StreamCaptions
 from gateway.media.caption_track import CaptionTrack
 from gateway.media.track import AccessUnit, Timed
-from gateway.ports.errors import TooManyCaptions
+from gateway.ports.errors import TooManyRequests
 from tests.support import builders
 from tests.support.builders import VIDEO, picture
 from tests.support.caption_writer import code, popped_on, sei, user_data
@@ -135,6 +135,6 @@ def test_posted_captions_are_limited(monkeypatch: pytest.MonkeyPatch):
     for start, end in ((0.0, None), (5_000.0, None), (1_000.0, 999.0)):
         with pytest.raises(ValueError):
             post_caption(stream, PostedCaption("x", start=start, end=end))
-    with pytest.raises(TooManyCaptions):
+    with pytest.raises(TooManyRequests):
         for _ in range(11):
             post_caption(stream, PostedCaption("x"))

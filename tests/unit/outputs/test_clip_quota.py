@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from gateway.outputs.clips.clip_service import ClipQuota
-from gateway.ports.errors import TooManyClips
+from gateway.ports.errors import TooManyRequests
 
 
 def refused(quota: ClipQuota, now: float, seconds: float = 1.0, channel: str = "c1") -> int:
     """The seconds to wait; 0: the clip was counted."""
     try:
         quota.take(channel, seconds, now)
-    except TooManyClips as error:
+    except TooManyRequests as error:
         return error.retry_after
     return 0
 

@@ -15,6 +15,7 @@ import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, html, LinkButton, Notice, PageHead, Radios, Skeleton } from "../ui.js";
 import { Play, Push } from "./channel/addresses.js";
 import { Clips } from "./channel/clips.js";
+import { Cues } from "./channel/cues.js";
 import { Health } from "./channel/health.js";
 import { Experience } from "./channel/experience.js";
 import { ChannelHistory } from "./channel/history.js";
@@ -158,6 +159,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
         ${!pushFirst && push}
         ${!several && shownInputs}
         <${Play} channel=${channel} />
+        ${session && live && !gone && html`<${Cues} id=${id} />`}
         <${Clips} channel=${channel} />
         ${!gone && html`<${ChannelHistory} id=${id} live=${live} /><${Experience} id=${id} /><${Traffic} id=${id} />`}
       </div>

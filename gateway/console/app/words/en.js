@@ -124,6 +124,7 @@ export default {
   "event.type.channel.changed": "Channel changed",
   "event.type.channel.created": "Channel created",
   "event.type.channel.deleted": "Channel deleted",
+  "event.type.cue": "Ad cue",
   "event.type.input.switched": "Input switched",
   "event.type.job.done": "Job finished",
   "event.type.job.failed": "Job failed",

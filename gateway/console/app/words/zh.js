@@ -124,6 +124,7 @@ export default {
   "event.type.channel.changed": "频道已修改",
   "event.type.channel.created": "频道已创建",
   "event.type.channel.deleted": "频道已删除",
+  "event.type.cue": "广告提示",
   "event.type.input.switched": "输入已切换",
   "event.type.job.done": "任务完成",
   "event.type.job.failed": "任务失败",

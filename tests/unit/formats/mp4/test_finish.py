@@ -180,7 +180,7 @@ def test_movies_above_4_gb_use_64_bit_offsets(monkeypatch: pytest.MonkeyPatch) -
     pieces = recording()
     plain, _ = finished(b"".join(pieces))
     real = movies._moov
-    monkeypatch.setattr(movies, "_moov", lambda traks, at, wide, created: real(traks, at, True, created))
+    monkeypatch.setattr(movies, "_moov", lambda traks, at, wide, *more: real(traks, at, True, *more))
     monkeypatch.setattr(movies, "_MAX_NARROW", 0)
     wide, _ = finished(b"".join(pieces))
     assert find(wide, b"moov", b"trak", b"mdia", b"minf", b"stbl", b"co64") is not None

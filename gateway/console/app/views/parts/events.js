@@ -23,7 +23,7 @@ import { protocolName } from "./names.js";
 /** The types of events in the order of the filter. @type {Readonly<Record<string, Tone>>} */
 export const TYPES = {
   "publish.started": "ok", "publish.ended": "idle", "publish.refused": "warn", "stream.started": "ok", "stream.ended": "idle",
-  "stream.health": "warn", "key.expires": "warn", "input.switched": "warn", "output.failed": "bad", "output.recovered": "ok", "recording.ready": "info", "job.done": "info",
+  "stream.health": "warn", "key.expires": "warn", "input.switched": "warn", "cue": "info", "output.failed": "bad", "output.recovered": "ok", "recording.ready": "info", "job.done": "info",
   "job.failed": "bad", "channel.created": "info", "channel.changed": "info", "channel.deleted": "warn", "worker.died": "bad",
   "certificate.renewed": "ok", "certificate.failed": "bad",
   "registry.failed": "bad", "registry.recovered": "ok",
@@ -73,6 +73,7 @@ export function details({ type, data }) {
     case "publish.refused": return [from, refusalReason(data["reason"], data["expired"])].join(" · ");
     case "stream.ended": return [span(data["seconds"]), endReason(data["reason"])].join(" · ");
     case "input.switched": return t("event.input", { from: data["from"] ?? NOTHING, to: data["to"], why: switchReason(data["reason"]) });
+    case "cue": return [data["type"], ...(data["seconds"] ? [span(data["seconds"])] : []), data["id"]].join(" · ");
     case "output.failed": return [outputName(data["output"]), data["target"], data["error"]].filter(Boolean).join(" · ");
     case "output.recovered": return [outputName(data["output"]), data["target"]].filter(Boolean).join(" · ");
     case "recording.ready": return [outputName(data["kind"]), ...(data["seconds"] ? [span(data["seconds"])] : [])].join(" · ");

@@ -1,0 +1,79 @@
+"""CueIntake: turns the ad cues of a push into `onAdCue`, once, at the entry."""
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from gateway.formats.script_data import AdCue, ad_cue_data
+from gateway.formats.splices import Splice, is_cue_message, read_script_splice, read_splice
+from gateway.lib.bounded_dict import BoundedDict
+from gateway.lib.log_rate_limiter import LogRateLimiter
+from gateway.lib.token_bucket import TokenBucket
+from gateway.live.publisher import StreamPublisher
+from gateway.media.errors import InvalidData
+from gateway.media.track import Timed
+
+log = structlog.get_logger(__name__)
+
+LONGEST_MS: Final = 3_600_000  # from a message to its cue; a later cue counts as one without a time
+_A_SECOND, _AT_ONCE = 2, 10  # cues of a push; further ones are dropped
+_REPEAT_MS: Final = 10_000  # time in which an equal section is a repetition
+_REMEMBERED: Final = 32
+_LINES = LogRateLimiter(2)  # of all pushes
+
+
+class CueIntake:
+    """Publishes the ad cues of one push. Malformed ones and those of a flood are counted in `dropped` of the publisher.
+
+    Encoders of transport streams send a section several times before its break. Only the first one is published.
+    """
+
+    def __init__(self, publisher: StreamPublisher) -> None:
+        self._publisher = publisher
+        self._bucket = TokenBucket(_A_SECOND, _AT_ONCE)
+        self._known: BoundedDict[bytes, int] = BoundedDict(_REMEMBERED)  # times by section
+
+    def take_script(self, timed: Timed, now: float) -> bool:
+        """Publishes the ad cue of script data. Returns False if it is something else. now: monotonic seconds."""
+        if not is_cue_message(timed.name):
+            return False
+        try:
+            found = read_script_splice(timed)
+        except InvalidData as error:
+            self._drop(str(error))
+            return True
+        if found is not None:
+            self._publish(found.splice, timed.dts, timed.dts + found.at, now)
+        return found is not None
+
+    def take_section(self, section: bytes, dts: int, to_time: Callable[[int], int], now: float) -> None:
+        """Publishes the ad cue of a section of SCTE 35.
+
+        dts: time of its arrival on the clock of the push, milliseconds. to_time: returns the time on this clock of
+        ticks of 33 bits. now: monotonic seconds.
+        """
+        try:
+            splice = read_splice(section)
+        except InvalidData as error:
+            self._drop(str(error))
+            return
+        if splice is None:
+            return
+        at = dts if splice.pts is None else to_time(splice.pts)
+        known = self._known.get(splice.section)
+        if known is None or abs(at - known) > _REPEAT_MS:
+            self._known[splice.section] = at
+            self._publish(splice, dts, at, now)
+
+    def _publish(self, splice: Splice, dts: int, at: int, now: float) -> None:
+        at = min(max(at, dts - LONGEST_MS), dts + LONGEST_MS)
+        if not self._bucket.take(1, now):
+            self._drop("too many cues")
+            return
+        self._publisher.push_timed(ad_cue_data(AdCue(splice.type, splice.id, at, splice.seconds, splice.section), dts))
+
+    def _drop(self, reason: str) -> None:
+        self._publisher.dropped["cues"] += 1
+        if (more := _LINES.admit()) is not None:
+            log.info("ad cue dropped", stream=self._publisher.stream.name, reason=reason, **more)
