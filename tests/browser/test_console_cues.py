@@ -35,6 +35,5 @@ async def test_a_break_is_begun_and_ended(gateway: Gateway) -> None:
             await card.get_by_role("button", name="Begin the break").click()
             await expect(rows).to_have_count(3)
             assert not watched.complaints
-            await card.screenshot(path="/tmp/cues-card.png")
     listed = gateway.api("GET", f"/videostream/{channel.id}/cues").json()
     assert [(cue["type"], cue["seconds"]) for cue in listed] == [("out", None), ("in", None), ("out", 12.5)]
