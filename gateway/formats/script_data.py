@@ -147,5 +147,5 @@ def read_values(timed: Timed) -> dict[str, AmfValue]:
 _LONGEST: Final = 3_600_000  # milliseconds between a caption and the message with it
 
 
-def _moment(value: AmfValue | None) -> int | None:
+def _moment(value: AmfValue) -> int | None:
     return int(value) if isinstance(value, float) and abs(value) <= _LONGEST else None
