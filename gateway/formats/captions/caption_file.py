@@ -13,13 +13,13 @@ MAX_BYTES: Final = 5_000_000
 _MARKS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
-def read_caption_file(data: bytes) -> list[CaptionCue]:
+def read_caption_file(data: bytes, max_bytes: int = MAX_BYTES) -> list[CaptionCue]:
     """Returns the cues of a WebVTT or SubRip file, sorted by their starts; times count from 0.
 
-    Bounds: see `cue_lines`. Damaged cues are left out. Raises InvalidData for other files, and above MAX_BYTES.
+    Bounds: see `cue_lines`. Damaged cues are left out. Raises InvalidData for other files, and above `max_bytes`.
     """
-    if len(data) > MAX_BYTES:
-        raise InvalidData(f"captions of more than {MAX_BYTES // 1_000_000} MB")
+    if len(data) > max_bytes:
+        raise InvalidData(f"captions of more than {max_bytes // 1_000_000} MB")
     text = _decode(data).replace("\r\n", "\n").replace("\r", "\n")
     cues = read_webvtt(text)
     if cues is None:

@@ -13,6 +13,7 @@ from gateway.ports.vod_names import VodNames
 from gateway.workers.package_protocol import POSTER_QUALITY, THUMBNAIL_QUALITY, PackageRequest, PackageResult
 from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
 from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
+from gateway.workers.programs.vod.film_texts import FilmTexts
 from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.programs.vod.ts_segment_writer import TsSegmentWriter, master_playlist, vod_playlist
 from gateway.workers.programs.vod.video_transcoder import VideoTranscoder
@@ -110,17 +111,18 @@ class _Packaging:
         (self._folder / self._names.playlist).write_bytes(vod_playlist(segments.written))
         display = None if pictures is None else (pictures.display, float(pictures.source.rate))
         tracks = None if pictures is None else pictures.track, None if audio is None else audio.track
-        master = master_playlist(self._names, segments.written, *tracks, display)
+        duration = round(sum(segment.duration for segment in segments.written), 3)
+        captions = FilmTexts(self._film).write(self._folder, self._names, self._zero, duration)
+        master = master_playlist(self._names, segments.written, *tracks, display, captions)
         (self._folder / self._names.master).write_bytes(master)
         if self._previews is not None:
             self._previews.save(self._folder, self._names, (end - self._zero) / VOD_CLOCK)
         if pictures is None:
             self._save_cover()
-        duration = round(sum(segment.duration for segment in segments.written), 3)
         size = (0, 0) if pictures is None else pictures.size
         damaged = (0 if pictures is None else pictures.source.damaged) + (0 if audio is None else audio.damaged)
         has_previews = self._previews is not None
-        return PackageResult(len(segments.written), duration, *size, self._has_poster, damaged, has_previews)
+        return PackageResult(len(segments.written), duration, *size, self._has_poster, damaged, has_previews, captions)
 
     def _open_video(self) -> VideoTranscoder:
         previews = self._previews = PreviewPictures(self._film.declared_duration) if self._request.previews else None
