@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,8 @@ from gateway.ports.bin_keys import in_bin
 from gateway.ports.errors import FilmInUse, InvalidField, NoSuchFilm, NoSuchObject
 from gateway.ports.films import MAX_CAPTIONS, Film, FilmCaptions, FilmState
 from tests.support import films
-from tests.support.gateway import Gateway, Reply, http
+from tests.support.film_captions import send_captions, uploaded_film
+from tests.support.gateway import Gateway, http
 from tests.support.shared_gateway import shared_gateway
 from tests.support.studio import Bench, bench
 
@@ -156,39 +154,13 @@ async def test_the_languages_of_a_film_are_bounded(tmp_path: Path) -> None:
 gateway = shared_gateway(MILLRACE_VOD__PRESET="ultrafast", MILLRACE_PLAYBACK__AUTH="sign")
 
 
-def send(gateway: Gateway, path: str, data: bytes) -> Reply:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{gateway.ports['admin']}{path}",
-        data=data, headers={"Authorization": f"Bearer {gateway.token}", "Content-Type": "text/vtt"}, method="PUT",
-    )  # fmt: skip
-    try:
-        with urllib.request.urlopen(request, timeout=15) as reply:
-            return Reply(reply.status, {}, reply.read())
-    except urllib.error.HTTPError as error:
-        with error:
-            return Reply(error.code, {}, error.read())
-
-
 @pytest.fixture(scope="module")
 def key(gateway: Gateway) -> str:
-    offer = gateway.api("POST", "/uploads", {"name": "clip.mp4"}).json()
-    sent = urllib.request.Request(
-        offer["url"], data=films.plain().read_bytes(), headers=offer["headers"], method=offer["method"]
-    )
-    with urllib.request.urlopen(sent, timeout=30):
-        pass
-    found = str(offer["key"]).removesuffix(".mp4")
-    end = time.monotonic() + 90
-    while (film := gateway.api("GET", f"/films/{found}").json()).get("state") != "READY":
-        assert time.monotonic() < end, film
-        time.sleep(0.2)
-    return found
+    return uploaded_film(gateway, films.plain())
 
 
 def test_uploaded_captions_play_with_the_protection_of_the_film(gateway: Gateway, key: str) -> None:
-    added = send(
-        gateway, f"/filmcaptions/{key}/de-CH?label=Schwiizert%C3%BC%C3%BCtsch", SUBRIP.encode("latin-1", "replace")
-    )
+    added = send_captions(gateway, f"{key}/de-CH?label=Schwiizert%C3%BC%C3%BCtsch", SUBRIP.encode("latin-1", "replace"))
     assert added.status == 200, added.text
     (captions,) = added.json()["captions"]
     assert (captions["language"], captions["label"]) == ("de-CH", "Schwiizertüütsch")
@@ -214,7 +186,7 @@ def test_uploaded_captions_play_with_the_protection_of_the_film(gateway: Gateway
     ],
 )
 def test_wrong_captions_are_refused(gateway: Gateway, key: str, path: str, data: bytes, status: int) -> None:
-    reply = send(gateway, f"/filmcaptions/{path.format(key=key)}", data)
+    reply = send_captions(gateway, path.format(key=key), data)
     assert reply.status == status and json.loads(reply.body)["error"]
     film: dict[str, Any] = gateway.api("GET", f"/films/{key}").json()
     assert film["captions"] == []
