@@ -14,14 +14,18 @@ from gateway.formats.captions.caption_file import read_caption_file
 from gateway.formats.ts.pes import find_first_pts
 from gateway.ports.bin_keys import in_bin
 from gateway.ports.errors import FilmInUse, InvalidField, NoSuchFilm, NoSuchObject
-from gateway.ports.films import MAX_CAPTIONS, Film, FilmCaptions, FilmState
+from gateway.ports.films import MAX_CAPTIONS, FilmCaptions, FilmState
+from gateway.ports.films import Film as FilmRecord
 from tests.support import films
+from tests.support.caption_writer import captioned, captions_of
 from tests.support.film_captions import send_captions, uploaded_film
 from tests.support.gateway import Gateway, http
+from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.studio import Bench, bench
 
 SUBRIP = "1\n00:00:00,500 --> 00:00:01,500\n<i>Grüß</i> Gott <3\n\n2\n00:00:02,000 --> 00:00:02,500\nשלום\n"
+SILENT = Film("captions", seconds=6, audio=None)
 WEBVTT = b"WEBVTT\n\n00:01.000 --> 00:02.000\n<v A>one &lt; two\n"
 
 
@@ -40,7 +44,7 @@ def spoken(name: str, coding: str) -> Path:
     return films.film(name, "-f", "lavfi", "-i", films.PICTURE, *more, *named, "-t", "3", *films.H264)
 
 
-async def made(at: Bench, source: Path, key: str = "a.mp4") -> Film:
+async def made(at: Bench, source: Path, key: str = "a.mp4") -> FilmRecord:
     at.put(source, key)
     await at.finished((await at.studio.submit(key)).id)
     return await at.studio.films.get_visible(key.rpartition(".")[0])
@@ -61,6 +65,20 @@ async def test_text_tracks_of_the_file_become_subtitles(name: str, coding: str, 
         first = find_first_pts((folder / "astream_00001.ts").read_bytes())
         assert f"X-TIMESTAMP-MAP=MPEGTS:{first},LOCAL:00:00:00.000".encode() in text
         assert [(c.start // 90, c.text) for c in read_caption_file(text)] == [(500, "Grüß Gott <3"), (2000, "שלום")]
+
+
+async def test_closed_captions_stay_in_the_pictures_and_are_listed(tmp_path: Path) -> None:
+    source = captioned(SILENT, [(10, "THE FIRST LINE"), (60, "A SECOND ONE"), (110, "NUMBER THREE")])
+    async with bench(tmp_path) as at:
+        await made(at, source, "a.flv")
+        master = (at.root / "a/a.m3u8").read_text()
+        assert 'TYPE=CLOSED-CAPTIONS,GROUP-ID="cc",NAME="CC1"' in master and 'INSTREAM-ID="CC1"' in master
+        kept = captions_of(at.root / "a/astream_00001.ts")
+        assert kept == captions_of(source) and "A SECOND ONE" in kept
+        # Uploaded ones are listed beside them.
+        await at.studio.captions.add("a", "en", "English", WEBVTT)
+        both = (at.root / "a/a.m3u8").read_text()
+        assert 'CLOSED-CAPTIONS="cc",SUBTITLES="subs"' in both and 'INSTREAM-ID="CC1"' in both
 
 
 async def test_uploaded_captions_stay_when_the_film_is_made_again(tmp_path: Path) -> None:
@@ -110,7 +128,7 @@ async def ready(at: Bench, key: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data.encode())
     made = {"hls": f"{key}/{base}.m3u8"}
-    await at.studio.films.store.add(Film(key, base, 1.0, state=FilmState.READY, files=made, duration=12.5))
+    await at.studio.films.store.add(FilmRecord(key, base, 1.0, state=FilmState.READY, files=made, duration=12.5))
 
 
 async def test_what_is_no_caption_file_changes_nothing(tmp_path: Path) -> None:
@@ -118,7 +136,7 @@ async def test_what_is_no_caption_file_changes_nothing(tmp_path: Path) -> None:
         await ready(at, "a")
         with pytest.raises(InvalidField):
             await at.studio.captions.add("a", "en", "English", b"\x00\x01")
-        await at.studio.films.store.add(Film("new", "New", 2.0))
+        await at.studio.films.store.add(FilmRecord("new", "New", 2.0))
         with pytest.raises(FilmInUse):
             await at.studio.captions.add("new", "en", "English", WEBVTT)
         assert (await at.studio.films.get_visible("a")).captions == ()
