@@ -24,7 +24,7 @@ _MAX_SERVERS: Final = 16  # servers in a policy, because a header must stay shor
 _IVS: Final = "https://*.live-video.net"  # players load Amazon IVS streams from there
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'{inline}; style-src 'self'; img-src 'self' data: blob:{pull}; "
-    "media-src 'self' blob:{pull} {ivs}; connect-src 'self'{sockets}{store} {ivs}; font-src 'self'; "
+    "media-src 'self' blob: data:{pull} {ivs}; connect-src 'self'{sockets}{store} {ivs}; font-src 'self'; "
     "worker-src 'self' blob:; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "object-src 'none'"
 )

@@ -19,10 +19,13 @@ from gateway.api.jobs import film_addresses, present_jobs, vod_service
 from gateway.api.moments import page_limit
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
+from gateway.channels.captions import is_label, is_language
 from gateway.channels.names import is_object_key
+from gateway.formats.captions.caption_file import MAX_BYTES
 from gateway.lib.rfc3339 import rfc3339
-from gateway.ports.errors import NoSuchFilm
+from gateway.ports.errors import NoSuchFilm, TooLarge
 from gateway.ports.films import Film
+from gateway.ports.vod_names import MAX_LANGUAGE, names_in, vod_names_of
 from gateway.vod.uploads import UploadExists
 
 log = structlog.get_logger(__name__)
@@ -97,6 +100,46 @@ async def qr(request: web.Request) -> web.Response:
     return await qr_code.respond(presented["page"], "QR code of the player page")
 
 
+@operation(schemas.Film, body="text/vtt", statuses=(409, 413, 503), query=(("label", "what players show"),))
+async def set_captions(request: web.Request) -> web.Response:
+    """Add captions to a video on demand: a WebVTT or SubRip file.
+
+    They replace captions in the same language. Players that keep playlists show them after ten minutes.
+    """
+    key, language = _key(request), _language(request)
+    label = request.query.get("label", "").strip() or language
+    if not is_label(label):
+        raise BadRequest("expected at most 64 characters without quotation marks", field="label")
+    pieces, size = [], 0
+    async for piece in read_chunks(request, request.content_length):
+        size += len(piece)
+        if size > MAX_BYTES:
+            raise TooLarge(size, MAX_BYTES, "the file with captions")
+        pieces.append(piece)
+    film = await vod_service(request).captions.add(key, language, label, b"".join(pieces))
+    log.info("captions added", film=key, language=language)
+    return await _answer(request, film)
+
+
+@operation(schemas.Film, statuses=(409, 503))
+async def remove_captions(request: web.Request) -> web.Response:
+    """Remove captions of a video on demand.
+
+    Captions of the video itself come back when it is made again.
+    """
+    key, language = _key(request), _language(request)
+    film = await vod_service(request).captions.remove(key, language)
+    log.info("captions removed", film=key, language=language)
+    return await _answer(request, film)
+
+
+def _language(request: web.Request) -> str:
+    language = request.match_info["language"]
+    if not is_language(language) or len(language) > MAX_LANGUAGE:
+        raise BadRequest("expected a language such as en or pt-BR", field="language")
+    return language
+
+
 async def _answer(request: web.Request, film: Film) -> web.Response:
     return answer((await _present(request, [film]))[0])
 
@@ -111,7 +154,12 @@ def _film_json(film: Film, url: Callable[[str], str]) -> dict[str, Any]:
     urls = {name: url(film.files[name]) if name in film.files else None for name in _FILES}
     values = {name: getattr(film, name) or None for name in ("duration", "size", "error")}
     created, page = rfc3339(film.created), url(f"{film.key}/")
-    return to_answer(schemas.Film, film, created=created, page=page, **values, **urls)
+    names = vod_names_of(film.files.get("hls", "")) or names_in(film.key)
+    captions = [
+        {"language": each.language, "label": each.label, "url": url(names.key(names.captions(each.language)))}
+        for each in film.captions
+    ]
+    return to_answer(schemas.Film, film, created=created, page=page, captions=captions, **values, **urls)
 
 
 def _key(request: web.Request) -> str:

@@ -107,6 +107,8 @@ ROUTES: Final = (
         Route("PUT /uploads/{key}", films.receive_upload, public=True),
         Route("GET /films", films.index),
         Route("GET /filmqr/{key:.+}", films.qr),
+        Route("PUT /filmcaptions/{key:.+}/{language}", films.set_captions),
+        Route("DELETE /filmcaptions/{key:.+}/{language}", films.remove_captions),
         Route("GET /films/{key:.+}", films.show),
         Route("PUT /films/{key:.+}", films.edit),
         Route("DELETE /films/{key:.+}", films.delete),

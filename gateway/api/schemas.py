@@ -138,6 +138,14 @@ class NewJob(Body):
     description: Annotated[str, Field(max_length=MAX_DESCRIPTION), DESCRIPTION] = ""
 
 
+class FilmCaptions(Schema):
+    """Captions of a video on demand. language: BCP 47. label: for players. url: the play address of the WebVTT."""
+
+    language: str
+    label: str
+    url: str
+
+
 class Film(Schema):
     """A video on demand. key: its folder in the object store.
 
@@ -160,6 +168,7 @@ class Film(Schema):
     poster: str | None
     thumbnail: str | None
     preview: str | None
+    captions: list[FilmCaptions]
 
 
 class FilmChanges(Body):

@@ -25,6 +25,16 @@ def parse_captions(value: Any) -> tuple[CaptionTrack, ...]:
     return tracks
 
 
+def is_language(text: str) -> bool:
+    """Whether a text is a language of captions, such as en or pt-BR."""
+    return bool(text) and _LANGUAGE.fullmatch(text) is not None
+
+
+def is_label(text: str) -> bool:
+    """Whether players can show a text as the name of captions."""
+    return _LABEL.fullmatch(text) is not None
+
+
 def _parse(entry: Any) -> CaptionTrack:
     if not isinstance(entry, dict):
         raise ValueError('expected captions such as {"source": "cc1", "language": "en", "label": "English"}')

@@ -15,8 +15,9 @@ from gateway.lib.assets import Asset, Assets
 from gateway.playback.site import LOGO, SITE, SiteReader
 
 # Scripts, styles and workers are files of this origin. Media comes from Media Source objects, which have blob URLs.
+# hls.js makes text tracks from an empty data URL.
 _POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob: data:; "
     "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors *"
 )
 # The broadcaster pushes to another port, or to a server that the user enters. It must not be in a frame, because it
@@ -28,7 +29,7 @@ _BROADCAST_POLICY: Final = (
 )
 # The player of an address. It loads media only from the hosts whose addresses it may play.
 _PLAYER_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:{hosts}; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob: data:{hosts}; "
     "connect-src 'self'{hosts}; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors *"
 )
 _IVS_HOSTS: Final = "*.live-video.net"  # Amazon IVS

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
@@ -11,6 +11,7 @@ from gateway.lib.records import read_record
 
 MAX_TITLE: Final = 200  # characters
 MAX_DESCRIPTION: Final = 5_000  # characters
+MAX_CAPTIONS: Final = 32  # languages of a film
 
 
 class FilmState(StrEnum):
@@ -24,6 +25,18 @@ class FilmState(StrEnum):
 IMPORTED: Final = "imported"  # a mark: films of the object store were imported
 # The states of films in lists.
 LISTED: Final = frozenset((FilmState.PROCESSING, FilmState.READY, FilmState.ERROR))
+
+
+@dataclass(frozen=True, slots=True)
+class FilmCaptions:
+    """Captions of a film in one language. The film has at most one for each, in upper or lower case.
+
+    language: BCP 47. label: what players show. uploaded: whether they came as a file; otherwise the video had them.
+    """
+
+    language: str
+    label: str
+    uploaded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +59,7 @@ class Film:
     duration: float = 0.0
     size: int = 0
     files: Mapping[str, str] = field(default_factory=dict)
+    captions: tuple[FilmCaptions, ...] = ()
     error: str = ""
     version: int = 1
 
@@ -66,12 +80,19 @@ class Film:
     def as_item(self) -> dict[str, Any]:
         """Returns plain values for a store."""
         item = {field.name: getattr(self, field.name) for field in fields(self)}
-        return item | {"state": str(self.state), "files": dict(self.files)}
+        captions = [asdict(each) for each in self.captions]
+        return item | {"state": str(self.state), "files": dict(self.files), "captions": captions}
 
     @classmethod
     def of_item(cls, item: Mapping[str, Any]) -> Film:
         """Returns the film for the values of `as_item`. Ignores fields of newer programs."""
         return read_record(cls, item, defaults=True)
+
+
+def merged_captions(captions: Sequence[FilmCaptions], more: Sequence[FilmCaptions]) -> tuple[FilmCaptions, ...]:
+    """Returns all captions. Those of `more` come after the others, and replace those of their language."""
+    replaced = {each.language.lower() for each in more}
+    return (*(each for each in captions if each.language.lower() not in replaced), *more)
 
 
 def search_form(text: str) -> str:

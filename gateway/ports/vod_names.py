@@ -17,6 +17,8 @@ _MAX_BASE = 230
 _UNESCAPED: Final = "!$'()*+,;=@"
 _MAX_READABLE: Final = 200  # characters of the readable part, so that the longest file name fits
 _SEGMENT = re.compile(r"stream_[0-9]{5,7}\.ts", re.ASCII)
+MAX_LANGUAGE: Final = 16  # characters of a language of captions, so that the longest file name fits
+_CAPTIONS = re.compile(rf"cc_[a-z0-9-]{{2,{MAX_LANGUAGE}}}\.(?:vtt|m3u8)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,14 @@ class VodNames:
         """Returns the file name of a segment. number: from 1."""
         return f"{self.base}stream_{number:05d}.ts"
 
+    def captions(self, language: str) -> str:
+        """Returns the file name of captions in WebVTT. language: BCP 47, at most MAX_LANGUAGE characters."""
+        return f"{self.base}cc_{language.lower()}.vtt"
+
+    def captions_playlist(self, language: str) -> str:
+        """Returns the file name of the media playlist of these captions."""
+        return f"{self.base}cc_{language.lower()}.m3u8"
+
     @property
     def poster(self) -> str:
         return f"{self.base}.0000000.jpg"
@@ -64,7 +74,8 @@ class VodNames:
         """Whether `file` may be a file of this VOD. Recordings and uploads have other names."""
         if file in (self.master, self.playlist, self.poster, self.thumbnail, self.preview, self.preview_pictures):
             return True
-        if file.startswith(self.base) and _SEGMENT.fullmatch(file[len(self.base) :]) is not None:
+        rest = file.removeprefix(self.base)
+        if rest != file and (_SEGMENT.fullmatch(rest) or _CAPTIONS.fullmatch(rest)):
             return True
         earlier = self.earlier
         return earlier is not None and earlier.has(file)

@@ -10,7 +10,7 @@ import structlog
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import FilmInUse, NoSuchFilm, StoreUnavailable
-from gateway.ports.films import Film, FilmState, FilmStore
+from gateway.ports.films import Film, FilmCaptions, FilmState, FilmStore, merged_captions
 from gateway.ports.jobs import VOD
 from gateway.ports.stores import JobStore
 from gateway.ports.vod_names import VodNames, names_in, names_of
@@ -80,15 +80,17 @@ class Films:
         await self._store(first, begun)
 
     async def mark_ready(self, names: VodNames, source: str, made: dict[str, Any]) -> None:
-        """Records that a film can be played. made: its `files`, `duration` and `size`.
+        """Records that a film can be played. made: its `files`, `duration`, `size`, and `captions` of the video.
 
-        Waits for an unavailable store.
+        Uploaded captions stay. Waits for an unavailable store.
         """
         first = Film(names.prefix, title_of(source), time.time(), source=source, state=FilmState.READY, **made)
-        await wait_for_store(
-            lambda: self._store(first, lambda film: film.to(state=FilmState.READY, source=source, error="", **made)),
-            film=first.key,
-        )
+
+        def ready(film: Film) -> Film:
+            captions = merged_captions(first.captions, [each for each in film.captions if each.uploaded])
+            return film.to(state=FilmState.READY, source=source, error="", **made | {"captions": captions})
+
+        await wait_for_store(lambda: self._store(first, ready), film=first.key)
 
     async def fail(self, names: VodNames, error: str) -> None:
         """Records that the job of a film failed. A film from an earlier job is not changed."""
@@ -105,9 +107,24 @@ class Films:
 
     async def edit(self, key: str, changes: dict[str, str]) -> Film:
         """Changes title or description. Raises NoSuchFilm."""
+        return await self._change(key, lambda film: film.to(**changes))
+
+    async def change_captions(
+        self, key: str, change: Callable[[tuple[FilmCaptions, ...]], tuple[FilmCaptions, ...]]
+    ) -> Film:
+        """Records other captions. Raises NoSuchFilm."""
+        return await self._change(key, lambda film: film.to(captions=change(film.captions)))
+
+    async def get_uploaded_languages(self, key: str) -> set[str]:
+        """Returns the languages of uploaded captions; none for an unknown film."""
+        try:
+            return {each.language for each in (await self.store.get(key)).captions if each.uploaded}
+        except NoSuchFilm:
+            return set()
+
+    async def _change(self, key: str, change: Callable[[Film], Film]) -> Film:
         for _ in range(_ATTEMPTS):
-            film = await self.get_visible(key)
-            changed = film.to(**changes)
+            changed = change(await self.get_visible(key))
             if await self.store.change(changed):
                 return changed
         raise FilmInUse(f"film {key} changes all the time")

@@ -5,7 +5,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -33,16 +33,22 @@ def outputs(names: VodNames, result: PackageResult) -> dict[str, str]:
     return found
 
 
-async def publish(store: ObjectStore, names: VodNames, folder: Path, result: PackageResult) -> dict[str, str]:
+async def publish(
+    store: ObjectStore, names: VodNames, folder: Path, result: PackageResult, uploaded: Collection[str] = ()
+) -> dict[str, str]:
     """Moves the files of `folder` into the store and returns their `outputs`.
+
+    uploaded: languages of captions that stay, also if the video has some in this language.
 
     Waits for an unavailable store, at most 900 s for each file; then raises StoreUnavailable. Raises OSError for a disk
     error.
     """
     first = not await _exists(store, names.key(names.master))
+    kept = {file for language in uploaded for file in _of_captions(names, language)}
+    files = [file for file in _in_order(names, result) if file not in kept]
     stored: list[str] = []
     try:
-        for file in _in_order(names, result):
+        for file in files:
             stored.append(names.key(file))
             await wait_for_store(partial(store.put, stored[-1], folder / file), object=stored[-1])
     except BaseException:
@@ -52,7 +58,7 @@ async def publish(store: ObjectStore, names: VodNames, folder: Path, result: Pac
                     for key in stored:
                         await store.delete(key)
         raise
-    current = set(_in_order(names, result))
+    current = kept.union(files)
     for file in await list_files(store, names):
         if file not in current:
             await store.delete(names.key(file))
@@ -75,8 +81,14 @@ def _in_order(names: VodNames, result: PackageResult) -> Iterator[str]:
     if result.previews:
         yield names.preview_pictures
         yield names.preview
+    for each in result.captions:
+        yield from _of_captions(names, each.language)
     yield names.playlist
     yield names.master
+
+
+def _of_captions(names: VodNames, language: str) -> tuple[str, str]:
+    return names.captions(language), names.captions_playlist(language)
 
 
 def replace_folder(made: Path, target: Path, names: VodNames) -> None:

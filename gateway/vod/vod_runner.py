@@ -20,6 +20,7 @@ from gateway.ports.errors import InvalidField, JobChanged, NoSuchJob, NoSuchObje
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import VOD, JobState, StoredJob
 from gateway.settings.models import VodSettings
+from gateway.vod.film_captions import FilmCaptionFiles
 from gateway.vod.films import Films
 from gateway.vod.package_client import request_package
 from gateway.vod.publishing import publish
@@ -65,6 +66,7 @@ class VodRunner:
         self.queue = queue
         self._sources = films.sources
         self.films = films
+        self.captions = FilmCaptionFiles(films, scratch)
         self._scratch = scratch
         self.owner = owner()
         self._bounds = Bounds.of(settings)
@@ -178,10 +180,15 @@ class VodRunner:
         if result.damaged:
             log.warning("a VOD source is damaged", source=source.text, pieces=result.damaged)
         size = await asyncio.to_thread(lambda: sum(file.stat().st_size for file in output.iterdir()))
-        outputs = await publish(self._sources.objects, source.names, output, result)
+        uploaded = await wait_for_store(
+            lambda: self.films.get_uploaded_languages(source.names.prefix), source=source.text
+        )
+        outputs = await publish(self._sources.objects, source.names, output, result, uploaded)
         files = dict(outputs) | ({"preview": source.names.key(source.names.preview)} if result.previews else {})
-        made = {"files": files, "duration": result.duration, "size": size}
+        made = {"files": files, "duration": result.duration, "size": size, "captions": result.captions}
         await self.films.mark_ready(source.names, source.text, made)
+        if uploaded:
+            await wait_for_store(lambda: self.captions.renew(source.names.prefix), source=source.text)
         return outputs
 
     async def _package(

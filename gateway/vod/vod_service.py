@@ -43,6 +43,7 @@ class VodService:
         self.films = films
         self.sources = films.sources
         self.runner = VodRunner(settings, workers, queue, films, data / "vod")
+        self.captions = self.runner.captions
         self.uploads = Uploads(settings, secrets, queue, films, data / "uploads")
 
     async def submit(self, text: str, title: str = "", description: str = "") -> StoredJob:

@@ -6,6 +6,7 @@ The request is SETUP, the result DONE (a PackageResult) or FAILED. The play work
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.ports.films import FilmCaptions
 from gateway.workers.vod_bounds import Bounds
 
 # JPEG qualities, those of the MediaConvert jobs of the old system.
@@ -64,6 +65,7 @@ class PackageResult:
     segments: number of segments; they are numbered from 1. duration: seconds.
     width, height: of the encoded pictures, 0 without video. poster: whether a poster was made.
     damaged: number of packets that could not be decoded. previews: whether pictures for the time bar were made.
+    captions: of the file, each as WebVTT with a playlist.
     """
 
     segments: int
@@ -73,3 +75,4 @@ class PackageResult:
     poster: bool
     damaged: int = 0
     previews: bool = False
+    captions: tuple[FilmCaptions, ...] = ()

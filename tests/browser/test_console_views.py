@@ -474,6 +474,17 @@ async def test_a_film_can_be_uploaded_converted_and_played(browser: Browser, gat
         await expect(button(viewer, "Copy Player page address")).to_be_visible()
         qr = viewer.get_by_role("img", name=re.compile("QR"))
         await comes(lambda: qr.evaluate("(e) => e.naturalWidth > 0"), "the QR code")
+        captions = tmp_path / "captions.srt"
+        captions.write_text("1\n00:00:00,000 --> 00:00:02,000\nGrüezi\n")
+        await viewer.get_by_role("textbox", name="Language").fill("de-CH")
+        await viewer.get_by_role("textbox", name="Name for viewers").fill("Mundart")
+        await viewer.get_by_label("WebVTT or SubRip file").set_input_files(captions)
+        await button(viewer, "Add").click()
+        await expect(button(viewer, "Remove the captions Mundart")).to_be_visible()
+        assert [each["language"] for each in gateway.api("GET", "/films").json()[0]["captions"]] == ["de-CH"]
+        assert not await axe(page)
+        await button(viewer, "Remove the captions Mundart").click()
+        await expect(button(viewer, "Remove the captions Mundart")).to_have_count(0)
         await button(viewer, "Edit title").click()
         await page.get_by_role("textbox", name="Title").fill("Ferien <b>am See</b>")
         await page.get_by_role("textbox", name="Description").fill("Erster Tag")

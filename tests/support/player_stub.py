@@ -21,7 +21,7 @@ CHANNEL = "70ef9b07-adbe-478d-b098-d7c8efd84a98"
 
 # The policy that the gateway sends with player pages: no inline or foreign scripts. MSE plays from `blob:`.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob: data:; "
     "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'"
 )
 PACKAGED: dict[str, list[str]] = {"flv": [], "hls": ["live.m3u8"], "cmaf": ["cmaf.m3u8", "manifest.mpd"]}

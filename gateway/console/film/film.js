@@ -1,6 +1,7 @@
 /** The page of a film or a recording: the player, the description, and chapters of small pictures. */
 
 import { titleBar } from "../players/bar.js";
+import { Captions } from "../players/captions.js";
 import { Controls } from "../players/controls.js";
 import { h, icon } from "../players/dom.js";
 import { languageTag, speak, speaks } from "../players/language.js";
@@ -46,6 +47,7 @@ class Page {
   #chapters = h("ol", { class: "chapters" });
   #bar = new TimeBar(this.#video);
   #volume = new Volume(this.#video, false);
+  #captions = new Captions(this.#video);
   #controls;
   /** @type {Problem | null} */
   #problem = null;
@@ -146,6 +148,7 @@ class Page {
     if (/^[0-9]$/.test(key)) this.#seek((this.#bar.length * Number(key)) / 10);
     else if (key === "k" || (key === " " && !busy)) this.#toggle();
     else if (key === "m") this.#volume.toggle();
+    else if (key === "c") this.#captions.toggle();
     else if (key === "f") void this.#controls.toggleFull();
     else if (key === "p") void this.#controls.togglePip();
     else if (key === "arrowleft" && !onSound) this.#seek(at - STEP);
@@ -180,6 +183,7 @@ class Page {
     const { title = "", description = "", created = null, channel } = this.#shown ?? {};
     this.#controls.element.prepend(this.#bar.element);
     this.#controls.element.querySelector(".gap")?.before(this.#bar.clock);
+    this.#controls.add(this.#captions.element);
     showShape(this.#video);
     this.#stage.append(this.#video, h("div", { class: "veil" }, this.#headline, this.#detail, this.#retry), this.#start,
       this.#controls.element);

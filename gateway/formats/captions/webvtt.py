@@ -1,13 +1,20 @@
-"""Writes cues as WebVTT (W3C WebVTT), for segments of HLS and for whole films."""
+"""Writes and reads WebVTT (W3C WebVTT), for segments of HLS and for whole films."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from html import unescape
 from typing import Final
 
+from gateway.formats.captions.cue_lines import Timing, finished, read_timing, shown_text
 from gateway.media.caption_cue import CaptionCue
 
 _TICKS_PER_MS: Final = 90
 _PTS_MASK: Final = (1 << 33) - 1
 _ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_HEADER: Final = re.compile(r"WEBVTT(?:[ \t\n]|$)")
+_TAG: Final = re.compile(r"<[^>]*(?:>|$)")  # §6.4: a tag that is not closed has the rest of the text
+_LINE: Final = re.compile(r"(?:^|\s)line:(-?\d{1,3})(?:\.\d+)?(%?)")
+_LINE_PERCENT: Final = 16 / 3  # height of a line in the picture (§7.1)
 
 
 def webvtt(cues: Iterable[CaptionCue], origin: int = 0, timestamp_map: tuple[int, int] | None = None) -> bytes:
@@ -25,10 +32,17 @@ def webvtt(cues: Iterable[CaptionCue], origin: int = 0, timestamp_map: tuple[int
     return ("\n\n".join(blocks) + "\n").encode("utf-8", "replace")
 
 
+def read_webvtt(text: str) -> list[CaptionCue] | None:
+    """Returns the cues, sorted; None if the text is not WebVTT. text: its lines end in line feeds.
+
+    Regions, styles, notes, tags and settings other than `line` are ignored.
+    """
+    return finished(_cues(text.split("\n"))) if _HEADER.match(text) else None
+
+
 def cue_text(text: str) -> str:
     """Returns text as a WebVTT cue's payload: markup escaped, no empty line that would end the cue (§4.1)."""
-    lines = ("".join(c for c in line if c >= " " and not "\x7f" <= c <= "\x9f").strip() for line in text.splitlines())
-    return "\n".join(line for line in lines if line).translate(_ESCAPES)
+    return shown_text(text).translate(_ESCAPES)
 
 
 def cue_settings(cue: CaptionCue) -> str:
@@ -53,3 +67,28 @@ def _milliseconds(ticks: int) -> int:
 def _time(milliseconds: int) -> str:
     seconds, ms = divmod(milliseconds, 1000)
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{ms:03}"
+
+
+def _cues(lines: list[str]) -> Iterator[CaptionCue]:
+    """Yields the cues (§6.1). A cue ends at an empty line, or at a line with an arrow."""
+    timing: Timing | None = None
+    body: list[str] = []
+    for line in (*lines, ""):
+        if line and "-->" not in line:
+            body.append(line)
+            continue
+        if timing is not None:
+            shown = unescape(_TAG.sub("", "\n".join(body)))
+            yield CaptionCue(timing.start, timing.end, shown, _read_line(timing.settings))
+        timing, body = read_timing(line), []
+
+
+def _read_line(settings: str) -> int | None:
+    """Returns the distance from the top in percent. A number without % counts lines, from the bottom if negative."""
+    found = _LINE.search(settings)
+    if found is None:
+        return None
+    number = int(found[1])
+    if not found[2]:
+        number = round(number * _LINE_PERCENT) + (100 if number < 0 else 0)
+    return min(max(number, 0), 100)

@@ -23,6 +23,11 @@ _LANGUAGES = {
     "pt": "por", "ro": "ron", "ru": "rus", "sk": "slk", "sl": "slv", "sr": "srp", "sv": "swe", "ta": "tam", "th": "tha",
     "tr": "tur", "uk": "ukr", "ur": "urd", "vi": "vie", "zh": "zho",
 }  # fmt: skip
+# ISO 639-2 has second codes for some languages, which Matroska uses.
+_BIBLIOGRAPHIC = {
+    "chi": "zh", "cze": "cs", "dut": "nl", "fre": "fr", "ger": "de", "gre": "el", "may": "ms", "per": "fa", "rum": "ro",
+    "slo": "sk",
+}  # fmt: skip
 # The sample entry and its configuration box.
 _VIDEO_BOXES = {Codec.H264: (b"avc1", b"avcC"), Codec.H265: (b"hvc1", b"hvcC"), Codec.AV1: (b"av01", b"av1C")}
 _AUDIO_ENTRIES = {
@@ -110,6 +115,15 @@ def packed_language(language: str) -> int:
     main = language.partition("-")[0].lower()
     code = _LANGUAGES.get(main, main if len(main) == 3 and main.isalpha() else _UNKNOWN_LANGUAGE)
     return (ord(code[0]) - 0x60) << 10 | (ord(code[1]) - 0x60) << 5 | (ord(code[2]) - 0x60)
+
+
+def short_language(code: str) -> str:
+    """Returns the BCP 47 language of an ISO 639-2 code, with two letters if it has some; "" if it is unknown."""
+    code = code.lower()
+    if code in _LANGUAGES:
+        return code
+    found = _BIBLIOGRAPHIC.get(code) or next((short for short, long in _LANGUAGES.items() if long == code), code)
+    return found if len(found) in (2, 3) and found.isascii() and found.isalpha() and found != _UNKNOWN_LANGUAGE else ""
 
 
 def _timed_box(kind: bytes, flags: int, created: int, middle: bytes, duration: int, *rest: bytes) -> bytes:

@@ -119,7 +119,7 @@ def _moov(
         stbl = table.write_boxes(trak.stsd, positions[n], wide=wide, lift=lift)
         mdhd = media_header(scale, table.duration, created, trak.language)
         mdia = box(b"mdia", mdhd, hdlr, box(b"minf", header, dinf, stbl))
-        volume = 0 if trak.video else 0x0100
+        volume = 0x0100 if header[4:8] == b"smhd" else 0
         tkhd = track_header(trak.track_id, late + shown, volume, trak.width, trak.height, created, trak.group)
         boxes_.append(box(b"trak", tkhd, box(b"edts", _edits(late, shown, first + lift)), mdia))
     head = movie_header(_SCALE, longest, max(t.track_id for t in traks) + 1, created)

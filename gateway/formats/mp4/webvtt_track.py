@@ -3,11 +3,11 @@
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Final
 
 from gateway.formats.captions.webvtt import cue_settings, cue_text
 from gateway.formats.mp4.box import box, full_box
+from gateway.formats.mp4.cue_spans import cue_spans
 from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import media_box, movie_header, track_extends, track_header
 from gateway.media.caption_cue import CaptionCue
@@ -42,25 +42,13 @@ def wvtt_fragment(
 
 
 def _samples(start: int, end: int, cues: Sequence[CaptionCue]) -> Iterator[Mp4Sample]:
-    """Yields one sample for each time in which the same cues are shown."""
-    clipped = ((max(cue.start, start), end if cue.end is None else min(cue.end, end), _cue_box(cue)) for cue in cues)
-    shown = sorted((cue for cue in clipped if cue[0] < cue[1] and cue[2]), key=lambda cue: cue[0])
-    moments = sorted({start, max(start, end), *(moment for cue in shown for moment in cue[:2])})
-    active: list[tuple[int, int, bytes]] = []
-    following = 0
-    for at, until in pairwise(moments):
-        active = [cue for cue in active if cue[1] > at]
-        while following < len(shown) and shown[following][0] == at:
-            active.append(shown[following])
-            following += 1
-        yield Mp4Sample(until - at, 0, True, b"".join(cue[2] for cue in active) or _EMPTY)
+    for at, until, shown in cue_spans(start, end, cues):
+        yield Mp4Sample(until - at, 0, True, b"".join(map(_cue_box, shown)) or _EMPTY)
 
 
 def _cue_box(cue: CaptionCue) -> bytes:
-    """Returns vttc (§7.3); b"" without a text. All samples of a cue have its number in vsid."""
+    """Returns vttc (§7.3). All samples of a cue have its number in vsid."""
     text = cue_text(cue.text).encode("utf-8", "replace")
-    if not text:
-        return b""
     number = zlib.crc32(text, cue.start & 0xFFFF_FFFF) >> 1
     settings = cue_settings(cue).encode()
     place = box(b"sttg", settings) if settings else b""

@@ -6,6 +6,7 @@ from gateway.formats.ts.packets import PidReader, ProgramClock, TsCounters, igno
 from gateway.media.errors import InvalidData
 
 _BODY: Final = 184
+_PACKET, _SYNC = 188, 0x47
 # §2.4.3.7: stream_id of packets without the optional header: program_stream_map, private_stream_2, ECM, EMM,
 # DSM-CC, H.222.1 type E and program_stream_directory.
 _PLAIN: Final = frozenset((0xBC, 0xBF, 0xF0, 0xF1, 0xF2, 0xF8, 0xFF))
@@ -35,6 +36,26 @@ def parse_pes(data: bytes) -> tuple[int | None, int | None, bytes]:
         return None, None, data[start:end]
     pts = _stamp(data, 9)
     return pts, _stamp(data, 14) if stamps == 3 else pts, data[start:end]
+
+
+def find_first_pts(data: bytes) -> int | None:
+    """Returns the earliest PTS of the first PES packets of all PIDs, 33-bit ticks of 90 kHz; None: no packet has one.
+
+    data: the beginning of a file. Reading ends where no packet begins.
+    """
+    found: dict[int, int] = {}
+    for at in range(0, len(data) - _PACKET + 1, _PACKET):
+        packet = data[at : at + _PACKET]
+        if packet[0] != _SYNC:
+            break
+        pid, start = int.from_bytes(packet[1:3], "big") & 0x1FFF, 4
+        if packet[3] & 0x20:  # adaptation_field_control, §2.4.3.2
+            start += 1 + packet[4]
+        header = packet[start : start + 14]
+        begins = packet[1] & 0x40 and header[:3] == b"\0\0\1" and len(header) == 14
+        if begins and pid not in found and header[3] not in _PLAIN and header[7] & 0x80:
+            found[pid] = _stamp(header, 9)
+    return min(found.values(), default=None)
 
 
 def _stamp(data: bytes, at: int) -> int:

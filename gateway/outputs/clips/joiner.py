@@ -28,6 +28,7 @@ the file. `Joiner` knows pieces, runs and the range.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO, Final
@@ -35,6 +36,7 @@ from typing import BinaryIO, Final
 from gateway.formats.mp4.movie import MovieHead
 from gateway.formats.mp4.tables import Access
 from gateway.media import codecs, h264, h265, nal
+from gateway.media.caption_cue import CaptionCue
 from gateway.media.clock import AudioClock
 from gateway.media.open_gops import OpenGops
 from gateway.media.random_access import RandomAccess
@@ -306,9 +308,10 @@ class Joiner:
                     self._add(earlier, has_video)
             self._add(unit, has_video)
 
-    def finish(self) -> MovieHead | None:
+    def finish(self, captions: Sequence[CaptionCue] = (), language: str = "") -> MovieHead | None:
         """Ends the movie. Returns its head; None if the pieces have no media of the range.
 
+        captions: become a text track; their times are ticks of 90 kHz since `started`. language: theirs, BCP 47.
         Raises OSError.
         """
         movie, pictures = self._movie, self._pictures
@@ -324,7 +327,10 @@ class Joiner:
             return None  # nothing was written, or no picture in the range
         movie.write_rest()
         end = stop if reached else pictures.complete_end(max(track.shown_end for track in movie.tracks))
-        return movie.head(pictures.first_shown or 0, end, self.started or 0.0)
+        start = pictures.first_shown or 0
+        if captions:
+            movie.add_captions(start, end, captions, language)
+        return movie.head(start, end, self.started or 0.0)
 
     # ---- runs ----
 

@@ -1,5 +1,6 @@
 """Writes the samples of a movie to a file, in chunks in which its tracks alternate."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import BinaryIO, Final
@@ -7,7 +8,9 @@ from typing import BinaryIO, Final
 from gateway.formats.mp4.init import TrackInit
 from gateway.formats.mp4.movie import MovieHead, MovieTrack, add_description, movie_head, new_track
 from gateway.formats.mp4.tables import Access
+from gateway.formats.mp4.timed_text import new_text_track, text_samples
 from gateway.media import codecs
+from gateway.media.caption_cue import CaptionCue
 from gateway.media.track import AccessUnit, Kind
 from gateway.packaging.timing import VIDEO_CLOCK
 
@@ -62,13 +65,14 @@ class MovieFile:
 
     def __init__(self, media: BinaryIO) -> None:
         self.by_kind: dict[Kind, WrittenTrack] = {}
+        self._texts: list[WrittenTrack] = []
         self._media = media
         self._size = self._checked_size = 0
 
     @property
     def tracks(self) -> list[WrittenTrack]:
-        """The tracks, pictures before sound."""
-        return [self.by_kind[kind] for kind in (Kind.VIDEO, Kind.AUDIO) if kind in self.by_kind]
+        """The tracks, pictures before sound before captions."""
+        return [*(self.by_kind[kind] for kind in (Kind.VIDEO, Kind.AUDIO) if kind in self.by_kind), *self._texts]
 
     def check_growth(self, size: int) -> bool:
         """Returns whether the file has grown by `size` bytes since the last call that returned True."""
@@ -116,6 +120,16 @@ class MovieFile:
         ticks = sample.dts - track.chunk[0].dts
         if track.chunk_bytes > _CHUNK_BYTES or ticks * VIDEO_CLOCK > _CHUNK_TICKS * track.movie.timescale:
             self._write(track)
+
+    def add_captions(self, start: int, end: int, cues: Sequence[CaptionCue], language: str) -> None:
+        """Adds a track with captions from `start` to `end`, after all other samples. Times: of the movie, 90 kHz."""
+        first = self.tracks[0].movie
+        track = WrittenTrack(new_text_track(3 + len(self._texts), (first.width, first.height), language), "tx3g", {})
+        self._texts.append(track)
+        for duration, sample in text_samples(start, end, cues):
+            self.put(track, Sample(start, 0, duration, Access.SYNC, sample))
+            start += duration
+        self._write(track)
 
     def write_rest(self) -> None:
         """Writes the samples that wait for the end of their chunk."""

@@ -9,10 +9,14 @@ import av.error
 from PIL import Image
 
 from gateway.formats.ts.muxer import TsMuxer
+from gateway.media.caption_track import CaptionTrack
+from gateway.media.closed_captions import ClosedCaptions
+from gateway.media.track import AccessUnit
 from gateway.ports.vod_names import VodNames
 from gateway.workers.package_protocol import POSTER_QUALITY, THUMBNAIL_QUALITY, PackageRequest, PackageResult
 from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
 from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
+from gateway.workers.programs.vod.film_texts import FilmTexts
 from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.programs.vod.ts_segment_writer import TsSegmentWriter, master_playlist, vod_playlist
 from gateway.workers.programs.vod.video_transcoder import VideoTranscoder
@@ -62,6 +66,7 @@ class _Packaging:
         self._output_time = 0  # ticks since the beginning of the VOD
         self._zero = 0  # time of the first frame, in ticks
         self._shift = 0  # ticks added to all times
+        self._closed = ClosedCaptions()  # the encoder keeps those of the file
 
     def run(self) -> PackageResult:
         """Packages video and audio, or only one of them. Reads both alternately."""
@@ -90,6 +95,9 @@ class _Packaging:
                 until = picture.pts if segments.cuts(picture.pts + shift, picture.key) else picture.dts
                 self._write_audio(segments, audio, until, picture.dts)
             self._set_output_time(picture.dts)
+            if tracks[0] is not None:
+                cts = picture.pts - picture.dts
+                self._closed.look(AccessUnit(tracks[0], picture.dts, cts, picture.key, 0.0, picture.payload))
             segments.add_picture(picture.dts + shift, picture.pts + shift, picture.key, picture.payload)
             picture = next(encoded, None)
         if audio is not None:
@@ -110,17 +118,19 @@ class _Packaging:
         (self._folder / self._names.playlist).write_bytes(vod_playlist(segments.written))
         display = None if pictures is None else (pictures.display, float(pictures.source.rate))
         tracks = None if pictures is None else pictures.track, None if audio is None else audio.track
-        master = master_playlist(self._names, segments.written, *tracks, display)
+        duration = round(sum(segment.duration for segment in segments.written), 3)
+        captions = FilmTexts(self._film).write(self._folder, self._names, self._zero, duration)
+        closed = tuple(CaptionTrack(name, name) for name in self._closed.names)
+        master = master_playlist(self._names, segments.written, *tracks, display, captions, closed)
         (self._folder / self._names.master).write_bytes(master)
         if self._previews is not None:
             self._previews.save(self._folder, self._names, (end - self._zero) / VOD_CLOCK)
         if pictures is None:
             self._save_cover()
-        duration = round(sum(segment.duration for segment in segments.written), 3)
         size = (0, 0) if pictures is None else pictures.size
         damaged = (0 if pictures is None else pictures.source.damaged) + (0 if audio is None else audio.damaged)
         has_previews = self._previews is not None
-        return PackageResult(len(segments.written), duration, *size, self._has_poster, damaged, has_previews)
+        return PackageResult(len(segments.written), duration, *size, self._has_poster, damaged, has_previews, captions)
 
     def _open_video(self) -> VideoTranscoder:
         previews = self._previews = PreviewPictures(self._film.declared_duration) if self._request.previews else None

@@ -25,6 +25,7 @@ CONTAINERS: Final = (
 )
 # Containers with the exact duration in the header. The duration of others is an estimate.
 _EXACT_DURATION: Final = frozenset(("mov", "matroska", "webm"))
+_TEXTS: Final = frozenset(("mov_text", "subrip", "srt", "ass", "ssa", "webvtt", "text"))  # decoders of captions
 _TS_DISCONT: Final = 0x0200  # AVFMT_TS_DISCONT: the format allows timestamp jumps
 _MAX_PIXELS: Final = 8192 * 4352
 _PROBE: Final = {"probesize": "20000000", "analyzeduration": "10000000"}
@@ -65,6 +66,11 @@ class MediaFile:
         return next((v for v in self._container.streams.video if _is_cover(v)), None)
 
     @property
+    def texts(self) -> list[Any]:
+        """The streams with captions as text."""
+        return [s for s in self._container.streams.subtitles if s.codec_context and s.codec_context.name in _TEXTS]
+
+    @property
     def max_gap(self) -> int:
         """The maximum gap between frames, in ticks; a longer gap is a timestamp jump."""
         return (10 if self._container.format.flags & _TS_DISCONT else 3600) * VOD_CLOCK
@@ -95,15 +101,16 @@ class MediaFile:
             fraction = self._position / max(1, self.size)
         return min(1.0, max(0.0, fraction))
 
-    def packets(self, stream: Any) -> Iterator[Any]:
-        """Yields the packets of a stream, and at the end an empty one that flushes its decoder.
+    def packets(self, *streams: Any) -> Iterator[Any]:
+        """Yields the packets of streams, and at the end an empty one for each that flushes its decoder.
 
         A damaged container ends the iteration early.
         """
+        wanted = {stream.index for stream in streams}
         for other in self._container.streams:
-            other.discard = av.stream.Discard.default if other.index == stream.index else av.stream.Discard.all
+            other.discard = av.stream.Discard.default if other.index in wanted else av.stream.Discard.all
         with suppress(av.error.FFmpegError):
-            for packet in self._container.demux(stream):
+            for packet in self._container.demux(*streams):
                 self._position = packet.pos or self._position
                 yield packet
 

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from gateway.formats.hls import media_playlist, multivariant_playlist
+from gateway.formats.hls.subtitles import SubtitleRendition, with_subtitles
 from gateway.formats.ts.muxer import TsMuxer
+from gateway.media.caption_track import CaptionTrack
 from gateway.media.codecs import codec_string
 from gateway.media.track import MediaTrack
+from gateway.ports.films import FilmCaptions
 from gateway.ports.vod_names import VodNames, reference
 from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
 from gateway.workers.vod_bounds import Allowance
@@ -133,17 +136,24 @@ def master_playlist(
     video: MediaTrack | None,
     audio: MediaTrack | None,
     display: tuple[tuple[int, int], float] | None,
+    captions: Sequence[FilmCaptions] = (),
+    closed: tuple[CaptionTrack, ...] = (),
 ) -> bytes:
     """Returns the multivariant playlist with one variant. Its bitrates are measured, with the TS overhead.
 
-    display: size and frame rate of the video as displayed; None without video.
+    display: size and frame rate of the video as displayed; None without video. captions: of the file.
+    closed: captions in the pictures.
     """
     codecs = tuple(codec_string(track) for track in (video, audio) if track is not None)
     size, rate = display or (None, None)
     variant = multivariant_playlist.Variant(
-        reference(names.playlist), peak(segments), average(segments), codecs, size, rate
+        reference(names.playlist), peak(segments), average(segments), codecs, size, rate, captions=closed or None
     )
-    return media_playlist.with_suffix(multivariant_playlist.multivariant([variant], version=3))
+    plain = media_playlist.with_suffix(multivariant_playlist.multivariant([variant], version=3))
+    renditions = [
+        SubtitleRendition(reference(names.captions_playlist(c.language)), c.label, c.language) for c in captions
+    ]
+    return with_subtitles(plain.decode(), renditions).encode()
 
 
 def average(segments: Sequence[WrittenSegment]) -> int:

@@ -14,6 +14,7 @@ import { Player } from "../parts/player.js";
 import { QrFigure } from "../parts/qr.js";
 import { reason } from "../parts/trouble.js";
 import { toastDeleted } from "../parts/undo.js";
+import { Captions } from "./captions.js";
 import { TONES } from "./model.js";
 
 /** @typedef {import("./model.js").Film} Film */
@@ -79,7 +80,8 @@ function FilmDialog({ film, onChanged, onRestored, onClose }) {
         ${film.poster && html`<${CopyField} label=${t("films.poster")} value=${film.poster} />`}
       </div>
       <${QrFigure} src=${`/filmqr/${path(film.key)}`} label=${t("films.pageAddress")} />
-    </div>`}
+    </div>
+    <${Captions} film=${film} path=${path(film.key)} onChanged=${(/** @type {Film} */ changed) => onChanged(film.key, changed)} />`}
   <//>`;
 }
 

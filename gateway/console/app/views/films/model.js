@@ -30,6 +30,7 @@
  * @property {string} page             address of the player page
  * @property {string | null} hls
  * @property {string | null} poster
+ * @property {{language: string, label: string, url: string}[]} captions
  */
 
 /** The allowed suffixes of an upload's file name; the gateway refuses others. */

@@ -1,0 +1,95 @@
+"""Reads the captions that a media file has as text tracks, and writes them as WebVTT with playlists."""
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import av.error
+
+from gateway.formats.captions.cue_lines import MAX_CUES, finished
+from gateway.formats.captions.webvtt import webvtt
+from gateway.formats.hls.subtitles import subtitle_playlist
+from gateway.formats.mp4.init import short_language
+from gateway.formats.ts.pes import find_first_pts
+from gateway.media.caption_cue import CaptionCue
+from gateway.ports.films import MAX_CAPTIONS, FilmCaptions
+from gateway.ports.vod_names import MAX_LANGUAGE, VodNames, reference
+from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
+from gateway.workers.programs.vod.media_file import MediaFile, ticks
+
+_OVERRIDE: Final = re.compile(r"\{[^}]*\}")
+_BREAK: Final = re.compile(r"\\[Nn]")
+_TEXT_FIELD: Final = 8  # of an ASS event of libav: ReadOrder, Layer, Style, Name, three margins, Effect, Text
+_UNSAFE: Final = re.compile(r"[\"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # in a quoted string of a playlist
+_MAX_LABEL: Final = 64
+_SEGMENT_START: Final = 1 << 20  # bytes in which the first times are
+_UNKNOWN: Final = "und"
+
+
+class FilmTexts:
+    """The text tracks of a file. At most MAX_CAPTIONS tracks with MAX_CUES cues each are read."""
+
+    def __init__(self, film: MediaFile) -> None:
+        self._film = film
+
+    def write(self, folder: Path, names: VodNames, zero: int, seconds: float) -> tuple[FilmCaptions, ...]:
+        """Writes WebVTT and a playlist for each track with cues, after the segments. Returns their names.
+
+        zero: time of the first frame, in ticks. seconds: length of the video.
+        """
+        if not self._film.texts:
+            return ()
+        film = self._film.reopen()  # the first one is at its end
+        with (folder / names.segment(1)).open("rb") as segment:
+            first = find_first_pts(segment.read(_SEGMENT_START))
+        timestamp_map = None if first is None else (first, 0)
+        written: list[FilmCaptions] = []
+        for stream, cues in _read(film):
+            shown = [cue for cue in finished(cues) if cue.end is not None and cue.end > zero]
+            if not shown:
+                continue
+            captions = _describe(stream, {each.language for each in written})
+            file = names.captions(captions.language)
+            (folder / file).write_bytes(webvtt(shown, zero, timestamp_map))
+            playlist = subtitle_playlist(reference(file), seconds)
+            (folder / names.captions_playlist(captions.language)).write_bytes(playlist)
+            written.append(captions)
+        film.close()
+        return tuple(written)
+
+
+def _read(film: MediaFile) -> list[tuple[Any, list[CaptionCue]]]:
+    """Returns the text tracks of a file with their cues."""
+    streams = film.texts[:MAX_CAPTIONS]
+    cues: dict[int, list[CaptionCue]] = {stream.index: [] for stream in streams}
+    for packet in film.packets(*streams):
+        start = ticks(packet.pts, packet.time_base)
+        if start is not None and len(found := cues[packet.stream_index]) < MAX_CUES:
+            found += _decode(packet, start)
+    return [(stream, cues[stream.index]) for stream in streams]
+
+
+def _decode(packet: Any, start: int) -> list[CaptionCue]:
+    """Returns the cue of a packet; none if it is empty or damaged."""
+    try:
+        decoded = packet.stream.codec_context.decode2(packet)
+    except av.error.FFmpegError:
+        return []
+    if decoded is None:
+        return []
+    length = ticks(packet.duration, packet.time_base) or decoded.end_display_time * VOD_CLOCK // 1000
+    events = (rect.ass.decode("utf-8", "replace").split(",", _TEXT_FIELD) for rect in decoded.rects)
+    texts = [_BREAK.sub("\n", _OVERRIDE.sub("", event[-1])).replace("\\h", " ") for event in events]
+    return [CaptionCue(start, start + length, "\n".join(texts))]
+
+
+def _describe(stream: Any, used: set[str]) -> FilmCaptions:
+    """Returns language and label. A second track in a language gets a private subtag (RFC 5646 §2.2.7)."""
+    language = short_language(stream.language or "") or _UNKNOWN
+    title = stream.metadata.get("title") or stream.metadata.get("name") or ""
+    label = _UNSAFE.sub("", title).strip()[:_MAX_LABEL] or language
+    number = 1
+    while (tag := language if number == 1 else f"{language}-x-{number}") in used:
+        number += 1
+    assert len(tag) <= MAX_LANGUAGE
+    return FilmCaptions(tag, label)
