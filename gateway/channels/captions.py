@@ -27,7 +27,7 @@ def parse_captions(value: Any) -> tuple[CaptionTrack, ...]:
 
 def is_language(text: str) -> bool:
     """Whether a text is a language of captions, such as en or pt-BR."""
-    return bool(text) and _LANGUAGE.fullmatch(text) is not None
+    return bool(text) and LANGUAGE.fullmatch(text) is not None
 
 
 def is_label(text: str) -> bool:

@@ -28,14 +28,7 @@ def subtitle_renditions(tracks: Iterable[CaptionTrack], playlist: str, path: str
 
     playlist: the file name of their playlists. path: from the multivariant playlist to the stream's folder.
     """
-    found: list[SubtitleRendition] = []
-    for track in tracks:
-        name, count = track.label, 1
-        while name in [other.name for other in found]:  # names are unique in a group (RFC 8216bis §4.4.6.1)
-            count += 1
-            name = f"{track.label} {count}"
-        found.append(SubtitleRendition(name, f"{path}{track.folder}/{playlist}", track.language, track.default))
-    return found
+    return [SubtitleRendition(t.label, f"{path}{t.folder}/{playlist}", t.language, t.default) for t in tracks]
 
 
 def caption_playlist(playlist: str) -> str:

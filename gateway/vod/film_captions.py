@@ -8,7 +8,8 @@ from typing import Final
 
 from gateway.formats.captions.caption_file import read_caption_file
 from gateway.formats.captions.webvtt import webvtt
-from gateway.formats.hls.subtitles import SubtitleRendition, subtitle_playlist, with_subtitles
+from gateway.formats.hls.multivariant_playlist import SubtitleRendition
+from gateway.formats.hls.subtitles import subtitle_playlist, with_subtitles
 from gateway.formats.ts.pes import find_first_pts
 from gateway.media.caption_cue import CaptionCue
 from gateway.media.errors import InvalidData
@@ -115,7 +116,7 @@ class FilmCaptionFiles:
             listed = with_subtitles(
                 stored,
                 [
-                    SubtitleRendition(reference(names.captions_playlist(c.language)), c.label, c.language)
+                    SubtitleRendition(c.label, reference(names.captions_playlist(c.language)), c.language)
                     for c in film.captions
                 ],
             )

@@ -1,7 +1,7 @@
 /** The page of a film or a recording: the player, the description, and chapters of small pictures. */
 
 import { titleBar } from "../players/bar.js";
-import { Captions } from "../players/captions.js";
+import { Captions } from "./film-captions.js";
 import { Controls } from "../players/controls.js";
 import { h, icon } from "../players/dom.js";
 import { languageTag, speak, speaks } from "../players/language.js";

@@ -1,10 +1,13 @@
 """Writes the Multivariant Playlist: the renditions of a stream, with the values by which players choose."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.formats.hls.media_playlist import MARK
 from gateway.media.caption_track import CaptionTrack
+
+SUBTITLES: Final = "subtitles"  # the group of all subtitles
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class AudioRendition:
 
 @dataclass(frozen=True, slots=True)
 class SubtitleRendition:
-    """Captions as text, EXT-X-MEDIA (§4.4.6.1). language: BCP 47; "" if unknown."""
+    """Captions as text, EXT-X-MEDIA (§4.4.6.1). name: without quotation marks. language: BCP 47; "" if unknown."""
 
     name: str
     uri: str
@@ -77,7 +80,7 @@ def multivariant(
         )
     captions = _captions(variants)
     lines += [_closed_captions(track) for track in captions or ()]
-    lines += [_subtitles(rendition) for rendition in subtitles]
+    lines += subtitle_tags(subtitles, MARK)
     for v in variants:
         attributes = [f"BANDWIDTH={v.bandwidth}", f"AVERAGE-BANDWIDTH={v.average}"]
         if v.codecs:
@@ -89,7 +92,7 @@ def multivariant(
         if v.audio is not None:
             attributes.append(f'AUDIO="{v.audio}"')
         if subtitles:
-            attributes.append('SUBTITLES="subtitles"')
+            attributes.append(f'SUBTITLES="{SUBTITLES}"')
         if captions is not None and v.size is not None:
             attributes.append('CLOSED-CAPTIONS="cc"' if captions else "CLOSED-CAPTIONS=NONE")
         lines.append(f"#EXT-X-STREAM-INF:{','.join(attributes)}\n{v.uri}{MARK}\n")
@@ -105,13 +108,21 @@ def _closed_captions(track: CaptionTrack) -> str:
     )
 
 
-def _subtitles(rendition: SubtitleRendition) -> str:
-    language = f',LANGUAGE="{rendition.language}"' if rendition.language else ""
-    default = "YES" if rendition.default else "NO"
-    return (
-        f'#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="subtitles",NAME="{rendition.name}"{language},DEFAULT={default},'
-        f'AUTOSELECT=YES,FORCED=NO,URI="{rendition.uri}{MARK}"\n'
-    )
+def subtitle_tags(renditions: Iterable[SubtitleRendition], mark: str = "") -> Iterator[str]:
+    """Yields the tags of subtitles. mark: what follows each URI."""
+    used: set[str] = set()
+    for each in renditions:
+        name, count = each.name, 1
+        while name in used:  # §4.4.6.1.1: all names of a group are different
+            name = f"{each.name} ({each.language or count + 1})" if count == 1 else f"{each.name} {count}"
+            count += 1
+        used.add(name)
+        language = f',LANGUAGE="{each.language}"' if each.language else ""
+        default = "YES" if each.default else "NO"
+        yield (
+            f'#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="{SUBTITLES}",NAME="{name}"{language},DEFAULT={default},'
+            f'AUTOSELECT=YES,URI="{each.uri}{mark}"\n'
+        )
 
 
 def _captions(variants: Sequence[Variant]) -> tuple[CaptionTrack, ...] | None:

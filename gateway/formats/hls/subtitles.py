@@ -2,25 +2,15 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 from gateway.formats.hls import media_playlist
+from gateway.formats.hls.multivariant_playlist import SUBTITLES, SubtitleRendition, subtitle_tags
 
-_GROUP: Final = "subs"
 _ENTRY: Final = "#EXT-X-MEDIA:TYPE=SUBTITLES,"
 _VARIANT: Final = "#EXT-X-STREAM-INF:"
 _ATTRIBUTE: Final = re.compile(r',SUBTITLES="[^"]*"')
-
-
-@dataclass(frozen=True, slots=True)
-class SubtitleRendition:
-    """Subtitles in one language, EXT-X-MEDIA (§4.4.6.1). name: without quotation marks. language: BCP 47."""
-
-    uri: str
-    name: str
-    language: str
 
 
 def subtitle_playlist(uri: str, seconds: float) -> bytes:
@@ -36,8 +26,8 @@ def subtitle_playlist(uri: str, seconds: float) -> bytes:
 
 def with_subtitles(master: str, renditions: Sequence[SubtitleRendition]) -> str:
     """Returns a Multivariant Playlist with these subtitles, in place of those that it has."""
-    attribute = f',SUBTITLES="{_GROUP}"' if renditions else ""
-    entries = list(_entries(renditions))
+    attribute = f',SUBTITLES="{SUBTITLES}"' if renditions else ""
+    entries = [tag.rstrip() for tag in subtitle_tags(renditions)]
     lines: list[str] = []
     for line in master.split("\n"):
         if line.startswith(_VARIANT):
@@ -47,15 +37,3 @@ def with_subtitles(master: str, renditions: Sequence[SubtitleRendition]) -> str:
         elif not line.startswith(_ENTRY):
             lines.append(line)
     return "\n".join(lines)
-
-
-def _entries(renditions: Sequence[SubtitleRendition]) -> Iterable[str]:
-    used: set[str] = set()
-    for each in renditions:
-        # §4.4.6.1.1: all names of a group are different.
-        name = each.name if each.name not in used else f"{each.name} ({each.language})"
-        used.add(name)
-        yield (
-            f'{_ENTRY}GROUP-ID="{_GROUP}",NAME="{name}",LANGUAGE="{each.language}",DEFAULT=NO,AUTOSELECT=YES,'
-            f'URI="{each.uri}"'
-        )

@@ -78,7 +78,7 @@ async def test_closed_captions_stay_in_the_pictures_and_are_listed(tmp_path: Pat
         # Uploaded ones are listed beside them.
         await at.studio.captions.add("a", "en", "English", WEBVTT)
         both = (at.root / "a/a.m3u8").read_text()
-        assert 'CLOSED-CAPTIONS="cc",SUBTITLES="subs"' in both and 'INSTREAM-ID="CC1"' in both
+        assert 'CLOSED-CAPTIONS="cc",SUBTITLES="subtitles"' in both and 'INSTREAM-ID="CC1"' in both
 
 
 async def test_uploaded_captions_stay_when_the_film_is_made_again(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ async def test_captions_that_are_added_at_the_same_time_are_all_listed(tmp_path:
         listed = entries(at.root / "a/a.m3u8")
         assert sorted(uri for _, uri in listed) == sorted(f"acc_{tag.lower()}.m3u8" for tag in languages)
         assert len({name for name, _ in listed}) == len(languages)  # names of one group are different
-        assert 'BANDWIDTH=1,SUBTITLES="subs"\nastream.m3u8' in (at.root / "a/a.m3u8").read_text()
+        assert 'BANDWIDTH=1,SUBTITLES="subtitles"\nastream.m3u8' in (at.root / "a/a.m3u8").read_text()
         playlist = (at.root / "a/acc_en.m3u8").read_text()
         assert "#EXT-X-TARGETDURATION:13\n" in playlist and "#EXTINF:12.50000,\nacc_en.vtt\n" in playlist
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from gateway.formats.hls import media_playlist, multivariant_playlist
-from gateway.formats.hls.subtitles import SubtitleRendition, with_subtitles
+from gateway.formats.hls.multivariant_playlist import SubtitleRendition
+from gateway.formats.hls.subtitles import with_subtitles
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.media.caption_track import CaptionTrack
 from gateway.media.codecs import codec_string
@@ -151,7 +152,7 @@ def master_playlist(
     )
     plain = media_playlist.with_suffix(multivariant_playlist.multivariant([variant], version=3))
     renditions = [
-        SubtitleRendition(reference(names.captions_playlist(c.language)), c.label, c.language) for c in captions
+        SubtitleRendition(c.label, reference(names.captions_playlist(c.language)), c.language) for c in captions
     ]
     return with_subtitles(plain.decode(), renditions).encode()
 

@@ -1,18 +1,21 @@
 """Subtitles in a stored Multivariant Playlist."""
 
-from gateway.formats.hls.subtitles import SubtitleRendition, subtitle_playlist, with_subtitles
+from gateway.formats.hls.multivariant_playlist import SubtitleRendition
+from gateway.formats.hls.subtitles import subtitle_playlist, with_subtitles
 
 MASTER = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-STREAM-INF:BANDWIDTH=1\na.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=2\nb.m3u8\n"
-EN, DE = SubtitleRendition("en.m3u8", "Same", "en"), SubtitleRendition("de.m3u8", "Same", "de")
+EN, DE = SubtitleRendition("Same", "en.m3u8", "en"), SubtitleRendition("Same", "de.m3u8", "de")
 
 
 def test_every_variant_has_the_group_of_subtitles() -> None:
     assert with_subtitles(MASTER, [EN, DE]) == (
         "#EXTM3U\n#EXT-X-VERSION:3\n"
-        '#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="subs",NAME="Same",LANGUAGE="en",DEFAULT=NO,AUTOSELECT=YES,URI="en.m3u8"\n'
-        '#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="subs",NAME="Same (de)",LANGUAGE="de",DEFAULT=NO,AUTOSELECT=YES,'
+        '#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="subtitles",NAME="Same",LANGUAGE="en",DEFAULT=NO,AUTOSELECT=YES,'
+        'URI="en.m3u8"\n'
+        '#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="subtitles",NAME="Same (de)",LANGUAGE="de",DEFAULT=NO,AUTOSELECT=YES,'
         'URI="de.m3u8"\n'
-        '#EXT-X-STREAM-INF:BANDWIDTH=1,SUBTITLES="subs"\na.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=2,SUBTITLES="subs"\nb.m3u8\n'
+        '#EXT-X-STREAM-INF:BANDWIDTH=1,SUBTITLES="subtitles"\na.m3u8\n'
+        '#EXT-X-STREAM-INF:BANDWIDTH=2,SUBTITLES="subtitles"\nb.m3u8\n'
     )
 
 
