@@ -5,7 +5,6 @@ them with the media.
 """
 
 import base64
-import binascii
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -118,7 +117,7 @@ def read_ad_cue(timed: Timed) -> AdCue | None:
         return None
     try:
         decoded = base64.b64decode(section, validate=True)
-    except binascii.Error:
+    except ValueError:  # also for characters beyond ASCII
         return None
     planned = seconds if isinstance(seconds, float) and 0 < seconds < _LONGEST else None
     return AdCue(CueType(str(kind)), str(values.get("id", "")), timed.dts + at, planned, decoded)
@@ -147,5 +146,5 @@ def read_values(timed: Timed) -> dict[str, AmfValue]:
 _LONGEST: Final = 3_600_000  # milliseconds between a caption and the message with it
 
 
-def _moment(value: AmfValue | None) -> int | None:
+def _moment(value: AmfValue) -> int | None:
     return int(value) if isinstance(value, float) and abs(value) <= _LONGEST else None
