@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from gateway.formats.dash import mpd
 from gateway.formats.hls.multivariant_playlist import AudioRendition, Variant, multivariant
+from gateway.formats.script_data import AdCue
 from gateway.lib.metrics import Metrics
 from gateway.live.pushed_tracks import NO_INFO, PushedTrack, TrackInfo, labels
 from gateway.media.caption_track import CaptionTrack
@@ -14,6 +15,7 @@ from gateway.media.track import Tracks
 from gateway.packaging.alignment import Alignment, EpochOrigin
 from gateway.packaging.cmaf.dash_manifest import AlternateRendition, AudioLabel, Epoch, MpdSnapshot
 from gateway.packaging.cmaf.track import CmafTrack, rendition_reports
+from gateway.packaging.date_ranges import DateRanges
 from gateway.packaging.segmenter import target_duration
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming, WallClock
 
@@ -50,6 +52,7 @@ class CmafManifests:
     captions: Callable[[], tuple[CaptionTrack, ...] | None] = tuple  # see `caption_tracks`
     publisher_tracks: Tracks | None = None  # the publisher's current tracks
     timing: VideoTiming | None = None  # timing of the current video
+    ranges: DateRanges = field(default_factory=DateRanges, init=False)
     _epochs: dict[int, Epoch] = field(default_factory=dict, init=False)
     _last_noted: dict[str, int] = field(default_factory=dict, init=False)  # number of the last evaluated segment
     # Additional audio tracks of the publisher, and what it says about its default audio track.
@@ -148,7 +151,9 @@ class CmafManifests:
         """
         if report is None:
             report = rendition_reports(track, [(f"{t.kind}/index.m3u8", t) for t in self.tracks], "../")
-        return track.playlist(3 * self.alignment.part_target, ended=self.ended, report=report, skip=skip)
+        return track.playlist(
+            3 * self.alignment.part_target, ended=self.ended, report=report, skip=skip, ranges=self.ranges
+        )
 
     def manifest(self, alternates: Sequence[AlternateRendition] = ()) -> str:
         """Returns `manifest.mpd` with mpd.MARK and mpd.NOW in it.
@@ -189,6 +194,13 @@ class CmafManifests:
         self.epoch = Epoch(origin.number, time, WallClock(time / VIDEO_CLOCK, origin.wall), prefix)
         self._epochs[origin.number] = self.epoch
         return self.epoch
+
+    def add_cue(self, cue: AdCue) -> bool:
+        """Adds an ad cue to the playlists. Returns False before the first epoch, which has the dates."""
+        if self.epoch is not None:
+            media = cue.at * VIDEO_CLOCK // 1000 - self.base_of(VIDEO_CLOCK)
+            self.ranges.add(cue, self.epoch.wall.at(media / VIDEO_CLOCK))
+        return self.epoch is not None
 
     def update(self) -> None:
         """Evaluates the tracks after a new part or segment."""
