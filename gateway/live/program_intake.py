@@ -9,9 +9,11 @@ from typing import Final, Protocol
 
 import structlog
 
+from gateway.formats.ts.data_units import DataUnit
 from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
 from gateway.formats.ts.program_tables import StreamEntry, StreamUse
 from gateway.formats.ts.sound_frames import CLOCK, SoundFormat
+from gateway.live.private_intake import PrivateIntake, milliseconds
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, UnitIntake
@@ -81,6 +83,8 @@ class ProgramIntake(UnitIntake):
         self._make_converter = make_converter
         self._sources: dict[int, _Source] = {}  # by PID
         self._left_out: dict[int, str] = {}  # by PID: the names that were logged
+        self._entries: dict[int, StreamEntry] = {}  # by PID: all streams of the program
+        self._private = PrivateIntake()
         self._bad = 0  # errors of the reader that were counted
 
     def receive(self, data: bytes, now: float) -> None:
@@ -103,12 +107,26 @@ class ProgramIntake(UnitIntake):
                 source = self._sources.get(event.pid)
                 if source is not None:
                     self._take_unit(source, event, wall, now)
+            elif isinstance(event, DataUnit):
+                self._take_data(event)
             elif isinstance(event, ProgramTracks):
                 self._select(event)
         counters = self.reader.counters
         if counters.damaged != self._bad:
             self._bad = counters.damaged
             self.publisher.dropped["ingest"] = self._bad
+
+    def _take_data(self, unit: DataUnit) -> None:
+        """Publishes private data. The first units of a push have none, because the tracks come first."""
+        entry = self._entries.get(unit.pid)
+        if entry is None or not self.is_announced:
+            return
+        now, at = self.timeline.latest, None
+        if unit.pts is not None:
+            now = at = self.timeline.near(milliseconds(unit.pts) & 0xFFFFFFFF)
+        timed = self._private.take(unit, entry, now, at)
+        if timed is not None:
+            self.publisher.push_timed(timed)
 
     def _take_unit(self, source: _Source, event: ProgramUnit, wall: float, now: float) -> None:
         """Publishes a unit. Hot path."""
@@ -180,7 +198,7 @@ class ProgramIntake(UnitIntake):
 
     def _select(self, program: ProgramTracks) -> None:
         """Chooses the streams to publish. Those that are published already stay."""
-        entries = {entry.pid: entry for entry in program.streams}
+        entries = self._entries = {entry.pid: entry for entry in program.streams}
         for pid in [pid for pid in self._sources if pid not in entries]:
             source = self._sources.pop(pid)
             if source.converter is not None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.formats.flv import muxer
+from gateway.formats.private_data import PRIVATE_DATA
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.open_gops import OpenGops
@@ -31,7 +32,7 @@ class FlvRendering:
         return muxer.unit_tag(unit)
 
     def render_timed(self, timed: Timed) -> bytes:
-        return muxer.timed_tag(timed)
+        return b"" if timed.name == PRIVATE_DATA else muxer.timed_tag(timed)
 
 
 class BrowserFlvRendering(FlvRendering):

@@ -7,13 +7,17 @@ from typing import Final
 
 import structlog
 
+from gateway.formats.private_data import PRIVATE_DATA, read_private_data
+from gateway.formats.ts.data_streams import DataStream
 from gateway.formats.ts.muxer import AUDIO_TYPES, VIDEO_TYPES, Packets, TsMuxer
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
 from gateway.packaging.feed import Feed, Rendering
+from gateway.packaging.timed_events import EventReader
 from gateway.packaging.timing import VIDEO_CLOCK
+from gateway.packaging.ts.data_packets import PrivateStreams, data_stream, write_event, write_private
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +39,8 @@ class TsRendering:
         self._tables_at = 0  # ticks: decode time at which the next tables are due
         self._last: dict[Kind, int] = {}  # by kind: ticks, the last decode time
         self._bad = False  # the last unit could not be rendered
+        self._events = EventReader()
+        self._private = PrivateStreams()
 
     def render_head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
         return self._set(tracks).repeat_tables()
@@ -65,7 +71,30 @@ class TsRendering:
         return data
 
     def render_timed(self, timed: Timed) -> bytes:
-        return b""
+        """Returns the packets of a cue, metadata or private data. New tables come before the first of its kind."""
+        muxer = self._muxer
+        if muxer is None:
+            return b""
+        if timed.name == PRIVATE_DATA:
+            return self._render_private(muxer, timed)
+        event = self._events.read(timed)
+        stream = data_stream(event) if event is not None else None
+        if event is None or stream is None:
+            return b""
+        return self._announce(muxer, stream) + write_event(muxer, event).render()
+
+    def _render_private(self, muxer: TsMuxer, timed: Timed) -> bytes:
+        data = read_private_data(timed)
+        stream = self._private.find(data) if data is not None else None
+        if data is None or stream is None:
+            return b""
+        return self._announce(muxer, stream) + write_private(muxer, stream, data).render()
+
+    def _announce(self, muxer: TsMuxer, stream: DataStream) -> bytes:
+        if not muxer.announce(stream):
+            return b""
+        self._version = muxer.version
+        return muxer.write_tables()
 
     def _set(self, tracks: Tracks) -> TsMuxer:
         """Returns the muxer for these tracks. Raises UnsupportedCodec."""
