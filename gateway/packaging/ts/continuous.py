@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -30,9 +30,13 @@ class TsRendering:
     """Renders units as packets of one program. Sound that a transport stream cannot carry is left out.
 
     Tables come before each key frame, and at least every 400 ms. Raises UnsupportedCodec for such pictures.
+
+    earlier: returns script data that the stream has had; the first tables list its streams, because many receivers
+    find no stream later.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: Callable[[], Iterable[Timed]] = tuple) -> None:
+        self._earlier = earlier
         self._muxer: TsMuxer | None = None
         self._tracks: tuple[MediaTrack | None, MediaTrack | None] = (None, None)
         self._version = 0
@@ -43,7 +47,21 @@ class TsRendering:
         self._private = PrivateStreams()
 
     def render_head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
-        return self._set(tracks).repeat_tables()
+        muxer = self._set(tracks)
+        for timed in self._earlier():
+            stream = self._private_stream(timed) if timed.name == PRIVATE_DATA else self._event_stream(timed)
+            if stream is not None and muxer.announce(stream):
+                self._version = muxer.version
+        return muxer.repeat_tables()
+
+    def _private_stream(self, timed: Timed) -> DataStream | None:
+        data = read_private_data(timed)
+        return self._private.find(data) if data is not None else None
+
+    @staticmethod
+    def _event_stream(timed: Timed) -> DataStream | None:
+        event = EventReader().read(timed)
+        return data_stream(event) if event is not None else None
 
     def render_change(self, tracks: Tracks, dts_ms: int) -> bytes:
         return self._set(tracks).write_tables()
@@ -130,8 +148,8 @@ def _codecs(tracks: tuple[MediaTrack | None, MediaTrack | None]) -> list[object]
 class SrtOutput:
     """The output `srt`: the feed of the players over SRT. It is always on; without players it costs nothing."""
 
-    def __init__(self, make_feed: Callable[[Rendering], Feed]) -> None:
-        self.feed = make_feed(TsRendering())
+    def __init__(self, make_feed: Callable[[Rendering], Feed], earlier: Callable[[], Iterable[Timed]] = tuple) -> None:
+        self.feed = make_feed(TsRendering(earlier))
 
     async def run(self, stream: Stream) -> None:
         try:
