@@ -11,6 +11,7 @@ from gateway.formats.ts.sound_frames import CLOCK
 from gateway.media.framed_units import MILLISECONDS
 from gateway.media.track import Timed
 
+PRIVATE_USES: Final = (StreamUse.KLV, StreamUse.PRIVATE)
 _TICKS: Final = CLOCK // MILLISECONDS
 _MAX_UNITS, _MAX_RATE = 60, 256_000  # units and bytes in a second of a stream
 _ID3: Final = b"ID3"  # timed metadata, which is no private data
@@ -34,7 +35,7 @@ class PrivateIntake:
 
         dts: now, milliseconds on the stream's clock. at: the time of the unit; None: without time.
         """
-        if unit.kind not in (StreamUse.KLV, StreamUse.PRIVATE) or unit.payload.startswith(_ID3):
+        if unit.kind not in PRIVATE_USES or unit.payload.startswith(_ID3):
             return None
         payload = self._cell(unit.payload) if unit.kind is StreamUse.KLV and is_cells(entry) else unit.payload
         second, size = dts // MILLISECONDS, len(payload)

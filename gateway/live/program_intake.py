@@ -13,7 +13,7 @@ from gateway.formats.ts.data_units import DataUnit
 from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
 from gateway.formats.ts.program_tables import StreamEntry, StreamUse
 from gateway.formats.ts.sound_frames import CLOCK, SoundFormat
-from gateway.live.private_intake import PrivateIntake, milliseconds
+from gateway.live.private_intake import PRIVATE_USES, PrivateIntake, milliseconds
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, UnitIntake
@@ -74,7 +74,8 @@ class _Source:
 class ProgramIntake(UnitIntake):
     """Publishes the first pictures and the first sound of a program as default tracks.
 
-    More sound becomes additional tracks, with their languages. Everything else is named in the log, and left out.
+    More sound becomes additional tracks, with their languages. Private data becomes script data. Everything else is
+    named in the log, and left out.
     """
 
     def __init__(self, publisher: StreamPublisher, make_converter: MakeConverter) -> None:
@@ -127,6 +128,8 @@ class ProgramIntake(UnitIntake):
         timed = self._private.take(unit, entry, now, at)
         if timed is not None:
             self.publisher.push_timed(timed)
+        elif self._private.dropped:
+            self.publisher.dropped["data"] = self._private.dropped
 
     def _take_unit(self, source: _Source, event: ProgramUnit, wall: float, now: float) -> None:
         """Publishes a unit. Hot path."""
@@ -218,7 +221,7 @@ class ProgramIntake(UnitIntake):
             if track_id is not None:
                 self._sources[entry.pid] = _Source(track_id, AUDIO_INDEX + 2 * track_id, entry.language)
                 return
-        if self._left_out.get(entry.pid) != entry.codec:
+        if entry.use not in PRIVATE_USES and self._left_out.get(entry.pid) != entry.codec:
             self._left_out[entry.pid] = entry.codec
             log.info(
                 "a stream is not published", stream=self.publisher.stream.name, pid=entry.pid, kind=str(entry.codec)

@@ -31,16 +31,8 @@ class Segmenter:
     """
 
     __slots__ = (
-        "_bound",
-        "_clock",
-        "_forced",
-        "_gops",
-        "_key",
-        "_least",
-        "_splices",
-        "_wanted",
-        "forced_cuts",
-        "target",
+        *("_bound", "_clock", "_forced", "_gops", "_key", "_least", "_splices", "_wanted"),
+        *("forced_cuts", "target"),
     )
 
     def __init__(self, clock: int, seconds: float, splices: Collection[int] = ()) -> None:

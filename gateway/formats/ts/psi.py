@@ -33,12 +33,8 @@ def pmt(pcr_pid: int, streams: list[tuple[int, int, bytes]], version: int = 0, p
     program: descriptors of the program. All must fit into one packet.
     """
     packed = [struct.pack(">BHH", kind, 0xE000 | pid, 0xF000 | len(extra)) + extra for kind, pid, extra in streams]
-    return _body(
-        0x02,
-        _PROGRAM,
-        struct.pack(">HH", 0xE000 | pcr_pid, 0xF000 | len(program)) + program + b"".join(packed),
-        version,
-    )
+    head = struct.pack(">HH", 0xE000 | pcr_pid, 0xF000 | len(program)) + program
+    return _body(0x02, _PROGRAM, head + b"".join(packed), version)
 
 
 def registration(name: bytes) -> bytes:

@@ -26,7 +26,7 @@ from tests.support.splices import splice_insert
 from tests.unit.packaging.test_events_in_segments import emsgs
 
 FILM = Film("timed-data", seconds=40, gop=15)
-gateway = shared_gateway("ffmpeg", films=[FILM], MILLRACE_HLS__CUE_TAGS="true")
+gateway = shared_gateway("ffmpeg", films=[FILM], MILLRACE_HLS__CUE_TAGS="true", MILLRACE_EGRESS__ALLOW="127.0.0.0/8")
 
 
 def timed() -> list[Timed]:
@@ -160,3 +160,13 @@ def test_klv_of_an_srt_push_reaches_srt_players_only(gateway: Gateway) -> None:
         with flv as player:
             player.wait(30)
         assert b"onPrivateData" not in (run_folder() / "klv.flv").read_bytes()
+
+
+def test_klv_passes_a_relay_over_srt(gateway: Gateway) -> None:
+    there = gateway.channel()
+    stream_id = f"publish:{there.id}%3Fsign%3D{there.key}"
+    here = gateway.channel(isRelay=True, relayURL=[f"{there.srt_server}?streamid={stream_id}"])
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(klv_film()), "-map", "0"]
+    with Program([*command, "-c", "copy", "-f", "mpegts", here.srt_push]):
+        there.wait_live(30)
+        until(lambda: described(there.srt, "-read_intervals", "%+3")[1]["klv"], "KLV arrives", 40)
