@@ -5,7 +5,6 @@ them with the media.
 """
 
 import base64
-import binascii
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -108,7 +107,7 @@ def read_caption_data(timed: Timed) -> bytes | None:
         return None
     try:
         data = base64.b64decode(encoded, validate=True)
-    except binascii.Error:
+    except ValueError:
         return None
     before, head, after = data.partition(_USER_DATA)
     return after if head else before
@@ -138,7 +137,7 @@ def read_ad_cue(timed: Timed) -> AdCue | None:
         return None
     try:
         decoded = base64.b64decode(section, validate=True)
-    except binascii.Error:
+    except ValueError:  # also for characters beyond ASCII
         return None
     planned = seconds if isinstance(seconds, float) and 0 < seconds < _LONGEST else None
     return AdCue(CueType(str(kind)), str(values.get("id", "")), timed.dts + at, planned, decoded)

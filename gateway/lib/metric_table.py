@@ -64,7 +64,7 @@ BYTES_IN: Final = _counter("millrace_ingest_bytes_total", "Media payload receive
 BYTES_OUT: Final = _counter("millrace_sent_bytes_total", "Bytes sent to viewers, by protocol.", "protocol")
 DROPPED: Final = _counter(
     "millrace_frames_dropped_total",
-    "Dropped frames, by reason: viewer (too slow), output (too slow), ingest (unusable).",
+    "Dropped frames, by reason: viewer (too slow), output (too slow), ingest (unusable), data (too much of it).",
     "reason",
 )
 BACKLOG: Final = _gauge(

@@ -12,6 +12,8 @@ from gateway.media.track import AccessUnit, AmfValue, MediaTrack, Timed, Tracks
 
 log = structlog.get_logger(__name__)
 
+_MAX_NAMES = 16
+
 
 @dataclass(slots=True, eq=False)
 class _Attachment:
@@ -34,6 +36,7 @@ class Fanout:
         self.ended: EndReason | None = None
         self.gop = gop
         self.start_buffer: StartBuffer | None = None  # the first seconds of the stream, for a limited time
+        self.latest_timed: dict[str, Timed] = {}  # by name: the last script data, of the first _MAX_NAMES names
         self._audio = audio
         self._epoch = -1
         self._attached: tuple[_Attachment, ...] = ()
@@ -140,6 +143,8 @@ class Fanout:
                 self._fail(sink, error)
 
     def push_timed(self, timed: Timed) -> None:
+        if timed.name in self.latest_timed or len(self.latest_timed) < _MAX_NAMES:
+            self.latest_timed[timed.name] = timed
         for sink in self._sinks:
             try:
                 sink.on_timed(timed)

@@ -13,8 +13,9 @@ from gateway.formats.ts.data_units import DataUnit
 from gateway.formats.ts.packets import unwrapped
 from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
 from gateway.formats.ts.program_tables import StreamEntry, StreamUse
-from gateway.formats.ts.sound_frames import CLOCK, SoundFormat
+from gateway.formats.ts.sound_frames import SoundFormat
 from gateway.live.cue_intake import LONGEST_MS, CueIntake
+from gateway.live.private_intake import PRIVATE_USES, PrivateIntake, milliseconds
 from gateway.live.publisher import StreamPublisher
 from gateway.live.pushed_tracks import MAX_PUSHED, TrackInfo
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX, UnitIntake
@@ -23,7 +24,6 @@ from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 
 log = structlog.get_logger(__name__)
 
-_TICKS: Final = CLOCK // MILLISECONDS
 _MAX_SOUNDS: Final = MAX_PUSHED // 2  # additional tracks of one kind
 # Codecs of broadcasting that FLV, RTMP and browsers do not play. A worker converts them to AAC.
 _CONVERTED: Final = frozenset((Codec.AC3, Codec.EAC3))
@@ -36,8 +36,8 @@ def must_be_converted(event: ProgramUnit) -> bool:
 
 def to_milliseconds(unit: AccessUnit) -> None:
     """Changes the times of a unit from those of a transport stream. Hot path."""
-    shown = (unit.dts + unit.cts + _TICKS // 2) // _TICKS
-    unit.dts = (unit.dts + _TICKS // 2) // _TICKS
+    shown = milliseconds(unit.dts + unit.cts)
+    unit.dts = milliseconds(unit.dts)
     unit.cts = shown - unit.dts
 
 
@@ -75,7 +75,8 @@ class _Source:
 class ProgramIntake(UnitIntake):
     """Publishes the first pictures and the first sound of a program as default tracks.
 
-    More sound becomes additional tracks, with their languages. Everything else is named in the log, and left out.
+    More sound becomes additional tracks, with their languages. Private data becomes script data. Everything else is
+    named in the log, and left out.
     """
 
     def __init__(self, publisher: StreamPublisher, make_converter: MakeConverter) -> None:
@@ -85,6 +86,8 @@ class ProgramIntake(UnitIntake):
         self._make_converter = make_converter
         self._sources: dict[int, _Source] = {}  # by PID
         self._left_out: dict[int, str] = {}  # by PID: the names that were logged
+        self._entries: dict[int, StreamEntry] = {}  # by PID: all streams of the program
+        self._private = PrivateIntake()
         self._bad = 0  # errors of the reader that were counted
 
     def receive(self, data: bytes, now: float) -> None:
@@ -109,8 +112,11 @@ class ProgramIntake(UnitIntake):
                     self._take_unit(source, event, wall, now)
             elif isinstance(event, ProgramTracks):
                 self._select(event)
-            elif isinstance(event, DataUnit) and event.kind is StreamUse.SCTE35 and self.is_announced:
-                self._take_cue(event, now)
+            elif isinstance(event, DataUnit) and self.is_announced:
+                if event.kind is StreamUse.SCTE35:
+                    self._take_cue(event, now)
+                else:
+                    self._take_data(event)
         counters = self.reader.counters
         if counters.damaged != self._bad:
             self._bad = counters.damaged
@@ -123,7 +129,21 @@ class ProgramIntake(UnitIntake):
 
     def _moment(self, ticks: int) -> int:
         """Returns the time of the stream at a time of the sender."""
-        return self.timeline.near((ticks + _TICKS // 2) // _TICKS & 0xFFFFFFFF, LONGEST_MS)
+        return self.timeline.near(milliseconds(ticks) & 0xFFFFFFFF, LONGEST_MS)
+
+    def _take_data(self, unit: DataUnit) -> None:
+        """Publishes private data. The first units of a push have none, because the tracks come first."""
+        entry = self._entries.get(unit.pid)
+        if entry is None:
+            return
+        now, at = self.timeline.latest, None
+        if unit.pts is not None:
+            now = at = self.timeline.near(milliseconds(unit.pts) & 0xFFFFFFFF)
+        timed = self._private.take(unit, entry, now, at)
+        if timed is not None:
+            self.publisher.push_timed(timed)
+        elif self._private.dropped:
+            self.publisher.dropped["data"] = self._private.dropped
 
     def _take_unit(self, source: _Source, event: ProgramUnit, wall: float, now: float) -> None:
         """Publishes a unit. Hot path."""
@@ -195,7 +215,7 @@ class ProgramIntake(UnitIntake):
 
     def _select(self, program: ProgramTracks) -> None:
         """Chooses the streams to publish. Those that are published already stay."""
-        entries = {entry.pid: entry for entry in program.streams}
+        entries = self._entries = {entry.pid: entry for entry in program.streams}
         for pid in [pid for pid in self._sources if pid not in entries]:
             source = self._sources.pop(pid)
             if source.converter is not None:
@@ -215,7 +235,7 @@ class ProgramIntake(UnitIntake):
             if track_id is not None:
                 self._sources[entry.pid] = _Source(track_id, AUDIO_INDEX + 2 * track_id, entry.language)
                 return
-        if self._left_out.get(entry.pid) != entry.codec:
+        if entry.use not in PRIVATE_USES and self._left_out.get(entry.pid) != entry.codec:
             self._left_out[entry.pid] = entry.codec
             log.info(
                 "a stream is not published", stream=self.publisher.stream.name, pid=entry.pid, kind=str(entry.codec)

@@ -148,7 +148,7 @@ class Alignment:
         """
         returned = at.is_new_epoch and self.source is None and member in self._last_times
         if segmenter is not None and not (at.segment_open or returned or member is self.source) and self._boundaries:
-            wants_cut = segmenter.take_frame(at.shown - self._boundaries[-1].time, 0, True)
+            wants_cut = segmenter.take_frame(at.shown - self._boundaries[-1].time, 0, True, at.shown)
         if (number := self._members.get(member)) is None:
             number = self._members[member] = next(self._numbers)
         source = self.source

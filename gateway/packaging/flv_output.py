@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.formats import amf0
 from gateway.formats.flv import muxer
+from gateway.formats.private_data import PRIVATE_DATA
 from gateway.formats.script_data import CAPTION, TEXT_DATA
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
@@ -35,7 +36,7 @@ class FlvRendering:
         return muxer.unit_tag(unit)
 
     def render_timed(self, timed: Timed) -> bytes:
-        return muxer.timed_tag(timed)
+        return b"" if timed.name == PRIVATE_DATA else muxer.timed_tag(timed)
 
 
 class BrowserFlvRendering(FlvRendering):
@@ -100,7 +101,7 @@ class DataFlvRendering(FlvRendering):
         return muxer.clock_tag(dts_ms, unit.wall)
 
     def render_timed(self, timed: Timed) -> bytes:
-        return b"" if timed.name in (TEXT_DATA, CAPTION) else muxer.timed_tag(timed)
+        return b"" if timed.name in (TEXT_DATA, CAPTION) else super().render_timed(timed)
 
 
 def caption_timed(track: str, caption: ShownCaption) -> Timed:

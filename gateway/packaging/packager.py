@@ -17,6 +17,7 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import AccessUnit, Timed, Tracks
 from gateway.packaging.caption_pieces import CaptionCutter
 from gateway.packaging.segment_window import ListLength
+from gateway.packaging.timed_events import EventReader, TimedEvent
 from gateway.ports.errors import OutputUnsupported
 
 log = structlog.get_logger(__name__)
@@ -34,6 +35,7 @@ class SegmentPlan:
     budget: the memory that the stream shares with others; None: it has only its own limits.
     length: shared with the streams of its ladder; None: it shares none.
     continues: whether the first numbers are exactly those after the numbers of another node.
+    cue_tags: the setting `hls.cue_tags`.
     """
 
     seconds: float
@@ -42,6 +44,7 @@ class SegmentPlan:
     budget: MediaBudget | None = None
     length: ListLength | None = None
     continues: bool = False
+    cue_tags: bool = False
 
 
 class Packager:
@@ -81,6 +84,7 @@ class Packager:
         self._backlog: list[AccessUnit] = []
         self._quiet_batches = _QUIET_BATCHES  # batches since a client waited last
         self._failed = False
+        self._events = EventReader()
         self._next_numbers: NextNumbers | None = None  # of the stream
         self.captions: Callable[[], tuple[CaptionTrack, ...] | None] = tuple  # `StreamCaptions.closed`
         self.texts: Callable[[], tuple[CaptionTrack, ...]] = tuple  # `StreamCaptions.texts`
@@ -144,7 +148,12 @@ class Packager:
             self.catch_up()
 
     def on_timed(self, timed: Timed) -> None:
-        """Does nothing, because segments contain no script data."""
+        """Packages cues and timed metadata. Segments contain no other script data."""
+        event = self._events.read(timed)
+        if event is not None:
+            self.catch_up()  # the units before it
+            if not self._failed:
+                self.take_event(event)
 
     def on_end(self, reason: EndReason) -> None:
         self.catch_up()
@@ -180,6 +189,9 @@ class Packager:
 
     def take(self, unit: AccessUnit) -> None:
         raise NotImplementedError
+
+    def take_event(self, event: TimedEvent) -> None:
+        """Packages a cue or metadata. Formats without them do nothing."""
 
     def finish(self) -> None:
         """Completes the open segment. No more units will arrive."""

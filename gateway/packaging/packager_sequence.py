@@ -31,7 +31,7 @@ class PackagerFactory(Generic[P, N]):
     output: name of the output.
     create: creates a packager.
     first_numbers: returns the numbers for a stream's first packager.
-    part: see `SegmentPlan`.
+    part, cue_tags: see `SegmentPlan`.
     aligns_source: whether the packager of a source is aligned with those of its renditions.
     """
 
@@ -41,6 +41,7 @@ class PackagerFactory(Generic[P, N]):
     metrics: Metrics | None
     part: float = 0.0
     aligns_source: bool = True
+    cue_tags: bool = False
     _next: WeakKeyDictionary[Stream, Callable[[], N]] = field(default_factory=WeakKeyDictionary, init=False)
     _alignments: Alignments = field(default_factory=Alignments, init=False)
 
@@ -55,7 +56,7 @@ class PackagerFactory(Generic[P, N]):
         next_numbers = self._next.get(stream)
         numbers = next_numbers() if next_numbers is not None else self.first_numbers(stream)
         continues = next_numbers is None and self.output in stream.spec.continues
-        plan = SegmentPlan(seconds, size, self.part, stream.spec.budget, continues=continues)
+        plan = SegmentPlan(seconds, size, self.part, stream.spec.budget, continues=continues, cue_tags=self.cue_tags)
         packager = self.create(stream.name, plan, now, numbers, self.metrics, alignment)
         self._set_last(stream, packager)
         return packager
@@ -89,8 +90,8 @@ class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
     The source's playlist is not part of the ladder, so it needs no alignment.
     """
 
-    def __init__(self, metrics: Metrics | None = None) -> None:
-        super().__init__("hls", TsPackager, self._first, metrics, aligns_source=False)
+    def __init__(self, metrics: Metrics | None = None, *, cue_tags: bool = False) -> None:
+        super().__init__("hls", TsPackager, self._first, metrics, aligns_source=False, cue_tags=cue_tags)
         # The next epoch of channels that were live, by stream.
         self._epochs: BoundedDict[str, int] = BoundedDict(_MAX_NAMES)
 
@@ -128,8 +129,8 @@ class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
 class CmafPackagerFactory(PackagerFactory[CmafPackager, SequenceNumbers]):
     """Creates the packagers of the output `cmaf`."""
 
-    def __init__(self, part: float, metrics: Metrics | None = None) -> None:
-        super().__init__("cmaf", CmafPackager, _first_of_cmaf, metrics, part=part)
+    def __init__(self, part: float, metrics: Metrics | None = None, *, cue_tags: bool = False) -> None:
+        super().__init__("cmaf", CmafPackager, _first_of_cmaf, metrics, part=part, cue_tags=cue_tags)
 
 
 # hls.js runs a loop up to the Discontinuity Sequence Number: with seconds since 2020 it hangs for half a minute. So on

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from gateway.formats.flv import muxer
+from gateway.formats.private_data import PRIVATE_DATA
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import AccessUnit, Kind, Timed, Tracks
@@ -45,6 +46,8 @@ class RtmpRendering:
         return shared_message(csid, kind, muxer.unit_time(unit), body, self._chunk_size, self._stream_id)
 
     def render_timed(self, timed: Timed) -> bytes:
+        if timed.name == PRIVATE_DATA:
+            return b""
         body = muxer.timed_body(timed)
         return shared_message(CSID_DATA, DATA, timed.dts, body, self._chunk_size, self._stream_id)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Collection
 
 # Seconds after which a segment without a key frame is cut, until the first playlist fixes a Target Duration. It is a
 # little longer than ffmpeg's default GOP, 250 frames at 24 frames a second.
@@ -15,20 +16,28 @@ _OVER = 0.35
 _ROUNDING = 0.005
 # Seconds added to a Target Duration, because later segments may be slightly longer than the first ones.
 _SPARE = 0.1
+# Seconds around a splice: a key frame up to _AFTER_SPLICE after it begins a segment. Times are rounded to milliseconds.
+_BEFORE_SPLICE, _AFTER_SPLICE = 0.01, 0.2
 
 
 class Segmenter:
     """Decides where the segments of one playlist end. Times are in ticks of `clock` a second.
 
+    splices: times of ad breaks, on the clock of `shown` in `take_frame`. A key frame there ends a segment of any
+    length. But the first segments, which fix the Target Duration, are not shortened.
     target: Target Duration in whole seconds; None until `fix`. Then it never changes, because clients use it
     (§4.4.3.1 of the HLS draft).
     forced_cuts: number of segments that had to begin without a key frame.
     """
 
-    __slots__ = ("_bound", "_clock", "_forced", "_gops", "_key", "_least", "_wanted", "forced_cuts", "target")
+    __slots__ = (
+        *("_bound", "_clock", "_forced", "_gops", "_key", "_least", "_splices", "_wanted"),
+        *("forced_cuts", "target"),
+    )
 
-    def __init__(self, clock: int, seconds: float) -> None:
+    def __init__(self, clock: int, seconds: float, splices: Collection[int] = ()) -> None:
         self._clock = clock
+        self._splices = splices
         self._wanted = max(int(seconds * clock), 1)
         self._least = max(int((seconds - _ROUNDING) * clock), 1)
         self._forced = False  # the open segment began without a key frame
@@ -38,18 +47,23 @@ class Segmenter:
         self.target: int | None = None
         self.forced_cuts = 0
 
-    def take_frame(self, elapsed: int, length: int, key: bool) -> bool:
+    def take_frame(self, elapsed: int, length: int, key: bool, shown: int = 0) -> bool:
         """Takes the next frame. Returns whether it begins a new segment.
 
         elapsed: ticks from the start of the segment to the frame.
         length: duration of the frame in ticks.
         key: whether it is a key frame.
+        shown: the presentation time of a key frame, on the stream's clock.
 
         A segment that had to begin without a key frame may end at a key frame after half the wanted time. So the next
         segments begin with key frames again. A segment ends early too where the next key frame would come too late:
         a change of the input shortens a GOP.
         """
-        if key and (elapsed >= (self._least // 2 if self._forced else self._least) or self._is_last_chance(elapsed)):
+        if key and (
+            elapsed >= (self._least // 2 if self._forced else self._least)
+            or self._is_last_chance(elapsed)
+            or (self._splices and self._is_splice(elapsed, shown))
+        ):
             self._note_key(elapsed)
             self._forced = False
             self._key = 0
@@ -73,6 +87,12 @@ class Segmenter:
         """Whether the segment would exceed its bound before the next key frame, if GOPs stay as long as lately."""
         gop = max(self._gops, default=0)
         return elapsed > 0 and gop <= self._bound < elapsed + gop
+
+    def _is_splice(self, elapsed: int, shown: int) -> bool:
+        """Whether this is the first key frame at a splice, and the segment began before it."""
+        before, after = int(_BEFORE_SPLICE * self._clock), int(_AFTER_SPLICE * self._clock)
+        at_splice = any(shown - elapsed < time - before <= shown <= time + after for time in self._splices)
+        return self.target is not None and at_splice
 
     def enough(self, elapsed: int) -> bool:
         """Whether a segment of `elapsed` ticks may end, for media with only key frames (audio)."""

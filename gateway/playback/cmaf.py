@@ -16,6 +16,7 @@ from gateway.live.stream import Stream, StreamState
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.packager_sequence import CmafPackagerFactory
+from gateway.packaging.services import PackagingServices
 from gateway.playback import dash, hls
 from gateway.playback.play_format import ADDITIONAL_AUDIO, MANIFEST, MASTER, FormatCode
 from gateway.playback.playlist_response import (
@@ -208,6 +209,9 @@ def _not_found(rest: str) -> Response:
     return text(404, f"{rest} is not here (any more)")
 
 
-CODE: Final = FormatCode(
-    lambda services: CmafPackagerFactory(services.settings.cmaf.part, services.metrics), respond=cmaf
-)
+def _packagers(services: PackagingServices) -> CmafPackagerFactory:
+    settings = services.settings
+    return CmafPackagerFactory(settings.cmaf.part, services.metrics, cue_tags=settings.hls.cue_tags)
+
+
+CODE: Final = FormatCode(_packagers, respond=cmaf)

@@ -60,7 +60,9 @@ def _render_live(output: TsPackager, suffix: str) -> Response:
     return cached_playlist(output.cache, "live", suffix, output.playlist)
 
 
-CODE: Final = FormatCode(lambda services: TsPackagerFactory(services.metrics), hls)
+CODE: Final = FormatCode(
+    lambda services: TsPackagerFactory(services.metrics, cue_tags=services.settings.hls.cue_tags), hls
+)
 
 
 # ---- CMAF ----

@@ -166,7 +166,7 @@ class SrtTransport(asyncio.Transport):
 
 
 def _packager(services: PackagingServices) -> Callable[[Stream], SrtOutput]:
-    return lambda stream: SrtOutput(lambda rendering: services.make_feed(stream, rendering))
+    return lambda stream: SrtOutput(lambda rendering: services.make_feed(stream, rendering), stream.latest_timed.values)
 
 
 CODE: Final = FormatCode(_packager)

@@ -166,6 +166,7 @@ class InputsSettings(Section):
 
 class HlsSettings(Section):
     on_demand: option.OnOff
+    cue_tags: option.OnOff
 
 
 class CmafSettings(Section):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"\r\n]*"|[^",\s]+)(?:,|$)')
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -64,6 +65,8 @@ class Playlist:
     reports: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     ended: bool = False
     independent: bool = False
+    ranges: dict[str, dict[str, str]] = field(default_factory=dict)  # by ID: the attributes of all its tags
+    cue_tags: list[tuple[int, str]] = field(default_factory=list)  # with the number of the segment after each
 
     @property
     def last(self) -> int:
@@ -139,6 +142,10 @@ def parse(text: str) -> Playlist:
                 p.reports[quoted(a["URI"])] = (int(a["LAST-MSN"]), int(a["LAST-PART"]) if "LAST-PART" in a else None)
             case "#EXT-X-INDEPENDENT-SEGMENTS":
                 p.independent = True
+            case "#EXT-X-DATERANGE":
+                _add_range(p, attributes(value))
+            case "#EXT-X-CUE-OUT" | "#EXT-X-CUE-OUT-CONT" | "#EXT-X-CUE-IN":
+                p.cue_tags.append((p.sequence + p.skipped + len(p.segments), line))
             case "#EXT-X-ENDLIST":
                 p.ended = True
             case _:
@@ -150,6 +157,23 @@ def parse(text: str) -> Playlist:
         p.open = at
     assert p.target > 0 and "#EXT-X-TARGETDURATION" in once, "§4.4.3.1: REQUIRED"
     return p
+
+
+def _add_range(p: Playlist, found: dict[str, str]) -> None:
+    """Checks one EXT-X-DATERANGE (§4.4.5.1)."""
+    name = quoted(found["ID"])
+    assert _DATE.fullmatch(quoted(found["START-DATE"])), found
+    known = p.ranges.setdefault(name, {})
+    for key, value in found.items():
+        assert known.setdefault(key, value) == value, f"{key} of {name} differs between its tags"
+    for key in ("DURATION", "PLANNED-DURATION"):
+        assert float(found.get(key, 0)) >= 0
+    if "END-DATE" in found:
+        start, end = (datetime.fromisoformat(quoted(found[key])) for key in ("START-DATE", "END-DATE"))
+        assert end >= start
+        assert "DURATION" not in found or abs((end - start).total_seconds() - float(found["DURATION"])) < 1e-6
+    for key in ("SCTE35-OUT", "SCTE35-IN", "SCTE35-CMD"):
+        assert re.fullmatch(r"0x([0-9A-F]{2})+", found.get(key, "0x00")), found[key]
 
 
 def check(p: Playlist) -> Playlist:
@@ -196,6 +220,8 @@ def check(p: Playlist) -> Playlist:
         assert rest >= float(p.control["CAN-SKIP-UNTIL"]) - 1e-3, "§6.2.5.1: skipped beyond the Skip Boundary"
     if p.ended:
         assert p.hint is None and not p.reports and p.open is None
+    dated = any(s.date for s in everything) or p.skipped
+    assert not p.ranges or dated, "§4.4.5.1: a date range needs EXT-X-PROGRAM-DATE-TIME"
     uris = [s.uri for s in p.segments]
     assert len(set(uris)) == len(uris)
     return p

@@ -99,6 +99,7 @@ class AdaptationSet:
     sap: maximum type of the stream access points at the start of all segments; 0: some segments begin without one.
     language, label: of audio; "" if unknown. role: urn:mpeg:dash:role:2011, "" for none; players begin with "main".
     accessibility: of video, such as captions in the pictures.
+    events: schemes of the events in the segments.
     """
 
     id: int
@@ -111,6 +112,7 @@ class AdaptationSet:
     label: str = ""
     role: str = ""
     accessibility: tuple[Descriptor, ...] = ()
+    events: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,8 @@ def _period(p: Period, low_latency: bool, clock: str) -> Iterable[str]:
             f'<AdaptationSet id="{s.id}" contentType="{s.kind}"{lang} mimeType="{_TYPES.get(s.kind, s.kind)}/mp4" '
             f'segmentAlignment="true"{sap}>\n'
         )
+        for scheme in s.events:
+            yield f'<InbandEventStream schemeIdUri="{escape(scheme)}" value=""/>\n'
         if s.label:
             yield f"<Label>{escape(s.label)}</Label>\n"
         if s.wall is not None and low_latency:

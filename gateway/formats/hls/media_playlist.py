@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.lib.rfc3339 import rfc3339
+from gateway.lib.rfc3339 import milliseconds, rfc3339
 
 # A control character: a playlist MUST NOT contain one (§4.1), so MARK never occurs in other text.
 MARK = "\x00"
@@ -72,6 +72,37 @@ def rendition_report(uri: str, last_msn: int, last_part: int | None) -> str:
 def skip(segments: int) -> str:
     """Returns the EXT-X-SKIP tag (§4.4.5.2). It replaces the first `segments` segments of a Playlist Delta Update."""
     return f"#EXT-X-SKIP:SKIPPED-SEGMENTS={segments}\n"
+
+
+def date_range(
+    id: str, start: float, *, end: float | None = None, planned: float | None = None, scte35: tuple[str, bytes]
+) -> str:
+    """Returns an EXT-X-DATERANGE tag (§4.4.5.1). start, end: seconds since 1970. planned: seconds.
+
+    id: a quoted-string without its quotes. scte35: name and value of an attribute; it is left out if b"".
+    """
+    line = f'#EXT-X-DATERANGE:ID="{id}",START-DATE="{rfc3339(start)}"'
+    if end is not None:
+        length = (milliseconds(end) - milliseconds(start)) / 1000
+        line += f',END-DATE="{rfc3339(end)}",DURATION={length:.3f}'
+    if planned is not None:
+        line += f",PLANNED-DURATION={planned:.3f}"
+    return f"{line},{scte35[0]}=0x{scte35[1].hex().upper()}\n" if scte35[1] else f"{line}\n"
+
+
+# Tags that no standard has, for ad servers: the form of AWS Elemental and Unified Streaming.
+CUE_IN = "#EXT-X-CUE-IN\n"
+
+
+def cue_out(duration: float | None) -> str:
+    """Returns the tag at the start of a break. duration: planned seconds; None: unknown."""
+    return "#EXT-X-CUE-OUT\n" if duration is None else f"#EXT-X-CUE-OUT:DURATION={duration:.3f}\n"
+
+
+def cue_out_cont(elapsed: float, duration: float | None) -> str:
+    """Returns the tag at a later segment of a break. elapsed: seconds since its start."""
+    total = "" if duration is None else f",Duration={duration:.3f}"
+    return f"#EXT-X-CUE-OUT-CONT:ElapsedTime={elapsed:.3f}{total}\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,13 +57,19 @@ class OpenKey(Mp4Sample):
 
 
 def fragment(
-    sequence_number: int, track_id: int, base_decode_time: int, samples: Sequence[Mp4Sample], *, styp: bool = False
+    sequence_number: int,
+    track_id: int,
+    base_decode_time: int,
+    samples: Sequence[Mp4Sample],
+    *,
+    styp: bool = False,
+    events: bytes = b"",
 ) -> bytes:
     """Returns moof + mdat of these samples.
 
     sequence_number: written modulo 2**32.
     base_decode_time: decode time of the first sample, ticks.
-    styp: adds the box at the start of a segment.
+    styp: adds the box at the start of a segment. events: boxes of events, before the moof.
 
     Each sample needs four bytes if all have one duration and are sync samples (audio). Video samples need twelve, or
     sixteen with composition offsets.
@@ -100,6 +106,7 @@ def fragment(
     return b"".join(
         [
             STYP if styp else b"",
+            events,
             head,
             _TFHD_DEFAULTS.pack(first_duration, KEY_FLAGS) if plain else b"",
             _TFDT.pack(20, b"tfdt", _VERSION_1, base_decode_time),

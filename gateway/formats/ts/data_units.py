@@ -7,7 +7,7 @@ from gateway.formats.ts.program_tables import StreamEntry, StreamUse
 
 MAX_DATA: Final = 1 << 16  # bytes of a PES packet
 _CUE_TABLE: Final = 0xFC  # SCTE 35 §9.6
-_METADATA_PES: Final = 0x15
+METADATA_PES: Final = 0x15
 _CELL_HEAD: Final = 5
 
 
@@ -37,7 +37,7 @@ class DataTrack:
 
     def take(self, payload: bytes, pts: int | None, dts: int | None) -> list[DataUnit]:
         """Returns the unit of a PES packet."""
-        if self._entry.use is StreamUse.KLV and self._entry.stream_type == _METADATA_PES:
+        if self._entry.use is StreamUse.KLV and self._entry.stream_type == METADATA_PES:
             payload = _cell_data(payload)
         return [DataUnit(self._entry.pid, self._entry.use, pts, payload)] if payload else []
 

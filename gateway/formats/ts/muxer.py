@@ -9,6 +9,7 @@ import struct
 from collections.abc import Sequence
 
 from gateway.formats.ts import psi
+from gateway.formats.ts.data_streams import DataStream, SectionPackets
 from gateway.media import aac, nal
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.nal_codec import NAL_CODECS
@@ -45,6 +46,7 @@ class TsMuxer:
     All times are ticks of 90 kHz and not negative, and the decode times of a track grow. Written times wrap at 33 bits.
     `delay` ticks are added to all times except the PCR, so decoders have this time to fill their buffers.
     Continuity counters continue across segments, so the segments of one muxer can be joined.
+    Data streams are in the tables after `announce`.
 
     Raises UnsupportedCodec for codecs that HLS players do not read from a transport stream (AV1, VP8, VP9, Opus, FLAC),
     InvalidData for a broken configuration, ValueError without any track.
@@ -56,6 +58,7 @@ class TsMuxer:
         if video is None and audio is None:
             raise ValueError("a transport stream without a track")
         self._delay = delay
+        self._data: dict[DataStream, _Pid] = {}
         self._counters = {psi.PAT_PID: 0, psi.PMT_PID: 0}
         self._pcr_pid = VIDEO_PID if video is not None else AUDIO_PID
         self._last_pcr: int | None = None
@@ -80,7 +83,13 @@ class TsMuxer:
         self._audio_codec = audio.codec if audio is not None else None
         self._audio = _Pid(AUDIO_PID)
         self._pat = psi.pat()
-        self._pmt = psi.pmt(self._pcr_pid, streams, version)
+        self._streams, self.version = streams, version
+        self._write_map()
+
+    def _write_map(self) -> None:
+        streams = [*self._streams, *((data.stream_type, data.pid, data.descriptors) for data in self._data)]
+        program = b"".join(data.program for data in self._data)
+        self._pmt = psi.pmt(self._pcr_pid, streams, self.version, program)
 
     def _set_video(self, video: MediaTrack) -> None:
         codec = NAL_CODECS[video.codec]
@@ -96,6 +105,34 @@ class TsMuxer:
         """Continues the counters of the muxer that wrote the packets before."""
         self._counters = dict(before._counters)
         self._video.counter, self._audio.counter = before._video.counter, before._audio.counter
+        self._data = before._data
+        self._write_map()
+
+    def announce(self, stream: DataStream) -> bool:
+        """Adds a data stream to the tables, with a new version. Returns False if they have it already."""
+        if stream in self._data:
+            return False
+        self._data[stream] = _Pid(stream.pid)
+        self.version = self.version + 1 & 31
+        self._write_map()
+        return True
+
+    def write_section(self, stream: DataStream, section: bytes) -> SectionPackets:
+        """Returns the packets of a section of an announced stream. section: at most 4096 bytes."""
+        pid = self._data[stream]
+        packets = SectionPackets(stream.pid, section, pid.counter)
+        pid.counter = pid.counter + packets.size // 188 & 15
+        return packets
+
+    def write_data(self, stream: DataStream, payload: bytes, pts: int | None) -> Packets:
+        """Returns the packets of one PES packet of data of an announced stream, which is aligned.
+
+        payload: at most MAX_PAYLOAD bytes. pts: on the clock of the media; None: without time.
+        """
+        stamps = b"\x00\x00" if pts is None else _stamps(pts + self._delay, pts + self._delay)
+        length = 1 + len(stamps) + len(payload)
+        head = b"\x00\x00\x01\xbd" + length.to_bytes(2, "big") + b"\x84"
+        return Packets(self._data[stream], [head, stamps, payload], None, False, b"")
 
     def write_tables(self) -> bytes:
         """Returns PAT and PMT, the first two packets of each segment."""
@@ -103,6 +140,11 @@ class TsMuxer:
         for pid in self._counters:
             self._counters[pid] = self._counters[pid] + 1 & 15
         return tables
+
+    @property
+    def delay(self) -> int:
+        """Ticks from the clock of the media to the written times."""
+        return self._delay
 
     def repeat_tables(self) -> bytes:
         """Returns the last PAT and PMT once more, for a reader that joins before the next ones."""

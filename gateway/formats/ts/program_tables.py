@@ -34,7 +34,7 @@ class StreamEntry:
     """An elementary stream of a program.
 
     codec: the name of a `Codec`, or of something else; for users. language: ISO 639-2, or empty.
-    config: an OpusHead for Opus, otherwise empty.
+    config: an OpusHead for Opus, otherwise empty. descriptors: of private data.
     """
 
     pid: int
@@ -43,6 +43,7 @@ class StreamEntry:
     codec: str
     language: str = ""
     config: bytes = b""
+    descriptors: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +155,11 @@ def _entry(pid: int, stream_type: int, descriptors: bytes) -> StreamEntry:
         config = _opus_head(found)
         if not config:
             use, codec = StreamUse.IGNORED, "opus with unknown channels"
-    language = next((body[:3] for tag, body in found if tag in (_LANGUAGE, _TELETEXT, _SUBTITLING)), b"")
-    text = language.decode("ascii", "ignore").lower()
-    return StreamEntry(pid, stream_type, use, codec, text if len(text) == 3 and text.isalpha() else "", config)
+    code = next((body[:3] for tag, body in found if tag in (_LANGUAGE, _TELETEXT, _SUBTITLING)), b"")
+    text = code.decode("ascii", "ignore").lower()
+    language = text if len(text) == 3 and text.isalpha() else ""
+    passed_on = descriptors if use in (StreamUse.KLV, StreamUse.PRIVATE) else b""
+    return StreamEntry(pid, stream_type, use, codec, language, config, passed_on)
 
 
 def _identify(stream_type: int, descriptors: list[tuple[int, bytes]]) -> tuple[StreamUse, str]:

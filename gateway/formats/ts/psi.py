@@ -26,13 +26,15 @@ def pat() -> bytes:
     return _body(0x00, _TRANSPORT_STREAM_ID, struct.pack(">HH", _PROGRAM, 0xE000 | PMT_PID))
 
 
-def pmt(pcr_pid: int, streams: list[tuple[int, int, bytes]], version: int = 0) -> bytes:
+def pmt(pcr_pid: int, streams: list[tuple[int, int, bytes]], version: int = 0, program: bytes = b"") -> bytes:
     """Returns the packet body (184 bytes) of the program map table (§2.4.4.8).
 
     streams: `stream_type`, PID and descriptors of each. version: 0 to 31; changes with the streams.
+    program: descriptors of the program. All must fit into one packet.
     """
     packed = [struct.pack(">BHH", kind, 0xE000 | pid, 0xF000 | len(extra)) + extra for kind, pid, extra in streams]
-    return _body(0x02, _PROGRAM, struct.pack(">HH", 0xE000 | pcr_pid, 0xF000) + b"".join(packed), version)
+    head = struct.pack(">HH", 0xE000 | pcr_pid, 0xF000 | len(program)) + program
+    return _body(0x02, _PROGRAM, head + b"".join(packed), version)
 
 
 def registration(name: bytes) -> bytes:

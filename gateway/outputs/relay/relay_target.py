@@ -15,6 +15,7 @@ from gateway.channels import relay_urls
 from gateway.formats import amf0
 from gateway.formats.flv import muxer
 from gateway.formats.flv.tag import AUDIO, FOURCC, SCRIPT, VIDEO
+from gateway.formats.private_data import PRIVATE_DATA
 from gateway.lib.aws_extra import INSTALL_AWS
 from gateway.lib.backoff import Backoff
 from gateway.lib.egress import RTMP, SRT, Egress, EgressRefused
@@ -298,7 +299,7 @@ class RelayTarget:
                 if push.takes_multitrack and not head_due:
                     self._send_additional(push, item, begun)
             elif isinstance(item, Timed):
-                if not head_due:
+                if not head_due and item.name != PRIVATE_DATA:
                     send(SCRIPT, item.dts & 0xFFFFFFFF, muxer.timed_body(item))
             elif isinstance(item, Tracks):
                 if item.epoch == tracks.epoch and not head_due:

@@ -207,10 +207,10 @@ class MpdSnapshot:
                 shared = track.media, template
                 words, seen = (label.language, label.name, role), captions if track.media == "video" else ()
                 main_set = AdaptationSet(index + 1, *shared, (main, *same_codec), wall_time, sap, *words)
-                sets.append(replace(main_set, accessibility=seen))
+                sets.append(replace(main_set, accessibility=seen, events=track.event_schemes))
                 if other_codecs:
                     other_set = AdaptationSet(len(tracks) + 1, *shared, tuple(other_codecs), wall_time, sap)
-                    sets.append(replace(other_set, accessibility=seen))
+                    sets.append(replace(other_set, accessibility=seen, events=track.event_schemes))
             sets += _text_sets(sets, self.texts)
             end = min(end, grid)
             has_ended = number != last_number or ended

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from gateway.formats.dash import mpd
 from gateway.formats.hls.multivariant_playlist import AudioRendition, Variant, multivariant
+from gateway.formats.script_data import AdCue
 from gateway.lib.metrics import Metrics
 from gateway.live.pushed_tracks import NO_INFO, PushedTrack, TrackInfo, labels
 from gateway.media.caption_track import CaptionTrack
@@ -15,6 +16,7 @@ from gateway.packaging.alignment import Alignment, EpochOrigin
 from gateway.packaging.caption_files import caption_playlist, subtitle_renditions
 from gateway.packaging.cmaf.dash_manifest import AlternateRendition, AudioLabel, Epoch, MpdSnapshot
 from gateway.packaging.cmaf.track import CmafTrack, rendition_reports
+from gateway.packaging.date_ranges import DateRanges
 from gateway.packaging.segmenter import target_duration
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming, WallClock
 
@@ -52,6 +54,7 @@ class CmafManifests:
     texts: Callable[[], tuple[CaptionTrack, ...]] = tuple  # `StreamCaptions.texts`
     publisher_tracks: Tracks | None = None  # the publisher's current tracks
     timing: VideoTiming | None = None  # timing of the current video
+    ranges: DateRanges = field(default_factory=DateRanges, init=False)
     _epochs: dict[int, Epoch] = field(default_factory=dict, init=False)
     _last_noted: dict[str, int] = field(default_factory=dict, init=False)  # number of the last evaluated segment
     # Additional audio tracks of the publisher, and what it says about its default audio track.
@@ -152,7 +155,9 @@ class CmafManifests:
         if report is None:
             report = rendition_reports(track, [(f"{t.kind}/index.m3u8", t) for t in self.tracks], "../")
             report += self.text_reports("../")
-        return track.playlist(3 * self.alignment.part_target, ended=self.ended, report=report, skip=skip)
+        return track.playlist(
+            3 * self.alignment.part_target, ended=self.ended, report=report, skip=skip, ranges=self.ranges
+        )
 
     def caption_playlist(self, *, skip: bool = False) -> str:
         """Returns the playlist of each caption track, in its folder; see `playlist`."""
@@ -203,6 +208,13 @@ class CmafManifests:
         self.epoch = Epoch(origin.number, time, WallClock(time / VIDEO_CLOCK, origin.wall), prefix)
         self._epochs[origin.number] = self.epoch
         return self.epoch
+
+    def add_cue(self, cue: AdCue) -> bool:
+        """Adds an ad cue to the playlists. Returns False before the first epoch, which has the dates."""
+        if self.epoch is not None:
+            media = cue.at * VIDEO_CLOCK // 1000 - self.base_of(VIDEO_CLOCK)
+            self.ranges.add(cue, self.epoch.wall.at(media / VIDEO_CLOCK))
+        return self.epoch is not None
 
     def update(self) -> None:
         """Evaluates the tracks after a new part or segment."""

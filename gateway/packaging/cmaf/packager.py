@@ -1,10 +1,12 @@
 """The output `cmaf`: one set of fragments, served as LL-HLS and DASH."""
 
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 
 from gateway.channels.names import channel_of
 from gateway.formats.mp4.init import init_segment
+from gateway.formats.script_data import AdCue
 from gateway.lib.metrics import Metrics
 from gateway.live.stream import Stream
 from gateway.media import codecs
@@ -18,10 +20,13 @@ from gateway.packaging.cmaf.dash_manifest import Epoch
 from gateway.packaging.cmaf.manifests import CmafManifests
 from gateway.packaging.cmaf.track import CmafTrack, TrackHeader
 from gateway.packaging.cmaf.video_track_builder import VideoTrackBuilder
+from gateway.packaging.date_ranges import CueTags
 from gateway.packaging.packager import Packager, SegmentPlan
 from gateway.packaging.segmenter import Segmenter
+from gateway.packaging.timed_events import TimedEvent, begins_segment, event_message
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
 
+_MAX_CUES = 32
 _MAX_RATE = 1_000_000  # thousands of bits a second
 
 
@@ -81,6 +86,11 @@ class CmafPackager(Packager):
         self._default = AudioPackaging(self._audio, self._video, self.manifests, self._segmenter)
         self._additional: list[AdditionalAudio] = []
         self._stream: Stream | None = None
+        self._splices: deque[int] = deque(maxlen=_MAX_CUES)  # ticks of 90 kHz
+        self._early: deque[AdCue] = deque(maxlen=_MAX_CUES)  # cues that wait for the first epoch
+        if plan.cue_tags:
+            for track in (self._video, self._audio):
+                track.cue_tags = CueTags(self.manifests.ranges)
         self._segmenters: list[Segmenter] = []
 
     @property
@@ -193,6 +203,17 @@ class CmafPackager(Packager):
         if self._video.dirty or self._audio.dirty:
             self._publish()
 
+    def take_event(self, event: TimedEvent) -> None:
+        tracks = self.manifests.publisher_tracks
+        if begins_segment(event):
+            self._splices.append(event.at * VIDEO_CLOCK // 1000)
+        if isinstance(event, AdCue) and not self.manifests.add_cue(event):
+            self._early.append(event)
+        message = event_message(event)
+        if message is not None:
+            (self._video if tracks is not None and tracks.video is not None else self._audio).add_event(message)
+        self.cache.clear()
+
     def finish(self) -> None:
         self.manifests.ended = not self.moved
         self._end_epoch()
@@ -279,7 +300,10 @@ class CmafPackager(Packager):
         prefix = max(self._prefix, int(origin.wall)) if self._epochs else self._prefix
         self._epochs += 1
         self._prefix = prefix + 1
-        return self.manifests.begin_epoch(origin, str(prefix))
+        epoch = self.manifests.begin_epoch(origin, str(prefix))
+        while self._early:
+            self.manifests.add_cue(self._early.popleft())
+        return epoch
 
     def _end_epoch(self) -> None:
         if self._video_builder is not None:
@@ -291,7 +315,7 @@ class CmafPackager(Packager):
             self._publish()
 
     def _segmenter(self, clock: int) -> Segmenter:
-        segmenter = Segmenter(clock, self._plan.seconds)
+        segmenter = Segmenter(clock, self._plan.seconds, self._splices)
         if self.manifests.target is not None:
             segmenter.fix(self.manifests.target)
         if not self.ready:

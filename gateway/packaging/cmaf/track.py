@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from gateway.formats.hls import media_playlist
+from gateway.formats.mp4.event_message import EventMessage, emsg, ticks
 from gateway.formats.mp4.fragment import Mp4Sample, fragment, fragment_size
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.gate import Gate, Waiters
 from gateway.lib.numbers import read_integer
 from gateway.packaging.caption_pieces import CaptionPieces
+from gateway.packaging.date_ranges import CueTags, DateRanges
 from gateway.packaging.packager import SegmentPlan
 from gateway.packaging.segment_window import EPSILON, LazyBytes, Part, Segment, SegmentWindow
 from gateway.packaging.timing import WallClock
@@ -33,6 +35,7 @@ _PEAK = 1.1  # bitrate of the largest segment, as a factor of the mean bitrate
 _MAX_ANNOUNCED_FACTOR = 4  # the announced bitrate is limited to this multiple of the measured one
 _MANIFEST_LOAD_SECONDS = 1.0  # maximum time that a player needs to load the manifest
 _MAX_EXPECTED_NUMBERS = 1000
+_MAX_EVENTS = 64  # that wait for their time; then the oldest is dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,9 @@ class CmafTrack:
         self._date_offset: int | None = None  # ticks from `start` to the date of the open segment; None: `shift`
         self.date_shift = 0  # `shift` when the first part was listed, so that the date does not change
         self._recent: dict[str, Part] = {}  # by URI, the parts that can still be fetched
+        self.cue_tags: CueTags | None = None  # see `hls.cue_tags`
+        self.event_schemes: tuple[str, ...] = ()  # schemes of the events so far
+        self._events: list[EventMessage] = []  # events that wait for their part
 
     # ---- writing ----
 
@@ -136,6 +142,21 @@ class CmafTrack:
             # Plus half a frame, because frame durations differ by one tick.
             self.part_ticks = int(frames * frame + frame / 2)
             self._rounded_part = frames * frame / self.header.clock
+
+    def add_event(self, event: EventMessage) -> None:
+        """Adds an event. It is written before the part in which its time lies, or the next one if that is complete."""
+        if event.scheme not in self.event_schemes:
+            self.event_schemes = (*self.event_schemes, event.scheme)
+        self._events = [*self._events, event][-_MAX_EVENTS:]
+
+    def _due_events(self, start: int, end: int) -> bytes:
+        """Returns the boxes of the events before `end` of a part that begins at `start`, presentation times."""
+        header = self.header
+        assert header is not None
+        clock = header.clock
+        due = [event for event in self._events if ticks(event, clock) < end]
+        self._events = [event for event in self._events if ticks(event, clock) >= end]
+        return b"".join([emsg(e, max(ticks(e, clock), start) - header.base, clock) for e in due])
 
     def init_uri(self, prefix: str) -> str:
         """Returns a new file name for the initialization segment of a new epoch."""
@@ -173,7 +194,8 @@ class CmafTrack:
         samples[-1].duration = max(end - start - sum([s.duration for s in samples[:-1]]), 1)
         if not self.parts:
             self.date_shift = self.shift if self._date_offset is None else self._date_offset
-        body = _fragment(self.part_number, max(start - self.header.base, 0), samples, not self.parts)
+        events = self._due_events(max(start + self.shift, self.header.base), end + self.shift) if self._events else b""
+        body = _fragment(self.part_number, max(start - self.header.base, 0), samples, not self.parts, events)
         duration = media_playlist.as_printed((end - start) / clock)
         if self.part_target is not None:
             duration = min(duration, self.part_target)
@@ -205,9 +227,10 @@ class CmafTrack:
         duration = media_playlist.as_printed(min(length / header.clock, max_seconds))
         body = _join_parts(self.parts, self.size)
         uri = self.segment_uri(self.number)
-        window = self.window
+        window, wall = self.window, self._date(header)
+        cues = self.cue_tags.before(wall) if self.cue_tags is not None else ""
         segment = Segment(
-            self.number, uri, duration, body, media_playlist.segment(duration, uri), header.epoch, self._date(header),
+            self.number, uri, duration, body, cues + media_playlist.segment(duration, uri), header.epoch, wall,
             header.uri, time, length, header.clock, self.parts, self.sap, self._leading, spacing or length, last,
         )  # fmt: skip
         removed = window.add(segment)
@@ -341,12 +364,15 @@ class CmafTrack:
             return part < len(newest.parts) - waits
         return True
 
-    def playlist(self, hold_back: float, *, ended: bool, report: str = "", skip: bool = False) -> str:
+    def playlist(
+        self, hold_back: float, *, ended: bool, report: str = "", skip: bool = False, ranges: DateRanges | None = None
+    ) -> str:
         """Returns the Media Playlist with media_playlist.MARK after its URIs. `fix_durations` must come first.
 
         hold_back: seconds, for all tracks of the presentation.
         report: rendition reports of other tracks.
-        skip: whether to make a delta update, if it is shorter.
+        skip: whether to make a delta update, if it is shorter. It has all date ranges (§6.2.5.1).
+        ranges: of the stream.
         """
         window, target = self.window, self.window.target
         assert self.part_target is not None
@@ -361,6 +387,8 @@ class CmafTrack:
             # A later video segment may begin inside a GOP.
             independent=self.media == "audio",
         )
+        if ranges is not None:
+            head += ranges.lines(window[0].wall)
         # Also counts epochs without this track: §6.2.4 requires the same discontinuities in all renditions.
         body: list[str] = []
         parts = self.parts if not self.is_unlisted else []
@@ -426,9 +454,9 @@ def _choose_part_target(parts: Sequence[float], wanted: float) -> float:
     return max(longest, 1e-3)
 
 
-def _fragment(number: int, start: int, samples: list[Mp4Sample], styp: bool) -> LazyBytes:
-    size = fragment_size(samples, styp=styp)
-    return LazyBytes(lambda: fragment(number, 1, start, samples, styp=styp), size)
+def _fragment(number: int, start: int, samples: list[Mp4Sample], styp: bool, events: bytes) -> LazyBytes:
+    size = fragment_size(samples, styp=styp) + len(events)
+    return LazyBytes(lambda: fragment(number, 1, start, samples, styp=styp, events=events), size)
 
 
 def _join_parts(parts: Sequence[Part], size: int) -> LazyBytes:

@@ -104,7 +104,7 @@ class VideoTrackBuilder:
         else:
             length = step or dts - self._last
             elapsed = dts + cts - self._first_presentation if key else dts - track.start
-            cuts = self.segmenter.take_frame(elapsed, length, key) or track.size > MAX_SEGMENT_BYTES
+            cuts = self.segmenter.take_frame(elapsed, length, key, dts + cts) or track.size > MAX_SEGMENT_BYTES
             if cuts or key:
                 begins = self.may_begin(dts, dts + cts, cuts)
                 if cuts and not key and not begins:

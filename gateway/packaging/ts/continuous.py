@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
 
+from gateway.formats.private_data import PRIVATE_DATA, read_private_data
+from gateway.formats.ts.data_streams import DataStream
 from gateway.formats.ts.muxer import AUDIO_TYPES, VIDEO_TYPES, Packets, TsMuxer
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Timed, Tracks
 from gateway.packaging.feed import Feed, Rendering
+from gateway.packaging.timed_events import EventReader
 from gateway.packaging.timing import VIDEO_CLOCK
+from gateway.packaging.ts.data_packets import PrivateStreams, data_stream, write_event, write_private
 
 log = structlog.get_logger(__name__)
 
@@ -26,18 +30,38 @@ class TsRendering:
     """Renders units as packets of one program. Sound that a transport stream cannot carry is left out.
 
     Tables come before each key frame, and at least every 400 ms. Raises UnsupportedCodec for such pictures.
+
+    earlier: returns script data that the stream has had; the first tables list its streams, because many receivers
+    find no stream later.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: Callable[[], Iterable[Timed]] = tuple) -> None:
+        self._earlier = earlier
         self._muxer: TsMuxer | None = None
         self._tracks: tuple[MediaTrack | None, MediaTrack | None] = (None, None)
         self._version = 0
         self._tables_at = 0  # ticks: decode time at which the next tables are due
         self._last: dict[Kind, int] = {}  # by kind: ticks, the last decode time
         self._bad = False  # the last unit could not be rendered
+        self._events = EventReader()
+        self._private = PrivateStreams()
 
     def render_head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
-        return self._set(tracks).repeat_tables()
+        muxer = self._set(tracks)
+        for timed in self._earlier():
+            stream = self._private_stream(timed) if timed.name == PRIVATE_DATA else self._event_stream(timed)
+            if stream is not None and muxer.announce(stream):
+                self._version = muxer.version
+        return muxer.repeat_tables()
+
+    def _private_stream(self, timed: Timed) -> DataStream | None:
+        data = read_private_data(timed)
+        return self._private.find(data) if data is not None else None
+
+    @staticmethod
+    def _event_stream(timed: Timed) -> DataStream | None:
+        event = EventReader().read(timed)
+        return data_stream(event) if event is not None else None
 
     def render_change(self, tracks: Tracks, dts_ms: int) -> bytes:
         return self._set(tracks).write_tables()
@@ -65,7 +89,30 @@ class TsRendering:
         return data
 
     def render_timed(self, timed: Timed) -> bytes:
-        return b""
+        """Returns the packets of a cue, metadata or private data. New tables come before the first of its kind."""
+        muxer = self._muxer
+        if muxer is None:
+            return b""
+        if timed.name == PRIVATE_DATA:
+            return self._render_private(muxer, timed)
+        event = self._events.read(timed)
+        stream = data_stream(event) if event is not None else None
+        if event is None or stream is None:
+            return b""
+        return self._announce(muxer, stream) + write_event(muxer, event).render()
+
+    def _render_private(self, muxer: TsMuxer, timed: Timed) -> bytes:
+        data = read_private_data(timed)
+        stream = self._private.find(data) if data is not None else None
+        if data is None or stream is None:
+            return b""
+        return self._announce(muxer, stream) + write_private(muxer, stream, data).render()
+
+    def _announce(self, muxer: TsMuxer, stream: DataStream) -> bytes:
+        if not muxer.announce(stream):
+            return b""
+        self._version = muxer.version
+        return muxer.write_tables()
 
     def _set(self, tracks: Tracks) -> TsMuxer:
         """Returns the muxer for these tracks. Raises UnsupportedCodec."""
@@ -101,8 +148,8 @@ def _codecs(tracks: tuple[MediaTrack | None, MediaTrack | None]) -> list[object]
 class SrtOutput:
     """The output `srt`: the feed of the players over SRT. It is always on; without players it costs nothing."""
 
-    def __init__(self, make_feed: Callable[[Rendering], Feed]) -> None:
-        self.feed = make_feed(TsRendering())
+    def __init__(self, make_feed: Callable[[Rendering], Feed], earlier: Callable[[], Iterable[Timed]] = tuple) -> None:
+        self.feed = make_feed(TsRendering(earlier))
 
     async def run(self, stream: Stream) -> None:
         try:

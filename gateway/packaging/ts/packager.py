@@ -7,6 +7,8 @@ from typing import Final
 
 from gateway.formats.hls import media_playlist
 from gateway.formats.hls.multivariant_playlist import Variant
+from gateway.formats.script_data import AdCue
+from gateway.formats.ts.data_streams import DataStream, SectionPackets
 from gateway.formats.ts.muxer import Packets, TsMuxer
 from gateway.lib.metrics import Metrics
 from gateway.media import codecs
@@ -14,10 +16,13 @@ from gateway.media.errors import InvalidData
 from gateway.media.open_gops import OpenGops
 from gateway.media.track import AccessUnit, Kind, MediaTrack, Tracks
 from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, EpochOrigin
+from gateway.packaging.date_ranges import CueTags, DateRanges
 from gateway.packaging.packager import Packager, SegmentPlan
 from gateway.packaging.segment_window import MAX_SEGMENT_BYTES, LazyBytes, Segment, SegmentWindow
 from gateway.packaging.segmenter import Segmenter, target_duration
+from gateway.packaging.timed_events import TimedEvent, begins_segment
 from gateway.packaging.timing import VIDEO_CLOCK, AudioTiming, VideoTiming, WallClock
+from gateway.packaging.ts.data_packets import data_stream, write_event
 from gateway.packaging.ts.segment_history import PastSegment, SegmentHistory
 
 _VERSION = 3  # EXTINF with fractions; nothing here needs more
@@ -34,6 +39,7 @@ _NUMBER_ORIGIN: Final = 1_577_836_800  # 2020-01-01, seconds since 1970: 31 bits
 CLOCKS_APART: Final = 60
 # A segment's first picture, pictures that may be shown before it (H.264 §A.3.1: at most 16), and audio between them.
 _MAX_REORDERED: Final = 32
+_MAX_EVENTS: Final = 32  # that wait for the first segment, and splices that are known
 
 
 def sequence_start(now: float) -> int:
@@ -45,14 +51,18 @@ def sequence_start(now: float) -> int:
 class UnmuxedSegment:
     """The media of one segment. It is muxed on the first request, because most segments are never requested.
 
-    items: pictures (dts, cts, key, sample) and groups of audio frames (time, frames).
+    items: pictures (dts, cts, key, sample), groups of audio frames (time, frames), and events.
+    streams: of the events.
     packets: tables and muxed packets; None until this or a later segment is requested.
     """
 
     number: int
     muxer: TsMuxer
-    items: list[tuple[int, int, bool, bytes] | tuple[int, list[bytes]]] = field(default_factory=list)
-    packets: tuple[bytes, list[Packets]] | None = None
+    items: list[tuple[int, int, bool, bytes] | tuple[int, list[bytes]] | tuple[TimedEvent]] = field(
+        default_factory=list
+    )
+    streams: list[DataStream] = field(default_factory=list)
+    packets: tuple[bytes, list[Packets | SectionPackets]] | None = None
 
     def earliest(self, default: int) -> int:
         """Returns the presentation time of its earliest picture, in ticks of 90 kHz; `default` without pictures."""
@@ -64,12 +74,16 @@ class UnmuxedSegment:
         on_error: called with the error of each unreadable unit, which is left out.
         """
         muxer = self.muxer
+        for stream in self.streams:
+            muxer.announce(stream)
         tables = muxer.write_tables()
-        packets: list[Packets] = []
+        packets: list[Packets | SectionPackets] = []
         for item in self.items:
             try:
                 if len(item) == 4:
                     packets.append(muxer.write_video(*item))
+                elif len(item) == 1:
+                    packets.append(write_event(muxer, item[0]))
                 else:
                     packets += muxer.write_audio(item[1], item[0])
             except InvalidData as error:
@@ -110,7 +124,11 @@ class TsPackager(Packager):
         self._seconds = plan.seconds
         self.window = SegmentWindow(plan.size, budget=plan.budget)
         self.history: SegmentHistory | None = None  # see `begin_history`
-        self.segmenter = Segmenter(VIDEO_CLOCK, plan.seconds)
+        self.ranges = DateRanges()
+        self._cue_tags = CueTags(self.ranges) if plan.cue_tags else None
+        self._splices: deque[int] = deque(maxlen=_MAX_EVENTS)  # ticks of 90 kHz
+        self._early: deque[TimedEvent] = deque(maxlen=_MAX_EVENTS)  # events that wait for the first segment
+        self.segmenter = Segmenter(VIDEO_CLOCK, plan.seconds, self._splices)
         # hls.js needs time for each past discontinuity. So epochs do not begin with the clock, in contrast to numbers.
         number, epoch = first[0] if plan.continues and first[0] else max(sequence_start(started), first[0]), first[1]
         file_number = max(int(started * 1000), first[2])
@@ -200,6 +218,7 @@ class TsPackager(Packager):
             discontinuity_sequence=window.discontinuity_sequence,
             version=_VERSION,
         )
+        head += self.ranges.lines(window[0].wall)
         return media_playlist.playlist(head, body, ended=self.ended and not self.moved)
 
     # ---- input ----
@@ -234,6 +253,14 @@ class TsPackager(Packager):
         except InvalidData as error:
             self.note_broken(error)
 
+    def take_event(self, event: TimedEvent) -> None:
+        if begins_segment(event):
+            self._splices.append(event.at * VIDEO_CLOCK // 1000)
+        if self._open:
+            self._add_event(event)
+        else:
+            self._early.append(event)
+
     def finish(self) -> None:
         self._finish_segment(None)
         self._publish()
@@ -264,7 +291,7 @@ class TsPackager(Packager):
         else:
             # In presentation time: in an open GOP a key frame is decoded before pictures that are shown before it.
             elapsed = dts + cts - self._first_presentation if key else dts - self._start
-            cuts = self.segmenter.take_frame(elapsed, step, key) or self._bytes > MAX_SEGMENT_BYTES
+            cuts = self.segmenter.take_frame(elapsed, step, key, dts + cts) or self._bytes > MAX_SEGMENT_BYTES
             if (cuts or key) and self._decide_begin(dts, dts + cts, unit.wall, cuts):
                 date = None
                 if not key:
@@ -346,6 +373,21 @@ class TsPackager(Packager):
         assert self._muxer is not None
         self._current = UnmuxedSegment(self._number, self._muxer)
         self._bytes = 2 * 188
+        while self._early:
+            self._add_event(self._early.popleft())
+
+    def _add_event(self, event: TimedEvent) -> None:
+        """Puts an event into the open segment, and a cue into the playlist."""
+        segment, stream = self._current, data_stream(event)
+        assert segment is not None
+        if isinstance(event, AdCue):
+            self.ranges.add(event, self._wall.at(event.at / 1000))
+            self.cache.clear()
+        if stream is not None:
+            if stream not in segment.streams:
+                segment.streams.append(stream)
+            segment.items.append((event,))
+            self._bytes += _PES_COST + len(event.section if isinstance(event, AdCue) else event.tag)
 
     def _first_shown(self, dts: int, pts: int) -> int:
         """Returns the first presentation time of a segment that begins with this picture.
@@ -397,7 +439,8 @@ class TsPackager(Packager):
         duration = media_playlist.as_printed(min(duration, window.target + 0.49))
         uri = f"{self._number + self._name_offset}.ts"
         wall = self._wall.at(self._date_time() / VIDEO_CLOCK)
-        lines = media_playlist.program_date_time(wall) + media_playlist.segment(duration, uri)
+        cues = self._cue_tags.before(wall) if self._cue_tags is not None else ""
+        lines = media_playlist.program_date_time(wall) + cues + media_playlist.segment(duration, uri)
         segment = self._current
         assert segment is not None
         self._unmuxed.append(segment)

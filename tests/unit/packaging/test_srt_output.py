@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from gateway.formats.ts.program_reader import ProgramReader, ProgramUnit
+from gateway.formats.private_data import PRIVATE_DATA, PrivateData, private_data
+from gateway.formats.script_data import CaptionText, CueType, caption_data, metadata_data
+from gateway.formats.ts.data_units import DataUnit
+from gateway.formats.ts.program_reader import ProgramReader, ProgramTracks, ProgramUnit
+from gateway.formats.ts.program_tables import StreamEntry, StreamUse
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.media.track import Codec, Kind, MediaTrack, Tracks
+from gateway.media.track import Codec, Kind, MediaTrack, Timed, Tracks
 from gateway.packaging.feed import Feed, FeedCounts
+from gateway.packaging.flv_output import FlvRendering
+from gateway.packaging.rtmp_output import RtmpRendering
 from gateway.packaging.ts.continuous import TsRendering, can_carry
 from gateway.packaging.viewer import Viewer
 from gateway.playback.framing import SRT
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture, sound
+from tests.support.packets import assert_counters, packets
+from tests.support.splices import cue, pts_of, time_signal
 
 
 class Wire(asyncio.Transport):
@@ -102,3 +111,106 @@ def test_without_pictures_the_sound_decides() -> None:
     assert can_carry(Tracks(None, AUDIO, 1))
     assert not can_carry(Tracks(None, opus, 1))
     assert can_carry(Tracks(VIDEO, opus, 1))
+
+
+# ---- cues, metadata and private data ----
+
+
+def _timed_events() -> list[Timed]:
+    klv = PrivateData(0x1F1, 0x06, b"\x05\x04KLVA", 60, b"\x06\x0e\x2b\x34klv")
+    other = PrivateData(0x1F2, 0x06, b"\x0d\x01\x02", None, b"?" * 300)
+    return [
+        metadata_data("hello", 50),
+        cue(CueType.OUT, 2000, dts=50, data=time_signal(5)),
+        private_data(klv, 60),
+        private_data(other, 60),
+        caption_data(CaptionText("x", 60), 60),
+        metadata_data("again", 70),
+    ]
+
+
+def _program(data: bytes) -> tuple[list[StreamEntry], list[DataUnit]]:
+    reader = ProgramReader()
+    events = reader.receive(data) + reader.finish()
+    programs = [event for event in events if isinstance(event, ProgramTracks)]
+    return list(programs[-1].streams), [event for event in events if isinstance(event, DataUnit)]
+
+
+async def test_players_get_cues_metadata_and_private_data_on_their_own_pids() -> None:
+    stream, feed = _playing()
+    first, _ = _join(feed)
+    _push(stream)
+    for timed in _timed_events():
+        stream.push_timed(timed)
+    feed.flush()
+    wire, _ = _join(feed)  # its first tables have all streams
+
+    streams, units = _program(wire.written)
+    assert [(s.pid, s.stream_type, s.use) for s in streams[2:]] == [
+        (0x102, 0x15, StreamUse.PRIVATE), (0x103, 0x86, StreamUse.SCTE35),
+        (0x110, 0x06, StreamUse.KLV), (0x111, 0x06, StreamUse.PRIVATE),
+    ]  # fmt: skip
+    by_pid = {pid: [unit for unit in units if unit.pid == pid] for pid in (0x102, 0x103, 0x110, 0x111)}
+    assert [unit.pts for unit in by_pid[0x102]] == [50 * 90 + 9000, 70 * 90 + 9000]
+    assert pts_of(by_pid[0x103][0].payload) == 2000 * 90 + 9000
+    assert [(u.pts, u.payload) for u in by_pid[0x110]] == [(60 * 90 + 9000, b"\x06\x0e\x2b\x34klv")]
+    assert [(u.pts, u.payload) for u in by_pid[0x111]] == [(None, b"?" * 300)]
+    for each in (first, wire):
+        assert_counters([p for p in packets(each.written) if p.pid not in (0, 0x1000)])
+
+
+async def test_a_later_player_and_new_tracks_have_the_tables_with_data() -> None:
+    stream, feed = _playing()
+    _join(feed)
+    _push(stream)
+    for timed in _timed_events():
+        stream.push_timed(timed)
+    feed.flush()
+    late, _ = _join(feed)
+    assert {entry.pid for entry in _program(late.written)[0]} >= {0x102, 0x103, 0x110, 0x111}
+
+    stream.set_tracks(replace(VIDEO, config=VIDEO.config + b""), replace(AUDIO, config=b"\x11\x90"), {}, False)
+    _push(stream)
+    feed.flush()
+    assert {entry.pid for entry in _program(late.written)[0]} >= {0x102, 0x103, 0x110, 0x111}
+    versions = [p.payload[6] >> 1 & 31 for p in packets(late.written) if p.pid == 0x1000]
+    assert versions == [4, 0, 1, 2, 3, 4, *[4] * (len(versions) - 6)] and len(versions) > 6
+
+
+def test_the_first_player_gets_tables_with_the_data_that_came_before_it() -> None:
+    stream, _ = _playing()
+    for timed in (*_timed_events(), *(metadata_data("x", n) for n in range(99))):
+        stream.push_timed(timed)
+    stream.push_timed(Timed(0, "onDamaged", b"\x02"))
+    for n in range(20):
+        stream.push_timed(Timed(0, f"onName{n}", b""))
+    rendering = TsRendering(stream.latest_timed.values)
+    tables = rendering.render_head(Tracks(VIDEO, AUDIO), 0)
+    assert {entry.pid for entry in _program(tables * 2 + b"\x47\x1f\xff\x10" + b"\0" * 184)[0]} == {
+        0x100, 0x101, 0x102, 0x103, 0x110,
+    }  # fmt: skip
+    assert len(stream.latest_timed) == 16
+
+
+def test_damaged_and_endless_private_data_has_no_pid() -> None:
+    rendering = TsRendering()
+    rendering.render_head(Tracks(VIDEO, AUDIO), 0)
+    assert rendering.render_timed(Timed(0, PRIVATE_DATA, b"\x02")) == b""
+    assert rendering.render_timed(private_data(PrivateData(1, 6, b"x" * 17, 0, b""), 0)) == b""
+    assert rendering.render_timed(private_data(PrivateData(1, 6, b"", 0, b"x" * 0x10000), 0)) == b""
+    made = [rendering.render_timed(private_data(PrivateData(n, 6, b"x" * 16, 0, b"x"), 0)) for n in range(9)]
+    assert [bool(data) for data in made] == [True] * 4 + [False] * 5
+    for timed in _timed_events():
+        rendering.render_timed(timed)
+    tables = rendering.render_head(Tracks(VIDEO, AUDIO), 0)
+    assert len(tables) == 2 * 188 and len(_program(tables + tables + b"\x47\x1f\xff\x10" + b"\0" * 184)[0]) == 8
+
+
+def test_nothing_is_written_without_tracks() -> None:
+    assert TsRendering().render_timed(metadata_data("x", 0)) == b""
+
+
+@pytest.mark.parametrize("rendering", [FlvRendering(), RtmpRendering(4096)], ids=["flv", "rtmp"])
+def test_flv_and_rtmp_leave_private_data_out(rendering: FlvRendering | RtmpRendering) -> None:
+    assert rendering.render_timed(private_data(PrivateData(1, 6, b"", 0, b"x"), 0)) == b""
+    assert rendering.render_timed(metadata_data("x", 0))

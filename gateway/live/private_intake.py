@@ -1,0 +1,64 @@
+"""Passes private data of a transport stream on, as script data of the stream."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.formats.private_data import MAX_BYTES, PrivateData, private_data
+from gateway.formats.ts.data_units import METADATA_PES, DataUnit
+from gateway.formats.ts.program_tables import StreamEntry, StreamUse
+from gateway.formats.ts.sound_frames import CLOCK
+from gateway.media.framed_units import MILLISECONDS
+from gateway.media.track import Timed
+
+PRIVATE_USES: Final = (StreamUse.KLV, StreamUse.PRIVATE)
+_TICKS: Final = CLOCK // MILLISECONDS
+_MAX_UNITS, _MAX_RATE = 60, 256_000  # units and bytes in a second of a stream
+_ID3: Final = b"ID3"  # timed metadata, which is no private data
+_WHOLE_CELL: Final = 0xDF  # §2.12.4.2: one complete cell, random access
+
+
+class PrivateIntake:
+    """Makes script data of KLV and unknown private data. Above 60 units or 256 kB a second, units are dropped.
+
+    dropped: counts them.
+    """
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self._second = 0
+        self._units = self._bytes = 0
+        self._cells = 0
+
+    def take(self, unit: DataUnit, entry: StreamEntry, dts: int, at: int | None) -> Timed | None:
+        """Returns the script data of a unit; None if it is left out.
+
+        dts: now, milliseconds on the stream's clock. at: the time of the unit; None: without time.
+        """
+        if unit.kind not in PRIVATE_USES or unit.payload.startswith(_ID3):
+            return None
+        payload = self._cell(unit.payload) if unit.kind is StreamUse.KLV and is_cells(entry) else unit.payload
+        second, size = dts // MILLISECONDS, len(payload)
+        if second != self._second:
+            self._second, self._units, self._bytes = second, 0, 0
+        if self._units >= _MAX_UNITS or self._bytes + size > _MAX_RATE or size > MAX_BYTES:
+            self.dropped += 1
+            return None
+        self._units += 1
+        self._bytes += size
+        return private_data(PrivateData(unit.pid, entry.stream_type, entry.descriptors, at, payload), dts)
+
+    def _cell(self, data: bytes) -> bytes:
+        """Returns KLV in a metadata cell, as it was before the reader (ISO/IEC 13818-1 §2.12.4)."""
+        self._cells = self._cells + 1 & 0xFF
+        return bytes((0, self._cells, _WHOLE_CELL)) + len(data[:0xFFFF]).to_bytes(2, "big") + data[:0xFFFF]
+
+
+def is_cells(entry: StreamEntry) -> bool:
+    """Whether the payload of a stream has metadata cells, which the reader takes off."""
+    return entry.stream_type == METADATA_PES
+
+
+def milliseconds(pts: int) -> int:
+    """Returns ticks of a transport stream in milliseconds."""
+    return (pts + _TICKS // 2) // _TICKS

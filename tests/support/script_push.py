@@ -1,0 +1,60 @@
+"""An RTMP publisher of a film that also sends script data, which ffmpeg does not."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+
+from gateway.formats import amf0
+from gateway.formats.flv.tag import SCRIPT
+from gateway.media.track import AmfValue, Timed
+from tests.support.flv_reader import FlvReader, Tag
+from tests.support.gateway import Channel
+from tests.support.media import Film
+from tests.support.rtmp import connected
+
+
+def ad_cue(dts: int, section: bytes, *, ahead: int, kind: str, id: str, seconds: float | None = None) -> Timed:
+    """The message of a cue `ahead` milliseconds before its time."""
+    values: dict[str, AmfValue] = {"scte35": base64.b64encode(section).decode(), "type": kind, "id": id}
+    values["at"] = float(ahead)
+    if seconds is not None:
+        values["duration"] = seconds
+    return Timed(dts, "onAdCue", amf0.encode(values))
+
+
+def _tags(film: Film, timed: Sequence[Timed]) -> list[Tag]:
+    tags = FlvReader().receive(film.path().read_bytes())
+    script = [Tag(SCRIPT, t.dts, amf0.encode(t.name) + t.amf) for t in timed]
+    return sorted([*tags, *script], key=lambda tag: tag.timestamp)
+
+
+async def _publish(channel: Channel, tags: Sequence[Tag], stopped: Future[None]) -> None:
+    loop = asyncio.get_running_loop()
+    async with connected(channel.gateway.ports["rtmp"]) as peer:
+        await peer.publish(f"{channel.id}?sign={channel.key}")
+        await peer.chunk_size(65_536)
+        began = loop.time()
+        for tag in tags:
+            await asyncio.sleep(max(began + tag.timestamp / 1000 - loop.time(), 0))  # in real time
+            if stopped.done():
+                return
+            await peer.body(tag.type_id, tag.payload, tag.timestamp)
+        await peer.settle()
+
+
+@contextlib.contextmanager
+def pushing(channel: Channel, film: Film, timed: Sequence[Timed]) -> Iterator[None]:
+    """Pushes an FLV film with script data at its times, in a thread, until the block or the film ends."""
+    stopped: Future[None] = Future()
+    thread = threading.Thread(target=lambda: asyncio.run(_publish(channel, _tags(film, timed), stopped)))
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set_result(None)
+        thread.join()

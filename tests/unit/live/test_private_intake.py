@@ -1,0 +1,94 @@
+"""Private data of a transport stream in the stream, and its bounds."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.formats.private_data import MAX_BYTES, read_private_data
+from gateway.formats.ts.data_streams import DataStream
+from gateway.formats.ts.data_units import DataUnit
+from gateway.formats.ts.muxer import TsMuxer
+from gateway.formats.ts.program_tables import StreamEntry, StreamUse
+from gateway.live.private_intake import PrivateIntake
+from gateway.live.program_intake import ProgramIntake
+from gateway.media import nal
+from gateway.media.track import Timed
+from tests.support import builders
+from tests.support.builders import VIDEO, Recorder
+
+KLVA = b"\x05\x04KLVA"
+ASYNC = StreamEntry(0x200, 0x06, StreamUse.KLV, "klv", descriptors=KLVA)
+SYNC = StreamEntry(0x201, 0x15, StreamUse.KLV, "klv", descriptors=b"\x26\x09\x01\x00\xffKLVA\x00\x0f")
+OTHER = StreamEntry(0x202, 0x06, StreamUse.PRIVATE, "private", descriptors=b"\x0d\x01\x02")
+
+
+def take(intake: PrivateIntake, entry: StreamEntry, payload: bytes, dts: int = 0, at: int | None = 5) -> bytes | None:
+    timed = intake.take(DataUnit(entry.pid, entry.use, None, payload), entry, dts, at)
+    if timed is None:
+        return None
+    data = read_private_data(timed)
+    assert data is not None
+    assert (data.pid, data.stream_type, data.descriptors, data.at) == (
+        entry.pid, entry.stream_type, entry.descriptors, at,
+    )  # fmt: skip
+    return data.payload
+
+
+def test_data_is_passed_on() -> None:
+    assert take(PrivateIntake(), ASYNC, b"klv") == b"klv"
+    assert take(PrivateIntake(), OTHER, b"?", at=None) == b"?"
+
+
+def test_cells_of_synchronous_klv_are_made_again() -> None:
+    intake = PrivateIntake()
+    assert take(intake, SYNC, b"klv") == b"\0\x01\xdf\0\x03klv"
+    assert take(intake, SYNC, b"klv") == b"\0\x02\xdf\0\x03klv"
+
+
+@pytest.mark.parametrize("use", [StreamUse.SCTE35, StreamUse.TELETEXT])
+def test_data_with_other_ways_is_left_to_them(use: StreamUse) -> None:
+    assert take(PrivateIntake(), StreamEntry(1, 6, use, ""), b"x") is None
+    assert take(PrivateIntake(), OTHER, b"ID3\x04") is None
+
+
+def test_units_and_bytes_of_a_second_are_bounded() -> None:
+    intake = PrivateIntake()
+    assert sum(take(intake, ASYNC, b"x", n) is not None for n in range(100)) == 60
+    assert intake.dropped == 40
+    assert take(intake, ASYNC, b"x", 1000) is not None
+    assert sum(take(intake, ASYNC, b"x" * 60_000, 2000) is not None for _ in range(9)) == 4
+    assert take(intake, ASYNC, b"x" * (MAX_BYTES + 1), 3000) is None
+
+
+KLV = DataStream(0x0110, 0x06, KLVA)
+
+
+async def _pushed(units: int, size: int) -> tuple[list[Timed], dict[str, int]]:
+    """The private data and the dropped units of a push of six pictures with `units` of KLV between the last two."""
+    publisher = builders.publish(builders.hub())
+    recorder = Recorder()
+    publisher.stream.attach(recorder)
+    intake = ProgramIntake(publisher, lambda give: pytest.fail("no sound needs a worker"))
+    muxer = TsMuxer(VIDEO, None)
+    muxer.announce(KLV)
+    data = muxer.write_tables() * 2
+    for n in range(6):
+        unit = nal.join([(b"\x65" if n == 0 else b"\x41") + b"\xab" * 2000])
+        data += muxer.write_video(90_000 + 3000 * n, 0, n == 0, unit).render()
+        if n == 4:
+            data += b"".join(muxer.write_data(KLV, b"k" * size, 93_000).render() for _ in range(units))
+    intake.receive(data, 0.0)
+    intake.finish(0.1)
+    return [item for item in recorder.items if isinstance(item, Timed)], dict(publisher.dropped)
+
+
+async def test_klv_of_a_push_is_in_its_stream_at_its_time() -> None:
+    timed, dropped = await _pushed(2, 30)
+    found = [read_private_data(each) for each in timed]
+    assert [(data.payload, data.descriptors) for data in found if data is not None] == [(b"k" * 30, KLVA)] * 2
+    assert not dropped
+
+
+async def test_what_is_too_much_is_counted() -> None:
+    timed, dropped = await _pushed(70, 30)
+    assert (len(timed), dropped) == (60, {"data": 10})

@@ -1,0 +1,92 @@
+"""Which script data of a stream are events, and how many."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.formats import amf0, id3
+from gateway.formats.script_data import AdCue, CueType, metadata_data
+from gateway.media.track import AmfValue, Timed
+from gateway.packaging.timed_events import EventReader, MetadataTag, begins_segment, event_message
+from tests.support.splices import cue, splice_insert
+
+
+def script(name: str, *values: AmfValue, dts: int = 0) -> Timed:
+    return Timed(dts, name, amf0.encode(*values))
+
+
+def test_metadata_is_a_tag_at_its_time() -> None:
+    assert EventReader().read(metadata_data("hi", 70)) == MetadataTag(70, id3.text_tag("hi"))
+
+
+def test_script_data_of_publishers_is_metadata_as_json() -> None:
+    event = EventReader().read(script("onScore", {"home": 2.0, "name": "ü"}, True))
+    text = json.dumps({"name": "onScore", "values": [{"home": 2.0, "name": "ü"}, True]}, ensure_ascii=False)
+    assert event == MetadataTag(0, id3.text_tag(text))
+
+
+@pytest.mark.parametrize(
+    "name", ["onTextData", "onCaption", "onCaptionInfo", "onMetaData", "onCuePoint", "onPrivateData", "onStatus",
+             "|RtmpSampleAccess", "onMillraceClock"],
+)  # fmt: skip
+def test_other_script_data_is_none(name: str) -> None:
+    assert EventReader().read(script(name, {"text": "x"})) is None
+
+
+@pytest.mark.parametrize(
+    "timed",
+    [
+        script("onBig", "x" * 1100),
+        script("onHuge", "x" * 9000),
+        script("onNumber", float("nan")),
+        Timed(0, "onBroken", b"\x02\xff"),
+        Timed(0, "onTimedMetadata", b"\x02"),
+        metadata_data("x" * 1025, 0),
+        metadata_data("", 0),
+        Timed(0, "onAdCue", b"\x02"),
+        script("onAdCue", {"type": "out", "scte35": "ü", "id": "1", "at": 0.0}),
+    ],
+)
+def test_what_is_too_large_or_damaged_is_left_out(timed: Timed) -> None:
+    assert EventReader().read(timed) is None
+
+
+def test_five_metadata_a_second_pass_and_each_way_in_has_its_own_five() -> None:
+    reader = EventReader()
+    own = [dts for dts in range(0, 3000, 50) if reader.read(metadata_data("x", dts)) is not None]
+    assert own == [n * 1000 + m for n in range(3) for m in (0, 50, 100, 150, 200)]
+    assert reader.read(script("onScore", 1.0, dts=2990)) is not None
+
+
+def test_a_stream_whose_clock_goes_back_continues() -> None:
+    reader = EventReader()
+    for n in range(5):
+        assert reader.read(metadata_data("x", 9000 + n)) is not None
+    assert reader.read(metadata_data("x", 0)) is not None
+
+
+def test_cues_are_bounded_too() -> None:
+    reader = EventReader()
+    assert sum(reader.read(cue(CueType.OUT, n)) is not None for n in range(100)) == 10
+
+
+def test_only_breaks_begin_segments() -> None:
+    made = [AdCue(kind, "1", 0, None, b"") for kind in CueType]
+    assert [begins_segment(c) for c in made] == [True, True, False]
+    assert not begins_segment(MetadataTag(0, b""))
+
+
+def test_a_cue_without_a_valid_section_is_no_message() -> None:
+    assert event_message(AdCue(CueType.OUT, "1", 0, None, b"\xfc\x30")) is None
+    message = event_message(AdCue(CueType.OUT, "1", 0, 2.0, splice_insert(5)))
+    assert message is not None and message.scheme == "urn:scte:scte35:2013:bin"
+
+
+@given(st.sampled_from(["onAdCue", "onTimedMetadata", "onX"]), st.binary(max_size=60))
+def test_any_bytes_raise_nothing(name: str, data: bytes) -> None:
+    event = EventReader().read(Timed(0, name, data))
+    assert event is None or isinstance(event, AdCue | MetadataTag)
