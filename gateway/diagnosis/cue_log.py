@@ -50,7 +50,7 @@ class StreamCues:
         self._metadata_bucket = TokenBucket(METADATA_A_SECOND, METADATA_A_SECOND)
         self._origin = ""  # of the cue that is pushed now; "": of the publisher
         self._break = ""  # id of the last break that has begun
-        stream.on_script = self._on_script
+        stream.received.on_script = self._on_script
         stream.when_ended(self._end)
 
     @property

@@ -96,7 +96,7 @@ class DeliveryRestrictions:
 class Segmentation:
     """The `segmentation_descriptor` (§10.3.3).
 
-    type_id: of Table 23. upid_type, upid: names of what is shown. duration: ticks; None: unknown.
+    type_id: of Table 23. `upid_type` and upid: names of what is shown. duration: ticks; None: unknown.
     components: None for the whole program; else pairs of component tag and offset.
     sub_segment: its number and how many are expected; None: there are none.
     restrictions: None: it may be delivered without restrictions.

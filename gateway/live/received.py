@@ -1,9 +1,11 @@
 """Counts what the publishers of a stream have sent."""
 
 from collections import deque
+from collections.abc import Callable
 
 from gateway.channels.inputs import MAIN, InputKind
-from gateway.media.track import AccessUnit
+from gateway.live.stream_captions import StreamCaptions
+from gateway.media.track import AccessUnit, Timed
 
 
 class ReceivedMedia:
@@ -13,6 +15,7 @@ class ReceivedMedia:
     there was none. input, kind: name and kind of the channel's input that is on air.
     lost_since: since when the first input delivers nothing, although it should; another one replaces it. Monotonic
     seconds; None: nothing is lost. least_kbps: the bit rate that it does not reach; 0: it delivers nothing.
+    captions: in the pictures and in script data. on_script: called with all script data, before the sinks.
     was_stopped: the last publisher that left said that it stops.
     kbps, max_kbps: the bit rate of the push with all its tracks, and its limit; both 0: it has none.
     over_since: since when the bit rate is far above the limit, monotonic seconds; None: it is not.
@@ -22,6 +25,7 @@ class ReceivedMedia:
         "_samples",
         "_taken",
         "bytes",
+        "captions",
         "input",
         "kbps",
         "kind",
@@ -30,11 +34,14 @@ class ReceivedMedia:
         "least_kbps",
         "lost_since",
         "max_kbps",
+        "on_script",
         "over_since",
         "was_stopped",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, captions: StreamCaptions) -> None:
+        self.captions = captions
+        self.on_script: Callable[[Timed], None] | None = None
         self.bytes = self._taken = 0
         self.last_dts_ms = 0
         self.last_push = 0.0
@@ -54,6 +61,12 @@ class ReceivedMedia:
         dts_ms = unit.dts if scale == 1000 else unit.dts * 1000 // scale
         if dts_ms > self.last_dts_ms:
             self.last_dts_ms = dts_ms
+
+    def take_script(self, timed: Timed) -> None:
+        """Reads script data, such as captions and cues."""
+        self.captions.take(timed)
+        if self.on_script is not None:
+            self.on_script(timed)
 
     def add_time(self, unit: AccessUnit, now: float) -> None:
         """Notes the time of a unit whose bytes are counted elsewhere. now: monotonic seconds."""

@@ -37,7 +37,7 @@ Each part of the state has one writer:
   `additional` has them instead.
 - `playback` belongs to playback and packaging. Each playback protocol changes its own count of `viewers`, and adds the
   bytes that it sends to `tally`, which the hub sets once. Packagers set their `next_numbers`.
-- `outputs` belongs to itself. `health` and `on_script` are set once by diagnosis.
+- `outputs` belongs to itself. `health` and `received.on_script` are set once by diagnosis.
 """
 
 from __future__ import annotations
@@ -198,14 +198,12 @@ class Stream(Fanout):
         self.spec = spec
         self.channel = channel
         self.publisher: ActivePublisher | None = None
-        self.received = ReceivedMedia()
-        self.captions = StreamCaptions(lambda: self.channel.captions)
+        self.received = ReceivedMedia(StreamCaptions(lambda: self.channel.captions))
         self.limiters = limiters or ChangeLimiters()
         self.pushed_tracks = PushedTracks()
         self.additional = AdditionalRelay() if spec.relays else None
         self.playback = StreamPlayback()
         self.health: HealthReport | None = None  # of a source stream
-        self.on_script: Callable[[Timed], None] | None = None  # called with all script data, before the sinks
         self._on_playable = on_playable
         self._on_end: list[Callable[[EndReason], None]] = []
         self._override: PictureOverride | None = None
@@ -216,6 +214,11 @@ class Stream(Fanout):
     def bitrate(self) -> int:
         """Bits per second of the received media."""
         return self.received.bitrate
+
+    @property
+    def captions(self) -> StreamCaptions:
+        """The captions in the pictures and in script data."""
+        return self.received.captions
 
     @property
     def name(self) -> str:
@@ -291,7 +294,7 @@ class Stream(Fanout):
     def push(self, unit: AccessUnit) -> None:
         """Adds a unit to the caches and sends it to every sink, first to those of the original. Hot path."""
         if unit.track.kind is _VIDEO:
-            self.captions.look(unit)
+            self.received.captions.look(unit)
         original = self.original
         original.gop.add(unit)
         if original._sinks:
@@ -312,9 +315,7 @@ class Stream(Fanout):
         self.admit()
 
     def push_timed(self, timed: Timed) -> None:
-        self.captions.take(timed)
-        if self.on_script is not None:
-            self.on_script(timed)
+        self.received.take_script(timed)
         self.original.push_timed(timed)
         if not self._original_hidden:
             super().push_timed(timed)

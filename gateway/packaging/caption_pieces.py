@@ -12,7 +12,7 @@ CaptionPieces: TypeAlias = Mapping[str, tuple[CaptionCue, ...]]
 
 
 @dataclass(slots=True, eq=False)
-class _Given:
+class _OpenCaption:
     """A caption that pieces carry. start: of the cue that is given next. ends: whether that cue's end is known."""
 
     caption: ShownCaption
@@ -30,7 +30,7 @@ class CaptionCutter:
 
     def __init__(self, captions: StreamCaptions) -> None:
         self._captions = captions
-        self._given: dict[str, list[_Given]] = {}
+        self._given: dict[str, list[_OpenCaption]] = {}
         self._seen: dict[str, int] = {}  # by track, the number of the next caption
 
     def cut(self, start: int, end: int, clock: int) -> CaptionPieces | None:
@@ -43,7 +43,7 @@ class CaptionCutter:
         for track, log in logs.items():
             log.expire(stop)
             given = self._given.setdefault(track, [])
-            given += [_Given(caption, caption.start) for caption in log.since(self._seen.get(track, 0))]
+            given += [_OpenCaption(caption, caption.start) for caption in log.since(self._seen.get(track, 0))]
             self._seen[track] = log.count
             if given:
                 self._given[track], cues = _cut(given, begin, stop)
@@ -52,9 +52,9 @@ class CaptionCutter:
         return pieces or None
 
 
-def _cut(given: Iterable[_Given], begin: int, stop: int) -> tuple[list[_Given], tuple[CaptionCue, ...]]:
+def _cut(given: Iterable[_OpenCaption], begin: int, stop: int) -> tuple[list[_OpenCaption], tuple[CaptionCue, ...]]:
     """Returns the captions that later pieces need, and the cues of this one."""
-    kept: list[_Given] = []
+    kept: list[_OpenCaption] = []
     cues: list[CaptionCue] = []
     for each in given:
         caption = each.caption

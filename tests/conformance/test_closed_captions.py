@@ -101,7 +101,7 @@ def test_ffmpeg_finds_the_same_painted_text() -> None:
     assert our_cues(path)[-1][1] == ffmpeg_cues(path)[-1][1] == "PAINTED\nSECOND ROW"
 
 
-def test_what_go608_writes_is_read(tmp_path: Path) -> None:
+def test_captions_of_go608_are_read(tmp_path: Path) -> None:
     subtitles = "1\n00:00:02,000 --> 00:00:04,000\nHello, café and Ñandú\n\n"
     subtitles += "2\n00:00:05,500 --> 00:00:07,000\nTwo lines of text\nwith ♪ and ½\n\n"
     subtitles += "3\n00:00:09,000 --> 00:00:11,000\nAnd the end\n"

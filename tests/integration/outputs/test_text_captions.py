@@ -106,7 +106,7 @@ def test_the_next_part_is_sent_when_it_is_complete(gateway: Gateway, stage: Chan
     assert blocking.status == 200
 
 
-def test_what_is_wrong_is_refused(gateway: Gateway, stage: Channel) -> None:
+def test_invalid_captions_are_refused(gateway: Gateway, stage: Channel) -> None:
     path = f"/videostream/{stage.id}/captions"
     for body in ({}, {"text": "x" * 501}, {"text": "x", "language": "?"}, {"text": "x", "from": time.time() + 9_999}):
         assert gateway.api("POST", path, body).status == 400

@@ -131,7 +131,7 @@ async def ready(at: Bench, key: str) -> None:
     await at.studio.films.store.add(FilmRecord(key, base, 1.0, state=FilmState.READY, files=made, duration=12.5))
 
 
-async def test_what_is_no_caption_file_changes_nothing(tmp_path: Path) -> None:
+async def test_another_file_changes_nothing(tmp_path: Path) -> None:
     async with bench(tmp_path, run=False) as at:
         await ready(at, "a")
         with pytest.raises(InvalidField):

@@ -115,7 +115,7 @@ def test_the_samples_of_the_specification_are_written_as_they_were(sample: str) 
 
 
 @given(INFOS)
-def test_what_is_written_is_read(info: SpliceInfo) -> None:
+def test_written_sections_are_read(info: SpliceInfo) -> None:
     try:
         data = write_section(info)
     except ValueError:
@@ -228,7 +228,7 @@ def test_threefive_reads_the_same_values(info: SpliceInfo) -> None:
 
 
 @pytest.mark.parametrize("info", JUDGED)
-def test_what_threefive_writes_is_read(info: SpliceInfo) -> None:
+def test_sections_of_threefive_are_read(info: SpliceInfo) -> None:
     cue = threefive.Cue(write_section(info))
     cue.decode()
     written = base64.b64decode(cue.encode())

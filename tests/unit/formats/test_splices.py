@@ -172,7 +172,7 @@ def test_a_section_in_amf_has_its_own_time_if_it_is_near() -> None:
     assert now.at == 0
 
 
-def test_what_another_node_wrote_keeps_its_values() -> None:
+def test_cues_of_another_node_keep_their_values() -> None:
     section = splice_section(CueType.OUT, "show-1", 999_999, 12.5)
     timed = ad_cue_data(AdCue(CueType.OUT, "show-1", 61_000, 12.5, section), 60_000)
     found = read_script_splice(timed)

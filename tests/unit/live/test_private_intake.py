@@ -89,6 +89,6 @@ async def test_klv_of_a_push_is_in_its_stream_at_its_time() -> None:
     assert not dropped
 
 
-async def test_what_is_too_much_is_counted() -> None:
+async def test_data_above_the_rate_is_counted() -> None:
     timed, dropped = await _pushed(70, 30)
     assert (len(timed), dropped) == (60, {"data": 10})

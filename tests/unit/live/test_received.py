@@ -7,12 +7,13 @@ import pytest
 from gateway.live.received import ReceivedMedia
 from gateway.live.sink import EndReason
 from gateway.live.stream import StreamKind
+from gateway.live.stream_captions import StreamCaptions
 from tests.support import builders
 from tests.support.builders import picture
 
 
 def test_the_bitrate_is_the_average_of_the_last_seconds() -> None:
-    received = ReceivedMedia()
+    received = ReceivedMedia(StreamCaptions(tuple))
     assert received.bitrate == 0
     for second in range(10):
         received.add(picture(1000 * second, size=1000 if second < 4 else 2000), float(second))
@@ -22,7 +23,7 @@ def test_the_bitrate_is_the_average_of_the_last_seconds() -> None:
 
 
 def test_an_earlier_time_does_not_set_the_last_one_back() -> None:
-    received = ReceivedMedia()
+    received = ReceivedMedia(StreamCaptions(tuple))
     received.add(picture(500), 1.0)
     received.add_time(picture(460), 2.0)
     assert (received.bytes, received.last_dts_ms, received.last_push) == (10, 500, 2.0)

@@ -74,7 +74,7 @@ def test_a_text_goes_to_the_track_of_its_language():
     assert captions.texts == (ENGLISH, GERMAN)  # a channel that names its tracks offers no others
 
 
-def test_what_nobody_named_is_offered_under_its_own_name():
+def test_unnamed_captions_are_offered_under_their_own_name():
     captions = StreamCaptions(tuple)
     assert captions.texts == () and captions.closed == ()
     say(captions, "hi", 0, "fr")

@@ -77,7 +77,7 @@ moments = st.integers(0, 30_000)
 
 
 @given(st.lists(st.tuples(moments, st.none() | st.integers(1, 5_000)), max_size=20), st.integers(1, 7))
-def test_what_is_joined_has_each_caption_once(said: list[tuple[int, int | None]], length: int):
+def test_joined_pieces_have_each_caption_once(said: list[tuple[int, int | None]], length: int):
     """However the pieces are cut, a viewer who has all of them gets each caption once, with its true times."""
     source = captions()
     cutter = CaptionCutter(source)

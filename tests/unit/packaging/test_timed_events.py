@@ -51,7 +51,7 @@ def test_other_script_data_is_none(name: str) -> None:
         script("onAdCue", {"type": "out", "scte35": "ü", "id": "1", "at": 0.0}),
     ],
 )
-def test_what_is_too_large_or_damaged_is_left_out(timed: Timed) -> None:
+def test_large_and_damaged_data_are_left_out(timed: Timed) -> None:
     assert EventReader().read(timed) is None
 
 

@@ -129,7 +129,7 @@ cues = st.builds(
 
 
 @given(st.lists(cues, max_size=8))
-def test_what_was_written_is_read_back(given_cues: list[CaptionCue]) -> None:
+def test_written_cues_are_read_back(given_cues: list[CaptionCue]) -> None:
     shown = [CaptionCue(c.start, c.end, text, c.line) for c in given_cues if (text := shown_text(c.text))]
     assert read_caption_file(webvtt(given_cues)) == sorted(shown, key=lambda cue: cue.start)
 

@@ -109,7 +109,7 @@ def test_memory_is_bounded() -> None:
         tracemalloc.stop()
 
 
-def test_what_is_shown_can_be_asked_by_time() -> None:
+def test_shown_text_can_be_asked_by_time() -> None:
     player = CaptionPlayer()
     end = player.send(rolled_up(1, "ONE"))
     player.send(rolled_up(1, "TWO"))

@@ -16,7 +16,7 @@ def test_a_segment_says_to_which_moment_of_the_stream_it_belongs() -> None:
     assert written.startswith(b"WEBVTT\nX-TIMESTAMP-MAP=MPEGTS:900000,LOCAL:00:00:04.000\n\n00:00:01.000 --> ")
 
 
-def test_what_is_before_the_origin_is_cut() -> None:
+def test_cues_before_the_origin_are_cut() -> None:
     cues = [CaptionCue(SECOND, 3 * SECOND, "half"), CaptionCue(0, 2 * SECOND, "gone")]
     assert webvtt(cues, 2 * SECOND) == b"WEBVTT\n\n00:00:00.000 --> 00:00:01.000\nhalf\n"
 
