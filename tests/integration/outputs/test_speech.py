@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from gateway.formats.script_data import CaptionText
 from gateway.outputs.captions import captions_output
 from tests.support import builders
 from tests.support.clients import Program, until
@@ -41,6 +42,12 @@ async def until_async(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
+def digits(captions: Sequence[CaptionText]) -> set[str]:
+    """The spoken digits that captions have."""
+    heard = {word for caption in captions for word in caption.text.split()}
+    return heard & set(DIGITS.strip(".").split(", "))
+
+
 def test_spoken_digits_are_captions_of_an_flv_viewer() -> None:
     file = spoken(DIGITS, seconds=10)
     with running(MILLRACE_CAPTIONS__ENGINE="pocketsphinx") as gateway:
@@ -48,14 +55,12 @@ def test_spoken_digits_are_captions_of_an_flv_viewer() -> None:
         with push(file, channel):
             channel.wait_live()
             with reading(channel.url("live.flv")) as captions:
-                until(lambda: captions, "the words are captions", 30)
+                until(lambda: len(digits(captions)) >= 7, "most digits are captions", 40)
                 (output,) = [one for one in channel.session()["outputs"] if one["name"] == "captions"]
         assert (output["state"], output["error"], output["skipped"]) == ("running", None, 0)
-    heard = {word for caption in captions for word in caption.text.split()}
-    assert len(heard & set(DIGITS.strip(".").split(", "))) >= 7
     first = captions[0]
     assert (first.language, first.is_speech) == ("en-US", True)
-    assert 900 <= first.start <= 1_600 and first.end is not None and first.end >= first.start + 6_000
+    assert 900 <= first.start <= 1_600 and first.end is not None and first.end >= first.start + 2_000
 
 
 def test_without_an_engine_the_output_says_so_and_is_not_started_again() -> None:
