@@ -25,6 +25,17 @@ def webvtt(cues: Iterable[CaptionCue], origin: int = 0, timestamp_map: tuple[int
     return ("\n\n".join(blocks) + "\n").encode("utf-8", "replace")
 
 
+def join_webvtt(files: Iterable[bytes]) -> bytes:
+    """Returns one file of those that `webvtt` made on one clock. Equal cues become one; b"" without a file."""
+    headers = []
+    blocks: dict[bytes, None] = {}
+    for file in files:
+        header, *cues = file.rstrip(b"\n").split(b"\n\n")
+        headers.append(header)
+        blocks |= dict.fromkeys(cues)
+    return b"\n\n".join([*headers[:1], *blocks]) + b"\n" if headers else b""
+
+
 def cue_text(text: str) -> str:
     """Returns text as a WebVTT cue's payload: markup escaped, no empty line that would end the cue (§4.1)."""
     lines = ("".join(c for c in line if c >= " " and not "\x7f" <= c <= "\x9f").strip() for line in text.splitlines())

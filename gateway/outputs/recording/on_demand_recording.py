@@ -27,11 +27,11 @@ from gateway.outputs.recording.on_demand_session import (
 )
 from gateway.outputs.recording.recorded_pieces import POINT_TICKS, RecordedPoints, Span
 from gateway.outputs.recording.recording_output import RecordingCounts, SegmentedRecording
-from gateway.outputs.recording.session_captions import SessionCaptions
+from gateway.outputs.recording.session_captions import MAX_CAPTIONS, SessionCaptions
 from gateway.outputs.storage.archive import Archive
 from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.ports import media_keys
-from gateway.ports.errors import OutputUnsupported
+from gateway.ports.errors import NoSuchObject, OutputUnsupported
 
 _FRAMES_PER_PES: Final = 5  # about 100 ms of AAC, to avoid most padding of packets
 _MAX_BYTES: Final = 2_000_000  # of packets that wait for the disk; at high bitrates less than a second
@@ -212,6 +212,15 @@ class OnDemandRecording(SegmentedRecording):
         async for data in self._archive.read(key, path, span.start, span.end):
             yield data
 
+    async def read_captions(self, number: int, track: str) -> bytes:
+        """Returns the captions beside a complete segment; b"" if it has none. Raises StoreUnavailable, OSError."""
+        key = media_keys.segment_captions_key(media_keys.segment_key(self._stream.name, number), track)
+        path = self._archive.scratch(SCRATCH_FOLDER) / self._name / f"{number}.{track}.vtt"
+        try:
+            return b"".join([data async for data in self._archive.read(key, path, 0, MAX_CAPTIONS)])
+        except NoSuchObject:
+            return b""
+
     def report(self) -> dict[str, Any]:
         status = {**super().report(), "segments": self._segments, "bytes": self._bytes}
         if self._number:
@@ -313,9 +322,9 @@ class OnDemandRecording(SegmentedRecording):
         self._count_dropped(piece.dropped)
         path, size = await self._archive.threads.run(lambda: session.complete(segment.number, piece.seconds))
         self._segments += 1
-        self.points.complete(segment.number, size)
-        # Before the segment: what a stored segment has no file for has no captions.
+        # Before the segment: a complete segment without a file has no captions.
         await self._captions.store(session.folder, segment.number, piece.begin, piece.begin + piece.length)
+        self.points.complete(segment.number, size)
         await self._archive.keep(media_keys.segment_key(self._stream.name, segment.number), path, replace=True)
         self._entries.append(segment.as_entry(size))
         self._completing.remove(segment)

@@ -22,6 +22,7 @@ from gateway.packaging.caption_files import TS_DELAY, subtitle_renditions, vtt_f
 from gateway.packaging.caption_pieces import CaptionCutter
 from gateway.ports import media_keys
 
+MAX_CAPTIONS: Final = 1_000_000  # bytes of the captions of one segment; far more than `CaptionLog` holds
 _VERSION: Final = 4  # EXT-X-VERSION: EXT-X-MEDIA
 
 

@@ -18,7 +18,7 @@ from tests.support.media import VIDEO_ONLY, Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.webvtt_times import cues
 
-FILM = Film("on-demand-captions", seconds=12, audio=None)
+FILM = Film("on-demand-captions", seconds=12, audio=None, gop=30)
 PICTURE = 1 / 30
 TEXTS = [f"TEXT {n}" for n in range(8)]
 
@@ -147,3 +147,42 @@ def test_only_the_session_is_listed_and_nothing_is_left_of_it(gateway: Gateway, 
     path = f"/videostream/{channel.id}/recordings/{session}?final=true"
     assert gateway.api("DELETE", path).status == 200
     assert [path for path in media.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("fields", [{"rewind": 1}, {"isOnDemand": True, "ondemand_time": "60"}], ids=["rewind", "open"])
+def test_viewers_who_go_back_get_them(gateway: Gateway, film: Path, tmp_path: Path, fields: dict[str, object]) -> None:
+    """In memory, in complete pieces, and (with long pieces) in the open piece of the recording."""
+    channel = gateway.channel(hls_time="1", hls_list_size="3", **fields)
+    with publish(channel, film) as pushing:
+        channel.wait_live()
+        pushing.wait(40)
+        wanted, query = "captions/cc1/live.m3u8", "?rewind=600"
+        for name in ("master.m3u8", "index.m3u8"):
+            text = http("GET", channel.url(name + query)).text
+            assert f'URI="{wanted}{query}"' in text and f"live.m3u8{query}" in text.splitlines()
+        segments = listed(channel, "live.m3u8" + query)
+        captions = listed(channel, wanted + query)
+        assert [name.replace(".vtt", ".ts") for name in captions] == segments and len(segments) >= 5
+        whole = joined(channel, segments, tmp_path / "rewind.ts")
+        compare(whole, [http("GET", channel.url(f"captions/cc1/{name}")).text for name in captions])
+
+
+def test_viewers_go_back_to_an_earlier_publish(gateway: Gateway, film: Path, tmp_path: Path) -> None:
+    channel = gateway.channel(hls_time="1", hls_list_size="3", rewind=1)
+    with publish(channel, film) as pushing:
+        channel.wait_live()
+        pushing.wait(40)
+    ended(gateway, channel)
+    with publish(channel, film):
+        query = "live.m3u8?rewind=600"
+        until(lambda: "stored-" in http("GET", channel.url(f"captions/cc1/{query}")).text, "both are listed", 30)
+        segments = [name for name in listed(channel, query) if name.startswith("vod/")]
+        captions = [name for name in listed(channel, f"captions/cc1/{query}") if name.startswith("stored-")]
+        assert [name.replace("stored-", "vod/720p/").replace(".vtt", ".ts") for name in captions] == segments != []
+        whole = joined(channel, segments, tmp_path / "earlier.ts")
+        compare(whole, [http("GET", channel.url(f"captions/cc1/{name}")).text for name in captions])
+
+
+def listed(channel: Channel, playlist: str) -> list[str]:
+    text = http("GET", channel.url(playlist)).text
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
