@@ -6,7 +6,7 @@ Every node that has the stream's units finds the same captions, so nothing else 
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.formats.captions.decoder import ClosedCaptionDecoder
@@ -61,6 +61,11 @@ class CaptionLog:
         """Returns the captions from this number on, as far as they are remembered."""
         shown = self._shown
         return (shown[at] for at in range(max(0, len(shown) - (self.count - number)), len(shown)))
+
+    def between(self, start: int, stop: int) -> list[CaptionCue]:
+        """Returns the captions of a time range, as far as they are remembered. One that is still shown ends with it."""
+        shown = (each.cue() for each in self._shown if each.start < stop and (each.end is None or each.end > start))
+        return [cue if cue.end is not None else replace(cue, end=stop) for cue in shown]
 
     def show(
         self, start: int, text: str, *, end: int | None = None, line: int | None = None, until: int | None = None

@@ -25,17 +25,19 @@ class CaptionCutter:
 
     A cue whose end is known is in each piece that it touches, always with equal times, so players show it once. One
     that is still shown is given up to the end of the piece, and continues in the next one. A caption that became known
-    after the piece of its start is in the next piece, with its true start.
+    after the piece of its start is in the next piece, with its true start. What ended before the first piece is left
+    out.
     """
 
     def __init__(self, captions: StreamCaptions) -> None:
         self._captions = captions
         self._given: dict[str, list[_OpenCaption]] = {}
         self._seen: dict[str, int] = {}  # by track, the number of the next caption
+        self._cuts = False  # whether a piece was cut
 
     def cut(self, start: int, end: int, clock: int) -> CaptionPieces | None:
         """Returns the captions of a piece, in presentation time with `clock` ticks a second; None: it has none."""
-        logs = self._captions.logs
+        logs, is_first, self._cuts = self._captions.logs, not self._cuts, True
         if not logs:
             return None
         pieces: dict[str, tuple[CaptionCue, ...]] = {}
@@ -43,7 +45,11 @@ class CaptionCutter:
         for track, log in logs.items():
             log.expire(stop)
             given = self._given.setdefault(track, [])
-            given += [_OpenCaption(caption, caption.start) for caption in log.since(self._seen.get(track, 0))]
+            given += [
+                _OpenCaption(caption, caption.start)
+                for caption in log.since(self._seen.get(track, 0))
+                if not is_first or caption.end is None or caption.end > begin
+            ]
             self._seen[track] = log.count
             if given:
                 self._given[track], cues = _cut(given, begin, stop)

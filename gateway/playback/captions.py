@@ -54,7 +54,7 @@ def captions(request: Request, stream: Stream, rest: str) -> EventualResponse:
     if (file := _CMAF_FILE.fullmatch(name)) is not None:
         return _cmaf_file(stream, track, file[1], file[2])
     if _TS_FILE.fullmatch(name):
-        return _ts_file(stream, track, name.removesuffix(".vtt"))
+        return ts_file(stream, track, name.removesuffix(".vtt"))
     return text(404, "not found")
 
 
@@ -62,8 +62,9 @@ def _render_live(output: TsPackager, suffix: str) -> Response:
     return cached_playlist(output.cache, "captions", suffix, lambda: caption_playlist(output.playlist()))
 
 
-def _ts_file(stream: Stream, track: str, name: str) -> Response:
-    output = packager(stream, "hls", TsPackager)
+def ts_file(stream: Stream, track: str, name: str, output_name: str = "hls") -> Response:
+    """Answers with the captions of a segment that is in the memory of its output."""
+    output = packager(stream, output_name, TsPackager)
     if isinstance(output, Response):
         return output
     segment = output.window.find(f"{name}.ts")

@@ -70,13 +70,16 @@ class FilmPages:
         if parsed is None or parsed.kind not in _PLAYED or path.endswith((".jpg", ".jpeg")):
             return await self._missing()
         try:
-            await self._objects.head(f"{id}/{path}")
+            key = f"{id}/{path}"
+            await self._objects.head(key)
+            if path.endswith(".m3u8") and await self._exists(media_keys.multivariant_key(key)):
+                key = media_keys.multivariant_key(key)
             owner = await self._owners.find(id)
         except NoSuchObject:
             return await self._missing()
         except StoreUnavailable as error:
             return service_unavailable("recordings cannot be read now", error.retry_after)
-        file = f"../{quote(path.rpartition('/')[2])}"
+        file = f"../{quote(key.rpartition('/')[2])}"
         media = {"hls": file} if path.endswith(".m3u8") else {"file": file}
         if owner is not None:
             media["channel"] = "../" * (path.count("/") + 2)

@@ -96,6 +96,10 @@ class LadderPlayback:
 
     def index(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
         """Answers `index.m3u8`."""
+        if self.rewind is not None and request.raw_query:
+            answer = self.rewind.master(request, stream)
+            if answer is not None:
+                return answer
         suffix = copied_query(request)
         if isinstance(suffix, Response):
             return suffix

@@ -7,7 +7,7 @@ from typing import Final, Self
 from gateway.http.request import Request
 from gateway.live.stream import Stream
 from gateway.media.caption_track import CAPTIONS_FOLDER
-from gateway.playback.captions import captions
+from gateway.playback.captions import captions as live_captions
 from gateway.playback.format_outputs import REWIND
 from gateway.playback.formats import FORMATS, HLS, LADDER_INDEX
 from gateway.playback.ladder import LadderPlayback
@@ -56,9 +56,13 @@ class MediaRoutes:
 
     @classmethod
     def of(
-        cls, ladders: LadderPlayback, snapshot: Responder = _no_snapshot, rewind_pictures: Responder | None = None
+        cls,
+        ladders: LadderPlayback,
+        snapshot: Responder = _no_snapshot,
+        rewind_pictures: Responder | None = None,
+        captions: Responder = live_captions,
     ) -> Self:
-        """Returns the routes of all formats, of ladders with a folder for each rendition, and of pictures."""
+        """Returns the routes of all formats, of ladders with a folder for each rendition, of pictures and captions."""
         names = {LADDER_INDEX: MediaRoute("", ladders.index), SNAPSHOT: MediaRoute("", snapshot)}
         folders: dict[str, MediaRoute] = {}
         suffixes: dict[str, MediaRoute] = {}

@@ -10,6 +10,7 @@ from gateway.http.request import Request
 from gateway.http.response import IMMUTABLE, VARY, Response, service_unavailable, text
 from gateway.http.validators import file_response, unchanged, validators
 from gateway.lib.content_types import content_type
+from gateway.packaging.caption_files import TS_DELAY, VTT, vtt_file
 from gateway.playback.film_pages import FilmPages
 from gateway.playback.playlist_response import M3U8, copied_query
 from gateway.ports import media_keys
@@ -30,6 +31,7 @@ class RecordingFiles:
     Objects are read as fast as the client reads the answer.
     A media file never changes; a playlist may grow.
     The query of a playlist is copied to every URI in it, so that its signature is valid for the segments.
+    Subtitle playlists of a session are made from its playlist. A segment without captions has an empty file.
     """
 
     def __init__(self, objects: ObjectStore, pages: FilmPages | None = None) -> None:
@@ -63,20 +65,36 @@ class RecordingFiles:
         suffix = copied_query(request)
         if isinstance(suffix, Response):
             return suffix
-        entry = await self._objects.head(key)
+        source, track = media_keys.captioned(key) or (key, "")
+        if track == media_keys.MULTIVARIANT:
+            source, track = key, ""
+        if track:
+            listed = b"".join([piece async for piece in self._objects.read(media_keys.multivariant_key(source))])
+            if f'URI="{key.rpartition("/")[2]}"'.encode() not in listed:
+                return NO_RECORDING
+        entry = await self._objects.head(source)
         if entry.size > _MAX_PLAYLIST:
             return text(500, "the playlist is too large")
         headers = validators(_entity_tag(entry), entry.modified)
         if not suffix and unchanged(request, _entity_tag(entry), entry.modified):
             return Response(304, None, cache=_GROWING, headers=headers | VARY)
-        body = b"".join([piece async for piece in self._objects.read(key)])
+        body = b"".join([piece async for piece in self._objects.read(source)])
+        if track:
+            body = body.replace(b".ts\n", f".{track}.vtt\n".encode())
         if suffix:
             body = await _with_query(body, suffix)
             headers = {}
         return Response(200, body, M3U8, cache=_GROWING, headers=headers, compress=True)
 
     async def _object(self, request: Request, key: str, cache: str) -> Response:
-        entry = await self._objects.head(key)
+        try:
+            entry = await self._objects.head(key)
+        except NoSuchObject:
+            captioned = media_keys.captioned(key)
+            if captioned is None:
+                raise
+            await self._objects.head(captioned[0])
+            return Response(200, vtt_file((), 0, TS_DELAY), VTT, cache=cache)
         body, tag, kind = partial(self._objects.read, key), _entity_tag(entry), content_type(key)
         return file_response(request, body, entry.size, tag=tag, modified=entry.modified, kind=kind, cache=cache)
 

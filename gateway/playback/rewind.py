@@ -49,6 +49,7 @@ from gateway.live.stream import Stream
 from gateway.outputs.recording.on_demand_recording import OnDemandRecording
 from gateway.outputs.recording.recorded_pieces import Span
 from gateway.outputs.storage.stored_pieces import StoredPiece, StoredPieces
+from gateway.packaging.caption_files import caption_playlist, subtitle_renditions
 from gateway.packaging.ts.packager import TsPackager
 from gateway.packaging.ts.rewind_playlist import RewindPlaylist
 from gateway.packaging.ts.segment_history import MAX_SEGMENTS, PastSegment, SegmentHistory
@@ -75,9 +76,12 @@ from gateway.ports.stores import ObjectStore
 
 log = structlog.get_logger(__name__)
 
-# Identifies a playlist: its seconds, whether it is a delta update, and whether the request was blocking.
-_PlaylistKey: TypeAlias = tuple[int, bool, bool]
+# Identifies a playlist: its seconds, whether it is a delta update, whether the request was blocking, and whether it
+# lists captions.
+_PlaylistKey: TypeAlias = tuple[int, bool, bool, bool]
 
+STORED_CAPTIONS: Final = "stored-"  # before the number of a stored piece, in the name of its captions
+_STORED: Final = f"\nvod/{media_keys.segment_uri(0).rpartition('/')[0]}/"  # before that number, in a playlist
 _NAME: Final = re.compile(r"([0-9]{1,15})\.ts", re.ASCII)
 _MAX_SEGMENTS_AHEAD: Final = 2  # segments after the last one for which a request is held (§6.2.5.2)
 _MAX_CACHED: Final = 4  # whole playlists that are cached until the next segment
@@ -108,7 +112,7 @@ class Rewind:
     """
 
     def __init__(self, objects: ObjectStore, tasks: Tasks) -> None:
-        self._objects = objects
+        self.objects = objects
         self._pieces = StoredPieces(objects)
         self._tasks = tasks
         self._states: WeakKeyDictionary[TsPackager, _State] = WeakKeyDictionary()
@@ -117,7 +121,7 @@ class Rewind:
         """Answers `/<stream>/<rest>` of the output `hls`."""
         if rest == LIVE_M3U8 and REWIND not in request.raw_query:
             return hls.hls(request, stream, rest)
-        name = _output_name(stream)
+        name = output_name(stream)
         if rest == LIVE_M3U8:
             output = stream.output(name)
             if isinstance(output, TsPackager):
@@ -138,36 +142,65 @@ class Rewind:
     def master(self, request: Request, stream: Stream) -> EventualResponse | None:
         """Answers `master.m3u8` if the request has the parameter `rewind`; None: the caller answers.
 
-        The playlist has one variant, the rewind playlist of MPEG-TS. None also for codecs that MPEG-TS cannot carry.
+        The playlist has one variant, the rewind playlist of MPEG-TS, and its captions.
+        None also for codecs that MPEG-TS cannot carry.
         """
         seconds = rewind_seconds(request)
         if isinstance(seconds, Response):
             return seconds
-        name = _output_name(stream)
+        name = output_name(stream)
         output = stream.output(name)
         if not seconds or not name or (isinstance(output, TsPackager) and output.refused is not None):
             return None
 
         def render(output: TsPackager, suffix: str) -> Response:
             variant = output.variant(f"{LIVE_M3U8}?{REWIND}{seconds}")
-            body = media_playlist.with_suffix(multivariant([variant]), suffix.replace("?", "&", 1))
+            subtitles = subtitle_renditions(stream.captions.texts, variant.uri)
+            text = multivariant([variant], (), subtitles)
+            body = media_playlist.with_suffix(text, suffix.replace("?", "&", 1))
             return Response(200, body, M3U8, cache=PLAYLIST_CACHE, compress=True)
 
         return playlist(request, stream, name, TsPackager, render)
+
+    def captions(self, request: Request, stream: Stream) -> EventualResponse | None:
+        """Answers the `live.m3u8` of captions if the request has the parameter `rewind`; None: the caller answers.
+
+        The playlist has the segments of the rewind playlist, with the suffix "vtt". Stored pieces have other names.
+        """
+        seconds = rewind_seconds(request)
+        if isinstance(seconds, Response):
+            return seconds
+        name = output_name(stream)
+        return self._playlist(request, stream, name, seconds, captions=True) if seconds and name else None
+
+    def past(self, stream: Stream, number: int) -> tuple[OnDemandRecording, PastSegment, Sequence[Span]] | None:
+        """Returns a segment that left the memory, and its bytes in the recording; None if they are not there.
+
+        number: in its file name.
+        """
+        output, recording = stream.output(output_name(stream)), _recording(stream)
+        if recording is None or not isinstance(output, TsPackager) or output.history is None:
+            return None
+        history, at = output.history, output.number_of(number)
+        if not max(history.first, history.own) <= at < history.end:
+            return None
+        past = history[at]
+        spans = recording.points.spans(past.start, history[at + 1].start if at + 1 < history.end else None)
+        return (recording, past, spans) if spans else None
 
     def status(self, stream: Stream) -> tuple[float, float | None]:
         """Returns how many seconds viewers may go back, and the date of the oldest picture; None: not known yet.
 
         0 seconds: viewers cannot go back. The first call for a stream starts to read the stored pieces.
         """
-        name = _output_name(stream)
+        name = output_name(stream)
         output = stream.output(name)
         if not name or (isinstance(output, TsPackager) and output.refused is not None):
             return 0.0, None
         return stream.channel.rewind_reach, self._oldest(stream)
 
     def _oldest(self, stream: Stream) -> float | None:
-        output = stream.output(_output_name(stream))
+        output = stream.output(output_name(stream))
         if not isinstance(output, TsPackager) or not output.ready:
             return None
         state = self._state(stream, output)
@@ -183,7 +216,7 @@ class Rewind:
 
         wall: seconds since 1970. Returns None if viewers cannot go back to it.
         """
-        oldest, output = self._oldest(stream), stream.output(_output_name(stream))
+        oldest, output = self._oldest(stream), stream.output(output_name(stream))
         if oldest is None or not isinstance(output, TsPackager) or output.history is None:
             return None
         history = output.history
@@ -192,7 +225,7 @@ class Rewind:
         number = max(history.since(wall), self._states[output].rewind.floor)
         past = history[number]
         if number < history.own:
-            return past.name, lambda: self._objects.read(media_keys.segment_key(stream.channel.id, past.name))
+            return past.name, lambda: self.objects.read(media_keys.segment_key(stream.channel.id, past.name))
         segment, recording = output.window.find(f"{past.name}.ts"), _recording(stream)
         if segment is not None:
             return past.name, lambda: _whole(segment.body())
@@ -203,12 +236,14 @@ class Rewind:
 
     # ---- playlists ----
 
-    def _playlist(self, request: Request, stream: Stream, name: str, seconds: int) -> EventualResponse:
+    def _playlist(
+        self, request: Request, stream: Stream, name: str, seconds: int, *, captions: bool = False
+    ) -> EventualResponse:
         seconds = min(seconds, round(stream.channel.rewind_reach))
 
         def render(output: TsPackager, suffix: str) -> EventualResponse:
             state = self._state(stream, output)
-            answer = partial(self._render, request, stream, output, state, seconds, suffix)
+            answer = partial(self._render, request, stream, output, state, seconds, suffix, captions)
             return answer() if state.loaded else self._first(stream, output, state, answer)
 
         return playlist(request, stream, name, TsPackager, render)
@@ -223,16 +258,26 @@ class Rewind:
         return answer if isinstance(answer, Response) else await answer
 
     def _render(
-        self, request: Request, stream: Stream, output: TsPackager, state: _State, seconds: int, suffix: str
+        self,
+        request: Request,
+        stream: Stream,
+        output: TsPackager,
+        state: _State,
+        seconds: int,
+        suffix: str,
+        captions: bool,
     ) -> EventualResponse:
         wanted = read_directives(request)
         if isinstance(wanted, Response):
             return wanted
         number, delta, last = wanted.segment, wanted.skip, output.window[-1].number
-        render = partial(self._current_playlist, stream, output, state, (seconds, delta, number is not None), suffix)
+        key = seconds, delta, number is not None, captions
+        render = partial(self._current_playlist, stream, output, state, key, suffix)
         if number is None or output.over or number <= last:
             answer = render()
-            if delta and len(output.cache) < _MAX_QUERIES:  # for requests with the same query until the next segment
+            if (
+                delta and not captions and len(output.cache) < _MAX_QUERIES
+            ):  # for requests with the same query until the next segment
                 output.cache["query", request.raw_query] = answer
             return answer
         if number > last + _MAX_SEGMENTS_AHEAD:
@@ -243,18 +288,20 @@ class Rewind:
         self, stream: Stream, output: TsPackager, state: _State, key: _PlaylistKey, suffix: str
     ) -> Response:
         """Returns the answer with the current playlist."""
-        seconds, delta, blocking = key
+        seconds, delta, blocking, captions = key
         cache = output.cache
         cached = cache.get(("rewind", key)) if not suffix else None
         if isinstance(cached, Response):
             return cached
-        template = cache.get(("rewind", seconds, delta))
+        template = cache.get(("rewind", seconds, delta, captions))
         if not isinstance(template, str):
             self._check_some(stream, output, state, MAX_SEGMENTS)
             rewind, window = state.rewind, output.window
             template = rewind.text(seconds, window, ended=output.ended and not output.moved, delta=delta)
+            if captions:
+                template = caption_playlist(template).replace(_STORED, f"\n{STORED_CAPTIONS}")
             if delta or suffix:  # otherwise only the answer is cached: with the text, it would need 350 kB
-                self._keep(cache, ("rewind", seconds, delta), template, delta)
+                self._keep(cache, ("rewind", seconds, delta, captions), template, delta)
         control = f"max-age={output.window.target}" if blocking and not output.over else PLAYLIST_CACHE
         answer = Response(200, media_playlist.with_suffix(template, suffix), M3U8, cache=control, compress=True)
         if not suffix:
@@ -284,15 +331,11 @@ class Rewind:
         segment = output.window.find(rest)
         if segment is not None:
             return segment_response(segment, "video/mp2t")
-        recording, history, match = _recording(stream), output.history, _NAME.fullmatch(rest)
-        if recording is not None and history is not None and match is not None:
-            number = output.number_of(int(match[1]))
-            if max(history.first, history.own) <= number < history.end:
-                past = history[number]
-                end = history[number + 1].start if number + 1 < history.end else None
-                spans = recording.points.spans(past.start, end)
-                if spans:
-                    return _answer(request, recording, spans, past)
+        match = _NAME.fullmatch(rest)
+        found = self.past(stream, int(match[1])) if match is not None else None
+        if found is not None:
+            recording, past, spans = found
+            return _answer(request, recording, spans, past)
         return text(404, f"{rest} is not here (any more)")
 
     # ---- what can be listed ----
@@ -363,7 +406,7 @@ async def _when_complete(stream: Stream, output: TsPackager, number: int, render
     return render()
 
 
-def _output_name(stream: Stream) -> str:
+def output_name(stream: Stream) -> str:
     """Returns the output whose segments viewers can go back in; "" if there is none."""
     if stream.is_source and stream.channel.rewind_reach:
         for name in (HLS.output, format_outputs.REWIND):

@@ -18,6 +18,9 @@ _SHANGHAI: Final = timezone(timedelta(hours=8))
 _OLD_MOTION: Final = r"(?P<moment>[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}_[0-9]{2}-[0-9]{2}-[0-9]{2})-[0-9]{3}"
 
 
+MULTIVARIANT: Final = "master"  # stands for the track in the name of a multivariant playlist; no track has this id
+# The captions of a segment or of a session.
+_CAPTIONED: Final = re.compile(r"([^/]+/(?:720p/|vod-)[0-9]{13})\.([a-z0-9-]{1,64})\.(vtt|m3u8)", re.ASCII)
 _POSTER: Final = re.compile(r"poster/[0-9a-f]{16}\.jpg", re.ASCII)
 
 
@@ -30,13 +33,15 @@ class MediaKind(StrEnum):
     IMAGE = "image"
     MOTION = "motion"
     CLIP = "clip"
-    CAPTIONS = "captions"  # of an MP4, beside it
+    CAPTIONS = "captions"  # beside an MP4, beside a segment, or a playlist beside that of a session
     MP4_LIST = "mp4_list"  # the old system's list of its MP4 recordings
 
 
 _PATTERNS: Final = {
     MediaKind.VIDEO: re.compile(rf"mp4/{_DAY}/capture-{_MOMENT}-(?P<ms>[0-9]{{13}})[\w.-]*\.mp4", re.ASCII),
-    MediaKind.CAPTIONS: re.compile(rf"mp4/{_DAY}/capture-{_MOMENT}-(?P<ms>[0-9]{{13}})\.[\w-]+\.vtt", re.ASCII),
+    MediaKind.CAPTIONS: re.compile(
+        rf"(?:mp4/{_DAY}/capture-{_MOMENT}-|720p/|vod-)(?P<ms>[0-9]{{13}})\.[\w-]+\.(?:vtt|m3u8)", re.ASCII
+    ),
     MediaKind.ONDEMAND: re.compile(r"vod-(?P<ms>[0-9]{13})\.m3u8", re.ASCII),
     MediaKind.SEGMENT: re.compile(r"720p/(?P<ms>[0-9]{13})\.ts", re.ASCII),
     MediaKind.IMAGE: re.compile(rf"images/{_DAY}/capture-{_MOMENT}[\w.-]*\.jpe?g", re.ASCII),
@@ -69,6 +74,27 @@ def video_key(channel: str, start_ms: int) -> str:
 def captions_key(video: str, track: str) -> str:
     """Returns the key of the captions beside an MP4. track: the id of the caption track."""
     return f"{video.removesuffix('.mp4')}.{track}.vtt"
+
+
+def playlist_captions_key(playlist: str, track: str) -> str:
+    """Returns the key of the subtitle playlist of a session. It is not stored, but made from the session's playlist."""
+    return f"{playlist.removesuffix('.m3u8')}.{track}.m3u8"
+
+
+def multivariant_key(playlist: str) -> str:
+    """Returns the key of the multivariant playlist, which lists a session with captions and its subtitles."""
+    return playlist_captions_key(playlist, MULTIVARIANT)
+
+
+def segment_captions_key(segment: str, track: str) -> str:
+    """Returns the key of the captions beside an on-demand segment. track: the id of the caption track."""
+    return f"{segment.removesuffix('.ts')}.{track}.vtt"
+
+
+def captioned(key: str) -> tuple[str, str] | None:
+    """Returns the segment or the session's playlist to which captions belong, and their track; None for other keys."""
+    match = _CAPTIONED.fullmatch(key)
+    return (f"{match[1]}.{'ts' if match[3] == 'vtt' else 'm3u8'}", match[2]) if match is not None else None
 
 
 def clip_key(channel: str, start_ms: int, end_ms: int) -> str:

@@ -185,7 +185,7 @@ class S3Objects:
 
     def _headers(self, key: str) -> dict[str, Any]:
         media_key = media_keys.parse(key)
-        immutable = media_key is not None and media_key.kind is not media_keys.MediaKind.ONDEMAND
+        immutable = media_key is not None and not key.endswith(".m3u8")
         headers = {"ContentType": content_type(key), "CacheControl": _IMMUTABLE if immutable else _ONE_MINUTE}
         if self._storage_class and media_key is not None and media_key.kind in _RECORDING_KINDS:
             headers["StorageClass"] = self._storage_class

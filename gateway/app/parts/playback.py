@@ -19,6 +19,7 @@ from gateway.playback.posters import Posters
 from gateway.playback.public_channels import ChannelList, PublicChannels, live_public_channels
 from gateway.playback.recording_files import RecordingFiles
 from gateway.playback.rewind import Rewind
+from gateway.playback.rewind_captions import RewindCaptions
 from gateway.playback.rewind_pictures import RewindPictures
 from gateway.playback.router import LivePlayback, PlaybackAccess, PlaybackRouter, StoredPlayback
 from gateway.playback.snapshot import SnapshotResponder
@@ -86,4 +87,4 @@ def _routes(gateway: GatewayParts, rewind: Rewind, viewers: HttpViewers) -> Medi
     pictures = RewindPictures(
         rewind, lambda unit, longest: jpegs.make_picture([unit], longest=longest), gateway.node.tasks
     )
-    return MediaRoutes.of(ladders, SnapshotResponder(jpegs.make_latest), pictures)
+    return MediaRoutes.of(ladders, SnapshotResponder(jpegs.make_latest), pictures, RewindCaptions(rewind))

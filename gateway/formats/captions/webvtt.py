@@ -40,6 +40,17 @@ def read_webvtt(text: str) -> list[CaptionCue] | None:
     return finished(_cues(text.split("\n"))) if _HEADER.match(text) else None
 
 
+def join_webvtt(files: Iterable[bytes]) -> bytes:
+    """Returns one file of those that `webvtt` made on one clock. Equal cues become one; b"" without a file."""
+    headers = []
+    blocks: dict[bytes, None] = {}
+    for file in files:
+        header, *cues = file.rstrip(b"\n").split(b"\n\n")
+        headers.append(header)
+        blocks |= dict.fromkeys(cues)
+    return b"\n\n".join([*headers[:1], *blocks]) + b"\n" if headers else b""
+
+
 def cue_text(text: str) -> str:
     """Returns text as a WebVTT cue's payload: markup escaped, no empty line that would end the cue (§4.1)."""
     return shown_text(text).translate(_ESCAPES)

@@ -27,10 +27,11 @@ from gateway.outputs.recording.on_demand_session import (
 )
 from gateway.outputs.recording.recorded_pieces import POINT_TICKS, RecordedPoints, Span
 from gateway.outputs.recording.recording_output import RecordingCounts, SegmentedRecording
+from gateway.outputs.recording.session_captions import MAX_CAPTIONS, SessionCaptions
 from gateway.outputs.storage.archive import Archive
 from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.ports import media_keys
-from gateway.ports.errors import OutputUnsupported
+from gateway.ports.errors import NoSuchObject, OutputUnsupported
 
 _FRAMES_PER_PES: Final = 5  # about 100 ms of AAC, to avoid most padding of packets
 _MAX_BYTES: Final = 2_000_000  # of packets that wait for the disk; at high bitrates less than a second
@@ -45,6 +46,7 @@ class TsPiece:
     """A RecordingPiece as transport packets: one segment. The caller appends the packets of `pop_data` to a file.
 
     `seconds`: its duration so far. `dropped` counts frames that MPEG-TS does not support.
+    `begin`: presentation time of its first frame, ticks of 90 kHz. `length`: ticks so far.
     `points`: the times and offsets at which players may begin, see RecordedPoints. `pop_data` returns them too.
     """
 
@@ -58,6 +60,7 @@ class TsPiece:
         self._rate = VIDEO_CLOCK
         self._has_picture = start.first_video is not None
         self._gops = OpenGops(start.video) if start.video is not None else None
+        self.begin = 0
         self._start: int | None = None  # ticks of 90 kHz
         self._end = 0
         self._step = VIDEO_CLOCK // 30
@@ -80,6 +83,7 @@ class TsPiece:
             payload = prepared
         if self._start is None:
             self._start = self._popped_until = dts
+            self.begin = dts + cts
         else:
             self._step = max(dts - self._end + self._step, 1)
         self._end = dts + self._step
@@ -104,7 +108,7 @@ class TsPiece:
         self._frames_end = ticks + samples
         if not self._has_picture:
             if self._start is None:
-                self._start = self._popped_until = time
+                self._start = self._popped_until = self.begin = time
             self._end = self._frames_end * VIDEO_CLOCK // self._rate
         if len(self._frames) >= _FRAMES_PER_PES:
             self.flush()
@@ -117,8 +121,11 @@ class TsPiece:
 
     @property
     def seconds(self) -> float:
-        ticks = self._end - self._start if self._start is not None else 0
-        return media_playlist.as_printed(max(ticks, 1) / VIDEO_CLOCK)
+        return media_playlist.as_printed(self.length / VIDEO_CLOCK)
+
+    @property
+    def length(self) -> int:
+        return max(self._end - self._start, 1) if self._start is not None else 1
 
     @property
     def has_data(self) -> bool:
@@ -195,6 +202,7 @@ class OnDemandRecording(SegmentedRecording):
         self._written = 0.0  # when the playlist was last written, by the monotonic clock
         self._segments = 0  # number of complete segments
         self._kept = _is_kept(stream.channel)
+        self._captions = SessionCaptions(stream, archive)
         self.points = RecordedPoints()
 
     async def read(self, span: Span) -> AsyncIterator[bytes]:
@@ -203,6 +211,15 @@ class OnDemandRecording(SegmentedRecording):
         key = media_keys.segment_key(self._stream.name, span.piece)
         async for data in self._archive.read(key, path, span.start, span.end):
             yield data
+
+    async def read_captions(self, number: int, track: str) -> bytes:
+        """Returns the captions beside a complete segment; b"" if it has none. Raises StoreUnavailable, OSError."""
+        key = media_keys.segment_captions_key(media_keys.segment_key(self._stream.name, number), track)
+        path = self._archive.scratch(SCRATCH_FOLDER) / self._name / f"{number}.{track}.vtt"
+        try:
+            return b"".join([data async for data in self._archive.read(key, path, 0, MAX_CAPTIONS)])
+        except NoSuchObject:
+            return b""
 
     def report(self) -> dict[str, Any]:
         status = {**super().report(), "segments": self._segments, "bytes": self._bytes}
@@ -221,6 +238,7 @@ class OnDemandRecording(SegmentedRecording):
             self._muxer = TsMuxer(tracks.video, tracks.audio)
         except InvalidData as error:
             raise OutputUnsupported(str(error)) from None
+        self._captions.add_tracks(tracks)
 
     def check_pieces(self) -> None:
         for segment in self._open:
@@ -268,6 +286,7 @@ class OnDemandRecording(SegmentedRecording):
             self._open, self._completing, self._entries = [], [], []
             self._number = 0
             self._epoch = None  # the next session begins with its tracks
+            self._captions.end()
             if session is not None:
                 session.close()
                 self._finalizer.finish(session.folder)
@@ -303,6 +322,8 @@ class OnDemandRecording(SegmentedRecording):
         self._count_dropped(piece.dropped)
         path, size = await self._archive.threads.run(lambda: session.complete(segment.number, piece.seconds))
         self._segments += 1
+        # Before the segment: a complete segment without a file has no captions.
+        await self._captions.store(session.folder, segment.number, piece.begin, piece.begin + piece.length)
         self.points.complete(segment.number, size)
         await self._archive.keep(media_keys.segment_key(self._stream.name, segment.number), path, replace=True)
         self._entries.append(segment.as_entry(size))
@@ -334,8 +355,9 @@ class OnDemandRecording(SegmentedRecording):
     async def _delete_outdated(self) -> None:
         """Deletes the segments that left the playlist."""
         outdated, self._outdated = self._outdated, []
-        if outdated:
-            await self._archive.delete([media_keys.segment_key(self._stream.name, number) for number in outdated])
+        keys = [media_keys.segment_key(self._stream.name, number) for number in outdated]
+        if keys:
+            await self._archive.delete([*keys, *self._captions.keys(keys)])
 
     async def _publish(self, last: bool = False) -> None:
         session = self._session
@@ -354,6 +376,7 @@ class OnDemandRecording(SegmentedRecording):
         await self._archive.keep(
             media_keys.playlist_key(self._stream.name, self._start_ms), path, replace=True, ready=ready
         )
+        await self._captions.publish(session.folder, self._start_ms, entries, last)
         await self._delete_outdated()
 
 

@@ -33,11 +33,16 @@ class RecordedCaptions:
         for track, cues in (self._cutter.cut(begin, end, TICKS) or {}).items():
             key = media_keys.captions_key(media_keys.video_key(channel, start_ms), track)
             path = folder / f".{channel}~{start_ms}.{track}.vtt"
-            try:
-                await self._archive.threads.run(partial(_write, path, webvtt(cues, begin)))
-                await self._archive.keep(key, path)
-            except OutputError as error:
-                log.warning("captions of a recording are not stored", stream=channel, track=track, reason=str(error))
+            await keep_captions(self._archive, key, path, webvtt(cues, begin))
+
+
+async def keep_captions(archive: Archive, key: str, path: Path, data: bytes, *, replace: bool = False) -> None:
+    """Stores `data`, through the file `path`. What cannot be stored is left out, with a warning."""
+    try:
+        await archive.threads.run(partial(_write, path, data))
+        await archive.keep(key, path, replace=replace)
+    except OutputError as error:
+        log.warning("captions of a recording are not stored", object=key, reason=str(error))
 
 
 def _write(path: Path, data: bytes) -> None:

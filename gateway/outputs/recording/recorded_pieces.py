@@ -59,6 +59,10 @@ class RecordedPoints:
         self._complete.append(piece)
         self._sizes.append(size)
 
+    def is_complete(self, piece: int) -> bool:
+        at = bisect_left(self._complete, piece)
+        return at < len(self._complete) and self._complete[at] == piece
+
     def trim(self, piece: int) -> None:
         """Forgets the pieces before `piece`, because they are deleted."""
         self._drop(bisect_left(self._pieces, piece))

@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -106,7 +106,8 @@ class RecordingIndex:
             beside = [item.key async for item in self._objects.list(f"{key.removesuffix('.mp4')}.")]
             return key, *(name for name in beside if name.endswith(".vtt"))
         if parsed.kind is media_keys.MediaKind.ONDEMAND:
-            return key, *(f"{parsed.channel}/{uri}" for uri in await playlist_segments(self._objects, key))
+            segments = [f"{parsed.channel}/{uri}" for uri in await playlist_segments(self._objects, key)]
+            return key, *await captions_of_session(self._objects, key, segments), *segments
         return (key,)
 
     async def _seconds(self, item: Object) -> float | None:
@@ -141,6 +142,31 @@ async def playlist_segments(objects: ObjectStore, key: str) -> list[str]:
     """Returns the URIs of the segments in a session's playlist; empty if it does not exist."""
     text = await read_start(objects, key, MAX_PLAYLIST_BYTES) or b""
     return await asyncio.to_thread(lambda: [found[1].decode() for found in _SEGMENT.finditer(text)])
+
+
+async def captions_of_session(objects: ObjectStore, key: str, segments: Sequence[str]) -> list[str]:
+    """Returns the keys of a session's multivariant playlist and of its segments' captions; empty if it has none.
+
+    key: of the session's playlist. segments: the keys of its segments. The captions are found in a listing, because a
+    session may have many segments without them.
+    """
+    multivariant = media_keys.multivariant_key(key)
+    try:
+        await objects.head(multivariant)
+    except NoSuchObject:
+        return []
+    found, belonging = [multivariant], set(segments)
+    if segments:
+        async for item in objects.list(_common(segments[0].removesuffix(".ts"), segments[-1])):
+            captioned = media_keys.captioned(item.key)
+            if captioned is not None and captioned[0] in belonging:
+                found.append(item.key)
+    return found
+
+
+def _common(a: str, b: str) -> str:
+    """Returns the beginning that two keys have in common."""
+    return a[: next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))]
 
 
 def _playlist_seconds(text: bytes) -> float:

@@ -27,7 +27,7 @@ class _ChannelMedia:
 
     old: list[str] = field(default_factory=list)  # files without segments
     old_playlists: list[str] = field(default_factory=list)
-    old_segments: list[str] = field(default_factory=list)
+    old_segments: list[str] = field(default_factory=list)  # with the captions of segments and sessions
     current_playlists: list[str] = field(default_factory=list)
 
 
@@ -37,7 +37,7 @@ class Retention:
 
     The age of an object starts at the time in its name or at its storage time, whichever is later.
     An on-demand session is deleted as a whole: its playlist first, then its segments.
-    A segment in a newer playlist is kept.
+    A segment in a newer playlist is kept. Captions stay with their segment and their session.
     Media of a deleted channel follow the channel's setting.
     Media of an unknown channel follow the gateway's own setting.
     Clips follow `clip_days`, unless it is 0.
@@ -93,7 +93,8 @@ class Retention:
             if parsed.kind is media_keys.MediaKind.ONDEMAND:
                 (found.old_playlists if old else found.current_playlists).append(item.key)
             elif old:
-                (found.old_segments if parsed.kind is media_keys.MediaKind.SEGMENT else found.old).append(item.key)
+                belongs = parsed.kind is media_keys.MediaKind.SEGMENT or media_keys.captioned(item.key) is not None
+                (found.old_segments if belongs else found.old).append(item.key)
         return channels
 
     async def _keys_to_delete(self, found: _ChannelMedia) -> AsyncIterator[str]:
@@ -104,6 +105,8 @@ class Retention:
             listed = {
                 uri for playlist in found.current_playlists for uri in await playlist_segments(self.objects, playlist)
             }
+            listed |= {playlist.partition("/")[2] for playlist in found.current_playlists}
             for key in found.old_segments:
-                if key.partition("/")[2] not in listed:
+                owner, _ = media_keys.captioned(key) or (key, "")
+                if owner.partition("/")[2] not in listed:
                     yield key

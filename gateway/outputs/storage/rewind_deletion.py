@@ -12,7 +12,7 @@ from gateway.channels.stores import ChannelStore
 from gateway.outputs.recording.on_demand_recording import REWIND_MARGIN
 from gateway.outputs.recording.on_demand_session import REWIND_MARK
 from gateway.outputs.storage.periodic_deletion import run_periodically
-from gateway.outputs.storage.recording_index import read_start
+from gateway.outputs.storage.recording_index import captions_of_session, read_start
 from gateway.outputs.storage.stored_pieces import StoredPieces
 from gateway.ports import media_keys
 from gateway.ports.stores import ObjectStore
@@ -65,7 +65,9 @@ class RewindDeletion:
         for item in playlists:
             parsed = media_keys.parse(item.key)
             # The playlist of a growing session is stored again after each segment.
-            if parsed is None or item.modified >= oldest or item.key in self._kept:
+            if parsed is None or parsed.kind is not media_keys.MediaKind.ONDEMAND:
+                continue
+            if item.modified >= oldest or item.key in self._kept:
                 continue
             if REWIND_MARK.encode() not in (await read_start(self._objects, item.key, _HEAD_BYTES) or b""):
                 if len(self._kept) < _MAX_KEPT:
@@ -74,8 +76,10 @@ class RewindDeletion:
             pieces = await self._pieces.session(item.key)
             if pieces and pieces[-1].end >= oldest:
                 continue
-            await self._objects.delete(item.key)
             keys = [piece.key for piece in pieces]
+            captions = await captions_of_session(self._objects, item.key, keys)
+            await self._objects.delete(item.key)
+            keys += captions
             for first in range(0, len(keys), _DELETED_IN_ONE_CALL):
                 await self._objects.delete_many(keys[first : first + _DELETED_IN_ONE_CALL])
                 await asyncio.sleep(_PAUSE_SECONDS)

@@ -16,6 +16,7 @@ from tests.support.clients import Program, push, until
 from tests.support.gateway import Channel, Gateway, http
 from tests.support.media import VIDEO_ONLY, Film
 from tests.support.shared_gateway import shared_gateway
+from tests.support.webvtt_times import cues
 
 LINES = {"THE FIRST LINE": 10, "A SECOND ONE": 90, "NUMBER THREE": 180, "IT BEGINS AGAIN": 270}
 FILM = Film("captions", seconds=12, audio=None)
@@ -122,19 +123,6 @@ def test_their_times_are_those_of_the_pictures(gateway: Gateway, tmp_path: Path)
     both = ours.keys() & theirs.keys()
     assert len(both) >= 4
     assert {text: abs(ours[text] - theirs[text]) for text in both if abs(ours[text] - theirs[text]) > 1 / 30} == {}
-
-
-def cues(file: str) -> list[tuple[str, float]]:
-    """The texts of a WebVTT file, and their starts in seconds of MPEG-2 time."""
-    origin = re.search(r"MPEGTS:([0-9]+),LOCAL:([0-9]+):([0-9]+):([0-9.]+)", file)
-    assert origin
-    offset = int(origin[1]) / 90_000 - seconds(*origin.groups()[1:])
-    found = re.findall(r"^([0-9]+):([0-9]+):([0-9.]+) --> [^\n]*\n([^\n]*)", file, re.MULTILINE)
-    return [(text, seconds(*time) + offset) for *time, text in found]
-
-
-def seconds(hours: str, minutes: str, rest: str) -> float:
-    return int(hours) * 3600 + int(minutes) * 60 + float(rest)
 
 
 def test_the_captions_of_a_channel_are_named_before_they_are_found(gateway: Gateway) -> None:

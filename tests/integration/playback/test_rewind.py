@@ -179,6 +179,35 @@ def test_an_edge_gives_the_same_rewind_playlist(live: Channel, edge: Edge) -> No
     assert edge.get(live, f"rewind/{int(time.time()) - 45}.jpg?{query}").body[:2] == b"\xff\xd8"
 
 
+def test_captions_reach_back_as_far_as_the_pictures_also_through_an_edge(live: Channel, edge: Edge) -> None:
+    query = f"rewind=3600&{sign(live)}"
+    said = live.gateway.api("POST", f"/videostream/{live.id}/captions", {"text": "earlier"})
+    assert said.status == 202
+    until(lambda: "captions/text/" in http("GET", live.url(f"master.m3u8?{query}")).text, "the captions are listed")
+    path = f"captions/text/live.m3u8?{query}"
+    assert f'URI="{path}"' in http("GET", live.url(f"index.m3u8?{query}")).text
+    until(lambda: edge.get(live, path).status == 200, "the edge's playlist")
+    for answer in (http("GET", live.url(path)), edge.get(live, path)):
+        listed, pictures = read(answer), playlist(live, query)
+        assert listed.sequence == pictures.sequence and len(listed.segments) >= 24 + 1
+        names = {
+            segment.number: segment.uri.replace("stored-", "vod/720p/").replace(".vtt", ".ts")
+            for segment in listed.segments
+        }
+        assert names.items() <= {segment.number: segment.uri for segment in pictures.segments}.items()
+    for segment in (listed.segments[0], listed.segments[-1]):
+        for reply in (
+            edge.get(live, f"captions/text/{segment.uri}"),
+            http("GET", live.url(f"captions/text/{segment.uri}")),
+        ):
+            assert reply.status == 200 and reply.text.startswith("WEBVTT\nX-TIMESTAMP-MAP=")
+        assert http("GET", live.url(f"captions/text/{segment.uri.partition('?')[0]}")).status == 403
+    update = read(http("GET", live.url(f"{path}&_HLS_skip=YES&_HLS_msn={listed.last + 1}")))
+    assert update.skipped and update.segments[-1].uri.partition("?")[0].endswith(".vtt")
+    pictures = read(http("GET", live.url(f"live.m3u8?{query}&_HLS_skip=YES&_HLS_msn={listed.last + 1}")))
+    assert pictures.segments[-1].uri.partition("?")[0].endswith(".ts")
+
+
 def test_pictures_of_earlier_times_are_served(live: Channel) -> None:
     query, now = sign(live), time.time()
     until(lambda: http("GET", live.url(f"live.m3u8?rewind=3600&{query}")).status == 200, "live")

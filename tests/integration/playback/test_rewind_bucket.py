@@ -203,6 +203,48 @@ def test_clips_and_exports_read_the_bucket_until_their_media_are_deleted(
     assert (reply.status, "nothing" in reply.text) == (404, True)
 
 
+def test_captions_are_in_the_bucket_until_their_session_is_deleted(cloud: Cloud) -> None:
+    channel = cloud.gateway.channel(**FIELDS, isOnDemand=True)
+    with on_air(channel, FILM):
+        said = cloud.gateway.api("POST", f"/videostream/{channel.id}/captions", {"text": "in the bucket"})
+        assert said.status == 202
+        until(lambda: any(key.endswith(".text.vtt") for key in cloud.keys(channel)), "captions in the bucket")
+        until(lambda: len(uris(channel)) >= 10, "ten segments", 30)
+        reply = http("GET", channel.url("captions/text/live.m3u8?rewind=3600"))
+        names = [name for name in reply.text.splitlines() if name.endswith(".vtt")]
+        files = [http("GET", channel.url(f"captions/text/{name}")) for name in names]
+        assert {file.status for file in files} == {200} and len(files) >= 10
+        assert any("in the bucket" in file.text for file in files)
+
+    def listed() -> list[str]:
+        found = cloud.gateway.api("GET", f"/videostream/{channel.id}/recordings").json()
+        return [recording["key"].partition("/")[2] for recording in found]
+
+    until(lambda: len(uris(channel)) == len([k for k in cloud.keys(channel) if k.endswith(".ts")]), "all are stored")
+    cloud.restart()
+    channel = Channel(cloud.gateway, channel.item)
+    [session] = listed()
+    stored = [key for key in cloud.keys(channel) if key.endswith(".vtt")]
+    assert stored
+    master = session.replace(".m3u8", ".master.m3u8")
+    head = cloud.s3.head_object(Bucket=BUCKET, Key=f"{channel.id}/{master}")
+    assert "immutable" not in head["CacheControl"] and head["ContentType"].startswith("application/")
+    assert "immutable" in cloud.s3.head_object(Bucket=BUCKET, Key=stored[0])["CacheControl"]
+    assert session.replace(".m3u8", ".text.m3u8") in http("GET", channel.url(f"vod/{master}")).text
+    subtitles = http("GET", channel.url(f"vod/{session.replace('.m3u8', '.text.m3u8')}")).text
+    files = [http("GET", channel.url(f"vod/{line}")) for line in subtitles.splitlines() if line.endswith(".vtt")]
+    assert {file.status for file in files} == {200} and len(files) == subtitles.count("#EXTINF")
+    assert any("in the bucket" in file.text for file in files)
+    path = f"/videostream/{channel.id}/recordings/{session}"
+    assert cloud.gateway.api("DELETE", path).status == 200  # into the bin
+    assert cloud.keys(channel) == []
+    [entry] = cloud.gateway.api("GET", "/bin").json()
+    assert cloud.gateway.api("POST", f"/bin/{entry['id']}/restore").status == 200
+    assert {key for key in cloud.keys(channel) if key.endswith(".vtt")} == set(stored)
+    assert cloud.gateway.api("DELETE", f"{path}?final=true").status == 200
+    assert cloud.keys(channel) == []
+
+
 def delete_old(cloud: Cloud, channel: Channel, monkeypatch: pytest.MonkeyPatch, now: float) -> int:
     """Runs one round of the deletion of this channel's media at a time."""
     for name, value in {**AWS, "AWS_ENDPOINT_URL": cloud.settings["AWS_ENDPOINT_URL"]}.items():

@@ -36,6 +36,15 @@ def with_pair(pair: bytes, dts: int, cts: int = 0) -> AccessUnit:
     return AccessUnit(VIDEO, dts, cts, False, 0.0, len(unit).to_bytes(4, "big") + unit)
 
 
+def test_captions_of_a_time_range_are_those_that_are_shown_in_it():
+    captions = StreamCaptions(tuple)
+    say(captions, "past", 0, end=1_000)
+    say(captions, "ends", 500, end=1_500)
+    say(captions, "shown", 1_800)
+    found = captions.logs["text"].between(90_000, 2 * 90_000)
+    assert [(cue.text, cue.start, cue.end) for cue in found] == [("ends", 45_000, 135_000), ("shown", 162_000, 180_000)]
+
+
 def test_captions_of_pictures_have_the_times_at_which_these_are_shown():
     captions = StreamCaptions(tuple)
     pairs = [*popped_on(1, "HELLO"), b"\x80\x80", *code(1, 0x2C), b"\x80\x80"]

@@ -88,3 +88,13 @@ def test_joined_pieces_have_each_caption_once(said: list[tuple[int, int | None]]
     log = source.logs.get("text")
     shown = [(c.text, c.start, c.end) for c in log.since(0)] if log is not None else []
     assert sorted((cue.text, cue.start, cue.end) for cue in cues) == sorted(c for c in shown if c[2] != c[1])
+
+
+def test_what_ended_before_the_first_piece_is_left_out():
+    source = captions()
+    say(source, "past", 0, 1000)
+    say(source, "lasting", 1000, 4000)
+    cutter = CaptionCutter(source)
+    assert cut(cutter, 2, 3) == [("lasting", 1.0, 4.0)]
+    say(source, "late", 0, 1000)
+    assert cut(cutter, 3, 4) == [("lasting", 1.0, 4.0), ("late", 0.0, 1.0)]

@@ -109,3 +109,20 @@ def test_a_query_changes_nothing_but_uris(text):
     got = with_query(text, "?s=1")
     assert got.count("\n") == text.count("\n")
     assert got.replace("?s=1", "").replace("&s=1", "") == text.replace("?s=1", "").replace("&s=1", "")
+
+
+async def test_subtitles_have_the_segments_of_their_session(root, serve):
+    (root / "c1/vod-1700000000000.master.m3u8").write_text('URI="vod-1700000000000.cc1.m3u8"')
+    (root / "c1/720p/1700000000000.text.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\nx\n")
+    async with serve() as listener, listener.connect() as wire:
+        reply = await wire.get("/vod-1700000000000.cc1.m3u8?sign=a")
+        assert reply.status == 200 and reply.headers["content-type"] == "application/vnd.apple.mpegurl"
+        assert reply.body == INDEX.replace(".ts", ".cc1.vtt?sign=a").encode()
+        reply = await wire.get("/720p/1700000000000.cc1.vtt")  # this segment has no captions
+        assert reply.status == 200 and reply.headers["content-type"].startswith("text/vtt")
+        assert reply.body == b"WEBVTT\nX-TIMESTAMP-MAP=MPEGTS:153000,LOCAL:00:00:01.000\n"
+        assert (await wire.get("/720p/1700000000000.text.vtt")).body.endswith(b"x\n")
+        for path in ("vod-1700000000000.text", "vod-1700000000001.cc1", "vod-1700000000001.master"):
+            assert (await wire.get(f"/{path}.m3u8")).status == 404
+        for path in ("720p/1700000000001.cc1.vtt", "vod-1700000000000.cc1.vtt", "720p/1700000000000.cc1.m3u8"):
+            assert (await wire.get(f"/{path}")).status == 404

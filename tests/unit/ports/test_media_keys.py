@@ -86,3 +86,19 @@ def test_keys_of_the_original_system_use_its_time_zone(key: str, kind: MediaKind
 )  # fmt: skip
 def test_invalid_keys_of_the_original_system_are_not_parsed(key: str) -> None:
     assert parse(key) is None
+
+
+def test_captions_stand_beside_their_segment_and_session() -> None:
+    session, segment = media_keys.playlist_key("c1", MS), media_keys.segment_key("c1", MS)
+    keys = {
+        media_keys.segment_captions_key(segment, "text-en"): ("c1/720p/1767323045678.text-en.vtt", segment, "text-en"),
+        media_keys.playlist_captions_key(session, "cc1"): ("c1/vod-1767323045678.cc1.m3u8", session, "cc1"),
+        media_keys.multivariant_key(session): ("c1/vod-1767323045678.master.m3u8", session, media_keys.MULTIVARIANT),
+    }
+    for key, (expected, owner, track) in keys.items():
+        assert key == expected and is_object_key(key)
+        assert parse(key) == media_keys.MediaKey("c1", MediaKind.CAPTIONS, MS / 1000)
+        assert media_keys.captioned(key) == (owner, track)
+    others = (session, segment, "c1/720p/1767323045678.a.b.vtt", "c1/720p/5.cc1.vtt", "a/c1/vod-1767323045678.cc1.m3u8")
+    for key in (*others, media_keys.captions_key(media_keys.video_key("c1", MS), "cc1")):
+        assert media_keys.captioned(key) is None

@@ -1,6 +1,6 @@
 """WebVTT that is written."""
 
-from gateway.formats.captions.webvtt import webvtt
+from gateway.formats.captions.webvtt import join_webvtt, webvtt
 from gateway.media.caption_cue import CaptionCue
 
 SECOND = 90_000
@@ -37,3 +37,11 @@ def test_a_cue_shorter_than_a_millisecond_still_has_a_duration() -> None:
 
 def test_hours_may_have_more_than_two_digits() -> None:
     assert b"100:00:00.000 --> 100:00:01.000\n" in webvtt([CaptionCue(360_000 * SECOND, 360_001 * SECOND, "late")])
+
+
+def test_files_on_one_clock_are_joined_with_each_cue_once() -> None:
+    cues = [CaptionCue(n * SECOND, (n + 1) * SECOND, f"{n}") for n in range(3)]
+    files = [webvtt(cues[:2], 0, (0, SECOND)), webvtt((), 0, (SECOND, 2 * SECOND)), webvtt(cues[1:], 0, (0, SECOND))]
+    assert join_webvtt(files) == webvtt(cues, 0, (0, SECOND))
+    assert join_webvtt(files[1:2]) == files[1]
+    assert join_webvtt([]) == b""

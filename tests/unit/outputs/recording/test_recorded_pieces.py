@@ -17,6 +17,10 @@ def recorded() -> RecordedPoints:
     return pieces
 
 
+def test_a_piece_is_open_until_its_size_is_known() -> None:
+    assert [recorded().is_complete(piece) for piece in (6, 7, 8, 9)] == [False, True, True, False]
+
+
 def test_a_range_inside_a_piece_gets_the_tables_first() -> None:
     assert recorded().spans(SECOND, 3 * SECOND) == [Span(7, 0, 376), Span(7, 1_376, 3_376)]
 

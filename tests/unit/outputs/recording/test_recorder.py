@@ -15,6 +15,7 @@ import pytest
 
 from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.schedule import Schedule
+from gateway.formats.script_data import CaptionText, caption_data
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.live.sink import EndReason
 from gateway.media.track import Codec, Kind, MediaTrack
@@ -603,3 +604,36 @@ def test_a_journal_gives_only_confirmed_sizes_and_durations(tmp_path: Path) -> N
         entry = told.confirmed(size)
         assert (entry and (entry.bytes, entry.seconds)) == saved
     assert "#EXTINF:4.00000,\n720p/5.ts" in playlist(told.entries)
+
+
+async def test_captions_of_a_session_leave_with_its_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_demand_recording, "_TRIM_SECONDS", 0)
+    monkeypatch.setattr(recording_output.time, "time", lambda: 1.7e9 + 60 + 600)
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(ondemand_time=60, hls_time=2, rewind=30 / 3600)
+        stream.captions.take(caption_data(CaptionText("x", 500, 39_500), 500))
+        await record(studio.on_demand(stream), stream, Timetable(seconds=40))
+        kept = [path.name for path in studio.files("**/*.ts")]
+        assert [path.name for path in studio.files("**/*.vtt")] == [n.replace(".ts", ".text.vtt") for n in kept]
+        assert len(kept) == 6
+        listed = {path.name: path.read_text() for path in studio.files("**/*.m3u8")}
+        assert listed.keys() == {"vod-1700000000000.m3u8", "vod-1700000000000.master.m3u8"}
+        assert "SUBTITLES" not in listed["vod-1700000000000.m3u8"]
+        assert 'URI="vod-1700000000000.text.m3u8"' in listed["vod-1700000000000.master.m3u8"]
+        assert studio.scratch() == []
+
+
+async def test_captions_of_complete_segments_are_stored_while_a_session_goes_on(tmp_path: Path) -> None:
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(ondemand_time=4)
+        output = studio.on_demand(stream)
+        stream.captions.take(caption_data(CaptionText("x", 500, 9_500), 500))
+        output.begin(stream)
+        running = asyncio.ensure_future(output.run(stream))
+        stream.set_tracks(VIDEO, AUDIO, {}, False)
+        await push(stream, Timetable(seconds=9).units())
+        await settled(output)
+        found = [path.name for path in studio.files("**/*") if "text" in path.name or "master" in path.name]
+        assert found == ["1700000000000.text.vtt", "1700000000001.text.vtt", "vod-1700000000000.master.m3u8"]
+        stream.end(EndReason.PUBLISHER_GONE)
+        await running

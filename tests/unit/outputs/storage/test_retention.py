@@ -250,3 +250,21 @@ def test_a_movie_header_of_either_version_is_read() -> None:
     assert movie_seconds(b"....mvhd\0\0\0\0" + bytes(8) + (0).to_bytes(4, "big") + bytes(20)) is None
     fragmented = b"....mvhd\0\0\0\0" + bytes(8) + (1000).to_bytes(4, "big") + bytes(20)
     assert movie_seconds(fragmented) is None
+
+
+async def test_captions_stay_as_long_as_their_segment_and_session(media: Media) -> None:
+    def with_captions(keys: list[str]) -> list[str]:
+        """Adds captions to the first segment, and a playlist, that are older than the session."""
+        added = [media_keys.segment_captions_key(keys[0], "cc1"), media_keys.multivariant_key(keys[-1])]
+        return [*keys, *(media.add(key, 60) for key in added)]
+
+    young = with_captions(media.session("c1", 40, 3, newest=1))
+    old = with_captions(media.session("c1", 60, 3, newest=50))
+    assert (await RecordingIndex(media.store).files_of(old[-3]))[0] == old[-3]
+    assert set(await RecordingIndex(media.store).files_of(old[-3])) == set(old)
+    assert {each.key for each in await RecordingIndex(media.store).list("c1", 9)} == {young[-3], old[-3]}
+    for key in old[-2:]:
+        with pytest.raises(NoSuchObject):
+            await RecordingIndex(media.store).files_of(key)
+    assert await media.retention(30, {"id": "c1"}).run_once() == len(old)
+    assert media.keys == set(young)

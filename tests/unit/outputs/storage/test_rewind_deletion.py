@@ -43,6 +43,15 @@ def session(root: Path, channel: str, hours: float, *, kept: bool, seconds: floa
     return keys
 
 
+def with_captions(root: Path, keys: list[str]) -> list[str]:
+    """Adds captions to two segments of a session. Returns all keys."""
+    added = [media_keys.multivariant_key(keys[0])]
+    added += [media_keys.segment_captions_key(key, "cc1") for key in keys[2:4]]
+    for key in added:
+        (root / key).write_text("x")
+    return [*keys, *added]
+
+
 def stored(root: Path) -> set[str]:
     return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
 
@@ -57,9 +66,9 @@ def deletion(root: Path, *items: dict[str, Any]) -> RewindDeletion:
 
 
 async def test_only_old_sessions_for_rewinding_are_deleted(tmp_path: Path) -> None:
-    old = session(tmp_path, "a", 6, kept=False)
+    old = with_captions(tmp_path, session(tmp_path, "a", 6, kept=False))
     kept = [
-        *session(tmp_path, "a", 1, kept=False),  # not old yet
+        *with_captions(tmp_path, session(tmp_path, "a", 1, kept=False)),  # not old yet
         *session(tmp_path, "a", 8, kept=True),  # of isOnDemand
         *session(tmp_path, "b", 6, kept=False),  # another channel, which keeps 24 hours
         *session(tmp_path, "c", 6, kept=False),  # isOnDemand is on now
@@ -75,7 +84,7 @@ async def test_only_old_sessions_for_rewinding_are_deleted(tmp_path: Path) -> No
         {"id": "d"},
     )
     one = deletion(tmp_path, *channels)
-    assert await one.run_once() == len(old) == 6
+    assert await one.run_once() == len(old) == 9
     assert stored(tmp_path) == {*kept, movie.relative_to(tmp_path).as_posix()}
     assert await one.run_once() == 0
 
