@@ -1,9 +1,14 @@
 /** The DASH engine with dash.js; low latency if the manifest offers it. */
 
 import { MediaPlayer } from "./dash.min.js";
+import { CueList, plain } from "./cues.js";
+import { id3Texts } from "./id3.js";
 import { empty, pending } from "./media.js";
 import { AUTO, SOURCE } from "./quality.js";
 
+/** @typedef {import("./cues.js").Metadata} Metadata */
+/** @typedef {import("./types.js").CaptionTrack} CaptionTrack */
+/** @typedef {import("./types.js").Engine} Engine */
 /** @typedef {import("./types.js").OpenEngine} OpenEngine */
 
 const SETTINGS = {
@@ -15,6 +20,7 @@ const SETTINGS = {
     gaps: { jumpGaps: true, jumpLargeGaps: true },
     buffer: { bufferToKeep: 30, fastSwitchEnabled: true },
     utcSynchronization: { enabled: true, useManifestDateHeaderTimeSource: true },
+    text: { defaultEnabled: false, dispatchForManualRendering: true }, // the page shows the captions itself
     retryAttempts: { MPD: 0 }, // the page itself checks the status before
   },
 };
@@ -65,10 +71,12 @@ export function dashEngine(video, url) {
     if (wanted !== AUTO) apply();
     if (heard) speak();
   });
+  const texts = textsOf(player, video);
   player.initialize(video, url, true);
   let open = true;
   return {
     outcome,
+    ...texts,
     delay() {
       const seconds = player.isReady() ? player.getCurrentLiveLatency() : NaN;
       return Number.isFinite(seconds) && seconds > 0 ? seconds : null;
@@ -101,6 +109,59 @@ export function dashEngine(video, url) {
       video.dispatchEvent(new Event("canplay"));
       player.destroy();
       empty(video);
+    },
+  };
+}
+
+const ID3 = "https://aomedia.org/emsg/ID3"; // "Carriage of ID3 Timed Metadata in CMAF" §2
+const MOST = 64; // captions or metadata that are kept
+
+/**
+ * The captions and metadata of a stream.
+ * @param {import("./dash.min.js").MediaPlayerClass} player
+ * @param {HTMLVideoElement} video
+ * @returns {Required<Pick<Engine, "caption" | "cues" | "metadata">>}
+ */
+function textsOf(player, video) {
+  /** dash.js changes the end of a caption that goes on in the next segment. @type {Map<string, VTTCue>} */
+  const active = new Map();
+  /** @type {Metadata[]} */
+  let came = [];
+  /** @type {CaptionTrack | null} */
+  let wanted = null;
+  const on = (/** @type {string} */ event, /** @type {(e: any) => void} */ run) => player.on(event, run);
+  const apply = () => {
+    if (!player.isReady()) return;
+    const at = player.getTracksFor("text").findIndex(({ lang, labels }) => wanted !== null
+      && labels?.[0]?.text === wanted.label && (lang ?? "") === wanted.language);
+    if (player.getCurrentTextTrackIndex() !== at) player.setTextTrack(at);
+  };
+  on(MediaPlayer.events.TEXT_TRACKS_ADDED, apply);
+  on(MediaPlayer.events.CUE_ENTER, (cue) => {
+    active.set(cue.cueID, cue);
+    const [oldest] = active.keys();
+    if (active.size > MOST && oldest !== undefined) active.delete(oldest);
+  });
+  on(MediaPlayer.events.CUE_EXIT, ({ cueID }) => active.delete(cueID));
+  on(ID3, ({ event }) => {
+    const time = event.calculatedPresentationTime;
+    came = [...came, ...id3Texts(event.messageData).map((text) => ({ text, time }))].slice(-MOST);
+  });
+  return {
+    caption(track) {
+      wanted = track;
+      active.clear();
+      apply();
+    },
+    cues() {
+      const list = new CueList();
+      for (const cue of active.values()) list.add({ ...plain(cue), start: cue.startTime, end: cue.endTime });
+      return list.at(video.currentTime);
+    },
+    metadata() {
+      const due = came;
+      came = [];
+      return due;
     },
   };
 }

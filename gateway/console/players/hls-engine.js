@@ -1,9 +1,12 @@
 /** The HLS engine: hls.js or, on Apple's devices, the browser itself. */
 
 import Hls from "./hls.min.js";
+import { CueList, Moments, plain } from "./cues.js";
+import { id3Texts } from "./id3.js";
 import { empty, nativeHls as native, newest, pending } from "./media.js";
 import { AUTO, SOURCE } from "./quality.js";
 
+/** @typedef {import("./types.js").CaptionTrack} CaptionTrack */
 /** @typedef {import("./types.js").Engine} Engine */
 /** @typedef {import("./types.js").OpenEngine} OpenEngine */
 /** @typedef {import("./hls.min.js").PlaylistLoaderContext} PlaylistContext */
@@ -79,6 +82,11 @@ function openHlsJs(video, url, now, lowLatency) {
     // segment, it forgets this segment ("Found no media") and pauses for seconds.
     backBufferLength: Infinity,
     pLoader: Patient,
+    // The page shows the captions itself. Those of the pictures are in the text tracks of the gateway too.
+    renderTextTracksNatively: false,
+    enableCEA708Captions: false,
+    enableID3MetadataCues: false,
+    enableEmsgMetadataCues: false,
     // The page handles these errors itself, with the status.
     manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },
   });
@@ -105,11 +113,13 @@ function openHlsJs(video, url, now, lowLatency) {
   hls.on(Hls.Events.AUDIO_TRACKS_UPDATED, speak);
   const ended = () => settle("ended");
   video.addEventListener("ended", ended);
+  const texts = textsOf(hls, video);
   hls.attachMedia(video);
   hls.loadSource(url);
   let open = true;
   return {
     outcome,
+    ...texts,
     delay() {
       const shown = hls.playingDate?.getTime();
       const behind = shown === undefined ? NaN : (now() - shown) / 1000;
@@ -147,6 +157,43 @@ function openHlsJs(video, url, now, lowLatency) {
       hls.destroy();
       empty(video);
     },
+  };
+}
+
+const LATE = 1; // seconds after which metadata do not count any more: the player joined after them
+
+/**
+ * The captions and metadata of a stream.
+ * @param {Hls} hls
+ * @param {HTMLVideoElement} video
+ * @returns {Required<Pick<Engine, "caption" | "cues" | "metadata">>}
+ */
+function textsOf(hls, video) {
+  const list = new CueList();
+  const moments = new Moments(LATE);
+  /** @type {CaptionTrack | null} */
+  let wanted = null;
+  const apply = () => {
+    const id = wanted && `/captions/${encodeURIComponent(wanted.id)}/`;
+    const at = hls.subtitleTracks.findIndex(({ url }) => id !== null && new URL(url, location.href).pathname.includes(id));
+    if (at !== hls.subtitleTrack) hls.subtitleTrack = at;
+  };
+  // hls.js sets its own choice after this event.
+  hls.on(Hls.Events.SUBTITLE_TRACKS_UPDATED, () => queueMicrotask(apply));
+  hls.on(Hls.Events.CUES_PARSED, (_, { cues }) => {
+    for (const cue of cues) list.add({ ...plain(cue), start: cue.startTime, end: cue.endTime });
+  });
+  hls.on(Hls.Events.FRAG_PARSING_METADATA, (_, { samples }) => {
+    for (const { pts, data } of samples) for (const text of id3Texts(data)) moments.add(pts, text);
+  });
+  return {
+    caption(track) {
+      wanted = track;
+      list.clear();
+      apply();
+    },
+    cues: () => list.at(video.currentTime),
+    metadata: () => moments.due(video.currentTime),
   };
 }
 
@@ -261,8 +308,31 @@ function openNative(video, url, now, from = null) {
   };
   if (from !== null) video.addEventListener("loadedmetadata", () => seek(from), { signal, once: true });
   video.src = url;
+  /** @type {CaptionTrack | null} */
+  let wanted = null;
+  const seen = new Moments(LATE);
   return {
     outcome,
+    caption(track) { wanted = track; },
+    cues() {
+      // Hidden: the browser reads the track, and the page shows it.
+      for (const track of video.textTracks) {
+        if (track.kind !== "metadata") track.mode = track.label === wanted?.label && track.language === wanted.language ? "hidden" : "disabled";
+      }
+      return [...video.textTracks].filter(({ kind, mode }) => kind !== "metadata" && mode === "hidden")
+        .flatMap(({ activeCues }) => [...activeCues ?? []].map((cue) => plain(/** @type {VTTCue} */ (cue))));
+    },
+    metadata() {
+      for (const track of video.textTracks) {
+        if (track.kind !== "metadata") continue;
+        track.mode = "hidden";
+        for (const cue of track.activeCues ?? []) {
+          const text = /** @type {{value?: {key?: string, data?: unknown}}} */ (/** @type {unknown} */ (cue)).value;
+          if (text?.key === "TXXX" && typeof text.data === "string") seen.add(cue.startTime, text.data);
+        }
+      }
+      return seen.due(video.currentTime);
+    },
     ...(from !== null && { seek, date: () => startDate() + video.currentTime * 1000 }),
     delay() {
       const start = startDate();

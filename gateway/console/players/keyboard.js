@@ -25,6 +25,9 @@ export function pressed(event, view, toLive) {
     case "f":
       void view.controls.toggleFull();
       break;
+    case "c":
+      view.captions.toggle();
+      break;
     case "p":
       void view.controls.togglePip();
       break;

@@ -16,10 +16,11 @@ export const SOURCE = "source";
 /**
  * @param {Format} format
  * @param {Status} status
- * @returns {Address[]} the format's own address first
+ * @returns {Address[]} that of the source first: the format's own one, unless `others` has another one
  */
 export function addresses(format, status) {
-  return [{ id: SOURCE, file: format.media, bitrate: 0 }, ...format.others?.(status) ?? []];
+  const all = [{ id: SOURCE, file: format.media, bitrate: 0 }, ...format.others?.(status) ?? []];
+  return [...new Map(all.map((address) => [address.id, address])).values()];
 }
 
 /**

@@ -1,16 +1,17 @@
 /** The addresses of a stream's renditions. */
 
-import { AUTO } from "./quality.js";
+import { AUTO, SOURCE } from "./quality.js";
 
 /** @typedef {import("./types.js").Address} Address */
 /** @typedef {import("./types.js").Status} Status */
 
 /**
- * Returns those of HLS: one playlist has all of them.
+ * Returns those of HLS: one playlist has all of them, and the captions.
  * @param {Status} status
  * @returns {Address[]}
  */
-export function hlsRenditions({ ladder, renditions = [] }) {
-  if (ladder !== "hls") return [];
-  return [{ name: AUTO, bitrate: 0 }, ...renditions].map(({ name, bitrate }) => ({ id: name, bitrate, file: "index.m3u8" }));
+export function hlsRenditions({ ladder, renditions = [], captions = [] }) {
+  const source = captions.length ? [{ name: SOURCE, bitrate: 0 }] : [];
+  const all = ladder === "hls" ? [...source, { name: AUTO, bitrate: 0 }, ...renditions] : source;
+  return all.map(({ name, bitrate }) => ({ id: name, bitrate, file: "index.m3u8" }));
 }

@@ -17,6 +17,14 @@
  * @property {number} bitrate   bits a second; 0 while unknown
  */
 
+/** @typedef {import("./cues.js").Cue} Cue */
+/** @typedef {import("./cues.js").Metadata} Metadata */
+
+/**
+ * Captions that viewers can choose. language: BCP 47, "" if unknown. default: shown if the viewer has not chosen.
+ * @typedef {{id: string, label: string, language: string, default: boolean}} CaptionTrack
+ */
+
 /**
  * Plays one address in one video element, once. Each attempt makes a new engine.
  * @typedef {object} Engine
@@ -36,6 +44,9 @@
  * @property {() => number | null} [dropped] pictures that were not shown, if the element does not count them
  * @property {() => number | null} [date]    the date of the shown picture, ms since 1970; only of a player that rewinds
  * @property {(date: number) => void} [seek]  goes to a date, ms since 1970; only of a player that rewinds
+ * @property {(track: CaptionTrack | null) => void} [caption]  chooses the captions; null: none. Kept until they are known
+ * @property {() => Cue[]} [cues]            those of the shown picture; missing if they do not come with the media
+ * @property {() => Metadata[]} [metadata]   those whose time has come since the last call; missing as `cues` is
  * @property {() => string} [decoder]        what decodes the stream, and why, for the statistics
  */
 
@@ -91,6 +102,7 @@
  * @property {string | null} [poster]  picture of the last live session, in the page's folder; only while the channel is not live
  * @property {string | null} [name]  of the channel; null: there is no channel with this address
  * @property {string} [description]  of the channel
+ * @property {CaptionTrack[]} [captions]  of the live stream
  * @property {{kind: string, codec: string | null}[]} [tracks]  codec: as in the codecs parameter of RFC 6381
  * @property {number | null} [viewers]  on all nodes; null: the channel is not public
  * @property {number} [rewind]    seconds that viewers may go back; 0: not at all

@@ -1,6 +1,7 @@
 /** The user interface of a player page; independent of the protocol. */
 
 import { titleBar } from "./bar.js";
+import { Captions } from "./captions.js";
 import { codecWords } from "./codec-words.js";
 import { Controls } from "./controls.js";
 import { h, icon } from "./dom.js";
@@ -50,7 +51,7 @@ export class View {
   video = h("video", { id: "video", autoplay: true, playsinline: true, tabindex: "-1" });
   /** @type {State} */
   state = "connecting";
-  controls;
+  controls; captions;
 
   #format;
   #layout;
@@ -96,6 +97,7 @@ export class View {
     this.controls = new Controls(this.#stage, this.video, {
       toggle: () => this.toggle(), mute: () => this.muteOrNot(), share: () => this.#share.open(),
     });
+    this.captions = new Captions(this.#stage, this.controls);
     this.#build(name);
     speak(() => {
       document.documentElement.lang = languageTag();
@@ -260,7 +262,7 @@ export class View {
     this.#stage.append(this.#poster, this.video, this.#held,
       h("div", { class: "veil" },
         h("div", { class: "pulse", "aria-hidden": "true" }, h("i"), h("i"), h("i")), this.#headline, this.#more, this.#retry, this.#start),
-      this.#badge, this.#notice, h("div", { class: "hints" }, this.#unmute), this.controls.element);
+      this.#badge, this.#notice, h("div", { class: "hints" }, this.#unmute), this.controls.element, this.captions.element);
     const { state, delay, buffer, picture, dropped } = this.#facts;
     const facts = h("dl", { class: "facts" }, fact("fact.protocol", this.#protocol), fact("fact.state", state),
       fact("fact.delay", delay, "fact.delay.why"), fact("fact.buffer", buffer, "fact.buffer.why"),
@@ -280,7 +282,7 @@ export class View {
       if (this.#noticed) this.#notice.textContent = t(this.#noticed);
       this.#startWords.textContent = t("do.play");
       this.#unmute.textContent = t("sound.off");
-      keys.replaceChildren(...[[t("key.space"), "key.play"], ["M", "key.sound"], ["F", "key.full"], ["P", "key.pip"], ["L", "key.live"]]
+      keys.replaceChildren(...[[t("key.space"), "key.play"], ["M", "key.sound"], ["F", "key.full"], ["C", "key.captions"], ["P", "key.pip"], ["L", "key.live"]]
         .flatMap(([key = "", word], i) => [i ? " · " : "", h("kbd", {}, key), ` ${t(/** @type {Word} */ (word))}`]));
     });
   }

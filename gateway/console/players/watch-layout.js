@@ -5,6 +5,7 @@ import { bar, mark } from "./bar.js";
 import { button, name as named } from "./controls.js";
 import { h } from "./dom.js";
 import { speak } from "./language.js";
+import { popup } from "./popup.js";
 import { AUTO } from "./quality.js";
 import { showLogo, site } from "./site.js";
 import { ask, Clock } from "./status.js";
@@ -52,27 +53,8 @@ export class WatchLayout {
     const channels = h("span");
     home.append(channels);
     controls.add(this.#gear);
-    this.#gear.setAttribute("aria-controls", "settings");
     this.#menu.append(this.#choices, facts);
-    stage.append(this.#menu);
-    this.#open(false);
-    this.#gear.addEventListener("click", () => this.#open(Boolean(this.#menu.hidden)));
-    // A click beside the open menu only closes it.
-    let closes = false;
-    stage.addEventListener("pointerdown", (event) => {
-      const target = /** @type {Element} */ (event.target);
-      closes = !this.#menu.hidden && target.localName === "video";
-      if (!this.#menu.contains(target) && !this.#gear.contains(target)) this.#open(false);
-    });
-    stage.addEventListener("click", (event) => {
-      if (closes) event.stopPropagation();
-      closes = false;
-    }, { capture: true });
-    this.#menu.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape") return;
-      this.#open(false);
-      this.#gear.focus();
-    });
+    popup(stage, this.#gear, this.#menu);
     setInterval(() => void this.#recount(), RECOUNT);
     speak(() => {
       channels.textContent = this.#site?.title || t("home.title");
@@ -132,12 +114,6 @@ export class WatchLayout {
       return h("label", {}, radio, label);
     }));
     if (focused) /** @type {HTMLElement | null} */ (this.#choices.querySelector(`[value="${focused}"]`))?.focus();
-  }
-
-  /** @param {boolean} open */
-  #open(open) {
-    this.#menu.hidden = !open;
-    this.#gear.setAttribute("aria-expanded", String(open));
   }
 
   /** Asks for the number of viewers, if the channel shows it. */
