@@ -18,6 +18,8 @@ from gateway.lib.bounded_dict import BoundedDict
 from gateway.listeners.port_listener import SessionResponder
 from gateway.live.stream import Stream
 from gateway.packaging.packager import Packager
+from gateway.playback.caption_posts import ELSEWHERE
+from gateway.playback.caption_posts import PATH as CAPTIONS
 from gateway.playback.flv import FlvViewers
 from gateway.playback.formats import FLV, WHEP, is_watchable
 from gateway.playback.health import Health
@@ -124,12 +126,13 @@ class PublisherRoutes:
     """The responders for pages and encoders of publishers.
 
     ports: answers `/broadcast.json`. servers: answers below `/_servers/`.
-    obs: answers OBS with the configuration of Multitrack Video.
+    obs: answers OBS with the configuration of Multitrack Video. captions: takes captions.
     """
 
     ports: Callable[[Request], AnswerOrAwaitable]
     servers: FolderResponder
     obs: SessionResponder
+    captions: SessionResponder = lambda request, id: ELSEWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +200,7 @@ class PlaybackRouter:
             self.exact_paths["/broadcast.json"] = stored.publishers.ports
             self._folders["_servers"] = stored.publishers.servers
             self.posts[OBS_CONFIGURATION] = stored.publishers.obs
+            self.posts[CAPTIONS] = stored.publishers.captions
 
     def add_folder(self, name: str, respond: FolderResponder) -> None:
         """Adds a folder. For responders that need this PlaybackRouter."""

@@ -1,4 +1,4 @@
-"""Answers the pages and encoders of publishers: with open ports, with the push servers of a key, and OBS's settings."""
+"""Answers the pages and encoders of publishers: open ports, push servers of a key, OBS's settings, captions."""
 
 import json
 from collections.abc import Mapping
@@ -11,6 +11,8 @@ from gateway.http.origin_policy import hostname
 from gateway.http.response import JSON, Response
 from gateway.ingest.registry import all_listeners
 from gateway.lib.refusals import Refusals
+from gateway.live.hub import Hub
+from gateway.playback.caption_posts import CaptionPosts
 from gateway.playback.obs_configuration import PER_MINUTE, ObsConfiguration
 from gateway.playback.router import FolderResponder, PublisherRoutes
 from gateway.ports.cluster_queries import ClusterQueries
@@ -26,6 +28,8 @@ class PublisherResponders:
         self._settings = parts.settings
         self._own_address = parts.own_address
         self._domains = domains
+        self._channels = channels
+        self._secrets = parts.secrets
         self.servers = KeyServers(parts.secrets, channels, cluster, self.shown_ports)
         self._obs = ObsConfiguration(channels, parts.secrets, self._addresses, Refusals(PER_MINUTE))
 
@@ -37,9 +41,11 @@ class PublisherResponders:
         secure = {f"{listener.name}s" for listener in all_listeners()}
         return ports.with_tls(**{name: port for name, port in settings.tls_ports().items() if name in secure})
 
-    def routes(self) -> PublisherRoutes:
-        """Returns the responders for publishers at this node."""
-        return PublisherRoutes(lambda request: self._ports(), self.servers.respond, self._obs.respond)
+    def routes(self, hub: Hub) -> PublisherRoutes:
+        """Returns the responders for publishers at this node. hub: its live streams."""
+        limit = Refusals(self._settings.limits.refusals_per_minute)
+        captions = CaptionPosts(self._channels, self._secrets, hub.find, limit)
+        return PublisherRoutes(lambda request: self._ports(), self.servers.respond, self._obs.respond, captions.respond)
 
     def operations(self) -> Mapping[str, FolderResponder]:
         """Returns the responders for publishers at an edge, by the name of the operation."""
