@@ -157,7 +157,7 @@ export class Captions {
  * @param {[string, string][]} options  values and words
  * @param {(value: string) => void} run
  */
-export function radios(group, name, legend, chosen, options, run) {
+function radios(group, name, legend, chosen, options, run) {
   const focused = /** @type {HTMLInputElement | null} */ (group.querySelector(":focus"))?.value;
   const inputs = options.map(([value]) => h("input", { type: "radio", name, value, checked: value === chosen, onchange: () => run(value) }));
   group.replaceChildren(h("legend", {}, legend), ...inputs.map((input, i) => h("label", {}, input, h("span", { dir: "auto" }, options[i]?.[1] ?? ""))));

@@ -1,7 +1,10 @@
 /** Captions and metadata with their times, and which of them belong to a moment. */
 
 /** A caption. line: its distance from the top, percent of the picture; null: at the bottom. @typedef {{text: string, line: number | null}} Cue */
-/** Times are those of one clock, in any unit. @typedef {Cue & {start: number, end: number}} TimedCue */
+/**
+ * Times are those of one clock, in any unit. open: the next caption ends it, at `end` at the latest.
+ * @typedef {Cue & {start: number, end: number, open?: boolean}} TimedCue
+ */
 /** Timed metadata. time: seconds of the media timeline of the player. @typedef {{text: string, time: number}} Metadata */
 
 const MOST = 64; // captions or metadata that are kept
@@ -15,6 +18,7 @@ export class CueList {
   add(cue) {
     const key = `${cue.start} ${cue.text}`;
     this.#cues.delete(key);
+    for (const earlier of this.#cues.values()) if (earlier.open && earlier.start <= cue.start) earlier.end = Math.min(earlier.end, cue.start);
     this.#cues.set(key, cue);
     const [oldest] = this.#cues.keys();
     if (this.#cues.size > MOST && oldest !== undefined) this.#cues.delete(oldest);

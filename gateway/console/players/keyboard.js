@@ -12,7 +12,7 @@ export function pressed(event, view, toLive) {
   const target = event.target;
   // A focused control handles most keys itself.
   const busy = target instanceof Element && target.closest("button, a, input, select, dialog") !== null;
-  if (target instanceof Element && target.closest("dialog, input[type=text]")) return;
+  if (target instanceof Element && target.closest("dialog, textarea, input[type=text], input[type=password]")) return;
   switch (event.key.toLowerCase()) {
     case " ":
     case "k":

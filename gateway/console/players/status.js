@@ -5,8 +5,12 @@
 /** The result: the status, or that the gateway refused or did not answer. */
 /** @typedef {{kind: "status", status: Status} | {kind: "denied", detail: string} | {kind: "away"}} Answer */
 
-/** The page's query without `embed` and `t`, unchanged, because every request and page needs the signature in it. */
-export const query = location.search.replace(/([?&])(?:(?:embed|t)=[^&]*(?:&|$))+/g, "$1").replace(/[?&]$/, "");
+/**
+ * The page's query without `embed` and `t`, unchanged, because every request and page needs the signature in it. A page
+ * whose own `sign` is a stream key has the signature as `play`.
+ */
+export const query = location.search.replace(/([?&])(?:(?:embed|t)=[^&]*(?:&|$))+/g, "$1").replace(/[?&]$/, "")
+  .replace(/([?&])play=/, "$1sign=");
 
 /** Whether to show only the picture and its controls: in a frame, or with `?embed=1`. */
 export const EMBEDDED = globalThis.top !== globalThis.self || new URLSearchParams(location.search).get("embed") === "1";

@@ -100,6 +100,6 @@ export class StreamData {
     if (!cues && this.#tracks.size < MOST_TRACKS) this.#tracks.set(track, cues = new CueList());
     const last = typeof end === "number" ? end : typeof until === "number" ? until : start + LONGEST;
     // The tag's time does not wrap.
-    cues?.add({ start: time, end: time + last - start, text, line: typeof line === "number" ? line : null });
+    cues?.add({ start: time, end: time + last - start, open: typeof end !== "number", text, line: typeof line === "number" ? line : null });
   }
 }

@@ -106,6 +106,12 @@ def test_a_caption_that_goes_on_in_the_next_segment_is_shown_once() -> None:
     assert at([(1, 2.001, "a"), (2, 3, "a")], 2) == [["a"]]
 
 
+def test_the_next_caption_ends_one_whose_end_is_unknown() -> None:
+    given = [{"start": n, "end": n + 9, "open": n < 2, "text": str(n), "line": None} for n in (1, 2, 3)]
+    found = run("players/cues.js", "CueList", _CUES, {"cues": given, "times": [1, 2, 3]})
+    assert found == [["1"], ["2"], ["2", "3"]]
+
+
 def test_only_the_latest_captions_are_kept() -> None:
     assert at([(n, n + 1, str(n)) for n in range(70)], 5, 6, 69) == [[], ["6"], ["69"]]
 
