@@ -275,6 +275,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "playAuth": PLAY_AUTH,
         "refererAllow": REFERER_ALLOW,
         "audioTracks": TextField(1_024, "", _AUDIO_TRACKS, "languages, such as en=English, fr=Français, de"),
+        captions.FIELD: CAPTIONS,
         "maxKbps": Number(0, 0, 1_000_000, unit="kbit/s"),
         "maxViewerMbps": Number(0, 0, 1_000_000, unit="Mbit/s"),
         SRT_PASSPHRASE: TextField(79, "", _PASSPHRASE, '10 to 79 characters of ASCII without " # % & +'),
@@ -357,8 +358,8 @@ def add(new_fields: Mapping[str, Field[Any]]) -> None:
 
 for _group in GROUPS.values():
     add(_group)
-# Not in the form: editors of their own, or the API only.
-add({INPUT_LIST: INPUTS, "relayOff": RELAY_OFF, captions.FIELD: CAPTIONS})
+# Not in the form: they have their own editors.
+add({INPUT_LIST: INPUTS, "relayOff": RELAY_OFF})
 
 
 def unused(*, tasks: bool) -> frozenset[str]:

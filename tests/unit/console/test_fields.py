@@ -37,8 +37,7 @@ def description(name: str) -> dict[str, Any]:
 def test_every_field_can_be_edited() -> None:
     grouped = [name for members in fields.GROUPS.values() for name in members]
     own = ["inputs", "relayOff"]  # they have their own editors
-    without_editor = ["captions"]  # the API only, so far
-    assert sorted([*grouped, *own, *without_editor]) == sorted(set(fields.FIELDS))
+    assert sorted([*grouped, *own]) == sorted(set(fields.FIELDS))
 
 
 def test_boolean_fields_are_described_as_flags() -> None:

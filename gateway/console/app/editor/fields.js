@@ -11,7 +11,7 @@ import { installed } from "../installed_outputs.js";
  * A field as the gateway describes it.
  * @typedef {object} Field
  * @property {string} name
- * @property {"flag" | "number" | "choice" | "text" | "hosts" | "targets" | "days" | "moment"} type  moment: date and time in this zone
+ * @property {"flag" | "number" | "choice" | "text" | "hosts" | "targets" | "captions" | "days" | "moment"} type  moment: date and time in this zone
  * @property {any} default              null: the gateway's own setting
  * @property {number | null} minimum
  * @property {number | null} maximum    of a text or a list: its length
@@ -22,7 +22,8 @@ import { installed } from "../installed_outputs.js";
  * @property {string} [group]           the section in which it stands
  * @property {boolean} [used]           false: it has no effect on this gateway
  */
-/** The form's values: text for typed fields, booleans for flags, a list for targets. @typedef {Record<string, any>} Draft */
+/** @typedef {{source: string, language: string, label: string, default: boolean}} Caption */
+/** The form's values: text for typed fields, booleans for flags, a list for targets and captions. @typedef {Record<string, any>} Draft */
 
 /** When the channel expires; the gateway makes a key of it. @type {Field} */
 const OUTDATE = {
@@ -66,6 +67,7 @@ export function draftOf(channel) {
       case "flag": draft[name] = isOn(value); break;
       case "moment": draft[name] = isNever(expiry(channel)) ? NEVER : toLocal(expiry(channel)); break;
       case "targets": draft[name] = entriesOf(value); break;
+      case "captions": draft[name] = (Array.isArray(value) ? value : []).map(captionOf); break;
       case "hosts": draft[name] = entriesOf(value).join("\n"); break;
       case "number": draft[name] = value === "" ? String(field.default) : given; break;
       case "choice": draft[name] = typeof value === "string" ? field.aliases[value] ?? value : field.default ?? ""; break;
@@ -75,8 +77,12 @@ export function draftOf(channel) {
   return draft;
 }
 
+/** @param {Partial<Caption>} stored @returns {Caption} */
+export const captionOf = ({ source = "text", language = "", label = "", default: first = false }) =>
+  ({ source: String(source).toLowerCase(), language, label, default: first });
+
 /** @param {any} a @param {any} b @returns {boolean} */
-export const same = (a, b) => (Array.isArray(a) && Array.isArray(b) ? a.length === b.length && a.every((one, i) => one === b[i]) : a === b);
+export const same = (a, b) => (Array.isArray(a) && Array.isArray(b) ? JSON.stringify(a) === JSON.stringify(b) : a === b);
 
 /** @param {Draft} before @param {Draft} now @returns {string[]} the names of the changed fields */
 export const changedFields = (before, now) => Object.keys(allFields.value).filter((name) => !same(before[name], now[name]));
@@ -114,6 +120,9 @@ export function changesOf(before, now) {
         break;
       }
       case "targets": body[name] = value.map((/** @type {string} */ one) => one.trim()).filter(Boolean); break;
+      case "captions":
+        body[name] = value.map((/** @type {Caption} */ { language, label, ...more }) => ({ ...more, language: language.trim(), label: label.trim() }));
+        break;
       // An empty field means no list (null); an empty list would block all hosts.
       case "hosts": body[name] = value.trim() ? value.split(/[\s,]+/).filter(Boolean) : null; break;
       case "choice": body[name] = value === "" ? null : value; break;

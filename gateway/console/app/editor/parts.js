@@ -3,6 +3,7 @@
 import { OUTPUTS, zoneName } from "../channel.js";
 import { hasWords, t } from "../i18n.js";
 import { Field, html, IconButton, Button, Select, Switch } from "../ui.js";
+import { CaptionList } from "./captions.js";
 import { ExpiryField } from "./expiry.js";
 import { allFields } from "./fields.js";
 
@@ -41,7 +42,7 @@ export function Entry({ form, name, unit }) {
   const { rows, ...extras } = EXTRAS[name] ?? {};
   const shared = { name, label: labelOf(name), hint: field.used === false ? t("entry.unused") : hintOf(name), error: form.errors[name], ...extras };
   const value = form.draft[name];
-  const change = (/** @type {string | boolean} */ to) => form.set({ [name]: to });
+  const change = (/** @type {string | boolean | import("./fields.js").Caption[]} */ to) => form.set({ [name]: to });
   switch (field.type) {
     case "flag":
       return html`<${Switch} ...${shared} checked=${value} onChange=${change} />`;
@@ -56,6 +57,8 @@ export function Entry({ form, name, unit }) {
       return html`<${ExpiryField} ...${shared} value=${value} onInput=${change} />`;
     case "targets":
       return html`<p class="hint">${shared.hint}</p><${Targets} form=${form} field=${field} />`;
+    case "captions":
+      return html`<${CaptionList} ...${shared} maximum=${field.maximum ?? Infinity} value=${value} onChange=${change} />`;
     case "hosts":
       return html`<${Field} ...${shared} rows=${3} spellcheck=${false} autocomplete="off" value=${value} onInput=${change} />`;
     default:

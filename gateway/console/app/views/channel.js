@@ -14,6 +14,7 @@ import { administers, unreachable } from "../session.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, html, LinkButton, Notice, PageHead, Radios, Skeleton } from "../ui.js";
 import { Play, Push } from "./channel/addresses.js";
+import { Captions } from "./channel/captions.js";
 import { Clips } from "./channel/clips.js";
 import { Cues } from "./channel/cues.js";
 import { Health } from "./channel/health.js";
@@ -153,6 +154,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
         ${pushFirst && picture}
         ${session && live && html`<${Now} session=${session} several=${several} at=${current.value.at} />`}
         ${session?.state === "live" && html`<${Health} session=${session} />`}
+        ${session?.state === "live" && !gone && html`<${Captions} channel=${channel} />`}
         ${session?.state === "live" && html`<${Link} session=${session} at=${current.value.at} />`}
         ${session && live && html`<${WebRtcViewers} session=${session} />`}
         ${several && shownInputs}

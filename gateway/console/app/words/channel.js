@@ -3,6 +3,12 @@
 /** @type {import("../i18n.js").Tables} */
 export default {
   en: {
+    "captions.none": "There are no captions yet. A caption that you send begins a track.",
+    "captions.nothing": "Nothing yet",
+    "captions.page": "Page for a captioner",
+    "captions.send": "Send",
+    "captions.text": "Caption for the viewers",
+    "captions.title": "Captions",
     "clips.address": "Clip address",
     "clips.busy": "The clip is being made …",
     "clips.done": "Clip of {n} s",
@@ -305,6 +311,12 @@ export default {
     "whip.url.hint": "With the key, for encoders that have no field for a token",
   },
   zh: {
+    "captions.none": "还没有字幕。发送一条字幕即可开始一条字幕轨。",
+    "captions.nothing": "暂无内容",
+    "captions.page": "字幕撰写页面",
+    "captions.send": "发送",
+    "captions.text": "给观众的字幕",
+    "captions.title": "字幕",
     "clips.address": "剪辑地址",
     "clips.busy": "正在制作剪辑……",
     "clips.done": "{n} 秒的剪辑",
