@@ -128,6 +128,24 @@ async def test_the_viewers_choices_are_remembered(browser: Browser, stage: Chann
         assert await page.locator(".caption-texts p").get_attribute("lang") == "de"
 
 
+@pytest.mark.parametrize("page", ["index.html", "hls.html", "dash.html", "whep.html"])
+async def test_another_track_is_shown_while_the_stream_plays(browser: Browser, stage: Channel, page: str) -> None:
+    async with watching(browser, stage, page) as watched:
+        button = watched.page.get_by_role("button", name="Captions")
+        await button.click()
+        await watched.page.get_by_label("Deutsch").check()
+        await watched.page.keyboard.press("Escape")
+        say(stage, "English only")
+        say(stage, f"Deutsch auf {page}", "de")
+        await comes_to_show(watched.page, f"Deutsch auf {page}")
+        assert await watched.page.locator(".caption-texts p").count() == 1
+        await watched.page.keyboard.press("c")
+        await watched.page.wait_for_function("() => !document.querySelector('.caption-texts p')")
+        await watched.page.keyboard.press("c")
+        say(stage, f"wieder auf {page}", "de")
+        await comes_to_show(watched.page, f"wieder auf {page}")
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 async def test_long_and_right_to_left_text_stays_on_the_picture(browser: Browser, stage: Channel, width: int) -> None:
     async with watching(browser, stage, viewport={"width": width, "height": 740}) as watched:

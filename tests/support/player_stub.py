@@ -99,6 +99,12 @@ class Stub:
         return all((self.media / name).exists() for name in PACKAGED[output])
 
     async def _flv(self, request: web.Request) -> web.StreamResponse:
+        if request.query.get("only") == "data":
+            data = web.WebSocketResponse()  # without captions and metadata
+            await data.prepare(request)
+            async for _ in data:
+                pass
+            return data
         if request.headers.get("Upgrade"):
             raise web.HTTPNotFound  # this stub has no WS-FLV
         reply = web.StreamResponse(headers={"Content-Type": "video/x-flv", "Cache-Control": "no-store"})
