@@ -161,16 +161,18 @@ async def test_long_and_right_to_left_text_stays_on_the_picture(browser: Browser
         assert await watched.page.evaluate(direction) == "rtl"
 
 
-async def test_a_stream_without_captions_has_no_button(gateway: Gateway, browser: Browser) -> None:
-    channel = gateway.channel("silent")
+@pytest.mark.parametrize("page", ["index.html", "flv.html"])
+async def test_the_button_comes_with_the_first_caption(gateway: Gateway, browser: Browser, page: str) -> None:
+    channel = gateway.channel(f"silent {page}")
     with clock_push(channel.push):
-        channel.wait_live()
-        async with watching(browser, channel) as watched:
+        channel.wait_playable("live.m3u8")
+        async with watching(browser, channel, page) as watched:
             button = watched.page.get_by_role("button", name="Captions", include_hidden=True)
             assert await button.count() == 1 and not await button.is_visible()
             say(channel, "the first one", "")
-            await button.wait_for(state="visible", timeout=30_000)  # the page asks for the new track
+            await button.wait_for(state="visible", timeout=40_000)  # the page asks for new tracks
             await watched.page.keyboard.press("c")
+            await watched.plays()  # HLS is opened again, with its captions
             say(channel, "the second one", "")
             await comes_to_show(watched.page, "the second one")
 

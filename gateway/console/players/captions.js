@@ -16,11 +16,13 @@ import { t } from "./words.js";
 
 /**
  * What is known of the shown picture. date: ms since 1970, NaN if unknown. time: seconds of the media timeline.
- * @typedef {{date: () => number, time: () => number, renew: () => Promise<Status | null>}} Shown
+ * reopen: opens the stream again.
+ * @typedef {{date: () => number, time: () => number, renew: () => Promise<Status | null>, reopen: () => void}} Shown
  */
 
 const LOOK = 100;          // ms between two looks for the text of the shown picture
-const ASK_AGAIN = 10_000;  // ms between two requests for the names of new tracks
+const ASK_AGAIN = 10_000;  // ms between two requests for the names of new tracks, of which a text has come
+const ASK_LATER = 20_000;  // ms between two requests for the first track, if nothing else tells of it
 const SIZES = /** @type {const} */ (["small", "medium", "large", "huge"]);
 
 export class Captions {
@@ -37,6 +39,8 @@ export class Captions {
   #tracks = [];
   /** @type {Engine | null} */
   #engine = null;
+  /** Opens the stream again: its player does not know the tracks. @type {(() => void) | null} */
+  #reopen = null;
 
   /** @param {HTMLElement} stage @param {import("./controls.js").Controls} controls */
   constructor(stage, controls) {
@@ -75,7 +79,9 @@ export class Captions {
     const beside = engine.cues || engine.seek || !status.outputs.includes("flv") ? null : new StreamData(neighbour("live.flv"));
     this.#engine = engine;
     this.#offer(engine.cues || beside ? status.captions ?? [] : []);
-    let next = performance.now() + ASK_AGAIN;
+    const pause = engine.cues ? ASK_LATER : ASK_AGAIN;
+    const isLate = () => engine.cues ? !this.#tracks.length : beside?.tracks.some((id) => !this.#tracks.some((one) => one.id === id));
+    let next = performance.now() + pause;
     const timer = setInterval(async () => {
       const date = beside ? shown.date() : NaN;
       const track = this.#chosen;
@@ -84,15 +90,17 @@ export class Captions {
       const metadata = engine.metadata?.() ?? beside?.metadata(date).map((text) => ({ text, time: shown.time() })) ?? [];
       for (const detail of metadata) document.dispatchEvent(new CustomEvent("millrace:metadata", { detail }));
       const now = performance.now();
-      if (now < next || !beside?.tracks.some((id) => !this.#tracks.some((one) => one.id === id))) return;
-      next = now + ASK_AGAIN;
-      const renewed = await shown.renew();
-      if (renewed?.captions && !signal.aborted) this.#offer(renewed.captions);
+      if (now < next || !isLate()) return;
+      next = now + pause;
+      const renewed = await shown.renew().catch(() => null);
+      if (!renewed?.captions?.length || signal.aborted) return;
+      this.#reopen = engine.cues ? shown.reopen : null;
+      this.#offer(renewed.captions);
     }, LOOK);
     signal.addEventListener("abort", () => {
       clearInterval(timer);
       beside?.close();
-      this.#engine = null;
+      this.#engine = this.#reopen = null;
       this.#overlay.show([], "");
     });
   }
@@ -127,8 +135,9 @@ export class Captions {
   }
 
   #apply() {
-    this.#engine?.caption?.(this.#chosen);
     this.#show();
+    if (this.#chosen && this.#reopen) this.#reopen();
+    else this.#engine?.caption?.(this.#chosen);
   }
 
   #show() {

@@ -253,7 +253,9 @@ class Page {
     engine.quality?.(this.#wanted);
     if (this.#heard) engine.sound?.(this.#heard);
     this.#engine = engine;
-    view.captions.follow(engine, status, { date: () => this.#shownDate(), time: () => this.#times().shown, renew }, signal);
+    view.captions.follow(engine, status, {
+      date: () => this.#shownDate(), time: () => this.#times().shown, renew, reopen: () => this.#switch(),
+    }, signal);
     /** @type {Promise<"another">} */
     const another = new Promise((done) => { this.#reopen = () => done("another"); });
     const opened = performance.now();
