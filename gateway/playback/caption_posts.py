@@ -1,7 +1,6 @@
 """Takes captions from a captioner's page: `POST /<id>/captions?sign=<stream key>`."""
 
 import json
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,13 +17,12 @@ from gateway.http.response import Answer, Response, service_unavailable, text
 from gateway.lib.refusals import Refusals
 from gateway.live.posted_captions import PostedCaption, post_caption
 from gateway.live.stream import Stream
-from gateway.ports.errors import StoreUnavailable, TooManyCaptions
+from gateway.ports.errors import StoreUnavailable, TooManyRequests
 
 PATH: Final = "captions"
 MAX_BYTES: Final = 4096
 BODY_SECONDS: Final = 10.0
 _MEMBERS: Final = {"text", "language"}
-_LANGUAGE: Final = re.compile(LANGUAGE, re.ASCII)
 _TAKEN: Final = text(202, "viewers get this caption")
 _REFUSED: Final = text(403, "wrong stream key")
 ELSEWHERE: Final = text(409, "this node does not receive the channel: it is not live, or another node has its stream")
@@ -69,7 +67,7 @@ class CaptionPosts:
             return ELSEWHERE
         try:
             post_caption(stream, caption)
-        except TooManyCaptions as error:
+        except TooManyRequests as error:
             return service_unavailable(str(error), error.retry_after, 429)
         return _TAKEN
 
@@ -85,7 +83,7 @@ def read_caption(body: bytes) -> PostedCaption:
     caption, language = sent.get("text"), sent.get("language", "")
     if not isinstance(caption, str) or not caption.strip() or len(caption) > MAX_TEXT or not _is_encodable(caption):
         raise ValueError(f"text: expected 1 to {MAX_TEXT} characters")
-    if not isinstance(language, str) or not _LANGUAGE.fullmatch(language):
+    if not isinstance(language, str) or not LANGUAGE.fullmatch(language):
         raise ValueError("language: expected a tag such as en or pt-BR")
     return PostedCaption(caption, language)
 

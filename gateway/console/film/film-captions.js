@@ -12,7 +12,7 @@ export class Captions {
   #box = h("span", { class: "quality", hidden: true }, this.#chosen);
   #offered = "";
 
-  element = h("span", { class: "captions", hidden: true }, this.#toggle, this.#box);
+  element = h("span", { class: "film-captions", hidden: true }, this.#toggle, this.#box);
 
   /** @param {HTMLVideoElement} video */
   constructor(video) {
@@ -50,7 +50,7 @@ export class Captions {
     this.element.hidden = listed.length === 0;
     this.#box.hidden = listed.length < 2;
     this.#toggle.setAttribute("aria-pressed", String(shown !== undefined));
-    name(this.#toggle, t("captions.show"));
+    name(this.#toggle, t("captions.label"));
     const labels = listed.map(({ label, language }) => label || language);
     if (JSON.stringify(labels) !== this.#offered) { // does not change an open menu
       this.#offered = JSON.stringify(labels);
