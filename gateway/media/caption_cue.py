@@ -16,3 +16,7 @@ class CaptionCue:
     end: int | None
     text: str
     line: int | None = None
+
+    def moved(self, by: int) -> "CaptionCue":
+        """Returns the cue `by` ticks later."""
+        return CaptionCue(self.start + by, self.end + by if self.end is not None else None, self.text, self.line)

@@ -59,7 +59,5 @@ def dash_segment(segment: Segment, track: str, base: int) -> bytes:
     start = segment.time * TICKS // segment.clock
     end = (segment.time + segment.length) * TICKS // segment.clock
     captions = segment_captions(segment) or {}
-    cues = [
-        CaptionCue(cue.start - base, cue.end and cue.end - base, cue.text, cue.line) for cue in captions.get(track, ())
-    ]
+    cues = [cue.moved(-base) for cue in captions.get(track, ())]
     return wvtt_fragment(segment.number, start, end, cues)

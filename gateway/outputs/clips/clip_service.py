@@ -23,6 +23,7 @@ from gateway.formats.ts.reader import TsReader
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
+from gateway.outputs.clips.clip_captions import NO_CAPTIONS, captions_of
 from gateway.outputs.clips.joiner import Joiner, JumpedTooFar
 from gateway.outputs.clips.movie_file import CannotJoin
 from gateway.outputs.clips.sources import JUMP_HEAD, ClipSources, FragmentUnits, MovieUnits, SourcePiece, UnitReader
@@ -110,7 +111,7 @@ class ClipService:
         """
         began = time.monotonic()
         with self._reserve("clip", channel.id), self._count(channel.id, end - start, began), _disk_errors():
-            async with self._joined(channel.id, start, end, stream) as movie:
+            async with self._joined(channel, start, end, stream) as movie:
                 file = self._archive.scratch(_SCRATCH) / f".{secrets.token_hex(8)}.mp4"  # hidden until it is stored
                 try:  # a cancelled call of a thread has also written the file
                     await self._sources.threads.run(partial(self._write_file, movie, file))
@@ -136,7 +137,7 @@ class ClipService:
         is_wanted: whether somebody still waits for the movie. If not, raises ConnectionAbortedError.
         """
         with self._reserve("export", channel.id), _disk_errors():
-            async with self._joined(channel.id, start, end, stream, is_wanted) as movie:
+            async with self._joined(channel, start, end, stream, is_wanted) as movie:
                 log.info("export made", channel=channel.id, seconds=round(movie.head.seconds, 3), bytes=movie.size)
                 yield movie
 
@@ -178,7 +179,7 @@ class ClipService:
     @asynccontextmanager
     async def _joined(
         self,
-        channel: str,
+        channel: Channel,
         start: float,
         end: float,
         stream: Stream | None,
@@ -189,7 +190,7 @@ class ClipService:
             joiner = Joiner(media, start, end)
             try:
                 await self._sources.flush(stream)
-                pieces = await self._sources.find(channel, start, end, stream, files)
+                pieces = await self._sources.find(channel.id, start, end, stream, files)
                 for n, piece in enumerate(pieces):
                     async with aclosing(self._add(joiner, piece, pieces[n - 1] if n else None, (start, end))) as steps:
                         async for _ in steps:
@@ -197,7 +198,10 @@ class ClipService:
                                 raise ConnectionAbortedError("the client disconnected")
                     if joiner.done:
                         break
-                head = await self._sources.threads.run(joiner.finish)
+                captions = NO_CAPTIONS
+                if joiner.started is not None:
+                    captions = await captions_of(self._objects, channel, stream, pieces, joiner.started)
+                head = await self._sources.threads.run(partial(joiner.finish, captions.cues, captions.language))
             except CannotJoin as error:
                 raise CannotCut(str(error)) from None
             if head is None or joiner.started is None:

@@ -329,7 +329,7 @@ class Joiner:
         end = stop if reached else pictures.complete_end(max(track.shown_end for track in movie.tracks))
         start = pictures.first_shown or 0
         if captions:
-            movie.add_captions(start, end, captions, language)
+            movie.add_captions(start, end, [cue.moved(start) for cue in captions], language)
         return movie.head(start, end, self.started or 0.0)
 
     # ---- runs ----

@@ -130,6 +130,7 @@ class MovieFile:
             self.put(track, Sample(start, 0, duration, Access.SYNC, sample))
             start += duration
         self._write(track)
+        self._media.flush()
 
     def write_rest(self) -> None:
         """Writes the samples that wait for the end of their chunk."""

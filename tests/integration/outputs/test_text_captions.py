@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import av
@@ -137,3 +139,29 @@ def test_recordings_have_them_beside_the_film(gateway: Gateway) -> None:
     assert times and int(times[1]) < int(times[2])
     assert gateway.api("DELETE", f"{path}/{key.partition('/')[2]}?final=true").status == 200
     assert http("GET", channel.url(f"vod/{beside[key]}")).status == 404
+
+
+def recorded(channel: Channel) -> float:
+    """Seconds for which the open file of the recording has been written."""
+    outputs = {output["name"]: output for output in channel.session()["outputs"]}
+    return time.time() - outputs["video"].get("openSince", time.time())
+
+
+def test_clips_have_them_inside(gateway: Gateway, tmp_path: Path) -> None:
+    channel = gateway.channel(captions=TRACKS[:1], isVideo=True, video_time="60", isHls=False, isCMAF=False)
+    with push(FILM, channel.push, loop=True):
+        channel.wait_live()
+        until(lambda: recorded(channel) > 2.5, "enough is recorded")
+        say(gateway, channel, "in the clip")
+        at, before = time.time(), recorded(channel)
+        until(lambda: recorded(channel) > before + 1, "the caption is recorded")
+        made = gateway.api("POST", f"/videostream/{channel.id}/clips", {"last": 3})
+    assert made.status == 201, made.text
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(http("GET", channel.url(f"vod/{made.json()['key'].partition('/')[2]}")).body)
+    command = ["ffmpeg", "-v", "error", "-i", str(clip), "-map", "0:s:0", "-f", "webvtt", "-"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    found = re.search(r"00:0([0-9])\.([0-9]{3}) --> [^\n]*\nin the clip", text)
+    assert found, text
+    start = datetime.fromisoformat(made.json()["start"].replace("Z", "+00:00")).timestamp()
+    assert abs(start + int(found[1]) + int(found[2]) / 1000 - at) < 0.5

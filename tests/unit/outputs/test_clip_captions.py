@@ -66,6 +66,14 @@ def test_ffmpeg_reads_the_captions_at_their_times(tmp_path: Path) -> None:
     assert [c.end and c.end // 90 for c in cues[:2]] == [250, 1000]
 
 
+def test_times_count_from_the_start_of_a_clip_inside_a_group_of_pictures(tmp_path: Path) -> None:
+    need("ffmpeg")
+    made = tmp_path / "made.srt"
+    path = clip(tmp_path / "clip.mp4", [CaptionCue(SECOND // 2, SECOND, "half a second after the start")], 0.4)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", path, "-map", "0:s", made], check=True, timeout=30)
+    assert [cue.start // 90 for cue in read_caption_file(made.read_bytes())] == [500]
+
+
 def test_pictures_and_sound_are_those_of_a_clip_without_captions(tmp_path: Path) -> None:
     plain, captioned = clip(tmp_path / "plain.mp4", [], 0.4), clip(tmp_path / "captioned.mp4", SPOKEN, 0.4)
     found = []
