@@ -26,22 +26,25 @@ class CaptionCutter:
     A cue whose end is known is in each piece that it touches, always with equal times, so players show it once. One
     that is still shown is given up to the end of the piece, and continues in the next one. A caption that became known
     after the piece of its start is in the next piece, with its true start. What ended before the first piece is left
-    out.
+    out, and so is what is left of earlier pieces when the times go back.
     """
 
     def __init__(self, captions: StreamCaptions) -> None:
         self._captions = captions
         self._given: dict[str, list[_OpenCaption]] = {}
         self._seen: dict[str, int] = {}  # by track, the number of the next caption
-        self._cuts = False  # whether a piece was cut
+        self._begin: int | None = None  # of the last piece
 
     def cut(self, start: int, end: int, clock: int) -> CaptionPieces | None:
         """Returns the captions of a piece, in presentation time with `clock` ticks a second; None: it has none."""
-        logs, is_first, self._cuts = self._captions.logs, not self._cuts, True
+        begin, stop = start * TICKS // clock, end * TICKS // clock
+        before, self._begin = self._begin, begin
+        logs, is_first = self._captions.logs, before is None
+        if before is not None and begin < before:  # another timeline
+            self._given.clear()
         if not logs:
             return None
         pieces: dict[str, tuple[CaptionCue, ...]] = {}
-        begin, stop = start * TICKS // clock, end * TICKS // clock
         for track, log in logs.items():
             log.expire(stop)
             given = self._given.setdefault(track, [])

@@ -98,3 +98,11 @@ def test_what_ended_before_the_first_piece_is_left_out():
     assert cut(cutter, 2, 3) == [("lasting", 1.0, 4.0)]
     say(source, "late", 0, 1000)
     assert cut(cutter, 3, 4) == [("lasting", 1.0, 4.0), ("late", 0.0, 1.0)]
+
+
+def test_a_cue_does_not_return_on_another_timeline():
+    source = captions()
+    cutter = CaptionCutter(source)
+    say(source, "x", 1000, 9000)
+    assert cut(cutter, 2, 4) == [("x", 1.0, 9.0)]
+    assert [cut(cutter, n, n + 4) for n in (0, 4)] == [[], []]
