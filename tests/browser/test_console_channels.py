@@ -475,7 +475,8 @@ async def test_a_push_can_be_kicked_and_its_channel_deleted_without_console_erro
 
 
 async def test_the_editor_has_every_field_in_the_section_of_its_group(browser: Browser, gateway: Gateway) -> None:
-    channel = named(gateway, "every field", relayURL="rtmp://a.example/live/key")
+    # A list without entries has no controls.
+    channel = named(gateway, "every field", relayURL="rtmp://a.example/live/key", captions=[{"source": "text"}])
     async with signed_in(browser, gateway, f"#/channels/{channel.id}/edit") as watched:
         await watched.page.get_by_role("button", name="Save").wait_for()
         found = await watched.page.evaluate(

@@ -145,6 +145,7 @@ function textsOf(player, video) {
   on(MediaPlayer.events.CUE_EXIT, ({ cueID }) => active.delete(cueID));
   on(ID3, ({ event }) => {
     const time = event.calculatedPresentationTime;
+    if (!(event.messageData instanceof Uint8Array)) return; // an empty message
     came = [...came, ...id3Texts(event.messageData).map((text) => ({ text, time }))].slice(-MOST);
   });
   return {

@@ -45,16 +45,10 @@ def stored() -> Channel:
 
 @asynccontextmanager
 async def lab(per_minute: int = 100) -> AsyncIterator[Lab]:
-    servers: list[PlaybackServer] = []
     posts: list[CaptionPosts] = []
-    publishers = PublisherRoutes(
-        lambda request: None,  # type: ignore[arg-type, return-value]
-        lambda request, id: None,  # type: ignore[arg-type, return-value]
-        lambda request, id: None,  # type: ignore[arg-type, return-value]
-        lambda request, id: posts[0].respond(request, id),
-    )
+    nothing = [lambda *request: None] * 3
+    publishers = PublisherRoutes(*nothing, lambda request, id: posts[0].respond(request, id))  # type: ignore[arg-type]
     async with playing(stored(), publishers=publishers) as server:
-        servers.append(server)
         posts.append(CaptionPosts(server.channels, SECRETS, server.hub.find, Refusals(per_minute)))
         yield Lab(server)
 
@@ -88,6 +82,12 @@ async def test_a_channel_that_is_not_live_here_is_a_conflict() -> None:
     async with lab() as it:
         reply = await it.post(GOOD)
         assert reply.status == 409 and "another node" in reply.text
+
+
+async def test_an_edge_has_no_streams_that_take_captions() -> None:
+    publishers = PublisherRoutes(*[lambda *request: None] * 3)  # type: ignore[arg-type]
+    async with playing(stored(), publishers=publishers) as server, server.listener.connect() as wire:
+        assert (await wire.post(f"/c1/captions?sign={KEY}", json.dumps(GOOD).encode())).status == 409
 
 
 async def test_more_than_ten_captions_a_second_are_too_many() -> None:
