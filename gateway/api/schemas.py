@@ -516,7 +516,7 @@ class ChannelField(Schema):
     """
 
     name: str
-    type: Literal["flag", "number", "choice", "text", "hosts", "targets", "days"]
+    type: Literal["flag", "number", "choice", "text", "hosts", "targets", "days", "captions"]
     default: bool | float | str | list[str] | None
     minimum: float | None
     maximum: float | None
