@@ -5,14 +5,14 @@ The § numbers refer to ANSI/SCTE 35.
 
 from typing import Final
 
+from gateway.formats.splices import read_splice
 from gateway.formats.ts import psi
+from gateway.media.errors import InvalidData
 
 _TABLE: Final = 0xFC
 _LEAST: Final = 20  # bytes of a section with the shortest command
 _MOST: Final = 4096
 _ADJUSTMENT: Final = slice(4, 9)  # encryption flags and 33 bits of `pts_adjustment`
-_COMMAND: Final = 14
-_SPLICE_INSERT, _TIME_SIGNAL = 5, 6
 _MASK: Final = (1 << 33) - 1
 
 
@@ -24,26 +24,12 @@ def is_section(data: bytes) -> bool:
 
 
 def splice_time(section: bytes) -> int | None:
-    """Returns the adjusted time of a splice, 33 bits of 90 kHz; None if the section has none, or it is encrypted.
-
-    If components have times of their own, it is that of the first one.
-    """
-    at = None if section[4] & 0x80 else _time_position(section)
-    if at is None or at + 5 > len(section) - 4 or not section[at] & 0x80:
+    """Returns the adjusted time of a splice, 33 bits of 90 kHz; None if the section has none, or it is encrypted."""
+    try:
+        splice = read_splice(section)
+    except InvalidData:
         return None
-    own = int.from_bytes(section[at : at + 5], "big") & _MASK
-    return own + _adjustment(section) & _MASK
-
-
-def _time_position(section: bytes) -> int | None:
-    """Returns where the `splice_time` of a command begins (§9.7.3, §9.7.4)."""
-    if section[13] == _TIME_SIGNAL:
-        return _COMMAND
-    if section[13] != _SPLICE_INSERT or section[_COMMAND + 4] & 0x80:  # cancelled
-        return None
-    flags = section[_COMMAND + 5]
-    is_immediate, is_program = flags & 0x10, flags & 0x40
-    return None if is_immediate else _COMMAND + 6 if is_program else _COMMAND + 8
+    return splice.pts if splice is not None else None
 
 
 def retimed(section: bytes, shift: int) -> bytes:
