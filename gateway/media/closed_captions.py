@@ -13,6 +13,7 @@ from gateway.media.track import AccessUnit, Codec
 # itu_t_t35_country_code, itu_t_t35_provider_code, user_identifier, user_data_type_code
 _HEAD: Final = b"\xb5\x00\x31GA94\x03"
 _WITHIN: Final = 4_096  # bytes at the start of a picture: encoders write user data before its slices
+_AT_END: Final = 512  # bytes at the end of a picture: OBS 29 writes it after them
 _MAX_SIZE: Final = 2 + 3 * 31  # bytes of all pairs, after the head
 _MAX_MESSAGES: Final = 2  # of a picture that are read: one of each field
 _NAL: Final = frozenset({Codec.H264, Codec.H265})
@@ -52,7 +53,9 @@ class ClosedCaptions:
         for _ in range(_MAX_MESSAGES):
             at = payload.find(_HEAD, at, at + _WITHIN)
             if at < 0:
-                break
+                at = payload.find(_HEAD, max(len(payload) - _AT_END, _WITHIN)) if not pairs else -1
+                if at < 0:
+                    break
             at += len(_HEAD)
             data = payload[at : at + 2 * _MAX_SIZE]
             pairs += self.read(nal.unescape(data) if unit.track.codec in _NAL else data)

@@ -1,12 +1,28 @@
-"""OBS Studio streams with the addresses that the gateway shows, and the stream can be played."""
+"""OBS Studio streams with the addresses that the gateway shows, and the stream can be played, with its captions."""
 
+import re
 from collections.abc import Callable
 
 import pytest
 
-from tests.support.clients import obs, probe, pull, take_of
-from tests.support.gateway import Channel, Gateway
+from tests.support.clients import obs, probe, pull, take_of, until
+from tests.support.gateway import Channel, Gateway, http
 from tests.support.tools import need
+
+# Each two seconds another caption, as plug-ins for captions send them.
+CAPTIONS = """
+obs = obslua
+local number = 0
+function say()
+  local output = obs.obs_frontend_get_streaming_output()
+  if output ~= nil then
+    number = number + 1
+    obs.obs_output_output_caption_text2(output, "OBS SAYS " .. number, 1.5)
+    obs.obs_output_release(output)
+  end
+end
+function script_load(settings) obs.timer_add(say, 2000) end
+"""
 
 
 def by_rtmp(channel: Channel) -> tuple[str, str]:
@@ -34,4 +50,20 @@ def test_obs_streams_with_the_shown_address(way: Callable[[Channel], tuple[str, 
                 assert len(take.audio) >= 120, program.errors[-400:]
                 times = [frame.time for frame in take.video]
                 assert times == sorted(times)
+        assert studio.running, studio.errors[-600:]
+
+
+def test_captions_of_obs_become_webvtt(gateway: Gateway) -> None:
+    need("obs", "xvfb-run", "dbus-run-session")
+    channel = gateway.channel("obs captions")
+
+    def texts() -> set[str]:
+        listed = http("GET", channel.url("captions/cc1/live.m3u8")).text
+        names = re.findall(r"^[0-9]+\.vtt", listed, re.MULTILINE)
+        files = [http("GET", channel.url(f"captions/cc1/{name}")).text for name in names]
+        return {text for file in files for text in re.findall(r"^OBS SAYS [0-9]+$", file, re.MULTILINE)}
+
+    with obs(*by_rtmp(channel), CAPTIONS) as studio:
+        channel.wait_live(90)
+        until(lambda: len(texts()) >= 3, "three captions have come", 60)
         assert studio.running, studio.errors[-600:]

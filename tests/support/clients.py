@@ -324,8 +324,11 @@ FPSCommon=30
 
 
 @contextlib.contextmanager
-def obs(server: str, key: str) -> Iterator[Program]:
-    """OBS Studio that streams one coloured scene to `server` with `key`, on a virtual display."""
+def obs(server: str, key: str, script: str = "") -> Iterator[Program]:
+    """OBS Studio that streams one coloured scene to `server` with `key`, on a virtual display.
+
+    script: Lua that it runs; "": none.
+    """
     with tempfile.TemporaryDirectory(prefix="millrace-obs-") as name:
         home = Path(name)
         config = home / ".config" / "obs-studio"
@@ -335,7 +338,11 @@ def obs(server: str, key: str) -> Iterator[Program]:
         (config / "basic" / "profiles" / "t" / "basic.ini").write_text(_OBS_PROFILE)
         service = {"type": "rtmp_custom", "settings": {"server": server, "key": key, "use_auth": False}}
         (config / "basic" / "profiles" / "t" / "service.json").write_text(json.dumps(service))
-        (config / "basic" / "scenes" / "t.json").write_text(json.dumps(_obs_scene()))
+        scene = _obs_scene()
+        if script:
+            (home / "script.lua").write_text(script)
+            scene["modules"] = {"scripts-tool": [{"path": str(home / "script.lua"), "settings": {}}]}
+        (config / "basic" / "scenes" / "t.json").write_text(json.dumps(scene))
         (home / "run").mkdir(mode=0o700)
         env = {
             "HOME": str(home),

@@ -99,6 +99,13 @@ def test_the_pairs_of_a_picture_are_returned() -> None:
     assert captions.look(picture(b"\x00\x00\x00\x66\x65\x88" + bytes(100))) == b""
 
 
+def test_user_data_after_a_large_picture_is_read() -> None:
+    unit = sei(user_data([(0, odd(b"\x14\x20"))]))
+    large = b"\x65\x88" + bytes(50_000)
+    content = b"".join(len(unit).to_bytes(4, "big") + unit for unit in (large, unit))
+    assert found(content).names == ("CC1",)
+
+
 def test_the_work_for_a_picture_is_bounded() -> None:
     empty, full = nal_picture(*PADDING), nal_picture((0, odd(b"\x14\x25")))
     assert found(empty + full).names == ("CC1",)
