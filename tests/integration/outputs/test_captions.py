@@ -10,6 +10,8 @@ from pathlib import Path
 import av
 import pytest
 
+from gateway.media.closed_captions import ClosedCaptions
+from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack
 from tests.support.caption_judges import ffmpeg_cues
 from tests.support.caption_writer import captioned, captions_of, popped_on, with_pairs
 from tests.support.clients import Program, push, until
@@ -20,6 +22,8 @@ from tests.support.webvtt_times import cues
 
 LINES = {"THE FIRST LINE": 10, "A SECOND ONE": 90, "NUMBER THREE": 180, "IT BEGINS AGAIN": 270}
 FILM = Film("captions", seconds=12, audio=None)
+PADDING = b"\xfc\x80\x80\xfd\x80\x80"
+_TRACK = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"")
 MARKED = {"isWaterMark": True, "WaterMarkText": "x", "WaterMarkFontSize": 20, "WaterMarkFontColor": "#00ff00"}
 
 gateway = shared_gateway("ffmpeg", films=[VIDEO_ONLY, FILM])
@@ -146,3 +150,29 @@ def test_playlists_say_that_there_are_none(gateway: Gateway) -> None:
         channel.wait_playable("master.m3u8")
         assert "CLOSED-CAPTIONS=NONE" in http("GET", channel.url("master.m3u8")).text
         assert "Accessibility" not in http("GET", channel.url("manifest.mpd")).text
+
+
+def pairs_of(path: Path) -> list[bytes]:
+    """The data of captions of each picture of a file, in the order in which the pictures are shown."""
+    captions, found = ClosedCaptions(), []
+    with av.open(str(path)) as file:
+        for packet in file.demux(file.streams.video[0]):
+            if packet.pts is not None:
+                unit = AccessUnit(_TRACK, 0, 0, True, 0.0, bytes(packet))
+                found.append((packet.pts, captions.look(unit)))
+    return [pairs for _, pairs in sorted(found)]
+
+
+@pytest.mark.parametrize("fields", [{"isCodec": True, "ld": True, "sd": False, "hd": False}, MARKED])
+def test_all_pairs_pass_an_encoder(gateway: Gateway, film: Path, tmp_path: Path, fields: dict[str, object]) -> None:
+    channel, out = gateway.channel(**fields), tmp_path / "out.ts"
+    name = "360p/index.m3u8" if "ld" in fields else "live.m3u8"
+    with publish(channel, film):
+        channel.wait_live()
+        until(lambda: "#EXTINF" in http("GET", channel.url(name)).text, "it can be played", 30)
+        with play(channel.url(name), out) as player:
+            player.wait(60)
+    sent, got = pairs_of(film), pairs_of(out)
+    assert len(got) >= 200 and sum(pairs != PADDING for pairs in got) >= 20
+    twice = sent + sent  # the film repeats
+    assert any(twice[at : at + len(got)] == got for at in range(len(sent)))
