@@ -111,6 +111,7 @@ KINDS = (
     Kind("ended", (Recipe(),), pushes=(20,)),
     Kind("resumed", (Recipe(),), pushes=(18, 0), pause=3.0, exact=False),
     Kind("ladder", (Recipe(size="640x360"),), fields={"isCodec": True, "ld": True}),
+    Kind("captions", (Recipe(),), fields={"captions": [{"source": "text", "language": "en", "default": True}]}),
     Kind("kinesis", (Recipe(video=(*FRAMES, "-g", "60")),), fields={"isKvs": True, "kvsStream": "judged"}),
 )  # fmt: skip
 

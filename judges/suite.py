@@ -163,7 +163,7 @@ class _Stage:
     def _judge(self, channel: Channel) -> None:
         subject = Subject(
             self.kind, channel.url("").rstrip("/"), self.source, self.ffmpeg, self.gateway.ports["admin"],
-            self.suite.processes,
+            self.suite.processes, channel.key,
         )  # fmt: skip
         early = [_Running(judge, subject) for judge in self.judges if judge.early]
         late = [judge for judge in self.judges if not judge.early and not judge.bodies]

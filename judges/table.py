@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from judges import dash_rules, flv_rules, http_rules, llhls_rules, media_checks, tools, ws_rules
@@ -22,7 +23,10 @@ WATCH, GLANCE = 30.0, 10.0
 
 @dataclass(frozen=True)
 class Subject:
-    """A stream under judgement. base: its playback address; source: what is pushed; bodies: of captured PutMedia."""
+    """A stream under judgement. base: its playback address; source: what is pushed; bodies: of captured PutMedia.
+
+    key: the stream key.
+    """
 
     kind: Kind
     base: str
@@ -30,6 +34,7 @@ class Subject:
     ffmpeg: str
     admin_port: int
     processes: Processes
+    key: str = ""
     bodies: tuple[Path, ...] = ()
 
     @property
@@ -144,9 +149,15 @@ def _hashes(subject: Subject, findings: Findings) -> None:
 # ---- other projects' parsers and players ----
 
 
-def _program(subject: Subject, command: list[str], findings: Findings, seconds: float = PROGRAM_SECONDS) -> None:
+def _program(
+    subject: Subject,
+    command: list[str],
+    findings: Findings,
+    seconds: float = PROGRAM_SECONDS,
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Runs a judge that prints `BROKEN rule: example` and `NOTE name: value` lines."""
-    environment = {**os.environ, "JUDGE_MODULES": str(tools.NODE_MODULES.parent)}
+    environment = {**os.environ, "JUDGE_MODULES": str(tools.NODE_MODULES.parent), **more}
     if subject.kind.long_gops:
         environment["JUDGE_LONG_GOPS"] = "1"
     try:
@@ -191,6 +202,14 @@ def _players_over_a_change(subject: Subject, findings: Findings) -> None:
     _program(subject, [*command, "shaka-dash,dashjs", "together"], findings)
 
 
+def _captions(subject: Subject, findings: Findings) -> None:
+    """The players show captions that are written while they play, each in its own way."""
+    script = tools.SCRIPTS / "players.mjs"
+    players = "shaka-dash,shaka-hls,dashjs,hlsjs,hlsjs-index"
+    command = [tools.node() or "node", str(script), subject.base, "8", tools.chromium() or "chromium", players]
+    _program(subject, command, findings, 200.0, {"JUDGE_KEY": subject.key})
+
+
 def _m3u8(subject: Subject, findings: Findings) -> None:
     _program(subject, [str(tools.M3U8_PYTHON), "-m", "judges.py_m3u8", subject.base], findings)
 
@@ -225,6 +244,7 @@ JUDGES = (
     Judge("dash-mpd", _go("mpd", "manifest.mpd"), _going_on, tools.missing_go),
     Judge("npm-parsers", _npm_parsers, _going_on, tools.missing_node),
     Judge("npm-players", _npm_players, lambda kind: kind.browser, tools.missing_browser),
+    Judge("npm-captions", _captions, lambda kind: kind.name == "captions", tools.missing_browser),
     Judge("dash-players", _players_over_a_change, lambda kind: kind.name == "size-change", tools.missing_browser,
           early=True),
     Judge("pypi-m3u8", _m3u8, _going_on, tools.missing_m3u8),

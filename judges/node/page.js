@@ -1,4 +1,4 @@
-// The page of players.mjs: start(player, base) plays a channel, state() tells how it goes.
+// The page of players.mjs: start(player, base) plays a channel with its first captions, state() tells how it goes.
 "use strict";
 
 const video = document.getElementById("video");
@@ -14,6 +14,12 @@ video.addEventListener("playing", () => {
 });
 video.addEventListener("error", () => errors.push(`media ${video.error.code} ${video.error.message}`));
 
+/** The texts of the captions that were shown. */
+const captions = new Set();
+setInterval(() => {
+  for (const track of video.textTracks) for (const cue of track.activeCues ?? []) captions.add(cue.text);
+}, 50);
+
 const short = (value) => (JSON.stringify(value) ?? "").slice(0, 300);
 
 const starters = {
@@ -28,17 +34,26 @@ const starters = {
     });
     player.configure({ streaming: { lowLatencyMode: true } });
     await player.load(address);
+    const [text] = player.getTextTracks();
+    if (text) {
+      player.selectTextTrack(text);
+      player.setTextTrackVisibility?.(true);
+    }
     await video.play();
   },
   dashjs(address) {
     const player = dashjs.MediaPlayer().create();
     player.on("error", (event) => errors.push(`dash.js ${short(event.error)}`));
+    player.on("allTextTracksAdded", () => player.enableText(true));
     player.initialize(video, address, true);
   },
   hlsjs(address) {
     const player = new Hls({ lowLatencyMode: true });
     player.on(Hls.Events.ERROR, (_name, data) => {
       if (data.fatal) errors.push(`hls.js ${data.type} ${data.details} ${data.error?.message ?? ""}`);
+    });
+    player.on(Hls.Events.SUBTITLE_TRACKS_UPDATED, () => {
+      player.subtitleTrack = 0;
     });
     player.loadSource(address);
     player.attachMedia(video);
@@ -60,6 +75,7 @@ const outputs = {
   dashjs: ["dashjs", "manifest.mpd"],
   hlsjs: ["hlsjs", "master.m3u8"],
   "hlsjs-ts": ["hlsjs", "live.m3u8"],
+  "hlsjs-index": ["hlsjs", "index.m3u8"],
   mpegts: ["mpegts", "live.flv"],
   "mpegts-ws": ["mpegts", "live.flv"],
 };
@@ -76,6 +92,7 @@ window.state = () => ({
   time: video.currentTime,
   stalls,
   errors,
+  captions: captions.size,
   width: video.videoWidth,
   height: video.videoHeight,
 });

@@ -4,6 +4,7 @@
 //   JUDGE_MODULES=folder-of-node_modules node players.mjs http://host:port/id SECONDS CHROMIUM [player,player… [together]]
 //
 // together: all play at the same time, once, so that each sees a change that comes once.
+// JUDGE_KEY=stream key: writes captions, and each player must show them.
 // Prints "BROKEN rule: example" and "NOTE name: value" lines; exit 1 where a rule is broken.
 import fs from "node:fs";
 import http from "node:http";
@@ -12,7 +13,7 @@ import path from "node:path";
 import process from "node:process";
 import { setTimeout as wait } from "node:timers/promises";
 
-const modules = process.env.JUDGE_MODULES;
+const { JUDGE_MODULES: modules, JUDGE_KEY: key } = process.env;
 const require = createRequire(`${modules}/judge.js`);
 const puppeteer = require("puppeteer-core");
 
@@ -28,6 +29,8 @@ const START_MILLISECONDS = 6000;
 // Share of the time that the picture must go on, and stalls that are allowed once it plays.
 const MIN_PROGRESS = 0.85;
 const MAX_STALLS = 1;
+const CAPTION_MILLISECONDS = 1500;
+const MIN_CAPTIONS = 2;
 
 const [base, secondsText, chromium, wantedText, mode] = process.argv.slice(2);
 const seconds = Number(secondsText);
@@ -70,8 +73,10 @@ async function attempt(browser, origin, player) {
     const after = await page.evaluate(() => window.state());
     const progress = after.time - before.time;
     const stalls = after.stalls - before.stalls;
-    const holds = progress > seconds * MIN_PROGRESS && stalls <= MAX_STALLS && after.errors.length === 0;
-    const words = `${progress.toFixed(1)} of ${seconds} s, ${stalls} stalls, ${after.width}x${after.height}`;
+    const holds = progress > seconds * MIN_PROGRESS && stalls <= MAX_STALLS && after.errors.length === 0
+      && !(key && after.captions < MIN_CAPTIONS);
+    const captions = key ? `, ${after.captions} captions` : "";
+    const words = `${progress.toFixed(1)} of ${seconds} s, ${stalls} stalls, ${after.width}x${after.height}${captions}`;
     const faults = [...after.errors.slice(0, 3), ...[...refused].slice(0, 4)].join("; ");
     console.log(`NOTE ${player}: ${words}`);
     return { fault: holds ? null : `${words}${faults ? `; ${faults}` : ""}`, slow: after.errors.length === 0 };
@@ -90,6 +95,16 @@ async function judge(browser, origin, player) {
   }
 }
 
+/** Writes numbered captions until the end. */
+function writeCaptions() {
+  let number = 0;
+  return setInterval(async () => {
+    const body = JSON.stringify({ text: `caption ${(number += 1)}` });
+    const answer = await fetch(`${base}/captions?sign=${key}`, { method: "POST", body });
+    if (answer.status !== 202) console.log(`NOTE caption refused: ${answer.status}`);
+  }, CAPTION_MILLISECONDS);
+}
+
 const server = http.createServer(serve).listen(0, "127.0.0.1");
 await new Promise((resolve) => server.on("listening", resolve));
 const flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--disable-gpu", "--mute-audio"];
@@ -103,6 +118,7 @@ async function launch() {
   return browsers.at(-1);
 }
 
+const writing = key ? writeCaptions() : null;
 try {
   const origin = `http://127.0.0.1:${server.address().port}/`;
   if (mode === "together") {
@@ -112,6 +128,7 @@ try {
     for (const player of wanted) await judge(browser, origin, player);
   }
 } finally {
+  if (writing !== null) clearInterval(writing);
   await Promise.all(browsers.map((browser) => browser.close()));
   server.close();
 }
