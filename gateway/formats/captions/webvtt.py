@@ -10,6 +10,8 @@ from gateway.media.caption_cue import CaptionCue
 
 _TICKS_PER_MS: Final = 90
 _PTS_MASK: Final = (1 << 33) - 1
+_HEAD: Final = 200  # bytes in which the map stands
+_MAP: Final = re.compile(rb"MPEGTS:([0-9]{1,10}),LOCAL:([0-9]{2,6}):([0-9]{2}):([0-9]{2})\.([0-9]{3})")
 _ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _HEADER: Final = re.compile(r"WEBVTT(?:[ \t\n]|$)")
 _TAG: Final = re.compile(r"<[^>]*(?:>|$)")  # §6.4: a tag that is not closed has the rest of the text
@@ -38,6 +40,15 @@ def read_webvtt(text: str) -> list[CaptionCue] | None:
     Regions, styles, notes, tags and settings other than `line` are ignored.
     """
     return finished(_cues(text.split("\n"))) if _HEADER.match(text) else None
+
+
+def read_timestamp_map(file: bytes) -> tuple[int, int]:
+    """Returns the `timestamp_map` with which `webvtt` made a file, its first time modulo 2**33; (0, 0): without one."""
+    found = _MAP.search(file[:_HEAD])
+    if found is None:
+        return 0, 0
+    mpegts, hours, minutes, seconds, milliseconds = map(int, found.groups())
+    return mpegts, ((hours * 3600 + minutes * 60 + seconds) * 1000 + milliseconds) * _TICKS_PER_MS
 
 
 def join_webvtt(files: Iterable[bytes]) -> bytes:

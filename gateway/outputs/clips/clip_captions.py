@@ -1,4 +1,4 @@
-"""Finds the captions of a clip: those of the live stream, and those beside the MP4 recordings that it is made of."""
+"""Finds the captions of a clip: those of the live stream, and those beside the recordings that it is made of."""
 
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -7,6 +7,9 @@ from typing import Final
 
 from gateway.channels.channel import Channel
 from gateway.formats.captions.caption_file import read_caption_file
+from gateway.formats.captions.webvtt import read_timestamp_map
+from gateway.formats.ts.packets import unwrapped
+from gateway.formats.ts.pes import find_first_pts
 from gateway.live.stream import Stream
 from gateway.live.stream_captions import TICKS
 from gateway.media.caption_cue import CaptionCue
@@ -17,6 +20,7 @@ from gateway.ports.errors import NoSuchObject
 from gateway.ports.stores import ObjectStore
 
 _MAX_BYTES: Final = 1_000_000  # of one stored file
+_HEAD: Final = 47_000  # bytes of a segment in which the first picture begins
 _LONGEST: Final = 7 * TICKS  # of a caption that is still shown
 
 
@@ -36,14 +40,13 @@ async def captions_of(
 ) -> ClipCaptions:
     """Returns the captions of a clip. Of several tracks, the default one, else the first one with captions.
 
-    started: of the clip, seconds since 1970. Captions beside on-demand segments are not read.
+    started: of the clip, seconds since 1970.
     """
     tracks = stream.captions.texts if stream is not None else channel.captions
-    movies = [piece for piece in pieces if piece.piece.kind is media_keys.MediaKind.VIDEO]
     for track in sorted(tracks, key=lambda track: not track.default):
         live = _live(stream, track.id, started) if stream is not None else []
         begin = min((cue.start for cue in live), default=None)
-        stored = [cue async for cue in _stored(objects, movies, track.id, started)]
+        stored = [cue async for cue in _stored(objects, pieces, track.id, started)]
         cues = [cue for cue in stored if begin is None or cue.start < begin] + live
         if cues:
             return ClipCaptions(tuple(sorted(cues, key=lambda cue: cue.start)), track.language)
@@ -61,15 +64,30 @@ def _live(stream: Stream, track: str, started: float) -> list[CaptionCue]:
 
 
 async def _stored(
-    objects: ObjectStore, movies: Iterable[SourcePiece], track: str, started: float
+    objects: ObjectStore, pieces: Iterable[SourcePiece], track: str, started: float
 ) -> AsyncIterator[CaptionCue]:
-    """Yields the captions beside MP4 recordings. Files that are damaged or absent have none."""
-    for movie in movies:
-        key = media_keys.captions_key(movie.piece.key, track)
+    """Yields the captions beside recordings. Files that are damaged or absent have none."""
+    for piece in pieces:
+        key, is_segment = piece.piece.key, piece.piece.kind is media_keys.MediaKind.SEGMENT
+        beside = (media_keys.segment_captions_key if is_segment else media_keys.captions_key)(key, track)
         try:
-            data = b"".join([chunk async for chunk in objects.read(key, 0, _MAX_BYTES)])
+            data = await _read(objects, beside, _MAX_BYTES)
             cues = read_caption_file(data)
+            zero = await _first_time(objects, key, data) if is_segment and cues else 0
         except (NoSuchObject, InvalidData):
             continue
         for cue in cues:
-            yield cue.moved(round((movie.start - started) * TICKS))
+            yield cue.moved(round((piece.start - started) * TICKS) - zero)
+
+
+async def _first_time(objects: ObjectStore, key: str, captions: bytes) -> int:
+    """Returns the time of a segment's first picture on the clock of its captions."""
+    first = find_first_pts(await _read(objects, key, _HEAD))
+    if first is None:
+        raise InvalidData("the segment begins without a time")
+    mpegts, local = read_timestamp_map(captions)
+    return local + unwrapped(first, mpegts) - mpegts
+
+
+async def _read(objects: ObjectStore, key: str, most: int) -> bytes:
+    return b"".join([chunk async for chunk in objects.read(key, 0, most)])

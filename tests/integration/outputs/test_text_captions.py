@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -157,11 +158,39 @@ def test_clips_have_them_inside(gateway: Gateway, tmp_path: Path) -> None:
         until(lambda: recorded(channel) > before + 1, "the caption is recorded")
         made = gateway.api("POST", f"/videostream/{channel.id}/clips", {"last": 3})
     assert made.status == 201, made.text
-    clip = tmp_path / "clip.mp4"
-    clip.write_bytes(http("GET", channel.url(f"vod/{made.json()['key'].partition('/')[2]}")).body)
+    start, time_in_clip = clip_captions(channel, made.json(), tmp_path, "in the clip")
+    assert abs(start + time_in_clip - at) < 0.5
+
+
+def clip_captions(channel: Channel, made: dict[str, Any], folder: Path, text: str) -> tuple[float, float]:
+    """The start of a clip, seconds since 1970, and the time of a text in it, as ffmpeg reads it."""
+    clip = folder / "clip.mp4"
+    clip.write_bytes(http("GET", channel.url(f"vod/{made['key'].partition('/')[2]}")).body)
     command = ["ffmpeg", "-v", "error", "-i", str(clip), "-map", "0:s:0", "-f", "webvtt", "-"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
-    found = re.search(r"00:0([0-9])\.([0-9]{3}) --> [^\n]*\nin the clip", text)
-    assert found, text
-    start = datetime.fromisoformat(made.json()["start"].replace("Z", "+00:00")).timestamp()
-    assert abs(start + int(found[1]) + int(found[2]) / 1000 - at) < 0.5
+    written = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    found = re.search(rf"([0-9]+):([0-9]+)\.([0-9]{{3}}) --> [^\n]*\n{text}", written)
+    assert found, written
+    start = datetime.fromisoformat(made["start"].replace("Z", "+00:00")).timestamp()
+    return start, int(found[1]) * 60 + int(found[2]) + int(found[3]) / 1000
+
+
+def test_clips_of_a_finished_session_have_them_too(gateway: Gateway, tmp_path: Path) -> None:
+    channel = gateway.channel(captions=TRACKS[:1], isOnDemand=True, ondemand_time="2", isHls=False, isCMAF=False)
+    with push(FILM, channel.push, loop=True):
+        channel.wait_live()
+        began = time.time()
+        until(lambda: segments(channel) >= 2, "two segments are stored", 30)
+        say(gateway, channel, "long ago", to=time.time() + 1)
+        at = time.time()
+        until(lambda: segments(channel) >= 4, "the caption is stored", 30)
+    assert gateway.api("DELETE", f"/videostream/{channel.id}/session").status in (200, 204, 404)
+    until(lambda: channel.session()["state"] == "idle", "the session has ended", 30)
+    made = gateway.api("POST", f"/videostream/{channel.id}/clips", {"from": began, "to": at + 1.5})
+    assert made.status == 201, made.text
+    start, time_in_clip = clip_captions(channel, made.json(), tmp_path, "long ago")
+    assert abs(start + time_in_clip - at) < 0.5
+
+
+def segments(channel: Channel) -> int:
+    outputs = {output["name"]: output for output in channel.session()["outputs"]}
+    return int(outputs["ondemand"].get("segments", 0))
