@@ -23,6 +23,7 @@ from gateway.playback.play_format import FormatCode
 from gateway.protocols.errors import RemoteProtocolError
 
 _CONTENT_TYPE: Final = "video/x-flv"
+_DATA: Final = "data"  # of the parameter `only`: what belongs to the media, without them
 _MAX_IGNORED_BYTES: Final = 65_536  # bytes that an HTTP viewer may send after its request; they are ignored
 _MAX_BYTES_PER_SECOND: Final = 65_536  # bytes that a WebSocket viewer may send in a second
 _READ_BYTES: Final = 4_096  # bytes of one read: viewers send pings and a close
@@ -73,7 +74,7 @@ class FlvViewers:
         # Every browser calls itself Mozilla. Other players and servers get all pictures.
         browser = request.headers.get("user-agent", "").startswith("Mozilla/")
         feed = output.browser_feed if browser else output.feed
-        if ("only", "data") in parameters(request.raw_query):
+        if any(name == "only" and value == _DATA for name, value in parameters(request.raw_query)):
             feed = output.data_feed
         upgrade = websocket.wants_upgrade(request)
         head = self._upgrade_head(request) if upgrade else self._http_head(request)
