@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.support.clients import until
+from tests.support.free_ports import free_ports
 from tests.support.gateway import Channel, Edge, Gateway, Reply, http
-from tests.support.haproxy import GATEWAYS, PLAYERS, SOURCE, free_ports
+from tests.support.haproxy import GATEWAYS, PLAYERS, SOURCE
 from tests.support.names import NameServer
 
 _GATEWAYS = tuple(f"127.0.0.{n}" for n in range(11, 15))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.clients import Program, until
+from tests.support.free_ports import free_ports
 from tests.support.http import Wire
 from tests.support.tools import need
 
@@ -61,23 +62,6 @@ class Front:
     def wait_up(self, backend: str, *addresses: str, timeout: float = 20.0) -> None:
         """Waits until exactly these servers accept new connections."""
         until(lambda: self.up(backend) == set(addresses), f"{backend} is {addresses}", timeout)
-
-
-def free_ports(count: int, *hosts: str) -> list[int]:
-    """Ports that are currently free on all these addresses."""
-    found: list[int] = []
-    with contextlib.ExitStack() as stack:
-        while len(found) < count:
-            try:
-                first = stack.enter_context(socket.socket())
-                first.bind((hosts[0], 0))
-                port = int(first.getsockname()[1])
-                for host in hosts[1:]:
-                    stack.enter_context(socket.socket()).bind((host, port))
-            except OSError:
-                continue
-            found.append(port)
-    return found
 
 
 def checked(**variables: str) -> Program:

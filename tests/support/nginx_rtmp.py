@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.clients import Program, until
-from tests.support.haproxy import free_ports
+from tests.support.free_ports import free_ports
 
 _CONF = """
 daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log info;

@@ -8,11 +8,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.authority import Authority
+from tests.support.free_ports import free_ports
 from tests.support.gateway import http
 from tests.support.tools import need
 
@@ -45,12 +46,6 @@ class Pebble:
             http("POST", f"{self.dns}/add-a", body={"host": f"{name}.", "addresses": addresses})
         else:
             http("POST", f"{self.dns}/set-servfail", body={"host": f"{name}."})
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
 
 
 @contextmanager

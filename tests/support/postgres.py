@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pebble import free_ports
+from tests.support.free_ports import free_ports
 
 PASSWORD = "a password/with @ signs"
 _QUOTED = "a%20password%2Fwith%20%40%20signs"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,13 +30,6 @@ def film() -> Path:
         "pulled.mp4", *sources.pictures("320x180", "25"), *sources.tone(), "-t", "4", *sources.X264, "-g", "25", "-bf",
         "2", "-pix_fmt", "yuv420p", *sources.AAC,
     )  # fmt: skip
-
-
-def free_port() -> int:
-    """A UDP port of the loopback address that is free now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
-        opened.bind(("127.0.0.1", 0))
-        return int(opened.getsockname()[1])
 
 
 def send(url: str, *how: str, container: str = "mpegts", loop: bool = False) -> Program:

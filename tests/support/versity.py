@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import until
+from tests.support.free_ports import free_ports
 from tests.support.gateway import http
 from tests.support.go_programs import go_program
-from tests.support.pebble import free_ports
 
 SOURCE = Path(__file__).with_name("versity")
 ACCESS_KEY, SECRET_KEY = "millrace", "the secret of the store"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tests.support.authority import Authority
 from tests.support.clients import Program, until
+from tests.support.free_ports import free_ports
 from tests.support.gateway import Channel, Gateway
-from tests.support.haproxy import free_ports
 from tests.support.nginx_rtmp import is_listening
 from tests.support.tools import need
 

@@ -21,7 +21,7 @@ from gateway.lib.tasks import Tasks
 from gateway.ports.errors import HeldByOtherNode, SlugTaken, StoreUnavailable, StoreUnusable
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
 from tests.support.authority import self_signed
-from tests.support.pebble import free_ports
+from tests.support.free_ports import free_ports
 from tests.support.postgres import Postgres, pgbouncer, postgres_server
 
 

@@ -15,8 +15,9 @@ import pytest
 
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from tests.support.clients import pull, push, so_far, take_of, until
+from tests.support.free_ports import free_ports
 from tests.support.gateway import Channel, Edge, Gateway
-from tests.support.haproxy import free_ports, wire
+from tests.support.haproxy import wire
 from tests.support.idle_machine import IdleEdge, IdleGateway
 from tests.support.media import Film, judge
 from tests.support.tools import need

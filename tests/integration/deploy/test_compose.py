@@ -21,8 +21,9 @@ from tests.support import fork_server, versity
 from tests.support.clients import Program, pull, push, take_of, until
 from tests.support.compose import loaded
 from tests.support.fleet import end, nodes
+from tests.support.free_ports import free_ports
 from tests.support.gateway import Channel, Gateway, http
-from tests.support.haproxy import SOURCE, Front, free_ports, haproxy
+from tests.support.haproxy import SOURCE, Front, haproxy
 from tests.support.media import Film
 from tests.support.names import name_server
 from tests.support.postgres import PASSWORD, Postgres, postgres_server, programs

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.clients import Program, found, pull, take_of, until
+from tests.support.free_ports import free_port
 from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film, excerpt, framehash_command, made_once
 from tests.support.shared_gateway import shared_gateway
@@ -105,12 +105,6 @@ def belabox(listen: int, port: int, folder: Path) -> Iterator[None]:
     (folder / "addresses").write_text("".join(f"{address}\n" for address in ADDRESSES))
     with Program([SRTLA_SEND, str(listen), "127.0.0.1", str(port), str(folder / "addresses")]):
         yield
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
-        opened.bind(("127.0.0.1", 0))
-        return int(opened.getsockname()[1])
 
 
 @pytest.mark.parametrize("sender", [own_sender, belabox])

@@ -7,11 +7,12 @@ from typing import Any
 
 from gateway.media.track import Codec, Kind
 from tests.support import clients
+from tests.support.free_ports import free_port
 from tests.support.gateway import Channel, Gateway
 from tests.support.inputs import FakeInput
 from tests.support.media import Film, judge
 from tests.support.shared_gateway import shared_gateway
-from tests.support.ts_senders import check_media, failure, free_port, pulling, send
+from tests.support.ts_senders import check_media, failure, pulling, send
 
 FILM = Film("pulled", seconds=40)
 PASSPHRASE = "0123456789-secret"

@@ -12,10 +12,11 @@ import pytest
 
 from gateway.media.track import Kind
 from tests.support import clients
+from tests.support.free_ports import free_port
 from tests.support.gateway import Gateway
 from tests.support.inputs import FakeInput
 from tests.support.shared_gateway import shared_gateway
-from tests.support.ts_senders import LOOPBACK, check_media, failure, film, free_port, pulling, send
+from tests.support.ts_senders import LOOPBACK, check_media, failure, film, pulling, send
 
 GROUP, OTHER_GROUP = "239.255.77.1", "232.77.1.1"
 MULTICAST = ("239.0.0.0/8", "232.0.0.0/8")

@@ -12,8 +12,8 @@ import av
 import pytest
 
 from tests.support.clients import Program, new_ffmpeg, probe, pull, push, take_of, until
+from tests.support.free_ports import free_ports
 from tests.support.gateway import Channel, Gateway
-from tests.support.haproxy import free_ports
 from tests.support.media import Film
 from tests.support.mediamtx import mediamtx_program
 from tests.support.shared_gateway import shared_gateway

@@ -27,8 +27,9 @@ from tests.support import curl
 from tests.support.authority import Authority
 from tests.support.clients import probe, push, until
 from tests.support.farm import Farm, farm
+from tests.support.free_ports import free_ports
 from tests.support.gateway import Channel
-from tests.support.haproxy import CONFIG, GATEWAYS, SOURCE, Front, checked, free_ports, haproxy, wire
+from tests.support.haproxy import CONFIG, GATEWAYS, SOURCE, Front, checked, haproxy, wire
 from tests.support.http import Wire
 from tests.support.media import PLAIN
 from tests.support.names import NameServer, name_server

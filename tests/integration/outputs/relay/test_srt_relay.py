@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.support.clients import Program, new_ffmpeg, probe, pull, push, take_of, until
+from tests.support.free_ports import free_port
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import BFRAMES, PLAIN, Film, Take, judge
 from tests.support.tools import need
-from tests.support.ts_senders import free_port
 
 LAB = {"MILLRACE_EGRESS__ALLOW": "127.0.0.0/8", "MILLRACE_STREAM__LINGER": "1"}
 LONG = Film("srt-relay", seconds=60)

@@ -17,6 +17,7 @@ from gateway.protocols.rtmp.message import CSID, Message
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.url import parse_url
 from tests.support.flv_reader import FlvReader, Tag
+from tests.support.free_ports import free_port
 from tests.support.tools import need
 
 Answer = Callable[[ServerConnection, asyncio.StreamWriter, Any], None]
@@ -262,14 +263,6 @@ async def test_pyrtmp_accepts_media_of_our_client(film: Path) -> None:
     server.close()
     assert failed == []
     assert got == [(t.type_id, t.payload) for t in tags]
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def listening(port: int, process: asyncio.Future[str]) -> None:
