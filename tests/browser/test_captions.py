@@ -161,7 +161,7 @@ async def test_long_and_right_to_left_text_stays_on_the_picture(browser: Browser
         assert await watched.page.evaluate(direction) == "rtl"
 
 
-@pytest.mark.parametrize("page", ["index.html", "flv.html"])
+@pytest.mark.parametrize("page", [pytest.param("index.html", marks=pytest.mark.nightly), "flv.html"])
 async def test_the_button_comes_with_the_first_caption(gateway: Gateway, browser: Browser, page: str) -> None:
     channel = gateway.channel(f"silent {page}")
     with clock_push(channel.push):
