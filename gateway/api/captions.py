@@ -6,9 +6,9 @@ from gateway.api import caption_schemas
 from gateway.api.answers import BadRequest, Conflict, answer
 from gateway.api.body import read
 from gateway.api.channels import stored_channel
-from gateway.api.context import CONTEXT
 from gateway.api.moments import read_moment
 from gateway.api.route import operation
+from gateway.api.sessions import source_stream
 from gateway.live.posted_captions import PostedCaption, post_caption
 
 
@@ -19,10 +19,9 @@ async def show(request: web.Request) -> web.Response:
     While it is live, also those that were found without being configured.
     """
     channel = await stored_channel(request)
-    stream = request.app[CONTEXT].hub.find(channel.id)
-    tracks, logs = channel.captions, {}
-    if stream is not None:
-        tracks, logs = stream.captions.texts, dict(stream.captions.logs)
+    stream = source_stream(request, channel.id)
+    tracks = stream.captions.texts if stream is not None else channel.captions
+    logs = stream.captions.logs if stream is not None else {}
     found = []
     for track in tracks:
         log = logs.get(track.id)
@@ -46,7 +45,7 @@ async def post(request: web.Request) -> web.Response:
     start, end = (
         None if value is None else read_moment(value, name) for name, value in (("from", body.from_), ("to", body.to))
     )
-    stream = request.app[CONTEXT].hub.find(channel.id)
+    stream = source_stream(request, channel.id)
     if stream is None or stream.publisher is None:
         raise Conflict(f"{channel.id} is not live")
     try:

@@ -14,14 +14,13 @@ from gateway.api.moments import read_moment
 from gateway.api.route import operation
 from gateway.api.sessions import source_stream
 from gateway.diagnosis.cue_log import StreamCues
-from gateway.formats.script_data import CueType
+from gateway.formats.script_data import MAX_METADATA, CueType
 from gateway.formats.splices import Splice, decode_section, read_splice
 from gateway.lib.rfc3339 import rfc3339
 from gateway.media.errors import InvalidData
 
 log = structlog.get_logger(__name__)
 
-MAX_METADATA: Final = 1024  # bytes
 _PAST_SECONDS: Final = 5.0
 _AHEAD_SECONDS: Final = 3600.0
 

@@ -21,6 +21,7 @@ AD_CUE: Final = "onAdCue"
 METADATA: Final = "onTimedMetadata"
 _USER_DATA: Final = b"GA94\x03"
 MAX_TEXT: Final = 500  # characters of a caption
+MAX_METADATA: Final = 1024  # bytes of timed metadata
 
 
 @dataclass(frozen=True, slots=True)

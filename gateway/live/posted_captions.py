@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.formats.script_data import MAX_TEXT, CaptionText, caption_data
 from gateway.live.stream import Stream
+from gateway.live.stream_captions import POSTS_A_SECOND
 from gateway.ports.errors import TooManyRequests
 
 _EARLIEST: Final = 60_000  # milliseconds before the newest picture
@@ -28,7 +29,7 @@ def post_caption(stream: Stream, caption: PostedCaption) -> None:
     Raises TooManyRequests for more than `StreamCaptions.posts` allows, and ValueError for a time that is too far away.
     """
     if not stream.captions.posts.take(1, time.monotonic()):
-        raise TooManyRequests("at most 10 captions a second are possible", 1)
+        raise TooManyRequests(f"at most {POSTS_A_SECOND} captions a second are possible", 1)
     newest = stream.received.last_dts_ms
     start = _moment(caption.start, newest)
     end = _moment(caption.end, newest) if caption.end is not None else None

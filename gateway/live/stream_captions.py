@@ -19,7 +19,7 @@ from gateway.media.closed_captions import ClosedCaptions
 from gateway.media.track import AccessUnit, Timed
 
 TICKS: Final = 90_000  # a second
-_POSTS: Final = 10  # captions a second that somebody writes
+POSTS_A_SECOND: Final = 10  # captions that somebody writes
 _MAX_KEPT: Final = 128  # captions of one source
 _MAX_TEXTS: Final = 8  # sources of text; others are ignored
 _LEAST, _MOST = 2 * TICKS, 7 * TICKS  # for reading one caption
@@ -99,7 +99,7 @@ class StreamCaptions:
 
     def __init__(self, configured: Callable[[], tuple[CaptionTrack, ...]]) -> None:
         self.found = ClosedCaptions()
-        self.posts = TokenBucket(_POSTS, _POSTS)
+        self.posts = TokenBucket(POSTS_A_SECOND, POSTS_A_SECOND)
         self.late = 0.0
         self._configured = configured
         self._decoder: ClosedCaptionDecoder | None = None  # None: no picture has carried captions
@@ -117,18 +117,22 @@ class StreamCaptions:
     @property
     def closed(self) -> tuple[CaptionTrack, ...] | None:
         """The captions in the pictures. None: the pictures have room for them, and none were found yet."""
-        configured = tuple(track for track in self._configured() if track.is_closed)
-        names = self.found.listed
-        return configured or (None if names is None else tuple(CaptionTrack(name, name) for name in names))
+        return self._closed(self._configured())
 
     @property
     def texts(self) -> tuple[CaptionTrack, ...]:
         """The captions that players can get as text."""
         named = self._configured()
         sources = {track.source for track in named}
-        closed = () if any(track.is_closed for track in named) else self.closed or ()
+        closed = () if any(track.is_closed for track in named) else self._closed(named) or ()
         sources |= {track.source for track in closed}
         return (*named, *closed, *(track for track in self._texts.values() if track.source not in sources))
+
+    def _closed(self, named: tuple[CaptionTrack, ...]) -> tuple[CaptionTrack, ...] | None:
+        """Returns `closed`. named: the tracks that the channel names."""
+        configured = tuple(track for track in named if track.is_closed)
+        names = self.found.listed
+        return configured or (None if names is None else tuple(CaptionTrack(name, name) for name in names))
 
     def look(self, unit: AccessUnit) -> None:
         """Reads the captions of a picture. Hot path."""

@@ -11,6 +11,7 @@ from gateway.formats.captions.webvtt import webvtt
 from gateway.formats.hls.media_playlist import MARK
 from gateway.formats.hls.multivariant_playlist import SubtitleRendition
 from gateway.formats.mp4.webvtt_track import wvtt_fragment
+from gateway.formats.ts.muxer import DELAY
 from gateway.live.stream_captions import TICKS
 from gateway.media.caption_cue import CaptionCue
 from gateway.media.caption_track import CaptionTrack
@@ -18,7 +19,7 @@ from gateway.packaging.caption_pieces import CaptionPieces, join_pieces
 from gateway.packaging.segment_window import Segment
 
 VTT: Final = "text/vtt"
-TS_DELAY: Final = 63_000  # ticks from stream time to MPEG-2 time: the delay of `TsMuxer`
+TS_DELAY: Final = DELAY  # ticks from stream time to MPEG-2 time
 _URI: Final = re.compile(rf"\.(?:m4s|ts)(?={MARK})")
 _MAP: Final = re.compile(r"#EXT-X-MAP:.*\n")
 

@@ -39,6 +39,23 @@ class FlvRendering:
         return b"" if timed.name == PRIVATE_DATA else muxer.timed_tag(timed)
 
 
+class _ClockTags:
+    """The times of arrival for pages: before each key frame, and before sound if none was sent for `_CLOCK_MS`."""
+
+    def __init__(self) -> None:
+        self._sent = -_CLOCK_MS  # time of the unit after the latest tag, milliseconds
+
+    def before(self, unit: AccessUnit) -> bytes:
+        """Returns the tag before a unit; b"" if none is due. Hot path."""
+        if not unit.key:
+            return b""
+        dts_ms = unit.dts * 1000 // unit.track.timescale
+        if unit.track.kind is not Kind.VIDEO and 0 <= dts_ms - self._sent < _CLOCK_MS:
+            return b""
+        self._sent = dts_ms
+        return muxer.clock_tag(dts_ms, unit.wall)
+
+
 class BrowserFlvRendering(FlvRendering):
     """Renders FLV tags for browsers. They cannot decode every open GOP, so `OpenGops` closes those of H.264.
 
@@ -47,7 +64,7 @@ class BrowserFlvRendering(FlvRendering):
     """
 
     def __init__(self) -> None:
-        self._clock_sent = -_CLOCK_MS  # time of the unit after the latest clock tag, milliseconds
+        self._clock = _ClockTags()
         self._track: MediaTrack | None = None
         self._gops: OpenGops | None = None
 
@@ -65,12 +82,7 @@ class BrowserFlvRendering(FlvRendering):
                     return b""
                 if payload is not unit.payload:
                     unit = replace(unit, payload=payload)
-        if unit.key:
-            dts_ms = unit.dts * 1000 // track.timescale
-            if track.kind is Kind.VIDEO or not 0 <= dts_ms - self._clock_sent < _CLOCK_MS:
-                self._clock_sent = dts_ms
-                return muxer.clock_tag(dts_ms, unit.wall) + muxer.unit_tag(unit)
-        return muxer.unit_tag(unit)
+        return self._clock.before(unit) + muxer.unit_tag(unit)
 
 
 class DataFlvRendering(FlvRendering):
@@ -82,7 +94,7 @@ class DataFlvRendering(FlvRendering):
 
     def __init__(self, captions: StreamCaptions) -> None:
         self._captions = captions
-        self._clock_sent = -_CLOCK_MS
+        self._clock = _ClockTags()
 
     def render_head(self, tracks: Tracks, dts_ms: int, later: Sequence[Tracks] = ()) -> bytes:
         last = [(track, log.last) for track, log in self._captions.logs.items()]
@@ -94,11 +106,7 @@ class DataFlvRendering(FlvRendering):
         return muxer.metadata_tag(tracks, dts_ms)
 
     def render_unit(self, unit: AccessUnit) -> bytes:
-        dts_ms = unit.dts * 1000 // unit.track.timescale
-        if not unit.key or (unit.track.kind is Kind.AUDIO and 0 <= dts_ms - self._clock_sent < _CLOCK_MS):
-            return b""
-        self._clock_sent = dts_ms
-        return muxer.clock_tag(dts_ms, unit.wall)
+        return self._clock.before(unit)
 
     def render_timed(self, timed: Timed) -> bytes:
         return b"" if timed.name in (TEXT_DATA, CAPTION) else super().render_timed(timed)

@@ -13,8 +13,7 @@ from gateway.formats.ts.splice_sections import is_section
 from gateway.media.errors import InvalidData
 from gateway.media.track import Timed
 
-MAX_METADATA: Final = 1024  # bytes of text
-_MAX_AMF: Final = 4 * MAX_METADATA
+_MAX_AMF: Final = 4 * script_data.MAX_METADATA
 _MANY: Final = 5  # of metadata in _PERIOD, the same for each way in
 _MANY_CUES: Final = 10
 _PERIOD: Final = 1000  # milliseconds
@@ -56,7 +55,7 @@ class EventReader:
             return cue if cue is not None and self._may_pass(timed.dts, "cue", _MANY_CUES) else None
         is_own = timed.name == script_data.METADATA
         text = script_data.read_metadata(timed) if is_own else _as_json(timed)
-        if not text or len(text.encode("utf-8", "replace")) > MAX_METADATA:
+        if not text or len(text.encode("utf-8", "replace")) > script_data.MAX_METADATA:
             return None
         if not self._may_pass(timed.dts, "metadata" if is_own else "script", _MANY):
             return None

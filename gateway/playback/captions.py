@@ -10,6 +10,7 @@ from gateway.formats.mp4.webvtt_track import wvtt_init
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
 from gateway.live.stream import Stream
+from gateway.media.caption_track import CAPTIONS_FOLDER
 from gateway.packaging.caption_files import (
     TS_DELAY,
     VTT,
@@ -20,6 +21,7 @@ from gateway.packaging.caption_files import (
 )
 from gateway.packaging.caption_pieces import CaptionPieces
 from gateway.packaging.cmaf.packager import CmafPackager
+from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.packaging.ts.packager import TsPackager
 from gateway.playback import hls
 from gateway.playback.play_format import LIVE_M3U8
@@ -48,7 +50,7 @@ def captions(request: Request, stream: Stream, rest: str) -> EventualResponse:
     if all(offered.id != track for offered in stream.captions.texts):
         return text(404, f"there are no captions {track}")
     if name == "index.m3u8":
-        return hls.low_latency_playlist(request, stream, hls.CAPTIONS)
+        return hls.low_latency_playlist(request, stream, CAPTIONS_FOLDER)
     if name == LIVE_M3U8:
         return playlist(request, stream, "hls", TsPackager, _render_live)
     if (file := _CMAF_FILE.fullmatch(name)) is not None:
@@ -97,7 +99,7 @@ def _find(output: CmafPackager, track: str, name: str, suffix: str) -> Response 
     if isinstance(answer, Response):
         return answer
     main = output.manifests.tracks[0]
-    uri, base = f"{name}.m4s", output.manifests.base_of(hls.TICKS)
+    uri, base = f"{name}.m4s", output.manifests.base_of(VIDEO_CLOCK)
     pieces: CaptionPieces | None
     if "-part-" in name:
         part = main.find_part(uri)

@@ -12,10 +12,10 @@ from typing import Final, TypeAlias
 from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
 from gateway.live.stream import Stream
+from gateway.media.caption_track import CAPTIONS_FOLDER
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.packager_sequence import TsPackagerFactory
-from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.packaging.ts.packager import TsPackager
 from gateway.playback.play_format import LIVE_M3U8, FormatCode
 from gateway.playback.playlist_response import (
@@ -32,8 +32,6 @@ from gateway.playback.playlist_response import (
 # reports(track): returns the rendition reports for this track's playlist, from the current ladder.
 Reports: TypeAlias = Callable[[CmafTrack], str]
 
-CAPTIONS: Final = "captions"  # the kind of playlist that all caption tracks share
-TICKS: Final = VIDEO_CLOCK
 _SEGMENT: Final = re.compile(r"[0-9]{1,15}\.ts", re.ASCII)
 _MAX_SEGMENTS_AHEAD: Final = 2  # segments after the last one for which a request is held (§6.2.5.2)
 
@@ -92,7 +90,7 @@ def _media_playlist(
     request: Request, kind: str, above: bool, reports: Reports | None, output: CmafPackager, suffix: str
 ) -> EventualResponse:
     manifests = output.manifests
-    track = manifests.tracks[0] if kind == CAPTIONS else manifests.track(kind)
+    track = manifests.tracks[0] if kind == CAPTIONS_FOLDER else manifests.track(kind)
     if track is None:
         return text(404, f"there is no {kind}")
     wanted = read_directives(request)
@@ -102,7 +100,7 @@ def _media_playlist(
     key = kind, above, reports is not None, skip
 
     def make() -> str:
-        if kind == CAPTIONS:
+        if kind == CAPTIONS_FOLDER:
             return manifests.caption_playlist(skip=skip)
         return output.manifests.playlist(track, skip=skip, report=reports(track) if reports is not None else None)
 

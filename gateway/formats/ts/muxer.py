@@ -15,6 +15,8 @@ from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import Codec, MediaTrack
 
+DELAY = 63_000  # ticks of 90 kHz from the times that a muxer gets to those that it writes, unless told otherwise
+
 VIDEO_PID = 0x0100
 AUDIO_PID = 0x0101
 
@@ -53,7 +55,7 @@ class TsMuxer:
     """
 
     def __init__(
-        self, video: MediaTrack | None, audio: MediaTrack | None, *, delay: int = 63_000, version: int = 0
+        self, video: MediaTrack | None, audio: MediaTrack | None, *, delay: int = DELAY, version: int = 0
     ) -> None:
         if video is None and audio is None:
             raise ValueError("a transport stream without a track")

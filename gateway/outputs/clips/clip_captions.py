@@ -15,6 +15,7 @@ from gateway.live.stream_captions import TICKS
 from gateway.media.caption_cue import CaptionCue
 from gateway.media.errors import InvalidData
 from gateway.outputs.clips.sources import SourcePiece
+from gateway.outputs.storage.recording_index import common_beginning
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject
 from gateway.ports.stores import ObjectStore
@@ -36,17 +37,18 @@ NO_CAPTIONS: Final = ClipCaptions()
 
 
 async def captions_of(
-    objects: ObjectStore, channel: Channel, stream: Stream | None, pieces: Iterable[SourcePiece], started: float
+    objects: ObjectStore, channel: Channel, stream: Stream | None, pieces: Sequence[SourcePiece], started: float
 ) -> ClipCaptions:
     """Returns the captions of a clip. Of several tracks, the default one, else the first one with captions.
 
     started: of the clip, seconds since 1970.
     """
     tracks = stream.captions.texts if stream is not None else channel.captions
+    beside = await _captioned(objects, pieces) if tracks else {}
     for track in sorted(tracks, key=lambda track: not track.default):
         live = _live(stream, track.id, started) if stream is not None else []
         begin = min((cue.start for cue in live), default=None)
-        stored = [cue async for cue in _stored(objects, pieces, track.id, started)]
+        stored = [cue async for cue in _stored(objects, beside.get(track.id, ()), started)]
         cues = [cue for cue in stored if begin is None or cue.start < begin] + live
         if cues:
             return ClipCaptions(tuple(sorted(cues, key=lambda cue: cue.start)), track.language)
@@ -63,17 +65,33 @@ def _live(stream: Stream, track: str, started: float) -> list[CaptionCue]:
     return [replace(cue, end=cue.end or cue.start + _LONGEST).moved(-zero) for cue in (c.cue() for c in log.since(0))]
 
 
+async def _captioned(objects: ObjectStore, pieces: Sequence[SourcePiece]) -> dict[str, list[tuple[SourcePiece, str]]]:
+    """Returns the pieces with captions beside them, and the keys of these, by the id of their track.
+
+    They are found in a listing, because an export may have many pieces without captions.
+    """
+    found: dict[str, list[tuple[SourcePiece, str]]] = {}
+    by_stem = {piece.piece.key.rpartition(".")[0]: piece for piece in pieces}
+    folders = {stem.rpartition("/")[0] for stem in by_stem}
+    for folder in folders:
+        stems = [stem for stem in by_stem if stem.rpartition("/")[0] == folder]
+        async for item in objects.list(common_beginning(stems)):
+            stem, _, track = item.key.removesuffix(".vtt").rpartition(".")
+            if item.key.endswith(".vtt") and stem in by_stem:
+                found.setdefault(track, []).append((by_stem[stem], item.key))
+    return found
+
+
 async def _stored(
-    objects: ObjectStore, pieces: Iterable[SourcePiece], track: str, started: float
+    objects: ObjectStore, files: Iterable[tuple[SourcePiece, str]], started: float
 ) -> AsyncIterator[CaptionCue]:
-    """Yields the captions beside recordings. Files that are damaged or absent have none."""
-    for piece in pieces:
-        key, is_segment = piece.piece.key, piece.piece.kind is media_keys.MediaKind.SEGMENT
-        beside = (media_keys.segment_captions_key if is_segment else media_keys.captions_key)(key, track)
+    """Yields the captions in files beside recordings. Files that are damaged, or deleted meanwhile, have none."""
+    for piece, beside in files:
         try:
             data = await _read(objects, beside, _MAX_BYTES)
             cues = read_caption_file(data)
-            zero = await _first_time(objects, key, data) if is_segment and cues else 0
+            is_segment = piece.piece.kind is media_keys.MediaKind.SEGMENT
+            zero = await _first_time(objects, piece.piece.key, data) if is_segment and cues else 0
         except (NoSuchObject, InvalidData):
             continue
         for cue in cues:

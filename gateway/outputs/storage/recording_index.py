@@ -157,16 +157,17 @@ async def captions_of_session(objects: ObjectStore, key: str, segments: Sequence
         return []
     found, belonging = [multivariant], set(segments)
     if segments:
-        async for item in objects.list(_common(segments[0].removesuffix(".ts"), segments[-1])):
+        async for item in objects.list(common_beginning([segments[0].removesuffix(".ts"), segments[-1]])):
             captioned = media_keys.captioned(item.key)
             if captioned is not None and captioned[0] in belonging:
                 found.append(item.key)
     return found
 
 
-def _common(a: str, b: str) -> str:
-    """Returns the beginning that two keys have in common."""
-    return a[: next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))]
+def common_beginning(keys: Collection[str]) -> str:
+    """Returns the characters with which all keys begin."""
+    first, last = min(keys), max(keys)
+    return first[: next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
 
 
 def _playlist_seconds(text: bytes) -> float:
