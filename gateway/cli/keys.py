@@ -46,10 +46,11 @@ def sign(
 
 def verify(
     sources: common.Sources,
-    id: IdOption,
     key: Annotated[
-        str, typer.Option("--key", metavar="KEY", help="<expiry>-<hash>: the value of ?sign= in an address.")
+        str,
+        typer.Option("--key", metavar="KEY", help="<expiry>-<hash>, <id>?sign=…, or the whole address of an encoder."),
     ],
+    id: Annotated[str | None, typer.Option("--id", help="The channel; by default that of the key.")] = None,
     use: ForOption = SignatureUse.PUSH,
     secret: SecretOption = None,
 ) -> None:
@@ -57,10 +58,49 @@ def verify(
 
     This checks the signature only. The channel need not exist or have this key stored.
     """
-    verdict = _secrets(secret, None, sources).verify(id, key, time.time(), use)
+    from gateway.channels.names import channel_of
+
+    name, found = _parts(key.strip())
+    named, id = channel_of(name), id or channel_of(name)
+    if not id:
+        common.fail(common.USAGE, "--key names no channel: give --id too")
+    verdict = _secrets(secret, None, sources).verify(id, found, time.time(), use)
+    if named and named != id:
+        verdict = Verdict.WRONG
+        typer.echo(common.plain(f"millrace: the key is of the channel {named}, not of {id}"), err=True)
     typer.echo(Verdict.WRONG if verdict is Verdict.MISSING else verdict)
     if verdict is not Verdict.VALID:
         raise typer.Exit(common.FAILED)
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Returns the stream name, "" if there is none, and the key of a text in one of the forms that encoders have."""
+    from urllib.parse import parse_qs, unquote, urlsplit
+
+    from gateway.channels.slugs import is_slug
+    from gateway.protocols.rtmp import url as rtmp
+    from gateway.protocols.srt.stream_id import parse_stream_id
+
+    scheme, is_address, rest = text.partition("://")
+    try:
+        if scheme.lower() in rtmp.PORTS:
+            parts = rtmp.parse_url(text)
+            target = rtmp.resolve(parts.app, "", parts.name)
+            return target.name, target.query.get("sign", "")
+        # SRT, the address of the broadcaster's page, or no address.
+        mark = "streamid=" if scheme.lower() in ("srt", "srtla") else "#"
+        stream_id = unquote(rest.partition(mark)[2] if is_address else text)
+        if "sign=" in stream_id:
+            asked = parse_stream_id(stream_id)
+            return asked.name, asked.query.get("sign", "")
+        if not is_address:
+            return "", text
+        split = urlsplit(text)
+        first, _, then = split.path.strip("/").partition("/")
+        name = then if first == "stream" else first
+        return "" if is_slug(name) else name, "".join(parse_qs(split.query).get("sign", ())[:1])
+    except ValueError:
+        return "", text
 
 
 def parse_expiry(text: str, option: str = "--expires") -> int:

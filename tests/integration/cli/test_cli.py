@@ -135,6 +135,37 @@ class TestSign:
         done = millrace("verify", "--id", ID, "--key", key, "--secret", "nodemedia2017privatekey")
         assert (done.returncode, done.stdout, done.stderr) == (1, f"{verdict}\n", "")
 
+    def test_verify_takes_a_key_in_each_form_in_which_an_encoder_has_it(self, millrace):
+        key = millrace("sign", "--id", ID, "--expires", "2099-01-01").stdout.strip()
+        forms = (
+            f"{ID}?sign={key}",
+            f"rtmp://live.example.com:1935/stream/{ID}?sign={key}",
+            f"rtmps://live.example.com/stream?sign={key}/{ID}",
+            f"srt://live.example.com:8890?streamid=publish:{ID}?sign={key}&latency=400000",
+            f"srt://live.example.com:8890?mode=caller&streamid=#!::r={ID},m=publish,sign={key}",
+            f"srtla://live.example.com:5000?streamid=publish%3A{ID}%3Fsign%3D{key}",
+            f"publish:{ID}?sign={key}",
+            f"wss://live.example.com:8444/stream/{ID}?sign={key}",
+            f"https://live.example.com/{ID}/whip?sign={key}",
+            f" https://live.example.com/broadcast.html#{ID}?sign={key} ",
+        )
+        for form in forms:
+            done = millrace("verify", "--key", form)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "valid\n", ""), form
+        assert millrace("verify", "--id", ID, "--key", forms[0]).stdout == "valid\n"
+        play = millrace("sign", "--id", ID, "--expires", "2099-01-01", "--for", "play").stdout.strip()
+        watched = f"https://live.example.com/{ID}@720p/live.m3u8?sign={play}"
+        assert millrace("verify", "--key", watched, "--for", "play").stdout == "valid\n"
+
+    def test_verify_says_that_a_key_is_of_another_channel_or_names_none(self, millrace):
+        key = millrace("sign", "--id", ID, "--expires", "2099-01-01").stdout.strip()
+        other = millrace("verify", "--id", "hall", "--key", f"{ID}?sign={key}")
+        assert (other.returncode, other.stdout) == (1, "wrong\n")
+        assert other.stderr == f"millrace: the key is of the channel {ID}, not of hall\n"
+        assert "--id" in line(millrace("verify", "--key", key), 2)
+        assert "--id" in line(millrace("verify", "--key", f"https://x/stage/?sign={key}"), 2)
+        assert "--id" in line(millrace("verify", "--key", "rtmp://[/x"), 2)
+
     def test_sign_uses_the_generated_secret_of_the_data_folder(self, millrace, tmp_path):
         first = millrace("sign", "--id", ID, "--expires", "2030-01-01", SIGNING__SECRET="")
         again = millrace("sign", "--id", ID, "--expires", "2030-01-01", SIGNING__SECRET="")
