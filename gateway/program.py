@@ -32,7 +32,7 @@ _SECTIONS: Final = {
     "Servers": ("serve", "edge", "worker"),
     "Setup": ("doctor", "check-config", "install-service", "token", "backup", "restore", "copy", "completion"),
     "A fleet": ("invite", "join", "leave"),
-    "A running gateway": ("status", "streams", "nodes", "events", "kick"),
+    "A running gateway": ("status", "streams", "nodes", "events", "kick", "api"),
     "Stores": ("channel", "user", "sign", "verify"),
     "Videos": ("vod",),
     "AWS": ("ivs", "cloudfront", "storage"),
@@ -98,6 +98,7 @@ common.command(app, "join", overrides=True)(fleet.join)
 common.command(app, "leave", overrides=True)(fleet.leave)
 common.command(app, "events", overrides=True)(running.events)
 common.command(app, "kick", overrides=True, no_args_is_help=True)(running.kick)
+common.command(app, "api", overrides=True, no_args_is_help=True)(running.api)
 app.command("completion", no_args_is_help=True)(setup.completion)
 common.command(app, "sign")(keys.sign)
 common.command(app, "verify")(keys.verify)

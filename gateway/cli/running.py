@@ -1,8 +1,9 @@
-"""`millrace status`, `streams`, `nodes`, `events` and `kick`: ask a running gateway through its API."""
+"""`millrace status`, `streams`, `nodes`, `events`, `kick` and `api`: ask a running gateway through its API."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import deque
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _FOLLOW_SECONDS: Final = 1.0
 _LATE_SECONDS: Final = 5.0  # events of other nodes may be listed this much later than newer ones
+_METHODS: Final = ("GET", "POST", "PUT", "DELETE")
 _PAGE: Final = 1_000  # events of one answer, the most that the API gives
 
 UrlOption = Annotated[
@@ -71,11 +73,14 @@ def _tls(settings: Settings, base: str, *, local: bool) -> ssl.SSLContext | None
         return None
     import ssl
 
+    from gateway.adapters.local.host import certificate_files
+
     context = ssl.create_default_context()
     if settings.tls.ca is not None:
         context.load_verify_locations(settings.tls.ca)
-    if local and settings.tls.cert is not None:
-        context.load_verify_locations(settings.tls.cert)
+    certificate, _ = certificate_files(settings)
+    if local and certificate is not None and certificate.is_file():
+        context.load_verify_locations(certificate)
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.check_hostname = False
     return context
@@ -173,6 +178,30 @@ def kick(
         common.print_json(found)
     else:
         typer.echo(common.plain(f"ended the stream of {id}"))
+
+
+def api(
+    sources: common.Sources,
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST, PUT or DELETE.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Path and query, such as /videostreams?limit=5.")],
+    body: Annotated[str | None, typer.Argument(metavar="[BODY]", help="JSON. -: from standard input.")] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Send a request to the API of a gateway, and print the answer.
+
+    docs/api.md has the requests. Each command asks a person for a missing admin token.
+    """
+    if method.upper() not in _METHODS:
+        common.fail(common.USAGE, f"{common.plain(method)}: expected one of {', '.join(_METHODS)}")
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+        common.fail(common.USAGE, f"{common.plain(path)}: expected a path, such as /status")
+    sent = None if body is None else sys.stdin.buffer.read() if body == "-" else os.fsencode(body)
+    found = open_api(sources, url, token).send(method.upper(), path, sent)
+    try:
+        common.print_json(json.loads(found))
+    except ValueError:
+        typer.echo(found, nl=False)
 
 
 def events(
