@@ -74,8 +74,8 @@ app = typer.Typer(
     name="millrace",
     cls=_Commands,
     help=(
-        "Millrace, a live media gateway. In: RTMP(S), WebSocket and WebRTC (WHIP), also from a browser's camera. "
-        "Out: HTTP-FLV, WS-FLV, RTMP, HLS, LL-HLS, DASH and WebRTC (WHEP), with pages for browsers."
+        "Millrace, a live media gateway. In: RTMP(S), SRT, SRTLA, WebSocket and WebRTC (WHIP), also from a browser's camera. "
+        "Out: HTTP-FLV, WS-FLV, RTMP, SRT, HLS, LL-HLS, DASH and WebRTC (WHEP), with pages for browsers."
     ),
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -90,24 +90,24 @@ app.add_typer(setup.token_app, name="token")
 app.add_typer(ivs.app, name="ivs")
 app.add_typer(cloudfront.app, name="cloudfront")
 app.add_typer(storage.app, name="storage")
-common.command(app, "status", overrides=True)(running.status)
-common.command(app, "streams", overrides=True)(running.streams)
-common.command(app, "nodes", overrides=True)(running.nodes)
-common.command(app, "invite", overrides=True)(fleet.invite)
-common.command(app, "join", overrides=True)(fleet.join)
-common.command(app, "leave", overrides=True)(fleet.leave)
-common.command(app, "events", overrides=True)(running.events)
-common.command(app, "kick", overrides=True, no_args_is_help=True)(running.kick)
-common.command(app, "api", overrides=True, no_args_is_help=True)(running.api)
+common.command(app, "status")(running.status)
+common.command(app, "streams")(running.streams)
+common.command(app, "nodes")(running.nodes)
+common.command(app, "invite")(fleet.invite)
+common.command(app, "join")(fleet.join)
+common.command(app, "leave")(fleet.leave)
+common.command(app, "events")(running.events)
+common.command(app, "kick", no_args_is_help=True)(running.kick)
+common.command(app, "api", no_args_is_help=True)(running.api)
 app.command("completion", no_args_is_help=True)(setup.completion)
 common.command(app, "sign")(keys.sign)
 common.command(app, "verify")(keys.verify)
-common.command(app, "check-config", overrides=True)(setup.check_config)
-common.command(app, "vod", overrides=True, no_args_is_help=True)(vod.vod)
-common.command(app, "doctor", overrides=True)(setup.doctor)
+common.command(app, "check-config")(setup.check_config)
+common.command(app, "vod", no_args_is_help=True)(vod.vod)
+common.command(app, "doctor")(setup.doctor)
 app.command("install-service")(service.install_service)
-common.command(app, "backup", overrides=True)(setup.backup)
-common.command(app, "restore", overrides=True)(setup.restore)
+common.command(app, "backup")(setup.backup)
+common.command(app, "restore")(setup.restore)
 app.command("copy", no_args_is_help=True)(copying.copy)
 
 
@@ -126,7 +126,7 @@ def _options(
     """Declares the options of `millrace` itself."""
 
 
-@common.command(app, overrides=True)
+@common.command(app)
 def serve(
     sources: common.Sources,
     welcome: Annotated[
@@ -153,9 +153,9 @@ def serve(
     raise typer.Exit(gateway.run(settings, welcome=welcome, link=WorkerLink(link) if link is not None else None))
 
 
-@common.command(app, overrides=True)
+@common.command(app)
 def edge(sources: common.Sources, link: common.LinkOption = None) -> None:
-    """Run a playback edge, which serves the streams of gateways, until SIGTERM or Ctrl-C."""
+    """Run a playback edge for the streams of gateways. It runs until SIGTERM or Ctrl-C."""
     from gateway.processes.worker_settings import worker_count
 
     settings = sources.edge_settings()
@@ -173,9 +173,9 @@ def edge(sources: common.Sources, link: common.LinkOption = None) -> None:
     raise typer.Exit(playback_edge.run(settings, WorkerLink(link) if link is not None else None))
 
 
-@common.command(app, overrides=True)
+@common.command(app)
 def worker(sources: common.Sources) -> None:
-    """Make the renditions of one channel for a gateway on another machine; set CHANNEL_NAME and ADDRESS."""
+    """Make the renditions of one channel. CHANNEL_NAME is its id, ADDRESS a gateway on another machine."""
     settings = sources.settings()
     from gateway.app import worker as media_worker
 

@@ -193,9 +193,9 @@ async def sign(
     ] = None,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Make the key of a channel again, with the current secret and algorithm. The old key is revoked.
+    """Make the key of a channel again.
 
-    If expiry, secret and algorithm are unchanged, the key is unchanged too. To revoke a leaked key, use --expires.
+    It has the current secret and algorithm, and the old key is revoked. If expiry, secret and algorithm are unchanged, the key is unchanged too. To revoke a leaked key, use --expires.
     """
     from gateway.channels.expiry import stored_outdate
 

@@ -89,7 +89,7 @@ def _tls(settings: Settings, base: str, *, local: bool) -> ssl.SSLContext | None
 def status(
     sources: common.Sources, url: UrlOption = None, token: TokenOption = None, as_json: common.JsonOption = False
 ) -> None:
-    """Print the state of a running gateway: version, traffic, disk, and what is missing."""
+    """Print the state of a running gateway. It has version, traffic, disk, and what is missing."""
     found = open_api(sources, url, token).ask("GET", "/status")
     if as_json:
         common.print_json(found)
@@ -113,7 +113,7 @@ def status(
 def streams(
     sources: common.Sources, url: UrlOption = None, token: TokenOption = None, as_json: common.JsonOption = False
 ) -> None:
-    """Print the streams that are live on all nodes: bitrate, viewers, publisher and faults."""
+    """Print the streams that are live on all nodes. A line has bitrate, viewers, publisher and faults."""
     found = open_api(sources, url, token).ask("GET", "/videostreams/online")
     if as_json:
         common.print_json(found)
@@ -140,7 +140,7 @@ def _publisher(publisher: dict[str, Any] | None) -> str:
 def nodes(
     sources: common.Sources, url: UrlOption = None, token: TokenOption = None, as_json: common.JsonOption = False
 ) -> None:
-    """Print the gateways and edges of the fleet with their load."""
+    """Print the nodes of the fleet with their load."""
     found = open_api(sources, url, token).ask("GET", "/nodes")
     if as_json:
         common.print_json(found)
@@ -188,7 +188,7 @@ def api(
     url: UrlOption = None,
     token: TokenOption = None,
 ) -> None:
-    """Send a request to the API of a gateway, and print the answer.
+    """Send a request to the API, and print the answer.
 
     docs/api.md has the requests. Each command asks a person for a missing admin token.
     """

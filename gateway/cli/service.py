@@ -38,7 +38,7 @@ def install_service(
         Path, typer.Option("--root", metavar="DIR", help="Install below this folder, as packages do; start nothing.")
     ] = Path("/"),
 ) -> None:
-    """Install Millrace as a service of systemd, which starts on boot. Run it again after an upgrade."""
+    """Install a service of systemd that starts on boot. Run it again after an upgrade."""
     if not data.is_absolute() or (purge and not remove):
         common.fail(common.USAGE, "--data needs an absolute path, and --purge needs --remove")
     here, program = root == Path("/"), Path(sysconfig.get_path("scripts"), "millrace")

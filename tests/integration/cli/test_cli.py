@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -56,10 +57,19 @@ def test_help_names_the_commands(millrace):
     names = ("serve", "doctor", "check-config", "token", "status", "events", "kick", "channel", "sign", "verify", "vod")
     found = [done.stdout.index(f"\n  {name} ") for name in names]
     assert found == sorted(found), "the order of use"
+    words = done.stdout.partition("Options:")[0]
+    assert "SRTLA" in words.partition("Out:")[0] and "SRT," in words.partition("Out:")[2]
     assert all(word in done.stdout for word in ("WebRTC", "browser", "Examples:", "Documentation:"))
     assert millrace("-h").stdout == done.stdout
     assert "Print JSON." in millrace("channel", "list", "-h").stdout
     assert millrace("channel", "update", "x", "-h").returncode == 0
+
+
+@pytest.mark.parametrize("group", ["", "channel", "user", "token", "ivs", "cloudfront", "storage"])
+def test_the_line_of_a_command_in_a_help_is_a_whole_sentence(millrace, group):
+    text = millrace(*([group] if group else []), "--help").stdout
+    rows = re.findall(r"^  [a-z][a-z-]+  +(\S.*)$", text, re.MULTILINE)
+    assert rows and [row for row in rows if not row.endswith(".") or row.endswith("...")] == []
 
 
 def test_the_configuration_can_be_printed_as_json(millrace):
@@ -105,6 +115,18 @@ def test_other_shells_get_a_script_and_their_answers(millrace, shell):
     program = "from gateway.__main__ import main; main([])"
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
     assert "channel" in done.stdout and "Manage channels" in done.stdout
+
+
+def test_commands_for_stores_and_keys_take_single_options(millrace, tmp_path):
+    other = ("--set", f"channels=sqlite:///{tmp_path}/other.sqlite")
+    id = json.loads(millrace("channel", "create", "--json", *other).stdout)["id"]
+    assert millrace("channel", "list").stdout == ""
+    assert id in millrace("channel", "list", *other).stdout
+    secret = ("--set", "signing.secret=another-secret-of-the-tests")
+    key = millrace("sign", "--id", ID, "--expires", "2099-01-01", *secret).stdout.strip()
+    assert millrace("verify", "--id", ID, "--key", key).stdout == "wrong\n"
+    assert millrace("verify", "--id", ID, "--key", key, *secret).stdout == "valid\n"
+    assert millrace("user", "list", *other).returncode == 0
 
 
 class TestSign:
