@@ -29,7 +29,10 @@ _AUTHOR = {"by": "command line"}  # of the events
 
 app = typer.Typer(help="Manage channels in the configured store.", no_args_is_help=True, rich_markup_mode=None)
 
-IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The channel.")]
+IdArgument = Annotated[str, typer.Argument(metavar="ID|SLUG", help="The channel.")]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="ID|SLUG|NAME", help="The channel. A name must be of one channel only.")
+]
 NameOption = Annotated[str | None, typer.Option("--name", help="The name shown to people (videoname).")]
 DescriptionOption = Annotated[str | None, typer.Option("--description")]
 FieldOption = Annotated[
@@ -106,6 +109,8 @@ async def create(
     channel = await context.stores.channels.add(item)
     await _record(context, channel_created(channel, time.time(), _AUTHOR))
     _show(context, channel, as_json)
+    if channel.expired(time.time()):
+        typer.echo("warning: this channel has expired already: nobody can push until it has a later date", err=True)
 
 
 @_command("list")
@@ -123,9 +128,9 @@ async def list_(context: _CommandContext, as_json: common.JsonOption = False) ->
 
 
 @_command()
-async def show(context: _CommandContext, id: IdArgument, as_json: common.JsonOption = False) -> None:
+async def show(context: _CommandContext, id: NameArgument, as_json: common.JsonOption = False) -> None:
     """Print one channel, its key, and its push and play addresses."""
-    _show(context, await context.stores.channels.get(id), as_json)
+    _show(context, await _find(context, id, by_name=True), as_json)
 
 
 @_command()
@@ -148,6 +153,7 @@ async def update(
 
     if expires is None and name is None and description is None and not field:
         common.fail(common.USAGE, "nothing to change: give --expires, --name, --description or --field")
+    id = (await _find(context, id)).id
     channel = await context.stores.channels.get(id)
     body = _body(expires, name, description, field, channel.item)
     changed = changes(channel, body, context.secrets, context.settings.limits.item)
@@ -171,6 +177,7 @@ async def delete(
     from gateway.app.parts.background_jobs import media_deletion
     from gateway.channels.channel_events import channel_deleted
 
+    id = (await _find(context, id)).id
     deletion = media_deletion(context.settings, context.stores) if media == "delete" else None
     if deletion is not None:
         await deletion.check()
@@ -200,11 +207,30 @@ async def sign(
     from gateway.channels.expiry import stored_outdate
 
     expires_at = None if expires is None else parse_expiry(expires)
+    id = (await _find(context, id)).id
     channel = await context.stores.channels.get(id)
     changed: dict[str, Any] = {"key": context.secrets.sign(id, channel.expires if expires_at is None else expires_at)}
     if expires is not None:
         changed["outdate"] = stored_outdate(expires)
     _show(context, await _update(context, id, changed), as_json)
+
+
+async def _find(context: _CommandContext, text: str, *, by_name: bool = False) -> Channel:
+    """Returns the channel with this id or slug. by_name: or the only one with this name. Raises NoSuchChannel."""
+    from gateway.channels.stores import find_channel
+    from gateway.ports.errors import NoSuchChannel
+
+    found = await find_channel(context.stores.channels, text)
+    if found is not None:
+        return found
+    channels = await context.stores.channels.list() if text else []
+    named = [c for c in channels if c.slug == text] or [c for c in channels if by_name and c.name == text]
+    if len(named) > 1:
+        ids = ", ".join(sorted(c.id for c in named))
+        common.fail(common.FAILED, common.plain(f"{len(named)} channels have the name {text}: {ids}"))
+    if not named:
+        raise NoSuchChannel(text)
+    return named[0]
 
 
 async def _update(context: _CommandContext, id: str, changed: dict[str, Any]) -> Channel:

@@ -271,6 +271,30 @@ class TestChannels:
         assert millrace("channel", "list").stdout == ""
         assert line(millrace("channel", "show", id), 1) == f"no channel {id}"
 
+    def test_a_channel_is_found_by_its_slug_and_shown_by_its_name_too(self, millrace):
+        def made(name: str, *fields: str) -> str:
+            return json.loads(millrace("channel", "create", "--name", name, *fields, "--json").stdout)["id"]
+
+        stage = made("Main stage", "--field", "slug=stage")
+        hall, other = made("Hall"), made("Hall")
+        for name in (stage, "stage", "Main stage"):
+            assert json.loads(millrace("channel", "show", name, "--json").stdout)["id"] == stage
+        renamed = millrace("channel", "update", "stage", "--name", "Foyer", "--json")
+        assert json.loads(renamed.stdout)["id"] == stage
+        assert json.loads(millrace("channel", "sign", "stage", "--json").stdout)["id"] == stage
+        said = line(millrace("channel", "show", "Hall"), 1)
+        assert said == f"2 channels have the name Hall: {', '.join(sorted((hall, other)))}"
+        for command in (("update", "Foyer", "--name", "x"), ("sign", "Foyer"), ("delete", "Foyer")):
+            assert line(millrace("channel", *command), 1) == "no channel Foyer"
+        assert millrace("channel", "delete", "stage").stdout == f"deleted {stage}\n"
+        assert line(millrace("channel", "show", "stage"), 1) == "no channel stage"
+
+    def test_a_new_channel_that_has_expired_already_gives_a_warning(self, millrace):
+        done = millrace("channel", "create", "--expires", "2020-01-01", "--json")
+        assert (done.returncode, json.loads(done.stdout)["expired"]) == (0, True)
+        assert done.stderr.count("\n") == 1 and done.stderr.startswith("warning: this channel has expired already")
+        assert millrace("channel", "create", "--expires", "never").stderr == ""
+
     def test_a_channel_is_deleted_with_or_without_its_media(self, millrace, tmp_path):
         ids = [
             json.loads(millrace("channel", "create", "--expires", "2099-12-31", "--json").stdout)["id"]
