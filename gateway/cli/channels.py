@@ -202,7 +202,8 @@ async def sign(
 ) -> None:
     """Make the key of a channel again.
 
-    It has the current secret and algorithm, and the old key is revoked. If expiry, secret and algorithm are unchanged, the key is unchanged too. To revoke a leaked key, use --expires.
+    It has the current secret and algorithm, and the old key is revoked. If expiry, secret and algorithm are unchanged,
+    the key is unchanged too. To revoke a leaked key, use --expires.
     """
     from gateway.channels.expiry import stored_outdate
 

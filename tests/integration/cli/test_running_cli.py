@@ -18,6 +18,12 @@ FILM = Film("running cli", seconds=60)
 gateway = shared_gateway("ffmpeg", films=[FILM])
 
 
+class FirstStart(Gateway):
+    """The gateway as `make run` starts it."""
+
+    program = ("gateway", "serve", "--welcome")
+
+
 def environment(data: Path, token: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
     return kept | {"MILLRACE_DATA": str(data), "MILLRACE_ADMIN__PORT": "0", "MILLRACE_ADMIN__TOKEN": token}
@@ -95,6 +101,18 @@ def test_any_request_can_be_sent_to_the_api(gateway: Gateway) -> None:
     for wrong in (("FETCH", "/status"), ("GET", "status"), ("GET", "/two words")):
         done = millrace(gateway, "api", *wrong)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
+
+
+def test_the_channel_of_the_first_start_never_expires(tmp_path: Path) -> None:
+    first = FirstStart(tmp_path)
+    try:
+        until(lambda: " is ready.\n" in first.log, "the text of the first start")
+        first.wait_ready()
+        (channel,) = first.api("GET", "/videostream").json()
+        assert (channel["videoname"], channel["outdate"]) == ("First channel", "9999-12-31")
+        assert channel["pushUrl"] in first.log
+    finally:
+        assert first.stop() == 0
 
 
 def test_mistakes_are_one_line_with_the_remedy(gateway: Gateway, tmp_path: Path) -> None:

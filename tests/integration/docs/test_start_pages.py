@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway.cli.service import FILES
 from gateway.settings.layers import merge
 from tests.support.authority import Authority
 from tests.support.gateway import Gateway, running
@@ -144,6 +145,16 @@ def test_files_in_commands_exist(page: Path) -> None:
     )
     made = {"deploy/secrets/admin_token", "deploy/secrets/grafana_password"}
     assert [name for name in named - made if not (ROOT / name).exists()] == []
+
+
+def test_the_nightly_backup_finds_the_command_of_each_installation() -> None:
+    """The folders of `install-service` and of the Debian package, before those of programs without its settings."""
+    (path,) = re.findall(r"^PATH=(.+)$", (ROOT / "docs/start/on-boot.md").read_text(), re.M)
+    folders = path.split(":")
+    places = [*re.findall(r"put root\.sh (\S+) ", (ROOT / "tools/build-deb").read_text()), FILES["root.sh"][0]]
+    assert len(places) == 2
+    for place in places:
+        assert folders.index(f"/{Path(place).parent}") < min(folders.index("/usr/local/bin"), folders.index("/usr/bin"))
 
 
 def test_the_way_to_a_domain_takes_few_commands() -> None:
