@@ -510,6 +510,8 @@ def test_an_edge_gives_the_addresses_of_the_gateways_to_publishers(lab: Farm) ->
     endpoints = told.json()["ingest_endpoints"]
     assert endpoints[0]["url_template"].startswith("rtmp://127.0.0.1:")
     assert http("GET", f"{edge}/{channel.id}/GetClientConfiguration").status == 404
+    whip = http("POST", f"{edge}/{channel.id}/whip?sign={key}", headers={"Content-Type": "application/sdp"})
+    assert whip.status == 405
 
 
 # ---- gateways that the settings name ----
