@@ -104,13 +104,13 @@ async def create(
     from gateway.channels.channel_events import channel_created
 
     expires = expires or rfc3339(time.time() + _YEAR_SECONDS, "seconds")
+    if parse_expiry(expires) < int(time.time()):
+        typer.echo("warning: this channel has expired already: nobody can push until it has a later date", err=True)
     body = {"isHls": True, "isCMAF": True, **_body(expires, name, description, field)}
     item = create_item(body, time.time(), context.secrets, context.settings.limits.item)
     channel = await context.stores.channels.add(item)
     await _record(context, channel_created(channel, time.time(), _AUTHOR))
     _show(context, channel, as_json)
-    if channel.expired(time.time()):
-        typer.echo("warning: this channel has expired already: nobody can push until it has a later date", err=True)
 
 
 @_command("list")
@@ -216,24 +216,6 @@ async def sign(
     _show(context, await _update(context, id, changed), as_json)
 
 
-async def _find(context: _CommandContext, text: str, *, by_name: bool = False) -> Channel:
-    """Returns the channel with this id or slug. by_name: or the only one with this name. Raises NoSuchChannel."""
-    from gateway.channels.stores import find_channel
-    from gateway.ports.errors import NoSuchChannel
-
-    found = await find_channel(context.stores.channels, text)
-    if found is not None:
-        return found
-    channels = await context.stores.channels.list() if text else []
-    named = [c for c in channels if c.slug == text] or [c for c in channels if by_name and c.name == text]
-    if len(named) > 1:
-        ids = ", ".join(sorted(c.id for c in named))
-        common.fail(common.FAILED, common.plain(f"{len(named)} channels have the name {text}: {ids}"))
-    if not named:
-        raise NoSuchChannel(text)
-    return named[0]
-
-
 async def _update(context: _CommandContext, id: str, changed: dict[str, Any]) -> Channel:
     """Stores changed fields, and the event."""
     from gateway.channels.channel_events import channel_changed
@@ -317,6 +299,24 @@ def _show(context: _CommandContext, channel: Channel, as_json: bool) -> None:
         *((f"play {name}", url) for name, url in fields["playUrls"].items()),
     ]
     common.print_table(lines)
+
+
+async def _find(context: _CommandContext, text: str, *, by_name: bool = False) -> Channel:
+    """Returns the channel with this id or slug. by_name: or the only one with this name. Raises NoSuchChannel."""
+    from gateway.channels.stores import find_channel
+    from gateway.ports.errors import NoSuchChannel
+
+    found = await find_channel(context.stores.channels, text)
+    if found is not None:
+        return found
+    channels = await context.stores.channels.list() if text else []
+    named = [c for c in channels if c.slug == text] or [c for c in channels if by_name and c.name == text]
+    if len(named) > 1:
+        ids = ", ".join(sorted(c.id for c in named))
+        common.fail(common.FAILED, common.plain(f"{len(named)} channels have the name {text}: {ids}"))
+    if not named:
+        raise NoSuchChannel(text)
+    return named[0]
 
 
 def _expiry(channel: Channel) -> str:
