@@ -53,17 +53,11 @@ class _Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Returns the names in the order of the help."""
-        return [*itertools.chain(*self._sections().values())]
-
-    def _sections(self) -> dict[str, tuple[str, ...]]:
-        """Returns the sections, and one for commands without a section."""
-        named = set(itertools.chain(*_SECTIONS.values()))
-        others = tuple(name for name in self.commands if name not in named)
-        return _SECTIONS | ({"Others": others} if others else {})
+        return [*itertools.chain(*_SECTIONS.values())]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Writes one list for each section."""
-        for title, names in self._sections().items():
+        for title, names in _SECTIONS.items():
             limit = formatter.width - 6 - max(map(len, self.commands))
             rows = [(name, self.commands[name].get_short_help_str(limit)) for name in names]
             with formatter.section(title):
@@ -91,25 +85,15 @@ app.add_typer(setup.token_app, name="token")
 app.add_typer(ivs.app, name="ivs")
 app.add_typer(cloudfront.app, name="cloudfront")
 app.add_typer(storage.app, name="storage")
-common.command(app, "status")(running.status)
-common.command(app, "streams")(running.streams)
-common.command(app, "nodes")(running.nodes)
-common.command(app, "invite")(fleet.invite)
-common.command(app, "join")(fleet.join)
-common.command(app, "leave")(fleet.leave)
-common.command(app, "events")(running.events)
-common.command(app, "kick", no_args_is_help=True)(running.kick)
-common.command(app, "api", no_args_is_help=True)(running.api)
-app.command("completion", no_args_is_help=True)(setup.completion)
-common.command(app, "sign")(keys.sign)
-common.command(app, "verify")(keys.verify)
-common.command(app, "check-config")(setup.check_config)
-common.command(app, "vod", no_args_is_help=True)(vod.vod)
-common.command(app, "doctor")(setup.doctor)
-app.command("install-service")(service.install_service)
-common.command(app, "backup")(setup.backup)
-common.command(app, "restore")(setup.restore)
-app.command("copy", no_args_is_help=True)(copying.copy)
+for command in (running.status, running.streams, running.nodes, running.events, fleet.invite, fleet.join, fleet.leave):
+    common.command(app)(command)
+for command in (keys.sign, keys.verify, setup.check_config, setup.doctor, setup.backup, setup.restore):
+    common.command(app)(command)
+for command in (running.kick, running.api, vod.vod):
+    common.command(app, no_args_is_help=True)(command)
+app.command(no_args_is_help=True)(setup.completion)
+app.command()(service.install_service)
+app.command(no_args_is_help=True)(copying.copy)
 
 
 def _version(requested: bool) -> None:

@@ -48,11 +48,9 @@ class Api:
             raise NoAnswer(f"{self.base} does not answer like a gateway: give the admin listener with --url") from None
 
     def send(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """Returns the answer as it came. body: JSON. Raises NoAnswer, Refused."""
-        headers = {"Authorization": f"Bearer {self.token}"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        request = urllib.request.Request(f"{self.base}{path}", body, headers, method=method)  # noqa: S310
+        """Returns the answer as it came. Raises NoAnswer, Refused."""
+        authorization = {"Authorization": f"Bearer {self.token}"}
+        request = urllib.request.Request(f"{self.base}{path}", body, authorization, method=method)  # noqa: S310
         handlers: list[urllib.request.BaseHandler] = [_NoRedirect(), urllib.request.ProxyHandler({})]
         if self.tls is not None:
             handlers.append(urllib.request.HTTPSHandler(context=self.tls))

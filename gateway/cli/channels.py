@@ -6,7 +6,7 @@ import functools
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -30,9 +30,7 @@ _AUTHOR = {"by": "command line"}  # of the events
 app = typer.Typer(help="Manage channels in the configured store.", no_args_is_help=True, rich_markup_mode=None)
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID|SLUG", help="The channel.")]
-NameArgument = Annotated[
-    str, typer.Argument(metavar="ID|SLUG|NAME", help="The channel. A name must be of one channel only.")
-]
+NameArgument = Annotated[str, typer.Argument(metavar="ID|SLUG|NAME", help="The channel; the name of only one.")]
 NameOption = Annotated[str | None, typer.Option("--name", help="The name shown to people (videoname).")]
 DescriptionOption = Annotated[str | None, typer.Option("--description")]
 FieldOption = Annotated[
@@ -303,12 +301,10 @@ def _show(context: _CommandContext, channel: Channel, as_json: bool) -> None:
 
 async def _find(context: _CommandContext, text: str, *, by_name: bool = False) -> Channel:
     """Returns the channel with this id or slug. by_name: or the only one with this name. Raises NoSuchChannel."""
-    from gateway.channels.stores import find_channel
     from gateway.ports.errors import NoSuchChannel
 
-    found = await find_channel(context.stores.channels, text)
-    if found is not None:
-        return found
+    with suppress(NoSuchChannel):
+        return await context.stores.channels.get(text)
     channels = await context.stores.channels.list() if text else []
     named = [c for c in channels if c.slug == text] or [c for c in channels if by_name and c.name == text]
     if len(named) > 1:

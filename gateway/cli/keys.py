@@ -58,10 +58,8 @@ def verify(
 
     This checks the signature only. The channel need not exist or have this key stored.
     """
-    from gateway.channels.names import channel_of
-
-    name, found = _parts(key.strip())
-    named, id = channel_of(name), id or channel_of(name)
+    named, found = _parts(key.strip())
+    id = id or named
     if not id:
         common.fail(common.USAGE, "--key names no channel: give --id too")
     verdict = _secrets(secret, None, sources).verify(id, found, time.time(), use)
@@ -74,31 +72,26 @@ def verify(
 
 
 def _parts(text: str) -> tuple[str, str]:
-    """Returns the stream name, "" if there is none, and the key of a text in one of the forms that encoders have."""
+    """Returns the channel and the key of a text in one of the forms that encoders have. A missing part is empty."""
     from urllib.parse import parse_qs, unquote, urlsplit
 
-    from gateway.channels.slugs import is_slug
-    from gateway.protocols.rtmp import url as rtmp
     from gateway.protocols.srt.stream_id import parse_stream_id
 
     scheme, is_address, rest = text.partition("://")
+    # SRT, the address of the broadcaster's page, or no address.
+    stream_id = unquote(rest.partition("streamid=" if scheme.startswith("srt") else "#")[2] if is_address else text)
     try:
-        if scheme.lower() in rtmp.PORTS:
-            parts = rtmp.parse_url(text)
-            target = rtmp.resolve(parts.app, "", parts.name)
-            return target.name, target.query.get("sign", "")
-        # SRT, the address of the broadcaster's page, or no address.
-        mark = "streamid=" if scheme.lower() in ("srt", "srtla") else "#"
-        stream_id = unquote(rest.partition(mark)[2] if is_address else text)
         if "sign=" in stream_id:
             asked = parse_stream_id(stream_id)
             return asked.name, asked.query.get("sign", "")
         if not is_address:
             return "", text
         split = urlsplit(text)
-        first, _, then = split.path.strip("/").partition("/")
-        name = then if first == "stream" else first
-        return "" if is_slug(name) else name, "".join(parse_qs(split.query).get("sign", ())[:1])
+        # The name may follow the key: rtmp://host/stream?sign=<key>/<id>. Addresses of players name files.
+        key, _, name = "".join(parse_qs(split.query).get("sign", ())[:1]).partition("/")
+        path = split.path.removesuffix("/whip")
+        is_file = scheme.startswith("http") and path == split.path
+        return name or ("" if is_file else path.rpartition("/")[2]), key
     except ValueError:
         return "", text
 

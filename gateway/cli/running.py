@@ -8,7 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import quote
 
 import typer
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _FOLLOW_SECONDS: Final = 1.0
 _LATE_SECONDS: Final = 5.0  # events of other nodes may be listed this much later than newer ones
-_METHODS: Final = ("GET", "POST", "PUT", "DELETE")
 _PAGE: Final = 1_000  # events of one answer, the most that the API gives
 
 UrlOption = Annotated[
@@ -182,22 +181,20 @@ def kick(
 
 def api(
     sources: common.Sources,
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST, PUT or DELETE.")],
+    method: Annotated[Literal["GET", "POST", "PUT", "DELETE"], typer.Argument(metavar="METHOD", case_sensitive=False)],
     path: Annotated[str, typer.Argument(metavar="PATH", help="Path and query, such as /videostreams?limit=5.")],
-    body: Annotated[str | None, typer.Argument(metavar="[BODY]", help="JSON. -: from standard input.")] = None,
+    body: Annotated[str | None, typer.Argument(metavar="BODY", help="JSON. -: from standard input.")] = None,
     url: UrlOption = None,
     token: TokenOption = None,
 ) -> None:
     """Send a request to the API, and print the answer.
 
-    docs/api.md has the requests. Each command asks a person for a missing admin token.
+    docs/api.md has the requests. The command asks a person for a missing admin token.
     """
-    if method.upper() not in _METHODS:
-        common.fail(common.USAGE, f"{common.plain(method)}: expected one of {', '.join(_METHODS)}")
     if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
         common.fail(common.USAGE, f"{common.plain(path)}: expected a path, such as /status")
     sent = None if body is None else sys.stdin.buffer.read() if body == "-" else os.fsencode(body)
-    found = open_api(sources, url, token).send(method.upper(), path, sent)
+    found = open_api(sources, url, token).send(method, path, sent)
     try:
         common.print_json(json.loads(found))
     except ValueError:
