@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.channels.names import channel_of
 from gateway.channels.stream_key import Algorithm, SignatureUse, SigningSecrets, Verdict
 from gateway.channels.stream_key import sign as make_key
 from gateway.cli import common
@@ -83,7 +84,7 @@ def _parts(text: str) -> tuple[str, str]:
     try:
         if "sign=" in stream_id:
             asked = parse_stream_id(stream_id)
-            return asked.name, asked.query.get("sign", "")
+            return channel_of(asked.name), asked.query.get("sign", "")
         if not is_address:
             return "", text
         split = urlsplit(text)

@@ -186,6 +186,8 @@ class TestSign:
             assert (done.returncode, done.stdout, done.stderr) == (0, "valid\n", ""), form
         assert millrace("verify", "--id", ID, "--key", forms[0]).stdout == "valid\n"
         play = millrace("sign", "--id", ID, "--expires", "2099-01-01", "--for", "play").stdout.strip()
+        rendition = ("--key", f"read:{ID}@720p?sign={play}", "--for", "play")
+        assert millrace("verify", *rendition).stdout == "valid\n"
         watched = ("--key", f"https://live.example.com/stage/live.m3u8?sign={play}", "--for", "play")
         assert millrace("verify", "--id", ID, *watched).stdout == "valid\n"  # its address may have a readable name
 
