@@ -489,6 +489,12 @@ async def test_an_edge_leaves_the_registry_when_it_ends(tmp_path: Path) -> None:
 # ---- publishers ----
 
 
+def test_an_edge_takes_no_push_by_webrtc(lab: Farm) -> None:
+    channel = lab.a.channel()
+    reply = http("POST", f"http://127.0.0.1:{lab.edge.ports['http']}/{channel.id}/whip?sign={channel.key}")
+    assert reply.status == 405
+
+
 def test_an_edge_gives_the_addresses_of_the_gateways_to_publishers(lab: Farm) -> None:
     edge, gateway = (f"http://127.0.0.1:{node.ports['http']}" for node in (lab.edge, lab.a))
     channel = lab.a.channel(isHls=True)
@@ -514,12 +520,6 @@ def test_an_edge_gives_the_addresses_of_the_gateways_to_publishers(lab: Farm) ->
     endpoints = told.json()["ingest_endpoints"]
     assert endpoints[0]["url_template"].startswith("rtmp://127.0.0.1:")
     assert http("GET", f"{edge}/{channel.id}/GetClientConfiguration").status == 404
-
-
-def test_an_edge_takes_no_push_by_webrtc(lab: Farm) -> None:
-    channel = lab.a.channel()
-    reply = http("POST", f"http://127.0.0.1:{lab.edge.ports['http']}/{channel.id}/whip?sign={channel.key}")
-    assert reply.status == 405
 
 
 # ---- gateways that the settings name ----
