@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import typer
@@ -85,6 +86,7 @@ app.add_typer(setup.token_app, name="token")
 app.add_typer(ivs.app, name="ivs")
 app.add_typer(cloudfront.app, name="cloudfront")
 app.add_typer(storage.app, name="storage")
+command: Callable[..., None]
 for command in (running.status, running.streams, running.nodes, running.events, fleet.invite, fleet.join, fleet.leave):
     common.command(app)(command)
 for command in (keys.sign, keys.verify, setup.check_config, setup.doctor, setup.backup, setup.restore):
