@@ -102,13 +102,13 @@ async def create(
     from gateway.channels.channel_events import channel_created
 
     expires = expires or rfc3339(time.time() + _YEAR_SECONDS, "seconds")
-    if parse_expiry(expires) < int(time.time()):
-        typer.echo("warning: this channel has expired already: nobody can push until it has a later date", err=True)
     body = {"isHls": True, "isCMAF": True, **_body(expires, name, description, field)}
     item = create_item(body, time.time(), context.secrets, context.settings.limits.item)
     channel = await context.stores.channels.add(item)
     await _record(context, channel_created(channel, time.time(), _AUTHOR))
     _show(context, channel, as_json)
+    if parse_expiry(expires) < int(time.time()):
+        typer.echo("warning: this channel has expired already: nobody can push until it has a later date", err=True)
 
 
 @_command("list")
