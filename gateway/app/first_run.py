@@ -10,14 +10,13 @@ from gateway.app.node_parts import NodeParts
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.channel import Channel, create_item
 from gateway.channels.channel_events import channel_created
+from gateway.channels.expiry import NEVER
 from gateway.channels.stores import ChannelStore
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.network import url_host
-from gateway.lib.rfc3339 import rfc3339
 from gateway.playback.formats import ADDRESSES, LADDER
 from gateway.ports.events import Events
 
-_KEY_DAYS = 365  # lifetime of the first channel's key
 _ALL = ("0.0.0.0", "::")  # the hosts of listeners on all addresses
 
 
@@ -31,7 +30,7 @@ async def _first_channel(store: ChannelStore, secrets: SigningSecrets, item_limi
     if usable:
         return max(usable, key=lambda c: c.expires)
     flags = {"isFlv": True, "isHls": True, "isCMAF": True}
-    body = {"videoname": "First channel", "outdate": rfc3339(now + _KEY_DAYS * 86400, "seconds"), **flags}
+    body = {"videoname": "First channel", "outdate": NEVER, **flags}
     channel = await store.add(create_item(body, now, secrets, item_limit))
     events.emit(channel_created(channel, now, {"by": "first start"}))
     return channel

@@ -22,7 +22,7 @@ def invite(
     sources: common.Sources,
     hours: Annotated[float, typer.Option("--hours", min=0.01, max=168, help="How long the line is valid.")] = 1.0,
 ) -> None:
-    """Print the line that makes another machine a member of this fleet. It is valid once.
+    """Print the line with which a machine joins this fleet. It is valid once.
 
     The line has the database's address, with its password, and a key. Whoever has it can join: give it on a safe way.
     """
@@ -55,7 +55,7 @@ def join(
     edge: Annotated[bool, typer.Option("--edge", help="Play streams only, and take no pushes.")] = False,
     start: Annotated[bool, typer.Option("--start/--no-start", help="Whether to start the server now.")] = True,
 ) -> None:
-    """Make this machine a gateway, or an edge, of a fleet, and start it.
+    """Make this machine a member of a fleet, and start it.
 
     Secrets and shared settings come from the database, and are stored in fleet.toml in the data folder, which all
     commands read. A settings file and the environment override it.
@@ -88,7 +88,10 @@ def join(
 
 
 def leave(sources: common.Sources) -> None:
-    """End the server of this machine, after its viewers and publishers have moved, and forget the fleet's settings."""
+    """End the server of this machine, and leave the fleet.
+
+    Viewers and publishers move first. The settings of the fleet are forgotten.
+    """
     from gateway.adapters.local.data_folder import EDGE_RUN, GATEWAY_RUN
     from gateway.settings.layers import FLEET
 

@@ -59,7 +59,7 @@ def set_(
     channels: ChannelOption = None,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Set the role and all channels of a user, and end the user's sessions."""
+    """Set the role and all channels of a user. The user's sessions end."""
     rights = _rights(sources, role, channels)
     user = _run(sources, lambda users: users.change(name, None, time.time(), rights))
     _report(user, "changed", as_json)
@@ -67,7 +67,10 @@ def set_(
 
 @common.command(app, "list")
 def list_(sources: common.Sources, as_json: common.JsonOption = False) -> None:
-    """Print the users: name, creation time, time of the last password change, role and channels."""
+    """Print the users.
+
+    Columns: name, creation time, time of the last password change, role and channels.
+    """
     users_list = _run(sources, lambda users: users.list())
     rows = [_to_json(user) for user in users_list]
     if as_json:
@@ -89,7 +92,7 @@ def password(
 
 @common.command(app, "reset-second-factor")
 def reset_second_factor(sources: common.Sources, name: NameArgument, as_json: common.JsonOption = False) -> None:
-    """Remove the second factor of a user who has lost the phone and the recovery codes."""
+    """Remove the second factor of a user. For one who has lost the phone and the recovery codes."""
     from gateway.adapters.stores import open_console
     from gateway.ports.errors import NoSuchUser
     from gateway.ports.second_factors import SecondFactors
@@ -109,7 +112,7 @@ def reset_second_factor(sources: common.Sources, name: NameArgument, as_json: co
 
 @common.command(app)
 def delete(sources: common.Sources, name: NameArgument, as_json: common.JsonOption = False) -> None:
-    """Delete a user with the second factor, and end the user's sessions."""
+    """Delete a user with the second factor. The user's sessions end."""
     _run(sources, lambda users: users.delete(name))
     text = json.dumps({"name": name, "deleted": True}, ensure_ascii=False)
     typer.echo(text if as_json else common.plain(f"deleted {name}"))
