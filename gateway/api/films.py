@@ -19,10 +19,11 @@ from gateway.api.jobs import film_addresses, present_jobs, vod_service
 from gateway.api.moments import page_limit
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
-from gateway.channels.captions import is_label, is_language
+from gateway.channels.captions import is_label
 from gateway.channels.names import is_object_key
 from gateway.formats.captions.caption_file import MAX_BYTES
 from gateway.lib.rfc3339 import rfc3339
+from gateway.media.labels import is_language
 from gateway.ports.errors import NoSuchFilm, TooLarge
 from gateway.ports.films import Film
 from gateway.ports.vod_names import MAX_LANGUAGE, names_in, vod_names_of
