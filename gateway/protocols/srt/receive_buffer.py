@@ -87,14 +87,14 @@ class ReceiveBuffer:
         self._packets[number] = (stamp, flags, datagram[HEAD_SIZE:])
         return gap > 0
 
-    def due(self, now: float) -> list[tuple[int, int, bytes]]:
-        """Returns the packets whose time has come: number, key (0: plain) and payload. Hot path."""
+    def due(self, now: float, most: int = WINDOW) -> list[tuple[int, int, bytes]]:
+        """Returns the first packets whose time has come: number, key (0: plain) and payload. Hot path."""
         packets, number = self._packets, self._next
         if not packets:
             return []
         last_stamp = (now - self.base - self.latency) * 1e6
         ready: list[tuple[int, int, bytes]] = []
-        while True:
+        while len(ready) < most:
             packet = packets.get(number)
             if packet is None:
                 if number > self._highest:
