@@ -165,6 +165,8 @@ async def test_pipelined_requests_do_not_delay_other_connections():
         ("GET / HTTP/1.1\r\n\r\n", 400),
         ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
         ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", 400),
+        (f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {0:05000}1\r\n\r\nx", 400),
+        (f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {'9' * 5001}\r\n\r\nx", 400),
         ("\x16\x03\x01\x02", 400),
     ],
 )
