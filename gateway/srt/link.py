@@ -16,7 +16,7 @@ from gateway.protocols.srt.statistics import LinkPath, LinkStatistics
 
 _TURN_SECONDS: Final = 0.002  # of work in one turn of the event loop
 _SHORTEST_REST: Final = 0.001  # seconds between two rounds
-_PACKETS_AT_ONCE: Final = 8  # after which the time is looked at: media may be made to cost a lot
+_MOST_AT_ONCE: Final = 8  # packets, after which the time is looked at: media may be made to cost a lot
 READ_DELAY: Final = 2 * TICK_SECONDS  # by which a socket may be read later: the ticker ends the delay before
 SECOND: Final = 1.0
 PATH_SECONDS: Final = 4.0  # without a packet on a path, after which it counts as down
@@ -65,6 +65,7 @@ class SrtLink:
     direction: Direction = Direction.PUBLISH
     stopped: bool = field(default=False, init=False)
     _next_second: float = field(default=0.0, init=False)
+    _at_once: int = field(default=_MOST_AT_ONCE, init=False)  # packets that cost less than a turn, as far as known
 
     def receive(self, datagrams: Sequence[bytes], arrivals: Sequence[float]) -> None:
         """Takes datagrams of the peer. Hot path."""
@@ -84,16 +85,17 @@ class SrtLink:
         until: monotonic seconds, after which the rest waits for the next call. Then the result is True. What waits is
         bounded by the window of the receive buffer, which counts what it refuses.
         """
-        connection, user, is_late = self.connection, self.user, False
+        connection, user, begin, is_late = self.connection, self.user, now, False
         if user is None:
             return False
         try:
-            while self.user is user and (payloads := connection.due(now, _PACKETS_AT_ONCE)):
+            while self.user is user and (payloads := connection.due(now, self._at_once)):
                 user.receive(payloads, now)
-                if len(payloads) < _PACKETS_AT_ONCE:
-                    break
-                if time.monotonic() > until:
-                    is_late = True
+                end = time.monotonic()
+                fitting = int(len(payloads) * _TURN_SECONDS / max(end - begin, 1e-6))
+                self._at_once, begin = max(1, min(fitting, _MOST_AT_ONCE)), end
+                if end > until:
+                    is_late = connection.received.is_due(now)
                     break
         except (RemoteProtocolError, InvalidData) as error:
             self.close(str(error))

@@ -115,6 +115,11 @@ class ReceiveBuffer:
         self._next = number
         return ready
 
+    def is_due(self, now: float) -> bool:
+        """Whether the time of the next packet has come. False if it is missing."""
+        packet = self._packets.get(self._next)
+        return packet is not None and packet[0] <= (now - self.base - self.latency) * 1e6
+
     def leave_out(self, first: int, last: int) -> None:
         """Notes that the sender no longer has these packets (§3.2.9). They are not requested again."""
         for number in range(max(first, self._next), min(last, self._highest) + 1):

@@ -14,7 +14,7 @@ from gateway.srt import link as srt_link
 from gateway.srt.link import LinkTicker, SrtLink
 from tests.unit.protocols.srt.pair import Link, shake_hands
 
-WORK = 0.005  # seconds that the media of eight packets cost
+WORK = 0.003  # seconds that the media of one packet cost
 
 
 class Clock:
@@ -32,6 +32,7 @@ class Connection:
     def __init__(self, packets: int) -> None:
         self.out: list[bytes] = []
         self._packets = packets
+        self.received = Mock(is_due=lambda now: packets > 1)
 
     def due(self, now: float, most: int) -> list[bytes]:
         return [b"x"] * min(most, self._packets)
@@ -44,10 +45,12 @@ class User:
 
     def __init__(self, name: str, order: deque[str], clock: Clock, work: float = 0.0) -> None:
         self._name, self._order, self._clock, self._work = name, order, clock, work
+        self.packets: list[int] = []
 
     def receive(self, payloads: list[bytes], now: float) -> None:
         self._order.append(self._name)
-        self._clock.now += self._work
+        self._clock.now += self._work * len(payloads)
+        self.packets.append(len(payloads))
 
     def tick(self, now: float) -> None: ...
 
@@ -61,17 +64,19 @@ def link(connection: Any, user: Any) -> SrtLink:
 async def test_others_get_their_packets_between_those_of_a_link_with_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, order, enough = Clock(), deque[str](), asyncio.Event()
     monkeypatch.setattr(srt_link, "time", clock)
-    ticker = LinkTicker()
-    ticker.add(link(Connection(1_000_000), User("flood", order, clock, WORK)))
+    ticker, flood = LinkTicker(), User("flood", order, clock, WORK)
+    ticker.add(link(Connection(1_000_000), flood))
     ticker.add(link(Connection(1), User("healthy", order, clock)))
     ticker.reads = (lambda: enough.set() if order.count("healthy") > 9 else None,)
     async with Tasks("turns") as tasks:
         tasks.start(ticker.run())
         await enough.wait()
     assert "".join(name[0] for name in order).startswith("fh" * 9)
+    assert flood.packets[:9] == [8] + 8 * [1]  # as few as are known to fit into a turn
 
 
-def test_nothing_is_lost_between_turns() -> None:
+def test_nothing_is_lost_between_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(srt_link, "time", Clock())
     caller, receiver, _ = shake_hands()
     assert caller.agreement is not None
     pair = Link(srt_link.SrtConnection(caller.agreement, 100.0), receiver)
@@ -82,7 +87,7 @@ def test_nothing_is_lost_between_turns() -> None:
     user = Mock(receive=lambda payloads, now: got.extend(payloads))
     one = link(receiver, user)
     turns = 1
-    while one.tick(pair.now + 1.0, until=0.0):
+    while one.tick(Clock.now, until=0.0):
         turns += 1
     assert got == payloads and turns == 8
 
