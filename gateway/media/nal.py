@@ -16,8 +16,8 @@ def split(payload: bytes, length_size: int = 4) -> list[bytes]:
 
     length_size: bytes of each length, 1 to 4. The specification reserves 3, but its meaning is clear.
 
-    Empty units are left out. Raises InvalidData if a length exceeds the sample, or if there are more than MAX_UNITS
-    units.
+    Empty units are left out, but count. Raises InvalidData if a length exceeds the sample, or if there are more than
+    MAX_UNITS units.
     """
     return [bytes(unit) for unit in views(payload, length_size)]
 
@@ -29,15 +29,17 @@ def views(payload: bytes, length_size: int = 4) -> list[memoryview]:
     at = 0
     end = len(payload)
     from_bytes = int.from_bytes
-    while at < end:
+    for number in range(MAX_UNITS):
+        if at >= end:
+            return units
         start = at + length_size
         at = start + from_bytes(payload[at:start], "big")
         if at > end or start > end:
-            raise InvalidData(f"NAL unit {len(units)} of a sample of {end} bytes ends at {at}")
+            raise InvalidData(f"NAL unit {number} of a sample of {end} bytes ends at {at}")
         if at > start:
             units.append(view[start:at])
-            if len(units) > MAX_UNITS:
-                raise InvalidData(f"a sample of more than {MAX_UNITS} NAL units")
+    if at < end:
+        raise InvalidData(f"a sample of more than {MAX_UNITS} NAL units")
     return units
 
 
