@@ -367,11 +367,11 @@ def _final_response(status: int, message: str) -> web.Response:
 
 
 class _PeerErrorFilter(logging.Filter):
-    """Drops log records that any peer can cause: malformed requests, broken connections."""
+    """Drops log records that any peer can cause: malformed requests and bodies, broken connections."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         kind = record.exc_info[0] if isinstance(record.exc_info, tuple) else None
-        return kind is None or not issubclass(kind, (HttpProcessingError, ConnectionError))
+        return kind is None or not issubclass(kind, (HttpProcessingError, ConnectionError, web.RequestPayloadError))
 
 
 _logger = logging.getLogger("gateway.admin.http")  # of the server of aiohttp

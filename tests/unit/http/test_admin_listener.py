@@ -180,6 +180,17 @@ async def test_malformed_requests_are_refused_without_an_error_in_the_log(head, 
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+async def test_a_damaged_body_that_nobody_reads_is_no_error_in_the_log(caplog):
+    head = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 8\r\n\r\n"
+    with caplog.at_level(logging.INFO):
+        async with running() as admin, admin.connect() as wire:
+            await wire.send(head)
+            assert (await wire.reply()).status == 200
+            await wire.send("not gzip")
+            await wire.rest()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 async def test_a_client_that_half_closes_the_connection_gets_its_answer():
     async with running() as admin, admin.connect() as wire:
         await wire.send(HEAD.format("half"))
