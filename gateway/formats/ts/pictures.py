@@ -84,6 +84,7 @@ class PictureTrack:
         self._last: tuple[int, int] | None = None  # presentation and decode time of the last access unit
         self._guesses = False  # whether decode times are computed
         self._begin: int | None = None  # of the open access unit in the data; None: no NAL unit is known
+        self._has_slice = False
         self._times: tuple[int, int] | None = None
         self._clear(b"")
 
