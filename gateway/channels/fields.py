@@ -16,6 +16,7 @@ from gateway.channels.schedule import MAX_LENGTH, Schedule
 from gateway.channels.slugs import MAX_LENGTH as MAX_SLUG
 from gateway.channels.slugs import read_slug
 from gateway.media.caption_track import CaptionTrack
+from gateway.media.labels import LANGUAGE
 from gateway.ports.errors import InvalidField
 
 T = TypeVar("T", covariant=True)
@@ -320,7 +321,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
     },
     "captions": {
         "isCaption": Flag(),
-        "captionLanguage": TextField(35, "", captions.LANGUAGE, "a language tag such as en or pt-BR"),
+        "captionLanguage": TextField(35, "", LANGUAGE, "a language tag such as en or pt-BR"),
     },
     "relay": {"isRelay": Flag(), "relayURL": RELAY_URL, "relayTracks": RELAY_TRACKS},
     "kinesis": {

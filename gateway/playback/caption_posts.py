@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.channels.captions import LANGUAGE
 from gateway.channels.channel import Channel
 from gateway.channels.stores import ChannelReader, find_channel
 from gateway.channels.stream_key import SigningSecrets, Verdict
@@ -17,6 +16,7 @@ from gateway.http.response import Answer, Response, service_unavailable, text
 from gateway.lib.refusals import Refusals
 from gateway.live.posted_captions import PostedCaption, post_caption
 from gateway.live.stream import Stream
+from gateway.media.labels import is_language
 from gateway.ports.errors import StoreUnavailable, TooManyRequests
 
 PATH: Final = "captions"
@@ -83,7 +83,7 @@ def read_caption(body: bytes) -> PostedCaption:
     caption, language = sent.get("text"), sent.get("language", "")
     if not isinstance(caption, str) or not caption.strip() or len(caption) > MAX_TEXT or not _is_encodable(caption):
         raise ValueError(f"text: expected 1 to {MAX_TEXT} characters")
-    if not isinstance(language, str) or not LANGUAGE.fullmatch(language):
+    if language != "" and not is_language(language):
         raise ValueError("language: expected a tag such as en or pt-BR")
     return PostedCaption(caption, language)
 

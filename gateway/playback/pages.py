@@ -44,11 +44,7 @@ _NOT_PLAYABLE: Final = text(
 _HOME: Final = "home.html"
 _WATCH: Final = "watch.html"
 _NO_FILE: Final = text(404, "no such file")
-PAGE_HEADERS: Final = {
-    "Content-Security-Policy": _POLICY,
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
+PAGE_HEADERS: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "same-origin"}
 _TITLE: Final = "<title>Live stream</title>"  # of the watch page; replaced by the channel's name
 _MAX_DESCRIPTION: Final = 300  # characters for link previews
 
@@ -60,7 +56,7 @@ class _FileResponses:
 
     def __init__(self, path: str, asset: Asset, player_hosts: Sequence[str]) -> None:
         self.asset = asset
-        headers = {"ETag": f'"{asset.tag}"', "X-Content-Type-Options": "nosniff"}
+        headers = {"ETag": f'"{asset.tag}"'}
         if path == _BROADCASTER:
             inline = "".join(f" {source}" for source in asset.inline)
             headers |= {

@@ -1,14 +1,17 @@
 """Request bodies of any bytes: the result is an object or `BadRequest`."""
 
+import asyncio
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.api.answers import BadRequest
 from gateway.api.body import parse_object
-from tests.support.admin import admin
+from tests.support.admin import TOKEN, admin
+from tests.support.http import Wire
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -70,3 +73,44 @@ async def test_no_json_body_causes_a_server_error(tmp_path: Path):
                     assert (await response.json())["error"]
         listed = await api.json("GET", "/videostream")
         assert len(listed) > 1
+
+
+def waiting(method: str, path: str, size: int, token: str = TOKEN) -> str:
+    """The head of a request whose client sends its body only when it is asked."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: a", f"Authorization: Bearer {token}", f"Content-Length: {size}"]
+    return "\r\n".join([*lines, "Expect: 100-continue", "", ""])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "token", "status"),
+    [
+        ("PUT", "/site/logo", TOKEN, 413),
+        ("POST", "/videostream", TOKEN, 413),
+        ("PUT", "/videostream/{}", TOKEN, 413),
+        ("PUT", "/videostream/{}", "wrong", 401),
+    ],
+)
+async def test_a_body_that_is_refused_is_not_asked_for(tmp_path: Path, method: str, path: str, token: str, status: int):
+    async with admin(tmp_path) as api:
+        id = (await api.create())["id"]
+        wire = Wire(*await asyncio.open_connection(api.client.host, api.client.port))
+        await wire.send(waiting(method, path.format(id), 99_999_999, token))
+        assert (await wire.head()).status == status
+        await wire.close()
+
+
+async def test_a_client_that_waits_is_asked_for_its_body_once(tmp_path: Path):
+    async with admin(tmp_path) as api:
+        path, body = f"/videostream/{(await api.create())['id']}", b'{"videoname": "new"}'
+        wire = Wire(*await asyncio.open_connection(api.client.host, api.client.port))
+        await wire.send(waiting("PUT", path, len(body)))
+        assert await wire.exactly(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await wire.send(body)
+        reply = await wire.reply()
+        assert (reply.status, json.loads(reply.body)["videoname"]) == (200, "new")
+        await wire.send(f"{waiting('PUT', path, len(body))}{body.decode()}")
+        replies = [(await wire.head()).status]
+        if replies == [100]:
+            replies.append((await wire.reply()).status)
+        assert replies[-1] == 200
+        await wire.close()
