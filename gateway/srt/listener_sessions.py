@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 
@@ -24,6 +24,7 @@ from gateway.protocols.srt.listening import (
     refuse,
 )
 from gateway.protocols.srt.packets import HEAD_SIZE, HandshakeType, Reject, SrtHandshake, handshake_of, restamped
+from gateway.protocols.srt.stream_id import StreamId
 from gateway.srt.counters import SrtCounters
 from gateway.srt.link import Direction, LinkTicker, Paths, SrtLink, SrtUser
 
@@ -47,6 +48,10 @@ class SrtRequest(Protocol):
 
     def abandon(self) -> None:
         """Ends a request that did not become a link."""
+
+
+# Returns the request of a caller who wants to play (stream id, address). Raises HandshakeRefused.
+RequestSrtPlay: TypeAlias = Callable[[StreamId, str], SrtRequest]
 
 
 class SrtPeer(Protocol):

@@ -8,7 +8,6 @@ from gateway.ingest.services import ListenerServices
 from gateway.ingest.srt.push import SrtPush
 from gateway.listeners.port_listener import OpenListeners
 from gateway.listeners.udp_listener import UdpLimits, UdpListener
-from gateway.playback.srt import SrtPlay
 from gateway.protocols.srt.connection import IDLE_SECONDS
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
@@ -31,7 +30,7 @@ def open_srt(services: ListenerServices, workers: WorkerPool | None) -> OpenList
         except InvalidStreamId as error:
             raise HandshakeRefused(Reject.BAD_REQUEST, str(error)) from None
         if not asked.is_push:
-            return SrtPlay(services, asked, address)
+            return services.srt_play(asked, address)
         if workers is None:
             raise HandshakeRefused(Reject.FORBIDDEN, "this is an edge, which only plays")
         return SrtPush(services, workers, asked, address)
