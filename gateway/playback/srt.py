@@ -14,6 +14,7 @@ from gateway.channels.fields import IS_ENCRYPTED
 from gateway.channels.names import is_stream_name
 from gateway.channels.stores import find_channel
 from gateway.live.stream import Stream
+from gateway.packaging.backlog import SECONDS
 from gateway.packaging.services import PackagingServices
 from gateway.packaging.ts.continuous import SrtOutput, can_carry
 from gateway.packaging.viewer import Viewer
@@ -25,7 +26,7 @@ from gateway.ports.auth_hook import HookDetails
 from gateway.ports.errors import GatewayError, StoreUnavailable
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import PAYLOAD, Reject
-from gateway.protocols.srt.send_buffer import split
+from gateway.protocols.srt.send_buffer import KEEP
 from gateway.protocols.srt.stream_id import StreamId
 from gateway.settings import Settings
 from gateway.srt.link import Direction, SrtLink
@@ -51,6 +52,7 @@ class SrtPlay:
         details = HookDetails("&".join(f"{key}={value}" for key, value in asked.query.items()))
         self._play = Play(admission, streams, ViewerRequest(asked.name, address, asked.query.get("sign"), details))
         self._stream: Stream | None = None
+        self._link: SrtLink | None = None
         self._viewer: Viewer | None = None
         self._output: SrtOutput | None = None
 
@@ -77,10 +79,12 @@ class SrtPlay:
         # Not an SrtOutput: it failed, and will be started again.
         if not isinstance(output, SrtOutput) or (tracks is not None and not can_carry(tracks)):
             raise HandshakeRefused(Reject.NOT_SUPPORTED, "a transport stream cannot carry these codecs")
-        self._output = output
-        transport = SrtTransport(link)
-        limit = self._settings.limits.viewer_backlog
-        self._viewer = Viewer(transport, SRT, limit, link.peer, lambda reason: link.close(str(reason)))
+        self._output, self._link = output, link
+        self._viewer = Viewer(
+            *(SrtTransport(link, output), SRT, self._settings.limits.viewer_backlog, link.peer),
+            lambda reason: link.close(str(reason)),
+            seconds=max(SECONDS, KEEP * link.connection.agreement.send_latency),
+        )
         asyncio.get_running_loop().call_soon(self._join)  # the answer to the caller comes first
         return self
 
@@ -97,7 +101,12 @@ class SrtPlay:
         """Ignores the payloads: a player sends none."""
 
     def tick(self, now: float) -> None:
-        """Does nothing: SRT drops what a slow player does not take in time."""
+        """Ends a player that acknowledges nothing. SRT drops what a slow one does not take in time."""
+        if self._link is None or self._output is None:
+            return
+        since = self._link.connection.sent.unanswered_since
+        if since is not None and self._output.feed.count_stalled(now - since):
+            self._link.close("acknowledges nothing")
 
     def closed(self, reason: str) -> None:
         viewer, self._viewer = self._viewer, None
@@ -107,17 +116,19 @@ class SrtPlay:
 
 
 class SrtTransport(asyncio.Transport):
-    """The connection as a feed sees it: bytes of whole packets in, payloads out."""
+    """The connection as a feed sees it: bytes of whole packets in, payloads out, which all players share."""
 
-    def __init__(self, link: SrtLink) -> None:
+    def __init__(self, link: SrtLink, output: SrtOutput) -> None:
         super().__init__()
-        self._link = link
+        self._link, self._output = link, output
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._link.push(split(bytes(data), PAYLOAD))
+        assert isinstance(data, bytes), "a feed writes views to plain sockets only"
+        self._link.push(self._output.payloads(data))
 
     def get_write_buffer_size(self) -> int:
-        return self._link.connection.sent.waiting_packets * PAYLOAD
+        """Returns the bytes that the player has not acknowledged, about."""
+        return self._link.connection.sent.held * PAYLOAD
 
     def is_closing(self) -> bool:
         return bool(self._link.connection.ended)

@@ -25,6 +25,7 @@ from gateway.protocols.srt.listening import (
 )
 from gateway.protocols.srt.packets import HEAD_SIZE, HandshakeType, Reject, SrtHandshake, handshake_of, restamped
 from gateway.protocols.srt.stream_id import StreamId
+from gateway.protocols.srt.url import LatencyRange
 from gateway.srt.counters import SrtCounters
 from gateway.srt.link import Direction, LinkTicker, Paths, SrtLink, SrtUser
 
@@ -73,10 +74,10 @@ class SrtPeer(Protocol):
 class SrtServer:
     """The connections of one process. Implements UdpProtocol.
 
-    latency: at least, seconds. request(stream id, address): returns what a caller wants. Raises HandshakeRefused.
+    request(stream id, address): returns what a caller wants. Raises HandshakeRefused.
     """
 
-    latency: float
+    latency: LatencyRange
     request: Callable[[str, str], SrtRequest]
     tasks: Tasks
     cookies: Cookies = field(default_factory=Cookies)
@@ -175,10 +176,9 @@ class SrtSession:
         caller, link = conclusion.handshake.socket, None
         try:
             passphrase = await request.check()
-            agreement, answer = accept(conclusion, self._server.latency, passphrase, time.monotonic())
-            link = SrtLink(
-                SrtConnection(agreement, time.monotonic()), self._client.send, self._client.address, self._forget
-            )
+            latency, now = self._server.latency, time.monotonic()
+            agreement, answer = accept(conclusion, latency.least / 1000, passphrase, now, latency.most / 1000)
+            link = SrtLink(SrtConnection(agreement, now), self._client.send, self._client.address, self._forget)
             link.paths, link.direction = self._paths, request.direction
             link.user = await request.begin(link)
         except HandshakeRefused as error:

@@ -12,6 +12,7 @@ from gateway.protocols.srt.connection import IDLE_SECONDS
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
 from gateway.protocols.srt.stream_id import InvalidStreamId, parse_stream_id
+from gateway.protocols.srt.url import LatencyRange
 from gateway.srt.bonding import BondingServer
 from gateway.srt.link import READ_DELAY
 from gateway.srt.listener_sessions import SrtRequest, SrtServer
@@ -36,7 +37,8 @@ def open_srt(services: ListenerServices, workers: WorkerPool | None) -> OpenList
         return SrtPush(services, workers, asked, address)
 
     settings = services.settings
-    server = SrtServer(settings.srt.latency / 1000, request, services.tasks)
+    latency = LatencyRange(settings.srt.latency, settings.srt.max_latency)
+    server = SrtServer(latency, request, services.tasks)
     ticker = server.ticker
     limits = UdpLimits(services.pending, settings.limits.handshake, 2 * IDLE_SECONDS, READ_DELAY, lambda: bool(ticker))
     protocols = {"srt": server} | (
