@@ -51,14 +51,13 @@ class SrtPlay:
         self._settings = settings
         details = HookDetails("&".join(f"{key}={value}" for key, value in asked.query.items()))
         self._play = Play(admission, streams, ViewerRequest(asked.name, address, asked.query.get("sign"), details))
-        self._stream: Stream | None = None
         self._link: SrtLink | None = None
         self._viewer: Viewer | None = None
         self._output: SrtOutput | None = None
 
     async def check(self) -> str:
         try:
-            stream = self._stream = await self._play.begin(_MAX_WAIT)
+            stream = await self._play.wait(_MAX_WAIT)
         except GatewayError as error:
             raise rejected(error) from None
         return await self._passphrase(stream.channel)
@@ -73,9 +72,11 @@ class SrtPlay:
         return channel.srt_passphrase or self._settings.srt.passphrase.get_secret_value()
 
     async def begin(self, link: SrtLink) -> SrtPlay:
-        assert self._stream is not None  # `check` was called before
-        output = self._stream.output("srt")
-        tracks = self._stream.tracks
+        try:
+            stream = await self._play.begin(_MAX_WAIT)
+        except GatewayError as error:
+            raise rejected(error) from None
+        output, tracks = stream.output("srt"), stream.tracks
         # Not an SrtOutput: it failed, and will be started again.
         if not isinstance(output, SrtOutput) or (tracks is not None and not can_carry(tracks)):
             raise HandshakeRefused(Reject.NOT_SUPPORTED, "a transport stream cannot carry these codecs")

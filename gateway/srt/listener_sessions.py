@@ -28,6 +28,7 @@ from gateway.protocols.srt.stream_id import StreamId
 from gateway.protocols.srt.url import LatencyRange
 from gateway.srt.counters import SrtCounters
 from gateway.srt.link import Direction, LinkTicker, Paths, SrtLink, SrtUser
+from gateway.srt.passphrase_guesses import PassphraseGuesses
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +81,7 @@ class SrtServer:
     latency: LatencyRange
     request: Callable[[str, str], SrtRequest]
     tasks: Tasks
+    guesses: PassphraseGuesses
     cookies: Cookies = field(default_factory=Cookies)
     ticker: LinkTicker = field(default_factory=LinkTicker)
     counters: SrtCounters = field(default_factory=SrtCounters)
@@ -176,8 +178,17 @@ class SrtSession:
         caller, link = conclusion.handshake.socket, None
         try:
             passphrase = await request.check()
-            latency, now = self._server.latency, time.monotonic()
-            agreement, answer = accept(conclusion, latency.least / 1000, passphrase, now, latency.most / 1000)
+            latency, now, guesses = self._server.latency, time.monotonic(), self._server.guesses
+            guess = self._client.address, passphrase, conclusion.key_material, now
+            if not guesses.may_judge(*guess):
+                self._server.counters.refuse(Reject.BAD_SECRET)  # without an answer: the caller tries again
+                return
+            try:
+                agreement, answer = accept(conclusion, latency.least / 1000, passphrase, now, latency.most / 1000)
+            except HandshakeRefused as error:
+                if error.code == Reject.BAD_SECRET:
+                    guesses.note_wrong(*guess)
+                raise
             link = SrtLink(SrtConnection(agreement, now), self._client.send, self._client.address, self._forget)
             link.paths, link.direction = self._paths, request.direction
             link.user = await request.begin(link)

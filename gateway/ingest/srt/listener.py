@@ -16,6 +16,7 @@ from gateway.protocols.srt.url import LatencyRange
 from gateway.srt.bonding import BondingServer
 from gateway.srt.link import READ_DELAY
 from gateway.srt.listener_sessions import SrtRequest, SrtServer
+from gateway.srt.passphrase_guesses import PassphraseGuesses
 from gateway.workers.worker_pool import WorkerPool
 
 
@@ -38,7 +39,7 @@ def open_srt(services: ListenerServices, workers: WorkerPool | None) -> OpenList
 
     settings = services.settings
     latency = LatencyRange(settings.srt.latency, settings.srt.max_latency)
-    server = SrtServer(latency, request, services.tasks)
+    server = SrtServer(latency, request, services.tasks, PassphraseGuesses(services.admission.refusals))
     ticker = server.ticker
     limits = UdpLimits(services.pending, settings.limits.handshake, 2 * IDLE_SECONDS, READ_DELAY, lambda: bool(ticker))
     protocols = {"srt": server} | (
