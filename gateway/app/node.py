@@ -84,7 +84,7 @@ async def serve(
                 certificate=certificate,
             )
             role = await open_role(parts)
-            capacity = FreeCapacity(FreeProcessor(), role.viewers.limits, role.viewer_count)
+            capacity = FreeCapacity(FreeProcessor(), role.viewers.plays.limits, role.viewer_count)
             parts.own_address.load = capacity.shown
             _find_siblings(parts, role)
             listeners = Listeners(parts, role, LoadAgent(lambda: capacity.percent))
@@ -130,7 +130,7 @@ async def serve(
 
 def _find_siblings(parts: NodeParts, role: Role) -> None:
     """Lets viewers whom the limits of this node refuse go to other nodes."""
-    nodes, limits, protection = role.nodes, role.viewers.limits, role.viewers.protection
+    nodes, limits, protection = role.nodes, role.viewers.plays.limits, role.viewers.protection
     if nodes is None or not limits.node_mbps:
         return
     siblings = SiblingNodes(nodes, parts.identity.id, parts.identity.site)

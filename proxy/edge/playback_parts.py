@@ -30,7 +30,6 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
         MediaRoutes.of(LadderPlayback(streams, viewers.counts)),
         FlvViewers(settings.limits.viewer_backlog),
         viewers.counts,
-        settings.stream.wait_for_publisher,
         remote_files=edge.http_cache,
         reports=viewer_reports(node, edge.http_cache),
     )
@@ -38,7 +37,7 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
     limit = Refusals(PER_MINUTE if settings.limits.refusals_per_minute else 0)
     publishers = PublisherRequests(cluster.gateways, cluster.peers, node.tasks, limit)
     return PlaybackRouter(
-        PlaybackAccess(channels.cached, viewers.protection, channels.owners, channels.slugs),
+        PlaybackAccess(viewers.plays, channels.owners, channels.slugs),
         live,
         Pages(settings.playback.public_url, settings.playback.player_hosts, site=viewers.site),
         health,
@@ -47,5 +46,5 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
             public_channels=ChannelList(edge.site.public_channels, node.tasks),
             publishers=PublisherRoutes(publishers.ports, publishers.servers, publishers.obs),
         ),
-        {"vod": VodFiles(recordings, recordings.film_page, viewers.protection, channels.owners, viewers.play_hook)},
+        {"vod": VodFiles(recordings, recordings.film_page, viewers.protection, channels.owners, viewers.plays.hook)},
     )
