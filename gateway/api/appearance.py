@@ -14,7 +14,7 @@ from gateway.api import console_schemas, schemas
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.authenticators import USER
 from gateway.api.body import json_object
-from gateway.api.channels import answer_with, store_changes, stored_channel
+from gateway.api.channels import answer_with, author, stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.films import read_chunks
 from gateway.api.route import operation
@@ -92,8 +92,7 @@ async def set_poster(request: web.Request) -> web.Response:
         await context.objects.put(key, file)
     if key != channel.poster:
         await delete_poster_file(context, channel.poster)
-        channel = await store_changes(request, channel.id, {"poster": key})
-        log.info("poster changed", channel=channel.id)
+        channel = await context.changes.update(channel.id, {"poster": key}, author(request))
     return await answer_with(request, channel)
 
 
@@ -102,7 +101,8 @@ async def remove_poster(request: web.Request) -> web.Response:
     """Remove the poster of a channel."""
     context, channel = request.app[CONTEXT], await stored_channel(request)
     if channel.poster:
-        key, channel = channel.poster, await store_changes(request, channel.id, {"poster": ""})
+        key = channel.poster
+        channel = await context.changes.update(channel.id, {"poster": ""}, author(request))
         await delete_poster_file(context, key)
     return await answer_with(request, channel)
 

@@ -11,8 +11,9 @@ from gateway.alarms.alarms import Alarms
 from gateway.api.authenticators import Authenticators
 from gateway.api.presenter import Presenter
 from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
+from gateway.channels.channel_changes import ChannelChanges
 from gateway.channels.media_owners import MediaOwners, StoredDeletions
-from gateway.channels.stores import ChannelStore, DomainStore
+from gateway.channels.stores import DomainStore, StoredChannels
 from gateway.channels.stream_key import SigningSecrets
 from gateway.diagnosis.cue_log import CueLog
 from gateway.diagnosis.daily_traffic import DailyTraffic
@@ -109,7 +110,8 @@ class Context:
     hub: Hub
     inputs: ChannelInputs
     previews: InputPreviews
-    channels: ChannelStore
+    channels: StoredChannels
+    changes: ChannelChanges
     domains: DomainStore
     secrets: SigningSecrets = field(repr=False)
     authenticators: Authenticators = field(repr=False)
@@ -122,7 +124,6 @@ class Context:
     experience: Experience
     cues: CueLog
     traffic: DailyTraffic
-    drop_cached: Callable[[str], None] = lambda channel_id: None
     cluster: ClusterQueries = field(default_factory=SingleNode)
     remote_viewers: RemoteViewerCounts = field(default_factory=RemoteViewerCounts)
     refusals: RefusalLog = field(default_factory=RefusalLog)

@@ -76,6 +76,7 @@ class Gateway(Role):
             tasks.start(inputs.scan(parts.backends.stores.channels), "inputs without a push")
         if parts.member is not None:
             parts.member.start()
+        tasks.start(parts.channels.watch.run(parts.channels.changes), "stored channels")
         protection = ScaleInProtection(self._has_publisher, shared=node.settings.data / "publishing.lock")
         if protection.available:
             tasks.start(protection.run(), "task protection")
@@ -86,7 +87,9 @@ class Gateway(Role):
     async def welcome(self) -> None:
         if self._welcome:
             parts = self._parts
-            text = await first_run.welcome_text(parts.node, parts.backends.stores, parts.publishers.shown_ports())
+            text = await first_run.welcome_text(
+                parts.node, parts.backends.stores.domains, parts.channels.changes, parts.publishers.shown_ports()
+            )
             print(text, flush=True)  # noqa: T201
 
     def retire(self) -> None:

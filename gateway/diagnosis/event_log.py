@@ -210,6 +210,10 @@ class EventLog:
 
     # ---- reading ----
 
+    async def since(self, channel: str, seconds: float) -> list[StoredEvent]:
+        """Returns the events of a channel since a time, of any node. seconds: since 1970. Raises StoreUnavailable."""
+        return await self.newest(EventQuery(_BATCH, channel, since=first_id(seconds)))
+
     async def newest(self, query: EventQuery) -> list[StoredEvent]:
         """Returns the selected events, the newest first. Raises StoreUnavailable.
 

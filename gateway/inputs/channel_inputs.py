@@ -44,7 +44,7 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import MAIN, ONLY_MAIN, InputKind, InputSpec, stored_inputs
 from gateway.channels.names import channel_of
-from gateway.channels.stores import ChannelReader, ChannelStore, find_channel
+from gateway.channels.stores import ChannelReader, StoredChannels, find_channel
 from gateway.inputs.channel_input import InputState
 from gateway.inputs.descriptor import InputServices
 from gateway.inputs.registry import all_inputs
@@ -203,7 +203,7 @@ class ChannelInputs:
         if not self._switchers[id].has_push:
             self._hub.end(id, EndReason.SHUTDOWN)
 
-    async def scan(self, channels: ChannelStore) -> None:
+    async def scan(self, channels: StoredChannels) -> None:
         """Starts the channels that are on air without a push, until it is cancelled. One process of a host does it."""
         while not self._closed:
             try:

@@ -5,7 +5,7 @@ transaction that writes the channel. It counts only while its channel has this s
 program left behind stop nobody.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.adapters.aws.attributes import from_item, to_item
@@ -35,6 +35,11 @@ class DynamoChannels(DynamoStore):
 
     async def get(self, id: str) -> Channel:
         return _channel(await self._item(id))
+
+    async def get_many(self, ids: Collection[str]) -> Mapping[str, Channel | None]:
+        async with self._table.client() as client:
+            items = await self._table.get_many(client, [_key(id) for id in ids], ConsistentRead=True)
+        return {channel.id: channel for channel in map(_channel, items)}
 
     async def list(self) -> list[Channel]:
         return [_channel(item) for item in await self._table.read_all() if "/" not in item[ID]["S"]]

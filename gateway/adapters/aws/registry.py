@@ -1,6 +1,5 @@
 """Nodes and their stream claims in DynamoDB, in the old system's table of live sessions (hash key `UUID`)."""
 
-import asyncio
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,7 +13,7 @@ from gateway.adapters.aws.session import AwsSession, call
 from gateway.channels.names import is_channel_id
 from gateway.lib.bounded_json import MAX_NUMBER
 from gateway.lib.numbers import read_integer
-from gateway.ports.errors import HeldByOtherNode, StoreUnavailable
+from gateway.ports.errors import HeldByOtherNode
 from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Node, NodeRole, StreamClaim
 
 _KEY: Final = "UUID"
@@ -23,10 +22,6 @@ _KEY: Final = "UUID"
 _NODES: Final = "/nodes"
 _NODE: Final = "/node/"
 _ROLES: Final = frozenset(str(role) for role in NodeRole)
-_MAX_KEYS: Final = 100  # in one BatchGetItem
-# Pauses in seconds before a request repeats the keys that a throttled table left out. Their sum is below the time-out
-# of a call.
-_RETRY_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 # Every name has a placeholder: UUID, ROLE and LEFT are reserved words, and others may become reserved.
 _CLAIM_FIELDS: Final = (_KEY, "node", "address", "claim", "started", "left", "cluster", "expires")
 # A row of the old system or of another program is not a claim, so it may be replaced at once.
@@ -84,7 +79,7 @@ class DynamoRegistry(DynamoStore):
             listed = answer.get("Item", {})
             ids = set(listed.get("ids", {}).get("SS", ()))
             self._listed &= ids
-            rows = await self._batch(client, [_NODE + id for id in ids], ConsistentRead=True)
+            rows = await self._table.get_many(client, [_key(_NODE + id) for id in ids], ConsistentRead=True)
         if missing := ids - {row[_KEY]["S"].removeprefix(_NODE) for row in rows}:
             await self._drop(missing, int(listed.get("version", {}).get("N", 0)))
         return [node for node in map(_node, rows) if node is not None]
@@ -111,33 +106,13 @@ class DynamoRegistry(DynamoStore):
         names = {f"#{name}": name for name in _CLAIM_FIELDS}
         projection = {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
         async with self._table.client() as client:
-            rows = await self._batch(client, wanted, **projection)
+            rows = await self._table.get_many(client, [_key(stream) for stream in wanted], **projection)
         claims = [claim for row in rows if (claim := self._unexpired_claim(row)) and not claim.left]
         return {claim.stream: claim for claim in claims}
 
     async def claim_of(self, stream: str) -> StreamClaim | None:
         item = await self._table.get(_key(stream)) if is_channel_id(stream) else None
         return self._unexpired_claim(item) if item else None
-
-    async def _batch(self, client: Any, keys: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
-        """Returns the items with these keys, which must be unique.
-
-        Reads 100 keys per request, with more requests if the table throttles.
-        """
-        items: list[dict[str, Any]] = []
-        for first in range(0, len(keys), _MAX_KEYS):
-            batch = [_key(key) for key in keys[first : first + _MAX_KEYS]]
-            request: dict[str, Any] = {self._table.name: {"Keys": batch, **parameters}}
-            pauses = iter(_RETRY_SECONDS)
-            while True:
-                answer = await client.batch_get_item(RequestItems=request)
-                items += answer.get("Responses", {}).get(self._table.name, ())
-                if not (request := answer.get("UnprocessedKeys", {})):
-                    break
-                if (pause := next(pauses, None)) is None:
-                    raise StoreUnavailable(f"dynamodb ({self._table.label}) did not return all rows")
-                await asyncio.sleep(pause)
-        return items
 
     async def _drop(self, ids: Collection[str], version: int | None = None) -> None:
         """Removes ids from the set of nodes. version: removes them only if the set still has this version."""

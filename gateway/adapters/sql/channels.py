@@ -2,7 +2,7 @@
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from gateway.adapters.sql.sql_store import SqlStore, Value, to_json
@@ -61,6 +61,11 @@ class ChannelRows(SqlStore):
 
     async def get(self, id: str) -> Channel:
         return _channel(await self._item(id))
+
+    async def get_many(self, ids: Collection[str]) -> Mapping[str, Channel | None]:
+        marks = ", ".join("?" * len(ids))
+        rows = await self.rows(f"SELECT id, item FROM channels WHERE id IN ({marks})", *ids)  # noqa: S608 only marks
+        return {id: _readable(id, text) for id, text in rows}
 
     async def list(self) -> list[Channel]:
         rows = await self.rows(f"{_LIVE} ORDER BY {self.NUMBER}", _DELETED)
@@ -173,3 +178,12 @@ class ChannelRows(SqlStore):
 
 def _channel(text: str) -> Channel:
     return Channel(json.loads(text))
+
+
+def _readable(id: str, text: str) -> Channel | None:
+    """Returns the channel in a row; None if another program has written something else."""
+    try:
+        item = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return Channel(item) if isinstance(item, dict) and item.get(ID) == id else None

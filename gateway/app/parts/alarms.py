@@ -13,7 +13,7 @@ from gateway.app.node_parts import NodeParts
 from gateway.app.parts.backends import Backends
 from gateway.app.parts.diagnosis import Diagnosis
 from gateway.app.parts.live import Live
-from gateway.channels.stores import ChannelStore
+from gateway.channels.stores import StoredChannels
 from gateway.lib.egress import Egress
 from gateway.ports.cluster_queries import ClusterQueries
 from gateway.ports.errors import GatewayError
@@ -43,7 +43,7 @@ async def build_alarms(
     return alarms
 
 
-def _name_in(channels: ChannelStore) -> Callable[[str], Awaitable[str]]:
+def _name_in(channels: StoredChannels) -> Callable[[str], Awaitable[str]]:
     async def name(id: str) -> str:
         try:
             return (await channels.get(id)).name or id

@@ -738,7 +738,11 @@ def called(path: Path) -> set[str]:
         on_table = [
             c for c in calls if isinstance(c.func, ast.Attribute) and ast.unparse(c.func.value) == "self._table"
         ]
-        shared = {"get": "get_item", "read_all": "scan"}  # `read_all` takes the name of another operation
+        shared = {
+            "get": "get_item",
+            "get_many": "batch_get_item",
+            "read_all": "scan",
+        }  # `read_all` takes the name of another operation
         methods |= {
             shared[name] for c in on_table if (name := c.func.attr) in shared and not (name == "read_all" and c.args)
         }
