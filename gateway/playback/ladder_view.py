@@ -106,13 +106,19 @@ def current_ladder(hub: PlayableStreams, stream: Stream, format: tuple[str, type
         rendition = find(f"{stream.name}@{plan.name}")
         output = packager(rendition, *format) if rendition is not None else None
         if isinstance(output, Packager) and output.ready:
-            declared_bitrate = int(plan.bitrate * plan.vbv) + plan.audio
+            declared_bitrate = int(encoded_bitrate(plan, rendition) * plan.vbv) + plan.audio
             renditions.append(LadderRendition(plan.name, output, declared_bitrate, plan.name in pushed.by_name))
         elif not isinstance(output, Response) or output.status != 404:
             # 404: this format is off for the rendition, or the rendition cannot have it.
             missing.append(plan.name)
     audio = _audio(stream, find) if format is TS and pushed else ()
     return LadderView(renditions, missing, bool(planned) or bool(pushed), source, audio)
+
+
+def encoded_bitrate(step: LadderStep, rendition: Stream | None) -> int:
+    """Returns the video's bits per second: those of the step, or fewer if its encoder says so."""
+    told = rendition.tracks.metadata.get("videodatarate") if rendition is not None and rendition.tracks else None
+    return min(step.bitrate, round(1000 * told)) if isinstance(told, float) else step.bitrate
 
 
 def _audio(stream: Stream, find: Callable[[str], Stream | None]) -> list[AudioRendition]:

@@ -2,7 +2,7 @@
 
 import { h, icon } from "./dom.js";
 import { speak } from "./language.js";
-import { AUTO, SOURCE } from "./quality.js";
+import { AUTO, nameOf, SOURCE } from "./quality.js";
 import { t } from "./words.js";
 
 /** @typedef {import("./dom.js").Shape} Shape */
@@ -211,8 +211,9 @@ function face(it, shape, words) {
 }
 
 /** @param {Choice} choice @returns {string} */
-function short({ id, height }) {
-  if (id !== SOURCE) return id;
+function short(choice) {
+  const { id, height } = choice;
+  if (id !== SOURCE) return nameOf(choice);
   return height ? `${t("quality.source")} ${height}p` : t("quality.source");
 }
 

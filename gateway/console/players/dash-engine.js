@@ -82,7 +82,8 @@ export function dashEngine(video, url) {
       return Number.isFinite(seconds) && seconds > 0 ? seconds : null;
     },
     toLive() { if (player.isReady() && player.isDynamic()) player.seekToOriginalLive(); },
-    qualities: () => levels().map(({ id, height, bandwidth }) => ({ id: nameOf(id), height: height ?? 0, bitrate: bandwidth ?? 0 })),
+    qualities: () => levels().map(({ id, width, height, bandwidth }) =>
+      ({ id: nameOf(id), width: width ?? 0, height: height ?? 0, bitrate: bandwidth ?? 0 })),
     quality(id) {
       if (id === wanted) return;
       wanted = id;

@@ -131,7 +131,7 @@ function openHlsJs(video, url, now, lowLatency) {
       const edge = hls.liveSyncPosition;
       if (edge !== null && edge > video.currentTime + 0.5) video.currentTime = edge;
     },
-    qualities: () => hls.levels.map(({ url: [at = ""], height = 0, bitrate }) => ({ id: nameOf(at, url), height, bitrate })),
+    qualities: () => hls.levels.map(({ url: [at = ""], width = 0, height = 0, bitrate }) => ({ id: nameOf(at, url), width, height, bitrate })),
     quality(id) {
       if (id === wanted) return;
       wanted = id;

@@ -52,6 +52,16 @@ def test_the_smallest_rung_stays_at_the_size_of_a_source_that_is_smaller_still()
     assert sizes(1, 1) == {"360p": (2, 2)}
 
 
+def test_a_small_source_gets_bits_for_its_pixels_and_about_its_own_rate() -> None:
+    hd = replace(STANDARD[2], bitrate=2_800_000)  # 1280×720
+    assert fit([hd], 1920, 1080, 500_000)[0].step.bitrate == 2_800_000
+    assert fit([hd], 640, 360)[0].step.bitrate == 700_000
+    assert fit([hd], 640, 360, 500_000)[0].step.bitrate == 500_000
+    assert fit([hd], 640, 360, 5_000_000)[0].step.bitrate == 700_000
+    assert fit([hd], 640, 360, 1000)[0].step.bitrate == 350_000, "a wrong declaration"
+    assert fit([hd], 64, 36)[0].step.bitrate == 100_000
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [((640, 480), (480, 360)), ((1920, 800), (640, 266)), ((1998, 1080), (640, 346)), ((720, 576), (450, 360))],

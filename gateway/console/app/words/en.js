@@ -12,6 +12,7 @@ export default {
   "ask.relay.more": "Several targets, or other tracks",
   "ask.relay.text": "Address with the key: rtmp://host/app/key or srt://host:port?streamid=key",
   "ask.transcoding": "Which renditions?",
+  "ask.transcoding.larger": "Larger than the source",
   "ask.transcoding.missing": "Choose at least one rendition.",
   "ask.transcoding.more": "Choose the codec or a ladder of your own",
   "ask.transcoding.text": "500 kbit/s to 5 Mbit/s, as players expect today. Each rendition costs CPU.",

@@ -12,6 +12,7 @@ export default {
   "ask.relay.more": "多个目标或其他轨道",
   "ask.relay.text": "含密钥的地址：rtmp://host/app/key 或 srt://host:port?streamid=key",
   "ask.transcoding": "要哪些清晰度？",
+  "ask.transcoding.larger": "大于源画面",
   "ask.transcoding.missing": "请至少选择一种清晰度。",
   "ask.transcoding.more": "选择编码或自定义码率阶梯",
   "ask.transcoding.text": "码率 500 kbit/s 到 5 Mbit/s，符合当今播放器的要求。每种清晰度都会占用 CPU。",

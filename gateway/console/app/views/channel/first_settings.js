@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 
 import { api, isAbort } from "../../../players/api.js";
-import { RUNGS } from "../../channel.js";
+import { largerRungs, RUNGS } from "../../channel.js";
 import { Dialog } from "../../dialog.js";
 import { t } from "../../i18n.js";
 import { channelHref } from "../../router.js";
@@ -30,10 +30,11 @@ const ASKED = {
   relay: { output: "relay", field: "relayURL", most: 2048, body: ({ text }) => ({ relayURL: [text.trim()], isRelay: true }) },
 };
 
-/** @param {{section: Section, channel: Channel, onClose: () => void, onChanged: () => void}} props */
-export function FirstSettings({ section, channel, onClose, onChanged }) {
+/** @param {{section: Section, channel: Channel, session: import("../../channel.js").Session | null, onClose: () => void, onChanged: () => void}} props */
+export function FirstSettings({ section, channel, session, onClose, onChanged }) {
+  const larger = largerRungs(session);
   const { output, field, most, body } = ASKED[section];
-  const [draft, setDraft] = useState(/** @type {Draft} */ ({ text: "", rungs: ["ld", "hd"] }));
+  const [draft, setDraft] = useState(/** @type {Draft} */ ({ text: "", rungs: ["ld", "hd"].filter((rung) => !larger.includes(rung)) }));
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState("");
   const change = (/** @type {Partial<Draft>} */ changes) => { setDraft({ ...draft, ...changes }); setError(""); };
@@ -56,8 +57,8 @@ export function FirstSettings({ section, channel, onClose, onChanged }) {
     ${field ? html`<${Field} label=${t(`ask.${section}.text`)} name=${field} value=${draft.text} maxlength=${most} error=${error}
         autofocus required autocomplete="off" onInput=${(/** @type {string} */ text) => change({ text })} />`
       : html`<p>${t(`ask.${section}.text`)}</p><div class="stack" role="group" aria-label=${t(`ask.${section}`)}>
-        ${RUNGS.map((rung) => html`<${Switch} key=${rung} label=${t(`field.${rung}`)} hint=${t(`field.${rung}.hint`)}
-          checked=${draft.rungs.includes(rung)} onChange=${(/** @type {boolean} */ on) =>
+        ${RUNGS.map((rung) => html`<${Switch} key=${rung} label=${t(`field.${rung}`)} hint=${t(larger.includes(rung) ? "ask.transcoding.larger" : `field.${rung}.hint`)}
+          disabled=${larger.includes(rung)} checked=${draft.rungs.includes(rung)} onChange=${(/** @type {boolean} */ on) =>
             change({ rungs: on ? [...draft.rungs, rung] : draft.rungs.filter((one) => one !== rung) })} />`)}
         ${error && html`<p class="error" role="alert">${error}</p>`}</div>`}
     <p class="hint"><a href=${channelHref(channel.id, `/edit?section=${section}`)} onClick=${onClose}>${t(`ask.${section}.more`)}</a></p>
