@@ -73,7 +73,7 @@
  * @property {string} media   file name beside the page, "live.flv"
  * @property {string} [protocol]  name in reports, if it is not the output's
  * @property {(status: Status) => Address[]} [others]  further addresses, for other qualities
- * @property {string | null} unsupported  reason why this browser cannot play the format; null if it can
+ * @property {string | null} unsupported  name of the feature that the format needs and this browser lacks; null: none
  * @property {OpenEngine} open
  */
 

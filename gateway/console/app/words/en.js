@@ -282,6 +282,7 @@ export default {
   "preview.elsewhere": "Only listed pages may show this channel. This console is not listed.",
   "preview.format": "Format",
   "preview.lost": "Connection lost. Trying again …",
+  "preview.missing": "It has no {feature}.",
   "preview.mixed": "This page is encrypted, but the stream’s address is not, so the browser refuses it. Set an https:// pull domain.",
   "preview.newest": "Jump to live",
   "preview.off": "No output for browsers is on",

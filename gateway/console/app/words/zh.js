@@ -282,6 +282,7 @@ export default {
   "preview.elsewhere": "只有名单上的网页可以播放该频道，本控制台不在名单上。",
   "preview.format": "格式",
   "preview.lost": "连接中断，正在重试…",
+  "preview.missing": "缺少 {feature}。",
   "preview.mixed": "本页已加密而流地址未加密，浏览器拒绝播放。请设置 https:// 拉流域名。",
   "preview.newest": "跳到直播",
   "preview.off": "没有开启供浏览器使用的输出",
