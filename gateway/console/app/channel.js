@@ -110,6 +110,12 @@ export const OUTPUTS = /** @type {const} */ ([
 /** The flags of the renditions that the standard ladder can have. */
 export const RUNGS = ["ld", "sd", "hd", "ud"];
 
+/** @param {Session | null} session @returns {{width: number, height: number}} of the live picture; 0: unknown */
+export function pictureSize(session) {
+  const video = session?.tracks.find(({ kind }) => kind === "video");
+  return { width: video?.["width"] ?? 0, height: video?.["height"] ?? 0 };
+}
+
 /** The largest pictures of these renditions. @type {Record<string, readonly [number, number]>} */
 const BOXES = { ld: [640, 360], sd: [854, 480], hd: [1280, 720], ud: [1920, 1080] };
 
@@ -119,8 +125,7 @@ const BOXES = { ld: [640, 360], sd: [854, 480], hd: [1280, 720], ud: [1920, 1080
  * @returns {string[]}
  */
 export function largerRungs(session) {
-  const video = session?.tracks.find(({ kind }) => kind === "video");
-  const [width, height] = [video?.["width"] ?? 0, video?.["height"] ?? 0];
+  const { width, height } = pictureSize(session);
   const larger = (/** @type {string} */ rung) => width > 0 && (BOXES[rung]?.[0] ?? 0) > width && (BOXES[rung]?.[1] ?? 0) > height;
   return RUNGS.slice(1).filter(larger);
 }
