@@ -5,7 +5,7 @@ renditions), "error" (null: solved) or "damaged".
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
@@ -13,6 +13,7 @@ from typing import Final
 COPY: Final = 0
 _RATE_TOLERANCE: Final = Fraction(6, 5)  # a source up to this multiple of `max_rate` keeps all pictures
 _MIN_BITRATE: Final = 100_000  # bits per second; of the smallest rendition of a small source
+_MAX_KILOBITS: Final = 1_000_000  # a second; a larger declared bit rate is ignored
 FALLBACK_AUDIO: Final = 128_000  # bits per second; used for COPY if the source audio is not AAC
 
 
@@ -72,7 +73,13 @@ def display_size(width: int, height: int, sample_aspect: Fraction) -> tuple[int,
     return max(1, round(width * sample_aspect)), height
 
 
-def fit(steps: Sequence[LadderStep], width: int, height: int, source_bitrate: float = 0) -> tuple[FittedStep, ...]:
+def declared_bitrate(metadata: Mapping[str, object]) -> int:
+    """Returns the video's bits per second in onMetaData; 0: there is none, or it is impossible."""
+    kilobits = metadata.get("videodatarate")
+    return round(1000 * kilobits) if isinstance(kilobits, float) and 0 < kilobits < _MAX_KILOBITS else 0
+
+
+def fit(steps: Sequence[LadderStep], width: int, height: int, source_bitrate: int = 0) -> tuple[FittedStep, ...]:
     """Returns the renditions for a source of this size (square pixels), each with its picture size.
 
     A rendition is omitted if both its width and its height exceed the source's. If all exceed it, the smallest is used
@@ -94,14 +101,14 @@ def fit(steps: Sequence[LadderStep], width: int, height: int, source_bitrate: fl
     return tuple(fitted)
 
 
-def _shrink(step: LadderStep, pixels: int, source_bitrate: float) -> LadderStep:
+def _shrink(step: LadderStep, pixels: int, source_bitrate: int) -> LadderStep:
     """Returns the step with a bit rate for pictures of so many pixels, and at most about that of the source.
 
     A publisher may declare a wrong bit rate, so at least half of the bits for these pixels are kept.
     """
     bitrate = step.bitrate * pixels // (step.width * step.height)
     if source_bitrate:
-        bitrate = min(bitrate, max(bitrate // 2, int(source_bitrate)))
+        bitrate = min(bitrate, max(bitrate // 2, source_bitrate))
     return replace(step, bitrate=min(step.bitrate, max(bitrate, _MIN_BITRATE)))
 
 

@@ -40,8 +40,8 @@ const figure = (/** @type {string} */ text, /** @type {number} */ absent) =>
 /**
  * @param {{draft: Draft, size: Size, isNew: boolean, picture: string | null, pictureOrigins: string[],
  *   onMove: (left: number, top: number) => void}} props
- *   size: of the stream, pixels. isNew: whether it is placed at the bottom right until the user moves it. picture: address of the latest picture, null if none. pictureOrigins: origins from which
- *   this page may show pictures.
+ *   size: of the stream, pixels. isNew: whether it is placed at the bottom right until the user moves it. picture: address
+ *   of the latest picture, null if none. pictureOrigins: origins from which this page may show pictures.
  */
 export function WatermarkStage({ draft, size, isNew, picture, pictureOrigins, onMove }) {
   const stage = useRef(/** @type {HTMLElement | null} */ (null));

@@ -183,8 +183,7 @@ class LadderWorker:
     def _update_steps(self, size: tuple[int, int, Fraction]) -> None:
         """Starts, changes and ends renditions, all at one key picture."""
         self._source_size = size
-        declared = self._tracks.metadata.get("videodatarate")
-        bitrate = 1000 * declared if isinstance(declared, float) else 0
+        bitrate = ladder_plan.declared_bitrate(self._tracks.metadata)
         fitted_steps = ladder_plan.fit(self._plan.rungs, *ladder_plan.display_size(*size), bitrate)
         wanted = {fitted.step.name: fitted for fitted in fitted_steps}
         self._send_note(rungs=list(wanted))

@@ -94,7 +94,7 @@ function told(output, flag) {
   if (output.enabled && output["segments"]) words.push(t("told.segments", { n: output["segments"], size: bytes(output["bytes"]) }));
   if (output.enabled && "made" in output) words.push(t("told.made", { n: output["made"] }));
   if (output.enabled && "clips" in output) words.push(t("told.clips", { n: output["clips"] }));
-  if (output.enabled && Array.isArray(output["renditions"])) words.push(output["renditions"].map((one) =>
+  if (output.enabled && output.name === "codec" && output["renditions"]) words.push(output["renditions"].map((/** @type {{name: string, width: number, height: number}} */ one) =>
     nameOf({ ...one, id: one.name.replace(/^.*@/, ""), bitrate: 0 })).join(" · "));
   if (output.enabled && output["larger"]?.length) words.push(t("told.larger", { names: output["larger"].join(", ") }));
   if (output.enabled && output["fragments"]) words.push(t("told.fragments",
