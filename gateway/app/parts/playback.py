@@ -41,7 +41,7 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
     node, stores, viewers, live = gateway.node, gateway.backends.stores, gateway.viewers, gateway.live
     settings, tasks, channels = node.settings, node.tasks, viewers.channels
     rewind = Rewind(stores.objects, tasks)
-    pages = FilmPages(stores.films, stores.objects, channels.owners)
+    pages = FilmPages(stores.films, stores.objects, channels.owners, viewers.site, settings.playback.public_url)
     recordings = RecordingFiles(stores.objects, pages)
     vod_files = VodFiles(recordings, pages.film, viewers.protection, channels.owners, viewers.plays.hook)
     http_cache = gateway.member.http_cache if gateway.member is not None else None

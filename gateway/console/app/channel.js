@@ -110,6 +110,26 @@ export const OUTPUTS = /** @type {const} */ ([
 /** The flags of the renditions that the standard ladder can have. */
 export const RUNGS = ["ld", "sd", "hd", "ud"];
 
+/** @param {Session | null} session @returns {{width: number, height: number}} of the live picture; 0: unknown */
+export function pictureSize(session) {
+  const video = session?.tracks.find(({ kind }) => kind === "video");
+  return { width: video?.["width"] ?? 0, height: video?.["height"] ?? 0 };
+}
+
+/** The largest pictures of these renditions. @type {Record<string, readonly [number, number]>} */
+const BOXES = { ld: [640, 360], sd: [854, 480], hd: [1280, 720], ud: [1920, 1080] };
+
+/**
+ * The renditions that the gateway omits, because they are larger than the live source. It keeps at least the smallest.
+ * @param {Session | null} session
+ * @returns {string[]}
+ */
+export function largerRungs(session) {
+  const { width, height } = pictureSize(session);
+  const larger = (/** @type {string} */ rung) => width > 0 && (BOXES[rung]?.[0] ?? 0) > width && (BOXES[rung]?.[1] ?? 0) > height;
+  return RUNGS.slice(1).filter(larger);
+}
+
 /** The entries of a list, which may be stored as a text with commas. @param {unknown} value @returns {string[]} */
 export function entriesOf(value) {
   const entries = typeof value === "string" ? value.split(",") : Array.isArray(value) ? value : [];

@@ -3,6 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { isAbort } from "../../../players/api.js";
+import { nameOf } from "../../../players/quality.js";
 import { loadInstalled } from "../../installed_outputs.js";
 import { bytes, number, span } from "../../format.js";
 import { t } from "../../i18n.js";
@@ -58,7 +59,7 @@ export function Switches({ channel, session, onChanged }) {
   }, [session, channel]);
   return html`<${Card} title=${t("switches.title")} class="is-switches">
     <p class="hint gap">${live ? t("switches.live") : t("switches.idle")}</p>
-    ${asking && html`<${FirstSettings} section=${asking} channel=${channel} onClose=${() => setAsking(null)} onChanged=${onChanged} />`}
+    ${asking && html`<${FirstSettings} section=${asking} channel=${channel} session=${session} onClose=${() => setAsking(null)} onChanged=${onChanged} />`}
     ${groups().map(([group, names]) => html`<h3 class="group-head">${t(`switches.${group}`)}</h3>
     <div class="switches">${names.map((name) => {
       const [output, flag, want] = [outputOf(name), flagged(channel, name), wanted[name]];
@@ -93,8 +94,9 @@ function told(output, flag) {
   if (output.enabled && output["segments"]) words.push(t("told.segments", { n: output["segments"], size: bytes(output["bytes"]) }));
   if (output.enabled && "made" in output) words.push(t("told.made", { n: output["made"] }));
   if (output.enabled && "clips" in output) words.push(t("told.clips", { n: output["clips"] }));
-  if (output.enabled && Array.isArray(output["renditions"])) words.push(output["renditions"].map((one) =>
-    (typeof one === "string" ? one : one.name ?? one.rung ?? "").replace(/^.*@/, "")).filter(Boolean).join(" · "));
+  if (output.enabled && output.name === "codec" && output["renditions"]) words.push(output["renditions"].map((/** @type {{name: string, width: number, height: number}} */ one) =>
+    nameOf({ ...one, id: one.name.replace(/^.*@/, ""), bitrate: 0 })).join(" · "));
+  if (output.enabled && output["larger"]?.length) words.push(t("told.larger", { names: output["larger"].join(", ") }));
   if (output.enabled && output["fragments"]) words.push(t("told.fragments",
     { n: output["fragments"].persisted, waiting: output["fragments"].waiting }));
   if (output.enabled && output["dropped"] > 0) words.push(t("told.dropped", { n: number(output["dropped"]) }));
