@@ -64,6 +64,7 @@ def join(
     from gateway.adapters.local.data_folder import data_folder, replace_file
     from gateway.adapters.stores import open_console
     from gateway.lib import log as logs
+    from gateway.lib.process import with_python_path
     from gateway.settings import merge
     from gateway.settings.layers import FLEET
 
@@ -84,7 +85,8 @@ def join(
     server = "edge" if edge else "serve"
     typer.echo(f"this machine has joined ({folder / FLEET}); it starts with: millrace {server}", err=True)
     if start:
-        os.execv(sys.executable, [sys.executable, "-m", "gateway", server, *sources.arguments()])  # noqa: S606
+        command = [sys.executable, "-P", "-m", "gateway", server, *sources.arguments()]
+        os.execve(sys.executable, command, with_python_path(os.environ))  # noqa: S606
 
 
 def leave(sources: common.Sources) -> None:

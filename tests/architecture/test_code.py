@@ -74,6 +74,18 @@ def test_only_one_module_starts_tasks() -> None:
     assert found == {"gateway/lib/tasks.py"}
 
 
+def test_no_child_process_imports_from_the_working_directory() -> None:
+    """Without -P, Python looks for modules in the working directory first. Anybody may have written files there."""
+    found, unsafe = 0, []
+    for module, tree in modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.List | ast.Tuple) and node.elts and ast.unparse(node.elts[0]) == "sys.executable":
+                found += 1
+                if len(node.elts) < 2 or ast.unparse(node.elts[1]) != "'-P'":
+                    unsafe.append(f"{module}:{node.lineno}")
+    assert unsafe == [] and found
+
+
 def test_only_the_log_and_commands_print() -> None:
     found = {module for module, call in nodes(ast.Call) if called(call) in {"print", "echo", "secho"}}
     found |= {module for module, node in nodes(ast.Attribute) if ast.unparse(node) in {"sys.stdout", "sys.stderr"}}
