@@ -90,10 +90,10 @@ async def serve(
             listeners = Listeners(parts, role, LoadAgent(lambda: capacity.percent))
             stack.push_async_callback(listeners.close)
             new_token = token.make() if parts.first and not token.is_known else ""
-            parts.tasks.start(token.follow(), "admin token")
-            parts.tasks.start(secret_resolver.run(), "secrets")
-            parts.tasks.start(metrics.sample_loop_lag(), "loop lag")
-            parts.tasks.start(return_free_memory(), "heap")
+            parts.tasks.keep(token.follow, "admin token")
+            parts.tasks.keep(secret_resolver.run, "secrets")
+            parts.tasks.keep(metrics.sample_loop_lag, "loop lag")
+            parts.tasks.keep(return_free_memory, "heap")
             metrics.read_from(listeners.samples)
             await listeners.open()
             if certificate is not None:

@@ -100,7 +100,7 @@ class Edge(Role):
             own, id = node.own_address, node.identity.id
             describe = partial(own.as_node, id, NodeRole.EDGE, channel)
             membership = Membership(cluster.registry, describe, cluster.nodes.observe)
-            node.tasks.start(membership.run(), "membership")
+            node.tasks.keep(membership.run, "membership")
         if channel:
             node.tasks.start(_stop_when_idle(cluster.locator, channel, node.shutdown_signals), "channel")
 

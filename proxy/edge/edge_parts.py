@@ -65,9 +65,9 @@ class EdgeCluster:
 
     def start(self, tasks: Tasks) -> None:
         """Starts the background tasks."""
-        tasks.start(self.locator.run(), "lookups")
+        tasks.keep(self.locator.run, "lookups")
         if self.nodes is not None:
-            tasks.start(self.nodes.run(), "nodes")
+            tasks.keep(self.nodes.run, "nodes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class EdgeParts:
         reporter = ViewerReporter(
             node.identity.id, self.viewer_counts, cluster.locator, cluster.peers, node.experience, node.traffic
         )
-        tasks.start(reporter.run(), "viewers")
+        tasks.keep(reporter.run, "viewers")
         node.metrics.read_from(self._samples)
 
     def viewer_counts(self) -> Mapping[str, Counter[str]]:

@@ -135,6 +135,24 @@ async def test_the_queue_of_a_target_drops_its_oldest_messages():
         assert sender._results.values["dropped",] == 5
 
 
+async def test_a_message_that_cannot_be_made_stops_no_other(monkeypatch: pytest.MonkeyPatch):
+    sent = list[str]()
+
+    async def send(target: object, message: Message) -> str:
+        if not sent:
+            sent.append("failed")
+            raise KeyError("a bug")
+        sent.append(message.id)
+        return "taken"
+
+    async with delivery() as sender:
+        monkeypatch.setattr(sender, "send", send)
+        for number in range(2):
+            sender.queue("http://127.0.0.1/hook", dataclasses.replace(message(), id=f"{number:032}"))
+    assert sent == ["failed", f"{1:032}"]
+    assert sender._results.values == {("failed",): 1, ("delivered",): 1}
+
+
 # ---- mail ----
 
 MAIL = "?from=gateway@example.com&to=a@example.com,b@example.com"
