@@ -32,7 +32,7 @@ class SqlStore(ABC):
 
 
 def storable_values(values: Sequence[Value]) -> list[Value]:
-    """Returns the values of a statement as every database can store them. A key that none can store is found nowhere."""
+    """Returns the values of a statement as every database can store them. Keys that none can store are in no row."""
     return [storable(value) if isinstance(value, str) else value for value in values]
 
 
