@@ -51,7 +51,12 @@ def invite(
 
 def join(
     sources: common.Sources,
-    url: Annotated[str, typer.Argument(metavar="URL", help="The address of the line that `millrace invite` printed.")],
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL", help="The address of the line that `millrace invite` printed. -: from standard input."
+        ),
+    ],
     edge: Annotated[bool, typer.Option("--edge", help="Play streams only, and take no pushes.")] = False,
     start: Annotated[bool, typer.Option("--start/--no-start", help="Whether to start the server now.")] = True,
 ) -> None:
@@ -68,6 +73,9 @@ def join(
     from gateway.settings import merge
     from gateway.settings.layers import FLEET
 
+    if url == "-":  # the list of processes shows no secret then
+        *_, url = ["", *sys.stdin.readline().split()]
+        url = url.strip("'")
     address, _, key = url.partition("#")
     if not key:
         common.fail(common.USAGE, "the address has no key after #: use the whole line of `millrace invite`")

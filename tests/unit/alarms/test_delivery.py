@@ -97,6 +97,15 @@ async def test_a_refusal_is_told_in_words_without_secrets_and_is_final(status: i
         assert not chats.received  # a redirect is not followed
 
 
+async def test_a_value_of_the_query_that_a_server_repeats_is_masked():
+    with chat_server() as chats:
+        chats.refuse = 400, {"message": "the token hidden-value is wrong"}
+        async with delivery() as sender:
+            target = parse(f"http://127.0.0.1:{chats.port}/hook?a=b&token=hidden%2Dvalue")
+            with pytest.raises(DeliveryFailed, match=r"the token \*\*\* is wrong"):
+                await sender.send(target, message())
+
+
 @pytest.mark.parametrize("address", [ADDRESSES["webhook"].format(port=9), "smtp://127.0.0.1?from=a@b.c&to=a@b.c"])
 async def test_private_addresses_need_the_permission_of_the_operator(address: str):
     async with delivery(allow="") as sender:
