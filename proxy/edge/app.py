@@ -128,7 +128,7 @@ class Edge(Role):
         settings, slot, health = node.settings, node.identity.slot, Health(node.readiness.missing)
         aggregator = MetricsAggregator(slot, node.metrics, parts.cluster.peers) if slot is not None else None
         refusals = settings.limits.refusals_per_minute
-        pages = AdminPages(health, node.metrics, node.verifier, refusals, aggregator)
+        pages = AdminPages(health, node.metrics, node.token.verifier, refusals, aggregator)
         node.metrics.read_from(pages.samples)
         return Servers(
             build_playback(parts, health),
