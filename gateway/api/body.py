@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from gateway.api.answers import BadRequest
 from gateway.api.context import CONTEXT
 from gateway.api.schema_base import Body, ExpectedText
+from gateway.lib.texts import STORABLE, has_unstorable, storable
 from gateway.ports.errors import TooLarge
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -114,6 +115,10 @@ def _parse(data: bytes, kind: type[T], expected: str) -> T:
         raise BadRequest(f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     except ValueError:  # int() refuses an integer of thousands of digits
         raise BadRequest("the body contains a number that is too long") from None
+    if "\\u" in text:  # only an escape can make such a text
+        for name, inner in value.items() if isinstance(value, dict) else [("", value)]:
+            if has_unstorable([name, inner]):
+                raise BadRequest(f"expected {STORABLE}", field=storable(name)[:255] or None)
     if not isinstance(value, kind):
         raise BadRequest(f"the body is {_TYPE_NAMES.get(type(value), 'a number')}, a JSON {expected} is expected")
     return value

@@ -71,7 +71,7 @@ async def serve(
                 identity=NodeIdentity.of(slot, secret_resolver.cluster, settings.cluster.site),
                 link=link,
                 secrets=secrets,
-                verifier=token.verifier,
+                token=token,
                 events=events,
                 metrics=metrics,
                 experience=Experience(metrics),
@@ -90,10 +90,10 @@ async def serve(
             listeners = Listeners(parts, role, LoadAgent(lambda: capacity.percent))
             stack.push_async_callback(listeners.close)
             new_token = token.make() if parts.first and not token.is_known else ""
-            parts.tasks.start(token.follow(), "admin token")
-            parts.tasks.start(secret_resolver.run(), "secrets")
-            parts.tasks.start(metrics.sample_loop_lag(), "loop lag")
-            parts.tasks.start(return_free_memory(), "heap")
+            parts.tasks.keep(token.follow, "admin token")
+            parts.tasks.keep(secret_resolver.run, "secrets")
+            parts.tasks.keep(metrics.sample_loop_lag, "loop lag")
+            parts.tasks.keep(return_free_memory, "heap")
             metrics.read_from(listeners.samples)
             await listeners.open()
             if certificate is not None:
@@ -113,7 +113,7 @@ async def serve(
             return 0
         if parts.first and await shutdown_signals.all_opened():
             if new_token:
-                _show(token, new_token)
+                await _show(token, new_token)
             await role.welcome()
         if await shutdown_signals.was_replaced():
             log.info("retiring", retire=settings.serve.retire)
@@ -139,8 +139,10 @@ def _find_siblings(parts: NodeParts, role: Role) -> None:
     nodes.keep_fresh()
 
 
-def _show(token: AdminToken, text: str) -> None:
+async def _show(token: AdminToken, text: str) -> None:
     """Prints the new token, then stores it. A start that fails earlier stores none, so the next start prints one."""
+    if token.claim is not None and not await token.claim():
+        return  # another machine of the fleet was faster, and has printed the token
     print(f"Admin token, shown only now: {text}\n", flush=True)  # noqa: T201
     if not token.store():
         log.warning("another process has stored its own admin token: this one is not valid")

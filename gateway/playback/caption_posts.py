@@ -14,6 +14,7 @@ from gateway.http.body import read_body
 from gateway.http.request import Request, parameters
 from gateway.http.response import Answer, Response, service_unavailable, text
 from gateway.lib.refusals import Refusals
+from gateway.lib.texts import is_storable
 from gateway.live.posted_captions import PostedCaption, post_caption
 from gateway.live.stream import Stream
 from gateway.media.labels import is_language
@@ -81,13 +82,8 @@ def read_caption(body: bytes) -> PostedCaption:
     if not isinstance(sent, dict) or not sent.keys() <= _MEMBERS:
         raise ValueError('expected JSON such as {"text": "Good evening.", "language": "en"}')
     caption, language = sent.get("text"), sent.get("language", "")
-    if not isinstance(caption, str) or not caption.strip() or len(caption) > MAX_TEXT or not _is_encodable(caption):
+    if not isinstance(caption, str) or not caption.strip() or len(caption) > MAX_TEXT or not is_storable(caption):
         raise ValueError(f"text: expected 1 to {MAX_TEXT} characters")
     if language != "" and not is_language(language):
         raise ValueError("language: expected a tag such as en or pt-BR")
     return PostedCaption(caption, language)
-
-
-def _is_encodable(words: str) -> bool:
-    """Whether UTF-8 has all characters. JSON can contain single surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in words)

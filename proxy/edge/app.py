@@ -101,7 +101,7 @@ class Edge(Role):
             own, id = node.own_address, node.identity.id
             describe = partial(own.as_node, id, NodeRole.EDGE, channel)
             membership = Membership(cluster.registry, describe, cluster.nodes.observe)
-            node.tasks.start(membership.run(), "membership")
+            node.tasks.keep(membership.run, "membership")
         if channel:
             node.tasks.start(_stop_when_idle(cluster.locator, channel, node.shutdown_signals), "channel")
 
@@ -129,7 +129,7 @@ class Edge(Role):
         settings, slot, health = node.settings, node.identity.slot, Health(node.readiness.missing)
         aggregator = MetricsAggregator(slot, node.metrics, parts.cluster.peers) if slot is not None else None
         refusals = settings.limits.refusals_per_minute
-        pages = AdminPages(health, node.metrics, node.verifier, refusals, aggregator)
+        pages = AdminPages(health, node.metrics, node.token.verifier, refusals, aggregator)
         node.metrics.read_from(pages.samples)
         return Servers(
             build_playback(parts, health),

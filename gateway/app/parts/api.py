@@ -116,7 +116,7 @@ def _authenticators(parts: NodeParts, store: ConsoleStore, tls: ssl.SSLContext |
         provider = OpenIdProvider(oidc, reachable=settings.egress.allow, tls=tls)
     limits = LoginLimits(settings.admin.session_idle, settings.admin.session_most)
     refusals = settings.limits.refusals_per_minute
-    return Authenticators(store, parts.verifier, limits, refusals_per_minute=refusals, provider=provider)
+    return Authenticators(store, parts.token.verifier, limits, refusals_per_minute=refusals, provider=provider)
 
 
 def _cloudfront_signer(settings: CloudFrontSettings) -> CloudFrontSigner | None:

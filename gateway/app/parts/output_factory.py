@@ -68,9 +68,9 @@ class OutputFactory:
 
     def start(self, tasks: Tasks) -> None:
         """Starts the tasks that do not belong to a single stream."""
-        tasks.start(self._browser_hub.run(), "browser renditions")
-        tasks.start(self.archive.run(), "archive")
-        tasks.start(self.finalizer.run(), "recordings")
+        tasks.keep(self._browser_hub.run, "browser renditions")
+        tasks.keep(self.archive.run, "archive")
+        tasks.keep(self.finalizer.run, "recordings")
 
     @property
     def address(self) -> str:

@@ -54,5 +54,5 @@ def open_srt(services: ListenerServices, workers: WorkerPool | None) -> OpenList
         for address, _ in services.addresses(name)
     ]
     ticker.reads = [listener.read for listener in listeners]
-    services.tasks.start(ticker.run(), "srt links")
+    services.tasks.keep(ticker.run, "srt links")
     return OpenListeners(listeners, services.tasks, samples=server.samples)
