@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -65,6 +66,13 @@ def test_metrics_add_the_viewers_of_all_workers_and_omit_internal_pulls(start: S
             assert {'process_open_fds{process="1"}', 'process_open_fds{process="3"}'} <= measured.keys()
             session = channel.session()
             until(lambda: channel.session()["viewers"]["flv"] == len(viewers), f"the session has them: {session}")
+
+
+def test_the_first_worker_logs_the_load_of_the_busiest_one(start: Start) -> None:
+    gateway = start(2, MILLRACE_LOG__LOAD="0.2")
+    until(lambda: gateway.log.count('"event":"load"') > 2, "the load is logged")
+    lines = [json.loads(line) for line in gateway.log.splitlines() if '"event":"load"' in line]
+    assert all(line["process"] == "1" and 0 <= line["busiest"] <= 100 for line in lines), lines
 
 
 def test_counters_never_decrease_after_the_death_of_a_worker(start: Start) -> None:
