@@ -618,14 +618,21 @@ def test_the_media_bucket_is_private_and_allows_only_uploads_by_browsers():
     assert rule["AllowedMethods"] == ["PUT"] and rule["AllowedHeaders"] == ["Content-Type", "If-None-Match"]
 
 
-def test_the_bucket_sends_events_for_all_film_suffixes():
-    suffixes = settings_of(containers(deployed())["gateway"]).vod.suffixes
+def reported() -> set[str]:
+    """The suffixes of new objects that the bucket reports."""
     (media, _) = (p for p in data().of_type("AWS::S3::Bucket").values())
-    told = {
-        c["Filter"]["S3Key"]["Rules"][0]["Value"] for c in media["NotificationConfiguration"]["QueueConfigurations"]
-    }
-    assert {t.lower() for t in told} == set(suffixes)
-    assert {c["Event"] for c in media["NotificationConfiguration"]["QueueConfigurations"]} == {"s3:ObjectCreated:*"}
+    found = media["NotificationConfiguration"]["QueueConfigurations"]
+    assert {c["Event"] for c in found} == {"s3:ObjectCreated:*"}
+    return {c["Filter"]["S3Key"]["Rules"][0]["Value"] for c in found}
+
+
+def test_the_bucket_sends_events_for_all_film_suffixes_in_both_cases():
+    suffixes = settings_of(containers(deployed())["gateway"]).vod.suffixes
+    assert {case for suffix in suffixes for case in (suffix, suffix.upper())} <= reported()
+
+
+def test_segments_of_recordings_and_films_are_not_reported():
+    assert not {".ts", ".m3u8", ".m4s", ".jpg", ".vtt"} & reported()
 
 
 def test_lifecycle_rules_equal_those_of_the_storage_command():
