@@ -209,6 +209,12 @@ def push_ports(domains: PublicDomains, ports: OpenPorts, host: str = "") -> dict
     return {"host": named or host, "ws": ports["ws"], "wss": ports["wss"]}
 
 
+def push_server(domains: PublicDomains, ports: OpenPorts) -> dict[str, Any]:
+    """Returns the entry of the push domain in the list of servers for broadcasters. It has no admin port."""
+    base = urlsplit(_base(domains.push, "rtmp", ports))
+    return {"address": base.hostname, "ports": {**ports.as_json(), base.scheme: base.port, "admin": None}}
+
+
 def _listener(scheme: str, host: str, ports: OpenPorts) -> str:
     """Returns the address of the plain listener, or of the one over TLS."""
     if not ports.over_tls(scheme):

@@ -217,7 +217,9 @@ async def admin(
             cues=CueLog(hub, events),
             traffic=DailyTraffic(hub.traffic, console or kept),
             drop_cached=forgotten.append,
-            servers_by_key=KeyServers(SigningSecrets(SECRET), store or sqlite, SingleNode(), lambda: PORTS).list,
+            servers_by_key=KeyServers(
+                SigningSecrets(SECRET), store or sqlite, sqlite, SingleNode(), lambda: PORTS
+            ).list,
             events=events,
             event_log=event_log,
             **context_options,

@@ -30,7 +30,7 @@ class PublisherResponders:
         self._domains = domains
         self._channels = channels
         self._secrets = parts.secrets
-        self.servers = KeyServers(parts.secrets, channels, cluster, self.shown_ports)
+        self.servers = KeyServers(parts.secrets, channels, domains, cluster, self.shown_ports)
         self._obs = ObsConfiguration(channels, parts.secrets, self._addresses, Refusals(PER_MINUTE))
 
     def shown_ports(self) -> OpenPorts:

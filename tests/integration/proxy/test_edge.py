@@ -512,6 +512,20 @@ def test_an_edge_gives_the_addresses_of_the_gateways_to_publishers(lab: Farm) ->
     assert http("GET", f"{edge}/{channel.id}/GetClientConfiguration").status == 404
 
 
+def test_an_edge_names_only_the_push_domain_to_publishers_if_there_is_one(lab: Farm) -> None:
+    edge, gateway = (f"http://127.0.0.1:{node.ports['http']}" for node in (lab.edge, lab.a))
+    channel = lab.a.channel()
+    for node in (lab.a, lab.b):
+        node.api("PUT", "/domains", {"pushDNS": "push.example.com"})
+    try:
+        for host in (edge, gateway):
+            (server,) = http("GET", f"{host}/_servers/{channel.id}?sign={channel.item['key']}").json()
+            assert (server["address"], server["ports"]["admin"]) == ("push.example.com", None)
+    finally:
+        for node in (lab.a, lab.b):
+            node.api("PUT", "/domains", {"pushDNS": ""})
+
+
 # ---- gateways that the settings name ----
 
 
