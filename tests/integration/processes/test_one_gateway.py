@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,23 @@ def test_metrics_add_the_viewers_of_all_workers_and_omit_internal_pulls(start: S
             assert {'process_open_fds{process="1"}', 'process_open_fds{process="3"}'} <= measured.keys()
             session = channel.session()
             until(lambda: channel.session()["viewers"]["flv"] == len(viewers), f"the session has them: {session}")
+
+
+def test_captions_with_the_stream_key_are_taken_by_every_worker(start: Start) -> None:
+    gateway = start(2)
+    channel = gateway.channel()
+    url = f"http://127.0.0.1:{gateway.ports['http']}/{channel.id}/captions?sign="
+    assert http("POST", url + channel.item["key"], body={"text": "Nobody is live."}).status == 409
+    with push(FILM, channel.push):
+        channel.wait_live()
+        replies = []
+        for number in range(24):  # each connection reaches one of the workers
+            time.sleep(0.11)  # at most ten a second
+            replies.append(http("POST", url + channel.item["key"], body={"text": f"Caption {number}"}))
+        assert {reply.status for reply in replies} == {202}
+        (track,) = gateway.api("GET", f"/videostream/{channel.id}/captions").json()
+        assert track["last"] == "Caption 23"
+        assert http("POST", url + "x", body={"text": "A wrong key."}).status == 403
 
 
 def test_the_first_worker_logs_the_load_of_the_busiest_one(start: Start) -> None:
