@@ -7,7 +7,7 @@ from importlib import import_module
 
 from gateway.adapters.local.host import shown_host
 from gateway.app.node_parts import NodeParts
-from gateway.channels.addresses import Addresses, OpenPorts, push_ports
+from gateway.channels.addresses import HTTPS_PORT, Addresses, OpenPorts, PublicDomains, push_ports
 from gateway.channels.stores import ChannelReader, DomainStore
 from gateway.http.origin_policy import hostname
 from gateway.http.request import Request
@@ -49,7 +49,8 @@ class PublisherResponders:
         if not settings.tls.in_front:
             return ports
         secure = {f"{listener.name}s" for listener in all_listeners()}
-        return ports.with_tls(**{name: port for name, port in settings.tls_ports().items() if name in secure})
+        opened = {name: port for name, port in settings.tls_ports().items() if name in secure and port}
+        return ports.with_tls(**opened)
 
     def routes(self) -> PublisherRoutes:
         """Returns the responders for publishers at this node."""
@@ -85,8 +86,10 @@ class PublisherResponders:
         host: the host to which pages push if no push domain is set. "": the host of the page itself, which is wrong for
         pages of an edge, because it takes no pushes.
         """
-        domains = await self._domains.get_domains()
-        return Response(200, json.dumps(push_ports(domains, self.shown_ports(), host)).encode(), JSON)
+        domains, ports = await self._domains.get_domains(), self.shown_ports()
+        if self._settings.tls.in_front and ports["wss"] == HTTPS_PORT:  # the proxy in front of the pages has it
+            domains, host = PublicDomains(), ""
+        return Response(200, json.dumps(push_ports(domains, ports, host)).encode(), JSON)
 
     async def _addresses(self, host: str) -> Addresses:
         """Returns the addresses for a client that requested this host. Raises StoreUnavailable."""
