@@ -15,6 +15,7 @@ from gateway.api.routes import ROUTES
 from gateway.lib import log
 from gateway.playback.viewer_limits import ViewerLimits
 from gateway.ports.nodes import Node, NodeRole
+from gateway.processes.master import LATE_SECONDS
 from gateway.reports.free_capacity import FreeCapacity, FreeProcessor, HostCapacity
 from gateway.settings import Settings, load
 from gateway.settings.layers import OPTIONS, is_secret, variable
@@ -169,7 +170,10 @@ def test_all_nodes_share_stores_registry_and_secrets():
 def test_the_stop_timeout_of_a_container_is_longer_than_its_drain_time(variant: str):
     for name, container in containers(deployed(variant)).items():
         if name not in ("haproxy", "first-user"):
-            assert settings_of(container).serve.drain < container["StopTimeout"] <= 120  # Fargate's most
+            serve = settings_of(container).serve
+            assert serve.drain < container["StopTimeout"] <= 120  # Fargate's most
+            # The process that started the others ends those that are late.
+            assert serve.workers == 1 or serve.drain + LATE_SECONDS <= container["StopTimeout"], name
         if name == "haproxy":
             (drain,) = (int(e["Value"][:-1]) for e in container["Environment"] if e["Name"] == "FRONT_DRAIN")
             assert drain < container["StopTimeout"] <= 120
