@@ -18,7 +18,6 @@ from gateway.lib.bounded_dict import BoundedDict
 from gateway.listeners.port_listener import SessionResponder
 from gateway.live.stream import Stream
 from gateway.packaging.packager import Packager
-from gateway.playback.caption_posts import ELSEWHERE
 from gateway.playback.caption_posts import PATH as CAPTIONS
 from gateway.playback.flv import FlvViewers
 from gateway.playback.formats import FLV, is_watchable
@@ -130,7 +129,7 @@ class PublisherRoutes:
     ports: Callable[[Request], AnswerOrAwaitable]
     servers: FolderResponder
     obs: SessionResponder
-    captions: SessionResponder = lambda request, id: ELSEWHERE
+    captions: SessionResponder
 
 
 @dataclass(frozen=True, slots=True)

@@ -392,6 +392,7 @@ class ServeSettings(Section):
 class LogSettings(Section):
     level: Annotated[Literal["debug", "info", "warning", "error"], option.Expected("debug, info, warning or error")]
     format: Annotated[Literal["auto", "console", "json"], option.Expected("auto, console or json")]
+    load: option.Seconds
 
 
 @dataclass(frozen=True, slots=True)

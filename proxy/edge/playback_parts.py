@@ -35,7 +35,8 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
     )
     # Behind a CDN, many viewers have one address. Limits by address are off then.
     limit = Refusals(PER_MINUTE if settings.limits.refusals_per_minute else 0)
-    publishers = PublisherRequests(cluster.gateways, cluster.peers, node.tasks, limit)
+    refused_keys = Refusals(settings.limits.refusals_per_minute)
+    publishers = PublisherRequests(cluster.gateways, cluster.peers, node.tasks, limit, refused_keys)
     return PlaybackRouter(
         PlaybackAccess(viewers.plays, channels.owners, channels.slugs),
         live,
@@ -44,7 +45,7 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
         StoredPlayback(
             recordings,
             public_channels=ChannelList(edge.site.public_channels, node.tasks),
-            publishers=PublisherRoutes(publishers.ports, publishers.servers, publishers.obs),
+            publishers=PublisherRoutes(publishers.ports, publishers.servers, publishers.obs, publishers.captions),
         ),
         {"vod": VodFiles(recordings, recordings.film_page, viewers.protection, channels.owners, viewers.plays.hook)},
     )

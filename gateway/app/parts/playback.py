@@ -71,7 +71,7 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
         live_playback,
         Pages(settings.playback.public_url, settings.playback.player_hosts, site=viewers.site),
         Health(node.readiness.missing, node.readiness.degraded),
-        StoredPlayback(recordings, Posters(stores.objects, tasks), channel_list, gateway.publishers.routes(live.hub)),
+        StoredPlayback(recordings, Posters(stores.objects, tasks), channel_list, gateway.publishers.routes()),
         {"vod": vod_files},
     )
     node_files = InternalPlayback(
