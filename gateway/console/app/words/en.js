@@ -381,6 +381,8 @@ export default {
   "unit.s": "s",
   "view.failed": "This view could not be loaded",
   "view.failed.text": "The gateway may be unavailable or may have been updated. Try again, or reload the page.",
+  "view.fault": "This page has a fault",
+  "view.fault.text": "If it comes back after a reload, report this text: {error}",
   "views.actions": "Actions",
   "views.delete": "Delete",
   "views.undo": "Undo",

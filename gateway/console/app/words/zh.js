@@ -381,6 +381,8 @@ export default {
   "unit.s": "秒",
   "view.failed": "无法加载此页面",
   "view.failed.text": "网关可能不可用或已更新。请重试，或重新加载页面。",
+  "view.fault": "此页面有故障",
+  "view.fault.text": "如果重新加载后故障再次出现，请报告此信息：{error}",
   "views.actions": "操作",
   "views.delete": "删除",
   "views.undo": "撤销",
