@@ -1,4 +1,4 @@
-"""Faults of the console itself and of its browser leave words on the page, and not a placeholder that loads for ever."""
+"""Faults of the console itself and of its browser leave words, and not a placeholder that loads for ever."""
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, Route, expect

@@ -1,7 +1,7 @@
 /** Reads a channel of the API like the gateway does: "true" and true are equal. */
 
 import { moment } from "./format.js";
-import { language, t } from "./i18n.js";
+import { hasWords, language, t } from "./i18n.js";
 import { installedSwitches } from "./installed_outputs.js";
 import { unreachable } from "./session.js";
 
@@ -106,6 +106,15 @@ export const OUTPUTS = /** @type {const} */ ([
   ["isMotion", "motion"], ["isCodec", "codec"], ["isWaterMark", "watermark"], ["isRelay", "relay"], ["isKvs", "kvs"],
   ["isCaption", "captions"],
 ]);
+
+/** @param {string} name  of a field @returns {string | undefined} the output that it switches on */
+export const outputOfFlag = (name) => OUTPUTS.find(([flag]) => flag === name)?.[1];
+
+/** @param {string} name  of a field @returns {string} its label; the texts of the editor must be loaded */
+export function fieldLabel(name) {
+  const output = outputOfFlag(name);
+  return hasWords(`field.${name}`) || !output ? t(`field.${name}`) : t(`output.${output}`);
+}
 
 /** The flags of the renditions that the standard ladder can have. */
 export const RUNGS = ["ld", "sd", "hd", "ud"];

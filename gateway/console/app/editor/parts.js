@@ -1,6 +1,6 @@
 /** The controls of the editor: a field by its name, with its label, hint, limits and error. */
 
-import { OUTPUTS, zoneName } from "../channel.js";
+import { fieldLabel, outputOfFlag, zoneName } from "../channel.js";
 import { hasWords, t } from "../i18n.js";
 import { Field, html, IconButton, Button, Select, Switch } from "../ui.js";
 import { CaptionList } from "./captions.js";
@@ -40,7 +40,7 @@ export function Entry({ form, name, unit }) {
   if (!field) throw new Error(`there is no field ${name}`);
   const after = unit ?? (hasWords(`unit.${field.unit}`) ? t(`unit.${field.unit}`) : field.unit);
   const { rows, ...extras } = EXTRAS[name] ?? {};
-  const shared = { name, label: labelOf(name), hint: field.used === false ? t("entry.unused") : hintOf(name), error: form.errors[name], ...extras };
+  const shared = { name, label: fieldLabel(name), hint: field.used === false ? t("entry.unused") : hintOf(name), error: form.errors[name], ...extras };
   const value = form.draft[name];
   const change = (/** @type {string | boolean | import("./fields.js").Caption[]} */ to) => form.set({ [name]: to });
   switch (field.type) {
@@ -67,18 +67,9 @@ export function Entry({ form, name, unit }) {
   }
 }
 
-/** @param {string} name @returns {string | undefined} the output that this flag switches on */
-const outputOf = (name) => OUTPUTS.find(([flag]) => flag === name)?.[1];
-
-/** @param {string} name @returns {string} */
-function labelOf(name) {
-  const output = outputOf(name);
-  return output && !hasWords(`field.${name}`) ? t(`output.${output}`) : t(`field.${name}`);
-}
-
 /** @param {string} name @returns {string | undefined} */
 function hintOf(name) {
-  const output = outputOf(name);
+  const output = outputOfFlag(name);
   if (hasWords(`field.${name}.hint`)) return t(`field.${name}.hint`, { zone: zoneName() });
   return output && hasWords(`output.${output}.hint`) ? t(`output.${output}.hint`) : undefined;
 }

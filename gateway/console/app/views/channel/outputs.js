@@ -9,6 +9,7 @@ import { t } from "../../i18n.js";
 import { flagged, groups, needs, turn } from "../../switches.js";
 import { toast } from "../../toast.js";
 import { Badge, Card, html, Switch } from "../../ui.js";
+import { errorText } from "../parts/errors.js";
 import { FirstSettings } from "./first_settings.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
@@ -16,8 +17,7 @@ import { FirstSettings } from "./first_settings.js";
 /** @typedef {import("../../channel.js").Output} Output */
 
 /** @type {Record<string, import("../../kit/status.js").Tone>} */
-const TONES = { running: "ok", degraded: "warn", waiting: "idle", retrying: "warn", failed: "bad", done: "idle", off: "idle", live: "ok",
-  connecting: "info" };
+const TONES = { running: "ok", degraded: "warn", waiting: "idle", retrying: "warn", failed: "bad", done: "idle", off: "idle" };
 
 const SEEN_WITHIN = 6000; // ms after a change in which the wanted state is shown; then the gateway's
 
@@ -69,12 +69,7 @@ export function Switches({ channel, session, onChanged }) {
           note=${output && output.enabled && html`<${Badge}
             kind=${TONES[output.state] ?? "idle"}>
               ${t(`output.state.${output.state}`)}<//>`}
-          error=${output?.error} hint=${output ? told(output, flag) : undefined} />
-        ${output?.["targets"]?.length > 0 && html`<ul
-          class="relay-targets">${output?.["targets"].map((/** @type {any} */ target) => html`<li key=${target.url}>
-          <code>${target.url}</code><${Badge} kind=${TONES[target.state] ?? "idle"}>${t(`output.state.${target.state}`)}<//>
-          ${target.error && output?.error?.includes(target.error) !== true && html`<span class="error">${target.error}</span>`}
-          ${target.warnings?.map((/** @type {string} */ words) => html`<span key=${words} class="hint">${words}</span>`)}</li>`)}</ul>`}
+          error=${output?.error && errorText(output.error)} hint=${output ? told(output, flag) : undefined} />
       </div>`;
     })}</div>`)}
   <//>`;
@@ -98,6 +93,7 @@ function told(output, flag) {
   if (output.enabled && output["fragments"]) words.push(t("told.fragments",
     { n: output["fragments"].persisted, waiting: output["fragments"].waiting }));
   if (output.enabled && output["dropped"] > 0) words.push(t("told.dropped", { n: number(output["dropped"]) }));
+  if (output.enabled && output["targets"]?.length) words.push(t("told.targets", { n: output["targets"].length }));
   if (output.enabled && "waiting" in output) words.push(t("told.hours"));
   return words.filter(Boolean).join(" · ") || undefined;
 }

@@ -8,6 +8,7 @@ import { channelHref } from "../../router.js";
 import { unreachable } from "../../session.js";
 import { Badge, Button, Chip, classes, html, Icon, LinkButton } from "../../ui.js";
 import { nameOf } from "../parts/channels.js";
+import { errorText } from "../parts/errors.js";
 import { faultText } from "../parts/health.js";
 import { codecName, protocolName } from "../parts/names.js";
 import { bitrates, health, lost, sum, targetHealth } from "./model.js";
@@ -66,7 +67,7 @@ function Fault({ session }) {
   const faults = (session.health ?? []).filter(({ level }) => level !== "notice");
   const [worst] = faults;
   if (!worst) return null;
-  return html`<p class="live-fault"><${Icon} name="warning" size=${15} /><span>${faultText(worst, session)}
+  return html`<p class="live-fault"><${Icon} name="warning" size=${15} /><span>${faultText(worst)}
     ${faults.length > 1 && html` <span class="soft">${t("live.moreFaults", { n: faults.length - 1 })}</span>`}</span></p>`;
 }
 
@@ -88,13 +89,13 @@ function Outputs({ outputs }) {
       <${Icon} name=${ICONS[how]} size=${15} />
       <span class="output-line"><b>${t(`live.output.${output.name}`)}</b> <span
         class=${output.state === "running" && how === "ok" ? "visually-hidden"
-          : "soft"}>${t(`live.output.state.${output.state}`)}</span></span>
-      ${targets.length === 0 && output.error && html`<p class="output-error">${output.error}</p>`}
+          : "soft"}>${t(`output.state.${output.state}`)}</span></span>
+      ${targets.length === 0 && output.error && html`<p class="output-error">${errorText(output.error)}</p>`}
       ${targets.length > 0 && html`<ul class="targets">
         ${targets.map((target) => html`<li class=${`is-${targetHealth(target)}`} key=${target.url}>
         <${Icon} name=${ICONS[targetHealth(target)]} size=${15} />
-        <span class="output-line"><code>${target.url}</code> <span class="soft">${t(`live.target.${target.state}`)}</span></span>
-        ${target.error && html`<p class="output-error">${target.error}</p>`}
+        <span class="output-line"><code>${target.url}</code> <span class="soft">${t(`output.state.${target.state}`)}</span></span>
+        ${target.error && html`<p class="output-error">${errorText(target.error)}</p>`}
         ${(target.warnings ?? []).map((words) => html`<p class="output-warning" key=${words}>${words}</p>`)}
       </li>`)}</ul>`}
     </li>`;
