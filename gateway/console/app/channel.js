@@ -181,5 +181,8 @@ export function mayEmbed(channel, url) {
     || [location.hostname, full].some((host) => (entry.startsWith("*.") ? host.endsWith(entry.slice(1)) : host === entry)));
 }
 
+/** Makes a text an address of a channel. @param {string} text @returns {string} */
+export const slugOf = (text) => text.toLowerCase().normalize("NFD").replace(/\p{M}/gu, "").replace(/[^a-z0-9-]+/g, "-").slice(0, 64);
+
 /** Replaces characters that a file name may not have. @param {string} text @returns {string} */
 export const fileName = (text) => text.replace(/[^\p{L}\p{N}._-]+/gu, "-").replace(/^[.-]+|[.-]+$/g, "").slice(0, 60) || "channels";

@@ -6,6 +6,7 @@ import { isAbort } from "../../../players/api.js";
 import { loadInstalled } from "../../installed_outputs.js";
 import { bytes, number, span } from "../../format.js";
 import { t } from "../../i18n.js";
+import { useMissing } from "../../missing_outputs.js";
 import { flagged, groups, needs, turn } from "../../switches.js";
 import { toast } from "../../toast.js";
 import { Badge, Card, html, Switch } from "../../ui.js";
@@ -29,6 +30,7 @@ export function Switches({ channel, session, onChanged }) {
   const [wanted, setWanted] = useState(/** @type {Record<string, {on: boolean, busy: boolean, at: number}>} */ ({}));
   const [asking, setAsking] = useState(/** @type {import("./first_settings.js").Section | null} */ (null));
   useEffect(() => void loadInstalled(), []);
+  const missing = useMissing();
   const live = session !== null && session.state !== "idle";
   const set = async (/** @type {string} */ name, /** @type {boolean} */ on) => {
     const section = on ? needs(channel, name) : null;
@@ -63,13 +65,14 @@ export function Switches({ channel, session, onChanged }) {
     <div class="switches">${names.map((name) => {
       const [output, flag, want] = [outputOf(name), flagged(channel, name), wanted[name]];
       const on = want ? want.on : real(name);
+      const lack = on ? "" : missing(name);
       return html`<div key=${name} class="one">
-        <${Switch} label=${t(`output.${name}`)} checked=${on} busy=${want?.busy}
+        <${Switch} label=${t(`output.${name}`)} checked=${on} busy=${want?.busy} disabled=${lack !== ""}
           onChange=${(/** @type {boolean} */ value) => set(name, value)}
           note=${output && output.enabled && html`<${Badge}
             kind=${TONES[output.state] ?? "idle"}>
               ${t(`output.state.${output.state}`)}<//>`}
-          error=${output?.error && errorText(output.error)} hint=${output ? told(output, flag) : undefined} />
+          error=${output?.error && errorText(output.error)} hint=${lack || (output ? told(output, flag) : undefined)} />
       </div>`;
     })}</div>`)}
   <//>`;

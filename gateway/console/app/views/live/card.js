@@ -8,6 +8,7 @@ import { channelHref } from "../../router.js";
 import { unreachable } from "../../session.js";
 import { Badge, Button, Chip, classes, html, Icon, LinkButton } from "../../ui.js";
 import { nameOf } from "../parts/channels.js";
+import { InputPicture } from "../channel/input_picture.js";
 import { errorText } from "../parts/errors.js";
 import { faultText } from "../parts/health.js";
 import { codecName, protocolName } from "../parts/names.js";
@@ -18,6 +19,7 @@ import { bitrates, health, lost, sum, targetHealth } from "./model.js";
 /** @typedef {import("./model.js").Track} Track */
 
 const SPARK = 120; // seconds
+const PICTURE_EVERY = 10_000; // ms; somebody may look at many channels
 
 /** @type {Readonly<Record<"ok" | "wait" | "bad", import("../../kit/icon.js").IconName>>} */
 const ICONS = { ok: "check", wait: "clock", bad: "warning" };
@@ -31,6 +33,9 @@ export function LiveCard({ session, now, onKick }) {
   const started = instant(since);
   const state = sessionState(session);
   const dropped = lost(session);
+  // The line begins with the stream, and not with the first of all streams.
+  const values = bitrates.values(id);
+  const from = Math.max(0, values.findIndex((value) => value !== null));
   return html`<article class="card live-card" aria-label=${name}>
     <header class="live-head">
       <h2><a href=${channelHref(id)}>${name}</a></h2>
@@ -39,7 +44,9 @@ export function LiveCard({ session, now, onKick }) {
     </header>
     <${Fault} session=${session} />
     <div class="live-rate">
-      <${Spark} label=${t("live.bitrate")} times=${bitrates.times} lines=${[{ label: name, values: bitrates.values(id) }]}
+      ${state === "live" && tracks.some((track) => track.kind === "video") && html`<${InputPicture} every=${PICTURE_EVERY}
+        path=${`/videostream/${encodeURIComponent(id)}/inputs`} input=${{ name: session.input ?? "main", kind: "push", state: "on air" }} />`}
+      <${Spark} label=${t("live.bitrate")} times=${bitrates.times.slice(from)} lines=${[{ label: name, values: values.slice(from) }]}
         format=${bitrate} seconds=${SPARK} />
       <b>${bitrate(session.bitrate)}</b>
     </div>
