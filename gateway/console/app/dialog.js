@@ -83,6 +83,9 @@ export function Questions() {
   return asked && html`<${Asked} key=${asked.title} asked=${asked} />`;
 }
 
+/** Returns a text as a page shows it: with single spaces. @param {string} text */
+const shownOf = (text) => text.trim().replace(/\s+/g, " ");
+
 /** @param {{asked: Question & {done: (yes: boolean) => void}}} props */
 function Asked({ asked }) {
   const [busy, setBusy] = useState(false);
@@ -106,7 +109,7 @@ function Asked({ asked }) {
       <span ref=${cancel} class="contents"><${Button} onClick=${() => asked.done(false)}
         disabled=${busy}>${asked.cancel ?? t("cancel")}<//></span>
       <${Button} kind=${asked.danger ? "danger" : "primary"} busy=${busy}
-        disabled=${asked.typed !== undefined && text.trim() !== asked.typed} onClick=${yes}>${asked.confirm}<//>`}>
+        disabled=${asked.typed !== undefined && shownOf(text) !== shownOf(asked.typed)} onClick=${yes}>${asked.confirm}<//>`}>
     ${asked.text && html`<p>${asked.text}</p>`}
     ${asked.more}
     ${asked.typed !== undefined && html`<${Field} label=${t("question.typed", { text: asked.typed })} value=${text} onInput=${setText}

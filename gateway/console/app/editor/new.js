@@ -62,7 +62,7 @@ export function NewChannel({ onClose, onMade, create }) {
       maxlength=${4096} error=${wrong["description"]} />
     <${Field} label=${t("new.slug")} name="slug" value=${slug} onInput=${(/** @type {string} */ to) => setSlug(slugOf(to))}
       after=${slug === "" && proposed.length > 1 && html`<${Button} kind="quiet" small onClick=${() => setSlug(proposed)}>
-        ${t("new.slug.take", { slug: proposed })}<//>`}
+        ${t("new.slug.take")}<//>`}
       hint=${t("new.slug.hint", { name: slug || proposed || "stage" })} maxlength=${64} error=${wrong["slug"]} autocomplete="off"
       autocapitalize="none" spellcheck=${false} />
     <${Switch} label=${t("face.public")} hint=${t("face.public.hint")} checked=${on.isPublic}
