@@ -74,6 +74,27 @@ async def test_transcoding_and_relay_ask_in_a_dialog_for_what_they_need(gateway:
     assert (item["ladder"], item["isRelay"]) == ("recommended", True)
 
 
+async def test_outputs_that_cannot_work_here_cannot_be_switched_on(gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="no engine")
+    already = gateway.channel(videoname="switched on before", isCaption=True)
+    async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        captions, kinesis = (
+            page.get_by_role("switch", name=name) for name in ("Captions from speech", "Kinesis Video")
+        )
+        for view in ("", "/edit"):
+            await page.goto(page.url.partition("#")[0] + f"#/channels/{channel.id}{view}")
+            await expect(captions).to_be_disabled()
+            await expect(kinesis).to_be_disabled()
+            await expect(page.get_by_text("This gateway has no engine for speech to text.")).to_be_visible()
+            await photo(page, f"cannot{view.replace('/', '-')}")
+            assert await axe(page) == []
+        await page.goto(page.url.partition("#")[0] + f"#/channels/{already.id}")
+        await captions.uncheck()
+        await expect(captions).to_be_disabled()
+        assert not watched.complaints
+
+
 async def test_a_key_that_somebody_copies_stays_in_its_place_when_the_push_begins(gateway: Gateway) -> None:
     channel = gateway.channel(videoname="copying")
     async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:

@@ -85,6 +85,7 @@ def build_context(gateway: GatewayParts, metrics_of_all: Callable[[], Awaitable[
         broadcast_servers=jobs.broadcast_servers,
         servers_by_key=gateway.publishers.servers.list,
         certificate=lambda: node.certificate.status() if node.certificate is not None else None,
+        speech=bool(settings.captions.engine),
         pages=settings.admin.console,
         tasks=settings.workers.runner == "ecs",
         upload_origin=UploadOrigin(stores.objects if stores.bucket else None),

@@ -1,7 +1,7 @@
 /** Reads a channel of the API like the gateway does: "true" and true are equal. */
 
 import { moment } from "./format.js";
-import { language, t } from "./i18n.js";
+import { hasWords, language, t } from "./i18n.js";
 import { installedSwitches } from "./installed_outputs.js";
 import { unreachable } from "./session.js";
 
@@ -107,6 +107,15 @@ export const OUTPUTS = /** @type {const} */ ([
   ["isCaption", "captions"],
 ]);
 
+/** @param {string} name  of a field @returns {string | undefined} the output that it switches on */
+export const outputOfFlag = (name) => OUTPUTS.find(([flag]) => flag === name)?.[1];
+
+/** @param {string} name  of a field @returns {string} its label; the texts of the editor must be loaded */
+export function fieldLabel(name) {
+  const output = outputOfFlag(name);
+  return hasWords(`field.${name}`) || !output ? t(`field.${name}`) : t(`output.${output}`);
+}
+
 /** The flags of the renditions that the standard ladder can have. */
 export const RUNGS = ["ld", "sd", "hd", "ud"];
 
@@ -191,6 +200,9 @@ export function mayEmbed(channel, url) {
   return list.some((entry) => entry === "*"
     || [location.hostname, full].some((host) => (entry.startsWith("*.") ? host.endsWith(entry.slice(1)) : host === entry)));
 }
+
+/** Makes a text an address of a channel. @param {string} text @returns {string} */
+export const slugOf = (text) => text.toLowerCase().normalize("NFD").replace(/\p{M}/gu, "").replace(/[^a-z0-9-]+/g, "-").slice(0, 64);
 
 /** Replaces characters that a file name may not have. @param {string} text @returns {string} */
 export const fileName = (text) => text.replace(/[^\p{L}\p{N}._-]+/gu, "-").replace(/^[.-]+|[.-]+$/g, "").slice(0, 60) || "channels";

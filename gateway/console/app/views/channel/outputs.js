@@ -7,9 +7,11 @@ import { nameOf } from "../../../players/quality.js";
 import { loadInstalled } from "../../installed_outputs.js";
 import { bytes, number, span } from "../../format.js";
 import { t } from "../../i18n.js";
+import { useMissing } from "../../missing_outputs.js";
 import { flagged, groups, needs, turn } from "../../switches.js";
 import { toast } from "../../toast.js";
 import { Badge, Card, html, Switch } from "../../ui.js";
+import { errorText } from "../parts/errors.js";
 import { FirstSettings } from "./first_settings.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
@@ -17,8 +19,7 @@ import { FirstSettings } from "./first_settings.js";
 /** @typedef {import("../../channel.js").Output} Output */
 
 /** @type {Record<string, import("../../kit/status.js").Tone>} */
-const TONES = { running: "ok", degraded: "warn", waiting: "idle", retrying: "warn", failed: "bad", done: "idle", off: "idle", live: "ok",
-  connecting: "info" };
+const TONES = { running: "ok", degraded: "warn", waiting: "idle", retrying: "warn", failed: "bad", done: "idle", off: "idle" };
 
 const SEEN_WITHIN = 6000; // ms after a change in which the wanted state is shown; then the gateway's
 
@@ -30,6 +31,7 @@ export function Switches({ channel, session, onChanged }) {
   const [wanted, setWanted] = useState(/** @type {Record<string, {on: boolean, busy: boolean, at: number}>} */ ({}));
   const [asking, setAsking] = useState(/** @type {import("./first_settings.js").Section | null} */ (null));
   useEffect(() => void loadInstalled(), []);
+  const missing = useMissing();
   const live = session !== null && session.state !== "idle";
   const set = async (/** @type {string} */ name, /** @type {boolean} */ on) => {
     const section = on ? needs(channel, name) : null;
@@ -64,18 +66,14 @@ export function Switches({ channel, session, onChanged }) {
     <div class="switches">${names.map((name) => {
       const [output, flag, want] = [outputOf(name), flagged(channel, name), wanted[name]];
       const on = want ? want.on : real(name);
+      const lack = on ? "" : missing(name);
       return html`<div key=${name} class="one">
-        <${Switch} label=${t(`output.${name}`)} checked=${on} busy=${want?.busy}
+        <${Switch} label=${t(`output.${name}`)} checked=${on} busy=${want?.busy} disabled=${lack !== ""}
           onChange=${(/** @type {boolean} */ value) => set(name, value)}
           note=${output && output.enabled && html`<${Badge}
             kind=${TONES[output.state] ?? "idle"}>
               ${t(`output.state.${output.state}`)}<//>`}
-          error=${output?.error} hint=${output ? told(output, flag) : undefined} />
-        ${output?.["targets"]?.length > 0 && html`<ul
-          class="relay-targets">${output?.["targets"].map((/** @type {any} */ target) => html`<li key=${target.url}>
-          <code>${target.url}</code><${Badge} kind=${TONES[target.state] ?? "idle"}>${t(`output.state.${target.state}`)}<//>
-          ${target.error && output?.error?.includes(target.error) !== true && html`<span class="error">${target.error}</span>`}
-          ${target.warnings?.map((/** @type {string} */ words) => html`<span key=${words} class="hint">${words}</span>`)}</li>`)}</ul>`}
+          error=${output?.error && errorText(output.error)} hint=${lack || (output ? told(output, flag) : undefined)} />
       </div>`;
     })}</div>`)}
   <//>`;
@@ -100,6 +98,7 @@ function told(output, flag) {
   if (output.enabled && output["fragments"]) words.push(t("told.fragments",
     { n: output["fragments"].persisted, waiting: output["fragments"].waiting }));
   if (output.enabled && output["dropped"] > 0) words.push(t("told.dropped", { n: number(output["dropped"]) }));
+  if (output.enabled && output["targets"]?.length) words.push(t("told.targets", { n: output["targets"].length }));
   if (output.enabled && "waiting" in output) words.push(t("told.hours"));
   return words.filter(Boolean).join(" · ") || undefined;
 }
