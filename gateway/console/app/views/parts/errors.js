@@ -7,7 +7,7 @@ addTables(words);
 
 /** @type {[name: string, sentence: RegExp][]} */
 const KNOWN = Object.entries(words.en).map(([key, text]) => [key.replace("error.", ""),
-  new RegExp(`^${String(text).replace(/[.()?]/g, "\\$&").replace(/\{(\w+)\}/g, "(?<$1>.+)")}$`)]);
+  new RegExp(`^${String(text).replace(/[.()?]/g, "\\$&").replace(/\{(\w+)\}/g, "(?<$1>.+)")}$`, "i")]);
 
 /** @param {string} text  of the gateway @returns {string} unchanged if the console does not know the sentence */
 export function errorText(text) {
