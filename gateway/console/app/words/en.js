@@ -330,7 +330,6 @@ export default {
   "qr.hint.app": "Scan the code in an app that understands such an address, for example a streaming app.",
   "qr.secret": "The code contains the stream key. Anybody who sees it, also on a shared screen, can push.",
   "qr.show": "Show the code",
-  "question.typed": "Type “{text}” to confirm",
   "refresh": "Refresh",
   "refusal.text": "Refused {when} from {peer} ({protocol}): {why}",
   "refusal.why.BitRateTooHigh": "its bit rate was too high just before",

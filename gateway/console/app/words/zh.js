@@ -330,7 +330,6 @@ export default {
   "qr.hint.app": "请用支持此类地址的应用扫描，例如推流应用。",
   "qr.secret": "二维码包含推流密钥。任何看到它的人（包括共享屏幕的观众）都可以推流。",
   "qr.show": "显示二维码",
-  "question.typed": "输入“{text}”以确认",
   "refresh": "刷新",
   "refusal.text": "{when}拒绝了来自 {peer} 的推流（{protocol}）：{why}",
   "refusal.why.BitRateTooHigh": "此前其码率过高",
