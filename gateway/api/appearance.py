@@ -14,7 +14,7 @@ from gateway.api import console_schemas, schemas
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.authenticators import USER
 from gateway.api.body import json_object
-from gateway.api.channels import answer_with, store_changes, stored_channel
+from gateway.api.channels import answer_with, author, stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.films import read_chunks
 from gateway.api.route import operation
@@ -92,8 +92,7 @@ async def set_poster(request: web.Request) -> web.Response:
         await context.objects.put(key, file)
     if key != channel.poster:
         await delete_poster_file(context, channel.poster)
-        channel = await store_changes(request, channel.id, {"poster": key})
-        log.info("poster changed", channel=channel.id)
+        channel = await context.changes.update(channel.id, {"poster": key}, author(request))
     return await answer_with(request, channel)
 
 
@@ -102,7 +101,8 @@ async def remove_poster(request: web.Request) -> web.Response:
     """Remove the poster of a channel."""
     context, channel = request.app[CONTEXT], await stored_channel(request)
     if channel.poster:
-        key, channel = channel.poster, await store_changes(request, channel.id, {"poster": ""})
+        key = channel.poster
+        channel = await context.changes.update(channel.id, {"poster": ""}, author(request))
         await delete_poster_file(context, key)
     return await answer_with(request, channel)
 
@@ -138,13 +138,9 @@ async def read_picture(request: web.Request, longest: int, *, alpha: bool) -> by
 
     Raises BadRequest, TooLarge, OutputError.
     """
-    data = bytearray()
     try:
         async with asyncio.timeout(_PICTURE_SECONDS):
-            async for chunk in read_chunks(request, request.content_length):
-                data += chunk
-                if len(data) > _MAX_PICTURE:
-                    raise TooLarge(len(data), _MAX_PICTURE, "the picture")
+            data = b"".join([chunk async for chunk in read_chunks(request, _MAX_PICTURE, "the picture")])
     except TimeoutError:
         raise web.HTTPRequestTimeout(reason="the picture did not arrive in time") from None
     if not _PICTURE_FORMATS.match(data):
@@ -153,6 +149,6 @@ async def read_picture(request: web.Request, longest: int, *, alpha: bool) -> by
     if convert is None:
         raise Conflict("this node cannot decode pictures")
     try:
-        return await convert(bytes(data), longest, alpha)
+        return await convert(data, longest, alpha)
     except PictureRefused as error:
         raise BadRequest(f"{_EXPECTED_PICTURE}: {error}") from None

@@ -1,32 +1,26 @@
 """Creates, lists, shows, changes and deletes channels with the old system's `/videostream` API. Makes QR codes."""
 
-import contextlib
 import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-import structlog
 from aiohttp import web
 
 from gateway.api import console_schemas, qr_code, schemas
 from gateway.api.answers import BadRequest, Missing, answer, answer_list, refusal
 from gateway.api.authenticators import USER
 from gateway.api.body import json_object
-from gateway.api.context import CONTEXT, Context
+from gateway.api.context import CONTEXT
 from gateway.api.route import operation
 from gateway.api.slate_pictures import check_pictures
 from gateway.channels import obs_multitrack, relay_urls
 from gateway.channels.channel import Channel, changes, create_item
-from gateway.channels.channel_events import channel_changed, channel_created, channel_deleted
 from gateway.channels.inputs import stored_inputs
 from gateway.channels.names import is_channel_id
 from gateway.channels.obs_multitrack import ENCODERS, MAX_VIDEO_TRACKS, Canvas, EncoderLimits
-from gateway.live.sink import EndReason
 from gateway.playback.formats import ADDRESSES, LADDER, is_watchable
-from gateway.ports.errors import NoSuchChannel, StoreUnavailable
+from gateway.ports.errors import NoSuchChannel
 from gateway.ports.users import UserRole
-
-log = structlog.get_logger(__name__)
 
 _RELAY_FIELDS: Final = ("isRelay", "relayURL", "relayOff")
 _ABOUT_FIELDS: Final = ("videoname", "description")
@@ -66,19 +60,7 @@ async def create(request: web.Request) -> web.Response:
     body = await json_object(request)
     item = create_item(body, context.clock(), context.secrets, context.limits.item)
     await check_pictures(context.objects, stored_inputs(item))
-    return await answer_with(request, await add_channel(context, item, author(request)))
-
-
-async def add_channel(context: Context, item: dict[str, Any], by: dict[str, str]) -> Channel:
-    """Stores a new channel. by: as from `author`. Raises ChannelExists."""
-    channel = await context.channels.add(item)
-    context.drop_cached(channel.id)
-    context.hub.channel_changed(channel)  # the channel may have inputs that are always on air
-    if channel.slug:  # viewers may have requested it already
-        await context.cluster.changed(channel.id)
-    log.info("channel created", channel=channel.id)
-    context.events.emit(channel_created(channel, context.clock(), by))
-    return channel
+    return await answer_with(request, await context.changes.create(item, author(request)))
 
 
 @operation(schemas.Channels)
@@ -143,20 +125,8 @@ async def _change(request: web.Request, body: dict[str, Any]) -> web.Response:
     channel = await stored_channel(request)
     if changed := changes(channel, body, context.secrets, context.limits.item):
         await check_pictures(context.objects, stored_inputs(changed), stored_inputs(channel.item))
-        channel = await store_changes(request, channel.id, changed)
-        log.info("channel changed", channel=channel.id, fields=sorted(changed))
+        channel = await context.changes.update(channel.id, changed, author(request))
     return await answer_with(request, channel)
-
-
-async def store_changes(request: web.Request, id: str, changed: dict[str, Any]) -> Channel:
-    """Stores changed fields of a channel, which apply at once, and returns the channel."""
-    context = request.app[CONTEXT]
-    channel = await context.channels.update(id, changed)
-    context.drop_cached(id)
-    context.hub.channel_changed(channel)
-    await context.cluster.changed(id)
-    context.events.emit(channel_changed(channel, context.clock(), author(request), changed))
-    return channel
 
 
 @operation(schemas.Deleted, query=DELETE_QUERY)
@@ -176,16 +146,7 @@ async def delete(request: web.Request) -> web.Response:
     deletion = context.media_deletion if media == "delete" else None
     if deletion is not None:
         await deletion.check()  # reports an unavailable object store before anything is deleted
-    poster = (await context.channels.get(id)).poster
-    deleted = await context.channels.delete(id, context.clock(), media=media == "delete")
-    context.drop_cached(id)
-    if poster and context.objects is not None:
-        with contextlib.suppress(StoreUnavailable):  # then it stays, like kept media
-            await context.objects.delete(poster)
-    context.hub.end_channel(id, EndReason.DELETED)
-    await context.cluster.changed(id)
-    log.info("channel deleted", channel=id, media=media)
-    context.events.emit(channel_deleted(id, context.clock(), author(request), media))
+    deleted = await context.changes.delete(id, author(request), media=media == "delete")
     if deletion is not None and deletion.begin(deleted):
         await deletion.wait_for_pass(id, MEDIA_DELETION_TIMEOUT)
     return answer("stream deleted")

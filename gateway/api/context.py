@@ -11,8 +11,9 @@ from gateway.alarms.alarms import Alarms
 from gateway.api.authenticators import Authenticators
 from gateway.api.presenter import Presenter
 from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
+from gateway.channels.channel_changes import ChannelChanges
 from gateway.channels.media_owners import MediaOwners, StoredDeletions
-from gateway.channels.stores import ChannelStore, DomainStore
+from gateway.channels.stores import DomainStore, StoredChannels
 from gateway.channels.stream_key import SigningSecrets
 from gateway.diagnosis.cue_log import CueLog
 from gateway.diagnosis.daily_traffic import DailyTraffic
@@ -101,6 +102,7 @@ class Context:
     events: receives the changes of channels. event_log: None: no events are stored.
     broadcast_servers: returns the rows of the table of broadcast servers; None: there is no table.
     servers_by_key(channel id, stream key, host): returns the push servers; None: this node lists none.
+    speech: whether there is an engine for captions from speech.
     pages: whether the pages of the console are served.
     tasks: whether this gateway starts tasks in the cloud, see the setting `workers.runner`.
     """
@@ -109,7 +111,8 @@ class Context:
     hub: Hub
     inputs: ChannelInputs
     previews: InputPreviews
-    channels: ChannelStore
+    channels: StoredChannels
+    changes: ChannelChanges
     domains: DomainStore
     secrets: SigningSecrets = field(repr=False)
     authenticators: Authenticators = field(repr=False)
@@ -122,7 +125,6 @@ class Context:
     experience: Experience
     cues: CueLog
     traffic: DailyTraffic
-    drop_cached: Callable[[str], None] = lambda channel_id: None
     cluster: ClusterQueries = field(default_factory=SingleNode)
     remote_viewers: RemoteViewerCounts = field(default_factory=RemoteViewerCounts)
     refusals: RefusalLog = field(default_factory=RefusalLog)
@@ -145,6 +147,7 @@ class Context:
     broadcast_servers: Callable[[], Awaitable[list[dict[str, str]]]] | None = None
     servers_by_key: Callable[[str, str, str], Awaitable[list[dict[str, Any]]]] | None = None
     certificate: Callable[[], dict[str, Any] | None] = lambda: None
+    speech: bool = False
     pages: bool = True
     tasks: bool = False
     assets: Assets = field(default_factory=Assets)

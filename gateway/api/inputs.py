@@ -8,7 +8,7 @@ from aiohttp import web
 from gateway.api import session_schemas
 from gateway.api.answers import Conflict, Missing, answer
 from gateway.api.body import json_array
-from gateway.api.channels import store_changes, stored_channel
+from gateway.api.channels import author, stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.presenter import Presenter
 from gateway.api.route import operation
@@ -43,13 +43,13 @@ async def update(request: web.Request) -> web.Response:
     It applies at once, also while the channel is live.
     """
     body = await json_array(request)
-    channel = await stored_channel(request)
+    context, channel = request.app[CONTEXT], await stored_channel(request)
     before = stored_inputs(channel.item)
     specs = parse_inputs(restore_addresses(body, before))
-    await check_pictures(request.app[CONTEXT].objects, specs, before)
+    await check_pictures(context.objects, specs, before)
     if specs != before:
-        channel = await store_changes(request, channel.id, {FIELD: [spec.stored() for spec in specs]})
-        log.info("inputs changed", channel=channel.id, inputs=[spec.name for spec in specs])
+        changed = {FIELD: [spec.stored() for spec in specs]}
+        channel = await context.changes.update(channel.id, changed, author(request))
     return await _answer_inputs(request, channel)
 
 

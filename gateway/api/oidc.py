@@ -19,7 +19,6 @@ from aiohttp import web
 
 from gateway.api.answers import Missing
 from gateway.api.auth import set_cookie
-from gateway.api.channels import add_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.login import open_session
 from gateway.api.login_sessions import ApiUser
@@ -216,7 +215,7 @@ async def _create_own_channel(request: web.Request, user: ApiUser, id: str, limi
         body = {"videoname": name, "outdate": NEVER_DATE, "isHls": True, _SIGNED_UP_BY: user.name}
         item = create_item(body, context.clock(), context.secrets, context.limits.item, id)
         try:
-            await add_channel(context, item, {"by": user.name, "peer": context.client_address(request)})
+            await context.changes.create(item, {"by": user.name, "peer": context.client_address(request)})
         except ChannelExists:
             return  # another sign-in of this user has just created it
 

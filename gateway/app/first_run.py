@@ -4,43 +4,39 @@ import time
 
 from gateway import __version__
 from gateway.adapters.local.host import shown_addresses, shown_host
-from gateway.adapters.stores import Stores
 from gateway.api.presenter import Presenter
 from gateway.app.node_parts import NodeParts
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.channel import Channel, create_item
-from gateway.channels.channel_events import channel_created
+from gateway.channels.channel_changes import ChannelChanges
 from gateway.channels.expiry import NEVER
-from gateway.channels.stores import ChannelStore
+from gateway.channels.stores import DomainStore
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.network import url_host
 from gateway.playback.formats import ADDRESSES, LADDER
-from gateway.ports.events import Events
 
 _ALL = ("0.0.0.0", "::")  # the hosts of listeners on all addresses
 
 
-async def _first_channel(store: ChannelStore, secrets: SigningSecrets, item_limit: int, events: Events) -> Channel:
+async def _first_channel(changes: ChannelChanges, secrets: SigningSecrets, item_limit: int) -> Channel:
     """Returns the channel with the latest expiry.
 
     If all have expired, creates one with all playback formats.
     """
     now = time.time()
-    usable = [c for c in await store.list() if not c.expired(now)]
+    usable = [c for c in await changes.store.list() if not c.expired(now)]
     if usable:
         return max(usable, key=lambda c: c.expires)
     flags = {"isFlv": True, "isHls": True, "isCMAF": True}
     body = {"videoname": "First channel", "outdate": NEVER, **flags}
-    channel = await store.add(create_item(body, now, secrets, item_limit))
-    events.emit(channel_created(channel, now, {"by": "first start"}))
-    return channel
+    return await changes.create(create_item(body, now, secrets, item_limit), {"by": "first start"})
 
 
-async def welcome_text(parts: NodeParts, stores: Stores, ports: OpenPorts) -> str:
+async def welcome_text(parts: NodeParts, domains: DomainStore, changes: ChannelChanges, ports: OpenPorts) -> str:
     """Returns the text. Its addresses are those of the console. ports: the open ports, as users see them."""
     settings, secrets = parts.settings, parts.secrets
-    channel = await _first_channel(stores.channels, secrets, settings.limits.item, parts.events)
-    addresses = shown_addresses(settings, await stores.domains.get_domains(), ports)
+    channel = await _first_channel(changes, secrets, settings.limits.item)
+    addresses = shown_addresses(settings, await domains.get_domains(), ports)
     presenter = Presenter(
         addresses,
         secrets,

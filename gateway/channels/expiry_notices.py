@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.channels.channel import Channel
 from gateway.channels.expiry import WARNING_SECONDS
-from gateway.channels.stores import ChannelStore
+from gateway.channels.stores import StoredChannels
 from gateway.lib.rfc3339 import rfc3339
 from gateway.ports.events import Event, EventType
 from gateway.ports.stores import ConsoleStore
@@ -25,7 +25,7 @@ class ExpiryNotices:
     report: called with all channels whose keys expire within seven days, also those that were announced.
     """
 
-    channels: ChannelStore
+    channels: StoredChannels
     notes: ConsoleStore
     emit: Callable[[Event], None]
     report: Callable[[Sequence[Channel]], None]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gateway.channels.channel import Channel
 from gateway.channels.deleted_channel import DeletedChannel
-from gateway.channels.stores import ChannelReader, ChannelStore
+from gateway.channels.stores import ChannelReader, StoredChannels
 from gateway.ports.errors import NoSuchChannel
 
 
@@ -60,7 +60,7 @@ class MediaOwners:
 class StoredDeletions:
     """A ChannelReader for the deleted channels of a store. Put CachedChannels in front of it."""
 
-    def __init__(self, store: ChannelStore) -> None:
+    def __init__(self, store: StoredChannels) -> None:
         self._store = store
 
     async def get(self, id: str) -> Channel:

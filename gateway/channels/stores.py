@@ -1,6 +1,6 @@
 """The interfaces of the stores for channels and public domains. Adapters implement them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.channels.addresses import PublicDomains
@@ -10,20 +10,39 @@ from gateway.channels.deleted_channel import DeletedChannel
 from gateway.ports.errors import NoSuchChannel
 
 
-class ChannelStore(Protocol):
-    """Stores channels.
+class StoredChannels(Protocol):
+    """Reads the stored channels. `ChannelChanges` changes them, because much follows a change.
 
-    If the store does not respond or cannot write, its methods raise StoreUnavailable within 8 s.
+    If the store does not respond, its methods raise StoreUnavailable within 8 s.
     """
 
     async def get(self, id: str) -> Channel:
         """Returns the stored channel, without a cache. Raises NoSuchChannel."""
+
+    async def get_many(self, ids: Collection[str]) -> Mapping[str, Channel | None]:
+        """Returns those of these channels that are stored. None: another program has made the row unreadable."""
 
     async def list(self) -> list[Channel]:
         """Returns all channels, in no defined order."""
 
     async def find(self, query: ChannelQuery) -> ChannelPage:
         """Returns a page of the list of channels for people."""
+
+    async def get_deleted(self, id: str) -> DeletedChannel:
+        """Returns the record of a deleted channel, even if a channel with this id exists again.
+
+        Raises NoSuchChannel.
+        """
+
+    async def list_deleted(self) -> Sequence[DeletedChannel]:
+        """Returns all deleted channels, in no defined order."""
+
+    async def check(self) -> None:
+        """Returns if the store responds; used by the readiness check. Raises StoreUnavailable."""
+
+
+class ChannelStore(StoredChannels, Protocol):
+    """Stores channels. Its methods raise StoreUnavailable also if the store cannot write."""
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
         """Stores a new channel under its `id`. Raises ChannelExists; SlugTaken if another channel has its slug."""
@@ -41,23 +60,11 @@ class ChannelStore(Protocol):
         now: seconds since 1970. media: whether to delete its media too. Raises NoSuchChannel.
         """
 
-    async def get_deleted(self, id: str) -> DeletedChannel:
-        """Returns the record of a deleted channel, even if a channel with this id exists again.
-
-        Raises NoSuchChannel.
-        """
-
-    async def list_deleted(self) -> Sequence[DeletedChannel]:
-        """Returns all deleted channels, in no defined order."""
-
     async def put_deleted(self, deleted: DeletedChannel) -> None:
         """Stores a deleted channel. Replaces an existing record."""
 
     async def remove_deleted(self, id: str) -> None:
         """Removes the record of a deleted channel. An unknown id is not an error."""
-
-    async def check(self) -> None:
-        """Returns if the store responds; used by the readiness check. Raises StoreUnavailable."""
 
 
 class ChannelReader(Protocol):

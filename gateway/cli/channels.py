@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from gateway.cli import common
+from gateway.cli.channel_changes import AUTHOR, channel_changes
 from gateway.cli.keys import parse_expiry
 from gateway.lib.rfc3339 import rfc3339
 
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
     from gateway.api.presenter import Presenter
     from gateway.channels.channel import Channel
     from gateway.channels.stream_key import SigningSecrets
-    from gateway.ports.events import Event
     from gateway.settings import Settings
-
-_AUTHOR = {"by": "command line"}  # of the events
 
 app = typer.Typer(help="Manage channels in the configured store.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -99,14 +97,11 @@ async def create(
     HTTP-FLV, HLS, LL-HLS and DASH are on; --field isHls=false switches HLS off.
     """
     from gateway.channels.channel import create_item
-    from gateway.channels.channel_events import channel_created
 
     expires = expires or rfc3339(time.time() + _YEAR_SECONDS, "seconds")
     body = {"isHls": True, "isCMAF": True, **_body(expires, name, description, field)}
     item = create_item(body, time.time(), context.secrets, context.settings.limits.item)
-    channel = await context.stores.channels.add(item)
-    await _record(context, channel_created(channel, time.time(), _AUTHOR))
-    _show(context, channel, as_json)
+    _show(context, await channel_changes(context.stores).create(item, AUTHOR), as_json)
     if parse_expiry(expires) < int(time.time()):
         typer.echo("warning: this channel has expired already: nobody can push until it has a later date", err=True)
 
@@ -151,11 +146,10 @@ async def update(
 
     if expires is None and name is None and description is None and not field:
         common.fail(common.USAGE, "nothing to change: give --expires, --name, --description or --field")
-    id = (await _find(context, id)).id
-    channel = await context.stores.channels.get(id)
+    channel = await _find(context, id)
     body = _body(expires, name, description, field, channel.item)
     changed = changes(channel, body, context.secrets, context.settings.limits.item)
-    _show(context, await _update(context, id, changed), as_json)
+    _show(context, await channel_changes(context.stores).update(channel.id, changed, AUTHOR), as_json)
 
 
 @_command()
@@ -173,14 +167,12 @@ async def delete(
 ) -> None:
     """Delete a channel and revoke its key. A running gateway deletes recordings that are finished later."""
     from gateway.app.parts.background_jobs import media_deletion
-    from gateway.channels.channel_events import channel_deleted
 
     id = (await _find(context, id)).id
     deletion = media_deletion(context.settings, context.stores) if media == "delete" else None
     if deletion is not None:
         await deletion.check()
-    deleted = await context.stores.channels.delete(id, time.time(), media=deletion is not None)
-    await _record(context, channel_deleted(id, time.time(), _AUTHOR, media))
+    deleted = await channel_changes(context.stores).delete(id, AUTHOR, media=deletion is not None)
     files = await deletion.delete_once(deleted) if deletion is not None else 0
     if as_json:
         typer.echo(json.dumps({"id": id, "deleted": True, "media": media, "files": files}))
@@ -206,32 +198,13 @@ async def sign(
     from gateway.channels.expiry import stored_outdate
 
     expires_at = None if expires is None else parse_expiry(expires)
-    id = (await _find(context, id)).id
-    channel = await context.stores.channels.get(id)
-    changed: dict[str, Any] = {"key": context.secrets.sign(id, channel.expires if expires_at is None else expires_at)}
+    channel = await _find(context, id)
+    changed: dict[str, Any] = {
+        "key": context.secrets.sign(channel.id, channel.expires if expires_at is None else expires_at)
+    }
     if expires is not None:
         changed["outdate"] = stored_outdate(expires)
-    _show(context, await _update(context, id, changed), as_json)
-
-
-async def _update(context: _CommandContext, id: str, changed: dict[str, Any]) -> Channel:
-    """Stores changed fields, and the event."""
-    from gateway.channels.channel_events import channel_changed
-
-    channel = await context.stores.channels.update(id, changed)
-    await _record(context, channel_changed(channel, time.time(), _AUTHOR, changed))
-    return channel
-
-
-async def _record(context: _CommandContext, event: Event) -> None:
-    """Adds an event to the events log. If the log is not available, the change stays, and the user gets a warning."""
-    from gateway.diagnosis.event_log import EventIds, stored_event
-    from gateway.ports.errors import StoreUnavailable
-
-    try:
-        await context.stores.events.append([stored_event(event, EventIds().next(event.time), "")])
-    except StoreUnavailable as error:
-        typer.echo(f"warning: the change is stored, but is not in the events log: {error}", err=True)
+    _show(context, await channel_changes(context.stores).update(channel.id, changed, AUTHOR), as_json)
 
 
 def _body(

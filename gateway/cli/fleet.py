@@ -51,7 +51,12 @@ def invite(
 
 def join(
     sources: common.Sources,
-    url: Annotated[str, typer.Argument(metavar="URL", help="The address of the line that `millrace invite` printed.")],
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL", help="The address of the line that `millrace invite` printed. -: from standard input."
+        ),
+    ],
     edge: Annotated[bool, typer.Option("--edge", help="Play streams only, and take no pushes.")] = False,
     start: Annotated[bool, typer.Option("--start/--no-start", help="Whether to start the server now.")] = True,
 ) -> None:
@@ -64,9 +69,13 @@ def join(
     from gateway.adapters.local.data_folder import data_folder, replace_file
     from gateway.adapters.stores import open_console
     from gateway.lib import log as logs
+    from gateway.lib.process import with_python_path
     from gateway.settings import merge
     from gateway.settings.layers import FLEET
 
+    if url == "-":  # the list of processes shows no secret then
+        *_, url = ["", *sys.stdin.readline().split()]
+        url = url.strip("'")
     address, _, key = url.partition("#")
     if not key:
         common.fail(common.USAGE, "the address has no key after #: use the whole line of `millrace invite`")
@@ -84,7 +93,8 @@ def join(
     server = "edge" if edge else "serve"
     typer.echo(f"this machine has joined ({folder / FLEET}); it starts with: millrace {server}", err=True)
     if start:
-        os.execv(sys.executable, [sys.executable, "-m", "gateway", server, *sources.arguments()])  # noqa: S606
+        command = [sys.executable, "-P", "-m", "gateway", server, *sources.arguments()]
+        os.execve(sys.executable, command, with_python_path(os.environ))  # noqa: S606
 
 
 def leave(sources: common.Sources) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 
 from gateway.cli import common
+from gateway.cli.channel_changes import AUTHOR, channel_changes
 
 if TYPE_CHECKING:
     from gateway.adapters.aws.ivs import AwsIvs
@@ -77,7 +78,8 @@ async def create(
     _show(created, as_json, channel)
     if channel is not None:
         async with open_stores(context.settings) as stores:
-            await stores.channels.update(channel, _with_relay(await stores.channels.get(channel), created))
+            relay = _with_relay(await stores.channels.get(channel), created)
+            await channel_changes(stores).update(channel, relay, AUTHOR)
 
 
 @_command("list")
@@ -113,7 +115,7 @@ async def delete(
     if channel is not None:
         async with open_stores(context.settings) as stores:
             if changed := _without_relay(await stores.channels.get(channel), _arn(arn)):
-                await stores.channels.update(channel, changed)
+                await channel_changes(stores).update(channel, changed, AUTHOR)
     await context.ivs.delete(_arn(arn))
     typer.echo(json.dumps({"arn": arn, "deleted": True}) if as_json else f"deleted {arn}")
 

@@ -62,9 +62,13 @@ token_app = typer.Typer(help="The admin token of this machine.", no_args_is_help
 def reset_token(sources: common.Sources) -> None:
     """Make a new admin token and print it once. The old one, and its sessions, end.
 
-    A running gateway accepts the new token within a second or two; a stopped one at its next start.
+    A running gateway accepts the new token within a second or two; a stopped one at its next start. All gateways of a
+    fleet with one database have one token; the others accept the new one within ten seconds.
     """
-    from gateway.adapters.local.credentials import replace_admin_token
+    from gateway.adapters.local.credentials import new_admin_token, store_admin_token
+    from gateway.adapters.shared_admin_token import KIND, entry_of, shares_token
+    from gateway.adapters.stores import open_console
+    from gateway.lib import log as logs
 
     settings = sources.settings()
     if settings.admin.token.get_secret_value():
@@ -73,7 +77,17 @@ def reset_token(sources: common.Sources) -> None:
         common.fail(
             common.FAILED, f"there is no data folder {settings.data}: give the gateway's one with --set data=FOLDER"
         )
-    typer.echo(replace_admin_token(settings.data))
+    token, file_text = new_admin_token()
+
+    async def share() -> None:
+        async with open_console(settings) as store:
+            await store.put(KIND, KIND, entry_of(file_text))
+
+    if shares_token(settings):
+        logs.configure("warning", settings.log.format)
+        asyncio.run(share())  # first, because a running gateway takes the token of the fleet
+    store_admin_token(settings.data, file_text)
+    typer.echo(token)
 
 
 # zsh loads a file of `fpath` at the first completion, which must be answered too.

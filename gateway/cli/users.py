@@ -28,7 +28,10 @@ StdinOption = Annotated[
 
 
 RoleOption = Annotated[
-    str, typer.Option("--role", metavar="ROLE", help="administrator, or broadcaster: may only use some channels.")
+    str,
+    typer.Option(
+        "--role", metavar="ROLE", help="administrator, or broadcaster: may only use the channels of --channel."
+    ),
 ]
 ChannelOption = Annotated[
     list[str] | None, typer.Option("--channel", metavar="ID", help="A channel of a broadcaster; may be repeated.")
@@ -40,7 +43,7 @@ def add(
     sources: common.Sources,
     name: NameArgument,
     password_stdin: StdinOption = False,
-    role: RoleOption = "administrator",
+    role: RoleOption = "broadcaster",
     channels: ChannelOption = None,
     as_json: common.JsonOption = False,
 ) -> None:
@@ -49,6 +52,7 @@ def add(
     password = _read_password(password_stdin)
     user = _run(sources, lambda users: users.add(name, password, time.time(), rights))
     _report(user, "created", as_json)
+    _tell_empty_rights(user)
 
 
 @common.command(app, "set")
@@ -63,6 +67,7 @@ def set_(
     rights = _rights(sources, role, channels)
     user = _run(sources, lambda users: users.change(name, None, time.time(), rights))
     _report(user, "changed", as_json)
+    _tell_empty_rights(user)
 
 
 @common.command(app, "list")
@@ -166,6 +171,13 @@ def _report(user: ConsoleUser, verb: str, as_json: bool) -> None:
         typer.echo(json.dumps(_to_json(user), ensure_ascii=False))
     else:
         typer.echo(common.plain(f"{verb} {user.name}"))
+
+
+def _tell_empty_rights(user: ConsoleUser) -> None:
+    from gateway.ports.users import UserRole
+
+    if user.rights.role is UserRole.BROADCASTER and not user.rights.channels:
+        typer.echo("A broadcaster without --channel sees no channel.", err=True)
 
 
 def _to_json(user: ConsoleUser) -> dict[str, str | list[str]]:

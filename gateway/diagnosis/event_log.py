@@ -103,8 +103,8 @@ class EventLog:
         self._tasks = Tasks("events")
 
     async def __aenter__(self) -> Self:
-        self._tasks.start(self._write_all(), "write")
-        self._tasks.start(self._trim_regularly(), "trim")
+        self._tasks.keep(self._write_all, "write")
+        self._tasks.keep(self._trim_regularly, "trim")
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -209,6 +209,10 @@ class EventLog:
             await asyncio.sleep(_TRIM_SECONDS)
 
     # ---- reading ----
+
+    async def since(self, channel: str, seconds: float) -> list[StoredEvent]:
+        """Returns the events of a channel since a time, of any node. seconds: since 1970. Raises StoreUnavailable."""
+        return await self.newest(EventQuery(_BATCH, channel, since=first_id(seconds)))
 
     async def newest(self, query: EventQuery) -> list[StoredEvent]:
         """Returns the selected events, the newest first. Raises StoreUnavailable.

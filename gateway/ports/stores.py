@@ -179,7 +179,12 @@ class Registry(Protocol):
 
 
 class StoreChanges(Protocol):
-    """Tells which rows of the stores have changed, in any process. Some changes are not told."""
+    """Tells which rows of the stores have changed, in any process.
+
+    works: whether changes are told now. Otherwise, and a moment before that, some are not told.
+    """
+
+    works: bool
 
     def listen(self, table: str, callback: Callable[[str], None]) -> None:
         """Calls `callback` with the id of each changed row.

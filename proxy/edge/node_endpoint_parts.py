@@ -28,11 +28,15 @@ def build_node_endpoint(
     settings, metrics = node.settings, node.metrics
     node_status = NodeStatus(settings.data, {"channels": settings.channels.partition(":")[0]})
     empty_hub = Hub(edge.pulled.hub.limits, (), Events())  # always empty, because an edge has no own streams
+
+    async def forget(id: str, held: bool) -> None:
+        channels.forget(id)
+
     operations = GatewayOperations(
         cluster.siblings,
         empty_hub,
-        ChannelReaders(cluster.reader, channels.cached, channels.deleted),
-        forget=channels.forget,
+        ChannelReaders(channels.cached, channels.deleted),
+        changed=forget,
         names=channels.slugs.table,
         remote_viewers=RemoteViewerCounts(),
         report=lambda: summary(node_status, metrics, __version__),

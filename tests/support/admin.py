@@ -25,6 +25,7 @@ from gateway.api.login_sessions import LoginLimits
 from gateway.api.route import Route
 from gateway.api.routes import ROUTES
 from gateway.channels.addresses import OpenPorts
+from gateway.channels.channel_changes import ChannelChanges
 from gateway.channels.stream_key import SigningSecrets
 from gateway.diagnosis.cue_log import CueLog
 from gateway.diagnosis.daily_traffic import DailyTraffic
@@ -199,6 +200,8 @@ async def admin(
         board = FaultBoard(hub.find)
         sources = AlarmSources(board, cast(Any, None), cast(Any, None))
         context_options.setdefault("alarms", Alarms(sources, console or kept, cast(Any, None)))
+        cluster = context_options.get("cluster", SingleNode())
+        effects = builders.change_effects(hub, events, forget=forgotten.append, tell_nodes=cluster.changed)
         context = Context(
             version="1.2.3",
             hub=hub,
@@ -216,8 +219,10 @@ async def admin(
             experience=Experience(metrics),
             cues=CueLog(hub, events),
             traffic=DailyTraffic(hub.traffic, console or kept),
-            drop_cached=forgotten.append,
-            servers_by_key=KeyServers(SigningSecrets(SECRET), store or sqlite, SingleNode(), lambda: PORTS).list,
+            changes=ChannelChanges(store or sqlite, context_options.get("objects"), effects),
+            servers_by_key=KeyServers(
+                SigningSecrets(SECRET), store or sqlite, sqlite, SingleNode(), lambda: PORTS
+            ).list,
             events=events,
             event_log=event_log,
             **context_options,

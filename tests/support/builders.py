@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from gateway.channels.channel import Channel
+from gateway.channels.channel_changes import ChangeEffects
 from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream, StreamKind, StreamSpec
 from gateway.media.track import AccessUnit, Codec, Kind, MediaTrack, Timed, Tracks
-from gateway.ports.events import Events
+from gateway.ports.events import Event, Events
 from gateway.settings.models import InputsSettings
 
 # A real avcC (High, 1280x720) and an AAC-LC 44.1 kHz stereo AudioSpecificConfig.
@@ -44,6 +45,21 @@ def hub(specs: Iterable[OutputSpec] = (), *, events: Events | None = None, **lim
 def publish(on: Hub, name: str = "c1", evicted: list[EndReason] | None = None, **fields: Any) -> StreamPublisher:
     told = evicted if evicted is not None else []
     return on.publish_from(PushOrigin("rtmp", "127.0.0.1"), channel(name, **fields), name, told.append)
+
+
+def change_effects(on: Hub, events: Events, **more: Any) -> ChangeEffects:
+    """Returns the effects of a gateway: changes reach the hub, and their events the listeners. more: others."""
+
+    async def record(event: Event) -> None:
+        events.emit(event)
+
+    def apply(id: str, changed: Channel | None) -> None:
+        if changed is None:
+            on.end_channel(id, EndReason.DELETED)
+        else:
+            on.channel_changed(changed)
+
+    return ChangeEffects(record, **{"apply": apply, **more})
 
 
 def spec(name: str = "c1", started: float = 1.7e9, gop_bytes: int = 1_000_000, gop_seconds: float = 15.0) -> StreamSpec:

@@ -159,8 +159,8 @@ async def member(
         operations = GatewayOperations(
             processes,
             api.hub,
-            ChannelReaders(api.store, api.store, StoredDeletions(api.store)),
-            forget=api.forgotten.append,
+            ChannelReaders(api.store, StoredDeletions(api.store)),
+            changed=api.context.changes.follow_other_node,
             names=_no_names,
             remote_viewers=distant,
             report=lambda: summary(node, api.metrics, "1.2.3"),

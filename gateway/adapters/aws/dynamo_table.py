@@ -1,8 +1,9 @@
 """One DynamoDB table, with the calls that the DynamoDB stores share."""
 
+import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -12,8 +13,13 @@ from botocore.exceptions import ClientError
 from gateway.adapters.aws import session
 from gateway.adapters.aws.attributes import to_item
 from gateway.adapters.aws.session import AwsSession, ErrorMap, error_code, unmapped
+from gateway.ports.errors import StoreUnavailable
 
 _CONDITION_FAILED: Final = "ConditionalCheckFailedException"
+_MAX_KEYS: Final = 100  # in one BatchGetItem
+# Pauses in seconds before a request repeats the keys that a throttled table left out. Their sum is below the time-out
+# of a call.
+_RETRY_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 _TRANSACTION_FAILED: Final = frozenset({"TransactionCanceledException", "TransactionConflictException"})
 
 
@@ -81,6 +87,25 @@ class DynamoTable:
         answer = await self.call("get_item", Key=key, ConsistentRead=True)
         item: dict[str, Any] | None = answer.get("Item")
         return item
+
+    async def get_many(self, client: Any, keys: Sequence[dict[str, Any]], **parameters: Any) -> list[dict[str, Any]]:
+        """Returns the items with these keys, which must be unique. client: of `client`.
+
+        Reads 100 keys per request, with more requests if the table throttles.
+        """
+        items: list[dict[str, Any]] = []
+        for first in range(0, len(keys), _MAX_KEYS):
+            request: dict[str, Any] = {self.name: {"Keys": keys[first : first + _MAX_KEYS], **parameters}}
+            pauses = iter(_RETRY_SECONDS)
+            while True:
+                answer = await client.batch_get_item(RequestItems=request)
+                items += answer.get("Responses", {}).get(self.name, ())
+                if not (request := answer.get("UnprocessedKeys", {})):
+                    break
+                if (pause := next(pauses, None)) is None:
+                    raise StoreUnavailable(f"dynamodb ({self.label}) did not return all rows")
+                await asyncio.sleep(pause)
+        return items
 
     async def read_all(
         self, operation: str = "scan", values: Mapping[str, Any] | None = None, **parameters: Any

@@ -1,6 +1,5 @@
 """Nodes and their stream claims in DynamoDB, in the old system's table of live sessions (hash key `UUID`)."""
 
-import asyncio
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,10 +10,11 @@ from botocore.exceptions import ClientError
 from gateway.adapters.aws.attributes import from_attribute, to_item
 from gateway.adapters.aws.dynamo_table import DynamoStore, condition_failed
 from gateway.adapters.aws.session import AwsSession, call
+from gateway.adapters.stored_rows import read_row, read_rows
 from gateway.channels.names import is_channel_id
 from gateway.lib.bounded_json import MAX_NUMBER
 from gateway.lib.numbers import read_integer
-from gateway.ports.errors import HeldByOtherNode, StoreUnavailable
+from gateway.ports.errors import HeldByOtherNode
 from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Node, NodeRole, StreamClaim
 
 _KEY: Final = "UUID"
@@ -23,10 +23,6 @@ _KEY: Final = "UUID"
 _NODES: Final = "/nodes"
 _NODE: Final = "/node/"
 _ROLES: Final = frozenset(str(role) for role in NodeRole)
-_MAX_KEYS: Final = 100  # in one BatchGetItem
-# Pauses in seconds before a request repeats the keys that a throttled table left out. Their sum is below the time-out
-# of a call.
-_RETRY_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 # Every name has a placeholder: UUID, ROLE and LEFT are reserved words, and others may become reserved.
 _CLAIM_FIELDS: Final = (_KEY, "node", "address", "claim", "started", "left", "cluster", "expires")
 # A row of the old system or of another program is not a claim, so it may be replaced at once.
@@ -76,7 +72,7 @@ class DynamoRegistry(DynamoStore):
 
     async def node(self, id: str) -> Node | None:
         item = await self._table.get(_key(_NODE + id))
-        return _node(item) if item else None
+        return read_row("node", id, _node, item) if item else None
 
     async def nodes(self) -> list[Node]:
         async with self._table.client() as client:
@@ -84,10 +80,10 @@ class DynamoRegistry(DynamoStore):
             listed = answer.get("Item", {})
             ids = set(listed.get("ids", {}).get("SS", ()))
             self._listed &= ids
-            rows = await self._batch(client, [_NODE + id for id in ids], ConsistentRead=True)
+            rows = await self._table.get_many(client, [_key(_NODE + id) for id in ids], ConsistentRead=True)
         if missing := ids - {row[_KEY]["S"].removeprefix(_NODE) for row in rows}:
             await self._drop(missing, int(listed.get("version", {}).get("N", 0)))
-        return [node for node in map(_node, rows) if node is not None]
+        return read_rows("node", _node, ((row[_KEY]["S"], row) for row in rows))
 
     async def claim(self, claim: StreamClaim, item: Mapping[str, Any], replaces: str = "") -> None:
         # The stored claim may be this one: an earlier attempt without an answer may have succeeded.
@@ -111,33 +107,13 @@ class DynamoRegistry(DynamoStore):
         names = {f"#{name}": name for name in _CLAIM_FIELDS}
         projection = {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
         async with self._table.client() as client:
-            rows = await self._batch(client, wanted, **projection)
+            rows = await self._table.get_many(client, [_key(stream) for stream in wanted], **projection)
         claims = [claim for row in rows if (claim := self._unexpired_claim(row)) and not claim.left]
         return {claim.stream: claim for claim in claims}
 
     async def claim_of(self, stream: str) -> StreamClaim | None:
         item = await self._table.get(_key(stream)) if is_channel_id(stream) else None
         return self._unexpired_claim(item) if item else None
-
-    async def _batch(self, client: Any, keys: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
-        """Returns the items with these keys, which must be unique.
-
-        Reads 100 keys per request, with more requests if the table throttles.
-        """
-        items: list[dict[str, Any]] = []
-        for first in range(0, len(keys), _MAX_KEYS):
-            batch = [_key(key) for key in keys[first : first + _MAX_KEYS]]
-            request: dict[str, Any] = {self._table.name: {"Keys": batch, **parameters}}
-            pauses = iter(_RETRY_SECONDS)
-            while True:
-                answer = await client.batch_get_item(RequestItems=request)
-                items += answer.get("Responses", {}).get(self._table.name, ())
-                if not (request := answer.get("UnprocessedKeys", {})):
-                    break
-                if (pause := next(pauses, None)) is None:
-                    raise StoreUnavailable(f"dynamodb ({self._table.label}) did not return all rows")
-                await asyncio.sleep(pause)
-        return items
 
     async def _drop(self, ids: Collection[str], version: int | None = None) -> None:
         """Removes ids from the set of nodes. version: removes them only if the set still has this version."""
@@ -166,8 +142,8 @@ def _row(node: Node, expires: float) -> dict[str, Any]:
     return to_item({**fields, "shown": node.shown, "expires": math.ceil(expires)}) | _key(_NODE + node.id)
 
 
-def _node(item: Mapping[str, Any]) -> Node | None:
-    """Returns the node of a row; None if Millrace did not write the row."""
+def _node(item: Mapping[str, Any]) -> Node:
+    """Returns the node of a row. Raises ValueError if Millrace did not write it, or a version with other roles did."""
     match item:
         case {
             "UUID": {"S": str(key)},
@@ -178,7 +154,7 @@ def _node(item: Mapping[str, Any]) -> Node | None:
             "shown": {"M": _} as shown,
         } if role in _ROLES and (count := read_integer(beat, MAX_NUMBER)) is not None:
             return Node(key.removeprefix(_NODE), NodeRole(role), address, count, channel, from_attribute(shown))
-    return None
+    raise ValueError(f"unknown fields, or the role {item.get('role')}")
 
 
 def _session(claim: StreamClaim, item: Mapping[str, Any]) -> dict[str, Any]:

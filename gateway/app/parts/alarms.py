@@ -13,7 +13,7 @@ from gateway.app.node_parts import NodeParts
 from gateway.app.parts.backends import Backends
 from gateway.app.parts.diagnosis import Diagnosis
 from gateway.app.parts.live import Live
-from gateway.channels.stores import ChannelStore
+from gateway.channels.stores import StoredChannels
 from gateway.lib.egress import Egress
 from gateway.ports.cluster_queries import ClusterQueries
 from gateway.ports.errors import GatewayError
@@ -37,13 +37,13 @@ async def build_alarms(
         host = socket.gethostname()
         alarms.settle(f"{FaultKind.DISK}//{host}")
         alarms.settle(f"{FaultKind.NODE_GONE}/")
-        tasks.start(TrafficWatch(board, lambda: alarms.stored.rules, diagnosis.traffic).run(), "traffic watch")
-        tasks.start(NodeWatch(board, host, diagnosis.node_status.disk, cluster.gone).run(), "node watch")
-    tasks.start(alarms.run(), "alarms")
+        tasks.keep(TrafficWatch(board, lambda: alarms.stored.rules, diagnosis.traffic).run, "traffic watch")
+        tasks.keep(NodeWatch(board, host, diagnosis.node_status.disk, cluster.gone).run, "node watch")
+    tasks.keep(alarms.run, "alarms")
     return alarms
 
 
-def _name_in(channels: ChannelStore) -> Callable[[str], Awaitable[str]]:
+def _name_in(channels: StoredChannels) -> Callable[[str], Awaitable[str]]:
     async def name(id: str) -> str:
         try:
             return (await channels.get(id)).name or id

@@ -11,6 +11,7 @@ from gateway.app.node_parts import NodeParts
 from gateway.app.parts.alarms import build_alarms
 from gateway.app.parts.backends import Backends, open_backends
 from gateway.app.parts.background_jobs import BackgroundJobs
+from gateway.app.parts.channel_changes import StoredChannelParts, build_changes
 from gateway.app.parts.cluster import build_cluster
 from gateway.app.parts.diagnosis import Diagnosis, build_diagnosis
 from gateway.app.parts.live import Live, build_live
@@ -38,6 +39,7 @@ class GatewayParts:
     viewers: ViewerParts
     live: Live
     member: ClusterMember | None
+    channels: StoredChannelParts
     pushes: Pushes
     publishers: PublisherResponders
     diagnosis: Diagnosis
@@ -71,8 +73,9 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
         stores.changes.listen("channels", lambda key: viewers.channels.forget(key.rpartition("/")[2]))
     live = await build_live(node, backends, viewers.memory)
     member = await build_cluster(node, backends, viewers, live)
-    pushes = build_pushes(node, backends, viewers, live, member)
     cluster = member.cluster if member is not None else SingleNode()
+    channels = build_changes(node, backends, viewers, live, cluster)
+    pushes = build_pushes(node, backends, viewers, live, member, channels.changes)
     outputs = live.outputs
     sources = ClipSources(stores.objects, outputs.archive, outputs.finalizer)
     diagnosis = build_diagnosis(node, live, stores.console)
@@ -83,8 +86,9 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
         viewers,
         live,
         member,
+        channels,
         pushes,
-        PublisherResponders(node, stores.domains, viewers.channels.cached, cluster),
+        PublisherResponders(node, live.hub, stores.domains, viewers.channels.cached, cluster),
         diagnosis,
         ClipService(stores.objects, outputs.archive, sources, node.events, node.settings.clips),
         BackgroundJobs(node, stores, outputs, alarms),

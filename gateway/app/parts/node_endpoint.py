@@ -58,8 +58,8 @@ def _operations(gateway: GatewayParts, member: ClusterMember) -> dict[str, Opera
     operations = GatewayOperations(
         member.siblings,
         live.hub,
-        ChannelReaders(channels.store, channels.cached, channels.deleted),
-        forget=channels.forget,
+        ChannelReaders(channels.cached, channels.deleted),
+        changed=gateway.channels.changes.follow_other_node,
         names=channels.slugs.table,
         remote_viewers=live.remote_viewers,
         report=gateway.diagnosis.summary,

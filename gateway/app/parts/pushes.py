@@ -16,7 +16,7 @@ from gateway.app.parts.backends import Backends
 from gateway.app.parts.live import Live
 from gateway.app.viewer_parts import ViewerParts
 from gateway.channels.channel import Channel, item_of_template
-from gateway.channels.channel_events import channel_created
+from gateway.channels.channel_changes import ChannelChanges
 from gateway.channels.stores import ChannelReader
 from gateway.diagnosis.refusal_log import RefusalLog
 from gateway.ingest.admission import Admission, PublishHook
@@ -31,6 +31,7 @@ from gateway.ports.errors import ChannelExists, InvalidField, NameInUse, NoSuchC
 
 log = structlog.get_logger(__name__)
 
+_RETURN_SECONDS: Final = 2.0  # in which the store must answer for a stream that is held here
 _IN_USE_SECONDS: Final = 0.5  # for which a push waits for the end of another one
 _RETRY_SECONDS: Final = 0.05
 
@@ -53,24 +54,31 @@ class Pushes:
 class _HeldChannels:
     """A ChannelReader for pushes. While the store is unavailable, the channels of streams held here stay readable.
 
-    So a publisher can return to its stream. Its channel may have been changed meanwhile.
+    So a publisher can return to its stream, also if the store is connected and does not answer: the stream must not end
+    before that is known. Its channel may have been changed meanwhile.
     """
 
     store: ChannelReader
     hub: Hub
 
     async def get(self, id: str) -> Channel:
-        try:
+        stream = self.hub.held(id)
+        if stream is None:
             return await self.store.get(id)
-        except StoreUnavailable:
-            stream = self.hub.held(id)
-            if stream is None:
-                raise
+        try:
+            async with asyncio.timeout(_RETURN_SECONDS):
+                return await self.store.get(id)
+        except (StoreUnavailable, TimeoutError):
             return stream.channel
 
 
 def build_pushes(
-    parts: NodeParts, backends: Backends, viewers: ViewerParts, live: Live, member: ClusterMember | None
+    parts: NodeParts,
+    backends: Backends,
+    viewers: ViewerParts,
+    live: Live,
+    member: ClusterMember | None,
+    changes: ChannelChanges,
 ) -> Pushes:
     """Returns the services. member: claims streams for this node; None: a single node."""
     settings, hub, outputs = parts.settings, live.hub, live.outputs
@@ -80,7 +88,7 @@ def build_pushes(
         parts.events,
         publishers_per_address=settings.limits.publishers_per_address,
         refusals=Refusals(settings.limits.refusals_per_minute),
-        hook=_publish_hook(parts, backends, viewers),
+        hook=_publish_hook(parts, viewers, changes),
     )
     inputs = ChannelInputs(
         hub,
@@ -119,25 +127,21 @@ async def _acquire_soon(acquire: Callable[[], Awaitable[StreamPublisher]]) -> St
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-def _publish_hook(parts: NodeParts, backends: Backends, viewers: ViewerParts) -> PublishHook | None:
-    settings, store, hook = parts.settings.auth, backends.stores.channels, viewers.hook
+def _publish_hook(parts: NodeParts, viewers: ViewerParts, changes: ChannelChanges) -> PublishHook | None:
+    settings, store, hook = parts.settings.auth, changes.store, viewers.hook
     if hook is None or not hook.asks(HookAction.PUBLISH):
         return None
 
     async def make_channel(id: str) -> Channel:
         """Stores a channel with the fields of the template. Raises StoreUnavailable."""
-        now = time.time()
         try:
             template = await store.get(settings.template)
-            channel = await store.add(item_of_template(template, id, now, parts.secrets))
+            item = item_of_template(template, id, time.time(), parts.secrets)
+            return await changes.create(item, {"by": "auth hook"})
         except ChannelExists:  # another publisher of this name was faster
             return await store.get(id)
         except (NoSuchChannel, InvalidField) as error:
             log.error("auth.template makes no channel", template=settings.template, reason=str(error))
             raise StoreUnavailable("auth.template makes no channel") from None
-        viewers.channels.forget(id)
-        log.info("channel created", channel=id, template=settings.template)
-        parts.events.emit(channel_created(channel, now, {"by": "auth hook"}))
-        return channel
 
     return PublishHook(hook, HookMode(settings.mode), make_channel if settings.template else None)

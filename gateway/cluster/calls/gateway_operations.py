@@ -21,10 +21,9 @@ from gateway.http.response import Response
 from gateway.lib.numbers import read_integer
 from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
-from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.playback.public_channels import live_public_channels
-from gateway.ports.errors import InvalidField, NoSuchChannel
+from gateway.ports.errors import InvalidField
 from gateway.reports.nms_streams import entries
 from gateway.reports.sessions import PROTOCOLS, sessions
 
@@ -39,11 +38,10 @@ _MAX_SENT: Final = 10**15  # bytes of one report
 class ChannelReaders:
     """The ways to read channels.
 
-    stored: reads the store. cached: reads the cache that playback uses. deleted: reads the remaining data of deleted
-    channels, also from a cache.
+    cached: reads the cache that playback uses. deleted: reads the remaining data of deleted channels, also from a
+    cache.
     """
 
-    stored: ChannelReader
     cached: ChannelReader
     deleted: ChannelReader
 
@@ -52,7 +50,7 @@ class ChannelReaders:
 class GatewayOperations:
     """The operations for NodeEndpoint; `table` returns them.
 
-    forget: removes a channel from the caches.
+    changed: see ChannelChanges.follow_other_node.
     names: returns the channels of all slugs.
     remote_viewers: the viewer counts that other nodes report.
     report: returns the answer of the operation `node`.
@@ -62,7 +60,7 @@ class GatewayOperations:
     hub: Hub
     channels: ChannelReaders
     _: KW_ONLY
-    forget: Callable[[str], None]
+    changed: Callable[[str, bool], Awaitable[Channel | None]]
     names: Callable[[], Awaitable[Mapping[str, NamedChannel]]]
     remote_viewers: RemoteViewerCounts
     report: Callable[[], Mapping[str, Any]]
@@ -102,17 +100,9 @@ class GatewayOperations:
 
     async def _changed(self, request: Request, id: str) -> Response:
         """Removes the channel from the caches. A live stream of this node gets the stored channel."""
-        self.forget(id)
         held = any(stream.channel.id == id for stream in self.hub)
+        channel = await self.changed(id, held)
         if held:
-            try:
-                channel: Channel | None = await self.channels.stored.get(id)
-            except NoSuchChannel:
-                channel = None
-            if channel is not None:
-                self.hub.channel_changed(channel)
-            else:
-                self.hub.end_channel(id, EndReason.DELETED)
             log.info("channel changed on another node", channel=id, deleted=channel is None, peer=request.peer)
         return json_response({"held": held})
 

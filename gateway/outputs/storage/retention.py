@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from gateway.channels.stores import ChannelStore
+from gateway.channels.stores import StoredChannels
 from gateway.outputs.storage.periodic_deletion import run_periodically
 from gateway.outputs.storage.recording_index import playlist_segments
 from gateway.ports import media_keys
@@ -44,7 +44,7 @@ class Retention:
     """
 
     objects: ObjectStore
-    channels: ChannelStore
+    channels: StoredChannels
     days: int
     clip_days: int = 0
     clock: Callable[[], float] = time.time

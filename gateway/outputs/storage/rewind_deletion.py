@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from gateway.channels.channel import Channel
-from gateway.channels.stores import ChannelStore
+from gateway.channels.stores import StoredChannels
 from gateway.outputs.recording.on_demand_recording import REWIND_MARGIN
 from gateway.outputs.recording.on_demand_session import REWIND_MARK
 from gateway.outputs.storage.periodic_deletion import run_periodically
@@ -34,7 +34,7 @@ class RewindDeletion:
     old when its last segment is old. Channels that never had the field `rewind` are skipped.
     """
 
-    def __init__(self, objects: ObjectStore, channels: ChannelStore, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, objects: ObjectStore, channels: StoredChannels, clock: Callable[[], float] = time.time) -> None:
         self._objects = objects
         self._channels = channels
         self._pieces = StoredPieces(objects)

@@ -55,6 +55,14 @@ async def test_only_one_of_several_simultaneous_adds_of_an_id_succeeds(stores):
     assert sum(isinstance(r, ChannelExists) for r in results) == 9
 
 
+async def test_many_channels_are_read_at_once_without_those_that_are_deleted_or_unknown(stores):
+    ids = [f"c{n}" for n in range(120)]  # DynamoDB answers at most 100 in a request
+    await asyncio.gather(*(stores.channels.add(ITEM | {"id": id}) for id in ids))
+    await stores.channels.delete("c7", NOW)
+    read = await stores.channels.get_many([*ids, "nobody"])
+    assert read == {id: Channel(ITEM | {"id": id}) for id in ids if id != "c7"}
+
+
 @pytest.mark.parametrize("id", ["nobody", "", "a/b", "é", "\ud800", "\0", "x" * 5000, "' OR 1=1 --"])
 async def test_an_unknown_id_raises_no_such_channel(stores, id):
     await stores.channels.add(ITEM)

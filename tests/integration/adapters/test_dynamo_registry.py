@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.adapters.aws import registry as adapter
+from gateway.adapters.aws import dynamo_table as adapter
 from gateway.adapters.aws import session as aws_session
 from gateway.adapters.aws.registry import DynamoRegistry
 from gateway.adapters.aws.session import AwsSession
@@ -200,14 +200,14 @@ async def test_an_id_is_kept_if_its_node_has_returned_meanwhile(
     theirs = DynamoRegistry(session, SESSIONS)
     await theirs.join(node())
     remove(f"/node/{node().id}")
-    read = registry._batch
+    read = registry._table.get_many
 
     async def slowly(*how: Any, **more: Any) -> list[dict[str, Any]]:
         rows = await read(*how, **more)
         await theirs.beat(node(beat=2))
         return rows
 
-    monkeypatch.setattr(registry, "_batch", slowly)
+    monkeypatch.setattr(registry._table, "get_many", slowly)
     assert await registry.nodes() == []
     monkeypatch.undo()
     assert await registry.nodes() == [node(beat=2)]

@@ -301,6 +301,37 @@ async def test_changes_by_other_processes_are_told_also_after_a_broken_connectio
             server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ILIKE 'LISTEN%'")
 
 
+async def test_notifications_work_while_they_arrive_and_never_through_a_pooler(
+    server: Postgres, connections: PostgresConnections
+) -> None:
+    url = connections.url
+    with pgbouncer(server, 2) as port:
+        async with PostgresConnections(server.url(url.rpartition("/")[2], port)) as pooled, Tasks("test") as tasks:
+            direct, behind = PostgresNotifications(connections), PostgresNotifications(pooled)
+            checked = asyncio.Event()
+            check = behind._check
+
+            async def check_once() -> bool:
+                works = await check()
+                checked.set()
+                return works
+
+            behind._check = check_once  # type: ignore[method-assign]
+            tasks.start(direct.run(), "direct")
+            tasks.start(behind.run(), "behind a pooler")
+            async with asyncio.timeout(20):
+                while not direct.works:
+                    await asyncio.sleep(0.05)
+                await checked.wait()
+                assert not behind.works
+                server.stop()
+                while direct.works:
+                    await asyncio.sleep(0.05)
+                server.start()
+                while not direct.works:
+                    await asyncio.sleep(0.05)
+
+
 async def test_of_the_console_only_certificates_and_alarm_rules_are_told(
     server: Postgres, connections: PostgresConnections
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.channels.channel import Channel
+from gateway.channels.channel_changes import ChannelChanges
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.channels.slugs import NamedChannel
 from gateway.cluster.calls.gateway_operations import ChannelReaders, GatewayOperations
@@ -26,7 +27,7 @@ from gateway.live.sink import EndReason
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.events import Events
 from tests.support.admin import SPECS
-from tests.support.builders import AUDIO, VIDEO, channel, hub, publish
+from tests.support.builders import AUDIO, VIDEO, change_effects, channel, hub, publish
 from tests.support.http import request
 
 POSTED = ("changed", "viewers")
@@ -117,11 +118,12 @@ async def node() -> AsyncIterator[Node]:
     async def held(stream: str) -> NodeAddress | None:
         return NodeAddress("h.3", "unix:/run/h.3.sock") if stream == "theirs" else None
 
+    changes = ChannelChanges(cast(Any, store), None, change_effects(on, events, forget=forgotten.append))
     operations = GatewayOperations(
         SiblingProcesses("h.1", cast(Peers, siblings), lambda: {"h.2": "/run/h.2.sock"}, held),
         on,
-        ChannelReaders(store, store, gone),
-        forget=forgotten.append,
+        ChannelReaders(store, gone),
+        changed=changes.follow_other_node,
         names=_no_names,
         remote_viewers=distant,
         report=lambda: {"streams": 1},

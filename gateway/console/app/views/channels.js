@@ -15,6 +15,7 @@ import { keep, recall } from "../../players/memory.js";
 import { Badge, Button, Chip, Empty, html, Icon, Menu, Notice, PageHead, Select, Table } from "../ui.js";
 import { NewChannel } from "../editor/new.js";
 import { CHANNELS, PAGES, refreshChannels } from "./parts/channels.js";
+import { errorText } from "./parts/errors.js";
 import { attempt } from "./parts/trouble.js";
 
 /** @typedef {import("../channel.js").Channel} Channel */
@@ -162,7 +163,7 @@ function chipTone(session, name) {
 function chipTitle(session, name) {
   const output = session?.outputs.find((one) => one.name === name);
   const [failing] = (output?.["targets"] ?? []).filter((/** @type {any} */ target) => target.error);
-  return [t(`output.${name}`), output?.error ?? (failing && `${failing.url}: ${failing.error}`)].filter(Boolean).join(": ");
+  return [t(`output.${name}`), output?.error ? errorText(output.error) : failing && `${failing.url}: ${errorText(failing.error)}`].filter(Boolean).join(": ");
 }
 
 /** Saves all found channels. @param {string} search @param {string} only */

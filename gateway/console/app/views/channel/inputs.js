@@ -10,6 +10,7 @@ import { t } from "../../i18n.js";
 import { refresh, usePoll } from "../../poll.js";
 import { administers } from "../../session.js";
 import { Badge, Button, Card, Chip, classes, CopyField, html, IconButton, Menu, Switch } from "../../ui.js";
+import { errorText } from "../parts/errors.js";
 import { attempt } from "../parts/trouble.js";
 import { InputEditor } from "./input_editor.js";
 import { ADDED, hasTime, MOST, moved, partsOf, stored } from "./input_list.js";
@@ -101,7 +102,7 @@ function Row({ channel, inputs, index, save, changed, onEdit }) {
         <${Badge} kind=${tone}>${t(`inputs.state.${words}`)}<//>
         ${taken && html`<${Badge} kind="warn">${t("inputs.byHand")}<//>`}</div>
       <p class="sub">${summary(input)}${input.below && ` · ${t("inputs.below.short", { ...input.below })}`}</p>
-      ${error && html`<p class="error">${error}</p>`}
+      ${error && html`<p class="error">${errorText(error)}</p>`}
       <div class="input-acts">
         ${taken
           ? html`<${Button} small icon="auto" busy=${busy} title=${t("inputs.automatic.hint")}

@@ -1,0 +1,105 @@
+"""Creates, changes and deletes channels, with all that follows, in one order."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from gateway.channels.channel import Channel
+from gateway.channels.channel_events import channel_changed, channel_created, channel_deleted
+from gateway.channels.deleted_channel import DeletedChannel
+from gateway.channels.stores import ChannelStore, find_channel
+from gateway.ports.errors import NoSuchChannel, StoreUnavailable
+from gateway.ports.events import Event
+from gateway.ports.stores import ObjectStore
+
+
+async def _tell_nobody(id: str) -> None:
+    """Tells no node."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeEffects:
+    """What follows a stored change in this process. A command has only `record`; running gateways read its change.
+
+    record: stores an event. forget: removes a channel from the caches.
+    apply: gives a changed channel to its live streams; None: it is deleted, and they end.
+    tell_nodes: lets the other nodes do both.
+    """
+
+    record: Callable[[Event], Awaitable[None]]
+    _: KW_ONLY
+    forget: Callable[[str], None] = lambda id: None
+    apply: Callable[[str, Channel | None], None] = lambda id, channel: None
+    tell_nodes: Callable[[str], Awaitable[None]] = _tell_nobody
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelChanges:
+    """The only way to change stored channels: the store, caches, live streams, other nodes, the event.
+
+    objects: has the posters; None: there are none. Methods raise the errors of `store`.
+    author: who asks for the change, for the event: `by` and, over the network, `peer`.
+    """
+
+    store: ChannelStore
+    objects: ObjectStore | None
+    effects: ChangeEffects
+    clock: Callable[[], float] = time.time
+
+    async def create(self, item: Mapping[str, Any], author: Mapping[str, str]) -> Channel:
+        """Stores a new channel, which may have inputs that are always on air."""
+        channel = await self.store.add(item)
+        event = channel_created(channel, self.clock(), author)
+        await self.follow(channel.id, channel, event, tells=bool(channel.slug))  # viewers may know the slug already
+        return channel
+
+    async def update(self, id: str, changed: Mapping[str, Any], author: Mapping[str, str]) -> Channel:
+        """Stores changed fields, and returns the channel."""
+        channel = await self.store.update(id, changed)
+        await self.follow(id, channel, channel_changed(channel, self.clock(), author, changed))
+        return channel
+
+    async def delete(self, id: str, author: Mapping[str, str], *, media: bool) -> DeletedChannel:
+        """Deletes a channel with its poster. media: whether its media are to be deleted, which the caller begins."""
+        poster, now = (await self.store.get(id)).poster, self.clock()
+        deleted = await self.store.delete(id, now, media=media)
+        await self.follow(id, None, channel_deleted(id, now, author, "delete" if media else "keep"))
+        if poster and self.objects is not None:
+            with suppress(StoreUnavailable):  # then it stays, like kept media
+                await self.objects.delete(poster)
+        return deleted
+
+    async def delete_media(self, deleted: DeletedChannel) -> None:
+        """Stores the record of a deleted channel whose media are to be deleted too."""
+        await self.store.put_deleted(deleted)
+        await self.follow(deleted.id, None)
+
+    async def protect_media(self, channel: Channel) -> None:
+        """Stores the record that protects the media of a channel whose row another program has removed."""
+        try:
+            await self.store.get_deleted(channel.id)
+        except NoSuchChannel:
+            await self.store.put_deleted(DeletedChannel.of(channel, self.clock(), media=False))
+
+    async def follow(self, id: str, channel: Channel | None, event: Event | None = None, *, tells: bool = True) -> None:
+        """Does what follows a stored change. channel: None if it is deleted. tells: whether other nodes must know."""
+        self.effects.forget(id)
+        self.effects.apply(id, channel)
+        if tells:
+            await self.effects.tell_nodes(id)
+        if event is not None:
+            await self.effects.record(event)
+
+    async def follow_other_node(self, id: str, held: bool) -> Channel | None:
+        """Does what follows a change that another node has stored. It has told the others, and recorded the event.
+
+        held: whether this process has streams of the channel. Only then it is read from the store, and returned.
+        """
+        self.effects.forget(id)
+        if not held:
+            return None
+        channel = await find_channel(self.store, id)
+        self.effects.apply(id, channel)
+        return channel

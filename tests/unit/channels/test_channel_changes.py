@@ -1,0 +1,149 @@
+"""The one way to change stored channels: what follows a change, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from gateway.adapters.local.stores import SqliteChannels
+from gateway.channels.channel import Channel
+from gateway.channels.channel_changes import ChangeEffects, ChannelChanges
+from gateway.ports.errors import ChannelExists, NoSuchChannel, StoreUnavailable
+from gateway.ports.events import Event
+
+AUTHOR = {"by": "somebody"}
+ITEM = {"id": "c1", "videoname": "stage", "poster": "c1/poster/0123456789abcdef.jpg"}
+
+
+class Objects:
+    """An object store that remembers deletions. away: it does not answer."""
+
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+        self.away = False
+
+    async def delete(self, key: str) -> None:
+        if self.away:
+            raise StoreUnavailable("away")
+        self.deleted.append(key)
+
+
+class Followed:
+    """Writes down what follows a change, in order."""
+
+    def __init__(self, store: SqliteChannels) -> None:
+        self.store = store
+        self.steps: list[Any] = []
+        self.events: list[Event] = []
+        self.objects = Objects()
+        effects = ChangeEffects(
+            self._record, forget=lambda id: self._note("caches", id), apply=self._apply, tell_nodes=self._tell
+        )
+        self.changes = ChannelChanges(store, cast(Any, self.objects), effects, lambda: 1_800_000_000.0)
+
+    def _note(self, *step: Any) -> None:
+        self.steps.append(step)
+
+    def _apply(self, id: str, channel: Channel | None) -> None:
+        self._note("streams", id, channel.name if channel is not None else None)
+
+    async def _tell(self, id: str) -> None:
+        self._note("nodes", id)
+
+    async def _record(self, event: Event) -> None:
+        self._note("event", str(event.type))
+        self.events.append(event)
+
+
+@pytest.fixture
+async def followed(tmp_path: Path) -> AsyncIterator[Followed]:
+    async with SqliteChannels(tmp_path / "channels.db") as store:
+        yield Followed(store)
+
+
+async def test_a_new_channel_reaches_caches_and_inputs_and_has_an_event(followed: Followed) -> None:
+    assert await followed.changes.create(ITEM, AUTHOR) == await followed.store.get("c1")
+    assert followed.steps == [("caches", "c1"), ("streams", "c1", "stage"), ("event", "channel.created")]
+    assert followed.events[0].data == {"name": "stage", "by": "somebody"}
+
+
+async def test_other_nodes_are_told_of_a_new_slug_because_viewers_may_know_it(followed: Followed) -> None:
+    await followed.changes.create({**ITEM, "slug": "main-stage"}, AUTHOR)
+    assert ("nodes", "c1") in followed.steps
+
+
+async def test_nothing_follows_a_change_that_is_not_stored(followed: Followed) -> None:
+    await followed.store.add(ITEM)
+    with pytest.raises(ChannelExists):
+        await followed.changes.create(ITEM, AUTHOR)
+    with pytest.raises(NoSuchChannel):
+        await followed.changes.update("c2", {"videoname": "x"}, AUTHOR)
+    with pytest.raises(NoSuchChannel):
+        await followed.changes.delete("c2", AUTHOR, media=True)
+    assert followed.steps == []
+
+
+async def test_a_change_reaches_caches_streams_nodes_and_the_log_in_this_order(followed: Followed) -> None:
+    await followed.store.add(ITEM)
+    changed = await followed.changes.update("c1", {"videoname": "hall", "isHls": True}, AUTHOR)
+    assert changed == await followed.store.get("c1")
+    assert followed.steps == [
+        ("caches", "c1"), ("streams", "c1", "hall"), ("nodes", "c1"), ("event", "channel.changed"),
+    ]  # fmt: skip
+    assert followed.events[0].data == {"name": "hall", "fields": ["isHls", "videoname"], "by": "somebody"}
+
+
+@pytest.mark.parametrize("media", [False, True])
+async def test_a_deletion_ends_streams_and_deletes_the_poster(followed: Followed, media: bool) -> None:
+    await followed.store.add(ITEM)
+    deleted = await followed.changes.delete("c1", AUTHOR, media=media)
+    assert deleted == await followed.store.get_deleted("c1") and deleted.deletes_media is media
+    assert followed.steps == [("caches", "c1"), ("streams", "c1", None), ("nodes", "c1"), ("event", "channel.deleted")]
+    assert followed.events[0].data == {"media": "delete" if media else "keep", "by": "somebody"}
+    assert followed.objects.deleted == [ITEM["poster"]]
+
+
+async def test_a_poster_stays_while_the_object_store_does_not_answer(followed: Followed) -> None:
+    await followed.store.add(ITEM)
+    followed.objects.away = True
+    await followed.changes.delete("c1", AUTHOR, media=False)
+    assert len(followed.events) == 1
+
+
+async def test_the_deletion_of_kept_media_reaches_caches_and_nodes(followed: Followed) -> None:
+    await followed.store.add(ITEM)
+    deleted = await followed.store.delete("c1", 1.0)
+    await followed.changes.delete_media(deleted.with_media_deletion())
+    assert (await followed.store.get_deleted("c1")).deletes_media
+    assert ("caches", "c1") in followed.steps and ("nodes", "c1") in followed.steps and followed.events == []
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_change_of_another_node_reaches_only_this_process(followed: Followed, stored: bool) -> None:
+    if stored:
+        await followed.store.add(ITEM)
+    found = await followed.changes.follow_other_node("c1", True)
+    assert (found is not None) is stored
+    assert followed.steps == [("caches", "c1"), ("streams", "c1", "stage" if stored else None)]
+
+
+async def test_a_change_of_another_node_is_not_read_for_a_channel_without_a_stream_here(followed: Followed) -> None:
+    await followed.store.add(ITEM)
+    assert await followed.changes.follow_other_node("c1", False) is None
+    assert followed.steps == [("caches", "c1")]
+
+
+async def test_media_of_a_row_that_another_program_removed_keep_its_protection(followed: Followed) -> None:
+    await followed.changes.protect_media(Channel({**ITEM, "playAuth": "sign"}))
+    kept = await followed.store.get_deleted("c1")
+    assert (kept.channel.play_auth, kept.deletes_media) == ("sign", False)
+
+
+async def test_the_record_of_a_deletion_is_not_replaced(followed: Followed) -> None:
+    await followed.store.add(ITEM)
+    deleted = await followed.store.delete("c1", 1.0, media=True)
+    await followed.changes.protect_media(Channel(ITEM))
+    assert await followed.store.get_deleted("c1") == deleted
