@@ -99,11 +99,11 @@ async def create(
     from gateway.channels.channel import create_item
 
     expires = expires or rfc3339(time.time() + _YEAR_SECONDS, "seconds")
-    if parse_expiry(expires) < int(time.time()):
-        typer.echo("warning: this channel has expired already: nobody can push until it has a later date", err=True)
     body = {"isHls": True, "isCMAF": True, **_body(expires, name, description, field)}
     item = create_item(body, time.time(), context.secrets, context.settings.limits.item)
     _show(context, await channel_changes(context.stores).create(item, AUTHOR), as_json)
+    if parse_expiry(expires) < int(time.time()):
+        typer.echo("warning: this channel has expired already: nobody can push until it has a later date", err=True)
 
 
 @_command("list")
