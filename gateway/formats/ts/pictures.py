@@ -40,7 +40,7 @@ def _heads(codec: Codec, types: frozenset[int]) -> bytes:
 def _patterns(codec: Codec) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     """Returns the patterns of slices and of NAL units with which an access unit begins, if a slice came before.
 
-    A first slice has first_mb_in_slice 0 (one set bit), or first_slice_segment_in_pic_flag.
+    A first slice has `first_mb_in_slice` 0 (one set bit), or `first_slice_segment_in_pic_flag`.
     """
     slices, others = _heads(codec, _SLICE_TYPES[codec]), _heads(codec, _FIRST_TYPES[codec])
     first = slices + (rb"[\x80-\xff]." if codec is Codec.H264 else rb".[\x80-\xff]")

@@ -40,6 +40,7 @@ async def test_a_viewer_gets_headers_the_gop_and_new_pictures():
             await wire.send(GET)
             head = await wire.head()
             assert (head.status, head.headers["content-type"]) == (200, "video/x-flv")
+            assert head.headers["x-content-type-options"] == "nosniff"
             assert head.headers["transfer-encoding"] == "chunked"
             assert head.headers["cache-control"] == "no-cache"
             assert head.headers["access-control-allow-origin"] == "*"
