@@ -109,15 +109,9 @@ def build_viewers(
     hook, play_hook = _auth_hook(parts), None
     if hook is not None and hook.asks(HookAction.PLAY):
         play_hook = PlayHook(hook, HookMode(settings.auth.mode), caches.cached, caches.slugs.id_of, protection.refused)
-    plays = PlayAdmission(
-        channels=caches.cached,
-        protection=protection,
-        wait=settings.stream.wait_for_publisher,
-        limits=limits,
-        connections=Quota(settings.limits.playback_per_address),
-        channel_id=caches.slugs.id_of,
-        hook=play_hook,
-    )
+    places = Quota(settings.limits.playback_per_address)
+    wait, id_of = settings.stream.wait_for_publisher, caches.slugs.id_of
+    plays = PlayAdmission(caches.cached, protection, wait, limits, places, id_of, play_hook)
     return ViewerParts(caches, protection, plays, counts, backlogs, SiteReader(site, parts.tasks), hook)
 
 

@@ -3,13 +3,13 @@
 from gateway.channels.channel import Channel
 from gateway.channels.names import channel_of
 from gateway.http.request import Request
-from gateway.http.response import Response, service_unavailable
+from gateway.http.response import Response
 from gateway.playback.play import Play, PlayAdmission, ViewerRequest
-from gateway.playback.play_hook import REFUSED
+from gateway.playback.play_hook import refused
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.playlist_response import not_streaming
 from gateway.ports.auth_hook import NO_DETAILS, HookRequest
-from gateway.ports.errors import AtCapacity, GatewayError, NoSuchStream, NotAuthorized, StoreUnavailable
+from gateway.ports.errors import AtCapacity, GatewayError, NoSuchStream, NotAuthorized
 
 
 class ViewerRefused(NotAuthorized):
@@ -45,12 +45,8 @@ def answer_refused(play: Play, request: Request, error: GatewayError) -> Respons
     match error:
         case ViewerRefused():
             return error.answer
-        case NotAuthorized():
-            return REFUSED
         case NoSuchStream():
             return not_streaming(play.name)
         case AtCapacity():
             return play.admission.limits.answer(request, play.channel, error)
-        case StoreUnavailable():
-            return service_unavailable("the channels cannot be read now", error.retry_after)
-    raise error
+    return refused(error)

@@ -45,7 +45,7 @@ class ViewerRequest:
     judge: Callable[[str, Channel | None], None] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class PlayAdmission:
     """The services that decide about plays, for all protocols.
 

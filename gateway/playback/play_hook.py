@@ -11,7 +11,7 @@ from gateway.http.response import Response, service_unavailable, text
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.playback.playlist_response import MAX_QUERY, own_query
 from gateway.ports.auth_hook import AuthHook, HookAction, HookDetails, HookMode, HookRequest
-from gateway.ports.errors import AtCapacity, NotAuthorized, StoreUnavailable
+from gateway.ports.errors import AtCapacity, GatewayError, NotAuthorized, StoreUnavailable
 
 REMEMBERED: Final = 1.0  # seconds for which an answer is valid for further connections, and a refusal for all requests
 ALLOWED: Final = 30.0  # seconds for which a viewer who fetches files is not asked about again
@@ -78,12 +78,8 @@ class PlayHook:
         """Does what `allowed` does for a viewer who fetches files, but returns the refusal over HTTP."""
         try:
             return await self.allowed(question, fetches=True, exempt=exempt)
-        except NotAuthorized:
-            return REFUSED
-        except AtCapacity as error:
-            return service_unavailable(str(error), 1)
-        except StoreUnavailable as error:
-            return service_unavailable("the channels cannot be read now", error.retry_after)
+        except (NotAuthorized, AtCapacity, StoreUnavailable) as error:
+            return refused(error)
 
     async def allowed(self, request: HookRequest, *, fetches: bool = False, exempt: bool = False) -> str:
         """Returns the name of the stream that the client may play, which may be another.
@@ -110,3 +106,15 @@ class PlayHook:
             return request.name
         name = await self.hook.ask(replace(request, name=id), exempt=exempt)
         return request.name if name == id else name
+
+
+def refused(error: GatewayError) -> Response:
+    """Returns the answer over HTTP to a viewer whom the service refuses, or who could not be judged."""
+    match error:
+        case NotAuthorized():
+            return REFUSED
+        case StoreUnavailable():
+            return service_unavailable("the channels cannot be read now", error.retry_after)
+        case AtCapacity():
+            return service_unavailable(str(error), 1)
+    raise error

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 from gateway.channels.channel import Channel
-from gateway.channels.media_owners import MediaOwners
+from gateway.channels.media_owners import MediaOwner, MediaOwners
 from gateway.channels.names import PULL_HEADER, channel_of, is_channel_id, is_stream_name, pull_mark
 from gateway.channels.slugs import RESERVED, NamedChannel
 from gateway.channels.stores import find_channel
@@ -29,6 +29,7 @@ from gateway.playback.obs_configuration import PATH as OBS_CONFIGURATION
 from gateway.playback.pages import Pages
 from gateway.playback.play import PlayAdmission
 from gateway.playback.play_format import LIVE_FLV, AnswerOrAwaitable
+from gateway.playback.play_hook import refused
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.playlist_response import not_enabled, not_streaming
 from gateway.playback.posters import Posters
@@ -230,11 +231,8 @@ class PlaybackRouter:
         stream = self._live.streams.find_recent(name)
         if stream is not None:
             return self._protection.judge(request, name, stream.channel)
-        try:
-            owner = await self._owners.find(id)
-        except StoreUnavailable as error:
-            return _store_unavailable(error)
-        return self._protection.judge(request, name, owner.channel if owner is not None else None)
+        owner = await self._find_owner(request, id)
+        return owner if isinstance(owner, Response) else None
 
     def __call__(self, request: Request) -> AnswerOrAwaitable:
         path = request.path
@@ -442,16 +440,20 @@ class PlaybackRouter:
     async def _recording(self, request: Request, name: str, rest: str, respond: StoredResponder) -> Answer:
         if not is_channel_id(name):
             return _NO_PAGE
-        try:
-            owner = await self._owners.find(name)
-        except StoreUnavailable as error:
-            return _store_unavailable(error)
-        refusal = self._protection.judge(request, name, owner.channel if owner is not None else None)
-        if refusal is not None:
-            return refusal
+        owner = await self._find_owner(request, name)
+        if isinstance(owner, Response):
+            return owner
         if owner is None or owner.deletes_media:
             return NO_RECORDING
         return await respond(request, name, rest)
+
+    async def _find_owner(self, request: Request, id: str) -> MediaOwner | Response | None:
+        """Returns the owner of recordings, or the refusal of this request. None: they have none."""
+        try:
+            owner = await self._owners.find(id)
+        except StoreUnavailable as error:
+            return refused(error)
+        return self._protection.judge(request, id, owner.channel if owner is not None else None) or owner
 
     # ---- FLV ----
 
@@ -500,7 +502,7 @@ class PlaybackRouter:
         try:
             held = reports.is_held is not None and await reports.is_held(name)
         except StoreUnavailable as error:
-            return _store_unavailable(error)
+            return refused(error)
         except AtCapacity as error:
             return service_unavailable(str(error), 1)
         if held:
@@ -528,12 +530,8 @@ class PlaybackRouter:
         try:
             channel = await find_channel(self._channels, channel_of(name))
         except StoreUnavailable as error:
-            return _store_unavailable(error)
+            return refused(error)
         return self._protection.judge(request, name, channel) or channel
-
-
-def _store_unavailable(error: StoreUnavailable) -> Response:
-    return service_unavailable("the channels cannot be read now", error.retry_after)
 
 
 def _has_flv(channel: Channel | None) -> bool:

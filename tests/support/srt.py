@@ -104,13 +104,22 @@ def thin_link(target: int, **conditions: float | str) -> Iterator[ThinLink]:
 class Peer:
     """A caller on a socket of its own. It works while its methods run. Raises HandshakeRefused if the server refuses.
 
+    source: its address.
     received: payloads, in order.
     """
 
     def __init__(
-        self, port: int, stream_id: str, *, latency: float = 0.12, passphrase: str = "", key_size: int = 16
+        self,
+        port: int,
+        stream_id: str,
+        *,
+        latency: float = 0.12,
+        passphrase: str = "",
+        key_size: int = 16,
+        source: str = "127.0.0.1",
     ) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((source, 0))
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self.socket.connect(("127.0.0.1", port))
         self.socket.setblocking(False)
