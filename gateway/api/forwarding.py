@@ -88,7 +88,7 @@ async def session_elsewhere(request: web.Request, id: str) -> Mapping[str, Any] 
     async with request.app[CONTEXT].cluster.forward(id, wanted) as holder_answer:
         if holder_answer is None:
             return None
-        body = await read_whole(holder_answer)
+        body = await _read_whole(holder_answer)
     try:
         value = bounded_json.loads(body)
     except ValueError:
@@ -147,7 +147,7 @@ async def _relay(request: web.Request, holder_answer: HolderAnswer) -> web.Strea
     headers = {name: value for name in _RELAYED if (value := holder_answer.headers.get(name)) is not None}
     length = read_integer(holder_answer.headers.get("Content-Length", ""), 2**63)
     if request.method != "HEAD" and length is not None and length <= _MAX_WHOLE:
-        return web.Response(status=holder_answer.status, headers=headers, body=await read_whole(holder_answer))
+        return web.Response(status=holder_answer.status, headers=headers, body=await _read_whole(holder_answer))
     response = web.StreamResponse(status=holder_answer.status, headers=headers)
     response.content_length = length
     if request.method != "HEAD":
@@ -155,7 +155,7 @@ async def _relay(request: web.Request, holder_answer: HolderAnswer) -> web.Strea
     return response
 
 
-async def read_whole(holder_answer: HolderAnswer) -> bytes:
+async def _read_whole(holder_answer: HolderAnswer) -> bytes:
     """Returns the body. Raises HolderUnavailable if it has more than _MAX_WHOLE bytes."""
     body = bytearray()
     async for chunk in holder_answer.body:

@@ -7,13 +7,12 @@ from importlib import import_module
 
 from gateway.adapters.local.host import shown_host
 from gateway.app.node_parts import NodeParts
-from gateway.channels.addresses import HTTPS_PORT, Addresses, OpenPorts, PublicDomains, push_ports
+from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains, push_ports
 from gateway.channels.stores import ChannelReader, DomainStore
 from gateway.http.origin_policy import hostname
 from gateway.http.request import Request
 from gateway.http.response import JSON, Response, service_unavailable
 from gateway.ingest.registry import all_listeners
-from gateway.lib import bounded_json
 from gateway.lib.refusals import Refusals
 from gateway.live.hub import Hub
 from gateway.playback.caption_posts import NOT_LIVE, TAKEN, CaptionPosts
@@ -73,12 +72,12 @@ class PublisherResponders:
             async with self._cluster.forward(id, forwarding.caption_request(id, body, request.peer)) as answer:
                 if answer is None or answer.status in (404, 409):
                     return NOT_LIVE
-                if answer.status == TAKEN.status:
-                    return TAKEN
-                reason = bounded_json.loads(await forwarding.read_whole(answer)).get("error", "")
-        except (HolderUnavailable, StoreUnavailable, AtCapacity):  # the calls have logged the reason
-            return service_unavailable("the node with the stream does not answer now", HolderUnavailable.retry_after)
-        return service_unavailable(str(reason), 1, 429 if answer.status == 429 else 503)
+                if answer.status in (TAKEN.status, 429):
+                    return TAKEN if answer.status == TAKEN.status else service_unavailable("too many captions", 1, 429)
+                reason = f"the node with the stream answers {answer.status}"
+        except (HolderUnavailable, StoreUnavailable, AtCapacity):  # `forward` has logged why
+            reason = "the node with the stream does not answer now"
+        return service_unavailable(reason, HolderUnavailable.retry_after)
 
     async def _ports(self, host: str = "") -> Response:
         """Answers `/broadcast.json`.
@@ -87,7 +86,7 @@ class PublisherResponders:
         pages of an edge, because it takes no pushes.
         """
         domains, ports = await self._domains.get_domains(), self.shown_ports()
-        if self._settings.tls.in_front and ports["wss"] == HTTPS_PORT:  # the proxy in front of the pages has it
+        if self._settings.tls.in_front and ports["wss"] == 443:  # the proxy in front of the pages has it
             domains, host = PublicDomains(), ""
         return Response(200, json.dumps(push_ports(domains, ports, host)).encode(), JSON)
 
