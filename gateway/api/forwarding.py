@@ -101,9 +101,7 @@ async def session_elsewhere(request: web.Request, id: str) -> Mapping[str, Any] 
 def caption_request(id: str, body: bytes, peer: str) -> ForwardedRequest:
     """Returns a caption with the stream key of a channel, for the node that holds its stream. peer: its sender."""
     role, digest = UserRole.BROADCASTER, _digest(body)
-    sender = Sender(
-        kind="api", name="stream key", role=role, peer=peer, scheme="http", host="", ports={}, digest=digest
-    )
+    sender = Sender(kind="api", name="key", role=role, peer=peer, scheme="http", host="", ports={}, digest=digest)
     target, text = f"/videostream/{quote(id)}/captions", sender.model_dump_json(ensure_ascii=True)
     return ForwardedRequest("POST", target, text, body, _ANSWER_SECONDS)
 

@@ -37,8 +37,8 @@ class PublisherResponders:
         self._own_address = parts.own_address
         self._domains = domains
         self._cluster = cluster
-        refused_keys = Refusals(parts.settings.limits.refusals_per_minute)
-        self._captions = CaptionPosts(channels, parts.secrets, hub.find, refused_keys, self._forward_caption)
+        limit = Refusals(parts.settings.limits.refusals_per_minute)
+        self._captions = CaptionPosts(channels, parts.secrets, hub.find, limit, self._forward_caption)
         self.servers = KeyServers(parts.secrets, channels, domains, cluster, self.shown_ports)
         self._obs = ObsConfiguration(channels, parts.secrets, self._addresses, Refusals(PER_MINUTE))
 
@@ -53,8 +53,8 @@ class PublisherResponders:
 
     def routes(self) -> PublisherRoutes:
         """Returns the responders for publishers at this node."""
-        captions = self._captions.respond
-        return PublisherRoutes(lambda request: self._ports(), self.servers.respond, self._obs.respond, captions)
+        answers = (self.servers.respond, self._obs.respond, self._captions.respond)
+        return PublisherRoutes(lambda request: self._ports(), *answers)
 
     def operations(self) -> Mapping[str, FolderResponder]:
         """Returns the responders for publishers at an edge, by the name of the operation."""
@@ -72,12 +72,12 @@ class PublisherResponders:
             async with self._cluster.forward(id, forwarding.caption_request(id, body, request.peer)) as answer:
                 if answer is None or answer.status in (404, 409):
                     return NOT_LIVE
-                if answer.status in (TAKEN.status, 429):
-                    return TAKEN if answer.status == TAKEN.status else service_unavailable("too many captions", 1, 429)
-                reason = f"the node with the stream answers {answer.status}"
+                if answer.status == TAKEN.status:
+                    return TAKEN
+                reason, status = f"the node with the stream answers {answer.status}", answer.status
         except (HolderUnavailable, StoreUnavailable, AtCapacity):  # `forward` has logged why
-            reason = "the node with the stream does not answer now"
-        return service_unavailable(reason, HolderUnavailable.retry_after)
+            reason, status = "the node with the stream does not answer now", 503
+        return service_unavailable(reason, 1, 429 if status == 429 else 503)
 
     async def _ports(self, host: str = "") -> Response:
         """Answers `/broadcast.json`.
