@@ -1,7 +1,6 @@
 """The gateways to which broadcasters push, in the order in which broadcasters try them, and the public domains."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 import structlog
 from aiohttp import web
@@ -70,14 +69,8 @@ async def role(context: Context) -> str:
 
 
 async def push_origins(context: Context, limit: int) -> Sequence[str]:
-    """Returns `ws://host:port` and `wss://host:port` of at most `limit` other gateways, to which pages may push.
-
-    With a push domain, pages push to that alone.
-    """
-    origins: list[str] = []
-    with suppress(StoreUnavailable):  # the page must load without the store
-        if (await context.domains.get_domains()).push:
-            return origins
+    """Returns `ws://host:port` and `wss://host:port` of at most `limit` other gateways, to which pages may push."""
+    origins = []
     others = [
         server for node in await hosts(context.cluster) if node is not None and (server := server_of(node)) is not None
     ]

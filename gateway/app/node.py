@@ -31,7 +31,7 @@ from gateway.listeners.load_agent import LoadAgent
 from gateway.ports.events import Events
 from gateway.processes.worker_link import WorkerLink
 from gateway.processes.worker_settings import settings_for_worker
-from gateway.reports.free_capacity import FreeCapacity, FreeProcessor, HostCapacity
+from gateway.reports.free_capacity import FreeCapacity, FreeProcessor, Processes
 from gateway.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -84,11 +84,11 @@ async def serve(
                 certificate=certificate,
             )
             role = await open_role(parts)
-            capacity = FreeCapacity(FreeProcessor(), role.viewers.plays.limits, role.viewer_count)
+            processes = _processes(parts, role)
+            capacity = FreeCapacity(FreeProcessor(), role.viewers.plays.limits, role.viewer_count, processes)
             parts.own_address.load = capacity.shown
             _find_siblings(parts, role)
-            host = _host_capacity(parts, role, capacity)
-            listeners = Listeners(parts, role, LoadAgent(lambda: host.percent))
+            listeners = Listeners(parts, role, LoadAgent(lambda: capacity.percent))
             stack.push_async_callback(listeners.close)
             new_token = token.make() if parts.first and not token.is_known else ""
             parts.tasks.keep(token.follow, "admin token")
@@ -96,7 +96,7 @@ async def serve(
             parts.tasks.keep(metrics.sample_loop_lag, "loop lag")
             parts.tasks.keep(return_free_memory, "heap")
             if settings.log.load and parts.first:
-                parts.tasks.keep(lambda: host.log_load(settings.log.load), "load")
+                parts.tasks.keep(lambda: capacity.log_load(settings.log.load), "load")
             metrics.read_from(listeners.samples)
             await listeners.open()
             if certificate is not None:
@@ -131,14 +131,14 @@ async def serve(
     return 0
 
 
-def _host_capacity(parts: NodeParts, role: Role, own: FreeCapacity) -> HostCapacity:
-    """Returns what agent checks and log lines show. The registry has the figures of the other processes."""
+def _processes(parts: NodeParts, role: Role) -> Processes:
+    """Returns a function that returns the processes of this host, as the registry has them."""
     slot, nodes, settings = parts.identity.slot, role.nodes, parts.settings
     if slot is None or nodes is None:
-        return HostCapacity(own, tuple)
+        return tuple
     if parts.first and (settings.log.load or settings.cluster.agent_port >= 0):
         nodes.keep_fresh()
-    return HostCapacity(own, lambda: (node for node in nodes.live.values() if node.host == slot.host))
+    return lambda: (node for node in nodes.live.values() if node.host == slot.host)
 
 
 def _find_siblings(parts: NodeParts, role: Role) -> None:

@@ -18,8 +18,7 @@ from gateway.settings.models import AGENT, LISTENERS
 
 APP: Final = "stream"
 _NO_CERTIFICATE: Final = CertificateNames()
-HTTPS_PORT: Final = 443
-_WEB: Final = {"http": 80, "https": HTTPS_PORT}  # the standard ports; listeners have other defaults
+_WEB: Final = {"http": 80, "https": 443}  # the standard ports; listeners have other defaults
 _DOMAIN = re.compile(
     r"(?=.{1,260}\Z)([A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?",
     re.ASCII,

@@ -52,7 +52,7 @@ class CaptionPosts:
             return service_unavailable("the channels cannot be read now", error.retry_after)
         if not self._is_key(request, id, channel):
             seconds = 0 if request.exempt else self.limit.add(request.peer, time.monotonic())
-            return too_many_refusals(seconds) if seconds else _REFUSED
+            return service_unavailable("too many wrong keys from this address", seconds, 429) if seconds else _REFUSED
         return read_body(request, MAX_BYTES, BODY_SECONDS, lambda body: self._take(request, id, body))
 
     def _is_key(self, request: Request, id: str, channel: Channel | None) -> bool:
@@ -73,11 +73,6 @@ class CaptionPosts:
         except TooManyRequests as error:
             return service_unavailable(str(error), error.retry_after, 429)
         return TAKEN
-
-
-def too_many_refusals(seconds: int) -> Response:
-    """Returns the answer to a wrong key above the limit."""
-    return service_unavailable("too many wrong keys from this address", seconds, 429)
 
 
 def read_caption(body: bytes) -> PostedCaption:

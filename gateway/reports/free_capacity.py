@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 _MIN_SPAN_SECONDS: Final = 3.0  # minimum time between two measurements of the processor
 _SPANS: Final = 4  # the free share is that of as many spans, so that a short task of others does not count
+Processes: TypeAlias = Callable[[], Iterable[Node]]
 _Counters: TypeAlias = tuple[float, float]  # used and available processor time since some start, in one unit
 
 
@@ -74,15 +75,26 @@ class FreeProcessor:
 
 
 class FreeCapacity:
-    """The load and the free capacity of this process. viewers: returns the number of its viewers."""
+    """The load and the free capacity of this process, and of all processes that share its ports.
 
-    def __init__(self, processor: FreeProcessor, limits: ViewerLimits, viewers: Callable[[], int]) -> None:
-        self._processor, self._limits, self._viewers = processor, limits, viewers
+    viewers: returns the number of viewers of this process. processes: returns all, as the registry has them.
+    """
+
+    def __init__(
+        self, processor: FreeProcessor, limits: ViewerLimits, viewers: Callable[[], int], processes: Processes = tuple
+    ) -> None:
+        self._processor, self._limits, self._viewers, self._processes = processor, limits, viewers, processes
 
     @property
     def percent(self) -> float:
-        """The smallest free share of the processor and the bandwidth, 0 to 100."""
-        return float(self._figures()["percent"])
+        """The smallest free share of the processor and the bandwidth, of the busiest process, 0 to 100."""
+        return min((float(self._figures()["percent"]), *(node.free for node in self._processes())))
+
+    async def log_load(self, seconds: float) -> None:
+        """Logs the load again and again, for services that scale by it. The caller runs it as a task."""
+        while True:
+            await asyncio.sleep(seconds)
+            log.info("load", busiest=round(100 - self.percent, 1))
 
     def shown(self) -> dict[str, Any]:
         """Returns the fields for the registry. mbps: the free bandwidth; None without limits.node_mbps."""
@@ -94,27 +106,6 @@ class FreeCapacity:
             return {"cpuPercent": processor, "mbps": None, "percent": processor}
         share = 100 * mbps / self._limits.node_mbps
         return {"cpuPercent": processor, "mbps": round(mbps, 2), "percent": round(min(processor, share), 1)}
-
-
-class HostCapacity:
-    """The free capacity of all processes that share these ports: that of the busiest one.
-
-    own: of this process. processes: returns the nodes of all of them, as the registry has them.
-    """
-
-    def __init__(self, own: FreeCapacity, processes: Callable[[], Iterable[Node]]) -> None:
-        self._own, self._processes = own, processes
-
-    @property
-    def percent(self) -> float:
-        """The smallest free share, 0 to 100."""
-        return min((self._own.percent, *(node.free for node in self._processes())))
-
-    async def log_load(self, seconds: float) -> None:
-        """Logs the load again and again, for services that scale by it. The caller runs it as a task."""
-        while True:
-            await asyncio.sleep(seconds)
-            log.info("load", busiest=round(100 - self.percent, 1))
 
 
 def _free(old: _Counters, new: _Counters) -> float:

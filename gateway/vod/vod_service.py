@@ -13,7 +13,7 @@ from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import VOD, StoredJob
 from gateway.settings.models import VodSettings
 from gateway.vod.films import Films
-from gateway.vod.uploads import Uploads
+from gateway.vod.uploads import Uploads, is_film_upload
 from gateway.vod.vod_runner import VodRunner
 from gateway.workers.worker_pool import WorkerPool
 
@@ -39,6 +39,7 @@ class VodService:
         workers: WorkerPool,
         secrets: SigningSecrets,
     ) -> None:
+        self._suffixes = tuple(suffix.lower() for suffix in settings.suffixes)
         self.queue = queue
         self.films = films
         self.sources = films.sources
@@ -63,12 +64,14 @@ class VodService:
         return job
 
     async def submit_object(self, bucket: str, key: str) -> None:
-        """Submits a job for an object in an event of a bucket. Raises StoreUnavailable.
+        """Submits a job for an object in an event of a bucket: an upload, or one of vod.suffixes.
 
+        Raises StoreUnavailable.
         The job's id depends on key, size and time of the object. So a repeated event creates no second job, but an
         object that was written again does.
         """
-        if _RECORDING_KEY.fullmatch(key):
+        is_film = not self._suffixes or is_film_upload(key) or key.lower().endswith(self._suffixes)
+        if not is_film or _RECORDING_KEY.fullmatch(key):
             return
         try:
             source = self.sources.parse(f"s3://{bucket}/{key}")

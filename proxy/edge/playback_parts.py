@@ -35,8 +35,7 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
     )
     # Behind a CDN, many viewers have one address. Limits by address are off then.
     limit = Refusals(PER_MINUTE if settings.limits.refusals_per_minute else 0)
-    refused_keys = Refusals(settings.limits.refusals_per_minute)
-    publishers = PublisherRequests(cluster.gateways, cluster.peers, node.tasks, limit, refused_keys)
+    publishers = PublisherRequests(cluster.gateways, cluster.peers, node.tasks, limit)
     return PlaybackRouter(
         PlaybackAccess(viewers.plays, channels.owners, channels.slugs),
         live,

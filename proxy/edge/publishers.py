@@ -33,12 +33,12 @@ _NO_GATEWAY: Final = "no gateway can be asked now"
 class PublisherRequests:
     """Answers the requests of PublisherRoutes at an edge.
 
-    The gateways check the keys. limit: counts each request with a stream key as refused, by address.
-    refused_keys: counts the captions whose key a gateway has refused.
+    The gateways check the keys. limit: counts each request with a stream key as refused, by address; of captions, which
+    are many, only those with a wrong key.
     """
 
-    def __init__(self, gateways: Gateways, peers: Peers, tasks: Tasks, limit: Refusals, refused_keys: Refusals) -> None:
-        self._gateways, self._peers, self._limit, self._refused_keys = gateways, peers, limit, refused_keys
+    def __init__(self, gateways: Gateways, peers: Peers, tasks: Tasks, limit: Refusals) -> None:
+        self._gateways, self._peers, self._limit = gateways, peers, limit
         self._running = 0
         self._ports = SharedRead(lambda: self._ask("GET", "push-ports"), _PORTS_SECONDS, tasks)
 
@@ -67,9 +67,7 @@ class PublisherRequests:
 
         async def respond(body: bytes) -> Response:
             answer = await self._answer("POST", target, body)
-            refused = answer.status == 403 and not request.exempt
-            seconds = self._refused_keys.add(request.peer, time.monotonic()) if refused else 0
-            return captions.too_many_refusals(seconds) if seconds else answer
+            return (self._limited(request) or answer) if answer.status == 403 else answer
 
         return read_body(request, captions.MAX_BYTES, captions.BODY_SECONDS, respond)
 

@@ -20,12 +20,10 @@ from gateway.vod.bin import Bin
 from gateway.vod.films import Films, forget_film
 from gateway.vod.object_player import ObjectPlayer
 from gateway.vod.sources import VodSources
-from gateway.vod.uploads import is_film_upload
 from gateway.vod.vod_service import VodService
 
 if TYPE_CHECKING:
     from gateway.adapters.aws.broadcast_server_table import BroadcastServerTable
-    from gateway.adapters.aws.s3_events import ObjectHandler, ObjectRule
     from gateway.adapters.stores import Stores
     from gateway.alarms.alarms import Alarms
     from gateway.app.node_parts import NodeParts
@@ -94,7 +92,7 @@ class BackgroundJobs:
         from gateway.adapters.aws.sqs_reader import SqsReader
 
         assert self._stores.aws is not None, "AWS is open, because a queue is set"
-        films = film_rule(self.vod_service.submit_object, self._settings)
+        films = ObjectRule(self.vod_service.submit_object, excluded=kvs.prefix if kvs.queue else "")
         objects = ObjectRule(self.kvs.submit_object, kvs.suffixes, kvs.prefix)
         for url in {vod.queue, kvs.queue} - {""}:
             rules = [rule for queue, rule in ((vod.queue, films), (kvs.queue, objects)) if queue == url]
@@ -117,14 +115,6 @@ class BackgroundJobs:
 
     def _start(self, job: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         self._running.append(self._tasks.keep(job, name))
-
-
-def film_rule(submit: ObjectHandler, settings: Settings) -> ObjectRule:
-    """Returns which new objects of a bucket become VOD jobs: those of vod.suffixes, and all uploads of films."""
-    from gateway.adapters.aws.s3_events import ObjectRule
-
-    excluded = settings.kvs.prefix if settings.kvs.queue else ""
-    return ObjectRule(submit, settings.vod.suffixes, excluded=excluded, also=is_film_upload)
 
 
 def media_deletion(settings: Settings, stores: Stores) -> MediaDeletion:

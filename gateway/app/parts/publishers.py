@@ -7,13 +7,12 @@ from importlib import import_module
 
 from gateway.adapters.local.host import shown_host
 from gateway.app.node_parts import NodeParts
-from gateway.channels.addresses import HTTPS_PORT, Addresses, OpenPorts, PublicDomains, push_ports
+from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains, push_ports
 from gateway.channels.stores import ChannelReader, DomainStore
 from gateway.http.origin_policy import hostname
 from gateway.http.request import Request
 from gateway.http.response import JSON, Response, service_unavailable
 from gateway.ingest.registry import all_listeners
-from gateway.lib import bounded_json
 from gateway.lib.refusals import Refusals
 from gateway.live.hub import Hub
 from gateway.playback.caption_posts import NOT_LIVE, TAKEN, CaptionPosts
@@ -38,8 +37,8 @@ class PublisherResponders:
         self._own_address = parts.own_address
         self._domains = domains
         self._cluster = cluster
-        refused_keys = Refusals(parts.settings.limits.refusals_per_minute)
-        self._captions = CaptionPosts(channels, parts.secrets, hub.find, refused_keys, self._forward_caption)
+        limit = Refusals(parts.settings.limits.refusals_per_minute)
+        self._captions = CaptionPosts(channels, parts.secrets, hub.find, limit, self._forward_caption)
         self.servers = KeyServers(parts.secrets, channels, domains, cluster, self.shown_ports)
         self._obs = ObsConfiguration(channels, parts.secrets, self._addresses, Refusals(PER_MINUTE))
 
@@ -54,8 +53,8 @@ class PublisherResponders:
 
     def routes(self) -> PublisherRoutes:
         """Returns the responders for publishers at this node."""
-        captions = self._captions.respond
-        return PublisherRoutes(lambda request: self._ports(), self.servers.respond, self._obs.respond, captions)
+        answers = (self.servers.respond, self._obs.respond, self._captions.respond)
+        return PublisherRoutes(lambda request: self._ports(), *answers)
 
     def operations(self) -> Mapping[str, FolderResponder]:
         """Returns the responders for publishers at an edge, by the name of the operation."""
@@ -75,10 +74,10 @@ class PublisherResponders:
                     return NOT_LIVE
                 if answer.status == TAKEN.status:
                     return TAKEN
-                reason = bounded_json.loads(await forwarding.read_whole(answer)).get("error", "")
-        except (HolderUnavailable, StoreUnavailable, AtCapacity):  # the calls have logged the reason
-            return service_unavailable("the node with the stream does not answer now", HolderUnavailable.retry_after)
-        return service_unavailable(str(reason), 1, 429 if answer.status == 429 else 503)
+                reason, status = f"the node with the stream answers {answer.status}", answer.status
+        except (HolderUnavailable, StoreUnavailable, AtCapacity):  # `forward` has logged why
+            reason, status = "the node with the stream does not answer now", 503
+        return service_unavailable(reason, 1, 429 if status == 429 else 503)
 
     async def _ports(self, host: str = "") -> Response:
         """Answers `/broadcast.json`.
@@ -87,7 +86,7 @@ class PublisherResponders:
         pages of an edge, because it takes no pushes.
         """
         domains, ports = await self._domains.get_domains(), self.shown_ports()
-        if self._settings.tls.in_front and ports["wss"] == HTTPS_PORT:  # the proxy in front of the pages has it
+        if self._settings.tls.in_front and ports["wss"] == 443:  # the proxy in front of the pages has it
             domains, host = PublicDomains(), ""
         return Response(200, json.dumps(push_ports(domains, ports, host)).encode(), JSON)
 

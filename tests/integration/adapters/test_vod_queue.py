@@ -20,7 +20,6 @@ from gateway.adapters.aws.s3_events import ObjectHandler, ObjectRule, object_han
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.aws.sqs_reader import SqsReader
 from gateway.adapters.stores import open_stores
-from gateway.app.parts.background_jobs import film_rule
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
@@ -106,7 +105,7 @@ async def cloud(folder: Path, *, run: bool = True) -> AsyncIterator[Cloud]:
             workers=WorkerPool(chosen.workers, Counter(WORKER_RESTARTS)),
             secrets=SigningSecrets("s"),
         )
-        rules = [film_rule(studio.submit_object, chosen)]
+        rules = [ObjectRule(studio.submit_object)]
         reader = SqsReader(stores.aws, chosen.vod.queue, object_handler(rules))
         if run:
             tasks.start(studio.runner.run())

@@ -16,7 +16,7 @@ from gateway.lib import log
 from gateway.playback.viewer_limits import ViewerLimits
 from gateway.ports.nodes import Node, NodeRole
 from gateway.processes.master import LATE_SECONDS
-from gateway.reports.free_capacity import FreeCapacity, FreeProcessor, HostCapacity
+from gateway.reports.free_capacity import FreeCapacity, FreeProcessor
 from gateway.settings import Settings, load
 from gateway.settings.layers import OPTIONS, is_secret, variable
 from tests.support.cloudformation import Refused, Stack
@@ -761,7 +761,7 @@ async def test_one_busy_process_of_a_gateway_exceeds_the_target_of_its_scaling()
     (metric,) = deployed().of_type("AWS::Logs::MetricFilter").values()
     (value,) = metric["MetricTransformations"]
     busy = Node("a.2", NodeRole.GATEWAY, "h:1", shown={"free": {"percent": 0.0}})
-    host = HostCapacity(FreeCapacity(FreeProcessor(loop=lambda: 0.0), ViewerLimits(0, {}), int), lambda: [busy])
+    host = FreeCapacity(FreeProcessor(loop=lambda: 0.0), ViewerLimits(0, {}), int, lambda: [busy])
     written = io.StringIO()
     log.configure("info", settings_of(containers(deployed())["gateway"]).log.format, written)
     task = asyncio.create_task(host.log_load(0))

@@ -11,7 +11,7 @@ import structlog
 
 from gateway.playback.viewer_limits import ViewerLimits
 from gateway.ports.nodes import Node, NodeRole
-from gateway.reports.free_capacity import FreeCapacity, FreeProcessor, HostCapacity
+from gateway.reports.free_capacity import FreeCapacity, FreeProcessor
 from tests.support.clock import Clock
 
 
@@ -123,13 +123,11 @@ def test_the_smallest_share_counts(machine: Machine) -> None:
 
 async def test_the_busiest_process_is_the_load_of_the_machine(machine: Machine) -> None:
     clock, limits = Clock(100.0), ViewerLimits(0, {})
-    own = FreeCapacity(processor(clock, machine.root), limits, lambda: 0)
     siblings = [
         Node("a.2", NodeRole.GATEWAY, "h:1", shown={"free": {"percent": 4.0}}),
         Node("a.3", NodeRole.GATEWAY, "h:1"),
     ]
-    assert HostCapacity(own, tuple).percent == 100
-    host = HostCapacity(own, lambda: siblings)
+    host = FreeCapacity(processor(clock, machine.root), limits, lambda: 0, lambda: siblings)
     assert host.percent == 4
     with structlog.testing.capture_logs() as lines:
         task = asyncio.create_task(host.log_load(0))
