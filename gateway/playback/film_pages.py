@@ -122,13 +122,7 @@ class FilmPages:
         return True
 
     async def _page(
-        self,
-        request: Request,
-        path: str,
-        name: str,
-        description: str,
-        created: float,
-        files: Mapping[str, str | None],
+        self, request: Request, path: str, name: str, description: str, created: float, files: Mapping[str, str | None]
     ) -> Response:
         """Answers with the page of a video.
 

@@ -89,11 +89,8 @@ def fit(steps: Sequence[LadderStep], width: int, height: int, source_bitrate: in
     """
     usable = [step for step in steps if step.width <= width or step.height <= height]
     if not usable:
-        # The largest even size that does not enlarge the picture.
-        return tuple(
-            FittedStep(_shrink(step, width * height, source_bitrate), max(2, width & ~1), max(2, height & ~1))
-            for step in steps[:1]
-        )
+        even = max(2, width & ~1), max(2, height & ~1)  # the largest even size that does not enlarge the picture
+        return tuple(FittedStep(_shrink(step, width * height, source_bitrate), *even) for step in steps[:1])
     fitted = []
     for step in usable:
         scale = min(Fraction(step.width, width), Fraction(step.height, height))

@@ -52,3 +52,20 @@ async def test_a_rendition_at_the_size_of_the_source_has_its_height_and_no_more_
         master = (await asyncio.to_thread(http, "GET", channel.url("master.m3u8"))).text
         (declared,) = re.findall(r"BANDWIDTH=(\d+)[^\n]*\n720p/", master)
         assert int(declared) <= 1.5 * 700_000 + 128_000, master
+
+
+async def test_a_rewound_picture_has_a_menu_that_names_the_original(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("rewound", isCodec=True, ld=True, rewind=1)
+    with push(SMALL, channel.push):
+        await asyncio.to_thread(channel.wait_playable, "360p/index.m3u8")
+        async with opened(browser, channel.url("index.html")) as player:
+            await player.plays(40)
+            menu = player.page.get_by_role("combobox", name="Quality")
+            await expect(menu.locator("option")).to_have_count(3, timeout=20_000)
+            await player.page.get_by_role("slider", name="Time").press("ArrowLeft", timeout=20_000)
+            await expect(player.page.locator("#stage")).to_have_attribute("data-rewound", "", timeout=20_000)
+            await player.plays(40)
+            await expect(menu).to_be_disabled()
+            await expect(menu.locator("option")).to_have_text(["Original"])
+            await player.page.get_by_role("button", name="Live", exact=True).click()
+            await expect(menu).to_be_enabled(timeout=20_000)
