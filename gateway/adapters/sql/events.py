@@ -59,5 +59,5 @@ class EventRows(SqlStore):
 
 
 def _event(row: Sequence[Any]) -> StoredEvent:
-    *fields, data = row
-    return StoredEvent(*fields, read_object(data))
+    id, type, time, channel, node, data = row
+    return StoredEvent(id, type, time, channel, node, read_object(data))
