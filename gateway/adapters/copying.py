@@ -26,7 +26,12 @@ _PAGE: Final = 1000  # records
 _CONCURRENT: Final = 5  # writes of single records
 _CHANNELS: Final = "millrace.db"  # in a data folder
 _SETTING: Final = "setting"
-_NOUNS: Final = {kind: kind for kind in ("user", "session", "token", "profile")}  # entries of the console
+_NOUNS: Final = {
+    "user": "user",
+    "session": "session",
+    "apitoken": "token",
+    "profile": "profile",
+}  # entries of the console
 # The tables of deploy/aws, by the options that name them.
 _TABLES: Final = {
     "channels": "video-metadata",
