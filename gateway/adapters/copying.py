@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -24,6 +25,13 @@ SCHEMES: Final = ("sqlite", "dynamodb", "postgresql", "postgres")
 _PAGE: Final = 1000  # records
 _CONCURRENT: Final = 5  # writes of single records
 _CHANNELS: Final = "millrace.db"  # in a data folder
+_SETTING: Final = "setting"
+_NOUNS: Final = {
+    "user": "user",
+    "session": "session",
+    "apitoken": "token",
+    "profile": "profile",
+}  # entries of the console
 # The tables of deploy/aws, by the options that name them.
 _TABLES: Final = {
     "channels": "video-metadata",
@@ -61,8 +69,11 @@ _WHOLE_FLOAT: Final = re.compile(r"\.0[,}\]]|e\+")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record of a store. key: unique in its part. value: plain JSON. stored: as the store has it."""
+    """A record of a store. kind: what it is, for counts. key: unique in its part. value: plain JSON. stored: as the
+    store has it.
+    """
 
+    kind: str
     key: str
     value: Any
     stored: Any
@@ -88,6 +99,11 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
+def counted(counts: Mapping[str, int]) -> str:
+    """Returns the numbers of records in words, such as "1 channel, 2 deleted channels"."""
+    return ", ".join(f"{n:,} {kind}{'s' if n != 1 else ''}" for kind, n in counts.items()) or "nothing"
+
+
 class Part(Protocol):
     """One kind of records. A repeated copy changes only what differs, so that an interrupted one can be continued."""
 
@@ -98,21 +114,23 @@ class Part(Protocol):
         """Stores the records of a page, in place of those with their keys."""
 
 
-async def copy(part: Part, source: Stores, target: Stores, copied: Callable[[int], None]) -> set[int]:
-    """Copies the records of a part and returns their digests. copied: is called with the number so far.
+async def copy(part: Part, source: Stores, target: Stores, copied: Callable[[Counter[str]], None]) -> set[int]:
+    """Copies the records of a part and returns their digests. copied: is called with the numbers so far, by kind.
 
     Raises StoreUnavailable. Records that only the target has stay there. Needs 70 bytes of memory for each record.
     """
-    digests: set[int] = set()
+    digests, counts = set[int](), Counter[str]()
     pages = part.read(source)
     page = await anext(pages, None)
     while page is not None:
+        kinds = Counter(record.kind for record in page)
         # Both stores and this process work at the same time.
         of_page, _, page = await asyncio.gather(
             asyncio.to_thread(_digests, page), part.write(target, page), anext(pages, None)
         )
         digests |= of_page
-        copied(len(digests))
+        counts += kinds
+        copied(counts)
     return digests
 
 
@@ -131,10 +149,11 @@ async def differing(part: Part, source: Stores, target: Stores, digests: Set[int
 
 class _Channels:
     async def read(self, stores: Stores) -> AsyncIterator[list[Record]]:
+        yield [Record("channel", channel.id, channel.item, channel.item) for channel in await stores.channels.list()]
+        deleted = await stores.channels.list_deleted()
+        yield [Record("deleted channel", f"deleted/{one.id}", one.item, one) for one in deleted]
         domains = await stores.domains.get_domains()
-        yield [Record("domains", [domains.push, domains.pull], domains)]
-        yield [Record(channel.id, channel.item, channel.item) for channel in await stores.channels.list()]
-        yield [Record(f"deleted/{one.id}", one.item, one) for one in await stores.channels.list_deleted()]
+        yield [Record(_SETTING, "domains", [domains.push, domains.pull], domains)]
 
     async def write(self, stores: Stores, records: Sequence[Record]) -> None:
         await _each(records, lambda record: self._write(stores, record))
@@ -162,7 +181,10 @@ class _Users:
 
     async def read(self, stores: Stores) -> AsyncIterator[list[Record]]:
         entries = await stores.console.entries()
-        yield [Record(f"{one.kind}/{one.key}", [one.value, math.ceil(one.expires)], one) for one in entries]
+        yield [
+            Record(_NOUNS.get(one.kind, _SETTING), f"{one.kind}/{one.key}", [one.value, math.ceil(one.expires)], one)
+            for one in entries
+        ]
 
     async def write(self, stores: Stores, records: Sequence[Record]) -> None:
         await _each(records, lambda record: stores.console.put(*record.stored))
@@ -170,10 +192,10 @@ class _Users:
 
 class _Films:
     async def read(self, stores: Stores) -> AsyncIterator[list[Record]]:
-        if await stores.films.marked(IMPORTED):
-            yield [Record(IMPORTED, True, None)]
         for state in FilmState:
-            yield [Record(film.key, _unversioned(film), film) for film in await stores.films.in_state(state)]
+            yield [Record("film", film.key, _unversioned(film), film) for film in await stores.films.in_state(state)]
+        if await stores.films.marked(IMPORTED):
+            yield [Record(_SETTING, IMPORTED, True, None)]
 
     async def write(self, stores: Stores, records: Sequence[Record]) -> None:
         await _each(records, lambda record: self._write(stores, record.stored))
@@ -191,7 +213,7 @@ class _Jobs:
     async def read(self, stores: Stores) -> AsyncIterator[list[Record]]:
         before = ""
         while page := await stores.jobs.newest(_PAGE, before):
-            yield [Record(job.id, _unversioned(job), job) for job in page]
+            yield [Record("job", job.id, _unversioned(job), job) for job in page]
             before = page[-1].id
 
     async def write(self, stores: Stores, records: Sequence[Record]) -> None:
@@ -211,7 +233,7 @@ class _Events:
         before = ""
         while page := await stores.events.newest(EventQuery(_PAGE, before=before)):
             yield [
-                Record(event.id, [event.type, event.time, event.channel, event.node, event.data], event)
+                Record("event", event.id, [event.type, event.time, event.channel, event.node, event.data], event)
                 for event in page
             ]
             before = page[-1].id

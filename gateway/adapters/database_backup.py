@@ -1,12 +1,13 @@
 """Backs up and restores stores in PostgreSQL by way of SQLite files, so that every backup has one form."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from gateway.adapters.backup import Places
-from gateway.adapters.copying import PARTS, copy, differing
+from gateway.adapters.copying import PARTS, copy, counted, differing
 from gateway.adapters.stores import Stores, open_stores
 from gateway.ports.errors import StoreUnusable
 from gateway.settings import Settings, load
@@ -56,12 +57,13 @@ async def bring_back(settings: Settings, folder: Path) -> str:
 
     Raises StoreUnavailable; StoreUnusable if the stores lack records afterwards.
     """
-    counts, wrong = [], []
+    counts, wrong = Counter[str](), list[str]()
     async with _both(settings, folder) as (stores, files):
-        for name, part in PARTS.items():
-            digests = await copy(part, files, stores, lambda count: None)
+        for part in PARTS.values():
+            of_part: list[Counter[str]] = [Counter()]
+            digests = await copy(part, files, stores, of_part.append)
             wrong += await differing(part, files, stores, digests)
-            counts.append(f"{len(digests)} of {name}")
+            counts += of_part[-1]
     if wrong:
         raise StoreUnusable(f"the database lacks {len(wrong)} records of the backup, such as {wrong[0]}: try again")
-    return f"in the database: {', '.join(counts)}"
+    return f"in the database: {counted(counts)}"

@@ -1,8 +1,7 @@
 """Shares the admin token's hash in the store of the console, so that all machines of a fleet accept one token."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -15,6 +14,7 @@ from gateway.settings import Settings
 log = structlog.get_logger(__name__)
 
 KIND: Final = "admin-token"  # of the entry; its key is KIND too
+HASH: Final = "hash"  # its field, with the text of the file in a data folder
 _SECONDS: Final = 5.0  # between two reads of the store
 
 
@@ -23,16 +23,10 @@ def shares_token(settings: Settings) -> bool:
     return not settings.admin.store.startswith("sqlite:") and not settings.admin.token.get_secret_value()
 
 
-def entry_of(file_text: str) -> Mapping[str, Any]:
-    """Returns the entry for the text of a token's file."""
-    return {"hash": file_text}
-
-
 async def share_token(token: AdminToken, store: ConsoleStore, tasks: Tasks) -> None:
     """Takes the admin token of the fleet from a store, and follows it as a task. One process of a machine does it."""
     shared = SharedAdminToken(token, store)
-    if failure := await shared.try_to_synchronize():
-        log.warning("the admin token of the fleet cannot be read now", reason=failure)
+    await shared.look()
     token.claim = shared.claim
     tasks.keep(shared.run, "admin token of the fleet")
 
@@ -42,44 +36,39 @@ class SharedAdminToken:
 
     def __init__(self, token: AdminToken, store: ConsoleStore) -> None:
         self._token, self._store = token, store
-
-    async def synchronize(self) -> None:
-        """Takes the token of the fleet; if the fleet has none, it gets that of this machine.
-
-        Raises StoreUnavailable, StoreUnusable.
-        """
-        entry, own = await self._store.get(KIND, KIND), await asyncio.to_thread(self._token.stored)
-        if entry is None:
-            if own:
-                await self._store.add(KIND, KIND, entry_of(own))
-        elif (shared := str(entry.get("hash"))) != own:
-            await asyncio.to_thread(self._token.replace, shared)
-            log.info("this machine takes the admin token of the fleet")
-
-    async def try_to_synchronize(self) -> str:
-        """Returns why the token could not be compared with that of the fleet; "": it is equal."""
-        try:
-            await self.synchronize()
-        except (StoreUnavailable, StoreUnusable) as error:
-            return str(error)
-        return ""
+        self._failed = False
 
     async def run(self) -> None:
         """Follows the token of the fleet until it is cancelled. `millrace token reset` replaces it."""
-        failure = ""
         while True:
             await asyncio.sleep(_SECONDS)
-            before, failure = failure, await self.try_to_synchronize()
-            if failure and not before:
-                log.warning("the admin token of the fleet cannot be read: the last one stays valid", reason=failure)
+            await self.look()
+
+    async def look(self) -> None:
+        """Takes the token of the fleet; if the fleet has none, it gets this one. The log has a failure once."""
+        try:
+            await self._synchronize()
+            self._failed = False
+        except (StoreUnavailable, StoreUnusable) as error:
+            if not self._failed:
+                log.warning("the admin token of the fleet cannot be read: the last one stays valid", reason=str(error))
+            self._failed = True
 
     async def claim(self) -> bool:
         """Stores a new token for the fleet. Returns False if the fleet has one, which is valid here from now on."""
         try:
-            if await self._store.add(KIND, KIND, entry_of(self._token.file_text)):
+            if await self._store.add(KIND, KIND, {HASH: self._token.file_text}):
                 return True
-            await self.synchronize()
+            await self._synchronize()
         except StoreUnavailable as error:
             log.warning("the admin token cannot be shared now: the other machines have another one", reason=str(error))
             return True
         return False
+
+    async def _synchronize(self) -> None:
+        entry, own = await self._store.get(KIND, KIND), await asyncio.to_thread(self._token.stored)
+        if entry is not None and (shared := str(entry.get(HASH))) != own:
+            await asyncio.to_thread(self._token.replace, shared)
+            log.info("this machine takes the admin token of the fleet")
+        elif entry is None and own:
+            await self._store.add(KIND, KIND, {HASH: own})

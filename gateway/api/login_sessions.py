@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.ports.errors import StoreUnavailable
+from gateway.ports.stored_rows import read_row
 from gateway.ports.stores import ConsoleStore
 from gateway.ports.users import ADMINISTRATOR, Rights, rights_value, stored_rights
 
@@ -136,7 +137,7 @@ class LoginSessions:
         value = await self._store.get(_KIND, key)
         if value is None:
             return None
-        login = _login(value)
+        login = read_row(_KIND, "of this cookie", _login, value)
         if await self._is_valid(login):
             return login
         await self._delete(key)
@@ -170,9 +171,9 @@ class LoginSessions:
         """Returns the creation times of a user's stored logins by their keys."""
         stored = await self._store.list(_KIND)
         return {
-            key: value["created"]
+            key: value.get("created", 0.0)
             for key, value in stored.items()
-            if (value["kind"], value["id"]) == (user.kind, user.id)
+            if (value.get("kind"), value.get("id")) == (user.kind, user.id)
         }
 
     async def _delete(self, key: str) -> None:

@@ -32,6 +32,7 @@ from gateway.lib.sockets import MOVABLE_PORTS
 from gateway.ports.errors import GatewayError
 from gateway.settings import Settings, missing_files
 from gateway.settings.models import PortSharing, Transport
+from gateway.settings.option_types import IN_DATABASE
 from gateway.webrtc.sockets import DEFAULT_PORT
 
 _MIN_BYTES: Final = 100_000_000  # bytes; below it the database may fail
@@ -408,21 +409,34 @@ def check_bucket(settings: Settings) -> Sequence[CheckResult]:
     ]
 
 
+async def _check_database(settings: Settings) -> CheckResult:
+    """Checks the tables in PostgreSQL. Raises StoreUnusable."""
+    from gateway.adapters.postgres.connections import SCHEMA, PostgresConnections
+
+    stored = await PostgresConnections(settings.database.get_secret_value()).schema()
+    if stored < SCHEMA:
+        text = f"the database has schema {stored}, this version needs {SCHEMA}: the first server that starts makes it"
+        return _warning("channel store", text)
+    return _ok("channel store", f"the database answers, its schema is {stored}")
+
+
 def check_stores(settings: Settings) -> Iterator[CheckResult]:
     """Checks whether the stores can be used. It creates and upgrades nothing."""
     from gateway.adapters.stores import local_databases, open_channels
 
-    async def check_remote() -> None:
+    async def check_remote() -> CheckResult:
+        if settings.channels == IN_DATABASE:
+            return await _check_database(settings)
         async with open_channels(settings) as channels:
             if channels is not None:
                 await channels.check()
+        return _ok("channel store", f"{settings.channels} answers")
 
     required = ("channels", "registry")
     databases = local_databases(settings)
     if "channels" not in databases:
         try:
-            asyncio.run(check_remote())
-            yield _ok("channel store", f"{settings.channels} answers")
+            yield asyncio.run(check_remote())
         except GatewayError as error:
             yield _missing("channel store", str(error))
     for name, (path, database) in databases.items():

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Annotated
 
@@ -53,22 +54,30 @@ def copy(
 
 async def _copy(source: str, target: str, wanted: list[str]) -> bool:
     """Returns whether the target has all records."""
-    from gateway.adapters.copying import PARTS, copy, differing, open_place
+    from gateway.adapters.copying import PARTS, copy, counted, differing, open_place
 
     equal = True
     async with open_place(source, create=False) as old, open_place(target, create=True) as new:
         for name in wanted:
-            digests = await copy(PARTS[name], old, new, _counter(name))
+            counts: Counter[str] = Counter()
+            digests = await copy(PARTS[name], old, new, _counter(name, counts))
             wrong = await differing(PARTS[name], old, new, digests)
-            _show(f"{name}: {len(digests):,} copied, {f'{len(wrong):,} differ' if wrong else 'all equal'}", final=True)
+            result = f"{len(wrong):,} differ" if wrong else "all equal"
+            _show(f"{name}: {counted(counts)} copied, {result}", final=True)
             for key in wrong[:_MOST_SHOWN]:
                 typer.echo(common.plain(f"  {key}"), err=True)
             equal = equal and not wrong
     return equal
 
 
-def _counter(name: str) -> Callable[[int], None]:
-    return lambda count: _show(f"{name}: {count:,}")
+def _counter(name: str, latest: Counter[str]) -> Callable[[Counter[str]], None]:
+    """Returns a function that shows the numbers, and keeps them in `latest`."""
+
+    def show(counts: Counter[str]) -> None:
+        latest.update(counts - latest)
+        _show(f"{name}: {counts.total():,}")
+
+    return show
 
 
 def _show(line: str, *, final: bool = False) -> None:

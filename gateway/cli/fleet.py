@@ -74,8 +74,7 @@ def join(
     from gateway.settings.layers import FLEET
 
     if url == "-":  # the list of processes shows no secret then
-        *_, url = ["", *sys.stdin.readline().split()]
-        url = url.strip("'")
+        url = sys.stdin.readline().strip().rpartition(" ")[2].strip("'")
     address, _, key = url.partition("#")
     if not key:
         common.fail(common.USAGE, "the address has no key after #: use the whole line of `millrace invite`")

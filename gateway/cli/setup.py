@@ -66,7 +66,7 @@ def reset_token(sources: common.Sources) -> None:
     fleet with one database have one token; the others accept the new one within ten seconds.
     """
     from gateway.adapters.local.credentials import new_admin_token, store_admin_token
-    from gateway.adapters.shared_admin_token import KIND, entry_of, shares_token
+    from gateway.adapters.shared_admin_token import HASH, KIND, shares_token
     from gateway.adapters.stores import open_console
     from gateway.lib import log as logs
 
@@ -81,7 +81,7 @@ def reset_token(sources: common.Sources) -> None:
 
     async def share() -> None:
         async with open_console(settings) as store:
-            await store.put(KIND, KIND, entry_of(file_text))
+            await store.put(KIND, KIND, {HASH: file_text})
 
     if shares_token(settings):
         logs.configure("warning", settings.log.format)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.ports.errors import AtCapacity, InvalidField, NoSuchToken, StoreUnavailable
+from gateway.ports.stored_rows import read_row, read_rows
 from gateway.ports.stores import ConsoleStore
 from gateway.ports.users import Rights, name_problem, rights_value, stored_rights
 
@@ -47,7 +48,8 @@ class ApiTokens:
     async def list(self) -> list[ApiToken]:
         """Returns all tokens, also those that have expired, by name."""
         stored = await self._store.list(_KIND)
-        return sorted((_token(key, value) for key, value in stored.items()), key=lambda token: (token.name, token.id))
+        tokens = read_rows("token", _token, ((row[0], row) for row in stored.items()))
+        return sorted(tokens, key=lambda token: (token.name, token.id))
 
     async def add(self, name: str, rights: Rights, expires: float) -> tuple[str, ApiToken]:
         """Returns a new token and its secret. expires: seconds since 1970; 0: never.
@@ -72,7 +74,7 @@ class ApiTokens:
         """Deletes a token. Raises NoSuchToken."""
         for key, value in (await self._store.list(_KIND)).items():
             if key[:_ID_LENGTH] == id and await self._store.delete(_KIND, key):
-                return _token(key, value)
+                return read_row("token", id, _token, (key, value))
         raise NoSuchToken(id[:64])
 
     async def find(self, secret: str) -> ApiToken | None:
@@ -84,7 +86,7 @@ class ApiTokens:
             self._listed = time.monotonic()
             self._known = frozenset(await self._store.list(_KIND))
         value = await self._store.get(_KIND, key) if key in self._known else None
-        token = _token(key, value) if value is not None else None
+        token = read_row("token", key[:_ID_LENGTH], _token, (key, value)) if value is not None else None
         now = self._clock()
         if token is None or 0 < token.expires <= now:
             return None
@@ -98,7 +100,8 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 
-def _token(key: str, value: dict[str, Any]) -> ApiToken:
+def _token(row: tuple[str, dict[str, Any]]) -> ApiToken:
+    key, value = row
     times = float(value["created"]), float(value["expires"]), float(value["used"])
     return ApiToken(key[:_ID_LENGTH], str(value["name"]), stored_rights(value), *times)
 

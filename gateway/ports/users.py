@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from gateway.lib import passwords
 from gateway.lib.attempt_limiter import Attempt, AttemptLimiter, TooManyAttempts
 from gateway.ports.errors import AtCapacity, InvalidField, NoSuchUser, TooManyRefusals, UserExists
+from gateway.ports.stored_rows import read_row, read_rows
 from gateway.ports.stores import ConsoleStore
 
 T = TypeVar("T")
@@ -88,11 +89,12 @@ class Users:
 
     async def list(self) -> list[ConsoleUser]:
         """Returns all users, sorted by name."""
-        return [_user(name, value) for name, value in sorted((await self._store.list(_KIND)).items())]
+        stored = sorted((await self._store.list(_KIND)).items())
+        return read_rows(_KIND, _user, ((row[0], row) for row in stored))
 
     async def find(self, name: str) -> ConsoleUser | None:
         value = await self._store.get(_KIND, name) if not name_problem(name) else None
-        return None if value is None else _user(name, value)
+        return None if value is None else read_row(_KIND, name, _user, (name, value))
 
     async def add(self, name: str, password: str, now: float, rights: Rights = ADMINISTRATOR) -> ConsoleUser:
         """Adds a user. Raises InvalidField, UserExists, AtCapacity."""
@@ -118,7 +120,7 @@ class Users:
         stored = await self._store.get(_KIND, name) if not name_problem(name) else None
         if stored is None:
             raise NoSuchUser(name[:64])
-        user = replace(_user(name, stored), mark=secrets.token_hex(16))
+        user = replace(read_row(_KIND, name, _user, (name, stored)), mark=secrets.token_hex(16))
         if rights is not None:
             user = replace(user, rights=rights)
         stored_hash = stored["password"]
@@ -142,9 +144,9 @@ class Users:
         """
         name = unicodedata.normalize("NFC", name)
         value = await self._store.get(_KIND, name) if not name_problem(name) else None
-        stored_hash = None if value is None else value["password"]
+        stored_hash = None if value is None else value.get("password")
         matches = await self._hash_in_turn(attempt, lambda: passwords.verify_password(password, stored_hash))
-        return _user(name, value) if matches and value is not None else None
+        return read_row(_KIND, name, _user, (name, value)) if matches and value is not None else None
 
     def waits_for(self, address: str) -> bool:
         """Whether an attempt from this address waits."""
@@ -194,7 +196,8 @@ def rights_value(rights: Rights) -> dict[str, Any]:
     return {"role": str(rights.role), "channels": list(rights.channels)}
 
 
-def _user(name: str, value: dict[str, Any]) -> ConsoleUser:
+def _user(row: tuple[str, dict[str, Any]]) -> ConsoleUser:
+    name, value = row
     created, changed = float(value["created"]), float(value["changed"])
     return ConsoleUser(name, created, changed, str(value["mark"]), stored_rights(value))
 

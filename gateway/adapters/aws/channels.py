@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from gateway.adapters.aws.attributes import from_item, to_item
 from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoStore
-from gateway.adapters.stored_rows import read_row, read_rows, read_rows_by_key
 from gateway.channels.channel import ID, Channel
 from gateway.channels.channel_list import ChannelPage, ChannelQuery, page_of
 from gateway.channels.deleted_channel import RECORD_FIELDS, DeletedChannel
 from gateway.channels.names import is_channel_id
 from gateway.channels.slugs import SLUG
 from gateway.ports.errors import ChannelExists, NoSuchChannel, SlugTaken, StoreUnavailable
+from gateway.ports.stored_rows import read_row, read_rows, read_rows_by_key
 
 # Prefix of the ids of deleted channels. A channel id has no slash, so an older program can list these items but not use
 # them. They are in the table of channels, because edges may not read another table.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.adapters.aws.dynamo_table import DynamoStore
-from gateway.adapters.stored_rows import read_object, read_row, read_rows
+from gateway.ports.stored_rows import read_object, read_row, read_rows
 from gateway.ports.stores import ConsoleEntry
 
 _VALID: Final = "(attribute_not_exists(#expires) OR #expires > :now)"

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from gateway.adapters.aws.dynamo_table import DynamoTable
 from gateway.adapters.aws.session import AwsSession
-from gateway.adapters.stored_rows import read_object, read_rows
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.events import EventType, StoredEvent
+from gateway.ports.stored_rows import read_object, read_rows
 from gateway.ports.stores import EventQuery
 
 INDEX: Final = "channel"

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from gateway.adapters.aws.attributes import from_item, to_item
 from gateway.adapters.aws.dynamo_table import DynamoStore
-from gateway.adapters.stored_rows import read_row, read_rows
 from gateway.ports.errors import NoSuchFilm
 from gateway.ports.films import LISTED, Film, FilmState, search_form
+from gateway.ports.stored_rows import read_row, read_rows
 
 _FILM, _MARK = "film", "mark"  # values of `kind`; a mark records a finished step, such as the first import
 _INDEX: Final = "position"

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from gateway.adapters.aws.attributes import from_item, to_item
 from gateway.adapters.aws.dynamo_table import DynamoStore
-from gateway.adapters.stored_rows import read_row, read_rows
 from gateway.ports.errors import JobChanged, JobExists, NoSuchJob
 from gateway.ports.jobs import JobState, StoredJob
+from gateway.ports.stored_rows import read_row, read_rows
 
 _FINISHED: Final = tuple(str(state) for state in JobState if state.finished)
 

@@ -10,12 +10,12 @@ from botocore.exceptions import ClientError
 from gateway.adapters.aws.attributes import from_attribute, to_item
 from gateway.adapters.aws.dynamo_table import DynamoStore, condition_failed
 from gateway.adapters.aws.session import AwsSession, call
-from gateway.adapters.stored_rows import read_row, read_rows
 from gateway.channels.names import is_channel_id
 from gateway.lib.bounded_json import MAX_NUMBER
 from gateway.lib.numbers import read_integer
 from gateway.ports.errors import HeldByOtherNode
 from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Node, NodeRole, StreamClaim
+from gateway.ports.stored_rows import read_row, read_rows
 
 _KEY: Final = "UUID"
 # A channel id has no slash, so these keys never equal the key of a session's row. One item lists the ids of all nodes,

@@ -29,6 +29,7 @@ _TIMEOUT: Final = 6.0  # seconds for an operation and its wait for a connection,
 _MOST: Final = 5  # connections of one process
 _FAIL_SECONDS: Final = 0.2  # after a failure, for which no connection is tried
 _LOCK: Final = 0x4D494C4C  # of the migrations: "MILL"
+SCHEMA: Final = len(MIGRATIONS)  # the version of the tables that this program makes
 _SCHEMA_TABLE: Final = "millrace_schema"
 # Faults of the settings or of the database that no retry mends: authentication, a missing database or permission.
 _SETUP_FAULTS: Final = (
@@ -210,21 +211,41 @@ class PostgresConnections(contextlib.AbstractAsyncContextManager["PostgresConnec
 
     async def _migrate(self, connection: _Connection) -> None:
         await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
-        version = 0
-        if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", _SCHEMA_TABLE):
-            version = await connection.fetchval(f"SELECT max(version) FROM {_SCHEMA_TABLE}") or 0  # noqa: S608 a constant
-        else:
-            await connection.execute(f"CREATE TABLE {_SCHEMA_TABLE} (version integer PRIMARY KEY)")
-        # The next version keeps its tables usable for this one, so that a rolling upgrade has both.
-        if version > len(MIGRATIONS) + 1:
-            raise StoreUnusable(
-                f"the database {self._name} was written by a newer Millrace: "
-                f"its schema is {version}, this one supports {len(MIGRATIONS) + 1}"
-            )
+        version = await self._stored_schema(connection)
+        if not version:
+            await connection.execute(f"CREATE TABLE IF NOT EXISTS {_SCHEMA_TABLE} (version integer PRIMARY KEY)")
         for number, statements in enumerate(MIGRATIONS[version:], version + 1):
             await connection.execute(statements)
             await connection.execute(f"INSERT INTO {_SCHEMA_TABLE} VALUES ($1)", number)  # noqa: S608 a constant
             log.info("the tables of the database were made", database=self._name, schema=number)
+
+    async def _stored_schema(self, connection: _Connection) -> int:
+        """Returns the version of the tables; 0: there are none. Raises StoreUnusable if they are too new."""
+        version = 0
+        if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", _SCHEMA_TABLE):
+            version = await connection.fetchval(f"SELECT max(version) FROM {_SCHEMA_TABLE}") or 0  # noqa: S608 a constant
+        # The next version keeps its tables usable for this one, so that a rolling upgrade has both.
+        if version > SCHEMA + 1:
+            raise StoreUnusable(
+                f"the database {self._name} was written by a newer Millrace: "
+                f"its schema is {version}, this one supports {SCHEMA + 1}"
+            )
+        return version
+
+    async def schema(self) -> int:
+        """Returns the version of the tables; 0: there are none. It changes nothing, and the pool may be closed.
+
+        Raises StoreUnusable.
+        """
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                connection = await connect(**self.arguments())
+                try:
+                    return await self._stored_schema(connection)
+                finally:
+                    connection.terminate()
+        except LOST as error:
+            raise StoreUnusable(f"the database {self._name} cannot be used: {error or 'no answer in time'}") from None
 
 
 async def connect(dsn: str, **arguments: Any) -> _Connection:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from gateway.adapters.sql.sql_store import SqlStore, Value, to_json
-from gateway.adapters.stored_rows import name_unreadable, read_object, read_row, read_rows, read_rows_by_key
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import ID, Channel
 from gateway.channels.channel_list import ChannelOrder, ChannelPage, ChannelQuery, ListEntry
@@ -14,6 +13,7 @@ from gateway.channels.deleted_channel import DeletedChannel
 from gateway.channels.names import is_channel_id
 from gateway.channels.slugs import SLUG
 from gateway.ports.errors import ChannelExists, NoSuchChannel, SlugTaken
+from gateway.ports.stored_rows import name_unreadable, read_object, read_row, read_rows, read_rows_by_key
 
 _DELETED: Final = "deleted/"  # prefix of the ids of deleted channels; a channel id has no slash
 _LIVE: Final = "SELECT id, item FROM channels WHERE substr(id, 1, 8) <> ?"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.adapters.sql.sql_store import SqlStore, to_json
-from gateway.adapters.stored_rows import read_object, read_row, read_rows
+from gateway.ports.stored_rows import read_object, read_row, read_rows
 from gateway.ports.stores import ConsoleEntry
 
 _INSERT: Final = "INSERT INTO people VALUES (?, ?, ?, ?) ON CONFLICT"

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 from gateway.adapters.sql.sql_store import SqlStore, to_json
-from gateway.adapters.stored_rows import read_object, read_rows
 from gateway.ports.events import EventType, StoredEvent
+from gateway.ports.stored_rows import read_object, read_rows
 from gateway.ports.stores import EventQuery
 
 _MAX_DELETED: Final = 10_000  # rows that one statement deletes, so that other processes wait only for milliseconds
@@ -59,5 +59,5 @@ class EventRows(SqlStore):
 
 
 def _event(row: Sequence[Any]) -> StoredEvent:
-    *fields, data = row
-    return StoredEvent(*fields, read_object(data))
+    id, type, time, channel, node, data = row
+    return StoredEvent(id, type, time, channel, node, read_object(data))

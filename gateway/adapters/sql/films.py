@@ -3,9 +3,9 @@
 from typing import Final
 
 from gateway.adapters.sql.sql_store import SqlStore, to_json
-from gateway.adapters.stored_rows import read_object, read_row, read_rows
 from gateway.ports.errors import NoSuchFilm
 from gateway.ports.films import LISTED, Film, FilmState, search_form
+from gateway.ports.stored_rows import read_object, read_row, read_rows
 
 _NEWEST: Final = """
 SELECT key, item FROM films

@@ -1,9 +1,9 @@
 """VOD jobs in a SQL database. Each job is one row: its fields as JSON, and its version."""
 
 from gateway.adapters.sql.sql_store import SqlStore, to_json
-from gateway.adapters.stored_rows import read_object, read_row, read_rows
 from gateway.ports.errors import JobChanged, JobExists, NoSuchJob
 from gateway.ports.jobs import StoredJob
+from gateway.ports.stored_rows import read_object, read_row, read_rows
 
 
 class JobRows(SqlStore):

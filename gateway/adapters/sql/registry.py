@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from gateway.adapters.sql.sql_store import SqlStore, to_json
-from gateway.adapters.stored_rows import read_row, read_rows
 from gateway.channels.names import is_channel_id
 from gateway.lib import bounded_json
 from gateway.ports.errors import HeldByOtherNode
 from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Node, NodeRole, StreamClaim
+from gateway.ports.stored_rows import read_row, read_rows
 
 NODES: Final = "SELECT id, role, address, beat, channel, shown FROM nodes WHERE id <> ''"
 _SELECT_CLAIMS: Final = (

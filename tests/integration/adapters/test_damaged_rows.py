@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.adapters import stored_rows
 from gateway.adapters.aws.registry import DynamoRegistry
 from gateway.adapters.local.stores import SqliteChannels, SqliteConsole, SqliteEvents, SqliteFilms, SqliteJobs
 from gateway.adapters.local.stores import SqliteRegistry as SqliteRows
@@ -25,11 +24,15 @@ from gateway.adapters.postgres.stores import (
 )
 from gateway.adapters.stores import open_aws
 from gateway.channels.channel_list import ChannelQuery
+from gateway.lib.attempt_limiter import Attempt
+from gateway.ports import stored_rows
+from gateway.ports.api_tokens import ApiTokens
 from gateway.ports.errors import SlugTaken, StoreUnavailable
 from gateway.ports.events import StoredEvent
 from gateway.ports.films import FilmState
 from gateway.ports.nodes import Node, NodeRole
 from gateway.ports.stores import EventQuery
+from gateway.ports.users import ADMINISTRATOR, Users
 from tests.integration.adapters.conftest import SESSIONS
 from tests.support.postgres import Postgres
 
@@ -169,3 +172,20 @@ async def test_nodes_of_a_newer_version_in_dynamodb_are_skipped(aws: str) -> Non
         assert await registry.nodes() == [own]
         with pytest.raises(StoreUnavailable, match="the node newer cannot be read"):
             await registry.node("newer")
+
+
+async def test_users_and_tokens_of_another_form_are_skipped(tables: dict[str, Any]) -> None:
+    console = tables["console"]
+    users, tokens = Users(console), ApiTokens(console)
+    await users.add("good", "correct horse battery", NOW)
+    secret, token = await tokens.add("script", ADMINISTRATOR, 0)
+    for number, value in enumerate(({}, {"created": "x"}, {"name": 5, "created": None})):
+        await console.put("user", f"odd{number}", value)
+        await console.put("apitoken", f"{number}" * 64, value)
+    assert [user.name for user in await users.list()] == ["good"]
+    assert [one.id for one in await tokens.list()] == [token.id]
+    assert await tokens.find(secret) is not None
+    with pytest.raises(StoreUnavailable, match="the user odd0 cannot be read"):
+        await users.find("odd0")
+    attempt = Attempt("192.0.2.1", "odd0")
+    assert await users.check("odd0", "correct horse battery", attempt) is None

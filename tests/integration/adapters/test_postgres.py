@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.adapters.postgres.connections import PostgresConnections, connect
+from gateway.adapters.postgres.connections import SCHEMA, PostgresConnections, connect
 from gateway.adapters.postgres.migrations import MIGRATIONS
 from gateway.adapters.postgres.notifications import PostgresNotifications
 from gateway.adapters.postgres.stores import PostgresChannels, PostgresConsole, PostgresJobs, PostgresRegistry
+from gateway.app.doctor import CheckState, check_stores
 from gateway.lib.tasks import Tasks
 from gateway.ports.errors import HeldByOtherNode, SlugTaken, StoreUnavailable, StoreUnusable
 from gateway.ports.nodes import Node, NodeRole, StreamClaim
+from gateway.settings import load
 from tests.support.authority import self_signed
 from tests.support.free_ports import free_ports
 from tests.support.postgres import Postgres, pgbouncer, postgres_server
@@ -232,6 +234,22 @@ async def test_the_next_schema_is_accepted_and_a_newer_one_is_not(server: Postgr
     server.sql(f"INSERT INTO millrace_schema VALUES ({len(MIGRATIONS) + 2})", name)
     with pytest.raises(StoreUnusable, match="newer Millrace"):
         await PostgresConnections(url).__aenter__()
+
+
+def test_doctor_names_an_older_schema_and_upgrades_nothing(server: Postgres) -> None:
+    url = server.new_database()
+    settings = load(environ={}, overrides=[f"database={url}", "cluster.secret=of-this-test-only"])
+    tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+    name = url.rpartition("/")[2]
+    (found,) = [result for result in check_stores(settings) if result.name == "channel store"]
+    assert (found.state, f"has schema 0, this version needs {SCHEMA}" in found.text) == (CheckState.WARNING, True)
+    assert server.sql(tables, name).strip() == "0"
+    server.sql(f"CREATE TABLE millrace_schema (version integer); INSERT INTO millrace_schema VALUES ({SCHEMA})", name)
+    (found,) = [result for result in check_stores(settings) if result.name == "channel store"]
+    assert found.state is CheckState.OK
+    server.sql(f"INSERT INTO millrace_schema VALUES ({SCHEMA + 2})", name)
+    (found,) = [result for result in check_stores(settings) if result.name == "channel store"]
+    assert (found.state, "newer Millrace" in found.text) == (CheckState.MISSING, True)
 
 
 async def test_a_table_of_another_program_is_not_touched(server: Postgres) -> None:

@@ -11,7 +11,8 @@ from gateway.ports.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
-R, T = TypeVar("R"), TypeVar("T")
+R = TypeVar("R")
+T = TypeVar("T")
 
 _UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _MAX_SHOWN: Final = 100  # characters of a key and of a reason
