@@ -57,7 +57,7 @@ class _CommandContext:
 @asynccontextmanager
 async def _open_context(sources: common.Sources) -> AsyncIterator[_CommandContext]:
     from gateway.adapters.local.credentials import signing_secret
-    from gateway.adapters.local.host import known_ports, shown_addresses
+    from gateway.adapters.local.host import known_ports
     from gateway.adapters.secret_resolver import resolve_secrets
     from gateway.adapters.stores import open_stores
     from gateway.api.presenter import Presenter
@@ -66,14 +66,7 @@ async def _open_context(sources: common.Sources) -> AsyncIterator[_CommandContex
     common.load_outputs()
     secrets = signing_secret(await resolve_secrets(settings))
     async with open_stores(settings) as stores:
-        addresses = shown_addresses(settings, await stores.domains.get_domains(), known_ports(settings))
-        presenter = Presenter(
-            addresses,
-            secrets,
-            settings.playback.auth,
-            settings.playback.sign_ttl,
-            passphrase=settings.srt.passphrase.get_secret_value(),
-        )
+        presenter = Presenter.of(settings, secrets, await stores.domains.get_domains(), known_ports(settings))
         yield _CommandContext(stores, secrets, presenter, settings)
 
 
