@@ -24,6 +24,7 @@ from gateway.http.connection import HttpLimits
 from gateway.http.request import Request
 from gateway.http.response import IMMUTABLE, Response
 from gateway.http.server import HttpServer
+from gateway.lib.quota import Quota
 from gateway.lib.sockets import listen, port_of
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
@@ -32,6 +33,7 @@ from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.pages import Pages
+from gateway.playback.play import PlayAdmission
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.router import LivePlayback, MediaRoutes, PlaybackAccess, PlaybackRouter
 from tests.support import builders
@@ -70,14 +72,19 @@ def _handler() -> tuple[Hub, PlaybackRouter]:
         builders.publish(hub, name, playAuth=auth).set_tracks(builders.VIDEO, builders.AUDIO, {})
     protection = PlaybackProtection(auth="none", referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=30)
     routes = MediaRoutes.of(SameResponder(_answer), _answer)
-    live = LivePlayback(hub, routes, FlvViewers(524_288), HttpViewers(), wait_for_publisher=20)
-    return hub, PlaybackRouter(PlaybackAccess(_NoChannels(), protection), live, Pages(), Health(_ready))
+    live = LivePlayback(hub, routes, FlvViewers(524_288), HttpViewers())
+    return hub, PlaybackRouter(
+        PlaybackAccess(PlayAdmission(channels=_NoChannels(), protection=protection, wait=20)),
+        live,
+        Pages(),
+        Health(_ready),
+    )
 
 
 def _serve(pipe: Pipe) -> None:
     async def main() -> None:
         _, handler = _handler()
-        server = HttpServer(handler, HttpLimits(16_384, 8_192, 10, 75, 60, 4096))
+        server = HttpServer(handler, HttpLimits(16_384, 8_192, 10, 75, 60, Quota(4096)))
         sockets = listen("bench", "127.0.0.1", 0)
         await server.listen(sockets)
         loop, asked = asyncio.get_running_loop(), asyncio.Event()

@@ -1,6 +1,7 @@
 """What reading a live MPEG-TS costs: CPU a second of media. Run: python -m bench.bench_ts_reader
 
-The stream is ffmpeg's, 5 Mbit/s H.264 with AAC, in chunks of one and of ten SRT packets.
+The stream is ffmpeg's, 5 Mbit/s H.264 with AAC, in chunks of one and of ten SRT packets. Besides, it is read with the
+payloads of its pictures replaced by empty NAL units, as a hostile publisher would send it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from gateway.formats.ts.program_reader import ProgramReader
 
 _CHUNKS = (1_316, 13_160)
+_EMPTY = b"\0\0\1" * 55
 
 
 def stream(seconds: int) -> bytes:
@@ -20,6 +22,17 @@ def stream(seconds: int) -> bytes:
                "veryfast", "-g", "50", "-b:v", "5M", "-minrate", "5M", "-maxrate", "5M", "-bufsize", "5M",
                "-x264-params", "nal-hrd=cbr", "-c:a", "aac", "-b:a", "128k", "-f", "mpegts", "-"]  # fmt: skip
     return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+def hostile(data: bytes) -> bytes:
+    """Returns the stream with a PES packet of empty NAL units in each packet of its pictures."""
+    made, counter = bytearray(data), 0
+    for at in range(0, len(made), 188):
+        if made[at + 1] & 0x1F == 1 and made[at + 2] == 0 and made[at + 3] & 0x10:  # ffmpeg's first PID, 0x100
+            stamp = (0x21_0001_0001 | (900 * counter & 0x7FFF) << 1).to_bytes(5, "big")
+            made[at + 1], made[at + 3], counter = 0x41, 0x10 | counter & 15, counter + 1
+            made[at + 4 : at + 188] = (b"\0\0\1\xe0\0\0\x80\x80\x05" + stamp + _EMPTY).ljust(184, b"\0")
+    return bytes(made)
 
 
 def cost(data: bytes, chunk: int, repeat: int) -> float:
@@ -42,10 +55,10 @@ def main() -> None:
     options = parser.parse_args()
     data = stream(options.seconds)
     print(f"{len(data) * 8 / options.seconds / 1e6:.2f} Mbit/s, {len(data) / 188 / options.seconds:.0f} packets/s")
-    for chunk in _CHUNKS:
-        seconds = cost(data, chunk, options.repeat)
+    for name, read, chunk in [*(("chunks of", data, chunk) for chunk in _CHUNKS), ("hostile, ", hostile(data), 1_316)]:
+        seconds = cost(read, chunk, options.repeat)
         per_packet = seconds / (len(data) / 188) * 1e6
-        print(f"chunks of {chunk:6}: {seconds / options.seconds * 100:.3f} % of a core, {per_packet:.2f} us a packet")
+        print(f"{name} {chunk:6}: {seconds / options.seconds * 100:.3f} % of a core, {per_packet:.2f} us a packet")
 
 
 if __name__ == "__main__":

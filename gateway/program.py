@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import typer
@@ -32,7 +33,7 @@ _SECTIONS: Final = {
     "Servers": ("serve", "edge", "worker"),
     "Setup": ("doctor", "check-config", "install-service", "token", "backup", "restore", "copy", "completion"),
     "A fleet": ("invite", "join", "leave"),
-    "A running gateway": ("status", "streams", "nodes", "events", "kick"),
+    "A running gateway": ("status", "streams", "nodes", "events", "kick", "api"),
     "Stores": ("channel", "user", "sign", "verify"),
     "Videos": ("vod",),
     "AWS": ("ivs", "cloudfront", "storage"),
@@ -53,17 +54,11 @@ class _Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Returns the names in the order of the help."""
-        return [*itertools.chain(*self._sections().values())]
-
-    def _sections(self) -> dict[str, tuple[str, ...]]:
-        """Returns the sections, and one for commands without a section."""
-        named = set(itertools.chain(*_SECTIONS.values()))
-        others = tuple(name for name in self.commands if name not in named)
-        return _SECTIONS | ({"Others": others} if others else {})
+        return [*itertools.chain(*_SECTIONS.values())]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Writes one list for each section."""
-        for title, names in self._sections().items():
+        for title, names in _SECTIONS.items():
             limit = formatter.width - 6 - max(map(len, self.commands))
             rows = [(name, self.commands[name].get_short_help_str(limit)) for name in names]
             with formatter.section(title):
@@ -74,8 +69,9 @@ app = typer.Typer(
     name="millrace",
     cls=_Commands,
     help=(
-        "Millrace, a live media gateway. In: RTMP(S), WebSocket and WebRTC (WHIP), also from a browser's camera. "
-        "Out: HTTP-FLV, WS-FLV, RTMP, HLS, LL-HLS, DASH and WebRTC (WHEP), with pages for browsers."
+        "Millrace, a live media gateway. In: RTMP(S), SRT, SRTLA, WebSocket and WebRTC (WHIP), also from a "
+        "browser's camera. Out: HTTP-FLV, WS-FLV, RTMP, SRT, HLS, LL-HLS, DASH and WebRTC (WHEP), with pages for "
+        "browsers."
     ),
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -90,24 +86,16 @@ app.add_typer(setup.token_app, name="token")
 app.add_typer(ivs.app, name="ivs")
 app.add_typer(cloudfront.app, name="cloudfront")
 app.add_typer(storage.app, name="storage")
-common.command(app, "status", overrides=True)(running.status)
-common.command(app, "streams", overrides=True)(running.streams)
-common.command(app, "nodes", overrides=True)(running.nodes)
-common.command(app, "invite", overrides=True)(fleet.invite)
-common.command(app, "join", overrides=True)(fleet.join)
-common.command(app, "leave", overrides=True)(fleet.leave)
-common.command(app, "events", overrides=True)(running.events)
-common.command(app, "kick", overrides=True, no_args_is_help=True)(running.kick)
-app.command("completion", no_args_is_help=True)(setup.completion)
-common.command(app, "sign")(keys.sign)
-common.command(app, "verify")(keys.verify)
-common.command(app, "check-config", overrides=True)(setup.check_config)
-common.command(app, "vod", overrides=True, no_args_is_help=True)(vod.vod)
-common.command(app, "doctor", overrides=True)(setup.doctor)
-app.command("install-service")(service.install_service)
-common.command(app, "backup", overrides=True)(setup.backup)
-common.command(app, "restore", overrides=True)(setup.restore)
-app.command("copy", no_args_is_help=True)(copying.copy)
+command: Callable[..., None]
+for command in (running.status, running.streams, running.nodes, running.events, fleet.invite, fleet.join, fleet.leave):
+    common.command(app)(command)
+for command in (keys.sign, keys.verify, setup.check_config, setup.doctor, setup.backup, setup.restore):
+    common.command(app)(command)
+for command in (running.kick, running.api, vod.vod):
+    common.command(app, no_args_is_help=True)(command)
+app.command(no_args_is_help=True)(setup.completion)
+app.command()(service.install_service)
+app.command(no_args_is_help=True)(copying.copy)
 
 
 def _version(requested: bool) -> None:
@@ -125,7 +113,7 @@ def _options(
     """Declares the options of `millrace` itself."""
 
 
-@common.command(app, overrides=True)
+@common.command(app)
 def serve(
     sources: common.Sources,
     welcome: Annotated[
@@ -152,9 +140,9 @@ def serve(
     raise typer.Exit(gateway.run(settings, welcome=welcome, link=WorkerLink(link) if link is not None else None))
 
 
-@common.command(app, overrides=True)
+@common.command(app)
 def edge(sources: common.Sources, link: common.LinkOption = None) -> None:
-    """Run a playback edge, which serves the streams of gateways, until SIGTERM or Ctrl-C."""
+    """Run a playback edge for the streams of gateways. It runs until SIGTERM or Ctrl-C."""
     from gateway.processes.worker_settings import worker_count
 
     settings = sources.edge_settings()
@@ -172,9 +160,9 @@ def edge(sources: common.Sources, link: common.LinkOption = None) -> None:
     raise typer.Exit(playback_edge.run(settings, WorkerLink(link) if link is not None else None))
 
 
-@common.command(app, overrides=True)
+@common.command(app)
 def worker(sources: common.Sources) -> None:
-    """Make the renditions of one channel for a gateway on another machine; set CHANNEL_NAME and ADDRESS."""
+    """Make the renditions of one channel. CHANNEL_NAME is its id, ADDRESS a gateway on another machine."""
     settings = sources.settings()
     from gateway.app import worker as media_worker
 

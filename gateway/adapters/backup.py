@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import sqlite3
-import stat
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -71,7 +70,8 @@ def write_backup(places: Places, target: IO[bytes], config: Path | None, *, comp
     if not places.data.is_dir():
         raise StoreUnusable(f"there is no data folder {places.data}")
     stores = {f"stores/{name}.db": path for name, (path, _) in places.stores.items() if path.exists()}
-    found = (file for entry in places.entries() for file in _files(entry))
+    links: list[Path] = []
+    found = (file for entry in places.entries() for file in _files(entry, links))
     files = {f"data/{file.relative_to(places.data)}": file for file in found}
     if config is not None:
         files[CONFIG] = config
@@ -85,29 +85,37 @@ def write_backup(places: Places, target: IO[bytes], config: Path | None, *, comp
         for name, path in {**stores, **files}.items():
             _copy(path, copy)
             tar.add(copy, name)
-        count = _add_media(tar, places.media) if media and places.media else 0
-    return f"saved: {len(stores)} databases, {len(files)} files, {count} of media"
+        count = _add_media(tar, places.media, links) if media and places.media else 0
+    left_out = f"; left out, because they are links: {', '.join(map(str, links))}" if links else ""
+    return f"saved: {len(stores)} databases, {len(files)} files, {count} of media{left_out}"
 
 
-def _add_media(tar: tarfile.TarFile, folder: Path) -> int:
+def _add_media(tar: tarfile.TarFile, folder: Path, links: list[Path]) -> int:
     """Returns the number of files."""
     count = 0
-    for path in _files(folder) if folder.is_dir() else ():
+    for path in _files(folder.resolve(), links) if folder.is_dir() else ():
         with suppress(FileNotFoundError):  # it was deleted meanwhile
-            tar.add(path, f"media/{path.relative_to(folder)}")
+            tar.add(path, f"media/{path.relative_to(folder.resolve())}")
             count += 1
     return count
 
 
-def _files(path: Path) -> Iterator[Path]:
-    """Yields a file, or the regular files below a folder. Names that begin with a dot are of unfinished files."""
-    if stat.S_ISREG(path.lstat().st_mode):
+def _files(path: Path, links: list[Path]) -> Iterator[Path]:
+    """Yields a file, or the regular files below a folder. Names that begin with a dot are of unfinished files.
+
+    links: gets the links, which are not followed: they may lead anywhere.
+    """
+    if path.is_symlink():
+        links.append(path)
+        return
+    if path.is_file():
         yield path
     for root, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            file = Path(root, name)
-            if not name.startswith(".") and stat.S_ISREG(file.lstat().st_mode):
+        for file in (Path(root, name) for name in (*folders, *sorted(names)) if not name.startswith(".")):
+            if file.is_symlink():
+                links.append(file)
+            elif file.is_file():
                 yield file
 
 

@@ -72,10 +72,10 @@ async def accept(store: ConsoleStore, key: str) -> dict[str, Any]:
     entry = await store.get(KIND, name)
     if entry is None:
         raise StoreUnusable("this line was used already, or has expired: ask for another one (millrace invite)")
-    sealed = base64.b64decode(entry["box"])
     try:
+        sealed = base64.b64decode(entry["box"])
         text = AESGCM(_derived(key, "box")).decrypt(sealed[:_NONCE], sealed[_NONCE:], None)
-    except InvalidTag:
+    except (InvalidTag, KeyError, TypeError, ValueError):
         raise StoreUnusable("the invitation was changed in the database: ask for another one") from None
     if not await store.delete(KIND, name):
         raise StoreUnusable("another machine used this line at the same time: ask for another one")

@@ -1,20 +1,22 @@
 """Puts a backup in place of the data of this machine."""
 
-import json
 import os
 import shutil
 import tarfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Final
 
 from gateway.adapters.backup import CONFIG, FORMAT, KEPT, LIST, Places
 from gateway.adapters.local.data_folder import GATEWAY_RUN, data_folder, folder_lock
+from gateway.lib import bounded_json
 from gateway.ports.errors import StoreUnusable
 
 _UNPACKED: Final = ".restore"
 _RESTORED_CONFIG: Final = "config-of-backup.toml"
-_MAX_LIST: Final = 1_000_000  # bytes
+_MAX_LIST: Final = 10_000_000  # bytes
+_SHOWN: Final = 100  # characters of a name in a message
 
 
 def restore_backup(places: Places, source: IO[bytes], *, force: bool) -> list[str]:
@@ -31,25 +33,31 @@ def restore_backup(places: Places, source: IO[bytes], *, force: bool) -> list[st
         if present and not force:
             names = ", ".join(path.name for path in present[:3])
             raise StoreUnusable(f"{data} has data already ({names}, …): with --force it is moved to {data}/{KEPT}-…")
-        unpacked = data / _UNPACKED
-        shutil.rmtree(unpacked, ignore_errors=True)
+        folders = [folder / _UNPACKED for folder in (data, places.media) if folder is not None]
+        _remove(folders)
         try:
             with tarfile.open(fileobj=source, mode="r|*") as tar:
-                return _restore(places, tar, unpacked, present)
+                return _restore(places, tar, present)
         except (tarfile.TarError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreUnusable(f"this is not a whole backup of Millrace: {error}") from None
         finally:
-            shutil.rmtree(unpacked, ignore_errors=True)
+            _remove(folders)
 
 
-def _restore(places: Places, tar: tarfile.TarFile, unpacked: Path, present: list[Path]) -> list[str]:
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _restore(places: Places, tar: tarfile.TarFile, present: list[Path]) -> list[str]:
+    """Reads the whole backup, and only then changes data and media."""
     entries, notes = _read_list(tar), []
     targets: dict[Path, Path] = {}
     for name in entries:
-        file = _unpack(tar, tar.next(), unpacked, name)
+        file = _unpack(tar, tar.next(), places.data, name, like=places.data)
         kind, _, rest = name.partition("/")
         if kind == "data":
-            targets[file] = places.data / rest
+            targets[file] = _below(places.data, rest)
         elif kind == "stores" and rest.removesuffix(".db") in places.stores:
             targets[file], adapter = places.stores[rest.removesuffix(".db")]
             adapter.inspect(file)
@@ -58,6 +66,11 @@ def _restore(places: Places, tar: tarfile.TarFile, unpacked: Path, present: list
             notes.append(f"the settings file of the backup is {targets[file]}")
         else:
             notes.append(f"{name} is left out: the settings name another place for it")
+    media: dict[Path, Path] = {}
+    for member in iter(tar.next, None):
+        if places.media and member.name.startswith("media/"):
+            target = _below(places.media, member.name.removeprefix("media/"))
+            media[_unpack(tar, member, places.media, member.name, like=places.data, mode=0o640)] = target
     if present:
         kept = places.data / f"{KEPT}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
         kept.mkdir(mode=0o700)
@@ -65,17 +78,10 @@ def _restore(places: Places, tar: tarfile.TarFile, unpacked: Path, present: list
             taken = (kept / path.name).exists()  # stores may have equal names in different folders
             shutil.move(path, kept / (f"{path.parent.name}-{path.name}" if taken else path.name))
         notes.append(f"the earlier data is in {kept}")
-    for file, target in targets.items():
+    for file, target in (*targets.items(), *media.items()):
         _place(file, target, places.data)
-    media = 0
-    for member in iter(tar.next, None):
-        file = _unpack(tar, member, unpacked, member.name)
-        if places.media and member.name.startswith("media/"):
-            _place(file, places.media / member.name.removeprefix("media/"), places.data)
-            media += 1
-        file.unlink(missing_ok=True)
     stores = sum(name.startswith("stores/") for name in entries)
-    return [f"restored: {stores} databases, {len(entries) - stores} files, {media} of media", *notes]
+    return [f"restored: {stores} databases, {len(entries) - stores} files, {len(media)} of media", *notes]
 
 
 def _read_list(tar: tarfile.TarFile) -> list[str]:
@@ -84,29 +90,57 @@ def _read_list(tar: tarfile.TarFile) -> list[str]:
     file = tar.extractfile(member) if member is not None and member.name == LIST else None
     if file is None:
         raise ValueError(f"it does not begin with {LIST}")
-    about = json.loads(file.read(_MAX_LIST))
+    about = bounded_json.loads(file.read(_MAX_LIST))
     if about["format"] > FORMAT:
         raise StoreUnusable(f"the backup was written by a newer Millrace, {about['version']}")
     return [str(name) for name in about["entries"]]
 
 
-def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo | None, folder: Path, name: str) -> Path:
-    """Writes one file below the folder. Raises ValueError if it is not this regular file, or leaves the folder."""
+def _unpack(
+    tar: tarfile.TarFile, member: tarfile.TarInfo | None, folder: Path, name: str, *, like: Path, mode: int = 0o600
+) -> Path:
+    """Writes one file to a hidden folder below `folder`. Raises ValueError if it is not this regular file.
+
+    like: the folder whose owner gets new folders. A sparse file is refused: it is larger than the archive.
+    """
     content = tar.extractfile(member) if member is not None and member.isreg() and member.name == name else None
-    if content is None or ".." in name.split("/") or name.startswith("/"):
-        raise ValueError(f"{name} is missing")
-    path = folder / name
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o640 if name.startswith("media/") else 0o600), "wb") as file:
-        shutil.copyfileobj(content, file)
+    if content is None or member is None or member.issparse():
+        raise ValueError(f"{name[:_SHOWN]!r} is missing, or is no file")
+    path = _below(folder / _UNPACKED, name)
+    _make_folder(path.parent, like)
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            shutil.copyfileobj(content, file)
+    except FileExistsError:
+        raise ValueError(f"it has {name[:_SHOWN]!r} twice") from None
     return path
+
+
+def _below(folder: Path, name: str) -> Path:
+    """Returns the path of a file below a folder. Raises ValueError if the name, or a link on the way, leaves it."""
+    path = folder / name
+    leaves = {"", ".", ".."} & set(name.split("/")) or not path.resolve().is_relative_to(folder.resolve())
+    if leaves or path.is_dir():
+        raise ValueError(f"{name[:_SHOWN]!r} is no name of a file below {folder}")
+    return path
+
+
+def _make_folder(folder: Path, like: Path) -> None:
+    """Makes a folder and its parents. If root does that, they get the owner of the folder `like`."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    _give(made, like)
+
+
+def _give(paths: Iterable[Path], like: Path) -> None:
+    """Gives files and folders to the owner of the folder `like`, if root does that."""
+    if os.geteuid() == 0:
+        for path in paths:
+            os.chown(path, like.stat().st_uid, like.stat().st_gid)
 
 
 def _place(file: Path, target: Path, like: Path) -> None:
     """Moves a file to its place. If root does that, the file gets the owner of the data folder."""
-    made = [folder for folder in target.parents if not folder.exists()]
-    target.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    _make_folder(target.parent, like)
     shutil.move(file, target)
-    if os.geteuid() == 0:
-        for path in (target, *made):
-            os.chown(path, like.stat().st_uid, like.stat().st_gid)
+    _give([target], like)

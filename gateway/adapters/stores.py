@@ -141,7 +141,7 @@ async def _notifications(database: PostgresConnections | None, stack: AsyncExitS
 
     notifications = PostgresNotifications(database)
     tasks = await stack.enter_async_context(Tasks("notifications"))
-    tasks.start(notifications.run(), "notifications")
+    tasks.keep(notifications.run, "notifications")
     return notifications
 
 

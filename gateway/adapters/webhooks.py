@@ -202,6 +202,9 @@ class Webhooks:
             return False, "the address cannot be used"
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return True, f"{type(error).__name__}: {error}"
+        except Exception as error:  # the same post would fail again, and the others wait behind it
+            log.error("a webhook cannot be sent", host=self._host, type=str(post.type), exc_info=error)
+            return False, type(error).__name__
         if 200 <= status < 300:
             return False, ""
         return status >= 500 or status in _RETRY_STATUSES, f"status {status}"

@@ -106,6 +106,9 @@ class Delivery:
                     log.warning("alarm failed", rule=message.rule, target=target.shown, reason=str(error))
                     return "failed"
                 log.info("alarm is tried again", rule=message.rule, target=target.shown, reason=str(error))
+            except Exception as error:  # the same message would fail again, and the others wait behind it
+                log.error("alarm failed", rule=message.rule, target=target.shown, exc_info=error)
+                return "failed"
             await asyncio.sleep(pause)
 
     async def send(self, target: Target, message: Message) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlsplit
 
 from gateway.channels import relay_urls
 from gateway.lib.network import url_host
@@ -14,6 +14,7 @@ MASK: Final = relay_urls.MASK
 MAX_LENGTH: Final = 2_048
 MAX_RECIPIENTS: Final = 10
 
+_MIN_SECRET: Final = 4  # characters of a value in a query; shorter ones would mask words of an answer
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,256}", re.ASCII)
 _BOT: Final = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{1,128}", re.ASCII)
 _CHAT: Final = re.compile(r"-?[0-9]{1,20}|@[A-Za-z0-9_]{1,64}", re.ASCII)
@@ -137,7 +138,8 @@ def _web(parts: SplitResult) -> Target:
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     path, _, last = (parts.path or "/").rpartition("/")
     host, port = _host(parts)
-    secrets = tuple(secret for secret in (password or user, last, parts.query) if secret)
+    values = (value for _, value in parse_qsl(parts.query) if len(value) >= _MIN_SECRET)
+    secrets = tuple(secret for secret in (password or user, last, parts.query, *values) if secret)
     shown = _shown(parts, f"{path}/{MASK if last else ''}", MASK if parts.query else "")
     whole = f"{path}/{last}{'?' + parts.query if parts.query else ''}"
     tls = "tls" if parts.scheme == "https" else "none"

@@ -126,13 +126,9 @@ async def read_picture(request: web.Request, longest: int, *, alpha: bool) -> by
 
     Raises BadRequest, TooLarge, OutputError.
     """
-    data = bytearray()
     try:
         async with asyncio.timeout(_PICTURE_SECONDS):
-            async for chunk in read_chunks(request, request.content_length):
-                data += chunk
-                if len(data) > _MAX_PICTURE:
-                    raise TooLarge(len(data), _MAX_PICTURE, "the picture")
+            data = b"".join([chunk async for chunk in read_chunks(request, _MAX_PICTURE, "the picture")])
     except TimeoutError:
         raise web.HTTPRequestTimeout(reason="the picture did not arrive in time") from None
     if not _PICTURE_FORMATS.match(data):
@@ -141,6 +137,6 @@ async def read_picture(request: web.Request, longest: int, *, alpha: bool) -> by
     if convert is None:
         raise Conflict("this node cannot decode pictures")
     try:
-        return await convert(bytes(data), longest, alpha)
+        return await convert(data, longest, alpha)
     except PictureRefused as error:
         raise BadRequest(f"{_EXPECTED_PICTURE}: {error}") from None

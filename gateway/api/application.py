@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 from gateway.api import document_route, oidc
 from gateway.api.answers import answer_middleware, error_middleware, limit_refusal_lines
 from gateway.api.auth import auth_middleware
+from gateway.api.body import check_expectation
 from gateway.api.context import CONTEXT, Context
 from gateway.api.forwarding import forwarded, mark_answer, sender_middleware
 from gateway.api.route import Route
@@ -49,9 +50,9 @@ def make_node_app(context: Context, table: Sequence[Route] = ROUTES) -> web.Appl
 
 def _add(app: web.Application, route: Route, handler: Handler) -> None:
     if route.method == "GET":
-        app.router.add_get(route.path, handler)  # add_get also answers HEAD
+        app.router.add_get(route.path, handler, expect_handler=check_expectation)  # add_get also answers HEAD
     else:
-        app.router.add_route(route.method, route.path, handler)
+        app.router.add_route(route.method, route.path, handler, expect_handler=check_expectation)
 
 
 class NodeServer:

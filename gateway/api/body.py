@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any, Never, TypeVar
+from typing import Any, Final, Never, TypeVar
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -10,6 +10,10 @@ from pydantic import ValidationError
 from gateway.api.answers import BadRequest
 from gateway.api.context import CONTEXT
 from gateway.api.schema_base import Body, ExpectedText
+from gateway.lib.texts import STORABLE, has_unstorable, storable
+from gateway.ports.errors import TooLarge
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 B = TypeVar("B", bound=Body)
 T = TypeVar("T")
@@ -53,8 +57,28 @@ def text_of(body: dict[str, Any], field: str, most: int | None = None, default: 
     return value
 
 
+async def check_expectation(request: web.Request) -> None:
+    """Refuses an unknown Expect header. aiohttp itself would ask for each body, before any check of the request."""
+    if request.version >= (1, 1) and request.headers["Expect"].lower() != "100-continue":
+        raise web.HTTPExpectationFailed
+
+
+async def begin_body(request: web.Request, most: int, label: str = "the body") -> None:
+    """Asks for the body if the client waits for that (RFC 9110 §10.1.1). Raises TooLarge for a larger one, before.
+
+    most: bytes; 0: any number. label: its name for the client.
+    """
+    size = request.content_length or 0
+    if 0 < most < size:
+        raise TooLarge(size, most, label)
+    if request.version >= (1, 1) and "Expect" in request.headers and not request.content.is_eof():
+        await request.writer.write(_CONTINUE)
+        request.writer.output_size = 0  # the answer has not begun
+
+
 async def read_body(request: web.Request) -> bytes:
-    """Returns the whole body. Raises BadRequest, and 408 or 413."""
+    """Returns the whole body. Raises BadRequest, TooLarge, and 408 or 413."""
+    await begin_body(request, request.client_max_size)
     try:
         async with asyncio.timeout(request.app[CONTEXT].limits.request or None):
             return await request.read()
@@ -91,6 +115,10 @@ def _parse(data: bytes, kind: type[T], expected: str) -> T:
         raise BadRequest(f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     except ValueError:  # int() refuses an integer of thousands of digits
         raise BadRequest("the body contains a number that is too long") from None
+    if "\\u" in text:  # only an escape can make such a text
+        for name, inner in value.items() if isinstance(value, dict) else [("", value)]:
+            if has_unstorable([name, inner]):
+                raise BadRequest(f"expected {STORABLE}", field=storable(name)[:255] or None)
     if not isinstance(value, kind):
         raise BadRequest(f"the body is {_TYPE_NAMES.get(type(value), 'a number')}, a JSON {expected} is expected")
     return value

@@ -78,6 +78,7 @@ class Status(Schema):
 
     bytesIn, bytesOut, dropped (by reason): since the start. stores: the kind of store for channels, objects, jobs and
     the console's users: sqlite, dynamodb, file or s3. ivs: whether Amazon IVS is configured.
+    speech: whether there is an engine for captions from speech.
     cloudfront: whether this node signs addresses for CloudFront. certificate: null without TLS.
     """
 
@@ -103,6 +104,7 @@ class Status(Schema):
     logLevel: Literal["debug", "info", "warning", "error"]
     stores: dict[str, str]
     ivs: bool
+    speech: bool
     cloudfront: bool
 
 

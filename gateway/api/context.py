@@ -102,6 +102,7 @@ class Context:
     events: receives the changes of channels. event_log: None: no events are stored.
     broadcast_servers: returns the rows of the table of broadcast servers; None: there is no table.
     servers_by_key(channel id, stream key, host): returns the push servers; None: this node lists none.
+    speech: whether there is an engine for captions from speech.
     pages: whether the pages of the console are served.
     tasks: whether this gateway starts tasks in the cloud, see the setting `workers.runner`.
     """
@@ -146,6 +147,7 @@ class Context:
     broadcast_servers: Callable[[], Awaitable[list[dict[str, str]]]] | None = None
     servers_by_key: Callable[[str, str, str], Awaitable[list[dict[str, Any]]]] | None = None
     certificate: Callable[[], dict[str, Any] | None] = lambda: None
+    speech: bool = False
     pages: bool = True
     tasks: bool = False
     assets: Assets = field(default_factory=Assets)

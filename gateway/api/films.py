@@ -12,17 +12,18 @@ from aiohttp.client_exceptions import ClientError
 
 from gateway.api import qr_code, schemas
 from gateway.api.answers import BadRequest, Conflict, answer
-from gateway.api.body import decoding_error, read
+from gateway.api.body import begin_body, decoding_error, read
 from gateway.api.context import CONTEXT
 from gateway.api.film_texts import film_texts, is_text
 from gateway.api.jobs import film_addresses, present_jobs, vod_service
 from gateway.api.moments import page_limit
 from gateway.api.route import operation
 from gateway.api.schema_base import to_answer
-from gateway.channels.captions import is_label, is_language
+from gateway.channels.captions import is_label
 from gateway.channels.names import is_object_key
 from gateway.formats.captions.caption_file import MAX_BYTES
 from gateway.lib.rfc3339 import rfc3339
+from gateway.media.labels import is_language
 from gateway.ports.errors import NoSuchFilm, TooLarge
 from gateway.ports.films import Film
 from gateway.ports.vod_names import MAX_LANGUAGE, names_in, vod_names_of
@@ -110,13 +111,8 @@ async def set_captions(request: web.Request) -> web.Response:
     label = request.query.get("label", "").strip() or language
     if not is_label(label):
         raise BadRequest("expected at most 64 characters without quotation marks", field="label")
-    pieces, size = [], 0
-    async for piece in read_chunks(request, request.content_length):
-        size += len(piece)
-        if size > MAX_BYTES:
-            raise TooLarge(size, MAX_BYTES, "the file with captions")
-        pieces.append(piece)
-    film = await vod_service(request).captions.add(key, language, label, b"".join(pieces))
+    data = b"".join([piece async for piece in read_chunks(request, MAX_BYTES, "the file with captions")])
+    film = await vod_service(request).captions.add(key, language, label, data)
     log.info("captions added", film=key, language=language)
     return await _answer(request, film)
 
@@ -195,10 +191,10 @@ async def receive_upload(request: web.Request) -> web.Response:
     """
     uploads = vod_service(request).uploads
     key = request.match_info["key"]
-    size = request.content_length
-    uploads.admit(key, request.query.get("expires", ""), request.query.get("sign", ""), size)
+    query = request.query
+    uploads.admit(key, query.get("expires", ""), query.get("sign", ""), request.content_length)
     try:
-        job = await uploads.receive(key, read_chunks(request, size))
+        job = await uploads.receive(key, read_chunks(request))
     except UploadExists:
         raise Conflict("this upload address was already used") from None
     except OSError as error:
@@ -211,9 +207,13 @@ async def receive_upload(request: web.Request) -> web.Response:
     return answer({"key": key, "job": presented}, 201, {"Location": f"/jobs/{job.id}"})
 
 
-async def read_chunks(request: web.Request, size: int | None) -> AsyncIterator[bytes]:
-    """Yields the body in chunks. Raises BadRequest if the client disconnects early."""
-    received = 0
+async def read_chunks(request: web.Request, most: int = 0, label: str = "the body") -> AsyncIterator[bytes]:
+    """Yields the body in chunks. Raises BadRequest if the client disconnects early, and TooLarge.
+
+    most, label: see `begin_body`.
+    """
+    await begin_body(request, most, label)
+    size, received = request.content_length, 0
     while True:
         try:
             async with asyncio.timeout(_READ_TIMEOUT):
@@ -227,6 +227,8 @@ async def read_chunks(request: web.Request, size: int | None) -> AsyncIterator[b
         if not chunk:
             break
         received += len(chunk)
+        if 0 < most < received:
+            raise TooLarge(received, most, label)
         yield chunk
     if size is not None and received != size:
         raise BadRequest(f"received {received} of {size} bytes")

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -87,7 +88,7 @@ async def session_elsewhere(request: web.Request, id: str) -> Mapping[str, Any] 
     async with request.app[CONTEXT].cluster.forward(id, wanted) as holder_answer:
         if holder_answer is None:
             return None
-        body = await _read_whole(holder_answer)
+        body = await read_whole(holder_answer)
     try:
         value = bounded_json.loads(body)
     except ValueError:
@@ -95,6 +96,16 @@ async def session_elsewhere(request: web.Request, id: str) -> Mapping[str, Any] 
     if holder_answer.status != 200 or not isinstance(value, dict):
         raise HolderUnavailable(f"the node that holds {id} does not show its session")
     return value
+
+
+def caption_request(id: str, body: bytes, peer: str) -> ForwardedRequest:
+    """Returns a caption with the stream key of a channel, for the node that holds its stream. peer: its sender."""
+    role, digest = UserRole.BROADCASTER, _digest(body)
+    sender = Sender(
+        kind="api", name="stream key", role=role, peer=peer, scheme="http", host="", ports={}, digest=digest
+    )
+    target, text = f"/videostream/{quote(id)}/captions", sender.model_dump_json(ensure_ascii=True)
+    return ForwardedRequest("POST", target, text, body, _ANSWER_SECONDS)
 
 
 @web.middleware
@@ -136,7 +147,7 @@ async def _relay(request: web.Request, holder_answer: HolderAnswer) -> web.Strea
     headers = {name: value for name in _RELAYED if (value := holder_answer.headers.get(name)) is not None}
     length = read_integer(holder_answer.headers.get("Content-Length", ""), 2**63)
     if request.method != "HEAD" and length is not None and length <= _MAX_WHOLE:
-        return web.Response(status=holder_answer.status, headers=headers, body=await _read_whole(holder_answer))
+        return web.Response(status=holder_answer.status, headers=headers, body=await read_whole(holder_answer))
     response = web.StreamResponse(status=holder_answer.status, headers=headers)
     response.content_length = length
     if request.method != "HEAD":
@@ -144,7 +155,7 @@ async def _relay(request: web.Request, holder_answer: HolderAnswer) -> web.Strea
     return response
 
 
-async def _read_whole(holder_answer: HolderAnswer) -> bytes:
+async def read_whole(holder_answer: HolderAnswer) -> bytes:
     """Returns the body. Raises HolderUnavailable if it has more than _MAX_WHOLE bytes."""
     body = bytearray()
     async for chunk in holder_answer.body:

@@ -1,6 +1,7 @@
 """The gateways to which broadcasters push, in the order in which broadcasters try them, and the public domains."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 from aiohttp import web
@@ -22,14 +23,15 @@ NO_SERVERS = "You need to deploy the backend container before loading this page"
 
 @operation(list[schemas.Server])
 async def servers(request: web.Request) -> web.Response:
-    """The live gateways, the preferred one first.
+    """The live gateways, the preferred one first. With a push domain, that domain alone.
 
     A broadcaster tries them in this order.
     """
     context = request.app[CONTEXT]
     # This request to all nodes detects a dead node before its missing heartbeats do.
     reported = await context.cluster.ask_all("node")
-    listed = await live_servers(context.cluster, context.address_defaults.ports(), host_of(request))
+    ports, domains = context.address_defaults.ports(), await context.domains.get_domains()
+    listed = await live_servers(context.cluster, domains, ports, host_of(request))
     return answer(listed, headers=unanswered_nodes_header(reported.silent))
 
 
@@ -68,8 +70,14 @@ async def role(context: Context) -> str:
 
 
 async def push_origins(context: Context, limit: int) -> Sequence[str]:
-    """Returns `ws://host:port` and `wss://host:port` of at most `limit` other gateways, to which pages may push."""
-    origins = []
+    """Returns `ws://host:port` and `wss://host:port` of at most `limit` other gateways, to which pages may push.
+
+    With a push domain, pages push to that alone.
+    """
+    origins: list[str] = []
+    with suppress(StoreUnavailable):  # the page must load without the store
+        if (await context.domains.get_domains()).push:
+            return origins
     others = [
         server for node in await hosts(context.cluster) if node is not None and (server := server_of(node)) is not None
     ]

@@ -14,7 +14,7 @@ _MAX_SECTION_TEXT = 5464  # characters of base64: a section of 4096 bytes
 
 
 class Output(Schema):
-    """An output. codec also has `renditions`, `dropped` and `restarts`; relay has `targets`.
+    """An output. codec also has `renditions`, `larger`, `dropped` and `restarts`; relay has `targets`.
 
     kvs has `fragments`; video has `pieces` and `bytes`. openSince: when the file that is being recorded began, seconds
     since 1970.

@@ -84,6 +84,7 @@ async def show(request: web.Request) -> web.Response:
             "logLevel": levels.name,
             "stores": node.stores,
             "ivs": context.ivs is not None and context.ivs.available,
+            "speech": context.speech,
             "cloudfront": context.cloudfront is not None,
         }
     )

@@ -113,9 +113,9 @@ class NodeCertificate:
             changes.listen("people", lambda key: shared.changed.set() if key == own else None)
 
     def start(self, tasks: Tasks) -> None:
-        tasks.start(self._watch(), "certificate files")
+        tasks.keep(self._watch, "certificate files")
         if self._renewal is not None:
-            tasks.start(self._renewal.run(), "certificate renewal")
+            tasks.keep(self._renewal.run, "certificate renewal")
 
     @property
     def names(self) -> CertificateNames:

@@ -27,6 +27,7 @@ from gateway.adapters.local.host import certificate_files
 from gateway.lib.aws_extra import INSTALL_AWS
 from gateway.lib.network import url_host
 from gateway.lib.port_owner import port_in_use_text, port_owner
+from gateway.lib.process import with_python_path
 from gateway.lib.sockets import MOVABLE_PORTS
 from gateway.ports.errors import GatewayError
 from gateway.settings import Settings, missing_files
@@ -156,7 +157,7 @@ print(av.__version__, ",".join(missing), int(features.check("raqm")), int(featur
 
 def check_workers(program: str = _WORKER, which: Callable[[str], str | None] = shutil.which) -> Iterator[CheckResult]:
     """Checks whether media workers can encode, and draw watermark texts in every script."""
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-P", "-c", program]
     child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 a constant command
     values = child.stdout.strip().split("|")
     if child.returncode or len(values) != 4:
@@ -196,8 +197,9 @@ def check_captions(engine: str) -> Iterator[CheckResult]:
         found = shutil.which(name)
         yield _ok("captions", found) if found else _missing("captions", f"captions.engine: there is no program {name}")
     elif kind:
-        command = [sys.executable, "-c", _ENGINE, engine]
-        child = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603 constant
+        command = [sys.executable, "-P", "-c", _ENGINE, engine]
+        env = with_python_path(os.environ)
+        child = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
         reason = (child.stderr.strip().splitlines() or [f"it ended with {child.returncode}"])[-1]
         yield _missing("captions", f"{kind}: {reason}") if child.returncode else _ok("captions", f"{kind} is loaded")
 

@@ -9,13 +9,12 @@ from gateway.app.node_parts import NodeParts
 from gateway.channels.addresses import OpenPorts
 from gateway.channels.channel import Channel, create_item
 from gateway.channels.channel_changes import ChannelChanges
+from gateway.channels.expiry import NEVER
 from gateway.channels.stores import DomainStore
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.network import url_host
-from gateway.lib.rfc3339 import rfc3339
 from gateway.playback.formats import ADDRESSES, LADDER
 
-_KEY_DAYS = 365  # lifetime of the first channel's key
 _ALL = ("0.0.0.0", "::")  # the hosts of listeners on all addresses
 
 
@@ -29,7 +28,7 @@ async def _first_channel(changes: ChannelChanges, secrets: SigningSecrets, item_
     if usable:
         return max(usable, key=lambda c: c.expires)
     flags = {"isFlv": True, "isHls": True, "isCMAF": True}
-    body = {"videoname": "First channel", "outdate": rfc3339(now + _KEY_DAYS * 86400, "seconds"), **flags}
+    body = {"videoname": "First channel", "outdate": NEVER, **flags}
     return await changes.create(create_item(body, now, secrets, item_limit), {"by": "first start"})
 
 

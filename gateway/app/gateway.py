@@ -55,7 +55,7 @@ class Gateway(Role):
         self.played = played_streams(parts.live, parts.member)
         self.acquire_publisher = parts.pushes.acquire
         self.admission = parts.pushes.admission
-        self._hub_task = parts.node.tasks.start(self.hub.run(), "hub")
+        self._hub_task = parts.node.tasks.keep(self.hub.run, "hub")
 
     @classmethod
     async def open(cls, node: NodeParts, welcome: bool) -> Gateway:
@@ -67,18 +67,18 @@ class Gateway(Role):
     def _start(self) -> None:
         parts, node = self._parts, self._parts.node
         tasks, inputs = node.tasks, parts.pushes.inputs
-        tasks.start(inputs.run(), "inputs")
-        tasks.start(parts.diagnosis.recorder.run(), "history")
-        tasks.start(parts.diagnosis.traffic.run(), "traffic")
+        tasks.keep(inputs.run, "inputs")
+        tasks.keep(parts.diagnosis.recorder.run, "history")
+        tasks.keep(parts.diagnosis.traffic.run, "traffic")
         parts.live.outputs.start(tasks)
         if node.first:
             parts.jobs.start()
-            tasks.start(inputs.scan(parts.backends.stores.channels), "inputs without a push")
+            tasks.keep(lambda: inputs.scan(parts.backends.stores.channels), "inputs without a push")
         if parts.member is not None:
             parts.member.start()
         protection = ScaleInProtection(self._has_publisher, shared=node.settings.data / "publishing.lock")
         if protection.available:
-            tasks.start(protection.run(), "task protection")
+            tasks.keep(protection.run, "task protection")
 
     async def join(self) -> None:
         self._parts.node.stack.callback(self._hub_task.cancel)  # before the listeners close

@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from gateway.adapters.acme.challenge_answers import FOLDER as CHALLENGES
@@ -15,6 +16,7 @@ from gateway.http.response import Handler
 from gateway.http.server import HttpServer
 from gateway.ingest.services import ListenerServices
 from gateway.lib.metric_table import BYTES_OUT, REFUSED, MetricSample
+from gateway.lib.quota import Quota
 from gateway.lib.sockets import Opener, listen, port_of
 from gateway.listeners.handover import Handover
 from gateway.listeners.load_agent import LoadAgent
@@ -24,6 +26,7 @@ from gateway.listeners.udp_listener import UdpListener
 from gateway.playback.formats import FORMATS
 from gateway.playback.https_redirect import HttpsRedirect
 from gateway.playback.router import OTHER_METHODS, PlaybackRouter
+from gateway.playback.srt import SrtPlay
 from gateway.ports.events import Event, EventType
 from gateway.processes.sibling_server import SiblingServer
 from gateway.settings import Settings
@@ -117,6 +120,7 @@ class Listeners:
         return WebRtcSockets.of(link.sockets("webrtc", webrtc.host, webrtc.port))
 
     def _services(self, opener: Opener, tls: ssl.SSLContext | None, sessions: Signalling) -> ListenerServices:
+        plays, streams = self._role.viewers.plays, self._role.played.streams
         return ListenerServices(
             settings=self._settings,
             opener=opener,
@@ -125,12 +129,9 @@ class Listeners:
             acquire_publisher=self._role.acquire_publisher,
             admission=self._role.admission,
             pending=self._pending,
-            streams=self._role.played.streams,
-            channels=self._role.viewers.channels.cached,
-            protection=self._role.viewers.protection,
-            viewer_limits=self._role.viewers.limits,
-            play_hook=self._role.viewers.play_hook,
-            channel_id=self._role.viewers.channels.slugs.id_of,
+            streams=streams,
+            plays=plays,
+            srt_play=partial(SrtPlay, plays, streams, self._settings),
             browser_streams=self._role.played.of_browsers,
             browser_media=self._role.played.browser_media,
             ports=lambda: self._parts.own_address.ports,
@@ -140,7 +141,8 @@ class Listeners:
 
     def _playback(self, servers: Servers) -> HttpServer:
         """Returns the server for players and other nodes. Also creates the server for processes of this host."""
-        limits = replace(http_limits(self._settings), memory=self._role.viewers.memory)
+        viewers = self._role.viewers
+        limits = replace(http_limits(self._settings, viewers.plays.connections), memory=viewers.memory)
         forwarded = Forwarded(self._settings.http.forwarded_from)
         handler = self._handler(servers.playback)
         endpoint, slot, aggregator = servers.node_endpoint, self._parts.identity.slot, servers.metrics_aggregator
@@ -153,7 +155,7 @@ class Listeners:
 
     def _handler(self, router: PlaybackRouter) -> Handler:
         """Returns the handler of requests. With a certificate of ACME, pages of browsers go to HTTPS."""
-        hook = self._role.viewers.play_hook
+        hook = self._role.viewers.plays.hook
         handler: Handler = router
         if hook is not None:
             from gateway.playback.hooked_playback import HookedPlayback
@@ -217,8 +219,8 @@ class Listeners:
                 await server.close()
 
 
-def http_limits(settings: Settings) -> HttpLimits:
-    """Returns the limits of the playback listener."""
+def http_limits(settings: Settings, connections: Quota) -> HttpLimits:
+    """Returns the limits of the playback listener. connections: counts those of an address over all protocols."""
     http, limits = settings.http, settings.limits
     return HttpLimits(
         head_bytes=http.max_header,
@@ -226,11 +228,11 @@ def http_limits(settings: Settings) -> HttpLimits:
         head_seconds=limits.handshake,
         keep_alive=http.keep_alive,
         stall_seconds=limits.viewer_stall,
-        per_address=limits.playback_per_address,
+        of_address=connections,
     )
 
 
 def admin_http_limits(settings: Settings) -> HttpLimits:
     """Returns the limits of an edge's admin listener, which uses the playback listener's server."""
     limits = settings.limits
-    return replace(http_limits(settings), per_address=limits.admin_per_address, connections=limits.admin_connections)
+    return replace(http_limits(settings, Quota(limits.admin_per_address)), connections=limits.admin_connections)

@@ -31,7 +31,7 @@ from gateway.listeners.load_agent import LoadAgent
 from gateway.ports.events import Events
 from gateway.processes.worker_link import WorkerLink
 from gateway.processes.worker_settings import settings_for_worker
-from gateway.reports.free_capacity import FreeCapacity, FreeProcessor
+from gateway.reports.free_capacity import FreeCapacity, FreeProcessor, HostCapacity
 from gateway.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -71,7 +71,7 @@ async def serve(
                 identity=NodeIdentity.of(slot, secret_resolver.cluster, settings.cluster.site),
                 link=link,
                 secrets=secrets,
-                verifier=token.verifier,
+                token=token,
                 events=events,
                 metrics=metrics,
                 experience=Experience(metrics),
@@ -84,16 +84,19 @@ async def serve(
                 certificate=certificate,
             )
             role = await open_role(parts)
-            capacity = FreeCapacity(FreeProcessor(), role.viewers.limits, role.viewer_count)
+            capacity = FreeCapacity(FreeProcessor(), role.viewers.plays.limits, role.viewer_count)
             parts.own_address.load = capacity.shown
             _find_siblings(parts, role)
-            listeners = Listeners(parts, role, LoadAgent(lambda: capacity.percent))
+            host = _host_capacity(parts, role, capacity)
+            listeners = Listeners(parts, role, LoadAgent(lambda: host.percent))
             stack.push_async_callback(listeners.close)
             new_token = token.make() if parts.first and not token.is_known else ""
-            parts.tasks.start(token.follow(), "admin token")
-            parts.tasks.start(secret_resolver.run(), "secrets")
-            parts.tasks.start(metrics.sample_loop_lag(), "loop lag")
-            parts.tasks.start(return_free_memory(), "heap")
+            parts.tasks.keep(token.follow, "admin token")
+            parts.tasks.keep(secret_resolver.run, "secrets")
+            parts.tasks.keep(metrics.sample_loop_lag, "loop lag")
+            parts.tasks.keep(return_free_memory, "heap")
+            if settings.log.load and parts.first:
+                parts.tasks.keep(lambda: host.log_load(settings.log.load), "load")
             metrics.read_from(listeners.samples)
             await listeners.open()
             if certificate is not None:
@@ -113,7 +116,7 @@ async def serve(
             return 0
         if parts.first and await shutdown_signals.all_opened():
             if new_token:
-                _show(token, new_token)
+                await _show(token, new_token)
             await role.welcome()
         if await shutdown_signals.was_replaced():
             log.info("retiring", retire=settings.serve.retire)
@@ -128,9 +131,19 @@ async def serve(
     return 0
 
 
+def _host_capacity(parts: NodeParts, role: Role, own: FreeCapacity) -> HostCapacity:
+    """Returns what agent checks and log lines show. The registry has the figures of the other processes."""
+    slot, nodes, settings = parts.identity.slot, role.nodes, parts.settings
+    if slot is None or nodes is None:
+        return HostCapacity(own, tuple)
+    if parts.first and (settings.log.load or settings.cluster.agent_port >= 0):
+        nodes.keep_fresh()
+    return HostCapacity(own, lambda: (node for node in nodes.live.values() if node.host == slot.host))
+
+
 def _find_siblings(parts: NodeParts, role: Role) -> None:
     """Lets viewers whom the limits of this node refuse go to other nodes."""
-    nodes, limits, protection = role.nodes, role.viewers.limits, role.viewers.protection
+    nodes, limits, protection = role.nodes, role.viewers.plays.limits, role.viewers.protection
     if nodes is None or not limits.node_mbps:
         return
     siblings = SiblingNodes(nodes, parts.identity.id, parts.identity.site)
@@ -139,8 +152,10 @@ def _find_siblings(parts: NodeParts, role: Role) -> None:
     nodes.keep_fresh()
 
 
-def _show(token: AdminToken, text: str) -> None:
+async def _show(token: AdminToken, text: str) -> None:
     """Prints the new token, then stores it. A start that fails earlier stores none, so the next start prints one."""
+    if token.claim is not None and not await token.claim():
+        return  # another machine of the fleet was faster, and has printed the token
     print(f"Admin token, shown only now: {text}\n", flush=True)  # noqa: T201
     if not token.store():
         log.warning("another process has stored its own admin token: this one is not valid")

@@ -3,7 +3,7 @@
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-from gateway.adapters.local.credentials import TokenVerifier
+from gateway.adapters.local.credentials import AdminToken
 from gateway.app.certificates import NodeCertificate
 from gateway.app.own_address import OwnAddress
 from gateway.app.shutdown import ShutdownSignals
@@ -23,7 +23,7 @@ from gateway.settings import Settings
 class NodeParts:
     """The services of one process that its role uses.
 
-    link: this process's link to its master; None: a single process. verifier: checks the admin token.
+    link: this process's link to its master; None: a single process. token: the admin token of this machine.
     stack: closes the role's services in reverse order.
     certificate: of the ports over TLS; None: they are closed.
     tasks: the tasks of the process. The role enters `tasks` on the stack after all services that a task may use.
@@ -33,7 +33,7 @@ class NodeParts:
     identity: NodeIdentity
     link: WorkerLink | None
     secrets: SigningSecrets = field(repr=False)
-    verifier: TokenVerifier
+    token: AdminToken
     events: Events
     metrics: Metrics
     experience: Experience

@@ -1,5 +1,6 @@
 """The open ports of this process, and the address at which other nodes reach it."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from gateway.adapters.advertise import advertised_address, host_of
 from gateway.app.certificates import NodeCertificate
 from gateway.channels.addresses import OpenPorts
+from gateway.ports.cluster_secret import fleet_mark
 from gateway.ports.nodes import Node, NodeRole
 from gateway.settings import Settings
 
@@ -36,7 +38,9 @@ class OwnAddress:
         if self._settings.registry:
             self.address = await advertised_address(self._settings, ports)
             entry = ports.registry_entry(host_of(self.address), time.time())
-            self._shown = entry | {"site": self._settings.cluster.site, "url": self._settings.playback.node_url}
+            cluster = self._settings.cluster
+            mark = await asyncio.to_thread(fleet_mark, cluster.secret.get_secret_value())
+            self._shown = entry | {"site": cluster.site, "url": self._settings.playback.node_url, "fleet": mark}
 
     def as_node(self, id: str, role: NodeRole, channel: str = "") -> Node:
         """Returns this process as the registry has it. channel: the id, if this is an edge for only one channel."""

@@ -13,9 +13,12 @@ from gateway.channels.media_owners import MediaOwners
 from gateway.channels.site import Site
 from gateway.channels.stores import ChannelReader
 from gateway.lib.certificates import outgoing_tls
+from gateway.lib.quota import Quota
 from gateway.packaging.backlog import Backlogs
 from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.play import PlayAdmission
+from gateway.playback.play_hook import PlayHook
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.reports import RequestReports, ViewerReports
 from gateway.playback.site import SiteReader
@@ -27,7 +30,6 @@ from gateway.settings import Settings
 if TYPE_CHECKING:
     from gateway.cluster.files.http_cache_proxy import HttpCacheProxy
     from gateway.playback.cloudfront_keys import PublicKey
-    from gateway.playback.play_hook import PlayHook
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +63,17 @@ class ChannelCaches:
 class ViewerParts:
     """The services for viewers, of this node's streams and of other nodes' streams.
 
-    counts: counts HTTP players. memory: limits the bytes that wait for viewers. site: what pages show of the operator.
-    limits: refuses viewers above a bandwidth.
-    hook: the operator's service that may refuse clients. play_hook: its answers about viewers; None: it is not asked.
+    plays: decides who may play. counts: counts HTTP players. memory: limits the bytes that wait for viewers.
+    site: what pages show of the operator. hook: the operator's service that may refuse clients.
     """
 
     channels: ChannelCaches
     protection: PlaybackProtection
+    plays: PlayAdmission
     counts: HttpViewers
     memory: Backlogs
     site: SiteReader
-    limits: ViewerLimits
     hook: AuthHook | None
-    play_hook: PlayHook | None
 
 
 def build_viewers(
@@ -108,10 +108,17 @@ def build_viewers(
     backlogs = Backlogs(settings.limits.viewer_memory)
     hook, play_hook = _auth_hook(parts), None
     if hook is not None and hook.asks(HookAction.PLAY):
-        from gateway.playback.play_hook import PlayHook
-
         play_hook = PlayHook(hook, HookMode(settings.auth.mode), caches.cached, caches.slugs.id_of, protection.refused)
-    return ViewerParts(caches, protection, counts, backlogs, SiteReader(site, parts.tasks), limits, hook, play_hook)
+    plays = PlayAdmission(
+        channels=caches.cached,
+        protection=protection,
+        wait=settings.stream.wait_for_publisher,
+        limits=limits,
+        connections=Quota(settings.limits.playback_per_address),
+        channel_id=caches.slugs.id_of,
+        hook=play_hook,
+    )
+    return ViewerParts(caches, protection, plays, counts, backlogs, SiteReader(site, parts.tasks), hook)
 
 
 def _auth_hook(parts: NodeParts) -> AuthHook | None:

@@ -93,7 +93,7 @@ async def work(settings: Settings, assignment: Assignment) -> int:
         loop.add_signal_handler(number, stop_requested.set)
     held_signals.deliver()
     async with SecretResolver(settings) as secrets, Peers(secrets.cluster) as peers, Tasks("worker", _crashed) as tasks:
-        tasks.start(secrets.run(), "secrets")
+        tasks.keep(secrets.run, "secrets")
         hub.add_outputs(
             [
                 OutputSpec(
@@ -104,7 +104,7 @@ async def work(settings: Settings, assignment: Assignment) -> int:
                 ),
             ]
         )
-        hub_task = tasks.start(hub.run(), "hub")
+        hub_task = tasks.keep(hub.run, "hub")
         pulling = tasks.start(SourcePull(hub, peers, assignment.gateway, assignment.item).run(), "source")
         log.info("worker started", channel=assignment.item["id"], gateway=assignment.gateway.address)
         await asyncio.wait((pulling, tasks.start(stop_requested.wait(), "signal")), return_when=asyncio.FIRST_COMPLETED)

@@ -18,7 +18,8 @@ from gateway.settings.models import AGENT, LISTENERS
 
 APP: Final = "stream"
 _NO_CERTIFICATE: Final = CertificateNames()
-_WEB: Final = {"http": 80, "https": 443}  # the standard ports; listeners have other defaults
+HTTPS_PORT: Final = 443
+_WEB: Final = {"http": 80, "https": HTTPS_PORT}  # the standard ports; listeners have other defaults
 _DOMAIN = re.compile(
     r"(?=.{1,260}\Z)([A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?",
     re.ASCII,
@@ -207,6 +208,12 @@ def push_ports(domains: PublicDomains, ports: OpenPorts, host: str = "") -> dict
     """
     named = urlsplit(_base(domains.push, "rtmp", ports)).hostname if domains.push else ""
     return {"host": named or host, "ws": ports["ws"], "wss": ports["wss"]}
+
+
+def push_server(domains: PublicDomains, ports: OpenPorts) -> dict[str, Any]:
+    """Returns the entry of the push domain in the list of servers for broadcasters. It has no admin port."""
+    base = urlsplit(_base(domains.push, "rtmp", ports))
+    return {"address": base.hostname, "ports": {**ports.as_json(), base.scheme: base.port, "admin": None}}
 
 
 def _listener(scheme: str, host: str, ports: OpenPorts) -> str:

@@ -4,11 +4,11 @@ import re
 from typing import Any, Final
 
 from gateway.media.caption_track import CaptionTrack
+from gateway.media.labels import is_language
 
 FIELD: Final = "captions"  # of the stored channel
 MAX_TRACKS: Final = 8
 _SOURCE = re.compile(r"cc[1-4]|service([1-9]|[1-5][0-9]|6[0-3])|text|speech", re.ASCII)
-LANGUAGE: Final = re.compile(r"([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3})?", re.ASCII)
 # A quoted string of a playlist has no quotation marks and no line breaks (RFC 8216bis §4.2).
 _LABEL = re.compile(r"[^\"\x00-\x1f\x7f-\x9f\ud800-\uf8ff]{0,64}")
 
@@ -25,11 +25,6 @@ def parse_captions(value: Any) -> tuple[CaptionTrack, ...]:
     return tracks
 
 
-def is_language(text: str) -> bool:
-    """Whether a text is a language of captions, such as en or pt-BR."""
-    return bool(text) and LANGUAGE.fullmatch(text) is not None
-
-
 def is_label(text: str) -> bool:
     """Whether players can show a text as the name of captions."""
     return _LABEL.fullmatch(text) is not None
@@ -42,7 +37,7 @@ def _parse(entry: Any) -> CaptionTrack:
     default = entry.get("default", False)
     if not isinstance(source, str) or not _SOURCE.fullmatch(source):
         raise ValueError("expected as source of captions cc1 to cc4, service1 to service63, text or speech")
-    if not isinstance(language, str) or not LANGUAGE.fullmatch(language):
+    if language and not is_language(language):
         raise ValueError("expected as language of captions a tag such as en or pt-BR")
     if not isinstance(label, str) or not _LABEL.fullmatch(label):
         raise ValueError("expected as label of captions at most 64 characters without quotation marks")

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 from gateway.channels import expiry, fields, inputs, relay_urls, slugs
 from gateway.channels.schedule import Schedule
 from gateway.channels.stream_key import SigningSecrets, StreamKey, Verdict
+from gateway.lib.texts import STORABLE, is_storable
 from gateway.media.caption_track import CaptionTrack
 from gateway.ports.errors import InvalidField, TooLarge
 
@@ -321,15 +322,11 @@ def _storable_fields(body: Item) -> dict[str, Any]:
     if expiry.FIELD in sent:
         sent[expiry.FIELD] = expiry.stored_outdate(sent[expiry.FIELD])
     for name, value in sent.items():
-        if not name or len(name) > _MAX_NAME_LENGTH or not _is_text(name):
+        if not name or len(name) > _MAX_NAME_LENGTH or not is_storable(name):
             shown = name[:_MAX_NAME_LENGTH].encode("utf-8", "replace").decode()
             raise InvalidField(shown, "a field's name has 1 to 255 characters")
         _check_value(name, value, _MAX_DEPTH)
     return sent
-
-
-def _is_text(text: str) -> bool:
-    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _check_value(name: str, value: Any, depth: int) -> None:
@@ -338,8 +335,8 @@ def _check_value(name: str, value: Any, depth: int) -> None:
     Items in SQLite have these limits too, so that they can be moved to DynamoDB.
     """
     if isinstance(value, str):
-        if not _is_text(value):
-            raise InvalidField(name, "expected valid Unicode text")
+        if not is_storable(value):
+            raise InvalidField(name, f"expected {STORABLE}")
     elif isinstance(value, float):
         if not math.isfinite(value) or (value and not 1e-130 <= abs(value) < 1e126):
             raise InvalidField(name, "expected a number that can be stored")
@@ -349,8 +346,8 @@ def _check_value(name: str, value: Any, depth: int) -> None:
     elif isinstance(value, Mapping | list):
         if not depth:
             raise InvalidField(name, f"expected at most {_MAX_DEPTH} levels")
-        if isinstance(value, Mapping) and not all(k and _is_text(k) for k in value):
-            raise InvalidField(name, "expected names of valid Unicode text")
+        if isinstance(value, Mapping) and not all(k and is_storable(k) for k in value):
+            raise InvalidField(name, f"expected names of {STORABLE}")
         for inner in value.values() if isinstance(value, Mapping) else value:
             _check_value(name, inner, depth - 1)
 

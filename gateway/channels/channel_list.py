@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from gateway.channels.channel import Channel
+from gateway.lib.texts import storable
 
 LIVE, IDLE, EXPIRED = range(3)  # states of channels; a live channel may be expired too
 _DIGITS: Final = re.compile("0*([0-9]+)")
@@ -105,7 +106,7 @@ def _value(order: ChannelOrder, entry: ListEntry, rank: float | None, state: int
 
 def _search_form(text: str) -> str:
     """Returns the text without upper and lower case, and without characters that no database can store."""
-    return text.casefold().encode("utf-8", "replace").decode().replace("\0", " ")
+    return storable(text.casefold().replace("\0", " "))
 
 
 def _name_form(name: str) -> str:

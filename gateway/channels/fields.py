@@ -15,7 +15,9 @@ from gateway.channels.inputs import MAX_INPUTS, InputSpec, parse_inputs
 from gateway.channels.schedule import MAX_LENGTH, Schedule
 from gateway.channels.slugs import MAX_LENGTH as MAX_SLUG
 from gateway.channels.slugs import read_slug
+from gateway.lib.texts import STORABLE, is_storable
 from gateway.media.caption_track import CaptionTrack
+from gateway.media.labels import LANGUAGE
 from gateway.ports.errors import InvalidField
 
 T = TypeVar("T", covariant=True)
@@ -120,6 +122,8 @@ class TextField:
             raise ValueError(f"expected {self.expected}")
         if len(value) > self.max_length:
             raise ValueError(f"expected at most {self.max_length} characters")
+        if not is_storable(value):
+            raise ValueError(f"expected {STORABLE}")
         return value
 
 
@@ -320,7 +324,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
     },
     "captions": {
         "isCaption": Flag(),
-        "captionLanguage": TextField(35, "", captions.LANGUAGE, "a language tag such as en or pt-BR"),
+        "captionLanguage": TextField(35, "", LANGUAGE, "a language tag such as en or pt-BR"),
     },
     "relay": {"isRelay": Flag(), "relayURL": RELAY_URL, "relayTracks": RELAY_TRACKS},
     "kinesis": {

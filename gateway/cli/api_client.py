@@ -42,18 +42,23 @@ class Api:
 
     def ask(self, method: str, path: str, query: dict[str, Any] | None = None) -> Any:
         """Returns the JSON answer. Raises NoAnswer, Refused."""
-        url = f"{self.base}{path}" + (f"?{urlencode(query)}" if query else "")
-        request = urllib.request.Request(url, method=method, headers={"Authorization": f"Bearer {self.token}"})  # noqa: S310
+        try:
+            return json.loads(self.send(method, path + (f"?{urlencode(query)}" if query else "")))
+        except ValueError:
+            raise NoAnswer(f"{self.base} does not answer like a gateway: give the admin listener with --url") from None
+
+    def send(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """Returns the answer as it came. Raises NoAnswer, Refused."""
+        authorization = {"Authorization": f"Bearer {self.token}"}
+        request = urllib.request.Request(f"{self.base}{path}", body, authorization, method=method)  # noqa: S310
         handlers: list[urllib.request.BaseHandler] = [_NoRedirect(), urllib.request.ProxyHandler({})]
         if self.tls is not None:
             handlers.append(urllib.request.HTTPSHandler(context=self.tls))
         try:
             with urllib.request.build_opener(*handlers).open(request, timeout=_TIMEOUT) as reply:
-                return json.loads(reply.read(_MAX_ANSWER))
+                return bytes(reply.read(_MAX_ANSWER))
         except urllib.error.HTTPError as error:
             raise Refused(_reason(error)) from None
-        except ValueError:
-            raise NoAnswer(f"{self.base} does not answer like a gateway: give the admin listener with --url") from None
         except (OSError, HTTPException) as error:
             cause = getattr(error, "reason", error)
             text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
@@ -65,6 +70,7 @@ def _reason(error: urllib.error.HTTPError) -> str:
     if error.code == 401:
         return "the admin token is wrong; `millrace token reset` makes a new one on the gateway's machine"
     try:
-        return str(json.loads(error.read(65_536))["error"])
-    except (ValueError, KeyError, TypeError, OSError, HTTPException):
+        told = json.loads(error.read(65_536))
+        return f"{told['field']}: {told['error']}" if told.get("field") else str(told["error"])
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, HTTPException):
         return f"the gateway answered {error.code}"

@@ -6,7 +6,7 @@ import functools
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Manage channels in the configured store.", no_args_is_help=True, rich_markup_mode=None)
 
-IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The channel.")]
+IdArgument = Annotated[str, typer.Argument(metavar="ID|SLUG", help="The channel.")]
+NameArgument = Annotated[str, typer.Argument(metavar="ID|SLUG|NAME", help="The channel; the name of only one.")]
 NameOption = Annotated[str | None, typer.Option("--name", help="The name shown to people (videoname).")]
 DescriptionOption = Annotated[str | None, typer.Option("--description")]
 FieldOption = Annotated[
@@ -91,6 +92,8 @@ async def create(
     from gateway.channels.channel import create_item
 
     expires = expires or rfc3339(time.time() + _YEAR_SECONDS, "seconds")
+    if parse_expiry(expires) < int(time.time()):
+        typer.echo("warning: this channel has expired already: nobody can push until it has a later date", err=True)
     body = {"isHls": True, "isCMAF": True, **_body(expires, name, description, field)}
     item = create_item(body, time.time(), context.secrets, context.settings.limits.item)
     _show(context, await channel_changes(context.stores).create(item, AUTHOR), as_json)
@@ -111,9 +114,9 @@ async def list_(context: _CommandContext, as_json: common.JsonOption = False) ->
 
 
 @_command()
-async def show(context: _CommandContext, id: IdArgument, as_json: common.JsonOption = False) -> None:
+async def show(context: _CommandContext, id: NameArgument, as_json: common.JsonOption = False) -> None:
     """Print one channel, its key, and its push and play addresses."""
-    _show(context, await context.stores.channels.get(id), as_json)
+    _show(context, await _find(context, id, by_name=True), as_json)
 
 
 @_command()
@@ -136,10 +139,10 @@ async def update(
 
     if expires is None and name is None and description is None and not field:
         common.fail(common.USAGE, "nothing to change: give --expires, --name, --description or --field")
-    channel = await context.stores.channels.get(id)
+    channel = await _find(context, id)
     body = _body(expires, name, description, field, channel.item)
     changed = changes(channel, body, context.secrets, context.settings.limits.item)
-    _show(context, await channel_changes(context.stores).update(id, changed, AUTHOR), as_json)
+    _show(context, await channel_changes(context.stores).update(channel.id, changed, AUTHOR), as_json)
 
 
 @_command()
@@ -158,6 +161,7 @@ async def delete(
     """Delete a channel and revoke its key. A running gateway deletes recordings that are finished later."""
     from gateway.app.parts.background_jobs import media_deletion
 
+    id = (await _find(context, id)).id
     deletion = media_deletion(context.settings, context.stores) if media == "delete" else None
     if deletion is not None:
         await deletion.check()
@@ -179,18 +183,21 @@ async def sign(
     ] = None,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Make the key of a channel again, with the current secret and algorithm. The old key is revoked.
+    """Make the key of a channel again.
 
-    If expiry, secret and algorithm are unchanged, the key is unchanged too. To revoke a leaked key, use --expires.
+    It has the current secret and algorithm, and the old key is revoked. If expiry, secret and algorithm are unchanged,
+    the key is unchanged too. To revoke a leaked key, use --expires.
     """
     from gateway.channels.expiry import stored_outdate
 
     expires_at = None if expires is None else parse_expiry(expires)
-    channel = await context.stores.channels.get(id)
-    changed: dict[str, Any] = {"key": context.secrets.sign(id, channel.expires if expires_at is None else expires_at)}
+    channel = await _find(context, id)
+    changed: dict[str, Any] = {
+        "key": context.secrets.sign(channel.id, channel.expires if expires_at is None else expires_at)
+    }
     if expires is not None:
         changed["outdate"] = stored_outdate(expires)
-    _show(context, await channel_changes(context.stores).update(id, changed, AUTHOR), as_json)
+    _show(context, await channel_changes(context.stores).update(channel.id, changed, AUTHOR), as_json)
 
 
 def _body(
@@ -256,6 +263,22 @@ def _show(context: _CommandContext, channel: Channel, as_json: bool) -> None:
         *((f"play {name}", url) for name, url in fields["playUrls"].items()),
     ]
     common.print_table(lines)
+
+
+async def _find(context: _CommandContext, text: str, *, by_name: bool = False) -> Channel:
+    """Returns the channel with this id or slug. by_name: or the only one with this name. Raises NoSuchChannel."""
+    from gateway.ports.errors import NoSuchChannel
+
+    with suppress(NoSuchChannel):
+        return await context.stores.channels.get(text)
+    channels = await context.stores.channels.list() if text else []
+    named = [c for c in channels if c.slug == text] or [c for c in channels if by_name and c.name == text]
+    if len(named) > 1:
+        ids = ", ".join(sorted(c.id for c in named))
+        common.fail(common.FAILED, common.plain(f"{len(named)} channels have the name {text}: {ids}"))
+    if not named:
+        raise NoSuchChannel(text)
+    return named[0]
 
 
 def _expiry(channel: Channel) -> str:

@@ -119,14 +119,13 @@ class Sources:
 
 
 def command(
-    app: typer.Typer, name: str | None = None, *, overrides: bool = False, **about: Any
+    app: typer.Typer, name: str | None = None, **about: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Adds the function below it to the commands, with the options --config and --profile.
+    """Adds the function below it to the commands, with the options --config, --profile and --set.
 
-    The function gets these as `Sources`, its first argument. overrides: whether the command also has --set.
-    name, about: as in `typer.Typer.command`.
+    The function gets these as `Sources`, its first argument. name, about: as in `typer.Typer.command`.
     """
-    options = {"config": ConfigOption, "profile": ProfileOption, **({"overrides": SetOption} if overrides else {})}
+    options = {"config": ConfigOption, "profile": ProfileOption, "overrides": SetOption}
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
         _, *parameters = inspect.signature(function, eval_str=True).parameters.values()

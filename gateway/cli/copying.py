@@ -27,7 +27,9 @@ def copy(
         str, typer.Option("--only", metavar="PARTS", help="Comma-separated: channels, users, films, jobs, events.")
     ] = "channels,users,films,jobs,events",
 ) -> None:
-    """Copy channels, users, films, jobs and events to another database, and compare them afterwards.
+    """Copy all records to another database.
+
+    They are channels, users, films, jobs and events. The command compares them afterwards.
 
     Media and secrets are not copied. An interrupted copy can be repeated: it changes only what differs. Exit 1 if the
     target differs afterwards, such as from a gateway that still runs.

@@ -22,7 +22,7 @@ def invite(
     sources: common.Sources,
     hours: Annotated[float, typer.Option("--hours", min=0.01, max=168, help="How long the line is valid.")] = 1.0,
 ) -> None:
-    """Print the line that makes another machine a member of this fleet. It is valid once.
+    """Print the line with which a machine joins this fleet. It is valid once.
 
     The line has the database's address, with its password, and a key. Whoever has it can join: give it on a safe way.
     """
@@ -51,11 +51,16 @@ def invite(
 
 def join(
     sources: common.Sources,
-    url: Annotated[str, typer.Argument(metavar="URL", help="The address of the line that `millrace invite` printed.")],
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL", help="The address of the line that `millrace invite` printed. -: from standard input."
+        ),
+    ],
     edge: Annotated[bool, typer.Option("--edge", help="Play streams only, and take no pushes.")] = False,
     start: Annotated[bool, typer.Option("--start/--no-start", help="Whether to start the server now.")] = True,
 ) -> None:
-    """Make this machine a gateway, or an edge, of a fleet, and start it.
+    """Make this machine a member of a fleet, and start it.
 
     Secrets and shared settings come from the database, and are stored in fleet.toml in the data folder, which all
     commands read. A settings file and the environment override it.
@@ -64,9 +69,13 @@ def join(
     from gateway.adapters.local.data_folder import data_folder, replace_file
     from gateway.adapters.stores import open_console
     from gateway.lib import log as logs
+    from gateway.lib.process import with_python_path
     from gateway.settings import merge
     from gateway.settings.layers import FLEET
 
+    if url == "-":  # the list of processes shows no secret then
+        *_, url = ["", *sys.stdin.readline().split()]
+        url = url.strip("'")
     address, _, key = url.partition("#")
     if not key:
         common.fail(common.USAGE, "the address has no key after #: use the whole line of `millrace invite`")
@@ -84,11 +93,15 @@ def join(
     server = "edge" if edge else "serve"
     typer.echo(f"this machine has joined ({folder / FLEET}); it starts with: millrace {server}", err=True)
     if start:
-        os.execv(sys.executable, [sys.executable, "-m", "gateway", server, *sources.arguments()])  # noqa: S606
+        command = [sys.executable, "-P", "-m", "gateway", server, *sources.arguments()]
+        os.execve(sys.executable, command, with_python_path(os.environ))  # noqa: S606
 
 
 def leave(sources: common.Sources) -> None:
-    """End the server of this machine, after its viewers and publishers have moved, and forget the fleet's settings."""
+    """End the server of this machine, and leave the fleet.
+
+    Viewers and publishers move first. The settings of the fleet are forgotten.
+    """
     from gateway.adapters.local.data_folder import EDGE_RUN, GATEWAY_RUN
     from gateway.settings.layers import FLEET
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 app = typer.Typer(
-    help="Create Amazon IVS channels and relay to them (needs AWS credentials and a region).",
+    help="Create Amazon IVS channels and relay to them. AWS credentials and a region are needed.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.channels.names import channel_of
 from gateway.channels.stream_key import Algorithm, SignatureUse, SigningSecrets, Verdict
 from gateway.channels.stream_key import sign as make_key
 from gateway.cli import common
@@ -46,10 +47,11 @@ def sign(
 
 def verify(
     sources: common.Sources,
-    id: IdOption,
     key: Annotated[
-        str, typer.Option("--key", metavar="KEY", help="<expiry>-<hash>: the value of ?sign= in an address.")
+        str,
+        typer.Option("--key", metavar="KEY", help="<expiry>-<hash>, <id>?sign=…, or the whole address of an encoder."),
     ],
+    id: Annotated[str | None, typer.Option("--id", help="The channel; by default that of the key.")] = None,
     use: ForOption = SignatureUse.PUSH,
     secret: SecretOption = None,
 ) -> None:
@@ -57,10 +59,42 @@ def verify(
 
     This checks the signature only. The channel need not exist or have this key stored.
     """
-    verdict = _secrets(secret, None, sources).verify(id, key, time.time(), use)
+    named, found = _parts(key.strip())
+    id = id or named
+    if not id:
+        common.fail(common.USAGE, "--key names no channel: give --id too")
+    verdict = _secrets(secret, None, sources).verify(id, found, time.time(), use)
+    if named and named != id:
+        verdict = Verdict.WRONG
+        typer.echo(common.plain(f"millrace: the key is of the channel {named}, not of {id}"), err=True)
     typer.echo(Verdict.WRONG if verdict is Verdict.MISSING else verdict)
     if verdict is not Verdict.VALID:
         raise typer.Exit(common.FAILED)
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Returns the channel and the key of a text in one of the forms that encoders have. A missing part is empty."""
+    from urllib.parse import parse_qs, unquote, urlsplit
+
+    from gateway.protocols.srt.stream_id import parse_stream_id
+
+    scheme, is_address, rest = text.partition("://")
+    # SRT, the address of the broadcaster's page, or no address.
+    stream_id = unquote(rest.partition("streamid=" if scheme.startswith("srt") else "#")[2] if is_address else text)
+    try:
+        if "sign=" in stream_id:
+            asked = parse_stream_id(stream_id)
+            return channel_of(asked.name), asked.query.get("sign", "")
+        if not is_address:
+            return "", text
+        split = urlsplit(text)
+        # The name may follow the key: rtmp://host/stream?sign=<key>/<id>. Addresses of players name files.
+        key, _, name = "".join(parse_qs(split.query).get("sign", ())[:1]).partition("/")
+        path = split.path.removesuffix("/whip")
+        is_file = scheme.startswith("http") and path == split.path
+        return name or ("" if is_file else path.rpartition("/")[2]), key
+    except ValueError:
+        return "", text
 
 
 def parse_expiry(text: str, option: str = "--expires") -> int:

@@ -1,13 +1,14 @@
-"""`millrace status`, `streams`, `nodes`, `events` and `kick`: ask a running gateway through its API."""
+"""`millrace status`, `streams`, `nodes`, `events`, `kick` and `api`: ask a running gateway through its API."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import quote
 
 import typer
@@ -71,11 +72,14 @@ def _tls(settings: Settings, base: str, *, local: bool) -> ssl.SSLContext | None
         return None
     import ssl
 
+    from gateway.adapters.local.host import certificate_files
+
     context = ssl.create_default_context()
     if settings.tls.ca is not None:
         context.load_verify_locations(settings.tls.ca)
-    if local and settings.tls.cert is not None:
-        context.load_verify_locations(settings.tls.cert)
+    certificate, _ = certificate_files(settings)
+    if local and certificate is not None and certificate.is_file():
+        context.load_verify_locations(certificate)
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.check_hostname = False
     return context
@@ -84,7 +88,7 @@ def _tls(settings: Settings, base: str, *, local: bool) -> ssl.SSLContext | None
 def status(
     sources: common.Sources, url: UrlOption = None, token: TokenOption = None, as_json: common.JsonOption = False
 ) -> None:
-    """Print the state of a running gateway: version, traffic, disk, and what is missing."""
+    """Print the state of a running gateway. It has version, traffic, disk, and what is missing."""
     found = open_api(sources, url, token).ask("GET", "/status")
     if as_json:
         common.print_json(found)
@@ -108,7 +112,7 @@ def status(
 def streams(
     sources: common.Sources, url: UrlOption = None, token: TokenOption = None, as_json: common.JsonOption = False
 ) -> None:
-    """Print the streams that are live on all nodes: bitrate, viewers, publisher and faults."""
+    """Print the streams that are live on all nodes. A line has bitrate, viewers, publisher and faults."""
     found = open_api(sources, url, token).ask("GET", "/videostreams/online")
     if as_json:
         common.print_json(found)
@@ -135,7 +139,7 @@ def _publisher(publisher: dict[str, Any] | None) -> str:
 def nodes(
     sources: common.Sources, url: UrlOption = None, token: TokenOption = None, as_json: common.JsonOption = False
 ) -> None:
-    """Print the gateways and edges of the fleet with their load."""
+    """Print the nodes of the fleet with their load."""
     found = open_api(sources, url, token).ask("GET", "/nodes")
     if as_json:
         common.print_json(found)
@@ -173,6 +177,28 @@ def kick(
         common.print_json(found)
     else:
         typer.echo(common.plain(f"ended the stream of {id}"))
+
+
+def api(
+    sources: common.Sources,
+    method: Annotated[Literal["GET", "POST", "PUT", "DELETE"], typer.Argument(metavar="METHOD", case_sensitive=False)],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Path and query, such as /videostreams?limit=5.")],
+    body: Annotated[str | None, typer.Argument(metavar="BODY", help="JSON. -: from standard input.")] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Send a request to the API, and print the answer.
+
+    docs/api.md has the requests. The command asks a person for a missing admin token.
+    """
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+        common.fail(common.USAGE, f"{common.plain(path)}: expected a path, such as /status")
+    sent = None if body is None else sys.stdin.buffer.read() if body == "-" else os.fsencode(body)
+    found = open_api(sources, url, token).send(method, path, sent)
+    try:
+        common.print_json(json.loads(found))
+    except ValueError:
+        typer.echo(found, nl=False)
 
 
 def events(

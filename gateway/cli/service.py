@@ -17,7 +17,7 @@ from gateway.lib.whole_file import replace_file
 _SETTINGS: Final = "etc/millrace/millrace.toml"
 _UNIT: Final = "etc/systemd/system/millrace.service"
 # The templates in config/service, their places below the root, and their modes.
-_FILES: Final = {
+FILES: Final = {
     "millrace.service": (_UNIT, 0o644),
     "sysusers.conf": ("etc/sysusers.d/millrace.conf", 0o644),
     "tmpfiles.conf": ("etc/tmpfiles.d/millrace.conf", 0o644),
@@ -38,14 +38,14 @@ def install_service(
         Path, typer.Option("--root", metavar="DIR", help="Install below this folder, as packages do; start nothing.")
     ] = Path("/"),
 ) -> None:
-    """Install Millrace as a service of systemd, which starts on boot. Run it again after an upgrade."""
+    """Install a service of systemd that starts on boot. Run it again after an upgrade."""
     if not data.is_absolute() or (purge and not remove):
         common.fail(common.USAGE, "--data needs an absolute path, and --purge needs --remove")
     here, program = root == Path("/"), Path(sysconfig.get_path("scripts"), "millrace")
     at = [] if here else [f"--root={root}"]
     make_user = [["systemd-sysusers", *at, "millrace.conf"], ["systemd-tmpfiles", *at, "--create", "millrace.conf"]]
     start = [["systemctl", "daemon-reload"], ["systemctl", "enable", "--now", "millrace"]] if here else []
-    texts = {root / place: _text(template, user, data, program) for template, (place, _) in _FILES.items()}
+    texts = {root / place: _text(template, user, data, program) for template, (place, _) in FILES.items()}
     if dry_run:
         typer.echo("\n".join(f"# {path}\n{text}" for path, text in texts.items()))
         typer.echo("\n".join(f"# {' '.join(command)}" for command in (*make_user, *start)))
@@ -60,7 +60,7 @@ def install_service(
     if here and str(Path(sys.executable).resolve()).startswith(_HIDDEN):
         common.fail(common.FAILED, f"a service cannot use {sys.executable}: install Millrace outside of home folders")
     written = [path for path, text in texts.items() if _write(path, text, replace=path != root / _SETTINGS)]
-    for place, mode in _FILES.values():
+    for place, mode in FILES.values():
         (root / place).chmod(mode)
     _run(*make_user, *start)
     if here and root / _UNIT in written:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def check_config(sources: common.Sources, as_json: common.JsonOption = False) -> None:
-    """Print every option with its value and its source; secrets are masked. Exit 2 if something is wrong."""
+    """Print every option with its value and its source. Secrets are masked. Exit 2 if something is wrong."""
     from gateway.settings import missing_files
     from gateway.settings.layers import OPTIONS, shown
 
@@ -58,13 +58,17 @@ def doctor(sources: common.Sources, as_json: common.JsonOption = False) -> None:
 token_app = typer.Typer(help="The admin token of this machine.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@common.command(token_app, "reset", overrides=True)
+@common.command(token_app, "reset")
 def reset_token(sources: common.Sources) -> None:
     """Make a new admin token and print it once. The old one, and its sessions, end.
 
-    A running gateway accepts the new token within a second or two; a stopped one at its next start.
+    A running gateway accepts the new token within a second or two; a stopped one at its next start. All gateways of a
+    fleet with one database have one token; the others accept the new one within ten seconds.
     """
-    from gateway.adapters.local.credentials import replace_admin_token
+    from gateway.adapters.local.credentials import new_admin_token, store_admin_token
+    from gateway.adapters.shared_admin_token import KIND, entry_of, shares_token
+    from gateway.adapters.stores import open_console
+    from gateway.lib import log as logs
 
     settings = sources.settings()
     if settings.admin.token.get_secret_value():
@@ -73,7 +77,17 @@ def reset_token(sources: common.Sources) -> None:
         common.fail(
             common.FAILED, f"there is no data folder {settings.data}: give the gateway's one with --set data=FOLDER"
         )
-    typer.echo(replace_admin_token(settings.data))
+    token, file_text = new_admin_token()
+
+    async def share() -> None:
+        async with open_console(settings) as store:
+            await store.put(KIND, KIND, entry_of(file_text))
+
+    if shares_token(settings):
+        logs.configure("warning", settings.log.format)
+        asyncio.run(share())  # first, because a running gateway takes the token of the fleet
+    store_admin_token(settings.data, file_text)
+    typer.echo(token)
 
 
 # zsh loads a file of `fpath` at the first completion, which must be answered too.
@@ -83,7 +97,7 @@ _ZSH_AUTOLOAD: Final = '\n[[ $zsh_eval_context[-1] == loadautofunc ]] && _millra
 def completion(
     shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(metavar="bash|zsh|fish", help="The shell.")],
 ) -> None:
-    """Print the script that completes commands and options in a shell.
+    """Print a script for a shell to complete commands.
 
     \b
     bash: millrace completion bash > ~/.local/share/bash-completion/completions/millrace
@@ -104,7 +118,10 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Move data that is th
 
 
 def backup(sources: common.Sources, file: FileArgument, media: MediaOption = False) -> None:
-    """Save channels, keys, users, films, jobs, events, certificates and settings. The gateway may run meanwhile."""
+    """Save the data folder and the stores in one file.
+
+    It has channels, keys, users, films, jobs, events, certificates and settings. The gateway may run meanwhile.
+    """
     settings, config = sources.settings(), sources.config_file()
     if media and not settings.objects.startswith("file:"):
         common.fail(common.USAGE, f"objects is {settings.objects}: a bucket has backups of its own")
@@ -141,7 +158,7 @@ def _write_backup(settings: Settings, config: Path | None, file: str, media: boo
 
 
 def restore(sources: common.Sources, file: FileArgument, force: ForceOption = False) -> None:
-    """Bring back what `millrace backup` saved, while no gateway runs. A newer backup is refused."""
+    """Bring back what `millrace backup` saved. No gateway may run. A newer backup is refused."""
     from gateway.adapters import database_backup
     from gateway.adapters.backup import Places
     from gateway.adapters.restore import restore_backup

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 app = typer.Typer(
-    help="Show and set the lifecycle rules of the bucket of `objects` (needs AWS credentials and a region).",
+    help="Show and set the lifecycle rules of a bucket. It is that of `objects`, and needs AWS credentials.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -28,7 +28,10 @@ StdinOption = Annotated[
 
 
 RoleOption = Annotated[
-    str, typer.Option("--role", metavar="ROLE", help="administrator, or broadcaster: may only use some channels.")
+    str,
+    typer.Option(
+        "--role", metavar="ROLE", help="administrator, or broadcaster: may only use the channels of --channel."
+    ),
 ]
 ChannelOption = Annotated[
     list[str] | None, typer.Option("--channel", metavar="ID", help="A channel of a broadcaster; may be repeated.")
@@ -40,7 +43,7 @@ def add(
     sources: common.Sources,
     name: NameArgument,
     password_stdin: StdinOption = False,
-    role: RoleOption = "administrator",
+    role: RoleOption = "broadcaster",
     channels: ChannelOption = None,
     as_json: common.JsonOption = False,
 ) -> None:
@@ -49,6 +52,7 @@ def add(
     password = _read_password(password_stdin)
     user = _run(sources, lambda users: users.add(name, password, time.time(), rights))
     _report(user, "created", as_json)
+    _tell_empty_rights(user)
 
 
 @common.command(app, "set")
@@ -59,15 +63,19 @@ def set_(
     channels: ChannelOption = None,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Set the role and all channels of a user, and end the user's sessions."""
+    """Set the role and all channels of a user. The user's sessions end."""
     rights = _rights(sources, role, channels)
     user = _run(sources, lambda users: users.change(name, None, time.time(), rights))
     _report(user, "changed", as_json)
+    _tell_empty_rights(user)
 
 
 @common.command(app, "list")
 def list_(sources: common.Sources, as_json: common.JsonOption = False) -> None:
-    """Print the users: name, creation time, time of the last password change, role and channels."""
+    """Print the users.
+
+    Columns: name, creation time, time of the last password change, role and channels.
+    """
     users_list = _run(sources, lambda users: users.list())
     rows = [_to_json(user) for user in users_list]
     if as_json:
@@ -89,7 +97,7 @@ def password(
 
 @common.command(app, "reset-second-factor")
 def reset_second_factor(sources: common.Sources, name: NameArgument, as_json: common.JsonOption = False) -> None:
-    """Remove the second factor of a user who has lost the phone and the recovery codes."""
+    """Remove the second factor of a user. For one who has lost the phone and the recovery codes."""
     from gateway.adapters.stores import open_console
     from gateway.ports.errors import NoSuchUser
     from gateway.ports.second_factors import SecondFactors
@@ -109,7 +117,7 @@ def reset_second_factor(sources: common.Sources, name: NameArgument, as_json: co
 
 @common.command(app)
 def delete(sources: common.Sources, name: NameArgument, as_json: common.JsonOption = False) -> None:
-    """Delete a user with the second factor, and end the user's sessions."""
+    """Delete a user with the second factor. The user's sessions end."""
     _run(sources, lambda users: users.delete(name))
     text = json.dumps({"name": name, "deleted": True}, ensure_ascii=False)
     typer.echo(text if as_json else common.plain(f"deleted {name}"))
@@ -163,6 +171,13 @@ def _report(user: ConsoleUser, verb: str, as_json: bool) -> None:
         typer.echo(json.dumps(_to_json(user), ensure_ascii=False))
     else:
         typer.echo(common.plain(f"{verb} {user.name}"))
+
+
+def _tell_empty_rights(user: ConsoleUser) -> None:
+    from gateway.ports.users import UserRole
+
+    if user.rights.role is UserRole.BROADCASTER and not user.rights.channels:
+        typer.echo("A broadcaster without --channel sees no channel.", err=True)
 
 
 def _to_json(user: ConsoleUser) -> dict[str, str | list[str]]:

@@ -133,18 +133,18 @@ class ClusterMember:
         """Starts the background tasks. They run until the tasks of the application end."""
         tasks = self._tasks
         self.pulled.start(tasks)
-        tasks.start(self.forwards.hub.run(), "forwards")
-        tasks.start(self.locator.run(), "look-ups")
-        tasks.start(self.nodes.run(), "nodes")
-        tasks.start(self.claims.run(), "claims")
-        tasks.start(self._reporter.run(), "viewers")
+        tasks.keep(self.forwards.hub.run, "forwards")
+        tasks.keep(self.locator.run, "look-ups")
+        tasks.keep(self.nodes.run, "nodes")
+        tasks.keep(self.claims.run, "claims")
+        tasks.keep(self._reporter.run, "viewers")
         slot = self._identity.slot
         if slot is not None and slot.succeeds:
             tasks.start(self._remove_dead_node(slot.succeeds), "predecessor")
 
     def join(self) -> None:
         """Adds this node to the registry. Called when its ports are open."""
-        self._tasks.start(self._membership.run(), "membership")
+        self._tasks.keep(self._membership.run, "membership")
         if not self._identity.secret:
             log.warning("other nodes cannot play the streams of this node: cluster.secret is not set")
 

@@ -24,7 +24,6 @@ CUES_A_SECOND, METADATA_A_SECOND = 10, 5
 LEAD_SECONDS: Final = 8.0  # SCTE 35 §9.7.3.1 asks for at least 4 s from the message to the splice
 _API: Final = "api"
 _FARTHEST: Final = 7200.0  # seconds from a message to its cue
-_MAX_ID: Final = 128  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ class StreamCues:
         ahead = min(max(ahead, -_FARTHEST), _FARTHEST)
         publisher = stream.publisher
         origin = self._origin or (publisher.protocol if publisher is not None else "")
-        cue = Cue(found.id[:_MAX_ID], found.type, time.time() + ahead, found.seconds, origin)
+        cue = Cue(found.id, found.type, time.time() + ahead, found.seconds, origin)
         self._cues.append(cue)
         if found.type is CueType.OTHER:
             return

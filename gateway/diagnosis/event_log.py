@@ -103,8 +103,8 @@ class EventLog:
         self._tasks = Tasks("events")
 
     async def __aenter__(self) -> Self:
-        self._tasks.start(self._write_all(), "write")
-        self._tasks.start(self._trim_regularly(), "trim")
+        self._tasks.keep(self._write_all, "write")
+        self._tasks.keep(self._trim_regularly, "trim")
         return self
 
     async def __aexit__(self, *error: object) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from gateway.formats import amf0
 from gateway.media.errors import InvalidData
+from gateway.media.labels import is_language, printable
 from gateway.media.track import AmfValue, Timed
 
 TEXT_DATA: Final = "onTextData"
@@ -22,6 +23,7 @@ METADATA: Final = "onTimedMetadata"
 _USER_DATA: Final = b"GA94\x03"
 MAX_TEXT: Final = 500  # characters of a caption
 MAX_METADATA: Final = 1024  # bytes of timed metadata
+MAX_ID: Final = 128  # characters of the id of a cue
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,10 @@ def caption_data(caption: CaptionText, dts: int) -> Timed:
 
 
 def read_caption(timed: Timed) -> CaptionText | None:
-    """Returns the caption of `onTextData` or `onCaption`; None for everything else, and for damaged data."""
+    """Returns the caption of `onTextData` or `onCaption`; None for everything else, and for damaged data.
+
+    A language that is none is unknown: its text would come into playlists and file names.
+    """
     if timed.name not in (TEXT_DATA, CAPTION):
         return None
     values = read_values(timed)
@@ -90,7 +95,7 @@ def read_caption(timed: Timed) -> CaptionText | None:
         text.strip()[:MAX_TEXT],
         timed.dts + (start or 0),
         timed.dts + end if end is not None and end > (start or 0) else None,
-        language if isinstance(language, str) else "",
+        language if is_language(language) else "",
         values.get("speech") is True,
     )
 
@@ -141,7 +146,7 @@ def read_ad_cue(timed: Timed) -> AdCue | None:
     except ValueError:  # also for characters beyond ASCII
         return None
     planned = seconds if isinstance(seconds, float) and 0 < seconds < _LONGEST else None
-    return AdCue(CueType(str(kind)), str(values.get("id", "")), timed.dts + at, planned, decoded)
+    return AdCue(CueType(str(kind)), printable(str(values.get("id", "")))[:MAX_ID], timed.dts + at, planned, decoded)
 
 
 def metadata_data(text: str, dts: int) -> Timed:

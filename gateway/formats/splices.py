@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.formats.script_data import AD_CUE, CUE_POINT, CueType, read_ad_cue, read_values
+from gateway.formats.script_data import AD_CUE, CUE_POINT, MAX_ID, CueType, read_ad_cue, read_values
 from gateway.formats.scte35 import (
     BreakDuration,
     CancelledInsert,
@@ -26,7 +26,6 @@ from gateway.media.track import AmfValue, Timed
 TICKS: Final = 90_000  # a second
 LONGEST: Final = 86_400.0  # seconds of a break
 _WRAP: Final = 1 << 33
-_MAX_ID: Final = 128  # characters
 _MAX_TEXT: Final = 8192  # characters: a section of 4096 bytes, and bytes after it
 # §10.3.3.1, Table 23: breaks, advertisements, placement opportunities and ad blocks. The end has the next number.
 _STARTS: Final = frozenset((0x22, 0x30, 0x32, 0x34, 0x36, 0x44, 0x46))
@@ -144,7 +143,7 @@ def _ad_cue(timed: Timed) -> ScriptSplice | None:
     if splice is None:
         return None
     if (cue := read_ad_cue(timed)) is not None:
-        told = Splice(cue.type, cue.id[:_MAX_ID], splice.pts, cue.seconds, splice.section)
+        told = Splice(cue.type, cue.id, splice.pts, cue.seconds, splice.section)
         return ScriptSplice(told, cue.at - timed.dts)
     if splice.pts is None:
         return ScriptSplice(splice, 0)
@@ -200,4 +199,4 @@ def _made(kind: CueType, id: str, now: int, ahead: int, seconds: float | None) -
     ahead = ahead if -_AHEAD[1] <= ahead <= _AHEAD[0] else 0
     seconds = seconds if kind is CueType.OUT else None
     section = splice_section(kind, id, now + ahead, seconds)
-    return ScriptSplice(Splice(kind, id[:_MAX_ID] or str(event_id(id)), None, seconds, section), ahead)
+    return ScriptSplice(Splice(kind, id[:MAX_ID] or str(event_id(id)), None, seconds, section), ahead)

@@ -23,6 +23,7 @@ from aiohttp.streams import StreamReader
 from gateway.http.forwarded import Forwarded, plain_address
 from gateway.http.request import host_is_valid, is_malformed_start
 from gateway.http.response import Response, service_unavailable, text
+from gateway.lib.numbers import read_integer
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ReadScheduler, ScheduledProtocol
 from gateway.lib.sockets import BACKLOG, accept_tls
@@ -351,6 +352,8 @@ def _refusal(request: web.BaseRequest) -> web.StreamResponse | None:
     host = request.headers.get("Host", "")
     if not host_is_valid(host) and (host or request.version == (1, 1)):
         return _final_response(400, "malformed Host")
+    if read_integer(request.headers.get("Content-Length", "0"), 2**63) is None:
+        return _final_response(400, "malformed Content-Length")  # aiohttp would raise ValueError for many zeros
     if request.method == "OPTIONS" and request.raw_path == "*":  # RFC 9110 §9.3.7: for the whole server
         return web.Response(status=204, headers={"Allow": "GET, HEAD, POST, PUT, DELETE, OPTIONS"})
     return None
@@ -364,11 +367,11 @@ def _final_response(status: int, message: str) -> web.Response:
 
 
 class _PeerErrorFilter(logging.Filter):
-    """Drops log records that any peer can cause: malformed requests, broken connections."""
+    """Drops log records that any peer can cause: malformed requests and bodies, broken connections."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         kind = record.exc_info[0] if isinstance(record.exc_info, tuple) else None
-        return kind is None or not issubclass(kind, (HttpProcessingError, ConnectionError))
+        return kind is None or not issubclass(kind, (HttpProcessingError, ConnectionError, web.RequestPayloadError))
 
 
 _logger = logging.getLogger("gateway.admin.http")  # of the server of aiohttp

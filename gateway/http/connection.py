@@ -15,6 +15,7 @@ from gateway.http.forwarded import Forwarded, plain_address
 from gateway.http.request import HeadParser, HeadReader, Request, RequestError, is_malformed_start, too_large
 from gateway.http.response import Answer, Handler, Response, Takeover, accepts_gzip, text
 from gateway.http.unsent import UnsentAnswers
+from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import SLICE_SECONDS, ReadScheduler, ScheduledReads, shared_view
 from gateway.lib.tasks import Tasks
 from gateway.lib.viewer_memory import ViewerMemory
@@ -39,7 +40,7 @@ class HttpLimits:
 
     head_seconds: from a request's first byte (or the connection's start) to the end of its head; 0: no limit.
     stall_seconds: time in which a client must read some of the unsent data; 0: no limit.
-    per_address: simultaneous connections of one address; 0: no limit.
+    of_address: counts and limits the simultaneous connections of each address.
     connections: simultaneous connections of all addresses; 0: no limit.
     memory: limits the unsent bytes of all clients. A client whose answer does not fit is disconnected.
     """
@@ -49,7 +50,7 @@ class HttpLimits:
     head_seconds: float
     keep_alive: float
     stall_seconds: float
-    per_address: int
+    of_address: Quota
     connections: int = 0
     memory: ViewerMemory | None = None
 

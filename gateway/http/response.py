@@ -15,6 +15,7 @@ from gateway.http.request import Request
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
+NO_SNIFF: Final = "X-Content-Type-Options: nosniff"  # media of publishers are never read as pages
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
 # RFC 9110 §15.3.7, §15.4.5: 206 and 304 have it if the 200 has it.
 VARY: Final = {"Vary": "Accept-Encoding"}
@@ -99,6 +100,7 @@ class Response:
             if self.compress or self.headers.get("Content-Encoding"):
                 lines.append("Vary: Accept-Encoding")
             lines.append(f"Cache-Control: {self.cache}")
+            lines.append(NO_SNIFF)
             lines.append("Access-Control-Allow-Origin: *")
             exposed = ", ".join((_EXPOSED, *(name for name in _ALSO_EXPOSED if name in self.headers)))
             lines.append(f"Access-Control-Expose-Headers: {exposed}")

@@ -18,7 +18,6 @@ from gateway.http.forwarded import Forwarded, plain_address
 from gateway.http.request import HeadParser, Request, RequestError
 from gateway.http.response import Handler, Response, not_allowed, preflight, service_unavailable, text
 from gateway.http.unsent import UnsentAnswers
-from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.sockets import BACKLOG, ChallengeContexts, accept_tls
 from gateway.lib.tasks import Tasks
@@ -62,7 +61,7 @@ class HttpServer:
         methods = frozenset(methods)
         self.methods = methods.union(hidden_methods)
         self.parser = HeadParser(limits.target_bytes)
-        self.quota = Quota(limits.per_address)
+        self.quota = limits.of_address
         self.scheduler = ReadScheduler()
         self.unsent = UnsentAnswers(limits.memory)
         self.closing = False

@@ -23,7 +23,6 @@ class Push:
     admission: checks its key. acquire: returns its publisher.
     channel: None until the key is checked. A push of the old system to a target has no key, so it has a channel from
     the beginning.
-    counted: whether the push counts for its address; False: its connection counts.
     began: monotonic time from which its first media are awaited.
     """
 
@@ -31,7 +30,6 @@ class Push:
     acquire: AcquirePublisher
     request: PushRequest
     channel: Channel | None = None
-    counted: bool = field(default=True, kw_only=True)
     publisher: StreamPublisher | None = field(default=None, init=False)
     began: float = field(default_factory=time.monotonic, init=False)
     _has_place: bool = field(default=False, init=False)
@@ -60,7 +58,7 @@ class Push:
         """
         request = self.request
         try:
-            if self.counted and not request.exempt:
+            if not request.exempt:
                 if not self.admission.connections.take(request.address):
                     raise AtCapacity("too many publishers from this address")
                 self._has_place = True

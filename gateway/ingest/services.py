@@ -18,6 +18,6 @@ class ListenerServices(PlayServices):
     acquire_publisher: AcquirePublisher
     admission: Admission
 
-    def make_push(self, request: PushRequest, *, counted: bool = True) -> Push:
-        """Returns a new push of a client. counted: see Push."""
-        return Push(self.admission, self.acquire_publisher, request, counted=counted)
+    def make_push(self, request: PushRequest) -> Push:
+        """Returns a new push of a client."""
+        return Push(self.admission, self.acquire_publisher, request)

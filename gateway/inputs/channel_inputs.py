@@ -51,7 +51,7 @@ from gateway.inputs.registry import all_inputs
 from gateway.inputs.selection import SwitchReason
 from gateway.inputs.switcher import ChannelSwitcher, SwitcherParts
 from gateway.lib.metric_table import INPUT_SWITCHES, INPUTS, MetricSample, by_label
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, kept
 from gateway.live.hub import Hub, StreamLimits
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
@@ -172,21 +172,9 @@ class ChannelInputs:
 
     async def run(self) -> None:
         """Checks all switchers twice a second, until it is cancelled."""
-        hidden = self._tasks.start(self._hidden.run(), "hub")
+        hidden = self._tasks.keep(self._hidden.run, "hub")
         try:
-            while True:
-                await asyncio.sleep(TICK_SECONDS)
-                now = time.monotonic()
-                for id, switcher in list(self._switchers.items()):
-                    switcher.tick(now)
-                    if self._closed:
-                        self._give_up_without_push(id)
-                    if switcher.is_idle:
-                        del self._switchers[id]
-                        self._tasks.start(switcher.close(), f"close {id}")
-                waiting, self._waiting = self._waiting, set()
-                for id in waiting:
-                    self._start(self._start_awaited(id), id)
+            await kept(self._check_regularly, "inputs")
         finally:
             hidden.cancel()
             self._closed = True
@@ -202,6 +190,21 @@ class ChannelInputs:
     def _give_up_without_push(self, id: str) -> None:
         if not self._switchers[id].has_push:
             self._hub.end(id, EndReason.SHUTDOWN)
+
+    async def _check_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = time.monotonic()
+            for id, switcher in list(self._switchers.items()):
+                switcher.tick(now)
+                if self._closed:
+                    self._give_up_without_push(id)
+                if switcher.is_idle:
+                    del self._switchers[id]
+                    self._tasks.start(switcher.close(), f"close {id}")
+            waiting, self._waiting = self._waiting, set()
+            for id in waiting:
+                self._start(self._start_awaited(id), id)
 
     async def scan(self, channels: StoredChannels) -> None:
         """Starts the channels that are on air without a push, until it is cancelled. One process of a host does it."""

@@ -69,7 +69,7 @@ DROPPED: Final = _counter(
 )
 BACKLOG: Final = _gauge(
     "millrace_viewer_backlog_bytes",
-    "Bytes that wait for viewers of FLV, RTMP, HTTP, and WebRTC by TCP; limits.viewer_memory.",
+    "Bytes that wait for viewers of FLV, RTMP, SRT, HTTP, and WebRTC by TCP; limits.viewer_memory.",
 )
 REFUSED: Final = _counter(
     "millrace_auth_failures_total", "Refusals by action (publish, play, api, login, node) and reason.", "what", "reason"

@@ -15,10 +15,13 @@ class Quota:
         self._limit = limit
         self._counts: Counter[str] = Counter()
 
-    def take(self, address: str) -> bool:
-        """Counts one more use of the address. Returns False if the address is at its limit."""
+    def take(self, address: str, own: int = 0) -> bool:
+        """Counts one more use of the address. Returns False if the address is at its limit.
+
+        own: counted uses of the same client that will end, and do not count against this one.
+        """
         network = client_network(address)
-        if self._limit and self._counts[network] >= self._limit:
+        if self._limit and self._counts[network] - own >= self._limit:
             return False
         self._counts[network] += 1
         return True

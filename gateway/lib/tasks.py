@@ -1,12 +1,17 @@
 """Groups of tasks with an owner. No other code starts tasks."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import structlog
 
+from gateway.lib.backoff import Backoff
+
 log = structlog.get_logger(__name__)
+
+_STEADY_SECONDS: Final = 60.0  # a loop that ran so long fails for a new reason
 
 
 def log_failure(name: str, error: BaseException) -> None:
@@ -55,6 +60,10 @@ class Tasks:
             task.add_done_callback(lambda _: _close(*inner))
         return task
 
+    def keep(self, run: Callable[[], Coroutine[Any, Any, object]], name: str) -> asyncio.Task[Any]:
+        """Runs a loop of this process until the group is closed. If it fails, it is told and runs again: see `kept`."""
+        return self.start(kept(run, f"{self._name}:{name}", self._on_error), name)
+
     async def close(self) -> None:
         """Cancels the running tasks and waits until all have ended."""
         self._closed = True
@@ -78,6 +87,25 @@ class Tasks:
         error = task.exception()
         if error is not None:
             self._on_error(task.get_name(), error)
+
+
+async def kept(
+    run: Callable[[], Coroutine[Any, Any, object]],
+    name: str,
+    on_error: Callable[[str, BaseException], None] = log_failure,
+) -> None:
+    """Awaits `run()` until it returns. After an exception, it calls `on_error` and `run` again, 1 to 60 s later."""
+    pauses = Backoff(1.0, 60.0)
+    while True:
+        began = time.monotonic()
+        try:
+            await run()
+            return
+        except Exception as error:
+            on_error(name, error)
+        if time.monotonic() - began > _STEADY_SECONDS:
+            pauses.reset()
+        await asyncio.sleep(pauses.next())
 
 
 def _close(*coros: Coroutine[Any, Any, object]) -> None:

@@ -96,7 +96,7 @@ class OpenListeners:
         """Starts accepting."""
         for listener in self.listeners:
             await listener.start()
-            self.tasks.start(listener.run(), "connections")
+            self.tasks.keep(listener.run, "connections")
 
     def close(self) -> None:
         """Stops accepting. Open connections continue."""

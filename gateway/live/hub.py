@@ -11,7 +11,7 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.channels.inputs import InputKind
 from gateway.lib.bounded_dict import BoundedDict
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, kept
 from gateway.lib.traffic import TrafficCounts
 from gateway.live.next_numbers import OutputNumbers
 from gateway.live.output import Outputs, OutputSpec
@@ -113,13 +113,16 @@ class Hub:
     async def run(self) -> None:
         """Samples bitrates once a second, until it is cancelled. Ends pushes that are too fast or have expired."""
         try:
-            while True:
-                await asyncio.sleep(1)
-                self.sample(time.monotonic(), time.time())
+            await kept(self._sample_regularly, "hub")
         finally:
             for name in list(self._streams):
                 self.end(name, EndReason.SHUTDOWN)
             await self._tasks.close()
+
+    async def _sample_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            self.sample(time.monotonic(), time.time())
 
     def sample(self, now: float, wall_clock: float) -> None:
         """Does the work of one second. now: monotonic seconds. wall_clock: seconds since 1970."""

@@ -1,12 +1,12 @@
 """The additional tracks of a push, beside the default ones. Each is published as a rendition `<id>@<name>`."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from weakref import WeakKeyDictionary
 
 from gateway.live.fanout import Fanout
+from gateway.media.labels import is_language
 from gateway.media.track import AmfValue, Kind, MediaTrack
 
 MAX_PUSHED: Final = 14  # renditions of one stream: 7 of each kind, beside the default tracks
@@ -14,8 +14,6 @@ MAX_BUDGET: Final = 256_000_000  # bytes for all additional tracks; the playlist
 _MAX_LABEL: Final = 64
 _MAX_BITRATE: Final = 1_000_000_000
 _MAX_SIDE: Final = 16_384
-# BCP 47: a language of two to eight letters and up to three additional parts.
-_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}", re.ASCII)
 _INFO_MAPS: Final = {Kind.VIDEO: "videoTrackIdInfoMap", Kind.AUDIO: "audioTrackIdInfoMap"}
 _RATES: Final = {Kind.VIDEO: "videodatarate", Kind.AUDIO: "audiodatarate"}
 
@@ -52,7 +50,7 @@ def track_info(metadata: Mapping[str, AmfValue], kind: Kind, track_id: int) -> T
     language = values.get("language", values.get(f"{kind}language"))
     label = next((v for k in ("name", "title", "label") if isinstance(v := values.get(k), str) and v.strip()), "")
     return TrackInfo(
-        language if isinstance(language, str) and _LANGUAGE.fullmatch(language) and language != "und" else "",
+        language if is_language(language) and language != "und" else "",
         " ".join("".join(c for c in label if c.isprintable()).replace('"', "'").split())[:_MAX_LABEL],
         int(_number(values.get("width"), _MAX_SIDE)),
         int(_number(values.get("height"), _MAX_SIDE)),

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.media.labels import is_language
+
 TEXT: Final = "TEXT"  # text from outside the pictures
 SPEECH: Final = "SPEECH"  # text that an engine recognised
 CAPTIONS_FOLDER: Final = "captions"
@@ -38,6 +40,6 @@ class CaptionTrack:
 
 
 def caption_id(source: str, language: str) -> str:
-    """Returns the name in addresses of captions from this source in this language."""
+    """Returns the name in addresses and files of captions from this source in this language."""
     name = source.lower()
-    return f"{name}-{language.lower()}" if language and source in (TEXT, SPEECH) else name
+    return f"{name}-{language.lower()}" if source in (TEXT, SPEECH) and is_language(language) else name

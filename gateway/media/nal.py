@@ -1,16 +1,14 @@
 """NAL units: the length-prefixed form of ISO-BMFF, the start codes of Annex B, and emulation prevention."""
 
-import re
 from collections.abc import Iterable
 
 from gateway.media.errors import InvalidData
 
 START_CODE = b"\x00\x00\x00\x01"
+_SHORT_START = START_CODE[1:]
 
 # A picture at level 6.2 has at most 600 slices. The bound protects against payloads with millions of one-byte units.
 MAX_UNITS = 4096
-
-_START = re.compile(rb"\x00\x00\x01")
 
 
 def split(payload: bytes, length_size: int = 4) -> list[bytes]:
@@ -18,8 +16,8 @@ def split(payload: bytes, length_size: int = 4) -> list[bytes]:
 
     length_size: bytes of each length, 1 to 4. The specification reserves 3, but its meaning is clear.
 
-    Empty units are left out. Raises InvalidData if a length exceeds the sample, or if there are more than MAX_UNITS
-    units.
+    Empty units are left out, but count. Raises InvalidData if a length exceeds the sample, or if there are more than
+    MAX_UNITS units.
     """
     return [bytes(unit) for unit in views(payload, length_size)]
 
@@ -31,15 +29,17 @@ def views(payload: bytes, length_size: int = 4) -> list[memoryview]:
     at = 0
     end = len(payload)
     from_bytes = int.from_bytes
-    while at < end:
+    for number in range(MAX_UNITS):
+        if at >= end:
+            return units
         start = at + length_size
         at = start + from_bytes(payload[at:start], "big")
         if at > end or start > end:
-            raise InvalidData(f"NAL unit {len(units)} of a sample of {end} bytes ends at {at}")
+            raise InvalidData(f"NAL unit {number} of a sample of {end} bytes ends at {at}")
         if at > start:
             units.append(view[start:at])
-            if len(units) > MAX_UNITS:
-                raise InvalidData(f"a sample of more than {MAX_UNITS} NAL units")
+    if at < end:
+        raise InvalidData(f"a sample of more than {MAX_UNITS} NAL units")
     return units
 
 
@@ -48,17 +48,10 @@ def split_annexb(data: bytes) -> list[bytes]:
 
     Bytes before the first start code are left out. Raises InvalidData if there are more than MAX_UNITS units.
     """
-    units: list[bytes] = []
-    begin: int | None = None
-    for match in _START.finditer(data):
-        if begin is not None:
-            units.append(data[begin : match.start()].rstrip(b"\x00"))
-            if len(units) > MAX_UNITS:
-                raise InvalidData(f"an access unit of more than {MAX_UNITS} NAL units")
-        begin = match.end()
-    if begin is not None:
-        units.append(data[begin:].rstrip(b"\x00"))
-    return [u for u in units if u]
+    _, *units = data.split(_SHORT_START, MAX_UNITS + 1)
+    if len(units) > MAX_UNITS:
+        raise InvalidData(f"an access unit of more than {MAX_UNITS} NAL units")
+    return [u for unit in units if (u := unit.rstrip(b"\x00"))]
 
 
 def join(units: Iterable[bytes], length_size: int = 4) -> bytes:

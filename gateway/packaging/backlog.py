@@ -38,16 +38,16 @@ class PeakRate:
         if elapsed >= _MIN_INTERVAL_MS or elapsed < 0:
             self._measured_at, self.bytes = dts_ms, 0
 
-    def backlog(self, dts_ms: int) -> int:
+    def backlog(self, dts_ms: int, seconds: float = SECONDS) -> int:
         """Returns the number of bytes that may wait for one viewer at decode time `dts_ms` (milliseconds).
 
-        Returns 0 before the first key frame.
+        Returns 0 before the first key frame. seconds: see SECONDS.
         """
         if self._measured_at is None:
             return 0
         # At the beginning of a GOP its rate is unknown: its bytes are divided by at least one second.
         current_rate = self.bytes * 1000 / max(dts_ms - self._measured_at, 1000)
-        return round(self._peak_key_frame + SECONDS * max(current_rate, self._peak_rate))
+        return round(self._peak_key_frame + seconds * max(current_rate, self._peak_rate))
 
 
 class Backlogs:

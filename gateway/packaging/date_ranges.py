@@ -5,18 +5,16 @@ The § numbers refer to HLS (RFC 8216bis).
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.formats.hls import media_playlist
-from gateway.formats.script_data import AdCue, CueType
+from gateway.formats.script_data import MAX_ID, AdCue, CueType
 from gateway.formats.ts.splice_sections import is_section
+from gateway.media.labels import quotable
 
 _MAX_RANGES: Final = 50
-_MAX_ID: Final = 128
-_UNQUOTABLE: Final = re.compile(r'["\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 _SAME: Final = 1.0  # seconds: a cue with the id of a break, and a time that differs less, repeats its cue
 _EARLY: Final = 0.1  # seconds by which a segment at a splice may begin before it
 
@@ -63,7 +61,7 @@ class DateRanges:
             return
         if same is not None and abs(same.start - wall) < _SAME:
             return
-        name = _UNQUOTABLE.sub("", cue.id)[:_MAX_ID] or "cue"
+        name = quotable(cue.id)[:MAX_ID] or "cue"  # two ids must not become equal when they are written
         if any(r.id == name for r in self._ranges):
             name = f"{name}-{cue.at}"
         if any(r.id == name for r in self._ranges):

@@ -19,7 +19,7 @@ from gateway.live.sink import EndReason, Item
 from gateway.live.start_buffer import StartBuffer
 from gateway.live.stream import Stream
 from gateway.media.track import AccessUnit, Kind, Timed, Tracks
-from gateway.packaging.backlog import Backlogs, Burst, PeakRate
+from gateway.packaging.backlog import SECONDS, Backlogs, Burst, PeakRate
 from gateway.packaging.sliced_writes import SLICE_VIEWERS, SlicedWrites
 from gateway.packaging.viewer import Framing, Viewer, reset_on_close
 
@@ -157,9 +157,16 @@ class Feed:
         if not self._viewers:
             self._reset()
 
-    def backlog(self, minimum: int) -> int:
-        """Returns how many bytes may wait for a viewer now; at least `minimum`."""
-        return max(minimum, self._peak_rate.backlog(self._dts_ms))
+    def backlog(self, minimum: int, seconds: float = SECONDS) -> int:
+        """Returns how many bytes may wait for a viewer now; at least `minimum`. seconds: of the stream."""
+        return max(minimum, self._peak_rate.backlog(self._dts_ms, seconds))
+
+    def count_stalled(self, seconds: float) -> bool:
+        """Whether a viewer that has read nothing for some seconds must be disconnected. Counts it then."""
+        limit = self.backlogs.stall_limit(self.stall_seconds)
+        is_stalled = 0 < limit < seconds
+        self.counts.stalled += is_stalled
+        return is_stalled
 
     def viewers(self) -> Sequence[Viewer]:
         return list(self._viewers)
@@ -337,7 +344,7 @@ class Feed:
         needed, allowed = waiting + size, viewer.limit + viewer.burst_allowance
         if needed > allowed:
             # The rate is read only if needed, because this is a hot path.
-            allowed = self.backlog(viewer.limit) + viewer.burst_allowance
+            allowed = self.backlog(viewer.limit, viewer.seconds) + viewer.burst_allowance
             if needed > allowed and viewer.waited_for_start and self.stream.start_buffer is not None:
                 viewer.burst_allowance = allowed = needed  # an encoder's first burst does not show a slow link
         if needed > allowed or viewer.counted_bytes + size > backlogs.left:
@@ -384,10 +391,7 @@ class Feed:
                 self._count(viewer, waiting)
             if waiting < viewer.waiting:
                 viewer.late_since = now  # slow, but it reads
-            elif (
-                waiting and (limit := self.backlogs.stall_limit(self.stall_seconds)) and now - viewer.late_since > limit
-            ):
-                self.counts.stalled += 1
+            elif waiting and self.count_stalled(now - viewer.late_since):
                 if viewer.fd >= 0:
                     reset_on_close(viewer.fd)
                 viewer.transport.abort()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 
 from gateway.live.sink import EndReason
-from gateway.packaging.backlog import Backlogs, Burst
+from gateway.packaging.backlog import SECONDS, Backlogs, Burst
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +29,7 @@ class Viewer:
     """One viewer connection of a feed.
 
     limit: bytes. With at most this many bytes in the transport buffer, the viewer is never late.
+    seconds: of the stream that may wait, if that is more.
     waited_for_start: whether the viewer waited for the start; then it gets the stream from the first frame.
     fd: the socket's descriptor if bytes may be written directly to an idle socket (plain TCP), otherwise -1.
     on_end: called after the last bytes are written. The owner then closes the connection.
@@ -40,6 +41,7 @@ class Viewer:
     peer: str
     on_end: Callable[[EndReason], None]
     _: KW_ONLY
+    seconds: float = SECONDS
     waited_for_start: bool = False
     fd: int = field(init=False)
     late: bool = False  # the viewer gets no bytes now; see `gateway.packaging.feed`

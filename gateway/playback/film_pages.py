@@ -14,7 +14,8 @@ from gateway.http.request import Request
 from gateway.http.response import Response, service_unavailable, text
 from gateway.lib.assets import TYPES, Assets
 from gateway.lib.rfc3339 import rfc3339
-from gateway.playback.pages import PAGE_HEADERS
+from gateway.playback.pages import PAGE_HEADERS, open_graph, public_base
+from gateway.playback.site import SiteReader
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchFilm, NoSuchObject, StoreUnavailable
 from gateway.ports.films import Film, FilmState, FilmStore
@@ -36,10 +37,15 @@ _PLAYED: Final = {MediaKind.VIDEO, MediaKind.ONDEMAND, MediaKind.CLIP, MediaKind
 class FilmPages:
     """Answers with the page of a film or a recording. The caller has already authorized the viewer.
 
-    The page does not depend on host and query, so that edges can cache it. Its script adds its query to all addresses.
+    For other nodes, the page does not depend on host and query, so that edges can cache it. Its script adds its query
+    to all addresses. public_url: the setting `playback.public_url`; "": the host of the request.
     """
 
-    def __init__(self, films: FilmStore, objects: ObjectStore, owners: MediaOwners) -> None:
+    def __init__(
+        self, films: FilmStore, objects: ObjectStore, owners: MediaOwners, site: SiteReader, public_url: str = ""
+    ) -> None:
+        self._site = site
+        self._public_url = public_url
         self._films = films
         self._objects = objects
         self._owners = owners
@@ -60,7 +66,7 @@ class FilmPages:
         names = {name: quote(key.rpartition("/")[2]) for name, key in found.files.items()}
         poster, preview = names.get("poster"), names.get("preview")
         files = {"hls": names["hls"], "poster": poster, "preview": preview}
-        return await self._page(found.title, found.description, found.created, files)
+        return await self._page(request, f"/vod/{quote(folder)}/", found.title, found.description, found.created, files)
 
     async def recording(self, request: Request, id: str, path: str) -> Response:
         """Answers `/<id>/vod/<path>/`."""
@@ -84,7 +90,7 @@ class FilmPages:
         if owner is not None:
             media["channel"] = "../" * (path.count("/") + 2)
         title = (owner.channel.name if owner is not None else "") or id
-        return await self._page(title, "", parsed.start, media)
+        return await self._page(request, f"/{id}/vod/{quote(path)}/", title, "", parsed.start, media)
 
     async def _find(self, folder: str) -> Film | None:
         """Returns a film that can be played; None if there is none. A film without a record is found by its files."""
@@ -115,15 +121,32 @@ class FilmPages:
             return False
         return True
 
-    async def _page(self, name: str, description: str, created: float, files: Mapping[str, str | None]) -> Response:
-        """Answers with the page of a video. created: seconds since 1970; 0: unknown. files: their addresses."""
+    async def _page(
+        self,
+        request: Request,
+        path: str,
+        name: str,
+        description: str,
+        created: float,
+        files: Mapping[str, str | None],
+    ) -> Response:
+        """Answers with the page of a video.
+
+        path: public. created: seconds since 1970; 0: unknown. files: addresses relative to the path.
+        """
         date = rfc3339(created, "seconds") if created else None
         video = {"title": name, "description": description, "created": date, **files}
-        title, summary = escape(name), escape(description[:_MAX_SUMMARY])
-        head = f"<title>{title} · Millrace</title>\n"
-        head += f'  <meta property="og:title" content="{title}">\n  <meta property="og:type" content="video.other">\n'
-        if summary:
-            head += f'  <meta property="og:description" content="{summary}">\n'
+        base, poster = public_base(request, self._public_url), files.get("poster")
+        query = f"?{request.raw_query}" if request.raw_query and not request.path.startswith("/_node/") else ""
+        tags = {
+            "og:title": name,
+            "og:type": "video.other",
+            "og:site_name": (await self._site.get()).title,
+            "og:description": description[:_MAX_SUMMARY],
+            "og:url": base and f"{base}{path}{query}",
+            "og:image": base and poster and f"{base}{path}{poster}{query}",
+        }
+        head = f"<title>{escape(name)} · Millrace</title>{open_graph(tags)}\n"
         head += f'  <meta name="video" content="{escape(json.dumps(video))}">'
         return await self._html(200, head, _CACHE)
 

@@ -11,7 +11,7 @@ from typing import Final
 from gateway.http import websocket
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.request import Request, parameters
-from gateway.http.response import Answer, Response, Takeover, service_unavailable, text
+from gateway.http.response import NO_SNIFF, Answer, Response, Takeover, service_unavailable, text
 from gateway.lib.scheduled_reads import ScheduledReads
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
@@ -98,7 +98,7 @@ class FlvViewers:
             "HTTP/1.1 200 OK\r\n"
             "Server: Millrace\r\n"
             f"Content-Type: {_CONTENT_TYPE}\r\n"
-            "Cache-Control: no-cache\r\n"
+            f"Cache-Control: no-cache\r\n{NO_SNIFF}\r\n"
             "Access-Control-Allow-Origin: *\r\n"
             "X-Accel-Buffering: no\r\n"  # an nginx in front must not buffer it
             f"Date: {formatdate(usegmt=True)}\r\n"

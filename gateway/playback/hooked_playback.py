@@ -1,4 +1,4 @@
-"""The handler of the playback listener if viewers need the permission of the operator's service."""
+"""The handler of the playback listener if the operator's service decides who may fetch files of media."""
 
 import inspect
 from dataclasses import dataclass
@@ -14,30 +14,31 @@ from gateway.ports.auth_hook import HookRequest
 
 @dataclass(frozen=True, slots=True)
 class HookedPlayback:
-    """Asks about requests for media, and gives allowed and other requests to the router."""
+    """Asks about requests for files of media, and gives allowed and other requests to the router."""
 
     router: PlaybackRouter
     hook: PlayHook
 
     def __call__(self, request: Request) -> AnswerOrAwaitable:
-        name, fetches = self.router.requested_media(request)
+        name = self.router.requested_file(request)
         if not name:
             return self.router(request)
-        name = channel_of(name)
-        question = self.hook.question(request, name)
+        channel = channel_of(name)
+        question = self.hook.question(request, channel)
         if isinstance(question, Response):
             return question
-        answer = self.hook.known(question, fetches=fetches)
-        if answer is not None and answer.name == name:
+        answer = self.hook.known(question, fetches=True)
+        if answer is not None and answer.name == channel:
             return self.router(request)
-        return self._ask(request, question, fetches)
+        return self._ask(request, name, question)
 
-    async def _ask(self, request: Request, question: HookRequest, fetches: bool) -> Answer:
-        name = await self.hook.answer(question, fetches=fetches, exempt=request.exempt)
+    async def _ask(self, request: Request, stream: str, question: HookRequest) -> Answer:
+        if (refusal := await self.router.refusal(request, stream)) is not None:
+            return refusal
+        name = await self.hook.answer(question, exempt=request.exempt)
         if isinstance(name, Response):
             return name
         if name != question.name:
-            # 307: a request by POST, which opens a WHEP session, stays one.
             return moved(request, f"/{name}{request.path[1 + len(question.name) :]}", status=307)
         answer = self.router(request)
         return await answer if inspect.isawaitable(answer) else answer

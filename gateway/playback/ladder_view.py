@@ -20,7 +20,7 @@ from gateway.packaging.ts.packager import TsPackager
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.playlist_response import packager
 from gateway.ports.errors import NoSuchStream
-from gateway.workers.ladder_plan import LadderStep
+from gateway.workers.ladder_plan import LadderStep, declared_bitrate
 
 OUTPUT: Final = "codec"  # the transcoder's output name
 _POLL_SECONDS: Final = 0.1  # between two checks of a transcoder that has not planned its renditions yet
@@ -106,13 +106,19 @@ def current_ladder(hub: PlayableStreams, stream: Stream, format: tuple[str, type
         rendition = find(f"{stream.name}@{plan.name}")
         output = packager(rendition, *format) if rendition is not None else None
         if isinstance(output, Packager) and output.ready:
-            declared_bitrate = int(plan.bitrate * plan.vbv) + plan.audio
-            renditions.append(LadderRendition(plan.name, output, declared_bitrate, plan.name in pushed.by_name))
+            most = int(encoded_bitrate(plan, rendition) * plan.vbv) + plan.audio
+            renditions.append(LadderRendition(plan.name, output, most, plan.name in pushed.by_name))
         elif not isinstance(output, Response) or output.status != 404:
             # 404: this format is off for the rendition, or the rendition cannot have it.
             missing.append(plan.name)
     audio = _audio(stream, find) if format is TS and pushed else ()
     return LadderView(renditions, missing, bool(planned) or bool(pushed), source, audio)
+
+
+def encoded_bitrate(step: LadderStep, rendition: Stream | None) -> int:
+    """Returns the video's bits per second: those of the step, or fewer if its encoder says so."""
+    declared = declared_bitrate(rendition.tracks.metadata) if rendition is not None and rendition.tracks else 0
+    return min(step.bitrate, declared or step.bitrate)
 
 
 def _audio(stream: Stream, find: Callable[[str], Stream | None]) -> list[AudioRendition]:

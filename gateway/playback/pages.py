@@ -44,11 +44,7 @@ _NOT_PLAYABLE: Final = text(
 _HOME: Final = "home.html"
 _WATCH: Final = "watch.html"
 _NO_FILE: Final = text(404, "no such file")
-PAGE_HEADERS: Final = {
-    "Content-Security-Policy": _POLICY,
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
+PAGE_HEADERS: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "same-origin"}
 _TITLE: Final = "<title>Live stream</title>"  # of the watch page; replaced by the channel's name
 _MAX_DESCRIPTION: Final = 300  # characters for link previews
 
@@ -60,7 +56,7 @@ class _FileResponses:
 
     def __init__(self, path: str, asset: Asset, player_hosts: Sequence[str]) -> None:
         self.asset = asset
-        headers = {"ETag": f'"{asset.tag}"', "X-Content-Type-Options": "nosniff"}
+        headers = {"ETag": f'"{asset.tag}"'}
         if path == _BROADCASTER:
             inline = "".join(f" {source}" for source in asset.inline)
             headers |= {
@@ -101,7 +97,7 @@ class Pages:
         assets: Assets | None = None,
         site: SiteReader | None = None,
     ) -> None:
-        self._public_url = public_url.rstrip("/")
+        self._public_url = public_url
         self._player_hosts = (_IVS_HOSTS, *player_hosts)
         self._assets = assets if assets is not None else Assets()
         self._site = site
@@ -113,7 +109,7 @@ class Pages:
         site = await self._site.get() if self._site is not None else Site()
         if not site.title:
             return await self._load(request, f"players/{_HOME}")
-        base = self._base(request)
+        base = public_base(request, self._public_url)
         tags = {
             "og:type": "website",
             "og:title": site.title,
@@ -132,7 +128,7 @@ class Pages:
         if channel is None or not channel.name:
             return await self._load(request, f"players/{_WATCH}")
         site = await self._site.get() if self._site is not None else Site()
-        base = self._base(request)
+        base = public_base(request, self._public_url)
         query = f"?{request.raw_query}" if request.raw_query else ""
         shown = f"{base}/{channel.public_name}{name[len(channel_of(name)) :]}/"
         tags = {
@@ -145,17 +141,12 @@ class Pages:
         }
         return await self._with_head(_WATCH, _TITLE, channel.name, tags)
 
-    def _base(self, request: Request) -> str:
-        """Returns the start of the addresses of this server; "" if the request has no host."""
-        return self._public_url or (f"{request.scheme}://{request.host}" if request.host else "")
-
     async def _with_head(self, page: str, title: str, text: str, tags: Mapping[str, object]) -> Response:
-        """Returns a page with Open Graph tags, https://ogp.me. title: the element that gets `text`."""
+        """Returns a page with Open Graph tags. title: the element that gets `text`."""
         asset = await self._assets.load(f"players/{page}")
         if asset is None:
             return _NO_FILE
-        lines = [f'  <meta property="{tag}" content="{escape(str(value))}">' for tag, value in tags.items() if value]
-        head = "\n".join([f"<title>{escape(text)}</title>", *lines])
+        head = f"<title>{escape(text)}</title>{open_graph(tags)}"
         data = asset.data.decode().replace(title, head).encode()
         return Response(200, data, asset.kind, cache="no-cache", headers=PAGE_HEADERS, compress=True)
 
@@ -216,6 +207,19 @@ class Pages:
         if request.raw_query == f"v={asset.tag}":
             return responses.immutable
         return responses.revalidated
+
+
+def public_base(request: Request, public_url: str) -> str:
+    """Returns the start of the addresses of this server; "" if it is unknown, as in a request of another node."""
+    if public_url or not request.host or request.path.startswith("/_node/"):
+        return public_url.rstrip("/")
+    return f"{request.scheme}://{request.host}"
+
+
+def open_graph(tags: Mapping[str, object]) -> str:
+    """Returns the lines of Open Graph tags, https://ogp.me. Each begins with a line break. Empty tags are omitted."""
+    lines = (f'\n  <meta property="{tag}" content="{escape(str(value))}">' for tag, value in tags.items() if value)
+    return "".join(lines)
 
 
 def _is_playable(address: str, hosts: Sequence[str]) -> bool:

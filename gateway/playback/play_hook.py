@@ -17,7 +17,7 @@ REMEMBERED: Final = 1.0  # seconds for which an answer is valid for further conn
 ALLOWED: Final = 30.0  # seconds for which a viewer who fetches files is not asked about again
 _FILMS: Final = "vod"  # the app of questions about films
 _TOO_LONG: Final = text(414, "the query is too long")
-_REFUSED: Final = text(403, "the auth hook of this server refuses this viewer")
+REFUSED: Final = text(403, "the auth hook of this server refuses this viewer")
 _MAX_ANSWERS: Final = 10_000  # of at most 4 kB each, because queries are limited
 
 
@@ -71,15 +71,15 @@ class PlayHook:
         question = self.question(request, name, film=film)
         if isinstance(question, Response):
             return question
-        allowed = await self.answer(question, fetches=True, exempt=request.exempt)
-        return allowed if isinstance(allowed, Response) else None if allowed == name else _REFUSED
+        allowed = await self.answer(question, exempt=request.exempt)
+        return allowed if isinstance(allowed, Response) else None if allowed == name else REFUSED
 
-    async def answer(self, question: HookRequest, *, fetches: bool, exempt: bool) -> str | Response:
-        """Does what `allowed` does, but returns the refusal over HTTP."""
+    async def answer(self, question: HookRequest, *, exempt: bool) -> str | Response:
+        """Does what `allowed` does for a viewer who fetches files, but returns the refusal over HTTP."""
         try:
-            return await self.allowed(question, fetches=fetches, exempt=exempt)
+            return await self.allowed(question, fetches=True, exempt=exempt)
         except NotAuthorized:
-            return _REFUSED
+            return REFUSED
         except AtCapacity as error:
             return service_unavailable(str(error), 1)
         except StoreUnavailable as error:

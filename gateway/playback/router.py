@@ -11,33 +11,33 @@ from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwners
 from gateway.channels.names import PULL_HEADER, channel_of, is_channel_id, is_stream_name, pull_mark
 from gateway.channels.slugs import RESERVED, NamedChannel
-from gateway.channels.stores import ChannelReader, find_channel
+from gateway.channels.stores import find_channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, moved, not_allowed, preflight, service_unavailable, text
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.listeners.port_listener import SessionResponder
 from gateway.live.stream import Stream
 from gateway.packaging.packager import Packager
-from gateway.playback.caption_posts import ELSEWHERE
 from gateway.playback.caption_posts import PATH as CAPTIONS
 from gateway.playback.flv import FlvViewers
-from gateway.playback.formats import FLV, WHEP, is_watchable
+from gateway.playback.formats import FLV, is_watchable
 from gateway.playback.health import Health
+from gateway.playback.http_play import answer_refused, http_play
 from gateway.playback.http_viewers import MEDIA, HttpViewers
 from gateway.playback.media_routes import SNAPSHOT, MediaRoute, MediaRoutes
 from gateway.playback.obs_configuration import PATH as OBS_CONFIGURATION
 from gateway.playback.pages import Pages
+from gateway.playback.play import PlayAdmission
 from gateway.playback.play_format import LIVE_FLV, AnswerOrAwaitable
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.playlist_response import not_enabled, not_streaming
 from gateway.playback.posters import Posters
-from gateway.playback.protection import PlaybackProtection
 from gateway.playback.recording_files import NO_RECORDING
 from gateway.playback.reports import PATH as REPORT
 from gateway.playback.reports import TAKEN, ViewerReports
 from gateway.playback.slugs import Slugs
 from gateway.playback.status import StatusResponder
-from gateway.ports.errors import AtCapacity, NoSuchStream, StoreUnavailable
+from gateway.ports.errors import AtCapacity, GatewayError, StoreUnavailable
 from gateway.webrtc.signalling import FRAGMENT, SDP
 
 # For paths that do not belong to a stream: respond(request, the path below the folder).
@@ -86,13 +86,12 @@ _Place: TypeAlias = tuple[str, NamedChannel | None, str, str, MediaRoute]
 class PlaybackAccess:
     """Decides which viewers may play a channel.
 
-    channels: the stored channels, for streams that are not live.
+    plays: the services that decide, also about streams that are not live.
     owners: finds the channel whose protection applies to recordings; None: only existing channels have protection.
     slugs: finds channels by readable names; None: there are only ids.
     """
 
-    channels: ChannelReader
-    protection: PlaybackProtection
+    plays: PlayAdmission
     owners: MediaOwners | None = None
     slugs: Slugs | None = None
 
@@ -101,7 +100,6 @@ class PlaybackAccess:
 class LivePlayback:
     """The services of the router for live streams.
 
-    wait_for_publisher: seconds that FLV viewers wait for a publisher.
     start_output(stream, output): see playlist_response.start_output.
     remote_files: the files of other nodes; None: there are no other nodes.
     reports: takes reports of viewers; None: viewers are not asked for reports.
@@ -113,7 +111,6 @@ class LivePlayback:
     routes: MediaRoutes
     flv: FlvViewers
     viewers: HttpViewers
-    wait_for_publisher: float
     start_output: Callable[[Stream, str], bool] = lambda stream, output: True
     remote_files: RemoteFiles | None = None
     reports: ViewerReports | None = None
@@ -132,7 +129,7 @@ class PublisherRoutes:
     ports: Callable[[Request], AnswerOrAwaitable]
     servers: FolderResponder
     obs: SessionResponder
-    captions: SessionResponder = lambda request, id: ELSEWHERE
+    captions: SessionResponder
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +166,10 @@ class PlaybackRouter:
     ) -> None:
         stored = stored or StoredPlayback()
         self._live = live
-        self._channels = access.channels
-        self._owners = access.owners or MediaOwners(access.channels)
-        self._protection = access.protection
+        self._plays = access.plays
+        self._channels = access.plays.channels
+        self._owners = access.owners or MediaOwners(self._channels)
+        self._protection = access.plays.protection
         self._slugs = access.slugs
         self._pages = pages
         self.statuses = StatusResponder(
@@ -213,17 +211,30 @@ class PlaybackRouter:
         """
         self._sessions[name] = respond
 
-    def requested_media(self, request: Request) -> tuple[str, bool]:
-        """Returns the stream in the path of a request for media, and whether it is for one file; "" for other requests.
+    def requested_file(self, request: Request) -> str:
+        """Returns the stream in the path of a request for a file of media; "" for other requests.
 
-        Pages, pushes, and requests within a session are not for media.
+        The hook is asked about connections that play by their `Play`.
         """
         name, slash, rest = request.path[1:].partition("/")
         if not slash or not rest or name in self._folders or not is_stream_name(name) or rest in self._pages.names:
-            return "", False
-        if request.method in OTHER_METHODS:
-            return (name, False) if rest == WHEP.output and request.method == "POST" else ("", False)
-        return (name, rest != LIVE_FLV) if rest not in self._sessions else ("", False)
+            return ""
+        is_file = request.method not in OTHER_METHODS and rest != LIVE_FLV and rest not in self._sessions
+        return name if is_file else ""
+
+    async def refusal(self, request: Request, name: str) -> Response | None:
+        """Returns the refusal of a request for a file; None if the viewer has permission. A slug may be in the name."""
+        channel = channel_of(name)
+        id = await self._plays.channel_id(channel)
+        name = id + name[len(channel) :]
+        stream = self._live.streams.find_recent(name)
+        if stream is not None:
+            return self._protection.judge(request, name, stream.channel)
+        try:
+            owner = await self._owners.find(id)
+        except StoreUnavailable as error:
+            return _store_unavailable(error)
+        return self._protection.judge(request, name, owner.channel if owner is not None else None)
 
     def __call__(self, request: Request) -> AnswerOrAwaitable:
         path = request.path
@@ -444,49 +455,31 @@ class PlaybackRouter:
 
     # ---- FLV ----
 
-    def _live_flv(self, request: Request, name: str) -> AnswerOrAwaitable:
-        refusal = self._live.flv.refusal(request)
-        if refusal is not None:
-            return refusal
-        stream = self._live.streams.find(name)
-        if stream is None:
-            return self._await_publisher(request, name) if request.method == "GET" else self._not_live(request, name)
-        return self._watch(request, name, stream)
+    async def _live_flv(self, request: Request, name: str) -> Answer:
+        """Answers a viewer of FLV. It waits for the publisher, also of an unknown channel.
 
-    def _watch(self, request: Request, name: str, stream: Stream, *, early: bool = False) -> Answer:
-        refusal = self._protection.judge(request, name, stream.channel)
+        The channel may be created meanwhile, and the response time must not show which channels exist.
+        """
+        live, streams = self._live, self._live.streams
+        refusal = live.flv.refusal(request)
         if refusal is not None:
             return refusal
+        play = http_play(self._plays, streams, request, name, counted=False)
+        try:
+            await play.check()
+            if play.name != name:
+                return moved(request, f"/{play.name}/{LIVE_FLV}", status=307)
+            stream, channel = streams.find(name), play.channel
+            if not (stream.has_output(FLV.output) if stream is not None else _has_flv(channel)):
+                return not_enabled(FLV.output, name)
+            if request.method == "HEAD":
+                return await self._not_live(request, name) if stream is None else live.flv.head()
+            stream = await play.begin()
+        except GatewayError as error:
+            return answer_refused(play, request, error)
         if not stream.has_output(FLV.output):
             return not_enabled(FLV.output, name)
-        if request.method == "HEAD":
-            return self._live.flv.head()
-        limits = self._live.viewers.limits
-        if limits is not None:
-            try:
-                limits.admit(stream)
-            except AtCapacity as error:
-                return limits.answer(request, stream.channel, error)
-        return self._live.flv.watch(request, stream, early=early)
-
-    async def _await_publisher(self, request: Request, name: str) -> Answer:
-        """Answers a viewer that waits for the publisher.
-
-        It also waits for an unknown channel. The channel may be created meanwhile, and the response time must not show
-        which channels exist.
-        """
-        channel = await self._find_permitted(request, name)
-        if isinstance(channel, Response):
-            return channel
-        if channel is not None and not channel.flag(FLV.flag):
-            return not_enabled(FLV.output, name)
-        try:
-            stream = await self._live.streams.wait(name, self._live.wait_for_publisher)
-        except NoSuchStream:
-            return not_streaming(name)
-        except AtCapacity as error:
-            return service_unavailable(str(error), 5)
-        return self._watch(request, name, stream, early=True)  # checks again: the channel may have changed meanwhile
+        return live.flv.watch(request, stream, early=play.waited)
 
     # ---- reports of viewers ----
 
@@ -541,6 +534,11 @@ class PlaybackRouter:
 
 def _store_unavailable(error: StoreUnavailable) -> Response:
     return service_unavailable("the channels cannot be read now", error.retry_after)
+
+
+def _has_flv(channel: Channel | None) -> bool:
+    """Whether a stream of the channel will have FLV. It is so for unknown channels, which are answered alike."""
+    return channel is None or channel.flag(FLV.flag)
 
 
 def _is_browser(request: Request) -> bool:

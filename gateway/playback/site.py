@@ -43,7 +43,7 @@ class SiteReader:
             if not site.logo:
                 return _NO_LOGO
             cache = IMMUTABLE if request.raw_query == f"v={site.logo_tag}" else "no-cache"
-            return Response(200, site.logo, "image/webp", cache=cache, headers={"X-Content-Type-Options": "nosniff"})
+            return Response(200, site.logo, "image/webp", cache=cache)
         logo = f"/_player/{LOGO}?v={site.logo_tag}" if site.logo else None
         body = {"title": site.title, "color": site.color, "text": site.text, "logo": logo}
         return Response(200, json.dumps(body).encode(), JSON, cache=f"public, max-age={_SECONDS:.0f}", compress=True)

@@ -10,13 +10,14 @@ from gateway.channels.channel import Channel
 from gateway.http.response import JSON, Response
 from gateway.live.stream import Stream, StreamState
 from gateway.media.caption_track import CaptionTrack
-from gateway.media.codecs import codec_string
+from gateway.media.codecs import codec_string, describe
 from gateway.media.errors import InvalidData
 from gateway.media.track import MediaTrack
 from gateway.playback.formats import ALWAYS_ON, OPTIONAL_OUTPUTS, enabled_outputs, is_watchable
-from gateway.playback.ladder_view import OUTPUT, LadderTranscoder, ladder_format
+from gateway.playback.ladder_view import OUTPUT, LadderTranscoder, encoded_bitrate, ladder_format
 from gateway.playback.playable_streams import PlayableStreams
 from gateway.playback.posters import Posters
+from gateway.workers.ladder_plan import LadderStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,15 @@ class StatusResponder:
     def _renditions(self, stream: Stream) -> list[dict[str, Any]]:
         transcoder = stream.output(OUTPUT)
         plans = transcoder.active_steps if isinstance(transcoder, LadderTranscoder) else ()
-        names = [(plan.name, plan.bitrate + plan.audio) for plan in plans]
-        names += [(track.name, track.info.bitrate) for track in stream.pushed_tracks.video]
+        steps = [*plans, *(LadderStep(t.name, 0, 0, t.info.bitrate, 0, 1.0) for t in stream.pushed_tracks.video)]
         renditions: list[dict[str, Any]] = []
-        for name, bitrate in names:
-            rendition = self.streams.find(f"{stream.name}@{name}")
+        for step in steps:
+            rendition = self.streams.find(f"{stream.name}@{step.name}")
             if rendition is not None and rendition.state is StreamState.LIVE:
-                renditions.append({"name": name, "bitrate": bitrate, "outputs": _enabled(rendition)})
+                bitrate = encoded_bitrate(step, rendition) + step.audio
+                known = describe(rendition.tracks.video) if rendition.tracks and rendition.tracks.video else {}
+                size = {side: known.get(side) for side in ("width", "height")}
+                renditions.append({"name": step.name, **size, "bitrate": bitrate, "outputs": _enabled(rendition)})
         return renditions
 
 

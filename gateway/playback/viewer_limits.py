@@ -85,12 +85,14 @@ class ViewerLimits:
         self._bits[id] = bits
         self._all_bits += needed
 
-    def answer(self, request: Request, channel: Channel, error: AtCapacity) -> Response:
-        """Returns the answer to a viewer whom `admit` refused: the same address at another node, or 503.
+    def answer(self, request: Request, channel: Channel | None, error: AtCapacity) -> Response:
+        """Returns the answer to a viewer whom a limit refused: the same address at another node, or 503.
 
         A WebSocket gets 503, because browsers follow no redirect of its handshake.
         """
-        base = self.sibling(channel) if isinstance(error, NodeFull) and _may_move(request) else ""
+        base = ""
+        if channel is not None and isinstance(error, NodeFull) and _may_move(request):
+            base = self.sibling(channel)
         if not base:
             return service_unavailable(str(error), RETRY_AFTER)
         self._count("moved")

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from gateway.lib.records import read_record
+from gateway.lib.texts import storable
 
 MAX_TITLE: Final = 200  # characters
 MAX_DESCRIPTION: Final = 5_000  # characters
@@ -96,8 +97,8 @@ def merged_captions(captions: Sequence[FilmCaptions], more: Sequence[FilmCaption
 
 
 def search_form(text: str) -> str:
-    """Returns a text as searches compare it, without upper and lower case."""
-    return text.casefold()
+    """Returns a text as searches compare it, without upper and lower case, and as every database can store it."""
+    return storable(text.casefold())
 
 
 class FilmStore(Protocol):

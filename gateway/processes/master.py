@@ -151,7 +151,7 @@ class Master:
         loop.add_signal_handler(signal.SIGINT, self._on_stop_signal, signal.SIGINT)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         held_signals.deliver()
-        self._tasks.start(self._watch(), "silent workers")
+        self._tasks.keep(self._watch, "silent workers")
         self._execute(self._restart.begin(time.monotonic()))
         return await self._exit_code
 

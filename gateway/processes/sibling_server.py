@@ -11,6 +11,7 @@ from gateway.http.connection import HttpLimits
 from gateway.http.request import Request
 from gateway.http.response import text
 from gateway.http.server import HttpServer
+from gateway.lib.quota import Quota
 from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.playback.router import FolderResponder
 
@@ -37,7 +38,7 @@ class SiblingServer:
         self._path = slot.socket
         self._respond = respond
         self._before_close = before_close
-        own_limits = replace(limits, per_address=0, connections=0, memory=None)
+        own_limits = replace(limits, of_address=Quota(0), connections=0, memory=None)
         self._server = HttpServer(self._answer, own_limits, methods=("GET", "HEAD", "POST"))
 
     async def open(self) -> None:

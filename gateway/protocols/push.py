@@ -36,11 +36,12 @@ class CloseCode(IntEnum):
     NORMAL = 1000
     GOING_AWAY = 1001  # the server shuts down
     UNUSABLE = 1003  # text instead of binary, messages out of order, or media that cannot be used
-    POLICY = 1008  # the push stalled, or its target is not allowed
+    POLICY = 1008  # too many messages, or the target of the push is not allowed
     TOO_BIG = 1009
     INTERNAL = 1011
     TRY_LATER = 1013  # the server is full or shuts down, or the channel store is unavailable
     UNAUTHORIZED = 4401
+    STALLED = 4408  # no media in time, or nothing received for too long
     IN_USE = 4409
     REMOVED = 4410  # kicked, or the channel was deleted or its key expired
 

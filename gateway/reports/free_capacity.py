@@ -1,14 +1,20 @@
-"""The load and the free capacity of this node, for the registry and for load balancers."""
+"""The load and the free capacity of this node, for the registry, for load balancers and for services that scale."""
 
+import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+import structlog
+
 from gateway.lib.clocks import Clock
 from gateway.playback.viewer_limits import ViewerLimits
+from gateway.ports.nodes import Node
+
+log = structlog.get_logger(__name__)
 
 _MIN_SPAN_SECONDS: Final = 3.0  # minimum time between two measurements of the processor
 _SPANS: Final = 4  # the free share is that of as many spans, so that a short task of others does not count
@@ -19,13 +25,15 @@ class FreeProcessor:
     """Measures the free share of the processor time that this process may use, with all programs that share it.
 
     These are the cores that the scheduler may give to this process, and the quota of its control group (v2). On other
-    systems than Linux, all counts as free.
+    systems than Linux, they count as free. The event loop of this process has one core at most.
 
-    root: the folder with `proc` and `sys`.
+    root: the folder with `proc` and `sys`. loop: returns the processor time of the event loop, whose thread calls this.
     """
 
-    def __init__(self, clock: Clock = time.monotonic, root: Path = Path("/")) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Clock = time.monotonic, root: Path = Path("/"), loop: Callable[[], float] = time.thread_time
+    ) -> None:
+        self._clock, self._loop = clock, loop
         self._proc = root / "proc"
         self._group = _control_group(root)
         self._measured_at = clock()
@@ -43,6 +51,7 @@ class FreeProcessor:
         return self._percent
 
     def _counters(self) -> Iterator[tuple[str, _Counters]]:
+        yield "loop", (self._loop(), self._clock())
         for name, read in (("machine", self._machine), ("group", self._quota)):
             try:
                 yield name, read()
@@ -85,6 +94,27 @@ class FreeCapacity:
             return {"cpuPercent": processor, "mbps": None, "percent": processor}
         share = 100 * mbps / self._limits.node_mbps
         return {"cpuPercent": processor, "mbps": round(mbps, 2), "percent": round(min(processor, share), 1)}
+
+
+class HostCapacity:
+    """The free capacity of all processes that share these ports: that of the busiest one.
+
+    own: of this process. processes: returns the nodes of all of them, as the registry has them.
+    """
+
+    def __init__(self, own: FreeCapacity, processes: Callable[[], Iterable[Node]]) -> None:
+        self._own, self._processes = own, processes
+
+    @property
+    def percent(self) -> float:
+        """The smallest free share, 0 to 100."""
+        return min((self._own.percent, *(node.free for node in self._processes())))
+
+    async def log_load(self, seconds: float) -> None:
+        """Logs the load again and again, for services that scale by it. The caller runs it as a task."""
+        while True:
+            await asyncio.sleep(seconds)
+            log.info("load", busiest=round(100 - self.percent, 1))
 
 
 def _free(old: _Counters, new: _Counters) -> float:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gateway.channels.addresses import OpenPorts
+from gateway.channels.addresses import OpenPorts, PublicDomains, push_server
 from gateway.channels.names import is_channel_id
-from gateway.channels.stores import ChannelReader, find_channel
+from gateway.channels.stores import ChannelReader, DomainStore, find_channel
 from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.http.origin_policy import hostname, is_host
 from gateway.http.request import Request
@@ -34,6 +34,7 @@ class KeyServers:
 
     secrets: SigningSecrets = field(repr=False)
     channels: ChannelReader
+    domains: DomainStore
     cluster: ClusterQueries
     ports: Callable[[], OpenPorts]
     clock: Callable[[], float] = time.time
@@ -49,7 +50,7 @@ class KeyServers:
         channel = await find_channel(self.channels, id)
         if self.secrets.verify_push(id, channel.key if channel is not None else None, key, now) is not Verdict.VALID:
             raise NotAuthorized(_REFUSED)
-        return await live_servers(self.cluster, self.ports(), host)
+        return await live_servers(self.cluster, await self.domains.get_domains(), self.ports(), host)
 
     async def respond(self, request: Request, id: str) -> Answer:
         """Answers on the playback listener. id: the rest of the path."""
@@ -60,12 +61,19 @@ class KeyServers:
         except NotAuthorized as error:
             return text(403, str(error))
         except StoreUnavailable as error:
-            return service_unavailable("the channels cannot be read now", error.retry_after)
+            return service_unavailable("the servers cannot be listed now", error.retry_after)
         return Response(200, json.dumps(listed).encode(), JSON)
 
 
-async def live_servers(cluster: ClusterQueries, ports: OpenPorts, host: str) -> list[dict[str, Any]]:
-    """Returns the answer of `GET /servers`. ports, host: of this node, as the client knows it."""
+async def live_servers(
+    cluster: ClusterQueries, domains: PublicDomains, ports: OpenPorts, host: str
+) -> list[dict[str, Any]]:
+    """Returns the answer of `GET /servers`. ports, host: of this node, as the client knows it.
+
+    With a push domain it has only that: clients may not reach the nodes, whose addresses are those of their network.
+    """
+    if domains.push:
+        return [{"role": role_at(0), **push_server(domains, ports)}]
     local = {"address": host, "ports": ports.as_json()}
     entries = [local if node is None else server_of(node) for node in await hosts(cluster)]
     usable = [server for server in entries if server is not None][:MAX_SERVERS]

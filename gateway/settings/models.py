@@ -110,6 +110,7 @@ class SrtSettings(UdpListenerSettings):
     is_for_edges = True
 
     latency: option.Latency
+    max_latency: option.Latency
     passphrase: option.Passphrase
     srtla_port: option.OptionalPort
 
@@ -391,6 +392,7 @@ class ServeSettings(Section):
 class LogSettings(Section):
     level: Annotated[Literal["debug", "info", "warning", "error"], option.Expected("debug, info, warning or error")]
     format: Annotated[Literal["auto", "console", "json"], option.Expected("auto, console or json")]
+    load: option.Seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from gateway.protocols.srt.statistics import LinkPath, LinkStatistics
 
 _TURN_SECONDS: Final = 0.002  # of work in one turn of the event loop
 _SHORTEST_REST: Final = 0.001  # seconds between two rounds
+_MOST_AT_ONCE: Final = 8  # packets, after which the time is looked at: media may be made to cost a lot
 READ_DELAY: Final = 2 * TICK_SECONDS  # by which a socket may be read later: the ticker ends the delay before
 SECOND: Final = 1.0
 PATH_SECONDS: Final = 4.0  # without a packet on a path, after which it counts as down
@@ -64,6 +65,7 @@ class SrtLink:
     direction: Direction = Direction.PUBLISH
     stopped: bool = field(default=False, init=False)
     _next_second: float = field(default=0.0, init=False)
+    _at_once: int = field(default=_MOST_AT_ONCE, init=False)  # packets that cost less than a turn, as far as known
 
     def receive(self, datagrams: Sequence[bytes], arrivals: Sequence[float]) -> None:
         """Takes datagrams of the peer. Hot path."""
@@ -77,27 +79,38 @@ class SrtLink:
             self.connection.push(payloads, time.monotonic())
             self._flush()
 
-    def tick(self, now: float) -> None:
-        """Delivers what is due, and sends acknowledgements and requests. Hot path."""
-        connection, user = self.connection, self.user
+    def tick(self, now: float, until: float) -> bool:
+        """Delivers what is due, and sends acknowledgements and requests. Hot path.
+
+        until: monotonic seconds, after which the rest waits for the next call. Then the result is True. What waits is
+        bounded by the window of the receive buffer, which counts what it refuses.
+        """
+        connection, user, begin, is_late = self.connection, self.user, now, False
         if user is None:
-            return
+            return False
         try:
-            if payloads := connection.due(now):
+            while self.user is user and (payloads := connection.due(now, self._at_once)):
                 user.receive(payloads, now)
+                end = time.monotonic()
+                fitting = int(len(payloads) * _TURN_SECONDS / max(end - begin, 1e-6))
+                self._at_once, begin = max(1, min(fitting, _MOST_AT_ONCE)), end
+                if end > until:
+                    is_late = connection.received.is_due(now)
+                    break
         except (RemoteProtocolError, InvalidData) as error:
             self.close(str(error))
-            return
+            return False
         if connection.ended:
             self.stopped = connection.ended == PEER_CLOSED
             if connection.received.is_empty:  # packets that came before the end are still delivered at their time
                 self._close(connection.ended)
-            return
+            return is_late
         connection.tick(now)
         self._flush()
         if now >= self._next_second:
             self._next_second = now + SECOND
             user.tick(now)
+        return is_late
 
     def statistics(self) -> LinkStatistics:
         """Returns the state of the connection and of its paths."""
@@ -129,6 +142,7 @@ class SrtLink:
 class LinkTicker:
     """Calls `tick` of all links every 10 ms. `run` must be running. A turn of the event loop works for about 2 ms.
 
+    If packets of a link still wait after its turn, the next round begins at once, so that others get theirs before.
     reads: called before them, so that their sockets are read in the same turn. A process that has slept pays for each
     turn as much as for the work of one push, and for a task that wakes up as much again. So timers call the ticker.
     """
@@ -138,6 +152,7 @@ class LinkTicker:
         self._links: dict[SrtLink, None] = {}
         self._left: Iterator[SrtLink] = iter(())  # of this round
         self._began = 0.0
+        self._is_late = False  # whether packets that were due wait for the next round
         self._loop: asyncio.AbstractEventLoop | None = None  # while it runs
         self._next: asyncio.Handle | None = None
 
@@ -171,7 +186,7 @@ class LinkTicker:
         self._next = None
         if not self._links:
             return
-        self._began = time.monotonic()
+        self._began, self._is_late = time.monotonic(), False
         try:
             for read in self.reads:
                 read()
@@ -186,19 +201,19 @@ class LinkTicker:
         try:
             for link in self._left:
                 now = clock()
-                self._tick(link, now)
+                self._is_late |= self._tick(link, now, until)
                 if now > until:
                     break
             else:
-                wait = max(_SHORTEST_REST, self._began + TICK_SECONDS - clock())
+                wait = max(_SHORTEST_REST, 0.0 if self._is_late else self._began + TICK_SECONDS - clock())
         finally:
             if self._loop is not None:
                 self._next = self._loop.call_later(wait, self._round) if wait else self._loop.call_soon(self._turn)
 
     @staticmethod
-    def _tick(link: SrtLink, now: float) -> None:
+    def _tick(link: SrtLink, now: float, until: float) -> bool:
         try:
-            link.tick(now)
+            return link.tick(now, until)
         except Exception:
             link.close("internal error")
             raise

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 
@@ -24,8 +24,11 @@ from gateway.protocols.srt.listening import (
     refuse,
 )
 from gateway.protocols.srt.packets import HEAD_SIZE, HandshakeType, Reject, SrtHandshake, handshake_of, restamped
+from gateway.protocols.srt.stream_id import StreamId
+from gateway.protocols.srt.url import LatencyRange
 from gateway.srt.counters import SrtCounters
 from gateway.srt.link import Direction, LinkTicker, Paths, SrtLink, SrtUser
+from gateway.srt.passphrase_guesses import PassphraseGuesses
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +52,10 @@ class SrtRequest(Protocol):
         """Ends a request that did not become a link."""
 
 
+# Returns the request of a caller who wants to play (stream id, address). Raises HandshakeRefused.
+RequestSrtPlay: TypeAlias = Callable[[StreamId, str], SrtRequest]
+
+
 class SrtPeer(Protocol):
     """An address of a caller, as `UdpClient` or a group of addresses."""
 
@@ -68,12 +75,13 @@ class SrtPeer(Protocol):
 class SrtServer:
     """The connections of one process. Implements UdpProtocol.
 
-    latency: at least, seconds. request(stream id, address): returns what a caller wants. Raises HandshakeRefused.
+    request(stream id, address): returns what a caller wants. Raises HandshakeRefused.
     """
 
-    latency: float
+    latency: LatencyRange
     request: Callable[[str, str], SrtRequest]
     tasks: Tasks
+    guesses: PassphraseGuesses
     cookies: Cookies = field(default_factory=Cookies)
     ticker: LinkTicker = field(default_factory=LinkTicker)
     counters: SrtCounters = field(default_factory=SrtCounters)
@@ -170,10 +178,18 @@ class SrtSession:
         caller, link = conclusion.handshake.socket, None
         try:
             passphrase = await request.check()
-            agreement, answer = accept(conclusion, self._server.latency, passphrase, time.monotonic())
-            link = SrtLink(
-                SrtConnection(agreement, time.monotonic()), self._client.send, self._client.address, self._forget
-            )
+            latency, now, guesses = self._server.latency, time.monotonic(), self._server.guesses
+            guess = self._client.address, passphrase, conclusion.key_material, now
+            if not guesses.may_judge(*guess):
+                self._server.counters.refuse(Reject.BAD_SECRET)  # without an answer: the caller tries again
+                return
+            try:
+                agreement, answer = accept(conclusion, latency.least / 1000, passphrase, now, latency.most / 1000)
+            except HandshakeRefused as error:
+                if error.code == Reject.BAD_SECRET:
+                    guesses.note_wrong(*guess)
+                raise
+            link = SrtLink(SrtConnection(agreement, now), self._client.send, self._client.address, self._forget)
             link.paths, link.direction = self._paths, request.direction
             link.user = await request.begin(link)
         except HandshakeRefused as error:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.lib.backoff import Backoff
-from gateway.lib.tasks import Tasks
+from gateway.lib.tasks import Tasks, kept
 from gateway.ports.errors import FilmInUse, NoSuchFilm, StoreUnavailable
 from gateway.ports.films import Film, FilmCaptions, FilmState, FilmStore, merged_captions
 from gateway.ports.jobs import VOD
@@ -219,18 +219,21 @@ class Films:
     async def run(self) -> None:
         """Imports older films once, and finishes what a stopped process began. Runs until cancelled."""
         try:
-            while True:
-                try:
-                    await self._import.run()
-                    await self._round()
-                    pause = _ROUND_SECONDS
-                except StoreUnavailable as error:
-                    log.info("films cannot be checked now", reason=str(error))
-                    pause = _RETRY_SECONDS
-                await asyncio.sleep(pause)
+            await kept(self._check_regularly, "films")
         finally:
             self._closed = True
             await self._tasks.close()
+
+    async def _check_regularly(self) -> None:
+        while True:
+            try:
+                await self._import.run()
+                await self._round()
+                pause = _ROUND_SECONDS
+            except StoreUnavailable as error:
+                log.info("films cannot be checked now", reason=str(error))
+                pause = _RETRY_SECONDS
+            await asyncio.sleep(pause)
 
     async def _round(self) -> None:
         """Finishes deletions and jobs of stopped processes, and removes the records of abandoned uploads."""

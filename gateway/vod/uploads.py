@@ -43,6 +43,8 @@ CONTENT_TYPES: Final = {
 }  # fmt: skip
 # Pictures are not converted to video; slates use them.
 PICTURE_TYPES: Final = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+# A bucket that reports new films need not report each segment of a recording, which ends in .ts.
+_STORED_AS: Final = {"ts": "mts"}
 _ALL_TYPES: Final = {**CONTENT_TYPES, **PICTURE_TYPES}
 _MAX_PICTURE_BYTES: Final = 20_000_000
 _CHECK_BYTES: Final = 16_000_000  # bytes of an upload between two checks of free disk space
@@ -147,6 +149,7 @@ class Uploads:
         suffix = PurePosixPath(name.replace("\\", "/")).suffix.lower().removeprefix(".")
         if suffix not in _ALL_TYPES:
             raise InvalidField("name", f"expected a name that ends in one of {', '.join(_ALL_TYPES)}")
+        suffix = _STORED_AS.get(suffix, suffix)
         key = f"{uuid.uuid4()}.{suffix}"
         if suffix in CONTENT_TYPES:
             await self._films.expect_upload(key, title or title_of(name.replace("\\", "/")), description)
@@ -240,6 +243,11 @@ class Uploads:
             self._bounds.check_space(self._scratch)
         except UnusableMedia as error:
             raise OSError(errno.ENOSPC, str(error)) from None
+
+
+def is_film_upload(key: str) -> bool:
+    """Whether this is the key of an uploaded film. It was made by `Uploads.offer`."""
+    return is_upload(key) and key.rpartition(".")[2] in CONTENT_TYPES
 
 
 def _is_picture(key: str) -> bool:

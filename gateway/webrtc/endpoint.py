@@ -101,7 +101,7 @@ class WebRtcEndpoint:
     async def start(self) -> None:
         """Finds the addresses for candidates, and begins to read the sockets."""
         await self._find_addresses()
-        self._tasks.start(self._refresh_addresses(), "addresses")
+        self._tasks.keep(self._refresh_addresses, "addresses")
         loop = asyncio.get_running_loop()
         for udp in self._udp:
             udp.start()

@@ -73,7 +73,7 @@ class JpegService:
 
     async def __aenter__(self) -> Self:
         for queue in self._queues:
-            self._tasks.start(queue.run(), "queue")
+            self._tasks.keep(queue.run, "queue")
         return self
 
     async def __aexit__(

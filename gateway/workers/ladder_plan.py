@@ -5,13 +5,15 @@ renditions), "error" (null: solved) or "damaged".
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
 COPY: Final = 0
 _RATE_TOLERANCE: Final = Fraction(6, 5)  # a source up to this multiple of `max_rate` keeps all pictures
+_MIN_BITRATE: Final = 100_000  # bits per second; of the smallest rendition of a small source
+_MAX_KILOBITS: Final = 1_000_000  # a second; a larger declared bit rate is ignored
 FALLBACK_AUDIO: Final = 128_000  # bits per second; used for COPY if the source audio is not AAC
 
 
@@ -71,21 +73,43 @@ def display_size(width: int, height: int, sample_aspect: Fraction) -> tuple[int,
     return max(1, round(width * sample_aspect)), height
 
 
-def fit(steps: Sequence[LadderStep], width: int, height: int) -> tuple[FittedStep, ...]:
+def declared_bitrate(metadata: Mapping[str, object]) -> int:
+    """Returns the video's bits per second in onMetaData; 0: there is none, or it is impossible."""
+    kilobits = metadata.get("videodatarate")
+    return round(1000 * kilobits) if isinstance(kilobits, float) and 0 < kilobits < _MAX_KILOBITS else 0
+
+
+def fit(steps: Sequence[LadderStep], width: int, height: int, source_bitrate: int = 0) -> tuple[FittedStep, ...]:
     """Returns the renditions for a source of this size (square pixels), each with its picture size.
 
     A rendition is omitted if both its width and its height exceed the source's. If all exceed it, the smallest is used
-    at the source's size. Pictures keep their aspect ratio, are never enlarged, and have even sides.
+    at the source's size, with fewer bits. Pictures keep their aspect ratio, are never enlarged, and have even sides.
+
+    source_bitrate: of the source's video, bits per second; 0: unknown.
     """
     usable = [step for step in steps if step.width <= width or step.height <= height]
     if not usable:
         # The largest even size that does not enlarge the picture.
-        return tuple(FittedStep(step, max(2, width & ~1), max(2, height & ~1)) for step in steps[:1])
+        return tuple(
+            FittedStep(_shrink(step, width * height, source_bitrate), max(2, width & ~1), max(2, height & ~1))
+            for step in steps[:1]
+        )
     fitted = []
     for step in usable:
         scale = min(Fraction(step.width, width), Fraction(step.height, height))
         fitted.append(FittedStep(step, _even(width * scale, step.width), _even(height * scale, step.height)))
     return tuple(fitted)
+
+
+def _shrink(step: LadderStep, pixels: int, source_bitrate: int) -> LadderStep:
+    """Returns the step with a bit rate for pictures of so many pixels, and at most about that of the source.
+
+    A publisher may declare a wrong bit rate, so at least half of the bits for these pixels are kept.
+    """
+    bitrate = step.bitrate * pixels // (step.width * step.height)
+    if source_bitrate:
+        bitrate = min(bitrate, max(bitrate // 2, source_bitrate))
+    return replace(step, bitrate=min(step.bitrate, max(bitrate, _MIN_BITRATE)))
 
 
 def _even(side: Fraction, maximum: int) -> int:

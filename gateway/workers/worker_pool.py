@@ -203,7 +203,7 @@ class WorkerPool:
     async def _spawn(self, module: str, name: str, stream: str, fd: int, writes: bool, memory: int | None) -> _Child:
         transport, child = await asyncio.get_running_loop().subprocess_exec(
             lambda: _Child(name, stream),
-            *(sys.executable, "-m", module, str(fd)),
+            *(sys.executable, "-P", "-m", module, str(fd)),  # -P: nothing is imported from the working directory
             pass_fds=(fd,),
             stdin=DEVNULL,
             stdout=DEVNULL,

@@ -16,8 +16,6 @@ from gateway.app.node_parts import NodeParts
 from gateway.app.role import PlayedStreams, Role, Servers
 from gateway.app.shutdown import ShutdownSignals
 from gateway.channels.channel import Channel
-from gateway.channels.stores import ChannelReader
-from gateway.channels.stream_key import SigningSecrets
 from gateway.cluster.members.membership import Membership, wait_until_idle
 from gateway.cluster.members.node_list import NodeList
 from gateway.cluster.members.registry_locator import RegistryLocator
@@ -31,7 +29,6 @@ from gateway.lib.refusals import Refusals
 from gateway.listeners.port_listener import OpenListeners
 from gateway.playback.health import Health
 from gateway.ports.errors import PushesNotAccepted, StoreUnusable
-from gateway.ports.events import Events
 from gateway.ports.nodes import NodeRole
 from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.worker_link import WorkerLink
@@ -82,7 +79,11 @@ class Edge(Role):
             pulled.replicas, pulled.browsers.replicas, pulled.browsers, parts.cluster.session_forwarder
         )
         self.acquire_publisher = self.hub.acquire_publisher  # never called, because `admission` refuses each push
-        self.admission: Admission = NoPushes(parts.viewers.channels.cached, parts.node.secrets, parts.node.events)
+        node, channels = parts.node, parts.viewers.channels.cached
+        refusals = Refusals(node.settings.limits.refusals_per_minute)
+        self.admission: Admission = NoPushes(
+            channels, node.secrets, node.events, publishers_per_address=0, refusals=refusals
+        )
         if not parts.node.settings.signing.secret.get_secret_value():
             log.info("play signatures of other gateways cannot be verified: signing.secret is not set")
 
@@ -100,7 +101,7 @@ class Edge(Role):
             own, id = node.own_address, node.identity.id
             describe = partial(own.as_node, id, NodeRole.EDGE, channel)
             membership = Membership(cluster.registry, describe, cluster.nodes.observe)
-            node.tasks.start(membership.run(), "membership")
+            node.tasks.keep(membership.run, "membership")
         if channel:
             node.tasks.start(_stop_when_idle(cluster.locator, channel, node.shutdown_signals), "channel")
 
@@ -128,7 +129,7 @@ class Edge(Role):
         settings, slot, health = node.settings, node.identity.slot, Health(node.readiness.missing)
         aggregator = MetricsAggregator(slot, node.metrics, parts.cluster.peers) if slot is not None else None
         refusals = settings.limits.refusals_per_minute
-        pages = AdminPages(health, node.metrics, node.verifier, refusals, aggregator)
+        pages = AdminPages(health, node.metrics, node.token.verifier, refusals, aggregator)
         node.metrics.read_from(pages.samples)
         return Servers(
             build_playback(parts, health),
@@ -140,9 +141,6 @@ class Edge(Role):
 
 class NoPushes(Admission):
     """An Admission that rejects every push, without a lookup of the channel."""
-
-    def __init__(self, channels: ChannelReader, secrets: SigningSecrets, events: Events) -> None:
-        super().__init__(channels, secrets, events, publishers_per_address=0, refusals=Refusals(0))
 
     async def admit(self, request: PushRequest) -> Channel:
         """Raises PushesNotAccepted."""

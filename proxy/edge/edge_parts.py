@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from gateway.adapters.shared_admin_token import share_token, shares_token
 from gateway.adapters.stores import open_channels, open_console, open_registry
 from gateway.app.certificates import is_shared
 from gateway.app.node_parts import NodeParts
@@ -30,6 +31,7 @@ from gateway.playback.format_outputs import output_specs
 from gateway.playback.formats import FEEDS
 from gateway.ports.stores import Registry
 from gateway.settings import Settings
+from gateway.settings.option_types import IN_DATABASE
 from proxy.edge import channel_edge, gateways
 from proxy.edge.gateways import GatewayFiles, Gateways, UpstreamFinder
 from proxy.edge.recordings import EdgeRecordings
@@ -65,9 +67,9 @@ class EdgeCluster:
 
     def start(self, tasks: Tasks) -> None:
         """Starts the background tasks."""
-        tasks.start(self.locator.run(), "lookups")
+        tasks.keep(self.locator.run, "lookups")
         if self.nodes is not None:
-            tasks.start(self.nodes.run(), "nodes")
+            tasks.keep(self.nodes.run, "nodes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class EdgeParts:
         reporter = ViewerReporter(
             node.identity.id, self.viewer_counts, cluster.locator, cluster.peers, node.experience, node.traffic
         )
-        tasks.start(reporter.run(), "viewers")
+        tasks.keep(reporter.run, "viewers")
         node.metrics.read_from(self._samples)
 
     def viewer_counts(self) -> Mapping[str, Counter[str]]:
@@ -114,8 +116,15 @@ class EdgeParts:
 async def open_edge(node: NodeParts) -> EdgeParts:
     """Opens the services. From now on, the stack closes the tasks of the process. Raises StoreUnusable, UnusableKey."""
     settings, stack = node.settings, node.stack
-    if node.certificate is not None and is_shared(settings):
-        node.certificate.share(settings, await stack.enter_async_context(open_console(settings)), None)
+    certificate = node.certificate if is_shared(settings) else None
+    # In AWS, edges may not read the table of the console.
+    takes_token = node.first and settings.admin.store == IN_DATABASE and shares_token(settings)
+    if certificate is not None or takes_token:
+        console = await stack.enter_async_context(open_console(settings))
+        if certificate is not None:
+            certificate.share(settings, console, None)
+        if takes_token:
+            await share_token(node.token, console, node.tasks)
     cluster = await open_cluster(node)
     site = RemoteSite(cluster.gateways, cluster.peers, separate_stores=cluster.registry is None)
     viewers = build_viewers(node, cluster.reader, cluster.deleted, site.table, site.site)

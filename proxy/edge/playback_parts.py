@@ -30,22 +30,22 @@ def build_playback(edge: EdgeParts, health: Health) -> PlaybackRouter:
         MediaRoutes.of(LadderPlayback(streams, viewers.counts)),
         FlvViewers(settings.limits.viewer_backlog),
         viewers.counts,
-        settings.stream.wait_for_publisher,
         remote_files=edge.http_cache,
         reports=viewer_reports(node, edge.http_cache),
     )
     # Behind a CDN, many viewers have one address. Limits by address are off then.
     limit = Refusals(PER_MINUTE if settings.limits.refusals_per_minute else 0)
-    publishers = PublisherRequests(cluster.gateways, cluster.peers, node.tasks, limit)
+    refused_keys = Refusals(settings.limits.refusals_per_minute)
+    publishers = PublisherRequests(cluster.gateways, cluster.peers, node.tasks, limit, refused_keys)
     return PlaybackRouter(
-        PlaybackAccess(channels.cached, viewers.protection, channels.owners, channels.slugs),
+        PlaybackAccess(viewers.plays, channels.owners, channels.slugs),
         live,
         Pages(settings.playback.public_url, settings.playback.player_hosts, site=viewers.site),
         health,
         StoredPlayback(
             recordings,
             public_channels=ChannelList(edge.site.public_channels, node.tasks),
-            publishers=PublisherRoutes(publishers.ports, publishers.servers, publishers.obs),
+            publishers=PublisherRoutes(publishers.ports, publishers.servers, publishers.obs, publishers.captions),
         ),
-        {"vod": VodFiles(recordings, recordings.film_page, viewers.protection, channels.owners, viewers.play_hook)},
+        {"vod": VodFiles(recordings, recordings.film_page, viewers.protection, channels.owners, viewers.plays.hook)},
     )

@@ -14,6 +14,7 @@ from gateway.http.request import Request
 from gateway.http.response import Answer, Response, not_allowed, service_unavailable
 from gateway.lib.refusals import Refusals
 from gateway.lib.tasks import Tasks
+from gateway.playback import caption_posts as captions
 from gateway.playback.obs_configuration import BODY_SECONDS, MAX_BYTES
 from gateway.playback.public_channels import SharedRead
 from gateway.ports.errors import StoreUnavailable
@@ -25,17 +26,19 @@ _PORTS_SECONDS: Final = 5.0  # between two requests for the ports
 _ASK_SECONDS: Final = 5.0  # for the answer of one gateway
 _MAX_CONCURRENT: Final = 64  # requests to gateways; beyond that the answer is 503
 _MAX_ANSWER: Final = 262_144  # bytes
+_KNOWN: Final = (200, 202, 429)
 _NO_GATEWAY: Final = "no gateway can be asked now"
 
 
 class PublisherRequests:
     """Answers the requests of PublisherRoutes at an edge.
 
-    limit: counts each request with a stream key as refused, by address. The gateways check the keys.
+    The gateways check the keys. limit: counts each request with a stream key as refused, by address.
+    refused_keys: counts the captions whose key a gateway has refused.
     """
 
-    def __init__(self, gateways: Gateways, peers: Peers, tasks: Tasks, limit: Refusals) -> None:
-        self._gateways, self._peers, self._limit = gateways, peers, limit
+    def __init__(self, gateways: Gateways, peers: Peers, tasks: Tasks, limit: Refusals, refused_keys: Refusals) -> None:
+        self._gateways, self._peers, self._limit, self._refused_keys = gateways, peers, limit, refused_keys
         self._running = 0
         self._ports = SharedRead(lambda: self._ask("GET", "push-ports"), _PORTS_SECONDS, tasks)
 
@@ -57,6 +60,19 @@ class PublisherRequests:
             return limited
         return read_body(request, MAX_BYTES, BODY_SECONDS, lambda body: self._answer("POST", f"obs/{quote(id)}", body))
 
+    async def captions(self, request: Request, id: str) -> Answer:
+        """Answers `POST /<id>/captions?sign=<key>`."""
+        query = urlencode({"sign": request.query.get("sign", "")})
+        target = f"{captions.PATH}/{quote(id)}?{query}"
+
+        async def respond(body: bytes) -> Response:
+            answer = await self._answer("POST", target, body)
+            refused = answer.status == 403 and not request.exempt
+            seconds = self._refused_keys.add(request.peer, time.monotonic()) if refused else 0
+            return captions.too_many_refusals(seconds) if seconds else answer
+
+        return read_body(request, captions.MAX_BYTES, captions.BODY_SECONDS, respond)
+
     def _limited(self, request: Request) -> Response | None:
         seconds = 0 if request.exempt else self._limit.add(request.peer, time.monotonic())
         return service_unavailable("too many requests from this address", seconds, 429) if seconds else None
@@ -65,7 +81,7 @@ class PublisherRequests:
         return await _answered(self._ask(method, operation, body))
 
     async def _ask(self, method: str, operation: str, body: bytes = b"") -> Response:
-        """Returns the first answer with status 200; the last answer if there is none.
+        """Returns the first answer of a gateway that knows the channel; the last answer if there is none.
 
         Gateways may have separate stores, so another one may know the channel. Raises StoreUnavailable.
         """
@@ -81,7 +97,7 @@ class PublisherRequests:
                     self._gateways.mark_failed(gateway)
                     log.debug("a gateway does not answer for publishers", node=gateway.id, reason=str(error))
                     continue
-                if answer.status == 200:
+                if answer.status in _KNOWN:
                     break
         finally:
             self._running -= 1

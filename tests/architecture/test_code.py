@@ -74,6 +74,59 @@ def test_only_one_module_starts_tasks() -> None:
     assert found == {"gateway/lib/tasks.py"}
 
 
+# Loops that end with the stream, input, connection or job that they belong to. These supervise or report them.
+ENDING_LOOPS = {
+    "gateway/app/worker.py",
+    "gateway/ingest/webrtc/converted_pictures.py",
+    "gateway/ingest/websocket/session.py",
+    "gateway/inputs/pull/rtsp_pull.py",
+    "gateway/inputs/slate/slate_source.py",
+    "gateway/inputs/switcher.py",
+    "gateway/live/hub.py",
+    "gateway/outputs/browser/on_demand.py",
+    "gateway/outputs/kinesis/kvs_output.py",
+    "gateway/outputs/kinesis/kvs_running_job.py",
+    "gateway/outputs/ladder/ladder_output.py",
+    "gateway/outputs/relay/relay_output.py",
+    "gateway/outputs/watermark/watermark_output.py",
+    "gateway/srt/outgoing.py",
+    "gateway/workers/vod_bounds.py",
+}
+
+
+def test_no_loop_of_a_process_ends_by_an_exception() -> None:
+    """A loop that lasts as long as its process is started by `Tasks.keep`, which starts it again after an exception.
+
+    Such loops are called `run`, or they are functions of the same module that have no way out of `while True`.
+    """
+    found: dict[str, list[int]] = {}
+    for module, tree in modules().items():
+        endless = {node.name for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef) and _is_endless(node)}
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and called(node) == "start"):
+            inner = call.args[0] if call.args else None
+            if isinstance(inner, ast.Call) and called(inner) in endless | {"run"}:
+                found.setdefault(module, []).append(call.lineno)
+    assert {module: found[module] for module in found.keys() - ENDING_LOOPS} == {}
+    assert ENDING_LOOPS - found.keys() == set()
+
+
+def _is_endless(function: ast.AsyncFunctionDef) -> bool:
+    loops = [node for node in ast.walk(function) if isinstance(node, ast.While) and ast.unparse(node.test) == "True"]
+    return any(not any(isinstance(node, ast.Return | ast.Break) for node in ast.walk(loop)) for loop in loops)
+
+
+def test_no_child_process_imports_from_the_working_directory() -> None:
+    """Without -P, Python looks for modules in the working directory first. Anybody may have written files there."""
+    found, unsafe = 0, []
+    for module, tree in modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.List | ast.Tuple) and node.elts and ast.unparse(node.elts[0]) == "sys.executable":
+                found += 1
+                if len(node.elts) < 2 or ast.unparse(node.elts[1]) != "'-P'":
+                    unsafe.append(f"{module}:{node.lineno}")
+    assert unsafe == [] and found
+
+
 def test_only_the_log_and_commands_print() -> None:
     found = {module for module, call in nodes(ast.Call) if called(call) in {"print", "echo", "secho"}}
     found |= {module for module, node in nodes(ast.Attribute) if ast.unparse(node) in {"sys.stdout", "sys.stderr"}}

@@ -26,6 +26,14 @@ PUBLIC = re.compile(r"(?:^|\.)(?:host\.docker|metadata\.google|compute|ec2)\.int
 PAGES = (
     "README.md", "CHANGELOG.md", "LICENSE", "docs/architecture.md", "docs/operations.md", "docs/api.md",
 )  # fmt: skip
+_INSTALL = (
+    r"(?:pip3? install|pipx (?:install|upgrade|run)|uv tool (?:install|upgrade|run)|uv (?:add|pip install)|uvx)\b"
+)
+_NAME, _LONG_NAME = (rf"(?<![\w./-])millrace{rest}(?![\w-])" for rest in ("(?:[-_]live)?", "[-_]live"))
+# The second part finds a name in the next line: a paragraph may break a command.
+FROM_AN_INDEX = re.compile(
+    rf"{_INSTALL}(?:[^\n`#;&|]*?{_NAME}|[^`#;&|]{{0,200}}?{_LONG_NAME})|dependencies = .*[\"']{_NAME}"
+)
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s#]+)(?:#[^)\s]*)?\)")
 
 
@@ -129,12 +137,32 @@ def test_the_files_with_recorded_times_exist() -> None:
     assert [file for file in recorded() if not (ROOT / file).is_file()] == []
 
 
-def test_installation_commands_name_our_package() -> None:
-    """On PyPI, `millrace` is another project. A command with that name would install foreign code."""
+def test_no_text_installs_a_package_of_another_project() -> None:
+    """No index has Millrace. On PyPI, `millrace` is another project, and anybody may take the name `millrace-live`.
+
+    So each text installs a file that the reader has built.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["name"] == "millrace-live" and list(project["scripts"]) == ["millrace"]
     assert INSTALL_AWS.endswith(f" -m pip install '{project['optional-dependencies']['aws'][0]}'")
-    assert (
-        lines_with(re.compile(r"pip install [^#\n]*\bmillrace(\[|[=<>~]|['\"`\s]|$)|dependencies = .*\"millrace\""))
-        == []
-    )
+    found = [(path, match[0]) for path, text in texts().items() for match in FROM_AN_INDEX.finditer(text)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("pipx install @-live", True),
+        ("`uv tool install\n--with aioboto3 @-live`", True),
+        ("pip install '@[aws]'", True),
+        ("uvx @-live serve", True),
+        ('dependencies = ["@-live>=0.1"]', True),
+        ("pip install ./@_live-0.1.0-py3-none-any.whl[aws]", False),
+        ("uv tool install build/dist/@_live-0.1.0-py3-none-any.whl\nsudo @ install-service", False),
+        ("pipx install ./@_live-….whl && sudo @ install-service", False),
+        ("apt install ./@_0.1.0_amd64.deb", False),
+    ],
+)
+def test_commands_that_install_from_an_index_are_found(text: str, refused: bool) -> None:
+    text = text.replace("@", "millrace")  # so that this file is not its own find
+    assert (FROM_AN_INDEX.search(text) is not None) is refused

@@ -85,6 +85,31 @@ async def test_the_files_of_a_show_are_one_card_and_come_back_after_a_deletion(
         assert not watched.complaints
 
 
+async def test_a_playlist_takes_a_show_as_a_whole(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="Matinee")
+    recorded_show(gateway, channel.id, 3, 3600)
+    recorded_show(gateway, channel.id, 1, 3 * 86_400)
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        await page.get_by_role("button", name="Add playlist").click()
+        dialog = page.get_by_role("dialog")
+        choice = dialog.get_by_label("Add a video or recording")
+        await expect(choice.locator("option")).to_have_text(
+            [re.compile("Choose"), re.compile(r"^Matinee, .+ · 9 sec, 3 files$"), re.compile(r"^Matinee, .+ · 3 sec$")]
+        )
+        await choice.select_option(index=1)
+        order = dialog.get_by_role("list", name="Order of playing").get_by_role("listitem")
+        await expect(order).to_have_text([re.compile("^Recording: ")] * 3)
+        if folder := os.environ.get("SCREENSHOTS"):
+            await page.screenshot(path=f"{folder}/playlist.png")
+        assert not await axe(page)
+        await dialog.get_by_role("button", name="Add", exact=True).click()
+        await expect(dialog).to_have_count(0)
+        items = gateway.api("GET", f"/videostream/{channel.id}/inputs").json()[1]["items"]
+        assert len(items) == 3 and items == sorted(items)
+        assert not watched.complaints
+
+
 async def test_the_bin_fits_on_a_phone(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel(videoname="A show with quite a long name that somebody gave it")
     recorded_show(gateway, channel.id, 1, 600)

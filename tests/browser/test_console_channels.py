@@ -4,8 +4,10 @@ import asyncio
 import csv
 import io
 import json
+import os
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +34,11 @@ gateway = shared_gateway("chromium", "ffmpeg", films=[FILM], MILLRACE_STREAM__LI
 
 def stored(gateway: Gateway, channel: Channel) -> dict[str, object]:
     return dict(gateway.api("GET", f"/videostream/{channel.id}").json())
+
+
+async def photo(page: Page, name: str) -> None:
+    if folder := os.environ.get("SCREENSHOTS"):
+        await page.screenshot(path=Path(folder) / f"{name}.png")
 
 
 def named(gateway: Gateway, name: str, **fields: Any) -> Channel:
@@ -136,6 +143,36 @@ async def test_a_new_channel_shows_its_push_addresses(browser: Browser, gateway:
         assert not watched.complaints
 
 
+async def test_an_address_is_proposed_from_the_name_and_typed_ones_are_made_right(
+    browser: Browser, gateway: Gateway
+) -> None:
+    async with signed_in(browser, gateway) as watched:
+        page = watched.page
+        await page.get_by_role("button", name="New channel").click()
+        dialog = page.get_by_role("dialog")
+        field = dialog.get_by_label("Address (optional)")
+        await dialog.get_by_label("Name", exact=False).first.fill("Stage One! Zürich")
+        await expect(dialog.get_by_text("/stage-one-zurich/")).to_be_visible()
+        await page.set_viewport_size({"width": 390, "height": 844})
+        await dialog.get_by_label("Name", exact=False).first.fill("x" * 64)
+        body = dialog.locator(".dialog-body")
+        assert await body.evaluate("(body) => body.scrollWidth <= body.clientWidth")
+        await dialog.get_by_label("Name", exact=False).first.fill("Stage One! Zürich")
+        await photo(page, "new-channel")
+        await dialog.get_by_role("button", name="Use it").click()
+        await expect(field).to_have_value("stage-one-zurich")
+        await field.fill("S")
+        await dialog.get_by_role("button", name="Create", exact=True).click()
+        await expect(dialog.get_by_text("Use at least 2 letters, digits or hyphens.")).to_be_visible()
+        await field.fill("Stage One!x")
+        await expect(field).to_have_value("stage-one-x")
+        assert await axe(page) == []
+        await dialog.get_by_role("button", name="Create", exact=True).click()
+        await page.get_by_role("heading", name="Stage One! Zürich").wait_for()
+        assert any(c.get("slug") == "stage-one-x" for c in gateway.api("GET", "/videostream").json())
+        assert not watched.complaints
+
+
 async def test_a_copy_button_copies_the_value_beside_it(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Copied")
     async with (
@@ -155,7 +192,9 @@ async def test_a_new_key_replaces_the_old_one_and_keeps_the_expiry(browser: Brow
     async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
         page = watched.page
         await page.get_by_role("button", name="New key").click()
-        await page.get_by_role("alertdialog").get_by_role("button", name="New key").click()
+        question = page.get_by_role("alertdialog")
+        await expect(question).to_contain_text("stops working at once and cannot come back")
+        await question.get_by_role("button", name="New key").click()
         await page.get_by_text("There is a new stream key").wait_for()
         old, new = channel.item["key"].split("-"), stored(gateway, channel)["key"].split("-")
         assert (int(new[0]), new[1] != old[1]) == (int(old[0]) + 1, True)
@@ -223,7 +262,7 @@ async def test_a_script_in_a_channel_is_shown_as_text_everywhere(browser: Browse
             await page.get_by_role("heading", name=SCRIPT).wait_for()
         await page.goto(address(gateway, f"#/channels/{channel.id}"))
         await page.get_by_role("button", name="Delete").click()
-        await page.get_by_role("alertdialog").get_by_text(SCRIPT).wait_for()
+        await page.get_by_role("alertdialog").get_by_text(SCRIPT).first.wait_for()
         assert await page.evaluate("window.hacked") is None
         assert not watched.complaints
     gateway.api("DELETE", f"/videostream/{channel.id}")
@@ -466,6 +505,16 @@ async def test_a_push_can_be_kicked_and_its_channel_deleted_without_console_erro
             assert stored(gateway, channel)["id"] == channel.id
             await expect(page.get_by_role("button", name="Delete")).to_be_focused()
             await page.get_by_role("button", name="Delete").click()
+            # Nothing brings a channel back: a misclick and Enter do not delete it.
+            await expect(question).to_contain_text("the push ends and all viewers are disconnected at once")
+            await expect(question).to_contain_text("the keys of its simulcast targets are gone for good")
+            await expect(question.get_by_role("button", name="Delete channel")).to_be_disabled()
+            await question.get_by_label("Type “Removed” to confirm").fill("Remov")
+            await page.keyboard.press("Enter")
+            await expect(question.get_by_role("button", name="Delete channel")).to_be_disabled()
+            await question.get_by_label("Type “Removed” to confirm").fill("Removed")
+            assert await axe(page) == []
+            await photo(page, "delete")
             await question.get_by_role("button", name="Delete channel").click()
             await page.get_by_text("Deleted: Removed").wait_for()
             await page.get_by_role("button", name="New channel").wait_for()

@@ -9,7 +9,7 @@ from typing import Any
 from playwright.async_api import Page, expect
 
 from tests.support.browser import axe, chromium, opened
-from tests.support.clients import push
+from tests.support.clients import push, until
 from tests.support.console import signed_in
 from tests.support.gateway import Gateway
 from tests.support.media import Film
@@ -24,6 +24,31 @@ async def photo(page: Page, name: str) -> None:
     """Keeps a screenshot if a folder for them is set."""
     if folder := os.environ.get("SCREENSHOTS"):
         await page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+async def test_a_new_watermark_of_a_live_channel_is_at_the_bottom_right(gateway: Gateway) -> None:
+    asked, edited = gateway.channel(videoname="asked"), gateway.channel(videoname="edited")
+    with push(FILM, asked.push), push(FILM, edited.push):
+        until(lambda: asked.session()["tracks"] and edited.session()["tracks"], "tracks")
+        async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{asked.id}") as watched:
+            page = watched.page
+            await page.get_by_role("switch", name="Watermark").click()
+            await page.get_by_role("dialog").get_by_label("Text").fill("Millrace")
+            await page.get_by_role("dialog").get_by_role("button", name="Switch on").click()
+            await expect(page.get_by_role("switch", name="Watermark")).to_be_checked()
+            item = gateway.api("GET", f"/videostream/{asked.id}").json()
+            assert 440 < item["WaterMarkLeft"] < 600 and 310 < item["WaterMarkTop"] < 340, item
+            await page.goto(f"http://127.0.0.1:{gateway.ports['admin']}/#/channels/{edited.id}/edit?section=watermark")
+            left = page.get_by_label("From the left")
+            await expect(left).to_have_value("10")
+            await page.get_by_role("switch", name="Text watermark").click()
+            await page.get_by_label("Watermark text").fill("Mill")
+            first = int(await left.input_value())
+            await page.get_by_label("Watermark text").fill("Millrace")
+            assert 440 < int(await left.input_value()) < first < 620
+            await page.get_by_role("button", name="Top left").click()
+            await page.get_by_label("Watermark text").fill("M")
+            assert int(await left.input_value()) < 10, "the user has placed it"
 
 
 async def test_transcoding_and_relay_ask_in_a_dialog_for_what_they_need(gateway: Gateway) -> None:
@@ -47,6 +72,27 @@ async def test_transcoding_and_relay_ask_in_a_dialog_for_what_they_need(gateway:
     item = gateway.api("GET", f"/videostream/{channel.id}").json()
     assert [item.get(flag) for flag in ("isCodec", "ld", "sd", "hd", "ud")] == [True, True, False, False, False]
     assert (item["ladder"], item["isRelay"]) == ("recommended", True)
+
+
+async def test_outputs_that_cannot_work_here_cannot_be_switched_on(gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="no engine")
+    already = gateway.channel(videoname="switched on before", isCaption=True)
+    async with chromium() as browser, signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        captions, kinesis = (
+            page.get_by_role("switch", name=name) for name in ("Captions from speech", "Kinesis Video")
+        )
+        for view in ("", "/edit"):
+            await page.goto(page.url.partition("#")[0] + f"#/channels/{channel.id}{view}")
+            await expect(captions).to_be_disabled()
+            await expect(kinesis).to_be_disabled()
+            await expect(page.get_by_text("This gateway has no engine for speech to text.")).to_be_visible()
+            await photo(page, f"cannot{view.replace('/', '-')}")
+            assert await axe(page) == []
+        await page.goto(page.url.partition("#")[0] + f"#/channels/{already.id}")
+        await captions.uncheck()
+        await expect(captions).to_be_disabled()
+        assert not watched.complaints
 
 
 async def test_a_key_that_somebody_copies_stays_in_its_place_when_the_push_begins(gateway: Gateway) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,39 @@ async def test_targets_are_added_stopped_and_removed_one_by_one(browser: Browser
             await picture(page, "simulcast-narrow")
             assert not await axe(page)
             assert not watched.complaints
+
+
+async def test_a_target_that_fails_stays_in_its_card_and_says_so_in_one_wording(
+    browser: Browser, gateway: Gateway
+) -> None:
+    channel = gateway.channel(
+        videoname="Not reached", isRelay=True, relayURL=["rtmp://127.0.0.1:9/live/key", "rtmps://a.rtmps.youtube.com/live2/key"],
+        relayOff=[1],
+    )  # fmt: skip
+    with looping(channel.push):
+        channel.wait_live()
+        async with signed_in(browser, gateway, f"channels/{channel.id}") as watched:
+            page = watched.page
+            card = page.locator(".is-simulcast")
+            state = card.get_by_text("trying again", exact=True)
+            await expect(state).to_be_visible()
+            await expect(card).to_contain_text("connection refused")
+            relay = page.locator(".is-switches .one", has_text=re.compile("Relay|转推"))
+            await expect(relay.get_by_text("trying again", exact=True)).to_be_visible()
+            await expect(relay).to_contain_text("1 target, see Simulcast")
+            for width in (390, 900, 1280, 1440):
+                await page.set_viewport_size({"width": width, "height": 900})
+                assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+                outer = await card.bounding_box()
+                for one in await card.get_by_role("button", name="Remove the target").all():
+                    inner = await one.bounding_box()
+                    assert outer and inner and inner["x"] + inner["width"] <= outer["x"] + outer["width"], width
+                await picture(page, f"simulcast-failing-{width}")
+            await page.evaluate("import('/console/app/i18n.js').then(({ setLanguage }) => setLanguage('zh', false))")
+            await expect(card).to_contain_text("连接被拒绝")
+            await expect(relay).to_contain_text("目标未接收直播：连接被拒绝")
+            await expect(page.locator(".is-health")).to_contain_text("连接被拒绝")
+            await expect(page.locator(".is-events")).to_contain_text("连接被拒绝")
+            await page.set_viewport_size({"width": 1280, "height": 900})
+            await picture(page, "simulcast-failing-zh")
+            assert not await axe(page)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -111,18 +112,27 @@ def button(page: Page | Locator, name: str | re.Pattern[str]) -> Locator:
     )
 
 
-async def painted(chart: Locator) -> bool:
-    """Returns whether the chart has a line: its canvas has pixels that are neither empty nor grey."""
+async def photo(page: Page, name: str) -> None:
+    if folder := os.environ.get("SCREENSHOTS"):
+        await page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+async def painted(chart: Locator, share: float = 1.0) -> bool:
+    """Returns whether the chart has a line: its canvas has pixels that are neither empty nor grey.
+
+    share: of the width, from the left, in which they are.
+    """
     return bool(
         await chart.locator("canvas").evaluate(
-            """(canvas) => {
-              const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            """(canvas, share) => {
+              const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width * share, canvas.height);
               for (let i = 0; i < data.length; i += 4) {
                 const colour = [data[i], data[i + 1], data[i + 2]];
                 if (data[i + 3] > 200 && Math.max(...colour) - Math.min(...colour) > 60) return true;
               }
               return false;
-            }"""
+            }""",
+            share,
         )
     )
 
@@ -223,7 +233,27 @@ async def test_the_live_view_shows_live_channels_and_ends_pushes(
             await button(question, "End push").click()
             await expect(page.get_by_text("No live channel matches.")).to_be_visible()
             assert hall.session()["state"] == "idle"
-            assert not watched.complaints
+            # Its picture may have been requested while it ended.
+            assert [text for text in watched.complaints if "/preview" not in text] == []
+
+
+async def test_a_young_stream_has_a_picture_and_a_line_over_the_whole_width(
+    browser: Browser, gateway: Gateway, stage: Channel
+) -> None:
+    young = gateway.channel(videoname="Young")
+    async with signed_in(browser, gateway, "live") as watched:
+        page = watched.page
+        older = page.get_by_role("article", name="Main stage")
+        await comes(lambda: painted(older.locator(".spark")), "a line of the other stream")
+        with looping(young.push):
+            card = page.get_by_role("article", name="Young")
+            await expect(card.get_by_role("img", name="Picture of main")).to_be_visible(timeout=20_000)
+            await comes(lambda: painted(card.locator(".spark"), 0.2), "a line that begins at the left")
+            for width in (390, 1280):
+                await page.set_viewport_size({"width": width, "height": 900})
+                assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+                await photo(page, f"live-{width}")
+            assert not await axe(page)
 
 
 async def test_a_fault_of_a_push_is_shown_with_advice(browser: Browser, gateway: Gateway) -> None:
@@ -236,6 +266,9 @@ async def test_a_fault_of_a_push_is_shown_with_advice(browser: Browser, gateway:
             card = page.get_by_role("article", name="Long GOP")
             await expect(card).to_contain_text("set 2 s in OBS, Output, Keyframe Interval.", timeout=25_000)
             await go(page, f"channels/{channel.id}")
+            # The picture is as old as its key frame.
+            await expect(page.locator(".is-preview")).to_contain_text("because key frames come that seldom")
+            await photo(page, "old-picture")
             health = page.locator(".is-health")
             await expect(health).to_contain_text("Key frame every")
             await expect(health).to_contain_text("of 25")
@@ -255,10 +288,9 @@ async def test_the_values_of_faults_are_rounded_like_in_the_gateway(browser: Bro
     async with signed_in(browser, gateway) as watched:
         texts = await watched.page.evaluate("""async () => {
           const { faultText } = await import("/console/app/views/parts/health.js");
-          const session = { measured: { declaredFps: 25 } };
           return [["timestamps_jump", -1.44], ["arrivals_late", 2.34], ["arrivals_late", 12.34], ["gop_long", 9.6],
                   ["fps_low", 12.2]]
-            .map(([code, value]) => faultText({ code, text: "", since: "", value }, session).split(":")[0]);
+            .map(([code, value]) => faultText({ code, text: "12 of 25 frames arrive", value }).split(":")[0]);
         }""")
         assert texts == [
             "The timestamps jumped by 1.4 s",
@@ -303,6 +335,33 @@ async def test_the_page_shows_an_outage_of_the_gateway_and_recovers(browser: Bro
         await expect(page.get_by_text("Version")).to_be_visible()  # what was known stays
         await page.unroute("**/status")
         await expect(page.get_by_role("alert")).to_have_count(0, timeout=15_000)
+
+
+async def test_after_an_outage_nothing_is_called_out_of_date_any_more(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="After a restart")
+    async with signed_in(browser, gateway, f"channels/{channel.id}") as watched:
+        page = watched.page
+        await page.clock.install()
+        await page.reload()
+        await title(page).wait_for()
+        await page.clock.pause_at(await page.evaluate("Date.now() + 100"))
+        stale, banner = (
+            page.get_by_text("This page may be out of date"),
+            page.get_by_text("The gateway does not answer. T"),
+        )
+
+        async def dead(route: Route) -> None:
+            await route.abort()
+
+        await page.route("**/*", dead)
+        for _ in range(5):  # each failure makes the pause before the next request longer
+            await page.clock.run_for(4_000)
+        await expect(banner).to_be_visible()
+        await page.unroute("**/*", dead)
+        # The first answer, to any request, also repeats the others, although the time stands still.
+        await page.evaluate("""() => import("/console/players/api.js").then(({ api }) => api.get("/login"))""")
+        await expect(banner).to_have_count(0)
+        await expect(stale).to_have_count(0)
 
 
 async def test_recordings_can_be_played_downloaded_and_deleted(
@@ -381,6 +440,7 @@ async def test_media_of_a_deleted_channel_stay_listed_until_they_are_deleted(
         if choice is not None:
             await question.get_by_role("radio", name=re.compile(choice)).check()
         assert not await axe(page)
+        await question.get_by_label(f"Type “{name}” to confirm").fill(name)
         await button(question, "Delete channel").click()
         await page.get_by_text(f"Deleted: {name}").wait_for()
 
@@ -707,6 +767,9 @@ async def test_all_addresses_follow_a_change_of_the_domains(browser: Browser, ga
         await expect(server).to_have_count(0)
         row = page.get_by_role("table", name="Servers").get_by_role("row").nth(1)
         await expect(row).to_contain_text(f"RTMP {gateway.ports['rtmp']}")
+        # A single machine is neither primary nor secondary.
+        await expect(page.get_by_role("table", name="Servers").get_by_role("columnheader")).to_have_text(["Open ports"])
+        await photo(page, "domains")
         assert not watched.complaints
 
 
@@ -722,6 +785,9 @@ async def test_users_are_added_changed_and_deleted(browser: Browser, gateway: Ga
         await expect(form.get_by_role("alert")).to_have_count(2)
         await form.get_by_label("User name").fill("eva")
         await form.locator("input[type=password]").fill(SECRET)
+        # Nobody becomes an administrator by accident.
+        await expect(form.get_by_role("radio", name=re.compile("^Broadcaster"))).to_be_checked()
+        await form.get_by_role("radio", name=re.compile("^Administrator")).check()
         await button(form, "Add").click()
         row = page.get_by_role("row").filter(has_text="eva")
         await expect(row).to_be_visible()
@@ -750,8 +816,12 @@ async def test_the_system_view_shows_the_node_and_sets_the_log_level(
     status = gateway.api("GET", "/status").json()
     async with signed_in(browser, gateway, "system") as watched:
         page = watched.page
-        for words in ("Ready", status["version"], "sqlite", f"{gateway.ports['http']}"):
+        for words in ("Ready", status["version"], "Kept in sqlite", f"{gateway.ports['http']}"):
             await expect(page.locator("main").get_by_text(words, exact=True).first).to_be_visible()
+        await expect(page.get_by_text("sqlite", exact=True)).to_have_count(0)
+        kept = page.locator(".facts > div", has_text="Kept in sqlite")
+        await expect(kept).to_contain_text("channels, ")
+        await photo(page, "system")
         disk = page.get_by_role("meter", name="Disk")
         await expect(disk).to_have_attribute("aria-valuetext", re.compile(r"free of"))
         traffic = page.get_by_role("img", name=re.compile(r"^Traffic: In [\d.]+\s[kM]bit.s, Out"))

@@ -220,7 +220,9 @@ async def admin(
             cues=CueLog(hub, events),
             traffic=DailyTraffic(hub.traffic, console or kept),
             changes=ChannelChanges(store or sqlite, cast(Any, context_options.get("objects")), effects),
-            servers_by_key=KeyServers(SigningSecrets(SECRET), store or sqlite, SingleNode(), lambda: PORTS).list,
+            servers_by_key=KeyServers(
+                SigningSecrets(SECRET), store or sqlite, sqlite, SingleNode(), lambda: PORTS
+            ).list,
             events=events,
             event_log=event_log,
             **context_options,

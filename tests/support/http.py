@@ -15,13 +15,14 @@ from gateway.http.forwarded import Forwarded
 from gateway.http.request import Request
 from gateway.http.response import Handler
 from gateway.http.server import HttpServer
+from gateway.lib.quota import Quota
 from gateway.lib.sockets import listen, port_of
 
 SECONDS = 10  # limit of every wait; after it, the test fails
 
 
 def limits(**changes: Any) -> HttpLimits:
-    values = {
+    values: dict[str, Any] = {
         "head_bytes": 16_384,
         "target_bytes": 8_192,
         "head_seconds": 10.0,
@@ -29,7 +30,8 @@ def limits(**changes: Any) -> HttpLimits:
         "stall_seconds": 60.0,
         "per_address": 0,
     }
-    return HttpLimits(**(values | changes))
+    values |= changes
+    return HttpLimits(**({"of_address": Quota(values.pop("per_address"))} | values))
 
 
 def trusting(*networks: str) -> Forwarded:

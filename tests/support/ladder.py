@@ -28,6 +28,7 @@ from gateway.playback.hls import hls
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.ladder import LadderPlayback
 from gateway.playback.pages import Pages
+from gateway.playback.play import PlayAdmission
 from gateway.playback.playlist_response import start_output
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.router import LivePlayback, MediaRoutes, PlaybackAccess, PlaybackRouter
@@ -237,8 +238,13 @@ async def ladder(
 
     protection = PlaybackProtection(auth=auth, referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100)
     routes = MediaRoutes.of(ladders, hls)
-    live = LivePlayback(hub, routes, FlvViewers(8_000_000), audience, 10.0, start_output)
-    handler = PlaybackRouter(PlaybackAccess(Channels(), protection), live, Pages(), Health(missing))
+    live = LivePlayback(hub, routes, FlvViewers(8_000_000), audience, start_output)
+    handler = PlaybackRouter(
+        PlaybackAccess(PlayAdmission(channels=Channels(), protection=protection, wait=10.0)),
+        live,
+        Pages(),
+        Health(missing),
+    )
     original = Media.of(source)
     media = {"": original, **{name: Media.of(film).at(original.begins) for name, film in rungs.items()}}
     async with serving(handler) as listener:

@@ -22,6 +22,7 @@ from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.pages import Pages
+from gateway.playback.play import PlayAdmission
 from gateway.playback.play_format import AnswerOrAwaitable, PlayFormat, Responder
 from gateway.playback.posters import Posters
 from gateway.playback.protection import PlaybackProtection
@@ -134,8 +135,8 @@ async def playing(
     protection = PlaybackProtection(auth=auth, referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100)
     routes = MediaRoutes.of(SameResponder(_served), _served)
     handler = PlaybackRouter(
-        PlaybackAccess(channels, protection),
-        LivePlayback(hub, routes, flv, audience, wait, reports=reports),
+        PlaybackAccess(PlayAdmission(channels=channels, protection=protection, wait=wait)),
+        LivePlayback(hub, routes, flv, audience, reports=reports),
         Pages(),
         Health(missing),
         StoredPlayback(posters=posters, public_channels=public_channels, publishers=publishers),

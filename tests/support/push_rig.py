@@ -33,6 +33,7 @@ from gateway.live.publisher import StreamPublisher
 from gateway.live.stream import Stream
 from gateway.live.unit_intake import IntakeFailed
 from gateway.media.errors import InvalidData
+from gateway.playback.play import PlayAdmission
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports.errors import NoSuchChannel
 from gateway.ports.events import Event, Events
@@ -206,8 +207,8 @@ async def rig(
             admission=admission,
             pending=PendingConnections() if pending is None else pending,
             streams=hub,
-            channels=store,  # type: ignore[arg-type]
-            protection=PROTECTION,
+            plays=PlayAdmission(channels=store, protection=PROTECTION, wait=0),  # type: ignore[arg-type]
+            srt_play=cast(Any, None),
             browser_streams=cast(Any, None),
             browser_media=cast(Any, None),
             sessions=cast(Any, None),

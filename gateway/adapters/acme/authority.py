@@ -1,10 +1,13 @@
 """Asks an authority for a certificate (RFC 8555). Everything here blocks, so it runs in a thread."""
 
+import asyncio
 import datetime
 import hashlib
+import io
 import ssl
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 import requests
 from acme import challenges, client, errors, messages
@@ -19,6 +22,7 @@ from josepy.jwk import JWK, JWKEC
 from gateway.adapters.acme.acme_files import AcmeFiles
 from gateway.adapters.acme.renewal import AcmeFailure
 from gateway.adapters.acme.self_signed import new_key, self_signed
+from gateway.lib.egress import Egress, EgressRefused
 
 HTTP, ALPN = "http-01", "tls-alpn-01"
 # RFC 8737 §6.1: id-pe-acmeIdentifier
@@ -27,6 +31,8 @@ _TIMEOUT: Final = 20  # seconds of one request
 _ORDER: Final = datetime.timedelta(seconds=120)  # for all challenges, and again for the certificate
 _LIMITED_SECONDS: Final = 3600.0  # pause after "too many requests" without a time
 _NONCES: Final = 3  # further attempts with another nonce
+_MAX_ANSWER: Final = 1_000_000  # bytes
+_REQUESTS: Final = 100  # for an account and the end of an order, and for each name: polls, for `_ORDER` at most
 _MAX_DETAIL: Final = 300  # characters of an authority's text
 _PORTS: Final = {HTTP: 80, ALPN: 443}
 
@@ -62,15 +68,15 @@ class Authority:
         except errors.TimeoutError:
             text = f"the authority {self._directory} has not finished in time"
             raise AcmeFailure(text, self._retry_after) from None
-        # The library raises the last four for answers that are no ACME.
-        except (errors.Error, JoseError, AttributeError, KeyError, TypeError, ValueError) as error:
+        # The library raises the last five for answers that are no ACME.
+        except (errors.Error, JoseError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             text = (
                 f"the authority {self._directory} sent no usable answer: {_short(str(error) or type(error).__name__)}"
             )
             raise AcmeFailure(text, self._retry_after) from None
 
     def _obtain(self, names: Sequence[str], kind: str) -> str:
-        acme, key = self._client()
+        acme, key = self._client(len(names))
         private_key = new_key()
         csr = make_csr(private_key.encode(), list(names))
         try:
@@ -81,6 +87,9 @@ class Authority:
                 raise
             self._register(acme, key)
             order = acme.new_order(csr)
+        # A name becomes the name of a file, and a certificate for it would prove the control of a stranger's name.
+        if foreign := {one.body.identifier.value for one in order.authorizations} - set(names):
+            raise errors.Error(f"it wants proofs for names that were not asked for: {', '.join(map(repr, foreign))}")
         try:
             self._answer(acme, order, kind, key)
             order = acme.poll_authorizations(order, _deadline())
@@ -88,12 +97,14 @@ class Authority:
             self._files.clear_challenges()
         return private_key + acme.finalize_order(order, _deadline()).fullchain_pem
 
-    def _client(self) -> tuple[client.ClientV2, JWK]:
-        """Returns the client and the key of its account."""
+    def _client(self, names: int) -> tuple[client.ClientV2, JWK]:
+        """Returns the client and the key of its account. names: their number in the order."""
         stored = self._files.account(self._directory)
         key = cast(JWK, JWK.from_json(stored["key"])) if stored else JWKEC(key=ec.generate_private_key(ec.SECP256R1()))
         net = _Network(key, alg=ES256, user_agent=self._agent, timeout=_TIMEOUT)
+        net.origin, net.remaining = urlsplit(self._directory)[:2], _REQUESTS * (1 + names)
         net.session.mount("https://", _Adapter(self._tls))
+        net.session.max_redirects, net.session.stream = 0, True  # `_note` reads the answers
         net.session.hooks["response"].append(self._note)
         acme = client.ClientV2(client.ClientV2.get_directory(self._directory, net), net)
         if stored:
@@ -141,14 +152,38 @@ class Authority:
         return offered[kind]
 
     def _note(self, response: requests.Response, *arguments: Any, **options: Any) -> None:
-        """Remembers how long the authority asks to wait. The library's errors do not have it."""
+        """Reads an answer up to its bound, and remembers how long the authority asks to wait.
+
+        The library's errors do not have that time.
+        """
+        body = response.raw.read(_MAX_ANSWER + 1, decode_content=True)
+        if len(body) > _MAX_ANSWER:
+            raise errors.Error(f"an answer has more than {_MAX_ANSWER} bytes")
+        response.raw = io.BytesIO(body)
         if response.status_code in (429, 503):
             until = client.ClientV2.retry_after(response, 0)
             self._retry_after = max(0.0, (until - datetime.datetime.now(until.tzinfo)).total_seconds())
 
 
 class _Network(client.ClientNetwork):
-    """Sends a request again if the authority refuses its nonce. RFC 8555 §6.5: the client should retry."""
+    """Sends a request again if the authority refuses its nonce. RFC 8555 §6.5: the client should retry.
+
+    origin: scheme and host of the directory; other servers must be public. remaining: how many requests may be sent.
+    """
+
+    origin: tuple[str, str]
+    remaining: int
+
+    def _send_request(self, method: str, url: str, *arguments: Any, **options: Any) -> requests.Response:
+        self.remaining -= 1
+        if self.remaining < 0:
+            raise errors.Error("it needs too many requests")
+        if urlsplit(url)[:2] != self.origin:
+            try:
+                asyncio.run(Egress().check(url, ("https",)))
+            except (EgressRefused, OSError) as error:
+                raise errors.Error(f"it leads to another server: {error}") from None
+        return super()._send_request(method, url, *arguments, **options)
 
     def post(self, *arguments: Any, **options: Any) -> requests.Response:
         for _ in range(_NONCES):

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from gateway.adapters.aws.attributes import from_item, to_item
 from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoStore
+from gateway.adapters.stored_rows import read_row, read_rows, read_rows_by_key
 from gateway.channels.channel import ID, Channel
 from gateway.channels.channel_list import ChannelPage, ChannelQuery, page_of
 from gateway.channels.deleted_channel import RECORD_FIELDS, DeletedChannel
@@ -34,15 +35,16 @@ class DynamoChannels(DynamoStore):
     KEY = (ID,)
 
     async def get(self, id: str) -> Channel:
-        return _channel(await self._item(id))
+        return read_row("channel", id, _channel, await self._item(id))
 
     async def get_many(self, ids: Collection[str]) -> Mapping[str, Channel | None]:
         async with self._table.client() as client:
             items = await self._table.get_many(client, [_key(id) for id in ids], ConsistentRead=True)
-        return {channel.id: channel for channel in map(_channel, items)}
+        return read_rows_by_key("channel", _channel, ((item[ID]["S"], item) for item in items))
 
     async def list(self) -> list[Channel]:
-        return [_channel(item) for item in await self._table.read_all() if "/" not in item[ID]["S"]]
+        items = ((item[ID]["S"], item) for item in await self._table.read_all() if "/" not in item[ID]["S"])
+        return read_rows("channel", _channel, items)
 
     async def find(self, query: ChannelQuery) -> ChannelPage:
         return page_of(await self.list(), query)
@@ -114,10 +116,11 @@ class DynamoChannels(DynamoStore):
         return StoreUnavailable(f"dynamodb ({self._table.label}): the channel {id} changes too often")
 
     async def get_deleted(self, id: str) -> DeletedChannel:
-        return _deleted(await self._item(id, _DELETED))
+        return read_row("deleted channel", id, _deleted, await self._item(id, _DELETED))
 
     async def list_deleted(self) -> Sequence[DeletedChannel]:
-        return [_deleted(item) for item in await self._table.read_all() if item[ID]["S"].startswith(_DELETED)]
+        items = ((item[ID]["S"], item) for item in await self._table.read_all() if item[ID]["S"].startswith(_DELETED))
+        return read_rows("deleted channel", _deleted, items)
 
     async def put_deleted(self, deleted: DeletedChannel) -> None:
         await self._table.call("put_item", Item=_deleted_item(deleted))

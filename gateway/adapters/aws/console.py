@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.adapters.aws.dynamo_table import DynamoStore
+from gateway.adapters.stored_rows import read_object, read_row, read_rows
 from gateway.ports.stores import ConsoleEntry
 
 _VALID: Final = "(attribute_not_exists(#expires) OR #expires > :now)"
@@ -18,7 +19,7 @@ class DynamoConsole(DynamoStore):
 
     async def get(self, kind: str, key: str) -> dict[str, Any] | None:
         item = await self._table.get(_key(kind, key))
-        return _value(item) if item is not None and self._is_valid(item) else None
+        return read_row(kind, key, _value, item) if item is not None and self._is_valid(item) else None
 
     async def add(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
         return await self._put_if(f"attribute_not_exists(#key) OR NOT {_VALID}", _item(kind, key, value, expires))
@@ -36,11 +37,12 @@ class DynamoConsole(DynamoStore):
 
     async def list(self, kind: str) -> dict[str, dict[str, Any]]:
         items = await self._table.read_all("query", {"kind": kind}, KeyConditionExpression="#kind = :kind")
-        return {item["key"]["S"]: _value(item) for item in items if self._is_valid(item)}
+        valid = ((item["key"]["S"], item) for item in items if self._is_valid(item))
+        return dict(read_rows(kind, lambda item: (item["key"]["S"], _value(item)), valid))
 
     async def entries(self) -> Sequence[ConsoleEntry]:
         items = [item for item in await self._table.read_all("scan") if self._is_valid(item)]
-        return [ConsoleEntry(item["kind"]["S"], item["key"]["S"], _value(item), _expires(item)) for item in items]
+        return read_rows("entry", _entry, ((f"{item['kind']['S']}/{item['key']['S']}", item) for item in items))
 
     async def _put_if(self, condition: str, item: dict[str, Any]) -> bool:
         return await self._table.write("put_item", {"now": self._clock()}, Item=item, ConditionExpression=condition)
@@ -67,4 +69,8 @@ def _expires(item: Mapping[str, Any]) -> float:
 
 
 def _value(item: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(json.loads(item["value"]["S"]))
+    return read_object(item["value"]["S"])
+
+
+def _entry(item: Mapping[str, Any]) -> ConsoleEntry:
+    return ConsoleEntry(item["kind"]["S"], item["key"]["S"], _value(item), _expires(item))

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from gateway.adapters.aws.dynamo_table import DynamoTable
 from gateway.adapters.aws.session import AwsSession
+from gateway.adapters.stored_rows import read_object, read_rows
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.events import EventType, StoredEvent
 from gateway.ports.stores import EventQuery
@@ -68,7 +69,8 @@ class DynamoEvents:
             values["type"] = query.type
         found: list[StoredEvent] = []
         async for page in self._table.pages("query", values, **parameters):
-            found += (_event(item) for item in page if item["id"]["S"] != query.before)
+            items = ((item["id"]["S"], item) for item in page if item["id"]["S"] != query.before)
+            found += read_rows("event", _event, items)
             if len(found) >= query.limit:
                 break
         return found[: query.limit]
@@ -91,5 +93,5 @@ class DynamoEvents:
 
 def _event(item: Mapping[str, Any]) -> StoredEvent:
     channel = item["channel"]["S"] if "channel" in item else ""
-    data = json.loads(item["data"]["S"])
+    data = read_object(item["data"]["S"])
     return StoredEvent(item["id"]["S"], item["type"]["S"], float(item["time"]["N"]), channel, item["node"]["S"], data)

@@ -1,10 +1,11 @@
 """Films in DynamoDB: partition key `kind`, sort key `key`, and a local index `position` for lists by time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from gateway.adapters.aws.attributes import from_item, to_item
 from gateway.adapters.aws.dynamo_table import DynamoStore
+from gateway.adapters.stored_rows import read_row, read_rows
 from gateway.ports.errors import NoSuchFilm
 from gateway.ports.films import LISTED, Film, FilmState, search_form
 
@@ -26,7 +27,7 @@ class DynamoFilms(DynamoStore):
         item = await self._table.get(_key(_FILM, key))
         if item is None:
             raise NoSuchFilm(key)
-        return _film(item)
+        return read_row("film", key, _film, item)
 
     async def change(self, film: Film) -> bool:
         expected = {"version": film.version - 1}
@@ -51,7 +52,7 @@ class DynamoFilms(DynamoStore):
         conditions = {"KeyConditionExpression": key, "FilterExpression": listed}
         found: list[Film] = []
         async for page in self._table.pages("query", values, ScanIndexForward=False, **options, **conditions):
-            found += map(_film, page)
+            found += _films(page)
             if len(found) >= limit:
                 break
         return found[:limit]
@@ -59,7 +60,7 @@ class DynamoFilms(DynamoStore):
     async def in_state(self, state: FilmState) -> list[Film]:
         conditions = {"KeyConditionExpression": "kind = :kind", "FilterExpression": "#state = :state"}
         items = await self._table.read_all("query", {"kind": _FILM, "state": str(state)}, **conditions)
-        return sorted((_film(item) for item in items), key=lambda film: film.order)
+        return sorted(_films(items), key=lambda film: film.order)
 
     async def marked(self, name: str) -> bool:
         return await self._table.get(_key(_MARK, name)) is not None
@@ -85,3 +86,7 @@ def _item(film: Film) -> dict[str, Any]:
 
 def _film(item: Mapping[str, Any]) -> Film:
     return Film.of_item(from_item(item))
+
+
+def _films(items: Iterable[Mapping[str, Any]]) -> list[Film]:
+    return read_rows("film", _film, ((item["key"]["S"], item) for item in items))

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from gateway.adapters.aws.attributes import from_item, to_item
 from gateway.adapters.aws.dynamo_table import DynamoStore
+from gateway.adapters.stored_rows import read_row, read_rows
 from gateway.ports.errors import JobChanged, JobExists, NoSuchJob
 from gateway.ports.jobs import JobState, StoredJob
 
@@ -25,7 +26,7 @@ class DynamoJobs(DynamoStore):
         item = await self._table.get({"id": {"S": id}})
         if item is None:
             raise NoSuchJob(id)
-        return StoredJob.of_item(from_item(item))
+        return read_row("job", id, _job, item)
 
     async def newest(self, limit: int, before: str = "") -> list[StoredJob]:
         jobs = [job for job in await self._scan() if not before or job.id < before]
@@ -51,4 +52,8 @@ class DynamoJobs(DynamoStore):
 
     async def _scan(self, values: Mapping[str, str] | None = None, **parameters: Any) -> list[StoredJob]:
         items = await self._table.read_all("scan", values, **parameters)
-        return [StoredJob.of_item(from_item(item)) for item in items]
+        return read_rows("job", _job, ((item["id"]["S"], item) for item in items))
+
+
+def _job(item: Mapping[str, Any]) -> StoredJob:
+    return StoredJob.of_item(from_item(item))

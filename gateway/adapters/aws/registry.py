@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from gateway.adapters.aws.attributes import from_attribute, to_item
 from gateway.adapters.aws.dynamo_table import DynamoStore, condition_failed
 from gateway.adapters.aws.session import AwsSession, call
+from gateway.adapters.stored_rows import read_row, read_rows
 from gateway.channels.names import is_channel_id
 from gateway.lib.bounded_json import MAX_NUMBER
 from gateway.lib.numbers import read_integer
@@ -71,7 +72,7 @@ class DynamoRegistry(DynamoStore):
 
     async def node(self, id: str) -> Node | None:
         item = await self._table.get(_key(_NODE + id))
-        return _node(item) if item else None
+        return read_row("node", id, _node, item) if item else None
 
     async def nodes(self) -> list[Node]:
         async with self._table.client() as client:
@@ -82,7 +83,7 @@ class DynamoRegistry(DynamoStore):
             rows = await self._table.get_many(client, [_key(_NODE + id) for id in ids], ConsistentRead=True)
         if missing := ids - {row[_KEY]["S"].removeprefix(_NODE) for row in rows}:
             await self._drop(missing, int(listed.get("version", {}).get("N", 0)))
-        return [node for node in map(_node, rows) if node is not None]
+        return read_rows("node", _node, ((row[_KEY]["S"], row) for row in rows))
 
     async def claim(self, claim: StreamClaim, item: Mapping[str, Any], replaces: str = "") -> None:
         # The stored claim may be this one: an earlier attempt without an answer may have succeeded.
@@ -141,8 +142,8 @@ def _row(node: Node, expires: float) -> dict[str, Any]:
     return to_item({**fields, "shown": node.shown, "expires": math.ceil(expires)}) | _key(_NODE + node.id)
 
 
-def _node(item: Mapping[str, Any]) -> Node | None:
-    """Returns the node of a row; None if Millrace did not write the row."""
+def _node(item: Mapping[str, Any]) -> Node:
+    """Returns the node of a row. Raises ValueError if Millrace did not write it, or a version with other roles did."""
     match item:
         case {
             "UUID": {"S": str(key)},
@@ -153,7 +154,7 @@ def _node(item: Mapping[str, Any]) -> Node | None:
             "shown": {"M": _} as shown,
         } if role in _ROLES and (count := read_integer(beat, MAX_NUMBER)) is not None:
             return Node(key.removeprefix(_NODE), NodeRole(role), address, count, channel, from_attribute(shown))
-    return None
+    raise ValueError(f"unknown fields, or the role {item.get('role')}")
 
 
 def _session(claim: StreamClaim, item: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,17 +17,20 @@ class ObjectRule:
     """A handler of new objects, and the keys that it accepts.
 
     suffixes: in any case; empty: all. prefix: of accepted keys. excluded: a prefix of other keys; "": none.
+    also: whether a key is accepted whatever its suffix.
     """
 
     handle: ObjectHandler
     suffixes: Sequence[str] = ()
     prefix: str = ""
     excluded: str = ""
+    also: Callable[[str], bool] = lambda key: False
 
     def accepts(self, key: str) -> bool:
         if not key.startswith(self.prefix) or (self.excluded and key.startswith(self.excluded)):
             return False
-        return not self.suffixes or key.lower().endswith(tuple(suffix.lower() for suffix in self.suffixes))
+        suffixes = tuple(suffix.lower() for suffix in self.suffixes)
+        return not suffixes or key.lower().endswith(suffixes) or self.also(key)
 
 
 def object_handler(rules: Sequence[ObjectRule]) -> Callable[[str], Awaitable[None]]:

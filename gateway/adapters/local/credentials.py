@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -80,6 +81,8 @@ class TokenVerifier:
 class AdminToken:
     """The verifier of the admin token, and the file with the token's hash; None if the settings have the token.
 
+    claim: stores a new token for a fleet, and returns False if it has one already; None: the machine is alone.
+
     At the first start, one process makes a token, shows it when its ports are open, and then stores it. A failed start
     stores nothing. Other processes accept no token until they have read the file.
     """
@@ -87,6 +90,7 @@ class AdminToken:
     path: Path | None
     verifier: TokenVerifier
     is_known: bool = True
+    claim: Callable[[], Awaitable[bool]] | None = None
 
     def make(self) -> str:
         """Returns a new token, which the verifier accepts from now on. It is not stored."""
@@ -94,10 +98,29 @@ class AdminToken:
         self.verifier.rotate(token)
         return token
 
+    @property
+    def file_text(self) -> str:
+        """The text of the file for the present token."""
+        return _file_text(self.verifier.digest)
+
+    def stored(self) -> str:
+        """Returns the text of the file; "" if there is none. Raises StoreUnusable."""
+        return _read_if_exists(self._file)
+
     def store(self) -> bool:
         """Stores the hash. Returns False if another process has stored one. Raises StoreUnusable."""
+        return write_once(self._file, f"{self.file_text}\n")
+
+    def replace(self, file_text: str) -> None:
+        """Takes the token of another machine, from the text of its file. Raises StoreUnusable."""
+        digest = _digest_of(file_text, self._file)
+        replace_file(self._file, f"{file_text}\n")
+        self.verifier.digest, self.is_known = digest, True
+
+    @property
+    def _file(self) -> Path:
         assert self.path is not None, "a token in the settings is not stored"
-        return write_once(self.path, _file_text(self.verifier.digest))
+        return self.path
 
     async def follow(self) -> None:
         """Reads the file after each change, until cancelled. `millrace token reset` replaces it."""
@@ -128,15 +151,19 @@ def admin_token(settings: Settings) -> AdminToken:
     return AdminToken(path, TokenVerifier(secrets.token_bytes(32)), is_known=False)  # no token has this hash
 
 
-def replace_admin_token(folder: Path) -> str:
-    """Returns a new token, and stores its hash in the data folder. Raises StoreUnusable."""
+def new_admin_token() -> tuple[str, str]:
+    """Returns a new token, and the text of its file."""
     token = secrets.token_urlsafe(32)
-    replace_file(folder / TOKEN, _file_text(_hash(token)))
-    return token
+    return token, _file_text(_hash(token))
+
+
+def store_admin_token(folder: Path, file_text: str) -> None:
+    """Stores the hash of a token in the data folder. Raises StoreUnusable."""
+    replace_file(folder / TOKEN, f"{file_text}\n")
 
 
 def _file_text(digest: bytes) -> str:
-    return f"sha256:{digest.hex()}\n"
+    return f"sha256:{digest.hex()}"
 
 
 def _read_if_exists(path: Path) -> str:

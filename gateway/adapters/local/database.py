@@ -13,7 +13,7 @@ import aiosqlite
 import structlog
 
 from gateway.adapters.local.data_folder import data_folder
-from gateway.adapters.sql.sql_store import SqlStore, Value
+from gateway.adapters.sql.sql_store import SqlStore, Value, storable_values
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 
 log = structlog.get_logger(__name__)
@@ -159,13 +159,16 @@ class Database(SqlStore):
         await self._open_again()
         with self._errors():
             async with asyncio.timeout(_TIMEOUT):
-                return tuple(await self._connection().execute_fetchall(statement, values))
+                return tuple(await self._connection().execute_fetchall(statement, storable_values(values)))
 
     async def write(self, statement: str, *values: Value) -> int:
         """Returns the number of rows that a statement changed. Raises StoreUnavailable."""
         await self._open_again()
         with self._errors():
-            async with asyncio.timeout(_TIMEOUT), self._connection().execute(statement, values) as cursor:
+            async with (
+                asyncio.timeout(_TIMEOUT),
+                self._connection().execute(statement, storable_values(values)) as cursor,
+            ):
                 return cursor.rowcount
 
     async def write_alone(self, table: str, statement: str, *values: Value) -> int:

@@ -42,7 +42,7 @@ UPDATE channel_list SET
 FROM json_each(?)
 WHERE channel_list.id = json_extract(value, '$[0]') AND changed = json_extract(value, '$[1]')
 """
-    SLUG = "json_extract(item, '$.slug')"
+    HAS_SLUG = "CASE WHEN json_valid(item) THEN json_extract(item, '$.slug') = wanted.slug ELSE false END"
     NUMBER = "rowid"
 
     async def _rename(self, id: str, item: str, new_id: str, new_item: str) -> bool:

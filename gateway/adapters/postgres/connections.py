@@ -18,7 +18,7 @@ import asyncpg
 import structlog
 
 from gateway.adapters.postgres.migrations import MIGRATIONS
-from gateway.adapters.sql.sql_store import Value
+from gateway.adapters.sql.sql_store import Value, storable_values
 from gateway.lib.tasks import Tasks, awaited
 from gateway.ports.errors import StoreUnavailable, StoreUnusable
 
@@ -96,7 +96,7 @@ class PostgresConnections(contextlib.AbstractAsyncContextManager["PostgresConnec
     async def fetch(self, begin: str, statement: str, values: Sequence[Value]) -> list[Any]:
         """Returns the rows of a query. begin: the statement that begins the transaction. Raises StoreUnavailable."""
         async with self._transaction(begin) as connection:
-            return list(await connection.fetch(_numbered(statement), *values))
+            return list(await connection.fetch(_numbered(statement), *storable_values(values)))
 
     async def execute(self, begin: str, statement: str, values: Sequence[Value], lock: str = "") -> int:
         """Returns the number of rows that a statement changed. Raises StoreUnavailable.
@@ -106,7 +106,7 @@ class PostgresConnections(contextlib.AbstractAsyncContextManager["PostgresConnec
         async with self._transaction(begin) as connection:
             if lock:
                 await connection.execute(lock)
-            status = await connection.execute(_numbered(statement), *values)
+            status = await connection.execute(_numbered(statement), *storable_values(values))
         return int(status.rpartition(" ")[2])
 
     # ---- transactions ----

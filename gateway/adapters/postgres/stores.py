@@ -9,7 +9,7 @@ from gateway.adapters.sql.console import ConsoleRows
 from gateway.adapters.sql.events import EventRows
 from gateway.adapters.sql.films import FilmRows
 from gateway.adapters.sql.jobs import JobRows
-from gateway.adapters.sql.registry import NODES, RegistryRows, as_node
+from gateway.adapters.sql.registry import NODES, RegistryRows, read_nodes
 from gateway.adapters.sql.sql_store import SqlStore, Value
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.nodes import ALIVE_SECONDS, Node
@@ -42,7 +42,12 @@ class PostgresStore(SqlStore):
 
 
 class PostgresChannels(ChannelRows, PostgresStore):
-    SLUG = "(item::json->>'slug')"
+    # A row is parsed only if it may have the slug: another row may be damaged. PostgreSQL refuses to parse some escapes
+    # that JSON allows, such as NUL; then the text decides.
+    HAS_SLUG = r"""
+CASE WHEN item !~ ('"slug"\s*:\s*"' || wanted.slug || '"') THEN false
+WHEN item ~* '\\u(0000|d[89a-f])' THEN true ELSE item::json->>'slug' = wanted.slug END
+"""
     NUMBER = "number"
     RANKS = "SELECT key AS id, value::float8 AS rank FROM json_each_text(?::json)"
     ENTER = """
@@ -96,7 +101,7 @@ WITH begun AS (
 """  # noqa: S608 constants
 
     async def beat(self, node: Node) -> Sequence[Node] | None:
-        return [as_node(*row) for row in await self.rows(self._BEAT_AND_LIST, *self.beat_values(node))]
+        return read_nodes(await self.rows(self._BEAT_AND_LIST, *self.beat_values(node)))
 
     async def node(self, id: str) -> Node | None:
         node = await super().node(id)

@@ -2,10 +2,11 @@
 
 import json
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from gateway.adapters.sql.sql_store import SqlStore, Value, to_json
+from gateway.adapters.stored_rows import name_unreadable, read_object, read_row, read_rows, read_rows_by_key
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import ID, Channel
 from gateway.channels.channel_list import ChannelOrder, ChannelPage, ChannelQuery, ListEntry
@@ -15,7 +16,7 @@ from gateway.channels.slugs import SLUG
 from gateway.ports.errors import ChannelExists, NoSuchChannel, SlugTaken
 
 _DELETED: Final = "deleted/"  # prefix of the ids of deleted channels; a channel id has no slash
-_LIVE: Final = "SELECT item FROM channels WHERE substr(id, 1, 8) <> ?"
+_LIVE: Final = "SELECT id, item FROM channels WHERE substr(id, 1, 8) <> ?"
 _OUTDATED: Final = """
 SELECT id, item, changed FROM channel_list JOIN channels USING (id) WHERE name IS NULL ORDER BY id LIMIT 200
 """
@@ -23,7 +24,8 @@ _LISTED: Final = """
 WITH ranks AS ({ranks}), listed AS (
     SELECT channel_list.id, name, search, expires, rank,
         CASE WHEN rank IS NOT NULL THEN 0 WHEN expires < ? THEN 2 ELSE 1 END AS state
-    FROM channel_list LEFT JOIN ranks ON ranks.id = channel_list.id WHERE name IS NOT NULL AND {ids}
+    FROM channel_list LEFT JOIN ranks ON ranks.id = channel_list.id
+    WHERE name IS NOT NULL AND search IS NOT NULL AND {ids}
 )
 """
 _COUNTS: Final = "SELECT state, count(*), sum(CASE WHEN {words} THEN 1 ELSE 0 END) FROM listed GROUP BY state"
@@ -32,7 +34,7 @@ _PAGE: Final = """
     SELECT id, name, expires, rank, state FROM listed WHERE {words} AND state IN ({states})
     ORDER BY {order} LIMIT ? OFFSET ?
 )
-SELECT item FROM page JOIN channels USING (id) ORDER BY {order}
+SELECT id, item FROM page JOIN channels USING (id) ORDER BY {order}
 """
 # Whether a channel has no value for an order, and the value.
 _ORDERS: Final = {
@@ -47,29 +49,31 @@ _PUT: Final = "INSERT INTO channels (id, item) VALUES (?, ?) ON CONFLICT (id) DO
 class ChannelRows(SqlStore):
     """A ChannelStore and DomainStore.
 
-    SLUG: the slug in the column `item`. NUMBER: a column that orders channels by their creation.
+    HAS_SLUG: the condition that the column `item` has the slug `wanted.slug`.
+    NUMBER: a column that orders channels by their creation.
     RANKS: the query for `id` and `rank` in a JSON object. ENTER: the statement that writes entries of the list.
 
-    The table `channel_list` has a ListEntry of each channel. Triggers clear the entry of a changed channel and count
-    its changes, also if an older version of the program changed it. `find` writes cleared entries first.
+    The table `channel_list` has a ListEntry of each channel, without a search text if the channel cannot be read.
+    Triggers clear the entry of a changed channel and count its changes, also if an older version of the program changed
+    it. `find` writes cleared entries first.
     """
 
-    SLUG: ClassVar[str]
+    HAS_SLUG: ClassVar[str]
     NUMBER: ClassVar[str]
     RANKS: ClassVar[str]
     ENTER: ClassVar[str]
 
     async def get(self, id: str) -> Channel:
-        return _channel(await self._item(id))
+        return read_row("channel", id, _channel, (id, await self._item(id)))
 
     async def get_many(self, ids: Collection[str]) -> Mapping[str, Channel | None]:
         marks = ", ".join("?" * len(ids))
         rows = await self.rows(f"SELECT id, item FROM channels WHERE id IN ({marks})", *ids)  # noqa: S608 only marks
-        return {id: _readable(id, text) for id, text in rows}
+        return read_rows_by_key("channel", _channel, ((row[0], row) for row in rows))
 
     async def list(self) -> list[Channel]:
         rows = await self.rows(f"{_LIVE} ORDER BY {self.NUMBER}", _DELETED)
-        return [_channel(text) for (text,) in rows]
+        return _channels(rows)
 
     async def find(self, query: ChannelQuery) -> ChannelPage:
         await self._enter_changes()
@@ -83,51 +87,51 @@ class ChannelRows(SqlStore):
         counts = await self.rows((_LISTED + _COUNTS).format(**parts), *values)
         rows = await self.rows((_LISTED + _PAGE).format(**parts), *values, query.limit, query.offset)
         found = sum(found for state, _, found in counts if state in query.states)
-        return ChannelPage([_channel(text) for (text,) in rows], found, {state: all for state, all, _ in counts})
+        return ChannelPage(_channels(rows), found, {state: all for state, all, _ in counts})
 
     async def _enter_changes(self) -> None:
         while rows := await self.rows(_OUTDATED):
-            entries = [(id, changed, ListEntry.of(_channel(text))) for id, text, changed in rows]
-            values = [(id, changed, entry.name, entry.search, entry.expires) for id, changed, entry in entries]
+            values = [(id, changed, *_entry(id, text)) for id, text, changed in rows]
             if not await self.write(self.ENTER, json.dumps(values)):
                 return  # all of them were changed again; the next list has them
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
         text = to_json(item)
-        id, slug = item[ID], _channel(text).slug
+        id, slug = item[ID], Channel(item).slug
         added = await self._write(
             "INSERT INTO channels (id, item) SELECT ?, ? WHERE {} ON CONFLICT DO NOTHING", (id, text), id, slug
         )
         if not added:
             await self._check_slug(id, slug)
             raise ChannelExists(id)
-        return _channel(text)
+        return _channel((id, text))
 
     async def update(self, id: str, changes: Mapping[str, Any]) -> Channel:
         # Reads, merges, and writes only if the row is unchanged. If the loop repeats, another writer succeeded.
         while True:
             old = await self._item(id)
-            new = to_json({**json.loads(old), **changes, ID: id})
-            slug = _channel(new).slug if SLUG in changes else ""
+            item = {**read_row("channel", id, read_object, old), **changes, ID: id}
+            new, slug = to_json(item), Channel(item).slug if SLUG in changes else ""
             statement = "UPDATE channels SET item = ? WHERE id = ? AND item = ? AND {}"
             if await self._write(statement, (new, id, old), id, slug):
-                return _channel(new)
+                return _channel((id, new))
             await self._check_slug(id, slug)
 
     async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
         # One statement replaces the row with the deleted record, if the row is unchanged.
         while True:
             old = await self._item(id)
-            deleted = DeletedChannel.of(_channel(old), now, media=media)
+            channel = read_row("channel", id, _channel, (id, old))
+            deleted = DeletedChannel.of(channel, now, media=media)
             if await self._rename(id, old, _DELETED + id, to_json(deleted.item)):
                 return deleted
 
     async def get_deleted(self, id: str) -> DeletedChannel:
-        return DeletedChannel(json.loads(await self._item(id, _DELETED)))
+        return read_row("deleted channel", id, _deleted, (id, await self._item(id, _DELETED)))
 
     async def list_deleted(self) -> Sequence[DeletedChannel]:
-        rows = await self.rows("SELECT item FROM channels WHERE substr(id, 1, 8) = ?", _DELETED)
-        return [DeletedChannel(json.loads(text)) for (text,) in rows]
+        rows = await self.rows("SELECT id, item FROM channels WHERE substr(id, 1, 8) = ?", _DELETED)
+        return read_rows("deleted channel", _deleted, ((row[0], row) for row in rows))
 
     async def put_deleted(self, deleted: DeletedChannel) -> None:
         await self.write(_PUT, _DELETED + deleted.id, to_json(deleted.item))
@@ -157,17 +161,17 @@ class ChannelRows(SqlStore):
         if not slug:
             return await self.write(statement.format("true"), *values)
         condition = f"NOT EXISTS ({self._taken()})"
-        return await self.write_alone("channels", statement.format(condition), *values, id, slug, slug)
+        return await self.write_alone("channels", statement.format(condition), *values, slug, id)
 
     async def _check_slug(self, id: str, slug: str) -> None:
         """Raises SlugTaken if another channel has the slug."""
-        if slug and await self.rows(self._taken(), id, slug, slug):
+        if slug and await self.rows(self._taken(), slug, id):
             raise SlugTaken(slug)
 
     def _taken(self) -> str:
         """Returns the query whether another channel has a slug, or an id equal to it. It reads all rows."""
-        others = "SELECT 1 FROM channels WHERE id <> ? AND substr(id, 1, 8) <> 'deleted/'"
-        return f"{others} AND (id = ? OR {self.SLUG} = ?)"
+        others = "SELECT 1 FROM channels, (SELECT CAST(? AS text) AS slug) AS wanted WHERE id <> ?"
+        return f"{others} AND substr(id, 1, 8) <> 'deleted/' AND (id = wanted.slug OR {self.HAS_SLUG})"
 
     async def _item(self, id: str, prefix: str = "") -> str:
         rows = await self.rows("SELECT item FROM channels WHERE id = ?", prefix + id) if is_channel_id(id) else ()
@@ -176,14 +180,29 @@ class ChannelRows(SqlStore):
         return str(rows[0][0])
 
 
-def _channel(text: str) -> Channel:
-    return Channel(json.loads(text))
+def _channel(row: tuple[str, str]) -> Channel:
+    """Returns the channel of an id and an item. Raises ValueError, RecursionError."""
+    id, text = row
+    item = read_object(text)
+    if item.get(ID) != id:
+        raise ValueError("its field `id` is missing, or another one")
+    return Channel(item)
 
 
-def _readable(id: str, text: str) -> Channel | None:
-    """Returns the channel in a row; None if another program has written something else."""
+def _channels(rows: Iterable[tuple[str, str]]) -> list[Channel]:
+    return read_rows("channel", _channel, ((row[0], row) for row in rows))
+
+
+def _deleted(row: tuple[str, str]) -> DeletedChannel:
+    id, text = row
+    return DeletedChannel({**read_object(text), ID: id.removeprefix(_DELETED)})
+
+
+def _entry(id: str, text: str) -> tuple[str, str | None, int]:
+    """Returns name, search text and expiry of a ListEntry. A row that cannot be read has no search text."""
     try:
-        item = json.loads(text)
-    except (ValueError, TypeError, RecursionError):
-        return None
-    return Channel(item) if isinstance(item, dict) and item.get(ID) == id else None
+        entry = ListEntry.of(_channel((id, text)))
+    except (ValueError, RecursionError) as error:
+        name_unreadable("channel", id, error)
+        return "", None, 0
+    return entry.name, entry.search, entry.expires

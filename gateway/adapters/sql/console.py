@@ -1,10 +1,10 @@
 """Users, login sessions and profiles of the console in a SQL database, one row each."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.adapters.sql.sql_store import SqlStore, to_json
+from gateway.adapters.stored_rows import read_object, read_row, read_rows
 from gateway.ports.stores import ConsoleEntry
 
 _INSERT: Final = "INSERT INTO people VALUES (?, ?, ?, ?) ON CONFLICT"
@@ -21,7 +21,7 @@ class ConsoleRows(SqlStore):
 
     async def get(self, kind: str, key: str) -> dict[str, Any] | None:
         rows = await self.rows(_GET, kind, key, self._clock())
-        return dict(json.loads(rows[0][0])) if rows else None
+        return read_row(kind, key, read_object, rows[0][0]) if rows else None
 
     async def add(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
         await self._delete_expired()
@@ -39,11 +39,16 @@ class ConsoleRows(SqlStore):
 
     async def list(self, kind: str) -> dict[str, dict[str, Any]]:
         rows = await self.rows(_LIST, kind, self._clock())
-        return {key: json.loads(text) for key, text in rows}
+        return dict(read_rows(kind, lambda row: (row[0], read_object(row[1])), ((row[0], row) for row in rows)))
 
     async def entries(self) -> Sequence[ConsoleEntry]:
         rows = await self.rows(_ALL, self._clock())
-        return [ConsoleEntry(kind, key, json.loads(text), expires) for kind, key, text, expires in rows]
+        return read_rows("entry", _entry, ((f"{row[0]}/{row[1]}", row) for row in rows))
 
     async def _delete_expired(self) -> None:
         await self.write("DELETE FROM people WHERE expires > 0 AND expires <= ?", self._clock())
+
+
+def _entry(row: Sequence[Any]) -> ConsoleEntry:
+    kind, key, text, expires = row
+    return ConsoleEntry(kind, key, read_object(text), expires)

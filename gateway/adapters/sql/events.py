@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from gateway.adapters.sql.sql_store import SqlStore, to_json
+from gateway.adapters.stored_rows import read_object, read_rows
 from gateway.ports.events import EventType, StoredEvent
 from gateway.ports.stores import EventQuery
 
@@ -47,9 +48,7 @@ class EventRows(SqlStore):
         where = f"WHERE {' AND '.join(used)}" if used else ""
         select = f"SELECT id, type, time, channel, node, data FROM events {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 constants
         rows = await self.rows(select, *used.values(), query.limit)
-        return [
-            StoredEvent(id, type, time, channel, node, json.loads(data)) for id, type, time, channel, node, data in rows
-        ]
+        return read_rows("event", _event, ((row[0], row) for row in rows))
 
     async def trim(self, oldest: str, most: int) -> None:
         expired = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE id < ? ORDER BY id LIMIT ?)"
@@ -57,3 +56,8 @@ class EventRows(SqlStore):
         refused = str(EventType.PUBLISH_REFUSED)
         await self.write(_TRIM_TYPE, refused, refused, most // 2, _MAX_DELETED)
         await self.write(_TRIM, most, _MAX_DELETED)
+
+
+def _event(row: Sequence[Any]) -> StoredEvent:
+    *fields, data = row
+    return StoredEvent(*fields, read_object(data))

@@ -1,14 +1,15 @@
 """Films in a SQL database. Each film is one row: its fields as JSON, and columns for sorted lists and searches."""
 
-import json
 from typing import Final
 
 from gateway.adapters.sql.sql_store import SqlStore, to_json
+from gateway.adapters.stored_rows import read_object, read_row, read_rows
 from gateway.ports.errors import NoSuchFilm
 from gateway.ports.films import LISTED, Film, FilmState, search_form
 
 _NEWEST: Final = """
-SELECT item FROM films WHERE listed = 1 AND (created, key) < (?, ?) AND (? = '' OR replace(search, ?, '') <> search)
+SELECT key, item FROM films
+WHERE listed = 1 AND (created, key) < (?, ?) AND (? = '' OR replace(search, ?, '') <> search)
 ORDER BY created DESC, key DESC LIMIT ?
 """
 _LAST: Final = 1 << 62  # milliseconds; later than every film
@@ -25,7 +26,7 @@ class FilmRows(SqlStore):
         rows = await self.rows("SELECT item FROM films WHERE key = ?", key)
         if not rows:
             raise NoSuchFilm(key)
-        return _film(rows[0][0])
+        return read_row("film", key, _film, rows[0][0])
 
     async def change(self, film: Film) -> bool:
         statement = (
@@ -39,11 +40,11 @@ class FilmRows(SqlStore):
 
     async def newest(self, limit: int, after: tuple[int, str] | None = None, search: str = "") -> list[Film]:
         wanted = search_form(search)
-        return [_film(text) for (text,) in await self.rows(_NEWEST, *(after or (_LAST, "")), wanted, wanted, limit)]
+        return read_rows("film", _film, await self.rows(_NEWEST, *(after or (_LAST, "")), wanted, wanted, limit))
 
     async def in_state(self, state: FilmState) -> list[Film]:
-        rows = await self.rows("SELECT item FROM films WHERE state = ? ORDER BY created, key", str(state))
-        return [_film(text) for (text,) in rows]
+        rows = await self.rows("SELECT key, item FROM films WHERE state = ? ORDER BY created, key", str(state))
+        return read_rows("film", _film, rows)
 
     async def marked(self, name: str) -> bool:
         return bool(await self.rows("SELECT 1 FROM marks WHERE name = ?", name))
@@ -59,4 +60,4 @@ def _row(film: Film) -> tuple[str, int, int, int, str, str]:
 
 
 def _film(text: str) -> Film:
-    return Film.of_item(json.loads(text))
+    return Film.of_item(read_object(text))

@@ -1,8 +1,7 @@
 """VOD jobs in a SQL database. Each job is one row: its fields as JSON, and its version."""
 
-import json
-
 from gateway.adapters.sql.sql_store import SqlStore, to_json
+from gateway.adapters.stored_rows import read_object, read_row, read_rows
 from gateway.ports.errors import JobChanged, JobExists, NoSuchJob
 from gateway.ports.jobs import StoredJob
 
@@ -18,15 +17,15 @@ class JobRows(SqlStore):
         rows = await self.rows("SELECT item FROM jobs WHERE id = ?", id)
         if not rows:
             raise NoSuchJob(id)
-        return _job(rows[0][0])
+        return read_row("job", id, _job, rows[0][0])
 
     async def newest(self, limit: int, before: str = "") -> list[StoredJob]:
-        select = "SELECT item FROM jobs WHERE ? = '' OR id < ? ORDER BY id DESC LIMIT ?"
+        select = "SELECT id, item FROM jobs WHERE ? = '' OR id < ? ORDER BY id DESC LIMIT ?"
         rows = await self.rows(select, before, before, limit)
-        return [_job(text) for (text,) in rows]
+        return read_rows("job", _job, rows)
 
     async def unfinished(self) -> list[StoredJob]:
-        return [_job(text) for (text,) in await self.rows("SELECT item FROM jobs WHERE finished = 0 ORDER BY id")]
+        return read_rows("job", _job, await self.rows("SELECT id, item FROM jobs WHERE finished = 0 ORDER BY id"))
 
     async def change(self, job: StoredJob) -> None:
         update = "UPDATE jobs SET finished = ?, version = ?, item = ? WHERE id = ? AND version = ?"
@@ -45,4 +44,4 @@ def _row(job: StoredJob) -> tuple[int, int, str]:
 
 
 def _job(text: str) -> StoredJob:
-    return StoredJob.of_item(json.loads(text))
+    return StoredJob.of_item(read_object(text))

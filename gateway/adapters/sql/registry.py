@@ -1,9 +1,10 @@
 """Nodes and their stream claims in a SQL database."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from gateway.adapters.sql.sql_store import SqlStore, to_json
+from gateway.adapters.stored_rows import read_row, read_rows
 from gateway.channels.names import is_channel_id
 from gateway.lib import bounded_json
 from gateway.ports.errors import HeldByOtherNode
@@ -49,10 +50,10 @@ INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
 
     async def node(self, id: str) -> Node | None:
         rows = await self.rows(f"{NODES} AND id = ?", id)
-        return as_node(*rows[0]) if rows else None
+        return read_row("node", id, _node, rows[0]) if rows else None
 
     async def nodes(self) -> list[Node]:
-        return [as_node(*row) for row in await self.rows(NODES)]
+        return read_nodes(await self.rows(NODES))
 
     async def claim(self, claim: StreamClaim, item: Mapping[str, Any], replaces: str = "") -> None:
         now = self._clock()
@@ -89,8 +90,17 @@ INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
         return _to_claim(*rows[0]) if rows else None
 
 
-def as_node(id: str, role: str, address: str, beat: int, channel: str, shown: str) -> Node:
-    return Node(id, NodeRole(role), address, beat, channel, bounded_json.loads(shown))
+def read_nodes(rows: Iterable[Sequence[Any]]) -> list[Node]:
+    """Returns the nodes of the rows of NODES. A newer version may have roles that this one does not know."""
+    return read_rows("node", _node, ((row[0], row) for row in rows))
+
+
+def _node(row: Sequence[Any]) -> Node:
+    id, role, address, beat, channel, shown = row
+    fields = bounded_json.loads(shown)
+    if not isinstance(fields, dict):
+        raise ValueError("`shown` is no JSON object")
+    return Node(id, NodeRole(role), address, beat, channel, fields)
 
 
 def _to_claim(stream: str, node: str, address: str, claim: str, started: float, left: int, cluster: int) -> StreamClaim:

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from gateway.lib.texts import storable
+
 Value: TypeAlias = str | int | float
 
 
@@ -27,6 +29,11 @@ class SqlStore(ABC):
     @abstractmethod
     async def write_alone(self, table: str, statement: str, *values: Value) -> int:
         """Like `write`. No other process changes the table between the reads and the writes of the statement."""
+
+
+def storable_values(values: Sequence[Value]) -> list[Value]:
+    """Returns the values of a statement as every database can store them. Keys that none can store are in no row."""
+    return [storable(value) if isinstance(value, str) else value for value in values]
 
 
 def to_json(value: Mapping[str, Any]) -> str:

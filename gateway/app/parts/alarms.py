@@ -37,9 +37,9 @@ async def build_alarms(
         host = socket.gethostname()
         alarms.settle(f"{FaultKind.DISK}//{host}")
         alarms.settle(f"{FaultKind.NODE_GONE}/")
-        tasks.start(TrafficWatch(board, lambda: alarms.stored.rules, diagnosis.traffic).run(), "traffic watch")
-        tasks.start(NodeWatch(board, host, diagnosis.node_status.disk, cluster.gone).run(), "node watch")
-    tasks.start(alarms.run(), "alarms")
+        tasks.keep(TrafficWatch(board, lambda: alarms.stored.rules, diagnosis.traffic).run, "traffic watch")
+        tasks.keep(NodeWatch(board, host, diagnosis.node_status.disk, cluster.gone).run, "node watch")
+    tasks.keep(alarms.run, "alarms")
     return alarms
 
 

@@ -85,6 +85,7 @@ def build_context(gateway: GatewayParts, metrics_of_all: Callable[[], Awaitable[
         broadcast_servers=jobs.broadcast_servers,
         servers_by_key=gateway.publishers.servers.list,
         certificate=lambda: node.certificate.status() if node.certificate is not None else None,
+        speech=bool(settings.captions.engine),
         pages=settings.admin.console,
         tasks=settings.workers.runner == "ecs",
         upload_origin=UploadOrigin(stores.objects if stores.bucket else None),
@@ -116,7 +117,7 @@ def _authenticators(parts: NodeParts, store: ConsoleStore, tls: ssl.SSLContext |
         provider = OpenIdProvider(oidc, reachable=settings.egress.allow, tls=tls)
     limits = LoginLimits(settings.admin.session_idle, settings.admin.session_most)
     refusals = settings.limits.refusals_per_minute
-    return Authenticators(store, parts.verifier, limits, refusals_per_minute=refusals, provider=provider)
+    return Authenticators(store, parts.token.verifier, limits, refusals_per_minute=refusals, provider=provider)
 
 
 def _cloudfront_signer(settings: CloudFrontSettings) -> CloudFrontSigner | None:

@@ -7,6 +7,7 @@ import structlog
 
 from gateway import __version__
 from gateway.adapters.cloud import AwsServices
+from gateway.adapters.shared_admin_token import share_token, shares_token
 from gateway.adapters.stores import Stores, open_stores
 from gateway.adapters.webhooks import Webhooks
 from gateway.app.node_parts import NodeParts
@@ -34,6 +35,8 @@ async def open_backends(parts: NodeParts) -> Backends:
     parts.readiness.add_optional(stores.unusable)
     for name, reason in stores.unusable().items():
         log.error("a store cannot be used, live streams go on without it", store=name, reason=reason)
+    if parts.first and shares_token(settings):
+        await share_token(parts.token, stores.console, parts.tasks)
     tls = outgoing_tls(settings.tls.ca)
     if settings.hooks.url:
         hooks = Webhooks(settings.hooks, metrics.hooks, user_agent=f"Millrace/{__version__}", tls=tls)

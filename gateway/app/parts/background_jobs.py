@@ -20,10 +20,12 @@ from gateway.vod.bin import Bin
 from gateway.vod.films import Films, forget_film
 from gateway.vod.object_player import ObjectPlayer
 from gateway.vod.sources import VodSources
+from gateway.vod.uploads import is_film_upload
 from gateway.vod.vod_service import VodService
 
 if TYPE_CHECKING:
     from gateway.adapters.aws.broadcast_server_table import BroadcastServerTable
+    from gateway.adapters.aws.s3_events import ObjectHandler, ObjectRule
     from gateway.adapters.stores import Stores
     from gateway.alarms.alarms import Alarms
     from gateway.app.node_parts import NodeParts
@@ -61,19 +63,18 @@ class BackgroundJobs:
 
     def start(self) -> None:
         """Starts the jobs. They run until the process's tasks end, or until `stop`."""
-        self._start(self.vod_service.runner.run(), "VOD jobs")
-        self._start(self.vod_service.films.run(), "films")
-        self._start(self.retention.run(), "retention")
-        self._start(self.rewind_deletion.run(), "rewind deletion")
-        self._start(self.media_deletion.run(), "media deletion")
-        emptied = run_periodically(self.bin.delete_old, "the bin could not be emptied", *_BIN_SECONDS)
+        self._start(self.vod_service.runner.run, "VOD jobs")
+        self._start(self.vod_service.films.run, "films")
+        self._start(self.retention.run, "retention")
+        self._start(self.rewind_deletion.run, "rewind deletion")
+        self._start(self.media_deletion.run, "media deletion")
+        emptied = partial(run_periodically, self.bin.delete_old, "the bin could not be emptied", *_BIN_SECONDS)
         self._start(emptied, "bin")
-        notices = run_periodically(
-            self._notices.run_once, "keys that expire soon cannot be announced", 0, INTERVAL_SECONDS
-        )
+        failure = "keys that expire soon cannot be announced"
+        notices = partial(run_periodically, self._notices.run_once, failure, 0, INTERVAL_SECONDS)
         self._start(notices, "key notices")
         if self._settings.kvs.stream:
-            self._tasks.start(self.kvs.run(), "kinesis jobs")
+            self._tasks.keep(self.kvs.run, "kinesis jobs")
         self._read_bucket_events()
         if self._broadcast_table is not None and self._settings.ecs.events:
             from gateway.adapters.aws.sqs_reader import SqsReader
@@ -82,7 +83,7 @@ class BackgroundJobs:
             assert self._stores.aws is not None, "AWS is open, because ecs.events is set"
             ecs = self._settings.ecs
             reader = SqsReader(self._stores.aws, ecs.events, TaskEvents(ecs, self._broadcast_table).handle)
-            self._start(reader.run(), "task events")
+            self._start(reader.run, "task events")
 
     def _read_bucket_events(self) -> None:
         """Starts to read the queues of new objects. `vod.queue` and `kvs.queue` may be one queue."""
@@ -93,12 +94,12 @@ class BackgroundJobs:
         from gateway.adapters.aws.sqs_reader import SqsReader
 
         assert self._stores.aws is not None, "AWS is open, because a queue is set"
-        films = ObjectRule(self.vod_service.submit_object, vod.suffixes, excluded=kvs.prefix if kvs.queue else "")
+        films = film_rule(self.vod_service.submit_object, self._settings)
         objects = ObjectRule(self.kvs.submit_object, kvs.suffixes, kvs.prefix)
         for url in {vod.queue, kvs.queue} - {""}:
             rules = [rule for queue, rule in ((vod.queue, films), (kvs.queue, objects)) if queue == url]
             room = self.kvs.wait_for_room if url == kvs.queue else None
-            self._start(SqsReader(self._stores.aws, url, object_handler(rules), room=room).run(), "queue")
+            self._start(SqsReader(self._stores.aws, url, object_handler(rules), room=room).run, "queue")
 
     @property
     def broadcast_servers(self) -> Callable[[], Awaitable[list[dict[str, str]]]] | None:
@@ -114,8 +115,16 @@ class BackgroundJobs:
         for task in self._running:
             task.cancel()
 
-    def _start(self, job: Coroutine[Any, Any, None], name: str) -> None:
-        self._running.append(self._tasks.start(job, name))
+    def _start(self, job: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        self._running.append(self._tasks.keep(job, name))
+
+
+def film_rule(submit: ObjectHandler, settings: Settings) -> ObjectRule:
+    """Returns which new objects of a bucket become VOD jobs: those of vod.suffixes, and all uploads of films."""
+    from gateway.adapters.aws.s3_events import ObjectRule
+
+    excluded = settings.kvs.prefix if settings.kvs.queue else ""
+    return ObjectRule(submit, settings.vod.suffixes, excluded=excluded, also=is_film_upload)
 
 
 def media_deletion(settings: Settings, stores: Stores) -> MediaDeletion:

@@ -28,5 +28,5 @@ def build_changes(
     watch = ChannelWatch(live.hub, stores.channels, backends.event_log.since, stores.changes)
     effects = ChangeEffects(record, forget=viewers.channels.forget, apply=watch.apply, tell_nodes=cluster.changed)
     changes = ChannelChanges(stores.channels, stores.objects, effects)
-    parts.tasks.start(watch.run(changes), "stored channels")
+    parts.tasks.keep(lambda: watch.run(changes), "stored channels")
     return changes

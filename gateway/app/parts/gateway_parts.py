@@ -89,7 +89,7 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
         member,
         changes,
         pushes,
-        PublisherResponders(node, stores.domains, viewers.channels.cached, cluster),
+        PublisherResponders(node, live.hub, stores.domains, viewers.channels.cached, cluster),
         diagnosis,
         ClipService(stores.objects, outputs.archive, sources, node.events, node.settings.clips),
         BackgroundJobs(node, stores, outputs, alarms),

@@ -62,7 +62,7 @@ async def build_live(parts: NodeParts, backends: Backends, memory: Backlogs) -> 
     )
     metrics.read_from(health)
     await stack.enter_async_context(parts.tasks)
-    parts.tasks.start(health.run(), "health")
+    parts.tasks.keep(health.run, "health")
     return Live(hub, CueLog(hub, events), outputs, remote_viewers)
 
 

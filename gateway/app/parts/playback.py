@@ -41,16 +41,15 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
     node, stores, viewers, live = gateway.node, gateway.backends.stores, gateway.viewers, gateway.live
     settings, tasks, channels = node.settings, node.tasks, viewers.channels
     rewind = Rewind(stores.objects, tasks)
-    pages = FilmPages(stores.films, stores.objects, channels.owners)
+    pages = FilmPages(stores.films, stores.objects, channels.owners, viewers.site, settings.playback.public_url)
     recordings = RecordingFiles(stores.objects, pages)
-    vod_files = VodFiles(recordings, pages.film, viewers.protection, channels.owners, viewers.play_hook)
+    vod_files = VodFiles(recordings, pages.film, viewers.protection, channels.owners, viewers.plays.hook)
     http_cache = gateway.member.http_cache if gateway.member is not None else None
     live_playback = LivePlayback(
         streams=played.streams,
         routes=_routes(gateway, rewind, viewers.counts),
         flv=FlvViewers(settings.limits.viewer_backlog),
         viewers=viewers.counts,
-        wait_for_publisher=settings.stream.wait_for_publisher,
         start_output=start_output,
         remote_files=http_cache,
         reports=viewer_reports(node, http_cache),
@@ -68,11 +67,11 @@ def build_playback(gateway: GatewayParts, played: PlayedStreams) -> Playback:
     public = PublicChannels(stores.channels.list, count_live_viewers, settings.playback.auth, tasks)
     channel_list = ChannelList(public.entries, tasks)
     router = PlaybackRouter(
-        PlaybackAccess(channels.cached, viewers.protection, channels.owners, channels.slugs),
+        PlaybackAccess(viewers.plays, channels.owners, channels.slugs),
         live_playback,
         Pages(settings.playback.public_url, settings.playback.player_hosts, site=viewers.site),
         Health(node.readiness.missing, node.readiness.degraded),
-        StoredPlayback(recordings, Posters(stores.objects, tasks), channel_list, gateway.publishers.routes(live.hub)),
+        StoredPlayback(recordings, Posters(stores.objects, tasks), channel_list, gateway.publishers.routes()),
         {"vod": vod_files},
     )
     node_files = InternalPlayback(

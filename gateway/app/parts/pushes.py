@@ -30,6 +30,7 @@ from gateway.ports.errors import ChannelExists, InvalidField, NameInUse, NoSuchC
 
 log = structlog.get_logger(__name__)
 
+_RETURN_SECONDS: Final = 2.0  # in which the store must answer for a stream that is held here
 _IN_USE_SECONDS: Final = 0.5  # for which a push waits for the end of another one
 _RETRY_SECONDS: Final = 0.05
 
@@ -52,19 +53,21 @@ class Pushes:
 class _HeldChannels:
     """A ChannelReader for pushes. While the store is unavailable, the channels of streams held here stay readable.
 
-    So a publisher can return to its stream. Its channel may have been changed meanwhile.
+    So a publisher can return to its stream, also if the store is connected and does not answer: the stream must not end
+    before that is known. Its channel may have been changed meanwhile.
     """
 
     store: ChannelReader
     hub: Hub
 
     async def get(self, id: str) -> Channel:
-        try:
+        stream = self.hub.held(id)
+        if stream is None:
             return await self.store.get(id)
-        except StoreUnavailable:
-            stream = self.hub.held(id)
-            if stream is None:
-                raise
+        try:
+            async with asyncio.timeout(_RETURN_SECONDS):
+                return await self.store.get(id)
+        except (StoreUnavailable, TimeoutError):
             return stream.channel
 
 

@@ -37,7 +37,7 @@ _PART_TARGET: Final = re.compile(rb"PART-TARGET=([0-9]{1,6}(?:\.[0-9]{1,9})?)")
 _SEQUENCE: Final = re.compile(rb"#EXT-X-MEDIA-SEQUENCE:([0-9]{1,18})")
 _FORWARDED: Final = (
     "Content-Type", "Cache-Control", "ETag", "Last-Modified", "Retry-After", "Content-Range", "Content-Disposition",
-    "Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options", BIT_RATE,
+    "Content-Security-Policy", "Referrer-Policy", BIT_RATE,
 )  # fmt: skip
 _MAX_BIT_RATE: Final = 10**12
 

@@ -10,6 +10,7 @@ import structlog
 
 from gateway.cluster.members.node_address import StreamLocator
 from gateway.lib.clocks import Clock
+from gateway.lib.tasks import kept
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.events import Event, Events, EventType
 from gateway.ports.nodes import Node
@@ -41,6 +42,7 @@ class Membership:
         self._describe = describe
         self._events = events
         self._beat = 0
+        self._joined = False
         self._failed_at: float | None = None  # the time of the first heartbeat that failed, seconds since 1970
 
     async def run(self) -> None:
@@ -48,25 +50,28 @@ class Membership:
 
         It retries if the registry does not answer. Streams continue.
         """
-        joined = False
         try:
-            while True:
-                self._beat += 1
-                node = replace(self._describe(), beat=self._beat)
-                try:
-                    if joined:
-                        if (nodes := await self._registry.beat(node)) is not None:
-                            self._seen(nodes)
-                    else:
-                        await self._registry.join(node)
-                    joined = True
-                    self._answered(node.id)
-                except StoreUnavailable as error:
-                    self._did_not_answer(str(error))
-                await asyncio.sleep(BEAT_SECONDS)
+            await kept(self._beat_regularly, "membership")
         finally:
-            if joined:
+            if self._joined:
+                self._joined = False
                 await self._leave()
+
+    async def _beat_regularly(self) -> None:
+        while True:
+            self._beat += 1
+            node = replace(self._describe(), beat=self._beat)
+            try:
+                if self._joined:
+                    if (nodes := await self._registry.beat(node)) is not None:
+                        self._seen(nodes)
+                else:
+                    await self._registry.join(node)
+                self._joined = True
+                self._answered(node.id)
+            except StoreUnavailable as error:
+                self._did_not_answer(str(error))
+            await asyncio.sleep(BEAT_SECONDS)
 
     @property
     def fails(self) -> bool:

@@ -44,6 +44,7 @@ class NodeList:
         # Nodes that were expected in vain. The nodes were read once for each.
         self._missed: BoundedDict[str, None] = BoundedDict(_MAX_MISSED)
         self._is_urgent = False
+        self._has_two_fleets = False
         self.live: dict[str, Node] = {}
         self.reads = 0
 
@@ -58,8 +59,19 @@ class NodeList:
         self._registry_failed = False
         self._liveness.observe_all(nodes)
         self.live = {node.id: node for node in nodes if self._liveness.is_alive(node.id)}
+        self._look_for_other_fleets()
         self._read_at = self._clock()
         self.reads += 1
+
+    def _look_for_other_fleets(self) -> None:
+        """Logs once that nodes have different secrets. They would refuse the keys, and the requests, of each other."""
+        addresses = {str(mark): node.address for node in self.live.values() if (mark := node.shown.get("fleet"))}
+        if len(addresses) > 1 and not self._has_two_fleets:
+            nodes = sorted(addresses.values())
+            log.warning(
+                "two fleets share one registry: these nodes have different values of cluster.secret", nodes=nodes
+            )
+        self._has_two_fleets = len(addresses) > 1
 
     def request(self, expected: str = "") -> bool:
         """Starts a read if it is needed. Returns whether it is: the last one is too old, or lacks a node.

@@ -11,6 +11,7 @@ from gateway.channels.names import channel_of
 from gateway.cluster.members.node_address import FindSockets, NodeAddress
 from gateway.lib.bounded_dict import BoundedDict
 from gateway.lib.clocks import Clock
+from gateway.lib.tasks import kept
 from gateway.lib.token_bucket import TokenBucket
 from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.nodes import StreamClaim
@@ -106,18 +107,21 @@ class RegistryLocator:
     async def run(self) -> None:
         """Looks up names in batches, until it is cancelled."""
         try:
-            while True:
-                await self._requested.wait()
-                await asyncio.sleep(_GATHER_SECONDS)
-                batch = dict(itertools.islice(self._waiting.items(), _BATCH))
-                await self._look_up_batch(batch)
-                for name in batch:  # removed only now, so that new callers wait for this answer
-                    del self._waiting[name]
-                if not self._waiting:
-                    self._requested.clear()
+            await kept(self._look_up_batches, "look-ups")
         finally:
             for future in self._waiting.values():
                 future.cancel()
+
+    async def _look_up_batches(self) -> None:
+        while True:
+            await self._requested.wait()
+            await asyncio.sleep(_GATHER_SECONDS)
+            batch = dict(itertools.islice(self._waiting.items(), _BATCH))
+            await self._look_up_batch(batch)
+            for name in batch:  # removed only now, so that new callers wait for this answer
+                del self._waiting[name]
+            if not self._waiting:
+                self._requested.clear()
 
     async def _look_up_batch(self, batch: dict[str, asyncio.Future[_CachedAddress]]) -> None:
         self.lookups += len(batch)

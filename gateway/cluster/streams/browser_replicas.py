@@ -150,7 +150,7 @@ class PulledStreams:
     def start(self, tasks: Tasks) -> None:
         """Starts the tasks of the hubs."""
         for replicas in self._replicas:
-            tasks.start(replicas.hub.run(), "replicas")
+            tasks.keep(replicas.hub.run, "replicas")
 
     def count(self, traffic: TrafficCounts) -> None:
         """Counts the bytes to viewers of future streams."""

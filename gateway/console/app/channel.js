@@ -1,7 +1,7 @@
 /** Reads a channel of the API like the gateway does: "true" and true are equal. */
 
 import { moment } from "./format.js";
-import { language, t } from "./i18n.js";
+import { hasWords, language, t } from "./i18n.js";
 import { installedSwitches } from "./installed_outputs.js";
 import { unreachable } from "./session.js";
 
@@ -107,8 +107,37 @@ export const OUTPUTS = /** @type {const} */ ([
   ["isCaption", "captions"],
 ]);
 
+/** @param {string} name  of a field @returns {string | undefined} the output that it switches on */
+export const outputOfFlag = (name) => OUTPUTS.find(([flag]) => flag === name)?.[1];
+
+/** @param {string} name  of a field @returns {string} its label; the texts of the editor must be loaded */
+export function fieldLabel(name) {
+  const output = outputOfFlag(name);
+  return hasWords(`field.${name}`) || !output ? t(`field.${name}`) : t(`output.${output}`);
+}
+
 /** The flags of the renditions that the standard ladder can have. */
 export const RUNGS = ["ld", "sd", "hd", "ud"];
+
+/** @param {Session | null} session @returns {{width: number, height: number}} of the live picture; 0: unknown */
+export function pictureSize(session) {
+  const video = session?.tracks.find(({ kind }) => kind === "video");
+  return { width: video?.["width"] ?? 0, height: video?.["height"] ?? 0 };
+}
+
+/** The largest pictures of these renditions. @type {Record<string, readonly [number, number]>} */
+const BOXES = { ld: [640, 360], sd: [854, 480], hd: [1280, 720], ud: [1920, 1080] };
+
+/**
+ * The renditions that the gateway omits, because they are larger than the live source. It keeps at least the smallest.
+ * @param {Session | null} session
+ * @returns {string[]}
+ */
+export function largerRungs(session) {
+  const { width, height } = pictureSize(session);
+  const larger = (/** @type {string} */ rung) => width > 0 && (BOXES[rung]?.[0] ?? 0) > width && (BOXES[rung]?.[1] ?? 0) > height;
+  return RUNGS.slice(1).filter(larger);
+}
 
 /** The entries of a list, which may be stored as a text with commas. @param {unknown} value @returns {string[]} */
 export function entriesOf(value) {
@@ -171,6 +200,9 @@ export function mayEmbed(channel, url) {
   return list.some((entry) => entry === "*"
     || [location.hostname, full].some((host) => (entry.startsWith("*.") ? host.endsWith(entry.slice(1)) : host === entry)));
 }
+
+/** Makes a text an address of a channel. @param {string} text @returns {string} */
+export const slugOf = (text) => text.toLowerCase().normalize("NFD").replace(/\p{M}/gu, "").replace(/[^a-z0-9-]+/g, "-").slice(0, 64);
 
 /** Replaces characters that a file name may not have. @param {string} text @returns {string} */
 export const fileName = (text) => text.replace(/[^\p{L}\p{N}._-]+/gu, "-").replace(/^[.-]+|[.-]+$/g, "").slice(0, 60) || "channels";

@@ -25,6 +25,7 @@ import { language, t } from "./i18n.js";
  */
 
 const LEAST = 30; // seconds; the least time that a chart shows, so that the first values are not one dot
+const LEAST_SMALL = 4; // seconds; the line of a sparkline soon has its whole width
 
 /** @type {Promise<typeof import("uplot")> | null} */
 let library = null;
@@ -221,7 +222,7 @@ function options(uPlot, host, props, ink, small, point) {
         range: (_, min, max) => {
           const { seconds = Infinity } = props();
           const end = max ?? Date.now() / 1000;
-          return [end - Math.min(seconds, Math.max(LEAST, end - (min ?? end))), end];
+          return [end - Math.min(seconds, Math.max(small ? LEAST_SMALL : LEAST, end - (min ?? end))), end];
         },
       },
       y: { range: (_, __, max) => [0, Math.max(props().least ?? 0, (max ?? 0) * 1.12) || 1] },

@@ -6,6 +6,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { classes, html, uniqueId } from "./html.js";
 import { t } from "./i18n.js";
 import { Button, IconButton } from "./kit/button.js";
+import { Field } from "./kit/field.js";
 
 /**
  * A dialog that is open while it is rendered. `onClose`: called at Escape, the cross, or a press outside of a dialog
@@ -51,6 +52,7 @@ export function Dialog({ title, onClose, children, footer, onSubmit, wide = fals
  * @property {string} confirm      text of the button that confirms
  * @property {string} [cancel]
  * @property {boolean} [danger]    the action deletes something
+ * @property {string} [typed]      text that the user must type first, because nothing brings back what is deleted
  * @property {() => Promise<unknown>} [run]  runs while the dialog waits; the dialog shows its error
  */
 
@@ -81,10 +83,14 @@ export function Questions() {
   return asked && html`<${Asked} key=${asked.title} asked=${asked} />`;
 }
 
+/** Returns a text as a page shows it: with single spaces. @param {string} text */
+const shownOf = (text) => text.trim().replace(/\s+/g, " ");
+
 /** @param {{asked: Question & {done: (yes: boolean) => void}}} props */
 function Asked({ asked }) {
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState("");
+  const [text, setText] = useState("");
   const cancel = useRef(/** @type {HTMLElement | null} */ (null));
   useEffect(() => { cancel.current?.querySelector("button")?.focus(); }, []);
   const yes = async () => {
@@ -102,9 +108,12 @@ function Asked({ asked }) {
   return html`<${Dialog} alert title=${asked.title} onClose=${() => { if (!busy) asked.done(false); }} footer=${html`
       <span ref=${cancel} class="contents"><${Button} onClick=${() => asked.done(false)}
         disabled=${busy}>${asked.cancel ?? t("cancel")}<//></span>
-      <${Button} kind=${asked.danger ? "danger" : "primary"} busy=${busy} onClick=${yes}>${asked.confirm}<//>`}>
+      <${Button} kind=${asked.danger ? "danger" : "primary"} busy=${busy}
+        disabled=${asked.typed !== undefined && shownOf(text) !== shownOf(asked.typed)} onClick=${yes}>${asked.confirm}<//>`}>
     ${asked.text && html`<p>${asked.text}</p>`}
     ${asked.more}
+    ${asked.typed !== undefined && html`<${Field} label=${t("question.typed", { text: asked.typed })} value=${text} onInput=${setText}
+      autocomplete="off" autocapitalize="off" spellcheck=${false} />`}
     ${error && html`<p class="error" role="alert">${error}</p>`}
   <//>`;
 }

@@ -33,8 +33,12 @@ function formatter(name, make) {
  */
 export function localeFor(words, preferred = navigator.languages) {
   const [first = words] = preferred;
-  const { region } = new Intl.Locale(first).maximize();
-  return region ? `${words}-${region}` : words;
+  try {
+    const { region } = new Intl.Locale(first).maximize();
+    return region ? `${words}-${region}` : words;
+  } catch {
+    return words; // the browser of a system with the locale "C" names it, and it is no language tag
+  }
 }
 
 /**

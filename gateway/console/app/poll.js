@@ -3,7 +3,7 @@
 import { signal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
 import { api, isAbort } from "../players/api.js";
-import { user } from "./session.js";
+import { unreachable, user } from "./session.js";
 
 /**
  * The latest answer. If a request fails, the data of the last successful one stay.
@@ -104,6 +104,11 @@ class Poller {
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   for (const poller of pollers.values()) if (!poller.idle) poller.ask();
+});
+
+// Requests that failed meanwhile are repeated at once, so that nothing is called out of date for longer than it is.
+unreachable.subscribe((is) => {
+  if (!is) for (const poller of pollers.values()) if (!poller.idle && poller.state.peek().error) poller.ask();
 });
 
 // The next user must not see the data of this one.

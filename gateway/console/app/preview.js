@@ -81,7 +81,7 @@ export function Preview({ channel, live }) {
     /** @param {Format} format @param {HTMLVideoElement} element */
     async function run(format, element) {
       const { open, unsupported } = await format.load();
-      if (unsupported !== null) return show("codec", unsupported);
+      if (unsupported !== null) return show("codec", t("preview.missing", { feature: unsupported }));
       while (!signal.aborted) {
         const url = latest.current.playUrls[format.id];
         if (!url) return show("off");

@@ -1,6 +1,6 @@
 /** The frame around every view: navigation, signed-in user, language and colours. */
 
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useErrorBoundary, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { isAbort } from "../players/api.js";
 import { Questions } from "./dialog.js";
@@ -181,5 +181,14 @@ function Viewed({ load, name, parts }) {
   if (failed) return html`<${Empty} icon="warning" title=${t("view.failed")} text=${t("view.failed.text")}>
     <${Button} icon="refresh" onClick=${() => setAgain(again + 1)}>${t("retry")}<//><//>`;
   if (!shown) return html`<${Skeleton} lines=${8} />`;
-  return html`<${shown.view} key=${shown.key} parts=${shown.parts} />`;
+  return html`<${Guarded} key=${shown.key} view=${shown.view} parts=${shown.parts} />`;
+}
+
+/** Shows a view, or after an exception in it that the page has a fault. @param {{view: View["default"], parts: string[]}} props */
+function Guarded({ view, parts }) {
+  // The state of the boundary itself causes no rendering together with signals.
+  const [error, setError] = useState(/** @type {unknown} */ (null));
+  useErrorBoundary((problem) => { reportError(problem); setError(problem); });
+  return error ? html`<${Empty} icon="warning" title=${t("view.fault")} text=${t("view.fault.text", { error: String(error) })}>
+    <${Button} icon="refresh" onClick=${() => location.reload()}>${t("preview.reload.do")}<//><//>` : html`<${view} parts=${parts} />`;
 }

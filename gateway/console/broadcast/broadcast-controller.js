@@ -161,7 +161,7 @@ export class BroadcastController {
     const way = t(`advanced.${start.transport}`);
     note(t("details.begin", {
       width: String(picture.width), height: String(picture.height), rate: picture.frameRate, bitrate: bitrate(picture.bitrate),
-      picture: `${way} (${picture.codec})`, sound: sound.codec,
+      way, codecs: start.transport === "container" ? picture.codec : `${picture.codec}, ${sound.codec}`,
     }));
     this.health = new Health();
     this.#slow = false;
@@ -182,6 +182,9 @@ export class BroadcastController {
       case "connecting":
         note(t("details.connecting", { server: progress.server }));
         if (this.phase !== "stopping") this.#to("connecting");
+        break;
+      case "accepted":
+        this.#changed();
         break;
       case "live":
         note(t("details.live", { server: progress.server }));

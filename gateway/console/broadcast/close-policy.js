@@ -19,6 +19,7 @@
 export function closePolicy(code, past) {
   switch (code) {
     case 4401: return { why: "key", again: false };
+    case 4408: return { why: "stalled", again: true };
     case 4410: return { why: "kicked", again: false };
     // If this page used the channel a moment ago, its dead connection probably still occupies the channel. A reloaded
     // page does not know this, so it tries for some seconds.

@@ -28,6 +28,7 @@ export class Link {
   #attempt = 0;       // selects the next server
   #pause = FIRST_PAUSE;
   #accepted = false;  // whether any connection was accepted
+  #answered = false;  // whether the current one was
   /** @type {WebSocket | null} */
   #socket = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -75,6 +76,8 @@ export class Link {
       return this.#failed(1006, "", { why: "tls", again: true });
     }
     this.#socket = socket;
+    this.#answered = false;
+    this.#liveSince = 0;
     this.#sent = this.#missing = 0;
     let opened = false;
     this.#within(OPEN_TIMEOUT, () => this.#ended(socket, 1006, "", opened));
@@ -101,7 +104,7 @@ export class Link {
   /** Called about once a second. Closes a connection whose server has been silent for too long. */
   look() {
     const socket = this.#socket;
-    if (socket === null || !this.#liveSince || performance.now() - this.#heard < SILENCE_TIMEOUT * 1000) return;
+    if (socket === null || !this.#answered || performance.now() - this.#heard < SILENCE_TIMEOUT * 1000) return;
     this.#ended(socket, 1006, "", true, "silent");
   }
 
@@ -146,11 +149,16 @@ export class Link {
     if (line === null || typeof line !== "object") return;
     if (line.type === "accepted") {
       clearTimeout(this.#timer);
-      this.#accepted = true;
-      this.#liveSince = this.#heard;
-      this.#on.progress({ phase: "live", server: new URL(socket.url).host });
+      this.#accepted = this.#answered = true;
+      this.#on.progress({ phase: "accepted", server: new URL(socket.url).host });
     }
-    if (line.type === "stats" && typeof line.received === "number") this.#missing = Math.max(0, this.#sent - line.received);
+    if (line.type === "stats") {
+      if (typeof line.received === "number") this.#missing = Math.max(0, this.#sent - line.received);
+      if (line.frames && !this.#liveSince) {
+        this.#liveSince = this.#heard;
+        this.#on.progress({ phase: "live", server: new URL(socket.url).host });
+      }
+    }
     this.#on.line(line);
   }
 

@@ -9,7 +9,7 @@ const FORGIVEN = 3;          // encoders that may fail within a minute before an
  */
 
 export class PictureEncoder {
-  #format; #use; #failed;
+  #format; #use; #replaced; #failed;
   /** @type {VideoEncoder} */
   #encoder;
   /** @type {VideoDecoderConfig | null} */
@@ -22,12 +22,14 @@ export class PictureEncoder {
   /**
    * @param {import("./types.js").PictureFormat} format
    * @param {Use} use
+   * @param {() => void} replaced  called when an encoder has failed and another one is used
    * @param {(reason: string) => void} failed  called when it gives up
    */
-  constructor(format, use, failed) {
+  constructor(format, use, replaced, failed) {
     this.#format = format;
     this.#bitrate = format.bitrate;
     this.#use = use;
+    this.#replaced = replaced;
     this.#failed = failed;
     this.#encoder = this.#make();
   }
@@ -88,6 +90,7 @@ export class PictureEncoder {
     this.#config = null;
     this.demandKey();
     this.#encoder = this.#make();
+    this.#replaced();
   }
 
   /** @returns {VideoEncoderConfig} */

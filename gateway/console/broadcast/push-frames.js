@@ -31,7 +31,8 @@ export class FramesPush extends Push {
   constructor(start, tap, report) {
     super(start, SUBPROTOCOL, report);
     this.#picture = new PictureEncoder(
-      start.picture, (chunk, config) => this.#coded(chunk, config), (reason) => this.fail("encoder", reason),
+      start.picture, (chunk, config) => this.#coded(chunk, config), () => this.source.drawRgb(),
+      (reason) => this.fail("encoder", reason),
     );
     this.#sound = tap && new SoundEncoder(
       start.sound, (chunk, pts, config) => this.#heard(chunk, pts, config), (reason) => this.fail("encoder", reason),

@@ -44,6 +44,13 @@ export class Source {
   /** @param {boolean} on */
   set mirror(on) { this.#stage.mirror = on; }
 
+  /** Draws pictures in RGB from now on, also the repeated one. */
+  drawRgb() {
+    this.#stage.drawsRgb = true;
+    const shown = this.#shown;
+    if (shown !== null && !this.#stage.mirror) this.#show(this.#stage.compose(shown, shown.timestamp)); // a mirrored one is drawn already
+  }
+
   /** Hides the camera's picture while this is on. @param {boolean} on */
   set blank(on) {
     this.#blank = on;

@@ -5,6 +5,8 @@
  */
 export class Stage {
   mirror = false;
+  /** Whether pictures in RGB are drawn too: WebKitGTK 2.50 cannot encode those of a video element. */
+  drawsRgb = false;
   #width; #height; #exact;
   /** @type {{canvas: OffscreenCanvas, draw: OffscreenCanvasRenderingContext2D} | null} */
   #drawing = null;
@@ -34,7 +36,7 @@ export class Stage {
     const sameSize = w === this.#width && h === this.#height;
     const sameShape = Math.abs(w * this.#height - h * this.#width) < 0.01 * h * this.#width;
     // Encoders may not support a format without a name (depth cameras, protected memory). Drawing it converts it.
-    if (frame.format !== null) {
+    if (frame.format !== null && !(this.drawsRgb && /^(RGB|BGR)/.test(frame.format))) {
       this.#colors = frame.colorSpace.toJSON();
       if (!this.mirror && (sameSize || (sameShape && !this.#exact))) return new VideoFrame(frame, { timestamp });
     }

@@ -44,10 +44,12 @@
 /**
  * The state of a broadcast.
  * - `connecting`: no server has accepted it yet
- * - `live`
+ * - `accepted`: the server has no picture yet
+ * - `live`: the server has pictures
  * - `waiting`: the connection is lost, the next attempt is in `seconds`
  * - `over`: there are no more attempts
  * @typedef {{phase: "connecting", server: string}
+ *   | {phase: "accepted", server: string}
  *   | {phase: "live", server: string}
  *   | {phase: "waiting", why: Trouble, code: number, reason: string, seconds: number}
  *   | {phase: "over", why: Trouble | null, code: number, reason: string}} Progress
@@ -55,7 +57,7 @@
 
 /**
  * The reason why a connection ended; each has its text in `words/`.
- * @typedef {"key" | "kicked" | "inUse" | "ownConnection" | "busy" | "unusable" | "policy" | "tooBig" | "shutdown"
+ * @typedef {"key" | "kicked" | "inUse" | "ownConnection" | "busy" | "stalled" | "unusable" | "policy" | "tooBig" | "shutdown"
  *   | "closed" | "lost" | "unreachable" | "tls" | "server" | "silent" | "encoder" | "noWhip"} Trouble
  */
 

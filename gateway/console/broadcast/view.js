@@ -46,7 +46,10 @@ export function tick(controller) {
 /** @param {BroadcastController} controller @returns {string} */
 function stateWords({ phase, progress, next }) {
   if (phase === "waiting") return t("state.waiting", { seconds: Math.max(0, Math.ceil((next - performance.now()) / 1000)) });
-  if (phase === "connecting") return t("state.connecting", { server: progress?.phase === "connecting" ? progress.server : "" });
+  if (phase === "connecting") {
+    if (progress?.phase === "accepted") return t("state.accepted");
+    return t("state.connecting", { server: progress?.phase === "connecting" ? progress.server : "" });
+  }
   return t(`state.${phase}`);
 }
 

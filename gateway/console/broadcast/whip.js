@@ -65,7 +65,7 @@ export class Whip {
   open() {
     this.#on.progress({ phase: "connecting", server: this.#server });
     const session = this.#session = new WebRtcSession(this.#url, {
-      connected: () => this.#live(),
+      connected: () => this.#connected(),
       failed: () => this.#failed(session, "lost", true, 0, ""),
     });
     this.#last = { time: performance.now(), bytes: 0, frames: 0 };
@@ -99,9 +99,13 @@ export class Whip {
     this.#session = null;
   }
 
-  #live() {
+  #connected() {
     this.#accepted = true;
-    this.#liveSince ||= performance.now();
+    this.#on.progress({ phase: "accepted", server: this.#server });
+  }
+
+  #live() {
+    this.#liveSince = performance.now();
     this.#on.progress({ phase: "live", server: this.#server });
   }
 
@@ -140,7 +144,7 @@ export class Whip {
 
   async #second() {
     const session = this.#session;
-    if (session === null || !this.#liveSince) return;
+    if (session === null) return;
     /** @type {Stats[]} */
     const all = [...(await session.connection.getStats()).values()];
     if (session !== this.#session) return;
@@ -148,6 +152,11 @@ export class Whip {
     const sent = find("outbound-rtp");
     const bytes = all.reduce((sum, { type, bytesSent = 0 }) => type === "outbound-rtp" ? sum + bytesSent : sum, 0);
     const frames = sent?.framesSent ?? 0;
+    const remote = find("remote-inbound-rtp"); // what the server reports
+    if (!this.#liveSince) {
+      if (!frames || !remote) return;
+      this.#live();
+    }
     const time = performance.now();
     const elapsed = Math.max(0.001, (time - this.#last.time) / 1000);
     const rate = (frames - this.#last.frames) / elapsed;
@@ -161,7 +170,7 @@ export class Whip {
     this.#missed = missed;
     const wanted = this.#start.picture.bitrate;
     const target = Math.min(wanted, sent?.targetBitrate ?? wanted);
-    const { fractionLost = 0, roundTripTime = 0 } = find("remote-inbound-rtp") ?? {};
+    const { fractionLost = 0, roundTripTime = 0 } = remote ?? {};
     this.#on.figures({
       bitrate, wanted: target + this.#start.sound.bitrate, rate, frames: this.#frames, late: this.#late, busy: this.#busy, queued: 0,
       slow: why === "bandwidth" && target < wanted * LIMITED, loss: fractionLost, roundTrip: roundTripTime,

@@ -63,6 +63,9 @@ export class Captions {
     });
   }
 
+  /** Whether there are captions. */
+  get offered() { return this.#tracks.length > 0; }
+
   /** Switches captions on or off. */
   toggle() { if (this.#tracks.length) this.#choose(this.#chosen ? null : this.#wanted); }
 

@@ -2,12 +2,13 @@
 
 import { h, icon } from "./dom.js";
 import { speak } from "./language.js";
-import { AUTO, SOURCE } from "./quality.js";
+import { AUTO, nameOf, SOURCE } from "./quality.js";
 import { t } from "./words.js";
 
 /** @typedef {import("./dom.js").Shape} Shape */
 /** @typedef {import("./quality.js").Choice} Choice */
 
+const NARROW = matchMedia("(max-width: 640px)");
 const RESTS = 3000; // ms without a move until the bar hides
 
 /** iPhones support only this method. @typedef {HTMLVideoElement & {webkitEnterFullscreen?: () => void}} OldVideo */
@@ -104,17 +105,23 @@ export class Controls {
    * @param {Choice[]} choices
    * @param {string} chosen
    * @param {string | null} shown  the current quality, if it is chosen automatically
+   * @param {boolean} rewound  whether an earlier time is shown, of which only the original is stored
    */
-  qualities(choices, chosen, shown) {
-    const labels = choices.map((choice) => choice.id === AUTO && chosen === AUTO && shown
+  qualities(choices, chosen, shown, rewound) {
+    const single = rewound && !this.#qualityBox.hidden;
+    if (single) choices = [{ id: SOURCE, height: 0, bitrate: 0 }];
+    const narrow = NARROW.matches; // a phone has no room for the current one
+    const labels = choices.map((choice) => choice.id === AUTO && chosen === AUTO && shown && !narrow
       ? t("quality.auto.now", { name: short(choices.find((c) => c.id === shown) ?? { id: shown, height: 0, bitrate: 0 }) })
         : label(choice));
-    const offered = JSON.stringify([choices.map((c) => c.id), labels, chosen]);
+    const offered = JSON.stringify([choices.map((c) => c.id), labels, chosen, single]);
     if (offered === this.#offered) return; // does not change an open menu
     this.#offered = offered;
     this.#quality.replaceChildren(...choices.map(({ id }, i) => h("option", { value: id }, labels[i] ?? id)));
     this.#quality.value = chosen;
-    this.#qualityBox.hidden = choices.length < 2;
+    this.#quality.disabled = single;
+    this.#quality.title = single ? t("quality.rewound") : "";
+    this.#qualityBox.hidden = !single && choices.length < 2;
   }
 
   /** Shows the current state of the element. */
@@ -211,8 +218,9 @@ function face(it, shape, words) {
 }
 
 /** @param {Choice} choice @returns {string} */
-function short({ id, height }) {
-  if (id !== SOURCE) return id;
+function short(choice) {
+  const { id, height } = choice;
+  if (id !== SOURCE) return nameOf(choice);
   return height ? `${t("quality.source")} ${height}p` : t("quality.source");
 }
 

@@ -3,7 +3,7 @@
 import { MediaPlayer } from "./dash.min.js";
 import { CueList, plain } from "./cues.js";
 import { id3Texts } from "./id3.js";
-import { empty, pending } from "./media.js";
+import { empty, MSE, pending } from "./media.js";
 import { AUTO, SOURCE } from "./quality.js";
 
 /** @typedef {import("./cues.js").Metadata} Metadata */
@@ -29,9 +29,8 @@ const HEADROOM = 1.1; // of the link above the smallest bitrate; less is too slo
 
 const CODEC_ERRORS = /MANIFEST_ERROR_ID_NOSTREAMS|MEDIASOURCE_TYPE_UNSUPPORTED|MANIFEST_ERROR_ID_MULTIPLEXED|MEDIA_ERR_SRC_NOT_SUPPORTED/;
 
-/** @type {string | null}  reason why this browser cannot play DASH; null if it can */
-export const unsupported = "MediaSource" in globalThis || "ManagedMediaSource" in globalThis ? null
-  : "DASH needs Media Source Extensions, which are missing here. The HLS player above does without.";
+/** @type {string | null}  the feature that this browser lacks; null: none */
+export const unsupported = "MediaSource" in globalThis || "ManagedMediaSource" in globalThis ? null : MSE;
 
 /** @type {OpenEngine} */
 export function dashEngine(video, url) {
@@ -82,7 +81,8 @@ export function dashEngine(video, url) {
       return Number.isFinite(seconds) && seconds > 0 ? seconds : null;
     },
     toLive() { if (player.isReady() && player.isDynamic()) player.seekToOriginalLive(); },
-    qualities: () => levels().map(({ id, height, bandwidth }) => ({ id: nameOf(id), height: height ?? 0, bitrate: bandwidth ?? 0 })),
+    qualities: () => levels().map(({ id, width, height, bandwidth }) =>
+      ({ id: nameOf(id), width: width ?? 0, height: height ?? 0, bitrate: bandwidth ?? 0 })),
     quality(id) {
       if (id === wanted) return;
       wanted = id;

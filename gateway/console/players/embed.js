@@ -7,5 +7,5 @@
 export function embedCode(page) {
   const framed = `${page}${page.includes("?") ? "&" : "?"}embed=1`;
   return `<iframe src="${framed.replaceAll("&", "&amp;").replaceAll('"', "&quot;")}" width="640" height="360" `
-    + 'allow="autoplay; fullscreen; picture-in-picture" allowfullscreen></iframe>';
+    + 'allow="autoplay; picture-in-picture" allowfullscreen></iframe>';
 }

@@ -3,7 +3,7 @@
 import { CatchUp } from "./catchup.js";
 import { FlvStream } from "./flv-stream.js";
 import { AUDIO, isHeader, isMetadata, join, VIDEO } from "./flv-tags.js";
-import { empty, newest, pending, stepOverHole } from "./media.js";
+import { empty, MSE, newest, pending, stepOverHole } from "./media.js";
 import { AUTO } from "./quality.js";
 
 /**
@@ -37,10 +37,9 @@ const CONFIG = {
   autoCleanupMinBackwardDuration: 30,
 };
 
-/** @returns {string | null}  reason why this browser cannot play HTTP-FLV; null if it can */
+/** @returns {string | null}  the feature that this browser lacks; null: none */
 export function flvUnsupported() {
-  return library().isSupported() ? null
-    : "HTTP-FLV needs Media Source Extensions, which are missing here. The HLS player above does without.";
+  return library().isSupported() ? null : MSE;
 }
 
 /** @type {OpenEngine} */

@@ -307,7 +307,8 @@ function hasVideo({ body }) { return (body[4] ?? 0) % 2 === 1; }
 /** @param {import("./types.js").Status} status @returns {Quality[]} the smallest first */
 function levelsOf(status) {
   const { bitrate = 0, renditions: all = [] } = status;
-  const renditions = all.filter(({ outputs }) => outputs.includes("flv")).map(({ name: id, ...more }) => ({ id, bitrate: more.bitrate, height: heightOf(id) }));
+  const renditions = all.filter(({ outputs }) => outputs.includes("flv")).map(({ name: id, width, height, ...more }) =>
+    ({ id, bitrate: more.bitrate, width: width ?? 0, height: height ?? heightOf(id) }));
   const smaller = renditions.filter((level) => !bitrate || level.bitrate < bitrate);
   const larger = renditions.filter((level) => !smaller.includes(level));
   return [...smaller, { id: SOURCE, bitrate, height: 0 }, ...larger];

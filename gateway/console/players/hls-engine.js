@@ -3,7 +3,7 @@
 import Hls from "./hls.min.js";
 import { CueList, Moments, plain } from "./cues.js";
 import { id3Texts } from "./id3.js";
-import { empty, nativeHls as native, newest, pending } from "./media.js";
+import { empty, MSE, nativeHls as native, newest, pending } from "./media.js";
 import { AUTO, SOURCE } from "./quality.js";
 
 /** @typedef {import("./types.js").CaptionTrack} CaptionTrack */
@@ -12,8 +12,8 @@ import { AUTO, SOURCE } from "./quality.js";
 /** @typedef {import("./hls.min.js").PlaylistLoaderContext} PlaylistContext */
 /** @typedef {import("./hls.min.js").LoaderConfiguration} LoaderConfiguration */
 
-/** @type {string | null} */
-export const unsupported = native || Hls.isSupported() ? null : "HLS needs Media Source Extensions, which are missing here.";
+/** @type {string | null}  the feature that this browser lacks; null: none */
+export const unsupported = native || Hls.isSupported() ? null : MSE;
 
 /**
  * @param {boolean} lowLatency  load parts instead of whole segments
@@ -34,6 +34,10 @@ export function rewindEngine(date) {
 
 const MAX_HOLD = 2.5;      // target durations; the gateway answers 503 after three (HLS §6.2.5.2)
 const HEADROOM = 1.1; // of the link above the smallest bitrate; less is too slow
+// The page shows the captions itself. Those of the pictures are in the text tracks of the gateway too.
+const CAPTIONS = {
+  renderTextTracksNatively: false, enableCEA708Captions: false, enableID3MetadataCues: false, enableEmsgMetadataCues: false,
+};
 const HELD_TIMES = 30; // after so many, hls.js requests in its own way
 
 /**
@@ -82,11 +86,7 @@ function openHlsJs(video, url, now, lowLatency) {
     // segment, it forgets this segment ("Found no media") and pauses for seconds.
     backBufferLength: Infinity,
     pLoader: Patient,
-    // The page shows the captions itself. Those of the pictures are in the text tracks of the gateway too.
-    renderTextTracksNatively: false,
-    enableCEA708Captions: false,
-    enableID3MetadataCues: false,
-    enableEmsgMetadataCues: false,
+    ...CAPTIONS,
     // The page handles these errors itself, with the status.
     manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },
   });
@@ -131,7 +131,7 @@ function openHlsJs(video, url, now, lowLatency) {
       const edge = hls.liveSyncPosition;
       if (edge !== null && edge > video.currentTime + 0.5) video.currentTime = edge;
     },
-    qualities: () => hls.levels.map(({ url: [at = ""], height = 0, bitrate }) => ({ id: nameOf(at, url), height, bitrate })),
+    qualities: () => hls.levels.map(({ url: [at = ""], width = 0, height = 0, bitrate }) => ({ id: nameOf(at, url), width, height, bitrate })),
     quality(id) {
       if (id === wanted) return;
       wanted = id;
@@ -222,6 +222,7 @@ function openRewound(video, url, date) {
     maxLiveSyncPlaybackRate: 1,
     backBufferLength: 60,
     maxBufferLength: 30,
+    ...CAPTIONS,
     manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },
   });
   let open = true;
@@ -248,10 +249,12 @@ function openRewound(video, url, date) {
   // hls.js may have requested the newest segment before the place to begin was known.
   const began = () => seek(date);
   video.addEventListener("loadedmetadata", began, { once: true });
+  const texts = textsOf(hls, video);
   hls.attachMedia(video);
   hls.loadSource(url);
   return {
     outcome,
+    ...texts,
     delay: () => null,
     toLive() { /* the page opens the live stream instead */ },
     date: () => hls.playingDate?.getTime() ?? null,

@@ -41,7 +41,7 @@ export function instantEngine(video, url, now, live) {
     }
     if (!open) return;
     const why = flvUnsupported();
-    if (why !== null) return settle("codec", t("detail.mse", { format: "HTTP-FLV" }));
+    if (why !== null) return settle("codec", t("detail.missing", { feature: why }));
     other = flvEngine(video, url, now, live);
     other.quality?.(wanted);
     void other.outcome.then((end) => settle(end.why, end.detail));

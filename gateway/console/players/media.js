@@ -2,6 +2,9 @@
 
 /** @typedef {import("./types.js").Outcome} Outcome */
 
+/** What players by script need. */
+export const MSE = "Media Source Extensions";
+
 // Chromium answers "maybe" too, but plays low-latency playlists worse than hls.js. So only Apple's browsers count.
 export const apple = /apple/i.test(navigator.vendor)
   && document.createElement("video").canPlayType("application/vnd.apple.mpegurl") !== "";

@@ -1,12 +1,13 @@
 /** Runs a player page: waits for the stream, plays it, shows its state, and restarts it automatically. */
 
 import { pressed } from "./keyboard.js";
+import { speak } from "./language.js";
 import { newest } from "./media.js";
 import { keep, recall } from "./memory.js";
 import { addresses, addressFor, AUTO, choices, heightOf } from "./quality.js";
 import { Report } from "./report.js";
 import { RewindBar } from "./rewind-bar.js";
-import { ask, Backoff, Clock, neighbour, streamName } from "./status.js";
+import { ask, Backoff, Clock, EMBEDDED, neighbour, streamName } from "./status.js";
 import { Struggle } from "./struggle.js";
 import { View } from "./view.js";
 import { onlyWay } from "./ways.js";
@@ -39,8 +40,11 @@ const NO_PICTURE = "no picture arrives";
  */
 export function start(format) {
   const page = new Page(onlyWay(format), new View(streamName(), format));
-  if (format.unsupported !== null) page.view.show("codec", t("detail.mse", { format: format.label }));
-  else run(page);
+  if (format.unsupported === null) return run(page);
+  const feature = format.unsupported;
+  const another = EMBEDDED ? "detail.off.embed" : "detail.off";
+  speak(() => page.view.show("missing", `${t("detail.missing", { feature })} ${t(another)}`));
+  void page.describe();
 }
 
 /**
@@ -115,6 +119,12 @@ class Page {
     this.#report.follow(view.video);
     addEventListener("pagehide", () => this.#engine?.close());
     setInterval(() => this.#refresh(), 500);
+  }
+
+  /** Shows what is known of the channel, without playing it. */
+  async describe() {
+    const answer = await ask(this.#clock, new AbortController().signal);
+    if (answer.kind === "status") this.view.about(answer.status);
   }
 
   async run() {
@@ -197,7 +207,8 @@ class Page {
     }
     if (answer.status.rewind && this.#date !== null) {
       const { rewindEngine } = await import("./hls-engine.js");
-      const format = { label: "HLS", output: "hls", media: "live.m3u8", unsupported: null, open: rewindEngine(this.#date) };
+      const media = answer.status.captions?.length ? "index.m3u8" : "live.m3u8"; // only the first one has captions
+      const format = { label: "HLS", output: "hls", media, unsupported: null, open: rewindEngine(this.#date) };
       // A channel without the output "hls" has this playlist too; a request waits for its first segment.
       if (answer.status.ready?.includes("hls") || !answer.status.outputs?.includes("hls")) {
         this.#waiting.reset();
@@ -544,7 +555,7 @@ class Page {
     const found = choices(this.#known, this.#open, this.#engine?.qualities?.() ?? []);
     const is = (/** @type {string} */ id) => found.some((choice) => choice.id === id);
     const chosen = is(this.#wanted) ? this.#wanted : is(AUTO) ? AUTO : this.#open.id;
-    this.view.controls.qualities(found, chosen, this.#engine?.shown?.() ?? null);
+    this.view.controls.qualities(found, chosen, this.#engine?.shown?.() ?? null, this.#date !== null);
     this.view.controls.sounds(this.#engine?.sounds?.() ?? [], this.#heard);
   }
 }

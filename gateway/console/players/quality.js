@@ -10,7 +10,7 @@ export const SOURCE = "source";
 
 /**
  * An entry of the menu.
- * @typedef {{id: string, height: number, bitrate: number}} Choice
+ * @typedef {{id: string, width?: number, height: number, bitrate: number}} Choice
  */
 
 /**
@@ -47,7 +47,9 @@ export function choices(known, open, levels) {
   const auto = levels.length > 1 || known.some((a) => a.id === AUTO);
   /** @type {Map<string, Choice>} */
   const all = new Map();
-  for (const { id, bitrate } of known) if (id !== AUTO) all.set(id, { id, height: heightOf(id), bitrate });
+  for (const { id, width, height, bitrate } of known) {
+    if (id !== AUTO) all.set(id, { id, width: width ?? 0, height: height || heightOf(id), bitrate });
+  }
   // If the format's own address has the renditions, "source" is one of its levels.
   if (open.id === SOURCE && levels.length > 1) all.delete(SOURCE);
   for (const level of levels) all.set(level.id, level);
@@ -62,6 +64,16 @@ export function choices(known, open, levels) {
  */
 export function heightOf(id) {
   return Number(/^(\d{2,4})p/.exec(id)?.[1] ?? 0);
+}
+
+/**
+ * Returns the name to show: the real height if the picture is smaller than its name says ("720p": 1280 × 720).
+ * @param {Choice} choice
+ */
+export function nameOf({ id, width = 0, height }) {
+  const named = heightOf(id);
+  const isSmaller = width > 0 && height > 0 && height < named && width < Math.floor(named * 16 / 9);
+  return isSmaller ? id.replace(/^\d+/, String(height)) : id;
 }
 
 /** @param {Choice} choice */

@@ -13,5 +13,5 @@ import { AUTO, SOURCE } from "./quality.js";
 export function hlsRenditions({ ladder, renditions = [], captions = [] }) {
   const source = captions.length ? [{ name: SOURCE, bitrate: 0 }] : [];
   const all = ladder === "hls" ? [...source, { name: AUTO, bitrate: 0 }, ...renditions] : source;
-  return all.map(({ name, bitrate }) => ({ id: name, bitrate, file: "index.m3u8" }));
+  return all.map(({ name, ...known }) => ({ id: name, ...known, file: "index.m3u8" }));
 }

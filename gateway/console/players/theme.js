@@ -20,14 +20,13 @@ export function showTheme(theme) {
 /**
  * @param {HTMLButtonElement} button  switches between the three; the choice is stored
  * @param {(show: () => void) => void} speak  runs it now, and again whenever the language changes
- * @param {(word: Shown | `${Shown}.says`) => string} t
+ * @param {(word: Shown) => string} t
  */
 export function themed(button, speak, t) {
   let theme = chosenTheme();
   function show() {
     showTheme(theme);
     button.textContent = t(`theme.${theme}`);
-    button.setAttribute("aria-label", t(`theme.${theme}.says`));
   }
   button.addEventListener("click", () => {
     theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "auto";

@@ -13,7 +13,8 @@
  * A quality that an address offers.
  * @typedef {object} Quality
  * @property {string} id        the rendition's name, "720p", or SOURCE (quality.js) for the publisher's own
- * @property {number} height    of the picture, pixels; 0 while unknown
+ * @property {number} [width]   of the picture, pixels; 0 while unknown
+ * @property {number} height
  * @property {number} bitrate   bits a second; 0 while unknown
  */
 
@@ -72,7 +73,7 @@
  * @property {string} media   file name beside the page, "live.flv"
  * @property {string} [protocol]  name in reports, if it is not the output's
  * @property {(status: Status) => Address[]} [others]  further addresses, for other qualities
- * @property {string | null} unsupported  reason why this browser cannot play the format; null if it can
+ * @property {string | null} unsupported  name of the feature that the format needs and this browser lacks; null: none
  * @property {OpenEngine} open
  */
 
@@ -83,7 +84,7 @@
 
 /**
  * An address of a stream and its quality: a rendition's name, SOURCE, or AUTO if it has several qualities.
- * @typedef {{id: string, file: string, bitrate: number}} Address
+ * @typedef {{id: string, file: string, width?: number | null, height?: number | null, bitrate: number}} Address
  */
 
 /**
@@ -96,7 +97,8 @@
  * @property {string[]} [ready]   the outputs that can be requested now (an HLS playlist only after its first segment)
  * @property {string} [color]  of the channel, `#rrggbb`; "": none
  * @property {number} [bitrate]   of the source, bits a second; 0: not known yet
- * @property {{name: string, bitrate: number, outputs: string[]}[]} [renditions]  the live renditions, the smallest first
+ * @property {{name: string, width?: number | null, height?: number | null, bitrate: number, outputs: string[]}[]} [renditions]
+ *   the live ones, the smallest first
  * @property {"hls" | "cmaf" | null} [ladder]  the format of index.m3u8, which has the renditions; null: there are none
  * @property {boolean} [reports]  whether the gateway takes reports of viewers
  * @property {string | null} [poster]  picture of the last live session, in the page's folder; only while the channel is not live

@@ -17,7 +17,7 @@ import { t } from "./words.js";
 /** @typedef {import("./words.js").Word} Word */
 
 const STATES = /** @type {const} */ ([
-  "connecting", "waiting", "starting", "live", "paused", "blocked", "ended", "denied", "off", "codec", "lost", "broken", "stopped", "stalled",
+  "connecting", "waiting", "starting", "live", "paused", "blocked", "ended", "denied", "off", "codec", "missing", "lost", "broken", "stopped", "stalled",
   "unknown",
 ]);
 /** @typedef {typeof STATES[number]} State */
@@ -30,6 +30,12 @@ const DETAILS = {
 
 /** Temporary states: the last picture stays until the next one comes. @type {State[]} */
 const PASSING = ["starting", "broken", "stopped", "stalled", "lost"];
+
+/** States that a device without a network explains. @type {State[]} */
+const OFFLINE = ["stalled", "lost"];
+
+/** States in which no key does anything. @type {State[]} */
+const KEYLESS = ["unknown", "codec", "missing", "denied", "off"];
 
 /** The player pages and their outputs. */
 const PAGES = /** @type {const} */ ([
@@ -77,6 +83,8 @@ export class View {
   #notice = h("p", { class: "notice", id: "notice", role: "status", hidden: true });
   #noticed = /** @type {Word | null} */ (null);
   #announcer = h("p", { class: "visually-hidden", id: "announcer", role: "status", "aria-live": "polite" });
+  #keys = h("p", { class: "keys" });
+  #captionKey = h("span", { hidden: true });
   #tabs = PAGES.map(([page, output, label]) =>
     h("a", { href: page + query, "data-output": output, "aria-current": location.pathname.endsWith(`/${page}`) && "page" }, label));
   #facts = {
@@ -99,6 +107,7 @@ export class View {
     });
     this.captions = new Captions(this.#stage, this.controls);
     this.#build(name);
+    for (const change of ["online", "offline"]) addEventListener(change, this.#online);
     speak(() => {
       document.documentElement.lang = languageTag();
       document.title = this.#title();
@@ -107,6 +116,9 @@ export class View {
       if (this.#outputs) this.markTabs(this.#outputs);
     });
   }
+
+  /** Shows the state again, because the device lost its network or has it back. */
+  #online = () => { if (OFFLINE.includes(this.state)) this.show(this.state, this.#detail); };
 
   /** @param {() => void} run */
   onRetry(run) { this.#retry.addEventListener("click", run); }
@@ -121,19 +133,21 @@ export class View {
   show(state, detail = "") {
     if (state === "denied" && this.#layout) detail = ""; // the gateway's reason is for those who make addresses
     this.#detail = detail;
-    const said = state === "live" && this.#rewound ? t("rewind.state")
+    const offline = !navigator.onLine && OFFLINE.includes(state);
+    const said = offline ? t("state.offline") : state === "live" && this.#rewound ? t("rewind.state")
       : state === "off" && this.#layout ? t("state.off.all") : t(`state.${state}`, { format: this.#format.label });
     const off = this.#layout ? "detail.off.all" : EMBEDDED ? "detail.off.embed" : "detail.off";
-    const words = state === "off" ? off : DETAILS[state];
+    const words = offline ? "detail.offline" : state === "off" ? off : DETAILS[state];
     this.#headline.textContent = said;
-    this.#more.textContent = (state === "codec" ? codecWords(detail) : detail) || (words ? t(words) : "");
+    this.#more.textContent = (offline ? "" : state === "codec" ? codecWords(detail) : detail) || (words ? t(words) : "");
     this.#facts.state.textContent = said;
     if (state !== "live" && state !== "paused") this.#lag.textContent = ""; // it is the delay of a moving picture
     this.#badge.replaceChildren(said, this.#lag);
+    this.#keys.hidden = KEYLESS.includes(state);
     this.#retry.hidden = state !== "denied" && state !== "codec";
     this.#start.hidden = state !== "blocked";
     this.#stage.dataset.state = state;
-    if (this.state !== state) this.#announcer.textContent = said;
+    if (this.state !== state || (offline && this.#announcer.textContent !== said)) this.#announcer.textContent = said;
     this.state = state;
     if (!PASSING.includes(state)) this.release();
     if (state === "live") this.poster(null);
@@ -246,6 +260,7 @@ export class View {
     const lost = dropped ?? quality?.droppedVideoFrames;
     this.#facts.dropped.textContent = lost !== undefined && videoWidth ? `${lost}` : "–";
     this.#facts.decoder.textContent = decoder;
+    this.#captionKey.hidden = !this.captions.offered;
     this.#decoder.hidden = decoder === "";
   }
 
@@ -268,7 +283,8 @@ export class View {
       fact("fact.delay", delay, "fact.delay.why"), fact("fact.buffer", buffer, "fact.buffer.why"),
       fact("fact.picture", picture), fact("fact.dropped", dropped, "fact.dropped.why"), this.#decoder);
     this.#decoder.className = "line";
-    const keys = h("p");
+    const keys = this.#keys;
+    const pip = h("span", { hidden: !document.pictureInPictureEnabled });
     document.documentElement.toggleAttribute("data-embed", EMBEDDED);
     this.#stage.append(this.#announcer);
     const page = this.#layout?.build({ stage: this.#stage, facts, keys, controls: this.controls })
@@ -282,8 +298,12 @@ export class View {
       if (this.#noticed) this.#notice.textContent = t(this.#noticed);
       this.#startWords.textContent = t("do.play");
       this.#unmute.textContent = t("sound.off");
-      keys.replaceChildren(...[[t("key.space"), "key.play"], ["M", "key.sound"], ["F", "key.full"], ["C", "key.captions"], ["P", "key.pip"], ["L", "key.live"]]
-        .flatMap(([key = "", word], i) => [i ? " · " : "", h("kbd", {}, key), ` ${t(/** @type {Word} */ (word))}`]));
+      const fill = (/** @type {HTMLElement} */ place, /** @type {string} */ key, /** @type {Word} */ word) => {
+        place.replaceChildren(h("kbd", {}, key), ` ${t(word)}`);
+        return place;
+      };
+      keys.replaceChildren(fill(h("span"), t("key.space"), "key.play"), fill(h("span"), "M", "key.sound"), fill(h("span"), "F", "key.full"),
+        fill(this.#captionKey, "C", "key.captions"), fill(pip, "P", "key.pip"), fill(h("span"), "L", "key.live"));
     });
   }
 }

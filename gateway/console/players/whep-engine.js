@@ -26,7 +26,7 @@ const MORE_HOLD = 60;  // ms above one and a half round trips: for the request, 
 const HOLD_STEP = 20;  // ms; small changes of the round trip change nothing
 const MAX_HOLD = 1000; // ms
 
-/** @type {string | null} */
+/** @type {string | null}  the feature that this browser lacks; null: none */
 export const unsupported = "RTCPeerConnection" in globalThis ? null : "WebRTC";
 
 /** What the server's refusal means for the page. @param {number} status @returns {import("./types.js").Outcome["why"]} */

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 from gateway.lib.rfc3339 import rfc3339
+from gateway.media.labels import printable
 
 _TYPES = {"text": "application"}  # ISO/IEC 14496-30 §7
 # Placeholders, which XML 1.0 cannot contain: for the query of a protected player, and for the current time.
@@ -29,6 +30,11 @@ def finish(text: str, suffix: str = "", now: float = 0.0) -> bytes:
 def duration(seconds: float) -> str:
     """Returns an xs:duration in seconds, to the millisecond."""
     return f"PT{max(seconds, 0.0):.3f}S"
+
+
+def _escaped(text: str) -> str:
+    """Returns a text as XML 1.0 can have it, also between quotation marks."""
+    return escape(printable(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +193,7 @@ def mpd(m: Mpd) -> str:
     for period in m.periods:
         lines.extend(_period(period, m.latency is not None, m.clock))
     lines.append(
-        f'<UTCTiming schemeIdUri="urn:mpeg:dash:utc:http-iso:2014" value="{escape(m.clock)}"/>\n'
+        f'<UTCTiming schemeIdUri="urn:mpeg:dash:utc:http-iso:2014" value="{_escaped(m.clock)}"/>\n'
         f'<UTCTiming schemeIdUri="urn:mpeg:dash:utc:direct:2014" value="{NOW}"/>\n</MPD>\n'
     )
     return "".join(lines)
@@ -195,29 +201,29 @@ def mpd(m: Mpd) -> str:
 
 def _period(p: Period, low_latency: bool, clock: str) -> Iterable[str]:
     length = "" if p.length is None else f' duration="{duration(p.length)}"'
-    yield f'<Period id="{escape(p.id)}" start="{duration(p.start)}"{length}>\n'
+    yield f'<Period id="{_escaped(p.id)}" start="{duration(p.start)}"{length}>\n'
     for s in p.sets:
         sap = f' startWithSAP="{s.sap}"' if s.sap else ""
-        lang = f' lang="{escape(s.language)}"' if s.language else ""
+        lang = f' lang="{_escaped(s.language)}"' if s.language else ""
         yield (
             f'<AdaptationSet id="{s.id}" contentType="{s.kind}"{lang} mimeType="{_TYPES.get(s.kind, s.kind)}/mp4" '
             f'segmentAlignment="true"{sap}>\n'
         )
         for scheme in s.events:
-            yield f'<InbandEventStream schemeIdUri="{escape(scheme)}" value=""/>\n'
+            yield f'<InbandEventStream schemeIdUri="{_escaped(scheme)}" value=""/>\n'
         if s.label:
-            yield f"<Label>{escape(s.label)}</Label>\n"
+            yield f"<Label>{_escaped(s.label)}</Label>\n"
         if s.wall is not None and low_latency:
             yield (
                 f'<ProducerReferenceTime id="0" type="captured" wallClockTime="{rfc3339(s.wall)}" '
                 f'presentationTime="{s.template.offset}">'
-                f'<UTCTiming schemeIdUri="urn:mpeg:dash:utc:http-iso:2014" value="{escape(clock)}"/>'
+                f'<UTCTiming schemeIdUri="urn:mpeg:dash:utc:http-iso:2014" value="{_escaped(clock)}"/>'
                 "</ProducerReferenceTime>\n"
             )
         for d in s.accessibility:
-            yield f'<Accessibility schemeIdUri="{escape(d.scheme)}" value="{escape(d.value)}"/>\n'
+            yield f'<Accessibility schemeIdUri="{_escaped(d.scheme)}" value="{_escaped(d.value)}"/>\n'
         if s.role:
-            yield f'<Role schemeIdUri="urn:mpeg:dash:role:2011" value="{s.role}"/>\n'
+            yield f'<Role schemeIdUri="urn:mpeg:dash:role:2011" value="{_escaped(s.role)}"/>\n'
         if not all(r.template for r in s.representations):
             yield "".join(_template(s.template))
         for r in s.representations:
@@ -230,8 +236,8 @@ def _template(t: Template) -> Iterable[str]:
     # The gateway's file names contain `$` only in identifiers.
     attributes = [
         f'timescale="{t.timescale}"',
-        f'initialization="{escape(t.initialization)}{MARK}"',
-        f'media="{escape(t.media)}{MARK}"',
+        f'initialization="{_escaped(t.initialization)}{MARK}"',
+        f'media="{_escaped(t.media)}{MARK}"',
         f'startNumber="{t.start_number}"',
         f'presentationTimeOffset="{t.offset}"',
     ]
@@ -268,7 +274,7 @@ def _timeline(entries: Sequence[TimelineEntry]) -> Iterable[str]:
 
 
 def _representation(r: Representation) -> str:
-    attributes = [f'id="{escape(r.id)}"', f'codecs="{escape(r.codecs)}"', f'bandwidth="{r.bandwidth}"']
+    attributes = [f'id="{_escaped(r.id)}"', f'codecs="{_escaped(r.codecs)}"', f'bandwidth="{r.bandwidth}"']
     if r.size is not None:
         attributes.append(f'width="{r.size[0]}" height="{r.size[1]}"')
     if r.frame_rate:

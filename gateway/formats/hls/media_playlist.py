@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.lib.rfc3339 import milliseconds, rfc3339
+from gateway.media.labels import printable, quotable
 
 # A control character: a playlist MUST NOT contain one (§4.1), so MARK never occurs in other text.
 MARK = "\x00"
@@ -17,6 +18,11 @@ MARK = "\x00"
 def with_suffix(text: str, suffix: str = "") -> bytes:
     """Returns the finished playlist. suffix: "" or "?…", URI characters only, appended to every URI."""
     return text.replace(MARK, suffix).encode()
+
+
+def quoted(text: str, mark: str = "") -> str:
+    """Returns a quoted-string (§4.2), which no text can leave. mark: what follows a URI."""
+    return f'"{quotable(text)}{mark}"'
 
 
 def seconds(value: float) -> str:
@@ -41,22 +47,24 @@ def program_date_time(wall: float) -> str:
 
 def segment(duration: float, uri: str) -> str:
     """Returns the EXTINF tag (§4.4.4.1) and the URI of the segment."""
-    return f"#EXTINF:{seconds(duration)},\n{uri}{MARK}\n"
+    return f"#EXTINF:{seconds(duration)},\n{printable(uri)}{MARK}\n"
 
 
 def media_map(uri: str) -> str:
     """Returns the EXT-X-MAP tag (§4.4.4.5). It applies to all segments until the next such tag."""
-    return f'#EXT-X-MAP:URI="{uri}{MARK}"\n'
+    return f"#EXT-X-MAP:URI={quoted(uri, MARK)}\n"
 
 
 def part(duration: float, uri: str, independent: bool) -> str:
     """Returns the EXT-X-PART tag (§4.4.4.9)."""
-    return f'#EXT-X-PART:DURATION={seconds(duration)},URI="{uri}{MARK}"{",INDEPENDENT=YES" if independent else ""}\n'
+    return (
+        f"#EXT-X-PART:DURATION={seconds(duration)},URI={quoted(uri, MARK)}{',INDEPENDENT=YES' if independent else ''}\n"
+    )
 
 
 def preload_hint(uri: str) -> str:
     """Returns the EXT-X-PRELOAD-HINT tag (§4.4.5.3) for the next part."""
-    return f'#EXT-X-PRELOAD-HINT:TYPE=PART,URI="{uri}{MARK}"\n'
+    return f"#EXT-X-PRELOAD-HINT:TYPE=PART,URI={quoted(uri, MARK)}\n"
 
 
 def rendition_report(uri: str, last_msn: int, last_part: int | None) -> str:
@@ -66,7 +74,7 @@ def rendition_report(uri: str, last_msn: int, last_part: int | None) -> str:
     last_msn, last_part: its newest segment, and the newest part of that; None if it has no parts.
     """
     tail = "" if last_part is None else f",LAST-PART={last_part}"
-    return f'#EXT-X-RENDITION-REPORT:URI="{uri}{MARK}",LAST-MSN={last_msn}{tail}\n'
+    return f"#EXT-X-RENDITION-REPORT:URI={quoted(uri, MARK)},LAST-MSN={last_msn}{tail}\n"
 
 
 def skip(segments: int) -> str:
@@ -79,9 +87,9 @@ def date_range(
 ) -> str:
     """Returns an EXT-X-DATERANGE tag (§4.4.5.1). start, end: seconds since 1970. planned: seconds.
 
-    id: a quoted-string without its quotes. scte35: name and value of an attribute; it is left out if b"".
+    scte35: name and value of an attribute; it is left out if b"".
     """
-    line = f'#EXT-X-DATERANGE:ID="{id}",START-DATE="{rfc3339(start)}"'
+    line = f'#EXT-X-DATERANGE:ID={quoted(id)},START-DATE="{rfc3339(start)}"'
     if end is not None:
         length = (milliseconds(end) - milliseconds(start)) / 1000
         line += f',END-DATE="{rfc3339(end)}",DURATION={length:.3f}'

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.formats.hls.media_playlist import MARK
+from gateway.formats.hls.media_playlist import MARK, quoted
 from gateway.media.caption_track import CaptionTrack
+from gateway.media.labels import printable
 
 SUBTITLES: Final = "subtitles"  # the group of all subtitles
 
@@ -27,7 +28,7 @@ class AudioRendition:
 
 @dataclass(frozen=True, slots=True)
 class SubtitleRendition:
-    """Captions as text, EXT-X-MEDIA (§4.4.6.1). name: without quotation marks. language: BCP 47; "" if unknown."""
+    """Captions as text, EXT-X-MEDIA (§4.4.6.1). language: BCP 47; "" if unknown."""
 
     name: str
     uri: str
@@ -70,41 +71,38 @@ def multivariant(
     """
     lines = ["#EXTM3U\n", f"#EXT-X-VERSION:{version}\n"]
     for r in renditions:
-        default = "YES" if r.default else "NO"
         channels = f',CHANNELS="{r.channels}"' if r.channels else ""
-        language = f',LANGUAGE="{r.language}"' if r.language else ""
-        uri = f',URI="{r.uri}{MARK}"' if r.uri else ""
-        lines.append(
-            f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="{r.group}",NAME="{r.name}"{language},DEFAULT={default},AUTOSELECT=YES'
-            f"{channels}{uri}\n"
-        )
+        uri = f",URI={quoted(r.uri, MARK)}" if r.uri else ""
+        lines.append(f"{_media('AUDIO', r.group, r.name, r.language, r.default)}{channels}{uri}\n")
     captions = _captions(variants)
-    lines += [_closed_captions(track) for track in captions or ()]
+    for track in captions or ():
+        tag = _media("CLOSED-CAPTIONS", "cc", track.label, track.language, track.default)
+        lines.append(f"{tag},INSTREAM-ID={quoted(track.source)}\n")
     lines += subtitle_tags(subtitles, MARK)
     for v in variants:
         attributes = [f"BANDWIDTH={v.bandwidth}", f"AVERAGE-BANDWIDTH={v.average}"]
         if v.codecs:
-            attributes.append(f'CODECS="{",".join(v.codecs)}"')
+            attributes.append(f"CODECS={quoted(','.join(v.codecs))}")
         if v.size is not None:
             attributes.append(f"RESOLUTION={v.size[0]}x{v.size[1]}")
         if v.frame_rate:
             attributes.append(f"FRAME-RATE={v.frame_rate:.3f}")
         if v.audio is not None:
-            attributes.append(f'AUDIO="{v.audio}"')
+            attributes.append(f"AUDIO={quoted(v.audio)}")
         if subtitles:
             attributes.append(f'SUBTITLES="{SUBTITLES}"')
         if captions is not None and v.size is not None:
             attributes.append('CLOSED-CAPTIONS="cc"' if captions else "CLOSED-CAPTIONS=NONE")
-        lines.append(f"#EXT-X-STREAM-INF:{','.join(attributes)}\n{v.uri}{MARK}\n")
+        lines.append(f"#EXT-X-STREAM-INF:{','.join(attributes)}\n{printable(v.uri)}{MARK}\n")
     return "".join(lines)
 
 
-def _closed_captions(track: CaptionTrack) -> str:
-    language = f',LANGUAGE="{track.language}"' if track.language else ""
-    default = "YES" if track.default else "NO"
+def _media(kind: str, group: str, name: str, language: str, default: bool) -> str:
+    """Returns the beginning of an EXT-X-MEDIA tag (§4.4.6.1)."""
+    described = f",LANGUAGE={quoted(language)}" if language else ""
     return (
-        f'#EXT-X-MEDIA:TYPE=CLOSED-CAPTIONS,GROUP-ID="cc",NAME="{track.label}"{language},DEFAULT={default},'
-        f'AUTOSELECT=YES,INSTREAM-ID="{track.source}"\n'
+        f"#EXT-X-MEDIA:TYPE={kind},GROUP-ID={quoted(group)},NAME={quoted(name)}{described},"
+        f"DEFAULT={'YES' if default else 'NO'},AUTOSELECT=YES"
     )
 
 
@@ -117,12 +115,8 @@ def subtitle_tags(renditions: Iterable[SubtitleRendition], mark: str = "") -> It
             name = f"{each.name} ({each.language or count + 1})" if count == 1 else f"{each.name} {count}"
             count += 1
         used.add(name)
-        language = f',LANGUAGE="{each.language}"' if each.language else ""
-        default = "YES" if each.default else "NO"
-        yield (
-            f'#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="{SUBTITLES}",NAME="{name}"{language},DEFAULT={default},'
-            f'AUTOSELECT=YES,URI="{each.uri}{mark}"\n'
-        )
+        tag = _media("SUBTITLES", SUBTITLES, name, each.language, each.default)
+        yield f"{tag},URI={quoted(each.uri, mark)}\n"
 
 
 def _captions(variants: Sequence[Variant]) -> tuple[CaptionTrack, ...] | None:

@@ -7,6 +7,7 @@ from gateway.formats.ts.program_tables import StreamEntry, StreamUse
 
 MAX_DATA: Final = 1 << 16  # bytes of a PES packet
 _CUE_TABLE: Final = 0xFC  # SCTE 35 §9.6
+_MIN_CUE: Final = 20  # bytes of a section without a command
 METADATA_PES: Final = 0x15
 _CELL_HEAD: Final = 5
 
@@ -50,7 +51,7 @@ class DataTrack:
 
 
 def is_cue(section: bytes) -> bool:
-    return section[0] == _CUE_TABLE
+    return section[0] == _CUE_TABLE and len(section) >= _MIN_CUE
 
 
 def _cell_data(payload: bytes) -> bytes:

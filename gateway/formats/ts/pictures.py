@@ -13,9 +13,10 @@ from gateway.media.framed_units import NalPictures
 from gateway.media.nal_codec import NAL_CODECS
 from gateway.media.track import AccessUnit, Codec, MediaTrack
 
-_START: Final = re.compile(rb"\x00\x00\x01")
 _BEGINS: Final = re.compile(rb"\x00\x00\x00*\x01")
-_HEAD: Final = 3  # bytes after a start code that tell whether an access unit begins
+# A NAL unit with the three bytes that tell whether an access unit begins.
+_START: Final = re.compile(rb"\x00\x00\x01(?=...)", re.DOTALL)
+_NEEDED: Final = 6  # bytes of `_START` with what follows
 _MAX_PICTURE: Final = 24 << 20  # bytes of an access unit
 _MAX_PES: Final = 64  # PES packets of an access unit
 _MAX_PICTURES: Final = 64  # access units that begin in a PES packet
@@ -28,6 +29,27 @@ _FIRST_TYPES: Final = {
     Codec.H265: frozenset((h265.VPS, h265.SPS, h265.PPS, h265.AUD, 39, *range(41, 45), *range(48, 56))),
 }
 _SLICE_TYPES: Final = {Codec.H264: frozenset((1, 2, 5)), Codec.H265: frozenset(range(32))}
+
+
+def _heads(codec: Codec, types: frozenset[int]) -> bytes:
+    """Returns the set, in a regular expression, of the first bytes of NAL units with these types."""
+    nal_codec = NAL_CODECS[codec]
+    return b"[%s]" % b"".join(b"\\x%02x" % head for head in range(256) if nal_codec.type_of(bytes((head,))) in types)
+
+
+def _patterns(codec: Codec) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Returns the patterns of slices and of NAL units with which an access unit begins, if a slice came before.
+
+    A first slice has first_mb_in_slice 0 (one set bit), or first_slice_segment_in_pic_flag.
+    """
+    slices, others = _heads(codec, _SLICE_TYPES[codec]), _heads(codec, _FIRST_TYPES[codec])
+    first = slices + (rb"[\x80-\xff]." if codec is Codec.H264 else rb".[\x80-\xff]")
+    made = (rb"\x00\x00\x01(?=%s..)" % slices, rb"\x00\x00\x01(?=%s|%s..)" % (first, others))
+    slice_pattern, begin_pattern = (re.compile(pattern, re.DOTALL) for pattern in made)
+    return slice_pattern, begin_pattern
+
+
+_PATTERNS: Final = {codec: _patterns(codec) for codec in _SLICE_TYPES}
 
 
 class PictureTrack:
@@ -43,6 +65,9 @@ class PictureTrack:
     PTS and DTS belong to the first access unit that begins in their PES packet (§2.4.3.7). Others follow at the frame
     rate of the parameter sets. If a sender writes no DTS although pictures are reordered, decode times are computed.
     Before the first PTS, pictures are dropped.
+
+    A publisher may send NAL units of a byte. So they are found by regular expressions, and none has a step in Python
+    unless a picture begins with it. More than `nal.MAX_UNITS` in an access unit break it.
     """
 
     format = None
@@ -52,15 +77,14 @@ class PictureTrack:
         codec = Codec(entry.codec)
         self._counters = counters
         self._pictures = NalPictures(codec, timescale=CLOCK)
-        self._codec = NAL_CODECS[codec]
-        self._first_types, self._slice_types = _FIRST_TYPES[codec], _SLICE_TYPES[codec]
-        self._flag_at = 1 if codec is Codec.H264 else 2  # the byte of a slice whose first bit means: first slice
+        self._slice, self._first = _PATTERNS[codec]
         self._proofs = 0
         self._step = _USUAL_STEP
         self._track: MediaTrack | None = None
         self._last: tuple[int, int] | None = None  # presentation and decode time of the last access unit
         self._guesses = False  # whether decode times are computed
-        self._starts: list[int] = []  # of the NAL units of the open access unit
+        self._begin: int | None = None  # of the open access unit in the data; None: no NAL unit is known
+        self._has_slice = False
         self._times: tuple[int, int] | None = None
         self._clear(b"")
 
@@ -74,32 +98,29 @@ class PictureTrack:
             return self._fail([])
         data = self._data + payload if held else payload
         times = (pts, dts) if pts is not None and dts is not None else None
-        checked, done = not self._has_slice, list[AccessUnit]()
-        count = 0
-        for match in _START.finditer(data, self._scanned):
-            begin, at = match.span()
-            if at + _HEAD > len(data):
-                break
-            kind = data[at] >> self._codec.shift & self._codec.mask
-            is_slice = kind in self._slice_types
-            # first_mb_in_slice is 0 (one set bit), or first_slice_segment_in_pic_flag is set.
-            first = data[at + self._flag_at] >= 0x80 if is_slice else kind in self._first_types
-            if not checked:
-                checked = True
-                self._proofs = self._proofs + 1 if first and not data[held:begin].strip(b"\0") else 0
-            if first and self._has_slice:
-                self._complete(data, begin, done)
+        at, count, done = self._scanned, 0, list[AccessUnit]()
+        if self._has_slice:
+            start = _START.search(data, at)
+            begins = start is not None and self._first.match(data, start.start()) is not None
+            is_padded = start is not None and not data[held : start.start()].strip(b"\0")
+            self._proofs = self._proofs + 1 if begins and is_padded else 0  # otherwise a slice continues
+        while (found := self._wanted().search(data, at)) is not None:
+            at = found.start()
+            if self._has_slice:
+                self._complete(data, at, done)
                 count += 1
-            if (is_slice and not first and not self._has_slice) or count > _MAX_PICTURES:
-                return self._fail(done)
-            if self._times is None and begin >= held and (is_slice or not self._starts) and not self._has_slice:
+                if count > _MAX_PICTURES:
+                    return self._fail(done)
+                continue  # with the same NAL unit
+            if self._begin is None:
+                self._begin = at
+            elif self._first.match(data, at) is None:
+                return self._fail(done)  # the first slice of the picture is missing
+            else:
+                self._has_slice = True
+                at = found.end()
+            if self._times is None and found.start() >= held:
                 self._times, times = times, None
-            self._starts.append(begin)
-            self._has_slice |= is_slice
-            if len(self._starts) > nal.MAX_UNITS:
-                return self._fail(done)
-        if not checked:
-            self._proofs = 0  # a slice continues
         if self._has_slice and self._proofs >= PROOFS:
             self._complete(data, len(data), done)
             self._clear(b"")
@@ -121,21 +142,24 @@ class PictureTrack:
         self._last, self._guesses = None, False
         self._pictures.restart()
 
+    def _wanted(self) -> re.Pattern[bytes]:
+        """Returns the pattern of the next NAL unit that matters."""
+        return _START if self._begin is None else self._first if self._has_slice else self._slice
+
     def _clear(self, data: bytes) -> None:
         """Begins an access unit with these bytes."""
         self._data = data
-        self._starts = []
+        self._begin = None
         self._scanned = self._parts = 0
         self._has_slice = False
         self._times = None
 
     def _hold(self, data: bytes) -> None:
         """Keeps the access unit that has begun until more data follow."""
-        begin = self._starts[0] if self._starts else 0
-        self._data = data[begin:]
-        self._starts = [start - begin for start in self._starts]
-        # A start code and its bytes may be cut by the end of the data.
-        self._scanned = max(len(self._data) - _HEAD - 2, self._starts[-1] + 3 if self._starts else 0)
+        if self._begin is not None:
+            data, self._begin = data[self._begin :], 0
+        self._data = data
+        self._scanned = max(len(data) - _NEEDED + 1, 0)  # a start code and its bytes may be cut by the end
 
     def _fail(self, done: list[AccessUnit]) -> list[AccessUnit]:
         """Leaves out pictures until the next key frame. Returns those before."""
@@ -146,15 +170,14 @@ class PictureTrack:
 
     def _complete(self, data: bytes, end: int, done: list[AccessUnit]) -> None:
         """Adds the unit of the access unit that ends here, and begins another one in the same data."""
-        starts, parts = self._starts, self._parts
-        units = [data[a + 3 : b].rstrip(b"\0") for a, b in zip(starts, [*starts[1:], end], strict=True)]
-        times = self._next_times()
+        begin, parts, times = self._begin, self._parts, self._next_times()
         self._clear(self._data)
         self._parts = min(parts, 1)
         if times is None:
             return
         try:
-            unit = self._pictures.make_unit([u for u in units if len(u) > 1], *times)
+            units = [u for u in nal.split_annexb(data[begin:end]) if len(u) > 1]
+            unit = self._pictures.make_unit(units, *times)
         except InvalidData:
             self._counters.damaged += 1
             self._pictures.restart()

@@ -135,7 +135,7 @@ class _Opus(_Framing):
         if control >> 5 != 0x3FF:
             raise InvalidData("no Opus control header")
         begin, size = at + 2, 0
-        while data[begin : begin + 1] == b"\xff":
+        while data[begin : begin + 1] == b"\xff" and size < _MAX_FRAME:
             begin, size = begin + 1, size + 255
         size += data[begin] if begin < len(data) else 0
         begin += 1 + 2 * (control >> 4 & 1) + 2 * (control >> 3 & 1)  # start_trim and end_trim

@@ -9,10 +9,8 @@ from typing import Final
 
 import structlog
 
-from gateway.ingest.rtmp.services import RtmpServices
 from gateway.ingest.rtmp.session import RtmpSession
 from gateway.ingest.services import ListenerServices
-from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ScheduledTls
 from gateway.lib.sockets import BACKLOG
 from gateway.listeners.pending_connections import TLS_READ
@@ -29,26 +27,25 @@ HANG_UP_SECONDS: Final = 0.5
 
 def open_rtmp(services: ListenerServices) -> OpenListeners:
     """Binds the ports of RTMP and RTMPS. Raises ListenError."""
-    rtmp = RtmpServices(services, Quota(services.settings.limits.playback_per_address))
-    listeners = [RtmpListener(rtmp, address.host, address.port, tls) for address, tls in services.addresses("rtmp")]
+    listeners = [RtmpListener(services, address.host, address.port, tls) for address, tls in services.addresses("rtmp")]
     return OpenListeners(listeners, services.tasks)
 
 
 class RtmpListener(PortListener[RtmpSession]):
     """One port of RTMP or RTMPS."""
 
-    def __init__(self, services: RtmpServices, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, services: ListenerServices, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         self._services = services
         self._tls = tls
-        super().__init__("rtmps" if tls is not None else "rtmp", host, port, services.shared.opener)
+        super().__init__("rtmps" if tls is not None else "rtmp", host, port, services.opener)
         self._servers: list[asyncio.Server] = []
         self._accepting: list[asyncio.Task[object]] = []
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
-            if self._services.shared.settings.rtmp.proxy_from:
-                self._accepting.append(self._services.shared.tasks.start(self._accept(sock), f"{self.name} accept"))
+            if self._services.settings.rtmp.proxy_from:
+                self._accepting.append(self._services.tasks.start(self._accept(sock), f"{self.name} accept"))
             else:
                 self._servers.append(await loop.create_server(self._new_session, sock=sock, backlog=BACKLOG))
 
@@ -96,7 +93,7 @@ class RtmpListener(PortListener[RtmpSession]):
                 await asyncio.sleep(0.1)  # no file descriptors are left: wait until some are closed
                 continue
             connection.setblocking(False)
-            self._services.shared.tasks.start(self._prepare(connection, peer_address(address)), f"{self.name} arrival")
+            self._services.tasks.start(self._prepare(connection, peer_address(address)), f"{self.name} arrival")
 
     async def _prepare(self, connection: socket.socket, address: str) -> None:
         """Reads the PROXY header of one connection and gives the connection to a session, or closes it."""
@@ -123,7 +120,7 @@ class RtmpListener(PortListener[RtmpSession]):
 
     def _trusted(self, address: str) -> bool:
         ip = ipaddress.ip_address(address)
-        return any(ip in network for network in self._services.shared.settings.rtmp.proxy_from)
+        return any(ip in network for network in self._services.settings.rtmp.proxy_from)
 
 
 class _TlsSession(ScheduledTls):
@@ -133,9 +130,9 @@ class _TlsSession(ScheduledTls):
     applies.
     """
 
-    def __init__(self, session: RtmpSession, context: ssl.SSLContext, services: RtmpServices) -> None:
-        seconds = services.shared.settings.limits.handshake or None
-        super().__init__(session, context, services.shared.reads, TLS_READ, seconds)
+    def __init__(self, session: RtmpSession, context: ssl.SSLContext, services: ListenerServices) -> None:
+        seconds = services.settings.limits.handshake or None
+        super().__init__(session, context, services.reads, TLS_READ, seconds)
         self._rtmp = session
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -12,12 +12,11 @@ from urllib.parse import urlencode
 import structlog
 
 from gateway.channels.addresses import APP
-from gateway.channels.names import channel_of, is_stream_name, pull_mark
 from gateway.formats.flv.tag import Script
 from gateway.ingest.admission import PushRequest
 from gateway.ingest.push import Push
-from gateway.ingest.rtmp.services import EVICTIONS, RtmpServices, play_refusal, publish_refusal
-from gateway.lib.quota import Quota
+from gateway.ingest.rtmp.refusals import EVICTIONS, play_refusal, publish_refusal
+from gateway.ingest.services import ListenerServices
 from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledReads
 from gateway.lib.token_bucket import TokenBucket
 from gateway.listeners.pending_connections import (
@@ -35,9 +34,10 @@ from gateway.live.track_changes import KeepsChanging
 from gateway.live.unit_intake import AUDIO_INDEX, VIDEO_INDEX
 from gateway.media.errors import InvalidData
 from gateway.packaging.rtmp_output import RtmpOutput
+from gateway.playback.play import Play, ViewerRequest
 from gateway.playback.rtmp import RtmpPlayback
 from gateway.ports.auth_hook import HookDetails
-from gateway.ports.errors import AtCapacity, GatewayError, NoSuchStream, OwnOutput, TooManyRefusals
+from gateway.ports.errors import GatewayError, TooManyRefusals
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.events import (
     Connected,
@@ -86,18 +86,17 @@ class RtmpSession(ScheduledReads):
     _transport: asyncio.Transport | None
 
     def __init__(
-        self, services: RtmpServices, protocol: str, address: str, sessions: set[RtmpSession], *, exempt: bool
+        self, services: ListenerServices, protocol: str, address: str, sessions: set[RtmpSession], *, exempt: bool
     ) -> None:
-        super().__init__(services.shared.reads, EARLY_READ)
+        super().__init__(services.reads, EARLY_READ)
         self._services = services
-        self._shared = services.shared
-        self._limits = services.shared.settings.limits
+        self._limits = services.settings.limits
         self._protocol = protocol
         self.address = address
         self._exempt = exempt
         self._sessions = sessions
         limits = WireLimits(message=self._limits.rtmp_message or 0xFFFFFF)
-        rtmp = services.shared.settings.rtmp
+        rtmp = services.settings.rtmp
         self._core = ServerConnection(apps={APP, *rtmp.apps}, chunk_size=rtmp.chunk_size, limits=limits)
         self._unsent_answers = self._core.queued  # the queue itself: true while the core has bytes to send
         self._transport = None
@@ -105,11 +104,11 @@ class RtmpSession(ScheduledReads):
         self._pending: PendingConnection | None = None
         self._push: Push | None = None
         self._intake: FlvIntake | None = None
+        self._play: Play | None = None
         self._playing: RtmpPlayback | None = None
         self._task: asyncio.Task[object] | None = None
         self._name = ""
         self._connected: Connected | None = None
-        self._quota: Quota | None = None  # of publishers or of players; this connection counts in it
         self._closing = False
         self._last_data = self._started = self._idle_since = time.monotonic()
         self._pinged = 0.0  # monotonic time of the last ping without an answer; 0: none
@@ -128,7 +127,7 @@ class RtmpSession(ScheduledReads):
         self._sessions.add(self)
         raw = cast(asyncio.Transport, transport)
         cost = RTMP_BYTES + (TLS_BYTES if self._protocol == "rtmps" else 0)
-        self._pending = self._shared.pending.enter(self.address, cost, raw.abort, exempt=self._exempt)
+        self._pending = self._services.pending.enter(self.address, cost, raw.abort, exempt=self._exempt)
         if self._pending is None:
             log.debug("connection refused", peer=self.address, protocol=self._protocol, reason="too many connections")
             self._closing = True
@@ -210,9 +209,6 @@ class RtmpSession(ScheduledReads):
             self._abort_timer.cancel()
         self._leave_pending()
         self._leave_media("connection closed")
-        quota, self._quota = self._quota, None
-        if quota is not None:
-            quota.give(self.address)
         self._core.release_buffers()
         self._transport = None
         self._sessions.discard(self)
@@ -230,7 +226,7 @@ class RtmpSession(ScheduledReads):
         if self._read_held:
             return  # silent because nothing is read; the check of the key has its own time limit
         silent = now - self._last_data
-        settings = self._shared.settings.rtmp
+        settings = self._services.settings.rtmp
         state = self._core.state
         playing = self._playing
         watching = playing is not None and not playing.paused
@@ -288,7 +284,7 @@ class RtmpSession(ScheduledReads):
                     self._start(self._publish(event))
             case PlayRequested():
                 if self._may_request(now):
-                    self._start(self._play(event))
+                    self._start(self._begin_play(event))
             case PublishEnded():
                 self._idle_since = now
                 self._leave_media(event.reason, stopped=True)
@@ -311,7 +307,7 @@ class RtmpSession(ScheduledReads):
         return False
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = self._shared.tasks.start(work, f"{self._protocol} {self.address}")
+        self._task = self._services.tasks.start(work, f"{self._protocol} {self.address}")
         self._task.add_done_callback(self._abort_on_error)
 
     def _abort_on_error(self, task: asyncio.Task[object]) -> None:
@@ -328,6 +324,9 @@ class RtmpSession(ScheduledReads):
         playing, self._playing = self._playing, None
         if playing is not None:
             playing.leave()
+        play, self._play = self._play, None
+        if play is not None:
+            play.end()
 
     def _hook_details(self, request: StreamTarget) -> HookDetails:
         """Returns what the auth hook gets of a request."""
@@ -340,17 +339,12 @@ class RtmpSession(ScheduledReads):
     async def _publish(self, request: PublishRequested) -> None:
         self._name = request.name
         key, input = request.query.get("sign"), request.query.get("input", "")
-        push = self._push = self._shared.make_push(
+        push = self._push = self._services.make_push(
             PushRequest(
                 request.name, key, self.address, self._protocol, self._exempt, input, self._hook_details(request)
-            ),
-            counted=False,
+            )
         )
         try:
-            if not self._take_place(self._shared.admission.connections):
-                full = AtCapacity("too many publishers from this address")
-                push.refuse(full)
-                raise full
             publisher = await push.begin(self._evicted)
         except GatewayError as error:
             if isinstance(error, TooManyRefusals):
@@ -376,15 +370,6 @@ class RtmpSession(ScheduledReads):
         else:
             self._send()
             self.release_reading()
-
-    def _take_place(self, quota: Quota) -> bool:
-        """Counts the connection for its address, at its first publish or play. Returns False if there are too many."""
-        if self._exempt or self._quota is not None:
-            return True
-        if not quota.take(self.address):
-            return False
-        self._quota = quota
-        return True
 
     def _leave_pending(self) -> None:
         """Stops counting the connection as pending: it is accepted or closed."""
@@ -413,34 +398,28 @@ class RtmpSession(ScheduledReads):
 
     # ---- playing ----
 
-    async def _play(self, request: PlayRequested) -> None:
-        name = self._name = request.name
+    async def _begin_play(self, request: PlayRequested) -> None:
+        self._name = request.name
+        wanted = ViewerRequest(
+            *(request.name, self.address, request.query.get("sign"), self._hook_details(request)),
+            exempt=self._exempt,
+            pull_mark=self._core.pull_mark,
+        )
+        play = self._play = self._services.make_play(wanted)
         try:
-            if not self._take_place(self._services.players):
-                raise AtCapacity("too many players from this address")
-            if not is_stream_name(name):
-                raise NoSuchStream(name)
-            channel = channel_of(name)
-            name = self._name = await self._shared.channel_id(channel) + name[len(channel) :]
-            if self._core.pull_mark and self._core.pull_mark == pull_mark(channel_of(name)):
-                raise OwnOutput(name)
-            name = self._name = await self._services.check_player(
-                name, request.query, self.address, self._hook_details(request), exempt=self._exempt
-            )
-            early = self._shared.streams.find(name) is None
-            stream = await self._shared.streams.wait(name, self._shared.settings.stream.wait_for_publisher)
-            self._shared.viewer_limits.admit(stream)
+            stream = await play.begin()
         except GatewayError as error:
             if isinstance(error, TooManyRefusals):
                 self._abort()
                 return
             reason = f"{type(error).__name__}: {error}"[:200]
-            log.info("play refused", stream=name[:200], peer=self.address, reason=reason)
-            self._core.reject_play(*play_refusal(error, name))
+            log.info("play refused", stream=play.name[:200], peer=self.address, reason=reason)
+            self._core.reject_play(*play_refusal(error, play.name))
             self._close()
             return
         finally:
             self._task = None
+        self._name = play.name
         output = stream.output("rtmp")
         transport = self._transport
         if not isinstance(output, RtmpOutput) or transport is None:  # the output failed; it will be started again
@@ -455,7 +434,7 @@ class RtmpSession(ScheduledReads):
         try:
             early_messages = self._core.accept_play()
             self._send()
-            playing.join(early=early)
+            playing.join(early=play.waited)
             self._handle_events(early_messages)
         except (RemoteProtocolError, InvalidData) as error:
             self._fail(error)

@@ -8,14 +8,15 @@ from gateway.ingest.services import ListenerServices
 from gateway.ingest.srt.push import SrtPush
 from gateway.listeners.port_listener import OpenListeners
 from gateway.listeners.udp_listener import UdpLimits, UdpListener
-from gateway.playback.srt import SrtPlay
 from gateway.protocols.srt.connection import IDLE_SECONDS
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
 from gateway.protocols.srt.stream_id import InvalidStreamId, parse_stream_id
+from gateway.protocols.srt.url import LatencyRange
 from gateway.srt.bonding import BondingServer
 from gateway.srt.link import READ_DELAY
 from gateway.srt.listener_sessions import SrtRequest, SrtServer
+from gateway.srt.passphrase_guesses import PassphraseGuesses
 from gateway.workers.worker_pool import WorkerPool
 
 
@@ -31,13 +32,14 @@ def open_srt(services: ListenerServices, workers: WorkerPool | None) -> OpenList
         except InvalidStreamId as error:
             raise HandshakeRefused(Reject.BAD_REQUEST, str(error)) from None
         if not asked.is_push:
-            return SrtPlay(services, asked, address)
+            return services.srt_play(asked, address)
         if workers is None:
             raise HandshakeRefused(Reject.FORBIDDEN, "this is an edge, which only plays")
         return SrtPush(services, workers, asked, address)
 
     settings = services.settings
-    server = SrtServer(settings.srt.latency / 1000, request, services.tasks)
+    latency = LatencyRange(settings.srt.latency, settings.srt.max_latency)
+    server = SrtServer(latency, request, services.tasks, PassphraseGuesses(services.admission.refusals))
     ticker = server.ticker
     limits = UdpLimits(services.pending, settings.limits.handshake, 2 * IDLE_SECONDS, READ_DELAY, lambda: bool(ticker))
     protocols = {"srt": server} | (
@@ -52,5 +54,5 @@ def open_srt(services: ListenerServices, workers: WorkerPool | None) -> OpenList
         for address, _ in services.addresses(name)
     ]
     ticker.reads = [listener.read for listener in listeners]
-    services.tasks.start(ticker.run(), "srt links")
+    services.tasks.keep(ticker.run, "srt links")
     return OpenListeners(listeners, services.tasks, samples=server.samples)

@@ -11,11 +11,11 @@ from gateway.ingest.refusal_texts import refusal_text
 from gateway.ingest.services import ListenerServices
 from gateway.live.program_intake import ProgramIntake
 from gateway.live.sink import EndReason
-from gateway.playback.srt import rejected
 from gateway.ports.auth_hook import HookDetails
 from gateway.ports.errors import GatewayError
 from gateway.protocols.srt.stream_id import StreamId
 from gateway.srt.link import Direction, SrtLink
+from gateway.srt.refusals import rejected
 from gateway.workers.sound_converter import SoundWorkerConverter
 from gateway.workers.worker_pool import WorkerPool
 

@@ -25,7 +25,7 @@ from gateway.live.unit_intake import IntakeFailed
 from gateway.media.track import Kind
 from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.ports.auth_hook import HookDetails
-from gateway.ports.errors import GatewayError, NameInUse, NotAuthorized, PushesNotAccepted, TooManyRefusals
+from gateway.ports.errors import GatewayError, NameInUse, NotAuthorized, TooManyRefusals
 from gateway.protocols.sdp.answer import AcceptedMedia, largest_rid
 from gateway.protocols.sdp.codec_choice import no_codec_to_receive, receiving_codec
 from gateway.protocols.sdp.offer import TRANSPORT_CC, Offer
@@ -245,6 +245,4 @@ def _refusal(error: GatewayError) -> Response:
             return text(401, message, headers={"WWW-Authenticate": "Bearer"})
         case NameInUse():
             return text(409, message)
-        case PushesNotAccepted():
-            return text(403, message)
     return service_unavailable(message, 5)

@@ -62,7 +62,7 @@ def open_websocket(services: ListenerServices, outputs: OutputServices) -> OpenL
     listeners = [WsListener(ws_services, address.host, address.port, tls) for address, tls in services.addresses("ws")]
     if compatible is None:
         return OpenListeners(listeners, services.tasks)
-    services.tasks.start(compatible.hub.run(), "compatible pushes")
+    services.tasks.keep(compatible.hub.run, "compatible pushes")
     return OpenListeners(listeners, services.tasks, finish=compatible.finish)
 
 

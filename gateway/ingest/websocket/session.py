@@ -177,7 +177,7 @@ class PushSession:
         media = publisher.stream.received.bytes > self._bytes_before
         overdue = self._push.overdue(now, self._last_message, limits, idle_timeout, has_media=media)
         if overdue:
-            self._end(CloseCode.POLICY, overdue)
+            self._end(CloseCode.STALLED, overdue)
         elif destination is not None and (closing := destination.check(publisher.stream, now)) is not None:
             self._end(closing.code, closing.reason)
         else:

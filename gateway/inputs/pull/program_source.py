@@ -64,14 +64,14 @@ class ProgramSource:
         while not self._items and not self._ended:
             if not self._take(self._events(await self._next_slice())):
                 raise OutputUnsupported("its tracks have changed")
-            await asyncio.sleep(0)
         return self._items.popleft() if self._items else None
 
     async def close(self) -> None:
         """Does nothing: the owner of the chunks ends them."""
 
     async def _next_slice(self) -> bytes:
-        """Returns the next bytes; b"" at the end."""
+        """Returns the next bytes after a turn of the event loop; b"" at the end."""
+        await asyncio.sleep(0)
         if not self.unread:
             self.unread = await anext(self._chunks, b"")
             self._ended = not self.unread

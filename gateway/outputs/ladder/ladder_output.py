@@ -170,10 +170,13 @@ class LadderOutput:
     def report(self) -> dict[str, Any]:
         """Returns the output's state for the session's status.
 
-        `renditions`: name, size, and seconds behind the source. `dropped` and `damaged`: units.
+        `renditions`: name, size, and seconds behind the source. `larger`: names of renditions that are omitted, because
+        they are larger than the source. `dropped` and `damaged`: units.
         `restarts`: of the worker. `error`: set if a rendition is missing.
         """
+        active, plan = self._active_renditions, self._plan
         return {
+            "larger": [step.name for step in plan.rungs if step.name not in active] if plan and active else [],
             "renditions": [r.report() for r in sorted(self._renditions.values(), key=lambda r: r.bitrate)],
             "dropped": self._lost,
             "damaged": self._damaged_before + self._damaged,
@@ -276,7 +279,8 @@ class LadderOutput:
                     sent_version = version
                     if item.video is None:
                         self._error = "the source has no video to transcode"
-                    await worker.send_item(replace(item, metadata={}))
+                    known = {k: v for k, v in item.metadata.items() if k == "videodatarate"}
+                    await worker.send_item(replace(item, metadata=known))
                 else:
                     for rendition in self._renditions.values():
                         rendition.set_metadata(item.metadata)

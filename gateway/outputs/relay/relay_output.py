@@ -21,7 +21,7 @@ from gateway.media.track import AccessUnit
 from gateway.outputs.relay.relay_target import RelayContext, RelayTarget, TargetState
 from gateway.ports.events import Events
 from gateway.ports.stores import IvsDirectory
-from gateway.protocols.srt.url import DEFAULT_LATENCY
+from gateway.protocols.srt.url import LatencyRange
 from gateway.settings.models import RelaySettings
 
 log = structlog.get_logger(__name__)
@@ -36,7 +36,7 @@ class RelayFactory:
 
     tls: trusted authorities for outgoing connections; None: the system's.
     ivs: the directory of IVS channels; None without AWS.
-    latency: of SRT targets whose address has none, seconds.
+    latency: of SRT targets.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class RelayFactory:
         events: Events,
         tls: ssl.SSLContext | None = None,
         ivs: IvsDirectory | None = None,
-        latency: float = DEFAULT_LATENCY / 1000,
+        latency: LatencyRange = LatencyRange(),  # noqa: B008,
     ) -> None:
         self.context = RelayContext(relay, egress, events, ivs, self._tls_context, latency)
         self._tls = tls

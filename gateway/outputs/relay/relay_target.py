@@ -36,7 +36,7 @@ from gateway.ports.events import Events
 from gateway.ports.stores import IvsDirectory
 from gateway.protocols.rtmp.client import ConnectFeatures
 from gateway.protocols.rtmp.url import RtmpUrl, parse_url
-from gateway.protocols.srt.url import SrtUrl
+from gateway.protocols.srt.url import LatencyRange, SrtUrl
 from gateway.protocols.srt.url import parse_url as parse_srt_url
 from gateway.settings.models import RelaySettings
 
@@ -63,7 +63,7 @@ class RelayContext:
 
     events: get the failures of single targets. ivs: the directory of IVS channels; None without AWS.
     tls: returns the TLS context; called for RTMPS targets.
-    latency: of SRT targets whose address has none, seconds.
+    latency: of SRT targets.
     """
 
     relay: RelaySettings
@@ -71,7 +71,7 @@ class RelayContext:
     events: Events
     ivs: IvsDirectory | None
     tls: Callable[[], ssl.SSLContext]
-    latency: float
+    latency: LatencyRange
 
 
 @dataclass(frozen=True, slots=True)

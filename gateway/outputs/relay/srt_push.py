@@ -17,7 +17,7 @@ from gateway.ports.errors import OutputError, OutputUnsupported
 from gateway.protocols.srt.connection import TICK_SECONDS
 from gateway.protocols.srt.packets import PAYLOAD
 from gateway.protocols.srt.send_buffer import split
-from gateway.protocols.srt.url import SrtUrl
+from gateway.protocols.srt.url import LatencyRange, SrtUrl
 from gateway.srt.link import SrtLink
 from gateway.srt.outgoing import open_link
 
@@ -59,7 +59,7 @@ class SrtRelayPush:
         self._flushing: asyncio.Handle | None = None
         self._changed = asyncio.Event()  # fewer bytes wait, or the connection is lost
 
-    async def open(self, url: SrtUrl, addresses: Sequence[Address], latency: float, seconds: float) -> None:
+    async def open(self, url: SrtUrl, addresses: Sequence[Address], latency: LatencyRange, seconds: float) -> None:
         """Connects. Raises OutputError, OSError. latency, seconds: as for `open_link`."""
         opening = open_link(url, addresses, latency, seconds, lambda link: self)
         self._link = await self._opened.enter_async_context(opening)
@@ -135,7 +135,7 @@ class SrtRelayPush:
         self._flushing, link = None, self._link
         if link is None or self.lost is not None:
             return
-        if link.connection.sent.waiting_packets < _BURST:  # otherwise the server acknowledges too slowly
+        if link.connection.sent.unsent < _BURST:  # otherwise the server acknowledges too slowly
             data = bytes(self._waiting[:_HIGH_WATER])
             del self._waiting[:_HIGH_WATER]
             self.sent += len(data)
@@ -162,10 +162,10 @@ class SrtRelayPush:
                 await asyncio.sleep(link.connection.agreement.send_latency)
 
 
-async def open_push(url: SrtUrl, addresses: Sequence[Address], latency: float, seconds: float) -> SrtRelayPush:
+async def open_push(url: SrtUrl, addresses: Sequence[Address], latency: LatencyRange, seconds: float) -> SrtRelayPush:
     """Opens a connection to the first address that answers. Raises OutputError, OSError.
 
-    latency: if the address has none, seconds. seconds: limit for all addresses.
+    latency, seconds: as for `open_link`.
     """
     push = SrtRelayPush()
     await push.open(url, addresses, latency, seconds)

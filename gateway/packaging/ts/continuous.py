@@ -18,6 +18,8 @@ from gateway.packaging.feed import Feed, Rendering
 from gateway.packaging.timed_events import EventReader
 from gateway.packaging.timing import VIDEO_CLOCK
 from gateway.packaging.ts.data_packets import PrivateStreams, data_stream, write_event, write_private
+from gateway.protocols.srt.packets import PAYLOAD
+from gateway.protocols.srt.send_buffer import split
 
 log = structlog.get_logger(__name__)
 
@@ -146,10 +148,21 @@ def _codecs(tracks: tuple[MediaTrack | None, MediaTrack | None]) -> list[object]
 
 
 class SrtOutput:
-    """The output `srt`: the feed of the players over SRT. It is always on; without players it costs nothing."""
+    """The output `srt`: the feed of the players over SRT. It is always on; without players it costs nothing.
+
+    All players share the payloads of a batch.
+    """
 
     def __init__(self, make_feed: Callable[[Rendering], Feed], earlier: Callable[[], Iterable[Timed]] = tuple) -> None:
         self.feed = make_feed(TsRendering(earlier))
+        self._batch = b""
+        self._payloads: Sequence[bytes] = ()
+
+    def payloads(self, batch: bytes) -> Sequence[bytes]:
+        """Returns the payloads of a batch, which the feed writes to one player after the other. Hot path."""
+        if batch is not self._batch:
+            self._batch, self._payloads = batch, split(batch, PAYLOAD)
+        return self._payloads
 
     async def run(self, stream: Stream) -> None:
         try:

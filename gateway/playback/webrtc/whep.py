@@ -11,12 +11,8 @@ from urllib.parse import quote
 
 import structlog
 
-from gateway.channels.channel import Channel
-from gateway.channels.names import channel_of
-from gateway.channels.stores import find_channel
 from gateway.http.request import Request
-from gateway.http.response import Answer, Response, service_unavailable, text
-from gateway.lib.quota import Quota
+from gateway.http.response import Answer, Response, moved, text
 from gateway.listeners.port_listener import OpenListeners
 from gateway.live.network_quality import NetworkQuality
 from gateway.live.sink import EndReason
@@ -28,10 +24,11 @@ from gateway.packaging.rtp.link_quality import LinkQuality
 from gateway.packaging.rtp.output import KIND, RtpOutput
 from gateway.packaging.rtp.video_feed import VideoFeed
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer
+from gateway.playback.http_play import ViewerRefused, answer_refused, http_play
+from gateway.playback.play import Play
 from gateway.playback.play_format import AnswerOrAwaitable
-from gateway.playback.playlist_response import not_streaming
 from gateway.playback.services import PlayServices
-from gateway.ports.errors import AtCapacity, NoSuchStream, OutputError, StoreUnavailable
+from gateway.ports.errors import AtCapacity, GatewayError, OutputError
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtp import rtcp
 from gateway.protocols.rtp.rtcp import ReportBlock
@@ -56,15 +53,10 @@ class WhepPlayback:
     """Answers below /<id>/whep."""
 
     def __init__(self, services: PlayServices) -> None:
-        settings = services.settings
         self._sessions = services.sessions
         self._streams = services.browser_streams
-        self._channels = services.channels
-        self._protection = services.protection
-        self._limits = services.viewer_limits
+        self._plays = services.plays
         self._media = services.browser_media
-        self._wait = settings.stream.wait_for_publisher
-        self._quota = Quota(settings.limits.playback_per_address)
 
     def respond(self, request: Request, name: str) -> AnswerOrAwaitable:
         """Answers a request for the viewers of a stream, or for one of its sessions."""
@@ -78,52 +70,36 @@ class WhepPlayback:
         token = bearer(request)
         if token and "sign=" not in request.raw_query:  # "<id>?sign=…" as for WHIP, or only the sign
             request.raw_query = f"sign={quote(token.rpartition('sign=')[2])}"
-        stream = self._streams.find(name)
-        try:
-            channel = stream.channel if stream is not None else await find_channel(self._channels, channel_of(name))
-        except StoreUnavailable as error:
-            return service_unavailable("the channels cannot be read now", error.retry_after)
-        refusal = self._judge(request, name, channel)
-        if refusal is not None:
-            return refusal
-
+        play = http_play(self._plays, self._streams, request, name, counted=True)
         try:  # the offer is read later, so that waiting requests need no memory for it
-            await self._streams.wait(name, self._wait)
-        except NoSuchStream:
-            return not_streaming(name)
-        except AtCapacity as error:
-            return service_unavailable(str(error), 5)
+            await play.check()
+            if play.name != name:
+                return moved(request, f"/{play.name}/{KIND}", status=307)
+            await play.wait()
+        except GatewayError as error:
+            return _answer(play, request, error)
+        finally:
+            play.end()
 
         async def accept(offer: Offer) -> Response:
-            playing = self._streams.find(name)
-            if playing is None:
-                return not_streaming(name)
-            return self._judge(request, name, playing.channel) or await self._open(request, playing, offer)
+            try:
+                stream = await play.begin()
+            except GatewayError as error:
+                return _answer(play, request, error)
+            session = _WhepViewer(self, stream, play, request.peer)
+            try:
+                return await self._describe(session, request, offer)
+            except BaseException:
+                self.ended(session)
+                raise
 
         return self._sessions.read_offer(request, accept)
 
-    def _judge(self, request: Request, name: str, channel: Channel | None) -> Response | None:
-        """Returns the refusal; None if the viewer has permission."""
-        refusal = self._protection.judge(request, name, channel)
-        return _unauthorized(refusal) if refusal is not None and refusal.status == 403 else refusal
-
-    async def _open(self, request: Request, stream: Stream, offer: Offer) -> Response:
-        output = stream.output(KIND)
+    async def _describe(self, session: _WhepViewer, request: Request, offer: Offer) -> Response:
+        stream, output = session.stream, session.stream.output(KIND)
         if not isinstance(output, RtpOutput) or stream.tracks is None:
             raise AtCapacity(f"{stream.name} is about to start again")
-        self._limits.admit(stream)
-        if not request.exempt and not self._quota.take(request.peer):
-            raise AtCapacity("too many viewers from this address")
-        session = _WhepViewer(self, output, request.peer, request.exempt)
-        try:
-            return await self._describe(session, request, offer)
-        except BaseException:
-            self.ended(session)
-            raise
-
-    async def _describe(self, session: _WhepViewer, request: Request, offer: Offer) -> Response:
-        stream = session.output.stream
-        assert stream.tracks is not None, "the caller has checked it"
+        session.output = output
         accepted: dict[int, AcceptedMedia] = {}
         video = audio = None
         for index, media in enumerate(offer.media):
@@ -165,19 +141,18 @@ class WhepPlayback:
     def change(self, session: _WhepViewer, shown: Stream, step: int, take: Callable[[Stream], None]) -> None:
         """Passes the next smaller (-1) or larger (1) pictures to `take`, if they exist."""
         if session.pictures is not None:
-            self._media.change(session.output.stream, session.pictures, shown, step, take)
+            self._media.change(session.stream, session.pictures, shown, step, take)
 
     def ended(self, session: _WhepViewer) -> None:
-        """Releases the pictures and the quota of a session. Called once, at its end."""
+        """Releases the pictures and the place of a session. Called once, at its end."""
         if session.peer is not None:
             self._sessions.forget(session.peer)
         self._release_pictures(session)
-        if not session.exempt:
-            self._quota.give(session.address)
+        session.play.end()
 
     def _release_pictures(self, session: _WhepViewer) -> None:
         if session.pictures is not None:
-            self._media.release(session.output.stream, session.pictures)
+            self._media.release(session.stream, session.pictures)
             session.pictures = None
 
 
@@ -189,9 +164,10 @@ class _WhepViewer:
     """
 
     playback: WhepPlayback
-    output: RtpOutput
+    stream: Stream
+    play: Play
     address: str
-    exempt: bool
+    output: RtpOutput = field(init=False)
     pictures: Stream | None = None
     peer: Peer | None = None
     types: PayloadTypes = field(default_factory=PayloadTypes)
@@ -211,7 +187,7 @@ class _WhepViewer:
     def connected(self) -> None:
         peer = self.peer
         assert peer is not None, "the answer has been sent"
-        if (ended := self.output.stream.ended) is not None:  # during the handshake
+        if (ended := self.stream.ended) is not None:  # during the handshake
             self._stream_ended(ended)
             return
         self._viewer = RtpViewer(peer, self.types, self._stream_ended)
@@ -270,14 +246,14 @@ class _WhepViewer:
                     self.playback.change(self, video.stream, step, partial(self._change_pictures, viewer))
 
     def _change_pictures(self, viewer: RtpViewer, chosen: Stream) -> None:
-        log.info("WHEP viewer changes", stream=self.output.stream.name, peer=self.address, pictures=chosen.name)
+        log.info("WHEP viewer changes", stream=self.stream.name, peer=self.address, pictures=chosen.name)
         self.output.move(viewer, chosen)
 
     def closed(self, reason: PeerEnd) -> None:
         self.output.connections.discard(self)
         if self._viewer is not None:
             self.output.leave(self._viewer)
-        log.info("WHEP viewer left", stream=self.output.stream.name, peer=self.address, reason=str(reason))
+        log.info("WHEP viewer left", stream=self.stream.name, peer=self.address, reason=str(reason))
         self.playback.ended(self)
 
     def _stream_ended(self, reason: EndReason) -> None:
@@ -287,8 +263,11 @@ class _WhepViewer:
             self.peer.close()
 
 
-def _unauthorized(refusal: Response) -> Response:
-    """Returns the refusal in the form of RFC 9725 §4.7, with its text unchanged."""
+def _answer(play: Play, request: Request, error: GatewayError) -> Response:
+    """Returns the answer to a refused play. A wrong key gets the form of RFC 9725 §4.7, with its text unchanged."""
+    refusal = answer_refused(play, request, error)
+    if not isinstance(error, ViewerRefused) or refusal.status != 403:
+        return refusal
     body = refusal.body
     reason = body.decode().strip() if isinstance(body, bytes) else ""
     return text(401, reason, headers={"WWW-Authenticate": "Bearer"})

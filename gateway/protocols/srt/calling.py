@@ -30,6 +30,7 @@ from gateway.protocols.srt.packets import (
     random_socket,
 )
 from gateway.protocols.srt.receive_buffer import WINDOW
+from gateway.protocols.srt.url import MAX_LATENCY
 
 REPEAT_SECONDS: Final = 0.25  # between two copies of a handshake packet without an answer, as in libsrt
 _KEY_FAILURES: Final = {NO_SECRET: "the peer has no passphrase", BAD_SECRET: "wrong passphrase"}
@@ -40,6 +41,7 @@ class Caller:
     """Opens a connection. Send `datagram` at once, and again every REPEAT_SECONDS, until `agreement` is set.
 
     latency: at least, seconds. key_size: bytes of the key, if there is a passphrase.
+    longest: latency of a peer that wants more, seconds.
     datagram: the packet that the peer has to answer now.
     """
 
@@ -48,6 +50,7 @@ class Caller:
     began: float
     passphrase: str = ""
     key_size: int = KEY_SIZES[0]
+    longest: float = MAX_LATENCY / 1000
     agreement: Agreement | None = field(default=None, init=False)
     datagram: bytes = field(default=b"", init=False)
     _socket: int = field(init=False)
@@ -109,8 +112,8 @@ class Caller:
             if confirmed in _KEY_FAILURES or not confirmed:
                 raise HandshakeRefused(Reject.BAD_SECRET, _KEY_FAILURES.get(confirmed, "the peer does not encrypt"))
             receive_keys = ReceiveKeys(self.passphrase, PayloadCipher(keys.salt, {keys.kind: AES(keys.key)}))
-        # Both sides have answered with what they want of each direction: the greater value wins.
-        latency = round(self.latency * 1000)
+        # Both sides have answered with what they want of each direction: the greater value wins, up to our bound.
+        latency, most = round(self.latency * 1000), round(self.longest * 1000)
         self.agreement = Agreement(
             socket=self._socket,
             peer_socket=answer.socket,
@@ -120,8 +123,8 @@ class Caller:
             began=self.began,
             base=now - stamp * 1e-6,
             stamp=stamp,
-            receive_latency=max(latency, parameters.sender_latency) / 1000,
-            send_latency=max(latency, parameters.receiver_latency) / 1000,
+            receive_latency=max(latency, min(most, parameters.sender_latency)) / 1000,
+            send_latency=max(latency, min(most, parameters.receiver_latency)) / 1000,
             receive_keys=receive_keys,
             send_keys=keys,
         )

@@ -184,11 +184,15 @@ class SrtConnection:
         elif subtype == HandshakeExtension.KEYS and self._send_keys is not None:
             self._send_keys.confirmed(content)
 
-    def due(self, now: float) -> list[bytes]:
-        """Returns the payloads whose time has come, in order. Hot path."""
-        ready = self.received.due(now)
-        if not ready:
-            return []
+    def due(self, now: float, most: int = WINDOW) -> list[bytes]:
+        """Returns the first payloads whose time has come, in order; none if all were returned. Hot path."""
+        payloads: list[bytes] = []
+        while not payloads and (ready := self.received.due(now, most)):
+            payloads = self._decrypted(ready)
+        return payloads
+
+    def _decrypted(self, ready: list[tuple[int, int, bytes]]) -> list[bytes]:
+        """Returns the payloads that can be decrypted, and counts the others. Hot path."""
         keys = self._receive_keys
         if keys is None:
             self.undecrypted += sum(1 for _, key, _ in ready if key)

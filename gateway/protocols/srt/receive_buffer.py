@@ -87,14 +87,14 @@ class ReceiveBuffer:
         self._packets[number] = (stamp, flags, datagram[HEAD_SIZE:])
         return gap > 0
 
-    def due(self, now: float) -> list[tuple[int, int, bytes]]:
-        """Returns the packets whose time has come: number, key (0: plain) and payload. Hot path."""
+    def due(self, now: float, most: int = WINDOW) -> list[tuple[int, int, bytes]]:
+        """Returns the first packets whose time has come: number, key (0: plain) and payload. Hot path."""
         packets, number = self._packets, self._next
         if not packets:
             return []
         last_stamp = (now - self.base - self.latency) * 1e6
         ready: list[tuple[int, int, bytes]] = []
-        while True:
+        while len(ready) < most:
             packet = packets.get(number)
             if packet is None:
                 if number > self._highest:
@@ -114,6 +114,11 @@ class ReceiveBuffer:
             number += 1
         self._next = number
         return ready
+
+    def is_due(self, now: float) -> bool:
+        """Whether the time of the next packet has come. False if it is missing."""
+        packet = self._packets.get(self._next)
+        return packet is not None and packet[0] <= (now - self.base - self.latency) * 1e6
 
     def leave_out(self, first: int, last: int) -> None:
         """Notes that the sender no longer has these packets (§3.2.9). They are not requested again."""

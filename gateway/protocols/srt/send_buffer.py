@@ -15,7 +15,7 @@ from gateway.protocols.srt.packets import (
     unwrap_sequence,
 )
 
-_KEEP: Final = 1.25  # times the latency, §4.6
+KEEP: Final = 1.25  # times the latency for which payloads are kept, §4.6
 _SHORTEST_KEEP: Final = 1.0  # seconds
 _MAX_BURST: Final = 64  # packets that one turn sends again: a burst would only cause more loss
 _MAX_LOST: Final = 1_024  # numbers of one loss list that are looked at: a peer may ask for everything
@@ -36,18 +36,20 @@ class SendBuffer:
     first: number of the first packet. socket: id of the peer's socket. latency: seconds. window: the most packets in
     flight that the peer allows. Memory: at most `latency` times 1.25, or one second, of payloads. They are shared, not
     copied. Older ones are dropped, and so are payloads for which the window has no room in this time.
+    unanswered_since: monotonic time of the first packet after the last acknowledgement; None: all are acknowledged.
     Counters: `sent` (packets, the first time), `retransmitted`, `dropped` (payloads that the peer did not get in time).
     """
 
     __slots__ = (
         "_again", "_encrypt", "_first", "_keep", "_kept", "_last_progress", "_message", "_next", "_sent_again",
         "_step", "_step_packets", "_waiting", "_window", "dropped", "retransmitted", "sent", "socket",
+        "unanswered_since",
     )  # fmt: skip
 
     def __init__(self, first: int, socket: int, latency: float, window: int, encrypt: Encrypt | None = None) -> None:
         self.socket = socket
         self._encrypt = encrypt
-        self._keep = max(_KEEP * latency, _SHORTEST_KEEP) * 1e6
+        self._keep = max(KEEP * latency, _SHORTEST_KEEP) * 1e6
         self._window = window
         self._first = self._next = first  # numbers of the oldest packet in flight, and of the next one
         self._message = 1
@@ -58,6 +60,7 @@ class SendBuffer:
         self._step = 0  # time stamp of the last step, which has so many packets:
         self._step_packets = 0
         self._last_progress = 0.0
+        self.unanswered_since: float | None = None
         self.sent = self.retransmitted = self.dropped = 0
 
     def push(self, payloads: Iterable[bytes], stamp: int) -> None:
@@ -90,6 +93,8 @@ class SendBuffer:
             for _ in range(min(len(waiting), self._window - len(kept))):
                 if waiting[0][1] > stamp:
                     break  # a later step
+                if self.unanswered_since is None:
+                    self.unanswered_since = now
                 payload, pushed = waiting.popleft()
                 message = self._message
                 self._message = message % MESSAGE_MASK + 1
@@ -110,6 +115,7 @@ class SendBuffer:
             self._sent_again.pop(passed, None)
         self._first = number
         self._last_progress = now
+        self.unanswered_since = now if self._kept else None
 
     def lost(self, ranges: Iterable[tuple[int, int]], now: float, round_trip: float) -> list[tuple[int, int]]:
         """Notes what the peer misses. Returns the ranges that no longer exist here.
@@ -148,9 +154,14 @@ class SendBuffer:
         return not self._kept and not self._waiting
 
     @property
-    def waiting_packets(self) -> int:
-        """Payloads that are not sent yet."""
+    def unsent(self) -> int:
+        """Number of payloads that are not sent yet."""
         return len(self._waiting)
+
+    @property
+    def held(self) -> int:
+        """Number of payloads in memory: not sent, or not acknowledged."""
+        return len(self._waiting) + len(self._kept)
 
     # ---- details ----
 

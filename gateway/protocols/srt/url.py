@@ -14,6 +14,14 @@ _FIELDS: Final = frozenset(("streamid", "latency", "passphrase", "pbkeylen", "mo
 
 
 @dataclass(frozen=True, slots=True)
+class LatencyRange:
+    """What we grant of the latency, in milliseconds. least: what we want. most: for a peer that wants more."""
+
+    least: int = DEFAULT_LATENCY
+    most: int = MAX_LATENCY
+
+
+@dataclass(frozen=True, slots=True)
 class SrtUrl:
     """The address of a peer. latency: at least, milliseconds; None: not given. key_size: bytes."""
 

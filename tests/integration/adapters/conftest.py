@@ -16,6 +16,8 @@ import pytest_asyncio
 from gateway.adapters.stores import Stores, open_stores
 from gateway.ports.stores import ObjectStore
 from gateway.settings import load
+from tests.support.permissions import Permission, granted, record
+from tests.unit.deploy.test_aws_templates import statements
 
 TABLE = "video-metadata"
 SESSIONS = "video-streaming"
@@ -42,6 +44,24 @@ def models_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", load_file)
         yield
+
+
+# Commands with an operator's own permissions, and references to parameters, which the stacks do not use.
+_NOT_IN_TASKS = {"s3:GetBucketLifecycleConfiguration", "s3:PutBucketLifecycleConfiguration", "ssm:GetParameter"}
+
+
+@pytest.fixture(autouse=True)
+def permitted(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[Permission]]:
+    """Yields the permissions that the test's calls need. The role of gateways on AWS must allow them."""
+    found = record(monkeypatch)
+    yield found
+    allowed = set(granted(statements("GatewayRole")))
+    actions, kinds = {action for action, _ in allowed} | _NOT_IN_TASKS, {kind for _, kind in allowed}
+    # A test may name its tables as it likes.
+    missing = {
+        (a, kind) for a, kind in found - allowed if a not in actions or (kind in kinds and a not in _NOT_IN_TASKS)
+    }
+    assert not missing, "deploy/aws/services.yaml does not allow these calls"
 
 
 @pytest.fixture

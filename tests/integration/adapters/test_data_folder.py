@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from gateway.adapters.local import data_folder
-from gateway.adapters.local.credentials import admin_token, replace_admin_token, signing_secret
+from gateway.adapters.local.credentials import admin_token, new_admin_token, signing_secret, store_admin_token
 from gateway.adapters.local.data_folder import write_once
 from gateway.adapters.local.host import known_ports, shown_host
 from gateway.channels.addresses import OpenPorts
@@ -101,7 +101,8 @@ class TestAdminToken:
         (tmp_path / "var" / "admin.token").write_text("sha256:123")
         with pytest.raises(StoreUnusable, match="millrace token reset"):
             admin_token(made())
-        new = replace_admin_token(tmp_path / "var")
+        new, file_text = new_admin_token()
+        store_admin_token(tmp_path / "var", file_text)
         assert admin_token(made()).verifier.verify(new)
         assert mode(tmp_path / "var" / "admin.token") == 0o600
         assert sorted(path.name for path in (tmp_path / "var").iterdir()) == ["admin.token"]

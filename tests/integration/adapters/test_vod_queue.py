@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from gateway.adapters.aws.s3_events import ObjectHandler, ObjectRule, object_han
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.aws.sqs_reader import SqsReader
 from gateway.adapters.stores import open_stores
+from gateway.app.parts.background_jobs import film_rule
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
@@ -31,11 +32,13 @@ from gateway.ports.jobs import JobState, StoredJob
 from gateway.vod.bin import Bin
 from gateway.vod.films import Films
 from gateway.vod.sources import VodSources
+from gateway.vod.uploads import CONTENT_TYPES, PICTURE_TYPES
 from gateway.vod.vod_service import VodService
 from gateway.workers.worker_pool import WorkerPool
 from tests.integration.adapters.conftest import BUCKET
 from tests.support import films
 from tests.support.studio import settings
+from tests.unit.deploy.test_aws_templates import data
 
 REGION = "eu-central-1"
 TABLE = "video-jobs"
@@ -72,7 +75,8 @@ class Cloud:
 
 
 @contextlib.asynccontextmanager
-async def cloud(folder: Path) -> AsyncIterator[Cloud]:
+async def cloud(folder: Path, *, run: bool = True) -> AsyncIterator[Cloud]:
+    """Runs the service on a bucket that reports new objects as in deploy/aws. run: whether it executes jobs."""
     s3, sqs = boto3.client("s3", region_name=REGION), boto3.client("sqs", region_name=REGION)
     boto3.client("dynamodb", region_name=REGION).create_table(
         TableName=TABLE,
@@ -83,8 +87,7 @@ async def cloud(folder: Path) -> AsyncIterator[Cloud]:
     queue = sqs.create_queue(QueueName="films")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     s3.put_bucket_notification_configuration(
-        Bucket=BUCKET,
-        NotificationConfiguration={"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]},
+        Bucket=BUCKET, NotificationConfiguration={"QueueConfigurations": list(_notifications(arn))}
     )
     chosen = settings(
         folder,
@@ -103,11 +106,20 @@ async def cloud(folder: Path) -> AsyncIterator[Cloud]:
             workers=WorkerPool(chosen.workers, Counter(WORKER_RESTARTS)),
             secrets=SigningSecrets("s"),
         )
-        rules = [ObjectRule(studio.submit_object, chosen.vod.suffixes)]
+        rules = [film_rule(studio.submit_object, chosen)]
         reader = SqsReader(stores.aws, chosen.vod.queue, object_handler(rules))
-        tasks.start(studio.runner.run())
+        if run:
+            tasks.start(studio.runner.run())
         tasks.start(reader.run())
         yield Cloud(studio, s3, sqs, queue)
+
+
+def _notifications(queue: str) -> Iterator[dict[str, Any]]:
+    """Yields the notifications of the bucket in deploy/aws, for a queue."""
+    media = data().of_type("AWS::S3::Bucket")["Media"]
+    for told in media["NotificationConfiguration"]["QueueConfigurations"]:
+        rules = told["Filter"]["S3Key"]["Rules"]
+        yield {"QueueArn": queue, "Events": [told["Event"]], "Filter": {"Key": {"FilterRules": rules}}}
 
 
 @pytest.fixture
@@ -142,6 +154,19 @@ async def test_an_upload_by_a_presigned_address_becomes_a_job(aws: str, tmp_path
         assert answer.status_code == 200
         (job,) = await at.jobs(1)
         assert job.state is JobState.COMPLETE and job.outputs["hls"] == f"{key[:-4]}/{key[:-4]}.m3u8"
+
+
+async def test_every_file_that_may_be_uploaded_becomes_a_job(aws: str, tmp_path: Path) -> None:
+    """Pictures have no job, and segments of recordings are not reported."""
+    async with cloud(tmp_path, run=False) as at:
+        keys = {}
+        for suffix in [*CONTENT_TYPES, *PICTURE_TYPES]:
+            keys[suffix], _ = await at.studio.uploads.offer(f"Holiday.{suffix}", "http://unused")
+            await asyncio.to_thread(at.s3.put_object, Bucket=BUCKET, Key=keys[suffix], Body=b"-")
+        for key in ("c1/720p/1767323045000.ts", "film/filmstream_00001.ts", "song.mp3"):
+            await asyncio.to_thread(at.s3.put_object, Bucket=BUCKET, Key=key, Body=b"-")
+        found = await at.jobs(len(CONTENT_TYPES), finished=False)
+        assert sorted(job.source for job in found) == sorted(f"s3://{BUCKET}/{keys[s]}" for s in CONTENT_TYPES)
 
 
 async def test_deleting_a_film_deletes_its_upload_but_no_foreign_object(aws: str, tmp_path: Path, film: bytes) -> None:

@@ -167,6 +167,8 @@ async def test_an_invalid_field_is_named_in_the_error(api: Admin, body: dict[str
         b'{"outdate":"2030-01-01","a":' + b"9" * 5000 + b"}",
         b'{"outdate":"2030-01-01","a":"\\ud800"}',
         b'{"outdate":"2030-01-01","\\ud800":1}',
+        b'{"outdate":"2030-01-01","a":"x\\u0000"}',
+        b'{"outdate":"2030-01-01","a":[{"\\u0000":1}]}',
         b"\xff\xfe{}",
         '{"outdate":"2030-01-01"}'.encode("utf-16"),
         b'{"a":' * 20_000 + b"1" + b"}" * 20_000,

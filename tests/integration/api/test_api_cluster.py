@@ -302,6 +302,18 @@ async def test_the_server_list_has_live_gateways_oldest_first(pair: Pair):
     assert [(await one.api.json("GET", "/status"))["node"]["role"] for one in (pair.there, pair.here)] == list(roles)
 
 
+async def test_with_a_push_domain_the_server_list_has_only_what_clients_can_reach(pair: Pair):
+    api = pair.here.api
+    ports = {**PORTS.as_json(), "admin": None}
+    await api.json("PUT", "/domains", {"pushDNS": "push.example.com"})
+    assert await api.json("GET", "/servers") == [
+        {"role": "primary", "address": "push.example.com", "ports": {**ports, "rtmp": 1935}}
+    ]
+    await api.json("PUT", "/domains", {"pushDNS": "rtmps://push.example.com:443"})
+    (server,) = await api.json("GET", "/servers")
+    assert server["ports"] == {**ports, "rtmps": 443}
+
+
 async def test_a_gateway_that_refuses_connections_is_not_listed_as_a_server(pair: Pair):
     await stop(pair.there)
     servers = await pair.here.api.json("GET", "/servers")

@@ -2,14 +2,16 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import typer
 
-from gateway import __version__
+from gateway import __version__, program
 from gateway.cli.common import print_rows
 from tests.support.tools import need
 
@@ -56,10 +58,19 @@ def test_help_names_the_commands(millrace):
     names = ("serve", "doctor", "check-config", "token", "status", "events", "kick", "channel", "sign", "verify", "vod")
     found = [done.stdout.index(f"\n  {name} ") for name in names]
     assert found == sorted(found), "the order of use"
+    words = done.stdout.partition("Options:")[0]
+    assert "SRTLA" in words.partition("Out:")[0] and "SRT," in words.partition("Out:")[2]
     assert all(word in done.stdout for word in ("WebRTC", "browser", "Examples:", "Documentation:"))
     assert millrace("-h").stdout == done.stdout
     assert "Print JSON." in millrace("channel", "list", "-h").stdout
     assert millrace("channel", "update", "x", "-h").returncode == 0
+
+
+@pytest.mark.parametrize("group", ["", "channel", "user", "token", "ivs", "cloudfront", "storage"])
+def test_the_line_of_a_command_in_a_help_is_a_whole_sentence(millrace, group):
+    text = millrace(*([group] if group else []), "--help").stdout
+    rows = re.findall(r"^  [a-z][a-z-]+  +(\S.*)$", text, re.MULTILINE)
+    assert rows and [row for row in rows if not row.endswith(".") or row.endswith("...")] == []
 
 
 def test_the_configuration_can_be_printed_as_json(millrace):
@@ -107,6 +118,27 @@ def test_other_shells_get_a_script_and_their_answers(millrace, shell):
     assert "channel" in done.stdout and "Manage channels" in done.stdout
 
 
+def test_the_help_has_each_command_once():
+    listed = typer.main.get_command(program.app).list_commands(None)
+    registered = [
+        command.name or command.callback.__name__.replace("_", "-") for command in program.app.registered_commands
+    ]
+    registered += [group.name for group in program.app.registered_groups]
+    assert sorted(listed) == sorted(registered)
+
+
+def test_commands_for_stores_and_keys_take_single_options(millrace, tmp_path):
+    other = ("--set", f"channels=sqlite:///{tmp_path}/other.sqlite")
+    id = json.loads(millrace("channel", "create", "--json", *other).stdout)["id"]
+    assert millrace("channel", "list").stdout == ""
+    assert id in millrace("channel", "list", *other).stdout
+    secret = ("--set", "signing.secret=another-secret-of-the-tests")
+    key = millrace("sign", "--id", ID, "--expires", "2099-01-01", *secret).stdout.strip()
+    assert millrace("verify", "--id", ID, "--key", key).stdout == "wrong\n"
+    assert millrace("verify", "--id", ID, "--key", key, *secret).stdout == "valid\n"
+    assert millrace("user", "list", *other).returncode == 0
+
+
 class TestSign:
     def test_sign_prints_only_the_key(self, millrace):
         done = millrace(
@@ -134,6 +166,39 @@ class TestSign:
     def test_verify_exits_with_1_for_an_invalid_key(self, millrace, key, verdict):
         done = millrace("verify", "--id", ID, "--key", key, "--secret", "nodemedia2017privatekey")
         assert (done.returncode, done.stdout, done.stderr) == (1, f"{verdict}\n", "")
+
+    def test_verify_takes_a_key_in_each_form_in_which_an_encoder_has_it(self, millrace):
+        key = millrace("sign", "--id", ID, "--expires", "2099-01-01").stdout.strip()
+        forms = (
+            f"{ID}?sign={key}",
+            f"rtmp://live.example.com:1935/stream/{ID}?sign={key}",
+            f"rtmps://live.example.com/stream?sign={key}/{ID}",
+            f"srt://live.example.com:8890?streamid=publish:{ID}?sign={key}&latency=400000",
+            f"srt://live.example.com:8890?mode=caller&streamid=#!::r={ID},m=publish,sign={key}",
+            f"srtla://live.example.com:5000?streamid=publish%3A{ID}%3Fsign%3D{key}",
+            f"publish:{ID}?sign={key}",
+            f"wss://live.example.com:8444/stream/{ID}?sign={key}",
+            f"https://live.example.com/{ID}/whip?sign={key}",
+            f" https://live.example.com/broadcast.html#{ID}?sign={key} ",
+        )
+        for form in forms:
+            done = millrace("verify", "--key", form)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "valid\n", ""), form
+        assert millrace("verify", "--id", ID, "--key", forms[0]).stdout == "valid\n"
+        play = millrace("sign", "--id", ID, "--expires", "2099-01-01", "--for", "play").stdout.strip()
+        rendition = ("--key", f"read:{ID}@720p?sign={play}", "--for", "play")
+        assert millrace("verify", *rendition).stdout == "valid\n"
+        watched = ("--key", f"https://live.example.com/stage/live.m3u8?sign={play}", "--for", "play")
+        assert millrace("verify", "--id", ID, *watched).stdout == "valid\n"  # its address may have a readable name
+
+    def test_verify_says_that_a_key_is_of_another_channel_or_names_none(self, millrace):
+        key = millrace("sign", "--id", ID, "--expires", "2099-01-01").stdout.strip()
+        other = millrace("verify", "--id", "hall", "--key", f"{ID}?sign={key}")
+        assert (other.returncode, other.stdout) == (1, "wrong\n")
+        assert other.stderr == f"millrace: the key is of the channel {ID}, not of hall\n"
+        assert "--id" in line(millrace("verify", "--key", key), 2)
+        assert "--id" in line(millrace("verify", "--key", f"https://x/stage/?sign={key}"), 2)
+        assert "--id" in line(millrace("verify", "--key", "rtmp://[/x"), 2)
 
     def test_sign_uses_the_generated_secret_of_the_data_folder(self, millrace, tmp_path):
         first = millrace("sign", "--id", ID, "--expires", "2030-01-01", SIGNING__SECRET="")
@@ -217,6 +282,30 @@ class TestChannels:
         assert millrace("channel", "delete", id).stdout == f"deleted {id}\n"
         assert millrace("channel", "list").stdout == ""
         assert line(millrace("channel", "show", id), 1) == f"no channel {id}"
+
+    def test_a_channel_is_found_by_its_slug_and_shown_by_its_name_too(self, millrace):
+        def made(name: str, *fields: str) -> str:
+            return json.loads(millrace("channel", "create", "--name", name, *fields, "--json").stdout)["id"]
+
+        stage = made("Main stage", "--field", "slug=stage")
+        hall, other = made("Hall"), made("Hall")
+        for name in (stage, "stage", "Main stage"):
+            assert json.loads(millrace("channel", "show", name, "--json").stdout)["id"] == stage
+        renamed = millrace("channel", "update", "stage", "--name", "Foyer", "--json")
+        assert json.loads(renamed.stdout)["id"] == stage
+        assert json.loads(millrace("channel", "sign", "stage", "--json").stdout)["id"] == stage
+        said = line(millrace("channel", "show", "Hall"), 1)
+        assert said == f"2 channels have the name Hall: {', '.join(sorted((hall, other)))}"
+        for command in (("update", "Foyer", "--name", "x"), ("sign", "Foyer"), ("delete", "Foyer")):
+            assert line(millrace("channel", *command), 1) == "no channel Foyer"
+        assert millrace("channel", "delete", "stage").stdout == f"deleted {stage}\n"
+        assert line(millrace("channel", "show", "stage"), 1) == "no channel stage"
+
+    def test_a_new_channel_that_has_expired_already_gives_a_warning(self, millrace):
+        done = millrace("channel", "create", "--expires", "2020-01-01", "--json")
+        assert (done.returncode, json.loads(done.stdout)["expired"]) == (0, True)
+        assert done.stderr.count("\n") == 1 and done.stderr.startswith("warning: this channel has expired already")
+        assert millrace("channel", "create", "--expires", "never").stderr == ""
 
     def test_a_channel_is_deleted_with_or_without_its_media(self, millrace, tmp_path):
         ids = [

@@ -23,11 +23,11 @@ FILM = Film("fleet-8", seconds=8)
 SECRET = 'the cluster\'s secret, "quoted" \\ é'
 
 
-def millrace(data: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def millrace(data: Path, *arguments: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
     command = [sys.executable, "-m", "gateway", *arguments]
     env = kept | {"MILLRACE_DATA": str(data), **environ}
-    return subprocess.run(command, env=env, capture_output=True, timeout=60, text=True)
+    return subprocess.run(command, env=env, input=stdin, capture_output=True, timeout=60, text=True)
 
 
 def line_of(gateway: Gateway, settings: dict[str, str], *options: str) -> list[str]:
@@ -80,6 +80,24 @@ def test_one_line_makes_a_member_once(settings: dict[str, str], tmp_path: Path) 
                     assert take_of(viewer).video, "the first node plays it"
         finally:
             assert second.stop() == 0
+
+
+def test_the_line_comes_from_standard_input_and_a_damaged_invitation_is_one_line(
+    settings: dict[str, str], postgres: Postgres, tmp_path: Path
+) -> None:
+    line = millrace(tmp_path / "first", "invite", **settings)
+    assert line.returncode == 0, line.stderr
+    joined = millrace(tmp_path / "second", "join", "-", "--no-start", stdin=line.stdout)
+    assert joined.returncode == 0, joined.stderr
+    assert tomllib.loads((tmp_path / "second" / "fleet.toml").read_text())["cluster"]["secret"] == SECRET
+    assert millrace(tmp_path / "second", "join", "-", "--no-start").returncode == 2
+    address, _, _ = settings["MILLRACE_DATABASE"].partition("#")
+    for odd in ("{}", '{"box": 5}', '{"box": "!"}', '{"box": "QQ=="}', "[]", "nonsense"):
+        again = millrace(tmp_path / "first", "invite", **settings)
+        postgres.sql(f"UPDATE people SET value = '{odd}' WHERE kind = 'invitation'", address.rpartition("/")[2])
+        refused = millrace(tmp_path / "third", "join", "-", "--no-start", stdin=again.stdout)
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+    assert not (tmp_path / "third" / "fleet.toml").exists()
 
 
 def test_the_line_holds_no_secret_in_the_database(settings: dict[str, str], postgres: Postgres, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The commands that ask a running gateway: status, streams, events and kick."""
+"""The commands that ask a running gateway: status, streams, events, kick and api."""
 
 from __future__ import annotations
 
@@ -18,17 +18,25 @@ FILM = Film("running cli", seconds=60)
 gateway = shared_gateway("ffmpeg", films=[FILM])
 
 
+class FirstStart(Gateway):
+    """The gateway as `make run` starts it."""
+
+    program = ("gateway", "serve", "--welcome")
+
+
 def environment(data: Path, token: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
     return kept | {"MILLRACE_DATA": str(data), "MILLRACE_ADMIN__PORT": "0", "MILLRACE_ADMIN__TOKEN": token}
 
 
-def millrace(gateway: Gateway, *arguments: str, token: str | None = None) -> subprocess.CompletedProcess[str]:
+def millrace(
+    gateway: Gateway, *arguments: str, token: str | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
     """The command on the gateway's machine: its address follows from the data folder."""
     return subprocess.run(
         [sys.executable, "-m", "gateway", *arguments],
         env=environment(gateway.data, gateway.token if token is None else token),
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+        input=stdin, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
 
@@ -72,6 +80,39 @@ def test_events_are_printed_and_followed(gateway: Gateway) -> None:
         until(lambda: third.id in following.output, "the next event")
         ids = [json.loads(line)["id"] for line in following.output.splitlines()]
         assert len(ids) == len(set(ids))
+
+
+def test_any_request_can_be_sent_to_the_api(gateway: Gateway) -> None:
+    channel = gateway.channel(videoname="Asked")
+    shown = millrace(gateway, "api", "get", f"/videostream/{channel.id}")
+    assert (shown.returncode, json.loads(shown.stdout)["videoname"]) == (0, "Asked")
+    inputs = f"/videostream/{channel.id}/inputs"
+    listed = '[{"name": "main", "kind": "push"}, {"name": "slate", "kind": "slate", "text": "Grüße"}]'
+    assert millrace(gateway, "api", "PUT", inputs, listed).returncode == 0
+    assert json.loads(millrace(gateway, "api", "GET", inputs).stdout)[1]["text"] == "Grüße"
+    piped = millrace(gateway, "api", "PUT", inputs, "-", stdin='[{"name": "main", "kind": "push"}]')
+    assert (piped.returncode, len(json.loads(millrace(gateway, "api", "GET", inputs).stdout))) == (0, 1)
+    assert "\nmillrace_streams" in millrace(gateway, "api", "GET", "/metrics").stdout
+    refused = millrace(gateway, "api", "PUT", f"/videostream/{channel.id}", '{"isHls": "perhaps"}')
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert refused.stderr.startswith("millrace: isHls: expected "), refused.stderr
+    deleted = millrace(gateway, "api", "DELETE", f"/videostream/{channel.id}")
+    assert deleted.returncode == 0, deleted
+    for wrong in (("FETCH", "/status"), ("GET", "status"), ("GET", "/two words")):
+        done = millrace(gateway, "api", *wrong)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
+
+
+def test_the_channel_of_the_first_start_never_expires(tmp_path: Path) -> None:
+    first = FirstStart(tmp_path)
+    try:
+        until(lambda: " is ready.\n" in first.log, "the text of the first start")
+        first.wait_ready()
+        (channel,) = first.api("GET", "/videostream").json()
+        assert (channel["videoname"], channel["outdate"]) == ("First channel", "9999-12-31")
+        assert channel["pushUrl"] in first.log
+    finally:
+        assert first.stop() == 0
 
 
 def test_mistakes_are_one_line_with_the_remedy(gateway: Gateway, tmp_path: Path) -> None:

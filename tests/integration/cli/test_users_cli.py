@@ -48,9 +48,11 @@ def status(gateway: Gateway, cookie: str) -> int:
 
 
 def test_a_new_user_can_sign_in_until_the_password_changes(gateway: Gateway) -> None:
-    assert done(gateway.data, "user", "add", "eva", "--password-stdin", stdin=PASSWORD + "\n") == "created eva\n"
+    made = millrace(gateway.data, "user", "add", "eva", "--password-stdin", stdin=PASSWORD + "\n")
+    assert (made.returncode, made.stdout) == (0, "created eva\n")
+    assert made.stderr == "A broadcaster without --channel sees no channel.\n"
     (listed,) = json.loads(done(gateway.data, "user", "list", "--json"))
-    assert listed["name"] == "eva"
+    assert (listed["name"], listed["role"], listed["channels"]) == ("eva", "broadcaster", [])
     reply = sign_in(gateway, PASSWORD, "eva")
     assert reply.status == 200
     cookie = reply.headers["set-cookie"].partition(";")[0]
@@ -121,7 +123,7 @@ def test_a_mistake_gives_a_one_line_error(tmp_path: Path) -> None:
         (("set", "nobody", "--role", "administrator"), "", 1),
         (("add", "eva", "--role", "owner", "--password-stdin"), PASSWORD, 2),
         (("add", "eva", "--role", "broadcaster", "--channel", "nowhere", "--password-stdin"), PASSWORD, 2),
-        (("add", "eva", "--password-stdin"), PASSWORD, 0),
+        (("add", "eva", "--role", "administrator", "--password-stdin"), PASSWORD, 0),
         (("add", "eva", "--password-stdin"), PASSWORD, 1),
     ):
         found = millrace(tmp_path, "user", *arguments, stdin=stdin)
@@ -136,7 +138,7 @@ def test_a_terminal_asks_for_the_password_twice_and_hides_it(tmp_path: Path) -> 
     assert code == 0, shown
     assert shown.count("Password:") == 2 and shown.count("Once more:") == 2, shown
     assert PASSWORD not in shown and "something else" not in shown
-    assert shown.endswith("created eva\r\n")
+    assert shown.endswith("created eva\r\nA broadcaster without --channel sees no channel.\r\n")
 
 
 def at_terminal(data: Path, *arguments: str, typed: list[str]) -> tuple[str, int]:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.support.cloudformation import Stack
-from tests.support.gateway import Gateway, http
+from tests.support.gateway import Edge, Gateway, http
 from tests.support.tools import need
 from tools.deploy import content_version
 
@@ -100,6 +100,33 @@ def test_behind_a_load_balancer_with_tls_its_ports_are_shown(tmp_path: Path):
         assert (ports["ws"], ports["wss"]) == (gateway.ports["ws"], 8444)
     finally:
         gateway.stop()
+
+
+def test_behind_the_ingress_of_kubernetes_pages_push_to_their_own_host(tmp_path: Path):
+    """Edges serve the page. The host of the gateway and the push domain have no TLS there."""
+    told = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "kustomization.yaml").read_text())
+    (generator,) = told["configMapGenerator"]
+    given = dict(literal.split("=", 1) for literal in generator["literals"])
+    given["MILLRACE_CLUSTER__SECRET"] = "a secret of the cluster"
+    for name in ("gateway", "edge"):
+        (tmp_path / name).mkdir()
+    gateway = Gateway(tmp_path / "gateway", **given)
+    edge = None
+    try:
+        gateway.wait_ready()
+        edge = Edge(tmp_path / "edge", **given, MILLRACE_EDGE__UPSTREAM=f"127.0.0.1:{gateway.ports['http']}")
+        edge.wait_ready()
+        for domain in ("", "push.example.com"):
+            gateway.api("PUT", "/domains", {"pushDNS": domain})
+            for node in (gateway, edge):
+                ports = http("GET", f"http://127.0.0.1:{node.ports['http']}/broadcast.json").json()
+                assert (ports["host"], ports["wss"]) == ("", 443)
+        channel = gateway.channel(isRtmps=True)
+        assert channel.item["obsServer"].startswith("rtmp://"), "nothing ends RTMPS"
+    finally:
+        for one in (edge, gateway):
+            if one is not None:
+                one.stop()
 
 
 # ---- make deploy ----

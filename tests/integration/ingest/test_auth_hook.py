@@ -120,7 +120,7 @@ def test_a_name_that_is_no_channel_becomes_one_like_the_template(service: HookSe
 
 def test_viewers_need_the_permission_in_each_protocol(service: HookService) -> None:
     with running(MILLRACE_AUTH__PLAY=service.url) as gateway:
-        channel, secret = gateway.channel(), gateway.channel(playAuth="sign")
+        channel, secret, other = gateway.channel(), gateway.channel(playAuth="sign"), gateway.channel()
         service.answers = {channel.id: (200, ""), "alias": (302, channel.id)}
         with push(FILM, channel.push, loop=True), push(FILM, secret.push, loop=True):
             channel.wait_playable("live.m3u8", "master.m3u8", "manifest.mpd")
@@ -130,14 +130,19 @@ def test_viewers_need_the_permission_in_each_protocol(service: HookService) -> N
             assert len(service.asked) == 2, "a viewer who fetches files is not asked about each time"
             for path in ("live.m3u8", "master.m3u8", "live.flv", "snapshot.jpg", "status.json", "vod/1.mp4"):
                 assert http("GET", secret.url(path)).status == 403, path
-            assert http("POST", secret.url("whep"), body={}).status == 403
+                assert http("GET", other.url(path)).status == 403, path
+            assert http("POST", secret.url("whep"), body={}).status == 401
+            assert http("POST", other.url("whep"), body={}).status == 403
             assert http("GET", channel.url("")).status == 200, "pages are for everybody"
             alias = f"http://127.0.0.1:{gateway.ports['http']}/alias"
             with pull(f"{alias}/live.m3u8") as player, pull(f"{alias}/live.flv", seconds=2) as flv:
                 assert len(take_of(player).video) >= 2 * FRAMES_PER_SECOND
                 assert take_of(flv).video
-            with pull(push_url(gateway, secret.id)) as nobody:
-                ends(nobody, "RTMP is refused")
+            for idle in (secret, other):
+                with pull(push_url(gateway, idle.id)) as nobody:
+                    ends(nobody, "RTMP is refused")
+            assert other.id in service.names()
+            assert secret.id not in service.names(), "nobody is asked about a viewer without a play sign"
             with pull(push_url(gateway, "alias"), seconds=1) as renamed:
                 assert take_of(renamed).video
         assert all(fields["addr"] == "127.0.0.1" for fields in service.asked)

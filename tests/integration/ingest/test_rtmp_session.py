@@ -19,11 +19,9 @@ from gateway.ingest import admission
 from gateway.ingest.admission import Admission
 from gateway.ingest.rtmp import session as rtmp
 from gateway.ingest.rtmp.listener import RtmpListener
-from gateway.ingest.rtmp.services import RtmpServices
 from gateway.ingest.rtmp.session import RtmpSession
 from gateway.ingest.services import ListenerServices
 from gateway.lib.certificates import Certificate
-from gateway.lib.quota import Quota
 from gateway.lib.refusals import Refusals
 from gateway.lib.sockets import listen
 from gateway.lib.tasks import Tasks
@@ -32,6 +30,7 @@ from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.packaging.feed import Feed
 from gateway.packaging.rtmp_output import RtmpOutput
+from gateway.playback.play import PlayAdmission
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.events import Events
@@ -125,15 +124,14 @@ async def running(
             admission=Admission(store, SECRETS, events, publishers_per_address=0, refusals=Refusals(0)),
             pending=PendingConnections() if pending is None else pending,
             streams=hub,
-            channels=store,
-            protection=PROTECTION,
+            plays=PlayAdmission(channels=store, protection=PROTECTION, wait=1),
+            srt_play=cast(Any, None),
             browser_streams=cast(Any, None),
             browser_media=cast(Any, None),
             sessions=cast(Any, None),
             ports=OpenPorts,
         )
-        services = RtmpServices(shared, Quota(0))
-        listener = RtmpListener(services, "127.0.0.1", 0, tls)
+        listener = RtmpListener(shared, "127.0.0.1", 0, tls)
         await listener.start()
         tasks.start(hub.run())
         tasks.start(listener.run())

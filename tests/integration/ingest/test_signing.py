@@ -9,7 +9,7 @@ import pytest
 
 from gateway.channels.stream_key import Algorithm, SignatureUse, sign
 from gateway.ingest.refusal_texts import REVOKED_KEY, WRONG_KEY
-from gateway.ingest.rtmp.services import SIGN_PLACE
+from gateway.ingest.rtmp.refusals import SIGN_PLACE
 from tests.support.clients import until
 from tests.support.gateway import Channel, Gateway
 from tests.support.rtmp import ServerCommand, connected

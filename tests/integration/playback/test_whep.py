@@ -237,10 +237,10 @@ async def test_the_number_of_viewers_per_address_is_limited() -> None:
                 second = Whep()
                 assert (await second.post(channel.url("whep"))).status == 201
                 refused = await ask("POST", channel.url("whep"), offer(Client(), "recvonly"))
-                assert refused.status == 503 and refused.headers["retry-after"]
+                assert refused.status == 429 and refused.headers["retry-after"]
                 # The second one never connects: its place becomes free.
                 async with asyncio.timeout(20):
-                    while (reply := await ask("POST", channel.url("whep"), offer(Client(), "recvonly"))).status == 503:
+                    while (reply := await ask("POST", channel.url("whep"), offer(Client(), "recvonly"))).status == 429:
                         await asyncio.sleep(0.2)
                 assert reply.status == 201
                 await one.watch(lambda: len(one.pictures) > 10)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,30 @@ def test_metrics_add_the_viewers_of_all_workers_and_omit_internal_pulls(start: S
             assert {'process_open_fds{process="1"}', 'process_open_fds{process="3"}'} <= measured.keys()
             session = channel.session()
             until(lambda: channel.session()["viewers"]["flv"] == len(viewers), f"the session has them: {session}")
+
+
+def test_captions_with_the_stream_key_are_taken_by_every_worker(start: Start) -> None:
+    gateway = start(2)
+    channel = gateway.channel()
+    url = f"http://127.0.0.1:{gateway.ports['http']}/{channel.id}/captions?sign="
+    assert http("POST", url + channel.item["key"], body={"text": "Nobody is live."}).status == 409
+    with push(FILM, channel.push):
+        channel.wait_live()
+        replies = []
+        for number in range(24):  # each connection reaches one of the workers
+            time.sleep(0.11)  # at most ten a second
+            replies.append(http("POST", url + channel.item["key"], body={"text": f"Caption {number}"}))
+        assert {reply.status for reply in replies} == {202}
+        (track,) = gateway.api("GET", f"/videostream/{channel.id}/captions").json()
+        assert track["last"] == "Caption 23"
+        assert http("POST", url + "x", body={"text": "A wrong key."}).status == 403
+
+
+def test_the_first_worker_logs_the_load_of_the_busiest_one(start: Start) -> None:
+    gateway = start(2, MILLRACE_LOG__LOAD="0.2")
+    until(lambda: gateway.log.count('"event":"load"') > 2, "the load is logged")
+    lines = [json.loads(line) for line in gateway.log.splitlines() if '"event":"load"' in line]
+    assert all(line["process"] == "1" and 0 <= line["busiest"] <= 100 for line in lines), lines
 
 
 def test_counters_never_decrease_after_the_death_of_a_worker(start: Start) -> None:

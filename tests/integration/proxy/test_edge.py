@@ -489,14 +489,24 @@ async def test_an_edge_leaves_the_registry_when_it_ends(tmp_path: Path) -> None:
 # ---- publishers ----
 
 
+def test_an_edge_takes_no_push_by_webrtc(lab: Farm) -> None:
+    channel = lab.a.channel()
+    reply = http("POST", f"http://127.0.0.1:{lab.edge.ports['http']}/{channel.id}/whip?sign={channel.key}")
+    assert reply.status == 405
+
+
 def test_an_edge_gives_the_addresses_of_the_gateways_to_publishers(lab: Farm) -> None:
     edge, gateway = (f"http://127.0.0.1:{node.ports['http']}" for node in (lab.edge, lab.a))
     channel = lab.a.channel(isHls=True)
     ports = http("GET", f"{edge}/broadcast.json").json()
     assert ports["host"] == "127.0.0.1" and ports["ws"] in {node.ports["ws"] for node in (lab.a, lab.b)}
     key = channel.item["key"]
-    servers = http("GET", f"{edge}/_servers/{channel.id}?sign={key}").json()
-    assert {s["ports"]["ws"] for s in servers} == {node.ports["ws"] for node in (lab.a, lab.b)}
+
+    def servers() -> set[int]:
+        return {s["ports"]["ws"] for s in http("GET", f"{edge}/_servers/{channel.id}?sign={key}").json()}
+
+    # The edge may have read the registry before the second gateway was in it.
+    until(lambda: servers() == {node.ports["ws"] for node in (lab.a, lab.b)}, "both gateways are listed")
     refused = [http("GET", f"{host}/_servers/{channel.id}?sign=1-{'a' * 64}") for host in (edge, gateway)]
     assert [reply.status for reply in refused] == [403, 403] and refused[0].body == refused[1].body
 
@@ -510,6 +520,36 @@ def test_an_edge_gives_the_addresses_of_the_gateways_to_publishers(lab: Farm) ->
     endpoints = told.json()["ingest_endpoints"]
     assert endpoints[0]["url_template"].startswith("rtmp://127.0.0.1:")
     assert http("GET", f"{edge}/{channel.id}/GetClientConfiguration").status == 404
+
+
+def test_captions_with_the_stream_key_are_sent_through_an_edge(lab: Farm, live: Channel) -> None:
+    """The gateway that gets them first need not be the holder of the stream."""
+    nodes = [f"http://127.0.0.1:{node.ports['http']}/{live.id}/captions" for node in (lab.edge, lab.a, lab.b)]
+    for number, node in enumerate(nodes):
+        reply = http("POST", f"{node}?sign={live.item['key']}", body={"text": f"Caption {number}", "language": "en"})
+        assert reply.status == 202, (node, reply.text)
+        tracks = lab.b.api("GET", f"/videostream/{live.id}/captions").json()
+        assert {f"Caption {number}"} == {track["last"] for track in tracks if track["language"] == "en"}
+    assert {http("POST", f"{node}?sign=x", body={"text": "A wrong key."}).status for node in nodes} == {403}
+    idle = lab.a.channel()
+    reply = http(
+        "POST", f"{nodes[0].replace(live.id, idle.id)}?sign={idle.item['key']}", body={"text": "Nobody is live."}
+    )
+    assert (reply.status, reply.text.strip()) == (409, "the channel is not live")
+
+
+def test_an_edge_names_only_the_push_domain_to_publishers_if_there_is_one(lab: Farm) -> None:
+    edge, gateway = (f"http://127.0.0.1:{node.ports['http']}" for node in (lab.edge, lab.a))
+    channel = lab.a.channel()
+    for node in (lab.a, lab.b):
+        node.api("PUT", "/domains", {"pushDNS": "push.example.com"})
+    try:
+        for host in (edge, gateway):
+            (server,) = http("GET", f"{host}/_servers/{channel.id}?sign={channel.item['key']}").json()
+            assert (server["address"], server["ports"]["admin"]) == ("push.example.com", None)
+    finally:
+        for node in (lab.a, lab.b):
+            node.api("PUT", "/domains", {"pushDNS": ""})
 
 
 # ---- gateways that the settings name ----

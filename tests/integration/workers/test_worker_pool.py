@@ -65,6 +65,17 @@ async def test_frames_are_exchanged_and_the_worker_ends_with_its_block() -> None
     assert restarts.values == {}, "it was ended by its owner, it did not die"
 
 
+async def test_a_worker_imports_nothing_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gateway").mkdir()
+    (tmp_path / "gateway" / "__init__.py").write_text("raise SystemExit('code of a stranger')\n")
+    monkeypatch.chdir(tmp_path)
+    async with started() as (worker, _):
+        await worker.send(1, b"one")
+        assert await worker.receive() == (1, b"one")
+
+
 async def test_a_large_stream_passes_in_both_directions_without_a_deadlock() -> None:
     async with started() as (worker, _), Tasks("test") as tasks:
 

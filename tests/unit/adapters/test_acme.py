@@ -151,14 +151,19 @@ class Double(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         base = self.server.base  # type: ignore[attr-defined]
         paths = ("newNonce", "newAccount", "newOrder", "revokeCert", "keyChange")
-        self._answer(200, {}, {name: f"{base}/{name}" for name in paths})
+        status, headers, more = self.server.directory  # type: ignore[attr-defined]
+        self._answer(status, headers, {name: f"{base}/{name}" for name in paths} | more)
 
     def do_HEAD(self) -> None:
         self._answer(200, {}, {})
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        self._answer(*self.server.refusal)  # type: ignore[attr-defined]
+        if self.path in self.server.answers:  # type: ignore[attr-defined]
+            self.server.asked.append(self.path)  # type: ignore[attr-defined]
+            self._answer(201, {"Location": self.path}, self.server.answers[self.path])  # type: ignore[attr-defined]
+        else:
+            self._answer(*self.server.refusal)  # type: ignore[attr-defined]
 
     def _answer(self, status: int, headers: dict[str, str], body: object) -> None:
         data = json.dumps(body).encode()
@@ -181,6 +186,8 @@ def double(tmp_path: Path) -> Iterator[tuple[ThreadingHTTPServer, Authority]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Double)
     server.socket = authority.server("127.0.0.1").wrap_socket(server.socket, server_side=True)
     server.base = f"https://127.0.0.1:{server.server_address[1]}"  # type: ignore[attr-defined]
+    server.directory, server.answers, server.asked = (200, {}, {}), {}, []  # type: ignore[attr-defined]
+    server.refusal = (400, {}, {"type": "urn:ietf:params:acme:error:malformed", "detail": "no"})  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     files = AcmeFiles(tmp_path)
@@ -225,6 +232,72 @@ def test_an_answer_that_is_no_acme_is_a_failure_in_words(double: tuple[Threading
     server.refusal = (200, {}, ["surprise"])  # type: ignore[attr-defined]
     with pytest.raises(AcmeFailure, match="sent no usable answer"):
         authority.obtain(NAMES, "http-01")
+
+
+def order_of(server: ThreadingHTTPServer, *, identifier: str = NAMES[0], authorizations: int = 1) -> None:
+    """Lets the double accept an order, and ask for proofs of a name."""
+    base = server.base  # type: ignore[attr-defined]
+    challenge = {"type": "tls-alpn-01", "url": f"{base}/challenge", "token": "t" * 43, "status": "pending"}
+    server.answers = {  # type: ignore[attr-defined]
+        "/newAccount": {"status": "valid"},
+        "/newOrder": {
+            "status": "pending",
+            "identifiers": [{"type": "dns", "value": NAMES[0]}],
+            "authorizations": [f"{base}/authorization"] * authorizations,
+            "finalize": f"{base}/finalize",
+        },
+        "/authorization": {
+            "status": "pending",
+            "identifier": {"type": "dns", "value": identifier},
+            "challenges": [challenge],
+        },
+    }
+
+
+def refusal_of(authority: Authority, *, words: str) -> None:
+    with pytest.raises(AcmeFailure, match=r"sent no usable answer|does not answer") as caught:
+        authority.obtain(NAMES, "tls-alpn-01")
+    assert words in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["../../../escaped", "/tmp/escaped-millrace", "another.example.com", "", "a\n" * 999])
+def test_a_proof_for_another_name_than_asked_is_refused_and_writes_no_file(
+    double: tuple[ThreadingHTTPServer, Authority], tmp_path: Path, name: str
+) -> None:
+    server, authority = double
+    order_of(server, identifier=name)
+    before = {path for path in tmp_path.rglob("*") if path.name != "account.json"}
+    refusal_of(authority, words="it wants proofs for names that were not asked for")
+    assert {path for path in tmp_path.rglob("*") if path.name != "account.json"} == before
+
+
+def test_an_order_with_authorizations_without_end_is_given_up(double: tuple[ThreadingHTTPServer, Authority]) -> None:
+    server, authority = double
+    order_of(server, authorizations=10_000)
+    refusal_of(authority, words="it needs too many requests")
+    assert len(server.asked) <= 200  # type: ignore[attr-defined]
+
+
+def test_a_redirect_of_the_authority_is_not_followed(double: tuple[ThreadingHTTPServer, Authority]) -> None:
+    server, authority = double
+    base = server.base  # type: ignore[attr-defined]
+    server.directory = (302, {"Location": f"{base}/elsewhere"}, {})  # type: ignore[attr-defined]
+    refusal_of(authority, words="redirects")
+
+
+@pytest.mark.parametrize("elsewhere", ["https://127.0.0.1:1/x", "https://169.254.169.254/x", "http://127.0.0.1:1/x"])
+def test_an_authority_leads_to_no_internal_server(
+    double: tuple[ThreadingHTTPServer, Authority], elsewhere: str
+) -> None:
+    server, authority = double
+    server.directory = (200, {}, {"newNonce": elsewhere})  # type: ignore[attr-defined]
+    refusal_of(authority, words="it leads to another server")
+
+
+def test_an_answer_has_a_bound(double: tuple[ThreadingHTTPServer, Authority]) -> None:
+    server, authority = double
+    server.directory = (200, {}, {"padding": "x" * 1_000_000})  # type: ignore[attr-defined]
+    refusal_of(authority, words="an answer has more than 1000000 bytes")
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ async def _ignore(bucket: str, key: str) -> None:
         (ObjectRule(_ignore, [".mp4", ".MOV"]), ["a.mp4", "a.MP4", "b/c.mov"], ["a", "a.mp4.txt"]),
         (ObjectRule(_ignore, prefix="in/"), ["in/a", "in/"], ["a", "x/in/a", "IN/a"]),
         (ObjectRule(_ignore, [".mp4"], excluded="in/"), ["a.mp4"], ["in/a.mp4"]),
+        (ObjectRule(_ignore, [".mp4"], also=lambda key: key == "b.mov"), ["a.mp4", "b.mov"], ["a.mov"]),
     ],
 )
 def test_a_rule_accepts_keys_by_prefix_and_suffix(rule: ObjectRule, accepted: list[str], ignored: list[str]) -> None:

@@ -97,6 +97,15 @@ async def test_a_refusal_is_told_in_words_without_secrets_and_is_final(status: i
         assert not chats.received  # a redirect is not followed
 
 
+async def test_a_value_of_the_query_that_a_server_repeats_is_masked():
+    with chat_server() as chats:
+        chats.refuse = 400, {"message": "the token hidden-value is wrong"}
+        async with delivery() as sender:
+            target = parse(f"http://127.0.0.1:{chats.port}/hook?a=b&token=hidden%2Dvalue")
+            with pytest.raises(DeliveryFailed, match=r"the token \*\*\* is wrong"):
+                await sender.send(target, message())
+
+
 @pytest.mark.parametrize("address", [ADDRESSES["webhook"].format(port=9), "smtp://127.0.0.1?from=a@b.c&to=a@b.c"])
 async def test_private_addresses_need_the_permission_of_the_operator(address: str):
     async with delivery(allow="") as sender:
@@ -133,6 +142,24 @@ async def test_the_queue_of_a_target_drops_its_oldest_messages():
         got = [int(value["id"]) for _, value in chats.received]
         assert got == [0, *range(6, MAX_WAITING + 5)]
         assert sender._results.values["dropped",] == 5
+
+
+async def test_a_message_that_cannot_be_made_stops_no_other(monkeypatch: pytest.MonkeyPatch):
+    sent = list[str]()
+
+    async def send(target: object, message: Message) -> str:
+        if not sent:
+            sent.append("failed")
+            raise KeyError("a bug")
+        sent.append(message.id)
+        return "taken"
+
+    async with delivery() as sender:
+        monkeypatch.setattr(sender, "send", send)
+        for number in range(2):
+            sender.queue("http://127.0.0.1/hook", dataclasses.replace(message(), id=f"{number:032}"))
+    assert sent == ["failed", f"{1:032}"]
+    assert sender._results.values == {("failed",): 1, ("delivered",): 1}
 
 
 # ---- mail ----

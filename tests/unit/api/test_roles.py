@@ -101,6 +101,15 @@ class Studio:
     eva: Browser
 
 
+def test_the_page_of_the_api_names_each_route_that_a_broadcaster_may_use() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "api.md").read_text("utf-8")
+    section = page.partition("### Roles")[2].partition("\n## ")[0]
+    paths = {route.path for route in ROUTES if route.role is UserRole.BROADCASTER}
+    ends = {path: path.rpartition("{id}")[2] or path for path in paths}
+    assert [path for path, end in ends.items() if f"{end}`" not in section and f"{end}?" not in section
+            and f"{end} " not in section and f"…{end.removeprefix('/account')}`" not in section] == []  # fmt: skip
+
+
 @pytest_asyncio.fixture
 async def studio(tmp_path: Path) -> AsyncIterator[Studio]:
     async with admin(tmp_path) as api:

@@ -156,6 +156,7 @@ CODES: list[tuple[int, dict[str, bool], str, bool]] = [
     (1013, {}, "busy", True),
     (1003, {}, "unusable", False),
     (1008, {}, "policy", False),
+    (4408, {"accepted": True}, "stalled", True),
     (1009, {}, "tooBig", False),
     (1001, {}, "shutdown", True),
     (1011, {}, "server", True),

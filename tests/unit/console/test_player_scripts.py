@@ -168,6 +168,14 @@ def test_levels_of_a_single_url_are_offered_with_auto() -> None:
     assert chosen("auto", [], []) == ("live.x", [])
 
 
+def test_a_rendition_smaller_than_its_name_has_its_real_height() -> None:
+    sizes = [(1280, 720), (1280, 534), (960, 720), (404, 720), (640, 360), (360, 640), (0, 0)]
+    given = [{"id": "720p", "width": width, "height": height, "bitrate": 0} for width, height in sizes]
+    given += [{"id": name, "width": 480, "height": 270, "bitrate": 0} for name in ("480p", "720p2", "mobile")]
+    said = run("players/quality.js", "nameOf", "out(input.map(nameOf));", given)
+    assert said == ["720p"] * 4 + ["360p", "640p", "720p", "270p", "270p2", "mobile"]
+
+
 _SPEC = """
 const spec = new Spec(input);
 const schemas = (content) => Object.values(content ?? {}).map(({ schema }) => schema);

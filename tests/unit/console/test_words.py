@@ -17,6 +17,9 @@ _COMMENT = re.compile(r"\s*(//.*)?")
 _LITERAL = re.compile(r'\bt\(\s*"([^"]+)"')
 _TEMPLATE = re.compile(r"\bt\(\s*`([^`$]*)\$\{")
 _CHOSEN = re.compile(r'\bt\(\s*[^"`()]*\?\s*"([^"]+)"\s*:\s*"([^"]+)"')
+_BROUGHT = re.compile(
+    r'^import \w+ from "\.\./\.\./words/(\w+)\.js";', re.M
+)  # a part of several views has its own texts
 _CHINESE = re.compile(r"[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]")
 _PLACE = re.compile(r'^  (\w+): \{\s*icon: "\w+", label: \{ en: "([^"]+)", zh: "([^"]+)" \}', re.M)
 VIEWS = sorted(file.stem for file in (APP / "words").glob("*.js") if file.stem not in ("en", "zh"))
@@ -95,6 +98,8 @@ def test_a_view_loads_all_texts_that_it_uses() -> None:
                 f'export {{ default as words }} from "../words/{view}.js";'
                 in (APP / "views" / f"{view}.js").read_text()
             )
+        for brought in _BROUGHT.findall(text):
+            own |= set(table("en", brought))
         asked = set(_LITERAL.findall(text)) | {key for pair in _CHOSEN.findall(text) for key in pair}
         assert asked <= own, f"{name} asks for {sorted(asked - own)}"
         for start in _TEMPLATE.findall(text):
@@ -139,3 +144,13 @@ def test_every_reason_of_a_refusal_and_of_an_end_has_a_text(language):
     for reason in EndReason:
         if reason is not EndReason.OUTPUT_OFF:  # it ends no push
             assert re.search(rf'"?{reason}"?: "\w+"', ends), reason
+
+
+def test_known_errors_are_sentences_of_the_gateway() -> None:
+    sources = "\n".join(p.read_text() for p in APP.parents[1].rglob("*.py"))
+    elsewhere = {"host", "refused", "timeout", "unreachable", "unreachable.network"}  # of the operating system
+    elsewhere |= {"target", "noTarget"}  # the gateway puts them together
+    for key, words in table("en", "errors").items():
+        if key.removeprefix("error.") not in elsewhere:
+            for piece in re.split(r"\{\w+\}", words.strip('"')):
+                assert piece.strip() in sources, words

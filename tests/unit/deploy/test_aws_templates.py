@@ -1,24 +1,28 @@
 """Evaluates the CloudFormation templates: options exist, ports match, and permissions are minimal."""
 
-import ast
+import asyncio
+import io
+import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import botocore.session
 import pytest
-from botocore import xform_name
 
 from gateway.api.routes import ROUTES
+from gateway.lib import log
+from gateway.playback.viewer_limits import ViewerLimits
+from gateway.ports.nodes import Node, NodeRole
+from gateway.processes.master import LATE_SECONDS
+from gateway.reports.free_capacity import FreeCapacity, FreeProcessor, HostCapacity
 from gateway.settings import Settings, load
 from gateway.settings.layers import OPTIONS, is_secret, variable
 from tests.support.cloudformation import Refused, Stack
 
 ROOT = Path(__file__).parents[3]
 TEMPLATES = ROOT / "deploy" / "aws"
-ADAPTERS = ROOT / "gateway" / "adapters" / "aws"
 PEM = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A\n-----END PUBLIC KEY-----\n"
 CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/0a1b"
 NAMED = {"CNAME": "live.example.com", "PushDomain": "push.example.com", "ConsoleDomain": "console.example.com"}
@@ -166,7 +170,10 @@ def test_all_nodes_share_stores_registry_and_secrets():
 def test_the_stop_timeout_of_a_container_is_longer_than_its_drain_time(variant: str):
     for name, container in containers(deployed(variant)).items():
         if name not in ("haproxy", "first-user"):
-            assert settings_of(container).serve.drain < container["StopTimeout"] <= 120  # Fargate's most
+            serve = settings_of(container).serve
+            assert serve.drain < container["StopTimeout"] <= 120  # Fargate's most
+            # The process that started the others ends those that are late.
+            assert serve.workers == 1 or serve.drain + LATE_SECONDS <= container["StopTimeout"], name
         if name == "haproxy":
             (drain,) = (int(e["Value"][:-1]) for e in container["Environment"] if e["Name"] == "FRONT_DRAIN")
             assert drain < container["StopTimeout"] <= 120
@@ -615,14 +622,21 @@ def test_the_media_bucket_is_private_and_allows_only_uploads_by_browsers():
     assert rule["AllowedMethods"] == ["PUT"] and rule["AllowedHeaders"] == ["Content-Type", "If-None-Match"]
 
 
-def test_the_bucket_sends_events_for_all_film_suffixes():
-    suffixes = settings_of(containers(deployed())["gateway"]).vod.suffixes
+def reported() -> set[str]:
+    """The suffixes of new objects that the bucket reports."""
     (media, _) = (p for p in data().of_type("AWS::S3::Bucket").values())
-    told = {
-        c["Filter"]["S3Key"]["Rules"][0]["Value"] for c in media["NotificationConfiguration"]["QueueConfigurations"]
-    }
-    assert {t.lower() for t in told} == set(suffixes)
-    assert {c["Event"] for c in media["NotificationConfiguration"]["QueueConfigurations"]} == {"s3:ObjectCreated:*"}
+    found = media["NotificationConfiguration"]["QueueConfigurations"]
+    assert {c["Event"] for c in found} == {"s3:ObjectCreated:*"}
+    return {c["Filter"]["S3Key"]["Rules"][0]["Value"] for c in found}
+
+
+def test_the_bucket_sends_events_for_all_film_suffixes_in_both_cases():
+    suffixes = settings_of(containers(deployed())["gateway"]).vod.suffixes
+    assert {case for suffix in suffixes for case in (suffix, suffix.upper())} <= reported()
+
+
+def test_segments_of_recordings_and_films_are_not_reported():
+    assert not {".ts", ".m3u8", ".m4s", ".jpg", ".vtt"} & reported()
 
 
 def test_lifecycle_rules_equal_those_of_the_storage_command():
@@ -649,42 +663,6 @@ def test_every_export_of_the_data_stack_is_used():
 
 # ---- permissions ----
 
-OPERATORS = {"bucket_check", "lifecycle"}  # `millrace doctor` and `storage`, with an operator's own permissions
-TABLES = {
-    "channels": "video-metadata",
-    "registry": "video-streaming",
-    "jobs": "video-jobs",
-    "console": "video-console",
-    "events": "video-events",
-    "servers": "video-servers",
-}
-# Where IAM has another word for an operation.
-ACTIONS = {
-    "s3:HeadObject": "s3:GetObject",
-    "s3:HeadBucket": "s3:ListBucket",
-    "s3:ListObjectsV2": "s3:ListBucket",
-    "s3:DeleteObjects": "s3:DeleteObject",
-    "s3:CreateMultipartUpload": "s3:PutObject",
-    "s3:CopyObject": "s3:PutObject",  # and s3:GetObject, which reading needs too
-    "s3:UploadPart": "s3:PutObject",
-    "s3:UploadPartCopy": "s3:PutObject",
-    "s3:CompleteMultipartUpload": "s3:PutObject",
-}
-# What no adapter calls by name: the agent's endpoint, the wire protocol of Kinesis, and what other calls imply.
-IMPLIED = {
-    "ecs:GetTaskProtection": "the agent asks ECS in the task's name",
-    "ecs:UpdateTaskProtection": "the agent asks ECS in the task's name",
-    "ecs:TagResource": "RunTask with tags",
-    "iam:PassRole": "RunTask hands the task its roles",
-    "ivs:CreateStreamKey": "CreateChannel makes one",
-    "ivs:DeleteStreamKey": "DeleteChannel deletes them",
-    "secretsmanager:GetSecretValue": "references in settings",
-}
-# What adapters can do, and nothing in these stacks asks of them.
-UNASKED = {
-    "ssm:GetParameter": "references to Parameter Store",
-    "ssm:GetParameterHistory": "references to Parameter Store",
-}
 EVERYTHING = {
     "ecr:GetAuthorizationToken": "knows no resource",
     "ecs:ListTasks": "knows no resource without container instances; a condition names the cluster",
@@ -711,102 +689,6 @@ def allowed(role: str) -> Iterator[tuple[str, str]]:
         for action in listed(statement["Action"]):
             for resource in listed(statement["Resource"]):
                 yield action, resource
-
-
-@cache
-def operations(service: str) -> dict[str, str]:
-    """The operation for each client method of a service."""
-    model = botocore.session.get_session().get_service_model(service)
-    return {xform_name(name): name for name in model.operation_names}
-
-
-def called(path: Path) -> set[str]:
-    """The IAM actions that a module needs: calls on `client` and a table, and operations passed by name."""
-    tree = ast.parse(path.read_text())
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    words = {a.value for c in calls for a in c.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
-    assigned = [n.value for n in ast.walk(tree) if isinstance(n, ast.AnnAssign | ast.Assign)]
-    constants = {v.value for v in assigned if isinstance(v, ast.Constant) and isinstance(v.value, str)}
-    services = (words | constants) & {
-        *("dynamodb", "s3", "sqs", "ssm", "secretsmanager", "ecs", "ec2", "ivs", "sts", "kinesisvideo")
-    }
-    methods = {
-        c.func.attr for c in calls if isinstance(c.func, ast.Attribute) and ast.unparse(c.func.value) == "client"
-    } | words
-    if any(isinstance(node, ast.Name) and node.id in ("DynamoTable", "DynamoStore") for node in ast.walk(tree)):
-        services |= {"dynamodb"}
-        on_table = [
-            c for c in calls if isinstance(c.func, ast.Attribute) and ast.unparse(c.func.value) == "self._table"
-        ]
-        shared = {
-            "get": "get_item",
-            "get_many": "batch_get_item",
-            "read_all": "scan",
-        }  # `read_all` takes the name of another operation
-        methods |= {
-            shared[name] for c in on_table if (name := c.func.attr) in shared and not (name == "read_all" and c.args)
-        }
-    found = {
-        f"{service}:{operations(service)[m]}" for service in services for m in methods & operations(service).keys()
-    }
-    if "dynamodb:TransactWriteItems" in found:  # allowed by what is in the transaction
-        keys = {
-            k.value for n in ast.walk(tree) if isinstance(n, ast.Dict) for k in n.keys if isinstance(k, ast.Constant)
-        }
-        found |= {f"dynamodb:{kind}Item" for kind in keys & {"Put", "Update", "Delete", "ConditionCheck"}}
-        found.remove("dynamodb:TransactWriteItems")
-    return {ACTIONS.get(action, action) for action in found}
-
-
-@cache
-def modules() -> dict[str, set[str]]:
-    found = {path.stem: called(path) for path in sorted(ADAPTERS.glob("*.py"))}
-    found = {name: actions - UNASKED.keys() for name, actions in found.items() if name not in OPERATORS}
-    return {name: actions for name, actions in found.items() if actions}
-
-
-def test_the_scan_finds_the_calls_of_all_adapters():
-    found = modules()
-    assert {"channels", "jobs", "console", "objects", "domains", "ivs", "kvs", "registry", "tasks"} <= found.keys()
-    assert found["objects"] == {
-        *("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket", "s3:AbortMultipartUpload"),
-    }
-    assert {"sts:AssumeRole", "kinesisvideo:GetDataEndpoint"} <= found["kvs"]
-
-
-@pytest.mark.parametrize("module", sorted(path.stem for path in ADAPTERS.glob("*.py")))
-def test_the_gateway_role_allows_all_calls_of_an_adapter(module: str):
-    granted = list(allowed("GatewayRole"))
-    table = TABLES.get(module)
-    for action in modules().get(module, ()):  # some call nothing
-        resources = [resource for a, resource in granted if a == action]
-        assert resources, f"{module} calls {action}"
-        if table:
-            assert any(resource.endswith(f":table/{table}") for resource in resources), f"{action} on {table}"
-
-
-def test_the_gateway_role_allows_nothing_beyond_the_adapters():
-    needed = {action for actions in modules().values() for action in actions}
-    granted = {action for action, _ in allowed("GatewayRole")}
-    assert granted - needed <= IMPLIED.keys() <= granted
-
-
-def test_permissions_on_a_table_equal_the_calls_of_its_adapter():
-    for module, table in TABLES.items():
-        if module not in modules():
-            continue
-        granted = {action for action, resource in allowed("GatewayRole") if resource.endswith(f":table/{table}")}
-        assert granted == modules()[module], module
-
-
-def test_the_edge_role_allows_reading_channels_and_using_the_registry():
-    granted = {(action, resource.rpartition(":")[2]) for action, resource in allowed("EdgeRole")}
-    assert {(a, r) for a, r in granted if a.startswith("dynamodb:")} == {
-        ("dynamodb:GetItem", "table/video-metadata"),
-        *((action, "table/video-streaming") for action in modules()["registry"]),
-    }
-    rest = {action for action, _ in granted if not action.startswith("dynamodb:")}
-    assert rest == {"secretsmanager:GetSecretValue"}  # recordings come from the gateways
 
 
 def test_no_role_has_wildcard_permissions_without_a_reason():
@@ -843,15 +725,58 @@ def test_ecs_may_read_exactly_the_secrets_of_the_containers():
 # ---- growing ----
 
 
-def test_services_scale_by_cpu_and_edges_also_by_traffic():
-    policies = deployed().of_type("AWS::ApplicationAutoScaling::ScalingPolicy")
-    targets = {name: p["ScalingTargetId"] for name, p in policies.items()}
-    assert targets == {"GatewaysByCpu": "<GatewayScale>", "EdgesByCpu": "<EdgeScale>", "EdgesByTraffic": "<EdgeScale>"}
-    metrics = policies["EdgesByTraffic"]["TargetTrackingScalingPolicyConfiguration"]["CustomizedMetricSpecification"][
-        "Metrics"
+def policies() -> dict[str, dict[str, Any]]:
+    return deployed().of_type("AWS::ApplicationAutoScaling::ScalingPolicy")
+
+
+def specification(policy: str) -> dict[str, Any]:
+    """The metric of a policy, for a metric that AWS does not define."""
+    found: dict[str, Any] = policies()[policy]["TargetTrackingScalingPolicyConfiguration"][
+        "CustomizedMetricSpecification"
     ]
+    return found
+
+
+def test_services_scale_by_cpu_gateways_also_by_load_and_edges_by_traffic():
+    assert {name: p["ScalingTargetId"] for name, p in policies().items()} == {
+        "GatewaysByCpu": "<GatewayScale>",
+        "GatewaysByLoad": "<GatewayScale>",
+        "EdgesByCpu": "<EdgeScale>",
+        "EdgesByTraffic": "<EdgeScale>",
+    }
+    metrics = specification("EdgesByTraffic")["Metrics"]
     (result,) = (m for m in metrics if m["ReturnData"])
     assert set(re.findall(r"[a-z]+", result["Expression"])) == {m["Id"] for m in metrics} - {result["Id"]}
+
+
+@variants
+def test_gateways_and_edges_use_all_cores(variant: str):
+    for name in ("gateway", "edge"):
+        assert settings_of(containers(deployed(variant))[name]).serve.workers == 0
+    assert settings_of(containers(deployed(variant))["gateway"]).log.load == 60  # a metric has one value a minute
+
+
+async def test_one_busy_process_of_a_gateway_exceeds_the_target_of_its_scaling():
+    """The line is that of a gateway with two processes, of which one is full and one idle."""
+    (metric,) = deployed().of_type("AWS::Logs::MetricFilter").values()
+    (value,) = metric["MetricTransformations"]
+    busy = Node("a.2", NodeRole.GATEWAY, "h:1", shown={"free": {"percent": 0.0}})
+    host = HostCapacity(FreeCapacity(FreeProcessor(loop=lambda: 0.0), ViewerLimits(0, {}), int), lambda: [busy])
+    written = io.StringIO()
+    log.configure("info", settings_of(containers(deployed())["gateway"]).log.format, written)
+    task = asyncio.create_task(host.log_load(0))
+    while not written.getvalue():
+        await asyncio.sleep(0)
+    task.cancel()
+    log.configure("info", "json")
+    line = json.loads(written.getvalue().splitlines()[0])
+    selector = re.fullmatch(r'\{ \$\.(\w+) = "(\w+)" \}', metric["FilterPattern"])
+    assert selector is not None and line[selector[1]] == selector[2]
+    load = line[value["MetricValue"].removeprefix("$.")]
+    target = policies()["GatewaysByLoad"]["TargetTrackingScalingPolicyConfiguration"]["TargetValue"]
+    assert load == 100 > target
+    names = {"MetricName": value["MetricName"], "Namespace": value["MetricNamespace"], "Unit": value["Unit"]}
+    assert specification("GatewaysByLoad") == {**names, "Statistic": "Average"}
 
 
 def test_deployments_do_not_reset_the_scaled_number_of_tasks():

@@ -166,7 +166,7 @@ async def whole_router() -> AsyncIterator[PlaybackRouter]:
     """A router with all routes of gateways and edges."""
     metrics, nothing = Metrics("1"), text(200, "")
     reports = ViewerReports(Experience(metrics), metrics.viewer_reports)
-    publishers = PublisherRoutes(lambda request: nothing, lambda request, id: nothing, lambda request, id: nothing)
+    publishers = PublisherRoutes(lambda request: nothing, *[lambda request, id: nothing] * 3)
     async with playing(public_channels=lambda request: nothing, publishers=publishers, reports=reports) as lab:
         router = lab.listener.server.handler
         assert isinstance(router, PlaybackRouter)
@@ -188,7 +188,7 @@ async def test_cloudfront_allows_every_method_of_the_playback_router(variant: st
             for name in ("whip", "whep"):
                 router.add_sessions(name, lambda request, stream: text(201, ""))
                 paths += [f"/{name}", f"/c1/{name}", f"/c1/{name}/session"]
-        assert "/c1/report" in paths and "/c1/GetClientConfiguration" in paths
+        assert {"/c1/report", "/c1/GetClientConfiguration", "/c1/captions"} <= set(paths)
         for path in ["/c1/live.m3u8", "/c1/live.flv", "/c1/", *router.exact_paths, "/_player/watch.js", *paths]:
             answer = await answer_to(router, "OPTIONS", path)
             allowed = set(answer.headers["Access-Control-Allow-Methods"].split(", "))

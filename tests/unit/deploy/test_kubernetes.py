@@ -8,6 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from gateway.http.origin_policy import OriginPolicy
 from gateway.settings import Settings, load
 from gateway.settings.layers import OPTIONS, is_secret, variable
 
@@ -141,8 +142,8 @@ def test_the_api_is_not_publicly_reachable():
     ingresses = {name: o for (kind, name), o in OBJECTS.items() if kind == "Ingress"}
     paths = {name: one["spec"]["rules"][0]["http"]["paths"] for name, one in ingresses.items()}
     backends = {name: [path["backend"]["service"] for path in some] for name, some in paths.items()}
-    http = {"port": {"name": "http"}}
-    assert backends == {"play": [{"name": "play"} | http], "webrtc": [{"name": "whip"} | http]}
+    http, ws = {"port": {"name": "http"}}, {"port": {"name": "ws"}}
+    assert backends == {"play": [{"name": "play"} | http], "webrtc": [{"name": "whip"} | http, {"name": "whip"} | ws]}
 
 
 def admitted(workload: tuple[str, str]) -> dict[str, list[dict[str, Any]]]:
@@ -192,11 +193,31 @@ def test_webrtc_media_reaches_the_gateway_on_the_addressed_node():
     assert apart["topologyKey"] == "kubernetes.io/hostname"
 
 
+def backend_of(path: str) -> tuple[str, str]:
+    """The service and its port that get a request, by ingress-nginx: regular expressions, the longest path first."""
+    ingresses = [one["spec"]["rules"] for (kind, _), one in OBJECTS.items() if kind == "Ingress"]
+    assert {rule["host"] for rules in ingresses for rule in rules} == {"live.example.com"}
+    paths = [path for (rule,) in ingresses for path in rule["http"]["paths"]]
+    found = next(one for one in sorted(paths, key=lambda one: -len(one["path"])) if re.match(one["path"], path))
+    service = found["backend"]["service"]
+    return service["name"], service["port"]["name"]
+
+
 @pytest.mark.parametrize("path", ["/whip", "/abc/whip", "/abc/whep", "/abc/whip/0123", "/abc/whep/0123"])
 def test_webrtc_requests_are_routed_to_gateways(path: str):
-    (rule,) = OBJECTS["Ingress", "webrtc"]["spec"]["rules"][0]["http"]["paths"]
-    assert re.match(rule["path"], path)
-    assert not re.match(rule["path"], "/abc/whep.html")
+    assert backend_of(path) == ("whip", "http")
+    assert backend_of("/abc/whep.html") == backend_of("/abc/live.m3u8") == backend_of("/") == ("play", "http")
+
+
+def test_websocket_pushes_of_pages_are_routed_to_gateways():
+    """The page pushes to wss://<its own host>/stream/<id>: tests/integration/deploy/test_templates.py."""
+    told = settings(("StatefulSet", "gateway"))
+    assert (told.tls.in_front, told.wss.port) == (True, 443)
+    assert backend_of("/stream/abc") == ("whip", "ws")
+    (target,) = (p["targetPort"] for p in OBJECTS["Service", "whip"]["spec"]["ports"] if p["name"] == "ws")
+    ports = {p["name"]: p["containerPort"] for p in container(("StatefulSet", "gateway"))["ports"]}
+    assert ports[target] == told.ws.port
+    assert OriginPolicy(told.ws.origins).allows(["https://live.example.com"], ["live.example.com"])
 
 
 def test_the_autoscaler_sets_the_number_of_edges():

@@ -42,6 +42,19 @@ def test_the_first_change_that_is_proposed_has_a_test_that_fails() -> None:
     assert any(text in path.read_text() for path in (ROOT / "gateway").rglob("*.py"))
 
 
+def test_items_in_the_table_of_channels_that_are_no_channels_are_named() -> None:
+    adapter = (ROOT / "gateway/adapters/aws/channels.py").read_text()
+    prefixes = re.findall(r'^_\w+: Final = "(\w+/)"', adapter, re.M)
+    page = (ROOT / "docs/migrating.md").read_text()
+    assert len(prefixes) > 1 and [prefix for prefix in prefixes if f"`{prefix}<" not in page] == []
+
+
+def test_the_guide_for_changes_names_no_duration_of_a_suite() -> None:
+    """Machines differ, and suites grow. `make test` prints the time of each suite."""
+    for page in ("CONTRIBUTING.md", "README.md"):
+        assert re.findall(r"`make [\w ]+`[^.\n]*\bminutes?\b", (ROOT / page).read_text()) == []
+
+
 def test_public_names_for_installed_outputs_exist() -> None:
     section = (ROOT / "docs/extending.md").read_text().partition("### Public names")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(gateway[\w.]*)` \| (.+) \|$", section, re.M)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.formats import amf0
-from gateway.formats.script_data import AdCue, CueType, ad_cue_data
+from gateway.formats.script_data import AdCue, CueType, ad_cue_data, read_ad_cue
 from gateway.formats.scte35 import (
     BreakDuration,
     CancelledInsert,
@@ -179,6 +179,12 @@ def test_cues_of_another_node_keep_their_values() -> None:
     assert found is not None
     assert (found.splice.type, found.splice.id, found.splice.seconds, found.at) == ("out", "show-1", 12.5, 1000)
     assert found.splice.section == section
+
+
+def test_the_id_of_a_cue_is_printable_and_bounded() -> None:
+    section = splice_section(CueType.OUT, "a", 999_999, 12.5)
+    found = read_ad_cue(ad_cue_data(AdCue(CueType.OUT, "a\0\n" + "b" * 300, 61_000, 12.5, section), 60_000))
+    assert found is not None and found.id == "a" + "b" * 127
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,8 @@ async def test_pipelined_requests_do_not_delay_other_connections():
         ("GET / HTTP/1.1\r\n\r\n", 400),
         ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
         ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", 400),
+        (f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {0:05000}1\r\n\r\nx", 400),
+        (f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {'9' * 5001}\r\n\r\nx", 400),
         ("\x16\x03\x01\x02", 400),
     ],
 )
@@ -175,6 +177,17 @@ async def test_malformed_requests_are_refused_without_an_error_in_the_log(head, 
             assert (await wire.reply()).status == status
             assert await wire.rest() == b""
     assert not admin.served
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_damaged_body_that_nobody_reads_is_no_error_in_the_log(caplog):
+    head = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 8\r\n\r\n"
+    with caplog.at_level(logging.INFO):
+        async with running() as admin, admin.connect() as wire:
+            await wire.send(head)
+            assert (await wire.reply()).status == 200
+            await wire.send("not gzip")
+            await wire.rest()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 

@@ -51,6 +51,7 @@ async def test_answers_have_headers_for_clients_and_caches():
     assert reply.headers["server"] == "Millrace"
     assert reply.headers["date"].endswith(" GMT")
     assert reply.headers["accept-ranges"] == "bytes"
+    assert reply.headers["x-content-type-options"] == "nosniff"
 
 
 async def test_a_connection_serves_many_requests_and_updates_the_counters():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from gateway.formats.ts.program_reader import ProgramUnit
 from gateway.inputs.demux_client import Item
 from gateway.inputs.pull.program_source import ProgramSource, chained
+from gateway.lib.tasks import Tasks
 from gateway.media.track import AccessUnit, Codec, Kind, Tracks
 from gateway.ports.errors import OutputUnsupported
+from tests.unit.formats.ts.test_hostile_streams import PICTURES, packets, program
 from tests.unit.formats.ts.test_program_reader import made, read
 
 PACKET = 188
@@ -65,6 +68,24 @@ async def test_what_a_worker_must_convert_or_name_is_left_to_it_with_all_bytes(n
     first = await source.probe(5)
     assert first is not None
     assert b"".join([data async for data in chained([*first, source.unread], stream)]) == b"".join(pieces)
+
+
+async def test_others_get_a_turn_between_the_slices_of_a_large_chunk() -> None:
+    """Also while tracks are looked for, which a hostile stream never has."""
+    empty = b"".join(packets(b"\0\0\1" * 55, 800))
+    source = ProgramSource(chunks(program(PICTURES) + empty))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with Tasks("others") as tasks:
+        tasks.start(others())
+        assert await source.probe(5) is not None
+        assert turns >= len(empty) // 16_384
 
 
 @pytest.mark.parametrize("data", [b"", b"ID3\x04" + bytes(400), b"\x47" * 400])

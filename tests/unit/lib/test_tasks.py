@@ -1,4 +1,4 @@
-"""A group of tasks leaves no coroutine that was never awaited. Every test treats such a warning as an error."""
+"""Groups of tasks: coroutines that are never awaited, and loops that fail. Every test treats a warning as an error."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from gateway.lib import tasks as module
+from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
 
 
@@ -33,3 +35,28 @@ async def test_a_closed_group_closes_coroutines_that_it_does_not_start() -> None
     with pytest.raises(RuntimeError, match="closed"):
         tasks.start(both(inner), inner=[inner])
     assert inspect.getcoroutinestate(inner) == inspect.CORO_CLOSED
+
+
+async def test_a_kept_loop_that_fails_is_told_and_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Backoff", lambda *seconds: Backoff(0.001, 0.001))
+    told, rounds, runs_again = list[tuple[str, str]](), 0, asyncio.Event()
+
+    async def loop() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds < 3:
+            raise KeyError(f"row {rounds}")
+        runs_again.set()
+        await asyncio.get_running_loop().create_future()
+
+    async with Tasks("test", lambda name, error: told.append((name, repr(error)))) as tasks:
+        kept = tasks.keep(loop, "rows")
+        await runs_again.wait()
+        assert len(tasks) == 1
+    assert kept.cancelled()
+    assert told == [("test:rows", "KeyError('row 1')"), ("test:rows", "KeyError('row 2')")]
+
+
+async def test_a_kept_loop_that_returns_has_ended() -> None:
+    async with Tasks("test") as tasks:
+        await tasks.keep(work, "once")

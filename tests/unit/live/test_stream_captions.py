@@ -93,6 +93,17 @@ def test_unnamed_captions_are_offered_under_their_own_name():
     assert [track.id for track in captions.texts] == ["cc1", "text-fr", "speech"]
 
 
+@pytest.mark.parametrize("name", ["onTextData", "onCaption"])
+@pytest.mark.parametrize(
+    "language", ['en",URI="http://a/b.m3u8', "en\n#EXT-X-ENDLIST", "\0x", "../../x", "l" * 300, 5.0]
+)
+def test_a_language_that_is_none_is_unknown(name: str, language: object):
+    captions = StreamCaptions(tuple)
+    captions.take(Timed(0, name, amf0.encode({"text": "hi", "language": language})))
+    assert [(track.id, track.label, track.language) for track in captions.texts] == [("text", "Text", "")]
+    assert shown(captions, "text")[0][0] == "hi"
+
+
 def test_the_number_of_texts_is_bounded():
     captions = StreamCaptions(tuple)
     for n in range(100):

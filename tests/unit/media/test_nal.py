@@ -47,11 +47,18 @@ def test_a_length_beyond_the_end_is_refused(data: bytes) -> None:
         nal.split(data)
 
 
-def test_a_sample_with_too_many_units_is_refused() -> None:
+@pytest.mark.parametrize("unit", [b"\x65", b""])
+def test_a_sample_with_too_many_units_is_refused_also_if_they_are_empty(unit: bytes) -> None:
+    prefixed, started = bytes((len(unit),)) + unit, b"\0\0\1" + unit
+    assert (
+        nal.split(prefixed * nal.MAX_UNITS, 1)
+        == nal.split_annexb(started * nal.MAX_UNITS)
+        == [unit] * (nal.MAX_UNITS if unit else 0)
+    )
     with pytest.raises(InvalidData, match="more than"):
-        nal.split(b"\x01\x65" * 5_000, 1)
+        nal.split(prefixed * (nal.MAX_UNITS + 1), 1)
     with pytest.raises(InvalidData, match="more than"):
-        nal.split_annexb(b"\0\0\1\x65" * 5_000)
+        nal.split_annexb(started * (nal.MAX_UNITS + 1))
 
 
 def test_a_unit_too_long_for_its_length_is_refused() -> None:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from gateway.channels.channel import Channel
+from gateway.http.request import Request
+from gateway.http.response import Response
 from gateway.lib.refusals import Refusals
-from gateway.playback.caption_posts import CaptionPosts, read_caption
+from gateway.playback.caption_posts import NOT_LIVE, CaptionPosts, read_caption
 from gateway.playback.router import PublisherRoutes
 from tests.support.builders import FAR, channel
 from tests.support.http import Reply
@@ -26,6 +28,11 @@ class Lab:
 
     def __init__(self, server: PlaybackServer) -> None:
         self.server = server
+        self.forwarded: list[tuple[str, Any]] = []
+
+    async def forward(self, request: Request, id: str, body: bytes) -> Response:
+        self.forwarded.append((id, json.loads(body)))
+        return NOT_LIVE
 
     async def post(self, body: Any, *, sign: str = KEY, id: str = "c1") -> Reply:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -49,8 +56,9 @@ async def lab(per_minute: int = 100) -> AsyncIterator[Lab]:
     nothing = [lambda *request: None] * 3
     publishers = PublisherRoutes(*nothing, lambda request, id: posts[0].respond(request, id))  # type: ignore[arg-type]
     async with playing(stored(), publishers=publishers) as server:
-        posts.append(CaptionPosts(server.channels, SECRETS, server.hub.find, Refusals(per_minute)))
-        yield Lab(server)
+        made = Lab(server)
+        posts.append(CaptionPosts(server.channels, SECRETS, server.hub.find, Refusals(per_minute), made.forward))
+        yield made
 
 
 async def test_a_caption_with_the_stream_key_reaches_the_live_stream() -> None:
@@ -78,16 +86,14 @@ async def test_many_wrong_keys_of_an_address_are_limited_and_the_right_key_is_no
         assert (await it.post(GOOD)).status == 202
 
 
-async def test_a_channel_that_is_not_live_here_is_a_conflict() -> None:
+async def test_a_caption_of_a_stream_that_is_not_held_here_is_forwarded() -> None:
     async with lab() as it:
         reply = await it.post(GOOD)
-        assert reply.status == 409 and "another node" in reply.text
-
-
-async def test_an_edge_has_no_streams_that_take_captions() -> None:
-    publishers = PublisherRoutes(*[lambda *request: None] * 3)  # type: ignore[arg-type]
-    async with playing(stored(), publishers=publishers) as server, server.listener.connect() as wire:
-        assert (await wire.post(f"/c1/captions?sign={KEY}", json.dumps(GOOD).encode())).status == 409
+        assert (reply.status, reply.text) == (409, "the channel is not live\n")
+        assert it.forwarded == [("c1", GOOD)]
+        assert (await it.post(GOOD, sign="x")).status == 403
+        assert (await it.post({"text": ""})).status == 400
+        assert len(it.forwarded) == 1
 
 
 async def test_more_than_ten_captions_a_second_are_too_many() -> None:

@@ -20,6 +20,7 @@ from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.ladder import LadderPlayback
 from gateway.playback.pages import Pages
+from gateway.playback.play import PlayAdmission
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.router import LivePlayback, MediaRoutes, PlaybackAccess, PlaybackRouter
 from gateway.playback.slugs import Slugs
@@ -66,8 +67,8 @@ class Rig:
             return self.names
 
         self.slugs = Slugs(read, Tasks("names", lambda name, error: None))
-        access = PlaybackAccess(Channels(), protection, slugs=self.slugs)
-        live = LivePlayback(self.hub, routes, FlvViewers(1 << 20), self.viewers, 1)
+        access = PlaybackAccess(PlayAdmission(channels=Channels(), protection=protection, wait=1), slugs=self.slugs)
+        live = LivePlayback(self.hub, routes, FlvViewers(1 << 20), self.viewers)
         self.router = Counting(access, live, Pages(), Health(read))
         self.publisher = builders.publish(self.hub, isHls=True, isCMAF=True, **fields)
         self.units = Timetable(seconds=60).units()

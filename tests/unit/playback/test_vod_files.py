@@ -16,12 +16,15 @@ from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.channel import Channel
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.channels.media_owners import MediaOwners
+from gateway.channels.site import Site
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from gateway.http.response import Response
+from gateway.lib.tasks import Tasks
 from gateway.playback.film_pages import FilmPages
 from gateway.playback.play_hook import ALLOWED, REMEMBERED, PlayHook
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.recording_files import RecordingFiles
+from gateway.playback.site import SiteReader
 from gateway.playback.vod_files import VodFiles
 from gateway.ports.auth_hook import HookAction, HookMode, HookRequest
 from gateway.ports.errors import AtCapacity, NoSuchFilm, StoreUnavailable
@@ -77,6 +80,10 @@ def media(tmp_path: Path) -> Path:
     return tmp_path / "media"
 
 
+async def the_site() -> Site:
+    return Site(title="Tom & Jerry TV")
+
+
 def films(
     media: Path, *stored: Channel, auth: str = "none", deleted: Sequence[Channel] = ()
 ) -> tuple[VodFiles, Channels]:
@@ -84,7 +91,7 @@ def films(
     protection = PlaybackProtection(auth=auth, referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=1000)
     owners = MediaOwners(channels, Channels(*deleted))
     objects = LocalObjects(media)
-    pages = FilmPages(Records(), objects, owners)
+    pages = FilmPages(Records(), objects, owners, SiteReader(the_site, Tasks("the site")))
     return VodFiles(RecordingFiles(objects), pages.film, protection, owners), channels
 
 
@@ -279,6 +286,30 @@ async def test_the_page_of_a_film_has_its_title_and_addresses_escaped(media: Pat
         "title": 'A "title" </title><script>', "description": "<b>&", "created": "2023-11-14T22:13:20Z",
         "hls": "a%20b.m3u8", "poster": "a%20b.0000000.jpg", "preview": None,
     }  # fmt: skip
+
+
+def shared_as(body: bytes) -> dict[str, str]:
+    """The Open Graph tags, which programs that show links read."""
+    found = re.findall(rb'<meta property="og:(\w+)" content="([^"]*)">', body)
+    return {name.decode(): html.unescape(value.decode()) for name, value in found}
+
+
+async def test_a_shared_film_has_its_poster_its_address_and_the_name_of_the_site(media: Path) -> None:
+    served, _ = films(media)
+    _, body = await get(served, "films/a%20b/", "?sign=1-2&x=%22")
+    assert shared_as(body) == {
+        "title": 'A "title" </title><script>', "type": "video.other", "description": "<b>&",
+        "site_name": "Tom & Jerry TV",
+        "url": "http://live.example.com/vod/films/a%20b/?sign=1-2&x=%22",
+        "image": "http://live.example.com/vod/films/a%20b/a%20b.0000000.jpg?sign=1-2&x=%22",
+    }  # fmt: skip
+
+
+async def test_the_page_for_an_edge_names_no_address_of_this_node(media: Path) -> None:
+    served, _ = films(media)
+    answer = await served.page(request("/_node/.node/film/films/a%20b/?x=1"), "films/a b")
+    assert isinstance(answer.body, bytes)
+    assert shared_as(answer.body).keys() == {"title", "type", "description", "site_name"}
 
 
 async def test_a_film_without_a_record_has_a_page_too(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:

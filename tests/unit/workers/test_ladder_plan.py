@@ -15,7 +15,7 @@ from gateway.outputs.ladder.ladder_output import ladder_steps, stream_wants_ladd
 from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.settings.ladders import load_ladders
-from gateway.workers.ladder_plan import COPY, LadderPlan, LadderStep, display_size, fit
+from gateway.workers.ladder_plan import COPY, LadderPlan, LadderStep, declared_bitrate, display_size, fit
 from tests.support import builders
 
 LADDERS = load_ladders()
@@ -50,6 +50,22 @@ def test_the_smallest_rung_stays_at_the_size_of_a_source_that_is_smaller_still()
     assert sizes(320, 180) == {"360p": (320, 180)}
     assert sizes(321, 181) == {"360p": (320, 180)}
     assert sizes(1, 1) == {"360p": (2, 2)}
+
+
+@pytest.mark.parametrize("said", [float("inf"), float("nan"), -1.0, 0.0, 1e9, "500", None, True])
+def test_an_impossible_declared_bit_rate_counts_as_none(said: object) -> None:
+    assert declared_bitrate({"videodatarate": said}) == 0
+    assert declared_bitrate({"videodatarate": 500.0}) == 500_000
+
+
+def test_a_small_source_gets_bits_for_its_pixels_and_about_its_own_rate() -> None:
+    hd = replace(STANDARD[2], bitrate=2_800_000)  # 1280×720
+    assert fit([hd], 1920, 1080, 500_000)[0].step.bitrate == 2_800_000
+    assert fit([hd], 640, 360)[0].step.bitrate == 700_000
+    assert fit([hd], 640, 360, 500_000)[0].step.bitrate == 500_000
+    assert fit([hd], 640, 360, 5_000_000)[0].step.bitrate == 700_000
+    assert fit([hd], 640, 360, 1000)[0].step.bitrate == 350_000, "a wrong declaration"
+    assert fit([hd], 64, 36)[0].step.bitrate == 100_000
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 
 import { ApiError, isAbort } from "../../players/api.js";
-import { fromLocal, NEVER, zoneName } from "../channel.js";
+import { fromLocal, NEVER, slugOf, zoneName } from "../channel.js";
 import { Dialog } from "../dialog.js";
 import { t } from "../i18n.js";
 import { toast } from "../toast.js";
@@ -31,11 +31,12 @@ export function NewChannel({ onClose, onMade, create }) {
     const missing = {};
     if (!name.trim()) missing["videoname"] = t("new.name.missing");
     if (!outdate) missing["outdate"] = t("new.expiry.missing");
+    if (slug && slug.length < 2) missing["slug"] = t("new.slug.short");
     setWrong(missing);
     if (Object.keys(missing).length) return;
     setBusy(true);
     try {
-      const made = await create({ videoname: name.trim(), description: description.trim(), outdate, ...(slug.trim() && { slug: slug.trim() }), ...on });
+      const made = await create({ videoname: name.trim(), description: description.trim(), outdate, ...(slug && { slug }), ...on });
       toast(t("new.done", { name: name.trim() }), "ok");
       onMade(made);
     } catch (error) {
@@ -45,6 +46,7 @@ export function NewChannel({ onClose, onMade, create }) {
       setWrong({ [error.field ?? "form"]: error.message });
     }
   };
+  const proposed = slugOf(name.trim()).replace(/^-+|-+$/g, "");
   const known = ["videoname", "outdate", "description", "slug"];
   const other = Object.entries(wrong).find(([field]) => !known.includes(field));
   const flag = (/** @type {"isFlv" | "isHls" | "isCMAF"} */ field, /** @type {string} */ output) =>
@@ -58,8 +60,10 @@ export function NewChannel({ onClose, onMade, create }) {
       hint=${t("new.expiry.hint", { zone: zoneName() })} />
     <${Field} label=${t("channel.description")} name="description" value=${description} onInput=${setDescription} rows=${2}
       maxlength=${4096} error=${wrong["description"]} />
-    <${Field} label=${t("new.slug")} name="slug" value=${slug} onInput=${(/** @type {string} */ to) => setSlug(to.toLowerCase())}
-      hint=${t("new.slug.hint", { name: slug.trim() || "stage" })} maxlength=${64} error=${wrong["slug"]} autocomplete="off"
+    <${Field} label=${t("new.slug")} name="slug" value=${slug} onInput=${(/** @type {string} */ to) => setSlug(slugOf(to))}
+      after=${slug === "" && proposed.length > 1 && html`<${Button} kind="quiet" small onClick=${() => setSlug(proposed)}>
+        ${t("new.slug.take")}<//>`}
+      hint=${t("new.slug.hint", { name: slug || proposed || "stage" })} maxlength=${64} error=${wrong["slug"]} autocomplete="off"
       autocapitalize="none" spellcheck=${false} />
     <${Switch} label=${t("face.public")} hint=${t("face.public.hint")} checked=${on.isPublic}
       onChange=${(/** @type {boolean} */ isPublic) => setOn({ ...on, isPublic })} />

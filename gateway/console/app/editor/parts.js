@@ -1,7 +1,8 @@
 /** The controls of the editor: a field by its name, with its label, hint, limits and error. */
 
-import { OUTPUTS, zoneName } from "../channel.js";
+import { fieldLabel, outputOfFlag, slugOf, zoneName } from "../channel.js";
 import { hasWords, t } from "../i18n.js";
+import { useMissing } from "../missing_outputs.js";
 import { Field, html, IconButton, Button, Select, Switch } from "../ui.js";
 import { CaptionList } from "./captions.js";
 import { ExpiryField } from "./expiry.js";
@@ -39,13 +40,16 @@ export function Entry({ form, name, unit }) {
   const field = allFields.value[name];
   if (!field) throw new Error(`there is no field ${name}`);
   const after = unit ?? (hasWords(`unit.${field.unit}`) ? t(`unit.${field.unit}`) : field.unit);
+  const missing = useMissing();
   const { rows, ...extras } = EXTRAS[name] ?? {};
-  const shared = { name, label: labelOf(name), hint: field.used === false ? t("entry.unused") : hintOf(name), error: form.errors[name], ...extras };
+  const shared = { name, label: fieldLabel(name), hint: field.used === false ? t("entry.unused") : hintOf(name), error: form.errors[name], ...extras };
   const value = form.draft[name];
   const change = (/** @type {string | boolean | import("./fields.js").Caption[]} */ to) => form.set({ [name]: to });
   switch (field.type) {
-    case "flag":
-      return html`<${Switch} ...${shared} checked=${value} onChange=${change} />`;
+    case "flag": {
+      const lack = value ? "" : missing(outputOfFlag(name));
+      return html`<${Switch} ...${shared} hint=${lack || shared.hint} disabled=${lack !== ""} checked=${value} onChange=${change} />`;
+    }
     case "choice":
       return html`<${Select} ...${shared} value=${value} options=${optionsOf(field, value, form.defaults?.[name])} onChange=${change} />`;
     case "number":
@@ -63,22 +67,14 @@ export function Entry({ form, name, unit }) {
       return html`<${Field} ...${shared} rows=${3} spellcheck=${false} autocomplete="off" value=${value} onInput=${change} />`;
     default:
       return html`<${Field} ...${shared} rows=${rows} maxlength=${field.maximum ?? undefined} spellcheck=${rows ? undefined : false}
-        autocomplete="off" value=${value} after=${after} onInput=${change} />`;
+        autocomplete="off" value=${value} after=${after}
+        onInput=${name === "slug" ? (/** @type {string} */ to) => change(slugOf(to)) : change} />`;
   }
-}
-
-/** @param {string} name @returns {string | undefined} the output that this flag switches on */
-const outputOf = (name) => OUTPUTS.find(([flag]) => flag === name)?.[1];
-
-/** @param {string} name @returns {string} */
-function labelOf(name) {
-  const output = outputOf(name);
-  return output && !hasWords(`field.${name}`) ? t(`output.${output}`) : t(`field.${name}`);
 }
 
 /** @param {string} name @returns {string | undefined} */
 function hintOf(name) {
-  const output = outputOf(name);
+  const output = outputOfFlag(name);
   if (hasWords(`field.${name}.hint`)) return t(`field.${name}.hint`, { zone: zoneName() });
   return output && hasWords(`output.${output}.hint`) ? t(`output.${output}.hint`) : undefined;
 }

@@ -52,6 +52,7 @@ function Watermark({ form, channel, session }) {
     picture = url.href;
   }
   const marked = isOn(channel["isWaterMark"]) || isOn(channel["isImageWaterMark"]);
+  const isNew = live && !marked && channel["WaterMarkLeft"] === undefined && channel["WaterMarkTop"] === undefined;
   const origins = [location.origin, ...(base ? [new URL(base).origin] : [])];
   const { color } = cssColor(form.draft["WaterMarkFontColor"]);
   const swatch = html`<input type="color" class="swatch" aria-label=${t("watermark.pick")}
@@ -74,7 +75,7 @@ function Watermark({ form, channel, session }) {
     <div class="columns tight places-fields"><${Entry} form=${form} name="WaterMarkLeft" />
       <${Entry} form=${form} name="WaterMarkTop" /></div>
     <p class="hint">${live ? t(marked ? "watermark.live.marked" : "watermark.live") : t("watermark.idle", size)}</p>
-    <${WatermarkStage} draft=${form.draft} size=${size} picture=${usePicture(picture)} pictureOrigins=${origins} onMove=${move} />`;
+    <${WatermarkStage} draft=${form.draft} size=${size} isNew=${isNew} picture=${usePicture(picture)} pictureOrigins=${origins} onMove=${move} />`;
 }
 
 /** @param {SectionProps} props */

@@ -8,6 +8,7 @@ import { Button, html } from "../ui.js";
 /** @typedef {import("./fields.js").Draft} Draft */
 /** @typedef {{width: number, height: number}} Size */
 
+const UNPLACED = "10 10"; // the defaults of left and top
 const EDGE = 0.02; // distance between a corner and the watermark, as a share of the picture's height
 
 /**
@@ -22,15 +23,27 @@ export function cssColor(text) {
   return { color: digits ? `#${digits}` : name || "red", opacity: Number.isFinite(opacity) ? Math.min(1, Math.max(0, opacity)) : 1 };
 }
 
+/**
+ * Returns the position at the bottom right, which no control of the players covers.
+ * @param {Size} size  of the stream
+ * @param {Size} mark  of the watermark, in its pixels
+ * @returns {{left: number, top: number}}
+ */
+export function bottomRight(size, mark) {
+  const edge = Math.round(size.height * EDGE);
+  return { left: Math.max(0, Math.round(size.width - mark.width - edge)), top: Math.max(0, Math.round(size.height - mark.height - edge)) };
+}
+
 const figure = (/** @type {string} */ text, /** @type {number} */ absent) =>
   (text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : absent);
 
 /**
- * @param {{draft: Draft, size: Size, picture: string | null, pictureOrigins: string[], onMove: (left: number, top: number) => void}} props
- *   size: of the stream, pixels. picture: address of the latest picture, null if none. pictureOrigins: origins from which
- *   this page may show pictures.
+ * @param {{draft: Draft, size: Size, isNew: boolean, picture: string | null, pictureOrigins: string[],
+ *   onMove: (left: number, top: number) => void}} props
+ *   size: of the stream, pixels. isNew: whether it is placed at the bottom right until the user moves it. picture: address
+ *   of the latest picture, null if none. pictureOrigins: origins from which this page may show pictures.
  */
-export function WatermarkStage({ draft, size, picture, pictureOrigins, onMove }) {
+export function WatermarkStage({ draft, size, isNew, picture, pictureOrigins, onMove }) {
   const stage = useRef(/** @type {HTMLElement | null} */ (null));
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const [width, setWidth] = useState(0);
@@ -51,6 +64,14 @@ export function WatermarkStage({ draft, size, picture, pictureOrigins, onMove })
     return () => watch.disconnect();
   }, []);
   useEffect(() => setShown(false), [picture]);
+  const own = useRef(""); // the position that this page chose
+  const now = `${draft["WaterMarkLeft"]} ${draft["WaterMarkTop"]}`;
+  useLayoutEffect(() => {
+    if (!isNew || !(withText || withPicture) || !box.current || scale <= 0 || now !== (own.current || UNPLACED)) return;
+    const at = bottomRight(size, { width: box.current.offsetWidth / scale, height: box.current.offsetHeight / scale });
+    own.current = `${at.left} ${at.top}`;
+    if (own.current !== now) onMove(at.left, at.top);
+  });
 
   /** Limits a position to the picture, in whole pixels. @param {number} x @param {number} y */
   const move = (x, y) => {

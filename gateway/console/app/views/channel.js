@@ -95,7 +95,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
   const remove = async () => {
     let media = "keep";
     const done = await ask({
-      title: t("delete.title", { name }), text: live ? t("delete.live") : t("delete.text"), confirm: t("delete.confirm"), danger: true,
+      title: t("delete.title", { name }), text: html`${live && html`${t("delete.live")} `}${t("delete.text")}`, typed: name, confirm: t("delete.confirm"), danger: true,
       more: html`<${MediaChoice} onChange=${(/** @type {string} */ to) => { media = to; }} />`,
       run: async () => {
         // Running requests would be answered "no such channel".

@@ -128,12 +128,17 @@ function Servers() {
   /** @type {import("../poll.js").PolledSignal<Node[]>} */
   const polled = usePoll("/servers", 10_000);
   const { data, error } = polled.value;
+  // A single server needs no address and no role to be told from others.
   /** @type {import("../kit/table.js").Column<Node>[]} */
-  const columns = [
+  const several = [
     { key: "address", label: t("domains.address"), cell: (node) => html`<code>${node.address}</code>`, sort: (node) => node.address },
     { key: "role", label: t("domains.role"),
       cell: (node) => html`<${Badge} kind=${node.role === "primary" ? "ok" : "idle"}>${t(`role.${node.role}`)}<//>`,
       sort: (node) => node.role },
+  ];
+  /** @type {import("../kit/table.js").Column<Node>[]} */
+  const columns = [
+    ...(data?.length === 1 ? [] : several),
     {
       key: "ports", label: t("domains.ports"),
       cell: (node) => html`<span class="chips">${Object.entries(node.ports).filter(([, port]) => port !== null)

@@ -1,10 +1,12 @@
 /** What happened: pushes, refusals, outputs, recordings, jobs, changes. Newest first, by channel and kind. */
 
+import { useEffect } from "preact/hooks";
+
 import { t } from "../i18n.js";
 import { go, route } from "../router.js";
 import { Button, Empty, html, PageHead, Select, Skeleton } from "../ui.js";
 import { choices, nameOf, useChannels } from "./parts/channels.js";
-import { EventList, typeName, TYPES } from "./parts/events.js";
+import { EventList, rowsOf, typeName, TYPES } from "./parts/events.js";
 import { usePages } from "./parts/pages.js";
 import { Trouble } from "./parts/trouble.js";
 
@@ -15,6 +17,7 @@ export { default as words } from "../words/events.js";
 const PAGE = 50;
 const EVERY = 5000; // ms
 const MOST = 2000; // events in the page
+const [ROWS, LOADED] = [20, 500]; // older events are loaded by themselves until there are so many rows, or events
 
 /** @param {string} channel @param {string} type @returns {string} */
 const address = (channel, type) => `/events${query({ channel, type })}`;
@@ -32,6 +35,10 @@ export default function Events() {
   const type = asked in TYPES ? asked : "";
   const list = usePages(`/events${query({ channel, type, limit: String(PAGE) })}`,
     { size: PAGE, every: EVERY, most: MOST, keyOf: (/** @type {LoggedEvent} */ event) => event.id });
+  const rows = rowsOf(list.rows ?? []);
+  useEffect(() => {
+    if (list.rows && list.more && rows.length < ROWS && list.rows.length < LOADED) void list.load();
+  }, [list.rows?.length]);
   const channels = polled.value.data ?? [];
   const names = new Map(channels.map((one) => [one.id, nameOf(one)]));
   const options = choices(channels);
@@ -49,7 +56,7 @@ export default function Events() {
     </div>
     ${list.rows === null ? !list.error && html`<${Skeleton} lines=${8} />`
       : list.rows.length === 0 ? html`<${Empty} icon="events" title=${t("events.none")} text=${t("events.noneText")} />`
-        : html`<div class="card"><${EventList} label=${t("nav.events")} events=${list.rows}
+        : html`<div class="card"><${EventList} label=${t("nav.events")} events=${rows}
             nameOf=${(/** @type {string} */ id) => names.get(id) ?? null} /></div>`}
     ${list.more && html`<div class="bar"><${Button} busy=${list.busy} onClick=${list.load}>${t("events.more")}<//></div>`}`;
 }

@@ -126,7 +126,7 @@ export default function Recordings() {
     if (open) keys.add(key); else keys.delete(key);
     unfolded.value = keys;
   };
-  const card = (/** @type {import("./recordings/shows.js").Show} */ show, /** @type {Recording} */ item, /** @type {boolean} */ folded) => html`
+  const card = (/** @type {import("./recordings/shows.js").Show<Recording>} */ show, /** @type {Recording} */ item, /** @type {boolean} */ folded) => html`
     <li key=${item.key}><${RecordingCard} item=${item} name=${names.get(item.channel) ?? item.channel} growing=${growing.has(item.key)}
       of=${folded ? show.items.length : 1} onOpen=${() => { opened.value = item; }}
       picked=${picked.value === null || growing.has(item.key) ? undefined

@@ -99,7 +99,8 @@ function Node({ status }) {
     { label: t("system.address"), value: node.address },
     { label: t("system.cores"), value: number(status.cpu.cores) },
     { label: t("system.workers"), value: workers.most ? `${number(workers.running)} / ${number(workers.most)}` : number(workers.running) },
-    ...Object.entries(stores).map(([name, kind]) => ({ label: t(`system.store.${name}`), value: kind })),
+    ...[...new Set(Object.values(stores))].map((kind) => ({ label: t("system.stores", { kind }),
+      value: Object.keys(stores).filter((name) => stores[name] === kind).map((name) => t(`system.store.${name}`)).join(", ") })),
   ]} /><//>`;
 }
 

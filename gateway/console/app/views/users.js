@@ -94,7 +94,7 @@ async function remove(one, own) {
 function Form({ task, own, taken, onClose }) {
   const name = useSignal(task.name);
   const password = useSignal("");
-  const rights = useSignal(/** @type {Rights} */ ({ role: "administrator", channels: [] }));
+  const rights = useSignal(/** @type {Rights} */ ({ role: "broadcaster", channels: [] }));
   const shown = useSignal(false);
   const wrong = useSignal(/** @type {{name?: string, password?: string, all?: string}} */ ({}));
   const busy = useSignal(false);

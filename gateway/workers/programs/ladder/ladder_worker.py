@@ -183,7 +183,8 @@ class LadderWorker:
     def _update_steps(self, size: tuple[int, int, Fraction]) -> None:
         """Starts, changes and ends renditions, all at one key picture."""
         self._source_size = size
-        fitted_steps = ladder_plan.fit(self._plan.rungs, *ladder_plan.display_size(*size))
+        bitrate = ladder_plan.declared_bitrate(self._tracks.metadata)
+        fitted_steps = ladder_plan.fit(self._plan.rungs, *ladder_plan.display_size(*size), bitrate)
         wanted = {fitted.step.name: fitted for fitted in fitted_steps}
         self._send_note(rungs=list(wanted))
         for name in [name for name in self._steps if name not in wanted]:

@@ -12,6 +12,7 @@ from gateway.formats.hls.subtitles import subtitle_playlist
 from gateway.formats.mp4.init import short_language
 from gateway.formats.ts.pes import find_first_pts
 from gateway.media.caption_cue import CaptionCue
+from gateway.media.labels import quotable
 from gateway.ports.films import MAX_CAPTIONS, FilmCaptions
 from gateway.ports.vod_names import MAX_LANGUAGE, VodNames, reference
 from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
@@ -20,7 +21,6 @@ from gateway.workers.programs.vod.media_file import MediaFile, ticks
 _OVERRIDE: Final = re.compile(r"\{[^}]*\}")
 _BREAK: Final = re.compile(r"\\[Nn]")
 _TEXT_FIELD: Final = 8  # of an ASS event of libav: ReadOrder, Layer, Style, Name, three margins, Effect, Text
-_UNSAFE: Final = re.compile(r"[\"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # in a quoted string of a playlist
 _MAX_LABEL: Final = 64
 _SEGMENT_START: Final = 1 << 20  # bytes in which the first times are
 _UNKNOWN: Final = "und"
@@ -87,7 +87,7 @@ def _describe(stream: Any, used: set[str]) -> FilmCaptions:
     """Returns language and label. A second track in a language gets a private subtag (RFC 5646 §2.2.7)."""
     language = short_language(stream.language or "") or _UNKNOWN
     title = stream.metadata.get("title") or stream.metadata.get("name") or ""
-    label = _UNSAFE.sub("", title).strip()[:_MAX_LABEL] or language
+    label = quotable(title).strip()[:_MAX_LABEL] or language
     number = 1
     while (tag := language if number == 1 else f"{language}-x-{number}") in used:
         number += 1

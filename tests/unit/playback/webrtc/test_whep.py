@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.channels.stream_key import SignatureUse
+from gateway.lib.quota import Quota
 from gateway.lib.sockets import listen
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
@@ -21,6 +22,7 @@ from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.packaging.feed import FeedCounts
 from gateway.packaging.rtp.clock import AUDIO_SSRC, VIDEO_SSRC
 from gateway.packaging.rtp.output import KIND, RtpOutput
+from gateway.playback.play import PlayAdmission
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.services import PlayServices
 from gateway.playback.webrtc.whep import WhepPlayback
@@ -73,8 +75,9 @@ class Lab:
         protection = PlaybackProtection(
             auth=auth, referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100
         )
-        options = ["limits.playback_per_address=2", f"stream.wait_for_publisher={wait}"]
-        settings = load(environ={}, overrides=options)
+        self.connections = Quota(2)
+        plays = PlayAdmission(channels=channels, protection=protection, wait=wait, connections=self.connections)
+        settings = load(environ={})
         services = PlayServices(
             settings=settings,
             opener=listen,
@@ -82,8 +85,8 @@ class Lab:
             tasks=cast(Any, None),
             pending=cast(Any, None),
             streams=hub,
-            channels=channels,
-            protection=protection,
+            plays=plays,
+            srt_play=cast(Any, None),
             browser_streams=hub,
             browser_media=media,
             ports=cast(Any, None),
@@ -129,10 +132,15 @@ class Lab:
             self.wire.endpoint.tick(self.wire.clock())
         raise AssertionError("not connected")
 
+    @property
+    def places(self) -> int:
+        """The sessions that count for the address, besides open connections of HTTP."""
+        return self.connections["127.0.0.1"] - len(self.listener.server)
+
     def assert_nothing_is_held(self) -> None:
         assert self.media.acquired == self.media.released
         assert not len(self.sessions) and not self.wire.endpoint.peers
-        assert self.whep._quota["127.0.0.1"] == 0
+        assert self.places == 0
 
 
 @asynccontextmanager
@@ -140,7 +148,9 @@ async def serving_viewers(auth: str = "none", wait: float = 0.0, **fields: Any) 
     counts = FeedCounts()
     spec = OutputSpec(KIND, lambda s: RtpOutput(s, lambda feed: _attach(s, feed), counts), lambda s: True)
     lab = Lab(builders.hub([spec], linger=0.0), Wire(**fields), Media(), Channels(builders.channel()), auth, wait)
-    async with serving(lambda r: lab.whep.respond(r, "c1"), hidden=("POST", "PATCH", "DELETE")) as listener:
+    async with serving(
+        lambda r: lab.whep.respond(r, "c1"), hidden=("POST", "PATCH", "DELETE"), of_address=lab.connections
+    ) as listener:
         lab.listener = listener
         yield lab
     lab.hub.drain()
@@ -226,9 +236,10 @@ async def test_a_viewer_that_never_connects_releases_everything() -> None:
         for _ in range(2):
             assert (await lab.post(Client())).status == 201
         refused = await lab.post(Client())
-        assert refused.status == 503 and refused.headers["retry-after"], "two viewers of an address are allowed"
+        assert refused.status == 429 and refused.headers["retry-after"], "two viewers of an address are allowed"
         lab.wire.clock.now += 10
         lab.wire.endpoint.tick(lab.wire.clock())
+        await until(lambda: not len(lab.listener.server))
         lab.assert_nothing_is_held()
         assert (await lab.post(Client())).status == 201
         lab.hub.end("c1", EndReason.KICKED)
@@ -269,9 +280,9 @@ async def test_a_viewer_that_leaves_while_its_pictures_are_made_releases_its_pla
         lab.media.waits = asyncio.get_running_loop().create_future()
         asking = asyncio.create_task(lab.post(Client()))
         await lab.media.asked.wait()
-        assert lab.whep._quota["127.0.0.1"] == 1
+        assert lab.places == 1
         asking.cancel()
-        await until(lambda: lab.whep._quota["127.0.0.1"] == 0)
+        await until(lambda: lab.places == 0)
         lab.assert_nothing_is_held()
 
 

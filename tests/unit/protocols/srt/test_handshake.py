@@ -134,6 +134,27 @@ def test_the_answer_to_an_induction_is_not_longer() -> None:
     assert listening.answer_induction(caller.datagram[: HEAD_SIZE + 40], 1) is None
 
 
+def test_neither_side_grants_a_stranger_more_latency_than_its_bound() -> None:
+    """A minute of a stream would wait in memory for a player that wants it."""
+    minute = Parameters(0x10503, int(listening.OUR_FLAGS), 60_000, 60_000).encode()
+    conclusion = conclusion_of(_conclusion(extensions={int(HandshakeExtension.PARAMETERS_REQUEST): minute}), 100.0)
+    agreement, answer = accept(conclusion, 0.12, "", 100.0, 5.0)
+    assert (agreement.receive_latency, agreement.send_latency) == (5.0, 5.0)
+    told = handshake_of(answer)
+    assert told is not None
+    assert Parameters.decode(told.find(HandshakeExtension.PARAMETERS) or b"").receiver_latency == 5_000
+    assert accept(conclusion, 8.0, "", 100.0, 5.0)[0].send_latency == 8.0, "our own wish has no bound"
+    for own, granted in ((0.12, 5.0), (8.0, 8.0)):
+        caller, cookies = Caller("x", own, 100.0, longest=5.0), Cookies()
+        induction = listening.answer_induction(caller.datagram, cookies.make(ADDRESS, 100.0))
+        assert induction is not None
+        caller.receive(induction, 100.0)
+        _, answer = accept(conclusion_of(caller.datagram, 100.0), 60.0, "", 100.0)
+        caller.receive(answer, 100.0)
+        assert caller.agreement is not None
+        assert (caller.agreement.receive_latency, caller.agreement.send_latency) == (granted, granted)
+
+
 @pytest.mark.parametrize("text", ["", "a", "abcd", "publish:x?sign=1-ä", "x" * 512])
 def test_texts_are_words_in_reverse_order(text: str) -> None:
     assert decode_text(encode_text(text)) == text

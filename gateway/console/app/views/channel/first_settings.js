@@ -3,8 +3,9 @@
 import { useState } from "preact/hooks";
 
 import { api, isAbort } from "../../../players/api.js";
-import { RUNGS } from "../../channel.js";
+import { largerRungs, pictureSize, RUNGS } from "../../channel.js";
 import { Dialog } from "../../dialog.js";
+import { bottomRight } from "../../editor/watermark.js";
 import { t } from "../../i18n.js";
 import { channelHref } from "../../router.js";
 import { toast } from "../../toast.js";
@@ -13,27 +14,44 @@ import { Button, Field, html, Switch } from "../../ui.js";
 /** @typedef {import("../../channel.js").Channel} Channel */
 /** @typedef {"transcoding" | "watermark" | "relay"} Section  of the editor, with the other settings of the output */
 
+const FONT_SIZE = 24; // the default, px
 const RECOMMENDED = "recommended"; // the ladder with the bit rates of today
 
 /** What is typed or chosen. @typedef {{text: string, rungs: readonly string[]}} Draft */
 
 /**
  * field: the text that is asked for; null: renditions. body: the changes of the channel.
- * @type {Record<Section, {output: string, field: string | null, most: number, body: (draft: Draft, channel: Channel) => Record<string, unknown>}>}
+ * @type {Record<Section, {output: string, field: string | null, most: number, body: (draft: Draft, channel: Channel, size: {width: number, height: number}) => Record<string, unknown>}>}
  */
 const ASKED = {
   transcoding: { output: "codec", field: null, most: 0,
     body: ({ rungs }, channel) => ({ ...Object.fromEntries(RUNGS.map((rung) => [rung, rungs.includes(rung)])), isCodec: true,
       ...(channel["ladder"] ? {} : { ladder: RECOMMENDED }) }) },
   watermark: { output: "watermark", field: "WaterMarkText", most: 1024,
-    body: ({ text }) => ({ WaterMarkText: text.trim(), isWaterMark: true }) },
+    body: ({ text }, channel, size) => ({ WaterMarkText: text.trim(), isWaterMark: true, ...placeOf(text.trim(), channel, size) }) },
   relay: { output: "relay", field: "relayURL", most: 2048, body: ({ text }) => ({ relayURL: [text.trim()], isRelay: true }) },
 };
 
-/** @param {{section: Section, channel: Channel, onClose: () => void, onChanged: () => void}} props */
-export function FirstSettings({ section, channel, onClose, onChanged }) {
+/**
+ * Returns the place of a new watermark in a live picture. Without one, the gateway's default remains.
+ * @param {string} text
+ * @param {Channel} channel
+ * @param {{width: number, height: number}} size
+ */
+function placeOf(text, channel, size) {
+  const pen = document.createElement("canvas").getContext("2d");
+  if (!pen || !size.width || channel["WaterMarkLeft"] !== undefined || channel["WaterMarkTop"] !== undefined) return {};
+  const height = Number(channel["WaterMarkFontSize"]) || FONT_SIZE;
+  pen.font = `${height}px "DejaVu Sans", Verdana, sans-serif`; // as wide as the gateway's
+  const { left, top } = bottomRight(size, { width: pen.measureText(text).width, height });
+  return { WaterMarkLeft: left, WaterMarkTop: top };
+}
+
+/** @param {{section: Section, channel: Channel, session: import("../../channel.js").Session | null, onClose: () => void, onChanged: () => void}} props */
+export function FirstSettings({ section, channel, session, onClose, onChanged }) {
+  const larger = largerRungs(session);
   const { output, field, most, body } = ASKED[section];
-  const [draft, setDraft] = useState(/** @type {Draft} */ ({ text: "", rungs: ["ld", "hd"] }));
+  const [draft, setDraft] = useState(/** @type {Draft} */ ({ text: "", rungs: ["ld", "hd"].filter((rung) => !larger.includes(rung)) }));
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState("");
   const change = (/** @type {Partial<Draft>} */ changes) => { setDraft({ ...draft, ...changes }); setError(""); };
@@ -42,7 +60,7 @@ export function FirstSettings({ section, channel, onClose, onChanged }) {
     if (field ? !draft.text.trim() : draft.rungs.length === 0) return setError(t(`ask.${section}.missing`));
     setBusy(true);
     try {
-      await api.put(`/videostream/${encodeURIComponent(channel.id)}`, body(draft, channel));
+      await api.put(`/videostream/${encodeURIComponent(channel.id)}`, body(draft, channel, pictureSize(session)));
       toast(t("switch.on", { what: t(`output.${output}`) }), "ok");
       onChanged();
       onClose();
@@ -56,8 +74,8 @@ export function FirstSettings({ section, channel, onClose, onChanged }) {
     ${field ? html`<${Field} label=${t(`ask.${section}.text`)} name=${field} value=${draft.text} maxlength=${most} error=${error}
         autofocus required autocomplete="off" onInput=${(/** @type {string} */ text) => change({ text })} />`
       : html`<p>${t(`ask.${section}.text`)}</p><div class="stack" role="group" aria-label=${t(`ask.${section}`)}>
-        ${RUNGS.map((rung) => html`<${Switch} key=${rung} label=${t(`field.${rung}`)} hint=${t(`field.${rung}.hint`)}
-          checked=${draft.rungs.includes(rung)} onChange=${(/** @type {boolean} */ on) =>
+        ${RUNGS.map((rung) => html`<${Switch} key=${rung} label=${t(`field.${rung}`)} hint=${t(larger.includes(rung) ? "ask.transcoding.larger" : `field.${rung}.hint`)}
+          disabled=${larger.includes(rung)} checked=${draft.rungs.includes(rung)} onChange=${(/** @type {boolean} */ on) =>
             change({ rungs: on ? [...draft.rungs, rung] : draft.rungs.filter((one) => one !== rung) })} />`)}
         ${error && html`<p class="error" role="alert">${error}</p>`}</div>`}
     <p class="hint"><a href=${channelHref(channel.id, `/edit?section=${section}`)} onClick=${onClose}>${t(`ask.${section}.more`)}</a></p>

@@ -22,7 +22,7 @@ export function Health({ session }) {
       : html`<${Notice} kind="ok">${t("health.good")}<//>`)}
     ${health.map((finding) => html`<${Notice} kind=${isNotice(finding) ? "info" : "warn"}
       key=${`${finding.code} ${typeof finding.value === "string" ? finding.value : ""}`}>
-      <span title=${t("health.since", { time: moment(finding.since, { seconds: true }) })}>${faultText(finding, session)}</span><//>`)}
+      <span title=${t("health.since", { time: moment(finding.since, { seconds: true }) })}>${faultText(finding)}</span><//>`)}
     <${Facts} facts=${[
       { label: t("health.fps"), value: declaredFps !== null && fps !== null
         ? t("health.fps.of", { n: number(fps, 1), declared: number(declaredFps, 2) }) : number(fps, 1) },

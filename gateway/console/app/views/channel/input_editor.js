@@ -4,20 +4,24 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 import { api, ApiError, isAbort } from "../../../players/api.js";
 import { Dialog } from "../../dialog.js";
-import { moment, percent } from "../../format.js";
+import { nameOf } from "../../channel.js";
+import { moment, percent, span } from "../../format.js";
 import { t } from "../../i18n.js";
 import { Button, Field, html, Notice, Select, Switch } from "../../ui.js";
 import { TYPES } from "../films/model.js";
 import { Upload } from "../films/upload.js";
+import { shows } from "../recordings/shows.js";
 import { freeName, hasTime, MEMBERS, stored, wrongField } from "./input_list.js";
 import { PlaylistItems } from "./playlist_items.js";
 
 /** @typedef {import("./input_list.js").Stored} Stored */
 /** @typedef {{value: string, label: string}} Option */
+/** @typedef {import("../recordings/feed.js").Kept & {channel: string}} Recording */
 
 const PICTURES = ["jpg", "jpeg", "png", "webp"]; // suffixes of the pictures that the gateway accepts
 const SECONDS = 5; // of a new rule for thin inputs
-const LISTED = 100; // films, and recordings or snapshots, to choose from
+const LISTED = 100; // films, or snapshots, to choose from
+const LISTED_FILES = 500; // of recordings, which are chosen by show; the most that the API lists
 
 /**
  * @param {{channel: import("../../channel.js").Channel, inputs: readonly import("./input_list.js").Input[], index: number,
@@ -97,14 +101,20 @@ const zones = (known = "") => ["", ...new Set([...known ? [known] : [], ...Intl.
 
 /**
  * The videos of a playlist, and a list to choose from.
- * @param {{channel: {id: string}, draft: Stored, error?: string, set: (changes: Partial<Stored>) => void}} props
+ * @param {{channel: import("../../channel.js").Channel, draft: Stored, error?: string, set: (changes: Partial<Stored>) => void}} props
  */
 function Items({ channel, draft: { items = [] }, error, set }) {
-  const { options, trouble } = useMedia(channel.id, "video", (film) => `${film.key}/`);
-  return html`<${PlaylistItems} items=${items} options=${options} error=${error}
+  const { films, recordings, trouble } = useMedia(channel.id, "video", (film) => `${film.key}/`);
+  const name = nameOf(channel);
+  const whole = shows(recordings).map(({ items: files }) => {
+    const when = moment(files.at(-1)?.start);
+    const length = span(files.reduce((sum, { seconds }) => sum + (seconds ?? 0), 0));
+    return { value: files.map(({ key }) => key).reverse().join("\n"), label: t("inputs.choice.show", { n: files.length, name, when, length }) };
+  });
+  return html`<${PlaylistItems} items=${items} options=${[...films, ...recordings.map(optionOf)]} error=${error}
       onChange=${(/** @type {string[]} */ next) => set({ items: next })} />
-    <${Picker} label=${t("inputs.items.add")} options=${options} trouble=${trouble}
-      onPick=${(/** @type {string} */ key) => set({ items: [...items, key] })} />`;
+    <${Picker} label=${t("inputs.items.add")} options=${[...films, ...whole]} trouble=${trouble}
+      onPick=${(/** @type {string} */ keys) => set({ items: [...items, ...keys.split("\n")] })} />`;
 }
 
 /**
@@ -112,12 +122,12 @@ function Items({ channel, draft: { items = [] }, error, set }) {
  * @param {{channel: {id: string}, draft: Stored, wrong: Record<string, string>, set: (changes: Partial<Stored>) => void}} props
  */
 function Slate({ channel, draft: { picture = "", text = "" }, wrong, set }) {
-  const { options, trouble } = useMedia(channel.id, "image", (film) => film.source);
+  const { films, recordings, trouble } = useMedia(channel.id, "image", (film) => film.source);
   return html`<${Field} label=${t("inputs.picture.label")} name="picture" value=${picture} error=${wrong["picture"]}
       hint=${t("inputs.picture.hint")} autocomplete="off" spellcheck=${false}
       onInput=${(/** @type {string} */ typed) => set({ picture: typed.trim() })} />
     <${Uploader} onDone=${(/** @type {string} */ key) => set({ picture: key })} />
-    <${Picker} label=${t("inputs.picture.choose")} options=${options} trouble=${trouble}
+    <${Picker} label=${t("inputs.picture.choose")} options=${[...films, ...recordings.map(optionOf)]} trouble=${trouble}
       onPick=${(/** @type {string} */ key) => set({ picture: key })} />
     ${!picture && html`<${Field} label=${t("inputs.text")} name="text" value=${text} rows=${2} error=${wrong["text"]} maxlength=${500}
       placeholder=${t("inputs.card.text")} onInput=${(/** @type {string} */ typed) => set({ text: typed })} />`}`;
@@ -158,24 +168,28 @@ const Picker = ({ label, options, trouble, onPick }) => trouble
   : options.length > 0 && html`<${Select} label=${label} value="" options=${[{ value: "", label: t("inputs.choose") }, ...options]}
     onChange=${(/** @type {string} */ key) => { if (key) onPick(key); }} />`;
 
+/** @param {Recording} file @returns {Option} */
+const optionOf = ({ kind, key, start }) => ({ value: key, label: t(`inputs.choice.${kind}`, { when: moment(start, { seconds: true }) }) });
+
 /**
  * Loads films, and the channel's recordings of one kind.
  * @param {string} id @param {"video" | "image"} kind @param {(film: import("../films/model.js").Film) => string} keyOf
- * @returns {{options: Option[], trouble: string}}
+ * @returns {{films: Option[], recordings: Recording[], trouble: string}}
  */
 function useMedia(id, kind, keyOf) {
-  const [found, setFound] = useState({ options: /** @type {Option[]} */ ([]), trouble: "" });
+  const [found, setFound] = useState({ films: /** @type {Option[]} */ ([]), recordings: /** @type {Recording[]} */ ([]), trouble: "" });
   useEffect(() => {
     const gone = new AbortController();
     const { signal } = gone;
     Promise.all([
       api.get(`/films?limit=${LISTED}`, { signal }),
-      api.get(`/videostream/${encodeURIComponent(id)}/recordings?kind=${kind}&limit=${LISTED}`, { signal }),
-    ]).then(([films, recordings]) => setFound({ trouble: "", options: [
-      ...films.filter((/** @type {any} */ film) => film.state === "READY").map((/** @type {any} */ film) => (
+      api.get(`/videostream/${encodeURIComponent(id)}/recordings?kind=${kind}&limit=${kind === "video" ? LISTED_FILES : LISTED}`, { signal }),
+    ]).then(([films, recordings]) => setFound({
+      films: films.filter((/** @type {any} */ film) => film.state === "READY").map((/** @type {any} */ film) => (
         { value: keyOf(film), label: t("inputs.choice.film", { title: film.title || film.key }) })),
-      ...recordings.map((/** @type {any} */ one) => ({ value: one.key, label: t(`inputs.choice.${kind}`, { when: moment(one.start, { seconds: true }) }) })),
-    ] }), (error) => { if (!isAbort(error)) setFound({ options: [], trouble: error.message }); });
+      recordings: recordings.map((/** @type {any} */ one) => ({ ...one, channel: id })),
+      trouble: "",
+    }), (error) => { if (!isAbort(error)) setFound({ films: [], recordings: [], trouble: error.message }); });
     return () => gone.abort();
   }, [id, kind]);
   return found;

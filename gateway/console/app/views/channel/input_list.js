@@ -101,5 +101,5 @@ export function partsOf(url) {
   return { server: url.slice(0, slash), key: url.slice(slash + 1) };
 }
 
-/** Whether the gateway surely has a picture of the input, if it has video. @param {Input} input */
+/** Whether the gateway surely has a picture of the input, if it has video. @param {Pick<Input, "state">} input */
 export const hasPicture = ({ state }) => state === "on air" || state === "ready";

@@ -15,8 +15,11 @@ const NONE = { count: 0, loaded: false };
 /** @type {Readonly<Record<import("./input_list.js").Kind, import("../../kit/icon.js").IconName>>} */
 export const ICONS = { push: "camera", backup: "camera", pull: "download", playlist: "films", slate: "image" };
 
-/** @param {{path: string, input: import("./input_list.js").Input}} props  path: of the channel's inputs */
-export function InputPicture({ path, input }) {
+/**
+ * path: of the channel's inputs. every: ms between two pictures.
+ * @param {{path: string, input: Pick<import("./input_list.js").Input, "name" | "kind" | "state">, every?: number}} props
+ */
+export function InputPicture({ path, input, every = EVERY }) {
   const place = useRef(/** @type {HTMLElement | null} */ (null));
   const [seen, setSeen] = useState(false);
   const [at, setAt] = useState(0); // ms since 1970: when the picture was requested; 0: there is none
@@ -42,7 +45,7 @@ export function InputPicture({ path, input }) {
       if (document.hidden) document.addEventListener("visibilitychange", ask, { once: true, signal: ended.signal });
       else setAt(Date.now());
     };
-    const timer = setTimeout(ask, last.count === 0 ? 0 : last.loaded ? EVERY : TRY_AGAIN);
+    const timer = setTimeout(ask, last.count === 0 ? 0 : last.loaded ? every : TRY_AGAIN);
     return () => { clearTimeout(timer); ended.abort(); };
   }, [wanted, seen, last.count]);
 

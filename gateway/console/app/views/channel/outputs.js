@@ -3,12 +3,15 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { isAbort } from "../../../players/api.js";
+import { nameOf } from "../../../players/quality.js";
 import { loadInstalled } from "../../installed_outputs.js";
 import { bytes, number, span } from "../../format.js";
 import { t } from "../../i18n.js";
+import { useMissing } from "../../missing_outputs.js";
 import { flagged, groups, needs, turn } from "../../switches.js";
 import { toast } from "../../toast.js";
 import { Badge, Card, html, Switch } from "../../ui.js";
+import { errorText } from "../parts/errors.js";
 import { FirstSettings } from "./first_settings.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
@@ -16,8 +19,7 @@ import { FirstSettings } from "./first_settings.js";
 /** @typedef {import("../../channel.js").Output} Output */
 
 /** @type {Record<string, import("../../kit/status.js").Tone>} */
-const TONES = { running: "ok", degraded: "warn", waiting: "idle", retrying: "warn", failed: "bad", done: "idle", off: "idle", live: "ok",
-  connecting: "info" };
+const TONES = { running: "ok", degraded: "warn", waiting: "idle", retrying: "warn", failed: "bad", done: "idle", off: "idle" };
 
 const SEEN_WITHIN = 6000; // ms after a change in which the wanted state is shown; then the gateway's
 
@@ -29,6 +31,7 @@ export function Switches({ channel, session, onChanged }) {
   const [wanted, setWanted] = useState(/** @type {Record<string, {on: boolean, busy: boolean, at: number}>} */ ({}));
   const [asking, setAsking] = useState(/** @type {import("./first_settings.js").Section | null} */ (null));
   useEffect(() => void loadInstalled(), []);
+  const missing = useMissing();
   const live = session !== null && session.state !== "idle";
   const set = async (/** @type {string} */ name, /** @type {boolean} */ on) => {
     const section = on ? needs(channel, name) : null;
@@ -58,23 +61,19 @@ export function Switches({ channel, session, onChanged }) {
   }, [session, channel]);
   return html`<${Card} title=${t("switches.title")} class="is-switches">
     <p class="hint gap">${live ? t("switches.live") : t("switches.idle")}</p>
-    ${asking && html`<${FirstSettings} section=${asking} channel=${channel} onClose=${() => setAsking(null)} onChanged=${onChanged} />`}
+    ${asking && html`<${FirstSettings} section=${asking} channel=${channel} session=${session} onClose=${() => setAsking(null)} onChanged=${onChanged} />`}
     ${groups().map(([group, names]) => html`<h3 class="group-head">${t(`switches.${group}`)}</h3>
     <div class="switches">${names.map((name) => {
       const [output, flag, want] = [outputOf(name), flagged(channel, name), wanted[name]];
       const on = want ? want.on : real(name);
+      const lack = on ? "" : missing(name);
       return html`<div key=${name} class="one">
-        <${Switch} label=${t(`output.${name}`)} checked=${on} busy=${want?.busy}
+        <${Switch} label=${t(`output.${name}`)} checked=${on} busy=${want?.busy} disabled=${lack !== ""}
           onChange=${(/** @type {boolean} */ value) => set(name, value)}
           note=${output && output.enabled && html`<${Badge}
             kind=${TONES[output.state] ?? "idle"}>
               ${t(`output.state.${output.state}`)}<//>`}
-          error=${output?.error} hint=${output ? told(output, flag) : undefined} />
-        ${output?.["targets"]?.length > 0 && html`<ul
-          class="relay-targets">${output?.["targets"].map((/** @type {any} */ target) => html`<li key=${target.url}>
-          <code>${target.url}</code><${Badge} kind=${TONES[target.state] ?? "idle"}>${t(`output.state.${target.state}`)}<//>
-          ${target.error && output?.error?.includes(target.error) !== true && html`<span class="error">${target.error}</span>`}
-          ${target.warnings?.map((/** @type {string} */ words) => html`<span key=${words} class="hint">${words}</span>`)}</li>`)}</ul>`}
+          error=${output?.error && errorText(output.error)} hint=${lack || (output ? told(output, flag) : undefined)} />
       </div>`;
     })}</div>`)}
   <//>`;
@@ -93,11 +92,13 @@ function told(output, flag) {
   if (output.enabled && output["segments"]) words.push(t("told.segments", { n: output["segments"], size: bytes(output["bytes"]) }));
   if (output.enabled && "made" in output) words.push(t("told.made", { n: output["made"] }));
   if (output.enabled && "clips" in output) words.push(t("told.clips", { n: output["clips"] }));
-  if (output.enabled && Array.isArray(output["renditions"])) words.push(output["renditions"].map((one) =>
-    (typeof one === "string" ? one : one.name ?? one.rung ?? "").replace(/^.*@/, "")).filter(Boolean).join(" · "));
+  if (output.enabled && output.name === "codec" && output["renditions"]) words.push(output["renditions"].map((/** @type {{name: string, width: number, height: number}} */ one) =>
+    nameOf({ ...one, id: one.name.replace(/^.*@/, ""), bitrate: 0 })).join(" · "));
+  if (output.enabled && output["larger"]?.length) words.push(t("told.larger", { names: output["larger"].join(", ") }));
   if (output.enabled && output["fragments"]) words.push(t("told.fragments",
     { n: output["fragments"].persisted, waiting: output["fragments"].waiting }));
   if (output.enabled && output["dropped"] > 0) words.push(t("told.dropped", { n: number(output["dropped"]) }));
+  if (output.enabled && output["targets"]?.length) words.push(t("told.targets", { n: output["targets"].length }));
   if (output.enabled && "waiting" in output) words.push(t("told.hours"));
   return words.filter(Boolean).join(" · ") || undefined;
 }

@@ -8,11 +8,12 @@ import { isOn } from "../../channel.js";
 import { ask, Dialog } from "../../dialog.js";
 import { t } from "../../i18n.js";
 import { Badge, Button, Card, Field, html, IconButton, Select, Switch } from "../../ui.js";
+import { errorText } from "../parts/errors.js";
 import { reason } from "../parts/trouble.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
 /** @typedef {import("../../channel.js").Session} Session */
-/** @typedef {{url: string, state: string, error?: string | null}} Target */
+/** @typedef {{url: string, state: string, error?: string | null, warnings?: string[]}} Target */
 
 /**
  * The servers of services. Sources: obsproject/obs-studio, plugins/rtmp-services/data/services.json (YouTube, Facebook);
@@ -85,9 +86,9 @@ export function Simulcast({ channel, session, onChanged }) {
       ${rows.map(({ url, n, report }) => html`<div key=${`${n} ${url}`} class="simulcast-target">
         <${Switch} label=${serviceOf(url)} busy=${wanted.value?.n === n && wanted.value.busy}
           checked=${wanted.value?.n === n ? wanted.value.to : on && !off.includes(n)}
-          onChange=${(/** @type {boolean} */ to) => turn(n, to)} error=${report?.error}
-          hint=${html`<code>${url}</code>`}
-          note=${report ? html`<${Badge} kind=${TONES[report.state] ?? "idle"}>${t(`simulcast.state.${report.state}`)}<//>`
+          onChange=${(/** @type {boolean} */ to) => turn(n, to)} error=${report?.error && errorText(report.error)}
+          hint=${[html`<code key="url">${url}</code>`, ...(report?.warnings ?? []).map((words) => html` <span key=${words}>${words}</span>`)]}
+          note=${report ? html`<${Badge} kind=${TONES[report.state] ?? "idle"}>${t(`output.state.${report.state}`)}<//>`
             : html`<${Badge}>${t(!on || off.includes(n) ? "simulcast.state.off" : "simulcast.state.ready")}<//>`} />
         <${IconButton} icon="delete" label=${t("simulcast.removeOf", { name: serviceOf(url) })} onClick=${() => remove(n)} />
       </div>`)}

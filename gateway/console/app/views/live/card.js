@@ -8,6 +8,8 @@ import { channelHref } from "../../router.js";
 import { unreachable } from "../../session.js";
 import { Badge, Button, Chip, classes, html, Icon, LinkButton } from "../../ui.js";
 import { nameOf } from "../parts/channels.js";
+import { InputPicture } from "../channel/input_picture.js";
+import { errorText } from "../parts/errors.js";
 import { faultText } from "../parts/health.js";
 import { codecName, protocolName } from "../parts/names.js";
 import { bitrates, health, lost, sum, targetHealth } from "./model.js";
@@ -17,6 +19,7 @@ import { bitrates, health, lost, sum, targetHealth } from "./model.js";
 /** @typedef {import("./model.js").Track} Track */
 
 const SPARK = 120; // seconds
+const PICTURE_EVERY = 10_000; // ms; somebody may look at many channels
 
 /** @type {Readonly<Record<"ok" | "wait" | "bad", import("../../kit/icon.js").IconName>>} */
 const ICONS = { ok: "check", wait: "clock", bad: "warning" };
@@ -30,6 +33,9 @@ export function LiveCard({ session, now, onKick }) {
   const started = instant(since);
   const state = sessionState(session);
   const dropped = lost(session);
+  // The line begins with the stream, and not with the first of all streams.
+  const values = bitrates.values(id);
+  const from = Math.max(0, values.findIndex((value) => value !== null));
   return html`<article class="card live-card" aria-label=${name}>
     <header class="live-head">
       <h2><a href=${channelHref(id)}>${name}</a></h2>
@@ -38,7 +44,9 @@ export function LiveCard({ session, now, onKick }) {
     </header>
     <${Fault} session=${session} />
     <div class="live-rate">
-      <${Spark} label=${t("live.bitrate")} times=${bitrates.times} lines=${[{ label: name, values: bitrates.values(id) }]}
+      ${state === "live" && tracks.some((track) => track.kind === "video") && html`<${InputPicture} every=${PICTURE_EVERY}
+        path=${`/videostream/${encodeURIComponent(id)}/inputs`} input=${{ name: session.input ?? "main", kind: "push", state: "on air" }} />`}
+      <${Spark} label=${t("live.bitrate")} times=${bitrates.times.slice(from)} lines=${[{ label: name, values: values.slice(from) }]}
         format=${bitrate} seconds=${SPARK} />
       <b>${bitrate(session.bitrate)}</b>
     </div>
@@ -66,7 +74,7 @@ function Fault({ session }) {
   const faults = (session.health ?? []).filter(({ level }) => level !== "notice");
   const [worst] = faults;
   if (!worst) return null;
-  return html`<p class="live-fault"><${Icon} name="warning" size=${15} /><span>${faultText(worst, session)}
+  return html`<p class="live-fault"><${Icon} name="warning" size=${15} /><span>${faultText(worst)}
     ${faults.length > 1 && html` <span class="soft">${t("live.moreFaults", { n: faults.length - 1 })}</span>`}</span></p>`;
 }
 
@@ -88,13 +96,13 @@ function Outputs({ outputs }) {
       <${Icon} name=${ICONS[how]} size=${15} />
       <span class="output-line"><b>${t(`live.output.${output.name}`)}</b> <span
         class=${output.state === "running" && how === "ok" ? "visually-hidden"
-          : "soft"}>${t(`live.output.state.${output.state}`)}</span></span>
-      ${targets.length === 0 && output.error && html`<p class="output-error">${output.error}</p>`}
+          : "soft"}>${t(`output.state.${output.state}`)}</span></span>
+      ${targets.length === 0 && output.error && html`<p class="output-error">${errorText(output.error)}</p>`}
       ${targets.length > 0 && html`<ul class="targets">
         ${targets.map((target) => html`<li class=${`is-${targetHealth(target)}`} key=${target.url}>
         <${Icon} name=${ICONS[targetHealth(target)]} size=${15} />
-        <span class="output-line"><code>${target.url}</code> <span class="soft">${t(`live.target.${target.state}`)}</span></span>
-        ${target.error && html`<p class="output-error">${target.error}</p>`}
+        <span class="output-line"><code>${target.url}</code> <span class="soft">${t(`output.state.${target.state}`)}</span></span>
+        ${target.error && html`<p class="output-error">${errorText(target.error)}</p>`}
         ${(target.warnings ?? []).map((words) => html`<p class="output-warning" key=${words}>${words}</p>`)}
       </li>`)}</ul>`}
     </li>`;

@@ -1,11 +1,18 @@
 /** Events of the log in plain words, and their list. */
 
+import { fieldLabel } from "../../channel.js";
 import { instant, moment, NOTHING, relative, span } from "../../format.js";
-import { hasWords, t } from "../../i18n.js";
+import { addTables, hasWords, t } from "../../i18n.js";
 import { channelHref } from "../../router.js";
 import { Badge, html } from "../../ui.js";
+import fields from "../../words/edit.js";
+import { title } from "../films/names.js";
+import { shows } from "../recordings/shows.js";
+import { errorText } from "./errors.js";
 import { faultText, outputName } from "./health.js";
 import { protocolName } from "./names.js";
+
+addTables(fields); // with the names of the fields that were changed
 
 /**
  * @typedef {object} LoggedEvent
@@ -62,8 +69,22 @@ const switchReason = (reason) => (hasWords(`event.switch.${reason}`) ? t(`event.
 /** @param {string} by @returns {string} */
 const authorName = (by) => (AUTHORS[by] ? t(`event.author.${AUTHORS[by]}`) : by);
 
+/** Whether a fault of a stream is over. @param {LoggedEvent} event */
+const isOver = ({ type, data }) => type === "stream.health" && data["state"] === "ended";
+
+/** @param {string} name @returns {string} the label of a field; the name of one that this console does not know */
+const fieldName = (name) => (fieldLabel(name) === `field.${name}` ? name : fieldLabel(name));
+
+/** What is wrong, or was: then without the advice. @param {LoggedEvent} event */
+function faultOf(event) {
+  const { code, text = code, value } = event.data;
+  const words = faultText({ code, text, value });
+  return isOver(event) ? words.split(/: |：/, 1).join() : words;
+}
+
 /** The details of an event in one sentence. @param {LoggedEvent} event @returns {string} */
-export function details({ type, data }) {
+export function details(event) {
+  const { type, data } = event;
   const peer = data["peer"] ? t("event.from", { peer: data["peer"], protocol: protocolName(String(data["protocol"] ?? "")) }) : "";
   const from = [data["input"], peer].filter(Boolean).join(" · ");
   const by = data["by"] ? t("event.by", { by: authorName(data["by"]) }) : "";
@@ -73,16 +94,16 @@ export function details({ type, data }) {
     case "publish.refused": return [from, refusalReason(data["reason"], data["expired"])].join(" · ");
     case "stream.ended": return [span(data["seconds"]), endReason(data["reason"])].join(" · ");
     case "input.switched": return t("event.input", { from: data["from"] ?? NOTHING, to: data["to"], why: switchReason(data["reason"]) });
-    case "cue": return [data["type"], ...(data["seconds"] ? [span(data["seconds"])] : []), data["id"]].join(" · ");
-    case "output.failed": return [outputName(data["output"]), data["target"], data["error"]].filter(Boolean).join(" · ");
+    case "cue": return [t(`cues.type.${data["type"]}`), ...(data["seconds"] ? [span(data["seconds"])] : [])].join(" · ");
+    case "output.failed": return [outputName(data["output"]), data["target"], errorText(String(data["error"] ?? ""))].filter(Boolean).join(" · ");
     case "output.recovered": return [outputName(data["output"]), data["target"]].filter(Boolean).join(" · ");
     case "recording.ready": return [outputName(data["kind"]), ...(data["seconds"] ? [span(data["seconds"])] : [])].join(" · ");
-    case "job.done": return String(data["source"]);
-    case "job.failed": return [data["source"], data["error"]].join(" · ");
-    case "stream.health": return data["code"] === "output_failing" ? faultText(/** @type {any} */ (data), {}) : String(data["text"] ?? data["code"] ?? "");
+    case "job.done": return title(String(data["source"]));
+    case "job.failed": return [title(String(data["source"])), data["error"]].join(" · ");
+    case "stream.health": return faultOf(event);
     case "key.expires": return moment(data["expires"]);
     case "channel.created": return by;
-    case "channel.changed": return [by, (data["fields"] ?? []).join(", ")].join(" · ");
+    case "channel.changed": return [by, (data["fields"] ?? []).map(fieldName).join(", ")].join(" · ");
     case "channel.deleted": return [by, ...(data["media"] === "delete" ? [t("event.media")] : [])].join(" · ");
     case "certificate.renewed": return t("event.certificate", { names: (data["names"] ?? []).join(", "), date: moment(instant(data["expires"])) });
     case "certificate.failed": case "registry.failed": return String(data["reason"]);
@@ -92,17 +113,38 @@ export function details({ type, data }) {
 }
 
 /**
- * @param {{events: readonly LoggedEvent[], label: string, nameOf?: (channel: string) => string | null}} props
+ * An event, or the newest of the files that one show left. files: their number; the length is that of all.
+ * @typedef {{event: LoggedEvent, files: number}} EventRow
+ */
+
+/** Makes one row of the files that one show left, at the newest. @param {readonly LoggedEvent[]} events @returns {EventRow[]} */
+export function rowsOf(events) {
+  const files = events.filter(({ type, data }) => type === "recording.ready" && data["start"]).map((event) => {
+    const { kind, key, start, seconds } = event.data;
+    return { event, channel: event.channel, kind, key, start: start * 1000, seconds };
+  });
+  const found = new Map(shows(files).map(({ items }) => [items[0]?.event, items]));
+  const folded = new Set(files.map(({ event }) => event).filter((event) => !found.has(event)));
+  return events.filter((event) => !folded.has(event)).map((event) => {
+    const items = found.get(event) ?? [];
+    const seconds = items.reduce((sum, item) => sum + (item.seconds ?? 0), 0);
+    return { event: items.length > 1 ? { ...event, data: { ...event.data, seconds } } : event, files: items.length };
+  });
+}
+
+/**
+ * @param {{events: readonly EventRow[], label: string, nameOf?: (channel: string) => string | null}} props
  *   nameOf: returns the name of a channel, null if it does not exist; without it, channels are not shown.
  */
 export function EventList({ events, label, nameOf }) {
-  return html`<ol class="events" aria-label=${label}>${events.map((event) => html`<li key=${event.id}>
+  return html`<ol class="events" aria-label=${label}>${events.map(({ event, files }) => html`<li key=${event.id}>
     <time dateTime=${event.time} title=${event.node ? t("event.node", { node: event.node }) : undefined}>
       ${moment(instant(event.time), { seconds: true })}</time>
-    <${Badge} kind=${TYPES[event.type] ?? "idle"}>${typeName(event.type)}<//>
+    ${isOver(event) ? html`<${Badge} kind="ok">${t("event.over")}<//>`
+      : html`<${Badge} kind=${TYPES[event.type] ?? "idle"}>${typeName(event.type)}<//>`}
     ${nameOf && event.channel && html`<${ChannelName} event=${event} name=${nameOf(event.channel)} />`}
     ${!nameOf && renditionOf(event) && html`<span>${t("event.rendition.short", { rendition: renditionOf(event) })}</span>`}
-    <span class="details">${details(event)}</span>
+    <span class="details">${details(event)}${files > 1 && ` · ${t("event.files", { n: files })}`}</span>
   </li>`)}</ol>`;
 }
 

@@ -2,6 +2,7 @@
 
 import { moment, number } from "../../format.js";
 import { hasWords, t } from "../../i18n.js";
+import { errorText } from "./errors.js";
 
 /**
  * A fault of a session. text: in English, for codes that this console does not know. value: of `output_failing`, the name of
@@ -33,22 +34,20 @@ const LATENESS_SECONDS = 10;
 
 /**
  * Returns what is wrong and what to do. The gateway puts the worst fault first.
- * @param {Finding} finding
- * @param {{measured?: Measured, input?: string | null, inputKind?: string | null}} session
+ * @param {Pick<Finding, "code" | "text" | "value">} finding
  * @returns {string}
  */
-export function faultText({ code, text, value }, { measured, input, inputKind }) {
+export function faultText({ code, text, value }) {
   if (!hasWords(`health.fault.${code}`)) return text;
   if (typeof value === "string") {
     const [output = "", ...target] = value.split(" ");
     const reason = text.split(" fails: ").slice(1).join(" fails: ");
-    return t(`health.fault.${code}`, { value: [outputName(output), ...target].join(" "), reason });
+    return t(`health.fault.${code}`, { value: [outputName(output), ...target].join(" "), reason: errorText(reason) });
   }
   const [kbps] = /(?<=below )\d+(?= kbit)/.exec(text) ?? [];
   if (code === "input_lost" && kbps) return t("health.input_lost.thin", { value: number(value), kbps: number(Number(kbps)) });
-  if (code === "input_lost" && inputKind !== "slate") {
-    return t("health.input_lost.other", { value: number(value), input: input ?? "" });
-  }
+  const [input] = /(?<=“).*(?=”)/.exec(text) ?? []; // without a name, the slate is on air
+  if (code === "input_lost" && input) return t("health.input_lost.other", { value: number(value), input });
   if (code === "arrivals_late" && value > LATENESS_SECONDS) return t("health.nothing_arrives", { value: number(value) });
   if (code === "key_expires") return t("health.fault.key_expires", { date: moment(value * 1000) });
   const [latency = NaN, ratio = NaN, trip = NaN] = (text.match(/\d+/g) ?? []).map(Number);
@@ -56,5 +55,5 @@ export function faultText({ code, text, value }, { measured, input, inputKind })
     return t("health.fault.link_latency_low", { value: number(value), latency: number(latency), ratio: number(ratio), trip: number(trip) });
   }
   const digits = TENTHS.includes(code) ? 1 : 0;
-  return t(`health.fault.${code}`, { value: number(Math.abs(value), digits), declared: number(measured?.declaredFps ?? value) });
+  return t(`health.fault.${code}`, { value: number(Math.abs(value), digits), declared: number(Number(/(?<=of )\d+/.exec(text)?.[0] ?? value)) });
 }

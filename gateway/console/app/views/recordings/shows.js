@@ -1,22 +1,24 @@
 /** Groups recordings by show: the files that one broadcast left. */
 
-/** @typedef {import("./feed.js").Recording} Recording */
+/** A file. start: a time that `Date` reads. @typedef {{channel: string, kind: string, key: string, start: string | number, seconds: number | null}} Kept */
 
 /**
  * items: newest first. key: of the oldest item, which stays when the show grows.
- * @typedef {{key: string, items: Recording[]}} Show
+ * @template {Kept} T
+ * @typedef {{key: string, items: T[]}} Show
  */
 
 const GAP = 120; // seconds between two files of one show, for example while the encoder reconnects
 
 /**
- * @param {readonly Recording[]} items  newest first, of any channels
- * @returns {Show[]} in the order of their newest items. A snapshot or clip is a show of its own.
+ * @template {Kept} T
+ * @param {readonly T[]} items  newest first, of any channels
+ * @returns {Show<T>[]} in the order of their newest items. A snapshot or clip is a show of its own.
  */
 export function shows(items) {
-  /** @type {Show[]} */
+  /** @type {Show<T>[]} */
   const found = [];
-  /** @type {Map<string, Show>} the last show of each channel and kind */
+  /** @type {Map<string, Show<T>>} the last show of each channel and kind */
   const last = new Map();
   for (const item of items) {
     const source = `${item.channel} ${item.kind}`;
@@ -34,5 +36,5 @@ export function shows(items) {
   return found;
 }
 
-/** @param {Recording} older @param {Recording} newer @returns {number} seconds between the end of one and the start of the other */
-const gap = (older, newer) => (Date.parse(newer.start) - Date.parse(older.start)) / 1000 - (older.seconds ?? 0);
+/** @param {Kept} older @param {Kept} newer @returns {number} seconds between the end of one and the start of the other */
+const gap = (older, newer) => (Number(new Date(newer.start)) - Number(new Date(older.start))) / 1000 - (older.seconds ?? 0);

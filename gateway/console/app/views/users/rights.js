@@ -31,6 +31,7 @@ export function RightsFields({ rights: { role, channels }, onChange }) {
         <input type="checkbox" checked=${channels.includes(value)}
           onChange=${(/** @type {Event} */ event) => mark(value, /** @type {HTMLInputElement} */ (event.target).checked)} />
         <span>${label}</span></label>`)}
+      ${known.length > 0 && !channels.length && html`<p class="hint">${t("users.channels.empty")}</p>`}
       ${polled.value.data && !known.length && html`<p class="hint">${t("users.channels.none")}</p>`}
     </fieldset>`}`;
 }

@@ -1,15 +1,9 @@
-"""The shared services of RTMP connections, and the texts of refusals."""
+"""The codes and texts of refused pushes and plays over RTMP."""
 
-from dataclasses import dataclass
 from typing import Final
 
-from gateway.channels.names import channel_of
-from gateway.channels.stores import find_channel
 from gateway.ingest.refusal_texts import TOO_FAST, refusal_text
-from gateway.ingest.services import ListenerServices
-from gateway.lib.quota import Quota
 from gateway.live.sink import EndReason
-from gateway.ports.auth_hook import HookAction, HookDetails, HookRequest
 from gateway.ports.errors import GatewayError, NameInUse, NoSuchStream, NotAuthorized, OwnOutput
 
 # The place of the sign, for an encoder that sends none.
@@ -25,33 +19,6 @@ EVICTIONS: dict[EndReason, str] = {
     EndReason.PUBLISHER_GONE: "Another publisher has taken over.",
     EndReason.MOVED: "Another node has taken the stream over.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class RtmpServices:
-    """The shared services of all RTMP connections. players: limits the players of one address."""
-
-    shared: ListenerServices
-    players: Quota
-
-    async def check_player(
-        self, name: str, query: dict[str, str], address: str, details: HookDetails, *, exempt: bool
-    ) -> str:
-        """Returns the stream that a player may play: `name`, or another one by the auth hook.
-
-        Checks its play sign, if the channel requires one. Streams that CloudFront protects cannot be played over RTMP.
-        exempt: whether the address is a trusted proxy's, which is not limited.
-        Raises NotAuthorized, AtCapacity, StoreUnavailable.
-        """
-        shared = self.shared
-        stream = shared.streams.find(name)
-        channel = stream.channel if stream is not None else await find_channel(shared.channels, channel_of(name))
-        shared.protection.judge_sign(name, channel, query.get("sign"), None if exempt else address)
-        if shared.play_hook is None:
-            return name
-        id = channel_of(name)
-        allowed = await shared.play_hook.allowed(HookRequest(HookAction.PLAY, id, address, details), exempt=exempt)
-        return allowed + name[len(id) :]
 
 
 def publish_refusal(error: GatewayError) -> tuple[str, str]:

@@ -1,0 +1,171 @@
+"""Rows that nobody can read, in every store: lists go on without them, and the record itself says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from gateway.adapters import stored_rows
+from gateway.adapters.aws.registry import DynamoRegistry
+from gateway.adapters.local.stores import SqliteChannels, SqliteConsole, SqliteEvents, SqliteFilms, SqliteJobs
+from gateway.adapters.local.stores import SqliteRegistry as SqliteRows
+from gateway.adapters.postgres.connections import PostgresConnections
+from gateway.adapters.postgres.stores import (
+    PostgresChannels,
+    PostgresConsole,
+    PostgresEvents,
+    PostgresFilms,
+    PostgresJobs,
+    PostgresRegistry,
+)
+from gateway.adapters.stores import open_aws
+from gateway.channels.channel_list import ChannelQuery
+from gateway.ports.errors import SlugTaken, StoreUnavailable
+from gateway.ports.events import StoredEvent
+from gateway.ports.films import FilmState
+from gateway.ports.nodes import Node, NodeRole
+from gateway.ports.stores import EventQuery
+from tests.integration.adapters.conftest import SESSIONS
+from tests.support.postgres import Postgres
+
+NOW = 1_790_000_000
+TEXTS = ("nonsense", "[]", "5", "{}", '{"id": 5}', '{"id": "another"}', '{"id": "c0", "x": NaN}', "[" * 100_000, "")
+
+
+@pytest.fixture(autouse=True)
+def nothing_named() -> None:
+    stored_rows._named.clear()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest_asyncio.fixture
+async def tables(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[dict[str, Any]]:
+    """Yields the stores of an engine."""
+    kinds: dict[str, tuple[Any, Any]] = {
+        "channels": (SqliteChannels, PostgresChannels),
+        "console": (SqliteConsole, PostgresConsole),
+        "events": (SqliteEvents, PostgresEvents),
+        "films": (SqliteFilms, PostgresFilms),
+        "jobs": (SqliteJobs, PostgresJobs),
+        "nodes": (SqliteRows, PostgresRegistry),
+    }
+    if engine == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        async with PostgresConnections(server.new_database()) as database:
+            yield {name: kind[1](database, lambda: NOW) for name, kind in kinds.items()}
+        return
+    opened = {name: kind[0](tmp_path / f"{name}.db", lambda: NOW) for name, kind in kinds.items()}
+    for store in opened.values():
+        await store.__aenter__()
+    try:
+        yield opened
+    finally:
+        for store in opened.values():
+            await store.__aexit__(None, None, None)
+
+
+async def test_damaged_channels_leave_lists_slugs_and_the_others_alone(
+    tables: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    channels = tables["channels"]
+    await channels.add({"id": "good", "videoname": "Good", "outdate": "2099-01-01", "slug": "stage"})
+    for number, text in enumerate(TEXTS):
+        await channels.write("INSERT INTO channels (id, item) VALUES (?, ?)", f"c{number}", text)
+        await channels.write("INSERT INTO channels (id, item) VALUES (?, ?)", f"deleted/c{number}", text)
+    assert [one.id for one in await channels.list()] == ["good"]
+    assert {one.id for one in await channels.list_deleted()} == {
+        "c3",
+        "c4",
+        "c5",
+    }  # objects, whose id is that of the row
+    page = await channels.find(ChannelQuery(NOW, {}))
+    assert ([one.id for one in page.channels], page.found, dict(page.states)) == (["good"], 1, {1: 1})
+    assert [one.id for one in (await channels.find(ChannelQuery(NOW, {}))).channels] == ["good"]
+    with pytest.raises(StoreUnavailable, match="the channel c0 cannot be read") as refused:
+        await channels.get("c0")
+    assert "damaged, or of a newer version" in refused.value.public
+    with pytest.raises(StoreUnavailable):
+        await channels.update("c0", {"videoname": "x"})
+    with pytest.raises(StoreUnavailable):
+        await channels.delete("c0", NOW)
+    await channels.add({"id": "second", "slug": "another"})
+    with pytest.raises(SlugTaken):
+        await channels.update("second", {"slug": "stage"})
+    assert capsys.readouterr().out.count(" key=c0 ") == 1, "the log names it once"
+
+
+@pytest.mark.parametrize("title", ["a\0b", "\ud800", "\udfff\ud800", "😀", "\\u0000", "\\\\u0000\0"])
+async def test_a_stored_title_that_the_database_cannot_read_blocks_no_slug(tables: dict[str, Any], title: str) -> None:
+    """Such titles were accepted once. A row with a title and a slug still has its slug."""
+    channels = tables["channels"]
+    for id, slug in (("first", "stage"), ("second", "")):
+        text = json.dumps({"id": id, "videoname": title, "slug": slug}, separators=(",", ":"))
+        await channels.write("INSERT INTO channels (id, item) VALUES (?, ?)", id, text)
+    await channels.add({"id": "third", "slug": "another"})
+    with pytest.raises(SlugTaken):
+        await channels.update("third", {"slug": "stage"})
+    await channels.update("first", {"slug": "stage"})
+    page = await channels.find(ChannelQuery(NOW, {}))
+    assert {one.id for one in page.channels} == {"first", "second", "third"}
+
+
+async def test_a_text_that_looks_like_a_slug_is_none(tables: dict[str, Any]) -> None:
+    channels = tables["channels"]
+    await channels.add({"id": "first", "videoname": '"slug":"stage"', "about": {"slug": "stage"}})
+    await channels.add({"id": "second", "slug": "stage"})
+    assert (await channels.get("second")).slug == "stage"
+
+
+async def test_nodes_of_a_newer_version_are_skipped(tables: dict[str, Any]) -> None:
+    nodes, later = tables["nodes"], NOW + 60
+    own = Node("own", NodeRole.GATEWAY, "10.0.0.1:80", 1)
+    await nodes.join(own)
+    for id, role, shown in (("a", "future", "{}"), ("b", "gateway", "nonsense"), ("c", "gateway", "[]")):
+        values = (id, role, "10.0.0.2:80", 1, "", shown, later)
+        await nodes.write("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?)", *values)
+    assert await nodes.nodes() == [own]
+    assert await nodes.beat(own) in (None, [own])
+    with pytest.raises(StoreUnavailable, match="the node a cannot be read"):
+        await nodes.node("a")  # not None: nobody may take over its streams
+
+
+async def test_other_damaged_rows_are_skipped(tables: dict[str, Any]) -> None:
+    console, events, films, jobs = (tables[name] for name in ("console", "events", "films", "jobs"))
+    await console.put("user", "good", {"name": "good"})
+    await events.append([StoredEvent("1", "stream.started", 1.5, "c", "n", {"a": 1})])
+    for number, text in enumerate(TEXTS):
+        if text not in ("{}", '{"id": 5}', '{"id": "another"}'):
+            await console.write("INSERT INTO people VALUES ('user', ?, 0, ?)", f"u{number}", text)
+            await events.write("INSERT INTO events VALUES (?, 'x', 1.5, 'c', 'n', ?)", f"2{number}", text)
+        await films.write("INSERT INTO films VALUES (?, 'READY', 1, 5, 1, 'x', ?)", f"f{number}", text)
+        await jobs.write("INSERT INTO jobs VALUES (?, 0, 1, ?)", f"j{number}", text)
+    assert await console.list("user") == {"good": {"name": "good"}}
+    assert [entry.key for entry in await console.entries()] == ["good"]
+    assert [event.id for event in await events.newest(EventQuery(100))] == ["1"]
+    assert (await films.newest(10), await films.in_state(FilmState.READY)) == ([], [])
+    assert (await jobs.newest(10), await jobs.unfinished()) == ([], [])
+    for read in (console.get("user", "u0"), films.get("f0"), jobs.get("j0")):
+        with pytest.raises(StoreUnavailable, match="cannot be read: its row in the database is damaged"):
+            await read
+
+
+async def test_nodes_of_a_newer_version_in_dynamodb_are_skipped(aws: str) -> None:
+    async with open_aws("this test") as session:
+        registry = DynamoRegistry(session, SESSIONS, lambda: NOW)
+        own, newer = Node("own", NodeRole.GATEWAY, "10.0.0.1:80", 1), Node("newer", NodeRole.EDGE, "10.0.0.2:80", 1)
+        await registry.join(own)
+        await registry.join(newer)
+        key, role = {"UUID": {"S": "/node/newer"}}, {"role": {"Value": {"S": "future"}, "Action": "PUT"}}
+        await registry._table.call("update_item", Key=key, AttributeUpdates=role)
+        assert await registry.nodes() == [own]
+        with pytest.raises(StoreUnavailable, match="the node newer cannot be read"):
+            await registry.node("newer")

@@ -1,0 +1,100 @@
+"""A transport stream that is made to cost: the work grows with its bytes, and not with what it has in a packet.
+
+The work is counted as lines that run, so that a slow machine changes nothing.
+"""
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, TypeAlias
+
+import pytest
+
+from gateway.formats.ts.packets import TsCounters
+from gateway.formats.ts.pictures import PictureTrack
+from gateway.formats.ts.program_reader import ProgramReader
+from gateway.formats.ts.program_tables import StreamEntry, StreamUse
+from gateway.formats.ts.sound_frames import SoundTrack
+from gateway.media import h264, nal
+from gateway.media.track import Codec
+from tests.support.builders import VIDEO
+from tests.unit.formats.ts.test_program_reader import data_pes, pat, pmt, read, section_packet, units_of
+
+PICTURES, OPUS = [(0x1B, 0x100, b"")], [(0x06, 0x100, b"\x05\x04Opus\x7f\x02\x80\x02")]
+SETS = [unit for units in h264.parse_avcc(VIDEO.config).sets for unit in units]
+KEY = nal.join_annexb([b"\x09\xf0", *SETS, b"\x65\x88\x84\x21"])
+
+
+TraceFunction: TypeAlias = Callable[[FrameType, str, Any], Any]
+
+
+def program(streams: list[tuple[int, int, bytes]]) -> bytes:
+    return section_packet(0, pat({1: 0x20})) + section_packet(0x20, pmt(1, streams))
+
+
+def packets(payload: bytes, count: int, stream_id: int = 0xE0) -> list[bytes]:
+    """PES packets of one packet each."""
+    made = [bytearray(data_pes(0x100, payload, 3_600 * n, stream_id)) for n in range(count)]
+    for n, packet in enumerate(made):
+        packet[3] = packet[3] & 0xF0 | n & 15
+    return [bytes(packet) for packet in made]
+
+
+def steps(work: Callable[[], object]) -> int:
+    """How many lines of Python run, each as often as it does."""
+    count = 0
+
+    def note(frame: FrameType, event: str, argument: object) -> TraceFunction:
+        nonlocal count
+        count += event == "line"
+        return note
+
+    before = sys.gettrace()
+    sys.settrace(note)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def cost(data: bytes, streams: list[tuple[int, int, bytes]]) -> int:
+    reader = ProgramReader()
+    reader.receive(program(streams))
+    return steps(lambda: reader.receive(data))
+
+
+@pytest.mark.parametrize("unit", [b"", b"\x06", b"\x0c\xff", b"\x41"])
+def test_nal_units_of_a_byte_cost_no_step_each(unit: bytes) -> None:
+    few, many = (packets(b"\0\0\1\x09\xf0" + (b"\0\0\1" + unit) * n, 128) for n in (1, 25))
+    assert cost(b"".join(many), PICTURES) < 1.5 * cost(b"".join(few), PICTURES)
+
+
+@pytest.mark.parametrize(
+    "payload", [b"\0\0\1" * 50, KEY, b"\0\0\1\x65\x80" * 20, b"\0\0\1\x65\x80" + b"\0\0\1\x41" * 30]
+)
+def test_work_grows_with_the_bytes(payload: bytes) -> None:
+    once, twice = (cost(b"".join(packets(payload, n)), PICTURES) for n in (128, 256))
+    assert twice < 2.1 * once
+
+
+def test_more_nal_units_than_an_access_unit_can_have_break_it_and_are_counted() -> None:
+    counters = TsCounters()
+    track = PictureTrack(StreamEntry(0x100, 0x1B, StreamUse.VIDEO, Codec.H264), counters)
+    units = track.take(KEY, 0, 0)
+    for n, extra in enumerate((nal.MAX_UNITS - 4, nal.MAX_UNITS - 3, 0), 1):
+        units += track.take(KEY + b"\0\0\1\x0c\xff" * extra, 3_600 * n, 3_600 * n)
+    units += track.flush()
+    assert ([unit.dts for unit in units], counters.damaged) == ([0, 3_600, 10_800], 1)
+
+
+def test_an_end_of_sequence_is_no_part_of_the_slice_before_it() -> None:
+    data = b"".join(packets(KEY + b"\0\0\1\x0a", 2))
+    assert {unit.unit.payload for unit in units_of(read(program(PICTURES) + data), VIDEO.kind)} == {
+        nal.join([b"\x65\x88\x84\x21"])
+    }
+
+
+def test_the_size_of_an_opus_packet_is_read_up_to_a_bound() -> None:
+    track = SoundTrack(StreamEntry(0x100, 0x06, StreamUse.AUDIO, Codec.OPUS, "", b"config"), TsCounters())
+    assert steps(lambda: list(track.take(b"\x7f\xe0" + b"\xff" * 900_000, 0, 0))) < 1_000
