@@ -134,7 +134,7 @@ async def update(
     field: FieldOption = None,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Change fields of a channel. The other fields are kept."""
+    """Change fields of a channel. The other fields are kept. A live stream changes within 5 s."""
     from gateway.channels.channel import changes
 
     if expires is None and name is None and description is None and not field:
@@ -158,7 +158,10 @@ async def delete(
     ] = "keep",
     as_json: common.JsonOption = False,
 ) -> None:
-    """Delete a channel and revoke its key. A running gateway deletes recordings that are finished later."""
+    """Delete a channel, and revoke its key.
+
+    Its live stream ends within 5 s. A running gateway deletes recordings that are finished later.
+    """
     from gateway.app.parts.background_jobs import media_deletion
 
     id = (await _find(context, id)).id

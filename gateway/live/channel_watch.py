@@ -83,7 +83,6 @@ class ChannelWatch:
     _known: dict[str, _KnownRow] = field(default_factory=dict, init=False)
     _noticed: list[_Noticed] = field(default_factory=list, init=False)  # their events are due
     _due: set[str] = field(default_factory=set, init=False)  # channels to read, although the store tells changes
-    _unreadable: set[str] = field(default_factory=set, init=False)
     _was_told: bool = field(default=False, init=False)  # whether the store told its changes in the last turn
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
@@ -135,19 +134,14 @@ class ChannelWatch:
         before = {id: self._known[id] for id in ids}
         used, began = {id: known.stream.channel for id, known in before.items()}, self.clock()
         rows = await self.store.get_many(ids)
-        unreadable = {id for id in ids if id in rows and rows[id] is None}
-        for id in unreadable - self._unreadable:
-            log.warning("the row of a live channel is no channel: its stream goes on", channel=id)
-        self._unreadable, changed = unreadable, []
+        changed = []
         for id, known in before.items():
             row = rows.get(id)
             if self._known.get(id) is not known or known.stream.channel is not used[id]:
                 self._due.add(id)  # it was changed during the read, whose row may be older
-            elif id in unreadable:
-                continue
             elif row == known.channel:
                 self._known[id] = _KnownRow(known.stream, known.channel, began)
-            else:
+            elif row is not None or id not in rows:  # otherwise it cannot be read, and the stream goes on
                 changed.append(id)
                 await self._follow(known, row, changes)
         for id in changed:

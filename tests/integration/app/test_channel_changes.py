@@ -419,4 +419,4 @@ def test_a_row_that_is_no_channel_stops_neither_its_stream_nor_the_changes_of_ot
             by_command(data_of(gateway)).update(other, {"playAuth": "sign"})
             until(lambda: http("HEAD", other.url("live.flv")).status == 403, "the other is closed", SECONDS)
             assert goes_on.running and http("GET", broken.url("live.m3u8")).status == 200
-            assert gateway.log.count("is no channel") == 1
+            assert gateway.log.count("it cannot be read") == 1
