@@ -15,13 +15,13 @@ from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.authenticators import USER
 from gateway.api.body import json_object
 from gateway.api.channels import answer_with, author, stored_channel
-from gateway.api.context import CONTEXT, Context
+from gateway.api.context import CONTEXT
 from gateway.api.films import read_chunks
 from gateway.api.route import operation
 from gateway.channels.site import KIND, MAX_LOGO, Site
 from gateway.playback.site import stored_site
 from gateway.ports import media_keys
-from gateway.ports.errors import StoreUnavailable, TooLarge
+from gateway.ports.errors import TooLarge
 from gateway.workers.jpeg_service import PictureRefused
 
 log = structlog.get_logger(__name__)
@@ -91,7 +91,6 @@ async def set_poster(request: web.Request) -> web.Response:
         await asyncio.to_thread(file.write_bytes, picture)
         await context.objects.put(key, file)
     if key != channel.poster:
-        await delete_poster_file(context, channel.poster)
         channel = await context.changes.update(channel.id, {"poster": key}, author(request))
     return await answer_with(request, channel)
 
@@ -101,19 +100,8 @@ async def remove_poster(request: web.Request) -> web.Response:
     """Remove the poster of a channel."""
     context, channel = request.app[CONTEXT], await stored_channel(request)
     if channel.poster:
-        key = channel.poster
         channel = await context.changes.update(channel.id, {"poster": ""}, author(request))
-        await delete_poster_file(context, key)
     return await answer_with(request, channel)
-
-
-async def delete_poster_file(context: Context, key: str) -> None:
-    """Deletes the file of a poster that is not used any more; "": none. If the store does not answer, it stays."""
-    if key and context.objects is not None:
-        try:
-            await context.objects.delete(key)
-        except StoreUnavailable as error:
-            log.warning("the file of a poster stays", key=key, reason=str(error))
 
 
 async def _stored(request: web.Request) -> Site:

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
+from gateway.adapters.local.host import shown_addresses
 from gateway.channels import inputs, relay_urls
-from gateway.channels.addresses import Addresses
+from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
 from gateway.channels.channel import Channel
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from gateway.ingest.registry import push_addresses, push_urls
 from gateway.playback.formats import SRT, play_urls
+from gateway.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,13 @@ class Presenter:
     sign_ttl: float = 3600
     tls: bool = False
     passphrase: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, settings: Settings, secrets: SigningSecrets, domains: PublicDomains, ports: OpenPorts) -> Self:
+        """Returns a presenter with the addresses of this machine, or of the configured domains. For its own user."""
+        playback, passphrase = settings.playback, settings.srt.passphrase.get_secret_value()
+        addresses = shown_addresses(settings, domains, ports)
+        return cls(addresses, secrets, playback.auth, playback.sign_ttl, passphrase=passphrase)
 
     def present(self, channel: Channel, now: float) -> dict[str, Any]:
         """Returns the item with the addresses for publishers, `playUrls`, `playAuthDefault` and `expired`.

@@ -3,7 +3,7 @@
 import time
 
 from gateway import __version__
-from gateway.adapters.local.host import shown_addresses, shown_host
+from gateway.adapters.local.host import shown_host
 from gateway.api.presenter import Presenter
 from gateway.app.node_parts import NodeParts
 from gateway.channels.addresses import OpenPorts
@@ -36,14 +36,7 @@ async def welcome_text(parts: NodeParts, domains: DomainStore, changes: ChannelC
     """Returns the text. Its addresses are those of the console. ports: the open ports, as users see them."""
     settings, secrets = parts.settings, parts.secrets
     channel = await _first_channel(changes, secrets, settings.limits.item)
-    addresses = shown_addresses(settings, await domains.get_domains(), ports)
-    presenter = Presenter(
-        addresses,
-        secrets,
-        settings.playback.auth,
-        settings.playback.sign_ttl,
-        passphrase=settings.srt.passphrase.get_secret_value(),
-    )
+    presenter = Presenter.of(settings, secrets, await domains.get_domains(), ports)
     now = time.time()
     item = presenter.present(channel, now)
     labels = {address.name: address.label for address in ADDRESSES} | {LADDER: "ABR"}

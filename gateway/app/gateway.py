@@ -76,7 +76,6 @@ class Gateway(Role):
             tasks.keep(lambda: inputs.scan(parts.backends.stores.channels), "inputs without a push")
         if parts.member is not None:
             parts.member.start()
-        tasks.start(parts.channels.watch.run(parts.channels.changes), "stored channels")
         protection = ScaleInProtection(self._has_publisher, shared=node.settings.data / "publishing.lock")
         if protection.available:
             tasks.keep(protection.run, "task protection")
@@ -88,7 +87,7 @@ class Gateway(Role):
         if self._welcome:
             parts = self._parts
             text = await first_run.welcome_text(
-                parts.node, parts.backends.stores.domains, parts.channels.changes, parts.publishers.shown_ports()
+                parts.node, parts.backends.stores.domains, parts.changes, parts.publishers.shown_ports()
             )
             print(text, flush=True)  # noqa: T201
 

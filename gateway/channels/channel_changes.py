@@ -39,12 +39,12 @@ class ChangeEffects:
 class ChannelChanges:
     """The only way to change stored channels: the store, caches, live streams, other nodes, the event.
 
-    objects: has the posters; None: there are none. Methods raise the errors of `store`.
+    objects: has the posters. Methods raise the errors of `store`.
     author: who asks for the change, for the event: `by` and, over the network, `peer`.
     """
 
     store: ChannelStore
-    objects: ObjectStore | None
+    objects: ObjectStore
     effects: ChangeEffects
     clock: Callable[[], float] = time.time
 
@@ -56,9 +56,12 @@ class ChannelChanges:
         return channel
 
     async def update(self, id: str, changed: Mapping[str, Any], author: Mapping[str, str]) -> Channel:
-        """Stores changed fields, and returns the channel."""
+        """Stores changed fields, and returns the channel. The file of a replaced poster is deleted."""
+        poster = (await self.store.get(id)).poster if "poster" in changed else ""
         channel = await self.store.update(id, changed)
         await self.follow(id, channel, channel_changed(channel, self.clock(), author, changed))
+        if poster != channel.poster:
+            await self._delete_poster(poster)
         return channel
 
     async def delete(self, id: str, author: Mapping[str, str], *, media: bool) -> DeletedChannel:
@@ -66,10 +69,13 @@ class ChannelChanges:
         poster, now = (await self.store.get(id)).poster, self.clock()
         deleted = await self.store.delete(id, now, media=media)
         await self.follow(id, None, channel_deleted(id, now, author, "delete" if media else "keep"))
-        if poster and self.objects is not None:
-            with suppress(StoreUnavailable):  # then it stays, like kept media
-                await self.objects.delete(poster)
+        await self._delete_poster(poster)
         return deleted
+
+    async def _delete_poster(self, key: str) -> None:
+        if key:
+            with suppress(StoreUnavailable):  # then it stays, like kept media
+                await self.objects.delete(key)
 
     async def delete_media(self, deleted: DeletedChannel) -> None:
         """Stores the record of a deleted channel whose media are to be deleted too."""

@@ -58,7 +58,7 @@ class _CommandContext:
 @asynccontextmanager
 async def _open_context(sources: common.Sources) -> AsyncIterator[_CommandContext]:
     from gateway.adapters.local.credentials import signing_secret
-    from gateway.adapters.local.host import known_ports, shown_addresses
+    from gateway.adapters.local.host import known_ports
     from gateway.adapters.secret_resolver import resolve_secrets
     from gateway.adapters.stores import open_stores
     from gateway.api.presenter import Presenter
@@ -67,14 +67,7 @@ async def _open_context(sources: common.Sources) -> AsyncIterator[_CommandContex
     common.load_outputs()
     secrets = signing_secret(await resolve_secrets(settings))
     async with open_stores(settings) as stores:
-        addresses = shown_addresses(settings, await stores.domains.get_domains(), known_ports(settings))
-        presenter = Presenter(
-            addresses,
-            secrets,
-            settings.playback.auth,
-            settings.playback.sign_ttl,
-            passphrase=settings.srt.passphrase.get_secret_value(),
-        )
+        presenter = Presenter.of(settings, secrets, await stores.domains.get_domains(), known_ports(settings))
         yield _CommandContext(stores, secrets, presenter, settings)
 
 
@@ -141,7 +134,7 @@ async def update(
     field: FieldOption = None,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Change fields of a channel. The other fields are kept."""
+    """Change fields of a channel. The other fields are kept. A live stream changes within 5 s."""
     from gateway.channels.channel import changes
 
     if expires is None and name is None and description is None and not field:
@@ -165,7 +158,10 @@ async def delete(
     ] = "keep",
     as_json: common.JsonOption = False,
 ) -> None:
-    """Delete a channel and revoke its key. A running gateway deletes recordings that are finished later."""
+    """Delete a channel, and revoke its key.
+
+    Its live stream ends within 5 s. A running gateway deletes recordings that are finished later.
+    """
     from gateway.app.parts.background_jobs import media_deletion
 
     id = (await _find(context, id)).id

@@ -26,6 +26,7 @@ _SECONDS: Final = 3.0  # between two reads; a change must arrive within 5 s
 _TOLD_SECONDS: Final = 0.3  # after a notification, in which the API or another node tells its change itself
 _EVENT_SECONDS: Final = 1.0  # in which a command stores the event of its change
 _CLOCK_SECONDS: Final = 2.0  # by which the clocks of machines may differ
+_MAX_NOTICED: Final = 1_000  # changes whose events wait for the log; the oldest get none
 _AUTHOR: Final = {"by": "store"}  # of events: a program that changed the row and recorded no event
 
 
@@ -82,7 +83,6 @@ class ChannelWatch:
     _known: dict[str, _KnownRow] = field(default_factory=dict, init=False)
     _noticed: list[_Noticed] = field(default_factory=list, init=False)  # their events are due
     _due: set[str] = field(default_factory=set, init=False)  # channels to read, although the store tells changes
-    _unreadable: set[str] = field(default_factory=set, init=False)
     _was_told: bool = field(default=False, init=False)  # whether the store told its changes in the last turn
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
@@ -139,14 +139,11 @@ class ChannelWatch:
             row = rows.get(id)
             if self._known.get(id) is not known or known.stream.channel is not used[id]:
                 self._due.add(id)  # it was changed during the read, whose row may be older
-            elif id in rows and row is None:
-                self._note_unreadable(id)
             elif row == known.channel:
                 self._known[id] = _KnownRow(known.stream, known.channel, began)
-            else:
+            elif row is not None or id not in rows:  # otherwise it cannot be read, and the stream goes on
                 changed.append(id)
                 await self._follow(known, row, changes)
-        self._unreadable = {id for id in self._unreadable if id in rows and rows[id] is None}
         for id in changed:
             await changes.effects.tell_nodes(id)
 
@@ -159,7 +156,7 @@ class ChannelWatch:
             await changes.follow(id, row, tells=False)
         except Exception as error:  # other channels must not wait for a row that another program has written
             log.error("a channel of the store cannot be applied", channel=id, exc_info=error)
-        self._noticed.append(_Noticed(known, row, self.clock()))
+        self._noticed = [*self._noticed, _Noticed(known, row, self.clock())][-_MAX_NOTICED:]
 
     async def record(self, changes: ChannelChanges) -> None:
         """Records the events of changes that nobody else has recorded. Raises StoreUnavailable."""
@@ -169,11 +166,6 @@ class ChannelWatch:
                 self._noticed.remove(noticed)
                 if (event := noticed.event(logged)) is not None:
                     await changes.effects.record(event)
-
-    def _note_unreadable(self, id: str) -> None:
-        if id not in self._unreadable:
-            self._unreadable.add(id)
-            log.warning("the row of a live channel is no channel: its stream goes on", channel=id)
 
     def _on_stored(self, key: str) -> None:
         """Called with the key of a changed row. That of a deleted channel's record has a prefix."""

@@ -1,7 +1,7 @@
 """Creates the endpoint of an edge for other nodes: its state, and the streams that it serves."""
 
 from gateway import __version__
-from gateway.cluster.calls.gateway_operations import ChannelReaders, GatewayOperations
+from gateway.cluster.calls.gateway_operations import GatewayOperations
 from gateway.cluster.calls.node_endpoint import NodeEndpoint, Operation, PullableStreams
 from gateway.cluster.members.node_authenticator import NodeAuthenticator
 from gateway.live.hub import Hub
@@ -35,7 +35,8 @@ def build_node_endpoint(
     operations = GatewayOperations(
         cluster.siblings,
         empty_hub,
-        ChannelReaders(channels.cached, channels.deleted),
+        channels=channels.cached,
+        deleted=channels.deleted,
         changed=forget,
         names=channels.slugs.table,
         remote_viewers=RemoteViewerCounts(),

@@ -127,6 +127,29 @@ def test_no_child_process_imports_from_the_working_directory() -> None:
     assert unsafe == [] and found
 
 
+def test_only_one_service_changes_stored_channels() -> None:
+    """Much follows a change. The copy of a database is for gateways that do not run."""
+    writes = {"add", "update", "delete", "put_deleted"}
+    found = {
+        module
+        for module, call in nodes(ast.Call)
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr in writes
+        and ast.unparse(call.func.value).rpartition(".")[2] in ("channels", "channel_store")
+    }
+    assert found == {"gateway/adapters/copying.py"}
+    imports = [(module, node) for module, tree in modules().items() for node in ast.walk(tree)]
+    importing = {
+        module
+        for module, node in imports
+        if isinstance(node, ast.ImportFrom) and any(name.name == "ChannelStore" for name in node.names)
+    }
+    assert importing == {
+        *("gateway/channels/channel_changes.py", "gateway/adapters/stores.py"),
+        "gateway/outputs/storage/media_deletion.py",  # it removes records of deleted channels
+    }
+
+
 def test_only_the_log_and_commands_print() -> None:
     found = {module for module, call in nodes(ast.Call) if called(call) in {"print", "echo", "secho"}}
     found |= {module for module, node in nodes(ast.Attribute) if ast.unparse(node) in {"sys.stdout", "sys.stderr"}}

@@ -219,7 +219,7 @@ async def admin(
             experience=Experience(metrics),
             cues=CueLog(hub, events),
             traffic=DailyTraffic(hub.traffic, console or kept),
-            changes=ChannelChanges(store or sqlite, context_options.get("objects"), effects),
+            changes=ChannelChanges(store or sqlite, cast(Any, context_options.get("objects")), effects),
             servers_by_key=KeyServers(
                 SigningSecrets(SECRET), store or sqlite, sqlite, SingleNode(), lambda: PORTS
             ).list,

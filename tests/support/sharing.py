@@ -18,7 +18,7 @@ from gateway.channels.slugs import NamedChannel
 from gateway.cluster.calls.cluster_client import ClusterClient
 from gateway.cluster.calls.diagnosis_operations import DiagnosisOperations
 from gateway.cluster.calls.forwarded_requests import FORWARDED, ForwardedRequests
-from gateway.cluster.calls.gateway_operations import ChannelReaders, GatewayOperations
+from gateway.cluster.calls.gateway_operations import GatewayOperations
 from gateway.cluster.members.node_identity import SiblingProcesses
 from gateway.cluster.members.peers import Peers
 from gateway.cluster.members.registry_locator import RegistryLocator
@@ -159,7 +159,8 @@ async def member(
         operations = GatewayOperations(
             processes,
             api.hub,
-            ChannelReaders(api.store, StoredDeletions(api.store)),
+            channels=api.store,
+            deleted=StoredDeletions(api.store),
             changed=api.context.changes.follow_other_node,
             names=_no_names,
             remote_viewers=distant,

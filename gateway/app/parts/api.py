@@ -64,7 +64,7 @@ def build_context(gateway: GatewayParts, metrics_of_all: Callable[[], Awaitable[
         experience=node.experience,
         cues=live.cues,
         traffic=gateway.diagnosis.traffic,
-        changes=gateway.channels.changes,
+        changes=gateway.changes,
         cluster=gateway.cluster,
         remote_viewers=live.remote_viewers,
         refusals=pushes.refusals,

@@ -1,6 +1,4 @@
-"""Creates the services that change channels, and that bring changes in the store to live streams."""
-
-from dataclasses import dataclass
+"""Creates what changes channels, and what brings changes in the store to live streams."""
 
 import structlog
 
@@ -16,18 +14,10 @@ from gateway.ports.events import Event
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredChannelParts:
-    """The services. watch: `run` must be running."""
-
-    changes: ChannelChanges
-    watch: ChannelWatch
-
-
 def build_changes(
     parts: NodeParts, backends: Backends, viewers: ViewerParts, live: Live, cluster: ClusterQueries
-) -> StoredChannelParts:
-    """Returns the services of a gateway."""
+) -> ChannelChanges:
+    """Returns what changes channels. Starts the watch of the store, which needs it."""
     stores, events = backends.stores, parts.events
 
     async def record(event: Event) -> None:
@@ -37,4 +27,6 @@ def build_changes(
 
     watch = ChannelWatch(live.hub, stores.channels, backends.event_log.since, stores.changes)
     effects = ChangeEffects(record, forget=viewers.channels.forget, apply=watch.apply, tell_nodes=cluster.changed)
-    return StoredChannelParts(ChannelChanges(stores.channels, stores.objects, effects), watch)
+    changes = ChannelChanges(stores.channels, stores.objects, effects)
+    parts.tasks.keep(lambda: watch.run(changes), "stored channels")
+    return changes

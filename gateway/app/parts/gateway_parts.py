@@ -11,13 +11,14 @@ from gateway.app.node_parts import NodeParts
 from gateway.app.parts.alarms import build_alarms
 from gateway.app.parts.backends import Backends, open_backends
 from gateway.app.parts.background_jobs import BackgroundJobs
-from gateway.app.parts.channel_changes import StoredChannelParts, build_changes
+from gateway.app.parts.channel_changes import build_changes
 from gateway.app.parts.cluster import build_cluster
 from gateway.app.parts.diagnosis import Diagnosis, build_diagnosis
 from gateway.app.parts.live import Live, build_live
 from gateway.app.parts.publishers import PublisherResponders
 from gateway.app.parts.pushes import Pushes, build_pushes
 from gateway.app.viewer_parts import ViewerParts, build_viewers
+from gateway.channels.channel_changes import ChannelChanges
 from gateway.channels.media_owners import StoredDeletions
 from gateway.channels.slugs import name_table
 from gateway.outputs.clips.clip_service import ClipService
@@ -39,7 +40,7 @@ class GatewayParts:
     viewers: ViewerParts
     live: Live
     member: ClusterMember | None
-    channels: StoredChannelParts
+    changes: ChannelChanges
     pushes: Pushes
     publishers: PublisherResponders
     diagnosis: Diagnosis
@@ -74,8 +75,8 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
     live = await build_live(node, backends, viewers.memory)
     member = await build_cluster(node, backends, viewers, live)
     cluster = member.cluster if member is not None else SingleNode()
-    channels = build_changes(node, backends, viewers, live, cluster)
-    pushes = build_pushes(node, backends, viewers, live, member, channels.changes)
+    changes = build_changes(node, backends, viewers, live, cluster)
+    pushes = build_pushes(node, changes, viewers, live, member)
     outputs = live.outputs
     sources = ClipSources(stores.objects, outputs.archive, outputs.finalizer)
     diagnosis = build_diagnosis(node, live, stores.console)
@@ -86,7 +87,7 @@ async def open_gateway(node: NodeParts) -> GatewayParts:
         viewers,
         live,
         member,
-        channels,
+        changes,
         pushes,
         PublisherResponders(node, live.hub, stores.domains, viewers.channels.cached, cluster),
         diagnosis,

@@ -5,7 +5,7 @@ from gateway.app.parts.gateway_parts import GatewayParts
 from gateway.app.parts.playback import Playback
 from gateway.cluster.calls.diagnosis_operations import DiagnosisOperations
 from gateway.cluster.calls.forwarded_requests import FORWARDED, ForwardedRequests
-from gateway.cluster.calls.gateway_operations import ChannelReaders, GatewayOperations
+from gateway.cluster.calls.gateway_operations import GatewayOperations
 from gateway.cluster.calls.node_endpoint import NodeEndpoint, Operation, PullableStreams
 from gateway.cluster.cluster_member import ClusterMember
 from gateway.cluster.members.node_authenticator import NodeAuthenticator
@@ -58,8 +58,9 @@ def _operations(gateway: GatewayParts, member: ClusterMember) -> dict[str, Opera
     operations = GatewayOperations(
         member.siblings,
         live.hub,
-        ChannelReaders(channels.cached, channels.deleted),
-        changed=gateway.channels.changes.follow_other_node,
+        channels=channels.cached,
+        deleted=channels.deleted,
+        changed=gateway.changes.follow_other_node,
         names=channels.slugs.table,
         remote_viewers=live.remote_viewers,
         report=gateway.diagnosis.summary,

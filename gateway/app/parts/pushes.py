@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gateway.app.node_parts import NodeParts
-from gateway.app.parts.backends import Backends
 from gateway.app.parts.live import Live
 from gateway.app.viewer_parts import ViewerParts
 from gateway.channels.channel import Channel, item_of_template
@@ -73,17 +72,12 @@ class _HeldChannels:
 
 
 def build_pushes(
-    parts: NodeParts,
-    backends: Backends,
-    viewers: ViewerParts,
-    live: Live,
-    member: ClusterMember | None,
-    changes: ChannelChanges,
+    parts: NodeParts, changes: ChannelChanges, viewers: ViewerParts, live: Live, member: ClusterMember | None
 ) -> Pushes:
     """Returns the services. member: claims streams for this node; None: a single node."""
     settings, hub, outputs = parts.settings, live.hub, live.outputs
     admission = Admission(
-        _HeldChannels(backends.stores.channels, hub),
+        _HeldChannels(changes.store, hub),
         parts.secrets,
         parts.events,
         publishers_per_address=settings.limits.publishers_per_address,
@@ -93,7 +87,7 @@ def build_pushes(
     inputs = ChannelInputs(
         hub,
         settings.inputs,
-        InputServices(settings, outputs.workers, outputs.egress, outputs.tls, backends.stores.objects),
+        InputServices(settings, outputs.workers, outputs.egress, outputs.tls, changes.objects),
         live.viewers_of,
         viewers.channels.cached,
         None if member is None else member.claims.hold,

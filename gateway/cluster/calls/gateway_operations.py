@@ -35,21 +35,10 @@ _MAX_SENT: Final = 10**15  # bytes of one report
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelReaders:
-    """The ways to read channels.
-
-    cached: reads the cache that playback uses. deleted: reads the remaining data of deleted channels, also from a
-    cache.
-    """
-
-    cached: ChannelReader
-    deleted: ChannelReader
-
-
-@dataclass(frozen=True, slots=True)
 class GatewayOperations:
     """The operations for NodeEndpoint; `table` returns them.
 
+    channels: reads the cache that playback uses. deleted: reads the remaining data of deleted channels.
     changed: see ChannelChanges.follow_other_node.
     names: returns the channels of all slugs.
     remote_viewers: the viewer counts that other nodes report.
@@ -58,8 +47,9 @@ class GatewayOperations:
 
     siblings: SiblingProcesses
     hub: Hub
-    channels: ChannelReaders
     _: KW_ONLY
+    channels: ChannelReader
+    deleted: ChannelReader
     changed: Callable[[str, bool], Awaitable[Channel | None]]
     names: Callable[[], Awaitable[Mapping[str, NamedChannel]]]
     remote_viewers: RemoteViewerCounts
@@ -91,11 +81,11 @@ class GatewayOperations:
 
     async def _channel(self, request: Request, id: str) -> Response:
         """Returns the channel's fields for an edge without a store: no key, and no address that contains a secret."""
-        return json_response({"id": id, **shared_fields(await self.channels.cached.get(id))})
+        return json_response({"id": id, **shared_fields(await self.channels.get(id))})
 
     async def _deleted_channel(self, request: Request, id: str) -> Response:
         """Returns the fields that an edge without a store needs to protect the media of a deleted channel."""
-        channel = await self.channels.deleted.get(id)
+        channel = await self.deleted.get(id)
         return json_response({"id": id, **shared_fields(channel), MEDIA: channel.item.get(MEDIA)})
 
     async def _changed(self, request: Request, id: str) -> Response:

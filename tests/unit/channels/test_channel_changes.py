@@ -96,6 +96,14 @@ async def test_a_change_reaches_caches_streams_nodes_and_the_log_in_this_order(f
     assert followed.events[0].data == {"name": "hall", "fields": ["isHls", "videoname"], "by": "somebody"}
 
 
+async def test_the_file_of_a_replaced_poster_is_deleted(followed: Followed) -> None:
+    await followed.store.add(ITEM)
+    await followed.changes.update("c1", {"poster": ITEM["poster"], "videoname": "hall"}, AUTHOR)
+    assert followed.objects.deleted == []
+    await followed.changes.update("c1", {"poster": ""}, AUTHOR)
+    assert followed.objects.deleted == [ITEM["poster"]]
+
+
 @pytest.mark.parametrize("media", [False, True])
 async def test_a_deletion_ends_streams_and_deletes_the_poster(followed: Followed, media: bool) -> None:
     await followed.store.add(ITEM)

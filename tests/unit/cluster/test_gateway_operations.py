@@ -14,7 +14,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.channel_changes import ChannelChanges
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.channels.slugs import NamedChannel
-from gateway.cluster.calls.gateway_operations import ChannelReaders, GatewayOperations
+from gateway.cluster.calls.gateway_operations import GatewayOperations
 from gateway.cluster.calls.node_endpoint import HOP, Operation
 from gateway.cluster.calls.node_rpc import LINES
 from gateway.cluster.members.node_address import NodeAddress, PeerUnavailable
@@ -118,11 +118,12 @@ async def node() -> AsyncIterator[Node]:
     async def held(stream: str) -> NodeAddress | None:
         return NodeAddress("h.3", "unix:/run/h.3.sock") if stream == "theirs" else None
 
-    changes = ChannelChanges(cast(Any, store), None, change_effects(on, events, forget=forgotten.append))
+    changes = ChannelChanges(cast(Any, store), cast(Any, None), change_effects(on, events, forget=forgotten.append))
     operations = GatewayOperations(
         SiblingProcesses("h.1", cast(Peers, siblings), lambda: {"h.2": "/run/h.2.sock"}, held),
         on,
-        ChannelReaders(store, gone),
+        channels=store,
+        deleted=gone,
         changed=changes.follow_other_node,
         names=_no_names,
         remote_viewers=distant,

@@ -85,7 +85,7 @@ class Watched:
         effects = change_effects(
             self.hub, events, apply=self.watch.apply, forget=self.forgotten.append, tell_nodes=self._tell
         )
-        self.changes = ChannelChanges(cast(Any, self.store), None, effects, self.clock)
+        self.changes = ChannelChanges(cast(Any, self.store), cast(Any, None), effects, self.clock)
 
     async def _tell(self, id: str) -> None:
         self.told.append(id)
