@@ -27,7 +27,7 @@ async def test_a_browser_whose_locale_is_no_language_shows_every_list(browser: B
         assert watched.complaints == []
 
 
-async def test_an_exception_in_a_view_is_told_in_its_place(browser: Browser, gateway: Gateway) -> None:
+async def test_an_exception_in_a_view_is_shown_in_its_place(browser: Browser, gateway: Gateway) -> None:
     async def odd(route: Route) -> None:
         await route.fulfill(json=[{"id": None, "type": "publish.started"}])  # an answer that the view does not expect
 

@@ -227,7 +227,7 @@ async def _use_kinesis(patch: pytest.MonkeyPatch) -> None:
             await endpoints.describe("lobby")
 
 
-async def test_the_role_of_gateways_allows_what_they_call_and_no_more(
+async def test_the_role_of_gateways_allows_its_calls_and_no_more(
     aws: str, stack: set[Permission], stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert stores.registry is not None and stores.aws is not None
@@ -253,7 +253,7 @@ async def _name(session: Any, interface: str) -> str:
 
 
 @pytest.mark.parametrize("container", ["edge", "worker"])
-async def test_the_role_of_edges_and_workers_allows_what_they_call_and_no_more(
+async def test_the_role_of_edges_and_workers_allows_their_calls_and_no_more(
     stack: set[Permission], tmp_path: Path, container: str
 ) -> None:
     settings = _stores_of(container, tmp_path)

@@ -302,7 +302,7 @@ async def test_the_server_list_has_live_gateways_oldest_first(pair: Pair):
     assert [(await one.api.json("GET", "/status"))["node"]["role"] for one in (pair.there, pair.here)] == list(roles)
 
 
-async def test_with_a_push_domain_the_server_list_has_only_what_clients_can_reach(pair: Pair):
+async def test_with_a_push_domain_the_server_list_has_only_reachable_addresses(pair: Pair):
     api = pair.here.api
     ports = {**PORTS.as_json(), "admin": None}
     await api.json("PUT", "/domains", {"pushDNS": "push.example.com"})

@@ -271,7 +271,7 @@ def test_a_proof_for_another_name_than_asked_is_refused_and_writes_no_file(
     assert {path for path in tmp_path.rglob("*") if path.name != "account.json"} == before
 
 
-def test_an_order_with_authorizations_without_end_is_given_up(double: tuple[ThreadingHTTPServer, Authority]) -> None:
+def test_an_order_with_endless_authorizations_fails(double: tuple[ThreadingHTTPServer, Authority]) -> None:
     server, authority = double
     order_of(server, authorizations=10_000)
     refusal_of(authority, words="it needs too many requests")

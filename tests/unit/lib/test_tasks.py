@@ -37,7 +37,7 @@ async def test_a_closed_group_closes_coroutines_that_it_does_not_start() -> None
     assert inspect.getcoroutinestate(inner) == inspect.CORO_CLOSED
 
 
-async def test_a_kept_loop_that_fails_is_told_and_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_kept_loop_that_fails_is_logged_and_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Backoff", lambda *seconds: Backoff(0.001, 0.001))
     told, rounds, runs_again = list[tuple[str, str]](), 0, asyncio.Event()
 

@@ -39,7 +39,7 @@ def test_a_new_channel_with_such_a_text_is_refused(text: str, name: str) -> None
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_what_is_stored_already_leaves_names_lists_and_pages_readable(text: str) -> None:
+def test_texts_stored_earlier_leave_names_lists_and_pages_readable(text: str) -> None:
     channel = Channel({"id": "a", "videoname": text, "description": text})
     shown: list[Any] = [channel.name, channel.text("description"), Site.from_json({"title": text, "text": text}).title]
     assert shown == ["", "", ""]

@@ -212,7 +212,7 @@ async def test_a_change_by_the_api_of_this_node_is_not_noticed_again(watched: Wa
     assert watched.events == [("channel.changed", ["playAuth"])] and watched.told == ["c1"]
 
 
-async def test_a_change_that_is_told_after_it_was_noticed_has_no_event_here(watched: Watched) -> None:
+async def test_a_change_reported_after_it_was_noticed_has_no_event_here(watched: Watched) -> None:
     """The API of another node stores first and tells then."""
     watched.push()
     await watched.turn()
@@ -250,7 +250,7 @@ async def test_a_change_between_the_check_of_the_key_and_the_first_read_is_notic
     assert watched.field("playAuth") == "sign"
 
 
-async def test_a_publisher_who_returns_with_a_changed_row_hides_no_event(watched: Watched) -> None:
+async def test_a_return_with_a_changed_row_hides_no_event(watched: Watched) -> None:
     watched.push()
     await watched.turn()
     watched.set(isHls=True)
@@ -364,7 +364,7 @@ async def test_a_store_that_tells_changes_is_read_once_for_a_stream_and_then_for
     assert watched.store.read[1:] == [["c2"]] and watched.field("playAuth", "c2") == "sign"
 
 
-async def test_the_record_of_a_deleted_channel_is_told_as_its_deletion() -> None:
+async def test_the_record_of_a_deleted_channel_is_notified_as_its_deletion() -> None:
     notifications = Notifications()
     watched = Watched(notifications)
     watched.push()

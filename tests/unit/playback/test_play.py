@@ -174,7 +174,7 @@ async def test_a_viewer_above_the_bandwidth_gives_its_place_back(monkeypatch: py
     assert lab.places[ADDRESS] == 0
 
 
-async def test_a_channel_cannot_pull_its_own_output_and_a_store_that_is_away_is_told() -> None:
+async def test_a_channel_cannot_pull_its_own_output_and_an_unavailable_store_is_reported() -> None:
     lab = Lab()
     with pytest.raises(OwnOutput):
         await lab.play("the-slug", pull_mark=pull_mark("c1")).check()

@@ -118,7 +118,7 @@ async def test_players_share_the_payloads_of_a_batch() -> None:
     assert len(shared) == len(one.kept) == len(two.kept)
 
 
-async def test_what_a_player_has_not_acknowledged_counts_as_memory_of_viewers() -> None:
+async def test_packets_without_acknowledgement_count_as_memory_of_viewers() -> None:
     lab = Lab()
     publisher = await lab.live()
     player = await lab.player(latency=20.0, hears=False)
