@@ -167,6 +167,9 @@ class SrtSession:
             if len(self._links) + len(self._opening) >= MAX_LINKS:
                 raise HandshakeRefused(Reject.RESOURCE, "too many connections of one address and port")
             conclusion = conclusion_of(datagram, arrival)
+            if not self._may_judge(conclusion, begins=False):
+                self._close_if_unused("refused")
+                return
             request = self._server.request(conclusion.stream_id, self._client.address)
         except HandshakeRefused as error:
             self._refuse(handshake, error)
@@ -179,15 +182,15 @@ class SrtSession:
         try:
             passphrase = await request.check()
             latency, now, guesses = self._server.latency, time.monotonic(), self._server.guesses
-            guess = self._client.address, passphrase, conclusion.key_material, now
-            if not guesses.may_judge(*guess):
-                self._server.counters.refuse(Reject.BAD_SECRET)  # without an answer: the caller tries again
+            guess = self._client.address, passphrase, conclusion.key_material
+            guesses.check(*guess)
+            if not self._may_judge(conclusion, begins=True):
                 return
             try:
                 agreement, answer = accept(conclusion, latency.least / 1000, passphrase, now, latency.most / 1000)
             except HandshakeRefused as error:
                 if error.code == Reject.BAD_SECRET:
-                    guesses.note_wrong(*guess)
+                    guesses.note_wrong(*guess, now)
                 raise
             link = SrtLink(SrtConnection(agreement, now), self._client.send, self._client.address, self._forget)
             link.paths, link.direction = self._paths, request.direction
@@ -208,6 +211,14 @@ class SrtSession:
         self._client.accept()
         self._answer(caller)
         self._server.ticker.add(link)
+
+    def _may_judge(self, conclusion: Conclusion, *, begins: bool) -> bool:
+        """See `PassphraseGuesses.may_judge`. A handshake that may not gets no answer, so its caller repeats it."""
+        address, now = self._client.address, time.monotonic()
+        may = self._server.guesses.may_judge(address, conclusion.key_material, now, begins=begins)
+        if not may:
+            self._server.counters.refuse(Reject.BAD_SECRET)
+        return may
 
     def _answer(self, caller: int) -> None:
         answer, began = self._answers[caller]

@@ -1,16 +1,18 @@
 """PassphraseGuesses: limits the wrong passphrases of an address, because each costs half a millisecond."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.lib.bounded_dict import BoundedDict
+from gateway.lib.network import client_network
 from gateway.lib.refusals import Refusals
-from gateway.lib.token_bucket import AddressBuckets
 from gateway.protocols.srt.listening import HandshakeRefused
 from gateway.protocols.srt.packets import Reject
 
 _REMEMBERED: Final = 4_096  # wrong handshakes, of about 300 bytes each
-_PER_SECOND: Final = 1.0  # handshakes of an address above the limit that are judged
+_ADDRESSES: Final = 10_000
+_SECONDS: Final = 1.0  # between two handshakes of an address above the limit that are judged
 
 
 @dataclass(slots=True, eq=False)
@@ -25,14 +27,28 @@ class PassphraseGuesses:
     _wrong: BoundedDict[tuple[str, str, bytes], None] = field(
         default_factory=lambda: BoundedDict(_REMEMBERED), init=False
     )  # an ordered set of address, passphrase here, and key material
-    _turns: AddressBuckets = field(default_factory=lambda: AddressBuckets(_PER_SECOND, 1), init=False)
+    _judged: BoundedDict[str, float] = field(
+        default_factory=lambda: BoundedDict(_ADDRESSES), init=False
+    )  # monotonic time of the last one above the limit, by network
 
-    def may_judge(self, address: str, passphrase: str, material: bytes, now: float) -> bool:
-        """Whether the key material of a handshake may be judged now. Raises HandshakeRefused if it was wrong before."""
+    def may_judge(self, address: str, material: bytes, now: float, *, begins: bool) -> bool:
+        """Whether a handshake with this key material may be judged now; b"": it has none, and costs nothing.
+
+        begins: whether it is judged now, after its request was checked.
+        """
+        if not material or not self.refusals.wait(address, now):
+            return True
+        network = client_network(address)
+        if now - self._judged.get(network, -math.inf) < _SECONDS:
+            return False
+        if begins:
+            self._judged[network] = now
+        return True
+
+    def check(self, address: str, passphrase: str, material: bytes) -> None:
+        """Raises HandshakeRefused for key material that was wrong before."""
         if (address, passphrase, material) in self._wrong:
             raise HandshakeRefused(Reject.BAD_SECRET, "wrong passphrase")
-        is_free = not passphrase or not material
-        return is_free or not self.refusals.wait(address, now) or self._turns.take(address, now)
 
     def note_wrong(self, address: str, passphrase: str, material: bytes, now: float) -> None:
         """Counts a wrong passphrase."""

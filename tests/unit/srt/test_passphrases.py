@@ -152,3 +152,23 @@ async def test_the_limit_may_be_off_and_callers_without_encryption_cost_nothing(
         lab = Lab(tasks, monkeypatch, per_minute=1)
         assert [await lab.call("") for _ in range(10)] == [Reject.UNSECURE] * 10
         assert lab.derived == 0
+
+
+async def test_handshakes_that_waited_together_are_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them began below the limit, for example while they waited for a publisher."""
+    async with Tasks("test") as tasks:
+        lab = Lab(tasks, monkeypatch, per_minute=2)
+        live, check = asyncio.Event(), Player.check
+
+        async def wait(self: Player) -> str:
+            await live.wait()
+            return await check(self)
+
+        monkeypatch.setattr(Player, "check", wait)
+        calls = [asyncio.ensure_future(lab.call(f"a wrong passphrase {n}")) for n in range(20)]
+        while len(tasks) < 20:
+            await asyncio.sleep(0)
+        live.set()
+        answers = await asyncio.gather(*calls)
+        assert lab.derived == 3
+        assert answers.count(None) == 17
