@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 
@@ -65,7 +66,7 @@ class Player:
             self.link.connection.heard = self.now
             if out:
                 self.link.connection.receive(out, [self.now] * len(out))
-            self.link.tick(self.now)
+            self.link.tick(self.now, until=math.inf)
 
     @property
     def kept(self) -> list[bytes]:
