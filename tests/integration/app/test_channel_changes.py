@@ -26,7 +26,7 @@ from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from tests.support.clients import Program, push, until
 from tests.support.cores import Cores
 from tests.support.fleet import end
-from tests.support.gateway import Channel, Gateway, http
+from tests.support.gateway import Channel, Edge, Gateway, http
 from tests.support.ivs import ivs_api
 from tests.support.media import Film
 from tests.support.postgres import Postgres
@@ -72,10 +72,11 @@ class Way:
 
 @dataclass(frozen=True)
 class Node:
-    """The gateway that gets the pushes, and the ways to change its channels."""
+    """The gateway that gets the pushes, the ways to change its channels, and other nodes with viewers."""
 
     holder: Gateway
     ways: Mapping[str, Way]
+    others: Sequence[Gateway] = ()
 
 
 StartNode: TypeAlias = Callable[[str], Node]
@@ -185,9 +186,16 @@ def postgres_fleet(folder: Path, request: pytest.FixtureRequest) -> Iterator[Nod
         server.sql(f"{row} WHERE id = '{id}'", url.rpartition("/")[2])
 
     with started(folder, 2, settings) as (holder, other):
-        until(lambda: len(other.api("GET", "/nodes").json()) == 2, "the nodes know each other")
-        command = by_command({**settings, "MILLRACE_DATA": str(other.data)})
-        yield Node(holder, {"another node": by_api(other), "command": command, "SQL": by_store(write)})
+        (folder / "edge").mkdir()
+        edge = Edge(folder / "edge", **settings)
+        try:
+            edge.wait_ready()
+            until(lambda: len(other.api("GET", "/nodes").json()) == 3, "the nodes know each other")
+            command = by_command({**settings, "MILLRACE_DATA": str(other.data)})
+            ways = {"another node": by_api(other), "command": command, "SQL": by_store(write)}
+            yield Node(holder, ways, (other, edge))
+        finally:
+            end(edge)
 
 
 @contextlib.contextmanager
@@ -292,6 +300,7 @@ class Changed:
     stays: Live
     expired: Live
     deleted: Live
+    others: Sequence[Gateway]
 
 
 @pytest.fixture(scope="module", params=WAYS, ids=lambda way: ", ".join(way))
@@ -307,6 +316,8 @@ def changed(request: pytest.FixtureRequest, started_nodes: StartNode) -> Iterato
             channel.wait_playable("live.m3u8")
             viewers.append(stack.enter_context(FlvViewer(channel.url("live.flv"))))
         until(lambda: all(viewer.pictures for viewer in viewers), "everybody watches")
+        for other in made.others:  # they cache the channel
+            assert http("HEAD", Channel(other, channels[0].item).url("live.flv")).status != 403
         changes: list[Callable[[], None]] = [
             lambda: way.update(channels[0], {**CHANGED, "outdate": str(LATER)}),
             lambda: way.update(channels[1], {"outdate": str(PAST)}),
@@ -316,7 +327,7 @@ def changed(request: pytest.FixtureRequest, started_nodes: StartNode) -> Iterato
         for change, channel, program, viewer in zip(changes, channels, pushes, viewers, strict=True):
             change()
             lives.append(Live(channel, program, viewer, time.monotonic(), way))
-        yield Changed(*lives)
+        yield Changed(*lives, made.others)
 
 
 def play_sign(live: Live) -> str:
@@ -333,6 +344,14 @@ def test_new_viewers_need_a_sign(changed: Changed) -> None:
     live, sign = changed.stays, play_sign(changed.stays)
     live.until(lambda: status(live, "") == 403, "it is closed")
     assert status(live, f"?sign={sign}") != 403
+
+
+def test_new_viewers_at_other_nodes_need_a_sign(changed: Changed) -> None:
+    live = changed.stays
+    for node in changed.others:
+        url = Channel(node, live.channel.item).url("live.flv")
+        seconds = live.changed + SECONDS - time.monotonic()
+        until(lambda url=url: http("HEAD", url).status == 403, f"{url} is closed", seconds)
 
 
 def test_other_pages_may_not_embed_the_stream(changed: Changed) -> None:
