@@ -13,7 +13,7 @@ import structlog
 from gateway.lib.metric_table import MetricSample
 from gateway.lib.tasks import Tasks
 from gateway.listeners.datagrams import Address
-from gateway.protocols.srt.connection import SrtConnection
+from gateway.protocols.srt.connection import Agreement, SrtConnection
 from gateway.protocols.srt.listening import (
     Conclusion,
     Cookies,
@@ -181,18 +181,17 @@ class SrtSession:
         caller, link = conclusion.handshake.socket, None
         try:
             passphrase = await request.check()
-            latency, now, guesses = self._server.latency, time.monotonic(), self._server.guesses
-            guess = self._client.address, passphrase, conclusion.key_material
-            guesses.check(*guess)
-            if not self._may_judge(conclusion, begins=True):
+            if not conclusion.key_material:
+                agreed = self._agree(conclusion, passphrase)
+            else:
+                async with self._server.guesses.turn:
+                    await asyncio.sleep(0)
+                    agreed = self._agree(conclusion, passphrase)
+            if agreed is None:
                 return
-            try:
-                agreement, answer = accept(conclusion, latency.least / 1000, passphrase, now, latency.most / 1000)
-            except HandshakeRefused as error:
-                if error.code == Reject.BAD_SECRET:
-                    guesses.note_wrong(*guess, now)
-                raise
-            link = SrtLink(SrtConnection(agreement, now), self._client.send, self._client.address, self._forget)
+            agreement, answer = agreed
+            connection = SrtConnection(agreement, time.monotonic())
+            link = SrtLink(connection, self._client.send, self._client.address, self._forget)
             link.paths, link.direction = self._paths, request.direction
             link.user = await request.begin(link)
         except HandshakeRefused as error:
@@ -211,6 +210,20 @@ class SrtSession:
         self._client.accept()
         self._answer(caller)
         self._server.ticker.add(link)
+
+    def _agree(self, conclusion: Conclusion, passphrase: str) -> tuple[Agreement, bytes] | None:
+        """Returns what `accept` returns; None if the caller gets no answer. Raises HandshakeRefused."""
+        latency, now, guesses = self._server.latency, time.monotonic(), self._server.guesses
+        guess = self._client.address, passphrase, conclusion.key_material
+        guesses.check(*guess)
+        if not self._may_judge(conclusion, begins=True):
+            return None
+        try:
+            return accept(conclusion, latency.least / 1000, passphrase, now, latency.most / 1000)
+        except HandshakeRefused as error:
+            if error.code == Reject.BAD_SECRET:
+                guesses.note_wrong(*guess, now)
+            raise
 
     def _may_judge(self, conclusion: Conclusion, *, begins: bool) -> bool:
         """See `PassphraseGuesses.may_judge`. A handshake that may not gets no answer, so its caller repeats it."""

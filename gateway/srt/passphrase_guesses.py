@@ -1,5 +1,6 @@
 """PassphraseGuesses: limits the wrong passphrases of an address, because each costs half a millisecond."""
 
+import asyncio
 import math
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,9 +22,11 @@ class PassphraseGuesses:
 
     A repeated handshake is no new guess, and costs nothing. Above the limit of its address, one handshake a second is
     judged: another caller behind this address may know the passphrase, and callers repeat their handshake for seconds.
+    turn: held by the handshake that is judged, of all addresses, so that each turn of the event loop judges one.
     """
 
     refusals: Refusals
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _wrong: BoundedDict[tuple[str, str, bytes], None] = field(
         default_factory=lambda: BoundedDict(_REMEMBERED), init=False
     )  # an ordered set of address, passphrase here, and key material
