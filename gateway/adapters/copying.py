@@ -16,7 +16,7 @@ from gateway.adapters.stores import Stores, open_stores
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.ports.errors import ChannelExists, JobExists, StoreUnusable
-from gateway.ports.films import IMPORTED, Film, FilmState
+from gateway.ports.films import Film, FilmState
 from gateway.ports.jobs import StoredJob
 from gateway.ports.stores import EventQuery
 from gateway.settings import load
@@ -194,16 +194,12 @@ class _Films:
     async def read(self, stores: Stores) -> AsyncIterator[list[Record]]:
         for state in FilmState:
             yield [Record("film", film.key, _unversioned(film), film) for film in await stores.films.in_state(state)]
-        if await stores.films.marked(IMPORTED):
-            yield [Record(_SETTING, IMPORTED, True, None)]
 
     async def write(self, stores: Stores, records: Sequence[Record]) -> None:
         await _each(records, lambda record: self._write(stores, record.stored))
 
-    async def _write(self, stores: Stores, film: Film | None) -> None:
-        if film is None:
-            await stores.films.mark(IMPORTED)
-        elif not await stores.films.add(film):
+    async def _write(self, stores: Stores, film: Film) -> None:
+        if not await stores.films.add(film):
             present = await stores.films.get(film.key)
             if _unversioned(present) != _unversioned(film):
                 await stores.films.change(replace(film, version=present.version + 1))

@@ -26,7 +26,7 @@ from gateway.lib.rfc3339 import rfc3339
 from gateway.media.labels import is_language
 from gateway.ports.errors import NoSuchFilm, TooLarge
 from gateway.ports.films import Film
-from gateway.ports.vod_names import MAX_LANGUAGE, names_in, vod_names_of
+from gateway.ports.vod_names import MAX_LANGUAGE, names_in
 from gateway.vod.uploads import UploadExists
 
 log = structlog.get_logger(__name__)
@@ -150,7 +150,7 @@ def _film_json(film: Film, url: Callable[[str], str]) -> dict[str, Any]:
     urls = {name: url(film.files[name]) if name in film.files else None for name in _FILES}
     values = {name: getattr(film, name) or None for name in ("duration", "size", "error")}
     created, page = rfc3339(film.created), url(f"{film.key}/")
-    names = vod_names_of(film.files.get("hls", "")) or names_in(film.key)
+    names = names_in(film.key)
     captions = [
         {"language": each.language, "label": each.label, "url": url(names.key(names.captions(each.language)))}
         for each in film.captions

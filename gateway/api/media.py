@@ -119,7 +119,7 @@ async def delete(request: web.Request) -> web.Response:
 async def _marked_for_deletion(context: Context, deletion: MediaDeletion, id: str) -> DeletedChannel:
     """Returns the entry to store for the deleted channel.
 
-    A channel without an entry may have been deleted by an older version.
+    A channel has no entry if another program deleted its row while it was not live.
     """
     try:
         return (await context.channels.get_deleted(id)).with_media_deletion()

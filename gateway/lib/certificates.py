@@ -80,9 +80,6 @@ class Certificate:
             raise CertificateError(f"tls.cert: {cert}: not a PEM certificate") from None
         return cls(_names(chain[0]), *_validity(chain), context)
 
-    def days_left(self, now: float) -> int:
-        return int((self.ends - now) // 86_400)
-
 
 def server_context() -> ssl.SSLContext:
     """Returns a context for servers without a certificate."""

@@ -105,14 +105,13 @@ class FilmPages:
 
     async def _find_files(self, names: VodNames) -> Film | None:
         """Returns a film with the name of its folder as title; None if there is no playlist."""
-        for each in filter(None, (names, names.earlier)):
-            if await self._exists(each.key(each.master)):
-                files = {"hls": each.key(each.master)}
-                for name, file in (("poster", each.poster), ("preview", each.preview)):
-                    if await self._exists(each.key(file)):
-                        files[name] = each.key(file)
-                return Film(names.prefix, names.prefix.rpartition("/")[2], 0, state=FilmState.READY, files=files)
-        return None
+        if not await self._exists(names.key(names.master)):
+            return None
+        files = {"hls": names.key(names.master)}
+        for name, file in (("poster", names.poster), ("preview", names.preview)):
+            if await self._exists(names.key(file)):
+                files[name] = names.key(file)
+        return Film(names.prefix, names.base, 0, state=FilmState.READY, files=files)
 
     async def _exists(self, key: str) -> bool:
         try:

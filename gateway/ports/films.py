@@ -23,7 +23,6 @@ class FilmState(StrEnum):
     DELETING = "DELETING"  # its files are being deleted
 
 
-IMPORTED: Final = "imported"  # a mark: films of the object store were imported
 # The states of films in lists.
 LISTED: Final = frozenset((FilmState.PROCESSING, FilmState.READY, FilmState.ERROR))
 
@@ -124,12 +123,6 @@ class FilmStore(Protocol):
 
     async def in_state(self, state: FilmState) -> list[Film]:
         """Returns all films in one state, the oldest first."""
-
-    async def marked(self, name: str) -> bool:
-        """Returns whether work that is done only once, such as an import, has ended."""
-
-    async def mark(self, name: str) -> None:
-        """Remembers that this work has ended."""
 
     async def check(self) -> None:
         """Returns if the store answers, else raises."""

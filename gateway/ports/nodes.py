@@ -26,7 +26,6 @@ class Node:
     beat: increases with every heartbeat. Only changes count; clocks are not compared.
     channel: the channel of an edge that was started for one channel; "": for all channels.
     shown: information for operators and broadcasters (public address, ports), and the site and the free capacity, JSON.
-    Rows of earlier versions have less.
     """
 
     id: str

@@ -183,11 +183,11 @@ def name_problem(name: str) -> str:
 
 
 def stored_rights(value: dict[str, Any]) -> Rights:
-    """Returns the rights in a stored user or session. An entry of an old version has no role: it is an administrator.
+    """Returns the rights in a stored user or session.
 
     A role that only a later version knows becomes the role with the fewest rights.
     """
-    role = value.get("role", UserRole.ADMINISTRATOR)
+    role = value.get("role")
     return Rights(UserRole(role) if role in tuple(UserRole) else UserRole.BROADCASTER, tuple(value.get("channels", ())))
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import unicodedata
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import ClassVar, Final
@@ -15,7 +13,6 @@ _MAX_BASE = 230
 # Characters that URIs contain unescaped besides letters, digits and "-._~" (RFC 3986 §3.3). A colon is escaped, because
 # a relative reference must not begin like a scheme (§4.2).
 _UNESCAPED: Final = "!$'()*+,;=@"
-_MAX_READABLE: Final = 200  # characters of the readable part, so that the longest file name fits
 _SEGMENT = re.compile(r"stream_[0-9]{5,7}\.ts", re.ASCII)
 MAX_LANGUAGE: Final = 16  # characters of a language of captions, so that the longest file name fits
 _CAPTIONS = re.compile(rf"cc_[a-z0-9-]{{2,{MAX_LANGUAGE}}}\.(?:vtt|m3u8)", re.ASCII)
@@ -25,22 +22,15 @@ _CAPTIONS = re.compile(rf"cc_[a-z0-9-]{{2,{MAX_LANGUAGE}}}\.(?:vtt|m3u8)", re.AS
 class VodNames:
     """Names of the files below `prefix` + "/". They begin with `base`, the base name of the source.
 
-    plain: the base name of older VODs, if it differs from `base`; see `plain_base`.
     MediaConvert uses these names if a job's destination ends in a slash. Segments have numbers of 5 digits, pictures of
     7 digits.
     """
 
     prefix: str
     base: str
-    plain: str = ""
     thumbnail: ClassVar[str] = "thumbnail.0000000.jpg"
     preview: ClassVar[str] = "thumbnails.vtt"  # the WebVTT list of pictures for the time bar of players
     preview_pictures: ClassVar[str] = "thumbnails.jpg"  # the JPEG sheet with these pictures
-
-    @property
-    def earlier(self) -> VodNames | None:
-        """The names of an older VOD of this source; None if it has the same names."""
-        return VodNames(self.prefix, self.plain) if self.plain else None
 
     @property
     def master(self) -> str:
@@ -75,10 +65,7 @@ class VodNames:
         if file in (self.master, self.playlist, self.poster, self.thumbnail, self.preview, self.preview_pictures):
             return True
         rest = file.removeprefix(self.base)
-        if rest != file and (_SEGMENT.fullmatch(rest) or _CAPTIONS.fullmatch(rest)):
-            return True
-        earlier = self.earlier
-        return earlier is not None and earlier.has(file)
+        return rest != file and bool(_SEGMENT.fullmatch(rest) or _CAPTIONS.fullmatch(rest))
 
 
 def names_of(key: str) -> VodNames:
@@ -92,12 +79,12 @@ def names_of(key: str) -> VodNames:
         raise ValueError("a name with an extension is needed, such as clip.mp4")
     if len(path.stem.encode(errors="surrogateescape")) > _MAX_BASE:
         raise ValueError(f"the name is longer than {_MAX_BASE} bytes")
-    return _names(key.removesuffix(path.suffix), path.stem)
+    return VodNames(key.removesuffix(path.suffix), path.stem)
 
 
 def names_in(folder: str) -> VodNames:
     """Returns the names for the VOD in `folder`, which must not be empty."""
-    return _names(folder, folder.rpartition("/")[2])
+    return VodNames(folder, folder.rpartition("/")[2])
 
 
 def vod_names_of(key: str) -> VodNames | None:
@@ -106,9 +93,6 @@ def vod_names_of(key: str) -> VodNames | None:
     if not folder:
         return None
     names = names_in(folder)
-    earlier = names.earlier
-    if earlier is not None and file == earlier.master:
-        return earlier
     return names if file == names.master else None
 
 
@@ -118,26 +102,9 @@ def is_vod_file(key: str) -> bool:
     return bool(folder) and names_in(folder).has(file)
 
 
-def _names(prefix: str, base: str) -> VodNames:
-    plain = plain_base(base)
-    return VodNames(prefix, base, plain if plain != base else "")
-
-
 def reference(file: str) -> str:
     """Returns the reference to a file beside the playlist: a URI, in which a space is `%20`."""
     return quote(file, safe=_UNESCAPED)
-
-
-def plain_base(base: str) -> str:
-    """Returns the base name that older VODs had: `base` if it needs no escaping, else its readable part and a hash.
-
-    Stored VODs keep their names. The hash distinguishes names with the same readable part.
-    """
-    if quote(base, safe=_UNESCAPED, errors="surrogateescape") == base:
-        return base
-    letters = unicodedata.normalize("NFKD", base).encode("ascii", "ignore").decode()
-    readable = re.sub(r"[^A-Za-z0-9._]+", "-", letters).strip("-.")[:_MAX_READABLE] or "film"
-    return f"{readable}-{hashlib.sha256(base.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 def play_name(folder: str) -> str:

@@ -88,8 +88,6 @@ def _fields() -> dict[str, FieldInfo]:
 
 
 OPTIONS: dict[str, FieldInfo] = _fields()
-# Options of earlier versions, which are constants now. A configuration that has them is accepted; they have no effect.
-REMOVED: Final = frozenset(("edge.stale", "inputs.steady", "vod.job_turn", "webrtc.tcp_first_check"))
 SECTIONS: frozenset[str] = frozenset(name.split(".")[0] for name in OPTIONS if "." in name)
 
 
@@ -298,9 +296,7 @@ def merge(
             # Only the name is printed: after a wrong separator, the rest may be a secret.
             named = next((f" {option}" for option in OPTIONS if re.match(rf"\s*{re.escape(option)}\b", override)), "")
             merged.problems.append(f"--set{named}: expected section.option=value")
-        elif (name := name.strip()) in REMOVED:
-            continue
-        elif name not in OPTIONS:
+        elif (name := name.strip()) not in OPTIONS:
             merged.problems.append(f"--set {name}: no such option{nearest(name, OPTIONS)}")
         else:
             merged.put(name, value, "command line")
@@ -379,7 +375,7 @@ def _put_file(merged: MergedOptions, file: Path, source: str) -> None:
 def _put_key(merged: MergedOptions, name: str, value: object, source: str) -> None:
     if name in OPTIONS:
         merged.put(name, value, source)
-    elif name not in REMOVED:
+    else:
         merged.problems.append(f"{source}: no such option {name}{nearest(name, [*OPTIONS, *SECTIONS])}")
 
 
@@ -389,7 +385,6 @@ def _put_environment(merged: MergedOptions, environ: Mapping[str, str]) -> None:
         if environ.get(alias):
             merged.put(option, environ[alias], alias)
     options = {variable(name): name for name in OPTIONS}
-    removed = {variable(name) for name in REMOVED}
     secret_files = {f"{variable(name)}_FILE": name for name in OPTIONS if is_secret(name)}
     variables = sorted(name for name in environ if name.startswith(PREFIX) and name not in (PROFILE, CONFIG))
     for name in variables:
@@ -404,7 +399,7 @@ def _put_environment(merged: MergedOptions, environ: Mapping[str, str]) -> None:
     for name in variables:
         if name in options:
             merged.put(options[name], environ[name], name)
-        elif name not in secret_files and name not in removed:
+        elif name not in secret_files:
             merged.problems.append(
                 f"unknown variable {name}{nearest(name, [*options, *secret_files, PROFILE, CONFIG])}"
             )

@@ -15,7 +15,7 @@ from gateway.media.caption_cue import CaptionCue
 from gateway.media.errors import InvalidData
 from gateway.ports.errors import FilmInUse, InvalidField, NoSuchFilm, NoSuchObject
 from gateway.ports.films import MAX_CAPTIONS, Film, FilmCaptions, FilmState, merged_captions
-from gateway.ports.vod_names import VodNames, reference, vod_names_of
+from gateway.ports.vod_names import VodNames, names_in, reference
 from gateway.vod.films import Films
 
 _ATTEMPTS: Final = 20  # to write a playlist, because others may write it at the same time
@@ -83,10 +83,9 @@ class FilmCaptionFiles:
 
     async def _find(self, key: str) -> tuple[Film, VodNames]:
         film = await self._films.get_visible(key)
-        names = vod_names_of(film.files.get("hls", ""))
-        if film.state is not FilmState.READY or names is None:
+        if film.state is not FilmState.READY:
             raise FilmInUse(f"film {key} is not ready")
-        return film, names
+        return film, names_in(film.key)
 
     async def _forget(self, key: str, language: str) -> None:
         gone = language.lower()

@@ -15,7 +15,7 @@ from gateway.ports.jobs import VOD
 from gateway.ports.stores import JobStore
 from gateway.ports.vod_names import VodNames, names_in, names_of
 from gateway.vod.bin import FILM, Bin, BinEntry
-from gateway.vod.film_import import FilmImport, list_files, title_of
+from gateway.vod.film_files import find_files, list_files, title_of
 from gateway.vod.sources import VodSources, is_upload
 from gateway.vod.store_wait import wait_for_store
 
@@ -41,7 +41,6 @@ class Films:
         self.bin = bin
         self._objects = sources.objects
         self._jobs = jobs
-        self._import = FilmImport(store, sources.objects, jobs)
         self._tasks = Tasks("films")
         self._closed = False
         self._deletions: dict[str, asyncio.Task[Any]] = {}
@@ -217,7 +216,7 @@ class Films:
     # ---- background ----
 
     async def run(self) -> None:
-        """Imports older films once, and finishes what a stopped process began. Runs until cancelled."""
+        """Finishes what a stopped process began. Runs until cancelled."""
         try:
             await kept(self._check_regularly, "films")
         finally:
@@ -227,7 +226,6 @@ class Films:
     async def _check_regularly(self) -> None:
         while True:
             try:
-                await self._import.run()
                 await self._round()
                 pause = _ROUND_SECONDS
             except StoreUnavailable as error:
@@ -249,7 +247,13 @@ class Films:
                 continue
             current = await self._get_processing(film.key)
             if current is not None and current.version == film.version:  # its process ended between two writes
-                await self._import.complete(current)
+                await self._complete(current)
+
+    async def _complete(self, film: Film) -> None:
+        """Stores the final state of a film whose job has ended: READY if its files exist, else ERROR."""
+        made = await find_files(self._objects, names_in(film.key))
+        end = film.to(state=FilmState.READY, **made) if made else film.to(state=FilmState.ERROR, error="the job ended")
+        await self.store.change(end)
 
     # ---- changes ----
 

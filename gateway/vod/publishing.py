@@ -16,7 +16,7 @@ import structlog
 from gateway.ports.errors import NoSuchObject, StoreUnavailable
 from gateway.ports.stores import ObjectStore
 from gateway.ports.vod_names import VodNames
-from gateway.vod.film_import import list_files
+from gateway.vod.film_files import list_files
 from gateway.vod.store_wait import wait_for_store
 from gateway.workers.package_protocol import PackageResult
 

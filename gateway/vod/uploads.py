@@ -26,7 +26,7 @@ from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import VOD, StoredJob
 from gateway.ports.stores import DirectUpload
 from gateway.settings.models import VodSettings
-from gateway.vod.film_import import title_of
+from gateway.vod.film_files import title_of
 from gateway.vod.films import Films
 from gateway.vod.sources import is_upload
 from gateway.workers.vod_bounds import Bounds, UnusableMedia

@@ -18,7 +18,7 @@ from gateway.channels.slugs import SLUG
 from gateway.ports.errors import ChannelExists, NoSuchChannel, SlugTaken, StoreUnavailable
 from gateway.ports.stored_rows import read_row, read_rows, read_rows_by_key
 
-# Prefix of the ids of deleted channels. A channel id has no slash, so an older program can list these items but not use
+# Prefix of the ids of deleted channels. A channel id has no slash, so the old system can list these items but not use
 # them. They are in the table of channels, because edges may not read another table.
 _DELETED: Final = "deleted/"
 _CLAIM: Final = "slug/"  # prefix of the keys of claims

@@ -9,7 +9,7 @@ from gateway.ports.errors import NoSuchFilm
 from gateway.ports.films import LISTED, Film, FilmState, search_form
 from gateway.ports.stored_rows import read_row, read_rows
 
-_FILM, _MARK = "film", "mark"  # values of `kind`; a mark records a finished step, such as the first import
+_FILM: Final = "film"  # the value of `kind`
 _INDEX: Final = "position"
 _SAME_VERSION: Final = "#version = :version"
 _PAGE: Final = 250  # items that one request of a search reads at most
@@ -24,7 +24,7 @@ class DynamoFilms(DynamoStore):
         return await self._table.write("put_item", Item=_item(film), ConditionExpression="attribute_not_exists(kind)")
 
     async def get(self, key: str) -> Film:
-        item = await self._table.get(_key(_FILM, key))
+        item = await self._table.get(_key(key))
         if item is None:
             raise NoSuchFilm(key)
         return read_row("film", key, _film, item)
@@ -34,7 +34,7 @@ class DynamoFilms(DynamoStore):
         return await self._table.write("put_item", expected, Item=_item(film), ConditionExpression=_SAME_VERSION)
 
     async def delete(self, film: Film) -> bool:
-        expected, key = {"version": film.version}, _key(_FILM, film.key)
+        expected, key = {"version": film.version}, _key(film.key)
         return await self._table.write("delete_item", expected, Key=key, ConditionExpression=_SAME_VERSION)
 
     async def newest(self, limit: int, after: tuple[int, str] | None = None, search: str = "") -> list[Film]:
@@ -62,15 +62,9 @@ class DynamoFilms(DynamoStore):
         items = await self._table.read_all("query", {"kind": _FILM, "state": str(state)}, **conditions)
         return sorted(_films(items), key=lambda film: film.order)
 
-    async def marked(self, name: str) -> bool:
-        return await self._table.get(_key(_MARK, name)) is not None
 
-    async def mark(self, name: str) -> None:
-        await self._table.call("put_item", Item=_key(_MARK, name))
-
-
-def _key(kind: str, key: str) -> dict[str, Any]:
-    return {"kind": {"S": kind}, "key": {"S": key}}
+def _key(key: str) -> dict[str, Any]:
+    return {"kind": {"S": _FILM}, "key": {"S": key}}
 
 
 def _position(order: tuple[int, str]) -> str:

@@ -67,8 +67,7 @@ CREATE TABLE IF NOT EXISTS films (
     version INTEGER NOT NULL, search TEXT NOT NULL, item TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS films_listed ON films (created, key) WHERE listed = 1;
-CREATE INDEX IF NOT EXISTS films_unlisted ON films (state) WHERE state <> 'READY';
-CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY)
+CREATE INDEX IF NOT EXISTS films_unlisted ON films (state) WHERE state <> 'READY'
 """
     CHECK = "SELECT 1 FROM films LIMIT 1"
 

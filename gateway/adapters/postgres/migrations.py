@@ -26,7 +26,6 @@ CREATE TABLE films (
 );
 CREATE INDEX films_listed ON films (created, key) WHERE listed = 1;
 CREATE INDEX films_unlisted ON films (state) WHERE state <> 'READY';
-CREATE TABLE marks (name text COLLATE "C" PRIMARY KEY);
 CREATE TABLE people (
     kind text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL, expires double precision NOT NULL,
     value text NOT NULL, PRIMARY KEY (kind, key)

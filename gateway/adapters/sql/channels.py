@@ -54,8 +54,8 @@ class ChannelRows(SqlStore):
     RANKS: the query for `id` and `rank` in a JSON object. ENTER: the statement that writes entries of the list.
 
     The table `channel_list` has a ListEntry of each channel, without a search text if the channel cannot be read.
-    Triggers clear the entry of a changed channel and count its changes, also if an older version of the program changed
-    it. `find` writes cleared entries first.
+    Triggers clear the entry of a changed channel and count its changes, also if another program changed it. `find`
+    writes cleared entries first.
     """
 
     HAS_SLUG: ClassVar[str]

@@ -46,12 +46,6 @@ class FilmRows(SqlStore):
         rows = await self.rows("SELECT key, item FROM films WHERE state = ? ORDER BY created, key", str(state))
         return read_rows("film", _film, rows)
 
-    async def marked(self, name: str) -> bool:
-        return bool(await self.rows("SELECT 1 FROM marks WHERE name = ?", name))
-
-    async def mark(self, name: str) -> None:
-        await self.write("INSERT INTO marks VALUES (?) ON CONFLICT DO NOTHING", name)
-
 
 def _row(film: Film) -> tuple[str, int, int, int, str, str]:
     """Returns the values of all columns except the key."""

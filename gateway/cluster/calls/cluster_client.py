@@ -197,13 +197,11 @@ class ClusterClient(AbstractAsyncContextManager["ClusterClient"]):
             try:
                 lines = await _objects(node, await self._ask(node, "GET", operation, _MAX_LINES_BYTES))
             except (PeerUnavailable, PeerRefused) as error:
-                if isinstance(error, PeerUnavailable) or error.status != 404:
-                    self._note_failure(node, error)
-                    if node.id not in self._unresponsive:
-                        self._unresponsive.add(node.id)
-                        log.warning("node does not answer", node=node.id, address=node.address, reason=str(error))
-                    return None
-                lines = []  # a node of an earlier version, which does not know the operation
+                self._note_failure(node, error)
+                if node.id not in self._unresponsive:
+                    self._unresponsive.add(node.id)
+                    log.warning("node does not answer", node=node.id, address=node.address, reason=str(error))
+                return None
         if node.id in self._unresponsive:
             self._unresponsive.discard(node.id)
             log.info("node answers again", node=node.id, address=node.address)

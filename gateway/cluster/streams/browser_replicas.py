@@ -20,7 +20,6 @@ from gateway.lib.traffic import TrafficCounts
 from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
 from gateway.live.stream import Stream
-from gateway.media.reordering import has_reordering
 from gateway.media.track import Codec
 from gateway.outputs.browser.picture_sizes import PictureSize, next_size
 from gateway.packaging.rtp.output import KIND
@@ -67,8 +66,6 @@ class BrowserReplicas:
         if video is None:
             return stream
         if video.codec in playable:
-            if has_reordering(video, stream.gop.units()):  # the node with the stream has an earlier version
-                raise OutputError("the node that holds the stream cannot convert it for browsers")
             return stream
         if Codec.H264 not in playable:
             raise OutputError("the viewer supports neither the codec of the stream nor H.264")

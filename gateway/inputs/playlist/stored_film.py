@@ -84,12 +84,7 @@ async def open_film(objects: ObjectStore, item: str, offset: float = 0.0) -> Sto
 
 async def _open_folder(objects: ObjectStore, folder: str, offset: float) -> StoredFilm | None:
     names = names_in(folder)
-    try:
-        return await _open_playlist(objects, names.key(names.playlist), offset)
-    except NoSuchObject:
-        if names.earlier is None:
-            raise
-        return await _open_playlist(objects, names.earlier.key(names.earlier.playlist), offset)
+    return await _open_playlist(objects, names.key(names.playlist), offset)
 
 
 async def _open_playlist(objects: ObjectStore, key: str, offset: float) -> StoredFilm | None:

@@ -207,10 +207,6 @@ def refusal_type(code: int) -> int:
     return code + 1000 if code >= Reject.BAD_REQUEST else code
 
 
-def is_control(datagram: bytes) -> bool:
-    return datagram[0] >= 0x80
-
-
 def control(kind: int, socket: int, stamp: int, content: bytes = b"", information: int = 0, subtype: int = 0) -> bytes:
     """Returns a control packet. stamp: microseconds, 32 bits. socket: id of the receiver's socket."""
     return HEAD.pack(CONTROL | kind << 16 | subtype, information, stamp & MASK32, socket) + content

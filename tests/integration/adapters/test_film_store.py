@@ -127,12 +127,3 @@ async def test_a_search_continues_over_many_films_that_do_not_match(films: FilmS
     for i in range(300):
         await films.add(film(f"n{i:03d}", 2 + i))
     assert keys(await films.newest(5, search="needle")) == ["oldest"]
-
-
-async def test_a_mark_is_remembered(films: FilmStore) -> None:
-    assert not await films.marked("imported")
-    await films.mark("imported")
-    await films.mark("imported")
-    assert await films.marked("imported")
-    assert await films.newest(10) == []
-    await films.check()

@@ -176,7 +176,7 @@ async def test_media_of_unknown_channels_and_keys_are_not_deleted(tmp_path: Path
 
 
 async def test_media_of_an_unknown_channel_can_be_found_and_deleted(tmp_path: Path) -> None:
-    """The channel was deleted by an older version, so its media are not served, but they use space."""
+    """Another program deleted the channel, so its media are not served, but they use space."""
     async with api_of(tmp_path) as (api, folder):
         video = add(folder.root, media_keys.video_key("lost", MS))
         (found,) = await api.json("GET", "/media?channel=lost")

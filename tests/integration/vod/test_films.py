@@ -1,4 +1,4 @@
-"""Films exist longer than their jobs: titles, search, deletion, import of older films, and pages."""
+"""Films exist longer than their jobs: titles, search, deletion, and pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from gateway.ports.bin_keys import in_bin
 from gateway.ports.errors import FilmInUse, NoSuchFilm
 from gateway.ports.films import Film, FilmState
-from gateway.ports.jobs import VOD, JobState, StoredJob
+from gateway.ports.jobs import JobState
 from gateway.ports.vod_names import names_of
 from tests.support import films
 from tests.support.gateway import Gateway, Reply, http
@@ -31,8 +31,8 @@ def put(at: Bench, **objects: bytes) -> None:
         path.write_bytes(data)
 
 
-def older_film(at: Bench, folder: str) -> None:
-    """Creates the files of a film of an older version, which has no record."""
+def film_files(at: Bench, folder: str) -> None:
+    """Creates the files of a film without its record."""
     base = folder.rpartition("/")[2]
     files = {f"{base}.m3u8": b"#EXTM3U\n", f"{base}stream.m3u8": PLAYLIST, f"{base}stream_00001.ts": bytes(188)}
     put(at, **{f"{folder}/{name}": data for name, data in (files | {"thumbnail.0000000.jpg": b"\xff\xd8"}).items()})
@@ -82,7 +82,7 @@ async def test_a_failed_film_shows_its_reason_and_can_be_deleted(tmp_path: Path)
 
 async def test_a_deletion_removes_only_the_files_of_the_film(tmp_path: Path) -> None:
     async with bench(tmp_path, run=False) as at:
-        older_film(at, "shows/one")
+        film_files(at, "shows/one")
         put(
             at, **{"shows/one/notes.txt": b"mine", "shows/one/extra/extra.m3u8": b"another", "shows/one.mp4": b"source"}
         )
@@ -118,7 +118,7 @@ async def test_no_job_starts_for_a_film_that_is_being_deleted(tmp_path: Path) ->
 
 async def test_an_interrupted_deletion_is_completed(tmp_path: Path) -> None:
     async with bench(tmp_path) as at:
-        older_film(at, "shows/one")
+        film_files(at, "shows/one")
         await at.studio.films.store.add(Film("shows/one", "One", 1.0, state=FilmState.DELETING))
         await at.studio.films._round()
         assert not (at.root / "shows/one/one.m3u8").exists()
@@ -137,25 +137,6 @@ async def test_films_of_ended_processes_are_completed(tmp_path: Path) -> None:
         found = {key: await at.studio.films.get_visible(key) for key in ("My holiday", "lost", "next")}
         assert [film.state for film in found.values()] == [FilmState.READY, FilmState.ERROR, FilmState.PROCESSING]
         assert found["My holiday"].files == {"hls": names.key(names.master)}
-
-
-async def test_films_of_older_versions_are_listed_once(tmp_path: Path) -> None:
-    async with bench(tmp_path, run=False) as at:
-        older_film(at, "one")
-        older_film(at, "deep/er/two")
-        put(at, **{"c1/vod-1700000000000.m3u8": b"#EXTM3U\n", "c1/720p/1700000000000.ts": b"", "plain.mp4": b""})
-        done = StoredJob("1-a", VOD, "s3://b/My holiday.mp4", 5.0, 6.0, JobState.COMPLETE, 100, {"hls": "one/one.m3u8"})
-        await at.store.add(done)
-        await at.studio.films._import.run()
-        assert await listed(at) == ["deep/er/two", "one"]
-        first, second = await at.studio.films.store.newest(2)
-        assert (first.title, first.duration) == ("two", 12.5)
-        assert (second.title, second.created, second.size) == ("My holiday", 5.0, 8 + len(PLAYLIST) + 188 + 2)
-        assert second.files == {"hls": "one/one.m3u8", "thumbnail": "one/thumbnail.0000000.jpg"}
-        await at.studio.films.delete("one")
-        older_film(at, "later")
-        await at.studio.films._import.run()
-        assert await listed(at) == ["deep/er/two"]
 
 
 async def test_an_upload_without_data_is_not_listed(tmp_path: Path) -> None:

@@ -317,12 +317,6 @@ async def test_invalid_rights_are_refused(studio: Studio, rights: dict[str, Any]
     assert (response.status, (await response.json())["field"]) == (400, field)
 
 
-async def test_a_user_without_a_stored_role_is_an_administrator(studio: Studio):
-    stored = {"password": {}, "created": 1.0, "changed": 1.0, "mark": "m"}  # from before there were roles
-    await studio.api.authenticators.store.put("user", "eva", stored)
-    assert len(await (await sign_in(studio.api)).json("GET", "/users")) == 1
-
-
 async def test_a_stream_key_gives_access_only_to_the_server_list(studio: Studio):
     key = (await studio.api.json("GET", f"/videostream/{studio.own}"))["key"]
     studio.api.client.session.cookie_jar.clear()

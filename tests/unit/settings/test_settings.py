@@ -337,13 +337,6 @@ def test_the_error_for_an_unknown_profile_lists_the_known_ones(profile):
     assert re.fullmatch(r"no profile .+; there (is|are) .*container.*", refused(profile=profile))
 
 
-def test_options_that_are_constants_now_are_accepted_and_ignored(tmp_path: Path):
-    file = tmp_path / "old.toml"
-    file.write_text("[edge]\nstale = 6\n[vod]\njob_turn = 900\n[webrtc]\ntcp_first_check = 3\n")
-    environ = {"MILLRACE_INPUTS__STEADY": "3"}
-    assert load(config=file, environ=environ, overrides=["webrtc.tcp_first_check=1"]) == load(environ={})
-
-
 @pytest.mark.parametrize(
     ("override", "said"),
     [

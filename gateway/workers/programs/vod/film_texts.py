@@ -12,7 +12,7 @@ from gateway.formats.hls.subtitles import subtitle_playlist
 from gateway.formats.mp4.init import short_language
 from gateway.formats.ts.pes import find_first_pts
 from gateway.media.caption_cue import CaptionCue
-from gateway.media.labels import quotable
+from gateway.media.labels import printable
 from gateway.ports.films import MAX_CAPTIONS, FilmCaptions
 from gateway.ports.vod_names import MAX_LANGUAGE, VodNames, reference
 from gateway.workers.programs.vod.continuous_timeline import VOD_CLOCK
@@ -87,7 +87,7 @@ def _describe(stream: Any, used: set[str]) -> FilmCaptions:
     """Returns language and label. A second track in a language gets a private subtag (RFC 5646 §2.2.7)."""
     language = short_language(stream.language or "") or _UNKNOWN
     title = stream.metadata.get("title") or stream.metadata.get("name") or ""
-    label = quotable(title).strip()[:_MAX_LABEL] or language
+    label = printable(title).replace('"', "").strip()[:_MAX_LABEL] or language
     number = 1
     while (tag := language if number == 1 else f"{language}-x-{number}") in used:
         number += 1

@@ -46,12 +46,10 @@ async def test_a_playlist_that_cannot_be_played_is_refused(tmp_path: Path, text:
 
 
 @pytest.mark.parametrize("item", ["talks/my film/", "talks/my film.mp4"])
-@pytest.mark.parametrize("name", ["my film", "my-film-41f2fac1"])
-async def test_segments_are_those_that_the_playlist_refers_to(name: str, item: str, tmp_path: Path) -> None:
+async def test_segments_are_those_that_the_playlist_refers_to(item: str, tmp_path: Path) -> None:
     folder = tmp_path / "talks" / "my film"
     folder.mkdir(parents=True)
-    reference = f"{name}stream_00001.ts".replace(" ", "%20")
-    (folder / f"{name}stream.m3u8").write_text(f"#EXTM3U\n#EXTINF:1,\n{reference}\n#EXT-X-ENDLIST\n")
-    (folder / f"{name}stream_00001.ts").write_bytes(b"media")
+    (folder / "my filmstream.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nmy%20filmstream_00001.ts\n#EXT-X-ENDLIST\n")
+    (folder / "my filmstream_00001.ts").write_bytes(b"media")
     film = await open_film(LocalObjects(tmp_path), item)
     assert film is not None and await film.reader(0, 100) == b"media"
