@@ -114,7 +114,7 @@ EXTREMES = {
     "n" * 255: "a long name",
     "size": 1,  # reserved words
     "values": {"names": [[], {}, ""]},
-    "no letters": "\0\t\x7f\u2028\uffff",
+    "no letters": "\x01\t\x7f\u2028\uffff",
     "beyond the basic plane": "🎥",
 }
 

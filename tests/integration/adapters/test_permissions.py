@@ -97,6 +97,7 @@ async def _use_channels(stores: Stores) -> None:
     await channels.add({"id": "named", "key": "1-b", "slug": "lobby"})
     await channels.update("named", {"slug": "hall"})
     await channels.list()
+    await channels.get_many(["plain", "named"])
     await channels.delete("named", 1.0)
     await channels.list_deleted()
     await channels.remove_deleted("named")

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import pytest_asyncio
+import structlog
 
 from gateway.adapters.local.credentials import AdminToken, admin_token
 from gateway.adapters.local.stores import SqliteConsole
@@ -49,15 +49,14 @@ async def test_of_two_machines_that_start_together_one_has_the_token(tmp_path: P
     assert [token.verifier.verify(texts[0]) for token in tokens] == [True, True]
 
 
-async def test_a_damaged_entry_leaves_the_own_token(
-    tmp_path: Path, store: SqliteConsole, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_damaged_entry_leaves_the_own_token(tmp_path: Path, store: SqliteConsole) -> None:
     token = machine(tmp_path, "first")
     text = token.make()
     assert token.store()
     await store.put(KIND, KIND, {"hash": "sha256:1"})
-    await SharedAdminToken(token, store).look()
-    assert "holds no hash of a token" in capsys.readouterr().out
+    with structlog.testing.capture_logs() as logs:
+        await SharedAdminToken(token, store).look()
+    assert ["holds no hash of a token" in line["reason"] for line in logs] == [True]
     assert token.verifier.verify(text)
 
 

@@ -122,7 +122,7 @@ async def test_the_session_cookie_is_http_only_and_same_site(api: Admin):
 @pytest.mark.parametrize(
     ("name", "password"),
     [("", "wrong"), ("", ""), ("eva", "wrong"), ("nobody", PASSWORD), ("eva", ""), ("../eva", PASSWORD),
-     ("e" * 64, "x"), ("eva\u0000", PASSWORD), ("EVA", PASSWORD)],
+     ("e" * 64, "x"), ("EVA", PASSWORD)],
 )  # fmt: skip
 async def test_a_wrong_name_and_a_wrong_password_give_the_same_refusal(api: Admin, name: str, password: str):
     await user(api)
@@ -134,7 +134,7 @@ async def test_a_wrong_name_and_a_wrong_password_give_the_same_refusal(api: Admi
 @pytest.mark.parametrize(
     ("body", "field"),
     [({"password": 5}, "password"), ({"password": "x" * 1025}, "password"), ({"name": [], "password": "x"}, "name"),
-     ({"name": "n" * 65, "password": "x"}, "name")],
+     ({"name": "n" * 65, "password": "x"}, "name"), ({"name": "eva\u0000", "password": PASSWORD}, "name")],
 )  # fmt: skip
 async def test_a_malformed_login_gives_400(api: Admin, body: dict[str, Any], field: str):
     response = await Browser(api).ask("POST", "/login", body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
+import structlog
 
 from gateway.cluster.members.node_list import READ_SECONDS, NodeList
 from gateway.lib.tasks import Tasks
@@ -64,14 +64,17 @@ async def test_a_list_that_is_kept_fresh_is_read_without_requests(monkeypatch) -
                 await asyncio.sleep(0.005)
 
 
-def test_nodes_with_another_secret_in_one_registry_are_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nodes_with_another_secret_in_one_registry_are_told_once() -> None:
     nodes = NodeList(Registry(), Clock(100.0))  # type: ignore[arg-type]
     marks = {"a": fleet_mark("one"), "b": fleet_mark("one"), "old": None, "none": ""}
     rows = [Node(id, NodeRole.GATEWAY, f"{id}:80", 1, shown={"fleet": mark}) for id, mark in marks.items()]
-    nodes.observe(rows)
-    assert "two fleets" not in capsys.readouterr().out
     other = Node("c", NodeRole.GATEWAY, "c:80", 1, shown={"fleet": fleet_mark("two")})
-    for _ in range(3):
-        nodes.observe([*rows, other])
-    told = capsys.readouterr().out
-    assert told.count("two fleets share one registry") == 1 and "c:80" in told and fleet_mark("two") not in told
+    with structlog.testing.capture_logs() as logs:
+        nodes.observe(rows)
+        assert not logs
+        for _ in range(3):
+            nodes.observe([*rows, other])
+    (line,) = logs
+    assert (
+        "two fleets share one registry" in line["event"] and "c:80" in str(line) and fleet_mark("two") not in str(line)
+    )
