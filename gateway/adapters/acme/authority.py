@@ -158,6 +158,7 @@ class Authority:
         """
         body = response.raw.read(_MAX_ANSWER + 1, decode_content=True)
         if len(body) > _MAX_ANSWER:
+            response.close()
             raise errors.Error(f"an answer has more than {_MAX_ANSWER} bytes")
         response.raw = io.BytesIO(body)
         if response.status_code in (429, 503):
