@@ -101,7 +101,8 @@ async def test_a_push_goes_on_at_another_node_that_was_faster(tmp_path: Path) ->
         held = c.one.hub.find("c1")
         assert held is not None
         held.attach(viewer)
-        await until(lambda: held.publisher)
+        await until(lambda: sum(unit.key for unit in viewer.units) >= 2)  # what was pushed since the last key frame
+        assert held.publisher is not None
         publisher.push(picture(1000, key=True), time.monotonic())
         await until(lambda: sum(unit.key for unit in viewer.units) >= 3)
         assert [unit.dts for unit in viewer.units] == sorted(unit.dts for unit in viewer.units)
