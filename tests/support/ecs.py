@@ -30,7 +30,7 @@ _SIGNED = re.compile(
     r"SignedHeaders=\S+, Signature=[0-9a-f]{64}"
 )
 # Fargate's CPU units and the memory (MiB) that each allows, for the sizes that Millrace uses.
-_FARGATE = {
+FARGATE = {
     256: {512, 1024, 2048},
     512: set(range(1024, 4097, 1024)),
     1024: set(range(2048, 8193, 1024)),
@@ -194,7 +194,7 @@ class Ecs:
         if not 1 <= len(network["subnets"]) <= 16 or len(network.get("securityGroups", ())) > 5:
             raise Refusal("InvalidParameterException", "1 to 16 subnets, at most 5 security groups")
         cpu, memory = int(overrides.get("cpu", 256)), int(overrides.get("memory", 512))
-        if memory not in _FARGATE.get(cpu, ()):
+        if memory not in FARGATE.get(cpu, ()):
             raise Refusal("ClientException", "No Fargate configuration exists for given values.")
 
     def _list_tasks(self, request: dict[str, Any]) -> dict[str, Any]:

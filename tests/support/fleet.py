@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,15 @@ def sharing(folder: Path, count: int, **more: str) -> Iterator[list[Gateway]]:
         "MILLRACE_SIGNING__SECRET": "what the keys are signed with",
         **more,
     }
+    with started(folder, count, settings) as gateways:
+        for gateway in gateways:
+            until(lambda gateway=gateway: len(nodes(gateway)) == count, "all nodes know of each other")
+        yield gateways
+
+
+@contextlib.contextmanager
+def started(folder: Path, count: int, settings: Mapping[str, str]) -> Iterator[list[Gateway]]:
+    """Starts gateways with the same settings, each with a data folder of its own."""
     with contextlib.ExitStack() as stack:
         gateways = []
         for number in range(count):
@@ -29,8 +38,6 @@ def sharing(folder: Path, count: int, **more: str) -> Iterator[list[Gateway]]:
             stack.callback(end, gateways[-1])
         for gateway in gateways:
             gateway.wait_ready()
-        for gateway in gateways:
-            until(lambda gateway=gateway: len(nodes(gateway)) == count, "all nodes know of each other")
         yield gateways
 
 

@@ -25,7 +25,7 @@ from gateway.channels.channel import COMPUTED
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from tests.support.clients import Program, push, until
 from tests.support.cores import Cores
-from tests.support.fleet import end
+from tests.support.fleet import end, started
 from tests.support.gateway import Channel, Edge, Gateway, http
 from tests.support.ivs import ivs_api
 from tests.support.media import Film
@@ -128,19 +128,6 @@ def millrace(settings: Mapping[str, str], *arguments: str) -> tuple[int, str]:
 
 
 # ---- the nodes ----
-
-
-@contextlib.contextmanager
-def started(folder: Path, count: int, settings: Mapping[str, str]) -> Iterator[list[Gateway]]:
-    with contextlib.ExitStack() as stack:
-        gateways = []
-        for number in range(count):
-            (own := folder / f"node{number}").mkdir()
-            gateways.append(Gateway(own, **settings))
-            stack.callback(end, gateways[-1])
-        for gateway in gateways:
-            gateway.wait_ready()
-        yield gateways
 
 
 def data_of(gateway: Gateway) -> dict[str, str]:

@@ -10,19 +10,12 @@ from typing import Any
 import pytest
 
 from tests.support.cloudformation import Stack, read
+from tests.support.ecs import FARGATE
 from tests.unit.deploy.test_aws_templates import TEMPLATES, VARIANTS, data, deployed, listed
 
 Properties = dict[str, Any]
 Check = Callable[[Properties], bool]
 
-# Fargate: MiB that a task may have, by its CPU units.
-_FARGATE = {
-    256: {512, 1024, 2048},
-    512: set(range(1024, 4097, 1024)),
-    1024: set(range(2048, 8193, 1024)),
-    2048: set(range(4096, 16385, 1024)),
-    4096: set(range(8192, 30721, 1024)),
-}
 _LOG_DAYS = {1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653}
 _METHODS = (
     {"GET", "HEAD"},
@@ -116,7 +109,7 @@ def _conditions(rule: Properties) -> bool:
 
 
 def _task_size(task: Properties) -> bool:
-    return int(task["Memory"]) in _FARGATE[int(task["Cpu"])]
+    return int(task["Memory"]) in FARGATE[int(task["Cpu"])]
 
 
 def _containers(task: Properties) -> list[Properties]:
