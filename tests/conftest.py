@@ -12,11 +12,13 @@ import os
 from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 from hypothesis import Phase, settings
 
+from tests.support import cpu_times
 from tests.support.file_times import add, by_file, over_budget, recorded
 from tests.support.ministack import ministack_server, ministack_url
 from tests.support.moto import moto_url
@@ -65,9 +67,11 @@ def _close_without_connections(loop: BaseSelectorEventLoop) -> None:
     assert not protocols, f"the test left connections open, of {protocols}"
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """The workers find the folder of this run in their environment."""
     run_folder()
+    if "TEST_TIMES" in os.environ and config.getoption("numprocesses", None):
+        config.pluginmanager.register(_MeterOfWorkers())
     BaseSelectorEventLoop.close = _close_without_connections  # type: ignore[method-assign]
 
 
@@ -81,6 +85,32 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
         gc.enable()
         gc.set_threshold(50_000, 50, 50)
+
+
+_meter = cpu_times.FileMeter()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """Measures the CPU of each test file, with the ends of its fixtures."""
+    result = yield
+    file = item.nodeid.partition("::")[0]
+    if "TEST_TIMES" in os.environ and (nextitem is None or nextitem.nodeid.partition("::")[0] != file):
+        _meter.ends(file)
+    return result
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tells the process that collects the results of all workers."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["cpu"] = dict(_meter.seconds)
+
+
+class _MeterOfWorkers:
+    """Reads what the workers of pytest-xdist measured."""
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        cpu_times.add(node.workeroutput["cpu"] if hasattr(node, "workeroutput") else {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
