@@ -5,10 +5,10 @@ from playwright.async_api import Browser, expect
 
 from tests.support.browser import axe
 from tests.support.console import signed_in
+from tests.support.link_conditions import Conditions
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.srt_link import srt_push, udp_link
-from tests.support.udp_link import Conditions
 
 FILM = Film("srt-link", 120)
 

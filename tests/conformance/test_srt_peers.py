@@ -11,13 +11,13 @@ from tests.support.clients import Program, pull, push, take_of, until, whole_fra
 from tests.support.free_ports import free_port
 from tests.support.gateway import Gateway
 from tests.support.gosrt import gosrt_play, gosrt_push
+from tests.support.link_conditions import Conditions
 from tests.support.media import PLAIN, Film, Take, judge
 from tests.support.mediamtx import mediamtx_program
 from tests.support.packet_capture import PacketCapture, dissected
 from tests.support.shared_gateway import shared_gateway
 from tests.support.srt import srt_push
 from tests.support.srt_link import srt_url, udp_link
-from tests.support.udp_link import Conditions
 
 PASSPHRASE = "a passphrase of 25 letters"
 LONG = Film("srt-peers", seconds=60)

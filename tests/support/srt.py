@@ -84,7 +84,7 @@ class ThinLink:
 
 @contextlib.contextmanager
 def thin_link(target: int, **conditions: float | str) -> Iterator[ThinLink]:
-    """Runs a thin link to a port. conditions: see `udp_link.Conditions`."""
+    """Runs a thin link to a port. conditions: see `link_conditions.Conditions`."""
     options = [word for name, value in conditions.items() for word in (f"--{name}", str(value))]
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.udp_link", "0", str(target), *options],

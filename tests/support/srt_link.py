@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from tests.support import srt
 from tests.support.clients import Program
 from tests.support.gateway import Channel
+from tests.support.link_conditions import Conditions
 from tests.support.media import Film
-from tests.support.udp_link import Conditions, UdpLink
+from tests.support.udp_link import UdpLink
 
 
 @contextlib.contextmanager

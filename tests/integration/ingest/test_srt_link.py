@@ -8,11 +8,11 @@ from typing import Any
 from tests.support.clients import pull, push, so_far, until
 from tests.support.fleet import sharing
 from tests.support.gateway import Channel, Gateway
+from tests.support.link_conditions import Conditions
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.srt_link import srt_push, srt_push_with_black, udp_link
 from tests.support.srtla_sender import SrtlaSender
-from tests.support.udp_link import Conditions
 
 FILM = Film("srt-link", 120)
 LINK_CODES = {"link_loss", "link_latency_low"}
