@@ -8,7 +8,7 @@ from tests.support import srt
 from tests.support.clients import Program
 from tests.support.gateway import Channel
 from tests.support.link_conditions import Conditions
-from tests.support.media import Film
+from tests.support.media import Film, made_once
 from tests.support.udp_link import UdpLink
 
 
@@ -35,24 +35,16 @@ def srt_url(channel: Channel, port: int, key: str = "", input: str = "") -> str:
     return f"srt://127.0.0.1:{port}?streamid={name}&latency=120000&pkt_size=1316"
 
 
-def srt_push(channel: Channel, film: Film, port: int, *, loop: bool = False, key: str = "", input: str = "") -> Program:
-    """ffmpeg that publishes the film to a channel. port, key, input: see `srt_url`."""
-    return srt.srt_push(film, srt_url(channel, port, key, input), loop=loop)
+def srt_push(channel: Channel, film: Film, port: int, *, key: str = "", input: str = "") -> Program:
+    """ffmpeg that publishes the film to a channel, again and again. port, key, input: see `srt_url`."""
+    return srt.srt_push(film, srt_url(channel, port, key, input), loop=True)
 
 
 def srt_push_with_black(channel: Channel, port: int, begin: int, end: int) -> Program:
-    """ffmpeg that publishes a live test picture, black between two seconds: then it needs less than 150 kbit/s."""
+    """ffmpeg that publishes a test picture, black between two seconds: then it needs less than 150 kbit/s."""
     picture = f"testsrc2=size=320x180:rate=25,drawbox=enable='between(t,{begin},{end})':t=fill:color=black"
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", picture, "-re", "-f", "lavfi"]
-    command += [
-        "-i",
-        "anoisesrc=amplitude=0.2:sample_rate=48000",
-        "-c:v",
-        "libx264",
-        "-preset",
-        "ultrafast",
-        "-g",
-        "25",
-    ]
-    command += ["-pix_fmt", "yuv420p", "-b:v", "800k", "-c:a", "aac", "-b:a", "64k", "-f", "mpegts"]
-    return Program([*command, srt_url(channel, port)])
+    command = ["ffmpeg", "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "anoisesrc=amplitude=0.2:sample_rate=48000"]
+    command += ["-t", str(end + 15), "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-pix_fmt", "yuv420p"]
+    film = made_once("ts", [*command, "-b:v", "800k", "-c:a", "aac", "-b:a", "64k", "-f", "mpegts"])
+    push = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-i", str(film), "-c", "copy", "-f", "mpegts"]
+    return Program([*push, srt_url(channel, port)])
