@@ -37,14 +37,17 @@ from tests.support.gateway import Channel, Gateway
 from tests.support.media import FRAMES_PER_SECOND, Film, judge
 from tests.support.run_delay import run_delay
 from tests.support.shared_gateway import shared_gateway
-from tests.support.srt import Peer, call, srt_push
+from tests.support.srt import PATIENT, Peer, call, srt_push
 
 FILM = Film("srt-hostile", seconds=40)
 SECONDS = 2.0  # of a flood
-LATENCY = "latency=1000000"  # microseconds: also on a busy machine every frame comes in time
 
 gateway = shared_gateway(
-    "ffmpeg", films=[FILM], MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="0.1"
+    "ffmpeg",
+    films=[FILM],
+    MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0",
+    MILLRACE_STREAM__WAIT_FOR_PUBLISHER="0.1",
+    **PATIENT,
 )
 
 
@@ -176,9 +179,9 @@ def watched(gateway: Gateway) -> Iterator[Channel]:
     """An honest push and an honest viewer, who gets every frame until the end of the block."""
     channel = gateway.channel()
     FILM.hashes()
-    with srt_push(FILM, channel.srt_push, LATENCY) as publisher:
+    with srt_push(FILM, channel.srt_push) as publisher:
         channel.wait_live()
-        with pull(f"{channel.srt}&{LATENCY}", seconds=None) as viewer:
+        with pull(channel.srt, seconds=None) as viewer:
             until(lambda: so_far(viewer).video, "it plays", 30)
             yield channel
             seen = len(so_far(viewer).video)
