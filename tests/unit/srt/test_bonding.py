@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
 from gateway.lib.tasks import Tasks
-from gateway.srt.bonding import GROUP_SECONDS, MAX_LINKS
+from gateway.protocols.srt.packets import ControlType, control
+from gateway.srt.bonding import GROUP_SECONDS, MAX_LINKS, BondedGroup
 from gateway.srt.link import PATH_SECONDS
 from tests.support.link_conditions import Conditions
 from tests.unit.protocols.srt.film import film_of, lost_pictures
@@ -114,3 +117,49 @@ async def test_the_caller_is_told_the_end_on_its_links(clock: Clock) -> None:
         push.received.link.close("kicked")
         push.run(1)
         assert push.connection.ended == "the peer has closed"
+
+
+# ---- what goes on which link ----
+
+
+class _Sink:
+    """The way to one address. sent: what went."""
+
+    def __init__(self, address: str) -> None:
+        self.address, self.sent = address, list[bytes]()
+
+    def accept(self) -> None: ...
+
+    def send(self, datagrams: Sequence[bytes]) -> int:
+        self.sent += datagrams
+        return len(datagrams)
+
+
+ACK, NAK, KEEP_ALIVE = (control(kind, 1, 0) for kind in (ControlType.ACK, ControlType.NAK, ControlType.KEEPALIVE))
+
+
+def group_of(*sinks: _Sink, credit: int) -> BondedGroup:
+    """A group whose first link has brought the last packet. credit: bytes that each may get."""
+    group = BondedGroup(Mock(), b"id", cast(Any, sinks[0]))
+    for sink in sinks:
+        assert group.join(cast(Any, sink))
+    links = list(group.links.values())
+    for link in links:
+        link.credit = credit
+    group.receive(links[0], (KEEP_ALIVE,), (0.0,))
+    return group
+
+
+def test_answers_go_on_all_links_that_are_up_and_other_packets_on_the_last_one(clock: Clock) -> None:
+    last, other, silent = sinks = [_Sink(address) for address in ADDRESSES]
+    group = group_of(*sinks, credit=1_000)
+    list(group.links.values())[2].heard = clock.now - PATH_SECONDS
+    group.send([ACK, KEEP_ALIVE, NAK])
+    assert (last.sent, other.sent, silent.sent) == ([ACK, KEEP_ALIVE, NAK], [ACK, NAK], [])
+
+
+def test_an_address_gets_no_more_bytes_than_came_from_it(clock: Clock) -> None:
+    sink = _Sink(ADDRESSES[0])
+    group = group_of(sink, credit=2 * len(ACK) + 1)
+    assert group.send([ACK] * 5) == 2
+    assert sink.sent == [ACK] * 2
