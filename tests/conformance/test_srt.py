@@ -182,22 +182,9 @@ NOISE = ("-f", "lavfi", "-i", "anoisesrc=amplitude=0.2:sample_rate=48000:seed=7"
 
 
 def send(path: Path, url: str, ffmpeg: str = "ffmpeg") -> Program:
-    command = [
-        ffmpeg,
-        "-nostdin",
-        "-v",
-        "error",
-        "-re",
-        "-stream_loop",
-        "-1",
-        "-i",
-        str(path),
-        "-map",
-        "0",
-        "-c",
-        "copy",
-    ]
-    return Program([*command, "-f", "mpegts", url])
+    """ffmpeg that publishes a transport stream in real time, again and again."""
+    command = [ffmpeg, "-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(path)]
+    return Program([*command, "-map", "0", "-c", "copy", "-f", "mpegts", url])
 
 
 def encoded(*sounds: tuple[str, str]) -> Path:

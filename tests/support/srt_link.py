@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests.support import srt
 from tests.support.clients import Program
@@ -40,11 +41,15 @@ def srt_push(channel: Channel, film: Film, port: int, *, key: str = "", input: s
     return srt.srt_push(film, srt_url(channel, port, key, input), loop=True)
 
 
-def srt_push_with_black(channel: Channel, port: int, begin: int, end: int) -> Program:
-    """ffmpeg that publishes a test picture, black between two seconds: then it needs less than 150 kbit/s."""
+def film_with_black(begin: int, end: int) -> Path:
+    """A test picture with sound, black between two seconds: then it needs less than 150 kbit/s. Made once per run."""
     picture = f"testsrc2=size=320x180:rate=25,drawbox=enable='between(t,{begin},{end})':t=fill:color=black"
     command = ["ffmpeg", "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "anoisesrc=amplitude=0.2:sample_rate=48000"]
-    command += ["-t", str(end + 15), "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-pix_fmt", "yuv420p"]
-    film = made_once("ts", [*command, "-b:v", "800k", "-c:a", "aac", "-b:a", "64k", "-f", "mpegts"])
-    push = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-i", str(film), "-c", "copy", "-f", "mpegts"]
-    return Program([*push, srt_url(channel, port)])
+    command += ["-t", str(end + 25), "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-pix_fmt", "yuv420p"]
+    return made_once("ts", [*command, "-b:v", "800k", "-c:a", "aac", "-b:a", "64k", "-f", "mpegts"])
+
+
+def srt_push_file(channel: Channel, port: int, film: Path) -> Program:
+    """ffmpeg that publishes a transport stream once, in real time."""
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-i", str(film), "-c", "copy", "-f", "mpegts"]
+    return Program([*command, srt_url(channel, port)])

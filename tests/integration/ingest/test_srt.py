@@ -35,10 +35,10 @@ gateway = shared_gateway(
 
 @pytest.fixture(scope="module")
 def secret() -> Iterator[Gateway]:
-    """A gateway with a passphrase for all channels."""
+    """A gateway with a passphrase for all channels, and a second for the first media of a push."""
     need("ffmpeg")
-    settings = {"LIMITS__REFUSALS_PER_MINUTE": "0", "LIMITS__FIRST_MEDIA": "1"}
-    with running(MILLRACE_SRT__PASSPHRASE=SECRET, **{f"MILLRACE_{n}": v for n, v in settings.items()}) as gateway:
+    limits = {"MILLRACE_LIMITS__REFUSALS_PER_MINUTE": "0", "MILLRACE_LIMITS__FIRST_MEDIA": "1"}
+    with running(MILLRACE_SRT__PASSPHRASE=SECRET, **limits) as gateway:
         yield gateway
 
 

@@ -121,7 +121,7 @@ def test_a_playlist_that_is_always_on_air_is_live_without_a_push(gateway: Gatewa
     item = {"name": "tv", "kind": "playlist", "items": [key, "shows/gone.mp4"], "always": True}
     channel = with_inputs(gateway, item)
     channel.wait_live()
-    with clients.pull(channel.url("live.flv"), seconds=8) as player:
+    with clients.pull(channel.url("live.flv"), seconds=8.5) as player:
         take = clients.take_of(player)
     steps = [b.time - a.time for a, b in zip(take.video, take.video[1:], strict=False)]
     assert len(take.video) > 200
