@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.support import cpu_times
 from tests.support.file_times import add, by_file, over_budget, recorded
@@ -38,10 +38,21 @@ __all__ = [
 # Making a failing timetable smaller runs it thousands of times: minutes in which nothing is told.
 _WITHOUT_SHRINKING = (Phase.explicit, Phase.generate)
 
+# On a busy machine examples are made slowly, and that is no fault.
+_AT_ANY_SPEED = (HealthCheck.too_slow,)
+
 settings.register_profile(
-    "default", derandomize=True, deadline=None, database=None, phases=_WITHOUT_SHRINKING, max_examples=40
+    "default",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=_WITHOUT_SHRINKING,
+    max_examples=40,
+    suppress_health_check=_AT_ANY_SPEED,
 )
-settings.register_profile("search", deadline=None, print_blob=True, max_examples=500)
+settings.register_profile(
+    "search", deadline=None, print_blob=True, max_examples=500, suppress_health_check=_AT_ANY_SPEED
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # moto's server tells every request; where a test has switched our log on, that would be what a command says.

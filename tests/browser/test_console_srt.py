@@ -5,10 +5,10 @@ from playwright.async_api import Browser, expect
 
 from tests.support.browser import axe
 from tests.support.console import signed_in
+from tests.support.link_conditions import Conditions
 from tests.support.media import Film
 from tests.support.shared_gateway import shared_gateway
 from tests.support.srt_link import srt_push, udp_link
-from tests.support.udp_link import Conditions
 
 FILM = Film("srt-link", 120)
 
@@ -22,7 +22,7 @@ async def test_the_channel_page_shows_the_link_and_its_faults(browser: Browser, 
     channel = gateway.channel(videoname="Van", inputs=[{"kind": "push", "name": "main"}, {"kind": "slate"}])
     with (
         udp_link(gateway.ports["srt"], Conditions(loss=5, delay=30)) as thin,
-        srt_push(channel, FILM, thin.port, loop=True),
+        srt_push(channel, FILM, thin.port),
     ):
         channel.wait_live()
         async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:

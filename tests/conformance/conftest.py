@@ -8,13 +8,14 @@ import pytest
 from tests.support.clients import push
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import Film
+from tests.support.srt import PATIENT
 from tests.support.tools import need
 
 
 @pytest.fixture(scope="package")
 def gateway() -> Iterator[Gateway]:
     """The gateway that every client here talks to."""
-    with running(MILLRACE_STREAM__LINGER="2") as instance:
+    with running(MILLRACE_STREAM__LINGER="2", **PATIENT) as instance:
         yield instance
 
 

@@ -25,6 +25,8 @@ from tests.support.clients import Program
 from tests.support.media import Film
 from tests.support.tools import lacking
 
+# With this latency in milliseconds, every packet comes in time also on a busy machine.
+PATIENT = {"MILLRACE_SRT__LATENCY": "1000"}
 SRTLA_SEND = os.environ.get("SRTLA_SEND", "")  # of BELABOX, built from its source
 
 
@@ -84,7 +86,7 @@ class ThinLink:
 
 @contextlib.contextmanager
 def thin_link(target: int, **conditions: float | str) -> Iterator[ThinLink]:
-    """Runs a thin link to a port. conditions: see `udp_link.Conditions`."""
+    """Runs a thin link to a port. conditions: see `link_conditions.Conditions`."""
     options = [word for name, value in conditions.items() for word in (f"--{name}", str(value))]
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.udp_link", "0", str(target), *options],

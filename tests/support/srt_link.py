@@ -3,12 +3,14 @@
 import contextlib
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests.support import srt
 from tests.support.clients import Program
 from tests.support.gateway import Channel
-from tests.support.media import Film
-from tests.support.udp_link import Conditions, UdpLink
+from tests.support.link_conditions import Conditions
+from tests.support.media import Film, made_once
+from tests.support.udp_link import UdpLink
 
 
 @contextlib.contextmanager
@@ -34,24 +36,20 @@ def srt_url(channel: Channel, port: int, key: str = "", input: str = "") -> str:
     return f"srt://127.0.0.1:{port}?streamid={name}&latency=120000&pkt_size=1316"
 
 
-def srt_push(channel: Channel, film: Film, port: int, *, loop: bool = False, key: str = "", input: str = "") -> Program:
-    """ffmpeg that publishes the film to a channel. port, key, input: see `srt_url`."""
-    return srt.srt_push(film, srt_url(channel, port, key, input), loop=loop)
+def srt_push(channel: Channel, film: Film, port: int, *, key: str = "", input: str = "") -> Program:
+    """ffmpeg that publishes the film to a channel, again and again. port, key, input: see `srt_url`."""
+    return srt.srt_push(film, srt_url(channel, port, key, input), loop=True)
 
 
-def srt_push_with_black(channel: Channel, port: int, begin: int, end: int) -> Program:
-    """ffmpeg that publishes a live test picture, black between two seconds: then it needs less than 150 kbit/s."""
+def film_with_black(begin: int, end: int) -> Path:
+    """A test picture with sound, black between two seconds: then it needs less than 150 kbit/s. Made once per run."""
     picture = f"testsrc2=size=320x180:rate=25,drawbox=enable='between(t,{begin},{end})':t=fill:color=black"
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", picture, "-re", "-f", "lavfi"]
-    command += [
-        "-i",
-        "anoisesrc=amplitude=0.2:sample_rate=48000",
-        "-c:v",
-        "libx264",
-        "-preset",
-        "ultrafast",
-        "-g",
-        "25",
-    ]
-    command += ["-pix_fmt", "yuv420p", "-b:v", "800k", "-c:a", "aac", "-b:a", "64k", "-f", "mpegts"]
+    command = ["ffmpeg", "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "anoisesrc=amplitude=0.2:sample_rate=48000"]
+    command += ["-t", str(end + 25), "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-pix_fmt", "yuv420p"]
+    return made_once("ts", [*command, "-b:v", "800k", "-c:a", "aac", "-b:a", "64k", "-f", "mpegts"])
+
+
+def srt_push_file(channel: Channel, port: int, film: Path) -> Program:
+    """ffmpeg that publishes a transport stream once, in real time."""
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-i", str(film), "-c", "copy", "-f", "mpegts"]
     return Program([*command, srt_url(channel, port)])

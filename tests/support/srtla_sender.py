@@ -17,14 +17,14 @@ _REG1, _REG2, _REG3, _KEEPALIVE, _ACK, _NO_GROUP = (
 )
 _LEAST_WINDOW, _FIRST_WINDOW, _MOST_WINDOW = 1.0, 20.0, 60.0
 _SILENT = 4.0  # seconds after which a link is registered again
+MAINTAIN_SECONDS = 0.5
 
 
 @dataclass(eq=False)
 class _Bonded:
-    """A link of the sender: a socket of its own source address. window: packets that may be in flight."""
+    """A link of the sender, by its source address. window: packets that may be in flight."""
 
     address: str
-    socket: socket.socket
     window: float = _FIRST_WINDOW
     flying: dict[int, float] = field(default_factory=dict)
     heard: float = 0.0
@@ -36,71 +36,41 @@ class _Bonded:
         return self.window / (len(self.flying) + 1), -self.carried_at
 
 
-class SrtlaSender:
-    """Bonds links for one caller of SRT, in a thread, after the description in BELABOX's README.
+class SrtlaBonding:
+    """Bonds links for one caller of SRT, after the description in BELABOX's README. It does no I/O.
 
     A data packet goes on the link with the most room; among equal links, on the one that rested longest. The receiver
     acknowledges packets of a link, and a full window grows then. A request for a packet makes the window of the link
     smaller that carried it.
-    target: port of the listener. listen: port for the caller; 0: any. port: the one it got. down: addresses of this
-    host whose links carry nothing.
+    to_links: datagrams to send, each with the address of its link. to_caller: datagrams for the caller. The owner takes
+    both after each call, and calls `maintain` every MAINTAIN_SECONDS.
     """
 
-    def __init__(self, target: int, *addresses: str, listen: int = 0) -> None:
-        self._local = _bound("127.0.0.1", listen)
-        self.port: int = self._local.getsockname()[1]
-        self.down: set[str] = set()
-        self._target = ("127.0.0.1", target)
-        self._links = [_Bonded(address, _bound(address, 0)) for address in addresses]
-        self._caller: tuple[str, int] | None = None
+    def __init__(self, *addresses: str) -> None:
+        self.to_links: list[tuple[str, bytes]] = []
+        self.to_caller: list[bytes] = []
+        self._links = {address: _Bonded(address) for address in addresses}
         self._half, self._id = os.urandom(256), b""
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> SrtlaSender:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        for link in self._links:
-            link.socket.close()
-        self._local.close()
-
-    def _run(self) -> None:
-        register_at = 0.0
-        sockets = {link.socket: link for link in self._links}
-        while not self._over.is_set():
-            ready, _, _ = select.select([self._local, *sockets], [], [], 0.02)
-            now = time.monotonic()
-            for opened in ready:
-                for data, address in _arrived(opened):
-                    if opened is self._local:
-                        self._caller = address
-                        self._forward(data, now)
-                    elif sockets[opened].address not in self.down:
-                        self._receive(sockets[opened], data, now)
-            if now >= register_at:
-                register_at = now + 0.5
-                self._maintain(now)
-
-    def _maintain(self, now: float) -> None:
-        for link in self._links:
+    def maintain(self, now: float) -> None:
+        """Registers the links that are down, and keeps the others."""
+        for link in self._links.values():
             if now - link.heard > _SILENT:
                 link.is_up = False
                 link.flying.clear()
             if not self._id:
-                self._send(self._links[0], _REG1 + self._half)
+                self._send(link, _REG1 + self._half)
                 return
             self._send(link, _KEEPALIVE if link.is_up else _REG2 + self._id)
 
-    def _receive(self, link: _Bonded, data: bytes, now: float) -> None:
+    def receive(self, address: str, data: bytes, now: float) -> None:
+        """Takes a datagram that came on a link."""
+        link = self._links[address]
         link.heard = now
         kind = data[:2]
         if kind == _REG2 and not self._id:
             self._id = data[2:]
-            for each in self._links:
+            for each in self._links.values():
                 self._send(each, _REG2 + self._id)
         elif kind == _REG3:
             link.is_up, link.window = True, _FIRST_WINDOW
@@ -111,32 +81,15 @@ class SrtlaSender:
                 full = len(link.flying) >= link.window
                 if link.flying.pop(number, None) is not None and full:
                     link.window = min(_MOST_WINDOW, link.window + 1 / 3)
-                for each in self._links:
+                for each in self._links.values():
                     if each.is_up and each.window < _FIRST_WINDOW:
                         each.window = min(_FIRST_WINDOW, each.window + 1 / 30)
         elif kind != _KEEPALIVE:
             self._answer(data)
 
-    def _answer(self, data: bytes) -> None:
-        """Passes an answer of SRT on. It also tells what has come, and what is missing."""
-        kind = data[:2]
-        if kind == b"\x80\x02" and len(data) >= 20:
-            number = int.from_bytes(data[16:20], "big")
-            for link in self._links:
-                for passed in [n for n in link.flying if (number - n) & 0x7FFF_FFFF < 1 << 30]:
-                    del link.flying[passed]
-        elif kind == b"\x80\x03":
-            missing = {word & 0x7FFF_FFFF for (word,) in struct.iter_unpack(">I", data[16:])}
-            for link in self._links:
-                for number in missing & link.flying.keys():
-                    del link.flying[number]
-                    link.window = max(_LEAST_WINDOW, link.window - 1)
-        if self._caller is not None:
-            with contextlib.suppress(OSError):
-                self._local.sendto(data, self._caller)
-
-    def _forward(self, data: bytes, now: float) -> None:
-        up = [link for link in self._links if link.is_up]
+    def forward(self, data: bytes, now: float) -> None:
+        """Sends a datagram of the caller on the best link. Without a link it is lost."""
+        up = [link for link in self._links.values() if link.is_up]
         if not up:
             return
         link = max(up, key=lambda link: link.score)
@@ -145,11 +98,84 @@ class SrtlaSender:
             link.carried_at = now
         self._send(link, data)
 
+    def _answer(self, data: bytes) -> None:
+        """Passes an answer of SRT on. It also tells what has come, and what is missing."""
+        kind = data[:2]
+        if kind == b"\x80\x02" and len(data) >= 20:
+            number = int.from_bytes(data[16:20], "big")
+            for link in self._links.values():
+                for passed in [n for n in link.flying if (number - n) & 0x7FFF_FFFF < 1 << 30]:
+                    del link.flying[passed]
+        elif kind == b"\x80\x03":
+            missing = {word & 0x7FFF_FFFF for (word,) in struct.iter_unpack(">I", data[16:])}
+            for link in self._links.values():
+                for number in missing & link.flying.keys():
+                    del link.flying[number]
+                    link.window = max(_LEAST_WINDOW, link.window - 1)
+        self.to_caller.append(data)
+
     def _send(self, link: _Bonded, data: bytes) -> None:
-        if link.address in self.down:
-            return
-        with contextlib.suppress(OSError):
-            link.socket.sendto(data, self._target)
+        self.to_links.append((link.address, data))
+
+
+class SrtlaSender:
+    """`SrtlaBonding` on sockets, in a thread. Each link has a socket of its own source address.
+
+    target: port of the listener. listen: port for the caller; 0: any. port: the one it got. down: addresses of this
+    host whose links carry nothing.
+    """
+
+    def __init__(self, target: int, *addresses: str, listen: int = 0) -> None:
+        self._local = _bound("127.0.0.1", listen)
+        self.port: int = self._local.getsockname()[1]
+        self.down: set[str] = set()
+        self._target = ("127.0.0.1", target)
+        self._bonding = SrtlaBonding(*addresses)
+        self._links = {address: _bound(address, 0) for address in addresses}
+        self._caller: tuple[str, int] | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> SrtlaSender:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        for opened in (self._local, *self._links.values()):
+            opened.close()
+
+    def _run(self) -> None:
+        maintain_at = 0.0
+        addresses = {opened: address for address, opened in self._links.items()}
+        while not self._over.is_set():
+            ready, _, _ = select.select([self._local, *addresses], [], [], 0.02)
+            now = time.monotonic()
+            for opened in ready:
+                for data, sender in _arrived(opened):
+                    if opened is self._local:
+                        self._caller = sender
+                        self._bonding.forward(data, now)
+                    elif addresses[opened] not in self.down:
+                        self._bonding.receive(addresses[opened], data, now)
+            if now >= maintain_at:
+                maintain_at = now + MAINTAIN_SECONDS
+                self._bonding.maintain(now)
+            self._flush()
+
+    def _flush(self) -> None:
+        bonding = self._bonding
+        to_links, bonding.to_links = bonding.to_links, []
+        for address, data in to_links:
+            if address not in self.down:
+                with contextlib.suppress(OSError):
+                    self._links[address].sendto(data, self._target)
+        to_caller, bonding.to_caller = bonding.to_caller, []
+        for data in to_caller:
+            if self._caller is not None:
+                with contextlib.suppress(OSError):
+                    self._local.sendto(data, self._caller)
 
 
 def _bound(host: str, port: int) -> socket.socket:

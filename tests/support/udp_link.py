@@ -1,4 +1,4 @@
-"""A thin UDP link between two programs: loss in bursts, reordering, duplicates, delay, jitter and a rate, by a seed.
+"""A thin UDP link between two programs, with the conditions of `link_conditions`.
 
 Runs as a program: `python -m tests.support.udp_link LISTEN TARGET --loss 5 --delay 20`. It prints its port in one line,
 and its counters as JSON when it ends.
@@ -18,68 +18,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
+from tests.support.link_conditions import Conditions, Way
+
 MAX_QUEUE = 20_000  # datagrams; more are dropped
-
-
-@dataclass
-class Conditions:
-    """What the link does to datagrams. Shares in percent, times in milliseconds, rate in kbit/s (0: no limit).
-
-    burst: mean number of datagrams that are lost together. kill: each of these seconds, the link is down …
-    down: … for so long. only: host of the clients whose link is down then; empty: of all.
-    """
-
-    loss: float = 0.0
-    burst: float = 1.0
-    reorder: float = 0.0
-    duplicate: float = 0.0
-    delay: float = 0.0
-    jitter: float = 0.0
-    rate: float = 0.0
-    queue: float = 500.0
-    kill: float = 0.0
-    down: float = 0.0
-    only: str = ""
-    seed: int = 1
-
-
-@dataclass
-class _Direction:
-    """One direction of the link."""
-
-    conditions: Conditions
-    random: random.Random
-    free_at: float = 0.0  # when the last datagram has left, by the rate
-    is_losing: bool = False
-    received: int = 0
-    lost: int = 0
-
-    def arrivals(self, size: int, now: float, began: float, client: str) -> list[float]:
-        """Returns when copies of a datagram arrive; nothing if it is lost."""
-        c, random = self.conditions, self.random
-        self.received += 1
-        if c.kill and (now - began) % c.kill > c.kill - c.down and c.only in ("", client):
-            self.lost += 1
-            return []
-        # A Gilbert model: a burst of losses ends with the probability 1/burst.
-        share = c.loss / 100
-        begins = share / max(1.0, c.burst * (1 - share))
-        self.is_losing = random.random() >= 1 / c.burst if self.is_losing else random.random() < begins
-        if self.is_losing:
-            self.lost += 1
-            return []
-        at = now
-        if c.rate:
-            self.free_at = max(now, self.free_at) + size * 8 / (c.rate * 1000)
-            if (self.free_at - now) * 1000 > c.queue:
-                self.free_at -= size * 8 / (c.rate * 1000)
-                self.lost += 1
-                return []
-            at = self.free_at
-        at += (c.delay + c.jitter * random.random()) / 1000
-        if random.random() < c.reorder / 100:
-            at += 0.02 + 0.02 * random.random()
-        return [at, at + 0.005] if random.random() < c.duplicate / 100 else [at]
 
 
 @dataclass
@@ -105,8 +46,8 @@ class UdpLink:
         self._outside = self._socket(self.host, self.port)
         self.port = self._outside.getsockname()[1]
         seed = self.conditions.seed
-        self.up = _Direction(self.conditions, random.Random(seed))
-        self.down = _Direction(self.conditions, random.Random(seed + 1))
+        self.up = Way(self.conditions, random.Random(seed))
+        self.down = Way(self.conditions, random.Random(seed + 1))
 
     @staticmethod
     def _socket(host: str, port: int) -> socket.socket:
@@ -153,7 +94,7 @@ class UdpLink:
 
     def _put(
         self,
-        way: _Direction,
+        way: Way,
         opened: socket.socket,
         to: tuple[str, int],
         data: bytes,

@@ -135,7 +135,7 @@ def test_viewers_need_the_permission_in_each_protocol(service: HookService) -> N
             assert http("POST", other.url("whep"), body={}).status == 403
             assert http("GET", channel.url("")).status == 200, "pages are for everybody"
             alias = f"http://127.0.0.1:{gateway.ports['http']}/alias"
-            with pull(f"{alias}/live.m3u8") as player, pull(f"{alias}/live.flv", seconds=2) as flv:
+            with pull(f"{alias}/live.m3u8", seconds=3) as player, pull(f"{alias}/live.flv", seconds=2) as flv:
                 assert len(take_of(player).video) >= 2 * FRAMES_PER_SECOND
                 assert take_of(flv).video
             for idle in (secret, other):

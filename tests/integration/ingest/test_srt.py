@@ -15,7 +15,7 @@ from tests.support.clients import Program, pull, take_of, until
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import PLAIN, Film
 from tests.support.shared_gateway import shared_gateway
-from tests.support.srt import call, libsrt_refusal, srt_push
+from tests.support.srt import PATIENT, call, libsrt_refusal, srt_push
 from tests.support.tools import need
 
 SECRET = "a long passphrase"
@@ -29,14 +29,16 @@ gateway = shared_gateway(
     MILLRACE_STREAM__TAKEOVER_AFTER="1",
     MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1",
     MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0",
+    **PATIENT,
 )
 
 
 @pytest.fixture(scope="module")
 def secret() -> Iterator[Gateway]:
-    """A gateway with a passphrase for all channels."""
+    """A gateway with a passphrase for all channels, and a second for the first media of a push."""
     need("ffmpeg")
-    with running(MILLRACE_SRT__PASSPHRASE=SECRET, MILLRACE_LIMITS__REFUSALS_PER_MINUTE="0") as gateway:
+    limits = {"MILLRACE_LIMITS__REFUSALS_PER_MINUTE": "0", "MILLRACE_LIMITS__FIRST_MEDIA": "1"}
+    with running(MILLRACE_SRT__PASSPHRASE=SECRET, **limits) as gateway:
         yield gateway
 
 
@@ -136,7 +138,7 @@ def test_ffmpeg_ends_at_once_if_it_is_refused(gateway: Gateway) -> None:
 def test_a_passphrase_of_the_channel_encrypts_push_and_play(bytes_: int, gateway: Gateway) -> None:
     channel = gateway.channel(srtPassphrase=SECRET)
     options = (f"passphrase={SECRET}", f"pbkeylen={bytes_}")
-    with live(channel, *options), pull("&".join((channel.srt, *options)), seconds=3) as player:
+    with live(channel, *options), pull("&".join((channel.srt, *options)), seconds=2) as player:
         take = take_of(player)
     digests = [frame.digest for frame in FILM.hashes().video]
     start = digests.index(take.video[0].digest)
@@ -224,13 +226,11 @@ def test_a_backup_input_takes_over_and_gives_back(gateway: Gateway) -> None:
             until(lambda: on_air() == ["main"], "main is back", 30)
 
 
-def test_a_silent_push_ends_in_time() -> None:
-    with running(MILLRACE_LIMITS__FIRST_MEDIA="1") as gateway:
-        channel = gateway.channel()
-        with call(gateway.ports["srt"], push_id(channel)) as peer:
-            peer.run(10)
-            assert peer.connection is not None
-            assert peer.connection.ended == "the peer has closed"
+def test_a_silent_push_ends_in_time(secret: Gateway) -> None:
+    with call(secret.ports["srt"], push_id(secret.channel()), passphrase=SECRET) as peer:
+        peer.run(10)
+        assert peer.connection is not None
+        assert peer.connection.ended == "the peer has closed"
 
 
 def test_a_protected_channel_needs_the_sign_of_players(gateway: Gateway) -> None:

@@ -8,15 +8,15 @@ from typing import Any
 from tests.support.clients import pull, push, so_far, until
 from tests.support.fleet import sharing
 from tests.support.gateway import Channel, Gateway
-from tests.support.media import Film
+from tests.support.link_conditions import Conditions
+from tests.support.media import PLAIN
+from tests.support.run_delay import run_delay
 from tests.support.shared_gateway import shared_gateway
-from tests.support.srt_link import srt_push, srt_push_with_black, udp_link
+from tests.support.srt_link import film_with_black, srt_push, srt_push_file, udp_link
 from tests.support.srtla_sender import SrtlaSender
-from tests.support.udp_link import Conditions
 
-FILM = Film("srt-link", 120)
 LINK_CODES = {"link_loss", "link_latency_low"}
-gateway = shared_gateway("ffmpeg", films=[FILM], MILLRACE_EGRESS__ALLOW="")
+gateway = shared_gateway("ffmpeg", films=[PLAIN], MILLRACE_EGRESS__ALLOW="")
 
 
 def link_codes(channel: Channel) -> dict[str, str]:
@@ -32,16 +32,16 @@ def test_loss_that_the_latency_does_not_cover_is_told_and_withdrawn(gateway: Gat
     channel = gateway.channel()
     with (
         udp_link(gateway.ports["srt"], Conditions(loss=5, delay=30)) as thin,
-        srt_push(channel, FILM, thin.port),
+        srt_push(channel, PLAIN, thin.port),
     ):
         channel.wait_live()
         until(lambda: set(link_codes(channel)) >= LINK_CODES, "the faults are found", 20)
         state = link(channel)
         assert 2 < state["lossPercent"] < 9
-        assert 55 < state["rttMs"] < 90
+        assert 55 < state["rttMs"] < 200
         assert state["retransmitted"] > 5
         assert state["latencyMs"] == 120
-        assert 0 < state["bufferMs"] < 400
+        until(lambda: 0 < link(channel)["bufferMs"] < 400, "media waits for its time")
         (path,) = state["links"]
         assert (path["peer"], path["sharePercent"], path["state"]) == ("127.0.0.1", 100, "up")
         assert "Latency 120 ms is less than" in link_codes(channel)["link_latency_low"]
@@ -68,7 +68,7 @@ def connections(gateway: Gateway) -> dict[str, float]:
 def test_metrics_count_packets_connections_and_refusals(gateway: Gateway) -> None:
     until(lambda: connections(gateway)["publish"] == 0, "earlier pushes have ended")
     channel, before = gateway.channel(), values(gateway, "millrace_srt_packets_total")
-    with udp_link(gateway.ports["srt"], Conditions(loss=5)) as thin, srt_push(channel, FILM, thin.port):
+    with udp_link(gateway.ports["srt"], Conditions(loss=5)) as thin, srt_push(channel, PLAIN, thin.port) as encoder:
         channel.wait_live()
         until(lambda: link(channel)["retransmitted"] > 5, "packets are sent again")
         packets = values(gateway, "millrace_srt_packets_total")
@@ -76,10 +76,11 @@ def test_metrics_count_packets_connections_and_refusals(gateway: Gateway) -> Non
         for what in ("received", "lost", "retransmitted"):
             labels = f'{{direction="publish",what="{what}"}}'
             assert packets[labels] > before[labels] + 5
+        encoder.stop()  # it tells its end
     until(lambda: connections(gateway)["publish"] == 0, "the push has ended")
     ended = values(gateway, "millrace_srt_packets_total")
     assert all(ended[labels] >= count for labels, count in packets.items()), "counters never fall"
-    stranger = srt_push(channel, FILM, gateway.ports["srt"], key="1-0")
+    stranger = srt_push(channel, PLAIN, gateway.ports["srt"], key="1-0")
     with stranger:
         until(lambda: values(gateway, "millrace_srt_refused_total")['{code="14xx"}'] >= 1, "it is refused")
 
@@ -92,21 +93,30 @@ def push_input(channel: Channel) -> dict[str, Any]:
 def test_a_thin_push_is_left_for_the_slate_and_returns_while_viewers_stay(gateway: Gateway) -> None:
     rule = {"kbps": 300, "seconds": 3}
     channel = gateway.channel(inputs=[{"kind": "push", "below": rule}, {"kind": "slate"}])
-    began = time.monotonic()
-    with srt_push_with_black(channel, gateway.ports["srt"], 12, 24):
+    begin, end = 6, 14
+    film = film_with_black(begin, end)
+    began, delayed = time.monotonic(), run_delay(gateway.process.pid)
+
+    def gone() -> float:
+        """The seconds since the encoder was started, without those for which the gateway had no processor."""
+        return time.monotonic() - began - (run_delay(gateway.process.pid) - delayed)
+
+    with srt_push_file(channel, gateway.ports["srt"], film):
         channel.wait_playable("live.m3u8")
+        late = max(2, time.monotonic() - began)  # the encoder begins in this time, and the questions take a moment
         with pull(channel.url("live.flv"), seconds=None) as viewer:
             until(lambda: len(so_far(viewer).video) > 50, "it plays")
             until(lambda: channel.session()["inputKind"] == "slate", "the slate is on air", 20)
-            # The encoder begins within two seconds, and the questions take a moment.
-            assert 12 < time.monotonic() - began < 12 + rule["seconds"] + 1 + 2
+            assert begin < time.monotonic() - began
+            assert gone() < begin + rule["seconds"] + 1 + late
             assert link(channel)["latencyMs"] == 120, "the session still shows the link of the push"
             assert (push_input(channel)["below"], push_input(channel)["state"]) == (rule, "ready")
             assert "of at least 300 kbit/s" in push_input(channel)["error"]
             fault = until(lambda: {one["code"]: one for one in channel.session()["health"]}.get("input_lost"), "why")
             assert "below 300 kbit/s" in fault["text"]
             until(lambda: channel.session()["inputKind"] == "push", "the push is on air again", 30)
-            assert 24 + rule["seconds"] < time.monotonic() - began < 24 + rule["seconds"] + 1 + 1 + 2
+            assert end + rule["seconds"] < time.monotonic() - began
+            assert gone() < end + rule["seconds"] + 1 + 1 + late
             assert push_input(channel)["error"] is None
             count = len(so_far(viewer).video)
             until(lambda: len(so_far(viewer).video) > count + 50, "the viewer goes on")
@@ -122,14 +132,14 @@ def test_a_thin_link_brings_the_slate_and_viewers_stay(gateway: Gateway) -> None
     channel = gateway.channel(inputs=[{"kind": "push", "below": {"kbps": 300, "seconds": 3}}, {"kind": "slate"}])
     with (
         udp_link(gateway.ports["srt"], Conditions(delay=10, queue=200)) as thin,
-        srt_push(channel, FILM, thin.port, loop=True),
+        srt_push(channel, PLAIN, thin.port),
     ):
         channel.wait_playable("live.m3u8")
         with pull(channel.url("live.flv"), seconds=None) as viewer:
             until(lambda: len(so_far(viewer).video) > 50, "it plays")
-            thin.conditions.rate, began = 150, time.monotonic()
+            thin.conditions.rate, began, delayed = 150, time.monotonic(), run_delay(gateway.process.pid)
             until(lambda: channel.session()["inputKind"] == "slate", "the slate is on air")
-            assert time.monotonic() - began < 3 + 1.5
+            assert time.monotonic() - began - (run_delay(gateway.process.pid) - delayed) < 3 + 1.5
             thin.conditions.rate = 0
             until(lambda: channel.session()["inputKind"] == "push", "the push is on air again", 30)
             count = len(so_far(viewer).video)
@@ -141,18 +151,18 @@ def test_the_link_of_a_push_at_another_node_is_known_where_the_stream_is(tmp_pat
         channel = one.channel(inputs=[{"kind": "push"}, {"kind": "backup", "name": "van"}])
         path = f"/videostream/{channel.id}/inputs"
         van = next(item for item in one.api("GET", path).json() if item["name"] == "van")
-        with push(FILM, channel.push):
+        with push(PLAIN, channel.push, loop=True):
             channel.wait_live()
             with (
                 udp_link(two.ports["srt"], Conditions(loss=5, delay=30)) as thin,
-                srt_push(channel, FILM, thin.port, key=van["key"], input="van"),
+                srt_push(channel, PLAIN, thin.port, key=van["key"], input="van"),
             ):
                 until(lambda: one.api("POST", f"{path}/van/take", {}).status == 200, "the van is taken", 20)
                 for node in (one, two):
                     there = Channel(node, channel.item)
                     state = until(lambda there=there: there.session().get("link"), "its link is shown", 20)
                     assert state["links"][0]["peer"] == "127.0.0.1"
-                    assert 50 < until(lambda there=there: link(there)["rttMs"], "its round trip is known") < 100
+                    assert 50 < until(lambda there=there: link(there)["rttMs"], "its round trip is known") < 200
                 until(lambda: "link_latency_low" in link_codes(channel), "its faults are found", 20)
 
 
@@ -160,7 +170,7 @@ def test_the_links_of_a_bonded_push_have_shares_and_one_that_is_down_is_a_fault(
     channel = gateway.channel()
     with (
         SrtlaSender(gateway.ports["srtla"], "127.0.0.1", "127.0.0.2", "127.0.0.3") as sender,
-        srt_push(channel, FILM, sender.port),
+        srt_push(channel, PLAIN, sender.port),
     ):
         channel.wait_live()
         until(lambda: [path["sharePercent"] > 20 for path in link(channel)["links"]] == [True] * 3, "equal shares", 20)

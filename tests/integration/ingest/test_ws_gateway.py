@@ -77,18 +77,18 @@ async def send_cut(ws: object, data: bytes, seconds: float) -> None:
 
 
 async def test_webcodecs_frames_are_forwarded_unchanged(gateway: Gateway) -> None:
-    film = camera(seconds=8)
+    film = camera(seconds=5)
     channel = gateway.channel()
     async with page(address(gateway, channel)) as pushing:
         await pushing.configure(film)
-        playing = asyncio.create_task(pushing.film(film, pace=1))
         viewer = pull(channel.url("live.flv"), seconds=None)
-        await playing
+        await asyncio.to_thread(until, lambda: channel.session()["viewers"]["flv"], "it watches")
+        await pushing.film(film, pace=1)
         await pushing.send(end_text())
         assert await pushing.closed() == 1000
         take = await asyncio.to_thread(take_of, viewer)
     source = await asyncio.to_thread(_hashes, film)
-    excerpt(seen_hashes(take.video), source, least=7 * 30)
+    excerpt(seen_hashes(take.video), source, least=4 * 30)
     assert take.audio, "and sound"
     ends = (take.video[-1].time - take.video[0].time, take.audio[-1].time - take.audio[0].time)
     assert abs(ends[0] - ends[1]) < 0.2
@@ -149,9 +149,9 @@ async def test_a_recording_in_random_pieces_becomes_h264_and_aac(
         found = await asyncio.to_thread(probe, channel.url("live.flv"))
         assert (found["video"]["codec_name"], found["audio"]["codec_name"]) == ("h264", "aac")
         await sending
+        await asyncio.to_thread(until, lambda: pushing.of("stats")[-1]["frames"] > 60, "pictures come out", 30)
         stats = pushing.of("stats")[-1]
         assert (stats["video"], stats["audio"]) == (video, "transcode")
-        assert stats["frames"] > 60
 
 
 def _matroska(folder: Path) -> bytes:

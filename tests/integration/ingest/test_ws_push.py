@@ -431,7 +431,8 @@ async def test_the_close_reason_reaches_a_page_that_continues_to_send() -> None:
                     await pushing.film(SILENT, shift=10_000)
 
         sending = asyncio.create_task(send_on())
-        await asyncio.sleep(0.1)
+        seen = len(lab.viewer().pictures)
+        await lab.until(lambda: len(lab.viewer().pictures) > seen, "it sends on")
         lab.hub.end("c1", EndReason.KICKED)
         assert await pushing.closed() == 4410
         sending.cancel()
@@ -637,22 +638,22 @@ async def test_a_kick_ends_a_waiting_intake() -> None:
 
 
 async def test_pushes_beyond_the_worker_limit_are_refused_at_once() -> None:
-    ids = [f"c{n}" for n in range(100)]
+    """A worker has places for the sound of 16 pushes. The others still push when those beyond are refused."""
+    ids = [f"c{n}" for n in range(36)]
     film = camera(seconds=1)
 
-    async def one(lab: PushServer, id: str) -> int | None:
-        async with page(lab.url(id), open_timeout=60) as pushing:
-            await pushing.configure(film)
-            with contextlib.suppress(Exception):
-                await pushing.film(film)
-                await pushing.send(end_text())
-            return await pushing.closed()
+    async def finish(pushing: Page) -> int | None:
+        await pushing.film(film, units=film.units[:20])
+        await pushing.send(end_text())
+        return await pushing.closed()
 
-    async with rig(*ids, most_workers=4) as lab:
-        async with asyncio.timeout(60):
-            codes = await asyncio.gather(*(one(lab, id) for id in ids))
-        assert set(codes) == {1000, 1013}
-        assert codes.count(1000) >= 4
+    async with rig(*ids, most_workers=2, first_media=60) as lab, contextlib.AsyncExitStack() as stack:
+        pages = [await stack.enter_async_context(page(lab.url(id))) for id in ids]
+        await asyncio.gather(*(pushing.configure(film) for pushing in pages))
+        await lab.until(lambda: sum(pushing.code is not None for pushing in pages) == 4, "four are refused")
+        accepted = [pushing for pushing in pages if pushing.code is None]
+        assert {pushing.code for pushing in pages if pushing not in accepted} == {CloseCode.TRY_LATER}
+        assert set(await asyncio.gather(*map(finish, accepted))) == {CloseCode.NORMAL}
         await lab.empty()
         assert {s.name for s in lab.hub if s.original.tracks is None} == set(), "nobody was promised a stream in vain"
 
@@ -668,7 +669,8 @@ async def test_a_hundred_video_only_pushes_run_at_the_same_time() -> None:
             await pushing.send(end_text())
             return await pushing.closed()
 
-    async with rig(*ids) as lab:
+    # A hundred handshakes at once take their time on a busy machine.
+    async with rig(*ids, handshake=60) as lab:
         async with asyncio.timeout(60):
             codes = await asyncio.gather(*(one(lab, id) for id in ids))
         assert set(codes) == {1000}

@@ -14,10 +14,10 @@ from tests.support.clients import Program, new_ffmpeg, pull, push, so_far, take_
 from tests.support.fleet import sharing
 from tests.support.flv_reader import FlvFileDemuxer
 from tests.support.gateway import Channel, Gateway, http
-from tests.support.media import Film, Frame, framehash_command
+from tests.support.media import PLAIN, Film, Frame, framehash_command
 from tests.support.shared_gateway import shared_gateway
 
-FILM = Film("inputs-30", seconds=30)
+FILM = PLAIN
 LIST = [{"name": "main", "kind": "push"}, {"name": "van", "kind": "backup"}]
 _AV_MS = 20
 
@@ -91,9 +91,9 @@ def test_a_backup_replaces_the_push_in_every_format_until_the_push_returns(gatew
 def test_a_backup_with_another_codec_is_announced(gateway: Gateway) -> None:
     channel = gateway.channel(isFlv=True, isHls=True, isCMAF=False)
     van_url = stored(channel)["van"]["pushUrl"]
-    other = Film("inputs-hevc", seconds=40, video="libx265", container="mp4", gop=30)
+    other = Film("inputs-hevc", seconds=8, video="libx265", container="mp4", gop=30)
     reader, codecs, times = FlvFileDemuxer(), list[Codec](), list[int]()
-    with push(FILM, channel.push) as main, push(other, van_url, ffmpeg=new_ffmpeg()):
+    with push(FILM, channel.push) as main, push(other, van_url, ffmpeg=new_ffmpeg(), loop=True):
         until_state(channel, "main", "on air")
         until_state(channel, "van", "ready")
         channel.wait_playable("live.m3u8")

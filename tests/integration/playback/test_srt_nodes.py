@@ -12,7 +12,7 @@ from gateway.protocols.srt.packets import Reject
 from tests.support.clients import pull, take_of
 from tests.support.gateway import Channel, Edge, Gateway
 from tests.support.media import Film, judge
-from tests.support.srt import call, srt_push
+from tests.support.srt import PATIENT, call, srt_push
 from tests.support.tools import need
 
 FILM = Film("srt-nodes", seconds=40)
@@ -25,6 +25,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, G
     FILM.hashes()
     folder = tmp_path_factory.mktemp("srt-nodes")
     shared = {
+        **PATIENT,
         "MILLRACE_CLUSTER__SECRET": "secret of the cluster",
         "MILLRACE_SIGNING__SECRET": "secret of the keys",
         "MILLRACE_REGISTRY": f"sqlite:///{folder}/nodes.db",

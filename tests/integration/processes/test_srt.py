@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from tests.support.clients import pull, so_far, take_of, until
-from tests.support.cores import LONG, SHORT, Start, alive
+from tests.support.cores import LONG, SHORT, Cores, Start, alive
 from tests.support.media import excerpt, judge
-from tests.support.srt import call, srt_push
+from tests.support.srt import PATIENT, call, srt_push
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
 
 
-def test_players_at_every_worker_see_a_push_at_any(start: Start) -> None:
-    gateway = start(2)
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cores]:
+    """Two workers for the tests that do not reload them."""
+    gateway = Cores(tmp_path_factory.mktemp("srt"), 2, MILLRACE_STREAM__TAKEOVER_AFTER="1", **PATIENT)
+    try:
+        gateway.wait_ready()
+        yield gateway
+    finally:
+        assert gateway.stop() == 0
+
+
+def test_players_at_every_worker_see_a_push_at_any(gateway: Cores) -> None:
     channel = gateway.channel()
     LONG.hashes()
     with srt_push(LONG, channel.srt_push), ExitStack() as stack:
@@ -29,8 +40,7 @@ def test_players_at_every_worker_see_a_push_at_any(start: Start) -> None:
             judge(take_of(viewer), LONG, least=1.5)
 
 
-def test_a_push_returns_to_any_worker(start: Start) -> None:
-    gateway = start(2, MILLRACE_STREAM__TAKEOVER_AFTER="1")
+def test_a_push_returns_to_any_worker(gateway: Cores) -> None:
     channel = gateway.channel()
     for _ in range(3):
         with srt_push(SHORT, channel.srt_push):
@@ -39,7 +49,7 @@ def test_a_push_returns_to_any_worker(start: Start) -> None:
 
 
 def test_a_reload_interrupts_neither_push_nor_players(start: Start) -> None:
-    gateway = start(2)
+    gateway = start(2, **PATIENT)
     channel = gateway.channel()
     digests = [frame.digest for frame in LONG.hashes().video] * 4
     with srt_push(LONG, channel.srt_push, loop=True) as publisher:

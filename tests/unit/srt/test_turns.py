@@ -12,7 +12,7 @@ import pytest
 from gateway.lib.tasks import Tasks
 from gateway.srt import link as srt_link
 from gateway.srt.link import LinkTicker, SrtLink
-from tests.unit.protocols.srt.pair import Link, shake_hands
+from tests.unit.protocols.srt.pair import connect
 
 WORK = 0.003  # seconds that the media of one packet cost
 
@@ -77,9 +77,8 @@ async def test_others_get_their_packets_between_those_of_a_link_with_too_many(mo
 
 def test_nothing_is_lost_between_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(srt_link, "time", Clock())
-    caller, receiver, _ = shake_hands()
-    assert caller.agreement is not None
-    pair = Link(srt_link.SrtConnection(caller.agreement, 100.0), receiver)
+    pair = connect()
+    receiver = pair.receiver
     payloads = [n.to_bytes(2, "big") for n in range(60)]
     pair.sender.push(payloads, pair.now)
     receiver.receive(pair.sender.out, [pair.now] * len(pair.sender.out))

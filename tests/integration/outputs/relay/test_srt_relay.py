@@ -14,10 +14,10 @@ from tests.support.clients import Program, new_ffmpeg, probe, pull, push, take_o
 from tests.support.free_ports import free_port
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import BFRAMES, PLAIN, Film, Take, judge
+from tests.support.srt import PATIENT
 from tests.support.tools import need
 
-LAB = {"MILLRACE_EGRESS__ALLOW": "127.0.0.0/8", "MILLRACE_STREAM__LINGER": "1"}
-LONG = Film("srt-relay", seconds=60)
+LAB = {"MILLRACE_EGRESS__ALLOW": "127.0.0.0/8", "MILLRACE_STREAM__LINGER": "1", **PATIENT}
 PASSPHRASE = "a passphrase, secret"
 
 
@@ -25,7 +25,7 @@ PASSPHRASE = "a passphrase, secret"
 def gateways() -> Iterator[tuple[Gateway, Gateway]]:
     """Yields a gateway that relays and a gateway that is the target."""
     need("ffmpeg")
-    with running(**LAB) as near, running() as far:
+    with running(**LAB) as near, running(**PATIENT) as far:
         yield near, far
 
 
@@ -57,7 +57,7 @@ def test_a_second_gateway_gets_every_frame(gateways: tuple[Gateway, Gateway], fi
     with push(film, here.push):
         here.wait_live()
         there.wait_live()
-        with pull(there.url("live.flv"), seconds=4) as player:
+        with pull(there.url("live.flv"), seconds=3.5) as player:
             take = take_of(player)
         report = reaches(here, "live", lambda t: t["sent"] > 100_000)
         assert report["error"] is None and report["dropped"] == 0
@@ -73,7 +73,7 @@ def test_a_target_with_a_passphrase_gets_every_frame(gateways: tuple[Gateway, Ga
     here = near.channel("here", isRelay=True, relayURL=srt(there, passphrase=secret, pbkeylen=32))
     with push(PLAIN, here.push):
         there.wait_live()
-        with pull(there.url("live.flv"), seconds=4) as player:
+        with pull(there.url("live.flv"), seconds=3.5) as player:
             take = take_of(player)
     judge(take, PLAIN, least=3)
     assert PASSPHRASE not in near.log and secret not in near.log
@@ -132,7 +132,7 @@ def test_ffmpeg_as_listener_survives_its_own_death(gateways: tuple[Gateway, Gate
     near, _ = gateways
     port = free_port()
     here = near.channel("here", isRelay=True, relayURL=[f"srt://127.0.0.1:{port}?passphrase=0123456789abc&pbkeylen=24"])
-    with push(LONG, here.push):
+    with push(PLAIN, here.push, loop=True):
         here.wait_live()
         with ffmpeg_target(port, tmp_path / "a.ts", "passphrase=0123456789abc", "pbkeylen=24") as first:
             reaches(here, "live")
@@ -149,7 +149,7 @@ def test_ffmpeg_as_listener_survives_its_own_death(gateways: tuple[Gateway, Gate
     assert "output.failed" in events
     with pull(str(tmp_path / "b.ts"), seconds=None) as player:
         take = take_of(player)
-    judge(Take(take.video[:-1], take.audio[:-1]), LONG, least=1)  # the kill cuts the last frames
+    judge(Take(take.video[:-1], take.audio[:-1]), PLAIN, least=1)  # the kill cuts the last frames
 
 
 def test_a_target_that_restarts_gets_the_stream_again_at_once(gateways: tuple[Gateway, Gateway]) -> None:
@@ -158,7 +158,7 @@ def test_a_target_that_restarts_gets_the_stream_again_at_once(gateways: tuple[Ga
     port = free_port()
     command = ["srt-live-transmit", "-q", f"srt://127.0.0.1:{port}?mode=listener", "file://con"]
     here = near.channel("here", isRelay=True, relayURL=[f"srt://127.0.0.1:{port}"])
-    with push(LONG, here.push):
+    with push(PLAIN, here.push, loop=True):
         with Program(command) as first:
             here.wait_live()
             until(lambda: len(output_of(first)) > 100_000, "it is received")
@@ -197,7 +197,7 @@ def test_opus_is_left_out_with_a_warning_and_av1_is_refused(gateways: tuple[Gate
     near, far = gateways
     there = far.channel("there")
     here = near.channel("here", isRelay=True, relayURL=[srt(there)])
-    film = Film("opus", seconds=20, audio="libopus", ffmpeg=new_ffmpeg())
+    film = Film("opus", seconds=12, audio="libopus", ffmpeg=new_ffmpeg())
     with push(film, here.push, ffmpeg=new_ffmpeg()):
         here.wait_live()
         report = reaches(here, "live")
@@ -205,7 +205,7 @@ def test_opus_is_left_out_with_a_warning_and_av1_is_refused(gateways: tuple[Gate
         there.wait_live()
         there.wait_playable("live.m3u8")
     until(lambda: here.session()["state"] != "live", "the first push has ended")
-    film = Film("av1", seconds=20, video="libsvtav1", ffmpeg=new_ffmpeg())
+    film = Film("av1", seconds=12, video="libsvtav1", ffmpeg=new_ffmpeg())
     with push(film, here.push, ffmpeg=new_ffmpeg()):
         here.wait_live()
         report = reaches(here, "failed")

@@ -13,11 +13,15 @@ from gateway.live.sink import EndReason
 from gateway.packaging.rtp.burst import RtpBurst
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer
 
-FRAMES = st.lists(
-    st.tuples(st.integers(0, 0xFFFFFFFF), st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=80)),
-    min_size=1,
-    max_size=6,
-)
+# The time and the number of payloads of each picture. Payloads differ in content and size.
+PICTURES = st.lists(st.tuples(st.integers(0, 0xFFFFFFFF), st.integers(1, 80)), min_size=1, max_size=6)
+
+
+def frames_of(pictures: list[tuple[int, int]]) -> list[tuple[int, list[bytes]]]:
+    return [
+        (time, [bytes((picture, part)) * (1 + part % 10) for part in range(parts)])
+        for picture, (time, parts) in enumerate(pictures)
+    ]
 
 
 class Sender:
@@ -30,8 +34,9 @@ class Sender:
     def send_rtcp(self, packet: bytes) -> None: ...
 
 
-@given(FRAMES, st.integers(0, 0xFFFF))
-def test_each_packet_is_found_by_its_number(frames: list[tuple[int, list[bytes]]], first: int) -> None:
+@given(PICTURES, st.integers(0, 0xFFFF))
+def test_each_packet_is_found_by_its_number(pictures: list[tuple[int, int]], first: int) -> None:
+    frames = frames_of(pictures)
     burst = RtpBurst(frames, 96, first)
     packets = [packet for run in burst.make_runs() for packet in run]
     assert [packet[12:] for packet in packets] == [payload for _, payloads in frames for payload in payloads]

@@ -1,14 +1,17 @@
 """Two connected ends of SRT on a simulated link, whose clock the test moves."""
 
+from __future__ import annotations
+
 import heapq
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.protocols.srt import listening
 from gateway.protocols.srt.calling import Caller
 from gateway.protocols.srt.connection import TICK_SECONDS, SrtConnection
 from gateway.protocols.srt.listening import Conclusion, Cookies, conclusion_of
+from tests.support.link_conditions import Conditions, Way
 
 ADDRESS = ("192.0.2.1", 5000)
 
@@ -36,40 +39,42 @@ def shake_hands(
     return caller, SrtConnection(agreement, now), conclusion
 
 
+def connect(*, latency: float = 0.12, passphrase: str = "", **conditions: float) -> Link:
+    """Returns a connected pair. conditions: of the link between them, which has a delay of 20 ms if none is named."""
+    caller, receiver, _ = shake_hands(latency=latency, passphrase=passphrase)
+    assert caller.agreement is not None
+    sender = SrtConnection(caller.agreement, 100.0)
+    return Link(sender, receiver, Conditions(**{"delay": 20.0, **conditions}))  # type: ignore[arg-type]
+
+
 @dataclass
 class Link:
-    """A link between a sender and a receiver. loss: share of lost packets, of both directions. delay: one way, seconds.
+    """A link between a sender and a receiver. conditions: of both directions. They may change.
 
-    jitter: of the delay, seconds. delivered: payloads with the times of their delivery.
+    delivered: payloads with the times of their delivery.
     """
 
     sender: SrtConnection
     receiver: SrtConnection
-    loss: float = 0.0
-    delay: float = 0.02
-    jitter: float = 0.0
-    seed: int = 1
+    conditions: Conditions
     now: float = 100.0
-    duplicates: float = 0.0
     delivered: list[tuple[float, bytes]] = field(default_factory=list)
-    _flying: list[tuple[float, int, bool, bytes]] = field(default_factory=list)
+    _flying: list[tuple[float, int, SrtConnection, bytes]] = field(default_factory=list)
     _count: int = 0
 
     def __post_init__(self) -> None:
-        self._random = random.Random(self.seed)
-
-    def _carry(self, packets: Sequence[bytes], to_receiver: bool) -> None:
-        for packet in packets:
-            for _ in range(2 if self._random.random() < self.duplicates else 1):
-                if self._random.random() >= self.loss:
-                    self._count += 1
-                    at = self.now + self.delay + self._random.random() * self.jitter
-                    heapq.heappush(self._flying, (at, self._count, to_receiver, packet))
+        seed = self.conditions.seed
+        forth, back = (Way(self.conditions, random.Random(seed + way)) for way in (0, 1))
+        self._ways = (self.sender, forth, self.receiver), (self.receiver, back, self.sender)
+        self._began = self.now
 
     def _flush(self) -> None:
-        for end, to_receiver in ((self.sender, True), (self.receiver, False)):
+        for end, way, to in self._ways:
             out, end.out = end.out, []
-            self._carry(out, to_receiver)
+            for packet in out:
+                for at in way.arrivals(len(packet), self.now, self._began, ""):
+                    self._count += 1
+                    heapq.heappush(self._flying, (at, self._count, to, packet))
 
     def run(self, seconds: float, each_tick: Callable[[float], None] = lambda now: None) -> None:
         """Moves the clock, and everything that is due."""
@@ -79,8 +84,8 @@ class Link:
             each_tick(self.now)
             self._flush()
             while self._flying and self._flying[0][0] <= self.now:
-                at, _, to_receiver, packet = heapq.heappop(self._flying)
-                (self.receiver if to_receiver else self.sender).receive((packet,), (at,))
+                at, _, to, packet = heapq.heappop(self._flying)
+                to.receive((packet,), (at,))
                 self._flush()
             for connection in (self.sender, self.receiver):
                 connection.tick(self.now)
