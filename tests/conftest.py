@@ -18,7 +18,7 @@ import pytest
 import structlog
 from hypothesis import Phase, settings
 
-from tests.support import cpu_times
+from tests.support import cpu_times, time_outs
 from tests.support.file_times import add, by_file, over_budget, recorded
 from tests.support.ministack import ministack_server, ministack_url
 from tests.support.moto import moto_url
@@ -68,8 +68,9 @@ def _close_without_connections(loop: BaseSelectorEventLoop) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The workers find the folder of this run in their environment."""
+    """The workers find the folder of this run, and the factor of time-outs, in their environment."""
     run_folder()
+    time_outs.measure()
     if "TEST_TIMES" in os.environ and config.getoption("numprocesses", None):
         config.pluginmanager.register(_MeterOfWorkers())
     BaseSelectorEventLoop.close = _close_without_connections  # type: ignore[method-assign]

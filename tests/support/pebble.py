@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.support.authority import Authority
 from tests.support.free_ports import free_ports
 from tests.support.gateway import http
+from tests.support.time_outs import at_most
 from tests.support.tools import need
 
 
@@ -99,7 +100,7 @@ def running_pebble(
 
 
 def _wait_open(port: int, folder: Path) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + at_most(20)
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
