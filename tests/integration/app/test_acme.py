@@ -28,6 +28,7 @@ from tests.support.gateway import Edge, Gateway, running
 from tests.support.media import Film, judge
 from tests.support.pebble import Pebble, running_pebble
 from tests.support.postgres import Postgres
+from tests.support.time_outs import at_most
 
 NAME = "live.example.com"
 FILM = Film("acme-40", seconds=40)
@@ -45,7 +46,7 @@ def shown(port: int, name: str = NAME, protocols: list[str] | None = None, host:
     if protocols:
         context.set_alpn_protocols(protocols)
     with (
-        socket.create_connection((host, port), timeout=10) as plain,
+        socket.create_connection((host, port), timeout=at_most(10)) as plain,
         context.wrap_socket(plain, server_hostname=name) as tls,
     ):
         der = tls.getpeercert(binary_form=True)
@@ -108,7 +109,7 @@ def test_browsers_are_sent_to_https_and_players_are_not(pebble: Pebble) -> None:
 
 
 def redirect(gateway: Gateway, path: str, headers: dict[str, str]) -> tuple[int, str | None]:
-    connection = HTTPConnection("127.0.0.1", gateway.ports["http"], timeout=10)
+    connection = HTTPConnection("127.0.0.1", gateway.ports["http"], timeout=at_most(10))
     try:
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()

@@ -18,6 +18,7 @@ from tests.support.clients import pull, push, take_of, until
 from tests.support.gateway import Gateway, running
 from tests.support.media import Film
 from tests.support.postgres import Postgres
+from tests.support.time_outs import at_most
 
 FILM = Film("fleet-8", seconds=8)
 SECRET = 'the cluster\'s secret, "quoted" \\ é'
@@ -27,7 +28,7 @@ def millrace(data: Path, *arguments: str, stdin: str = "", **environ: str) -> su
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
     command = [sys.executable, "-m", "gateway", *arguments]
     env = kept | {"MILLRACE_DATA": str(data), **environ}
-    return subprocess.run(command, env=env, input=stdin, capture_output=True, timeout=60, text=True)
+    return subprocess.run(command, env=env, input=stdin, capture_output=True, timeout=at_most(60), text=True)
 
 
 def line_of(gateway: Gateway, settings: dict[str, str], *options: str) -> list[str]:
@@ -139,7 +140,7 @@ def test_a_member_that_was_started_by_the_line_leaves(
                 until(lambda: len(json.loads(first.api("GET", "/nodes").text)) == 2, "the fleet has two nodes")
                 left = millrace(data, "leave")
                 assert left.returncode == 0, left.stderr
-                assert member.wait(30) == 0
+                assert member.wait(at_most(30)) == 0
             finally:
                 if member.poll() is None:
                     member.send_signal(signal.SIGKILL)

@@ -36,6 +36,7 @@ from tests.support.gateway import Channel, Gateway
 from tests.support.media import Film, judge
 from tests.support.shared_gateway import shared_gateway
 from tests.support.srt import Peer, call, srt_push
+from tests.support.time_outs import at_most
 
 FILM = Film("srt-hostile", seconds=40)
 SECONDS = 3.0  # of a flood
@@ -102,7 +103,7 @@ def conclusion(cookie: int, stream_id: str, peer: int = 4711, window: int = 8192
 
 def cookie_of(caller: socket.socket) -> int:
     """Returns the cookie of the caller's address."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + at_most(10)
     while time.monotonic() < end:
         send(caller, Caller("", 0.12, 0.0).datagram)
         time.sleep(0.05)

@@ -13,6 +13,7 @@ from tests.support.gateway import Channel, Gateway, http
 from tests.support.inputs import kill_demuxers
 from tests.support.media import Film, judge
 from tests.support.shared_gateway import shared_gateway
+from tests.support.time_outs import at_most
 
 FILM = Film("pulled", seconds=40)
 
@@ -131,7 +132,7 @@ def test_an_error_of_a_pull_is_shown_without_its_secrets(gateway: Gateway) -> No
     url = f"http://admin:geheim-geheim@127.0.0.1:{gateway.ports['http']}/nobody/live.m3u8?token=auch-geheim"
     camera = {"name": "cam", "kind": "pull", "url": "rtsps://eva:geheim-cam@127.0.0.1:1/1?t=geheim", "always": True}
     channel = with_inputs(gateway, {"name": "p", "kind": "pull", "url": url, "always": True}, camera)
-    end = time.monotonic() + 20
+    end = time.monotonic() + at_most(20)
     while (shown := state(channel, "p"))["state"] != "failed" and time.monotonic() < end:
         time.sleep(0.2)
     assert shown["error"] == "there is no stream at this address (404)"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.live.sink import EndReason
 from gateway.packaging.rtp.burst import RtpBurst
 from gateway.packaging.rtp.viewer import PayloadTypes, RtpViewer
+from tests.support.time_outs import at_most
 
 FRAMES = st.lists(
     st.tuples(st.integers(0, 0xFFFFFFFF), st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=80)),
@@ -53,7 +54,7 @@ async def test_pictures_during_a_burst_follow_it() -> None:
     assert viewer.is_starting and len(sender.sent) < 150
     viewer.send([(b"first",), (b"second",)])
     viewer.send([(b"third",)])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(at_most(10)):
         while viewer.is_starting:
             await asyncio.sleep(0.001)
     expected = [packet for run in burst.make_runs() for packet in run]
