@@ -98,7 +98,7 @@ async def test_a_host_that_never_answers_does_not_hide_the_primary(server: Postg
         began = time.monotonic()
         async with PostgresConnections(url.replace(f"127.0.0.1:{server.port}", ",".join(hosts))) as connections:
             await PostgresChannels(connections).check()
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < at_most(1)
 
 
 async def test_a_host_that_begins_to_answer_is_used_while_another_one_is_silent(server: Postgres) -> None:
@@ -154,7 +154,7 @@ async def test_a_stopped_server_fails_callers_at_once_and_is_used_again_at_once(
             began = time.monotonic()
             with pytest.raises(StoreUnavailable):
                 await channels.get("foyer")
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < at_most(2)
     finally:
         server.start()
     await until_it_answers(channels)
@@ -173,7 +173,7 @@ async def test_a_paused_server_delays_one_caller_and_not_all(
         began = time.monotonic()
         with pytest.raises(StoreUnavailable):
             await channels.check()
-        assert time.monotonic() - began < 1, "it failed without another try"
+        assert time.monotonic() - began < at_most(1), "it failed without another try"
     finally:
         server.send(signal.SIGCONT)
     await until_it_answers(channels)
