@@ -3,10 +3,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# Tests wait more than they compute, those of real processes most of all: with two of them for each core, more than half
-# of the processors' time was idle. Browsers compute: with three of them for each core pictures stand still.
-WORKERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
-WAITING := $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
+# Unit tests compute, and each worker imports all of them first. Tests of real processes wait more than they compute: with
+# two of them for each core, more than half of the processors' time was idle. Browsers compute: with three of them for each
+# core pictures stand still.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+WORKERS := $(shell expr 2 \* $(CORES))
+WAITING := $(shell expr 3 \* $(CORES))
 BROWSERS := $(WORKERS)
 # A file is one worker's, and the files that took longest in a recorded run begin first (tests/file_times.json).
 FILES := --dist loadfile --no-loadscope-reorder
@@ -49,7 +51,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(SLOWEST) tests/unit tests/architecture
+	$(BIN)/python -m pytest -q -n $(CORES) $(FILES) $(SLOWEST) tests/unit tests/architecture
 
 web-types: $(VENV)/.web ## the types of the pages' scripts
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/web/node_modules/.bin/tsc -p tools/web/jsconfig.json

@@ -10,6 +10,7 @@ from typing import Any
 from xdist.scheduler import LoadFileScheduling
 
 _BROWSER = "tests/browser/"
+_TOGETHER = "tests/architecture/"  # its files read the syntax of all modules, which takes seconds
 
 
 class FilePool(LoadFileScheduling):
@@ -18,6 +19,9 @@ class FilePool(LoadFileScheduling):
     def __init__(self, config: Any, log: Any = None) -> None:
         super().__init__(config, log)
         self._browsers = max(1, int(os.environ.get("TESTS_BROWSERS", self.numnodes)))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _TOGETHER if nodeid.startswith(_TOGETHER) else super()._split_scope(nodeid)
 
     def _assign_work_unit(self, node: Any) -> None:
         allowed = self._others_with_browsers(node) < self._browsers

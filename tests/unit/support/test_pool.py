@@ -9,6 +9,7 @@ import pytest
 from tests.support import pool
 
 FILES = ("tests/browser/test_a.py", "tests/browser/test_b.py", "tests/fuzz/test_c.py", "tests/browser/test_d.py")
+SHARED = ("tests/architecture/test_e.py", "tests/architecture/test_f.py", "tests/unit/test_g.py")
 TESTS = [f"{file}::test_{number}" for file in FILES for number in range(4)]
 
 
@@ -32,7 +33,9 @@ class Worker:
         return list(dict.fromkeys(TESTS[index].partition("::")[0] for index in self.given))
 
 
-def scheduled(workers: int, browsers: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[Worker]]:
+def scheduled(
+    workers: int, browsers: int, monkeypatch: pytest.MonkeyPatch, tests: Sequence[str] = TESTS
+) -> tuple[Any, list[Worker]]:
     """A scheduler that has given the first files to its workers."""
     monkeypatch.setenv("TESTS_BROWSERS", str(browsers))
     option = SimpleNamespace(loadscopereorder=False)
@@ -40,7 +43,7 @@ def scheduled(workers: int, browsers: int, monkeypatch: pytest.MonkeyPatch) -> t
     scheduler, made = pool.FilePool(config), [Worker() for _ in range(workers)]
     for worker in made:
         scheduler.add_node(worker)
-        scheduler.add_node_collection(worker, TESTS)
+        scheduler.add_node_collection(worker, tests)
     scheduler.schedule()
     return scheduler, made
 
@@ -63,3 +66,9 @@ def test_the_worker_with_the_browser_runs_the_other_files_with_browsers(monkeypa
                 scheduler.mark_test_complete(worker, index)
     assert other.shutting_down and other.files == [FILES[2]]
     assert one.files == [FILES[0], FILES[1], FILES[3]]
+
+
+def test_one_worker_runs_all_files_that_read_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = [f"{file}::test_{number}" for file in SHARED for number in range(4)]
+    _, (one, other) = scheduled(2, 1, monkeypatch, tests)
+    assert ([tests[n] for n in one.given], [tests[n] for n in other.given]) == (tests[:8], tests[8:])
