@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import pull, push, take_of, until
-from tests.support.gateway import Gateway, running
+from tests.support.gateway import START_WITHIN, Gateway, running
 from tests.support.media import Film
 from tests.support.postgres import Postgres
 from tests.support.time_outs import at_most
@@ -135,7 +135,8 @@ def test_a_member_that_was_started_by_the_line_leaves(
         command = [sys.executable, "-m", "gateway", *line_of(first, settings), *role]
         with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log) as member:
             try:
-                until(lambda: (data / "ports.json").exists() or member.poll() is not None, "it is ready")
+                ready = lambda: (data / "ports.json").exists() or member.poll() is not None  # noqa: E731
+                until(ready, "it is ready", START_WITHIN)
                 assert member.poll() is None, (tmp_path / "log").read_text()
                 until(lambda: len(json.loads(first.api("GET", "/nodes").text)) == 2, "the fleet has two nodes")
                 left = millrace(data, "leave")
