@@ -19,7 +19,7 @@ import pytest
 import structlog
 from hypothesis import Phase, settings
 
-from tests.support import cpu_times, nightly, time_outs
+from tests.support import cpu_times, time_outs
 from tests.support.file_times import add, by_file, over_budget, recorded
 from tests.support.ministack import ministack_server, ministack_url
 from tests.support.moto import moto_url
@@ -156,17 +156,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the files that take longest. If they began last, one worker would be busy alone at the end.
-
-    A nightly test needs its reason in `tests/nightly.toml`.
-    """
+    """Begins with the files that take longest. If they began last, one worker would be busy alone at the end."""
     known = recorded()
     for item in items:
         # The unit tests of these rooms use both event loops, and the program uses uvloop.
         loop = item.callspec.params.get("_asyncio_loop_factory") if hasattr(item, "callspec") else None
         if loop is asyncio.new_event_loop and item.nodeid.startswith("tests/integration/"):
             item.add_marker(pytest.mark.nightly)
-    missing = nightly.without_reason([item.nodeid for item in items if item.get_closest_marker("nightly")])
-    if missing:
-        raise pytest.UsageError("nightly tests without a reason in tests/nightly.toml: " + ", ".join(missing))
     items.sort(key=lambda item: -known.get(item.nodeid.partition("::")[0], 0.0))  # stable: tests keep their order

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 
-from tests.architecture.sources import ROOT, texts
+from tests.architecture.sources import texts
 from tests.support import nightly
 
 # The browser measures in milliseconds. Shorter times than two seconds are pauses, and part of what a test judges.
@@ -12,6 +14,7 @@ _WITHOUT_FACTOR = re.compile(
     r"asyncio\.timeout\(\d*[2-9][\d.]*\)|asyncio\.timeout\(\d\d+\)|asyncio\.wait_for\(.+, \d*[2-9]\)"
     r"|subprocess\.run\(.*\btimeout=\d|\btimeout=\d+_000"
 )
+_MARK = "mark." + "nightly"  # in two parts, so that this file is not its own find
 
 
 def test_time_outs_of_tests_have_the_factor_of_the_machine() -> None:
@@ -24,20 +27,29 @@ def test_time_outs_of_tests_have_the_factor_of_the_machine() -> None:
     assert found == [], "use at_most of tests/support/time_outs.py"
 
 
-def test_the_tests_in_the_list_of_nightly_ones_exist() -> None:
-    """Collecting tests fails if a nightly test is not in the list."""
+def test_each_nightly_test_has_a_reason_in_the_list_and_each_row_is_nightly() -> None:
+    """The tests, files and folders that are marked, and the rows of `tests/nightly.toml`."""
+    marked = {place for path, text in texts().items() for place in _nightly_in(path, text)}
+    rows = {row.partition(" [")[0] for row in nightly.reasons()}
+    assert (sorted(marked - rows), sorted(rows - marked)) == ([], [])
     assert [row for row, reason in nightly.reasons().items() if len(reason.split()) < 3] == []
-    assert [row for row in nightly.reasons() if not _is_nightly(row)] == []
 
 
-def _is_nightly(row: str) -> bool:
-    """Whether what a row names exists, and has the marker."""
-    place, parameter = nightly.place_of(row)
-    path, _, test = place.partition("::")
-    if (ROOT / path).is_dir():  # its conftest, or that of all tests, marks a parameter
-        return bool(parameter)
-    text = texts().get(path, "")
-    return "mark.nightly" in text and (not test or f"def {test}(" in text)
+def _nightly_in(path: str, text: str) -> Iterator[str]:
+    """Yields what a test file marks: itself, or tests of it. A conftest marks tests of its folder."""
+    if not re.fullmatch(r"tests/(?:.+/)?(?:test_\w+|conftest)\.py", path) or _MARK not in text:
+        return
+    words = {_MARK}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and _MARK in ast.unparse(node.value):
+            names = {ast.unparse(target) for target in node.targets}
+            if "pytestmark" in names:
+                yield path
+            words |= names - {"pytestmark"}
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.decorator_list if node.name.startswith("test_") else [node]
+            if any(word in ast.unparse(part) for part in body for word in words):
+                yield path.rpartition("/")[0] if path.endswith("conftest.py") else f"{path}::{node.name}"
 
 
 def test_every_folder_of_tests_runs_in_make_test_and_in_a_job_of_the_workflow() -> None:
