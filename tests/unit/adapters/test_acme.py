@@ -149,6 +149,8 @@ async def test_a_certificate_of_another_authority_or_for_other_names_is_replaced
 class Double(BaseHTTPRequestHandler):
     """An authority that refuses new accounts with `server.refusal`: status, headers, problem."""
 
+    protocol_version = "HTTP/1.1"  # the requests of a client share a connection, and its costly handshake
+
     def do_GET(self) -> None:
         base = self.server.base  # type: ignore[attr-defined]
         paths = ("newNonce", "newAccount", "newOrder", "revokeCert", "keyChange")
